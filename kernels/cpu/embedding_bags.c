@@ -1,0 +1,108 @@
+/*
+ * HR_OP_EMBEDDING_BAGS. The work is cut into tasks of (table, run of bags) with about equal row bytes, which the
+ * threads take from a counter; a task goes through its run once per column block (see embedding_reduce.h).
+ */
+#include "embedding_reduce.h"
+#include "pool.h"
+
+/* A bag costs its lookups and about as much as this many more. */
+enum { BAG_OVERHEAD_LOOKUPS = 2 };
+enum { MOST_TASK_BYTES = 1 << 20, LEAST_TASK_BYTES = 1 << 15, MOST_TASKS_PER_TABLE = 1 << 16 };
+
+typedef struct run_context {
+  const hr_op_embedding_bags *op;
+  int64_t task_bytes;
+  hr_counter tasks;
+} run_context;
+
+static int64_t element_bytes(const hr_table *table) { return table->row_format == HR_FLOAT32 ? 4 : 2; }
+
+static int64_t table_units(const hr_bags *bags, int64_t batch) { return bags->lookups + batch * BAG_OVERHEAD_LOOKUPS; }
+
+static int64_t unit_bytes(const hr_table *table) { return table->dim * element_bytes(table) + 32; }
+
+static int64_t table_bytes(const hr_op_embedding_bags *op, int64_t table) {
+  return table_units(&op->bags[table], op->batch) * unit_bytes(&op->tables[table]);
+}
+
+static int64_t table_tasks(const hr_op_embedding_bags *op, int64_t table, int64_t task_bytes) {
+  int64_t tasks = hr_ceil_div(table_bytes(op, table), task_bytes);
+  return hr_clamp(tasks, 1, hr_min(op->batch, MOST_TASKS_PER_TABLE));
+}
+
+/* The first bag of part `part` of `parts`: the first one before which `part` parts of the table's work lie. Searches
+ * the offsets as if they were sorted; for any content the result grows with `part`, so that the parts partition the
+ * batch. */
+static int64_t first_bag_of_part(const hr_bags *bags, int64_t batch, int64_t part, int64_t parts) {
+  if (part >= parts) return batch;
+  int64_t units = table_units(bags, batch);
+  int64_t before = units / parts * part + units % parts * part / parts;
+  int64_t low = 0;
+  int64_t high = batch;
+  while (low < high) {
+    int64_t middle = low + (high - low) / 2;
+    int64_t offset = hr_clamp(hr_load_integer(bags->offsets, bags->offset_bytes, middle), 0, bags->lookups);
+    if (offset + middle * BAG_OVERHEAD_LOOKUPS < before)
+      low = middle + 1;
+    else
+      high = middle;
+  }
+  return part == 0 ? 0 : low;
+}
+
+static void run_task(const hr_op_embedding_bags *op, int64_t t, int64_t part, int64_t parts) {
+  const hr_table *table = &op->tables[t];
+  const hr_bags *bags = &op->bags[t];
+  int64_t first = first_bag_of_part(bags, op->batch, part, parts);
+  int64_t last = first_bag_of_part(bags, op->batch, part + 1, parts);
+  if (first >= last) return;
+  int64_t vectors = hr_ceil_div(table->dim, HR_LANES);
+  int64_t blocks = hr_ceil_div(vectors, MOST_VECTORS);
+  int64_t block_columns = hr_ceil_div(vectors, blocks) * HR_LANES;
+  for (int64_t column = 0; column < table->dim; column += block_columns) {
+    int64_t columns = hr_min(block_columns, table->dim - column);
+    hr_reduce_job job = {
+        .rows = (const char *)table->rows + column * element_bytes(table),
+        .columns = columns,
+        .table = table,
+        .bags = bags,
+        .output = op->output + bags->output_column + column,
+        .output_stride = op->output_stride,
+        .first_bag = first,
+        .last_bag = last,
+        .repair = op->repair != 0,
+        .prefetch_distance = op->prefetch_distance,
+        .prefetch_level = op->prefetch_level,
+    };
+    hr_reduce_bags(&job);
+  }
+}
+
+static void run_tasks(void *context, int64_t member) {
+  (void)member;
+  run_context *run = context;
+  const hr_op_embedding_bags *op = run->op;
+  int64_t table = 0;
+  int64_t first_task_of_table = 0;
+  int64_t tasks = table_tasks(op, 0, run->task_bytes);
+  for (;;) {
+    int64_t task = hr_next(&run->tasks);
+    while (task >= first_task_of_table + tasks) {
+      first_task_of_table += tasks;
+      if (++table >= op->table_count) return;
+      tasks = table_tasks(op, table, run->task_bytes);
+    }
+    run_task(op, table, task - first_task_of_table, tasks);
+  }
+}
+
+int64_t HR_NAME(hr_embedding_bags)(hr_pool *pool, const hr_op_embedding_bags *op);
+int64_t HR_NAME(hr_embedding_bags)(hr_pool *pool, const hr_op_embedding_bags *op) {
+  if (op->table_count == 0 || op->batch == 0) return HR_RUN_DONE;
+  int64_t bytes = 0;
+  for (int64_t t = 0; t < op->table_count; t++) bytes += table_bytes(op, t);
+  int64_t threads = hr_threads_for(pool, op->threads, bytes / (2 * LEAST_TASK_BYTES));
+  run_context run = {.op = op, .task_bytes = hr_clamp(bytes / (threads * 8), LEAST_TASK_BYTES, MOST_TASK_BYTES)};
+  hr_team_run(pool->team, threads, run_tasks, &run);
+  return HR_RUN_DONE;
+}

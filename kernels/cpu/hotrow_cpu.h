@@ -1,0 +1,219 @@
+/*
+ * C ABI of the CPU kernels: one shared library, loaded by src/ffi/cpu-library.ts.
+ *
+ * Every field of every struct is 8 bytes wide (int64_t, double or a pointer), so that a caller can lay a struct
+ * out as an array of 64-bit words without knowing a compiler's padding rules. Matrices are row-major; a `stride`
+ * counts elements between the starts of consecutive rows. Sizes are in elements unless the name ends in `_bytes`.
+ * No pointer needs any alignment; rows may start at any byte.
+ */
+#ifndef HOTROW_CPU_H
+#define HOTROW_CPU_H
+
+#include <stdint.h>
+
+#define HR_ABI_VERSION 1
+
+/* Instruction sets, weakest first. A pool runs every operator on one of them. */
+enum { HR_ISA_PORTABLE = 0, HR_ISA_AVX2 = 1, HR_ISA_AVX512 = 2 };
+
+/* Row formats of embedding tables. Sums are always accumulated in float32. */
+enum { HR_FLOAT32 = 0, HR_FLOAT16 = 1, HR_BFLOAT16 = 2 };
+
+enum { HR_POOL_SUM = 0, HR_POOL_MEAN = 1, HR_POOL_MAX = 2 };
+
+enum { HR_ACTIVATION_NONE = 0, HR_ACTIVATION_RELU = 1, HR_ACTIVATION_SIGMOID = 2 };
+
+/* Cache levels that a prefetch may aim at (prefetcht0, t1, t2; nta). */
+enum { HR_PREFETCH_L1 = 1, HR_PREFETCH_L2 = 2, HR_PREFETCH_L3 = 3, HR_PREFETCH_NTA = 4 };
+
+/* What is wrong with the bags of a table. */
+enum {
+  HR_BAGS_OK = 0,
+  HR_BAGS_INDEX_OUT_OF_RANGE = 1,    /* indices[position] is not in [0, row_count) */
+  HR_BAGS_FIRST_OFFSET_NOT_ZERO = 2, /* offsets[0] != 0 */
+  HR_BAGS_OFFSETS_DECREASE = 3,      /* offsets[position] < offsets[position - 1] */
+  HR_BAGS_OFFSET_PAST_END = 4        /* offsets[position] > lookups */
+};
+
+/* One embedding table [row_count, dim], as it lies in memory. */
+typedef struct hr_table {
+  const void *rows;
+  int64_t row_count;
+  int64_t dim;
+  int64_t row_format;         /* HR_FLOAT32 … */
+  int64_t row_stride_bytes;
+  int64_t pooling;            /* HR_POOL_SUM … */
+  int64_t padding_index;      /* a row left out of the reduction and of the mean's count; -1: none */
+  const float *row_weights;   /* [row_count], a learned weight per row (sum only); NULL: none */
+} hr_table;
+
+/* The bags of one table for one batch. */
+typedef struct hr_bags {
+  const void *indices;        /* [lookups] */
+  const void *offsets;        /* [offset_count]: batch or batch + 1 entries */
+  int64_t index_bytes;        /* 4 or 8: int32 or int64 */
+  int64_t offset_bytes;       /* 4 or 8 */
+  int64_t lookups;
+  int64_t offset_count;
+  const float *weights;       /* [lookups], per-sample weights (sum only); NULL: none */
+  int64_t output_column;      /* the table's first column in the output row */
+} hr_bags;
+
+/* What hr_check_bags found; the first finding is the one in the lowest table, offsets before indices, lowest
+ * position. Zeroed by the check before it starts. */
+typedef struct hr_check_report {
+  int64_t code;               /* HR_BAGS_… of the first finding */
+  int64_t table;
+  int64_t position;
+  int64_t value;
+  int64_t limit;              /* row_count, lookups, or the offset before */
+  int64_t bad_indices;        /* how many in all tables */
+  int64_t bad_offsets;
+} hr_check_report;
+
+/* Operators. hr_run executes a list of them in order. */
+enum { HR_OP_CHECK_BAGS = 1, HR_OP_EMBEDDING_BAGS = 2, HR_OP_LINEAR = 3, HR_OP_DOT_INTERACTION = 4, HR_OP_COPY = 5 };
+
+#define HR_OP_WORDS 24 /* every operator occupies this many 64-bit words */
+
+/*
+ * HR_OP_CHECK_BAGS: range-checks every index and offset of every table.
+ * stop_on_error != 0: hr_run stops after this operator when anything was found.
+ */
+typedef struct hr_op_check_bags {
+  int64_t kind;
+  int64_t threads;            /* at most this many threads of the pool; 0: all */
+  const hr_table *tables;
+  const hr_bags *bags;
+  int64_t table_count;
+  int64_t batch;
+  int64_t stop_on_error;
+  hr_check_report *report;
+} hr_op_check_bags;
+
+/*
+ * HR_OP_EMBEDDING_BAGS: output[b, column(t) : column(t) + dim(t)] = pooled rows of bag b of table t, for all tables.
+ * Semantics are torch.nn.EmbeddingBag's: empty bags give zeros (max too), padding_index is left out of sum, mean's
+ * count and max; max keeps `w > m ? w : m` NaN behaviour with the first counted row as the start.
+ * repair != 0: an index outside [0, row_count) reads row 0, and bag bounds are clamped into
+ * begin = clamp(offsets[b], 0, lookups), end = clamp(offsets[b + 1], begin, lookups); nothing is written back.
+ * An index is repaired before it is compared with padding_index.
+ * Every bag is reduced by one thread in index order: results do not depend on the thread count, on prefetch, on
+ * page size; between instruction sets they differ by nothing for sum, mean and max without weights.
+ */
+typedef struct hr_op_embedding_bags {
+  int64_t kind;
+  int64_t threads;
+  const hr_table *tables;
+  const hr_bags *bags;
+  int64_t table_count;
+  int64_t batch;
+  float *output;
+  int64_t output_stride;
+  int64_t repair;
+  int64_t prefetch_distance;  /* lookups ahead; 0: no software prefetch */
+  int64_t prefetch_level;     /* HR_PREFETCH_… */
+} hr_op_embedding_bags;
+
+/*
+ * HR_OP_LINEAR: output[m, n] = activation(sum_k input[m, k] · W[n, k] + bias[n]).
+ * With cross_x0 and cross_x (both or neither, [batch, outputs]): output = cross_x0 ⊙ (W·input + bias) + cross_x, the
+ * DCNv2 cross layer; activation is then HR_ACTIVATION_NONE. output must not overlap input; it may not overlap
+ * cross_x0; it may be cross_x. The order of additions over k does not depend on the thread count or on batch.
+ */
+typedef struct hr_op_linear {
+  int64_t kind;
+  int64_t threads;
+  const float *input;
+  int64_t input_stride;
+  const void *packed_weight;  /* by hr_pack_linear for the same pool */
+  const float *bias;          /* [outputs] or NULL */
+  float *output;
+  int64_t output_stride;
+  int64_t batch;
+  int64_t inputs;
+  int64_t outputs;
+  int64_t activation;
+  const float *cross_x0;
+  int64_t cross_x0_stride;
+  const float *cross_x;
+  int64_t cross_x_stride;
+} hr_op_linear;
+
+/*
+ * HR_OP_DOT_INTERACTION: for each sample, Z = input[b] as [features, dim]; P = Z·Zᵀ.
+ * output[b, 0 : pairs] = P[i, j] with j < i (j <= i with diagonal), ordered
+ *   order 0: row by row of the lower triangle  — (1,0) (2,0) (2,1) … (facebookresearch/dlrm)
+ *   order 1: row by row of the upper triangle  — (0,1) (0,2) … (0,F-1) (1,2) … (TorchRec); diagonal not supported.
+ */
+typedef struct hr_op_dot_interaction {
+  int64_t kind;
+  int64_t threads;
+  const float *input;
+  int64_t input_stride;
+  float *output;
+  int64_t output_stride;
+  int64_t batch;
+  int64_t features;
+  int64_t dim;
+  int64_t diagonal;
+  int64_t order;
+} hr_op_dot_interaction;
+
+/* HR_OP_COPY: output[r, 0:cols] = input[r, 0:cols]. */
+typedef struct hr_op_copy {
+  int64_t kind;
+  int64_t threads;
+  const float *input;
+  int64_t input_stride;
+  float *output;
+  int64_t output_stride;
+  int64_t rows;
+  int64_t cols;
+} hr_op_copy;
+
+typedef struct hr_pool hr_pool;
+
+int64_t hr_abi_version(void);
+
+/* The best instruction set that this processor has. */
+int64_t hr_best_isa(void);
+
+/* A pool of `threads` threads (the caller of hr_run is one of them). NULL: threads < 1, an isa that the processor
+ * lacks, or no memory or threads to be had. */
+hr_pool *hr_pool_create(int64_t threads, int64_t isa);
+void hr_pool_destroy(hr_pool *pool);
+
+/*
+ * Executes `count` operators in order, each HR_OP_WORDS words apart; a pool runs one list at a time (a second caller
+ * waits). seconds[i], if not NULL, receives operator i's wall time.
+ * Returns 0; 1: an HR_OP_CHECK_BAGS stopped the list; -1: an operator kind or argument is unknown; -2: no memory.
+ */
+int64_t hr_run(hr_pool *pool, const void *operators, int64_t count, double *seconds);
+
+/* Bytes that hr_pack_linear writes for W [outputs, inputs]; -1 on overflow. */
+int64_t hr_packed_linear_bytes(hr_pool *pool, int64_t outputs, int64_t inputs);
+/* Packs W [outputs, inputs] float32 for HR_OP_LINEAR into `packed` (64-byte aligned). Returns 0. */
+int64_t hr_pack_linear(hr_pool *pool, const float *weight, int64_t outputs, int64_t inputs, void *packed);
+
+/* Page-aligned zeroed anonymous memory; huge != 0 aligns to 2 MiB and asks for huge pages by madvise. NULL: none. */
+void *hr_alloc(int64_t bytes, int64_t huge);
+void hr_free(void *memory, int64_t bytes);
+/* Bytes of [memory, memory + bytes) that are backed by huge pages now (from /proc/self/smaps); -1: unknown. */
+int64_t hr_huge_bytes(const void *memory, int64_t bytes);
+
+/* Maps a file read-only. NULL on failure, with errno in *error; *bytes receives the length. */
+void *hr_map_file(const char *path, int64_t *bytes, int64_t *error);
+void hr_unmap_file(void *memory, int64_t bytes);
+/* Reads [offset, offset + bytes) of a file to `target` in bounded chunks. 0, an errno, or -1 at an early end. */
+int64_t hr_read_file(const char *path, int64_t offset, int64_t bytes, void *target);
+
+/* Fills `count` elements of `row_format` with seeded values uniform in [-1, 1), the same on every isa and thread count. */
+int64_t hr_fill_uniform(hr_pool *pool, void *target, int64_t row_format, int64_t count, int64_t seed);
+
+/* Multiply-adds per second (each counts 1) of a loop that only touches registers, on all threads of the pool. */
+double hr_measure_fma_rate(hr_pool *pool, double seconds);
+/* Bytes per second that all threads of the pool read from memory in order, each its own part of `bytes`. */
+double hr_measure_read_rate(hr_pool *pool, const void *memory, int64_t bytes);
+
+#endif

@@ -1,0 +1,183 @@
+/** The CPU backend: the kernels of kernels/cpu on a persistent thread pool. */
+import { availableParallelism, cpus, release, totalmem } from 'node:os';
+import type { DeviceDescription } from '../../device.ts';
+import {
+  type BagBatch,
+  type BagFault,
+  type BagFindings,
+  bagFaultError,
+  checkBagShapes,
+  type EmbeddingTable,
+} from '../../embedding/bag.ts';
+import type { Plan } from '../../embedding/plan.ts';
+import { DeviceError } from '../../errors.ts';
+import {
+  bestIsa,
+  createPool,
+  destroyPool,
+  type Isa,
+  measureFmaRate,
+  measureReadRate,
+  NativeMemory,
+  packLinear,
+  runOperators,
+  type ThreadPool,
+} from '../../ffi/cpu-library.ts';
+import type {
+  Backend,
+  DeviceBuffer,
+  Operation,
+  PlacedBags,
+  PlacedLinear,
+  PlacedTables,
+  RunReport,
+} from '../backend.ts';
+import { CpuBags, CpuBuffer, CpuLinear, EncodedProgram } from './encode.ts';
+import { placeTables } from './placement.ts';
+
+export interface CpuBackendOptions {
+  /** Threads of the pool; default: all cores that this process may use. */
+  readonly threads?: number;
+  /** Instruction set of the kernels; default: the processor's best. */
+  readonly isa?: Isa;
+}
+
+/** Programs below this cost run at once instead of on a background thread, whose hand-over takes as long. */
+const INLINE_BYTES = 1 << 18;
+
+export class CpuBackend implements Backend {
+  readonly device: DeviceDescription;
+  readonly #pool: ThreadPool;
+  #running = 0;
+  #closed = false;
+
+  /** @throws DeviceError NATIVE_LIBRARY_*, DEVICE_UNAVAILABLE (isa), OUT_OF_MEMORY (threads). */
+  constructor(options: CpuBackendOptions = {}) {
+    const threads = options.threads ?? availableParallelism();
+    if (!Number.isInteger(threads) || threads < 1 || threads > 1024) {
+      throw new DeviceError('DEVICE_UNAVAILABLE', `a thread count of ${threads} is not in [1, 1024]`);
+    }
+    const isa = options.isa ?? bestIsa();
+    this.#pool = createPool(threads, isa);
+    this.device = {
+      kind: 'cpu',
+      id: 'cpu',
+      name: cpus()[0]?.model.trim() ?? 'unknown processor',
+      architecture: isa,
+      threads,
+      memoryBytes: totalmem(),
+      versions: { node: process.versions.node, kernel: release() },
+    };
+  }
+
+  async placeTables(tables: readonly EmbeddingTable[], plan: Plan): Promise<PlacedTables> {
+    return placeTables(this.#livePool(), tables, plan);
+  }
+
+  placeBags(tables: PlacedTables, batch: BagBatch): PlacedBags {
+    checkBagShapes(tables.tables, batch);
+    return new CpuBags(
+      batch.batchSize,
+      batch.bags,
+      tables.tables.map((table) => table.dim),
+    );
+  }
+
+  placeLinear(
+    weight: Float32Array,
+    bias: Float32Array | undefined,
+    outputs: number,
+    inputs: number,
+  ): PlacedLinear {
+    if (weight.length !== outputs * inputs || (bias !== undefined && bias.length !== outputs)) {
+      throw new TypeError(`a weight of ${weight.length} elements is not [${outputs}, ${inputs}]`);
+    }
+    return new CpuLinear(outputs, inputs, packLinear(this.#livePool(), weight, outputs, inputs), bias);
+  }
+
+  allocate(length: number): DeviceBuffer {
+    this.#livePool();
+    return new CpuBuffer(length, new NativeMemory(length * Float32Array.BYTES_PER_ELEMENT));
+  }
+
+  async run(program: readonly Operation[]): Promise<RunReport> {
+    const pool = this.#livePool();
+    const encoded = new EncodedProgram(program);
+    this.#running += 1;
+    try {
+      const done = await runOperators(
+        pool,
+        encoded.words,
+        encoded.seconds,
+        encoded.estimatedBytes < INLINE_BYTES,
+      );
+      const findings = collectFindings(encoded);
+      if (!done)
+        throw (
+          findings.first ?? new DeviceError('KERNEL_FAILED', 'a check stopped the program without a finding')
+        );
+      return { seconds: encoded.operationSeconds(), findings };
+    } finally {
+      this.#running -= 1;
+      if (this.#closed && this.#running === 0) destroyPool(this.#pool);
+    }
+  }
+
+  /** Multiply-adds per second that the pool reaches on registers alone: the ceiling of dense layers. */
+  measureFmaRate(seconds = 0.2): Promise<number> {
+    return measureFmaRate(this.#livePool(), seconds);
+  }
+
+  /** Bytes per second that the pool reads in order from `bytes` of memory: the ceiling of streaming. */
+  async measureReadRate(bytes = 1 << 29): Promise<number> {
+    using memory = new NativeMemory(bytes, true);
+    return await measureReadRate(this.#livePool(), memory);
+  }
+
+  /** Closes the pool, after programs that still run. */
+  [Symbol.dispose](): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    if (this.#running === 0) destroyPool(this.#pool);
+  }
+
+  #livePool(): ThreadPool {
+    if (this.#closed) throw new DeviceError('DISPOSED', 'the CPU backend was used after it was closed');
+    return this.#pool;
+  }
+}
+
+const FAULT_KINDS: readonly BagFault['kind'][] = [
+  'index-out-of-range',
+  'first-offset-not-zero',
+  'offsets-decrease',
+  'offset-past-end',
+];
+
+/** The library's `hr_check_report`s as findings. */
+function collectFindings(encoded: EncodedProgram): BagFindings {
+  let badIndices = 0;
+  let badOffsets = 0;
+  let first: BagFindings['first'];
+  for (const { report, tables } of encoded.checks) {
+    const [code, table, position, value, limit, indices, offsets] = Array.from(report);
+    badIndices += Number(indices);
+    badOffsets += Number(offsets);
+    const kind = FAULT_KINDS[Number(code) - 1];
+    if (kind === undefined || first !== undefined) continue;
+    const fault = {
+      kind,
+      table: Number(table),
+      position: Number(position),
+      value: value ?? 0n,
+      limit: limit ?? 0n,
+    };
+    first = bagFaultError(fault, tables.tables[fault.table]?.name ?? '?');
+  }
+  return { badIndices, badOffsets, ...(first === undefined ? {} : { first }) };
+}
+
+/** Narrowing for benchmarks that want the CPU's ceilings. */
+export function isCpuBackend(backend: Backend): backend is CpuBackend {
+  return backend instanceof CpuBackend;
+}

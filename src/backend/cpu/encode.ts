@@ -1,0 +1,271 @@
+/** Programs as the CPU library reads them: one fixed-size record of 64-bit words an operator. */
+import type { Bags } from '../../embedding/bag.ts';
+import {
+  ACTIVATION,
+  addressOf,
+  BAGS_WORDS,
+  CHECK_REPORT_WORDS,
+  type HostPtr,
+  type NativeMemory,
+  NULL_PTR,
+  OPERATOR,
+  OPERATOR_WORDS,
+  PREFETCH_LEVEL,
+} from '../../ffi/cpu-library.ts';
+import type { DeviceBuffer, Matrix, Operation, PlacedBags, PlacedLinear } from '../backend.ts';
+import { CpuTables } from './placement.ts';
+
+export class CpuBuffer implements DeviceBuffer {
+  constructor(
+    readonly length: number,
+    readonly memory: NativeMemory,
+  ) {}
+
+  [Symbol.dispose](): void {
+    this.memory[Symbol.dispose]();
+  }
+}
+
+/** A batch of bags: `descriptors` are the library's `hr_bags`, pointing into the caller's arrays. */
+export class CpuBags implements PlacedBags {
+  readonly descriptors: BigInt64Array;
+  readonly lookups: number;
+
+  constructor(
+    readonly batchSize: number,
+    readonly bags: readonly Bags[],
+    dims: readonly number[],
+  ) {
+    this.descriptors = new BigInt64Array(bags.length * BAGS_WORDS);
+    this.lookups = bags.reduce((sum, { indices }) => sum + indices.length, 0);
+    let column = 0;
+    bags.forEach(({ indices, offsets, weights }, t) => {
+      this.descriptors.set(
+        [
+          addressOf(indices),
+          addressOf(offsets),
+          BigInt(indices.BYTES_PER_ELEMENT),
+          BigInt(offsets.BYTES_PER_ELEMENT),
+          BigInt(indices.length),
+          BigInt(offsets.length),
+          weights === undefined ? NULL_PTR : addressOf(weights),
+          BigInt(column),
+        ],
+        t * BAGS_WORDS,
+      );
+      column += dims[t] as number;
+    });
+  }
+
+  [Symbol.dispose](): void {}
+}
+
+export class CpuLinear implements PlacedLinear {
+  constructor(
+    readonly outputs: number,
+    readonly inputs: number,
+    readonly packed: NativeMemory,
+    readonly bias: Float32Array | undefined,
+  ) {}
+
+  [Symbol.dispose](): void {
+    this.packed[Symbol.dispose]();
+  }
+}
+
+/** The class behind a contract type; a mix of backends is a programming error. */
+function own<T>(type: new (...args: never[]) => T, value: unknown): T {
+  if (value instanceof type) return value;
+  throw new TypeError(`${type.name} expected: the value belongs to another backend`);
+}
+
+function start(m: Matrix): HostPtr {
+  return (own(CpuBuffer, m.buffer).memory.address + BigInt(m.offset) * 4n) as HostPtr;
+}
+
+/** One encoded program. Keeps every array alive whose address it holds. */
+export class EncodedProgram {
+  readonly words: BigInt64Array;
+  readonly seconds: Float64Array;
+  /** Reports of the checks, CHECK_REPORT_WORDS each, with the tables they speak of. */
+  readonly checks: { readonly tables: CpuTables; readonly report: BigInt64Array; readonly stops: boolean }[] =
+    [];
+  /** Rough cost of the whole program, to choose where it runs. */
+  readonly estimatedBytes: number;
+  readonly #program: readonly Operation[];
+  readonly #checkCount: number;
+
+  /** `threads`: how many of the pool's threads dense operators use (0: all). */
+  constructor(program: readonly Operation[]) {
+    this.#program = program;
+    const checked = program.filter(
+      (operation) =>
+        operation.op === 'embeddingBags' && operation.checking !== 'none' && operation.checking !== 'ignore',
+    );
+    this.#checkCount = checked.length;
+    this.words = new BigInt64Array((program.length + checked.length) * OPERATOR_WORDS);
+    this.seconds = new Float64Array(program.length + checked.length);
+    // Checks come first: nothing is written before every batch of bags is known to be good.
+    let next = 0;
+    const append = (record: readonly bigint[]) => {
+      this.words.set(record, next);
+      next += OPERATOR_WORDS;
+    };
+    for (const operation of checked) append(this.#encodeCheck(operation));
+    for (const operation of program) append(encodeOperation(operation));
+    this.estimatedBytes = program.reduce((sum, operation) => sum + estimateBytes(operation), 0);
+  }
+
+  /** Seconds of each operation of the program, the check of bags counted in with its lookups. */
+  operationSeconds(): Float64Array {
+    const seconds = this.seconds.slice(this.#checkCount);
+    let check = 0;
+    this.#program.forEach((operation, i) => {
+      if (
+        operation.op !== 'embeddingBags' ||
+        operation.checking === 'none' ||
+        operation.checking === 'ignore'
+      )
+        return;
+      seconds[i] = (seconds[i] as number) + (this.seconds[check++] as number);
+    });
+    return seconds;
+  }
+
+  #encodeCheck(operation: Operation): bigint[] {
+    if (operation.op !== 'embeddingBags') throw new TypeError('only bags are checked');
+    const tables = own(CpuTables, operation.tables);
+    const bags = own(CpuBags, operation.bags);
+    const report = new BigInt64Array(CHECK_REPORT_WORDS);
+    const stops = operation.checking === 'error';
+    this.checks.push({ tables, report, stops });
+    return [
+      BigInt(OPERATOR.checkBags),
+      threadsOf(tables),
+      addressOf(tables.descriptors),
+      addressOf(bags.descriptors),
+      BigInt(bags.bags.length),
+      BigInt(bags.batchSize),
+      stops ? 1n : 0n,
+      addressOf(report),
+    ];
+  }
+}
+
+/** Threads of the embedding stage: one, unless the plan says otherwise. */
+function threadsOf(tables: CpuTables): bigint {
+  return BigInt(tables.plan.techniques.threads?.count ?? 1);
+}
+
+function encodeOperation(operation: Operation): bigint[] {
+  switch (operation.op) {
+    case 'embeddingBags': {
+      const tables = own(CpuTables, operation.tables);
+      const bags = own(CpuBags, operation.bags);
+      const { prefetch } = tables.plan.techniques;
+      return [
+        BigInt(OPERATOR.embeddingBags),
+        threadsOf(tables),
+        addressOf(tables.descriptors),
+        addressOf(bags.descriptors),
+        BigInt(bags.bags.length),
+        BigInt(bags.batchSize),
+        start(operation.output),
+        BigInt(operation.output.stride),
+        operation.checking === 'warn' || operation.checking === 'ignore' ? 1n : 0n,
+        BigInt(prefetch?.distance ?? 0),
+        BigInt(PREFETCH_LEVEL[prefetch?.level ?? 'L1']),
+      ];
+    }
+    case 'linear': {
+      const layer = own(CpuLinear, operation.layer);
+      const { cross } = operation;
+      return [
+        BigInt(OPERATOR.linear),
+        0n,
+        start(operation.input),
+        BigInt(operation.input.stride),
+        layer.packed.address,
+        layer.bias === undefined ? NULL_PTR : addressOf(layer.bias),
+        start(operation.output),
+        BigInt(operation.output.stride),
+        BigInt(operation.output.rows),
+        BigInt(layer.inputs),
+        BigInt(layer.outputs),
+        BigInt(ACTIVATION[operation.activation]),
+        cross === undefined ? NULL_PTR : start(cross.x0),
+        BigInt(cross?.x0.stride ?? 0),
+        cross === undefined ? NULL_PTR : start(cross.x),
+        BigInt(cross?.x.stride ?? 0),
+      ];
+    }
+    case 'dotInteraction':
+      return [
+        BigInt(OPERATOR.dotInteraction),
+        0n,
+        start(operation.input),
+        BigInt(operation.input.stride),
+        start(operation.output),
+        BigInt(operation.output.stride),
+        BigInt(operation.input.rows),
+        BigInt(operation.features),
+        BigInt(operation.dim),
+        operation.diagonal ? 1n : 0n,
+        operation.order === 'lower' ? 0n : 1n,
+      ];
+    case 'upload': {
+      const { source, output } = operation;
+      return encodeCopy(addressOf(source), output.cols, start(output), output.stride, output);
+    }
+    case 'download': {
+      const { input, target } = operation;
+      return encodeCopy(start(input), input.stride, addressOf(target), input.cols, input);
+    }
+    case 'copy': {
+      const { input, output } = operation;
+      return encodeCopy(start(input), input.stride, start(output), output.stride, output);
+    }
+    default:
+      return operation satisfies never;
+  }
+}
+
+function encodeCopy(
+  input: HostPtr,
+  inputStride: number,
+  output: HostPtr,
+  outputStride: number,
+  { rows, cols }: Matrix,
+): bigint[] {
+  return [
+    BigInt(OPERATOR.copy),
+    1n,
+    input,
+    BigInt(inputStride),
+    output,
+    BigInt(outputStride),
+    BigInt(rows),
+    BigInt(cols),
+  ];
+}
+
+/** Bytes that an operation moves, a multiply-add counted as a quarter of a byte. */
+function estimateBytes(operation: Operation): number {
+  switch (operation.op) {
+    case 'embeddingBags': {
+      const widest = Math.max(...operation.tables.tables.map((table) => table.dim));
+      return operation.bags.lookups * widest * 4;
+    }
+    case 'linear':
+      return (operation.output.rows * operation.layer.inputs * operation.layer.outputs) / 4;
+    case 'dotInteraction':
+      return (operation.input.rows * operation.features ** 2 * operation.dim) / 4;
+    case 'upload':
+    case 'copy':
+      return operation.output.rows * operation.output.cols * 4;
+    case 'download':
+      return operation.input.rows * operation.input.cols * 4;
+    default:
+      return operation satisfies never;
+  }
+}

@@ -1,0 +1,144 @@
+/**
+ * Embedding tables in host memory. A table in a file is mapped in place, at any size and without a copy; a plan with
+ * huge pages copies it into anonymous memory instead, because file mappings have small pages.
+ */
+import type { EmbeddingTable } from '../../embedding/bag.ts';
+import { rowBytes } from '../../embedding/bag.ts';
+import { type CpuPlan, placementKey, planLabel } from '../../embedding/plan.ts';
+import { FormatError, PlanError } from '../../errors.ts';
+import {
+  addressOf,
+  fillUniform,
+  type HostPtr,
+  MappedFile,
+  NativeMemory,
+  NULL_PTR,
+  POOLING,
+  ROW_FORMAT,
+  TABLE_WORDS,
+  type ThreadPool,
+} from '../../ffi/cpu-library.ts';
+import { isHost, isStored } from '../../tensor.ts';
+import type { PlacedTables } from '../backend.ts';
+
+/** Tables placed by the CPU backend: `descriptors` are the library's `hr_table`s. */
+export class CpuTables implements PlacedTables {
+  constructor(
+    readonly tables: readonly EmbeddingTable[],
+    readonly plan: CpuPlan,
+    readonly allocatedBytes: number,
+    readonly notes: readonly string[],
+    readonly descriptors: BigInt64Array,
+    readonly resources: Disposable[],
+  ) {}
+
+  withPlan(plan: CpuPlan): CpuTables {
+    if (placementKey(plan) !== placementKey(this.plan)) {
+      throw new PlanError(
+        'PLAN_ILLEGAL',
+        `tables placed for "${planLabel(this.plan)}" cannot serve "${planLabel(plan)}"`,
+      );
+    }
+    return new CpuTables(this.tables, plan, 0, this.notes, this.descriptors, []);
+  }
+
+  [Symbol.dispose](): void {
+    for (const resource of this.resources.splice(0)) resource[Symbol.dispose]();
+  }
+}
+
+/** The library's `hr_table`s over rows that start at `rows`. */
+function describe(tables: readonly EmbeddingTable[], rows: readonly HostPtr[]): BigInt64Array {
+  const descriptors = new BigInt64Array(tables.length * TABLE_WORDS);
+  tables.forEach((table, t) => {
+    descriptors.set(
+      [
+        rows[t] as HostPtr,
+        BigInt(table.rows),
+        BigInt(table.dim),
+        BigInt(ROW_FORMAT[table.rowFormat]),
+        BigInt(rowBytes(table)),
+        BigInt(POOLING[table.mode]),
+        BigInt(table.paddingIdx ?? -1),
+        table.rowWeights === undefined ? NULL_PTR : addressOf(table.rowWeights),
+      ],
+      t * TABLE_WORDS,
+    );
+  });
+  return descriptors;
+}
+
+/** Places tables as `plan` says. Whatever was placed is given back when one table fails. */
+export async function placeTables(
+  pool: ThreadPool,
+  tables: readonly EmbeddingTable[],
+  plan: CpuPlan,
+): Promise<CpuTables> {
+  const hugePages = plan.techniques.hugePages !== undefined;
+  const allocations: NativeMemory[] = [];
+  const files = new Map<string, MappedFile>();
+  const resources = () => [...allocations, ...files.values()];
+
+  const allocate = (bytes: number) => {
+    const memory = new NativeMemory(bytes, hugePages);
+    allocations.push(memory);
+    return memory;
+  };
+  const map = (file: string) => {
+    const known = files.get(file) ?? new MappedFile(file);
+    files.set(file, known);
+    return known;
+  };
+
+  const place = async ({ name, rowFormat, weight, rows, dim }: EmbeddingTable): Promise<HostPtr> => {
+    const bytes = rows * rowBytes({ dim, rowFormat });
+    if (isStored(weight)) {
+      if (hugePages) {
+        const memory = allocate(bytes);
+        await memory.readFile(weight.file, weight.byteOffset, bytes);
+        return memory.address;
+      }
+      const mapped = map(weight.file);
+      if (weight.byteOffset + bytes > mapped.bytes) {
+        throw new FormatError(
+          'FILE_TRUNCATED',
+          `${weight.file} ends at byte ${mapped.bytes}, inside table ${name}`,
+          {
+            file: weight.file,
+            tensor: name,
+          },
+        );
+      }
+      return (mapped.address + BigInt(weight.byteOffset)) as HostPtr;
+    }
+    if (isHost(weight)) {
+      if (!hugePages) return addressOf(weight.data);
+      const memory = allocate(bytes);
+      memory.write(weight.data);
+      return memory.address;
+    }
+    const memory = allocate(bytes);
+    await fillUniform(pool, memory, rowFormat, rows * dim, weight.seed);
+    return memory.address;
+  };
+
+  try {
+    const rows: HostPtr[] = [];
+    for (const table of tables) rows.push(await place(table));
+    const allocatedBytes = allocations.reduce((sum, memory) => sum + memory.bytes, 0);
+    const notes = hugePages ? [hugePagesNote(allocations)] : [];
+    return new CpuTables(tables, plan, allocatedBytes, notes, describe(tables, rows), resources());
+  } catch (error) {
+    for (const resource of resources()) resource[Symbol.dispose]();
+    throw error;
+  }
+}
+
+/** How much the kernel really backs with huge pages: madvise is a wish. */
+function hugePagesNote(allocations: readonly NativeMemory[]): string {
+  const total = allocations.reduce((sum, memory) => sum + memory.bytes, 0);
+  const huge = allocations.map((memory) => memory.hugeBytes());
+  if (huge.includes(undefined)) return 'huge pages asked for; the system does not say how many it gave';
+  const given = huge.reduce<number>((sum, bytes) => sum + (bytes ?? 0), 0);
+  return `huge pages back ${((100 * Math.min(given, total)) / total).toFixed(0)} % of the tables`;
+}

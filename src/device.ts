@@ -1,0 +1,19 @@
+/** The devices that Hotrow runs on, as plans and results describe them. */
+
+export type DeviceKind = 'cpu' | 'cuda';
+
+/** What a device is; goes into plans and results. */
+export interface DeviceDescription {
+  readonly kind: DeviceKind;
+  /** As `--device` takes it. */
+  readonly id: string;
+  /** The processor's own name. */
+  readonly name: string;
+  /** What the kernels were built for: an instruction set or a compute capability. */
+  readonly architecture: string;
+  /** Threads that run kernels (CPU). */
+  readonly threads: number;
+  readonly memoryBytes: number;
+  /** Versions of drivers and libraries, by name. */
+  readonly versions: Readonly<Record<string, string>>;
+}

@@ -1,0 +1,256 @@
+/**
+ * The embedding-bag operator: what goes in, what comes out, and what is refused. Semantics are those of
+ * torch.nn.EmbeddingBag, the same on every device.
+ *
+ *   output[b, :] = pool over i in [offsets[b], offsets[b + 1]) of  weight[i] · table[indices[i], :]
+ *
+ * - `sum`, `mean` and `max`; rows of any format, always accumulated in float32.
+ * - `paddingIdx` is left out of the reduction and of the mean's count; an empty bag gives zeros, `max` included.
+ * - per-sample weights go with `sum` alone.
+ * - offsets have B entries, or B + 1 with the end of the last bag.
+ */
+import { RequestError } from '../errors.ts';
+import { elementCount, type Tensor } from '../tensor.ts';
+
+export type PoolingMode = 'sum' | 'mean' | 'max';
+
+/** How a table's rows are stored. */
+export type RowFormat = 'float32' | 'float16' | 'bfloat16';
+
+export const ROW_FORMATS: readonly RowFormat[] = ['float32', 'float16', 'bfloat16'];
+
+/**
+ * What happens to a bad index (outside [0, rows)) or offset (first not 0, decreasing, past the end):
+ * - `error`: the call fails before any work and names table, position and value;
+ * - `warn`: an index reads row 0, bag bounds are clamped into [0, lookups], and the counts are reported;
+ * - `ignore`: the same, silently;
+ * - `none`: nothing is checked; bad input is undefined behaviour.
+ * The caller's tensors are never written.
+ */
+export type IndexChecking = 'error' | 'warn' | 'ignore' | 'none';
+
+export const INDEX_CHECKING: readonly IndexChecking[] = ['error', 'warn', 'ignore', 'none'];
+
+/** One embedding table. */
+export interface EmbeddingTable {
+  readonly name: string;
+  /** [rows, dim], dtype = `rowFormat`. */
+  readonly weight: Tensor;
+  readonly rows: number;
+  readonly dim: number;
+  readonly rowFormat: RowFormat;
+  readonly mode: PoolingMode;
+  /** A row that lookups skip. */
+  readonly paddingIdx?: number;
+  /** [rows], a learned pooling weight per row (facebookresearch/dlrm's `v_W_l`); `sum` only. */
+  readonly rowWeights?: Float32Array;
+}
+
+export type IndexArray = Int32Array | BigInt64Array;
+
+/** The bags of one table for one batch. */
+export interface Bags {
+  /** [lookups]. */
+  readonly indices: IndexArray;
+  /** [B] or [B + 1]: where each bag starts in `indices`. */
+  readonly offsets: IndexArray;
+  /** [lookups], per-sample weights. */
+  readonly weights?: Float32Array;
+}
+
+/** Lookups of one batch into every table of a collection, in the collection's table order. */
+export interface BagBatch {
+  /** B, the number of samples. */
+  readonly batchSize: number;
+  readonly bags: readonly Bags[];
+}
+
+/** What index checking found in a batch (in `warn` mode); nothing found is `badIndices` = `badOffsets` = 0. */
+export interface BagFindings {
+  readonly badIndices: number;
+  readonly badOffsets: number;
+  /** The first finding, as the error that `error` mode would have thrown. */
+  readonly first?: RequestError;
+}
+
+/** Bytes of one row of `table`. */
+export function rowBytes(table: Pick<EmbeddingTable, 'dim' | 'rowFormat'>): number {
+  return table.dim * (table.rowFormat === 'float32' ? 4 : 2);
+}
+
+/**
+ * Checks that `table` is consistent.
+ * @throws RequestError TENSOR_SHAPE, TENSOR_DTYPE when weight, rows, dim, padding index or row weights disagree.
+ */
+export function checkTable(table: EmbeddingTable): void {
+  const { name, weight, rows, dim } = table;
+  const fail = (message: string, hint?: string): never => {
+    throw new RequestError('TENSOR_SHAPE', `table ${name}: ${message}`, {
+      tensor: name,
+      ...(hint ? { hint } : {}),
+    });
+  };
+  if (!Number.isSafeInteger(rows) || rows < 1) fail(`needs at least one row, has ${rows}`);
+  if (!Number.isSafeInteger(dim) || dim < 1) fail(`needs a dim of at least 1, has ${dim}`);
+  if (weight.dtype !== table.rowFormat) {
+    throw new RequestError(
+      'TENSOR_DTYPE',
+      `table ${name}: weight is ${weight.dtype}, its row format is ${table.rowFormat}`,
+      {
+        tensor: name,
+      },
+    );
+  }
+  if (weight.shape.length !== 2 || weight.shape[0] !== rows || weight.shape[1] !== dim) {
+    fail(`weight has shape [${weight.shape}], expected [${rows}, ${dim}]`);
+  }
+  if ('data' in weight && weight.data.length !== elementCount(weight.shape)) {
+    fail(`weight holds ${weight.data.length} elements, expected ${elementCount(weight.shape)}`);
+  }
+  const { paddingIdx, rowWeights } = table;
+  if (paddingIdx !== undefined && !(Number.isInteger(paddingIdx) && paddingIdx >= 0 && paddingIdx < rows)) {
+    fail(`padding index ${paddingIdx} is not a row of [0, ${rows})`);
+  }
+  if (rowWeights !== undefined) {
+    if (rowWeights.length !== rows) fail(`has ${rowWeights.length} learned pooling weights for ${rows} rows`);
+    if (table.mode !== 'sum') fail(`learned pooling weights need mode sum, not ${table.mode}`);
+  }
+}
+
+/**
+ * Checks everything about a batch that does not depend on index values: number of tables, lengths, dtypes, weights.
+ * @throws RequestError TABLE_MISSING, TABLE_UNEXPECTED, TENSOR_SHAPE, TENSOR_DTYPE.
+ */
+export function checkBagShapes(tables: readonly EmbeddingTable[], batch: BagBatch): void {
+  const { batchSize, bags } = batch;
+  if (bags.length < tables.length) {
+    const missing = tables[bags.length] as EmbeddingTable;
+    throw new RequestError(
+      'TABLE_MISSING',
+      `the request has bags for ${bags.length} tables, the model has ${tables.length}: table ${bags.length} (${missing.name}) is missing`,
+      {
+        table: bags.length,
+      },
+    );
+  }
+  if (bags.length > tables.length) {
+    throw new RequestError(
+      'TABLE_UNEXPECTED',
+      `the request has bags for ${bags.length} tables, the model has ${tables.length}`,
+      {
+        table: tables.length,
+      },
+    );
+  }
+  bags.forEach(({ indices, offsets, weights }, t) => {
+    const table = tables[t] as EmbeddingTable;
+    for (const [name, array] of Object.entries({ indices, offsets })) {
+      if (!(array instanceof Int32Array || array instanceof BigInt64Array)) {
+        throw new RequestError('TENSOR_DTYPE', `table ${t} (${table.name}): ${name} must be int32 or int64`, {
+          table: t,
+          tensor: `${name}.${t}`,
+        });
+      }
+    }
+    if (offsets.length !== batchSize && offsets.length !== batchSize + 1) {
+      throw new RequestError(
+        'TENSOR_SHAPE',
+        `table ${t} (${table.name}): ${offsets.length} offsets for a batch of ${batchSize}; expected ${batchSize} or ${batchSize + 1}`,
+        {
+          table: t,
+          tensor: `offsets.${t}`,
+        },
+      );
+    }
+    if (weights === undefined) return;
+    if (!(weights instanceof Float32Array)) {
+      throw new RequestError('TENSOR_DTYPE', `table ${t} (${table.name}): weights must be float32`, {
+        table: t,
+        tensor: `weights.${t}`,
+      });
+    }
+    if (weights.length !== indices.length) {
+      throw new RequestError(
+        'TENSOR_SHAPE',
+        `table ${t} (${table.name}): ${weights.length} weights for ${indices.length} lookups`,
+        {
+          table: t,
+          tensor: `weights.${t}`,
+        },
+      );
+    }
+    if (table.mode !== 'sum') {
+      throw new RequestError(
+        'TENSOR_UNEXPECTED',
+        `table ${t} (${table.name}): per-sample weights need mode sum, not ${table.mode}`,
+        {
+          table: t,
+          tensor: `weights.${t}`,
+        },
+      );
+    }
+    if (table.rowWeights !== undefined) {
+      throw new RequestError(
+        'TENSOR_UNEXPECTED',
+        `table ${t} (${table.name}) has learned pooling weights, so its bags cannot bring their own`,
+        {
+          table: t,
+          tensor: `weights.${t}`,
+        },
+      );
+    }
+  });
+}
+
+/** What is wrong with one index or offset. `limit` is the row count, the lookups, or the offset before. */
+export interface BagFault {
+  readonly kind: 'index-out-of-range' | 'first-offset-not-zero' | 'offsets-decrease' | 'offset-past-end';
+  readonly table: number;
+  readonly position: number;
+  readonly value: bigint;
+  readonly limit: number | bigint;
+}
+
+/** The error that names a fault: the same text on every device. */
+export function bagFaultError(fault: BagFault, tableName: string): RequestError {
+  const { table, position, value, limit } = fault;
+  const where = `table ${table} (${tableName})`;
+  const details = { table, position, value };
+  switch (fault.kind) {
+    case 'index-out-of-range':
+      return new RequestError(
+        'INDEX_OUT_OF_RANGE',
+        `${where}: indices[${position}] = ${value} is not a row of [0, ${limit})`,
+        {
+          ...details,
+          tensor: `indices.${table}`,
+          hint: 'check that the request was made for this model, or pass --index-checking warn to read row 0 instead',
+        },
+      );
+    case 'first-offset-not-zero':
+      return new RequestError('OFFSETS_INVALID', `${where}: offsets[0] = ${value}, must be 0`, {
+        ...details,
+        tensor: `offsets.${table}`,
+      });
+    case 'offsets-decrease':
+      return new RequestError(
+        'OFFSETS_INVALID',
+        `${where}: offsets[${position}] = ${value} is less than offsets[${position - 1}] = ${limit}`,
+        {
+          ...details,
+          tensor: `offsets.${table}`,
+        },
+      );
+    case 'offset-past-end':
+      return new RequestError(
+        'OFFSETS_INVALID',
+        `${where}: offsets[${position}] = ${value} is past the end of ${limit} lookups`,
+        {
+          ...details,
+          tensor: `offsets.${table}`,
+        },
+      );
+    default:
+      return fault.kind satisfies never;
+  }
+}

@@ -1,0 +1,116 @@
+/**
+ * An embedding collection: the tables of a model, placed on a device under a plan, and looked up in one call.
+ */
+import type { Backend, PlacedTables } from '../backend/backend.ts';
+import { InFlight } from '../backend/in-flight.ts';
+import { WorkspacePool } from '../backend/workspace.ts';
+import { RequestError } from '../errors.ts';
+import {
+  type BagBatch,
+  type BagFindings,
+  checkTable,
+  type EmbeddingTable,
+  type IndexChecking,
+} from './bag.ts';
+import { checkPlan, heuristicPlan, type Plan } from './plan.ts';
+
+export interface CollectionOptions {
+  /** How the embedding stage runs; default: the heuristic plan. */
+  readonly plan?: Plan;
+  /** What happens to bad indices and offsets; default `error`. */
+  readonly indexChecking?: IndexChecking;
+}
+
+export interface PooledEmbeddings {
+  /** [batchSize, totalDim] float32, row-major: the tables' pooled rows side by side, in table order. */
+  readonly pooled: Float32Array;
+  /** Time of the embedding stage on the device. */
+  readonly embeddingMs: number;
+  /** What index checking found, in `warn` mode. */
+  readonly findings: BagFindings;
+}
+
+/** The tables' dims added up: the width of a pooled row. */
+export function totalDim(tables: readonly Pick<EmbeddingTable, 'dim'>[]): number {
+  return tables.reduce((sum, table) => sum + table.dim, 0);
+}
+
+/** Checks tables and plan, then places the tables. @throws RequestError, PlanError, DeviceError. */
+export async function placeCollection(
+  backend: Backend,
+  tables: readonly EmbeddingTable[],
+  plan: Plan = heuristicPlan({ device: backend.device, tables }),
+): Promise<PlacedTables> {
+  if (tables.length === 0)
+    throw new RequestError('TABLE_MISSING', 'an embedding collection needs at least one table');
+  tables.forEach(checkTable);
+  checkPlan(plan, { device: backend.device, tables });
+  return backend.placeTables(tables, plan);
+}
+
+export class EmbeddingCollection implements AsyncDisposable {
+  readonly #backend: Backend;
+  readonly #placed: PlacedTables;
+  readonly #checking: IndexChecking;
+  readonly #workspaces: WorkspacePool;
+  readonly #inFlight = new InFlight('the embedding collection');
+
+  private constructor(backend: Backend, placed: PlacedTables, checking: IndexChecking) {
+    this.#backend = backend;
+    this.#placed = placed;
+    this.#checking = checking;
+    this.#workspaces = new WorkspacePool(backend);
+  }
+
+  /**
+   * Places `tables` on the device of `backend`, which stays the caller's to close.
+   * @throws RequestError for inconsistent tables; PlanError PLAN_ILLEGAL; DeviceError OUT_OF_MEMORY.
+   */
+  static async create(
+    backend: Backend,
+    tables: readonly EmbeddingTable[],
+    options: CollectionOptions = {},
+  ): Promise<EmbeddingCollection> {
+    const placed = await placeCollection(backend, tables, options.plan);
+    return new EmbeddingCollection(backend, placed, options.indexChecking ?? 'error');
+  }
+
+  get tables(): readonly EmbeddingTable[] {
+    return this.#placed.tables;
+  }
+
+  /** The plan that runs. */
+  get plan(): Plan {
+    return this.#placed.plan;
+  }
+
+  /**
+   * Pools the bags of every table. The batch's arrays must not change until it is done.
+   * @throws RequestError when the batch does not fit the tables, or, in `error` mode, for a bad index or offset.
+   */
+  forward(batch: BagBatch): Promise<PooledEmbeddings> {
+    return this.#inFlight.run(async () => {
+      const width = totalDim(this.tables);
+      using bags = this.#backend.placeBags(this.#placed, batch);
+      using workspace = this.#workspaces.open();
+      const output = workspace.matrix(batch.batchSize, width);
+      const pooled = new Float32Array(batch.batchSize * width);
+      const { seconds, findings } = await this.#backend.run([
+        { op: 'embeddingBags', tables: this.#placed, bags, output, checking: this.#checking },
+        { op: 'download', input: output, target: pooled },
+      ]);
+      return { pooled, embeddingMs: (seconds[0] ?? 0) * 1e3, findings };
+    });
+  }
+
+  /** Gives the tables' memory back, after calls under way. */
+  async close(): Promise<void> {
+    if (!(await this.#inFlight.close())) return;
+    this.#workspaces[Symbol.dispose]();
+    this.#placed[Symbol.dispose]();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+}

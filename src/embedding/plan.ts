@@ -1,0 +1,178 @@
+/**
+ * Plans: how the embedding stage runs on a device. A plan is data; it is legal or refused with the reason.
+ */
+import { readFile } from 'node:fs/promises';
+import Type, { type TSchema } from 'typebox';
+import Value from 'typebox/value';
+import type { DeviceKind } from '../device.ts';
+import { FormatError, fileError, PlanError } from '../errors.ts';
+import { type TechniqueSettings, techniquesOn } from './techniques/registry.ts';
+import type { PlanContext } from './techniques/technique.ts';
+
+export const PLAN_VERSION = 1;
+
+/** Where and with what a plan was tuned. */
+export interface PlanProvenance {
+  readonly device: string;
+  readonly architecture: string;
+  readonly versions: Readonly<Record<string, string>>;
+}
+
+interface PlanOn<K extends DeviceKind> {
+  readonly version: typeof PLAN_VERSION;
+  readonly device: K;
+  /** Kernel family. */
+  readonly kernel: 'standard';
+  /** The techniques that are on; none gives the plain kernel. */
+  readonly techniques: TechniqueSettings<K>;
+  readonly tunedOn?: PlanProvenance;
+}
+
+export type CpuPlan = PlanOn<'cpu'>;
+export type Plan = CpuPlan;
+
+/** The kinds of device that have kernels. */
+export const PLAN_DEVICES = ['cpu'] as const satisfies readonly DeviceKind[];
+
+const provenanceSchema = Type.Object(
+  { device: Type.String(), architecture: Type.String(), versions: Type.Record(Type.String(), Type.String()) },
+  { additionalProperties: false },
+);
+
+/** JSON Schema of plans for one kind of device, assembled from the registry of techniques. */
+function schemaFor(kind: DeviceKind): TSchema {
+  const techniques = Object.fromEntries(
+    techniquesOn(kind).map(({ technique, on }) => [technique.name, Type.Optional(on.parameters)]),
+  );
+  return Type.Object(
+    {
+      version: Type.Literal(PLAN_VERSION),
+      device: Type.Literal(kind),
+      kernel: Type.Literal('standard'),
+      techniques: Type.Object(techniques, { additionalProperties: false }),
+      tunedOn: Type.Optional(provenanceSchema),
+    },
+    { additionalProperties: false },
+  );
+}
+
+/** JSON Schema of every plan. */
+export const planSchema: TSchema = Type.Union(PLAN_DEVICES.map(schemaFor), {
+  $id: 'hotrow-plan-1',
+  title: 'Hotrow plan, version 1',
+});
+
+/** The plain kernel: no technique. Legal everywhere. */
+export function plainPlan(device: Plan['device']): Plan {
+  return { version: PLAN_VERSION, device, kernel: 'standard', techniques: {} };
+}
+
+/** `plan` with techniques switched on (parameters) or off (undefined). */
+export function withTechniques(plan: Plan, change: Readonly<Record<string, unknown>>): Plan {
+  const techniques = Object.entries({ ...plan.techniques, ...change }).filter(
+    ([, parameters]) => parameters !== undefined,
+  );
+  return { ...plan, techniques: Object.fromEntries(techniques) };
+}
+
+/**
+ * The plan that runs when none is given: every technique that costs no memory, at its best guess. Always legal.
+ */
+export function heuristicPlan(context: PlanContext): Plan {
+  const { kind } = context.device;
+  const plain = plainPlan(supportedKind(kind));
+  const chosen = techniquesOn(kind).flatMap(({ technique, on }) => {
+    const [parameters] = on.candidates(context);
+    if (parameters === undefined || on.refuse(parameters, context) !== undefined) return [];
+    return (on.cost(parameters, context).memoryBytes ?? 0) > 0 ? [] : [[technique.name, parameters] as const];
+  });
+  return withTechniques(plain, Object.fromEntries(chosen));
+}
+
+function supportedKind(kind: DeviceKind): Plan['device'] {
+  if ((PLAN_DEVICES as readonly DeviceKind[]).includes(kind)) return kind as Plan['device'];
+  throw new PlanError('PLAN_ILLEGAL', `no kernels for devices of kind ${kind}`);
+}
+
+/**
+ * Checks a plan's form.
+ * @throws PlanError PLAN_INVALID naming the member that is wrong.
+ */
+export function parsePlan(value: unknown, source = 'plan'): Plan {
+  if (typeof value !== 'object' || value === null)
+    throw new PlanError('PLAN_INVALID', `${source}: a plan is a JSON object`);
+  const { version, device } = value as { version?: unknown; device?: unknown };
+  if (version !== PLAN_VERSION) {
+    throw new PlanError(
+      'PLAN_INVALID',
+      `${source}: plan version ${JSON.stringify(version)}, this Hotrow reads version ${PLAN_VERSION}`,
+    );
+  }
+  const kind = PLAN_DEVICES.find((known) => known === device);
+  if (kind === undefined) {
+    throw new PlanError(
+      'PLAN_INVALID',
+      `${source}: device ${JSON.stringify(device)} is none of ${PLAN_DEVICES.join(', ')}`,
+    );
+  }
+  const schema = schemaFor(kind);
+  if (Value.Check(schema, value)) return value as unknown as Plan;
+  const [first] = Value.Errors(schema, value);
+  throw new PlanError(
+    'PLAN_INVALID',
+    `${source}: ${first?.instancePath || '/'} ${first?.message ?? 'does not fit the schema'}`,
+    {
+      hint: 'docs/plans.md lists the techniques and their parameters',
+    },
+  );
+}
+
+/** Reads a plan file. @throws UsageError, FormatError JSON_INVALID, PlanError PLAN_INVALID. */
+export async function readPlan(file: string): Promise<Plan> {
+  const text = await readFile(file, 'utf8').catch((cause) => {
+    throw fileError(file, cause);
+  });
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch (cause) {
+    throw new FormatError('JSON_INVALID', `${file}: ${(cause as Error).message}`, { file, cause });
+  }
+  return parsePlan(value, file);
+}
+
+/** Why a plan is not legal on a device for some tables, one reason per technique; empty: it is legal. */
+export function refusals(plan: Plan, context: PlanContext): string[] {
+  if (plan.device !== context.device.kind)
+    return [`the plan is for ${plan.device}, the device is ${context.device.id}`];
+  return techniquesOn(plan.device).flatMap(({ technique, on }) => {
+    const parameters = (plan.techniques as Record<string, unknown>)[technique.name];
+    const reason = parameters === undefined ? undefined : on.refuse(parameters, context);
+    return reason === undefined ? [] : [`${technique.name}: ${reason}`];
+  });
+}
+
+/** @throws PlanError PLAN_ILLEGAL with every reason. */
+export function checkPlan(plan: Plan, context: PlanContext): void {
+  const reasons = refusals(plan, context);
+  if (reasons.length === 0) return;
+  throw new PlanError('PLAN_ILLEGAL', `the plan is not legal on ${context.device.id}: ${reasons.join('; ')}`);
+}
+
+/** Tables placed under one plan serve another with the same placement key. */
+export function placementKey(plan: Plan): string {
+  const placing = techniquesOn(plan.device).flatMap(({ technique, on }) => {
+    const parameters = (plan.techniques as Record<string, unknown>)[technique.name];
+    return on.changesPlacement && parameters !== undefined ? [[technique.name, parameters]] : [];
+  });
+  return JSON.stringify(placing);
+}
+
+/** What a plan does, in a few words: `standard + prefetch d8 L1 + threads 2`. */
+export function planLabel(plan: Plan): string {
+  const on = techniquesOn(plan.device).flatMap(({ technique, on }) => {
+    const parameters = (plan.techniques as Record<string, unknown>)[technique.name];
+    return parameters === undefined ? [] : [on.label(parameters)];
+  });
+  return [plan.kernel, ...on].join(' + ');
+}

@@ -1,0 +1,43 @@
+/**
+ * Every technique, in the order in which benchmarks and docs show them. Adding one means adding its file and its entry
+ * here; plan checking, the benchmark, the docs and the tests walk this object.
+ */
+import type { Static } from 'typebox';
+import type { DeviceKind } from '../../device.ts';
+import { hugePages } from './huge-pages.ts';
+import { prefetch } from './prefetch.ts';
+import type { Technique, TechniqueOnDevice } from './technique.ts';
+import { threads } from './threads.ts';
+
+const registry = { prefetch, hugePages, threads } satisfies Record<string, Technique>;
+
+type Registry = typeof registry;
+export type TechniqueName = keyof Registry;
+
+type ParametersOn<T, K extends DeviceKind> = T extends { devices: Record<K, TechniqueOnDevice<infer S>> }
+  ? Static<S>
+  : never;
+
+/** The techniques that a plan for a device of kind `K` switches on, each with its parameters. */
+export type TechniqueSettings<K extends DeviceKind> = {
+  readonly [N in TechniqueName as [ParametersOn<Registry[N], K>] extends [never] ? never : N]?: ParametersOn<
+    Registry[N],
+    K
+  >;
+};
+
+export const TECHNIQUES: readonly Technique[] = Object.values(registry);
+
+/** A technique that exists on a kind of device, with what it is there. */
+export interface AvailableTechnique {
+  readonly technique: Technique;
+  readonly on: TechniqueOnDevice;
+}
+
+/** The techniques that exist on a kind of device. */
+export function techniquesOn(kind: DeviceKind): readonly AvailableTechnique[] {
+  return TECHNIQUES.flatMap((technique) => {
+    const on = technique.devices[kind];
+    return on === undefined ? [] : [{ technique, on }];
+  });
+}

@@ -1,0 +1,52 @@
+/**
+ * What a technique is. A technique changes how the embedding stage runs, never what it computes: with every
+ * technique off the plain kernel runs, and the results are the same bit for bit where the order of additions is.
+ */
+import type { Static, TSchema } from 'typebox';
+import type { DeviceDescription, DeviceKind } from '../../device.ts';
+import type { EmbeddingTable } from '../bag.ts';
+
+/** What a plan is checked and chosen against. */
+export interface PlanContext {
+  readonly device: DeviceDescription;
+  readonly tables: readonly Pick<EmbeddingTable, 'rows' | 'dim' | 'rowFormat'>[];
+}
+
+/** What a technique takes from the device. */
+export interface TechniqueCost {
+  /** Memory beyond the tables themselves. */
+  readonly memoryBytes?: number;
+  /** Where a technique helps and where it hurts, in a sentence. */
+  readonly note: string;
+}
+
+/** A technique on one kind of device. */
+export interface TechniqueOnDevice<S extends TSchema = TSchema> {
+  /** JSON Schema of the technique's parameters in a plan. */
+  readonly parameters: S;
+  /** Parameters worth trying, the best guess first; empty where the technique does not apply. */
+  candidates(context: PlanContext): Static<S>[];
+  /** Why these parameters are not legal here; undefined when they are. */
+  refuse(parameters: Static<S>, context: PlanContext): string | undefined;
+  /** A short label for tables and logs, e.g. `prefetch d8 L1`. */
+  label(parameters: Static<S>): string;
+  cost(parameters: Static<S>, context: PlanContext): TechniqueCost;
+  /** True when tables must be placed anew to switch it. */
+  readonly changesPlacement: boolean;
+}
+
+export interface Technique<
+  D extends Partial<Record<DeviceKind, TechniqueOnDevice>> = Partial<Record<DeviceKind, TechniqueOnDevice>>,
+> {
+  /** The technique's key in a plan. */
+  readonly name: string;
+  readonly title: string;
+  /** What it does and why it helps, for docs and `--help`. */
+  readonly summary: string;
+  readonly devices: D;
+}
+
+/** Lets a technique's parameter type follow from its schema. */
+export function onDevice<S extends TSchema>(technique: TechniqueOnDevice<S>): TechniqueOnDevice<S> {
+  return technique;
+}

@@ -1,0 +1,298 @@
+/**
+ * Typed bindings of the CPU kernels' C ABI (kernels/cpu/hotrow_cpu.h). Status codes end here: wrappers return values
+ * or throw.
+ */
+import { existsSync } from 'node:fs';
+import { platform } from 'node:os';
+import { fileURLToPath } from 'node:url';
+import { getSystemErrorMap } from 'node:util';
+import koffi from 'koffi';
+import { DeviceError, FormatError, UsageError } from '../errors.ts';
+
+/** An address in this process. */
+export type HostPtr = bigint & { readonly __brand: 'HostPtr' };
+/** A thread pool of the CPU library. */
+export type ThreadPool = bigint & { readonly __brand: 'ThreadPool' };
+
+export const NULL_PTR = 0n as HostPtr;
+
+/** Numbers of the C header's enums. */
+export const ISA = { portable: 0, avx2: 1, avx512: 2 } as const;
+export type Isa = keyof typeof ISA;
+export const ROW_FORMAT = { float32: 0, float16: 1, bfloat16: 2 } as const;
+export const POOLING = { sum: 0, mean: 1, max: 2 } as const;
+export const ACTIVATION = { none: 0, relu: 1, sigmoid: 2 } as const;
+export const PREFETCH_LEVEL = { L1: 1, L2: 2, L3: 3, NTA: 4 } as const;
+export const OPERATOR = { checkBags: 1, embeddingBags: 2, linear: 3, dotInteraction: 4, copy: 5 } as const;
+/** 64-bit words of an operator, a table and a batch of bags. */
+export const OPERATOR_WORDS = 24;
+export const TABLE_WORDS = 8;
+export const BAGS_WORDS = 8;
+export const CHECK_REPORT_WORDS = 7;
+
+const ABI_VERSION = 1;
+/** `hr_run` statuses. */
+const RUN_DONE = 0;
+const RUN_STOPPED_BY_CHECK = 1;
+const RUN_NO_MEMORY = -2;
+
+function libraryPath(): string {
+  const name = platform() === 'darwin' ? 'libhotrow_cpu.dylib' : 'libhotrow_cpu.so';
+  return fileURLToPath(new URL(`../../dist/native/${name}`, import.meta.url));
+}
+
+function load() {
+  const path = libraryPath();
+  if (!existsSync(path)) {
+    throw new DeviceError('NATIVE_LIBRARY_MISSING', `the CPU kernels are not built: no ${path}`, {
+      hint: 'run `npm run build`; it needs a C compiler (Debian, Ubuntu: apt-get install gcc libc6-dev)',
+    });
+  }
+  let library: ReturnType<typeof koffi.load>;
+  try {
+    library = koffi.load(path);
+  } catch (cause) {
+    throw new DeviceError('NATIVE_LIBRARY_INCOMPATIBLE', `cannot load ${path}: ${(cause as Error).message}`, {
+      cause,
+      hint: 'run `npm run build` on this machine',
+    });
+  }
+  const functions = {
+    abiVersion: library.func('int64_t hr_abi_version(void)'),
+    bestIsa: library.func('int64_t hr_best_isa(void)'),
+    poolCreate: library.func('uintptr_t hr_pool_create(int64_t threads, int64_t isa)'),
+    poolDestroy: library.func('void hr_pool_destroy(uintptr_t pool)'),
+    run: library.func('int64_t hr_run(uintptr_t pool, void *operators, int64_t count, void *seconds)'),
+    packedLinearBytes: library.func(
+      'int64_t hr_packed_linear_bytes(uintptr_t pool, int64_t outputs, int64_t inputs)',
+    ),
+    packLinear: library.func(
+      'int64_t hr_pack_linear(uintptr_t pool, void *weight, int64_t outputs, int64_t inputs, uintptr_t packed)',
+    ),
+    alloc: library.func('uintptr_t hr_alloc(int64_t bytes, int64_t huge)'),
+    free: library.func('void hr_free(uintptr_t memory, int64_t bytes)'),
+    hugeBytes: library.func('int64_t hr_huge_bytes(uintptr_t memory, int64_t bytes)'),
+    mapFile: library.func('uintptr_t hr_map_file(const char *path, void *bytes, void *error)'),
+    unmapFile: library.func('void hr_unmap_file(uintptr_t memory, int64_t bytes)'),
+    readFile: library.func(
+      'int64_t hr_read_file(const char *path, int64_t offset, int64_t bytes, uintptr_t target)',
+    ),
+    fillUniform: library.func(
+      'int64_t hr_fill_uniform(uintptr_t pool, uintptr_t target, int64_t row_format, int64_t count, int64_t seed)',
+    ),
+    measureFmaRate: library.func('double hr_measure_fma_rate(uintptr_t pool, double seconds)'),
+    measureReadRate: library.func(
+      'double hr_measure_read_rate(uintptr_t pool, uintptr_t memory, int64_t bytes)',
+    ),
+  };
+  const version = Number(functions.abiVersion());
+  if (version !== ABI_VERSION) {
+    throw new DeviceError(
+      'NATIVE_LIBRARY_INCOMPATIBLE',
+      `${path} has ABI version ${version}, this Hotrow needs ${ABI_VERSION}`,
+      {
+        hint: 'run `npm run build`',
+      },
+    );
+  }
+  return functions;
+}
+
+let loaded: ReturnType<typeof load> | undefined;
+const library = () => {
+  loaded ??= load();
+  return loaded;
+};
+
+/** Runs a native call on one of libuv's threads. */
+function inBackground<T>(native: { async(...args: unknown[]): void }, ...args: unknown[]): Promise<T> {
+  return new Promise((resolve, reject) => {
+    native.async(...args, (error: unknown, result: T) => (error ? reject(error) : resolve(result)));
+  });
+}
+
+/** The address of a typed array's first element. The caller keeps the array alive while the address is in use. */
+export function addressOf(array: ArrayBufferView): HostPtr {
+  // Reading .buffer moves a small array off the JavaScript heap, where the collector could move it.
+  if (array.buffer.byteLength === 0) return NULL_PTR;
+  return koffi.address(array) as HostPtr;
+}
+
+/** The best instruction set of this processor. */
+export function bestIsa(): Isa {
+  const code = Number(library().bestIsa());
+  return code === ISA.avx512 ? 'avx512' : code === ISA.avx2 ? 'avx2' : 'portable';
+}
+
+/** @throws DeviceError OUT_OF_MEMORY when threads or memory are not to be had, DEVICE_UNAVAILABLE for an absent isa. */
+export function createPool(threads: number, isa: Isa): ThreadPool {
+  if (ISA[isa] > ISA[bestIsa()]) {
+    throw new DeviceError('DEVICE_UNAVAILABLE', `this processor lacks ${isa}; its best is ${bestIsa()}`);
+  }
+  const pool = BigInt(library().poolCreate(threads, ISA[isa]));
+  if (pool === 0n) throw new DeviceError('OUT_OF_MEMORY', `cannot start ${threads} threads`);
+  return pool as ThreadPool;
+}
+
+export function destroyPool(pool: ThreadPool): void {
+  library().poolDestroy(pool);
+}
+
+/**
+ * Executes encoded operators; `false` when a check of bags stopped the list.
+ * `inline`: on this thread, for lists of some tens of microseconds; else on one of libuv's.
+ * @throws DeviceError KERNEL_FAILED, OUT_OF_MEMORY.
+ */
+export async function runOperators(
+  pool: ThreadPool,
+  operators: BigInt64Array,
+  seconds: Float64Array,
+  inline: boolean,
+): Promise<boolean> {
+  const { run } = library();
+  const count = operators.length / OPERATOR_WORDS;
+  const status = Number(
+    inline
+      ? run(pool, operators, count, seconds)
+      : await inBackground<number>(run, pool, operators, count, seconds),
+  );
+  if (status === RUN_DONE) return true;
+  if (status === RUN_STOPPED_BY_CHECK) return false;
+  if (status === RUN_NO_MEMORY) throw new DeviceError('OUT_OF_MEMORY', 'the CPU kernels ran out of memory');
+  throw new DeviceError('KERNEL_FAILED', `the CPU library refused an operator (status ${status})`);
+}
+
+/** Anonymous memory that is given back when disposed. */
+export class NativeMemory implements Disposable {
+  readonly #address: HostPtr;
+  readonly bytes: number;
+  #live = true;
+
+  /** @throws DeviceError OUT_OF_MEMORY. */
+  constructor(bytes: number, hugePages = false) {
+    this.bytes = Math.max(bytes, 1);
+    this.#address = BigInt(library().alloc(this.bytes, hugePages ? 1 : 0)) as HostPtr;
+    if (this.#address === 0n) {
+      throw new DeviceError('OUT_OF_MEMORY', `cannot allocate ${this.bytes} bytes`, {
+        hint: 'close other programs, use a smaller batch, or switch hugePages off in the plan so that tables stay mapped',
+      });
+    }
+  }
+
+  get address(): HostPtr {
+    if (!this.#live) throw new DeviceError('DISPOSED', 'memory was used after it was disposed');
+    return this.#address;
+  }
+
+  /** Bytes [offset, offset + length), length ≤ 1 GiB. Not to be used after disposal. */
+  view(offset: number, length: number): Uint8Array {
+    return new Uint8Array(koffi.view(this.address + BigInt(offset), length));
+  }
+
+  /** Copies a host array to byte `offset`. */
+  write(source: ArrayBufferView, offset = 0): void {
+    const bytes = new Uint8Array(source.buffer, source.byteOffset, source.byteLength);
+    const window = 1 << 30;
+    for (let done = 0; done < bytes.length; done += window) {
+      const part = bytes.subarray(done, done + window);
+      this.view(offset + done, part.length).set(part);
+    }
+  }
+
+  /** Reads bytes of a file into byte `offset`. @throws FormatError FILE_TRUNCATED, UsageError FILE_UNREADABLE. */
+  async readFile(file: string, fileOffset: number, length: number, offset = 0): Promise<void> {
+    const target = this.address + BigInt(offset);
+    const status = Number(await inBackground<number>(library().readFile, file, fileOffset, length, target));
+    if (status === 0) return;
+    if (status < 0)
+      throw new FormatError('FILE_TRUNCATED', `${file} ends before byte ${fileOffset + length}`, { file });
+    throw new UsageError('FILE_UNREADABLE', `cannot read ${file}: ${errnoText(status)}`, { file });
+  }
+
+  /** Bytes backed by huge pages now; undefined where the system does not say. */
+  hugeBytes(): number | undefined {
+    const bytes = Number(library().hugeBytes(this.address, this.bytes));
+    return bytes < 0 ? undefined : bytes;
+  }
+
+  [Symbol.dispose](): void {
+    if (!this.#live) return;
+    this.#live = false;
+    library().free(this.#address, this.bytes);
+  }
+}
+
+/** A file mapped read-only. */
+export class MappedFile implements Disposable {
+  readonly address: HostPtr;
+  readonly bytes: number;
+  #live = true;
+
+  /** @throws UsageError FILE_NOT_FOUND, FILE_UNREADABLE. */
+  constructor(readonly file: string) {
+    const bytes = new BigInt64Array(1);
+    const error = new BigInt64Array(1);
+    this.address = BigInt(library().mapFile(file, bytes, error)) as HostPtr;
+    this.bytes = Number(bytes[0]);
+    if (this.address === 0n) {
+      const code = Number(error[0]);
+      throw new UsageError('FILE_UNREADABLE', `cannot map ${file}: ${errnoText(code)}`, { file });
+    }
+  }
+
+  [Symbol.dispose](): void {
+    if (!this.#live) return;
+    this.#live = false;
+    library().unmapFile(this.address, this.bytes);
+  }
+}
+
+/** The system's words for an errno. */
+function errnoText(code: number): string {
+  const known = getSystemErrorMap().get(-code);
+  return known === undefined ? `error ${code}` : known[1];
+}
+
+/** Packs W [outputs, inputs] for the linear operator of this pool. */
+export function packLinear(
+  pool: ThreadPool,
+  weight: Float32Array,
+  outputs: number,
+  inputs: number,
+): NativeMemory {
+  const bytes = Number(library().packedLinearBytes(pool, outputs, inputs));
+  if (bytes < 0)
+    throw new DeviceError('OUT_OF_MEMORY', `a weight of [${outputs}, ${inputs}] does not fit in memory`);
+  const packed = new NativeMemory(bytes);
+  library().packLinear(pool, weight, outputs, inputs, packed.address);
+  return packed;
+}
+
+/** Fills memory with seeded values, uniform in [-1, 1). */
+export async function fillUniform(
+  pool: ThreadPool,
+  target: NativeMemory,
+  format: keyof typeof ROW_FORMAT,
+  count: number,
+  seed: number,
+): Promise<void> {
+  const status = await inBackground<number>(
+    library().fillUniform,
+    pool,
+    target.address,
+    ROW_FORMAT[format],
+    count,
+    seed,
+  );
+  if (Number(status) !== 0) throw new DeviceError('KERNEL_FAILED', `fill failed with status ${status}`);
+}
+
+/** Multiply-adds per second of a loop that only touches registers, on all threads of the pool. */
+export function measureFmaRate(pool: ThreadPool, seconds: number): Promise<number> {
+  return inBackground(library().measureFmaRate, pool, seconds);
+}
+
+/** Bytes per second that the pool's threads read in order from memory. */
+export function measureReadRate(pool: ThreadPool, memory: NativeMemory): Promise<number> {
+  return inBackground(library().measureReadRate, pool, memory.address, memory.bytes);
+}

@@ -1,0 +1,225 @@
+/**
+ * Tensors as they lie in host memory or in a file. Always contiguous, row-major, little-endian.
+ * float16 and bfloat16 are held as their 16 bits in a Uint16Array.
+ */
+import { open } from 'node:fs/promises';
+import { endianness } from 'node:os';
+import { DeviceError, FormatError, fileError } from './errors.ts';
+
+if (endianness() !== 'LE') {
+  throw new DeviceError('DEVICE_UNAVAILABLE', 'Hotrow needs a little-endian machine');
+}
+
+export type DType =
+  | 'bool'
+  | 'uint8'
+  | 'int8'
+  | 'int16'
+  | 'uint16'
+  | 'float16'
+  | 'bfloat16'
+  | 'int32'
+  | 'uint32'
+  | 'float32'
+  | 'int64'
+  | 'uint64'
+  | 'float64';
+
+const ELEMENT_BYTES: Record<DType, number> = {
+  bool: 1,
+  uint8: 1,
+  int8: 1,
+  int16: 2,
+  uint16: 2,
+  float16: 2,
+  bfloat16: 2,
+  int32: 4,
+  uint32: 4,
+  float32: 4,
+  int64: 8,
+  uint64: 8,
+  float64: 8,
+};
+
+/** Bytes of one element. */
+export function elementBytes(dtype: DType): number {
+  return ELEMENT_BYTES[dtype];
+}
+
+/** Number of elements of `shape`; a scalar (`[]`) has one. Not checked for overflow: callers bound the shape. */
+export function elementCount(shape: readonly number[]): number {
+  return shape.reduce((product, extent) => product * extent, 1);
+}
+
+export type TensorData =
+  | Uint8Array
+  | Int8Array
+  | Int16Array
+  | Uint16Array
+  | Int32Array
+  | Uint32Array
+  | Float32Array
+  | BigInt64Array
+  | BigUint64Array
+  | Float64Array;
+
+/** A tensor in host memory. `data` holds exactly `elementCount(shape)` elements. */
+export interface HostTensor {
+  readonly dtype: DType;
+  readonly shape: readonly number[];
+  readonly data: TensorData;
+}
+
+/** A tensor that lies uncompressed in a file, at any byte offset; read, mapped or streamed when it is used. */
+export interface StoredTensor {
+  readonly dtype: DType;
+  readonly shape: readonly number[];
+  /** The file that holds the bytes. */
+  readonly file: string;
+  readonly byteOffset: number;
+  readonly byteLength: number;
+}
+
+/** Named tensors of a file or a model, in file order. */
+export type StoredTensors = ReadonlyMap<string, StoredTensor>;
+
+/** A tensor of seeded values, uniform in [-1, 1), made where it is placed: weights of models that only exist to be timed. */
+export interface SyntheticTensor {
+  readonly dtype: 'float32' | 'float16' | 'bfloat16';
+  readonly shape: readonly number[];
+  readonly seed: number;
+}
+
+/** A tensor from any of these places. */
+export type Tensor = HostTensor | StoredTensor | SyntheticTensor;
+
+/** True for a tensor in a file. */
+export function isStored(tensor: Tensor): tensor is StoredTensor {
+  return 'file' in tensor;
+}
+
+/** A view of `buffer` as elements of `dtype`. Copies only when `buffer` is not aligned for the type. */
+export function viewElements(dtype: DType, buffer: Uint8Array): TensorData {
+  const size = ELEMENT_BYTES[dtype];
+  const aligned = buffer.byteOffset % size === 0 ? buffer : buffer.slice();
+  const count = aligned.byteLength / size;
+  const args = [aligned.buffer, aligned.byteOffset, count] as const;
+  switch (dtype) {
+    case 'bool':
+    case 'uint8':
+      return new Uint8Array(...args);
+    case 'int8':
+      return new Int8Array(...args);
+    case 'int16':
+      return new Int16Array(...args);
+    case 'uint16':
+    case 'float16':
+    case 'bfloat16':
+      return new Uint16Array(...args);
+    case 'int32':
+      return new Int32Array(...args);
+    case 'uint32':
+      return new Uint32Array(...args);
+    case 'float32':
+      return new Float32Array(...args);
+    case 'int64':
+      return new BigInt64Array(...args);
+    case 'uint64':
+      return new BigUint64Array(...args);
+    case 'float64':
+      return new Float64Array(...args);
+    default:
+      return dtype satisfies never;
+  }
+}
+
+/** Reads in pieces of this many bytes: one read call moves at most 2 GiB. */
+const READ_CHUNK_BYTES = 256 << 20;
+
+/** Reads a stored tensor into host memory. Throws FILE_NOT_FOUND, FILE_UNREADABLE or FILE_TRUNCATED. */
+export async function readTensor(tensor: StoredTensor): Promise<HostTensor> {
+  const bytes = new Uint8Array(tensor.byteLength);
+  const handle = await open(tensor.file).catch((cause) => {
+    throw fileError(tensor.file, cause);
+  });
+  try {
+    for (let done = 0; done < bytes.length; ) {
+      const length = Math.min(READ_CHUNK_BYTES, bytes.length - done);
+      const { bytesRead } = await handle.read(bytes, done, length, tensor.byteOffset + done);
+      if (bytesRead === 0) {
+        throw new FormatError(
+          'FILE_TRUNCATED',
+          `${tensor.file} ends at byte ${tensor.byteOffset + done}, inside a tensor`,
+          {
+            file: tensor.file,
+            hint: 'the file is truncated, or was changed while it was being read',
+          },
+        );
+      }
+      done += bytesRead;
+    }
+  } finally {
+    await handle.close();
+  }
+  return { dtype: tensor.dtype, shape: tensor.shape, data: viewElements(tensor.dtype, bytes) };
+}
+
+/** True for a tensor in host memory. */
+export function isHost(tensor: Tensor): tensor is HostTensor {
+  return 'data' in tensor;
+}
+
+const scratchFloat = new Float32Array(1);
+const scratchBits = new Uint32Array(scratchFloat.buffer);
+
+/** IEEE binary16 bits → number, exact. */
+export function float16ToNumber(bits: number): number {
+  const sign = bits & 0x8000 ? -1 : 1;
+  const exponent = (bits >> 10) & 0x1f;
+  const fraction = bits & 0x3ff;
+  if (exponent === 0) return sign * fraction * 2 ** -24;
+  if (exponent === 31) return fraction === 0 ? sign * Number.POSITIVE_INFINITY : Number.NaN;
+  return sign * (1 + fraction / 1024) * 2 ** (exponent - 15);
+}
+
+/** bfloat16 bits → number, exact. */
+export function bfloat16ToNumber(bits: number): number {
+  scratchBits[0] = bits << 16;
+  return scratchFloat[0] as number;
+}
+
+/** number → bfloat16 bits, rounded to nearest even. */
+export function numberToBfloat16(value: number): number {
+  scratchFloat[0] = value;
+  const bits = scratchBits[0] as number;
+  if (Number.isNaN(value)) return 0x7fc0;
+  return ((bits + 0x7fff + ((bits >>> 16) & 1)) >>> 16) & 0xffff;
+}
+
+/** number → IEEE binary16 bits, rounded to nearest even (through float32). */
+export function numberToFloat16(value: number): number {
+  scratchFloat[0] = value;
+  const bits = scratchBits[0] as number;
+  const sign = (bits >>> 16) & 0x8000;
+  const magnitude = bits & 0x7fffffff;
+  if (magnitude > 0x7f800000) return sign | 0x7e00;
+  if (magnitude >= 0x477ff000) return sign | 0x7c00;
+  if (magnitude < 0x38800000) {
+    // Subnormal: the rounding happens in units of 2^-24.
+    const units = Math.abs(scratchFloat[0] as number) * 2 ** 24;
+    const floor = Math.floor(units);
+    const rest = units - floor;
+    return sign | (rest > 0.5 || (rest === 0.5 && floor % 2 === 1) ? floor + 1 : floor);
+  }
+  return sign | ((magnitude - 0x38000000 + 0xfff + ((magnitude >>> 13) & 1)) >>> 13);
+}
+
+/** The tensor's elements as float32. Accepts every floating-point dtype; others are the caller's error to report. */
+export function toFloat32(tensor: HostTensor): Float32Array {
+  const { dtype, data } = tensor;
+  if (dtype === 'float32') return data as Float32Array;
+  if (dtype === 'float64') return Float32Array.from(data as Float64Array);
+  if (dtype === 'float16') return Float32Array.from(data as Uint16Array, float16ToNumber);
+  if (dtype === 'bfloat16') return Float32Array.from(data as Uint16Array, bfloat16ToNumber);
+  throw new FormatError('FORMAT_UNKNOWN', `a ${dtype} tensor cannot stand where floating point is needed`);
+}
