@@ -3,7 +3,7 @@
  * threads take from a counter; a task goes through its run once per column block (see embedding_reduce.h).
  */
 #include "embedding_reduce.h"
-#include "pool.h"
+#include "operators.h"
 
 /* A bag costs its lookups and about as much as this many more. */
 enum { BAG_OVERHEAD_LOOKUPS = 2 };
@@ -57,7 +57,7 @@ static void run_task(const hr_op_embedding_bags *op, int64_t t, int64_t part, in
   int64_t last = first_bag_of_part(bags, op->batch, part + 1, parts);
   if (first >= last) return;
   int64_t vectors = hr_ceil_div(table->dim, HR_LANES);
-  int64_t blocks = hr_ceil_div(vectors, MOST_VECTORS);
+  int64_t blocks = hr_ceil_div(vectors, hr_most_vectors(table, bags));
   int64_t block_columns = hr_ceil_div(vectors, blocks) * HR_LANES;
   for (int64_t column = 0; column < table->dim; column += block_columns) {
     int64_t columns = hr_min(block_columns, table->dim - column);
@@ -96,7 +96,6 @@ static void run_tasks(void *context, int64_t member) {
   }
 }
 
-int64_t HR_NAME(hr_embedding_bags)(hr_pool *pool, const hr_op_embedding_bags *op);
 int64_t HR_NAME(hr_embedding_bags)(hr_pool *pool, const hr_op_embedding_bags *op) {
   if (op->table_count == 0 || op->batch == 0) return HR_RUN_DONE;
   int64_t bytes = 0;

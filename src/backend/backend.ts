@@ -129,6 +129,14 @@ export interface RunReport {
   readonly findings: BagFindings;
 }
 
+/** What the device reaches at best, measured. */
+export interface Ceilings {
+  /** Streaming reads from memory. */
+  readonly readBytesPerSecond: number;
+  /** float32 multiply-adds on registers alone, each counted once. */
+  readonly multiplyAddsPerSecond: number;
+}
+
 export interface Backend extends Disposable {
   readonly device: DeviceDescription;
 
@@ -161,6 +169,9 @@ export interface Backend extends Disposable {
    * @throws RequestError INDEX_OUT_OF_RANGE, OFFSETS_INVALID; DeviceError KERNEL_FAILED, OUT_OF_MEMORY.
    */
   run(program: readonly Operation[]): Promise<RunReport>;
+
+  /** Measures the device's ceilings, in about a second. */
+  measureCeilings(): Promise<Ceilings>;
 }
 
 /** A matrix over the whole of `buffer` from `offset` on. */

@@ -15,6 +15,7 @@ import {
   bestIsa,
   createPool,
   destroyPool,
+  fillUniform,
   type Isa,
   measureFmaRate,
   measureReadRate,
@@ -25,6 +26,7 @@ import {
 } from '../../ffi/cpu-library.ts';
 import type {
   Backend,
+  Ceilings,
   DeviceBuffer,
   Operation,
   PlacedBags,
@@ -44,6 +46,10 @@ export interface CpuBackendOptions {
 
 /** Programs below this cost run at once instead of on a background thread, whose hand-over takes as long. */
 const INLINE_BYTES = 1 << 18;
+
+/** How long, and over how much memory, ceilings are measured: well past any cache. */
+const CEILING_SECONDS = 0.2;
+const CEILING_BYTES = 1 << 29;
 
 export class CpuBackend implements Backend {
   readonly device: DeviceDescription;
@@ -123,15 +129,12 @@ export class CpuBackend implements Backend {
     }
   }
 
-  /** Multiply-adds per second that the pool reaches on registers alone: the ceiling of dense layers. */
-  measureFmaRate(seconds = 0.2): Promise<number> {
-    return measureFmaRate(this.#livePool(), seconds);
-  }
-
-  /** Bytes per second that the pool reads in order from `bytes` of memory: the ceiling of streaming. */
-  async measureReadRate(bytes = 1 << 29): Promise<number> {
-    using memory = new NativeMemory(bytes, true);
-    return await measureReadRate(this.#livePool(), memory);
+  async measureCeilings(): Promise<Ceilings> {
+    const pool = this.#livePool();
+    const multiplyAddsPerSecond = await measureFmaRate(pool, CEILING_SECONDS);
+    using memory = new NativeMemory(CEILING_BYTES, true);
+    await fillUniform(pool, memory, 'float32', CEILING_BYTES / 4, 1);
+    return { multiplyAddsPerSecond, readBytesPerSecond: await measureReadRate(pool, memory) };
   }
 
   /** Closes the pool, after programs that still run. */
@@ -175,9 +178,4 @@ function collectFindings(encoded: EncodedProgram): BagFindings {
     first = bagFaultError(fault, tables.tables[fault.table]?.name ?? '?');
   }
   return { badIndices, badOffsets, ...(first === undefined ? {} : { first }) };
-}
-
-/** Narrowing for benchmarks that want the CPU's ceilings. */
-export function isCpuBackend(backend: Backend): backend is CpuBackend {
-  return backend instanceof CpuBackend;
 }

@@ -1,0 +1,332 @@
+/** Linear layers, their epilogues, and the dot interaction. */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import type { Activation } from '../../src/backend/backend.ts';
+import { referenceDotInteraction, referenceLinear } from '../../src/dense/reference.ts';
+import { shared } from '../support/cases.ts';
+import { assertSameBits, assertSameValues, assertWithin } from '../support/compare.ts';
+import { Random } from '../support/random.ts';
+import { type DotProblem, dotInteractionOn, type LinearProblem, linearOn } from '../support/run-operators.ts';
+import type { Subject } from './subject.ts';
+
+/** [inputs, outputs]: single ones, odd ones, around vector and block sizes, long and narrow. */
+const LAYERS = [
+  [1, 1],
+  [1, 7],
+  [7, 1],
+  [3, 5],
+  [13, 64],
+  [16, 16],
+  [17, 33],
+  [64, 31],
+  [65, 63],
+  [100, 130],
+  [255, 48],
+  [256, 64],
+  [257, 65],
+  [367, 64],
+  [1000, 17],
+  [3000, 1],
+  [3000, 40],
+  [40, 600],
+] as const;
+const BATCHES = [0, 1, 2, 13, 32, 257];
+
+/** Multiply-adds above which a shape runs with small batches only, so that the reference stays quick. */
+const MOST_MULTIPLY_ADDS = 1.5e6;
+
+type Draw = (count: number) => Float32Array;
+
+function layerProblem(
+  draw: Draw,
+  [batch, inputs, outputs]: readonly [number, number, number],
+  {
+    activation = 'none',
+    biased = true,
+    crossed = false,
+  }: { activation?: Activation; biased?: boolean; crossed?: boolean } = {},
+): LinearProblem {
+  return {
+    batch,
+    inputs,
+    outputs,
+    activation,
+    input: draw(batch * inputs),
+    weight: draw(outputs * inputs),
+    bias: biased ? draw(outputs) : undefined,
+    cross: crossed ? { x0: draw(batch * outputs), x: draw(batch * outputs) } : undefined,
+  };
+}
+
+const references = new WeakMap<object, Float64Array>();
+
+/** The reference of a problem that several backends meet. */
+function remembered<P extends object>(problem: P, reference: (problem: P) => Float64Array): Float64Array {
+  const values = references.get(problem) ?? reference(problem);
+  references.set(problem, values);
+  return values;
+}
+
+/**
+ * Compares with the float64 reference. Each of K products, K sums, the bias and the epilogue's two operations may be
+ * rounded, in any order: (K + 4) · rounding · (|x|·|W| + |b|), which a ReLU or sigmoid does not enlarge; the sigmoid's
+ * own rounding adds some ulps of at most 1. `rounding` 0 asks for the exact values.
+ */
+export function assertLinear(
+  out: Float32Array,
+  problem: LinearProblem,
+  rounding: number,
+  what: string,
+): void {
+  const expected = remembered(problem, referenceLinear);
+  if (rounding === 0) {
+    // −0 and 0 are the same here: which of them a sum of zeros gives is left open.
+    assertSameValues(
+      out.map((x) => x + 0),
+      expected.map((x) => x + 0),
+      what,
+    );
+    return;
+  }
+  const { bias, cross } = problem;
+  const absolute = (values: Float32Array) => values.map(Math.abs);
+  const magnitude = referenceLinear({
+    ...problem,
+    activation: 'none',
+    input: absolute(problem.input),
+    weight: absolute(problem.weight),
+    bias: bias && absolute(bias),
+    cross: cross && { x0: absolute(cross.x0), x: absolute(cross.x) },
+  });
+  const roundings = problem.inputs + 4;
+  const ownRounding = problem.activation === 'sigmoid' ? 2 ** -22 : 0;
+  assertWithin(out, expected, (i) => roundings * rounding * (magnitude[i] as number) + ownRounding, what);
+}
+
+/** Compares with the float64 reference, each of the D products and sums rounded. `rounding` 0: exact values. */
+export function assertDot(out: Float32Array, problem: DotProblem, rounding: number, what: string): void {
+  const expected = remembered(problem, referenceDotInteraction);
+  if (rounding === 0) {
+    assertSameValues(
+      out.map((x) => x + 0),
+      expected.map((x) => x + 0),
+      what,
+    );
+    return;
+  }
+  const magnitude = referenceDotInteraction({ ...problem, input: problem.input.map(Math.abs) });
+  assertWithin(out, expected, (i) => (problem.dim + 1) * rounding * (magnitude[i] as number), what);
+}
+
+const INTERACTIONS = [
+  ['lower', false],
+  ['lower', true],
+  ['upper', false],
+] as const;
+
+/** Sums of 3,000 products of at most 8 · 8 stay below 2^24: exact in float32 in any order. */
+function integerLayers(): LinearProblem[] {
+  const random = new Random(71);
+  const draw = (count: number) => random.integers(count, 8);
+  return LAYERS.flatMap(([inputs, outputs]) =>
+    BATCHES.filter((batch) => batch * inputs * outputs <= MOST_MULTIPLY_ADDS).map((batch) =>
+      layerProblem(draw, [batch, inputs, outputs], { biased: batch % 2 === 1 }),
+    ),
+  );
+}
+
+function integerInteractions(): DotProblem[] {
+  const random = new Random(76);
+  const features = [1, 2, 3, 4, 5, 8, 9, 16, 17, 27, 31, 32, 33, 40];
+  const dims = [1, 2, 3, 7, 8, 15, 16, 17, 33, 64, 128, 130];
+  return features.flatMap((features) =>
+    dims.flatMap((dim) =>
+      INTERACTIONS.map(([order, diagonal]) => {
+        const batch = 1 + ((features + dim) % 3);
+        return { batch, features, dim, input: random.integers(batch * features * dim, 8), order, diagonal };
+      }),
+    ),
+  );
+}
+
+export function denseCases(subject: Subject): void {
+  test('linear: every shape and batch is exact on integers', async () => {
+    for (const problem of shared('integer layers', integerLayers)) {
+      const out = await linearOn(subject.backend, problem);
+      assertLinear(out, problem, 0, `linear ${problem.inputs} → ${problem.outputs}, batch ${problem.batch}`);
+    }
+  });
+
+  test('linear: reals, with every activation', async () => {
+    const random = new Random(72);
+    for (const [inputs, outputs] of LAYERS) {
+      for (const activation of ['none', 'relu', 'sigmoid'] as const) {
+        const problem = layerProblem((count) => random.reals(count), [13, inputs, outputs], { activation });
+        const out = await linearOn(subject.backend, problem);
+        assertLinear(out, problem, subject.denseRounding, `${activation} of ${inputs} → ${outputs}`);
+      }
+    }
+  });
+
+  test('cross: x0 ⊙ (W·v + b) + x, also in place', async () => {
+    const random = new Random(73);
+    const shapes: [number, number, number][] = [
+      [1, 1, 1],
+      [2, 48, 160],
+      [13, 7, 33],
+      [33, 64, 64],
+      [257, 16, 130],
+      [5, 300, 1],
+    ];
+    for (const shape of shapes) {
+      for (const biased of [true, false]) {
+        const exact = layerProblem((count) => random.integers(count, 8), shape, { biased, crossed: true });
+        const real = layerProblem((count) => random.reals(count), shape, { biased, crossed: true });
+        for (const inPlace of [false, true]) {
+          const what = `cross ${shape}${inPlace ? ' in place' : ''}`;
+          assertLinear(await linearOn(subject.backend, exact, { inPlace }), exact, 0, what);
+          assertLinear(await linearOn(subject.backend, real, { inPlace }), real, subject.denseRounding, what);
+        }
+      }
+    }
+  });
+
+  test('activations at their limits', async () => {
+    // One input of weight 1: the activation alone.
+    const values = [
+      Number.NaN,
+      Number.POSITIVE_INFINITY,
+      Number.NEGATIVE_INFINITY,
+      100,
+      -100,
+      90,
+      -90,
+      0,
+      -0,
+      1e-30,
+      3.4e38,
+      -3.4e38,
+    ];
+    for (const outputs of [1, 19]) {
+      const activated = async (activation: Activation) => {
+        const out = await linearOn(subject.backend, {
+          batch: values.length,
+          inputs: 1,
+          outputs,
+          input: Float32Array.from(values),
+          weight: new Float32Array(outputs).fill(1),
+          activation,
+        });
+        return values.map((_, b) => {
+          const row = out.subarray(b * outputs, (b + 1) * outputs);
+          assert.ok(
+            row.every((x) => Object.is(x, row[0])),
+            `${activation}: columns differ`,
+          );
+          return row[0] as number;
+        });
+      };
+      const relu = await activated('relu');
+      values.forEach((x, i) => {
+        // relu(NaN) is NaN, as in torch.
+        const expected = Number.isNaN(x) ? Number.NaN : Math.max(0, Math.fround(x));
+        assert.ok(Object.is((relu[i] as number) + 0, expected + 0), `relu(${x}) is ${relu[i]}`);
+      });
+      const sigmoid = await activated('sigmoid');
+      values.forEach((x, i) => {
+        const y = sigmoid[i] as number;
+        const expected = 1 / (1 + Math.exp(-x));
+        if (Number.isNaN(x)) assert.ok(Number.isNaN(y), 'sigmoid(NaN)');
+        else {
+          assert.ok(y >= 0 && y <= 1, `sigmoid(${x}) is ${y}`);
+          // Some ulps of the largest value there is; e^-100 has a relative error of its own, so 1e-6 of it too.
+          assert.ok(Math.abs(y - expected) <= Math.max(2 ** -22 * expected, 1e-38), `sigmoid(${x}) is ${y}`);
+        }
+      });
+      assert.equal(sigmoid[values.indexOf(100)], 1);
+    }
+  });
+
+  test('NaN and infinities in one sample stay in that sample', async () => {
+    const random = new Random(74);
+    for (const [inputs, outputs] of [
+      [5, 3],
+      [64, 64],
+      [300, 1],
+      [257, 130],
+    ] as const) {
+      const problem = layerProblem((count) => random.reals(count), [9, inputs, outputs]);
+      const clean = await linearOn(subject.backend, problem);
+      const input = problem.input.slice();
+      input[4 * inputs] = Number.NaN;
+      input[7 * inputs] = Number.POSITIVE_INFINITY;
+      const out = await linearOn(subject.backend, { ...problem, input });
+      for (let b = 0; b < 9; b++) {
+        const row = out.subarray(b * outputs, (b + 1) * outputs);
+        if (b === 4) assert.ok(row.every(Number.isNaN), 'the row with NaN');
+        else if (b === 7) assert.ok(!row.some(Number.isFinite), 'the row with infinity');
+        else assertSameBits(row, clean.subarray(b * outputs, (b + 1) * outputs), `row ${b}`);
+      }
+    }
+  });
+
+  test('a sample has the same bits in a batch of one and in a large one', async (t) => {
+    if (!subject.rowsStandAlone) return t.skip('this backend adds in an order that depends on the batch');
+    const random = new Random(75);
+    for (const [inputs, outputs] of [
+      [13, 64],
+      [300, 130],
+      [1000, 1],
+      [64, 600],
+    ] as const) {
+      const problem = layerProblem((count) => random.reals(count), [70, inputs, outputs], {
+        activation: 'relu',
+      });
+      const whole = await linearOn(subject.backend, problem);
+      for (const [first, batch] of [
+        [0, 1],
+        [69, 1],
+        [5, 2],
+        [20, 13],
+        [1, 33],
+      ] as const) {
+        const input = problem.input.subarray(first * inputs, (first + batch) * inputs);
+        const part = await linearOn(subject.backend, { ...problem, batch, input });
+        const same = whole.subarray(first * outputs, (first + batch) * outputs);
+        assertSameBits(part, same, `${inputs} → ${outputs}, ${batch} samples from ${first}`);
+      }
+    }
+  });
+
+  test('dot interaction: every shape is exact on integers', async () => {
+    for (const problem of shared('integer interactions', integerInteractions)) {
+      const { features, dim, order, diagonal } = problem;
+      const out = await dotInteractionOn(subject.backend, problem);
+      assertDot(out, problem, 0, `${features} × ${dim}, ${order}${diagonal ? ', diagonal' : ''}`);
+    }
+  });
+
+  test('dot interaction: reals, all batches, 251 features', async () => {
+    const random = new Random(77);
+    for (const [batch, features, dim] of [
+      [0, 5, 16],
+      [1, 9, 64],
+      [13, 27, 16],
+      [257, 4, 33],
+      [2, 251, 128],
+    ] as const) {
+      for (const [order, diagonal] of INTERACTIONS) {
+        const problem: DotProblem = {
+          batch,
+          features,
+          dim,
+          input: random.reals(batch * features * dim),
+          order,
+          diagonal,
+        };
+        const out = await dotInteractionOn(subject.backend, problem);
+        assertDot(out, problem, subject.denseRounding, `${batch} × ${features} × ${dim}, ${order}`);
+      }
+    }
+  });
+}

@@ -1,0 +1,113 @@
+/** Whole models, against the same model on the plain references. */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { DlrmModel } from '../../src/model/dlrm.ts';
+import { integers } from '../support/cases.ts';
+import { assertSameBits, assertWithin } from '../support/compare.ts';
+import { INTERACTIONS, smallModel, smallRequest } from '../support/models.ts';
+import { Random } from '../support/random.ts';
+import { ReferenceBackend } from '../support/reference-backend.ts';
+import type { Subject } from './subject.ts';
+
+/**
+ * Layers of at most 50 inputs with activations around 1 lose a few 2^-24 each, and the sigmoid's slope is at most 1/4;
+ * with coarser dense arithmetic the bound grows along.
+ */
+const toleranceOf = ({ denseRounding }: Subject) => 16 * denseRounding;
+
+export function modelCases(subject: Subject): void {
+  for (const kind of INTERACTIONS) {
+    test(`a model with ${kind} interaction, batches of 0 to 100`, async () => {
+      const architecture = smallModel(new Random(81), kind);
+      using reference = new ReferenceBackend();
+      await using expected = await DlrmModel.create(reference, architecture);
+      await using model = await DlrmModel.create(subject.backend, architecture);
+      for (const batchSize of [0, 1, 7, 100]) {
+        const request = smallRequest(new Random(batchSize), architecture, batchSize);
+        const { probabilities, stages, latencyMs, findings } = await model.predict(request);
+        const right = await expected.predict(request);
+        const what = `${kind}, batch ${batchSize}`;
+        assertWithin(probabilities, right.probabilities, () => toleranceOf(subject), what);
+        assert.deepEqual(findings, { badIndices: 0, badOffsets: 0 });
+        assert.ok(
+          Object.values(stages).every((ms) => ms >= 0 && ms <= latencyMs + 1),
+          what,
+        );
+      }
+    });
+  }
+
+  test('predictions of several batches at once are those of each alone', async () => {
+    const architecture = smallModel(new Random(82), 'dot-lower');
+    await using model = await DlrmModel.create(subject.backend, architecture);
+    const requests = Array.from({ length: 12 }, (_, i) =>
+      smallRequest(new Random(i), architecture, 1 + ((i * 37) % 90)),
+    );
+    const alone: Float32Array[] = [];
+    for (const request of requests) alone.push((await model.predict(request)).probabilities);
+    const together = await Promise.all(requests.map((request) => model.predict(request)));
+    together.forEach(({ probabilities }, i) => {
+      assertSameBits(probabilities, alone[i] as Float32Array, `request ${i}`);
+    });
+  });
+
+  test('NaN in dense features stays in its sample', async () => {
+    const architecture = smallModel(new Random(83), 'cross');
+    await using model = await DlrmModel.create(subject.backend, architecture);
+    const request = smallRequest(new Random(1), architecture, 5);
+    const { probabilities: clean } = await model.predict(request);
+    request.dense[2 * request.denseFeatures] = Number.NaN;
+    const { probabilities } = await model.predict(request);
+    probabilities.forEach((p, b) => {
+      assert.ok(b === 2 ? Number.isNaN(p) : Object.is(p, clean[b]), `sample ${b}: ${p}`);
+    });
+  });
+
+  test('bad indices are refused, or counted and repaired', async () => {
+    const architecture = smallModel(new Random(84), 'dot-upper');
+    const good = smallRequest(new Random(2), architecture, 4);
+    const withIndices = (value: number) => ({
+      ...good,
+      bags: good.bags.map((bags, t) =>
+        t === 2 ? { indices: integers([1, value, 3]), offsets: integers([0, 1, 2, 3]) } : bags,
+      ),
+    });
+    {
+      await using model = await DlrmModel.create(subject.backend, architecture);
+      await assert.rejects(model.predict(withIndices(-1)), {
+        code: 'INDEX_OUT_OF_RANGE',
+        message: /table 2 \(t2\): indices\[1\] = -1/,
+      });
+      // A refused request leaves the model in order.
+      await model.predict(good);
+    }
+    await using model = await DlrmModel.create(subject.backend, architecture, { indexChecking: 'warn' });
+    const { probabilities, findings } = await model.predict(withIndices(-1));
+    assert.equal(findings.badIndices, 1);
+    const repaired = await model.predict(withIndices(0));
+    assertSameBits(probabilities, repaired.probabilities, 'repaired');
+  });
+
+  test('requests that do not fit the model are refused', async () => {
+    const architecture = smallModel(new Random(85), 'cat');
+    await using model = await DlrmModel.create(subject.backend, architecture);
+    const good = smallRequest(new Random(3), architecture, 4);
+    const shortDense = { ...good, dense: good.dense.subarray(1) };
+    await assert.rejects(model.predict(shortDense), { code: 'TENSOR_SHAPE' });
+    await assert.rejects(model.predict({ ...good, bags: good.bags.slice(1) }), { code: 'TABLE_MISSING' });
+    await assert.rejects(model.predict({ ...good, bags: [...good.bags, ...good.bags] }), {
+      code: 'TABLE_UNEXPECTED',
+    });
+  });
+
+  test('a closed model refuses work', async () => {
+    const architecture = smallModel(new Random(86), 'cat');
+    const model = await DlrmModel.create(subject.backend, architecture);
+    const request = smallRequest(new Random(4), architecture, 3);
+    const underWay = model.predict(request);
+    await model.close();
+    await model.close();
+    assert.equal((await underWay).probabilities.length, 3);
+    await assert.rejects(model.predict(request), { code: 'DISPOSED' });
+  });
+}

@@ -1,0 +1,106 @@
+import type { Backend } from '../../src/backend/backend.ts';
+import type { Bags, EmbeddingTable, IndexChecking } from '../../src/embedding/bag.ts';
+import { referenceEmbeddingBags } from '../../src/embedding/reference.ts';
+import { toFloat32 } from '../../src/tensor.ts';
+import type { Problem } from '../support/cases.ts';
+import { hostWeight } from '../support/cases.ts';
+import { assertSameValues, assertWithin, FLOAT32_ROUNDING } from '../support/compare.ts';
+
+/** What a backend's numbers may do. */
+export interface Capabilities {
+  /** Rows of a bag are added in index order, so that unweighted results have the reference's bits. Default: true. */
+  readonly addsInIndexOrder?: boolean;
+  /** Largest relative error of one operand or sum of dense operators. Default: float32's, 2^-24. */
+  readonly denseRounding?: number;
+  /** A sample's result has the same bits in every batch. Default: true. */
+  readonly rowsStandAlone?: boolean;
+}
+
+/** A backend under test. */
+export interface Subject extends Required<Capabilities> {
+  readonly backend: Backend;
+}
+
+/**
+ * Compares pooled rows with the reference: unweighted tables by value, bit for bit, where the backend adds in index
+ * order; others within the error that rounding each product and each sum can make, in any order and with or without
+ * fused multiply-adds: (lookups + 2) · 2^-24 · Σ |weight · x|.
+ */
+export function assertPooled(
+  subject: Pick<Subject, 'addsInIndexOrder'>,
+  pooled: Float32Array,
+  { tables, batch }: Problem,
+  what: string,
+  checking: IndexChecking = 'error',
+): void {
+  const width = tables.reduce((sum, { dim }) => sum + dim, 0);
+  let column = 0;
+  tables.forEach((table, t) => {
+    const bags = batch.bags[t] as Bags;
+    const own = { table, bags, batchSize: batch.batchSize };
+    const out = new Float32Array(batch.batchSize * table.dim);
+    for (let b = 0; b < batch.batchSize; b++) {
+      const start = b * width + column;
+      out.set(pooled.subarray(start, start + table.dim), b * table.dim);
+    }
+    column += table.dim;
+    const label = `${what}: table ${t} (${table.name}, ${table.mode}, dim ${table.dim}, ${table.rowFormat})`;
+    const weighted = bags.weights !== undefined || table.rowWeights !== undefined;
+    const exact = subject.addsInIndexOrder && !weighted;
+    const { expected, magnitudes } = expectedOf(own, exact, checking === 'error');
+    if (exact) {
+      assertSameValues(out, expected, label);
+      return;
+    }
+    const roundings = bags.indices.length + 2;
+    assertWithin(out, expected, (i) => roundings * FLOAT32_ROUNDING * (magnitudes[i] as number), label);
+  });
+}
+
+interface Expected {
+  readonly expected: Float64Array;
+  /** Empty where the values are compared bit for bit. */
+  readonly magnitudes: Float64Array;
+}
+
+/** References by table and bags: most problems meet many backends and plans. */
+const known = new WeakMap<EmbeddingTable, WeakMap<Bags, Map<boolean, Expected>>>();
+
+function expectedOf(own: OneTable, exact: boolean, refuses: boolean): Expected {
+  const { table, bags } = own;
+  const ofTable = known.get(table) ?? new WeakMap<Bags, Map<boolean, Expected>>();
+  known.set(table, ofTable);
+  const ofBags = ofTable.get(bags) ?? new Map<boolean, Expected>();
+  ofTable.set(bags, ofBags);
+  const found = ofBags.get(exact);
+  if (found !== undefined) return found;
+  const batch = { batchSize: own.batchSize, bags: [bags] };
+  const checking = refuses ? 'error' : 'ignore';
+  const { pooled } = referenceEmbeddingBags([table], batch, checking, exact ? 'float32' : 'float64');
+  const made = { expected: pooled, magnitudes: exact ? new Float64Array() : magnitudeOf(own) };
+  ofBags.set(exact, made);
+  return made;
+}
+
+/** Σ |weight · x| for every output. */
+function magnitudeOf({ table, bags, batchSize }: OneTable): Float64Array {
+  const absolute = (values: Float32Array) => values.map(Math.abs);
+  const { rowWeights, ...rest } = table;
+  const { weights, ...lookups } = bags;
+  const rows = absolute(toFloat32(hostWeight(table)));
+  const positive: EmbeddingTable = {
+    ...rest,
+    rowFormat: 'float32',
+    mode: 'sum',
+    weight: { dtype: 'float32', shape: [table.rows, table.dim], data: rows },
+    ...(rowWeights === undefined ? {} : { rowWeights: absolute(rowWeights) }),
+  };
+  const positiveBags = { ...lookups, ...(weights === undefined ? {} : { weights: absolute(weights) }) };
+  return referenceEmbeddingBags([positive], { batchSize, bags: [positiveBags] }, 'ignore').pooled;
+}
+
+interface OneTable {
+  readonly table: EmbeddingTable;
+  readonly bags: Bags;
+  readonly batchSize: number;
+}

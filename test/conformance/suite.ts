@@ -1,0 +1,50 @@
+/**
+ * The cases that every backend passes. A backend joins by a file of a few lines that calls `conformance`.
+ */
+import { after, before, describe, test } from 'node:test';
+import type { Backend } from '../../src/backend/backend.ts';
+import { denseCases } from './dense.ts';
+import { embeddingBagCases } from './embedding-bags.ts';
+import { goldenCases } from './golden.ts';
+import { indexCheckingCases } from './index-checking.ts';
+import { modelCases } from './model.ts';
+import { propertyCases } from './properties.ts';
+import type { Capabilities, Subject } from './subject.ts';
+import { techniqueCases } from './techniques.ts';
+
+/** Runs every case on the backend that `openBackend` gives. */
+export function conformance(
+  name: string,
+  openBackend: () => Backend | Promise<Backend>,
+  capabilities: Capabilities = {},
+): void {
+  describe(`conformance of ${name}`, () => {
+    let opened: Backend | undefined;
+    const subject: Subject = {
+      get backend() {
+        if (opened === undefined) throw new Error(`${name} is not open`);
+        return opened;
+      },
+      addsInIndexOrder: capabilities.addsInIndexOrder ?? true,
+      denseRounding: capabilities.denseRounding ?? 2 ** -24,
+      rowsStandAlone: capabilities.rowsStandAlone ?? true,
+    };
+    before(async () => {
+      opened = await openBackend();
+    });
+    after(() => opened?.[Symbol.dispose]());
+
+    describe('embedding bags', () => embeddingBagCases(subject));
+    describe('techniques', () => techniqueCases(subject));
+    describe('index checking', () => indexCheckingCases(subject));
+    describe('dense operators', () => denseCases(subject));
+    describe('models', () => modelCases(subject));
+    describe('properties', () => propertyCases(subject));
+    describe('golden files', () => goldenCases(subject));
+  });
+}
+
+/** Reports a backend that this machine cannot run. */
+export function conformanceSkipped(name: string, reason: string): void {
+  test(`conformance of ${name}`, { skip: reason }, () => {});
+}

@@ -1,0 +1,249 @@
+/** The backend contract over the plain references: slow, obvious, and what other backends' models are compared with. */
+import {
+  type Backend,
+  type Ceilings,
+  columns,
+  type DeviceBuffer,
+  type DownloadOperation,
+  type EmbeddingBagsOperation,
+  type Matrix,
+  type Operation,
+  type PlacedBags,
+  type PlacedLinear,
+  type PlacedTables,
+  type RunReport,
+} from '../../src/backend/backend.ts';
+import { referenceDotInteraction, referenceLinear } from '../../src/dense/reference.ts';
+import type { DeviceDescription } from '../../src/device.ts';
+import {
+  type BagBatch,
+  type BagFindings,
+  checkBagShapes,
+  type EmbeddingTable,
+} from '../../src/embedding/bag.ts';
+import { type Plan, placementKey } from '../../src/embedding/plan.ts';
+import { referenceCheckBags, referenceEmbeddingBags } from '../../src/embedding/reference.ts';
+import { DeviceError, PlanError } from '../../src/errors.ts';
+import { isHost, isStored, readTensor } from '../../src/tensor.ts';
+import { rowsTensor } from './cases.ts';
+import { Random } from './random.ts';
+
+/** Something that is gone after its disposal. */
+class Resource<T> implements Disposable {
+  #value: T | undefined;
+
+  constructor(value: T) {
+    this.#value = value;
+  }
+
+  get value(): T {
+    if (this.#value === undefined) throw new DeviceError('DISPOSED', 'memory was used after it was disposed');
+    return this.#value;
+  }
+
+  [Symbol.dispose](): void {
+    this.#value = undefined;
+  }
+}
+
+class ReferenceBuffer extends Resource<Float32Array> implements DeviceBuffer {
+  constructor(readonly length: number) {
+    // Uninitialised memory: whoever reads it sees NaN.
+    super(new Float32Array(length).fill(Number.NaN));
+  }
+}
+
+class ReferenceTables implements PlacedTables {
+  readonly allocatedBytes = 0;
+  readonly notes = [];
+
+  constructor(
+    readonly tables: readonly EmbeddingTable[],
+    readonly plan: Plan,
+    readonly host: Resource<readonly EmbeddingTable[]>,
+  ) {}
+
+  withPlan(plan: Plan): ReferenceTables {
+    if (placementKey(plan) !== placementKey(this.plan)) {
+      throw new PlanError('PLAN_ILLEGAL', 'the plan needs another placement');
+    }
+    return new ReferenceTables(this.tables, plan, this.host);
+  }
+
+  [Symbol.dispose](): void {
+    this.host[Symbol.dispose]();
+  }
+}
+
+class ReferenceBags extends Resource<BagBatch> implements PlacedBags {
+  readonly batchSize: number;
+  readonly lookups: number;
+
+  constructor(batch: BagBatch) {
+    super(batch);
+    this.batchSize = batch.batchSize;
+    this.lookups = batch.bags.reduce((sum, { indices }) => sum + indices.length, 0);
+  }
+}
+
+class ReferenceLinearLayer
+  extends Resource<{ readonly weight: Float32Array; readonly bias: Float32Array | undefined }>
+  implements PlacedLinear
+{
+  constructor(
+    readonly outputs: number,
+    readonly inputs: number,
+    weight: Float32Array,
+    bias: Float32Array | undefined,
+  ) {
+    super({ weight: weight.slice(), bias: bias?.slice() });
+  }
+}
+
+function own<T>(type: new (...args: never[]) => T, value: unknown): T {
+  if (value instanceof type) return value;
+  throw new TypeError(`${type.name} expected: the value belongs to another backend`);
+}
+
+/** Row `r` of `m`, in place. */
+function rowOf(m: Matrix, r: number): Float32Array {
+  const { value } = own(ReferenceBuffer, m.buffer);
+  const start = m.offset + r * m.stride;
+  if (start < 0 || start + m.cols > value.length) throw new RangeError(`row ${r} lies outside its buffer`);
+  return value.subarray(start, start + m.cols);
+}
+
+/** A matrix's elements, packed. */
+function gather(m: Matrix): Float32Array {
+  const packed = new Float32Array(m.rows * m.cols);
+  for (let r = 0; r < m.rows; r++) packed.set(rowOf(m, r), r * m.cols);
+  return packed;
+}
+
+function scatter(values: Float32Array | Float64Array, m: Matrix): void {
+  if (values.length !== m.rows * m.cols)
+    throw new RangeError(`${values.length} elements are not [${m.rows}, ${m.cols}]`);
+  for (let r = 0; r < m.rows; r++) rowOf(m, r).set(values.subarray(r * m.cols, (r + 1) * m.cols));
+}
+
+export class ReferenceBackend implements Backend {
+  readonly device: DeviceDescription = {
+    kind: 'cpu',
+    id: 'reference',
+    name: 'plain TypeScript',
+    architecture: 'none',
+    threads: 1,
+    memoryBytes: Number.MAX_SAFE_INTEGER,
+    versions: {},
+  };
+  readonly #live = new Resource(true);
+
+  async placeTables(tables: readonly EmbeddingTable[], plan: Plan): Promise<PlacedTables> {
+    this.#live.value;
+    const host: EmbeddingTable[] = [];
+    for (const table of tables) host.push(await toHost(table));
+    return new ReferenceTables(tables, plan, new Resource(host));
+  }
+
+  placeBags({ tables }: PlacedTables, batch: BagBatch): PlacedBags {
+    checkBagShapes(tables, batch);
+    return new ReferenceBags(batch);
+  }
+
+  placeLinear(
+    weight: Float32Array,
+    bias: Float32Array | undefined,
+    outputs: number,
+    inputs: number,
+  ): PlacedLinear {
+    this.#live.value;
+    return new ReferenceLinearLayer(outputs, inputs, weight, bias);
+  }
+
+  allocate(length: number): DeviceBuffer {
+    this.#live.value;
+    return new ReferenceBuffer(length);
+  }
+
+  async run(program: readonly Operation[]): Promise<RunReport> {
+    this.#live.value;
+    const findings = checkAll(program);
+    program.forEach(execute);
+    return { seconds: new Float64Array(program.length), findings };
+  }
+
+  async measureCeilings(): Promise<Ceilings> {
+    return { readBytesPerSecond: 1, multiplyAddsPerSecond: 1 };
+  }
+
+  [Symbol.dispose](): void {
+    this.#live[Symbol.dispose]();
+  }
+}
+
+async function toHost(table: EmbeddingTable): Promise<EmbeddingTable> {
+  const { weight, rows, dim, rowFormat } = table;
+  if (isHost(weight)) return table;
+  if (isStored(weight)) return { ...table, weight: await readTensor(weight) };
+  return { ...table, weight: rowsTensor(new Random(weight.seed).reals(rows * dim), rows, dim, rowFormat) };
+}
+
+function isBags(operation: Operation): operation is EmbeddingBagsOperation {
+  return operation.op === 'embeddingBags';
+}
+
+/** Checks the bags of the whole program before any of it runs. */
+function checkAll(program: readonly Operation[]): BagFindings {
+  let findings: BagFindings = { badIndices: 0, badOffsets: 0 };
+  for (const { tables, bags, checking } of program.filter(isBags)) {
+    if (checking !== 'error' && checking !== 'warn') continue;
+    const found = referenceCheckBags(tables.tables, own(ReferenceBags, bags).value);
+    if (checking === 'error' && found.first !== undefined) throw found.first;
+    const first = findings.first ?? found.first;
+    findings = {
+      badIndices: findings.badIndices + found.badIndices,
+      badOffsets: findings.badOffsets + found.badOffsets,
+      ...(first === undefined ? {} : { first }),
+    };
+  }
+  return findings;
+}
+
+function execute(operation: Operation): void {
+  if (operation.op === 'download') operation.target.set(gather(operation.input));
+  else scatter(resultOf(operation), operation.output);
+}
+
+function resultOf(operation: Exclude<Operation, DownloadOperation>): Float32Array | Float64Array {
+  switch (operation.op) {
+    case 'upload':
+      return operation.source;
+    case 'copy':
+      return gather(operation.input);
+    case 'embeddingBags': {
+      const tables = own(ReferenceTables, operation.tables).host.value;
+      const batch = own(ReferenceBags, operation.bags).value;
+      return referenceEmbeddingBags(tables, batch, operation.checking, 'float32').pooled;
+    }
+    case 'linear': {
+      const { layer, input, output, activation, cross } = operation;
+      const { inputs, outputs } = layer;
+      return referenceLinear({
+        ...own(ReferenceLinearLayer, layer).value,
+        batch: output.rows,
+        inputs,
+        outputs,
+        activation,
+        input: gather(columns(input, 0, inputs)),
+        cross: cross && { x0: gather(cross.x0), x: gather(cross.x) },
+      });
+    }
+    case 'dotInteraction': {
+      const { input, features, dim, diagonal, order } = operation;
+      const z = gather(columns(input, 0, features * dim));
+      return referenceDotInteraction({ batch: input.rows, features, dim, input: z, diagonal, order });
+    }
+    default:
+      return operation satisfies never;
+  }
+}

@@ -1,0 +1,177 @@
+/**
+ * One operator on a backend. Results go into the middle of a wider matrix full of sentinels, so that strides are always
+ * in play and a write outside the result is seen.
+ */
+import assert from 'node:assert/strict';
+import {
+  type Activation,
+  type Backend,
+  columns,
+  type DeviceBuffer,
+  type Matrix,
+  matrix,
+  type Operation,
+  type PlacedTables,
+} from '../../src/backend/backend.ts';
+import type { BagBatch, BagFindings, EmbeddingTable, IndexChecking } from '../../src/embedding/bag.ts';
+import { placeCollection, totalDim } from '../../src/embedding/collection.ts';
+import { type Plan, plainPlan } from '../../src/embedding/plan.ts';
+
+const SENTINEL = 12345.5;
+
+/** Columns of sentinels left and right of a framed matrix, which leave its rows unaligned. */
+const LEFT = 3;
+const RIGHT = 2;
+
+/** A [rows, cols] matrix inside a frame of sentinels. */
+class Framed implements Disposable {
+  readonly inner: Matrix;
+  readonly #buffer: DeviceBuffer;
+  readonly #whole: Matrix;
+
+  constructor(
+    backend: Backend,
+    readonly rows: number,
+    readonly cols: number,
+  ) {
+    const stride = LEFT + cols + RIGHT;
+    this.#buffer = backend.allocate(rows * stride);
+    this.#whole = matrix(this.#buffer, rows, stride);
+    this.inner = columns(this.#whole, LEFT, cols);
+  }
+
+  /** Fills the frame with sentinels and the inside with `values` [rows, cols] (default: sentinels too). */
+  fill(values?: Float32Array): Operation[] {
+    const source = new Float32Array(this.rows * this.#whole.cols).fill(SENTINEL);
+    const fill: Operation = { op: 'upload', source, output: this.#whole };
+    return values === undefined ? [fill] : [fill, { op: 'upload', source: values, output: this.inner }];
+  }
+
+  /** Reads the whole matrix back; `inside` checks the frame and gives the values. */
+  readBack(): { operation: Operation; inside(): Float32Array } {
+    const target = new Float32Array(this.rows * this.#whole.cols);
+    return {
+      operation: { op: 'download', input: this.#whole, target },
+      inside: () => {
+        const values = new Float32Array(this.rows * this.cols);
+        for (let r = 0; r < this.rows; r++) {
+          const row = target.subarray(r * this.#whole.cols, (r + 1) * this.#whole.cols);
+          const frame = [...row.subarray(0, LEFT), ...row.subarray(LEFT + this.cols)];
+          assert.ok(
+            frame.every((x) => x === SENTINEL),
+            `row ${r}: something was written beside the output`,
+          );
+          values.set(row.subarray(LEFT, LEFT + this.cols), r * this.cols);
+        }
+        return values;
+      },
+    };
+  }
+
+  [Symbol.dispose](): void {
+    this.#buffer[Symbol.dispose]();
+  }
+}
+
+export interface Pooled {
+  /** [B, Σ dim]. */
+  readonly pooled: Float32Array;
+  readonly findings: BagFindings;
+}
+
+/** Pools a batch on placed tables. */
+export async function poolPlaced(
+  backend: Backend,
+  placed: PlacedTables,
+  batch: BagBatch,
+  checking: IndexChecking = 'error',
+): Promise<Pooled> {
+  using bags = backend.placeBags(placed, batch);
+  using output = new Framed(backend, batch.batchSize, totalDim(placed.tables));
+  const result = output.readBack();
+  const { findings } = await backend.run([
+    ...output.fill(),
+    { op: 'embeddingBags', tables: placed, bags, output: output.inner, checking },
+    result.operation,
+  ]);
+  return { pooled: result.inside(), findings };
+}
+
+/** Places tables, by default under the plain plan, and pools a batch. */
+export async function poolOn(
+  backend: Backend,
+  tables: readonly EmbeddingTable[],
+  batch: BagBatch,
+  options: { readonly plan?: Plan; readonly checking?: IndexChecking } = {},
+): Promise<Pooled> {
+  const plan = options.plan ?? plainPlan(backend.device.kind as Plan['device']);
+  using placed = await placeCollection(backend, tables, plan);
+  return await poolPlaced(backend, placed, batch, options.checking);
+}
+
+export interface LinearProblem {
+  readonly batch: number;
+  readonly inputs: number;
+  readonly outputs: number;
+  readonly input: Float32Array;
+  readonly weight: Float32Array;
+  readonly bias?: Float32Array | undefined;
+  readonly activation: Activation;
+  readonly cross?: { readonly x0: Float32Array; readonly x: Float32Array } | undefined;
+}
+
+/** A linear layer on a backend; `inPlace`: the cross layer's output is its x. */
+export async function linearOn(
+  backend: Backend,
+  problem: LinearProblem,
+  options: { readonly inPlace?: boolean } = {},
+): Promise<Float32Array> {
+  const { batch, inputs, outputs, cross, activation } = problem;
+  using layer = backend.placeLinear(problem.weight, problem.bias, outputs, inputs);
+  using input = new Framed(backend, batch, inputs);
+  using output = new Framed(backend, batch, outputs);
+  using x0 = new Framed(backend, batch, outputs);
+  using other = new Framed(backend, batch, outputs);
+  const x = options.inPlace ? output : other;
+  const result = output.readBack();
+  await backend.run([
+    ...input.fill(problem.input),
+    ...output.fill(),
+    ...(cross ? [...x0.fill(cross.x0), ...x.fill(cross.x)] : []),
+    {
+      op: 'linear',
+      layer,
+      input: input.inner,
+      output: output.inner,
+      activation,
+      ...(cross ? { cross: { x0: x0.inner, x: x.inner } } : {}),
+    },
+    result.operation,
+  ]);
+  return result.inside();
+}
+
+export interface DotProblem {
+  readonly batch: number;
+  readonly features: number;
+  readonly dim: number;
+  readonly input: Float32Array;
+  readonly diagonal: boolean;
+  readonly order: 'lower' | 'upper';
+}
+
+/** A dot interaction on a backend. */
+export async function dotInteractionOn(backend: Backend, problem: DotProblem): Promise<Float32Array> {
+  const { batch, features, dim, diagonal, order } = problem;
+  const pairs = (features * (features + (diagonal ? 1 : -1))) / 2;
+  using input = new Framed(backend, batch, features * dim);
+  using output = new Framed(backend, batch, pairs);
+  const result = output.readBack();
+  await backend.run([
+    ...input.fill(problem.input),
+    ...output.fill(),
+    { op: 'dotInteraction', input: input.inner, features, dim, diagonal, order, output: output.inner },
+    result.operation,
+  ]);
+  return result.inside();
+}
