@@ -1,6 +1,7 @@
 /** DCNv2 low-rank cross network: x ← x0 ⊙ (W·(V·x) + b) + x, layer after layer. */
 import type { Backend, Matrix, Operation, PlacedLinear } from '../backend/backend.ts';
 import type { Workspace } from '../backend/workspace.ts';
+import { ModelError } from '../errors.ts';
 import type { Tensor } from '../tensor.ts';
 import { readFloat32 } from './weights.ts';
 
@@ -15,6 +16,32 @@ export interface CrossLayer {
   readonly bias: Tensor;
   readonly width: number;
   readonly rank: number;
+}
+
+/**
+ * A cross layer from its parameters.
+ * @throws ModelError CHECKPOINT_INCONSISTENT when the shapes do not fit together.
+ */
+export function crossLayer(name: string, v: Tensor, w: Tensor, bias: Tensor): CrossLayer {
+  const [rank, width] = v.shape;
+  const fits =
+    v.shape.length === 2 &&
+    rank &&
+    width &&
+    w.shape.length === 2 &&
+    w.shape[0] === width &&
+    w.shape[1] === rank &&
+    bias.shape.length === 1 &&
+    bias.shape[0] === width;
+  if (!fits) {
+    const shapes = `V [${v.shape}], W [${w.shape}], bias [${bias.shape}]`;
+    throw new ModelError(
+      'CHECKPOINT_INCONSISTENT',
+      `${name}: ${shapes} are not [rank, width], [width, rank], [width]`,
+      { tensor: name },
+    );
+  }
+  return { name, v, w, bias, width, rank };
 }
 
 interface PlacedCross {

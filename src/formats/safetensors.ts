@@ -1,0 +1,298 @@
+/**
+ * safetensors: an 8-byte little-endian header length, a JSON header, then the tensors' bytes without gaps. Readers
+ * take the header only; tensors are read, mapped or streamed later.
+ */
+import { createWriteStream } from 'node:fs';
+import { open, readdir, readFile, rename, rm, stat } from 'node:fs/promises';
+import { dirname, isAbsolute, join, normalize, sep } from 'node:path';
+import { pipeline } from 'node:stream/promises';
+import { FormatError, fileError, UsageError } from '../errors.ts';
+import {
+  type DType,
+  elementBytes,
+  elementCount,
+  type HostTensor,
+  type StoredTensor,
+  type StoredTensors,
+} from '../tensor.ts';
+
+/** The format's own bound on a header. */
+const MAX_HEADER_BYTES = 100_000_000;
+
+const DTYPES: Readonly<Record<string, DType>> = {
+  BOOL: 'bool',
+  U8: 'uint8',
+  I8: 'int8',
+  I16: 'int16',
+  U16: 'uint16',
+  F16: 'float16',
+  BF16: 'bfloat16',
+  I32: 'int32',
+  U32: 'uint32',
+  F32: 'float32',
+  I64: 'int64',
+  U64: 'uint64',
+  F64: 'float64',
+};
+
+const DTYPE_NAMES = new Map(Object.entries(DTYPES).map(([name, dtype]) => [dtype, name]));
+
+export interface SafetensorsFile {
+  /** In the order of their bytes. */
+  readonly tensors: StoredTensors;
+  readonly metadata: Readonly<Record<string, string>>;
+}
+
+function invalid(
+  file: string,
+  message: string,
+  tensor?: string,
+  hint = 'the file is damaged, or was not written by safetensors',
+): FormatError {
+  const where = tensor === undefined ? file : `${file}, tensor ${tensor}`;
+  return new FormatError('SAFETENSORS_INVALID', `${where}: ${message}`, {
+    file,
+    hint,
+    ...(tensor === undefined ? {} : { tensor }),
+  });
+}
+
+/**
+ * Reads the header of one file.
+ * @throws UsageError FILE_*; FormatError SAFETENSORS_INVALID naming file and tensor.
+ */
+export async function readSafetensors(file: string): Promise<SafetensorsFile> {
+  const { header, dataStart, fileBytes } = await readHeader(file);
+  const metadata: Record<string, string> = Object.create(null);
+  const tensors: [string, StoredTensor][] = [];
+  for (const [name, entry] of Object.entries(header)) {
+    if (name === '__metadata__') Object.assign(metadata, readMetadata(file, entry));
+    else tensors.push([name, readEntry(file, name, entry, dataStart)]);
+  }
+  tensors.sort(([, a], [, b]) => a.byteOffset - b.byteOffset || a.byteLength - b.byteLength);
+  checkLayout(file, tensors, dataStart, fileBytes);
+  return { tensors: new Map(tensors), metadata };
+}
+
+async function readHeader(
+  file: string,
+): Promise<{ header: Record<string, unknown>; dataStart: number; fileBytes: number }> {
+  const handle = await open(file).catch((cause) => {
+    throw fileError(file, cause);
+  });
+  try {
+    const { size } = await handle.stat();
+    const prefix = Buffer.alloc(8);
+    const { bytesRead } = await handle.read(prefix, 0, 8, 0).catch((cause) => {
+      throw fileError(file, cause);
+    });
+    if (bytesRead < 8) throw invalid(file, `${size} bytes are too few for a header`);
+    const length = prefix.readBigUInt64LE();
+    if (length > BigInt(MAX_HEADER_BYTES)) {
+      throw invalid(file, `says its header has ${length} bytes, more than the format's ${MAX_HEADER_BYTES}`);
+    }
+    const headerBytes = Number(length);
+    if (8 + headerBytes > size)
+      throw invalid(file, `says its header has ${length} bytes, the file has ${size}`);
+    const text = Buffer.alloc(headerBytes);
+    await handle.read(text, 0, headerBytes, 8);
+    let header: unknown;
+    try {
+      header = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(text));
+    } catch (cause) {
+      throw invalid(file, `header is not JSON: ${(cause as Error).message}`);
+    }
+    if (typeof header !== 'object' || header === null || Array.isArray(header))
+      throw invalid(file, 'header is not an object');
+    return { header: header as Record<string, unknown>, dataStart: 8 + headerBytes, fileBytes: size };
+  } finally {
+    await handle.close();
+  }
+}
+
+function readMetadata(file: string, value: unknown): Record<string, string> {
+  const strings =
+    typeof value === 'object' &&
+    value !== null &&
+    Object.values(value).every((text) => typeof text === 'string');
+  if (!strings) throw invalid(file, '__metadata__ is not an object of strings');
+  return value as Record<string, string>;
+}
+
+const isCount = (value: unknown): value is number => Number.isSafeInteger(value) && (value as number) >= 0;
+
+function readEntry(file: string, name: string, entry: unknown, dataStart: number): StoredTensor {
+  if (typeof entry !== 'object' || entry === null) throw invalid(file, 'its entry is not an object', name);
+  const { dtype: dtypeName, shape, data_offsets: offsets } = entry as Record<string, unknown>;
+  const dtype =
+    typeof dtypeName === 'string' && Object.hasOwn(DTYPES, dtypeName) ? DTYPES[dtypeName] : undefined;
+  if (dtype === undefined) {
+    throw invalid(
+      file,
+      `dtype ${JSON.stringify(dtypeName)} is not supported`,
+      name,
+      `dtypes are ${Object.keys(DTYPES).join(', ')}`,
+    );
+  }
+  if (!Array.isArray(shape) || !shape.every(isCount))
+    throw invalid(file, `shape ${JSON.stringify(shape)} is not a list of extents`, name);
+  if (!Array.isArray(offsets) || offsets.length !== 2 || !offsets.every(isCount)) {
+    throw invalid(file, `data_offsets ${JSON.stringify(offsets)} are not two positions`, name);
+  }
+  const [begin, end] = offsets as [number, number];
+  const bytes = elementCount(shape) * elementBytes(dtype);
+  if (!Number.isSafeInteger(bytes)) throw invalid(file, `shape [${shape}] is too large`, name);
+  if (end - begin !== bytes) {
+    throw invalid(
+      file,
+      `shape [${shape}] of ${dtypeName} needs ${bytes} bytes, data_offsets give ${end - begin}`,
+      name,
+    );
+  }
+  return { dtype, shape, file, byteOffset: dataStart + begin, byteLength: bytes };
+}
+
+/** Tensors follow each other without overlap or gap, and end where the file does. */
+function checkLayout(
+  file: string,
+  tensors: readonly (readonly [string, StoredTensor])[],
+  dataStart: number,
+  fileBytes: number,
+): void {
+  let end = dataStart;
+  let before = 'the header';
+  for (const [name, { byteOffset, byteLength }] of tensors) {
+    if (byteOffset < end)
+      throw invalid(file, `overlaps ${before} (begins at byte ${byteOffset}, before ${end})`, name);
+    if (byteOffset > end)
+      throw invalid(file, `leaves ${byteOffset - end} bytes unused after ${before}`, name);
+    end = byteOffset + byteLength;
+    before = name;
+  }
+  if (end > fileBytes) {
+    throw invalid(
+      file,
+      `is ${end - fileBytes} bytes short`,
+      tensors.find(([, t]) => t.byteOffset + t.byteLength > fileBytes)?.[0],
+      'the file is truncated: copy or download it again',
+    );
+  }
+  if (end < fileBytes) throw invalid(file, `has ${fileBytes - end} bytes after its last tensor`);
+}
+
+const INDEX_SUFFIX = '.safetensors.index.json';
+
+/**
+ * Reads a model in one file, in shards with an index file, or in a folder that holds either.
+ * @throws UsageError FILE_*; FormatError SAFETENSORS_INVALID, JSON_INVALID, FORMAT_UNKNOWN.
+ */
+export async function readSafetensorsModel(path: string): Promise<StoredTensors> {
+  const info = await stat(path).catch((cause) => {
+    throw fileError(path, cause);
+  });
+  if (info.isDirectory()) return readSafetensorsModel(await soleModel(path));
+  return path.endsWith(INDEX_SUFFIX) || path.endsWith('.index.json')
+    ? readShards(path)
+    : (await readSafetensors(path)).tensors;
+}
+
+/** The one model in a folder: its index file, else its only .safetensors. */
+async function soleModel(folder: string): Promise<string> {
+  const names = await readdir(folder);
+  for (const suffix of [INDEX_SUFFIX, '.safetensors']) {
+    const found = names.filter((name) => name.endsWith(suffix));
+    if (found.length === 1) return join(folder, found[0] as string);
+    if (found.length > 1) {
+      throw new UsageError(
+        'FILE_UNREADABLE',
+        `${folder} holds ${found.length} files named *${suffix}: ${found.slice(0, 3).join(', ')} …`,
+        {
+          file: folder,
+          hint: 'name the one to load',
+        },
+      );
+    }
+  }
+  throw new UsageError('FILE_NOT_FOUND', `${folder} holds no .safetensors and no ${INDEX_SUFFIX}`, {
+    file: folder,
+  });
+}
+
+async function readShards(indexFile: string): Promise<StoredTensors> {
+  const text = await readFile(indexFile, 'utf8').catch((cause) => {
+    throw fileError(indexFile, cause);
+  });
+  let index: { weight_map?: unknown };
+  try {
+    index = JSON.parse(text);
+  } catch (cause) {
+    throw new FormatError('JSON_INVALID', `${indexFile}: ${(cause as Error).message}`, {
+      file: indexFile,
+      cause,
+    });
+  }
+  const map = index?.weight_map;
+  if (typeof map !== 'object' || map === null) throw invalid(indexFile, 'has no weight_map');
+  const shards = new Map<string, StoredTensors>();
+  const tensors = new Map<string, StoredTensor>();
+  for (const [name, shard] of Object.entries(map)) {
+    if (typeof shard !== 'string') throw invalid(indexFile, 'its shard is not a file name', name);
+    const inside = normalize(shard);
+    if (isAbsolute(inside) || inside === '..' || inside.startsWith(`..${sep}`)) {
+      throw invalid(
+        indexFile,
+        `its shard ${shard} lies outside the model's folder`,
+        name,
+        'shards stand beside the index file',
+      );
+    }
+    const contents = shards.get(inside) ?? (await readSafetensors(join(dirname(indexFile), inside))).tensors;
+    shards.set(inside, contents);
+    const tensor = contents.get(name);
+    if (tensor === undefined) throw invalid(indexFile, `is not in its shard ${shard}`, name);
+    tensors.set(name, tensor);
+  }
+  for (const [shard, contents] of shards) {
+    const stray = [...contents.keys()].find((name) => !tensors.has(name));
+    if (stray !== undefined) throw invalid(indexFile, `is in shard ${shard} but not in weight_map`, stray);
+  }
+  return tensors;
+}
+
+/**
+ * Writes tensors to a file, which appears only when it is whole.
+ * @throws UsageError FILE_UNWRITABLE.
+ */
+export async function writeSafetensors(
+  file: string,
+  tensors: ReadonlyMap<string, HostTensor>,
+  metadata?: Readonly<Record<string, string>>,
+): Promise<void> {
+  let end = 0;
+  const entries: [string, unknown][] = metadata === undefined ? [] : [['__metadata__', metadata]];
+  for (const [name, { dtype, shape, data }] of tensors) {
+    const begin = end;
+    end += data.byteLength;
+    entries.push([name, { dtype: DTYPE_NAMES.get(dtype), shape, data_offsets: [begin, end] }]);
+  }
+  const json = JSON.stringify(Object.fromEntries(entries));
+  const padded = json.padEnd(json.length + ((8 - (Buffer.byteLength(json) % 8)) % 8));
+  const prefix = Buffer.alloc(8);
+  prefix.writeBigUInt64LE(BigInt(Buffer.byteLength(padded)));
+  const parts = function* () {
+    yield prefix;
+    yield Buffer.from(padded);
+    for (const { data } of tensors.values()) yield Buffer.from(data.buffer, data.byteOffset, data.byteLength);
+  };
+  const partial = `${file}.${process.pid}.partial`;
+  try {
+    await pipeline(parts, createWriteStream(partial));
+    await rename(partial, file);
+  } catch (cause) {
+    await rm(partial, { force: true });
+    throw new UsageError('FILE_UNWRITABLE', `cannot write ${file}: ${(cause as Error).message}`, {
+      file,
+      cause,
+    });
+  }
+}

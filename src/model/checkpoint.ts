@@ -1,0 +1,79 @@
+/** Checkpoints: the named tensors of a model, from safetensors or from what torch.save writes. */
+import { stat } from 'node:fs/promises';
+import { FormatError, fileError, ModelError } from '../errors.ts';
+import { readSafetensorsModel } from '../formats/safetensors.ts';
+import { detectFormat, readTorchFile } from '../formats/torch-file.ts';
+import { isStored, type StoredTensor, type StoredTensors, type Tensor } from '../tensor.ts';
+
+export interface Checkpoint {
+  /** The parameters by name, wrappers' prefixes taken off, in file order. */
+  readonly tensors: StoredTensors;
+  readonly format: 'safetensors' | 'torch';
+}
+
+/** Where training scripts keep the state dict in what they save. */
+const STATE_DICT_KEYS = ['state_dict', 'model_state_dict', 'model'];
+
+/** What DistributedDataParallel, torch.compile, TorchRec and training loops put before every parameter's name. */
+const WRAPPER_PREFIXES = ['module.', '_orig_mod.', '_dmp_wrapped_module.', 'dlrm_model.', 'model.'];
+
+/**
+ * Loads a checkpoint: `.pt` (zip or legacy), one `.safetensors`, an index file of shards, or a folder with either.
+ * Nothing in it is executed, and no tensor is read yet.
+ * @throws UsageError FILE_*; FormatError; ModelError CHECKPOINT_UNRECOGNISED when there is no state dict.
+ */
+export async function loadCheckpoint(path: string): Promise<Checkpoint> {
+  const info = await stat(path).catch((cause) => {
+    throw fileError(path, cause);
+  });
+  if (info.isDirectory() || path.endsWith('.json')) return safetensorsCheckpoint(path);
+  const format = await detectFormat(path);
+  if (format === 'safetensors') return safetensorsCheckpoint(path);
+  if (format === 'gzip') {
+    throw new FormatError(
+      'FORMAT_UNKNOWN',
+      `${path} is compressed; tables are mapped from their file, so it must not be`,
+      {
+        file: path,
+        hint: `gunzip it first`,
+      },
+    );
+  }
+  // Unknown content: a name says which reader explains best what is wrong with it.
+  if (format === 'unknown' && path.endsWith('.safetensors')) return safetensorsCheckpoint(path);
+  return { tensors: stripPrefixes(stateDict(path, await readTorchFile(path))), format: 'torch' };
+}
+
+async function safetensorsCheckpoint(path: string): Promise<Checkpoint> {
+  return { tensors: stripPrefixes(await readSafetensorsModel(path)), format: 'safetensors' };
+}
+
+const isTensor = (value: unknown): value is StoredTensor =>
+  typeof value === 'object' && value !== null && 'dtype' in value && isStored(value as Tensor);
+
+/** The named tensors of a saved object: itself, or under one of the usual keys. */
+function stateDict(path: string, saved: unknown): Map<string, StoredTensor> {
+  const candidates = saved instanceof Map ? [...STATE_DICT_KEYS.map((key) => saved.get(key)), saved] : [];
+  for (const candidate of candidates) {
+    if (!(candidate instanceof Map)) continue;
+    const tensors = [...candidate].filter(
+      (entry): entry is [string, StoredTensor] => typeof entry[0] === 'string' && isTensor(entry[1]),
+    );
+    if (tensors.length > 0) return new Map(tensors);
+  }
+  const keys =
+    saved instanceof Map ? `its keys are ${[...saved.keys()].slice(0, 5).join(', ')}` : 'it is not a dict';
+  throw new ModelError('CHECKPOINT_UNRECOGNISED', `${path} holds no state dict: ${keys}`, {
+    file: path,
+    hint: 'save it with torch.save(model.state_dict(), path)',
+  });
+}
+
+/** Takes off prefixes that all names share. */
+function stripPrefixes(tensors: StoredTensors): StoredTensors {
+  const prefix = WRAPPER_PREFIXES.find((candidate) =>
+    [...tensors.keys()].every((name) => name.startsWith(candidate)),
+  );
+  if (prefix === undefined || tensors.size === 0) return tensors;
+  return stripPrefixes(new Map([...tensors].map(([name, tensor]) => [name.slice(prefix.length), tensor])));
+}
