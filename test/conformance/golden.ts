@@ -2,9 +2,14 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { Bags, EmbeddingTable, IndexArray, PoolingMode, RowFormat } from '../../src/embedding/bag.ts';
+import { readSafetensorsModel } from '../../src/formats/safetensors.ts';
+import { DlrmModel } from '../../src/model/dlrm.ts';
+import { inferArchitecture } from '../../src/model/infer-architecture.ts';
 import { type HostTensor, toFloat32 } from '../../src/tensor.ts';
-import { relativeError } from '../support/compare.ts';
+import { shared } from '../support/cases.ts';
+import { assertSameBits, assertWithin, relativeError } from '../support/compare.ts';
 import { goldenPath } from '../support/golden.ts';
+import { GOLDEN_MODELS, readGoldenModel } from '../support/golden-models.ts';
 import { poolOn } from '../support/run-operators.ts';
 import { readSafetensors } from '../support/safetensors.ts';
 import type { Subject } from './subject.ts';
@@ -60,5 +65,33 @@ export function goldenCases(subject: Subject): void {
       const error = relativeError(pooled, toFloat32(output));
       assert.ok(error <= TOLERANCE[dtype], `${JSON.stringify(golden)}: relative error ${error}`);
     }
+  });
+
+  for (const name of GOLDEN_MODELS) {
+    test(`${name}: PyTorch’s probabilities`, async (t) => {
+      const golden = shared(name, () => readGoldenModel(name));
+      if (golden === undefined) return t.skip(`no golden files ${name}.*`);
+      const { architecture, request, expected, file } = golden;
+      await using model = await DlrmModel.create(subject.backend, architecture);
+      const { probabilities } = await model.predict(request);
+      const inferred = await inferArchitecture(await readSafetensorsModel(file));
+      await using fromFile = await DlrmModel.create(subject.backend, inferred);
+      const loaded = await fromFile.predict(request);
+      assertSameBits(loaded.probabilities, probabilities, 'the architecture inferred from the file');
+      const right = toFloat32(expected.get('probability') as HostTensor);
+      // Both sides compute in float32, each layer's sums in an order of its own; the sigmoid's slope is at most 1/4.
+      const tolerance = Math.max(1e-6, 16 * subject.denseRounding);
+      assertWithin(probabilities, right, () => tolerance, name);
+    });
+  }
+
+  test('dlrm_multihot: PyTorch’s pooled rows', async (t) => {
+    const golden = shared('dlrm_multihot', () => readGoldenModel('dlrm_multihot'));
+    if (golden === undefined) return t.skip('no golden files dlrm_multihot.*');
+    const { architecture, request, expected } = golden;
+    const { pooled } = await poolOn(subject.backend, architecture.tables, request);
+    const right = toFloat32(expected.get('pooled') as HostTensor);
+    const error = relativeError(pooled, right);
+    assert.ok(error <= TOLERANCE.float32, `relative error ${error}`);
   });
 }

@@ -62,8 +62,8 @@ function brokenProblem(): Problem {
   const { tables, batch } = mixedProblem(new Random(52), 30);
   const bags = batch.bags.map((good, t) => {
     const wide = good.indices instanceof BigInt64Array;
-    const indices = Array.from(good.indices, (index, i) =>
-      i % 5 === t % 5 ? (wide ? 2n ** 40n : -7) : index,
+    const indices = Array.from(good.indices, BigInt).map((index, i) =>
+      i % 5 === t % 5 ? (wide ? 2n ** 40n : -7n) : index,
     );
     const wideOffsets = good.offsets instanceof BigInt64Array;
     const offsets = Array.from(good.offsets, BigInt);

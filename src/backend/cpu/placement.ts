@@ -5,7 +5,7 @@
 import type { EmbeddingTable } from '../../embedding/bag.ts';
 import { rowBytes } from '../../embedding/bag.ts';
 import { type CpuPlan, placementKey, planLabel } from '../../embedding/plan.ts';
-import { FormatError, PlanError } from '../../errors.ts';
+import { DeviceError, FormatError, PlanError } from '../../errors.ts';
 import {
   addressOf,
   fillUniform,
@@ -21,16 +21,51 @@ import {
 import { isHost, isStored } from '../../tensor.ts';
 import type { PlacedTables } from '../backend.ts';
 
-/** Tables placed by the CPU backend: `descriptors` are the library's `hr_table`s. */
+/** The rows of placed tables: `descriptors` are the library's `hr_table`s over memory that `resources` hold. */
+class TableMemory implements Disposable {
+  readonly #descriptors: BigInt64Array;
+  readonly #resources: readonly Disposable[];
+  #live = true;
+
+  constructor(descriptors: BigInt64Array, resources: readonly Disposable[]) {
+    this.#descriptors = descriptors;
+    this.#resources = resources;
+  }
+
+  /** @throws DeviceError DISPOSED. */
+  get descriptors(): BigInt64Array {
+    if (!this.#live) throw new DeviceError('DISPOSED', 'embedding tables were used after they were disposed');
+    return this.#descriptors;
+  }
+
+  [Symbol.dispose](): void {
+    if (!this.#live) return;
+    this.#live = false;
+    for (const resource of this.#resources) resource[Symbol.dispose]();
+  }
+}
+
+/** Tables placed by the CPU backend. */
 export class CpuTables implements PlacedTables {
+  readonly #memory: TableMemory;
+  readonly #owner: boolean;
+
   constructor(
     readonly tables: readonly EmbeddingTable[],
     readonly plan: CpuPlan,
     readonly allocatedBytes: number,
     readonly notes: readonly string[],
-    readonly descriptors: BigInt64Array,
-    readonly resources: Disposable[],
-  ) {}
+    memory: TableMemory,
+    owner = true,
+  ) {
+    this.#memory = memory;
+    this.#owner = owner;
+  }
+
+  /** The library's `hr_table`s. @throws DeviceError DISPOSED. */
+  get descriptors(): BigInt64Array {
+    return this.#memory.descriptors;
+  }
 
   withPlan(plan: CpuPlan): CpuTables {
     if (placementKey(plan) !== placementKey(this.plan)) {
@@ -39,11 +74,11 @@ export class CpuTables implements PlacedTables {
         `tables placed for "${planLabel(this.plan)}" cannot serve "${planLabel(plan)}"`,
       );
     }
-    return new CpuTables(this.tables, plan, 0, this.notes, this.descriptors, []);
+    return new CpuTables(this.tables, plan, 0, this.notes, this.#memory, false);
   }
 
   [Symbol.dispose](): void {
-    for (const resource of this.resources.splice(0)) resource[Symbol.dispose]();
+    if (this.#owner) this.#memory[Symbol.dispose]();
   }
 }
 
@@ -127,7 +162,8 @@ export async function placeTables(
     for (const table of tables) rows.push(await place(table));
     const allocatedBytes = allocations.reduce((sum, memory) => sum + memory.bytes, 0);
     const notes = hugePages ? [hugePagesNote(allocations)] : [];
-    return new CpuTables(tables, plan, allocatedBytes, notes, describe(tables, rows), resources());
+    const memory = new TableMemory(describe(tables, rows), resources());
+    return new CpuTables(tables, plan, allocatedBytes, notes, memory);
   } catch (error) {
     for (const resource of resources()) resource[Symbol.dispose]();
     throw error;

@@ -1,0 +1,175 @@
+/** Plans: their form, what they are refused for, their labels, and how one is chosen. */
+import assert from 'node:assert/strict';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import Value from 'typebox/value';
+import type { DeviceDescription } from '../../src/device.ts';
+import {
+  checkPlan,
+  heuristicPlan,
+  PLAN_DEVICES,
+  PLAN_VERSION,
+  parsePlan,
+  placementKey,
+  plainPlan,
+  planLabel,
+  planSchema,
+  readPlan,
+  refusals,
+  withTechniques,
+} from '../../src/embedding/plan.ts';
+import { TECHNIQUES, techniquesOn } from '../../src/embedding/techniques/registry.ts';
+import type { PlanContext } from '../../src/embedding/techniques/technique.ts';
+
+function device(threads: number, kind: DeviceDescription['kind'] = 'cpu'): DeviceDescription {
+  return {
+    kind,
+    id: kind,
+    name: 'test',
+    architecture: 'none',
+    threads,
+    memoryBytes: 2 ** 33,
+    versions: {},
+  };
+}
+
+const small = { rows: 3, dim: 1, rowFormat: 'bfloat16' } as const;
+const large = { rows: 40_000_000, dim: 128, rowFormat: 'float32' } as const;
+const contexts: PlanContext[] = [1, 2, 64].flatMap((threads) =>
+  [[small], [large], [small, large, small]].map((tables) => ({ device: device(threads), tables })),
+);
+const [context] = contexts as [PlanContext];
+const plain = plainPlan('cpu');
+
+test('the plain plan is legal everywhere and has no technique', () => {
+  for (const where of contexts) assert.deepEqual(refusals(plain, where), []);
+  assert.deepEqual(plain, { version: PLAN_VERSION, device: 'cpu', kernel: 'standard', techniques: {} });
+  assert.equal(planLabel(plain), 'standard');
+});
+
+test('every technique shows in the schema, with its parameters', () => {
+  const text = JSON.stringify(planSchema);
+  for (const kind of PLAN_DEVICES) {
+    for (const { technique, on } of techniquesOn(kind)) {
+      assert.ok(text.includes(JSON.stringify(technique.name)), technique.name);
+      for (const where of contexts) {
+        for (const parameters of on.candidates(where)) {
+          assert.ok(
+            Value.Check(on.parameters, parameters),
+            `${technique.name}: ${JSON.stringify(parameters)}`,
+          );
+          const plan = withTechniques(plainPlan(kind), { [technique.name]: parameters });
+          assert.ok(Value.Check(planSchema, plan), technique.name);
+          assert.deepEqual(parsePlan(JSON.parse(JSON.stringify(plan))), plan);
+          assert.deepEqual(refusals(plan, where), [], technique.name);
+          assert.equal(planLabel(plan), `standard + ${on.label(parameters)}`);
+          assert.ok(on.cost(parameters, where).note.length > 0);
+        }
+      }
+    }
+  }
+});
+
+test('techniques have distinct names, titles and labels', () => {
+  assert.equal(new Set(TECHNIQUES.map(({ name }) => name)).size, TECHNIQUES.length);
+  assert.equal(new Set(TECHNIQUES.map(({ title }) => title)).size, TECHNIQUES.length);
+  for (const { technique, on } of techniquesOn('cpu')) {
+    const candidates = on.candidates({ device: device(8), tables: [large] });
+    assert.equal(new Set(candidates.map((one) => on.label(one))).size, candidates.length, technique.name);
+  }
+});
+
+test('malformed plans are refused, and the message names the member', () => {
+  const refused: [unknown, RegExp][] = [
+    [null, /JSON object/],
+    ['plan', /JSON object/],
+    [[], /plan version undefined/],
+    [{}, /plan version undefined/],
+    [{ ...plain, version: 2 }, /plan version 2/],
+    [{ ...plain, version: '1' }, /plan version "1"/],
+    [{ ...plain, device: 'tpu' }, /device "tpu"/],
+    [{ ...plain, device: undefined }, /device undefined/],
+    [{ ...plain, kernel: 'fast' }, /kernel/],
+    [{ ...plain, techniques: undefined }, /techniques/],
+    [{ ...plain, techniques: { warp: {} } }, /techniques/],
+    [{ ...plain, techniques: { prefetch: {} } }, /prefetch/],
+    [{ ...plain, techniques: { prefetch: { distance: 0, level: 'L1' } } }, /prefetch\/distance/],
+    [{ ...plain, techniques: { prefetch: { distance: 65, level: 'L1' } } }, /prefetch\/distance/],
+    [{ ...plain, techniques: { prefetch: { distance: 1.5, level: 'L1' } } }, /prefetch\/distance/],
+    [{ ...plain, techniques: { prefetch: { distance: 8, level: 'L4' } } }, /prefetch\/level/],
+    [{ ...plain, techniques: { prefetch: { distance: 8, level: 'L1', more: 1 } } }, /prefetch/],
+    [{ ...plain, techniques: { threads: { count: 0 } } }, /threads\/count/],
+    [{ ...plain, techniques: { hugePages: true } }, /hugePages/],
+    [{ ...plain, tunedOn: { device: 'x' } }, /tunedOn/],
+    [{ ...plain, speed: 'high' }, /./],
+  ];
+  for (const [value, message] of refused) {
+    assert.throws(() => parsePlan(value, 'my.json'), { name: 'PlanError', code: 'PLAN_INVALID', message });
+    assert.throws(() => parsePlan(value, 'my.json'), { message: /^my\.json: / });
+  }
+  const tuned = { ...plain, tunedOn: { device: 'cpu', architecture: 'avx512', versions: { node: '20' } } };
+  assert.deepEqual(parsePlan(tuned), tuned);
+});
+
+test('illegal plans are refused with every reason', () => {
+  const plan = withTechniques(plain, { threads: { count: 65 } });
+  for (const where of contexts) {
+    assert.match(refusals(plan, where).join(), /^threads: 65 threads, but the device was opened with \d+$/);
+    assert.throws(() => checkPlan(plan, where), { code: 'PLAN_ILLEGAL', message: /65 threads/ });
+  }
+  assert.match(refusals(plain, { device: device(1, 'cuda'), tables: [] }).join(), /plan is for cpu/);
+  assert.throws(() => checkPlan(plain, { device: device(1, 'cuda'), tables: [] }), { code: 'PLAN_ILLEGAL' });
+});
+
+test('the heuristic plan is legal, well-formed, and takes no memory', () => {
+  for (const where of contexts) {
+    const plan = heuristicPlan(where);
+    checkPlan(plan, where);
+    assert.deepEqual(parsePlan(plan), plan);
+    assert.equal(placementKey(plan), placementKey(plain));
+    const { threads } = where.device;
+    assert.deepEqual(plan.techniques.threads, threads > 1 ? { count: threads } : undefined);
+  }
+});
+
+test('techniques are switched on and off', () => {
+  const both = withTechniques(plain, { prefetch: { distance: 8, level: 'L2' }, threads: { count: 2 } });
+  assert.equal(planLabel(both), 'standard + prefetch d8 L2 + threads 2');
+  assert.equal(planLabel(withTechniques(both, { prefetch: undefined })), 'standard + threads 2');
+  assert.deepEqual(withTechniques(both, { prefetch: undefined, threads: undefined }), plain);
+  assert.deepEqual(plain.techniques, {}, 'the plan given stays as it was');
+  assert.equal(
+    planLabel(withTechniques(both, { hugePages: {} })),
+    'standard + prefetch d8 L2 + huge pages + threads 2',
+  );
+});
+
+test('plans with the same placement share it', () => {
+  const prefetching = withTechniques(plain, { prefetch: { distance: 8, level: 'L1' } });
+  const huge = withTechniques(plain, { hugePages: {} });
+  assert.equal(placementKey(prefetching), placementKey(plain));
+  assert.notEqual(placementKey(huge), placementKey(plain));
+  assert.equal(placementKey(withTechniques(huge, { threads: { count: 2 } })), placementKey(huge));
+});
+
+test('no kernels for a kind of device: a plan cannot be chosen', (t) => {
+  if ((PLAN_DEVICES as readonly string[]).includes('cuda')) return t.skip('CUDA has kernels');
+  assert.throws(() => heuristicPlan({ ...context, device: device(1, 'cuda') }), { code: 'PLAN_ILLEGAL' });
+});
+
+test('plan files', async (t) => {
+  const folder = await mkdtemp(join(tmpdir(), 'hotrow-plan-'));
+  t.after(() => rm(folder, { recursive: true }));
+  const file = join(folder, 'plan.json');
+  await assert.rejects(readPlan(file), { code: 'FILE_NOT_FOUND' });
+  await assert.rejects(readPlan(folder), { code: 'FILE_UNREADABLE' });
+  await writeFile(file, '{ "version": 1,');
+  await assert.rejects(readPlan(file), { code: 'JSON_INVALID' });
+  await writeFile(file, JSON.stringify({ ...plain, kernel: 1 }));
+  await assert.rejects(readPlan(file), { code: 'PLAN_INVALID', message: /plan\.json: / });
+  const plan = heuristicPlan(context);
+  await writeFile(file, JSON.stringify(plan));
+  assert.deepEqual(await readPlan(file), plan);
+});
