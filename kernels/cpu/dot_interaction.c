@@ -23,8 +23,9 @@ static void put_row(const hr_op_dot_interaction *op, const float *tile_row, int6
     end = hr_min(end, op->diagonal ? i + 1 : i);
     place_of_column_0 = op->diagonal ? i * (i + 1) / 2 : i * (i - 1) / 2;
   } else {
-    begin = hr_max(begin, i + 1);
-    place_of_column_0 = i * op->features - i * (i + 1) / 2 - (i + 1);
+    begin = hr_max(begin, op->diagonal ? i : i + 1);
+    /* Row i begins after the rows before it, at its own first column. */
+    place_of_column_0 = op->diagonal ? i * op->features - i * (i + 1) / 2 : i * op->features - i * (i + 1) / 2 - (i + 1);
   }
   if (begin < end) memcpy(output + place_of_column_0 + begin, tile_row + begin - first, (size_t)(end - begin) * 4);
 }
@@ -42,7 +43,7 @@ static void run_sample(const hr_op_dot_interaction *op, int64_t sample, float *p
     const int64_t first = panel * PANEL_COLUMNS;
     /* Rows whose wanted columns reach into this panel. */
     const int64_t begin = op->order == 0 ? (op->diagonal ? first : first + 1) : 0;
-    const int64_t end = op->order == 0 ? op->features : hr_min(op->features, first + PANEL_COLUMNS - 1);
+    const int64_t end = op->order == 0 ? op->features : hr_min(op->features, first + PANEL_COLUMNS - (op->diagonal ? 0 : 1));
     for (int64_t i = begin; i < end; i += TILE_ROWS) {
       float tile[TILE_FLOATS];
       const int64_t rows = hr_min(TILE_ROWS, end - i);

@@ -144,7 +144,7 @@ typedef struct hr_op_linear {
  * HR_OP_DOT_INTERACTION: for each sample, Z = input[b] as [features, dim]; P = Z·Zᵀ.
  * output[b, 0 : pairs] = P[i, j] with j < i (j <= i with diagonal), ordered
  *   order 0: row by row of the lower triangle  — (1,0) (2,0) (2,1) … (facebookresearch/dlrm)
- *   order 1: row by row of the upper triangle  — (0,1) (0,2) … (0,F-1) (1,2) … (TorchRec); diagonal not supported.
+ *   order 1: row by row of the upper triangle  — (0,1) (0,2) … (0,F-1) (1,2) … (TorchRec).
  */
 typedef struct hr_op_dot_interaction {
   int64_t kind;

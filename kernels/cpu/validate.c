@@ -64,7 +64,6 @@ static int is_valid_dot(const hr_op_dot_interaction *op) {
   const int64_t most_features = 1 << 20;
   if (!is_size(op->batch) || !is_size(op->dim) || op->features < 0 || op->features > most_features) return 0;
   if ((op->diagonal != 0 && op->diagonal != 1) || (op->order != 0 && op->order != 1)) return 0;
-  if (op->order == 1 && op->diagonal) return 0;
   if (op->dim > MOST / (op->features + 1)) return 0;
   int64_t pairs = op->features * (op->features - 1) / 2 + (op->diagonal ? op->features : 0);
   if (op->batch == 0 || pairs == 0) return 1;

@@ -7,7 +7,7 @@ import { platform } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { getSystemErrorMap } from 'node:util';
 import koffi from 'koffi';
-import { DeviceError, FormatError, UsageError } from '../errors.ts';
+import { DeviceError, FormatError, fileError } from '../errors.ts';
 
 /** An address in this process. */
 export type HostPtr = bigint & { readonly __brand: 'HostPtr' };
@@ -199,14 +199,14 @@ export class NativeMemory implements Disposable {
     }
   }
 
-  /** Reads bytes of a file into byte `offset`. @throws FormatError FILE_TRUNCATED, UsageError FILE_UNREADABLE. */
+  /** Reads bytes of a file into byte `offset`. @throws FormatError FILE_TRUNCATED; UsageError FILE_*. */
   async readFile(file: string, fileOffset: number, length: number, offset = 0): Promise<void> {
     const target = this.address + BigInt(offset);
     const status = Number(await inBackground<number>(library().readFile, file, fileOffset, length, target));
     if (status === 0) return;
     if (status < 0)
       throw new FormatError('FILE_TRUNCATED', `${file} ends before byte ${fileOffset + length}`, { file });
-    throw new UsageError('FILE_UNREADABLE', `cannot read ${file}: ${errnoText(status)}`, { file });
+    throw fileError(file, errnoError(status));
   }
 
   /** Bytes backed by huge pages now; undefined where the system does not say. */
@@ -228,15 +228,14 @@ export class MappedFile implements Disposable {
   readonly bytes: number;
   #live = true;
 
-  /** @throws UsageError FILE_NOT_FOUND, FILE_UNREADABLE. */
+  /** @throws UsageError FILE_*. */
   constructor(readonly file: string) {
     const bytes = new BigInt64Array(1);
     const error = new BigInt64Array(1);
     this.address = BigInt(library().mapFile(file, bytes, error)) as HostPtr;
     this.bytes = Number(bytes[0]);
     if (this.address === 0n) {
-      const code = Number(error[0]);
-      throw new UsageError('FILE_UNREADABLE', `cannot map ${file}: ${errnoText(code)}`, { file });
+      throw fileError(file, errnoError(Number(error[0])));
     }
   }
 
@@ -247,10 +246,10 @@ export class MappedFile implements Disposable {
   }
 }
 
-/** The system's words for an errno. */
-function errnoText(code: number): string {
-  const known = getSystemErrorMap().get(-code);
-  return known === undefined ? `error ${code}` : known[1];
+/** The error that Node would have thrown for an errno. */
+function errnoError(errno: number): NodeJS.ErrnoException {
+  const [code, message] = getSystemErrorMap().get(-errno) ?? ['UNKNOWN', `error ${errno}`];
+  return Object.assign(new Error(message), { code, errno });
 }
 
 /** Packs W [outputs, inputs] for the linear operator of this pool. */

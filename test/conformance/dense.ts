@@ -122,6 +122,7 @@ const INTERACTIONS = [
   ['lower', false],
   ['lower', true],
   ['upper', false],
+  ['upper', true],
 ] as const;
 
 /** Sums of 3,000 products of at most 8 · 8 stay below 2^24: exact in float32 in any order. */

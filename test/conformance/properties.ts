@@ -166,7 +166,7 @@ export function propertyCases(subject: Subject): void {
           features,
           dim,
           order,
-          diagonal: diagonal && order === 'lower',
+          diagonal,
           input: draw(batch * features * dim),
         };
         assertDot(await dotInteractionOn(subject.backend, dot), dot, 0, 'dot interaction');

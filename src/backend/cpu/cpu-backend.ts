@@ -98,7 +98,8 @@ export class CpuBackend implements Backend {
     if (weight.length !== outputs * inputs || (bias !== undefined && bias.length !== outputs)) {
       throw new TypeError(`a weight of ${weight.length} elements is not [${outputs}, ${inputs}]`);
     }
-    return new CpuLinear(outputs, inputs, packLinear(this.#livePool(), weight, outputs, inputs), bias);
+    const pool = this.#livePool();
+    return new CpuLinear(outputs, inputs, packLinear(pool, weight, outputs, inputs), bias, pool);
   }
 
   allocate(length: number): DeviceBuffer {
@@ -108,7 +109,7 @@ export class CpuBackend implements Backend {
 
   async run(program: readonly Operation[]): Promise<RunReport> {
     const pool = this.#livePool();
-    const encoded = new EncodedProgram(program);
+    const encoded = new EncodedProgram(program, pool);
     this.#running += 1;
     try {
       const done = await runOperators(

@@ -11,6 +11,7 @@ import {
   OPERATOR,
   OPERATOR_WORDS,
   PREFETCH_LEVEL,
+  type ThreadPool,
 } from '../../ffi/cpu-library.ts';
 import type { DeviceBuffer, Matrix, Operation, PlacedBags, PlacedLinear } from '../backend.ts';
 import { CpuTables } from './placement.ts';
@@ -66,6 +67,8 @@ export class CpuLinear implements PlacedLinear {
     readonly inputs: number,
     readonly packed: NativeMemory,
     readonly bias: Float32Array | undefined,
+    /** The pool that the weight was packed for: instruction sets pack differently. */
+    readonly pool: ThreadPool,
   ) {}
 
   [Symbol.dispose](): void {
@@ -95,8 +98,7 @@ export class EncodedProgram {
   readonly #program: readonly Operation[];
   readonly #checkCount: number;
 
-  /** `threads`: how many of the pool's threads dense operators use (0: all). */
-  constructor(program: readonly Operation[]) {
+  constructor(program: readonly Operation[], pool: ThreadPool) {
     this.#program = program;
     const checked = program.filter(
       (operation) =>
@@ -112,7 +114,7 @@ export class EncodedProgram {
       next += OPERATOR_WORDS;
     };
     for (const operation of checked) append(this.#encodeCheck(operation));
-    for (const operation of program) append(encodeOperation(operation));
+    for (const operation of program) append(encodeOperation(operation, pool));
     this.estimatedBytes = program.reduce((sum, operation) => sum + estimateBytes(operation), 0);
   }
 
@@ -157,7 +159,7 @@ function threadsOf(tables: CpuTables): bigint {
   return BigInt(tables.plan.techniques.threads?.count ?? 1);
 }
 
-function encodeOperation(operation: Operation): bigint[] {
+function encodeOperation(operation: Operation, pool: ThreadPool): bigint[] {
   switch (operation.op) {
     case 'embeddingBags': {
       const tables = own(CpuTables, operation.tables);
@@ -179,6 +181,7 @@ function encodeOperation(operation: Operation): bigint[] {
     }
     case 'linear': {
       const layer = own(CpuLinear, operation.layer);
+      if (layer.pool !== pool) throw new TypeError('a linear layer ran on a backend that did not place it');
       const { cross } = operation;
       return [
         BigInt(OPERATOR.linear),

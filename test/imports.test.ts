@@ -1,0 +1,70 @@
+/** The layers of src/ import downwards only, and koffi stays in src/ffi. */
+import assert from 'node:assert/strict';
+import { readdirSync, readFileSync } from 'node:fs';
+import { dirname, join, normalize, relative } from 'node:path';
+import { test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+
+const SRC = fileURLToPath(new URL('../src', import.meta.url));
+
+/**
+ * Lowest first. A file belongs to the longest entry that its path starts with, and may import its own layer and those
+ * below. Two entries of one layer may not import each other.
+ */
+const LAYERS: readonly (readonly string[])[] = [
+  ['errors.ts', 'version.ts'],
+  ['tensor.ts', 'device.ts'],
+  ['ffi', 'formats'],
+  // The operator and its plans, independent of devices.
+  ['embedding/bag.ts', 'embedding/plan.ts', 'embedding/techniques', 'embedding/reference.ts'],
+  ['backend'],
+  // What runs on a backend.
+  ['embedding', 'dense'],
+  ['model'],
+  ['workload'],
+  ['bench'],
+  ['cli', 'index.ts'],
+];
+
+/** Rooms whose files use each other although they share a layer. */
+const ONE_ROOM = new Set([
+  'embedding/bag.ts',
+  'embedding/plan.ts',
+  'embedding/techniques',
+  'embedding/reference.ts',
+]);
+
+function place(file: string): { layer: number; room: string } {
+  const found = LAYERS.flatMap((rooms, layer) => rooms.map((room) => ({ layer, room })))
+    .filter(({ room }) => file === room || file.startsWith(`${room}/`))
+    .sort((a, b) => b.room.length - a.room.length)[0];
+  assert.ok(found, `${file} has no layer: give it one in this test and in docs/architecture.md`);
+  return found;
+}
+
+function importsOf(file: string): string[] {
+  const source = readFileSync(join(SRC, file), 'utf8');
+  return [...source.matchAll(/(?:from|import\()\s*'([^']+)'/g)].map((match) => match[1] as string);
+}
+
+const files = (readdirSync(SRC, { recursive: true }) as string[]).filter((file) => file.endsWith('.ts'));
+
+test('src/ has files to check', () => assert.ok(files.length > 30));
+
+for (const file of files) {
+  test(`imports of ${file}`, () => {
+    const own = place(file);
+    for (const target of importsOf(file)) {
+      if (target === 'koffi') assert.equal(own.room, 'ffi', 'only src/ffi imports koffi');
+      if (!target.startsWith('.')) continue;
+      const imported = normalize(relative(SRC, join(SRC, dirname(file), target)));
+      const other = place(imported);
+      assert.ok(other.layer <= own.layer, `${file} imports ${imported}, which lies above it`);
+      if (other.layer < own.layer || other.room === own.room) continue;
+      assert.ok(
+        ONE_ROOM.has(own.room) && ONE_ROOM.has(other.room),
+        `${file} imports its neighbour ${imported}`,
+      );
+    }
+  });
+}
