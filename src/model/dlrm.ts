@@ -16,6 +16,8 @@ export interface DlrmOptions {
   readonly plan?: Plan;
   /** What happens to bad indices and offsets; default `error`. */
   readonly indexChecking?: IndexChecking;
+  /** Close the backend together with the model; default: it stays the caller's. */
+  readonly closesBackend?: boolean;
 }
 
 /** Where the time of a batch went, in ms of device time; `host` is the rest of the call. */
@@ -52,6 +54,7 @@ export class DlrmModel implements AsyncDisposable {
   readonly #backend: Backend;
   readonly #placed: Placed;
   readonly #checking: IndexChecking;
+  readonly #closesBackend: boolean;
   readonly #workspaces: WorkspacePool;
   readonly #inFlight = new InFlight('the model');
 
@@ -59,17 +62,18 @@ export class DlrmModel implements AsyncDisposable {
     backend: Backend,
     architecture: DlrmArchitecture,
     placed: Placed,
-    checking: IndexChecking,
+    options: DlrmOptions,
   ) {
     this.architecture = architecture;
     this.#backend = backend;
     this.#placed = placed;
-    this.#checking = checking;
+    this.#checking = options.indexChecking ?? 'error';
+    this.#closesBackend = options.closesBackend ?? false;
     this.#workspaces = new WorkspacePool(backend);
   }
 
   /**
-   * Places a model on the device of `backend`, which stays the caller's to close.
+   * Places a model on the device of `backend`.
    * @throws PlanError PLAN_ILLEGAL; DeviceError OUT_OF_MEMORY; UsageError, FormatError for files that cannot be read.
    */
   static async create(
@@ -97,7 +101,7 @@ export class DlrmModel implements AsyncDisposable {
         ),
         top: keep(await Mlp.place(backend, top)),
       };
-      return new DlrmModel(backend, architecture, parts, options.indexChecking ?? 'error');
+      return new DlrmModel(backend, architecture, parts, options);
     } catch (error) {
       for (const part of placed) part[Symbol.dispose]();
       throw error;
@@ -182,6 +186,7 @@ export class DlrmModel implements AsyncDisposable {
     if (!(await this.#inFlight.close())) return;
     this.#workspaces[Symbol.dispose]();
     for (const part of Object.values(this.#placed)) part[Symbol.dispose]();
+    if (this.#closesBackend) this.#backend[Symbol.dispose]();
   }
 
   [Symbol.asyncDispose](): Promise<void> {

@@ -16,3 +16,13 @@ const FOLDERS = [
 export function goldenPath(name: string): string | undefined {
   return FOLDERS.map((folder) => join(folder, name)).find((path) => existsSync(path));
 }
+
+const TRACE_FOLDERS = [
+  ...(HOTROW_SHARED ? [join(HOTROW_SHARED, 'traces')] : []),
+  join(root, '..', 'shared', 'traces'),
+];
+
+/** The recorded trace `name`; undefined: this machine does not have it, and the test is skipped. */
+export function tracePath(name: string): string | undefined {
+  return TRACE_FOLDERS.map((folder) => join(folder, name)).find((path) => existsSync(path));
+}

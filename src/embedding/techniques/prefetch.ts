@@ -12,11 +12,11 @@ const cpu = onDevice({
     },
     { additionalProperties: false },
   ),
-  candidates: () =>
-    [8, 16, 4, 32].flatMap((distance) => [
-      { distance, level: 'L1' as const },
-      { distance, level: 'L2' as const },
-    ]),
+  candidates: () => [
+    ...[32, 16, 48, 64, 8].map((distance) => ({ distance, level: 'L1' as const })),
+    { distance: 32, level: 'L2' as const },
+    { distance: 32, level: 'NTA' as const },
+  ],
   refuse: () => undefined,
   label: ({ distance, level }) => `prefetch d${distance} ${level}`,
   cost: ({ distance }, { tables }) => {

@@ -1,0 +1,191 @@
+/** `hotrow bench`: the embedding stage under every technique, then the whole model, on one device. */
+import { freemem } from 'node:os';
+import type { Backend } from '../backend/backend.ts';
+import type { EmbeddingTable } from '../embedding/bag.ts';
+import { rowBytes } from '../embedding/bag.ts';
+import { type Plan, plainPlan } from '../embedding/plan.ts';
+import { ModelError } from '../errors.ts';
+import type { DlrmArchitecture } from '../model/architecture.ts';
+import { version } from '../version.ts';
+import { EmbeddingBench, singleTechniquePlans } from './embedding-bench.ts';
+import { measureModel } from './model-bench.ts';
+import { PytorchPeer } from './pytorch-peer.ts';
+import type { BenchResults, EmbeddingRow, ModelRow } from './results.ts';
+import { RESULTS_VERSION } from './results.ts';
+import type { BenchWorkload } from './workload.ts';
+
+export interface BenchOptions {
+  readonly backend: Backend;
+  readonly architecture: DlrmArchitecture;
+  /** The preset's name, for the record. */
+  readonly preset: string;
+  /** The command line, for the record. */
+  readonly command: string;
+  readonly workloads: readonly BenchWorkload[];
+  readonly bagLengths: string;
+  readonly seed: number;
+  /** Timed rounds of the embedding stage per variant, and predictions of the whole model; 0 leaves a part out. */
+  readonly embeddingRounds: number;
+  readonly modelRounds: number;
+  /** A plan to compare besides the standard set. */
+  readonly plan?: Plan;
+  /** Measure PyTorch in the same run. */
+  readonly peers: boolean;
+  readonly onProgress?: (text: string) => void;
+}
+
+/** Runs the benchmark. @throws ModelError MODEL_TOO_LARGE before any work when the tables do not fit in memory. */
+export async function bench(options: BenchOptions): Promise<BenchResults> {
+  const { backend, architecture, workloads } = options;
+  const progress = options.onProgress ?? (() => {});
+  checkMemory(architecture.tables, options);
+  const notes: string[] = [];
+
+  progress('measuring the ceilings');
+  const ceilings = await backend.measureCeilings();
+  const embedding = options.embeddingRounds > 0 ? await embeddingStage(options, notes, progress) : [];
+  const model = options.modelRounds > 0 ? await wholeModel(options, bestPlans(embedding), progress) : [];
+
+  return {
+    version: RESULTS_VERSION,
+    kind: 'bench',
+    createdAt: new Date().toISOString(),
+    command: options.command,
+    hotrow: version,
+    device: backend.device,
+    preset: options.preset,
+    collection: architecture.tables.map(({ name, rows, dim, rowFormat, mode }) => ({
+      name,
+      rows,
+      dim,
+      rowFormat,
+      mode,
+    })),
+    workload: {
+      bagLengths: options.bagLengths,
+      indexType: 'int64',
+      seed: options.seed,
+      indexChecking: 'error',
+    },
+    protocol: protocol(workloads, options),
+    ceilings: {
+      readGigabytesPerSecond: ceilings.readBytesPerSecond / 1e9,
+      multiplyAddsPerSecond: ceilings.multiplyAddsPerSecond,
+    },
+    embedding,
+    model,
+    notes,
+  };
+}
+
+async function embeddingStage(
+  { backend, architecture, workloads, embeddingRounds, plan, peers }: BenchOptions,
+  notes: string[],
+  progress: (text: string) => void,
+): Promise<EmbeddingRow[]> {
+  const { tables } = architecture;
+  const peer = peers ? await startPeer(backend, tables, notes) : undefined;
+  try {
+    using embeddingBench = new EmbeddingBench(backend, tables);
+    const plans = [...singleTechniquePlans(embeddingBench.context), ...(plan === undefined ? [] : [plan])];
+    const rows: EmbeddingRow[] = [];
+    for (const [i, workload] of workloads.entries()) {
+      progress(`embedding stage, ${workload.pattern} (${i + 1} of ${workloads.length})`);
+      rows.push(...(await embeddingBench.measure(workload.embedding, plans, embeddingRounds, peer)));
+    }
+    notes.push(...embeddingBench.notes);
+    return rows;
+  } finally {
+    await peer?.[Symbol.asyncDispose]();
+  }
+}
+
+async function startPeer(
+  backend: Backend,
+  tables: readonly EmbeddingTable[],
+  notes: string[],
+): Promise<PytorchPeer | undefined> {
+  if (
+    tables.some(
+      (table) =>
+        table.mode !== tables[0]?.mode || table.rowWeights !== undefined || table.paddingIdx !== undefined,
+    )
+  ) {
+    notes.push('PyTorch was not measured: the tables differ in pooling, or have learned weights or padding');
+    return undefined;
+  }
+  const peer = await PytorchPeer.start();
+  if (typeof peer === 'string') {
+    notes.push(peer);
+    return undefined;
+  }
+  await peer.setUp(tables, backend.device.threads);
+  return peer;
+}
+
+/** The best plan found on each pattern. */
+function bestPlans(rows: readonly EmbeddingRow[]): Map<string, Plan> {
+  return new Map(
+    rows.flatMap(({ pattern, best, plan }) => (best && plan !== undefined ? [[pattern, plan as Plan]] : [])),
+  );
+}
+
+/** The whole model with the plain kernel and with one tuned plan: the one that was best on most patterns. */
+async function wholeModel(
+  { backend, architecture, workloads, modelRounds, plan }: BenchOptions,
+  best: ReadonlyMap<string, Plan>,
+  progress: (text: string) => void,
+): Promise<ModelRow[]> {
+  const plain = plainPlan(backend.device.kind as Plan['device']);
+  const tuned = plan ?? mostFrequent([...best.values()]);
+  const measure = async (measured: Plan | undefined, what: string) => {
+    progress(`whole model, ${what}`);
+    const models = workloads.map((workload) => workload.model);
+    return measureModel(backend, architecture, measured, models, modelRounds);
+  };
+  const plainRows = await measure(plain, 'plain kernel');
+  const tunedRows = await measure(tuned, 'tuned plan');
+  const baseline = new Map(plainRows.map(({ pattern, timing }) => [pattern, timing.medianMs]));
+  return [...plainRows, ...tunedRows].map((row) => ({
+    ...row,
+    speedup: (baseline.get(row.pattern) as number) / row.timing.medianMs,
+  }));
+}
+
+function mostFrequent(plans: readonly Plan[]): Plan | undefined {
+  const counts = new Map<string, { plan: Plan; count: number }>();
+  for (const plan of plans) {
+    const key = JSON.stringify(plan.techniques);
+    counts.set(key, { plan, count: (counts.get(key)?.count ?? 0) + 1 });
+  }
+  return [...counts.values()].sort((a, b) => b.count - a.count)[0]?.plan;
+}
+
+/** Two placements of the tables stand side by side, so that variants run in turns. */
+function checkMemory(tables: readonly EmbeddingTable[], { embeddingRounds, peers }: BenchOptions): void {
+  const bytes = tables.reduce((sum, table) => sum + table.rows * rowBytes(table), 0);
+  const needed = embeddingRounds > 0 ? bytes * (peers ? 3 : 2) : bytes;
+  const available = freemem();
+  if (needed <= available) return;
+  const gib = (count: number) => (count / 2 ** 30).toFixed(1);
+  throw new ModelError(
+    'MODEL_TOO_LARGE',
+    `the tables need ${gib(needed)} GiB for this comparison, ${gib(available)} GiB are free`,
+    {
+      hint: `pass --tables ${Math.max(1, Math.floor((tables.length * available) / needed))} or fewer, or --no-peers`,
+    },
+  );
+}
+
+function protocol(
+  workloads: readonly BenchWorkload[],
+  { embeddingRounds, modelRounds }: BenchOptions,
+): string {
+  const batches = workloads[0]?.embedding.batches.length ?? 0;
+  return [
+    `embedding: ${embeddingRounds} rounds; in each round every variant runs one batch in turn, out of ${batches} batches in rotation`,
+    `best found: coordinate search over the techniques' candidates, the fastest of 5 runs each, then timed among the others`,
+    `model: ${modelRounds} predictions after 2 to warm up, requests in host memory`,
+    'medians with the 10th and 90th percentile; index checking counted in; ratios within this run only',
+  ].join('. ');
+}

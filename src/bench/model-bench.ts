@@ -1,0 +1,65 @@
+/** The whole model's latency, with the embedding stage's share of it. */
+import type { Backend } from '../backend/backend.ts';
+import type { Plan } from '../embedding/plan.ts';
+import { planLabel } from '../embedding/plan.ts';
+import type { DlrmArchitecture } from '../model/architecture.ts';
+import { DlrmModel, type StageTimes } from '../model/dlrm.ts';
+import type { DlrmRequest } from '../model/request.ts';
+import type { ModelRow } from './results.ts';
+import { median, timing } from './statistics.ts';
+
+/** Requests of one pattern. */
+export interface ModelWorkload {
+  readonly pattern: string;
+  readonly requests: readonly DlrmRequest[];
+  readonly distinctShare: number;
+}
+
+/** Times `architecture` under one plan (default: the heuristic one) on every workload; `rounds` timed predictions after two to warm up. */
+export async function measureModel(
+  backend: Backend,
+  architecture: DlrmArchitecture,
+  plan: Plan | undefined,
+  workloads: readonly ModelWorkload[],
+  rounds: number,
+): Promise<Omit<ModelRow, 'speedup'>[]> {
+  await using model = await DlrmModel.create(backend, architecture, plan === undefined ? {} : { plan });
+  const rows: Omit<ModelRow, 'speedup'>[] = [];
+  for (const { pattern, requests, distinctShare } of workloads) {
+    const latencies: number[] = [];
+    const stages: StageTimes[] = [];
+    for (let round = -2; round < rounds; round++) {
+      const request = requests[(round + 2) % requests.length] as DlrmRequest;
+      const prediction = await model.predict(request);
+      if (round < 0) continue;
+      latencies.push(prediction.latencyMs);
+      stages.push(prediction.stages);
+    }
+    const [first] = requests as [DlrmRequest];
+    const stage = (name: keyof StageTimes) => median(stages.map((times) => times[name]));
+    const latency = timing(latencies);
+    rows.push({
+      stage: 'model',
+      implementation: 'hotrow',
+      device: backend.device.id,
+      pattern,
+      variant: planLabel(model.plan),
+      plan: model.plan,
+      batchSize: first.batchSize,
+      tables: architecture.tables.length,
+      lookups: first.bags.reduce((sum, { indices }) => sum + indices.length, 0),
+      distinctShare,
+      cacheState: 'warm, requests in rotation; inputs in host memory',
+      timing: latency,
+      embeddingMs: stage('embeddingMs'),
+      bottomMs: stage('bottomMs'),
+      interactionMs: stage('interactionMs'),
+      topMs: stage('topMs'),
+      copyMs: stage('copyMs'),
+      hostMs: stage('hostMs'),
+      embeddingShare: Math.min(1, stage('embeddingMs') / latency.medianMs),
+      samplesPerSecond: (first.batchSize / latency.medianMs) * 1e3,
+    });
+  }
+  return rows;
+}

@@ -1,0 +1,123 @@
+/** Benchmark results: versioned JSON whose rows each say what was run, on what, and how it was timed. */
+import Type, { type Static } from 'typebox';
+import { planSchema } from '../embedding/plan.ts';
+import { timingSchema } from './statistics.ts';
+
+export const RESULTS_VERSION = 1;
+
+const strict = { additionalProperties: false } as const;
+
+const deviceSchema = Type.Object(
+  {
+    kind: Type.Union([Type.Literal('cpu'), Type.Literal('cuda')]),
+    id: Type.String(),
+    name: Type.String(),
+    architecture: Type.String(),
+    threads: Type.Integer({ minimum: 1 }),
+    memoryBytes: Type.Number({ minimum: 0 }),
+    versions: Type.Record(Type.String(), Type.String()),
+  },
+  strict,
+);
+
+/** What every row has in common: enough to read it without the rest of the file. */
+const rowBase = {
+  /** Whose code ran: `hotrow`, or a peer with its version. */
+  implementation: Type.String(),
+  device: Type.String(),
+  /** Access pattern or trace file. */
+  pattern: Type.String(),
+  /** The plan's label, or the peer's operator. */
+  variant: Type.String(),
+  plan: Type.Optional(planSchema),
+  batchSize: Type.Integer({ minimum: 1 }),
+  tables: Type.Integer({ minimum: 1 }),
+  /** Lookups of one batch, all tables. */
+  lookups: Type.Integer({ minimum: 0 }),
+  /** Share of distinct rows among the lookups of a batch. */
+  distinctShare: Type.Number({ minimum: 0, maximum: 1 }),
+  cacheState: Type.String(),
+  timing: timingSchema,
+};
+
+const embeddingRowSchema = Type.Object(
+  {
+    stage: Type.Literal('embedding'),
+    ...rowBase,
+    /** The plan that the search found best on this pattern. */
+    best: Type.Boolean(),
+    /** Rows asked for, repeats included, times row bytes, over the median. */
+    gigabytesPerSecond: Type.Number({ minimum: 0 }),
+    /** Speed relative to the plain kernel on the same pattern in the same run. */
+    speedup: Type.Number({ minimum: 0 }),
+  },
+  strict,
+);
+
+const modelRowSchema = Type.Object(
+  {
+    stage: Type.Literal('model'),
+    ...rowBase,
+    /** Medians of device time per stage. */
+    embeddingMs: Type.Number({ minimum: 0 }),
+    bottomMs: Type.Number({ minimum: 0 }),
+    interactionMs: Type.Number({ minimum: 0 }),
+    topMs: Type.Number({ minimum: 0 }),
+    copyMs: Type.Number({ minimum: 0 }),
+    hostMs: Type.Number({ minimum: 0 }),
+    /** Embedding time over latency. */
+    embeddingShare: Type.Number({ minimum: 0, maximum: 1 }),
+    samplesPerSecond: Type.Number({ minimum: 0 }),
+    speedup: Type.Number({ minimum: 0 }),
+  },
+  strict,
+);
+
+export const resultsSchema = Type.Object(
+  {
+    version: Type.Literal(RESULTS_VERSION),
+    kind: Type.Literal('bench'),
+    createdAt: Type.String(),
+    command: Type.String(),
+    hotrow: Type.String(),
+    device: deviceSchema,
+    preset: Type.String(),
+    /** The tables that were looked up. */
+    collection: Type.Array(
+      Type.Object(
+        {
+          name: Type.String(),
+          rows: Type.Integer(),
+          dim: Type.Integer(),
+          rowFormat: Type.String(),
+          mode: Type.String(),
+        },
+        strict,
+      ),
+    ),
+    workload: Type.Object(
+      {
+        bagLengths: Type.String(),
+        indexType: Type.String(),
+        seed: Type.Integer(),
+        indexChecking: Type.String(),
+      },
+      strict,
+    ),
+    /** How times were taken. */
+    protocol: Type.String(),
+    ceilings: Type.Object(
+      { readGigabytesPerSecond: Type.Number(), multiplyAddsPerSecond: Type.Number() },
+      strict,
+    ),
+    embedding: Type.Array(embeddingRowSchema),
+    model: Type.Array(modelRowSchema),
+    /** What was not run and why, what a plan brought about. */
+    notes: Type.Array(Type.String()),
+  },
+  { ...strict, $id: 'hotrow-results-1', title: 'Hotrow benchmark results, version 1' },
+);
+
+export type BenchResults = Static<typeof resultsSchema>;
+export type EmbeddingRow = Static<typeof embeddingRowSchema>;
+export type ModelRow = Static<typeof modelRowSchema>;

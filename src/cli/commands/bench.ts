@@ -1,0 +1,219 @@
+import { writeFile } from 'node:fs/promises';
+import { basename } from 'node:path';
+import { Command, Option } from 'commander';
+import { openBackend } from '../../backend/open-backend.ts';
+import { bench } from '../../bench/bench.ts';
+import { PRESETS, type PresetName } from '../../bench/presets.ts';
+import { benchTables } from '../../bench/render.ts';
+import type { BenchResults } from '../../bench/results.ts';
+import { syntheticModel, syntheticTables } from '../../bench/synthetic-model.ts';
+import { type BenchWorkload, patternWorkload, traceWorkload } from '../../bench/workload.ts';
+import { ROW_FORMATS, type RowFormat } from '../../embedding/bag.ts';
+import { fileError, UsageError } from '../../errors.ts';
+import type { DlrmArchitecture } from '../../model/architecture.ts';
+import { loadCheckpoint } from '../../model/checkpoint.ts';
+import { type ArchitectureOverrides, inferArchitecture } from '../../model/infer-architecture.ts';
+import { ACCESS_PATTERNS, type AccessPatternName } from '../../workload/access-patterns.ts';
+import { formatOption, integer, planOption, resolvePlan, withDevice, withModel } from '../options.ts';
+import {
+  emphasise,
+  type Format,
+  formatBytes,
+  notice,
+  printJson,
+  printLine,
+  progress,
+  renderTable,
+} from '../output.ts';
+
+interface Options {
+  readonly preset: PresetName;
+  readonly device: string;
+  readonly threads?: number;
+  readonly plan: string;
+  readonly interaction?: NonNullable<ArchitectureOverrides['interaction']>;
+  readonly patterns?: string;
+  readonly trace?: readonly string[];
+  readonly tables?: number;
+  readonly rows?: number;
+  readonly dim?: number;
+  readonly rowFormat?: RowFormat;
+  readonly batch?: number;
+  readonly bagLengths?: string;
+  readonly rounds?: number;
+  readonly seed: number;
+  readonly peers: boolean;
+  readonly json?: string;
+  readonly format: Format;
+}
+
+export function benchCommand(): Command {
+  const command = new Command('bench')
+    .description('compare the embedding stage under every technique, then time the whole model')
+    .argument('[model]', "a checkpoint; default: the preset's synthetic model");
+  return withModel(withDevice(command))
+    .addOption(new Option('--preset <preset>', 'what to run').choices(Object.keys(PRESETS)).default('quick'))
+    .option(
+      '--patterns <list>',
+      `access patterns, of ${Object.keys(ACCESS_PATTERNS).join(',')} (default: all)`,
+    )
+    .option('--trace <file...>', 'run traces of row indices instead of the access patterns')
+    .option('--tables <n>', 'number of tables', integer(1))
+    .option('--rows <n>', 'rows of a table', integer(1))
+    .option('--dim <n>', 'embedding dim', integer(1))
+    .addOption(new Option('--row-format <format>', 'how rows are stored').choices(ROW_FORMATS))
+    .option('--batch <n>', 'samples of a batch', integer(1))
+    .option('--bag-lengths <spec>', 'lookups of a bag: 150, uniform:1:300, poisson:20, …')
+    .option('--rounds <n>', 'timed rounds', integer(1))
+    .option('--seed <n>', 'seed of rows and lookups', integer(0), 1)
+    .addOption(planOption().default('auto', 'only the techniques and the best found').argParser(String))
+    .option('--no-peers', 'do not measure PyTorch')
+    .option('--json <file>', 'write the results as JSON')
+    .addOption(formatOption())
+    .addHelpText(
+      'after',
+      `
+Presets:
+${Object.entries(PRESETS)
+  .map(([name, { title }]) => `  ${name.padEnd(6)} ${title}`)
+  .join('\n')}
+
+Examples:
+  hotrow bench
+  hotrow bench --trace med_hot.txt low_hot.txt --json results.json
+  hotrow bench dlrm.safetensors --bag-lengths poisson:20`,
+    )
+    .action(run);
+}
+
+async function run(modelFile: string | undefined, options: Options): Promise<void> {
+  const preset = PRESETS[options.preset];
+  const plan = await resolvePlan(options.plan);
+  const architecture =
+    modelFile === undefined ? syntheticArchitecture(options) : await loadArchitecture(modelFile, options);
+  const bagLengths = options.bagLengths ?? preset.bagLengths;
+  const { backend, reason } = openBackend(options);
+  using _ = backend;
+
+  const shape = {
+    architecture,
+    batchSize: options.batch ?? preset.batchSize,
+    bagLengths,
+    batches: preset.batches,
+    seed: options.seed,
+  };
+  const workloads: BenchWorkload[] = [];
+  for (const file of options.trace ?? []) {
+    progress(`reading ${basename(file)}`);
+    const { workload, note } = await traceWorkload(file, shape);
+    if (note !== undefined) notice(note);
+    workloads.push(workload);
+  }
+  if (options.trace === undefined) {
+    for (const pattern of parsePatterns(options.patterns)) {
+      progress(`drawing ${pattern}`);
+      workloads.push(patternWorkload(pattern, shape));
+    }
+  }
+
+  const results = await bench({
+    backend,
+    architecture,
+    preset: options.preset,
+    command: ['hotrow', ...process.argv.slice(2)].join(' '),
+    workloads,
+    bagLengths,
+    seed: options.seed,
+    embeddingRounds: preset.embeddingRounds === 0 ? 0 : (options.rounds ?? preset.embeddingRounds),
+    modelRounds: preset.modelRounds === 0 ? 0 : (options.rounds ?? preset.modelRounds),
+    peers: options.peers,
+    onProgress: progress,
+    ...(plan === undefined ? {} : { plan }),
+  });
+  progress('');
+  if (options.json !== undefined) {
+    const { json } = options;
+    await writeFile(json, `${JSON.stringify(results, null, 2)}\n`).catch((cause) => {
+      throw fileError(json, cause);
+    });
+  }
+  if (options.format === 'json') printJson(results);
+  else printResults(results, reason);
+}
+
+function syntheticArchitecture({ preset, tables, rows, dim, rowFormat }: Options): DlrmArchitecture {
+  const shape = PRESETS[preset];
+  return syntheticModel(
+    syntheticTables({
+      tables: tables ?? shape.tables,
+      rows: rows ?? shape.rows,
+      dim: dim ?? shape.dim,
+      rowFormat: rowFormat ?? shape.rowFormat,
+    }),
+  );
+}
+
+async function loadArchitecture(file: string, options: Options): Promise<DlrmArchitecture> {
+  const shaping = (['tables', 'rows', 'dim', 'rowFormat'] as const).filter(
+    (name) => options[name] !== undefined,
+  );
+  if (shaping.length > 0) {
+    throw new UsageError(
+      'USAGE',
+      `${shaping.join(', ')} shape a synthetic model, and ${file} has its own tables`,
+    );
+  }
+  const { tensors } = await loadCheckpoint(file);
+  return inferArchitecture(
+    tensors,
+    options.interaction === undefined ? {} : { interaction: options.interaction },
+  );
+}
+
+function parsePatterns(text: string | undefined): AccessPatternName[] {
+  const known = Object.keys(ACCESS_PATTERNS) as AccessPatternName[];
+  if (text === undefined) return known;
+  return text.split(',').map((name) => {
+    const pattern = known.find((candidate) => candidate === name.trim());
+    if (pattern === undefined)
+      throw new UsageError('USAGE', `unknown access pattern ${name}`, {
+        hint: `patterns are ${known.join(', ')}`,
+      });
+    return pattern;
+  });
+}
+
+function printResults(results: BenchResults, reason: string | undefined): void {
+  const { device, collection, workload, ceilings } = results;
+  printLine(`device    ${device.id}: ${device.name}, ${device.architecture}, ${device.threads} threads`);
+  if (reason !== undefined) printLine(`          (${reason})`);
+  printLine(`tables    ${describeCollection(collection)}`);
+  printLine(
+    `lookups   bags of ${workload.bagLengths}, ${workload.indexType}, index checking ${workload.indexChecking}`,
+  );
+  printLine(
+    `ceilings  ${ceilings.readGigabytesPerSecond.toFixed(1)} GB/s streaming reads, ${(ceilings.multiplyAddsPerSecond / 1e9).toFixed(0)} G multiply-adds/s`,
+  );
+  for (const { title, columns, rows } of benchTables(results)) {
+    printLine();
+    printLine(emphasise(title));
+    printLine(renderTable(columns, rows));
+  }
+  if (results.notes.length > 0) printLine();
+  for (const note of results.notes) printLine(`note: ${note}`);
+}
+
+function describeCollection(collection: BenchResults['collection']): string {
+  const bytes = collection.reduce(
+    (sum, { rows, dim, rowFormat }) => sum + rows * dim * (rowFormat === 'float32' ? 4 : 2),
+    0,
+  );
+  const shapes = new Set(
+    collection.map(({ rows, dim, rowFormat }) => `${rows.toLocaleString('en-US')} × ${dim} ${rowFormat}`),
+  );
+  const shape =
+    shapes.size === 1
+      ? `${collection.length} × ${[...shapes][0]}`
+      : `${collection.length} of ${shapes.size} shapes`;
+  return `${shape}, ${formatBytes(bytes)}`;
+}

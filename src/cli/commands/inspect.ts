@@ -1,0 +1,117 @@
+import { Command } from 'commander';
+import { rowBytes } from '../../embedding/bag.ts';
+import type { DlrmArchitecture, LinearLayer } from '../../model/architecture.ts';
+import { loadCheckpoint } from '../../model/checkpoint.ts';
+import { bottomWidth } from '../../model/dlrm.ts';
+import { type ArchitectureOverrides, inferArchitecture } from '../../model/infer-architecture.ts';
+import { formatOption, withModel } from '../options.ts';
+import { type Format, formatBytes, formatCount, printJson, printLine, renderTable } from '../output.ts';
+
+interface Options {
+  readonly format: Format;
+  readonly interaction?: NonNullable<ArchitectureOverrides['interaction']>;
+}
+
+export function inspectCommand(): Command {
+  const command = new Command('inspect')
+    .description('a model: its architecture, its tables, and the memory it needs')
+    .argument('<model>', 'a checkpoint: .pt, .safetensors, an index file or a folder');
+  return withModel(command)
+    .addOption(formatOption())
+    .addHelpText('after', '\nExample:\n  hotrow inspect dlrm.safetensors')
+    .action(async (model: string, { format, interaction }: Options) => {
+      const { tensors } = await loadCheckpoint(model);
+      const architecture = await inferArchitecture(tensors, interaction === undefined ? {} : { interaction });
+      const summary = summarise(model, architecture);
+      if (format === 'json') printJson(summary);
+      else printSummary(summary);
+    });
+}
+
+type Summary = ReturnType<typeof summarise>;
+
+function summarise(model: string, architecture: DlrmArchitecture) {
+  const { naming, denseFeatures, bottom, top, interaction } = architecture;
+  const tables = architecture.tables.map((table) => ({
+    name: table.name,
+    rows: table.rows,
+    dim: table.dim,
+    rowFormat: table.rowFormat,
+    mode: table.mode,
+    learnedPoolingWeights: table.rowWeights !== undefined,
+    bytes: table.rows * rowBytes(table),
+  }));
+  const denseParameters = [...bottom, ...top].reduce(
+    (sum, layer) => sum + layer.inputs * layer.outputs + layer.outputs,
+    0,
+  );
+  const crossParameters =
+    interaction.kind === 'cross'
+      ? interaction.layers.reduce((sum, { width, rank }) => sum + 2 * width * rank + width, 0)
+      : 0;
+  const tableBytes = tables.reduce((sum, table) => sum + table.bytes, 0);
+  const denseBytes = (denseParameters + crossParameters) * 4;
+  return {
+    model,
+    naming,
+    denseFeatures,
+    bottom: widths(denseFeatures, bottom),
+    interaction: describeInteraction(architecture),
+    interactionWidth: top[0]?.inputs ?? 0,
+    top: widths(top[0]?.inputs ?? 0, top),
+    tables,
+    parameters:
+      tables.reduce((sum, table) => sum + table.rows * table.dim, 0) + denseParameters + crossParameters,
+    bytes: { tables: tableBytes, dense: denseBytes, total: tableBytes + denseBytes },
+  };
+}
+
+function widths(inputs: number, layers: readonly LinearLayer[]): number[] {
+  return [inputs, ...layers.map((layer) => layer.outputs)];
+}
+
+function describeInteraction({ interaction, tables, ...architecture }: DlrmArchitecture): string {
+  const vectors = `${tables.length + 1} vectors of ${bottomWidth({ interaction, tables, ...architecture })}`;
+  switch (interaction.kind) {
+    case 'dot':
+      return `dot of ${vectors}, ${interaction.diagonal ? `${interaction.order} triangle with the diagonal` : `strict ${interaction.order} triangle`}`;
+    case 'cat':
+      return 'cat';
+    case 'cross':
+      return `DCNv2 cross, ${interaction.layers.length} layers of rank ${interaction.layers.map((layer) => layer.rank).join(', ')}`;
+    default:
+      return interaction satisfies never;
+  }
+}
+
+function printSummary({ model, naming, bottom, interaction, top, tables, parameters, bytes }: Summary): void {
+  printLine(`${model}: ${naming === 'torchrec' ? 'TorchRec' : 'facebookresearch/dlrm'} parameter names`);
+  printLine();
+  printLine(`bottom MLP    ${bottom.join(' → ')}`);
+  printLine(`interaction   ${interaction}`);
+  printLine(`top MLP       ${top.join(' → ')}`);
+  printLine(`tables        ${tables.length}, ${formatBytes(bytes.tables)}`);
+  printLine(`parameters    ${formatCount(parameters)}`);
+  printLine(`on a device   ${formatBytes(bytes.total)} of weights (${formatBytes(bytes.dense)} dense)`);
+  printLine();
+  printLine(
+    renderTable(
+      [
+        { title: 'table', left: true },
+        { title: 'rows' },
+        { title: 'dim' },
+        { title: 'rows are', left: true },
+        { title: 'pooling', left: true },
+        { title: 'bytes' },
+      ],
+      tables.map(({ name, rows, dim, rowFormat, mode, learnedPoolingWeights, bytes: size }) => [
+        name,
+        formatCount(rows),
+        String(dim),
+        rowFormat,
+        learnedPoolingWeights ? `${mode}, learned weights` : mode,
+        formatBytes(size),
+      ]),
+    ),
+  );
+}

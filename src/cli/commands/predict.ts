@@ -1,0 +1,148 @@
+import { Command, Option } from 'commander';
+import type { IndexChecking } from '../../embedding/bag.ts';
+import { planLabel } from '../../embedding/plan.ts';
+import { UsageError } from '../../errors.ts';
+import { writeSafetensors } from '../../formats/safetensors.ts';
+import type { DlrmModel, Prediction } from '../../model/dlrm.ts';
+import type { ArchitectureOverrides } from '../../model/infer-architecture.ts';
+import { loadModel } from '../../model/load-model.ts';
+import { type DlrmRequest, readRequest } from '../../model/request.ts';
+import { readCriteo } from '../../workload/criteo.ts';
+import {
+  formatOption,
+  indexCheckingOption,
+  planOption,
+  resolvePlan,
+  withDevice,
+  withModel,
+} from '../options.ts';
+import { type Format, formatMs, notice, printJson, printLine, renderTable } from '../output.ts';
+
+interface Options {
+  readonly format: Format;
+  readonly device: string;
+  readonly threads?: number;
+  readonly plan: string;
+  readonly indexChecking: IndexChecking;
+  readonly interaction?: NonNullable<ArchitectureOverrides['interaction']>;
+  readonly out?: string;
+  readonly vocabulary?: string;
+  readonly hash?: boolean;
+}
+
+/** Probabilities that the table shows before it refers to --format json and --out. */
+const SHOWN = 20;
+
+export function predictCommand(): Command {
+  const command = new Command('predict')
+    .description('score a request')
+    .argument('<model>', 'a checkpoint: .pt, .safetensors, an index file or a folder')
+    .argument('<request>', 'a request (.safetensors), or Criteo rows (.csv, .tsv, .txt, also gzipped)');
+  return withModel(withDevice(command))
+    .addOption(planOption())
+    .addOption(indexCheckingOption())
+    .addOption(
+      new Option(
+        '--vocabulary <file>',
+        'JSON: per Criteo category field, its strings in row order',
+      ).conflicts('hash'),
+    )
+    .option('--hash', 'Criteo categories by hashing to the table size')
+    .option('--out <file>', 'also write `probability` [B, 1] to a safetensors file')
+    .addOption(formatOption())
+    .addHelpText(
+      'after',
+      `
+Examples:
+  hotrow predict dlrm.pt request.safetensors
+  hotrow predict dlrm.pt day_0.csv --vocabulary vocabulary.json --format json`,
+    )
+    .action(predict);
+}
+
+async function predict(modelFile: string, requestFile: string, options: Options): Promise<void> {
+  const { device, threads, interaction, indexChecking } = options;
+  const plan = await resolvePlan(options.plan);
+  await using model = await loadModel(modelFile, {
+    device,
+    indexChecking,
+    ...(threads === undefined ? {} : { threads }),
+    ...(plan === undefined ? {} : { plan }),
+    ...(interaction === undefined ? {} : { architecture: { interaction } }),
+  });
+  const request = await loadRequest(requestFile, model, options);
+  const prediction = await model.predict(request);
+  const { badIndices, badOffsets, first } = prediction.findings;
+  if (first !== undefined) {
+    notice(
+      `warning: ${badIndices} bad indices read row 0, ${badOffsets} bad offsets were clamped; first: ${first.message}`,
+    );
+  }
+  if (options.out !== undefined) {
+    const probability = {
+      dtype: 'float32',
+      shape: [request.batchSize, 1],
+      data: prediction.probabilities,
+    } as const;
+    await writeSafetensors(options.out, new Map([['probability', probability]]));
+  }
+  if (options.format === 'json') printJson(asJson(modelFile, model, request, prediction));
+  else printPrediction(model, request, prediction);
+}
+
+/** A safetensors request, or Criteo rows. */
+async function loadRequest(
+  file: string,
+  model: DlrmModel,
+  { vocabulary, hash }: Options,
+): Promise<DlrmRequest> {
+  if (!/\.(csv|tsv|txt)(\.gz)?$/i.test(file)) return readRequest(file);
+  const tableRows = model.architecture.tables.map((table) => table.rows);
+  if (vocabulary !== undefined) return (await readCriteo(file, { vocabulary })).request;
+  if (hash === true) return (await readCriteo(file, { tableRows })).request;
+  throw new UsageError('USAGE', `${file} holds category strings, and nothing says which rows they are`, {
+    hint: 'pass --vocabulary FILE, or --hash if the model was trained on hashed categories',
+  });
+}
+
+function asJson(
+  model: string,
+  { device, plan }: DlrmModel,
+  { batchSize }: DlrmRequest,
+  prediction: Prediction,
+) {
+  const { probabilities, latencyMs, stages, findings } = prediction;
+  return {
+    model,
+    device: device.id,
+    plan: planLabel(plan),
+    batchSize,
+    probabilities: Array.from(probabilities),
+    latencyMs,
+    stages,
+    badIndices: findings.badIndices,
+    badOffsets: findings.badOffsets,
+  };
+}
+
+function printPrediction(
+  { device, plan, notes }: DlrmModel,
+  { batchSize }: DlrmRequest,
+  prediction: Prediction,
+): void {
+  const { probabilities, latencyMs, stages } = prediction;
+  printLine(`device  ${device.id}: ${device.name}, ${device.architecture}, ${device.threads} threads`);
+  printLine(`plan    ${planLabel(plan)}`);
+  for (const note of notes) printLine(`        ${note}`);
+  printLine(
+    `scored  ${batchSize} samples in ${formatMs(latencyMs)} ms (embedding ${formatMs(stages.embeddingMs)} ms)`,
+  );
+  if (batchSize === 0) return;
+  printLine();
+  const rows = Array.from(probabilities.subarray(0, SHOWN), (probability, i) => [
+    String(i),
+    probability.toFixed(6),
+  ]);
+  printLine(renderTable([{ title: 'sample' }, { title: 'probability' }], rows));
+  if (batchSize > SHOWN) printLine(`… ${batchSize - SHOWN} more: --format json or --out FILE gives all`);
+}

@@ -1,0 +1,54 @@
+/** Options that several commands share, and how their values are read. */
+import { type Command, InvalidArgumentError, Option } from 'commander';
+import { INDEX_CHECKING } from '../embedding/bag.ts';
+import { type Plan, plainPlan, readPlan } from '../embedding/plan.ts';
+
+/** An option value that is a whole number of at least `minimum`. */
+export function integer(minimum: number): (text: string) => number {
+  return (text) => {
+    const value = Number(text);
+    if (!Number.isSafeInteger(value) || value < minimum)
+      throw new InvalidArgumentError(`a whole number from ${minimum} on is needed.`);
+    return value;
+  };
+}
+
+export function formatOption(): Option {
+  return new Option('--format <format>', 'what goes to stdout').choices(['table', 'json']).default('table');
+}
+
+/** `--device` and `--threads`. */
+export function withDevice(command: Command): Command {
+  return command
+    .option('--device <device>', 'auto or cpu', 'auto')
+    .option('--threads <n>', 'CPU threads (default: all cores)', integer(1));
+}
+
+export function planOption(): Option {
+  return new Option('--plan <plan>', 'how the embedding stage runs: auto, plain, or a plan file').default(
+    'auto',
+  );
+}
+
+export function indexCheckingOption(): Option {
+  return new Option('--index-checking <mode>', 'what happens to bad indices and offsets')
+    .choices(INDEX_CHECKING)
+    .default('error');
+}
+
+/** The plan that `--plan` names; undefined: the heuristic one. */
+export async function resolvePlan(text: string): Promise<Plan | undefined> {
+  if (text === 'auto') return undefined;
+  return text === 'plain' ? plainPlan('cpu') : readPlan(text);
+}
+
+/** Options of commands that load a model whose checkpoint leaves something open. */
+export function withModel(command: Command): Command {
+  return command.addOption(
+    new Option('--interaction <kind>', 'feature interaction, where the checkpoint is ambiguous').choices([
+      'dot',
+      'dot-diagonal',
+      'cat',
+    ]),
+  );
+}

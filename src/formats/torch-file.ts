@@ -1,0 +1,62 @@
+/** Files of torch.save, in either format; and what kind of file a file is. */
+import { open } from 'node:fs/promises';
+import { FormatError, fileError } from '../errors.ts';
+import type { PickledValue } from './pickle.ts';
+import { readTorchLegacy } from './torch-legacy.ts';
+import { readTorchZip } from './torch-zip.ts';
+
+export type FileFormat = 'safetensors' | 'torch' | 'gzip' | 'unknown';
+
+/** The first bytes of a file, enough for every magic (tar's stands at byte 257). @throws UsageError FILE_*. */
+async function readHead(file: string): Promise<Buffer> {
+  const handle = await open(file).catch((cause) => {
+    throw fileError(file, cause);
+  });
+  try {
+    const head = Buffer.alloc(512);
+    const { bytesRead } = await handle.read(head, 0, head.length, 0).catch((cause) => {
+      throw fileError(file, cause);
+    });
+    return head.subarray(0, bytesRead);
+  } finally {
+    await handle.close();
+  }
+}
+
+const isZip = (head: Buffer) => head.length >= 4 && head.readUInt32LE(0) === 0x04034b50;
+const isPickle = (head: Buffer) => head[0] === 0x80 && (head[1] as number) <= 5;
+
+/** Tells a file's format by its first bytes. @throws UsageError FILE_*. */
+export async function detectFormat(file: string): Promise<FileFormat> {
+  const head = await readHead(file);
+  if (isZip(head) || isPickle(head)) return 'torch';
+  if (head[0] === 0x1f && head[1] === 0x8b) return 'gzip';
+  return head.length > 8 && head[8] === 0x7b ? 'safetensors' : 'unknown';
+}
+
+/**
+ * Reads what torch.save wrote: tuples and lists as arrays, dicts as Maps, tensors as StoredTensors that are not read yet.
+ * Nothing in the file is executed.
+ * @throws UsageError FILE_*; FormatError PICKLE_FORBIDDEN, PICKLE_INVALID, TORCH_FILE_INVALID, TORCH_FORMAT_UNSUPPORTED.
+ */
+export async function readTorchFile(file: string): Promise<PickledValue> {
+  const head = await readHead(file);
+  if (isZip(head)) return readTorchZip(file);
+  if (isPickle(head)) return readTorchLegacy(file);
+  throw new FormatError('TORCH_FORMAT_UNSUPPORTED', `${file} ${describe(head)}`, {
+    file,
+    hint: 'a checkpoint is a .pt that torch.save wrote, or .safetensors',
+  });
+}
+
+/** What a file that is no checkpoint seems to be. */
+function describe(head: Buffer): string {
+  const text = head.toString('latin1');
+  if (head.length === 0) return 'is empty';
+  if (text.startsWith('version https://git-lfs'))
+    return 'is a Git LFS pointer: fetch the file itself with git lfs pull';
+  if (/^\s*<(!doctype|html)/i.test(text)) return 'is a web page, not a checkpoint';
+  if (text.slice(257, 262) === 'ustar')
+    return "is a tar file, PyTorch's format before 0.1.10: load it with an old PyTorch and save it again";
+  return 'is neither a zip nor a pickle';
+}

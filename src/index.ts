@@ -1,0 +1,50 @@
+/**
+ * Hotrow's public API: load a DLRM and predict, run an embedding collection by itself, read requests and traces, check
+ * plans. Everything that holds device memory is disposable: close it, or declare it with `await using`.
+ */
+export type { Backend, Ceilings } from './backend/backend.ts';
+export { type OpenedBackend, type OpenOptions, openBackend } from './backend/open-backend.ts';
+export type { DeviceDescription, DeviceKind } from './device.ts';
+export type {
+  BagBatch,
+  BagFindings,
+  Bags,
+  EmbeddingTable,
+  IndexArray,
+  IndexChecking,
+  PoolingMode,
+  RowFormat,
+} from './embedding/bag.ts';
+export {
+  type CollectionOptions,
+  EmbeddingCollection,
+  type PooledEmbeddings,
+} from './embedding/collection.ts';
+export {
+  checkPlan,
+  heuristicPlan,
+  type Plan,
+  parsePlan,
+  plainPlan,
+  planLabel,
+  planSchema,
+  readPlan,
+  refusals,
+  withTechniques,
+} from './embedding/plan.ts';
+export { TECHNIQUES } from './embedding/techniques/registry.ts';
+export type {
+  PlanContext,
+  Technique,
+  TechniqueCost,
+  TechniqueOnDevice,
+} from './embedding/techniques/technique.ts';
+export * from './errors.ts';
+export type { CrossLayer, DlrmArchitecture, Interaction, LinearLayer } from './model/architecture.ts';
+export { loadCheckpoint } from './model/checkpoint.ts';
+export { DlrmModel, type DlrmOptions, type Prediction, type StageTimes } from './model/dlrm.ts';
+export { type ArchitectureOverrides, inferArchitecture } from './model/infer-architecture.ts';
+export { type LoadModelOptions, loadModel } from './model/load-model.ts';
+export { type DlrmRequest, readRequest, writeRequest } from './model/request.ts';
+export type { DType, HostTensor, StoredTensor, SyntheticTensor, Tensor } from './tensor.ts';
+export { version } from './version.ts';

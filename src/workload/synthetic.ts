@@ -1,0 +1,41 @@
+/** Batches of lookups drawn from an access pattern. */
+import type { BagBatch } from '../embedding/bag.ts';
+import { type AccessPatternName, createStream } from './access-patterns.ts';
+import { bagOffsets, drawBagLengths, parseBagLengths, totalLookups } from './bag-lengths.ts';
+import { createRandom } from './random.ts';
+
+export interface SyntheticBags {
+  readonly tables: readonly { readonly rows: number }[];
+  readonly batchSize: number;
+  readonly pattern: AccessPatternName;
+  /** As parseBagLengths takes it. */
+  readonly bagLengths: string;
+  readonly seed: number;
+  /** How many batches. */
+  readonly batches: number;
+}
+
+/**
+ * Consecutive batches; each table has its own stream, its own hot rows and its own bag lengths. int64 indices, offsets
+ * [B].
+ * @throws UsageError USAGE for bag lengths that are not understood.
+ */
+export function syntheticBags({
+  tables,
+  batchSize,
+  pattern,
+  bagLengths,
+  seed,
+  batches,
+}: SyntheticBags): BagBatch[] {
+  const lengths = parseBagLengths(bagLengths);
+  const random = createRandom(seed);
+  const streams = tables.map(({ rows }) => createStream(pattern, { rows, seed: random.uint32() }));
+  return Array.from({ length: batches }, () => ({
+    batchSize,
+    bags: streams.map((next) => {
+      const drawn = drawBagLengths(lengths, batchSize, random);
+      return { indices: next(totalLookups(drawn)), offsets: bagOffsets(drawn) };
+    }),
+  }));
+}

@@ -1,0 +1,104 @@
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import { ACCESS_PATTERNS, type AccessPatternName, createStream } from '../../src/workload/access-patterns.ts';
+import { BATCH_LOOKUPS, measureHotness } from '../../src/workload/hotness.ts';
+import { createRandom } from '../../src/workload/random.ts';
+import { syntheticBags } from '../../src/workload/synthetic.ts';
+
+/**
+ * Of the artifact's traces: distinct share of a batch of 307,200 lookups, and the share of it that its K hottest rows
+ * cover, K = 10, 100, 1,000, 5,000, 20,000, 60,000.
+ */
+const RECORDED: Partial<Record<AccessPatternName, { distinct: number; coverage: readonly number[] }>> = {
+  med_hot: { distinct: 26.0, coverage: [1.05, 3.0, 11.1, 28.8, 61.8, 93.5] },
+  low_hot: { distinct: 66.0, coverage: [0.36, 1.36, 4.3, 10.6, 26.0, 52.1] },
+};
+
+describe('access patterns', () => {
+  for (const [pattern, { distinct, coverage }] of Object.entries(RECORDED)) {
+    for (const seed of [1, 2, 3, 4, 5]) {
+      test(`${pattern} has the statistics of its trace, seed ${seed}`, () => {
+        const next = createStream(pattern as AccessPatternName, { rows: 500_000, seed });
+        for (let batch = 0; batch < 2; batch++) {
+          const hotness = measureHotness(next(BATCH_LOOKUPS));
+          const off = 100 * hotness.distinctShare - distinct;
+          assert.ok(Math.abs(off) < 1, `distinct share is off by ${off} points`);
+          hotness.coverage.forEach(({ k, share }, i) => {
+            const difference = 100 * share - (coverage[i] as number);
+            assert.ok(Math.abs(difference) < 1.5, `coverage of ${k} rows is off by ${difference} points`);
+          });
+        }
+      });
+    }
+  }
+
+  test('patterns get colder in their order', () => {
+    const shares = (Object.keys(ACCESS_PATTERNS) as AccessPatternName[]).map(
+      (pattern) =>
+        measureHotness(createStream(pattern, { rows: 500_000, seed: 7 })(BATCH_LOOKUPS)).distinctShare,
+    );
+    assert.deepEqual(
+      shares,
+      shares.toSorted((a, b) => a - b),
+    );
+    assert.equal(shares[0], 1 / BATCH_LOOKUPS, 'one_item looks one row up');
+    // Uniform draws leave a row out with probability exp(-lookups / rows).
+    const expected = (1 - Math.exp(-BATCH_LOOKUPS / 500_000)) * (500_000 / BATCH_LOOKUPS);
+    assert.ok(Math.abs((shares[4] as number) - expected) < 0.005);
+  });
+
+  test('rows stay inside tables of any size, and equal seeds give equal lookups', () => {
+    for (const pattern of Object.keys(ACCESS_PATTERNS) as AccessPatternName[]) {
+      for (const rows of [1, 2, 3, 10, 997, 40_000_000, 2 ** 31 - 1]) {
+        const first = createStream(pattern, { rows, seed: 3 })(2000);
+        assert.ok(
+          first.every((row) => row >= 0n && row < rows),
+          `${pattern}, ${rows} rows`,
+        );
+        assert.deepEqual(first, createStream(pattern, { rows, seed: 3 })(2000));
+      }
+    }
+  });
+
+  test('every row of a table can be hot: ranks map to rows one to one', () => {
+    const rows = 1000;
+    const seen = new Set(createStream('random', { rows, seed: 5 })(40_000));
+    assert.equal(seen.size, rows);
+  });
+
+  test('tables of a batch have streams of their own, batches go on', () => {
+    const [first, second] = syntheticBags({
+      tables: [{ rows: 100_000 }, { rows: 100_000 }],
+      batchSize: 4,
+      pattern: 'random',
+      bagLengths: 'uniform:0:5',
+      seed: 1,
+      batches: 2,
+    });
+    assert.ok(first && second);
+    assert.notDeepEqual(first.bags[0]?.indices, first.bags[1]?.indices);
+    assert.notDeepEqual(first.bags[0]?.indices, second.bags[0]?.indices);
+    assert.equal(first.bags[0]?.offsets.length, 4);
+  });
+});
+
+describe('the generator', () => {
+  test('gives the sequence it always gave', () => {
+    const random = createRandom(1);
+    assert.deepEqual([random.uint32(), random.uint32(), random.uint32()], FIRST_OF_SEED_1);
+  });
+
+  test('is uniform', () => {
+    const random = createRandom(42);
+    const buckets = new Array<number>(16).fill(0);
+    for (let i = 0; i < 160_000; i++) {
+      const bucket = random.integer(16);
+      buckets[bucket] = (buckets[bucket] as number) + 1;
+    }
+    // 10,000 expected each; five standard deviations are 484.
+    for (const count of buckets) assert.ok(Math.abs(count - 10_000) < 484, String(buckets));
+  });
+});
+
+/** Written down once: workloads of a seed must not change between versions. */
+const FIRST_OF_SEED_1 = [2442144158, 3238099751, 3819917871];

@@ -1,0 +1,78 @@
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import fc from 'fast-check';
+import { UsageError } from '../../src/errors.ts';
+import { bagOffsets, drawBagLengths, parseBagLengths, totalLookups } from '../../src/workload/bag-lengths.ts';
+import { createRandom } from '../../src/workload/random.ts';
+
+const draw = (spec: string, count = 20_000) => drawBagLengths(parseBagLengths(spec), count, createRandom(1));
+const mean = (lengths: Int32Array) => totalLookups(lengths) / lengths.length;
+
+describe('bag lengths', () => {
+  test('fixed', () => assert.deepEqual([...draw('150', 3)], [150, 150, 150]));
+
+  test('uniform covers its range, both ends included', () => {
+    const lengths = draw('uniform:2:5');
+    assert.deepEqual([...new Set(lengths)].sort(), [2, 3, 4, 5]);
+  });
+
+  test('poisson has its mean and variance, small and large', () => {
+    for (const expected of [0.5, 20, 1200]) {
+      const lengths = draw(`poisson:${expected}`);
+      const average = mean(lengths);
+      // Five standard errors of the mean.
+      assert.ok(
+        Math.abs(average - expected) < 5 * Math.sqrt(expected / lengths.length),
+        `mean ${average} of ${expected}`,
+      );
+      const variance = lengths.reduce((sum, length) => sum + (length - average) ** 2, 0) / lengths.length;
+      assert.ok(Math.abs(variance / expected - 1) < 0.1, `variance ${variance} of ${expected}`);
+    }
+  });
+
+  test('zipf falls with the length', () => {
+    const lengths = draw('zipf:1:100');
+    const count = (length: number) => lengths.filter((drawn) => drawn === length).length;
+    assert.ok(count(1) > count(2) && count(2) > count(8));
+    assert.ok(Math.min(...lengths) === 1 && Math.max(...lengths) <= 100);
+    // P(1) = 1 / H(100) = 0.1928.
+    assert.ok(Math.abs(count(1) / lengths.length - 0.1928) < 0.015);
+  });
+
+  test('what is not understood is refused with the forms that are', () => {
+    for (const spec of [
+      '',
+      'many',
+      '-1',
+      '1.5',
+      '1:2',
+      'uniform:5:2',
+      'uniform:1',
+      'poisson',
+      'poisson:-1',
+      'poisson:x',
+      'zipf:1',
+      'zipf:1:0',
+      '99999999',
+    ]) {
+      assert.throws(
+        () => parseBagLengths(spec),
+        (error: unknown) => error instanceof UsageError && /uniform:1:300/.test(error.hint ?? ''),
+        spec,
+      );
+    }
+  });
+
+  test('offsets are running sums', () => {
+    fc.assert(
+      fc.property(fc.array(fc.nat(50)), (lengths) => {
+        const offsets = bagOffsets(Int32Array.from(lengths));
+        lengths.forEach((length, b) => {
+          const next = offsets[b + 1] ?? BigInt(lengths.reduce((sum, value) => sum + value, 0));
+          assert.equal(next - (offsets[b] as bigint), BigInt(length));
+        });
+        if (lengths.length > 0) assert.equal(offsets[0], 0n);
+      }),
+    );
+  });
+});

@@ -1,0 +1,237 @@
+import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, before, describe, test } from 'node:test';
+import { gzipSync } from 'node:zlib';
+import { type HotrowError, UsageError, WorkloadError } from '../../src/errors.ts';
+import { readRequest } from '../../src/model/request.ts';
+import { readCriteo } from '../../src/workload/criteo.ts';
+import { goldenPath } from '../support/golden.ts';
+import { readSafetensors } from '../support/safetensors.ts';
+
+let folder = '';
+before(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'hotrow-criteo-'));
+});
+after(() => rm(folder, { recursive: true }));
+
+async function file(name: string, content: string | Uint8Array): Promise<string> {
+  const path = join(folder, name);
+  await writeFile(path, content);
+  return path;
+}
+
+const numbers = (indices: Iterable<number | bigint> | undefined) => Array.from(indices ?? [], Number);
+
+const INTEGERS = Array.from({ length: 13 }, (_, i) => `I${i + 1}`);
+const CATEGORIES = Array.from({ length: 26 }, (_, i) => `C${i + 1}`);
+const HEADER = ['label', ...INTEGERS, ...CATEGORIES].join(',');
+const tableRows = Array.from({ length: 26 }, () => 1000);
+
+/** A row: label 1, I{i} = i, C{c} = 'a', but for what `changed` says. */
+function row(changed: Readonly<Record<string, string>> = {}, separator = ','): string {
+  return ['label', ...INTEGERS, ...CATEGORIES]
+    .map((name) => changed[name] ?? (name === 'label' ? '1' : name.startsWith('I') ? name.slice(1) : 'a'))
+    .join(separator);
+}
+
+async function refuses(content: string, pattern: RegExp, line?: number): Promise<HotrowError> {
+  const path = await file('bad.csv', content);
+  const error = await readCriteo(path, { tableRows }).then(
+    () => assert.fail('was read'),
+    (cause: unknown) => cause,
+  );
+  assert.ok(error instanceof WorkloadError, String(error));
+  assert.equal(error.code, 'CRITEO_INVALID');
+  assert.match(error.message, pattern);
+  assert.ok(error.message.includes(path), error.message);
+  if (line !== undefined) {
+    assert.match(error.message, new RegExp(`line ${line}\\b`));
+    assert.equal(error.details.position, line);
+  }
+  return error;
+}
+
+describe('the sample of real rows', () => {
+  const sample = goldenPath('criteo_sample.csv');
+  const vocabulary = goldenPath('criteo_vocab.json');
+  const request = goldenPath('criteo.request.safetensors');
+  const expected = goldenPath('criteo.expected.safetensors');
+  const there = sample && vocabulary && request && expected;
+  const skip = there ? false : 'the criteo golden files are not on this machine';
+
+  test('is the golden request', { skip }, async () => {
+    const read = await readCriteo(sample as string, { vocabulary: vocabulary as string });
+    const golden = await readRequest(request as string);
+    assert.equal(read.request.batchSize, 200);
+    assert.equal(read.request.denseFeatures, 13);
+    assert.equal(read.request.bags.length, 26);
+    read.request.bags.forEach(({ indices, offsets }, t) => {
+      assert.deepEqual(numbers(indices), numbers(golden.bags[t]?.indices), `indices of table ${t}`);
+      assert.deepEqual(numbers(offsets), numbers(golden.bags[t]?.offsets), `offsets of table ${t}`);
+    });
+    assert.equal(read.request.dense.length, golden.dense.length);
+    read.request.dense.forEach((value, i) => {
+      // The golden logarithm may have been taken in float32: one unit in the last place.
+      const other = golden.dense[i] as number;
+      assert.ok(
+        Math.abs(value - other) <= Math.abs(other) * 2 ** -23,
+        `dense[${i}] = ${value}, not ${other}`,
+      );
+    });
+    const labels = readSafetensors(expected as string).tensors.get('labels');
+    assert.deepEqual(numbers(read.labels), numbers(labels?.data));
+  });
+
+  test('is the same gzipped', { skip }, async () => {
+    const packed = await file('sample.csv.gz', gzipSync(readFileSync(sample as string)));
+    const options = { vocabulary: vocabulary as string };
+    assert.deepEqual(await readCriteo(packed, options), await readCriteo(sample as string, options));
+  });
+});
+
+describe('layouts', () => {
+  const check = async (content: string | Uint8Array, labels: number[] | undefined, name = 'rows.csv') => {
+    const read = await readCriteo(await file(name, content), { tableRows });
+    const { request } = read;
+    assert.equal(request.batchSize, 2);
+    assert.deepEqual(
+      Array.from(request.dense.subarray(0, 13)),
+      INTEGERS.map((_, i) => Math.fround(Math.log(i + 2))),
+    );
+    for (const { indices, offsets } of request.bags) {
+      assert.deepEqual(numbers(indices), [10, 10]);
+      assert.deepEqual(numbers(offsets), [0, 1]);
+    }
+    assert.deepEqual(read.labels && numbers(read.labels), labels);
+  };
+  const unlabelled = (text: string, separator: string) => text.split(separator).slice(1).join(separator);
+
+  test('CSV with a header', () => check(`${HEADER}\n${row()}\n${row({ label: '0' })}\n`, [1, 0]));
+  test('CRLF', () => check(`${HEADER}\r\n${row()}\r\n${row()}\r\n`, [1, 1]));
+  test('no end of the last line', () => check(`${HEADER}\n${row()}\n${row()}`, [1, 1]));
+  test('blank lines at the end', () => check(`${HEADER}\n${row()}\n${row()}\n\n\n`, [1, 1]));
+  test('a header without label', () =>
+    check([HEADER, row(), row()].map((line) => unlabelled(line, ',')).join('\n'), undefined));
+  test('the original TSV', () => check(`${row({}, '\t')}\n${row({ label: '0' }, '\t')}\n`, [1, 0], 'day_0'));
+  test('the original test set', () =>
+    check([row({}, '\t'), row({}, '\t')].map((line) => unlabelled(line, '\t')).join('\n'), undefined));
+  test('gzipped TSV', () => check(gzipSync(`${row({}, '\t')}\n${row({}, '\t')}\n`), [1, 1], 'day_0.gz'));
+  test('columns in another order', () => {
+    const reversed = [HEADER, row(), row()].map((line) => line.split(',').reverse().join(','));
+    return check(reversed.join('\n'), [1, 1]);
+  });
+
+  test('a header alone is an empty batch', async () => {
+    const { request, labels } = await readCriteo(await file('none.csv', `${HEADER}\n`), { tableRows });
+    assert.equal(request.batchSize, 0);
+    assert.equal(request.bags.length, 26);
+    assert.equal(labels?.length, 0);
+  });
+});
+
+describe('values', () => {
+  const read = async (changed: Record<string, string>) =>
+    (await readCriteo(await file('values.csv', `${HEADER}\n${row(changed)}\n`), { tableRows })).request;
+
+  test('dense features', async () => {
+    const { dense } = await read({ I1: '', I2: '-2', I3: '0', I4: '1', I5: '260.0', I6: '2147483647' });
+    const expected = [0, 0, 0, Math.log(2), Math.log(261), Math.log(2 ** 31)].map(Math.fround);
+    assert.deepEqual(Array.from(dense.subarray(0, 6)), expected);
+  });
+
+  test('hashed categories', async () => {
+    const { bags } = await read({ C1: '', C2: '05db9164', C3: 'ffffffff', C4: 'FFFFFFFF', C5: '0' });
+    const rows = bags.slice(0, 5).map(({ indices }) => Number(indices[0]));
+    assert.deepEqual(rows, [0, 0x05db9164 % 1000, 0xffffffff % 1000, 0xffffffff % 1000, 0]);
+  });
+
+  test('each table has its own rows', async () => {
+    const path = await file('own.csv', `${HEADER}\n${row({ C1: '7', C2: '7' })}\n`);
+    const { request } = await readCriteo(path, { tableRows: [3, 5, ...tableRows.slice(2)] });
+    assert.deepEqual(
+      request.bags.slice(0, 2).map(({ indices }) => Number(indices[0])),
+      [1, 2],
+    );
+  });
+});
+
+describe('bad rows', () => {
+  const csv = (...rows: string[]) => [HEADER, ...rows].join('\n');
+
+  test('letters in a number', () => refuses(csv(row(), row({ I5: 'x' })), /I5.*"x"/, 3).then(() => {}));
+  test('NaN in a number', () => refuses(csv(row({ I13: 'NaN' })), /I13.*"NaN"/, 2).then(() => {}));
+  test('a category that is not hexadecimal', () =>
+    refuses(csv(row({ C26: 'wxyz' })), /C26.*"wxyz"/, 2).then(() => {}));
+  test('a category too large to be one', () =>
+    refuses(csv(row({ C1: 'f'.repeat(64) })), /C1/, 2).then(() => {}));
+  test('a label of 2', () => refuses(csv(row({ label: '2' })), /label.*"2"/, 2).then(() => {}));
+  test('a field too few', () =>
+    refuses(csv(row(), row().slice(0, -2)), /39 (fields|columns)/, 3).then(() => {}));
+  test('a field too many', () => refuses(csv(`${row()},b`), /41 (fields|columns)/, 2).then(() => {}));
+  test('tabs under a header of commas', () =>
+    refuses(csv(row({}, '\t')), /1 (field|column)/, 2).then(() => {}));
+  test('a header without C7', () => refuses(`${HEADER.replace(',C7', '')}\n`, /C7/, 1).then(() => {}));
+  test('another file', () => refuses('once upon a time\n', /line 1/, 1).then(() => {}));
+  test('a line without end', () => refuses('1'.repeat(4 << 20), /line/).then(() => {}));
+
+  test('a model of another number of tables', async () => {
+    const path = await file('good.csv', csv(row()));
+    await assert.rejects(readCriteo(path, { tableRows: [10, 10] }), { code: 'CRITEO_INVALID' });
+  });
+
+  test('no such file', () =>
+    assert.rejects(
+      readCriteo(join(folder, 'nowhere.csv'), { tableRows }),
+      (error) => error instanceof UsageError && error.code === 'FILE_NOT_FOUND',
+    ));
+});
+
+describe('vocabularies', () => {
+  const words = Array.from({ length: 26 }, () => ['', 'a', 'b']);
+  const read = async (vocabulary: unknown, changed: Record<string, string> = {}) => {
+    const path = await file('vocabulary.json', JSON.stringify(vocabulary));
+    return readCriteo(await file('vocabulary.csv', `${HEADER}\n${row(changed)}\n`), { vocabulary: path });
+  };
+
+  test('a row is the position of the string', async () => {
+    const { request } = await read(words, { C1: '', C2: 'b' });
+    assert.deepEqual(
+      request.bags.slice(0, 3).map(({ indices }) => Number(indices[0])),
+      [0, 2, 1],
+    );
+  });
+
+  for (const category of ['c', '__proto__', 'constructor', 'length']) {
+    test(`the unknown category ${category}`, async () => {
+      const error = await read(words, { C3: category }).then(
+        () => assert.fail('was read'),
+        (cause: unknown) => cause,
+      );
+      assert.ok(error instanceof WorkloadError);
+      assert.equal(error.code, 'CRITEO_INVALID');
+      assert.match(error.message, new RegExp(`line 2.*C3.*"${category}"`));
+      assert.ok(error.hint);
+    });
+  }
+
+  for (const [what, vocabulary] of [
+    ['an object', { C1: ['a'] }],
+    ['null', null],
+    ['25 fields', words.slice(1)],
+    ['27 fields', [...words, []]],
+    ['a field that is no list', [...words.slice(1), 'abc']],
+    ['a category that is no string', [...words.slice(1), [1, 2]]],
+  ] as const) {
+    test(`${what} is no vocabulary`, () => assert.rejects(read(vocabulary), { code: 'VOCABULARY_INVALID' }));
+  }
+
+  test('no such vocabulary', async () => {
+    const path = await file('v.csv', `${HEADER}\n`);
+    await assert.rejects(readCriteo(path, { vocabulary: join(folder, 'nowhere.json') }), {
+      code: 'FILE_NOT_FOUND',
+    });
+  });
+});

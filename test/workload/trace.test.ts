@@ -1,0 +1,384 @@
+import assert from 'node:assert/strict';
+import { existsSync } from 'node:fs';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, before, describe, test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import { crc32, gzipSync } from 'node:zlib';
+import type { IndexArray } from '../../src/embedding/bag.ts';
+import { type HotrowError, UsageError, WorkloadError } from '../../src/errors.ts';
+import { measureHotness, nearestPattern } from '../../src/workload/hotness.ts';
+import { readTrace, type Trace, traceBatches } from '../../src/workload/trace.ts';
+
+const { HOTROW_SHARED } = process.env;
+
+let folder = '';
+before(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'hotrow-trace-'));
+});
+after(() => rm(folder, { recursive: true }));
+
+async function file(name: string, content: string | Uint8Array): Promise<string> {
+  const path = join(folder, name);
+  await writeFile(path, content);
+  return path;
+}
+
+const numbers = (indices: IndexArray | undefined) =>
+  Array.from((indices ?? []) as Iterable<number | bigint>, Number);
+
+/** Reading `content` fails with `code` and a message that names the file and matches `pattern`. */
+async function refuses(
+  content: string | Uint8Array,
+  code: string,
+  pattern: RegExp,
+  name = 'bad.txt',
+): Promise<HotrowError> {
+  const path = await file(name, content);
+  const error = await readTrace(path).then(
+    () => assert.fail('was read'),
+    (cause: unknown) => cause,
+  );
+  assert.ok(error instanceof WorkloadError, String(error));
+  assert.equal(error.code, code);
+  assert.match(error.message, pattern);
+  assert.ok(error.message.includes(path), error.message);
+  return error;
+}
+
+describe('text traces', () => {
+  test('one row index a line', async () => {
+    const trace = await readTrace(await file('a.txt', '5\n0\n500000\n5\n'));
+    assert.equal(trace.format, 'text');
+    assert.deepEqual(trace.streams.map(numbers), [[5, 0, 500_000, 5]]);
+  });
+
+  for (const [what, content] of [
+    ['CRLF', '1\r\n22\r\n333\r\n'],
+    ['no end of the last line', '1\n22\n333'],
+    ['no end of the last line after CRLF', '1\r\n22\r\n333\r'],
+    ['blank lines at the end', '1\n22\n333\n\n\r\n\n'],
+    ['leading zeros', '01\n022\n0333\n'],
+  ] as const) {
+    test(what, async () => {
+      const { streams } = await readTrace(await file('b.txt', content));
+      assert.deepEqual(streams.map(numbers), [[1, 22, 333]]);
+    });
+  }
+
+  test('gzipped, whatever its name', async () => {
+    const { streams } = await readTrace(await file('c.log', gzipSync('7\n8\n9\n')));
+    assert.deepEqual(streams.map(numbers), [[7, 8, 9]]);
+  });
+
+  test('lines that straddle the chunks of a large file', async () => {
+    const expected = Array.from({ length: 600_000 }, (_, i) => (i * 7919) % 1_000_003);
+    const { streams } = await readTrace(await file('large.txt', `${expected.join('\n')}\n`));
+    assert.deepEqual(numbers(streams[0]), expected);
+  });
+
+  test('the largest row index', async () => {
+    const { streams } = await readTrace(await file('d.txt', `${2 ** 31 - 1}\n`));
+    assert.deepEqual(numbers(streams[0]), [2 ** 31 - 1]);
+  });
+});
+
+describe('bad text traces', () => {
+  test('letters name line and value', async () => {
+    const error = await refuses('1\n2\n3\n4\n5\n6\nabc\n8\n', 'TRACE_INVALID', /line 7: "abc"/);
+    assert.equal(error.details.position, 7);
+    assert.equal(error.details.value, 'abc');
+  });
+
+  for (const [what, text] of [
+    ['negative', '-3'],
+    ['decimal', '1.5'],
+    ['exponent', '1e3'],
+    ['hexadecimal', '0x10'],
+    ['2^31', '2147483648'],
+    ['2^53 + 1', '9007199254740993'],
+    ['40 digits', '1234567890123456789012345678901234567890'],
+    ['two numbers', '1 2'],
+    ['comma-separated', '1,2'],
+    ['non-ASCII digits', '١'],
+  ] as const) {
+    test(`${what}: ${text}`, async () => {
+      const error = await refuses(`4\n${text}\n5\n`, 'TRACE_INVALID', /line 2: /);
+      assert.equal(error.details.position, 2);
+    });
+  }
+
+  test('without a line end', () => refuses('4\nx', 'TRACE_INVALID', /line 2: "x"/).then(() => {}));
+
+  test('a long line is not echoed whole', async () => {
+    const { message } = await refuses(`1\n${'x'.repeat(3 << 20)}\n`, 'TRACE_INVALID', /line 2: /);
+    assert.ok(message.length < 400, `${message.length} characters`);
+  });
+
+  for (const [what, content] of [
+    ['no bytes', ''],
+    ['blank lines alone', '\n\r\n\n'],
+    ['gzipped nothing', gzipSync('')],
+  ] as const) {
+    test(`${what}: empty`, () => refuses(content, 'TRACE_EMPTY', /no lookups/).then(() => {}));
+  }
+
+  test('binary', () =>
+    refuses(
+      Uint8Array.from({ length: 4096 }, (_, i) => i * 31),
+      'TRACE_INVALID',
+      /line \d+/,
+    ).then(() => {}));
+
+  test('no such file', () =>
+    assert.rejects(
+      readTrace(join(folder, 'nowhere.txt')),
+      (error) => error instanceof UsageError && error.code === 'FILE_NOT_FOUND',
+    ));
+
+  test('truncated gzip', async () => {
+    const whole = gzipSync(Array.from({ length: 20_000 }, (_, i) => (i * 7919) % 500_000).join('\n'));
+    const path = await file('cut.gz', whole.subarray(0, whole.length / 2));
+    await assert.rejects(readTrace(path), { code: 'GZIP_INVALID' });
+  });
+});
+
+describe('dlrm_datasets', () => {
+  // Two tables, three bags each: table 0 looks up 1, 2, 3 and table 1 looks up 10, 20.
+  const indices = [1, 2, 3, 10, 20];
+  const lengths = [1, 2, 0, 0, 1, 1];
+  const withEnd = [0, 1, 3, 3, 3, 4, 5];
+  const saved = (offsets: readonly number[], at = indices, shape: readonly number[] = [2, 3]) =>
+    torchFile([
+      { shape: [at.length], values: at },
+      { shape: [offsets.length], values: offsets },
+      { shape, values: lengths },
+    ]);
+
+  test('offsets [T·B + 1]', async () => {
+    const trace = await readTrace(await file('a.pt', saved(withEnd)));
+    assert.equal(trace.format, 'dlrm_datasets');
+    assert.deepEqual(trace.streams.map(numbers), [
+      [1, 2, 3],
+      [10, 20],
+    ]);
+  });
+
+  test('offsets [T·B]', async () => {
+    const { streams } = await readTrace(await file('b.pt', saved(withEnd.slice(0, -1))));
+    assert.deepEqual(streams.map(numbers), [
+      [1, 2, 3],
+      [10, 20],
+    ]);
+  });
+
+  test('gzipped', async () => {
+    const { streams } = await readTrace(await file('c.pt.gz', gzipSync(saved(withEnd))));
+    assert.deepEqual(streams.map(numbers), [
+      [1, 2, 3],
+      [10, 20],
+    ]);
+  });
+
+  test('known by its content, not its name', async () => {
+    assert.equal((await readTrace(await file('d.bin', saved(withEnd)))).format, 'dlrm_datasets');
+  });
+
+  test('flat lengths are one table', async () => {
+    const { streams } = await readTrace(await file('e.pt', saved(withEnd, indices, [6])));
+    assert.deepEqual(streams.map(numbers), [indices]);
+  });
+
+  test('bad ones', async () => {
+    const negative = [1, 2, 3, -1, 20];
+    await refuses(saved(withEnd, negative), 'TRACE_INVALID', /table 1, lookup 0: -1/, 'f.pt');
+    await refuses(saved([0, 1, 3, 9, 9, 9, 9]), 'TRACE_INVALID', /offsets of table/, 'g.pt');
+    await refuses(saved([0, 1, 3, -1, 3, 4, 5]), 'TRACE_INVALID', /offsets of table/, 'h.pt');
+    await refuses(saved([0, 1, 3, 3, 3]), 'TRACE_INVALID', /5 offsets|offsets do not/, 'i.pt');
+  });
+});
+
+describe('batches of a trace', () => {
+  const trace = (...streams: number[][]): Trace => ({
+    file: 'trace.txt',
+    format: streams.length === 1 ? 'text' : 'dlrm_datasets',
+    streams: streams.map((stream) => Int32Array.from(stream)),
+  });
+  const shape = { batchSize: 2, bagLengths: '2', seed: 1, batches: 2 };
+  const lookups = ({ batches }: ReturnType<typeof traceBatches>) =>
+    batches.map(({ bags }) => bags.map(({ indices }) => numbers(indices)));
+
+  test('one stream goes table by table, batch by batch, and wraps', () => {
+    const made = traceBatches(trace([0, 1, 2, 3, 4, 5, 6, 7, 8, 9]), {
+      ...shape,
+      tables: [{ rows: 10 }, { rows: 10 }],
+    });
+    assert.equal(made.dropped, 0);
+    assert.deepEqual(lookups(made), [
+      [
+        [0, 1, 2, 3],
+        [4, 5, 6, 7],
+      ],
+      [
+        [8, 9, 0, 1],
+        [2, 3, 4, 5],
+      ],
+    ]);
+    for (const { batchSize, bags } of made.batches) {
+      assert.equal(batchSize, 2);
+      for (const { offsets } of bags) assert.deepEqual(numbers(offsets), [0, 2]);
+    }
+  });
+
+  test('indices past the rows are dropped before', () => {
+    const made = traceBatches(trace([0, 99, 1, 4, 2]), { ...shape, batches: 1, tables: [{ rows: 4 }] });
+    assert.equal(made.dropped, 2);
+    assert.deepEqual(lookups(made), [[[0, 1, 2, 0]]]);
+  });
+
+  test('a stream shorter than a batch wraps many times', () => {
+    const made = traceBatches(trace([3]), { ...shape, batches: 1, tables: [{ rows: 4 }] });
+    assert.deepEqual(lookups(made), [[[3, 3, 3, 3]]]);
+  });
+
+  test('a stream per table', () => {
+    const made = traceBatches(trace([1, 2, 3], [10, 20]), {
+      ...shape,
+      tables: [{ rows: 100 }, { rows: 100 }],
+    });
+    assert.deepEqual(lookups(made), [
+      [
+        [1, 2, 3, 1],
+        [10, 20, 10, 20],
+      ],
+      [
+        [2, 3, 1, 2],
+        [10, 20, 10, 20],
+      ],
+    ]);
+  });
+
+  test('equal seeds draw equal ragged bags', () => {
+    const ragged = { ...shape, batchSize: 50, bagLengths: 'uniform:0:5', tables: [{ rows: 4 }] };
+    const once = traceBatches(trace([0, 1, 2, 3]), ragged);
+    assert.deepEqual(once, traceBatches(trace([0, 1, 2, 3]), ragged));
+    assert.notDeepEqual(once, traceBatches(trace([0, 1, 2, 3]), { ...ragged, seed: 2 }));
+  });
+
+  test('nothing is left', () => {
+    assert.throws(() => traceBatches(trace([7, 8]), { ...shape, tables: [{ rows: 4 }] }), {
+      code: 'TRACE_EMPTY',
+    });
+  });
+
+  test('an empty batch, and bags of nothing', () => {
+    const empty = traceBatches(trace([1]), { ...shape, batchSize: 0, tables: [{ rows: 4 }] });
+    assert.deepEqual(lookups(empty), [[[]], [[]]]);
+    const hollow = traceBatches(trace([1]), { ...shape, bagLengths: '0', tables: [{ rows: 4 }] });
+    assert.deepEqual(lookups(hollow), [[[]], [[]]]);
+  });
+});
+
+describe("the artifact's traces", () => {
+  const folders = [
+    ...(HOTROW_SHARED ? [join(HOTROW_SHARED, 'traces')] : []),
+    fileURLToPath(new URL('../../../shared/traces', import.meta.url)),
+  ];
+  for (const [name, pattern, lookups, distinct, covered] of [
+    ['med_hot.500K.txt', 'med_hot', 429_951, 102_524, [0.0105, 0.03, 0.111, 0.288, 0.618, 0.935]],
+    ['low_hot.500K.txt', 'low_hot', 379_910, 231_073, [0.0036, 0.0136, 0.043, 0.106, 0.26, 0.521]],
+  ] as const) {
+    const path = folders.map((at) => join(at, name)).find((at) => existsSync(at));
+    test(name, { skip: path === undefined ? `${name} is not on this machine` : false }, async () => {
+      const { streams } = await readTrace(path as string);
+      const [stream] = streams as [IndexArray];
+      const hotness = measureHotness(stream);
+      assert.equal(hotness.lookups, lookups);
+      assert.equal(hotness.distinct, distinct);
+      const batch = measureHotness(stream.subarray(0, 307_200));
+      batch.coverage.forEach(({ share }, i) => {
+        // The published shares are rounded to a tenth of a point.
+        assert.ok(Math.abs(share - (covered[i] as number)) < 0.001, `${share}, expected ${covered[i]}`);
+      });
+      assert.equal(nearestPattern(stream, 500_000).pattern, pattern);
+    });
+  }
+});
+
+interface Saved {
+  readonly shape: readonly number[];
+  readonly values: readonly number[];
+}
+
+/** What torch.save writes for a tuple of three int64 tensors: a zip of stored entries, one of them a pickle. */
+function torchFile(tensors: readonly [Saved, Saved, Saved]): Buffer {
+  const text = (value: string) => {
+    const bytes = Buffer.from(value);
+    const length = Buffer.alloc(4);
+    length.writeUInt32LE(bytes.length);
+    return Buffer.concat([Buffer.from('X'), length, bytes]);
+  };
+  const integer = (value: number) => {
+    const bytes = Buffer.alloc(5, 'J');
+    bytes.writeInt32LE(value, 1);
+    return bytes;
+  };
+  const tuple = (values: readonly number[]) =>
+    Buffer.concat([Buffer.from('('), ...values.map(integer), Buffer.from('t')]);
+  const pickled = tensors.map(({ shape, values }, key) => {
+    const strides = shape.map((_, i) => shape.slice(i + 1).reduce((product, extent) => product * extent, 1));
+    return Buffer.concat([
+      Buffer.from('ctorch._utils\n_rebuild_tensor_v2\n(('),
+      text('storage'),
+      Buffer.from('ctorch\nLongStorage\n'),
+      text(String(key)),
+      text('cpu'),
+      integer(values.length),
+      Buffer.from('tQ'),
+      integer(0),
+      tuple(shape),
+      tuple(strides),
+      Buffer.from('\x89ccollections\nOrderedDict\n)RtR', 'latin1'),
+    ]);
+  });
+  const pickle = Buffer.concat([Buffer.from([0x80, 2]), ...pickled, Buffer.from([0x87]), Buffer.from('.')]);
+  return storedZip([
+    ['archive/data.pkl', pickle],
+    ['archive/byteorder', Buffer.from('little')],
+    ...tensors.map(({ values }, key): [string, Buffer] => [
+      `archive/data/${key}`,
+      Buffer.from(BigInt64Array.from(values, BigInt).buffer),
+    ]),
+    ['archive/version', Buffer.from('3\n')],
+  ]);
+}
+
+function storedZip(entries: readonly (readonly [string, Buffer])[]): Buffer {
+  const parts: Buffer[] = [];
+  const directory: Buffer[] = [];
+  let at = 0;
+  for (const [name, data] of entries) {
+    // From the version to the length of the extra field: the same in both headers.
+    const common = Buffer.alloc(26);
+    common.writeUInt16LE(20, 0);
+    common.writeUInt32LE(crc32(data), 10);
+    common.writeUInt32LE(data.length, 14);
+    common.writeUInt32LE(data.length, 18);
+    common.writeUInt16LE(Buffer.byteLength(name), 22);
+    const local = Buffer.concat([Buffer.from('PK\x03\x04'), common, Buffer.from(name), data]);
+    const tail = Buffer.alloc(14);
+    tail.writeUInt32LE(at, 10);
+    directory.push(Buffer.from('PK\x01\x02\x14\x00'), common, tail, Buffer.from(name));
+    parts.push(local);
+    at += local.length;
+  }
+  const listed = Buffer.concat(directory);
+  const end = Buffer.alloc(22);
+  end.write('PK\x05\x06');
+  end.writeUInt16LE(entries.length, 8);
+  end.writeUInt16LE(entries.length, 10);
+  end.writeUInt32LE(listed.length, 12);
+  end.writeUInt32LE(at, 16);
+  return Buffer.concat([...parts, listed, end]);
+}
