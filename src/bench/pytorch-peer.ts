@@ -4,6 +4,7 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface, type Interface } from 'node:readline';
+import { setTimeout } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import type { Bags, EmbeddingTable, IndexArray } from '../embedding/bag.ts';
 
@@ -11,6 +12,9 @@ const SCRIPT = fileURLToPath(new URL('../../bench/peers/pytorch_embedding_bag.py
 
 /** Where a Python with PyTorch is looked for: what the shell finds first, then the system's own. */
 const PYTHONS = ['python3', '/usr/bin/python3'];
+
+/** PyTorch's OpenMP threads go on spinning for some milliseconds after a call, on cores that the next variant needs. */
+const SPIN_DOWN_MS = 20;
 
 type Answer = Readonly<Record<string, unknown>>;
 
@@ -74,6 +78,7 @@ export class PytorchPeer implements AsyncDisposable {
   /** Runs one batch over all tables; seconds. */
   async run(batch: number): Promise<number> {
     const { seconds } = await this.#ask({ run: batch });
+    await setTimeout(SPIN_DOWN_MS);
     return seconds as number;
   }
 

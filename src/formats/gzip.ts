@@ -34,8 +34,10 @@ export async function isGzip(file: string): Promise<boolean> {
  * @throws UsageError FILE_*; FormatError GZIP_INVALID for damaged files, GZIP_BOMB for files that inflate without end.
  */
 export async function* openMaybeGzip(file: string): AsyncGenerator<Uint8Array> {
+  // First of all: a stream that fails to open before anyone listens would end the process.
+  const gzipped = await isGzip(file);
   const source = createReadStream(file, { highWaterMark: 1 << 20 });
-  if (!(await isGzip(file))) {
+  if (!gzipped) {
     yield* source;
     return;
   }

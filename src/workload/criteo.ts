@@ -4,7 +4,7 @@
  */
 import { readFile } from 'node:fs/promises';
 import type { Bags } from '../embedding/bag.ts';
-import { FormatError, fileError, WorkloadError } from '../errors.ts';
+import { type ErrorDetails, fileError, WorkloadError } from '../errors.ts';
 import { openMaybeGzip } from '../formats/gzip.ts';
 import type { DlrmRequest } from '../model/request.ts';
 
@@ -53,7 +53,7 @@ export async function readCriteo(file: string, rows: CategoryRows): Promise<Crit
       if (header !== undefined) continue;
     }
     const fields = text.split(columns.separator);
-    const reject: Reject = (column, message, hint) => invalid(file, line, column, message, hint);
+    const reject: Reject = (column, message, details) => invalid(file, line, column, message, details);
     if (fields.length !== columns.count) reject('', `has ${fields.length} fields, expected ${columns.count}`);
     if (columns.label !== undefined) labels.push(parseLabel(fields[columns.label] as string, reject));
     columns.numbers.forEach((at, i) => {
@@ -63,6 +63,7 @@ export async function readCriteo(file: string, rows: CategoryRows): Promise<Crit
       lookups[i]?.push(rowOf(i, fields[at] as string, reject));
     });
   }
+  if (columns === undefined) throw new WorkloadError('CRITEO_INVALID', `${file} is empty`, { file });
   const batchSize = dense.length / NUMBERS;
   const bags = lookups.map(
     (indices): Bags => ({
@@ -72,18 +73,24 @@ export async function readCriteo(file: string, rows: CategoryRows): Promise<Crit
   );
   return {
     request: { batchSize, denseFeatures: NUMBERS, dense: Float32Array.from(dense), bags },
-    ...(columns?.label === undefined ? {} : { labels: Float32Array.from(labels) }),
+    ...(columns.label === undefined ? {} : { labels: Float32Array.from(labels) }),
   };
 }
 
-type Reject = (column: string, message: string, hint?: string) => never;
+type Reject = (column: string, message: string, details?: Pick<ErrorDetails, 'hint' | 'value'>) => never;
 
-function invalid(file: string, line: number, column: string, message: string, hint?: string): never {
+function invalid(
+  file: string,
+  line: number,
+  column: string,
+  message: string,
+  details: Pick<ErrorDetails, 'hint' | 'value'> = {},
+): never {
   const where = column === '' ? `${file}, line ${line}` : `${file}, line ${line}, column ${column}`;
   throw new WorkloadError('CRITEO_INVALID', `${where}: ${message}`, {
     file,
     position: line,
-    ...(hint === undefined ? {} : { hint }),
+    ...details,
   });
 }
 
@@ -114,7 +121,7 @@ function headerColumns(file: string, text: string): Columns | undefined {
   const column = (name: string) => {
     const at = names.indexOf(name);
     return at < 0
-      ? invalid(file, 1, name, 'the header lacks it', 'a header names label, I1–I13 and C1–C26')
+      ? invalid(file, 1, name, 'the header lacks it', { hint: 'a header names label, I1–I13 and C1–C26' })
       : at;
   };
   const label = names.indexOf('label');
@@ -133,13 +140,9 @@ function originalColumns(file: string, text: string): Columns {
   const count = text.split(separator).length;
   const first = count - NUMBERS - CATEGORIES;
   if (first !== 0 && first !== 1) {
-    invalid(
-      file,
-      1,
-      '',
-      `has ${count} fields and is no header`,
-      'Criteo rows have a label, 13 numbers and 26 categories',
-    );
+    invalid(file, 1, '', `has ${count} fields and is no header`, {
+      hint: 'Criteo rows have a label, 13 numbers and 26 categories',
+    });
   }
   return {
     separator,
@@ -150,18 +153,23 @@ function originalColumns(file: string, text: string): Columns {
   };
 }
 
+/** 0 or 1; data frames write them as 0.0 and 1.0. */
 function parseLabel(text: string, reject: Reject): number {
-  return text === '0' || text === '1'
+  return /^[01](\.0)?$/.test(text)
     ? Number(text)
-    : reject('label', `${JSON.stringify(text)} is neither 0 nor 1`);
+    : reject('label', `${quote(text)} is neither 0 nor 1`, { value: shorten(text) });
 }
 
 function parseNumber(text: string, column: string, reject: Reject): number {
   if (text === '') return 0;
-  const value = text.trim() === '' ? Number.NaN : Number(text);
-  if (Number.isNaN(value)) reject(column, `${JSON.stringify(text)} is not a number`);
-  return Math.log(1 + Math.max(value, 0));
+  if (!/^-?\d{1,15}(\.\d*)?(e[+-]?\d{1,2})?$/i.test(text))
+    reject(column, `${quote(text)} is not a number`, { value: shorten(text) });
+  return Math.log(1 + Math.max(Number(text), 0));
 }
+
+/** A value as an error gives it: a hostile file must not fill the screen. */
+const shorten = (text: string) => (text.length > 40 ? `${text.slice(0, 40)}…` : text);
+const quote = (text: string) => JSON.stringify(shorten(text));
 
 type RowOf = (field: number, category: string, reject: Reject) => number;
 
@@ -173,7 +181,10 @@ async function vocabularyRows(file: string): Promise<RowOf> {
   try {
     fields = JSON.parse(text);
   } catch (cause) {
-    throw new FormatError('JSON_INVALID', `${file}: ${(cause as Error).message}`, { file, cause });
+    throw new WorkloadError('VOCABULARY_INVALID', `${file} is not JSON: ${(cause as Error).message}`, {
+      file,
+      cause,
+    });
   }
   const isVocabulary =
     Array.isArray(fields) &&
@@ -185,13 +196,21 @@ async function vocabularyRows(file: string): Promise<RowOf> {
     });
   }
   const rows = (fields as string[][]).map((words) => new Map(words.map((word, row) => [word, row])));
+  rows.forEach((places, field) => {
+    const words = (fields as string[][])[field] as string[];
+    if (places.size === words.length) return;
+    const twice = words.find((word, row) => places.get(word) !== row) as string;
+    throw new WorkloadError('VOCABULARY_INVALID', `${file}: C${field + 1} lists ${quote(twice)} twice`, {
+      file,
+      value: shorten(twice),
+    });
+  });
   return (field, category, reject) =>
     rows[field]?.get(category) ??
-    reject(
-      `C${field + 1}`,
-      `category ${JSON.stringify(category)} is not in the vocabulary`,
-      `add it to ${file}, or use the vocabulary that the model was trained with`,
-    );
+    reject(`C${field + 1}`, `category ${quote(category)} is not in the vocabulary`, {
+      value: shorten(category),
+      hint: `add it to ${file}, or use the vocabulary that the model was trained with`,
+    });
 }
 
 function hashedRows(tableRows: readonly number[]): RowOf {
@@ -204,7 +223,7 @@ function hashedRows(tableRows: readonly number[]): RowOf {
   return (field, category, reject) => {
     if (category === '') return 0;
     if (!/^[0-9a-fA-F]{1,12}$/.test(category))
-      reject(`C${field + 1}`, `category ${JSON.stringify(category)} is not hexadecimal`);
+      reject(`C${field + 1}`, `category ${quote(category)} is not hexadecimal`, { value: shorten(category) });
     return Number.parseInt(category, 16) % (tableRows[field] as number);
   };
 }

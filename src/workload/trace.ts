@@ -4,7 +4,7 @@ import type { BagBatch, IndexArray } from '../embedding/bag.ts';
 import { WorkloadError } from '../errors.ts';
 import { gunzipToTemporaryFile, openMaybeGzip } from '../formats/gzip.ts';
 import { detectFormat, readTorchFile } from '../formats/torch-file.ts';
-import { isStored, readTensor, type StoredTensor, type Tensor } from '../tensor.ts';
+import { elementCount, isStored, readTensor, type StoredTensor, type Tensor } from '../tensor.ts';
 import { bagOffsets, drawBagLengths, parseBagLengths, totalLookups } from './bag-lengths.ts';
 import { createRandom } from './random.ts';
 
@@ -46,6 +46,7 @@ async function readIndexLines(file: string): Promise<Int32Array> {
   let value = 0;
   let digits = 0;
   let text = '';
+  let returned = false;
   const invalid = (): never => {
     const shown = text.length > 40 ? `${text.slice(0, 40)}…` : text;
     throw new WorkloadError(
@@ -74,18 +75,20 @@ async function readIndexLines(file: string): Promise<Int32Array> {
     }
     value = 0;
     digits = 0;
+    returned = false;
     line += 1;
   };
   for await (const chunk of openMaybeGzip(file)) {
     for (let i = 0; i < chunk.length; i++) {
       const byte = chunk[i] as number;
       if (byte === NEWLINE) endLine();
-      else if (text === '' && byte >= ZERO && byte <= ZERO + 9 && digits < 12) {
+      else if (text === '' && byte >= ZERO && byte <= ZERO + 9 && digits < 12 && !returned) {
         value = value * 10 + byte - ZERO;
         digits += 1;
-      } else if (byte !== RETURN) {
+      } else if (byte === RETURN && !returned) returned = true;
+      else {
         // Not a digit: keep the line's text, bounded, for the error at its end.
-        if (text === '') text = digits > 0 ? String(value) : '';
+        if (text === '') text = `${digits > 0 ? value : ''}${returned ? '\r' : ''}`;
         if (text.length < 64) text += String.fromCharCode(byte);
       }
     }
@@ -118,6 +121,9 @@ async function readDlrmDataset(file: string, path: string): Promise<Trace> {
   const bags = offsets.data.length - (offsets.data.length % tables === 0 ? 0 : 1);
   if (tables < 1 || bags % tables !== 0)
     return invalid(`${offsets.data.length} offsets do not divide into ${tables} tables`);
+  const expected = lengths === undefined ? bags : elementCount(lengths.shape);
+  if (offsets.data.length !== expected && offsets.data.length !== expected + 1)
+    return invalid(`${offsets.data.length} offsets do not fit ${expected} lengths`);
   const start = (t: number) =>
     t === tables ? indices.data.length : Number(offsets.data[(t * bags) / tables] ?? indices.data.length);
   const streams = Array.from({ length: tables }, (_, t) => {

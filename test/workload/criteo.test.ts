@@ -163,6 +163,17 @@ describe('bad rows', () => {
 
   test('letters in a number', () => refuses(csv(row(), row({ I5: 'x' })), /I5.*"x"/, 3).then(() => {}));
   test('NaN in a number', () => refuses(csv(row({ I13: 'NaN' })), /I13.*"NaN"/, 2).then(() => {}));
+  for (const text of ['Infinity', '0x1F', ' 5']) {
+    test(`the number ${text}`, () => refuses(csv(row({ I1: text })), /I1\b/, 2).then(() => {}));
+  }
+  test('the value is a detail', async () => {
+    assert.equal((await refuses(csv(row({ I5: 'x' })), /I5/, 2)).details.value, 'x');
+  });
+  test('a long value is not echoed whole', async () => {
+    const { message } = await refuses(csv(row({ I5: 'x'.repeat(100_000) })), /I5/, 2);
+    assert.ok(message.length < 400, `${message.length} characters`);
+  });
+  test('an empty file', () => refuses('', /empty/).then(() => {}));
   test('a category that is not hexadecimal', () =>
     refuses(csv(row({ C26: 'wxyz' })), /C26.*"wxyz"/, 2).then(() => {}));
   test('a category too large to be one', () =>
@@ -227,6 +238,15 @@ describe('vocabularies', () => {
   ] as const) {
     test(`${what} is no vocabulary`, () => assert.rejects(read(vocabulary), { code: 'VOCABULARY_INVALID' }));
   }
+
+  test('a string twice in a field', () =>
+    assert.rejects(read([['a', 'a'], ...words.slice(1)]), { code: 'VOCABULARY_INVALID' }));
+
+  test('a vocabulary that is not JSON', async () => {
+    const vocabulary = await file('broken.json', '[[');
+    const path = await file('v.csv', `${HEADER}\n`);
+    await assert.rejects(readCriteo(path, { vocabulary }), { code: 'VOCABULARY_INVALID' });
+  });
 
   test('no such vocabulary', async () => {
     const path = await file('v.csv', `${HEADER}\n`);
