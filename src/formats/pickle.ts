@@ -17,6 +17,14 @@ export type PickledValue =
   | Set<PickledValue>
   | object;
 
+/** An object that takes a state after it was made. */
+export interface Stateful {
+  setState(state: PickledValue): void;
+}
+
+const isStateful = (value: PickledValue): value is Stateful =>
+  typeof value === 'object' && value !== null && 'setState' in value;
+
 /** An allowed global: called with the arguments that the pickle gives it. */
 export type Global = (...args: PickledValue[]) => PickledValue;
 
@@ -326,10 +334,13 @@ class Unpickler {
         this.#push(callable.call(...args));
         return true;
       }
-      case 'b': // BUILD: attributes such as a state dict's _metadata, which mean nothing here
-        this.#pop();
-        this.#peek();
+      case 'b': {
+        // BUILD: most attributes mean nothing here, such as a state dict's _metadata
+        const state = this.#pop();
+        const target = this.#peek();
+        if (isStateful(target)) target.setState(state);
         return true;
+      }
       case 'Q':
         this.#pushPersistent(this.#pop());
         return true;

@@ -26,12 +26,16 @@ async function readHead(file: string): Promise<Buffer> {
 const isZip = (head: Buffer) => head.length >= 4 && head.readUInt32LE(0) === 0x04034b50;
 const isPickle = (head: Buffer) => head[0] === 0x80 && (head[1] as number) <= 5;
 
+/** A header's length below 4 GiB, then its JSON; lengths that begin as a pickle does are told from one by their zeros. */
+const isSafetensors = (head: Buffer) => head.length > 8 && head.readUInt32LE(4) === 0 && head[8] === 0x7b;
+
 /** Tells a file's format by its first bytes. @throws UsageError FILE_*. */
 export async function detectFormat(file: string): Promise<FileFormat> {
   const head = await readHead(file);
+  if (isSafetensors(head)) return 'safetensors';
   if (isZip(head) || isPickle(head)) return 'torch';
   if (head[0] === 0x1f && head[1] === 0x8b) return 'gzip';
-  return head.length > 8 && head[8] === 0x7b ? 'safetensors' : 'unknown';
+  return 'unknown';
 }
 
 /**

@@ -1,7 +1,7 @@
 /** The globals that files of torch.save may name, and what they stand for: tensors, containers and numbers. */
 import { FormatError } from '../errors.ts';
 import { type DType, elementBytes, elementCount, type StoredTensor } from '../tensor.ts';
-import type { Global, PickledValue } from './pickle.ts';
+import type { Global, PickledValue, Stateful } from './pickle.ts';
 
 /** A storage's dtype, by the name of its class. */
 const STORAGES: Readonly<Record<string, DType>> = {
@@ -104,14 +104,30 @@ function rebuildTensor(
   return new TensorView(file, storage, offset as number, shape);
 }
 
-/** numpy scalars carry their dtype and bytes. */
-class NumpyType {
+/** A numpy dtype; its byte order comes with its state. */
+class NumpyType implements Stateful {
+  #byteOrder: PickledValue = '<';
+
   constructor(readonly code: string) {}
+
+  setState(state: PickledValue): void {
+    if (Array.isArray(state)) this.#byteOrder = state[1] ?? '<';
+  }
+
+  get bigEndian(): boolean {
+    return this.#byteOrder === '>';
+  }
+}
+
+function numpyType(code?: PickledValue): NumpyType {
+  if (typeof code !== 'string') throw new Error('a numpy dtype without a name');
+  return new NumpyType(code);
 }
 
 function numpyScalar(type?: PickledValue, bytes?: PickledValue): PickledValue {
   if (!(type instanceof NumpyType) || !(bytes instanceof Uint8Array))
     throw new Error('a numpy scalar without type and bytes');
+  if (type.bigEndian) throw new Error('a big-endian numpy scalar');
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   switch (type.code) {
     case 'f8':
@@ -129,24 +145,46 @@ function numpyScalar(type?: PickledValue, bytes?: PickledValue): PickledValue {
   }
 }
 
+/** Bytes of numbers are few; calls must not multiply what a file holds. */
+const MAX_ENCODED = 1024;
+
 /** `_codecs.encode(text, 'latin1')`, which is how protocol 2 writes bytes. */
 function encode(text?: PickledValue, encoding?: PickledValue): PickledValue {
   if (typeof text !== 'string' || encoding !== 'latin1')
     throw new Error('bytes in an encoding other than latin1');
+  if (text.length > MAX_ENCODED) throw new Error(`${text.length} encoded bytes, more than any number has`);
   return new Uint8Array(Buffer.from(text, 'latin1'));
 }
 
-function toMap(pairs: PickledValue | undefined): Map<PickledValue, PickledValue> {
-  if (pairs === undefined) return new Map();
-  if (pairs instanceof Map) return new Map(pairs);
-  if (!Array.isArray(pairs)) throw new Error('an OrderedDict of something that is no list');
-  return new Map(
-    pairs.map((pair) => [
-      (pair as PickledValue[])[0] as PickledValue,
-      (pair as PickledValue[])[1] as PickledValue,
-    ]),
-  );
+/** Entries that OrderedDicts may copy from their arguments, in all: state dicts are built empty and filled. */
+const MAX_COPIED_PAIRS = 1_000_000;
+
+/** `OrderedDict()` or, as Python 2 wrote it, `OrderedDict([[key, value], …])`. */
+function orderedDict(): Global {
+  let copied = 0;
+  return (pairs = []) => {
+    const entries = pairs instanceof Map ? [...pairs] : pairs;
+    if (!Array.isArray(entries)) throw new Error('an OrderedDict of something that is no list');
+    copied += entries.length;
+    if (copied > MAX_COPIED_PAIRS) throw new Error(`OrderedDicts copy more than ${MAX_COPIED_PAIRS} entries`);
+    return new Map(
+      entries.map((pair) => {
+        if (!Array.isArray(pair) || pair.length !== 2)
+          throw new Error('an OrderedDict of something that is no pair');
+        return [pair[0] as PickledValue, pair[1] as PickledValue];
+      }),
+    );
+  };
 }
+
+/** `torch.device('cuda', 0)` as its text. */
+function device(type?: PickledValue, index?: PickledValue): PickledValue {
+  if (typeof type !== 'string') throw new Error('a device without a type');
+  return typeof index === 'number' ? `${type}:${index}` : type;
+}
+
+/** torch.float16 and its like, which stand for themselves. */
+const TORCH_TYPE = /^(b?float(16|32|64)?|double|half|u?int(8|16|32|64)|long|short|int|bool|float8_\w+)$/;
 
 /** A global that is no function: it stands for itself. */
 const constant = (value: PickledValue): { readonly value: PickledValue } => ({ value });
@@ -156,14 +194,14 @@ export function torchGlobal(
   file: string,
 ): (module: string, name: string) => Global | { readonly value: PickledValue } | undefined {
   const functions: Readonly<Record<string, Global | { readonly value: PickledValue }>> = {
-    'collections OrderedDict': (pairs) => toMap(pairs),
+    'collections OrderedDict': orderedDict(),
     'torch._utils _rebuild_tensor': (...args) => rebuildTensor(file, ...args),
     'torch._utils _rebuild_tensor_v2': (...args) => rebuildTensor(file, ...args),
     'torch._utils _rebuild_parameter': (data = null) => data,
     'torch Size': (extents = []) => extents,
-    'torch device': (...args) => args.join(':'),
+    'torch device': device,
     '_codecs encode': encode,
-    'numpy dtype': (code) => new NumpyType(String(code)),
+    'numpy dtype': numpyType,
     'numpy.core.multiarray scalar': numpyScalar,
     'numpy._core.multiarray scalar': numpyScalar,
   };
@@ -172,31 +210,30 @@ export function torchGlobal(
     if (Object.hasOwn(functions, key)) return functions[key];
     if (module === 'torch' && Object.hasOwn(STORAGES, name))
       return constant(new StorageType(STORAGES[name] as DType));
-    return undefined;
+    return module === 'torch' && TORCH_TYPE.test(name) ? constant(`torch.${name}`) : undefined;
   };
 }
 
-/** `value` with every tensor view turned into the stored tensor that it is, containers kept. */
+/** `value` with every tensor view in its lists and dicts turned into the stored tensor that it is. */
 export function resolveTensors(value: PickledValue): PickledValue {
-  const seen = new Map<PickledValue, PickledValue>();
-  const resolve = (item: PickledValue): PickledValue => {
-    if (typeof item !== 'object' || item === null || item instanceof Uint8Array) return item;
-    if (item instanceof TensorView) return item.stored();
-    const known = seen.get(item);
-    if (known !== undefined) return known;
-    if (Array.isArray(item)) {
-      const list: PickledValue[] = [];
-      seen.set(item, list);
-      for (const part of item) list.push(resolve(part));
-      return list;
-    }
-    if (item instanceof Map) {
-      const map = new Map<PickledValue, PickledValue>();
-      seen.set(item, map);
-      for (const [key, part] of item) map.set(key, resolve(part));
-      return map;
-    }
-    return item;
+  const resolve = (item: PickledValue) => (item instanceof TensorView ? item.stored() : item);
+  // Containers are changed in place, from a list of those still to visit: pickles may nest deeper than calls can.
+  const seen = new Set<PickledValue>();
+  const toVisit = [value];
+  const visit = (item: PickledValue) => {
+    if (Array.isArray(item) || item instanceof Map) toVisit.push(item);
+    return resolve(item);
   };
+  for (let item = toVisit.pop(); item !== undefined; item = toVisit.pop()) {
+    if (seen.has(item)) continue;
+    seen.add(item);
+    if (Array.isArray(item)) {
+      item.forEach((part, i) => {
+        item[i] = visit(part);
+      });
+    } else if (item instanceof Map) {
+      for (const [key, part] of item) item.set(key, visit(part));
+    }
+  }
   return resolve(value);
 }

@@ -39,7 +39,7 @@ export async function readTorchLegacy(file: string): Promise<PickledValue> {
       );
     }
     const protocol = unpickle(bytes, { file, offset: magic.end, global: none });
-    if (protocol.value !== PROTOCOL) throw invalid(`protocol ${String(protocol.value)} is not ${PROTOCOL}`);
+    if (protocol.value !== PROTOCOL) throw invalid(`its protocol is not ${PROTOCOL}`);
     const system = unpickle(bytes, { file, offset: protocol.end, global: none });
     if (system.value instanceof Map && system.value.get('little_endian') === false) {
       throw new FormatError('TORCH_FORMAT_UNSUPPORTED', `${file} was written on a big-endian machine`, {
@@ -60,18 +60,16 @@ export async function readTorchLegacy(file: string): Promise<PickledValue> {
 
     let at = keys.end;
     for (const key of keys.value) {
-      const storage = storages.get(String(key));
-      if (storage === undefined) throw invalid(`storage ${String(key)} belongs to no tensor`);
+      if (typeof key !== 'string') throw invalid('a storage has no key');
+      const storage = storages.get(key);
+      if (storage === undefined) throw invalid(`storage ${key} belongs to no tensor`);
       const prefix = new BigInt64Array(1);
       const { bytesRead } = await handle.read(new Uint8Array(prefix.buffer), 0, 8, at);
       const end = at + 8 + storage.elements * elementBytes(storage.dtype);
-      if (bytesRead < 8 || end > size)
-        throw invalid(`it ends inside storage ${String(key)}: the file is truncated`);
+      if (bytesRead < 8 || end > size) throw invalid(`it ends inside storage ${key}: the file is truncated`);
       if (prefix[0] !== BigInt(storage.elements))
-        throw invalid(
-          `storage ${String(key)} has ${prefix[0]} elements, the pickle says ${storage.elements}`,
-        );
-      places.set(String(key), at + 8);
+        throw invalid(`storage ${key} has ${prefix[0]} elements, the pickle says ${storage.elements}`);
+      places.set(key, at + 8);
       at = end;
     }
     const missing = [...storages.keys()].find((key) => !places.has(key));

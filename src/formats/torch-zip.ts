@@ -23,6 +23,7 @@ export async function readTorchZip(file: string): Promise<PickledValue> {
       file,
       ...(hint === undefined ? {} : { hint }),
     });
+  await checkZip64Locator(file, invalid);
   let zip: ZipFile;
   try {
     zip = await openPromise(file, { autoClose: false, strictFileNames: true });
@@ -70,6 +71,30 @@ export async function readTorchZip(file: string): Promise<PickledValue> {
   } finally {
     await handle.close();
     zip.close();
+  }
+}
+
+const END_OF_DIRECTORY = 0x06054b50;
+const ZIP64_LOCATOR = 0x07064b50;
+
+/** A zip64 locator must point into the file: yauzl reads wherever it points. */
+async function checkZip64Locator(file: string, invalid: Invalid): Promise<void> {
+  const handle = await open(file).catch((cause) => {
+    throw fileError(file, cause);
+  });
+  try {
+    const { size } = await handle.stat();
+    // The end record has 22 bytes and a comment of at most 65,535; the locator's 20 bytes stand before it.
+    const tail = Buffer.alloc(Math.min(size, 20 + 22 + 0xffff));
+    await handle.read(tail, 0, tail.length, size - tail.length);
+    for (let at = tail.length - 22; at >= 20; at--) {
+      if (tail.readUInt32LE(at) !== END_OF_DIRECTORY || tail.readUInt32LE(at - 20) !== ZIP64_LOCATOR)
+        continue;
+      if (tail.readBigUInt64LE(at - 12) >= BigInt(size))
+        throw invalid('the zip is damaged: its directory lies past the end of the file');
+    }
+  } finally {
+    await handle.close();
   }
 }
 

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -206,7 +207,7 @@ for (const kind of ['zip', 'legacy']) {
       assert.equal(({} as Record<string, unknown>).polluted, undefined);
     });
 
-    test('a dtype', { todo: 'torch.float16 and its like are not on the allow-list' }, async () => {
+    test('a dtype', async () => {
       asMap(await readTorchFile(fixture(`dtype_value.${kind}`)));
     });
 
@@ -220,8 +221,11 @@ for (const kind of ['zip', 'legacy']) {
 
     test('any byte changed: a value or a HotrowError, and tensors inside the file', async () => {
       const bytes = await readFile(fixture(`bags.${kind}`));
+      // The zip64 records at the end have a test of their own.
+      const zip64 = bytes.indexOf('PK\x06\x06', 0, 'latin1');
+      const last = (zip64 < 0 ? bytes.length : zip64) - 1;
       await fc.assert(
-        fc.asyncProperty(fc.nat(bytes.length - 1), fc.integer({ min: 1, max: 255 }), async (at, flip) => {
+        fc.asyncProperty(fc.nat(last), fc.integer({ min: 1, max: 255 }), async (at, flip) => {
           const changed = Buffer.from(bytes);
           changed[at] = (changed[at] as number) ^ flip;
           const path = await put(changed, 'changed.pt');
@@ -292,7 +296,7 @@ describe('hostile files', () => {
     refuses(
       await put(torchZip(good, { claims: { size: 5000, compressedSize: 5000 } })),
       'TORCH_FILE_INVALID',
-      /end of the file/,
+      /end of the file|file bounds/,
     ));
   test('two entries over the same bytes', async () =>
     refuses(
@@ -342,15 +346,38 @@ describe('hostile files', () => {
     });
   }
 
+  // In a process of its own, because an error in a callback ends it.
+  const zip64Rows = [
+    ["the locator's offset", 'PK\x06\x07', 8],
+    ['the offset of the directory', 'PK\x06\x06', 48],
+  ] as const;
+  for (const [name, signature, field] of zip64Rows) {
+    test(`zip64, ${name} past 2^53`, async () => {
+      const bytes = await readFile(fixture('bags.zip'));
+      const at = bytes.indexOf(signature, 0, 'latin1');
+      assert.ok(at > 0);
+      bytes[at + field + 6] = 0x8e;
+      const path = await put(bytes, 'zip64.pt');
+      const module = new URL('../../src/formats/torch-file.ts', import.meta.url).href;
+      const program = `import { readTorchFile } from ${JSON.stringify(module)};
+          await readTorchFile(${JSON.stringify(path)}).catch((error) => console.log(error.code));`;
+      const { stdout, status } = spawnSync(
+        process.execPath,
+        ['--import', 'tsx', '--input-type=module', '-e', program],
+        { encoding: 'utf8', cwd: fileURLToPath(new URL('../..', import.meta.url)), timeout: 30_000 },
+      );
+      assert.deepEqual([stdout, status], ['TORCH_FILE_INVALID\n', 0]);
+    });
+  }
+
   const deep = (depth: number) => ']'.repeat(depth) + 'a'.repeat(depth - 1);
-  const todo = 'resolveTensors, String(protocol) and String(key) recurse: a bare RangeError escapes';
-  test('lists in lists, 100,000 deep: zip', { todo }, async () => {
+  test('lists in lists, 100,000 deep: zip', async () => {
     const path = await put(torchZip(latin1(`${deep(100_000)}.`)));
     await readTorchFile(path).catch((error: unknown) =>
       assert.ok(error instanceof HotrowError, String(error)),
     );
   });
-  test('lists in lists, 100,000 deep: the old format', { todo }, async () => {
+  test('lists in lists, 100,000 deep: the old format', async () => {
     const magic = LEGACY_HEAD.slice(0, LEGACY_HEAD.indexOf('.') + 1);
     for (const text of [
       `${LEGACY_HEAD}${deep(100_000)}.].`,
@@ -414,9 +441,7 @@ describe('detectFormat', () => {
     assert.equal(await detectFormat(path), 'safetensors');
   });
 
-  test('safetensors whose header length begins like a pickle', {
-    todo: 'lengths 128, 384, 640, 896, 1152 and 1408 begin 0x80 0x00–0x05 and are taken for torch files',
-  }, async () => {
+  test('safetensors whose header length begins like a pickle', async () => {
     for (const length of [128, 384, 640, 896, 1152, 1408]) {
       const prefix = Buffer.alloc(8);
       prefix.writeBigUInt64LE(BigInt(length));
