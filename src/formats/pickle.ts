@@ -42,6 +42,9 @@ export interface UnpickleOptions {
 /** More objects than any state dict has; keeps hostile files from filling memory. */
 const MAX_OBJECTS = 20_000_000;
 
+/** Of these, how many may be containers, which take a hundred bytes or more from a file's one. */
+const MAX_CONTAINERS = 2_000_000;
+
 /** Pushed where a MARK is. */
 const MARK = Symbol('mark');
 type StackValue = PickledValue | typeof MARK;
@@ -75,6 +78,7 @@ class Unpickler {
   #at: number;
   #opcodeAt = 0;
   #objects = 0;
+  #containers = 0;
 
   constructor(bytes: Uint8Array, options: UnpickleOptions) {
     this.#bytes = bytes;
@@ -376,6 +380,8 @@ class Unpickler {
   }
 
   #push(value: PickledValue): void {
+    if (typeof value === 'object' && value !== null && ++this.#containers > MAX_CONTAINERS)
+      throw this.invalid(`it has more than ${MAX_CONTAINERS} containers`);
     this.#stack.push(value);
   }
 

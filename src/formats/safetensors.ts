@@ -2,6 +2,7 @@
  * safetensors: an 8-byte little-endian header length, a JSON header, then the tensors' bytes without gaps. Readers
  * take the header only; tensors are read, mapped or streamed later.
  */
+import { randomUUID } from 'node:crypto';
 import { createWriteStream } from 'node:fs';
 import { open, readdir, readFile, rename, rm, stat } from 'node:fs/promises';
 import { dirname, isAbsolute, join, normalize, sep } from 'node:path';
@@ -15,9 +16,12 @@ import {
   type StoredTensor,
   type StoredTensors,
 } from '../tensor.ts';
+import { findDuplicateKey } from './json-keys.ts';
 
 /** The format's own bound on a header. */
 const MAX_HEADER_BYTES = 100_000_000;
+
+const MAX_RANK = 64;
 
 const DTYPES: Readonly<Record<string, DType>> = {
   BOOL: 'bool',
@@ -97,13 +101,17 @@ async function readHeader(
     const text = Buffer.alloc(headerBytes);
     await handle.read(text, 0, headerBytes, 8);
     let header: unknown;
+    let duplicate: string | undefined;
     try {
-      header = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(text));
+      const json = new TextDecoder('utf-8', { fatal: true }).decode(text);
+      header = JSON.parse(json);
+      duplicate = findDuplicateKey(json);
     } catch (cause) {
-      throw invalid(file, `header is not JSON: ${(cause as Error).message}`);
+      throw invalid(file, `header is not JSON: ${(cause as Error).message.slice(0, 200)}`);
     }
     if (typeof header !== 'object' || header === null || Array.isArray(header))
       throw invalid(file, 'header is not an object');
+    if (duplicate !== undefined) throw invalid(file, 'header names it twice', duplicate);
     return { header: header as Record<string, unknown>, dataStart: 8 + headerBytes, fileBytes: size };
   } finally {
     await handle.close();
@@ -119,6 +127,19 @@ function readMetadata(file: string, value: unknown): Record<string, string> {
   return value as Record<string, string>;
 }
 
+/** A value of a header as it may stand in a message, however large or deep it is. */
+function preview(value: unknown): string {
+  if (Array.isArray(value))
+    return value.length <= 8
+      ? `[${value.map((part) => (typeof part === 'object' ? '…' : String(part).slice(0, 30)))}]`
+      : `a list of ${value.length}`;
+  return typeof value === 'string'
+    ? JSON.stringify(value.slice(0, 30))
+    : value === null || typeof value !== 'object'
+      ? String(value)
+      : 'an object';
+}
+
 const isCount = (value: unknown): value is number => Number.isSafeInteger(value) && (value as number) >= 0;
 
 function readEntry(file: string, name: string, entry: unknown, dataStart: number): StoredTensor {
@@ -129,15 +150,15 @@ function readEntry(file: string, name: string, entry: unknown, dataStart: number
   if (dtype === undefined) {
     throw invalid(
       file,
-      `dtype ${JSON.stringify(dtypeName)} is not supported`,
+      `dtype ${preview(dtypeName)} is not supported`,
       name,
       `dtypes are ${Object.keys(DTYPES).join(', ')}`,
     );
   }
-  if (!Array.isArray(shape) || !shape.every(isCount))
-    throw invalid(file, `shape ${JSON.stringify(shape)} is not a list of extents`, name);
+  if (!Array.isArray(shape) || shape.length > MAX_RANK || !shape.every(isCount))
+    throw invalid(file, `shape ${preview(shape)} is not a list of extents`, name);
   if (!Array.isArray(offsets) || offsets.length !== 2 || !offsets.every(isCount)) {
-    throw invalid(file, `data_offsets ${JSON.stringify(offsets)} are not two positions`, name);
+    throw invalid(file, `data_offsets ${preview(offsets)} are not two positions`, name);
   }
   const [begin, end] = offsets as [number, number];
   const bytes = elementCount(shape) * elementBytes(dtype);
@@ -219,6 +240,10 @@ async function soleModel(folder: string): Promise<string> {
 }
 
 async function readShards(indexFile: string): Promise<StoredTensors> {
+  const { size } = await stat(indexFile).catch((cause) => {
+    throw fileError(indexFile, cause);
+  });
+  if (size > MAX_HEADER_BYTES) throw invalid(indexFile, `an index of ${size} bytes is too large`);
   const text = await readFile(indexFile, 'utf8').catch((cause) => {
     throw fileError(indexFile, cause);
   });
@@ -232,7 +257,8 @@ async function readShards(indexFile: string): Promise<StoredTensors> {
     });
   }
   const map = index?.weight_map;
-  if (typeof map !== 'object' || map === null) throw invalid(indexFile, 'has no weight_map');
+  if (typeof map !== 'object' || map === null || Array.isArray(map))
+    throw invalid(indexFile, 'has no weight_map');
   const shards = new Map<string, StoredTensors>();
   const tensors = new Map<string, StoredTensor>();
   for (const [name, shard] of Object.entries(map)) {
@@ -284,7 +310,7 @@ export async function writeSafetensors(
     yield Buffer.from(padded);
     for (const { data } of tensors.values()) yield Buffer.from(data.buffer, data.byteOffset, data.byteLength);
   };
-  const partial = `${file}.${process.pid}.partial`;
+  const partial = `${file}.${randomUUID()}.partial`;
   try {
     await pipeline(parts, createWriteStream(partial));
     await rename(partial, file);

@@ -53,14 +53,28 @@ export async function readTorchFile(file: string): Promise<PickledValue> {
   });
 }
 
-/** What a file that is no checkpoint seems to be. */
-function describe(head: Buffer): string {
+/**
+ * What stands in the place of a file that did not come through: nothing, a Git LFS pointer, a web page; undefined when
+ * it is no such thing. @throws UsageError FILE_*.
+ */
+export async function describeMistake(file: string): Promise<string | undefined> {
+  return mistake(await readHead(file));
+}
+
+function mistake(head: Buffer): string | undefined {
   const text = head.toString('latin1');
   if (head.length === 0) return 'is empty';
   if (text.startsWith('version https://git-lfs'))
     return 'is a Git LFS pointer: fetch the file itself with git lfs pull';
   if (/^\s*<(!doctype|html)/i.test(text)) return 'is a web page, not a checkpoint';
-  if (text.slice(257, 262) === 'ustar')
+  return undefined;
+}
+
+/** What a file that is no checkpoint seems to be. */
+function describe(head: Buffer): string {
+  const mistaken = mistake(head);
+  if (mistaken !== undefined) return mistaken;
+  if (head.toString('latin1', 257, 262) === 'ustar')
     return "is a tar file, PyTorch's format before 0.1.10: load it with an old PyTorch and save it again";
   return 'is neither a zip nor a pickle';
 }

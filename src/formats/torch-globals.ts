@@ -1,6 +1,6 @@
 /** The globals that files of torch.save may name, and what they stand for: tensors, containers and numbers. */
 import { FormatError } from '../errors.ts';
-import { type DType, elementBytes, elementCount, type StoredTensor } from '../tensor.ts';
+import { type DType, elementBytes, elementCount, float16ToNumber, type StoredTensor } from '../tensor.ts';
 import type { Global, PickledValue, Stateful } from './pickle.ts';
 
 /** A storage's dtype, by the name of its class. */
@@ -40,9 +40,20 @@ export class TensorView {
     readonly storage: Storage,
     readonly offset: number,
     readonly shape: readonly number[],
+    readonly stride: readonly number[],
   ) {}
 
-  stored(): StoredTensor {
+  /** Where the tensor lies; `key` is what it stands under in the pickle. @throws FormatError TORCH_FORMAT_UNSUPPORTED. */
+  stored(key?: PickledValue): StoredTensor {
+    const { file, shape, stride } = this;
+    if (!isContiguous(shape, stride)) {
+      const name = typeof key === 'string' ? key : undefined;
+      throw new FormatError(
+        'TORCH_FORMAT_UNSUPPORTED',
+        `${file}: tensor ${name ?? ''} of shape [${shape}] has strides [${stride}], it is not contiguous`,
+        { file, hint: 'save it with .contiguous()', ...(name === undefined ? {} : { tensor: name }) },
+      );
+    }
     const { dtype } = this.storage;
     const size = elementBytes(dtype);
     return {
@@ -57,6 +68,18 @@ export class TensorView {
 
 const isCounts = (value: PickledValue | undefined): value is number[] =>
   Array.isArray(value) && value.every((extent) => Number.isSafeInteger(extent) && (extent as number) >= 0);
+
+/** Row-major without holes; an extent of 1 may have any stride, and so may a tensor without elements. */
+function isContiguous(shape: readonly number[], stride: readonly number[]): boolean {
+  if (shape.includes(0)) return true;
+  let expected = 1;
+  for (let axis = shape.length - 1; axis >= 0; axis--) {
+    const extent = shape[axis] as number;
+    if (extent !== 1 && stride[axis] !== expected) return false;
+    expected *= extent;
+  }
+  return true;
+}
 
 /** torch._utils._rebuild_tensor_v2(storage, offset, shape, stride, …). */
 function rebuildTensor(
@@ -78,30 +101,13 @@ function rebuildTensor(
   ) {
     return fail('a tensor is described by no storage, offset, shape and stride');
   }
-  let expected = 1;
-  const contiguous = shape.map((_, i) => {
-    const axis = shape.length - 1 - i;
-    const fits = shape[axis] === 1 || stride[axis] === expected;
-    expected *= shape[axis] as number;
-    return fits;
-  });
   const count = elementCount(shape);
-  if (count > 0 && contiguous.includes(false)) {
-    throw new FormatError(
-      'TORCH_FORMAT_UNSUPPORTED',
-      `${file}: a tensor of shape [${shape}] has strides [${stride}], it is not contiguous`,
-      {
-        file,
-        hint: 'save it with .contiguous()',
-      },
-    );
-  }
-  if ((offset as number) + count > storage.elements) {
+  if (!Number.isSafeInteger(count) || (offset as number) + count > storage.elements) {
     return fail(
       `a tensor of shape [${shape}] at element ${offset} reaches past its storage of ${storage.elements}`,
     );
   }
-  return new TensorView(file, storage, offset as number, shape);
+  return new TensorView(file, storage, offset as number, shape, stride);
 }
 
 /** A numpy dtype; its byte order comes with its state. */
@@ -138,6 +144,20 @@ function numpyScalar(type?: PickledValue, bytes?: PickledValue): PickledValue {
       return view.getBigInt64(0, true);
     case 'i4':
       return view.getInt32(0, true);
+    case 'u4':
+      return view.getUint32(0, true);
+    case 'i2':
+      return view.getInt16(0, true);
+    case 'u2':
+      return view.getUint16(0, true);
+    case 'i1':
+      return view.getInt8(0);
+    case 'u1':
+      return view.getUint8(0);
+    case 'u8':
+      return view.getBigUint64(0, true);
+    case 'f2':
+      return float16ToNumber(view.getUint16(0, true));
     case 'b1':
       return view.getUint8(0) !== 0;
     default:
@@ -156,7 +176,7 @@ function encode(text?: PickledValue, encoding?: PickledValue): PickledValue {
   return new Uint8Array(Buffer.from(text, 'latin1'));
 }
 
-/** Entries that OrderedDicts may copy from their arguments, in all: state dicts are built empty and filled. */
+/** Entries that sets and OrderedDicts may copy from their arguments, in all: state dicts are built empty and filled. */
 const MAX_COPIED_PAIRS = 1_000_000;
 
 /** `OrderedDict()` or, as Python 2 wrote it, `OrderedDict([[key, value], …])`. */
@@ -177,6 +197,17 @@ function orderedDict(): Global {
   };
 }
 
+/** `set([…])` and `frozenset([…])`, which protocols before 4 write as calls. */
+function set(): Global {
+  let copied = 0;
+  return (items = []) => {
+    if (!Array.isArray(items)) throw new Error('a set of something that is no list');
+    copied += items.length;
+    if (copied > MAX_COPIED_PAIRS) throw new Error(`sets copy more than ${MAX_COPIED_PAIRS} elements`);
+    return new Set(items);
+  };
+}
+
 /** `torch.device('cuda', 0)` as its text. */
 function device(type?: PickledValue, index?: PickledValue): PickledValue {
   if (typeof type !== 'string') throw new Error('a device without a type');
@@ -193,8 +224,15 @@ const constant = (value: PickledValue): { readonly value: PickledValue } => ({ v
 export function torchGlobal(
   file: string,
 ): (module: string, name: string) => Global | { readonly value: PickledValue } | undefined {
+  const [toMap, toSet] = [orderedDict(), set()];
   const functions: Readonly<Record<string, Global | { readonly value: PickledValue }>> = {
-    'collections OrderedDict': orderedDict(),
+    'collections OrderedDict': toMap,
+    // Learning-rate schedules keep their milestones in one; it is a dict.
+    'collections Counter': toMap,
+    '__builtin__ set': toSet,
+    '__builtin__ frozenset': toSet,
+    'builtins set': toSet,
+    'builtins frozenset': toSet,
     'torch._utils _rebuild_tensor': (...args) => rebuildTensor(file, ...args),
     'torch._utils _rebuild_tensor_v2': (...args) => rebuildTensor(file, ...args),
     'torch._utils _rebuild_parameter': (data = null) => data,
@@ -216,13 +254,14 @@ export function torchGlobal(
 
 /** `value` with every tensor view in its lists and dicts turned into the stored tensor that it is. */
 export function resolveTensors(value: PickledValue): PickledValue {
-  const resolve = (item: PickledValue) => (item instanceof TensorView ? item.stored() : item);
+  const resolve = (item: PickledValue, key?: PickledValue) =>
+    item instanceof TensorView ? item.stored(key) : item;
   // Containers are changed in place, from a list of those still to visit: pickles may nest deeper than calls can.
   const seen = new Set<PickledValue>();
   const toVisit = [value];
-  const visit = (item: PickledValue) => {
+  const visit = (item: PickledValue, key?: PickledValue) => {
     if (Array.isArray(item) || item instanceof Map) toVisit.push(item);
-    return resolve(item);
+    return resolve(item, key);
   };
   for (let item = toVisit.pop(); item !== undefined; item = toVisit.pop()) {
     if (seen.has(item)) continue;
@@ -232,7 +271,7 @@ export function resolveTensors(value: PickledValue): PickledValue {
         item[i] = visit(part);
       });
     } else if (item instanceof Map) {
-      for (const [key, part] of item) item.set(key, visit(part));
+      for (const [key, part] of item) item.set(key, visit(part, key));
     }
   }
   return resolve(value);

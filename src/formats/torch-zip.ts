@@ -160,7 +160,7 @@ function storage(
     kind !== 'storage' ||
     !(type instanceof StorageType) ||
     typeof key !== 'string' ||
-    !Number.isSafeInteger(elements)
+    !(Number.isSafeInteger(elements) && (elements as number) >= 0)
   ) {
     throw invalid('a persistent id that names no storage');
   }
@@ -174,7 +174,7 @@ function storage(
     );
   }
   const bytes = (elements as number) * elementBytes(type.dtype);
-  if (entry.uncompressedSize < bytes)
+  if (entry.uncompressedSize !== bytes)
     throw invalid(
       `storage ${key} has ${entry.uncompressedSize} bytes, its ${elements} elements need ${bytes}`,
     );

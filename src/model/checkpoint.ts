@@ -2,7 +2,7 @@
 import { stat } from 'node:fs/promises';
 import { FormatError, fileError, ModelError } from '../errors.ts';
 import { readSafetensorsModel } from '../formats/safetensors.ts';
-import { detectFormat, readTorchFile } from '../formats/torch-file.ts';
+import { describeMistake, detectFormat, readTorchFile } from '../formats/torch-file.ts';
 import { isStored, type StoredTensor, type StoredTensors, type Tensor } from '../tensor.ts';
 
 export interface Checkpoint {
@@ -14,8 +14,8 @@ export interface Checkpoint {
 /** Where training scripts keep the state dict in what they save. */
 const STATE_DICT_KEYS = ['state_dict', 'model_state_dict', 'model'];
 
-/** What DistributedDataParallel, torch.compile, TorchRec and training loops put before every parameter's name. */
-const WRAPPER_PREFIXES = ['module.', '_orig_mod.', '_dmp_wrapped_module.', 'dlrm_model.', 'model.'];
+/** What training loops put before every parameter's name. */
+const WRAPPER_PREFIXES = ['dlrm_model.', 'model.'];
 
 /**
  * Loads a checkpoint: `.pt` (zip or legacy), one `.safetensors`, an index file of shards, or a folder with either.
@@ -40,12 +40,20 @@ export async function loadCheckpoint(path: string): Promise<Checkpoint> {
     );
   }
   // Unknown content: a name says which reader explains best what is wrong with it.
-  if (format === 'unknown' && path.endsWith('.safetensors')) return safetensorsCheckpoint(path);
-  return { tensors: stripPrefixes(stateDict(path, await readTorchFile(path))), format: 'torch' };
+  if (format === 'unknown' && path.endsWith('.safetensors')) {
+    const mistake = await describeMistake(path);
+    if (mistake !== undefined)
+      throw new FormatError('FORMAT_UNKNOWN', `${path} ${mistake}`, {
+        file: path,
+        hint: 'copy or download the file again',
+      });
+    return safetensorsCheckpoint(path);
+  }
+  return { tensors: stripWrappers(stateDict(path, await readTorchFile(path))), format: 'torch' };
 }
 
 async function safetensorsCheckpoint(path: string): Promise<Checkpoint> {
-  return { tensors: stripPrefixes(await readSafetensorsModel(path)), format: 'safetensors' };
+  return { tensors: stripWrappers(await readSafetensorsModel(path)), format: 'safetensors' };
 }
 
 const isTensor = (value: unknown): value is StoredTensor =>
@@ -69,11 +77,28 @@ function stateDict(path: string, saved: unknown): Map<string, StoredTensor> {
   });
 }
 
-/** Takes off prefixes that all names share. */
-function stripPrefixes(tensors: StoredTensors): StoredTensors {
-  const prefix = WRAPPER_PREFIXES.find((candidate) =>
-    [...tensors.keys()].every((name) => name.startsWith(candidate)),
+/** Parts of names that wrappers add anywhere, as DistributedDataParallel does around single MLPs. */
+const WRAPPER_PARTS = new Set(['module', '_orig_mod', '_dmp_wrapped_module']);
+
+/** Takes off what wrappers add: their parts everywhere, and prefixes that all names share. */
+function stripWrappers(tensors: StoredTensors): StoredTensors {
+  let names = [...tensors.keys()].map((name) =>
+    name
+      .split('.')
+      .filter((part) => !WRAPPER_PARTS.has(part))
+      .join('.'),
   );
-  if (prefix === undefined || tensors.size === 0) return tensors;
-  return stripPrefixes(new Map([...tensors].map(([name, tensor]) => [name.slice(prefix.length), tensor])));
+  for (;;) {
+    const prefix = WRAPPER_PREFIXES.find((candidate) => names.every((name) => name.startsWith(candidate)));
+    if (prefix === undefined || names.length === 0) break;
+    names = names.map((name) => name.slice(prefix.length));
+  }
+  const stripped = new Map([...tensors.values()].map((tensor, i) => [names[i] as string, tensor]));
+  if (stripped.size < tensors.size) {
+    const twice = names.find((name, i) => names.indexOf(name) !== i) as string;
+    throw new ModelError('CHECKPOINT_INCONSISTENT', `${twice} is there twice, with and without a wrapper`, {
+      tensor: twice,
+    });
+  }
+  return stripped;
 }

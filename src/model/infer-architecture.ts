@@ -113,7 +113,7 @@ const UNSUPPORTED: readonly (readonly [RegExp, string])[] = [
 ];
 
 /** Left over without meaning for inference. */
-const HARMLESS = /(^|\.)(loss_ws|_extra_state|num_batches_tracked)$/;
+const HARMLESS = /(^|\.)(loss_ws|_extra_state|_metadata|num_batches_tracked)$/;
 
 function sortParts(parameters: Parameters): Parts {
   for (const [pattern, what] of UNSUPPORTED) {
@@ -172,9 +172,10 @@ function facebookParts(parameters: Parameters): Parts {
     naming: 'dlrm',
     triangle: 'lower',
     tables,
-    bottom: takeMlp(parameters, /^bot_l\.(\d+)\.weight$/, 'relu'),
+    // Activations count as layers: 0, 2, 4, …
+    bottom: takeMlp(parameters, /^bot_l\.(\d+)\.weight$/, { last: 'relu', step: 2 }),
     cross: [],
-    top: takeMlp(parameters, /^top_l\.(\d+)\.weight$/, 'sigmoid'),
+    top: takeMlp(parameters, /^top_l\.(\d+)\.weight$/, { last: 'sigmoid', step: 2 }),
   };
 }
 
@@ -186,13 +187,24 @@ function torchrecParts(parameters: Parameters): Parts {
   const cross = parameters
     .takeAll(/^inter_arch\.crossnet\.V_kernels\.(\d+)$/)
     .sort((a, b) => Number(a.key) - Number(b.key));
-  const over = takeMlp(parameters, /^over_arch\.model\.0\._mlp\.(\d+)\._linear\.weight$/, 'relu', true);
+  checkNumbers(
+    cross.map(({ key, name }) => ({ name, number: Number(key) })),
+    1,
+  );
+  const over = takeMlp(parameters, /^over_arch\.model\.0\._mlp\.(\d+)\._linear\.weight$/, {
+    last: 'relu',
+    step: 1,
+    mayBeEmpty: true,
+  });
   const final = takeLinear(parameters, 'over_arch.model.1', 'sigmoid');
   return {
     naming: 'torchrec',
     triangle: 'upper',
     tables: weights.map(({ key, tensor }) => ({ name: key, weight: tensor })),
-    bottom: takeMlp(parameters, /^dense_arch\.model\._mlp\.(\d+)\._linear\.weight$/, 'relu'),
+    bottom: takeMlp(parameters, /^dense_arch\.model\._mlp\.(\d+)\._linear\.weight$/, {
+      last: 'relu',
+      step: 1,
+    }),
     cross: cross.map(({ key, tensor }) =>
       crossLayer(
         `inter_arch.crossnet.${key}`,
@@ -205,12 +217,15 @@ function torchrecParts(parameters: Parameters): Parts {
   };
 }
 
-/** The layers whose weights match, by number; all but the last are relu. */
+/** The layers whose weights match, numbered 0, step, 2 · step, …; all but the last are relu. */
 function takeMlp(
   parameters: Parameters,
   pattern: RegExp,
-  last: LinearLayer['activation'],
-  mayBeEmpty = false,
+  {
+    last,
+    step,
+    mayBeEmpty = false,
+  }: { readonly last: LinearLayer['activation']; readonly step: number; readonly mayBeEmpty?: boolean },
 ): LinearLayer[] {
   const names = parameters.names().flatMap((name) => {
     const match = pattern.exec(name);
@@ -218,7 +233,22 @@ function takeMlp(
   });
   names.sort((a, b) => a.number - b.number);
   if (names.length === 0 && !mayBeEmpty) throw inconsistent(`no layer matches ${pattern.source}`);
+  checkNumbers(names, step);
   return names.map(({ name }, i) => takeLinear(parameters, name, i === names.length - 1 ? last : 'relu'));
+}
+
+/** Numbered parameters without a gap; one may be missing where the shapes would fit all the same. */
+function checkNumbers(
+  sorted: readonly { readonly name: string; readonly number: number }[],
+  step: number,
+): void {
+  const gap = sorted.findIndex(({ number }, i) => number !== step * i);
+  if (gap < 0) return;
+  const { name, number } = sorted[gap] as { name: string; number: number };
+  throw inconsistent(
+    `${name} has number ${number} where ${step * gap} is expected; are parameters missing?`,
+    name,
+  );
 }
 
 function takeLinear(
@@ -299,7 +329,11 @@ function inferInteraction(
   const bottomWidth = (bottom.at(-1) as LinearLayer).outputs;
   const dims = tables.map((table) => table.dim);
   const topInputs = (top[0] as LinearLayer).inputs;
-  if (cross.length > 0) return crossInteraction(cross, bottomWidth, dims, topInputs);
+  if (cross.length > 0) {
+    if (override !== undefined)
+      throw inconsistent(`the checkpoint has a cross network, so --interaction ${override} does not apply`);
+    return crossInteraction(cross, bottomWidth, dims, topInputs);
+  }
 
   const candidates: Record<string, Interaction> = {
     dot: { kind: 'dot', diagonal: false, order: triangle },

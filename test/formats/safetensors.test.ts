@@ -96,11 +96,21 @@ describe('safetensors', () => {
     );
     await refuses(await file({ a: f32([-1], 0, 4) }, 4), /shape \[-1\]/);
     await refuses(await file({ a: f32([2 ** 40, 2 ** 40], 0, 4) }, 4), /too large/);
+    const deep = '['.repeat(200_000) + ']'.repeat(200_000);
+    await refuses(await file(`{"a":{"dtype":"F32","shape":${deep},"data_offsets":[0,4]}}`, 4), /shape \[…\]/);
+    await refuses(await file(`{"a":{"dtype":${deep},"shape":[],"data_offsets":[0,4]}}`, 4), /dtype \[…\]/);
     await refuses(await file({ a: 7 }, 0), /not an object/);
     await refuses(await file('[]', 0), /not an object/);
     await refuses(await file('{"a":', 0), /not JSON/);
     await refuses(await file({ __metadata__: { a: 1 } }, 0), /not an object of strings/);
     await refuses(await file('', 0, 'x.safetensors', 0n), /not JSON/);
+  });
+
+  test('refuses a name that stands twice', async () => {
+    const entry = '{"dtype":"F32","shape":[1],"data_offsets":[0,4]}';
+    await refuses(await file(`{"a":${entry},"a":${entry}}`, 4), /tensor a: header names it twice/);
+    // The same name, written in two ways.
+    await refuses(await file(`{"a":${entry},"\\u0061":${entry}}`, 4), /tensor a: header names it twice/);
   });
 
   test('any bytes give a file or an error of Hotrow', async () => {

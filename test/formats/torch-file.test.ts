@@ -452,3 +452,36 @@ describe('detectFormat', () => {
     }
   });
 });
+
+describe('what PyTorch writes besides tensors', () => {
+  test('sets and counters of protocol 2', async () => {
+    const set = latin1('\x80\x02c__builtin__\nset\n](K\x01K\x02e\x85R.');
+    assert.deepEqual(await readTorchFile(await put(torchZip(set))), new Set([1, 2]));
+    const counter = latin1('\x80\x02ccollections\nCounter\n}K\x03K\x01s\x85R.');
+    assert.deepEqual(await readTorchFile(await put(torchZip(counter))), new Map([[3, 1]]));
+  });
+
+  test('numpy scalars of few bytes', async () => {
+    const scalar = (code: string, bytes: string): Buffer =>
+      latin1(
+        `\x80\x02cnumpy.core.multiarray\nscalar\n(cnumpy\ndtype\nU\x02${code}K\x00K\x01\x87RC${String.fromCharCode(bytes.length)}${bytes}tR.`,
+      );
+    assert.equal(await readTorchFile(await put(torchZip(scalar('f2', '\x00\x3e')))), 1.5);
+    assert.equal(await readTorchFile(await put(torchZip(scalar('i2', '\xfd\xff')))), -3);
+    assert.equal(await readTorchFile(await put(torchZip(scalar('u1', '\xc8')))), 200);
+  });
+
+  test('a strided tensor is named by its key', () =>
+    refuses(fixture('strided.zip'), 'TORCH_FORMAT_UNSUPPORTED', /tensor transposed of shape/));
+
+  test('millions of containers from kilobytes are refused', async () => {
+    const data = latin1(`\x80\x02(${'}'.repeat(3_000_000)}t.`);
+    const path = await put(zip([{ name: 'a/data.pkl', data, deflate: true }]));
+    await refuses(path, 'PICKLE_INVALID', /more than 2000000 containers/);
+  });
+
+  test('a storage of another size than its elements', async () => {
+    const good = tensorPickle(6, 0, [2, 3], [3, 1]);
+    await refuses(await put(torchZip(good, { data: new Uint8Array(28) })), 'TORCH_FILE_INVALID', /storage 0/);
+  });
+});

@@ -163,6 +163,12 @@ describe('facebookresearch/dlrm names', () => {
     await refuses(biasless, 'CHECKPOINT_INCONSISTENT', /top_l.0.bias is missing/);
   });
 
+  test('a layer that is missing is missed even where the others fit', async () => {
+    const shapes = { ...facebook(14), ...mlp('bot_l', [13, 8, 8, 8]) } as Record<string, readonly number[]>;
+    const { 'bot_l.2.weight': _, 'bot_l.2.bias': __, ...gap } = shapes;
+    await refuses(gap, 'CHECKPOINT_INCONSISTENT', /bot_l.4 has number 4 where 2 is expected/);
+  });
+
   test('what computes something else is refused by name', async () => {
     await refuses(
       { ...facebook(14), 'emb_l.0.proj.weight': [8, 4] },
@@ -220,6 +226,18 @@ describe('TorchRec names', () => {
       interaction.kind === 'cross' && interaction.layers.map(({ width, rank }) => [width, rank]),
       [[40, 3]],
     );
+    await refuses(
+      { ...torchrec(40), ...cross },
+      'CHECKPOINT_INCONSISTENT',
+      /--interaction cat does not apply/,
+      {
+        interaction: 'cat',
+      },
+    );
+    const moved = Object.fromEntries(
+      Object.entries(cross).map(([name, shape]) => [name.replace('.0', '.1'), shape]),
+    );
+    await refuses({ ...torchrec(40), ...moved }, 'CHECKPOINT_INCONSISTENT', /number 1 where 0 is expected/);
     await refuses(
       { ...torchrec(18), ...cross },
       'CHECKPOINT_INCONSISTENT',

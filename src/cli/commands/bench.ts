@@ -4,8 +4,6 @@ import { Command, Option } from 'commander';
 import { openBackend } from '../../backend/open-backend.ts';
 import { bench } from '../../bench/bench.ts';
 import { PRESETS, type PresetName } from '../../bench/presets.ts';
-import { benchTables } from '../../bench/render.ts';
-import type { BenchResults } from '../../bench/results.ts';
 import { syntheticModel, syntheticTables } from '../../bench/synthetic-model.ts';
 import { type BenchWorkload, patternWorkload, traceWorkload } from '../../bench/workload.ts';
 import { ROW_FORMATS, type RowFormat } from '../../embedding/bag.ts';
@@ -14,17 +12,9 @@ import type { DlrmArchitecture } from '../../model/architecture.ts';
 import { loadCheckpoint } from '../../model/checkpoint.ts';
 import { type ArchitectureOverrides, inferArchitecture } from '../../model/infer-architecture.ts';
 import { ACCESS_PATTERNS, type AccessPatternName } from '../../workload/access-patterns.ts';
+import { benchText } from '../bench-text.ts';
 import { formatOption, integer, planOption, resolvePlan, withDevice, withModel } from '../options.ts';
-import {
-  emphasise,
-  type Format,
-  formatBytes,
-  notice,
-  printJson,
-  printLine,
-  progress,
-  renderTable,
-} from '../output.ts';
+import { type Format, notice, printJson, printLine, progress } from '../output.ts';
 
 interface Options {
   readonly preset: PresetName;
@@ -138,7 +128,7 @@ async function run(modelFile: string | undefined, options: Options): Promise<voi
     });
   }
   if (options.format === 'json') printJson(results);
-  else printResults(results, reason);
+  else printLine(benchText(results, reason));
 }
 
 function syntheticArchitecture({ preset, tables, rows, dim, rowFormat }: Options): DlrmArchitecture {
@@ -181,39 +171,4 @@ function parsePatterns(text: string | undefined): AccessPatternName[] {
       });
     return pattern;
   });
-}
-
-function printResults(results: BenchResults, reason: string | undefined): void {
-  const { device, collection, workload, ceilings } = results;
-  printLine(`device    ${device.id}: ${device.name}, ${device.architecture}, ${device.threads} threads`);
-  if (reason !== undefined) printLine(`          (${reason})`);
-  printLine(`tables    ${describeCollection(collection)}`);
-  printLine(
-    `lookups   bags of ${workload.bagLengths}, ${workload.indexType}, index checking ${workload.indexChecking}`,
-  );
-  printLine(
-    `ceilings  ${ceilings.readGigabytesPerSecond.toFixed(1)} GB/s streaming reads, ${(ceilings.multiplyAddsPerSecond / 1e9).toFixed(0)} G multiply-adds/s`,
-  );
-  for (const { title, columns, rows } of benchTables(results)) {
-    printLine();
-    printLine(emphasise(title));
-    printLine(renderTable(columns, rows));
-  }
-  if (results.notes.length > 0) printLine();
-  for (const note of results.notes) printLine(`note: ${note}`);
-}
-
-function describeCollection(collection: BenchResults['collection']): string {
-  const bytes = collection.reduce(
-    (sum, { rows, dim, rowFormat }) => sum + rows * dim * (rowFormat === 'float32' ? 4 : 2),
-    0,
-  );
-  const shapes = new Set(
-    collection.map(({ rows, dim, rowFormat }) => `${rows.toLocaleString('en-US')} × ${dim} ${rowFormat}`),
-  );
-  const shape =
-    shapes.size === 1
-      ? `${collection.length} × ${[...shapes][0]}`
-      : `${collection.length} of ${shapes.size} shapes`;
-  return `${shape}, ${formatBytes(bytes)}`;
 }
