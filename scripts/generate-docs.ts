@@ -1,7 +1,8 @@
 /** Writes what docs and schemas repeat of the sources: `npm run generate`. A test holds that it is current. */
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import { resultsSchema } from '../src/bench/results.ts';
+import { type BenchResults, resultsSchema } from '../src/bench/results.ts';
+import { benchText } from '../src/cli/bench-text.ts';
 import { planSchema } from '../src/embedding/plan.ts';
 import { TECHNIQUES } from '../src/embedding/techniques/registry.ts';
 import type { PlanContext } from '../src/embedding/techniques/technique.ts';
@@ -76,13 +77,52 @@ function patternTable(): string {
   );
 }
 
-/** docs/workloads.md with its table of statistics. */
-function workloadsPage(): string {
-  const page = readFileSync(`${ROOT}/docs/workloads.md`, 'utf8');
-  return page.replace(
-    /(<!-- patterns -->\n)[\s\S]*?(<!-- \/patterns -->)/,
-    (_, begin, end) => `${begin}${patternTable()}\n${end}`,
-  );
+/** `text` between the page's markers `<!-- name -->` and `<!-- /name -->`. */
+function fill(page: string, name: string, text: string): string {
+  const marked = new RegExp(`(<!-- ${name} -->\\n)[\\s\\S]*?(<!-- /${name} -->)`);
+  if (!marked.test(page)) throw new Error(`the page has no marker ${name}`);
+  return page.replace(marked, (_, begin, end) => `${begin}${text}\n${end}`);
+}
+
+const readPage = (path: string) => readFileSync(`${ROOT}/${path}`, 'utf8');
+const recorded = (name: string) => readPage(`bench/results/${name}`);
+const codeBlock = (text: string) => `\`\`\`\n${text.trimEnd()}\n\`\`\``;
+const recordedBench = (name: string) => codeBlock(benchText(JSON.parse(recorded(name)) as BenchResults));
+
+/** docs/results.md with what the recorded result files say. */
+function resultsPage(): string {
+  const dense = JSON.parse(recorded('cpu-zen5-dense.json')) as {
+    rows: DenseRow[];
+    ceilingMultiplyAddsPerSecond: number;
+  };
+  const denseTable = [
+    '| input × inputs × outputs | ms | G multiply-adds/s | share of the ceiling |',
+    '| --- | --- | --- | --- |',
+    ...dense.rows.map(
+      ({ shape, timing, multiplyAddsPerSecond, shareOfCeiling }) =>
+        `| ${shape} | ${timing.medianMs.toFixed(3)} | ${(multiplyAddsPerSecond / 1e9).toFixed(0)} | ${(100 * shareOfCeiling).toFixed(0)} % |`,
+    ),
+    `| ceiling | | ${(dense.ceilingMultiplyAddsPerSecond / 1e9).toFixed(0)} | |`,
+  ].join('\n');
+  const parts: [string, string][] = [
+    ['predict', codeBlock(recorded('criteo-predict.txt'))],
+    ['traces', recordedBench('cpu-zen5-traces.json')],
+    ['one-table', recordedBench('cpu-zen5-1-table.json')],
+    ['dense', denseTable],
+  ];
+  return parts.reduce((page, [name, text]) => fill(page, name, text), readPage('docs/results.md'));
+}
+
+interface DenseRow {
+  readonly shape: string;
+  readonly timing: { readonly medianMs: number };
+  readonly multiplyAddsPerSecond: number;
+  readonly shareOfCeiling: number;
+}
+
+/** README.md with the recorded run of `npm start`. */
+function readme(): string {
+  return fill(readPage('README.md'), 'quick', recordedBench('cpu-zen5-quick.json'));
 }
 
 /** Every generated file, by its path in the repository. */
@@ -90,7 +130,9 @@ export function generatedFiles(): ReadonlyMap<string, string> {
   const schema = (value: unknown) => `${JSON.stringify(value, null, 2)}\n`;
   return new Map([
     ['docs/techniques.md', techniquesPage()],
-    ['docs/workloads.md', workloadsPage()],
+    ['docs/workloads.md', fill(readPage('docs/workloads.md'), 'patterns', patternTable())],
+    ['docs/results.md', resultsPage()],
+    ['README.md', readme()],
     ['schemas/plan-1.schema.json', schema(planSchema)],
     ['schemas/results-1.schema.json', schema(resultsSchema)],
   ]);

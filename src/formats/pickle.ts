@@ -3,6 +3,7 @@
  * allows by name; any other global is refused before anything else happens.
  */
 import { FormatError } from '../errors.ts';
+import { latin1, PickleCursor } from './pickle-cursor.ts';
 
 /** What a pickle holds: tuples and lists are arrays, dicts are Maps, sets are Sets. */
 export type PickledValue =
@@ -70,21 +71,17 @@ export function unpickle(bytes: Uint8Array, options: UnpickleOptions): { value: 
 }
 
 class Unpickler {
-  readonly #bytes: Uint8Array;
-  readonly #view: DataView;
+  readonly #cursor: PickleCursor;
   readonly #options: UnpickleOptions;
   readonly #stack: StackValue[] = [];
   readonly #memo = new Map<number, PickledValue>();
-  #at: number;
   #opcodeAt = 0;
   #objects = 0;
   #containers = 0;
 
   constructor(bytes: Uint8Array, options: UnpickleOptions) {
-    this.#bytes = bytes;
-    this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
     this.#options = options;
-    this.#at = options.offset ?? 0;
+    this.#cursor = new PickleCursor(bytes, options.offset ?? 0);
   }
 
   invalid(message: string): FormatError {
@@ -101,10 +98,10 @@ class Unpickler {
 
   run(): { value: PickledValue; end: number } {
     for (;;) {
-      this.#opcodeAt = this.#at;
+      this.#opcodeAt = this.#cursor.at;
       if (++this.#objects > MAX_OBJECTS) throw this.invalid(`it has more than ${MAX_OBJECTS} operations`);
-      const opcode = String.fromCharCode(this.#uint8());
-      if (opcode === '.') return { value: this.#pop(), end: this.#at };
+      const opcode = String.fromCharCode(this.#cursor.uint8());
+      if (opcode === '.') return { value: this.#pop(), end: this.#cursor.at };
       this.#execute(opcode);
     }
   }
@@ -112,10 +109,10 @@ class Unpickler {
   #execute(opcode: string): void {
     switch (opcode) {
       case '\x80': // PROTO
-        if (this.#uint8() > 5) throw this.invalid('its protocol is newer than 5');
+        if (this.#cursor.uint8() > 5) throw this.invalid('its protocol is newer than 5');
         return;
       case '\x95': // FRAME
-        this.#take(8);
+        this.#cursor.take(8);
         return;
       case '(':
         this.#stack.push(MARK);
@@ -156,33 +153,33 @@ class Unpickler {
   #number(opcode: string): boolean {
     switch (opcode) {
       case 'K':
-        this.#push(this.#uint8());
+        this.#push(this.#cursor.uint8());
         return true;
       case 'M':
-        this.#push(this.#view.getUint16(this.#advance(2), true));
+        this.#push(this.#cursor.uint16());
         return true;
       case 'J':
-        this.#push(this.#view.getInt32(this.#advance(4), true));
+        this.#push(this.#cursor.int32());
         return true;
       case 'G':
-        this.#push(this.#view.getFloat64(this.#advance(8)));
+        this.#push(this.#cursor.float64());
         return true;
       case '\x8a': // LONG1
-        this.#push(this.#long(this.#uint8()));
+        this.#push(this.#cursor.long(this.#cursor.uint8()));
         return true;
       case '\x8b': // LONG4
-        this.#push(this.#long(this.#view.getInt32(this.#advance(4), true)));
+        this.#push(this.#cursor.long(this.#cursor.int32()));
         return true;
       case 'I': {
-        const text = this.#line();
-        this.#push(text === '00' ? false : text === '01' ? true : this.#decimal(text));
+        const text = this.#cursor.line();
+        this.#push(text === '00' ? false : text === '01' ? true : this.#cursor.decimal(text));
         return true;
       }
       case 'L':
-        this.#push(this.#decimal(this.#line().replace(/L$/, '')));
+        this.#push(this.#cursor.decimal(this.#cursor.line().replace(/L$/, '')));
         return true;
       case 'F': {
-        const value = Number(this.#line());
+        const value = Number(this.#cursor.line());
         this.#push(value);
         return true;
       }
@@ -194,35 +191,35 @@ class Unpickler {
   #text(opcode: string): boolean {
     switch (opcode) {
       case 'X': // BINUNICODE
-        this.#push(this.#utf8(this.#uint32()));
+        this.#push(this.#cursor.utf8(this.#cursor.uint32()));
         return true;
       case '\x8c': // SHORT_BINUNICODE
-        this.#push(this.#utf8(this.#uint8()));
+        this.#push(this.#cursor.utf8(this.#cursor.uint8()));
         return true;
       case '\x8d': // BINUNICODE8
-        this.#push(this.#utf8(this.#size64()));
+        this.#push(this.#cursor.utf8(this.#cursor.size64()));
         return true;
       case 'V':
-        this.#push(this.#line());
+        this.#push(this.#cursor.line());
         return true;
       case 'T': // BINSTRING
-        this.#push(latin1(this.#take(this.#uint32())));
+        this.#push(latin1(this.#cursor.take(this.#cursor.uint32())));
         return true;
       case 'U': // SHORT_BINSTRING
-        this.#push(latin1(this.#take(this.#uint8())));
+        this.#push(latin1(this.#cursor.take(this.#cursor.uint8())));
         return true;
       case 'S': // STRING, quoted
-        this.#push(this.#line().replace(/^(['"])(.*)\1$/s, '$2'));
+        this.#push(this.#cursor.line().replace(/^(['"])(.*)\1$/s, '$2'));
         return true;
       case 'B':
-        this.#push(this.#take(this.#uint32()));
+        this.#push(this.#cursor.take(this.#cursor.uint32()));
         return true;
       case 'C':
-        this.#push(this.#take(this.#uint8()));
+        this.#push(this.#cursor.take(this.#cursor.uint8()));
         return true;
       case '\x8e': // BINBYTES8
       case '\x96': // BYTEARRAY8
-        this.#push(this.#take(this.#size64()));
+        this.#push(this.#cursor.take(this.#cursor.size64()));
         return true;
       default:
         return false;
@@ -295,23 +292,23 @@ class Unpickler {
   #memoise(opcode: string): boolean {
     switch (opcode) {
       case 'p':
-        this.#memo.set(Number(this.#line()), this.#peek());
+        this.#memo.set(Number(this.#cursor.line()), this.#peek());
         return true;
       case 'q':
-        this.#memo.set(this.#uint8(), this.#peek());
+        this.#memo.set(this.#cursor.uint8(), this.#peek());
         return true;
       case 'r':
-        this.#memo.set(this.#uint32(), this.#peek());
+        this.#memo.set(this.#cursor.uint32(), this.#peek());
         return true;
       case '\x94':
         this.#memo.set(this.#memo.size, this.#peek());
         return true;
       case 'g':
-        return this.#recall(Number(this.#line()));
+        return this.#recall(Number(this.#cursor.line()));
       case 'h':
-        return this.#recall(this.#uint8());
+        return this.#recall(this.#cursor.uint8());
       case 'j':
-        return this.#recall(this.#uint32());
+        return this.#recall(this.#cursor.uint32());
       default:
         return false;
     }
@@ -320,7 +317,7 @@ class Unpickler {
   #object(opcode: string): boolean {
     switch (opcode) {
       case 'c':
-        this.#pushGlobal(this.#line(), this.#line());
+        this.#pushGlobal(this.#cursor.line(), this.#cursor.line());
         return true;
       case '\x93': {
         const [module, name] = this.#popMany(2);
@@ -349,7 +346,7 @@ class Unpickler {
         this.#pushPersistent(this.#pop());
         return true;
       case 'P':
-        this.#pushPersistent(this.#line());
+        this.#pushPersistent(this.#cursor.line());
         return true;
       default:
         return false;
@@ -421,58 +418,6 @@ class Unpickler {
     this.#push(value);
     return true;
   }
-
-  #advance(count: number): number {
-    const at = this.#at;
-    if (count < 0 || at + count > this.#bytes.length) throw this.invalid('it ends early');
-    this.#at += count;
-    return at;
-  }
-
-  #take(count: number): Uint8Array {
-    const at = this.#advance(count);
-    return this.#bytes.subarray(at, at + count);
-  }
-
-  #uint8(): number {
-    return this.#bytes[this.#advance(1)] as number;
-  }
-
-  #uint32(): number {
-    return this.#view.getUint32(this.#advance(4), true);
-  }
-
-  #size64(): number {
-    return Number(this.#view.getBigUint64(this.#advance(8), true));
-  }
-
-  #utf8(length: number): string {
-    return new TextDecoder().decode(this.#take(length));
-  }
-
-  /** Up to and without the next newline. */
-  #line(): string {
-    const end = this.#bytes.indexOf(0x0a, this.#at);
-    if (end < 0) throw this.invalid('it ends early');
-    const text = latin1(this.#bytes.subarray(this.#at, end));
-    this.#at = end + 1;
-    return text;
-  }
-
-  /** Little-endian two's complement; a number where it fits. */
-  #long(length: number): number | bigint {
-    let value = 0n;
-    const bytes = this.#take(length);
-    if (length > 1024) throw this.invalid('an integer of absurd size');
-    for (let i = length - 1; i >= 0; i--) value = (value << 8n) | BigInt(bytes[i] as number);
-    if (length > 0 && (bytes[length - 1] as number) >= 0x80) value -= 1n << BigInt(8 * length);
-    return narrow(value);
-  }
-
-  #decimal(text: string): number | bigint {
-    if (!/^[+-]?\d{1,2000}$/.test(text)) throw this.invalid('an integer that is none');
-    return narrow(BigInt(text));
-  }
 }
 
 const isMap = (value: unknown): value is Map<PickledValue, PickledValue> => value instanceof Map;
@@ -485,13 +430,4 @@ function pairs(
   for (let i = 0; i < values.length; i += 2)
     map.set(values[i] as PickledValue, values[i + 1] as PickledValue);
   return map;
-}
-
-function latin1(bytes: Uint8Array): string {
-  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('latin1');
-}
-
-function narrow(value: bigint): number | bigint {
-  const number = Number(value);
-  return Number.isSafeInteger(number) ? number : value;
 }
