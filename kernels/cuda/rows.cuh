@@ -1,0 +1,31 @@
+/* Integer names, and the formats of embedding rows. No header is needed: NVRTC compiles these files as they are. */
+#ifndef HOTROW_ROWS_CUH
+#define HOTROW_ROWS_CUH
+
+#include "ptx.cuh"
+
+namespace hotrow {
+
+using int32 = int;
+using int64 = long long;
+using uint32 = unsigned int;
+using uint64 = unsigned long long;
+
+struct Float32 {
+  using Bits = float;
+  static __device__ __forceinline__ float widen(Bits bits) { return bits; }
+};
+
+struct Float16 {
+  using Bits = unsigned short;
+  static __device__ __forceinline__ float widen(Bits bits) { return ptx::float16_to_float32(bits); }
+};
+
+struct Bfloat16 {
+  using Bits = unsigned short;
+  static __device__ __forceinline__ float widen(Bits bits) { return __uint_as_float(static_cast<uint32>(bits) << 16); }
+};
+
+} // namespace hotrow
+
+#endif

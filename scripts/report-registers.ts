@@ -1,0 +1,119 @@
+/**
+ * What ptxas says of the standard CUDA kernel's variants, as tables in docs/cuda-kernels.md. Needs nvcc:
+ *   npx tsx scripts/report-registers.ts
+ */
+import { spawnSync } from 'node:child_process';
+import { readFileSync, writeFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import {
+  PREFETCH_BUFFERS,
+  type StandardBagVariant,
+  sharedBytes,
+  standardBagSource,
+  variantId,
+  warpsPerMultiprocessor,
+} from '../src/backend/cuda/kernel-source.ts';
+import { ARCHITECTURES, compileWithNvcc, type Resources, refuseNvcc } from './nvcc.ts';
+
+const PAGE = fileURLToPath(new URL('../docs/cuda-kernels.md', import.meta.url));
+const BEGIN = '<!-- registers: written by scripts/report-registers.ts -->';
+const END = '<!-- /registers -->';
+
+const PLAIN: StandardBagVariant = {
+  family: 'standard_bag',
+  rowFormat: 'float32',
+  index: 'int64',
+  offset: 'int64',
+  pooling: 'sum',
+  weights: 'none',
+  padding: false,
+  repair: false,
+  wideRows: false,
+  threads: 256,
+};
+
+const UNCAPPED: readonly StandardBagVariant[] = [
+  PLAIN,
+  { ...PLAIN, index: 'int32', offset: 'int32' },
+  { ...PLAIN, rowFormat: 'float16' },
+  { ...PLAIN, rowFormat: 'bfloat16' },
+  { ...PLAIN, pooling: 'mean', padding: true },
+  { ...PLAIN, pooling: 'max', padding: true },
+  { ...PLAIN, weights: 'sample' },
+  { ...PLAIN, weights: 'row' },
+  { ...PLAIN, repair: true },
+  { ...PLAIN, wideRows: true },
+  ...PREFETCH_BUFFERS.flatMap((into) =>
+    [1, 2, 4, 6, 8, 10, 12, 16].map((distance) => ({ ...PLAIN, prefetch: { into, distance } })),
+  ),
+];
+
+const CAPS = [24, 32, 40, 48, 56, 64];
+const CAPPED: readonly StandardBagVariant[] = [
+  PLAIN,
+  ...PREFETCH_BUFFERS.flatMap((into) =>
+    [4, 8, 16].map((distance) => ({ ...PLAIN, prefetch: { into, distance } })),
+  ),
+].flatMap((variant) => CAPS.map((maxRegisters) => ({ ...variant, maxRegisters })));
+
+async function resourcesOf(
+  variants: readonly StandardBagVariant[],
+  architecture: string,
+): Promise<(variant: StandardBagVariant) => Resources> {
+  const found = new Map<string, Resources>();
+  for (const cap of new Set(variants.map(({ maxRegisters }) => maxRegisters))) {
+    const sources = variants.filter(({ maxRegisters }) => maxRegisters === cap).map(standardBagSource);
+    for (const entry of await compileWithNvcc(sources, architecture)) found.set(...entry);
+  }
+  return (variant) => found.get(standardBagSource(variant).kernel) as Resources;
+}
+
+/** `40`, or `40 (8 spilled)`. */
+function cell({ registers, spilledBytes }: Resources): string {
+  return spilledBytes === 0 ? `${registers}` : `${registers} (${spilledBytes} B)`;
+}
+
+function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
+  return [head, head.map(() => '---'), ...rows].map((cells) => `| ${cells.join(' | ')} |`).join('\n');
+}
+
+async function report(): Promise<string> {
+  const uncapped = await Promise.all(
+    ARCHITECTURES.map((architecture) => resourcesOf(UNCAPPED, architecture)),
+  );
+  const capped = await resourcesOf(CAPPED, 'sm_90');
+  const ninety = ARCHITECTURES.indexOf('sm_90');
+  const plainRows = UNCAPPED.map((variant) => {
+    const cells = uncapped.map((of) => cell(of(variant)));
+    const { registers } = (uncapped[ninety] as (variant: StandardBagVariant) => Resources)(variant);
+    const warps = warpsPerMultiprocessor({ registers, threads: variant.threads });
+    return [`\`${variantId(variant)}\``, ...cells, `${warps}`, `${sharedBytes(variant) || ''}`];
+  });
+  const cappedRows = CAPPED.filter(({ maxRegisters }) => maxRegisters === CAPS[0]).map(
+    ({ maxRegisters: _, ...variant }) => [
+      `\`${variantId(variant)}\``,
+      ...CAPS.map((maxRegisters) => cell(capped({ ...variant, maxRegisters }))),
+    ],
+  );
+  const version = /release \S+, V(\S+)/.exec(spawnSync('nvcc', ['--version']).stdout.toString())?.[1];
+  return [
+    `nvcc ${version}. Registers a thread, spilled bytes in brackets; warps a multiprocessor on sm_90 with 256 threads a`,
+    'block; bytes of shared memory a block.',
+    '',
+    table(['variant', ...ARCHITECTURES, 'warps', 'shared'], plainRows),
+    '',
+    'With a register cap, on sm_90:',
+    '',
+    table(['variant', ...CAPS.map((cap) => `cap ${cap}`)], cappedRows),
+  ].join('\n');
+}
+
+const refusal = refuseNvcc();
+if (refusal !== undefined) {
+  console.error(`error: ${refusal}`);
+  process.exit(1);
+}
+const page = readFileSync(PAGE, 'utf8');
+const [before, after] = [page.indexOf(BEGIN), page.indexOf(END)];
+if (before === -1 || after === -1) throw new Error(`${PAGE} lacks its markers`);
+writeFileSync(PAGE, `${page.slice(0, before + BEGIN.length)}\n\n${await report()}\n\n${page.slice(after)}`);

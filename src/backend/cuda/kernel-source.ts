@@ -1,0 +1,272 @@
+/**
+ * The variants of the CUDA kernels: description → legality, variant id, source text, compile options. Pure; nothing
+ * here touches a device. The kernels themselves are kernels/cuda/*.cuh, which say what every parameter means.
+ */
+import type { PoolingMode, RowFormat } from '../../embedding/bag.ts';
+
+export type IntegerWidth = 'int32' | 'int64';
+
+/** Where prefetched rows wait. `pipelined`: two groups of registers, the second asked for while the first is added. */
+export type PrefetchBuffer = 'registers' | 'shared' | 'local' | 'l1' | 'pipelined';
+
+export const PREFETCH_BUFFERS: readonly PrefetchBuffer[] = [
+  'registers',
+  'shared',
+  'local',
+  'l1',
+  'pipelined',
+];
+
+/** Lookups that a prefetch is ahead. */
+export const MAX_PREFETCH_DISTANCE = 16;
+
+/** One compiled version of the standard embedding-bag kernel. */
+export interface StandardBagVariant {
+  readonly family: 'standard_bag';
+  readonly rowFormat: RowFormat;
+  readonly index: IntegerWidth;
+  readonly offset: IntegerWidth;
+  readonly pooling: PoolingMode;
+  /** Per-sample weights, learned weights per row, or none; with `sum` alone. */
+  readonly weights: 'none' | 'sample' | 'row';
+  /** Whether the table has a row that lookups skip. */
+  readonly padding: boolean;
+  /** Whether bad indices and offsets are repaired (checking `warn` and `ignore`). */
+  readonly repair: boolean;
+  /** Needed from 2^31 rows on. */
+  readonly wideRows: boolean;
+  readonly prefetch?: { readonly into: PrefetchBuffer; readonly distance: number };
+  /** The most threads of a block. */
+  readonly threads: number;
+  /** At most so many registers a thread; the compiler spills what does not fit. */
+  readonly maxRegisters?: number;
+}
+
+export const UTILITY_KERNELS = [
+  'check_bags',
+  'describe_bags',
+  'count_rows',
+  'pin_rows',
+  'unpin_rows',
+] as const;
+export type UtilityKernel = (typeof UTILITY_KERNELS)[number];
+
+/** What the compiler gets. */
+export interface KernelSource {
+  /** One name everywhere: cache, logs, bench rows. */
+  readonly id: string;
+  /** The kernel's name in the module. */
+  readonly kernel: string;
+  /** The translation unit; its include is to be looked for in kernels/cuda. */
+  readonly source: string;
+  readonly options: readonly string[];
+}
+
+/** Limits of a device that decide what is legal; the same for sm_80, sm_90 and sm_100. */
+export const DEVICE_LIMITS = {
+  threadsPerBlock: 1024,
+  registersPerThread: 255,
+  registersPerMultiprocessor: 65536,
+  warpsPerMultiprocessor: 64,
+  blocksPerMultiprocessor: 32,
+  /** What a block may take statically; more needs an opt-in. */
+  sharedBytesPerBlock: 48 * 1024,
+  warpThreads: 32,
+  /** A warp's registers are given out in units of 8 a thread. */
+  registerUnit: 8,
+} as const;
+
+/** Fewer are never enough for a kernel with pointers: nvcc refuses or ignores lower caps. */
+const MIN_REGISTER_CAP = 16;
+
+export const DEFAULT_BLOCK = { x: 32, y: 8 } as const;
+
+const ROW_TYPES = {
+  float32: { name: 'Float32', id: 'f32' },
+  float16: { name: 'Float16', id: 'f16' },
+  bfloat16: { name: 'Bfloat16', id: 'bf16' },
+} as const;
+const POOLING_NAMES = { sum: 'Sum', mean: 'Mean', max: 'Max' } as const;
+const WEIGHTS_NAMES = { none: 'None', sample: 'Sample', row: 'Row' } as const;
+const PREFETCH_TYPES = {
+  registers: { name: 'Registers', id: 'rpf' },
+  shared: { name: 'Shared', id: 'smpf' },
+  local: { name: 'Local', id: 'lmpf' },
+  l1: { name: 'L1', id: 'l1dpf' },
+  pipelined: { name: 'Pipelined', id: 'pipe' },
+} as const;
+
+/** Shared memory of a block. */
+export function sharedBytes({ prefetch, threads }: Pick<StandardBagVariant, 'prefetch' | 'threads'>): number {
+  return prefetch?.into === 'shared' ? threads * prefetch.distance * 4 : 0;
+}
+
+/** Why a variant cannot be; undefined: it is legal. */
+export function refuseVariant(variant: StandardBagVariant): string | undefined {
+  const { prefetch, threads, maxRegisters, weights, pooling } = variant;
+  const limits = DEVICE_LIMITS;
+  if (!Number.isInteger(threads) || threads < 1 || threads > limits.threadsPerBlock) {
+    return `a block has 1 to ${limits.threadsPerBlock} threads, not ${threads}`;
+  }
+  if (weights !== 'none' && pooling !== 'sum') return `weights need sum, not ${pooling}`;
+  if (prefetch !== undefined) {
+    const { distance } = prefetch;
+    if (!Number.isInteger(distance) || distance < 1 || distance > MAX_PREFETCH_DISTANCE) {
+      return `a prefetch distance is 1 to ${MAX_PREFETCH_DISTANCE}, not ${distance}`;
+    }
+    const bytes = sharedBytes(variant);
+    if (bytes > limits.sharedBytesPerBlock) {
+      return `${threads} threads × distance ${distance} need ${bytes} bytes of shared memory, a block has ${limits.sharedBytesPerBlock}`;
+    }
+  }
+  if (maxRegisters !== undefined) {
+    const known = Number.isInteger(maxRegisters);
+    if (!known || maxRegisters < MIN_REGISTER_CAP || maxRegisters > limits.registersPerThread) {
+      return `a register cap is ${MIN_REGISTER_CAP} to ${limits.registersPerThread}, not ${maxRegisters}`;
+    }
+  }
+  return undefined;
+}
+
+/** What a launch looks like. */
+export interface BagLaunch {
+  readonly dim: number;
+  readonly batch: number;
+  readonly lookups: number;
+  readonly rows: number;
+  readonly block: { readonly x: number; readonly y: number };
+}
+
+/** Why a variant cannot be launched so; undefined: it can. */
+export function refuseLaunch(variant: StandardBagVariant, launch: BagLaunch): string | undefined {
+  const { dim, batch, lookups, rows, block } = launch;
+  const most = 2 ** 31;
+  if (block.x * block.y > variant.threads) {
+    return `block (${block.x}, ${block.y}) has more than the ${variant.threads} threads that the kernel was compiled for`;
+  }
+  if (lookups >= most) return `${lookups} lookups in one table; at most ${most - 1}`;
+  if (batch * Math.ceil(dim / block.x) >= most)
+    return `a batch of ${batch} bags of ${dim} features is too large`;
+  if (rows > most && !variant.wideRows) return `${rows} rows need the wide-rows variant`;
+  return undefined;
+}
+
+/** The grid that gives every chunk (one bag, block.x features) to one warp row of a block, as PyTorch's does. */
+export function coveringGrid({ dim, batch, block }: Pick<BagLaunch, 'dim' | 'batch' | 'block'>): number {
+  return Math.max(1, Math.ceil((batch * Math.ceil(dim / block.x)) / block.y));
+}
+
+/**
+ * The register cap that lets `warps` warps live on a multiprocessor at once, blocks of `threads` threads: the largest
+ * that does. Undefined when no cap reaches it.
+ */
+export function capForWarps(warps: number, threads: number): number | undefined {
+  const { registerUnit, registersPerThread } = DEVICE_LIMITS;
+  for (
+    let cap = registersPerThread - (registersPerThread % registerUnit);
+    cap >= MIN_REGISTER_CAP;
+    cap -= registerUnit
+  ) {
+    if (warpsPerMultiprocessor({ registers: cap, threads }) >= warps) return cap;
+  }
+  return undefined;
+}
+
+/** Warps that live on a multiprocessor at once, as registers, shared memory and block slots allow. */
+export function warpsPerMultiprocessor(use: {
+  readonly registers: number;
+  readonly threads: number;
+  readonly sharedBytes?: number;
+  /** Shared memory of a multiprocessor; default: not a limit. */
+  readonly sharedBytesPerMultiprocessor?: number;
+}): number {
+  const limits = DEVICE_LIMITS;
+  const warps = Math.ceil(use.threads / limits.warpThreads);
+  const registers = Math.ceil(use.registers / limits.registerUnit) * limits.registerUnit;
+  const byRegisters = Math.floor(
+    limits.registersPerMultiprocessor / (registers * limits.warpThreads) / warps,
+  );
+  const byWarps = Math.floor(limits.warpsPerMultiprocessor / warps);
+  const byShared = use.sharedBytes
+    ? Math.floor((use.sharedBytesPerMultiprocessor ?? Number.POSITIVE_INFINITY) / use.sharedBytes)
+    : Number.POSITIVE_INFINITY;
+  return warps * Math.min(byRegisters, byWarps, byShared, limits.blocksPerMultiprocessor);
+}
+
+/** `standard_bag.f32.i64.o64.sum.rpf8.cap64`: what is off is left out. */
+export function variantId(variant: StandardBagVariant): string {
+  const { prefetch, threads, maxRegisters } = variant;
+  return [
+    variant.family,
+    ROW_TYPES[variant.rowFormat].id,
+    variant.index.replace('int', 'i'),
+    variant.offset.replace('int', 'o'),
+    variant.pooling,
+    ...(variant.weights === 'none' ? [] : [`w${variant.weights}`]),
+    ...(variant.padding ? ['pad'] : []),
+    ...(variant.repair ? ['repair'] : []),
+    ...(variant.wideRows ? ['wide'] : []),
+    ...(prefetch === undefined ? [] : [`${PREFETCH_TYPES[prefetch.into].id}${prefetch.distance}`]),
+    ...(threads === DEFAULT_BLOCK.x * DEFAULT_BLOCK.y ? [] : [`t${threads}`]),
+    ...(maxRegisters === undefined ? [] : [`cap${maxRegisters}`]),
+  ].join('.');
+}
+
+/**
+ * The translation unit of a variant.
+ * @throws TypeError for a variant that is not legal: plans are checked before they come here.
+ */
+export function standardBagSource(variant: StandardBagVariant): KernelSource {
+  const refusal = refuseVariant(variant);
+  if (refusal !== undefined) throw new TypeError(refusal);
+  const { prefetch, threads, maxRegisters } = variant;
+  const id = variantId(variant);
+  const kernel = `hotrow_${id.replaceAll('.', '_')}`;
+  const source = `#include "standard_bag.cuh"
+
+struct ${kernel}_variant {
+  using Row = hotrow::${ROW_TYPES[variant.rowFormat].name};
+  using Index = hotrow::${variant.index};
+  using Offset = hotrow::${variant.offset};
+  static constexpr hotrow::Pooling pooling = hotrow::Pooling::${POOLING_NAMES[variant.pooling]};
+  static constexpr hotrow::Weights weights = hotrow::Weights::${WEIGHTS_NAMES[variant.weights]};
+  static constexpr bool padding = ${variant.padding};
+  static constexpr bool repair = ${variant.repair};
+  static constexpr bool wide_rows = ${variant.wideRows};
+  static constexpr hotrow::Prefetch prefetch = hotrow::Prefetch::${prefetch ? PREFETCH_TYPES[prefetch.into].name : 'None'};
+  static constexpr int distance = ${prefetch?.distance ?? 1};
+  static constexpr int threads = ${threads};
+};
+
+extern "C" __global__ void ${maxRegisters === undefined ? `__launch_bounds__(${threads}) ` : ''}${kernel}(const hotrow::StandardBagParams params) {
+  hotrow::standard_bag<${kernel}_variant>(params);
+}
+`;
+  // Launch bounds would make the compiler ignore the cap.
+  return {
+    id,
+    kernel,
+    source,
+    options: maxRegisters === undefined ? [] : [`--maxrregcount=${maxRegisters}`],
+  };
+}
+
+const UTILITIES = {
+  check_bags: { header: 'check_bags', params: 'CheckBagsParams' },
+  describe_bags: { header: 'check_bags', params: 'CheckBagsParams' },
+  count_rows: { header: 'count_rows', params: 'CountRowsParams' },
+  pin_rows: { header: 'pin_rows', params: 'PinRowsParams' },
+  unpin_rows: { header: 'pin_rows', params: 'PinRowsParams' },
+} as const satisfies Record<UtilityKernel, { header: string; params: string }>;
+
+/** The translation unit of a kernel that has one version. */
+export function utilitySource(name: UtilityKernel): KernelSource {
+  const { header, params } = UTILITIES[name];
+  const source = `#include "${header}.cuh"
+
+extern "C" __global__ void hotrow_${name}(const hotrow::${params} params) {
+  hotrow::${name}(params);
+}
+`;
+  return { id: name, kernel: `hotrow_${name}`, source, options: [] };
+}

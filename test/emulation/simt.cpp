@@ -1,0 +1,176 @@
+#include "simt.h"
+
+#include <cstdio>
+#include <exception>
+#include <memory>
+#include <ucontext.h>
+#include <vector>
+
+simt::Index3 threadIdx, blockIdx, blockDim, gridDim;
+
+namespace simt {
+
+Counts counts;
+
+namespace {
+
+constexpr std::size_t STACK_BYTES = 64 * 1024;
+constexpr unsigned int WARP_THREADS = 32;
+
+struct Region {
+  std::uintptr_t begin, end;
+  bool writable;
+};
+
+enum class State { Ready, AtBlockBarrier, AtWarpBarrier, Ended };
+
+struct Fiber {
+  ucontext_t context;
+  std::unique_ptr<char[]> stack;
+  Index3 index;
+  State state;
+};
+
+std::vector<Region> regions;
+std::vector<std::unique_ptr<Fiber>> fibers; /* kept between launches, for their stacks */
+ucontext_t scheduler;
+Fiber *running;
+void (*kernel_running)(const void *);
+const void *kernel_params;
+char error[256];
+
+void fail(const char *what, const void *address, std::size_t bytes) {
+  if (error[0]) return;
+  std::snprintf(error, sizeof error, "block %u thread (%u, %u): %s, %zu bytes at %p", blockIdx.x, threadIdx.x,
+                threadIdx.y, what, bytes, address);
+}
+
+void fiber_main() {
+  kernel_running(kernel_params);
+  running->state = State::Ended;
+  swapcontext(&running->context, &scheduler);
+  std::terminate(); /* an ended fiber is not resumed */
+}
+
+void wait(State state) {
+  running->state = state;
+  swapcontext(&running->context, &scheduler);
+  threadIdx = running->index;
+}
+
+void resume(Fiber &fiber) {
+  running = &fiber;
+  threadIdx = fiber.index;
+  swapcontext(&scheduler, &fiber.context);
+}
+
+/* Releases [first, last) when all of them that live have come to the barrier. */
+bool release(std::size_t first, std::size_t last, State barrier) {
+  std::size_t waiting = 0;
+  for (std::size_t i = first; i < last; i++) {
+    if (fibers[i]->state == State::Ended) continue;
+    if (fibers[i]->state != barrier) return false;
+    waiting++;
+  }
+  for (std::size_t i = first; i < last; i++)
+    if (fibers[i]->state == barrier) fibers[i]->state = State::Ready;
+  return waiting > 0;
+}
+
+void run_block(std::size_t threads, bool backwards) {
+  while (fibers.size() < threads) {
+    fibers.push_back(std::make_unique<Fiber>());
+    fibers.back()->stack = std::make_unique<char[]>(STACK_BYTES);
+  }
+  for (std::size_t i = 0; i < threads; i++) {
+    Fiber &fiber = *fibers[i];
+    getcontext(&fiber.context);
+    fiber.context.uc_stack = {};
+    fiber.context.uc_stack.ss_sp = fiber.stack.get();
+    fiber.context.uc_stack.ss_size = STACK_BYTES;
+    fiber.context.uc_link = nullptr;
+    makecontext(&fiber.context, fiber_main, 0);
+    const unsigned int thread = static_cast<unsigned int>(i);
+    fiber.index = {thread % blockDim.x, thread / blockDim.x, 0};
+    fiber.state = State::Ready;
+  }
+  for (;;) {
+    bool any_ran = false;
+    bool all_ended = true;
+    for (std::size_t step = 0; step < threads; step++) {
+      Fiber &fiber = *fibers[backwards ? threads - 1 - step : step];
+      if (fiber.state == State::Ready) {
+        resume(fiber);
+        any_ran = true;
+      }
+      all_ended = all_ended && fiber.state == State::Ended;
+    }
+    if (all_ended) return;
+    bool any_released = release(0, threads, State::AtBlockBarrier);
+    for (std::size_t first = 0; first < threads; first += WARP_THREADS) {
+      const std::size_t last = first + WARP_THREADS < threads ? first + WARP_THREADS : threads;
+      any_released = release(first, last, State::AtWarpBarrier) || any_released;
+    }
+    if (!any_ran && !any_released) {
+      fail("threads wait for each other at different barriers", nullptr, 0);
+      return;
+    }
+  }
+}
+
+} // namespace
+
+bool may_access(const void *address, std::size_t bytes, Access access) {
+  const std::uintptr_t at = reinterpret_cast<std::uintptr_t>(address);
+  if (at % bytes != 0) {
+    fail("unaligned access", address, bytes);
+    return false;
+  }
+  for (const Region &region : regions) {
+    if (at < region.begin || at + bytes > region.end) continue;
+    if (access != Access::Write || region.writable) return true;
+    fail("write to read-only memory", address, bytes);
+    return false;
+  }
+  fail(access == Access::Read    ? "read outside of every array"
+       : access == Access::Write ? "write outside of every array"
+                                 : "prefetch outside of every array",
+       address, bytes);
+  return false;
+}
+
+void block_barrier() { wait(State::AtBlockBarrier); }
+void warp_barrier() { wait(State::AtWarpBarrier); }
+
+} // namespace simt
+
+/* ----- What tests call. ----- */
+
+extern "C" void simt_forget_regions() { simt::regions.clear(); }
+
+extern "C" void simt_add_region(std::uintptr_t address, std::int64_t bytes, std::int64_t writable) {
+  simt::regions.push_back({address, address + static_cast<std::uintptr_t>(bytes), writable != 0});
+}
+
+/* Runs a kernel to its end. shape: grid x, y; block x, y; 1: threads in descending order. counts: reads, writes,
+ * prefetches. NULL, or what went wrong. */
+extern "C" const char *simt_launch(void (*kernel)(const void *), const std::int64_t *shape, const void *params,
+                                   std::int64_t *counts) {
+  using namespace simt;
+  error[0] = 0;
+  simt::counts = {};
+  kernel_running = kernel;
+  kernel_params = params;
+  gridDim = {static_cast<unsigned int>(shape[0]), static_cast<unsigned int>(shape[1]), 1};
+  blockDim = {static_cast<unsigned int>(shape[2]), static_cast<unsigned int>(shape[3]), 1};
+  for (unsigned int y = 0; y < gridDim.y; y++) {
+    for (unsigned int x = 0; x < gridDim.x; x++) {
+      blockIdx = {x, y, 0};
+      run_block(static_cast<std::size_t>(blockDim.x) * blockDim.y, shape[4] != 0);
+    }
+  }
+  counts[0] = simt::counts.reads;
+  counts[1] = simt::counts.writes;
+  counts[2] = simt::counts.prefetches;
+  return error[0] ? error : nullptr;
+}

@@ -1,0 +1,60 @@
+/*
+ * CUDA C++ on the host, for tests: the threads of a block are fibers that run one after the other and change places at
+ * barriers. What the kernels use of CUDA, and no more. Every access to global memory is checked (ptx.h): a kernel that
+ * reads or writes outside the memory that a test registered, or unaligned, is reported and not let through.
+ */
+#ifndef HOTROW_SIMT_H
+#define HOTROW_SIMT_H
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+
+#define __global__
+#define __device__
+#define __host__
+#define __forceinline__ inline
+#define __launch_bounds__(...)
+/* One block runs at a time, so that its shared memory may be static. */
+#define __shared__ static
+
+namespace simt {
+
+struct Index3 {
+  unsigned int x, y, z;
+};
+
+enum class Access { Read, Write, Prefetch };
+
+/* Whether [address, address + bytes) may be accessed so; if not, the first such access is kept as the launch's error. */
+bool may_access(const void *address, std::size_t bytes, Access access);
+
+/* Counts of what the threads of the last launch did. */
+struct Counts {
+  long long reads, writes, prefetches;
+};
+extern Counts counts;
+
+void block_barrier();
+void warp_barrier();
+
+} // namespace simt
+
+extern simt::Index3 threadIdx, blockIdx, blockDim, gridDim;
+
+inline void __syncthreads() { simt::block_barrier(); }
+/* A full mask; threads of the warp that have ended are not waited for. */
+inline void __syncwarp(unsigned int = 0xffffffffu) { simt::warp_barrier(); }
+
+/* volatile: nothing is contracted into a fused operation, or kept in more precision. */
+inline float __fadd_rn(float a, float b) { volatile float sum = a + b; return sum; }
+inline float __fmul_rn(float a, float b) { volatile float product = a * b; return product; }
+inline float __fdiv_rn(float a, float b) { volatile float quotient = a / b; return quotient; }
+inline float __fmaf_rn(float a, float b, float c) { return std::fma(a, b, c); }
+inline float __uint_as_float(unsigned int bits) {
+  float value;
+  std::memcpy(&value, &bits, sizeof value);
+  return value;
+}
+
+#endif

@@ -1,0 +1,348 @@
+/** Every variant of the standard CUDA kernel on the host, against the reference, bit for bit. */
+import assert from 'node:assert/strict';
+import { before, test } from 'node:test';
+import { encodeStandardBag } from '../../src/backend/cuda/kernel-params.ts';
+import {
+  coveringGrid,
+  DEFAULT_BLOCK,
+  type StandardBagVariant,
+  standardBagSource,
+  variantId,
+} from '../../src/backend/cuda/kernel-source.ts';
+import { type Bags, type EmbeddingTable, rowBytes } from '../../src/embedding/bag.ts';
+import { referenceEmbeddingBags } from '../../src/embedding/reference.ts';
+import { toFloat32 } from '../../src/tensor.ts';
+import { bagsOf, hostWeight, integers, randomTable } from '../support/cases.ts';
+import { assertSameValues } from '../support/compare.ts';
+import {
+  ALL_VARIANTS,
+  COMBINED_VARIANTS,
+  PLAIN,
+  PREFETCH_VARIANTS,
+  prefetching,
+  SEMANTIC_VARIANTS,
+} from '../support/cuda-variants.ts';
+import { Random } from '../support/random.ts';
+import {
+  addressOf,
+  type Emulator,
+  emulate,
+  type HostArray,
+  type LaunchCounts,
+  refuseEmulation,
+} from './emulator.ts';
+
+const skip = refuseEmulation();
+const SENTINEL = 12345.5;
+let emulator: Emulator;
+
+before(async () => {
+  if (skip === undefined) emulator = await emulate(ALL_VARIANTS.map(standardBagSource));
+});
+
+interface Shape {
+  readonly block?: { readonly x: number; readonly y: number };
+  readonly grid?: number;
+  readonly stop?: BigInt64Array;
+}
+
+interface Pooled {
+  /** [B, dim]. */
+  readonly values: Float32Array;
+  readonly counts: LaunchCounts;
+}
+
+/** Launches a variant on one table; the output lies inside a frame of sentinels. */
+function pool(
+  variant: StandardBagVariant,
+  table: EmbeddingTable,
+  bags: Bags,
+  batch: number,
+  shape: Shape = {},
+): Pooled {
+  const { dim, rows, rowWeights } = table;
+  const { block = DEFAULT_BLOCK, grid = coveringGrid({ dim, batch, block }), stop } = shape;
+  const stride = dim + 3;
+  const output = new Float32Array(batch * stride + 1).fill(SENTINEL);
+  const weight = hostWeight(table).data as HostArray;
+  const arrays = [weight, bags.indices, bags.offsets, bags.weights, rowWeights, stop];
+  const address = (array: HostArray | undefined) => (array === undefined ? 0n : addressOf(array));
+  const counts = emulator.launch(standardBagSource(variant).kernel, {
+    grid: [grid],
+    block: [block.x, block.y],
+    params: encodeStandardBag({
+      rows: addressOf(weight),
+      rowStrideBytes: rowBytes(table),
+      rowCount: rows,
+      dim,
+      indices: addressOf(bags.indices),
+      offsets: addressOf(bags.offsets),
+      lookups: bags.indices.length,
+      offsetCount: bags.offsets.length,
+      weights: address(bags.weights),
+      rowWeights: address(rowWeights),
+      paddingIndex: table.paddingIdx ?? -1,
+      output: addressOf(output) + 4n,
+      outputStride: stride,
+      batch,
+      stop: address(stop),
+    }),
+    reads: arrays.filter((array) => array !== undefined),
+    writes: [output],
+  });
+  const values = new Float32Array(batch * dim);
+  assert.equal(output[0], SENTINEL);
+  for (let b = 0; b < batch; b++) {
+    values.set(output.subarray(1 + b * stride, 1 + b * stride + dim), b * dim);
+    const beside = output.subarray(1 + b * stride + dim, 1 + (b + 1) * stride);
+    assert.ok(
+      beside.every((x) => x === SENTINEL),
+      `bag ${b}: something was written beside the output`,
+    );
+  }
+  return { values, counts };
+}
+
+/** a · b + c, rounded once to float32: by way of a float64 sum that is rounded to odd. */
+function fusedMultiplyAdd(a: number, b: number, c: number): number {
+  const product = a * b; // exact: 24 bits by 24 bits
+  const sum = product + c;
+  const fromC = sum - product;
+  const lost = product - (sum - fromC) + (c - fromC);
+  if (lost === 0 || !Number.isFinite(sum)) return Math.fround(sum);
+  const words = new BigInt64Array(Float64Array.of(sum).buffer);
+  const bits = words[0] as bigint;
+  if ((bits & 1n) === 0n) words[0] = bits + (lost > 0 === sum > 0 ? 1n : -1n);
+  return Math.fround(new Float64Array(words.buffer)[0] as number);
+}
+
+/** What every backend gives, in bits: index order, float32, fused where rows are weighted. */
+function expectedOf(table: EmbeddingTable, bags: Bags, batch: number): Float64Array {
+  const weighted = bags.weights !== undefined || table.rowWeights !== undefined;
+  const reference = referenceEmbeddingBags(
+    [table],
+    { batchSize: batch, bags: [bags] },
+    'ignore',
+    'float32',
+  ).pooled;
+  if (!weighted) return reference;
+  const rows = toFloat32(hostWeight(table));
+  const pooled = new Float64Array(batch * table.dim);
+  for (let b = 0; b < batch; b++) {
+    const end = b + 1 < bags.offsets.length ? Number(bags.offsets[b + 1]) : bags.indices.length;
+    for (let p = Number(bags.offsets[b]); p < end; p++) {
+      const row = Number(bags.indices[p]);
+      if (row === table.paddingIdx) continue;
+      const weight = (bags.weights?.[p] ?? table.rowWeights?.[row]) as number;
+      for (let d = 0; d < table.dim; d++) {
+        const at = b * table.dim + d;
+        pooled[at] = fusedMultiplyAdd(weight, rows[row * table.dim + d] as number, pooled[at] as number);
+      }
+    }
+  }
+  return pooled;
+}
+
+/** A table that fits a variant. */
+function tableFor(random: Random, variant: StandardBagVariant, rows: number, dim: number): EmbeddingTable {
+  const { rowFormat, pooling: mode, padding, weights } = variant;
+  const paddingIdx = padding ? { paddingIdx: rows >> 1 } : {};
+  return randomTable(random, { rows, dim, rowFormat, mode, rowWeights: weights === 'row', ...paddingIdx });
+}
+
+/** Bags of the given lengths that fit a variant. */
+function bagsFor(
+  random: Random,
+  variant: StandardBagVariant,
+  rows: number,
+  lengths: readonly number[],
+  endOffset = false,
+): Bags {
+  const lists = lengths.map((length) => Array.from({ length }, () => random.integer(0, rows - 1)));
+  const weights = variant.weights === 'sample' ? { weights: random.reals(lists.flat().length) } : {};
+  return bagsOf(lists, { index: variant.index, offset: variant.offset, endOffset, ...weights });
+}
+
+/** 0, 1, … past three groups of the variant's prefetch, in an order that is not sorted. */
+function everyLength(variant: StandardBagVariant): number[] {
+  const longest = 3 * (variant.prefetch?.distance ?? 4) + 2;
+  return Array.from({ length: longest + 1 }, (_, i) => (i % 2 === 0 ? i : longest - i + (longest % 2)));
+}
+
+function check(
+  variant: StandardBagVariant,
+  table: EmbeddingTable,
+  bags: Bags,
+  batch: number,
+  shape?: Shape,
+): Pooled {
+  const pooled = pool(variant, table, bags, batch, shape);
+  assertSameValues(pooled.values, expectedOf(table, bags, batch), variantId(variant));
+  return pooled;
+}
+
+for (const variant of ALL_VARIANTS) {
+  test(`${variantId(variant)}: bags of every length, odd dims`, { skip }, () => {
+    const random = new Random(7);
+    const lengths = everyLength(variant);
+    const dims = COMBINED_VARIANTS.includes(variant) ? [1, 40] : [1, 3, 31, 32, 33, 130];
+    for (const dim of dims) {
+      const table = tableFor(random, variant, dim === 1 ? 1 : 37, dim);
+      const bags = bagsFor(random, variant, table.rows, lengths, dim % 2 === 0);
+      check(variant, table, bags, lengths.length);
+    }
+  });
+}
+
+test('wide rows of features: dims up to 1000', { skip }, () => {
+  const random = new Random(8);
+  for (const variant of [
+    ...SEMANTIC_VARIANTS.slice(0, 7),
+    ...PREFETCH_VARIANTS.filter((_, i) => i % 8 === 5),
+  ]) {
+    for (const dim of [127, 256, 257, 512, 1000]) {
+      check(variant, tableFor(random, variant, 9, dim), bagsFor(random, variant, 9, [11, 0, 3]), 3);
+    }
+  }
+});
+
+test('no lookups, no bags, all bags empty, one bag with everything', { skip }, () => {
+  const random = new Random(9);
+  for (const variant of [PLAIN, ...PREFETCH_VARIANTS.filter((_, i) => i % 4 === 1)]) {
+    const table = tableFor(random, variant, 20, 35);
+    for (const lengths of [[], [0], [0, 0, 0], [150], [0, 150, 0]]) {
+      for (const endOffset of [false, true]) {
+        check(variant, table, bagsFor(random, variant, 20, lengths, endOffset), lengths.length);
+      }
+    }
+  }
+});
+
+test('any grid and block give the same bits', { skip }, () => {
+  const random = new Random(10);
+  for (const variant of [PLAIN, ...PREFETCH_VARIANTS.filter((_, i) => i % 8 === 3)]) {
+    const table = tableFor(random, variant, 50, 70);
+    const bags = bagsFor(random, variant, 50, [3, 9, 0, 14, 1, 4, 4]);
+    for (const block of [
+      { x: 32, y: 8 },
+      { x: 64, y: 4 },
+      { x: 128, y: 2 },
+      { x: 32, y: 1 },
+      { x: 7, y: 3 },
+      { x: 1, y: 1 },
+    ]) {
+      for (const grid of [1, 2, 5, 40]) check(variant, table, bags, 7, { block, grid });
+    }
+  }
+});
+
+test('lookups after the end offset are not read: bad ones do no harm', { skip }, () => {
+  const random = new Random(11);
+  for (const variant of [PLAIN, ...PREFETCH_VARIANTS]) {
+    const table = tableFor(random, variant, 10, 33);
+    const lists = everyLength(variant).map((length) => Array.from({ length }, () => random.integer(0, 9)));
+    const { indices, offsets } = bagsOf(lists, { endOffset: true });
+    const bad = Array.from({ length: 40 }, () => 2n ** 31n - 1n);
+    const pooled = pool(
+      variant,
+      table,
+      { indices: integers([...indices, ...bad] as bigint[]), offsets },
+      lists.length,
+    );
+    assertSameValues(
+      pooled.values,
+      expectedOf(table, { indices, offsets }, lists.length),
+      variantId(variant),
+    );
+  }
+});
+
+test('each index and each element is read once, whatever the prefetch: nothing past a bag', { skip }, () => {
+  const random = new Random(12);
+  for (const variant of PREFETCH_VARIANTS) {
+    const dim = 40;
+    const table = tableFor(random, variant, 30, dim);
+    const lengths = everyLength(variant);
+    const bags = bagsFor(random, variant, 30, lengths, true);
+    const { counts } = check(variant, table, bags, lengths.length);
+    const lookups = bags.indices.length;
+    assert.equal(counts.writes, lengths.length * dim);
+    const plain = 2 * lengths.length * dim + 2 * lookups * dim;
+    if (variant.prefetch?.into === 'l1') {
+      // Features 0, 8, …, 32 ask, each for every lookup; the others read indices ahead at most once more.
+      assert.equal(counts.prefetches, lookups * 5, variantId(variant));
+      assert.ok(counts.reads >= plain && counts.reads <= plain + lookups * dim, variantId(variant));
+    } else {
+      assert.equal(counts.reads, plain, variantId(variant));
+      assert.equal(counts.prefetches, 0);
+    }
+  }
+});
+
+test('bad indices and offsets are repaired as the reference does', { skip }, () => {
+  const random = new Random(13);
+  const repairing = ALL_VARIANTS.filter(({ repair }) => repair);
+  for (const variant of repairing) {
+    const table = tableFor(random, variant, 6, 34);
+    const is64 = variant.index === 'int64';
+    const bad = is64
+      ? [-1n, 6n, 2n ** 32n, 2n ** 32n + 1n, 2n ** 63n - 1n, -(2n ** 63n)]
+      : [-1n, 6n, 2n ** 31n - 1n];
+    const indices = integers([1n, ...bad, 2n, 3n, 5n, 0n], variant.index);
+    const far = is64 ? 2n ** 40n : 2n ** 30n;
+    for (const offsets of [
+      [0n, 3n, 5n],
+      [0n, 5n, 3n, 100n],
+      [2n, 1n, -7n],
+      [far, -far, far],
+      [-far, far, 4n, 2n],
+    ]) {
+      check(variant, table, { indices, offsets: integers(offsets, variant.offset) }, 3);
+    }
+  }
+});
+
+test('NaN, infinities, signed zeros and subnormals', { skip }, () => {
+  const special = [
+    Number.NaN,
+    Number.POSITIVE_INFINITY,
+    Number.NEGATIVE_INFINITY,
+    -0,
+    0,
+    2 ** -149,
+    -(2 ** -149),
+    3e38,
+  ];
+  const lists = special.flatMap((_, i) => [[i], ...special.map((_, j) => [i, j]), [7, i, 7, 5]]);
+  const table = (mode: 'sum' | 'mean' | 'max'): EmbeddingTable => ({
+    name: 'special',
+    weight: { dtype: 'float32', shape: [8, 1], data: Float32Array.from(special) },
+    rows: 8,
+    dim: 1,
+    rowFormat: 'float32',
+    mode,
+  });
+  const plain = SEMANTIC_VARIANTS.filter(
+    ({ rowFormat, weights, padding, wideRows, repair, index, offset }) => {
+      const is64 = index === 'int64' && offset === 'int64';
+      return rowFormat === 'float32' && weights === 'none' && is64 && !padding && !wideRows && !repair;
+    },
+  );
+  assert.equal(plain.length, 3);
+  for (const variant of [...plain, prefetching('registers', 3), prefetching('pipelined', 2)]) {
+    check(variant, table(variant.pooling), bagsOf(lists), lists.length);
+  }
+});
+
+test('a stop word that is not 0 stops everything before it starts', { skip }, () => {
+  const random = new Random(14);
+  for (const variant of [PLAIN, prefetching('shared', 5)]) {
+    const table = tableFor(random, variant, 6, 34);
+    const bags = bagsFor(random, variant, 6, [3, 4]);
+    check(variant, table, bags, 2, { stop: BigInt64Array.of(0n) });
+    const { values } = pool(variant, table, { ...bags, indices: integers([99n, 99n]) }, 2, {
+      stop: BigInt64Array.of(1n),
+    });
+    assert.ok(values.every((x) => x === SENTINEL));
+  }
+});

@@ -1,0 +1,63 @@
+/** Every CUDA kernel compiles for every architecture, where there is nvcc, into what the variants promise. */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { ARCHITECTURES, compileWithNvcc, type Resources, refuseNvcc } from '../../scripts/nvcc.ts';
+import {
+  sharedBytes,
+  standardBagSource,
+  UTILITY_KERNELS,
+  utilitySource,
+  variantId,
+} from '../../src/backend/cuda/kernel-source.ts';
+import {
+  ALL_VARIANTS,
+  COMBINED_VARIANTS,
+  PLAIN,
+  prefetching,
+  SEMANTIC_VARIANTS,
+} from '../support/cuda-variants.ts';
+
+const skip = refuseNvcc();
+
+/** All that the tests of the emulator run, less most of the combinations. */
+const VARIANTS = ALL_VARIANTS.filter((variant) => {
+  const place = COMBINED_VARIANTS.indexOf(variant);
+  return place === -1 || place % 5 === 0;
+});
+
+for (const architecture of ARCHITECTURES) {
+  test(`kernels for ${architecture}`, { skip }, async () => {
+    const kernels = [...VARIANTS.map(standardBagSource), ...UTILITY_KERNELS.map(utilitySource)];
+    const compiled = await compileWithNvcc(kernels, architecture);
+    const resourcesOf = (kernel: string) => compiled.get(kernel) as Resources;
+    for (const { kernel, id } of kernels) assert.ok(resourcesOf(kernel).registers > 0, id);
+    for (const variant of VARIANTS) {
+      const id = variantId(variant);
+      const resources = resourcesOf(standardBagSource(variant).kernel);
+      assert.equal(resources.sharedBytes, sharedBytes(variant), `${id}: shared memory`);
+      // Prefetch into local memory must really go there, and nothing else.
+      const slotBytes = variant.prefetch?.into === 'local' ? 64 : 0;
+      assert.ok(resources.stackBytes >= slotBytes, `${id}: local memory`);
+      assert.ok(resources.stackBytes <= slotBytes + 32, `${id}: ${resources.stackBytes} bytes of stack`);
+    }
+    // Without prefetch: no spills, and so few registers that nothing but the hardware's own limit keeps warps away.
+    for (const variant of SEMANTIC_VARIANTS) {
+      const { kernel, id } = standardBagSource(variant);
+      const { registers, spilledBytes } = resourcesOf(kernel);
+      assert.equal(spilledBytes, 0, `${id} spills without a cap`);
+      assert.ok(registers <= 32, `${id}: ${registers} registers`);
+    }
+  });
+
+  test(`register caps hold for ${architecture}`, { skip }, async () => {
+    for (const maxRegisters of [24, 32]) {
+      const kernels = [PLAIN, prefetching('registers', 16), prefetching('pipelined', 8)].map((variant) =>
+        standardBagSource({ ...variant, maxRegisters }),
+      );
+      const compiled = await compileWithNvcc(kernels, architecture);
+      for (const { kernel, id } of kernels) {
+        assert.ok((compiled.get(kernel) as Resources).registers <= maxRegisters, id);
+      }
+    }
+  });
+}

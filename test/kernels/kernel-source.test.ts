@@ -1,0 +1,150 @@
+/** Variants as data: ids, legality, launches, occupancy, parameter blocks that agree with the kernels' structs. */
+import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { test } from 'node:test';
+import {
+  BAGS_REPORT_WORDS,
+  encodeCheckBags,
+  encodeCheckedBags,
+  encodeCountRows,
+  encodePinRows,
+  encodeStandardBag,
+} from '../../src/backend/cuda/kernel-params.ts';
+import {
+  capForWarps,
+  coveringGrid,
+  refuseLaunch,
+  refuseVariant,
+  sharedBytes,
+  standardBagSource,
+  variantId,
+  warpsPerMultiprocessor,
+} from '../../src/backend/cuda/kernel-source.ts';
+import { ALL_VARIANTS, PLAIN, PREFETCH_VARIANTS, prefetching } from '../support/cuda-variants.ts';
+
+test('ids name what is on, and no two variants share one', () => {
+  assert.equal(variantId(PLAIN), 'standard_bag.f32.i64.o64.sum');
+  assert.equal(
+    variantId({ ...prefetching('registers', 8), maxRegisters: 64 }),
+    'standard_bag.f32.i64.o64.sum.rpf8.cap64',
+  );
+  const everything = {
+    ...prefetching('shared', 10),
+    rowFormat: 'bfloat16',
+    index: 'int32',
+    weights: 'row',
+    padding: true,
+    repair: true,
+    wideRows: true,
+    threads: 128,
+  } as const;
+  assert.equal(variantId(everything), 'standard_bag.bf16.i32.o64.sum.wrow.pad.repair.wide.smpf10.t128');
+  assert.equal(new Set(ALL_VARIANTS.map(variantId)).size, ALL_VARIANTS.length);
+  const kernels = ALL_VARIANTS.map((variant) => standardBagSource(variant).kernel);
+  assert.equal(new Set(kernels).size, ALL_VARIANTS.length);
+  for (const kernel of kernels) assert.match(kernel, /^[a-z0-9_]+$/);
+});
+
+test('what a variant must not be', () => {
+  for (const variant of ALL_VARIANTS) assert.equal(refuseVariant(variant), undefined, variantId(variant));
+  for (const distance of [0, 17, -1, 1.5, Number.NaN]) {
+    assert.match(refuseVariant(prefetching('registers', distance)) as string, /distance is 1 to 16/);
+  }
+  assert.match(refuseVariant({ ...PLAIN, pooling: 'mean', weights: 'sample' }) as string, /weights need sum/);
+  for (const threads of [0, 1025, 33.5])
+    assert.match(refuseVariant({ ...PLAIN, threads }) as string, /1 to 1024 threads/);
+  for (const maxRegisters of [15, 256, 40.5]) {
+    assert.match(refuseVariant({ ...PLAIN, maxRegisters }) as string, /cap is 16 to 255/);
+  }
+  const large = { ...prefetching('shared', 16), threads: 1024 };
+  assert.equal(sharedBytes(large), 65536);
+  assert.match(refuseVariant(large) as string, /65536 bytes of shared memory, a block has 49152/);
+  assert.equal(refuseVariant({ ...large, prefetch: { into: 'shared', distance: 12 } }), undefined);
+  assert.equal(refuseVariant({ ...large, prefetch: { into: 'registers', distance: 16 } }), undefined);
+  assert.throws(() => standardBagSource(large), TypeError);
+});
+
+test('what a launch must not be', () => {
+  const launch = { dim: 128, batch: 2048, lookups: 307200, rows: 500_000, block: { x: 32, y: 8 } };
+  assert.equal(refuseLaunch(PLAIN, launch), undefined);
+  assert.equal(coveringGrid(launch), 1024);
+  assert.equal(coveringGrid({ ...launch, dim: 129, batch: 3 }), 2);
+  assert.equal(coveringGrid({ ...launch, batch: 0 }), 1);
+  assert.match(
+    refuseLaunch(PLAIN, { ...launch, block: { x: 64, y: 8 } }) as string,
+    /more than the 256 threads/,
+  );
+  assert.match(refuseLaunch(PLAIN, { ...launch, lookups: 2 ** 31 }) as string, /lookups in one table/);
+  assert.match(refuseLaunch(PLAIN, { ...launch, batch: 2 ** 29 }) as string, /too large/);
+  assert.equal(refuseLaunch(PLAIN, { ...launch, rows: 2 ** 31 }), undefined);
+  assert.match(refuseLaunch(PLAIN, { ...launch, rows: 2 ** 31 + 1 }) as string, /wide-rows/);
+  assert.equal(refuseLaunch({ ...PLAIN, wideRows: true }, { ...launch, rows: 2 ** 33 }), undefined);
+});
+
+test('registers and warps', () => {
+  const warps = (registers: number, threads = 256) => warpsPerMultiprocessor({ registers, threads });
+  assert.deepEqual(
+    [20, 32, 33, 40, 46, 48, 64, 128, 255].map((registers) => warps(registers)),
+    [64, 64, 48, 48, 40, 40, 32, 16, 8],
+  );
+  assert.equal(
+    warpsPerMultiprocessor({
+      registers: 32,
+      threads: 256,
+      sharedBytes: 16384,
+      sharedBytesPerMultiprocessor: 65536,
+    }),
+    32,
+  );
+  assert.deepEqual(
+    [64, 48, 40, 32, 24, 16, 8].map((target) => capForWarps(target, 256)),
+    [32, 40, 48, 64, 80, 128, 248],
+  );
+  assert.equal(capForWarps(65, 256), undefined);
+  for (let target = 1; target <= 64; target++) {
+    const cap = capForWarps(target, 256) as number;
+    assert.ok(warps(cap) >= target);
+    assert.ok(cap === 248 || warps(cap + 8) < target);
+  }
+});
+
+test('a cap is a compiler option, and takes the place of launch bounds', () => {
+  const capped = standardBagSource({ ...PLAIN, maxRegisters: 32 });
+  assert.deepEqual(capped.options, ['--maxrregcount=32']);
+  assert.doesNotMatch(capped.source, /__launch_bounds__/);
+  const plain = standardBagSource(PLAIN);
+  assert.deepEqual(plain.options, []);
+  assert.match(plain.source, /__launch_bounds__\(256\) hotrow_standard_bag_f32_i64_o64_sum\(/);
+});
+
+/** The fields of a struct in kernels/cuda, in order, as camelCase. */
+function fieldsOf(file: string, struct: string): string[] {
+  const text = readFileSync(new URL(`../../kernels/cuda/${file}`, import.meta.url), 'utf8');
+  const body = new RegExp(`struct ${struct} \\{([^}]*)\\};`).exec(text)?.[1] as string;
+  const declarations = body.replaceAll(/\/\*[\s\S]*?\*\//g, '').matchAll(/(\w+);/g);
+  return [...declarations].map((match) =>
+    (match[1] as string).replaceAll(/_(\w)/g, (_, c: string) => c.toUpperCase()),
+  );
+}
+
+test('parameter blocks follow the structs field by field', () => {
+  for (const [file, struct, encode] of [
+    ['standard_bag.cuh', 'StandardBagParams', encodeStandardBag],
+    ['check_bags.cuh', 'CheckBagsParams', encodeCheckBags],
+    ['count_rows.cuh', 'CountRowsParams', encodeCountRows],
+    ['pin_rows.cuh', 'PinRowsParams', encodePinRows],
+    ['check_bags.cuh', 'CheckedBags', (table: never) => encodeCheckedBags([table])],
+  ] as const) {
+    const fields = fieldsOf(file, struct);
+    assert.ok(fields.length >= 4, struct);
+    const params = Object.fromEntries(fields.map((field, i) => [field, i + 1]));
+    assert.deepEqual(
+      Array.from(encode(params as never), Number),
+      fields.map((_, i) => i + 1),
+      struct,
+    );
+  }
+  assert.equal(fieldsOf('check_bags.cuh', 'BagsReport').length, BAGS_REPORT_WORDS);
+});
+
+test('every prefetch has variants', () => assert.equal(PREFETCH_VARIANTS.length, 40));
