@@ -66,18 +66,88 @@ export interface ErrorDetails {
   readonly value?: number | bigint | string;
 }
 
+const REQUEST_HINT =
+  'a request holds dense [B, F] and, per table of the model, indices.{t}, offsets.{t} and optional weights.{t}; `hotrow inspect` lists the tables';
+const CHECKPOINT_HINT = 'docs/file-formats.md lists the parameter names and the architectures that are known';
+
+/** What helps where an error has no hint of its own. */
+const HINTS: Readonly<Record<ErrorCode, string>> = {
+  USAGE: 'add --help for what the command takes',
+  FILE_NOT_FOUND: 'check the path',
+  FILE_UNREADABLE: 'check the path and its permissions',
+  FILE_UNWRITABLE: 'check the folder, its permissions and the free space',
+  FORMAT_UNKNOWN: 'docs/file-formats.md lists the formats that are read',
+  FILE_TRUNCATED: 'copy or download the file again',
+  SAFETENSORS_INVALID: 'the file is damaged, or was not written by safetensors',
+  TORCH_FILE_INVALID:
+    'the file is damaged: copy it again, or save it again with torch.save(model.state_dict(), path)',
+  TORCH_FORMAT_UNSUPPORTED: 'save it with torch.save(model.state_dict(), path)',
+  PICKLE_INVALID:
+    'the file is damaged: copy it again, or save it again with torch.save(model.state_dict(), path)',
+  PICKLE_FORBIDDEN: 'save the state dict by itself: torch.save(model.state_dict(), path)',
+  GZIP_INVALID: 'copy or download the file again',
+  GZIP_BOMB: 'gunzip it yourself if you trust it',
+  JSON_INVALID: 'the file must hold one JSON value',
+  CHECKPOINT_UNRECOGNISED: CHECKPOINT_HINT,
+  CHECKPOINT_INCONSISTENT: CHECKPOINT_HINT,
+  CHECKPOINT_UNSUPPORTED: CHECKPOINT_HINT,
+  ARCHITECTURE_AMBIGUOUS: 'pass --interaction',
+  MODEL_TOO_LARGE: 'use fewer or smaller tables',
+  INDEX_OUT_OF_RANGE:
+    'check that the request was made for this model, or pass --index-checking warn to read row 0 instead',
+  OFFSETS_INVALID:
+    'offsets are running sums of the bag lengths, from 0; --index-checking warn clamps bad ones instead',
+  TABLE_MISSING: REQUEST_HINT,
+  TABLE_UNEXPECTED: REQUEST_HINT,
+  TENSOR_MISSING: REQUEST_HINT,
+  TENSOR_UNEXPECTED: REQUEST_HINT,
+  TENSOR_DTYPE: REQUEST_HINT,
+  TENSOR_SHAPE: REQUEST_HINT,
+  TRACE_INVALID: 'a trace has one row index a line, or is a dlrm_datasets file',
+  TRACE_EMPTY: 'a trace has one row index a line, or is a dlrm_datasets file',
+  CRITEO_INVALID: 'Criteo rows have a label, 13 numbers and 26 categories',
+  VOCABULARY_INVALID: 'a vocabulary lists, per field C1–C26, the category strings in row order',
+  PLAN_INVALID: 'docs/plans.md shows a plan, docs/techniques.md the techniques and their parameters',
+  PLAN_ILLEGAL: 'docs/techniques.md says where each technique is legal; --plan auto always is',
+  DEVICE_UNAVAILABLE: '`hotrow devices` lists what this machine has',
+  NATIVE_LIBRARY_MISSING: 'run `npm run build`',
+  NATIVE_LIBRARY_INCOMPATIBLE: 'run `npm run build` on this machine',
+  OUT_OF_MEMORY: 'close other programs, or use a smaller batch',
+  KERNEL_FAILED: 'this is a defect in Hotrow: report it with the command that showed it',
+  DISPOSED: 'keep models, collections and backends open until the last call has ended',
+};
+
 /** The base of every error that Hotrow throws on purpose. */
 export class HotrowError extends Error {
   readonly code: ErrorCode;
-  readonly hint: string | undefined;
-  readonly details: ErrorDetails;
+  /** What to do about it. */
+  readonly hint: string;
+  /** What is wrong where; `inFile` may add the file. */
+  details: ErrorDetails;
 
   constructor(code: ErrorCode, message: string, details: ErrorDetails = {}) {
     super(message, details.cause === undefined ? undefined : { cause: details.cause });
     this.name = new.target.name;
     this.code = code;
-    this.hint = details.hint;
+    this.hint = details.hint ?? HINTS[code];
     this.details = details;
+  }
+
+  /** Names the file where the error was found, unless it names one already. Gives itself back. */
+  inFile(file: string): this {
+    if (this.details.file !== undefined) return this;
+    this.message = `${file}: ${this.message}`;
+    this.details = { ...this.details, file };
+    return this;
+  }
+}
+
+/** Runs `work` on the contents of a file; its errors name the file. */
+export async function fromFile<T>(file: string, work: () => Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    throw error instanceof HotrowError ? error.inFile(file) : error;
   }
 }
 

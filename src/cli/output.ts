@@ -65,7 +65,7 @@ export function printError(error: unknown, verbose: boolean): void {
   const message = error instanceof Error ? error.message : String(error);
   const label = `error[${code}]`;
   process.stderr.write(`${process.stderr.isTTY ? styleText('red', label) : label}: ${message}\n`);
-  if (known && error.hint !== undefined) process.stderr.write(`hint: ${error.hint}\n`);
+  if (known) process.stderr.write(`hint: ${error.hint}\n`);
   if (!known && !verbose)
     process.stderr.write('hint: this is a defect in Hotrow; run again with --verbose and report it\n');
   if (verbose && error instanceof Error) process.stderr.write(`${error.stack}\n`);

@@ -9,7 +9,7 @@
  * - per-sample weights go with `sum` alone.
  * - offsets have B entries, or B + 1 with the end of the last bag.
  */
-import { RequestError } from '../errors.ts';
+import { RequestError, type RequestErrorCode } from '../errors.ts';
 import { elementCount, type Tensor } from '../tensor.ts';
 
 export type PoolingMode = 'sum' | 'mean' | 'max';
@@ -123,83 +123,53 @@ export function checkTable(table: EmbeddingTable): void {
  */
 export function checkBagShapes(tables: readonly EmbeddingTable[], batch: BagBatch): void {
   const { batchSize, bags } = batch;
-  if (bags.length < tables.length) {
-    const missing = tables[bags.length] as EmbeddingTable;
-    throw new RequestError(
-      'TABLE_MISSING',
-      `the request has bags for ${bags.length} tables, the model has ${tables.length}: table ${bags.length} (${missing.name}) is missing`,
-      {
-        table: bags.length,
-      },
-    );
+  const counts = `the request has bags for ${bags.length} tables, the model has ${tables.length}`;
+  const missing = tables[bags.length];
+  if (missing !== undefined) {
+    throw new RequestError('TABLE_MISSING', `${counts}: table ${bags.length} (${missing.name}) is missing`, {
+      table: bags.length,
+    });
   }
-  if (bags.length > tables.length) {
-    throw new RequestError(
-      'TABLE_UNEXPECTED',
-      `the request has bags for ${bags.length} tables, the model has ${tables.length}`,
-      {
-        table: tables.length,
-      },
-    );
-  }
-  bags.forEach(({ indices, offsets, weights }, t) => {
-    const table = tables[t] as EmbeddingTable;
-    for (const [name, array] of Object.entries({ indices, offsets })) {
-      if (!(array instanceof Int32Array || array instanceof BigInt64Array)) {
-        throw new RequestError('TENSOR_DTYPE', `table ${t} (${table.name}): ${name} must be int32 or int64`, {
-          table: t,
-          tensor: `${name}.${t}`,
-        });
-      }
-    }
-    if (offsets.length !== batchSize && offsets.length !== batchSize + 1) {
-      throw new RequestError(
-        'TENSOR_SHAPE',
-        `table ${t} (${table.name}): ${offsets.length} offsets for a batch of ${batchSize}; expected ${batchSize} or ${batchSize + 1}`,
-        {
-          table: t,
-          tensor: `offsets.${t}`,
-        },
-      );
-    }
-    if (weights === undefined) return;
-    if (!(weights instanceof Float32Array)) {
-      throw new RequestError('TENSOR_DTYPE', `table ${t} (${table.name}): weights must be float32`, {
-        table: t,
-        tensor: `weights.${t}`,
-      });
-    }
-    if (weights.length !== indices.length) {
-      throw new RequestError(
-        'TENSOR_SHAPE',
-        `table ${t} (${table.name}): ${weights.length} weights for ${indices.length} lookups`,
-        {
-          table: t,
-          tensor: `weights.${t}`,
-        },
-      );
-    }
-    if (table.mode !== 'sum') {
-      throw new RequestError(
-        'TENSOR_UNEXPECTED',
-        `table ${t} (${table.name}): per-sample weights need mode sum, not ${table.mode}`,
-        {
-          table: t,
-          tensor: `weights.${t}`,
-        },
-      );
-    }
-    if (table.rowWeights !== undefined) {
-      throw new RequestError(
-        'TENSOR_UNEXPECTED',
-        `table ${t} (${table.name}) has learned pooling weights, so its bags cannot bring their own`,
-        {
-          table: t,
-          tensor: `weights.${t}`,
-        },
-      );
-    }
+  if (bags.length > tables.length)
+    throw new RequestError('TABLE_UNEXPECTED', counts, { table: tables.length });
+  bags.forEach((own, t) => {
+    checkBags(tables[t] as EmbeddingTable, own, t, batchSize);
   });
+}
+
+function checkBags(
+  table: EmbeddingTable,
+  { indices, offsets, weights }: Bags,
+  t: number,
+  batchSize: number,
+): void {
+  const fail = (code: RequestErrorCode, part: keyof Bags, message: string): never => {
+    throw new RequestError(code, `table ${t} (${table.name}): ${message}`, {
+      table: t,
+      tensor: `${part}.${t}`,
+    });
+  };
+  const isIndexArray = (array: unknown) => array instanceof Int32Array || array instanceof BigInt64Array;
+  if (!isIndexArray(indices)) fail('TENSOR_DTYPE', 'indices', 'indices must be int32 or int64');
+  if (!isIndexArray(offsets)) fail('TENSOR_DTYPE', 'offsets', 'offsets must be int32 or int64');
+  if (offsets.length !== batchSize && offsets.length !== batchSize + 1) {
+    const expected = `expected ${batchSize} or ${batchSize + 1}`;
+    fail('TENSOR_SHAPE', 'offsets', `${offsets.length} offsets for a batch of ${batchSize}; ${expected}`);
+  }
+  if (weights === undefined) return;
+  if (!(weights instanceof Float32Array)) fail('TENSOR_DTYPE', 'weights', 'weights must be float32');
+  if (weights.length !== indices.length) {
+    fail('TENSOR_SHAPE', 'weights', `${weights.length} weights for ${indices.length} lookups`);
+  }
+  if (table.mode !== 'sum')
+    fail('TENSOR_UNEXPECTED', 'weights', `per-sample weights need mode sum, not ${table.mode}`);
+  if (table.rowWeights !== undefined) {
+    fail(
+      'TENSOR_UNEXPECTED',
+      'weights',
+      'the table has learned pooling weights, so its bags cannot bring their own',
+    );
+  }
 }
 
 /** What is wrong with one index or offset. `limit` is the row count, the lookups, or the offset before. */
@@ -224,7 +194,6 @@ export function bagFaultError(fault: BagFault, tableName: string): RequestError 
         {
           ...details,
           tensor: `indices.${table}`,
-          hint: 'check that the request was made for this model, or pass --index-checking warn to read row 0 instead',
         },
       );
     case 'first-offset-not-zero':

@@ -1,5 +1,6 @@
 /** From a checkpoint on disk to a model on a device. */
 import { type OpenOptions, openBackend } from '../backend/open-backend.ts';
+import { fromFile } from '../errors.ts';
 import { loadCheckpoint } from './checkpoint.ts';
 import { DlrmModel, type DlrmOptions } from './dlrm.ts';
 import { type ArchitectureOverrides, inferArchitecture } from './infer-architecture.ts';
@@ -16,7 +17,7 @@ export interface LoadModelOptions extends OpenOptions, Pick<DlrmOptions, 'plan' 
  */
 export async function loadModel(checkpoint: string, options: LoadModelOptions = {}): Promise<DlrmModel> {
   const { tensors } = await loadCheckpoint(checkpoint);
-  const architecture = await inferArchitecture(tensors, options.architecture);
+  const architecture = await fromFile(checkpoint, () => inferArchitecture(tensors, options.architecture));
   const { backend } = openBackend(options);
   try {
     return await DlrmModel.create(backend, architecture, { ...options, closesBackend: true });

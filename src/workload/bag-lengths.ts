@@ -8,6 +8,9 @@ export interface BagLengths {
   readonly draw: (random: Random) => number;
 }
 
+/** A plain decimal number; NaN for anything else. */
+const decimal = (text: string) => (/^\d+(\.\d+)?$/.test(text) ? Number(text) : Number.NaN);
+
 /** Longest bag that a spec may ask for. */
 const MAX_LENGTH = 1_000_000;
 
@@ -27,7 +30,7 @@ export function parseBagLengths(spec: string): BagLengths {
   const fail = (): never => {
     throw new UsageError('USAGE', `bag lengths ${JSON.stringify(spec)} are not understood`, { hint: HINT });
   };
-  const numbers = texts.map((text) => (text.trim() === '' ? Number.NaN : Number(text)));
+  const numbers = texts.map(decimal);
   const isLength = (value: number | undefined): value is number =>
     Number.isInteger(value) && (value as number) >= 0 && (value as number) <= MAX_LENGTH;
   const [first, second] = numbers;
@@ -49,7 +52,7 @@ export function parseBagLengths(spec: string): BagLengths {
         return fail();
       return { spec, draw: zipf(first, second) };
     default: {
-      const length = kind.trim() === '' ? Number.NaN : Number(kind);
+      const length = decimal(kind);
       if (numbers.length > 0 || !isLength(length)) return fail();
       return { spec, draw: () => length };
     }

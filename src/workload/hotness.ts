@@ -26,7 +26,7 @@ export interface Hotness {
   readonly lookups: number;
   readonly distinct: number;
   readonly distinctShare: number;
-  /** The most often looked-up row's share. */
+  /** How much of the lookups the k hottest rows answer. */
   readonly coverage: readonly Coverage[];
   readonly reuse: readonly ReuseBucket[];
 }

@@ -37,6 +37,7 @@ async function fails(args: string[], code: string, pattern: RegExp): Promise<voi
   assert.equal(result.stdout, '', 'no partial output');
   assert.match(result.stderr, new RegExp(`^error\\[${code}\\]: `));
   assert.match(result.stderr, pattern);
+  assert.match(result.stderr, /\nhint: /);
 }
 
 /** The golden request with one part changed, as a file. */
@@ -158,7 +159,7 @@ describe('hotrow predict', () => {
     await fails(
       ['predict', MODEL, index],
       'INDEX_OUT_OF_RANGE',
-      /table 2 \(t_cat_2\): indices\[17\] = 800 is not a row of \[0, 800\)\nhint: /,
+      /broken\.safetensors: table 2 \(t_cat_2\): indices\[17\] = 800 is not a row of \[0, 800\)\nhint: /,
     );
     const negative = await brokenRequest(({ bags }) => {
       (bags[0]?.indices as BigInt64Array)[0] = -1n;

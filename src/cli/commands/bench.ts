@@ -7,7 +7,7 @@ import { PRESETS, type PresetName } from '../../bench/presets.ts';
 import { syntheticModel, syntheticTables } from '../../bench/synthetic-model.ts';
 import { type BenchWorkload, patternWorkload, traceWorkload } from '../../bench/workload.ts';
 import { ROW_FORMATS, type RowFormat } from '../../embedding/bag.ts';
-import { fileError, UsageError } from '../../errors.ts';
+import { fileError, fromFile, UsageError } from '../../errors.ts';
 import type { DlrmArchitecture } from '../../model/architecture.ts';
 import { loadCheckpoint } from '../../model/checkpoint.ts';
 import { type ArchitectureOverrides, inferArchitecture } from '../../model/infer-architecture.ts';
@@ -154,10 +154,8 @@ async function loadArchitecture(file: string, options: Options): Promise<DlrmArc
     );
   }
   const { tensors } = await loadCheckpoint(file);
-  return inferArchitecture(
-    tensors,
-    options.interaction === undefined ? {} : { interaction: options.interaction },
-  );
+  const overrides = options.interaction === undefined ? {} : { interaction: options.interaction };
+  return fromFile(file, () => inferArchitecture(tensors, overrides));
 }
 
 function parsePatterns(text: string | undefined): AccessPatternName[] {

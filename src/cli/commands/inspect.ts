@@ -1,5 +1,6 @@
 import { Command } from 'commander';
 import { rowBytes } from '../../embedding/bag.ts';
+import { fromFile } from '../../errors.ts';
 import type { DlrmArchitecture, LinearLayer } from '../../model/architecture.ts';
 import { loadCheckpoint } from '../../model/checkpoint.ts';
 import { bottomWidth } from '../../model/dlrm.ts';
@@ -21,7 +22,8 @@ export function inspectCommand(): Command {
     .addHelpText('after', '\nExample:\n  hotrow inspect dlrm.safetensors')
     .action(async (model: string, { format, interaction }: Options) => {
       const { tensors } = await loadCheckpoint(model);
-      const architecture = await inferArchitecture(tensors, interaction === undefined ? {} : { interaction });
+      const overrides = interaction === undefined ? {} : { interaction };
+      const architecture = await fromFile(model, () => inferArchitecture(tensors, overrides));
       const summary = summarise(model, architecture);
       if (format === 'json') printJson(summary);
       else printSummary(summary);

@@ -1,7 +1,7 @@
 import { Command, Option } from 'commander';
 import type { IndexChecking } from '../../embedding/bag.ts';
 import { planLabel } from '../../embedding/plan.ts';
-import { UsageError } from '../../errors.ts';
+import { fromFile, UsageError } from '../../errors.ts';
 import { writeSafetensors } from '../../formats/safetensors.ts';
 import type { DlrmModel, Prediction } from '../../model/dlrm.ts';
 import type { ArchitectureOverrides } from '../../model/infer-architecture.ts';
@@ -71,7 +71,7 @@ async function predict(modelFile: string, requestFile: string, options: Options)
     ...(interaction === undefined ? {} : { architecture: { interaction } }),
   });
   const request = await loadRequest(requestFile, model, options);
-  const prediction = await model.predict(request);
+  const prediction = await fromFile(requestFile, () => model.predict(request));
   const { badIndices, badOffsets, first } = prediction.findings;
   if (first !== undefined) {
     notice(
