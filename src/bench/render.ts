@@ -18,6 +18,9 @@ function significant(value: number): string {
   return value >= 10 ? value.toFixed(1) : value.toFixed(2);
 }
 
+/** A plan's techniques, without the kernel that all share. */
+const techniques = (label: string) => label.replace(/^standard( \+ )?/, '').replaceAll(' + ', ', ') || 'none';
+
 /** A variant's row heading: what it adds to the plain kernel. */
 function heading(row: EmbeddingRow): string {
   if (row.implementation !== 'hotrow') return row.implementation;
@@ -59,7 +62,7 @@ export function bestTable(results: BenchResults): RenderedTable | undefined {
       { title: 'distinct' },
       { title: 'GB/s' },
       ...(peer === undefined ? [] : [{ title: `vs ${peer.implementation.split(' ')[0]}` }]),
-      { title: 'plan', left: true },
+      { title: 'techniques', left: true },
     ],
     rows: best.map(({ pattern, distinctShare, gigabytesPerSecond, plan, timing }) => {
       const peerMs = peers.get(pattern)?.timing.medianMs;
@@ -70,7 +73,7 @@ export function bestTable(results: BenchResults): RenderedTable | undefined {
         ...(peer === undefined
           ? []
           : [peerMs === undefined ? '–' : `${significant(peerMs / timing.medianMs)}×`]),
-        planLabel(plan as Plan),
+        techniques(planLabel(plan as Plan)),
       ];
     }),
   };
@@ -85,7 +88,7 @@ export function modelTable(results: BenchResults): RenderedTable | undefined {
   const plans = unique(model.map((row) => row.variant));
   const planName = ({ variant }: ModelRow) => (variant === plans[0] ? 'plain' : 'tuned');
   return {
-    title: `whole model: latency per batch of ${first.batchSize}, ${first.tables} tables${plans[1] ? `; tuned: ${plans[1]}` : ''}`,
+    title: `whole model: latency per batch of ${first.batchSize}, ${first.tables} tables${plans[1] ? `\ntuned: ${techniques(plans[1])}` : ''}`,
     columns: [
       { title: 'pattern', left: true },
       { title: 'plan', left: true },
