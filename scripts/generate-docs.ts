@@ -113,6 +113,53 @@ function resultsPage(): string {
   return parts.reduce((page, [name, text]) => fill(page, name, text), readPage('docs/results.md'));
 }
 
+interface KernelTimes {
+  readonly single: { readonly median: number };
+  readonly back_to_back: number;
+}
+
+interface KernelResults {
+  readonly microsecondsPerTable: Readonly<Record<string, Readonly<Record<string, KernelTimes>>>>;
+  readonly pinned: Readonly<
+    Record<string, Readonly<Record<string, Readonly<Record<'pin' | 'kernel' | 'both', number>>>>>
+  >;
+}
+
+/** docs/cuda-kernels.md with the recorded times of its kernels. */
+function kernelsPage(): string {
+  const { microsecondsPerTable: times, pinned } = JSON.parse(
+    recorded('h200-standard-bag.json'),
+  ) as KernelResults;
+  const patterns = Object.keys(times);
+  const table = (
+    heads: readonly string[],
+    names: readonly string[],
+    cell: (pattern: string, name: string) => string,
+  ) =>
+    [
+      `| ${heads.join(' | ')} |`,
+      `|${heads.map(() => ' --- |').join('')}`,
+      ...names.map((name) => `| ${name} | ${patterns.map((pattern) => cell(pattern, name)).join(' | ')} |`),
+    ].join('\n');
+  const h200 = table(
+    ['kernel', ...patterns],
+    Object.keys(times[patterns[0] as string] ?? {}),
+    (pattern, name) => {
+      const { single, back_to_back: back } = times[pattern]?.[name] as KernelTimes;
+      return `${single.median.toFixed(1)} / ${back.toFixed(1)}`;
+    },
+  );
+  const pins = table(
+    ['pin + kernel = both, µs', ...patterns],
+    Object.keys(pinned[patterns[0] as string] ?? {}),
+    (pattern, name) => {
+      const { pin, kernel, both } = pinned[pattern]?.[name] as Record<'pin' | 'kernel' | 'both', number>;
+      return `${pin.toFixed(1)} + ${kernel.toFixed(1)} = ${both.toFixed(1)}`;
+    },
+  );
+  return fill(fill(readPage('docs/cuda-kernels.md'), 'h200', h200), 'pinned', pins);
+}
+
 interface DenseRow {
   readonly shape: string;
   readonly timing: { readonly medianMs: number };
@@ -131,6 +178,7 @@ export function generatedFiles(): ReadonlyMap<string, string> {
   return new Map([
     ['docs/techniques.md', techniquesPage()],
     ['docs/workloads.md', fill(readPage('docs/workloads.md'), 'patterns', patternTable())],
+    ['docs/cuda-kernels.md', kernelsPage()],
     ['docs/results.md', resultsPage()],
     ['README.md', readme()],
     ['schemas/plan-1.schema.json', schema(planSchema)],
