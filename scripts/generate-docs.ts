@@ -107,10 +107,34 @@ function resultsPage(): string {
   const parts: [string, string][] = [
     ['predict', codeBlock(recorded('criteo-predict.txt'))],
     ['traces', recordedBench('cpu-zen5-traces.json')],
-    ['one-table', recordedBench('cpu-zen5-1-table.json')],
+    ['one-table', recordedBench('cpu-zen5-1-table-run1.json')],
+    ['one-table-runs', peerRatios()],
     ['dense', denseTable],
   ];
   return parts.reduce((page, [name, text]) => fill(page, name, text), readPage('docs/results.md'));
+}
+
+/** Speed over PyTorch in every recorded run of one table: ratios of medians, and of 10th percentiles. */
+function peerRatios(): string {
+  const runs = [1, 2, 3, 4, 5].map(
+    (run) => JSON.parse(recorded(`cpu-zen5-1-table-run${run}.json`)) as BenchResults,
+  );
+  const patterns = [...new Set(runs.flatMap(({ embedding }) => embedding.map(({ pattern }) => pattern)))];
+  const ratio = ({ embedding }: BenchResults, pattern: string) => {
+    const rows = embedding.filter((row) => row.pattern === pattern);
+    const own = rows.find((row) => row.best)?.timing;
+    const peer = rows.find((row) => row.implementation !== 'hotrow')?.timing;
+    if (own === undefined || peer === undefined) throw new Error(`no PyTorch on ${pattern}`);
+    return `${(peer.medianMs / own.medianMs).toFixed(2)}× (${(peer.p10Ms / own.p10Ms).toFixed(2)}×)`;
+  };
+  return [
+    `| run | streaming reads | ${patterns.join(' | ')} |`,
+    `| --- | --- |${patterns.map(() => ' --- |').join('')}`,
+    ...runs.map((run, i) => {
+      const reads = `${run.ceilings.readGigabytesPerSecond.toFixed(1)} GB/s`;
+      return `| ${i + 1} | ${reads} | ${patterns.map((pattern) => ratio(run, pattern)).join(' | ')} |`;
+    }),
+  ].join('\n');
 }
 
 interface KernelTimes {
