@@ -48,3 +48,22 @@ export { type LoadModelOptions, loadModel } from './model/load-model.ts';
 export { type DlrmRequest, readRequest, writeRequest } from './model/request.ts';
 export type { DType, HostTensor, StoredTensor, SyntheticTensor, Tensor } from './tensor.ts';
 export { version } from './version.ts';
+export {
+  ACCESS_PATTERNS,
+  type AccessPatternName,
+  accessPattern,
+  createStream,
+  generateIndices,
+} from './workload/access-patterns.ts';
+export { type CategoryRows, type CriteoRows, readCriteo } from './workload/criteo.ts';
+export {
+  type Coverage,
+  countRows,
+  coverageCurve,
+  type Hotness,
+  measureHotness,
+  nearestPattern,
+  type RowCounts,
+} from './workload/hotness.ts';
+export { syntheticBags, syntheticRequest } from './workload/synthetic.ts';
+export { readTrace, type Trace, type TraceBatches, traceBatches } from './workload/trace.ts';

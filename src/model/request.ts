@@ -28,10 +28,11 @@ export async function readRequest(file: string): Promise<DlrmRequest> {
   const { tensors } = await readSafetensors(file);
   const reader = new RequestReader(file, tensors);
   const { dense, batchSize, denseFeatures } = await reader.dense();
-  const bags =
-    tensors.has('indices') || tensors.has('offsets')
-      ? await reader.stackedBags()
-      : await reader.bagsPerTable();
+  const stacked = tensors.has('indices') || tensors.has('offsets');
+  const bags = stacked ? await reader.stackedBags() : await reader.bagsPerTable();
+  bags.forEach((own, t) => {
+    reader.checkLengths(own, t, batchSize, stacked ? '' : `.${t}`);
+  });
   return { batchSize, dense, denseFeatures, bags };
 }
 
@@ -111,7 +112,7 @@ class RequestReader {
     const bags: Bags[] = [];
     for (let t = 0; t < tables.size; t++) {
       if (!tables.has(t)) {
-        const next = Math.min(...[...tables].filter((table) => table > t));
+        const next = [...tables].reduce((min, table) => (table > t ? Math.min(min, table) : min), Infinity);
         throw new RequestError(
           'TABLE_MISSING',
           `${this.#file}: table ${t} is missing, while table ${next} is there`,
@@ -155,6 +156,22 @@ class RequestReader {
       offsets: this.#integers('offsets', row(offsets, t)),
       ...(weights === undefined ? {} : { weights: this.#weights('weights', row(weights, t)) }),
     }));
+  }
+
+  /** Offsets are B or B + 1, weights as many as lookups; what the offsets say is checked when the request runs. */
+  checkLengths({ indices, offsets, weights }: Bags, table: number, batchSize: number, suffix: string): void {
+    const fail = (part: Part, message: string): never => {
+      const details = { file: this.#file, tensor: `${part}${suffix}`, table };
+      throw new RequestError('TENSOR_SHAPE', `${this.#file}: table ${table}: ${message}`, details);
+    };
+    if (offsets.length !== batchSize && offsets.length !== batchSize + 1) {
+      fail(
+        'offsets',
+        `${offsets.length} offsets for a batch of ${batchSize}; expected ${batchSize} or ${batchSize + 1}`,
+      );
+    }
+    if (weights !== undefined && weights.length !== indices.length)
+      fail('weights', `${weights.length} weights for ${indices.length} lookups`);
   }
 
   async #vector(name: string): Promise<HostTensor> {

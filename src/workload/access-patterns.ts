@@ -2,6 +2,7 @@
  * The five access patterns of the MICRO'24 artifact, by falling hotness. Each is a fixed popularity distribution over
  * the rows of a table, from which lookups are drawn independently; hot rows are scattered over the table.
  */
+import { UsageError } from '../errors.ts';
 import { createRandom } from './random.ts';
 
 /** The table and the batch at which the statistics of med_hot and low_hot were fitted. */
@@ -77,30 +78,56 @@ export const ACCESS_PATTERNS = {
 
 export type AccessPatternName = keyof typeof ACCESS_PATTERNS;
 
+/** The pattern of that name. @throws UsageError USAGE that lists the names. */
+export function accessPattern(name: string): AccessPatternName {
+  if (Object.hasOwn(ACCESS_PATTERNS, name)) return name as AccessPatternName;
+  throw new UsageError('USAGE', `there is no access pattern ${JSON.stringify(name)}`, {
+    value: name,
+    hint: `access patterns are ${Object.keys(ACCESS_PATTERNS).join(', ')}`,
+  });
+}
+
 export interface StreamOptions {
-  /** Rows of the table, at most 2^31. */
+  /** Rows of the table. Draws have 32 bits: beyond 2^32 rows, some are never looked up. */
   readonly rows: number;
   readonly seed: number;
 }
 
 /**
  * An endless stream of lookups into one table: each call draws the next `count` row indices, as int64. The popularity
- * of every row stays what it is, so that consecutive batches share their hot rows.
+ * of every row stays what it is, so that consecutive batches share their hot rows. Draws are independent: unlike recorded
+ * traffic, a row that was just looked up is no likelier to come next than its popularity says.
+ * @throws UsageError USAGE when `rows` is not a whole number from 1 to 2^53 - 1.
  */
 export function createStream(
   pattern: AccessPatternName,
   { rows, seed }: StreamOptions,
 ): (count: number) => BigInt64Array {
+  if (!Number.isSafeInteger(rows) || rows < 1)
+    throw new UsageError('USAGE', `a table of ${rows} rows cannot be looked up`, { value: rows });
   const { rank } = ACCESS_PATTERNS[pattern] as AccessPattern;
   const random = createRandom(seed);
   const rowOfRank = scatter(rows, random.uint32());
   return (count) => {
     const indices = new BigInt64Array(count);
-    // Rows stay below 2^31, so that the low halves are the values.
     const halves = new Int32Array(indices.buffer);
-    for (let i = 0; i < count; i++) halves[2 * i] = rowOfRank(rank(rows, random.float(), random.float()));
+    for (let i = 0; i < count; i++) {
+      const row = rowOfRank(rank(rows, random.float(), random.float()));
+      halves[2 * i] = row;
+      halves[2 * i + 1] = row / 2 ** 32;
+    }
     return indices;
   };
+}
+
+export interface GeneratedIndices extends StreamOptions {
+  readonly pattern: AccessPatternName;
+  readonly count: number;
+}
+
+/** The first `count` lookups of a stream. @throws UsageError USAGE as createStream. */
+export function generateIndices({ pattern, count, ...options }: GeneratedIndices): BigInt64Array {
+  return createStream(pattern, options)(count);
 }
 
 /** A seeded bijection of [0, rows): r → (r · step + start) mod rows, step near the golden section and coprime to rows. */
@@ -108,6 +135,7 @@ function scatter(rows: number, seed: number): (rank: number) => number {
   let step = Math.max(1, Math.round(rows * 0.6180339887498949));
   while (greatestCommonDivisor(step, rows) !== 1) step += 1;
   const start = seed % rows;
+  if (rows > 2 ** 31) return (rank) => Number((BigInt(rank) * BigInt(step) + BigInt(start)) % BigInt(rows));
   // step · rank < 2^62 would lose bits as a double: multiply in two parts of 16 bits.
   return (rank) => {
     const high = Math.floor(rank / 65536);

@@ -8,54 +8,104 @@ export interface BagLengths {
   readonly draw: (random: Random) => number;
 }
 
-/** A plain decimal number; NaN for anything else. */
-const decimal = (text: string) => (/^\d+(\.\d+)?$/.test(text) ? Number(text) : Number.NaN);
-
 /** Longest bag that a spec may ask for. */
 const MAX_LENGTH = 1_000_000;
 
+/** Most lookups of one table in one batch: 16 GiB of int64 indices. */
+const MAX_LOOKUPS = 2 ** 31 - 1;
+
 const HINT =
-  'bag lengths are 150 (fixed), uniform:1:300, poisson:20 (mean), or zipf:1.2:1000 (exponent, longest)';
+  'bag lengths are 150 (fixed), uniform:1:300, poisson:20 (mean), geometric:20 (mean), or zipf:1.2:1000 (exponent, longest)';
 
 /**
  * Reads a spec:
  * - `150`: every bag has 150 lookups;
  * - `uniform:A:B`: uniform in [A, B];
  * - `poisson:M`: Poisson with mean M;
+ * - `geometric:M`: P(length = k) = p · (1 - p)^k for k ≥ 0, p = 1 / (1 + M), mean M; cut off at 1,000,000;
  * - `zipf:S:N`: P(length = k) ∝ k^-S for k in [1, N]: many short bags, few long ones.
  * @throws UsageError USAGE.
  */
 export function parseBagLengths(spec: string): BagLengths {
-  const [kind = '', ...texts] = spec.split(':');
-  const fail = (): never => {
-    throw new UsageError('USAGE', `bag lengths ${JSON.stringify(spec)} are not understood`, { hint: HINT });
-  };
-  const numbers = texts.map(decimal);
-  const isLength = (value: number | undefined): value is number =>
-    Number.isInteger(value) && (value as number) >= 0 && (value as number) <= MAX_LENGTH;
-  const [first, second] = numbers;
-  switch (kind) {
-    case 'uniform':
-      if (numbers.length !== 2 || !isLength(first) || !isLength(second) || first > second) return fail();
-      return { spec, draw: (random) => first + random.integer(second - first + 1) };
-    case 'poisson':
-      if (numbers.length !== 1 || first === undefined || !(first >= 0 && first <= MAX_LENGTH)) return fail();
-      return { spec, draw: (random) => poisson(first, random) };
-    case 'zipf':
-      if (
-        numbers.length !== 2 ||
-        first === undefined ||
-        !(first >= 0 && first <= 20) ||
-        !isLength(second) ||
-        second < 1
-      )
-        return fail();
-      return { spec, draw: zipf(first, second) };
-    default: {
-      const length = decimal(kind);
-      if (numbers.length > 0 || !isLength(length)) return fail();
-      return { spec, draw: () => length };
+  const parts = new SpecParts(spec);
+  switch (parts.kind) {
+    case 'uniform': {
+      const [low, high] = [parts.length(0, 'shortest'), parts.length(1, 'longest')];
+      if (low > high) parts.fail(`the shortest, ${low}, is longer than the longest, ${high}`);
+      return parts.end(2, (random) => low + random.integer(high - low + 1));
     }
+    case 'poisson': {
+      const mean = parts.real(0, 'mean', MAX_LENGTH);
+      return parts.end(1, (random) => poisson(mean, random));
+    }
+    case 'geometric': {
+      const mean = parts.real(0, 'mean', MAX_LENGTH);
+      return parts.end(1, (random) => geometric(mean, random));
+    }
+    case 'zipf': {
+      const [exponent, longest] = [parts.real(0, 'exponent', 20), parts.length(1, 'longest')];
+      if (longest < 1) parts.fail('the longest is 0');
+      return parts.end(2, zipf(exponent, longest));
+    }
+    default: {
+      const length = parts.fixed();
+      return parts.end(0, () => length);
+    }
+  }
+}
+
+/** A spec, cut at its colons. */
+class SpecParts {
+  readonly kind: string;
+  readonly #spec: string;
+  readonly #texts: readonly string[];
+
+  constructor(spec: string) {
+    const [kind = '', ...texts] = spec.split(':');
+    this.kind = kind;
+    this.#spec = spec;
+    this.#texts = texts;
+  }
+
+  fail(why: string): never {
+    const shown = this.#spec.length > 40 ? `${this.#spec.slice(0, 40)}…` : this.#spec;
+    throw new UsageError('USAGE', `bag lengths ${JSON.stringify(shown)} are not understood: ${why}`, {
+      value: shown,
+      hint: HINT,
+    });
+  }
+
+  fixed(): number {
+    return /^\d/.test(this.kind)
+      ? this.#wholeNumber(this.kind, 'length')
+      : this.fail('neither a whole number nor a known distribution');
+  }
+
+  length(at: number, name: string): number {
+    return this.#wholeNumber(this.#text(at, name), name);
+  }
+
+  real(at: number, name: string, most: number): number {
+    const text = this.#text(at, name);
+    const value = /^\d+(\.\d+)?$/.test(text) ? Number(text) : Number.NaN;
+    return value <= most ? value : this.fail(`the ${name} must be a number from 0 to ${most}`);
+  }
+
+  /** The finished spec, which has `count` parameters. */
+  end(count: number, draw: BagLengths['draw']): BagLengths {
+    if (this.#texts.length > count) this.fail(`it has more than ${count} parameters`);
+    return { spec: this.#spec, draw };
+  }
+
+  #text(at: number, name: string): string {
+    return this.#texts[at] ?? this.fail(`the ${name} is missing`);
+  }
+
+  #wholeNumber(text: string, name: string): number {
+    const value = /^\d+$/.test(text) ? Number(text) : Number.NaN;
+    return value <= MAX_LENGTH
+      ? value
+      : this.fail(`the ${name} must be a whole number from 0 to ${MAX_LENGTH}`);
   }
 }
 
@@ -67,6 +117,13 @@ function poisson(mean: number, random: Random): number {
     for (let product = random.float(); product > limit; product *= random.float()) total++;
   }
   return total;
+}
+
+/** By inversion: ⌊ln(1 - u) / ln(1 - p)⌋. */
+function geometric(mean: number, random: Random): number {
+  if (mean === 0) return 0;
+  const length = Math.floor(Math.log1p(-random.float()) / Math.log1p(-1 / (1 + mean)));
+  return Math.min(MAX_LENGTH, length);
 }
 
 /** By inversion of the cumulative distribution. */
@@ -106,7 +163,18 @@ export function bagOffsets(lengths: Int32Array): BigInt64Array {
   return offsets;
 }
 
-/** Lookups of a batch. */
+/** Lookups of one table in a batch. @throws UsageError USAGE when they are more than 2^31 - 1. */
 export function totalLookups(lengths: Int32Array): number {
-  return lengths.reduce((sum, length) => sum + length, 0);
+  const lookups = lengths.reduce((sum, length) => sum + length, 0);
+  if (lookups > MAX_LOOKUPS) {
+    throw new UsageError(
+      'USAGE',
+      `a batch of ${lengths.length} bags has ${lookups} lookups, at most ${MAX_LOOKUPS} are possible`,
+      {
+        value: lookups,
+        hint: 'choose a smaller batch or shorter bags',
+      },
+    );
+  }
+  return lookups;
 }

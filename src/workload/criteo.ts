@@ -4,19 +4,25 @@
  */
 import { readFile } from 'node:fs/promises';
 import type { Bags } from '../embedding/bag.ts';
-import { type ErrorDetails, fileError, WorkloadError } from '../errors.ts';
+import { type ErrorDetails, fileError, UsageError, WorkloadError } from '../errors.ts';
 import { openMaybeGzip } from '../formats/gzip.ts';
 import type { DlrmRequest } from '../model/request.ts';
+import { GrowingArray } from './index-values.ts';
 
 const NUMBERS = 13;
 const CATEGORIES = 26;
 
 /** How category strings become rows. */
 export type CategoryRows =
-  /** A JSON file: per field, the strings in row order. An unknown string is an error. */
-  | { readonly vocabulary: string }
+  /** A JSON file: per field, the strings in row order. An unknown string is an error, or row `unknownRow` if given. */
+  | { readonly vocabulary: string; readonly unknownRow?: number }
   /** The string read as a hexadecimal number, modulo the table's rows, as facebookresearch/dlrm does it; missing → 0. */
   | { readonly tableRows: readonly number[] };
+
+export interface CriteoOptions {
+  /** Read this many rows at most; what follows them is not looked at. */
+  readonly limit?: number;
+}
 
 export interface CriteoRows {
   readonly request: DlrmRequest;
@@ -34,14 +40,22 @@ interface Columns {
 }
 
 /**
- * Reads all rows. Dense features are log(1 + max(x, 0)), missing ones 0; every category is a bag of one lookup.
+ * Reads the rows. Dense features are log(1 + max(x, 0)), missing ones 0; every category is a bag of one lookup.
  * @throws UsageError FILE_*; WorkloadError CRITEO_INVALID naming line and column, VOCABULARY_INVALID; FormatError.
  */
-export async function readCriteo(file: string, rows: CategoryRows): Promise<CriteoRows> {
-  const rowOf = 'vocabulary' in rows ? await vocabularyRows(rows.vocabulary) : hashedRows(rows.tableRows);
-  const dense: number[] = [];
-  const labels: number[] = [];
-  const lookups = Array.from({ length: CATEGORIES }, () => [] as number[]);
+export async function readCriteo(file: string, options: CategoryRows & CriteoOptions): Promise<CriteoRows> {
+  const { limit = Number.POSITIVE_INFINITY } = options;
+  if (!(limit >= 0)) throw new UsageError('USAGE', `cannot read ${limit} rows`, { value: limit });
+  const rowOf =
+    'vocabulary' in options
+      ? await vocabularyRows(options.vocabulary, options.unknownRow)
+      : hashedRows(options.tableRows);
+  const dense = new GrowingArray((length) => new Float32Array(length));
+  const labels = new GrowingArray((length) => new Float32Array(length));
+  const lookups = Array.from(
+    { length: CATEGORIES },
+    () => new GrowingArray((length) => new Int32Array(length)),
+  );
   let columns: Columns | undefined;
   let line = 0;
   for await (const text of lines(file)) {
@@ -52,6 +66,7 @@ export async function readCriteo(file: string, rows: CategoryRows): Promise<Crit
       columns = header ?? originalColumns(file, text);
       if (header !== undefined) continue;
     }
+    if (dense.length >= limit * NUMBERS) break;
     const fields = text.split(columns.separator);
     const reject: Reject = (column, message, details) => invalid(file, line, column, message, details);
     if (fields.length !== columns.count) reject('', `has ${fields.length} fields, expected ${columns.count}`);
@@ -67,13 +82,13 @@ export async function readCriteo(file: string, rows: CategoryRows): Promise<Crit
   const batchSize = dense.length / NUMBERS;
   const bags = lookups.map(
     (indices): Bags => ({
-      indices: Int32Array.from(indices),
-      offsets: Int32Array.from(indices, (_, b) => b),
+      indices: indices.toArray(),
+      offsets: Int32Array.from({ length: batchSize }, (_, b) => b),
     }),
   );
   return {
-    request: { batchSize, denseFeatures: NUMBERS, dense: Float32Array.from(dense), bags },
-    ...(columns.label === undefined ? {} : { labels: Float32Array.from(labels) }),
+    request: { batchSize, denseFeatures: NUMBERS, dense: dense.toArray(), bags },
+    ...(columns.label === undefined ? {} : { labels: labels.toArray() }),
   };
 }
 
@@ -173,7 +188,7 @@ const quote = (text: string) => JSON.stringify(shorten(text));
 
 type RowOf = (field: number, category: string, reject: Reject) => number;
 
-async function vocabularyRows(file: string): Promise<RowOf> {
+async function vocabularyRows(file: string, unknownRow: number | undefined): Promise<RowOf> {
   const text = await readFile(file, 'utf8').catch((cause) => {
     throw fileError(file, cause);
   });
@@ -207,6 +222,7 @@ async function vocabularyRows(file: string): Promise<RowOf> {
   });
   return (field, category, reject) =>
     rows[field]?.get(category) ??
+    unknownRow ??
     reject(`C${field + 1}`, `category ${quote(category)} is not in the vocabulary`, {
       value: shorten(category),
       hint: `add it to ${file}, or use the vocabulary that the model was trained with`,
@@ -223,7 +239,10 @@ function hashedRows(tableRows: readonly number[]): RowOf {
   return (field, category, reject) => {
     if (category === '') return 0;
     if (!/^[0-9a-fA-F]{1,12}$/.test(category))
-      reject(`C${field + 1}`, `category ${quote(category)} is not hexadecimal`, { value: shorten(category) });
+      reject(`C${field + 1}`, `category ${quote(category)} is not hexadecimal`, {
+        value: shorten(category),
+        hint: 'categories are hashed as hexadecimal numbers; other strings need a vocabulary',
+      });
     return Number.parseInt(category, 16) % (tableRows[field] as number);
   };
 }

@@ -1,6 +1,8 @@
 /** How hot a stream of lookups is: distinct rows, coverage of the hottest, reuse. */
 import type { IndexArray } from '../embedding/bag.ts';
+import { WorkloadError } from '../errors.ts';
 import { ACCESS_PATTERNS, type AccessPatternName, createStream } from './access-patterns.ts';
+import { asInt32 } from './index-values.ts';
 
 /** The K of the coverage figures. */
 export const COVERAGE_ROWS = [10, 100, 1_000, 5_000, 20_000, 60_000] as const;
@@ -31,96 +33,135 @@ export interface Hotness {
   readonly reuse: readonly ReuseBucket[];
 }
 
-/** Row numbers and how often each was looked up, hottest first, ties by lower row. */
+/** Distinct rows and how often each was looked up, hottest first, ties by lower row. */
 export interface RowCounts {
-  readonly rows: Float64Array;
-  readonly counts: Float64Array;
+  /** [distinct]. */
+  readonly rows: Int32Array;
+  /** [distinct], ≥ 1. */
+  readonly counts: Uint32Array;
 }
 
 /** Largest table that is counted in an array; beyond it, lookups are sorted. */
 const MAX_COUNTED_ROWS = 2 ** 26;
 
-/** Counts lookups per row. Memory: 4 bytes a row of the table, or 8 a lookup where rows are many. */
+/**
+ * Counts lookups per row. Memory: 4 bytes a row of the table and 16 a distinct row; where rows are more than 2^26, 4 bytes a
+ * lookup in place of those for the table; 4 more a lookup for int64 indices. Time grows with their numbers, not faster.
+ * @throws WorkloadError TRACE_INVALID for an index outside [0, 2^31), naming its position.
+ */
 export function countRows(indices: IndexArray): RowCounts {
-  const counted = maximum(indices) < MAX_COUNTED_ROWS ? countByRow(indices) : countBySorting(indices);
-  const order = Uint32Array.from({ length: counted.rows.length }, (_, i) => i);
-  const { rows, counts } = counted;
-  order.sort(
-    (a, b) => (counts[b] as number) - (counts[a] as number) || (rows[a] as number) - (rows[b] as number),
-  );
-  return {
-    rows: Float64Array.from(order, (i) => rows[i] as number),
-    counts: Float64Array.from(order, (i) => counts[i] as number),
-  };
-}
-
-function maximum(indices: IndexArray): number {
-  let max = 0;
-  for (let i = 0; i < indices.length; i++) max = Math.max(max, Number(indices[i]));
-  return max;
-}
-
-function countByRow(indices: IndexArray): RowCounts {
-  const histogram = new Uint32Array(maximum(indices) + 1);
-  let distinct = 0;
-  for (let i = 0; i < indices.length; i++) {
-    const row = Number(indices[i]);
-    const before = histogram[row] as number;
-    if (before === 0) distinct++;
-    histogram[row] = before + 1;
+  const values = asInt32(indices);
+  let highest = 0;
+  for (let i = 0; i < values.length; i++) {
+    const row = values[i] as number;
+    if (row < 0) {
+      const value = indices[i] as number | bigint;
+      throw new WorkloadError('TRACE_INVALID', `lookup ${i}: ${value} is not a row index in [0, 2^31)`, {
+        position: i,
+        value,
+      });
+    }
+    if (row > highest) highest = row;
   }
-  const rows = new Float64Array(distinct);
-  const counts = new Float64Array(distinct);
-  let next = 0;
-  histogram.forEach((count, row) => {
-    if (count === 0) return;
+  return byFallingCount(highest < MAX_COUNTED_ROWS ? countByRow(values, highest) : countBySorting(values));
+}
+
+function countByRow(values: Int32Array, highest: number): RowCounts {
+  const histogram = new Uint32Array(highest + 1);
+  for (let i = 0; i < values.length; i++) (histogram[values[i] as number] as number)++;
+  let distinct = 0;
+  for (let row = 0; row <= highest; row++) if (histogram[row] !== 0) distinct++;
+  const rows = new Int32Array(distinct);
+  const counts = new Uint32Array(distinct);
+  for (let row = 0, next = 0; row <= highest; row++) {
+    const count = histogram[row] as number;
+    if (count === 0) continue;
     rows[next] = row;
     counts[next++] = count;
-  });
+  }
   return { rows, counts };
 }
 
-function countBySorting(indices: IndexArray): RowCounts {
-  const sorted = Float64Array.from(indices as ArrayLike<number | bigint>, Number).sort();
-  const rows: number[] = [];
-  const counts: number[] = [];
-  for (let i = 0; i < sorted.length; ) {
-    const row = sorted[i] as number;
-    let end = i + 1;
-    while (end < sorted.length && sorted[end] === row) end++;
-    rows.push(row);
-    counts.push(end - i);
-    i = end;
+function countBySorting(values: Int32Array): RowCounts {
+  const sorted = values.slice().sort();
+  let distinct = 0;
+  for (let i = 0; i < sorted.length; i++) if (i === 0 || sorted[i] !== sorted[i - 1]) distinct++;
+  const rows = new Int32Array(distinct);
+  const counts = new Uint32Array(distinct);
+  for (let i = 0, next = -1; i < sorted.length; i++) {
+    if (i === 0 || sorted[i] !== sorted[i - 1]) rows[++next] = sorted[i] as number;
+    (counts[next] as number)++;
   }
-  return { rows: Float64Array.from(rows), counts: Float64Array.from(counts) };
+  return { rows, counts };
 }
 
-/** Measures a stream of row indices ≥ 0. */
+/** Sorts ascending rows by falling count, stably, by counting 16 bits of the counts at a time. */
+function byFallingCount(ascending: RowCounts): RowCounts {
+  const most = ascending.counts.reduce((max, count) => Math.max(max, count), 0);
+  let { rows, counts } = ascending;
+  for (let shift = 0; shift < 32 && most >= 2 ** shift; shift += 16) {
+    // Where the rows of each digit go, the highest digit first.
+    const places = new Uint32Array(2 ** 16);
+    for (let i = 0; i < counts.length; i++) (places[((counts[i] as number) >>> shift) & 0xffff] as number)++;
+    for (let digit = 0xffff, place = 0; digit >= 0; digit--) {
+      const size = places[digit] as number;
+      places[digit] = place;
+      place += size;
+    }
+    const sorted = { rows: new Int32Array(rows.length), counts: new Uint32Array(rows.length) };
+    for (let i = 0; i < counts.length; i++) {
+      const digit = ((counts[i] as number) >>> shift) & 0xffff;
+      const place = places[digit] as number;
+      places[digit] = place + 1;
+      sorted.rows[place] = rows[i] as number;
+      sorted.counts[place] = counts[i] as number;
+    }
+    ({ rows, counts } = sorted);
+  }
+  return { rows, counts };
+}
+
+/** Measures a stream of row indices in [0, 2^31). @throws WorkloadError TRACE_INVALID as countRows. */
 export function measureHotness(indices: IndexArray, ks: readonly number[] = COVERAGE_ROWS): Hotness {
-  const { counts } = countRows(indices);
+  const counted = countRows(indices);
   const lookups = indices.length;
-  const running = new Float64Array(counts.length);
-  let sum = 0;
-  counts.forEach((count, i) => {
-    sum += count;
-    running[i] = sum;
-  });
-  const coveredBy = (k: number) =>
-    counts.length === 0 ? 0 : (running[Math.min(k, counts.length) - 1] as number) / lookups;
+  const distinct = counted.rows.length;
   return {
     lookups,
-    distinct: counts.length,
-    distinctShare: lookups === 0 ? 0 : counts.length / lookups,
-    coverage: ks.map((k) => ({ k, share: coveredBy(k) })),
-    reuse: reuseHistogram(counts),
+    distinct,
+    distinctShare: lookups === 0 ? 0 : distinct / lookups,
+    coverage: coverageOf(counted, ks),
+    reuse: reuseHistogram(counted.counts),
   };
 }
 
+/** The share of the lookups that the k hottest rows answer, for each k. */
+export function coverageOf({ counts }: RowCounts, ks: readonly number[]): Coverage[] {
+  const lookups = counts.reduce((sum, count) => sum + count, 0);
+  const shares = new Map<number, number>();
+  let covered = 0;
+  let next = 0;
+  for (const k of ks.toSorted((a, b) => a - b)) {
+    while (next < Math.min(k, counts.length)) covered += counts[next++] as number;
+    shares.set(k, lookups === 0 ? 0 : covered / lookups);
+  }
+  return ks.map((k) => ({ k, share: shares.get(k) as number }));
+}
+
+/** The coverage curve for a plot: at most `points` values of k from 1 to all distinct rows, evenly apart on a log axis. */
+export function coverageCurve(counted: RowCounts, points = 64): Coverage[] {
+  const distinct = counted.rows.length;
+  if (distinct === 0) return [];
+  const ks = Array.from({ length: points }, (_, i) => Math.round(distinct ** (i / Math.max(1, points - 1))));
+  return coverageOf(counted, [...new Set(ks)]);
+}
+
 /** Buckets 1, 2, 3–4, 5–8, … of how often a row was looked up. */
-function reuseHistogram(counts: Float64Array): ReuseBucket[] {
+function reuseHistogram(counts: Uint32Array): ReuseBucket[] {
   const buckets: number[] = [];
   for (const count of counts) {
-    const bucket = Math.ceil(Math.log2(count));
+    // ⌈log2 count⌉
+    const bucket = 32 - Math.clz32(count - 1);
     while (buckets.length <= bucket) buckets.push(0);
     buckets[bucket] = (buckets[bucket] as number) + 1;
   }

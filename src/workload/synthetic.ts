@@ -1,5 +1,6 @@
-/** Batches of lookups drawn from an access pattern. */
+/** Batches of lookups, and requests, drawn from an access pattern. */
 import type { BagBatch } from '../embedding/bag.ts';
+import type { DlrmRequest } from '../model/request.ts';
 import { type AccessPatternName, createStream } from './access-patterns.ts';
 import { bagOffsets, drawBagLengths, parseBagLengths, totalLookups } from './bag-lengths.ts';
 import { createRandom } from './random.ts';
@@ -38,4 +39,19 @@ export function syntheticBags({
       return { indices: next(totalLookups(drawn)), offsets: bagOffsets(drawn) };
     }),
   }));
+}
+
+export interface SyntheticRequest extends Omit<SyntheticBags, 'batches'> {
+  readonly denseFeatures: number;
+}
+
+/**
+ * One request: the first batch that syntheticBags draws, and dense features uniform in [0, 1).
+ * @throws UsageError USAGE as syntheticBags.
+ */
+export function syntheticRequest({ denseFeatures, ...options }: SyntheticRequest): DlrmRequest {
+  const [batch] = syntheticBags({ ...options, batches: 1 }) as [BagBatch];
+  const random = createRandom(options.seed);
+  const dense = Float32Array.from({ length: options.batchSize * denseFeatures }, () => random.float());
+  return { ...batch, dense, denseFeatures };
 }

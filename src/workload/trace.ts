@@ -1,47 +1,56 @@
 /** Traces: recorded streams of row indices, and the batches that are made of them. */
-import { extname } from 'node:path';
 import type { BagBatch, IndexArray } from '../embedding/bag.ts';
 import { WorkloadError } from '../errors.ts';
-import { gunzipToTemporaryFile, openMaybeGzip } from '../formats/gzip.ts';
-import { detectFormat, readTorchFile } from '../formats/torch-file.ts';
-import { elementCount, isStored, readTensor, type StoredTensor, type Tensor } from '../tensor.ts';
+import { openMaybeGzip } from '../formats/gzip.ts';
+import { detectFormat } from '../formats/torch-file.ts';
 import { bagOffsets, drawBagLengths, parseBagLengths, totalLookups } from './bag-lengths.ts';
+import { readDlrmDataset, readGzippedDlrmDataset } from './dlrm-dataset.ts';
+import { asInt32, GrowingArray, MAX_INDEX } from './index-values.ts';
 import { createRandom } from './random.ts';
 
 /** Recorded lookups: one stream that all tables share, or one per table. */
 export interface Trace {
   readonly file: string;
   readonly format: 'text' | 'dlrm_datasets';
+  /** Row indices in [0, 2^31), in access order. */
   readonly streams: readonly IndexArray[];
+  /** dlrm_datasets: per table [bags + 1], where each recorded bag starts in its stream, and the end of the last. */
+  readonly offsets?: readonly Float64Array[];
+}
+
+export interface ReadTraceOptions {
+  /** Tables of a dlrm_datasets file whose lengths are flat, [T·B]; default 1. */
+  readonly tables?: number;
 }
 
 /**
- * Reads a trace: one row index a line (gzip too), or Meta's dlrm_datasets (`.pt`, `.pt.gz`: a tuple of indices,
- * offsets and lengths, table-major).
+ * Reads a trace: one row index a line, or Meta's dlrm_datasets (a torch.save of a tuple of indices, offsets and lengths,
+ * table-major). Either may be gzipped; the contents tell which it is, not the name.
  * @throws UsageError FILE_*; WorkloadError TRACE_INVALID naming line and value, TRACE_EMPTY; FormatError.
  */
-export async function readTrace(file: string): Promise<Trace> {
+export async function readTrace(file: string, options: ReadTraceOptions = {}): Promise<Trace> {
   const format = await detectFormat(file);
-  if (format === 'torch') return readDlrmDataset(file, file);
-  if (format === 'gzip' && extname(file.replace(/\.gz$/i, '')) === '.pt') {
-    await using unpacked = await gunzipToTemporaryFile(file);
-    return await readDlrmDataset(file, unpacked.path);
-  }
+  if (format === 'torch') return readDlrmDataset(file, file, options);
+  if (format === 'gzip' && (await holdsTorchFile(file))) return readGzippedDlrmDataset(file, options);
   const indices = await readIndexLines(file);
   if (indices.length === 0) throw new WorkloadError('TRACE_EMPTY', `${file} holds no lookups`, { file });
   return { file, format: 'text', streams: [indices] };
+}
+
+/** Whether a gzipped file inflates to what begins as a zip or a pickle does; text never begins so. */
+async function holdsTorchFile(file: string): Promise<boolean> {
+  for await (const [first, second] of openMaybeGzip(file)) {
+    return (first === 0x50 && second === 0x4b) || (first === 0x80 && (second ?? 0) <= 5);
+  }
+  return false;
 }
 
 const NEWLINE = 0x0a;
 const RETURN = 0x0d;
 const ZERO = 0x30;
 
-/** Row indices stay below this: kernels take signed 64-bit, reports count rows in arrays. */
-const MAX_INDEX = 2 ** 31 - 1;
-
 async function readIndexLines(file: string): Promise<Int32Array> {
-  let indices = new Int32Array(1 << 16);
-  let count = 0;
+  const indices = new GrowingArray((length) => new Int32Array(length));
   let line = 1;
   let value = 0;
   let digits = 0;
@@ -65,14 +74,7 @@ async function readIndexLines(file: string): Promise<Int32Array> {
       if (text === '') text = String(value);
       invalid();
     }
-    if (digits > 0) {
-      if (count === indices.length) {
-        const larger = new Int32Array(count * 2);
-        larger.set(indices);
-        indices = larger;
-      }
-      indices[count++] = value;
-    }
+    if (digits > 0) indices.push(value);
     value = 0;
     digits = 0;
     returned = false;
@@ -94,55 +96,8 @@ async function readIndexLines(file: string): Promise<Int32Array> {
     }
   }
   if (digits > 0 || text !== '') endLine();
-  return indices.slice(0, count);
+  return indices.toArray();
 }
-
-async function readDlrmDataset(file: string, path: string): Promise<Trace> {
-  const invalid = (message: string): never => {
-    throw new WorkloadError('TRACE_INVALID', `${file}: ${message}`, {
-      file,
-      hint: 'dlrm_datasets files hold a tuple (indices, offsets, lengths)',
-    });
-  };
-  const saved: unknown = await readTorchFile(path);
-  if (!Array.isArray(saved) || saved.length < 2) return invalid('holds no tuple (indices, offsets, lengths)');
-  const [indices, offsets, lengths] = await Promise.all(
-    saved.slice(0, 3).map(async (value, i) => {
-      const name = ['indices', 'offsets', 'lengths'][i];
-      const { shape, data } = isTensor(value) ? await readTensor(value) : invalid(`${name} is not a tensor`);
-      if (!(data instanceof Int32Array || data instanceof BigInt64Array))
-        return invalid(`${name} is not int32 or int64`);
-      return { shape, data };
-    }),
-  );
-  if (indices === undefined || offsets === undefined) return invalid('holds no indices and offsets');
-  // Lengths are [T, B]; without a shape to tell the tables, the file is one table.
-  const tables = lengths?.shape.length === 2 ? (lengths.shape[0] as number) : 1;
-  const bags = offsets.data.length - (offsets.data.length % tables === 0 ? 0 : 1);
-  if (tables < 1 || bags % tables !== 0)
-    return invalid(`${offsets.data.length} offsets do not divide into ${tables} tables`);
-  const expected = lengths === undefined ? bags : elementCount(lengths.shape);
-  if (offsets.data.length !== expected && offsets.data.length !== expected + 1)
-    return invalid(`${offsets.data.length} offsets do not fit ${expected} lengths`);
-  const start = (t: number) =>
-    t === tables ? indices.data.length : Number(offsets.data[(t * bags) / tables] ?? indices.data.length);
-  const streams = Array.from({ length: tables }, (_, t) => {
-    const [begin, end] = [start(t), start(t + 1)];
-    if (begin < 0 || begin > end || end > indices.data.length)
-      return invalid(`offsets of table ${t} are [${begin}, ${end}) of ${indices.data.length} lookups`);
-    return indices.data.subarray(begin, end);
-  });
-  streams.forEach((stream, t) => {
-    const bad = stream.findIndex((index: number | bigint) => index < 0 || index > MAX_INDEX);
-    if (bad >= 0)
-      invalid(`table ${t}, lookup ${bad}: ${stream[bad]} is not a row index in [0, ${MAX_INDEX}]`);
-  });
-  if (indices.data.length === 0) throw new WorkloadError('TRACE_EMPTY', `${file} holds no lookups`, { file });
-  return { file, format: 'dlrm_datasets', streams };
-}
-
-const isTensor = (value: unknown): value is StoredTensor =>
-  typeof value === 'object' && value !== null && 'dtype' in value && isStored(value as Tensor);
 
 export interface TraceBatches {
   readonly tables: readonly { readonly rows: number }[];
@@ -156,7 +111,8 @@ export interface TraceBatches {
 /**
  * Batches made of a trace, as the paper's artifact makes them: indices that are not below a table's row count are
  * dropped, then the stream is handed out in order, table by table, batch by batch, and wraps at its end. A trace with
- * a stream per table gives table t stream t, modulo their number.
+ * a stream per table gives table t stream t, modulo their number. Tables of different row counts that share a stream each
+ * read it from its start; `dropped` counts once per stream and row count.
  * @throws WorkloadError TRACE_EMPTY when no index fits a table; UsageError USAGE for bag lengths.
  */
 export function traceBatches(
@@ -186,28 +142,28 @@ export function traceBatches(
 /** A position in the part of a stream that fits a table. */
 class Cursor {
   readonly dropped: number;
-  readonly #indices: BigInt64Array;
+  readonly #indices: Int32Array;
   #at = 0;
 
   constructor({ file, streams }: Trace, stream: number, rows: number) {
-    const all = streams[stream] as IndexArray;
-    const wide = all instanceof BigInt64Array ? all : BigInt64Array.from(all, BigInt);
-    this.#indices = wide.filter((index) => index < rows);
-    this.dropped = wide.length - this.#indices.length;
+    const all = asInt32(streams[stream] as IndexArray);
+    this.#indices = all.filter((index) => index >= 0 && index < rows);
+    this.dropped = all.length - this.#indices.length;
     if (this.#indices.length === 0) {
       throw new WorkloadError('TRACE_EMPTY', `${file} has no lookup below ${rows}, the table's row count`, {
         file,
+        hint: 'the trace was recorded on a larger table: raise the rows, or choose another trace',
       });
     }
   }
 
   next(count: number): BigInt64Array {
     const indices = new BigInt64Array(count);
-    for (let done = 0; done < count; ) {
-      const part = this.#indices.subarray(this.#at, this.#at + count - done);
-      indices.set(part, done);
-      done += part.length;
-      this.#at = (this.#at + part.length) % this.#indices.length;
+    // Rows stay below 2^31, so that the low halves are the values.
+    const halves = new Int32Array(indices.buffer);
+    for (let i = 0; i < count; i++) {
+      halves[2 * i] = this.#indices[this.#at++] as number;
+      if (this.#at === this.#indices.length) this.#at = 0;
     }
     return indices;
   }

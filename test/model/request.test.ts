@@ -202,6 +202,11 @@ describe('bad requests', () => {
     ['scalar offsets', { ...perTable, 'offsets.0': i64([]) }, 'TENSOR_SHAPE', 'offsets.0'],
     ['stacked indices of one dimension', { ...stacked, indices: i64([6]) }, 'TENSOR_SHAPE', 'indices'],
     ['stacks of other tables', { ...stacked, offsets: i64([3, 2]) }, 'TENSOR_SHAPE', 'offsets'],
+    ['too few offsets', { ...perTable, 'offsets.1': i64([1]) }, 'TENSOR_SHAPE', 'offsets.1'],
+    ['too many offsets', { ...perTable, 'offsets.1': i64([4]) }, 'TENSOR_SHAPE', 'offsets.1'],
+    ['too many stacked offsets', { ...stacked, offsets: i64([2, 5]) }, 'TENSOR_SHAPE', 'offsets'],
+    ['too few weights', { ...perTable, 'weights.0': f32([2]) }, 'TENSOR_SHAPE', 'weights.0'],
+    ['too many stacked weights', { ...stacked, weights: f32([2, 4]) }, 'TENSOR_SHAPE', 'weights'],
     ['stacked weights of other tables', { ...stacked, weights: f32([1, 3]) }, 'TENSOR_SHAPE', 'weights'],
   ];
   for (const [what, tensors, code, tensor] of cases) {

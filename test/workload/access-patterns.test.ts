@@ -1,9 +1,16 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { ACCESS_PATTERNS, type AccessPatternName, createStream } from '../../src/workload/access-patterns.ts';
+import { UsageError } from '../../src/errors.ts';
+import {
+  ACCESS_PATTERNS,
+  type AccessPatternName,
+  accessPattern,
+  createStream,
+  generateIndices,
+} from '../../src/workload/access-patterns.ts';
 import { BATCH_LOOKUPS, measureHotness } from '../../src/workload/hotness.ts';
 import { createRandom } from '../../src/workload/random.ts';
-import { syntheticBags } from '../../src/workload/synthetic.ts';
+import { syntheticBags, syntheticRequest } from '../../src/workload/synthetic.ts';
 
 /**
  * Of the artifact's traces: distinct share of a batch of 307,200 lookups, and the share of it that its K hottest rows
@@ -49,7 +56,7 @@ describe('access patterns', () => {
 
   test('rows stay inside tables of any size, and equal seeds give equal lookups', () => {
     for (const pattern of Object.keys(ACCESS_PATTERNS) as AccessPatternName[]) {
-      for (const rows of [1, 2, 3, 10, 997, 40_000_000, 2 ** 31 - 1]) {
+      for (const rows of [1, 2, 3, 10, 997, 40_000_000, 2 ** 31 - 1, 2 ** 31, 20_000_000_000]) {
         const first = createStream(pattern, { rows, seed: 3 })(2000);
         assert.ok(
           first.every((row) => row >= 0n && row < rows),
@@ -64,6 +71,44 @@ describe('access patterns', () => {
     const rows = 1000;
     const seen = new Set(createStream('random', { rows, seed: 5 })(40_000));
     assert.equal(seen.size, rows);
+  });
+
+  test('rows that are no number of rows are refused', () => {
+    for (const rows of [0, -5, 1.5, Number.NaN, Number.POSITIVE_INFINITY]) {
+      assert.throws(() => createStream('med_hot', { rows, seed: 1 }), UsageError, String(rows));
+    }
+  });
+
+  test('names are looked up, others are refused with the list', () => {
+    assert.equal(accessPattern('low_hot'), 'low_hot');
+    for (const name of ['lukewarm', 'constructor', '']) {
+      assert.throws(
+        () => accessPattern(name),
+        (error: unknown) => error instanceof UsageError && /one_item, high_hot/.test(error.hint ?? ''),
+      );
+    }
+  });
+
+  test('indices of a seed are the beginning of its stream', () => {
+    const options = { rows: 5000, seed: 4 };
+    assert.deepEqual(
+      generateIndices({ pattern: 'med_hot', count: 100, ...options }),
+      createStream('med_hot', options)(100),
+    );
+  });
+
+  test('a request has the bags of the first batch, and dense features', () => {
+    const shape = {
+      tables: [{ rows: 50 }, { rows: 7 }],
+      batchSize: 3,
+      pattern: 'random',
+      bagLengths: 'uniform:0:4',
+      seed: 8,
+    } as const;
+    const request = syntheticRequest({ ...shape, denseFeatures: 5 });
+    assert.deepEqual(request.bags, syntheticBags({ ...shape, batches: 1 })[0]?.bags);
+    assert.equal(request.dense.length, 15);
+    assert.ok(request.dense.every((value) => value >= 0 && value < 1));
   });
 
   test('tables of a batch have streams of their own, batches go on', () => {

@@ -30,6 +30,29 @@ describe('bag lengths', () => {
     }
   });
 
+  test('geometric has its mean and variance', () => {
+    for (const expected of [0, 0.5, 20, 1200]) {
+      const lengths = draw(`geometric:${expected}`);
+      const average = mean(lengths);
+      const deviation = Math.sqrt(expected * (1 + expected));
+      assert.ok(
+        Math.abs(average - expected) <= (5 * deviation) / Math.sqrt(lengths.length),
+        `mean ${average} of ${expected}`,
+      );
+      const variance = lengths.reduce((sum, length) => sum + (length - average) ** 2, 0) / lengths.length;
+      // The standard error of a geometric variance is some 2 % here.
+      assert.ok(Math.abs(variance - deviation ** 2) <= 0.1 * deviation ** 2, `variance ${variance}`);
+    }
+  });
+
+  test('a batch of more lookups than arrays hold is refused', () => {
+    const lengths = drawBagLengths(parseBagLengths('1000000'), 3000, createRandom(1));
+    assert.throws(
+      () => totalLookups(lengths),
+      (error: unknown) => error instanceof UsageError && /3000000000 lookups/.test(error.message),
+    );
+  });
+
   test('zipf falls with the length', () => {
     const lengths = draw('zipf:1:100');
     const count = (length: number) => lengths.filter((drawn) => drawn === length).length;
@@ -54,11 +77,37 @@ describe('bag lengths', () => {
       'zipf:1',
       'zipf:1:0',
       '99999999',
+      '0x10',
+      '1e3',
+      ' 5 ',
+      '150:',
+      'poisson:1e3',
+      'uniform:1:2:3',
+      'geometric',
+      'geometric:-1',
+      'zipf:NaN:3',
+      'constructor',
     ]) {
       assert.throws(
         () => parseBagLengths(spec),
         (error: unknown) => error instanceof UsageError && /uniform:1:300/.test(error.hint ?? ''),
         spec,
+      );
+    }
+  });
+
+  test('what is wrong is said', () => {
+    for (const [spec, why] of [
+      ['uniform:5:2', /shortest, 5, is longer than the longest, 2/],
+      ['uniform:1', /the longest is missing/],
+      ['poisson:x', /the mean must be a number from 0 to/],
+      ['zipf:1:0', /the longest is 0/],
+      ['x'.repeat(100_000), /neither a whole number nor a known distribution/],
+    ] as const) {
+      assert.throws(
+        () => parseBagLengths(spec),
+        (error: unknown) =>
+          error instanceof UsageError && why.test(error.message) && error.message.length < 200,
       );
     }
   });

@@ -158,6 +158,27 @@ describe('values', () => {
   });
 });
 
+describe('a limit', () => {
+  const rows = [HEADER, row({ I1: '1' }), row({ I1: '2' }), row({ I1: 'bad' })].join('\n');
+  const read = async (limit: number) => readCriteo(await file('limit.csv', rows), { tableRows, limit });
+
+  test('ends the reading: what follows is not looked at', async () => {
+    for (const limit of [0, 1, 2]) {
+      const { request, labels } = await read(limit);
+      assert.equal(request.batchSize, limit);
+      assert.equal(request.dense.length, 13 * limit);
+      assert.equal(labels?.length, limit);
+      for (const { indices, offsets } of request.bags) {
+        assert.equal(indices.length, limit);
+        assert.equal(offsets.length, limit);
+      }
+    }
+    await assert.rejects(read(3), { code: 'CRITEO_INVALID' });
+  });
+
+  test('that is no number', () => assert.rejects(read(Number.NaN), { code: 'USAGE' }));
+});
+
 describe('bad rows', () => {
   const csv = (...rows: string[]) => [HEADER, ...rows].join('\n');
 
@@ -202,10 +223,19 @@ describe('bad rows', () => {
 
 describe('vocabularies', () => {
   const words = Array.from({ length: 26 }, () => ['', 'a', 'b']);
-  const read = async (vocabulary: unknown, changed: Record<string, string> = {}) => {
+  const read = async (vocabulary: unknown, changed: Record<string, string> = {}, options = {}) => {
     const path = await file('vocabulary.json', JSON.stringify(vocabulary));
-    return readCriteo(await file('vocabulary.csv', `${HEADER}\n${row(changed)}\n`), { vocabulary: path });
+    const rows = await file('vocabulary.csv', `${HEADER}\n${row(changed)}\n`);
+    return readCriteo(rows, { vocabulary: path, ...options });
   };
+
+  test('unknown categories go to a row of their own if one is named', async () => {
+    const { request } = await read(words, { C1: 'zzz', C2: 'b' }, { unknownRow: 0 });
+    assert.deepEqual(
+      request.bags.slice(0, 3).map(({ indices }) => Number(indices[0])),
+      [0, 2, 1],
+    );
+  });
 
   test('a row is the position of the string', async () => {
     const { request } = await read(words, { C1: '', C2: 'b' });

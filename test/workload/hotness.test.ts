@@ -3,7 +3,14 @@ import { describe, test } from 'node:test';
 import fc from 'fast-check';
 import type { AccessPatternName } from '../../src/workload/access-patterns.ts';
 import { createStream } from '../../src/workload/access-patterns.ts';
-import { BATCH_LOOKUPS, countRows, measureHotness, nearestPattern } from '../../src/workload/hotness.ts';
+import {
+  BATCH_LOOKUPS,
+  countRows,
+  coverageCurve,
+  coverageOf,
+  measureHotness,
+  nearestPattern,
+} from '../../src/workload/hotness.ts';
 import { readTrace } from '../../src/workload/trace.ts';
 import { tracePath } from '../support/golden.ts';
 
@@ -26,6 +33,7 @@ describe('hotness', () => {
           const { sorted, covered } = naive(indices, k);
           const wide = BigInt64Array.from(indices, BigInt);
           const { rows, counts } = countRows(wide);
+          assert.deepEqual({ rows, counts }, countRows(Int32Array.from(indices)));
           assert.deepEqual(
             [...rows].map((row, i) => [row, counts[i]]),
             sorted,
@@ -43,6 +51,42 @@ describe('hotness', () => {
         },
       ),
     );
+  });
+
+  test('counts beyond 16 bits are ordered too', () => {
+    // Row r is looked up 65,530 + 4 · r times, row 9 once.
+    const indices = Int32Array.from(
+      [0, 1, 2, 3, 4].flatMap((row) => new Array<number>(65_530 + 4 * row).fill(row)).concat(9),
+    );
+    const { rows, counts } = countRows(indices);
+    assert.deepEqual([...rows], [4, 3, 2, 1, 0, 9]);
+    assert.deepEqual([...counts], [65_546, 65_542, 65_538, 65_534, 65_530, 1]);
+  });
+
+  test('indices that are no rows are refused by position', () => {
+    for (const indices of [
+      Int32Array.of(1, -3),
+      BigInt64Array.of(1n, 2n ** 31n),
+      BigInt64Array.of(1n, 2n ** 40n),
+    ]) {
+      assert.throws(() => countRows(indices), { code: 'TRACE_INVALID', message: /lookup 1: / });
+    }
+  });
+
+  test('the coverage curve rises to all lookups', () => {
+    const counted = countRows(createStream('med_hot', { rows: 10_000, seed: 1 })(50_000));
+    const curve = coverageCurve(counted, 20);
+    assert.ok(curve.length <= 20 && curve[0]?.k === 1);
+    assert.deepEqual(curve.at(-1), { k: counted.rows.length, share: 1 });
+    curve.slice(1).forEach(({ k, share }, i) => {
+      assert.ok(k > (curve[i]?.k as number) && share >= (curve[i]?.share as number));
+    });
+    const ks = [50, 0, 7, 10 ** 9];
+    assert.deepEqual(
+      coverageOf(counted, ks).map(({ k }) => k),
+      ks,
+    );
+    assert.deepEqual(coverageCurve(countRows(new Int32Array(0))), []);
   });
 
   test('nothing looked up', () => {

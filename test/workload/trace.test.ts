@@ -1,51 +1,13 @@
 import assert from 'node:assert/strict';
-import { existsSync } from 'node:fs';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { after, before, describe, test } from 'node:test';
-import { fileURLToPath } from 'node:url';
-import { crc32, gzipSync } from 'node:zlib';
+import { describe, test } from 'node:test';
+import { gzipSync } from 'node:zlib';
+import fc from 'fast-check';
 import type { IndexArray } from '../../src/embedding/bag.ts';
-import { type HotrowError, UsageError, WorkloadError } from '../../src/errors.ts';
+import { UsageError } from '../../src/errors.ts';
 import { measureHotness, nearestPattern } from '../../src/workload/hotness.ts';
 import { readTrace, type Trace, traceBatches } from '../../src/workload/trace.ts';
-
-const { HOTROW_SHARED } = process.env;
-
-let folder = '';
-before(async () => {
-  folder = await mkdtemp(join(tmpdir(), 'hotrow-trace-'));
-});
-after(() => rm(folder, { recursive: true }));
-
-async function file(name: string, content: string | Uint8Array): Promise<string> {
-  const path = join(folder, name);
-  await writeFile(path, content);
-  return path;
-}
-
-const numbers = (indices: IndexArray | undefined) =>
-  Array.from((indices ?? []) as Iterable<number | bigint>, Number);
-
-/** Reading `content` fails with `code` and a message that names the file and matches `pattern`. */
-async function refuses(
-  content: string | Uint8Array,
-  code: string,
-  pattern: RegExp,
-  name = 'bad.txt',
-): Promise<HotrowError> {
-  const path = await file(name, content);
-  const error = await readTrace(path).then(
-    () => assert.fail('was read'),
-    (cause: unknown) => cause,
-  );
-  assert.ok(error instanceof WorkloadError, String(error));
-  assert.equal(error.code, code);
-  assert.match(error.message, pattern);
-  assert.ok(error.message.includes(path), error.message);
-  return error;
-}
+import { tracePath } from '../support/golden.ts';
+import { file, numbers, refuses } from '../support/trace-files.ts';
 
 describe('text traces', () => {
   test('one row index a line', async () => {
@@ -77,6 +39,22 @@ describe('text traces', () => {
     const { streams } = await readTrace(await file('large.txt', `${expected.join('\n')}\n`));
     assert.deepEqual(numbers(streams[0]), expected);
   });
+
+  test('what is written is read back', () =>
+    fc.assert(
+      fc.asyncProperty(
+        fc.array(fc.nat(2 ** 31 - 1), { minLength: 1 }),
+        fc.constantFrom('\n', '\r\n'),
+        fc.boolean(),
+        fc.boolean(),
+        async (indices, end, ended, zipped) => {
+          const text = indices.join(end) + (ended ? end : '');
+          const path = await file('round-trip', zipped ? gzipSync(text) : text);
+          assert.deepEqual((await readTrace(path)).streams.map(numbers), [indices]);
+        },
+      ),
+      { numRuns: 60 },
+    ));
 
   test('the largest row index', async () => {
     const { streams } = await readTrace(await file('d.txt', `${2 ** 31 - 1}\n`));
@@ -136,7 +114,7 @@ describe('bad text traces', () => {
 
   test('no such file', () =>
     assert.rejects(
-      readTrace(join(folder, 'nowhere.txt')),
+      readTrace('/nowhere/trace.txt'),
       (error) => error instanceof UsageError && error.code === 'FILE_NOT_FOUND',
     ));
 
@@ -145,63 +123,6 @@ describe('bad text traces', () => {
     const path = await file('cut.gz', whole.subarray(0, whole.length / 2));
     await assert.rejects(readTrace(path), { code: 'GZIP_INVALID' });
   });
-});
-
-describe('dlrm_datasets', () => {
-  // Two tables, three bags each: table 0 looks up 1, 2, 3 and table 1 looks up 10, 20.
-  const indices = [1, 2, 3, 10, 20];
-  const lengths = [1, 2, 0, 0, 1, 1];
-  const withEnd = [0, 1, 3, 3, 3, 4, 5];
-  const saved = (offsets: readonly number[], at = indices, shape: readonly number[] = [2, 3]) =>
-    torchFile([
-      { shape: [at.length], values: at },
-      { shape: [offsets.length], values: offsets },
-      { shape, values: lengths },
-    ]);
-
-  test('offsets [T·B + 1]', async () => {
-    const trace = await readTrace(await file('a.pt', saved(withEnd)));
-    assert.equal(trace.format, 'dlrm_datasets');
-    assert.deepEqual(trace.streams.map(numbers), [
-      [1, 2, 3],
-      [10, 20],
-    ]);
-  });
-
-  test('offsets [T·B]', async () => {
-    const { streams } = await readTrace(await file('b.pt', saved(withEnd.slice(0, -1))));
-    assert.deepEqual(streams.map(numbers), [
-      [1, 2, 3],
-      [10, 20],
-    ]);
-  });
-
-  test('gzipped', async () => {
-    const { streams } = await readTrace(await file('c.pt.gz', gzipSync(saved(withEnd))));
-    assert.deepEqual(streams.map(numbers), [
-      [1, 2, 3],
-      [10, 20],
-    ]);
-  });
-
-  test('known by its content, not its name', async () => {
-    assert.equal((await readTrace(await file('d.bin', saved(withEnd)))).format, 'dlrm_datasets');
-  });
-
-  test('flat lengths are one table', async () => {
-    const { streams } = await readTrace(await file('e.pt', saved(withEnd, indices, [6])));
-    assert.deepEqual(streams.map(numbers), [indices]);
-  });
-
-  test('bad ones', async () => {
-    const negative = [1, 2, 3, -1, 20];
-    await refuses(saved(withEnd, negative), 'TRACE_INVALID', /table 1, lookup 0: -1/, 'f.pt');
-    await refuses(saved([0, 1, 3, 9, 9, 9, 9]), 'TRACE_INVALID', /offsets of table/, 'g.pt');
-    await refuses(saved([0, 1, 3, -1, 3, 4, 5]), 'TRACE_INVALID', /offsets of table/, 'h.pt');
-  });
-
-  test('offsets that do not fit the lengths', () =>
-    refuses(saved([0, 1, 3, 3, 3]), 'TRACE_INVALID', /5 offsets/, 'i.pt').then(() => {}));
 });
 
 describe('batches of a trace', () => {
@@ -286,15 +207,11 @@ describe('batches of a trace', () => {
 });
 
 describe("the artifact's traces", () => {
-  const folders = [
-    ...(HOTROW_SHARED ? [join(HOTROW_SHARED, 'traces')] : []),
-    fileURLToPath(new URL('../../../shared/traces', import.meta.url)),
-  ];
   for (const [name, pattern, lookups, distinct, covered] of [
     ['med_hot.500K.txt', 'med_hot', 429_951, 102_524, [0.0105, 0.03, 0.111, 0.288, 0.618, 0.935]],
     ['low_hot.500K.txt', 'low_hot', 379_910, 231_073, [0.0036, 0.0136, 0.043, 0.106, 0.26, 0.521]],
   ] as const) {
-    const path = folders.map((at) => join(at, name)).find((at) => existsSync(at));
+    const path = tracePath(name);
     test(name, { skip: path === undefined ? `${name} is not on this machine` : false }, async () => {
       const { streams } = await readTrace(path as string);
       const [stream] = streams as [IndexArray];
@@ -310,80 +227,3 @@ describe("the artifact's traces", () => {
     });
   }
 });
-
-interface Saved {
-  readonly shape: readonly number[];
-  readonly values: readonly number[];
-}
-
-/** What torch.save writes for a tuple of three int64 tensors: a zip of stored entries, one of them a pickle. */
-function torchFile(tensors: readonly [Saved, Saved, Saved]): Buffer {
-  const text = (value: string) => {
-    const bytes = Buffer.from(value);
-    const length = Buffer.alloc(4);
-    length.writeUInt32LE(bytes.length);
-    return Buffer.concat([Buffer.from('X'), length, bytes]);
-  };
-  const integer = (value: number) => {
-    const bytes = Buffer.alloc(5, 'J');
-    bytes.writeInt32LE(value, 1);
-    return bytes;
-  };
-  const tuple = (values: readonly number[]) =>
-    Buffer.concat([Buffer.from('('), ...values.map(integer), Buffer.from('t')]);
-  const pickled = tensors.map(({ shape, values }, key) => {
-    const strides = shape.map((_, i) => shape.slice(i + 1).reduce((product, extent) => product * extent, 1));
-    return Buffer.concat([
-      Buffer.from('ctorch._utils\n_rebuild_tensor_v2\n(('),
-      text('storage'),
-      Buffer.from('ctorch\nLongStorage\n'),
-      text(String(key)),
-      text('cpu'),
-      integer(values.length),
-      Buffer.from('tQ'),
-      integer(0),
-      tuple(shape),
-      tuple(strides),
-      Buffer.from('\x89ccollections\nOrderedDict\n)RtR', 'latin1'),
-    ]);
-  });
-  const pickle = Buffer.concat([Buffer.from([0x80, 2]), ...pickled, Buffer.from([0x87]), Buffer.from('.')]);
-  return storedZip([
-    ['archive/data.pkl', pickle],
-    ['archive/byteorder', Buffer.from('little')],
-    ...tensors.map(({ values }, key): [string, Buffer] => [
-      `archive/data/${key}`,
-      Buffer.from(BigInt64Array.from(values, BigInt).buffer),
-    ]),
-    ['archive/version', Buffer.from('3\n')],
-  ]);
-}
-
-function storedZip(entries: readonly (readonly [string, Buffer])[]): Buffer {
-  const parts: Buffer[] = [];
-  const directory: Buffer[] = [];
-  let at = 0;
-  for (const [name, data] of entries) {
-    // From the version to the length of the extra field: the same in both headers.
-    const common = Buffer.alloc(26);
-    common.writeUInt16LE(20, 0);
-    common.writeUInt32LE(crc32(data), 10);
-    common.writeUInt32LE(data.length, 14);
-    common.writeUInt32LE(data.length, 18);
-    common.writeUInt16LE(Buffer.byteLength(name), 22);
-    const local = Buffer.concat([Buffer.from('PK\x03\x04'), common, Buffer.from(name), data]);
-    const tail = Buffer.alloc(14);
-    tail.writeUInt32LE(at, 10);
-    directory.push(Buffer.from('PK\x01\x02\x14\x00'), common, tail, Buffer.from(name));
-    parts.push(local);
-    at += local.length;
-  }
-  const listed = Buffer.concat(directory);
-  const end = Buffer.alloc(22);
-  end.write('PK\x05\x06');
-  end.writeUInt16LE(entries.length, 8);
-  end.writeUInt16LE(entries.length, 10);
-  end.writeUInt32LE(listed.length, 12);
-  end.writeUInt32LE(at, 16);
-  return Buffer.concat([...parts, listed, end]);
-}

@@ -11,7 +11,7 @@ import { fileError, fromFile, UsageError } from '../../errors.ts';
 import type { DlrmArchitecture } from '../../model/architecture.ts';
 import { loadCheckpoint } from '../../model/checkpoint.ts';
 import { type ArchitectureOverrides, inferArchitecture } from '../../model/infer-architecture.ts';
-import { ACCESS_PATTERNS, type AccessPatternName } from '../../workload/access-patterns.ts';
+import { ACCESS_PATTERNS, type AccessPatternName, accessPattern } from '../../workload/access-patterns.ts';
 import { benchText } from '../bench-text.ts';
 import { formatOption, integer, planOption, resolvePlan, withDevice, withModel } from '../options.ts';
 import { type Format, notice, printJson, printLine, progress } from '../output.ts';
@@ -159,14 +159,6 @@ async function loadArchitecture(file: string, options: Options): Promise<DlrmArc
 }
 
 function parsePatterns(text: string | undefined): AccessPatternName[] {
-  const known = Object.keys(ACCESS_PATTERNS) as AccessPatternName[];
-  if (text === undefined) return known;
-  return text.split(',').map((name) => {
-    const pattern = known.find((candidate) => candidate === name.trim());
-    if (pattern === undefined)
-      throw new UsageError('USAGE', `unknown access pattern ${name}`, {
-        hint: `patterns are ${known.join(', ')}`,
-      });
-    return pattern;
-  });
+  if (text === undefined) return Object.keys(ACCESS_PATTERNS) as AccessPatternName[];
+  return text.split(',').map((name) => accessPattern(name.trim()));
 }

@@ -11,6 +11,7 @@ import { readCriteo } from '../../workload/criteo.ts';
 import {
   formatOption,
   indexCheckingOption,
+  integer,
   planOption,
   resolvePlan,
   withDevice,
@@ -28,6 +29,8 @@ interface Options {
   readonly out?: string;
   readonly vocabulary?: string;
   readonly hash?: boolean;
+  readonly unknownRow?: number;
+  readonly limit?: number;
 }
 
 /** Probabilities that the table shows before it refers to --format json and --out. */
@@ -48,6 +51,12 @@ export function predictCommand(): Command {
       ).conflicts('hash'),
     )
     .option('--hash', 'Criteo categories by hashing to the table size')
+    .option(
+      '--unknown-row <row>',
+      'the row of categories that the vocabulary lacks (default: an error)',
+      integer(0),
+    )
+    .option('--limit <n>', 'score the first rows of a Criteo file only', integer(1))
     .option('--out <file>', 'also write `probability` [B, 1] to a safetensors file')
     .addOption(formatOption())
     .addHelpText(
@@ -94,12 +103,16 @@ async function predict(modelFile: string, requestFile: string, options: Options)
 async function loadRequest(
   file: string,
   model: DlrmModel,
-  { vocabulary, hash }: Options,
+  { vocabulary, hash, unknownRow, limit }: Options,
 ): Promise<DlrmRequest> {
   if (!/\.(csv|tsv|txt)(\.gz)?$/i.test(file)) return readRequest(file);
   const tableRows = model.architecture.tables.map((table) => table.rows);
-  if (vocabulary !== undefined) return (await readCriteo(file, { vocabulary })).request;
-  if (hash === true) return (await readCriteo(file, { tableRows })).request;
+  const bound = limit === undefined ? {} : { limit };
+  if (vocabulary !== undefined) {
+    const unknown = unknownRow === undefined ? {} : { unknownRow };
+    return (await readCriteo(file, { vocabulary, ...unknown, ...bound })).request;
+  }
+  if (hash === true) return (await readCriteo(file, { tableRows, ...bound })).request;
   throw new UsageError('USAGE', `${file} holds category strings, and nothing says which rows they are`, {
     hint: 'pass --vocabulary FILE, or --hash if the model was trained on hashed categories',
   });
