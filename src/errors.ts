@@ -37,7 +37,10 @@ export type DeviceErrorCode =
   | 'DEVICE_UNAVAILABLE'
   | 'NATIVE_LIBRARY_MISSING'
   | 'NATIVE_LIBRARY_INCOMPATIBLE'
+  | 'CUDA_LIBRARY_MISSING'
+  | 'CUDA_FAILED'
   | 'OUT_OF_MEMORY'
+  | 'KERNEL_COMPILE_FAILED'
   | 'KERNEL_FAILED'
   | 'DISPOSED';
 
@@ -112,6 +115,10 @@ const HINTS: Readonly<Record<ErrorCode, string>> = {
   DEVICE_UNAVAILABLE: '`hotrow devices` lists what this machine has',
   NATIVE_LIBRARY_MISSING: 'run `npm run build`',
   NATIVE_LIBRARY_INCOMPATIBLE: 'run `npm run build` on this machine',
+  CUDA_LIBRARY_MISSING:
+    "install the CUDA toolkit or NVIDIA's Python packages; `hotrow devices` says where libraries are looked for",
+  CUDA_FAILED: 'run again with --verbose; if the context was lost, in a new process',
+  KERNEL_COMPILE_FAILED: "this is a defect in Hotrow: report it with the compiler's log",
   OUT_OF_MEMORY: 'close other programs, or use a smaller batch',
   KERNEL_FAILED: 'this is a defect in Hotrow: report it with the command that showed it',
   DISPOSED: 'keep models, collections and backends open until the last call has ended',
@@ -197,6 +204,30 @@ export class PlanError extends HotrowError {
 export class DeviceError extends HotrowError {
   constructor(code: DeviceErrorCode, message: string, details?: ErrorDetails) {
     super(code, message, details);
+  }
+}
+
+/** What a failing call into CUDA was. */
+export interface CudaFailure {
+  /** The function, as the vendor's documentation names it. */
+  readonly call: string;
+  /** The status it returned, by name. */
+  readonly status: string;
+  /** True when the device's context is lost with everything in it: only a new process helps. */
+  readonly contextLost: boolean;
+}
+
+/** A call into the CUDA driver or one of its libraries failed. */
+export class CudaError extends DeviceError {
+  readonly call: string;
+  readonly status: string;
+  readonly contextLost: boolean;
+
+  constructor(code: DeviceErrorCode, message: string, failure: CudaFailure, details?: ErrorDetails) {
+    super(code, message, details);
+    this.call = failure.call;
+    this.status = failure.status;
+    this.contextLost = failure.contextLost;
   }
 }
 

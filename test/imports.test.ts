@@ -15,6 +15,7 @@ const LAYERS: readonly (readonly string[])[] = [
   ['errors.ts', 'version.ts'],
   ['tensor.ts', 'device.ts'],
   ['ffi', 'formats'],
+  ['cuda', 'jit'],
   // The operator and its plans, independent of devices.
   ['embedding/bag.ts', 'embedding/plan.ts', 'embedding/techniques', 'embedding/reference.ts'],
   ['backend'],

@@ -211,6 +211,12 @@ int64_t hr_read_file(const char *path, int64_t offset, int64_t bytes, void *targ
 /* Fills `count` elements of `row_format` with seeded values uniform in [-1, 1), the same on every isa and thread count. */
 int64_t hr_fill_uniform(hr_pool *pool, void *target, int64_t row_format, int64_t count, int64_t seed);
 
+/*
+ * Waits for a GPU on the calling thread: set_current(context), then wait(handle), both int (*)(void *) of the CUDA
+ * driver; in one call, because a context is current for a thread only. Returns the first status that is not 0.
+ */
+int64_t hr_wait_in_context(void *set_current, void *context, void *wait, void *handle);
+
 /* Multiply-adds per second (each counts 1) of a loop that only touches registers, on all threads of the pool. */
 double hr_measure_fma_rate(hr_pool *pool, double seconds);
 /* Bytes per second that all threads of the pool read from memory in order, each its own part of `bytes`. */

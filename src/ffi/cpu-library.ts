@@ -80,6 +80,9 @@ function load() {
     fillUniform: library.func(
       'int64_t hr_fill_uniform(uintptr_t pool, uintptr_t target, int64_t row_format, int64_t count, int64_t seed)',
     ),
+    waitInContext: library.func(
+      'int64_t hr_wait_in_context(uintptr_t set_current, uintptr_t context, uintptr_t wait, uintptr_t handle)',
+    ),
     measureFmaRate: library.func('double hr_measure_fma_rate(uintptr_t pool, double seconds)'),
     measureReadRate: library.func(
       'double hr_measure_read_rate(uintptr_t pool, uintptr_t memory, int64_t bytes)',
@@ -116,6 +119,11 @@ export function addressOf(array: ArrayBufferView): HostPtr {
   // Reading .buffer moves a small array off the JavaScript heap, where the collector could move it.
   if (array.buffer.byteLength === 0) return NULL_PTR;
   return koffi.address(array) as HostPtr;
+}
+
+/** `length` bytes of native memory, length ≤ 1 GiB. Not to be used after the memory is freed. */
+export function viewMemory(address: HostPtr, length: number): ArrayBuffer {
+  return koffi.view(address, length);
 }
 
 /** The best instruction set of this processor. */
@@ -186,7 +194,7 @@ export class NativeMemory implements Disposable {
 
   /** Bytes [offset, offset + length), length ≤ 1 GiB. Not to be used after disposal. */
   view(offset: number, length: number): Uint8Array {
-    return new Uint8Array(koffi.view(this.address + BigInt(offset), length));
+    return new Uint8Array(viewMemory((this.address + BigInt(offset)) as HostPtr, length));
   }
 
   /** Copies a host array to byte `offset`. */
@@ -284,6 +292,19 @@ export async function fillUniform(
     seed,
   );
   if (Number(status) !== 0) throw new DeviceError('KERNEL_FAILED', `fill failed with status ${status}`);
+}
+
+/**
+ * Calls setCurrent(context), then wait(handle), on one of libuv's threads; the first status that is not 0. For the
+ * binding of the CUDA driver alone.
+ */
+export async function waitInContext(
+  setCurrent: bigint,
+  context: bigint,
+  wait: bigint,
+  handle: bigint,
+): Promise<number> {
+  return Number(await inBackground<number>(library().waitInContext, setCurrent, context, wait, handle));
 }
 
 /** Multiply-adds per second of a loop that only touches registers, on all threads of the pool. */

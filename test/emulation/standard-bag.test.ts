@@ -10,10 +10,10 @@ import {
   variantId,
 } from '../../src/backend/cuda/kernel-source.ts';
 import { type Bags, type EmbeddingTable, rowBytes } from '../../src/embedding/bag.ts';
-import { referenceEmbeddingBags } from '../../src/embedding/reference.ts';
-import { toFloat32 } from '../../src/tensor.ts';
-import { bagsOf, hostWeight, integers, randomTable } from '../support/cases.ts';
+
+import { bagsOf, hostWeight, integers } from '../support/cases.ts';
 import { assertSameValues } from '../support/compare.ts';
+import { bagsFor, everyLength, expectedOf, tableFor } from '../support/cuda-bags.ts';
 import {
   ALL_VARIANTS,
   COMBINED_VARIANTS,
@@ -101,72 +101,6 @@ function pool(
     );
   }
   return { values, counts };
-}
-
-/** a · b + c, rounded once to float32: by way of a float64 sum that is rounded to odd. */
-function fusedMultiplyAdd(a: number, b: number, c: number): number {
-  const product = a * b; // exact: 24 bits by 24 bits
-  const sum = product + c;
-  const fromC = sum - product;
-  const lost = product - (sum - fromC) + (c - fromC);
-  if (lost === 0 || !Number.isFinite(sum)) return Math.fround(sum);
-  const words = new BigInt64Array(Float64Array.of(sum).buffer);
-  const bits = words[0] as bigint;
-  if ((bits & 1n) === 0n) words[0] = bits + (lost > 0 === sum > 0 ? 1n : -1n);
-  return Math.fround(new Float64Array(words.buffer)[0] as number);
-}
-
-/** What every backend gives, in bits: index order, float32, fused where rows are weighted. */
-function expectedOf(table: EmbeddingTable, bags: Bags, batch: number): Float64Array {
-  const weighted = bags.weights !== undefined || table.rowWeights !== undefined;
-  const reference = referenceEmbeddingBags(
-    [table],
-    { batchSize: batch, bags: [bags] },
-    'ignore',
-    'float32',
-  ).pooled;
-  if (!weighted) return reference;
-  const rows = toFloat32(hostWeight(table));
-  const pooled = new Float64Array(batch * table.dim);
-  for (let b = 0; b < batch; b++) {
-    const end = b + 1 < bags.offsets.length ? Number(bags.offsets[b + 1]) : bags.indices.length;
-    for (let p = Number(bags.offsets[b]); p < end; p++) {
-      const row = Number(bags.indices[p]);
-      if (row === table.paddingIdx) continue;
-      const weight = (bags.weights?.[p] ?? table.rowWeights?.[row]) as number;
-      for (let d = 0; d < table.dim; d++) {
-        const at = b * table.dim + d;
-        pooled[at] = fusedMultiplyAdd(weight, rows[row * table.dim + d] as number, pooled[at] as number);
-      }
-    }
-  }
-  return pooled;
-}
-
-/** A table that fits a variant. */
-function tableFor(random: Random, variant: StandardBagVariant, rows: number, dim: number): EmbeddingTable {
-  const { rowFormat, pooling: mode, padding, weights } = variant;
-  const paddingIdx = padding ? { paddingIdx: rows >> 1 } : {};
-  return randomTable(random, { rows, dim, rowFormat, mode, rowWeights: weights === 'row', ...paddingIdx });
-}
-
-/** Bags of the given lengths that fit a variant. */
-function bagsFor(
-  random: Random,
-  variant: StandardBagVariant,
-  rows: number,
-  lengths: readonly number[],
-  endOffset = false,
-): Bags {
-  const lists = lengths.map((length) => Array.from({ length }, () => random.integer(0, rows - 1)));
-  const weights = variant.weights === 'sample' ? { weights: random.reals(lists.flat().length) } : {};
-  return bagsOf(lists, { index: variant.index, offset: variant.offset, endOffset, ...weights });
-}
-
-/** 0, 1, … past three groups of the variant's prefetch, in an order that is not sorted. */
-function everyLength(variant: StandardBagVariant): number[] {
-  const longest = 3 * (variant.prefetch?.distance ?? 4) + 2;
-  return Array.from({ length: longest + 1 }, (_, i) => (i % 2 === 0 ? i : longest - i + (longest % 2)));
 }
 
 function check(

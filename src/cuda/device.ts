@@ -1,0 +1,110 @@
+import { DeviceError } from '../errors.ts';
+import type { CudaDriver } from '../ffi/cuda-driver.ts';
+import type { ContextHandle } from '../ffi/cuda-symbols.ts';
+import { type DeviceProperties, deviceProperties } from './properties.ts';
+import { ignoringLostContext, type Resource, type ResourceKind } from './resource.ts';
+
+/** What is not yet given back. */
+export interface LiveResources {
+  readonly counts: Readonly<Record<ResourceKind, number>>;
+  readonly deviceBytes: number;
+  readonly pinnedBytes: number;
+}
+
+/**
+ * A GPU, opened: its primary context, and everything that was made in it. Disposing it gives all of that back; it waits
+ * for work that runs, so dispose it when the streams are idle.
+ */
+export class CudaDevice implements Disposable {
+  readonly driver: CudaDriver;
+  readonly properties: DeviceProperties;
+  readonly #device: number;
+  readonly #context: ContextHandle;
+  /** In the order that they were made. */
+  readonly #resources = new Set<Resource>();
+  #disposed = false;
+  #released = false;
+
+  /** @throws CudaError DEVICE_UNAVAILABLE, OUT_OF_MEMORY. */
+  constructor(driver: CudaDriver, ordinal = 0) {
+    this.driver = driver;
+    this.properties = deviceProperties(driver, ordinal);
+    this.#device = driver.device(ordinal);
+    this.#context = driver.retainPrimaryContext(this.#device);
+  }
+
+  /** As `--device` takes it. */
+  get id(): string {
+    return `cuda:${this.properties.ordinal}`;
+  }
+
+  get context(): ContextHandle {
+    return this.#context;
+  }
+
+  /** The driver, with this device's context current. @throws DeviceError DISPOSED. */
+  enter(): CudaDriver {
+    if (this.#disposed) throw new DeviceError('DISPOSED', `${this.id} was used after it was closed`);
+    this.driver.makeCurrent(this.#context);
+    return this.driver;
+  }
+
+  memoryInfo(): { freeBytes: number; totalBytes: number } {
+    return this.enter().memoryInfo();
+  }
+
+  /** Sets aside a part of L2 for persisting accesses, at most what the device has; returns the bytes set aside. */
+  setPersistingL2Bytes(bytes: number): number {
+    return this.enter().setPersistingL2Bytes(Math.min(bytes, this.properties.maxPersistingL2Bytes));
+  }
+
+  /** Makes every persisting line of L2 a line like any other. */
+  resetPersistingL2(): void {
+    this.enter().resetPersistingL2();
+  }
+
+  /** Blocks until the device is idle: for measurements and tests; programs wait on events. */
+  synchronize(): void {
+    this.enter().synchronizeContext();
+  }
+
+  live(): LiveResources {
+    const counts = { memory: 0, 'pinned memory': 0, stream: 0, event: 0, module: 0, graph: 0 };
+    const bytes = { ...counts };
+    for (const resource of this.#resources) {
+      counts[resource.kind] += 1;
+      bytes[resource.kind] += resource.bytes;
+    }
+    return { counts, deviceBytes: bytes.memory, pinnedBytes: bytes['pinned memory'] };
+  }
+
+  [Symbol.dispose](): void {
+    if (this.#disposed) return;
+    this.#disposed = true;
+    for (const resource of [...this.#resources].reverse()) resource[Symbol.dispose]();
+    this.#releaseWhenEmpty();
+  }
+
+  /** For resources alone: counts one in. */
+  adopt(resource: Resource): void {
+    this.#resources.add(resource);
+  }
+
+  /** For resources alone: counts one out. */
+  forget(resource: Resource): void {
+    this.#resources.delete(resource);
+    if (this.#disposed) this.#releaseWhenEmpty();
+  }
+
+  /** For resources alone, which give themselves back also when the device is closed already. */
+  whileCurrent<T>(work: (driver: CudaDriver) => T): T {
+    this.driver.makeCurrent(this.#context);
+    return work(this.driver);
+  }
+
+  #releaseWhenEmpty(): void {
+    if (this.#released || this.#resources.size > 0) return;
+    this.#released = true;
+    ignoringLostContext(() => this.driver.releasePrimaryContext(this.#device));
+  }
+}

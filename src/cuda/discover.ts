@@ -1,0 +1,104 @@
+/** Which GPUs there are, or why there are none. */
+import { readFileSync } from 'node:fs';
+import type { DeviceDescription } from '../device.ts';
+import { DeviceError, HotrowError } from '../errors.ts';
+import { CudaDriver, versionText } from '../ffi/cuda-driver.ts';
+import { type LibraryLocation, openLibrary, type SearchPlaces } from '../ffi/find-libraries.ts';
+import { type DeviceProperties, deviceProperties } from './properties.ts';
+
+/** What this machine has for CUDA. */
+export interface CudaPresent {
+  readonly devices: readonly DeviceDescription[];
+  readonly libraries: readonly LibraryLocation[];
+  /** Libraries that are missing; devices cannot compute without them. */
+  readonly missing: readonly DeviceError[];
+}
+
+/** Why this machine has no CUDA device. */
+export interface CudaAbsent {
+  readonly reason: string;
+  readonly hint?: string;
+}
+
+export interface DiscoverOptions {
+  readonly places?: SearchPlaces;
+  /** The driver's library; default: wherever it is found. */
+  readonly driverPath?: string;
+}
+
+let opened: CudaDriver | undefined;
+
+/** The driver of this process: opened once, since it remembers which context is current. */
+export function cudaDriver(): CudaDriver {
+  opened ??= new CudaDriver();
+  return opened;
+}
+
+/** Never throws: what goes wrong is the reason. */
+export function cudaDevices(options: DiscoverOptions = {}): CudaPresent | CudaAbsent {
+  try {
+    const driver = openDriver(options);
+    const devices = Array.from({ length: driver.deviceCount() }, (_, ordinal) =>
+      describe(driver, deviceProperties(driver, ordinal)),
+    );
+    if (devices.length === 0) return { reason: 'the NVIDIA driver sees no GPU' };
+    return { devices, ...computeLibraries(driver, options) };
+  } catch (error) {
+    if (!(error instanceof HotrowError)) throw error;
+    return { reason: error.message, ...(error.hint === undefined ? {} : { hint: error.hint }) };
+  }
+}
+
+function openDriver({ driverPath, places }: DiscoverOptions): CudaDriver {
+  if (driverPath === undefined && places === undefined) return cudaDriver();
+  return new CudaDriver({
+    ...(driverPath === undefined ? {} : { path: driverPath }),
+    ...(places === undefined ? {} : { places }),
+  });
+}
+
+/** A device as plans and results describe it. */
+export function describe(driver: CudaDriver, properties: DeviceProperties): DeviceDescription {
+  const { ordinal, name, architecture, memoryBytes, multiprocessors, maxThreadsPerMultiprocessor } =
+    properties;
+  const release = driverRelease();
+  return {
+    kind: 'cuda',
+    id: `cuda:${ordinal}`,
+    name,
+    architecture,
+    threads: multiprocessors * maxThreadsPerMultiprocessor,
+    memoryBytes,
+    versions: {
+      node: process.versions.node,
+      cuda: versionText(driver.version),
+      ...(release === undefined ? {} : { driver: release }),
+    },
+  };
+}
+
+function computeLibraries(driver: CudaDriver, { places }: DiscoverOptions) {
+  const libraries: LibraryLocation[] = [driver.location];
+  const missing: DeviceError[] = [];
+  for (const name of ['nvrtc', 'cublasLt'] as const) {
+    try {
+      const majorVersion = Math.floor(driver.version / 1000);
+      libraries.push(
+        openLibrary(name, { majorVersion, ...(places === undefined ? {} : { places }) }).location,
+      );
+    } catch (error) {
+      if (!(error instanceof DeviceError)) throw error;
+      missing.push(error);
+    }
+  }
+  return { libraries, missing };
+}
+
+/** The driver's own version, `580.159.04`; undefined where the kernel does not say. */
+function driverRelease(): string | undefined {
+  try {
+    return /Kernel Module\D*?(\d+(?:\.\d+)+)/.exec(readFileSync('/proc/driver/nvidia/version', 'utf8'))?.[1];
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,49 @@
+import type { CudaDriver } from '../ffi/cuda-driver.ts';
+import type { LaunchShape } from '../ffi/cuda-structs.ts';
+import type { GraphExecHandle, GraphHandle, GraphNodeHandle } from '../ffi/cuda-symbols.ts';
+import type { ParameterBlock } from '../ffi/parameter-block.ts';
+import type { CudaDevice } from './device.ts';
+import type { CudaKernel } from './module.ts';
+import { Resource } from './resource.ts';
+import type { CudaStream } from './stream.ts';
+
+/** Captured work, ready to be launched again and again in one call. Made by `CudaStream.capture`. */
+export class CudaGraph extends Resource<GraphExecHandle> {
+  /** Owned too: the nodes that updates name are this graph's. */
+  readonly #template: GraphHandle;
+
+  /** For CudaStream.capture; takes `template` over, also when it throws. */
+  constructor(device: CudaDevice, template: GraphHandle) {
+    super(device, 'graph', instantiate(device, template));
+    this.#template = template;
+  }
+
+  launch(stream: CudaStream): void {
+    this.device.enter().launchGraph(this.handle, stream.handle);
+  }
+
+  /** Changes a captured kernel launch, for the launches of the graph that come after. */
+  updateKernel(
+    node: GraphNodeHandle,
+    kernel: CudaKernel,
+    shape: LaunchShape,
+    parameters: ParameterBlock,
+  ): void {
+    this.device.enter().updateKernelNode(this.handle, node, kernel.handle, shape, parameters.pointers);
+  }
+
+  protected free(driver: CudaDriver, handle: GraphExecHandle): void {
+    driver.destroyGraphExec(handle);
+    driver.destroyGraph(this.#template);
+  }
+}
+
+function instantiate(device: CudaDevice, template: GraphHandle): GraphExecHandle {
+  const driver = device.enter();
+  try {
+    return driver.instantiateGraph(template);
+  } catch (error) {
+    driver.destroyGraph(template);
+    throw error;
+  }
+}

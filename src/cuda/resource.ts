@@ -1,0 +1,75 @@
+import { CudaError, DeviceError } from '../errors.ts';
+import type { CudaDriver } from '../ffi/cuda-driver.ts';
+import type { CudaDevice } from './device.ts';
+
+export type ResourceKind = 'memory' | 'pinned memory' | 'stream' | 'event' | 'module' | 'graph';
+
+/**
+ * Something that the driver made and must be given back to it. Disposing twice is harmless; using it after that throws
+ * DISPOSED. What is disposed while a wait needs it is given back when the wait ends.
+ */
+export abstract class Resource<H extends bigint = bigint> implements Disposable {
+  readonly device: CudaDevice;
+  readonly kind: ResourceKind;
+  readonly bytes: number;
+  readonly #handle: H;
+  #disposed = false;
+  #holds = 0;
+
+  protected constructor(device: CudaDevice, kind: ResourceKind, handle: H, bytes = 0) {
+    this.device = device;
+    this.kind = kind;
+    this.bytes = bytes;
+    this.#handle = handle;
+    device.adopt(this);
+  }
+
+  /** @throws DeviceError DISPOSED. */
+  get handle(): H {
+    if (this.#disposed)
+      throw new DeviceError('DISPOSED', `a CUDA ${this.kind} was used after it was disposed`);
+    return this.#handle;
+  }
+
+  get disposed(): boolean {
+    return this.#disposed;
+  }
+
+  [Symbol.dispose](): void {
+    if (this.#disposed) return;
+    this.#disposed = true;
+    if (this.#holds === 0) this.#giveBack();
+  }
+
+  /** Gives the handle back to the driver; the device's context is current. */
+  protected abstract free(driver: CudaDriver, handle: H): void;
+
+  /** Keeps the handle until `work` is over, whatever is disposed meanwhile. */
+  protected async hold<T>(work: (handle: H) => Promise<T>): Promise<T> {
+    const { handle } = this;
+    this.#holds += 1;
+    try {
+      return await work(handle);
+    } finally {
+      this.#holds -= 1;
+      if (this.#holds === 0 && this.#disposed) this.#giveBack();
+    }
+  }
+
+  #giveBack(): void {
+    try {
+      ignoringLostContext(() => this.device.whileCurrent((driver) => this.free(driver, this.#handle)));
+    } finally {
+      this.device.forget(this);
+    }
+  }
+}
+
+/** Gives something back; a lost context has taken everything in it along. */
+export function ignoringLostContext(giveBack: () => void): void {
+  try {
+    giveBack();
+  } catch (error) {
+    if (!(error instanceof CudaError && error.contextLost)) throw error;
+  }
+}

@@ -1,0 +1,629 @@
+/*
+ * A CUDA driver without a GPU: exports what src/ffi/cuda-symbols.ts binds. Device memory is host memory, work runs when
+ * it is launched, and its end is delayed by a settable time. Objects are counted, so that tests see leaks; calls that
+ * need a current context fail without one, as on a thread where none was set.
+ *
+ * Compiled with -include cuda.h, the prototypes are checked against the vendor's.
+ *
+ *   -DFAKE_VERSION=11040   cuDriverGetVersion
+ *   -DFAKE_DEVICES=0       cuInit fails with CUDA_ERROR_NO_DEVICE when 0
+ *   -DFAKE_WITHOUT_GRAPHS  no graph functions
+ *
+ * Modules: the image is the text "FAKECUBIN name name…". Kernels take one struct of three words:
+ *   add              words[i] += value, for i in [0, count): {address, value, count}
+ *   illegal_address  faults: from then on every call fails with CUDA_ERROR_ILLEGAL_ADDRESS
+ */
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#ifndef FAKE_VERSION
+#define FAKE_VERSION 13000
+#endif
+#ifndef FAKE_DEVICES
+#define FAKE_DEVICES 2
+#endif
+
+#ifndef CUDA_VERSION
+typedef int CUresult, CUdevice, CUdevice_attribute, CUfunction_attribute, CUlimit, CUjit_option;
+typedef int CUstreamAttrID, CUstreamCaptureMode, CUstreamCaptureStatus;
+typedef uint64_t CUdeviceptr, cuuint64_t;
+typedef struct CUctx_st *CUcontext;
+typedef struct CUstream_st *CUstream;
+typedef struct CUevent_st *CUevent;
+typedef struct CUmod_st *CUmodule;
+typedef struct CUfunc_st *CUfunction;
+typedef struct CUgraph_st *CUgraph;
+typedef struct CUgraphNode_st *CUgraphNode;
+typedef struct CUgraphExec_st *CUgraphExec;
+typedef struct { char bytes[16]; } CUuuid;
+typedef struct { char bytes[64]; } CUstreamAttrValue;
+typedef struct {
+  CUfunction func;
+  unsigned int gridDimX, gridDimY, gridDimZ, blockDimX, blockDimY, blockDimZ, sharedMemBytes;
+  void **kernelParams;
+  void **extra;
+  void *kern;
+  CUcontext ctx;
+} CUDA_KERNEL_NODE_PARAMS_v2;
+#define NAME(plain, versioned) versioned
+#else
+/* The header's macros give the plain names their versions. */
+#define NAME(plain, versioned) plain
+#endif
+
+enum { MEMORY, PINNED, STREAM, EVENT, MODULE, GRAPH, GRAPH_EXEC, CONTEXT, KINDS };
+enum { TOTAL_BYTES = 1 << 30 };
+
+typedef struct { int64_t address, value, count; } Words;
+typedef struct CUfunc_st { char name[64]; } Function;
+struct CUctx_st { int device; };
+struct CUmod_st { Function functions[8]; };
+typedef struct CUgraphNode_st { int is_kernel; CUfunction function; Words words; } Node;
+struct CUgraph_st { Node nodes[64]; int count; };
+struct CUgraphExec_st { Node nodes[64]; CUgraph graph; int count; };
+struct CUstream_st { double busy_until; CUgraph capture; CUgraphNode last; };
+struct CUevent_st { double ready_at; };
+
+static int64_t live[KINDS], live_bytes, calls_made;
+static int initialised, sticky, retained[8];
+static double work_seconds;
+static struct CUctx_st contexts[8];
+static __thread CUcontext current;
+static char failing_call[64];
+static int failing_in, failing_status;
+static char window_bytes[64];
+static int64_t persisting_bytes;
+
+/* What the tests call. */
+int64_t fake_live(int kind) { return live[kind]; }
+int64_t fake_live_bytes(void) { return live_bytes; }
+int64_t fake_calls(void) { return calls_made; }
+void fake_set_work_seconds(double seconds) { work_seconds = seconds; }
+/* The nth call from now on of a function (1: the next) returns `status`. */
+void fake_fail(const char *call, int nth, int status) {
+  snprintf(failing_call, sizeof failing_call, "%s", call);
+  failing_in = nth;
+  failing_status = status;
+}
+void fake_forget_fault(void) { sticky = 0; }
+void fake_window(char *bytes) { memcpy(bytes, window_bytes, sizeof window_bytes); }
+
+static double now_seconds(void) {
+  struct timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static int is_fault(int status) { return status >= 700 && status < 720 && status != 701; }
+
+static int enter(const char *call, int needs_context) {
+  calls_made += 1;
+  if (!initialised) return 3;
+  if (failing_in > 0 && strcmp(call, failing_call) == 0 && --failing_in == 0) {
+    if (is_fault(failing_status)) sticky = failing_status;
+    return failing_status;
+  }
+  if (sticky) return sticky;
+  return needs_context && current == NULL ? 201 : 0;
+}
+
+#define ENTER(call)                                                                                                     \
+  do {                                                                                                                 \
+    const int status = enter(call, 1);                                                                                 \
+    if (status != 0) return status;                                                                                    \
+  } while (0)
+#define ENTER_ANYWHERE(call)                                                                                            \
+  do {                                                                                                                 \
+    const int status = enter(call, 0);                                                                                 \
+    if (status != 0) return status;                                                                                    \
+  } while (0)
+
+/* Blocks of memory of both kinds, to refuse what was not given out. */
+typedef struct Block { struct Block *next; int kind; size_t bytes; } Block;
+static Block *blocks;
+
+static void *give_block(int kind, size_t bytes) {
+  Block *block = malloc(sizeof(Block) + bytes);
+  if (block == NULL) return NULL;
+  *block = (Block){blocks, kind, bytes};
+  blocks = block;
+  live[kind] += 1;
+  if (kind == MEMORY) live_bytes += (int64_t)bytes;
+  return block + 1;
+}
+
+static int take_block(int kind, void *memory) {
+  for (Block **at = &blocks; *at != NULL; at = &(*at)->next) {
+    Block *block = *at;
+    if (block + 1 != memory || block->kind != kind) continue;
+    *at = block->next;
+    live[kind] -= 1;
+    if (kind == MEMORY) live_bytes -= (int64_t)block->bytes;
+    free(block);
+    return 0;
+  }
+  return 1;
+}
+
+/* Small objects stay allocated after their end, marked, so that using them again is refused instead of undefined. */
+typedef struct { int kind, alive; } Head;
+
+static void *make(int kind, size_t bytes) {
+  Head *head = calloc(1, 16 + bytes);
+  *head = (Head){kind, 1};
+  live[kind] += 1;
+  return (char *)head + 16;
+}
+
+static int alive(int kind, const void *object) {
+  if (object == NULL) return 0;
+  const Head *head = (const Head *)((const char *)object - 16);
+  return head->kind == kind && head->alive;
+}
+
+static int end(int kind, void *object) {
+  if (!alive(kind, object)) return 400;
+  ((Head *)((char *)object - 16))->alive = 0;
+  live[kind] -= 1;
+  return 0;
+}
+
+CUresult cuGetErrorName(CUresult status, const char **out) {
+  switch ((int)status) {
+  case 1: *out = "CUDA_ERROR_INVALID_VALUE"; return 0;
+  case 2: *out = "CUDA_ERROR_OUT_OF_MEMORY"; return 0;
+  case 100: *out = "CUDA_ERROR_NO_DEVICE"; return 0;
+  case 101: *out = "CUDA_ERROR_INVALID_DEVICE"; return 0;
+  case 200: *out = "CUDA_ERROR_INVALID_IMAGE"; return 0;
+  case 201: *out = "CUDA_ERROR_INVALID_CONTEXT"; return 0;
+  case 400: *out = "CUDA_ERROR_INVALID_HANDLE"; return 0;
+  case 500: *out = "CUDA_ERROR_NOT_FOUND"; return 0;
+  case 700: *out = "CUDA_ERROR_ILLEGAL_ADDRESS"; return 0;
+  case 701: *out = "CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES"; return 0;
+  case 719: *out = "CUDA_ERROR_LAUNCH_FAILED"; return 0;
+  case 901: *out = "CUDA_ERROR_STREAM_CAPTURE_INVALIDATED"; return 0;
+  default: *out = NULL; return 1;
+  }
+}
+
+CUresult cuGetErrorString(CUresult status, const char **out) {
+  *out = "as the fake driver has it";
+  return (int)status < 0;
+}
+
+CUresult cuDriverGetVersion(int *out) {
+  *out = FAKE_VERSION;
+  return 0;
+}
+
+CUresult cuInit(unsigned int flags) {
+  (void)flags;
+  if (FAKE_DEVICES == 0) return 100;
+  initialised = 1;
+  return enter("cuInit", 0);
+}
+
+CUresult cuDeviceGetCount(int *out) {
+  ENTER_ANYWHERE("cuDeviceGetCount");
+  *out = FAKE_DEVICES;
+  return 0;
+}
+
+CUresult cuDeviceGet(CUdevice *out, int ordinal) {
+  ENTER_ANYWHERE("cuDeviceGet");
+  if (ordinal < 0 || ordinal >= FAKE_DEVICES) return 101;
+  *out = ordinal + 5; /* a CUdevice is not an ordinal */
+  return 0;
+}
+
+CUresult cuDeviceGetName(char *out, int bytes, CUdevice device) {
+  ENTER_ANYWHERE("cuDeviceGetName");
+  snprintf(out, (size_t)bytes, "Fake GPU %d", device - 5);
+  return 0;
+}
+
+CUresult NAME(cuDeviceGetUuid, cuDeviceGetUuid_v2)(CUuuid *out, CUdevice device) {
+  ENTER_ANYWHERE("cuDeviceGetUuid");
+  for (int i = 0; i < 16; i++) out->bytes[i] = (char)(i * 16 + device);
+  return 0;
+}
+
+CUresult cuDeviceGetAttribute(int *out, CUdevice_attribute attribute, CUdevice device) {
+  ENTER_ANYWHERE("cuDeviceGetAttribute");
+  (void)device;
+  switch ((int)attribute) {
+  case 10: *out = 32; return 0;
+  case 13: *out = 1980000; return 0;
+  case 16: *out = 132; return 0;
+  case 38: *out = 60 << 20; return 0;
+  case 39: *out = 2048; return 0;
+  case 75: *out = 9; return 0;
+  case 76: *out = 0; return 0;
+  case 108: *out = 1 << 20; return 0;
+  default: *out = 1000 + (int)attribute; return 0;
+  }
+}
+
+CUresult NAME(cuDeviceTotalMem, cuDeviceTotalMem_v2)(size_t *out, CUdevice device) {
+  ENTER_ANYWHERE("cuDeviceTotalMem");
+  (void)device;
+  *out = TOTAL_BYTES;
+  return 0;
+}
+
+CUresult cuDevicePrimaryCtxRetain(CUcontext *out, CUdevice device) {
+  ENTER_ANYWHERE("cuDevicePrimaryCtxRetain");
+  retained[device - 5] += 1;
+  live[CONTEXT] += 1;
+  *out = &contexts[device - 5];
+  return 0;
+}
+
+CUresult NAME(cuDevicePrimaryCtxRelease, cuDevicePrimaryCtxRelease_v2)(CUdevice device) {
+  if (retained[device - 5] == 0) return 201;
+  retained[device - 5] -= 1;
+  live[CONTEXT] -= 1;
+  if (current == &contexts[device - 5]) current = NULL;
+  /* A lost context takes along what it still holds; of a sound one that counts as a leak. */
+  if (sticky && retained[device - 5] == 0) memset(live, 0, sizeof live), live_bytes = 0;
+  return enter("cuDevicePrimaryCtxRelease", 0);
+}
+
+CUresult cuCtxSetCurrent(CUcontext context) {
+  ENTER_ANYWHERE("cuCtxSetCurrent");
+  current = context;
+  return 0;
+}
+
+CUresult cuCtxGetCurrent(CUcontext *out) {
+  ENTER_ANYWHERE("cuCtxGetCurrent");
+  *out = current;
+  return 0;
+}
+
+CUresult cuCtxSynchronize(void) {
+  ENTER("cuCtxSynchronize");
+  return 0;
+}
+
+CUresult cuCtxSetLimit(CUlimit limit, size_t value) {
+  ENTER("cuCtxSetLimit");
+  if ((int)limit != 6) return 1;
+  persisting_bytes = (int64_t)((value + 4095) / 4096 * 4096);
+  return 0;
+}
+
+CUresult cuCtxGetLimit(size_t *out, CUlimit limit) {
+  ENTER("cuCtxGetLimit");
+  (void)limit;
+  *out = (size_t)persisting_bytes;
+  return 0;
+}
+
+CUresult cuCtxResetPersistingL2Cache(void) {
+  ENTER("cuCtxResetPersistingL2Cache");
+  return 0;
+}
+
+CUresult cuCtxGetStreamPriorityRange(int *least, int *greatest) {
+  ENTER("cuCtxGetStreamPriorityRange");
+  *least = 0;
+  *greatest = -5;
+  return 0;
+}
+
+CUresult NAME(cuMemGetInfo, cuMemGetInfo_v2)(size_t *free_bytes, size_t *total_bytes) {
+  ENTER("cuMemGetInfo");
+  *free_bytes = TOTAL_BYTES - (size_t)live_bytes;
+  *total_bytes = TOTAL_BYTES;
+  return 0;
+}
+
+CUresult NAME(cuMemAlloc, cuMemAlloc_v2)(CUdeviceptr *out, size_t bytes) {
+  ENTER("cuMemAlloc");
+  if (bytes == 0) return 1;
+  if (bytes > TOTAL_BYTES - (size_t)live_bytes) return 2;
+  *out = (CUdeviceptr)(uintptr_t)give_block(MEMORY, bytes);
+  return *out == 0 ? 2 : 0;
+}
+
+CUresult NAME(cuMemFree, cuMemFree_v2)(CUdeviceptr memory) {
+  ENTER("cuMemFree");
+  return take_block(MEMORY, (void *)(uintptr_t)memory);
+}
+
+CUresult cuMemHostAlloc(void **out, size_t bytes, unsigned int flags) {
+  (void)flags;
+  ENTER("cuMemHostAlloc");
+  *out = give_block(PINNED, bytes);
+  return *out == NULL ? 2 : 0;
+}
+
+CUresult cuMemFreeHost(void *memory) {
+  ENTER("cuMemFreeHost");
+  return take_block(PINNED, memory);
+}
+
+/* Work of a stream: recorded while it is captured, else done at once and over `work_seconds` later. */
+static void finish_later(CUstream stream) {
+  const double now = now_seconds();
+  if (stream->busy_until < now) stream->busy_until = now;
+  stream->busy_until += work_seconds;
+}
+
+static CUresult run_node(const Node *node) {
+  if (!node->is_kernel) return 0;
+  if (strcmp(node->function->name, "illegal_address") == 0) {
+    sticky = 700;
+    return 0; /* the launch succeeds, what follows does not */
+  }
+  int64_t *words = (int64_t *)(uintptr_t)node->words.address;
+  for (int64_t i = 0; i < node->words.count; i++) words[i] += node->words.value;
+  return 0;
+}
+
+static CUresult put(CUstream stream, Node node) {
+  if (!alive(STREAM, stream)) return 400;
+  if (stream->capture != NULL) {
+    CUgraphNode kept = &stream->capture->nodes[stream->capture->count++];
+    *kept = node;
+    stream->last = kept;
+    return 0;
+  }
+  finish_later(stream);
+  return run_node(&node);
+}
+
+CUresult NAME(cuMemcpyHtoDAsync, cuMemcpyHtoDAsync_v2)(CUdeviceptr target, const void *source, size_t bytes, CUstream stream) {
+  ENTER("cuMemcpyHtoDAsync");
+  memcpy((void *)(uintptr_t)target, source, bytes);
+  return put(stream, (Node){0});
+}
+
+CUresult NAME(cuMemcpyDtoHAsync, cuMemcpyDtoHAsync_v2)(void *target, CUdeviceptr source, size_t bytes, CUstream stream) {
+  ENTER("cuMemcpyDtoHAsync");
+  memcpy(target, (const void *)(uintptr_t)source, bytes);
+  return put(stream, (Node){0});
+}
+
+CUresult NAME(cuMemcpyDtoDAsync, cuMemcpyDtoDAsync_v2)(CUdeviceptr target, CUdeviceptr source, size_t bytes, CUstream stream) {
+  ENTER("cuMemcpyDtoDAsync");
+  memcpy((void *)(uintptr_t)target, (const void *)(uintptr_t)source, bytes);
+  return put(stream, (Node){0});
+}
+
+CUresult cuMemsetD8Async(CUdeviceptr target, unsigned char value, size_t count, CUstream stream) {
+  ENTER("cuMemsetD8Async");
+  memset((void *)(uintptr_t)target, value, count);
+  return put(stream, (Node){0});
+}
+
+CUresult cuMemsetD32Async(CUdeviceptr target, unsigned int value, size_t count, CUstream stream) {
+  ENTER("cuMemsetD32Async");
+  for (size_t i = 0; i < count; i++) ((uint32_t *)(uintptr_t)target)[i] = value;
+  return put(stream, (Node){0});
+}
+
+CUresult cuStreamCreateWithPriority(CUstream *out, unsigned int flags, int priority) {
+  ENTER("cuStreamCreateWithPriority");
+  if (flags != 1 || priority > 0 || priority < -5) return 1;
+  *out = make(STREAM, sizeof(struct CUstream_st));
+  return 0;
+}
+
+CUresult NAME(cuStreamDestroy, cuStreamDestroy_v2)(CUstream stream) {
+  ENTER("cuStreamDestroy");
+  return end(STREAM, stream);
+}
+
+CUresult cuStreamQuery(CUstream stream) {
+  ENTER("cuStreamQuery");
+  if (!alive(STREAM, stream)) return 400;
+  return now_seconds() < stream->busy_until ? 600 : 0;
+}
+
+static void sleep_until(double at) {
+  const double seconds = at - now_seconds();
+  if (seconds <= 0) return;
+  struct timespec t = {(time_t)seconds, (long)(1e9 * (seconds - (double)(time_t)seconds))};
+  nanosleep(&t, NULL);
+}
+
+CUresult cuStreamSynchronize(CUstream stream) {
+  ENTER("cuStreamSynchronize");
+  if (!alive(STREAM, stream)) return 400;
+  sleep_until(stream->busy_until);
+  return (CUresult)sticky;
+}
+
+CUresult cuStreamWaitEvent(CUstream stream, CUevent event, unsigned int flags) {
+  (void)flags;
+  ENTER("cuStreamWaitEvent");
+  if (!alive(STREAM, stream) || !alive(EVENT, event)) return 400;
+  if (stream->busy_until < event->ready_at) stream->busy_until = event->ready_at;
+  return 0;
+}
+
+CUresult cuStreamSetAttribute(CUstream stream, CUstreamAttrID attribute, const CUstreamAttrValue *value) {
+  ENTER("cuStreamSetAttribute");
+  if (!alive(STREAM, stream) || (int)attribute != 1) return 1;
+  memcpy(window_bytes, value, sizeof window_bytes);
+  return 0;
+}
+
+CUresult cuEventCreate(CUevent *out, unsigned int flags) {
+  (void)flags;
+  ENTER("cuEventCreate");
+  *out = make(EVENT, sizeof(struct CUevent_st));
+  return 0;
+}
+
+CUresult NAME(cuEventDestroy, cuEventDestroy_v2)(CUevent event) {
+  ENTER("cuEventDestroy");
+  return end(EVENT, event);
+}
+
+CUresult cuEventRecord(CUevent event, CUstream stream) {
+  ENTER("cuEventRecord");
+  if (!alive(STREAM, stream) || !alive(EVENT, event)) return 400;
+  event->ready_at = stream->busy_until;
+  return 0;
+}
+
+CUresult cuEventQuery(CUevent event) {
+  ENTER("cuEventQuery");
+  if (!alive(EVENT, event)) return 400;
+  return now_seconds() < event->ready_at ? 600 : 0;
+}
+
+CUresult cuEventSynchronize(CUevent event) {
+  ENTER("cuEventSynchronize");
+  if (!alive(EVENT, event)) return 400;
+  sleep_until(event->ready_at);
+  if (!alive(EVENT, event)) return 400;
+  return (CUresult)sticky;
+}
+
+#ifdef CUDA_VERSION
+#undef cuEventElapsedTime
+#endif
+CUresult cuEventElapsedTime(float *out, CUevent start, CUevent stop) {
+  ENTER("cuEventElapsedTime");
+  if (!alive(EVENT, start) || !alive(EVENT, stop)) return 400;
+  *out = (float)(1e3 * (stop->ready_at - start->ready_at));
+  return 0;
+}
+
+CUresult cuModuleLoadDataEx(CUmodule *out, const void *image, unsigned int option_count, CUjit_option *options, void **values) {
+  ENTER("cuModuleLoadDataEx");
+  static const char magic[] = "FAKECUBIN";
+  if (strncmp(image, magic, sizeof magic - 1) != 0) {
+    for (unsigned int i = 0; i < option_count; i++)
+      if ((int)options[i] == 5) snprintf(values[i], (size_t)(uintptr_t)values[i + 1], "not a fake cubin");
+    return 200;
+  }
+  CUmodule module = make(MODULE, sizeof(struct CUmod_st));
+  const char *names = (const char *)image + sizeof magic - 1;
+  int used = 0;
+  for (int i = 0; i < 8 && sscanf(names, " %63s%n", module->functions[i].name, &used) == 1; i++) names += used;
+  *out = module;
+  return 0;
+}
+
+CUresult cuModuleUnload(CUmodule module) {
+  ENTER("cuModuleUnload");
+  return end(MODULE, module);
+}
+
+CUresult cuModuleGetFunction(CUfunction *out, CUmodule module, const char *name) {
+  ENTER("cuModuleGetFunction");
+  if (!alive(MODULE, module)) return 400;
+  for (int i = 0; i < 8; i++) {
+    if (strcmp(module->functions[i].name, name) != 0) continue;
+    *out = &module->functions[i];
+    return 0;
+  }
+  return 500;
+}
+
+CUresult cuFuncGetAttribute(int *out, CUfunction_attribute attribute, CUfunction function) {
+  ENTER("cuFuncGetAttribute");
+  (void)function;
+  *out = (int)attribute == 0 ? 1024 : 10 + (int)attribute;
+  return 0;
+}
+
+CUresult cuFuncSetAttribute(CUfunction function, CUfunction_attribute attribute, int value) {
+  ENTER("cuFuncSetAttribute");
+  (void)function;
+  return ((int)attribute != 8 && (int)attribute != 9) || value < 0;
+}
+
+CUresult cuOccupancyMaxActiveBlocksPerMultiprocessor(int *out, CUfunction function, int threads, size_t shared_bytes) {
+  ENTER("cuOccupancyMaxActiveBlocksPerMultiprocessor");
+  (void)function;
+  *out = shared_bytes > 0 ? 1 : 1024 / threads;
+  return 0;
+}
+
+CUresult cuLaunchKernel(CUfunction function, unsigned int grid_x, unsigned int grid_y, unsigned int grid_z,
+                        unsigned int block_x, unsigned int block_y, unsigned int block_z, unsigned int shared_bytes,
+                        CUstream stream, void **parameters, void **extra) {
+  ENTER("cuLaunchKernel");
+  (void)shared_bytes;
+  if (extra != NULL || grid_x * grid_y * grid_z == 0) return 1;
+  if (block_x * block_y * block_z > 1024) return 701;
+  return put(stream, (Node){1, function, *(const Words *)parameters[0]});
+}
+
+#ifndef FAKE_WITHOUT_GRAPHS
+CUresult NAME(cuStreamBeginCapture, cuStreamBeginCapture_v2)(CUstream stream, CUstreamCaptureMode mode) {
+  ENTER("cuStreamBeginCapture");
+  if (!alive(STREAM, stream) || (int)mode != 1) return 1;
+  stream->capture = make(GRAPH, sizeof(struct CUgraph_st));
+  stream->last = NULL;
+  return 0;
+}
+
+CUresult cuStreamEndCapture(CUstream stream, CUgraph *out) {
+  ENTER("cuStreamEndCapture");
+  if (!alive(STREAM, stream) || stream->capture == NULL) return 901;
+  *out = stream->capture;
+  stream->capture = NULL;
+  return 0;
+}
+
+CUresult cuStreamGetCaptureInfo_v2(CUstream stream, CUstreamCaptureStatus *status, cuuint64_t *id, CUgraph *graph,
+                                   const CUgraphNode **dependencies, size_t *count) {
+  ENTER("cuStreamGetCaptureInfo");
+  if (!alive(STREAM, stream)) return 400;
+  *status = stream->capture != NULL;
+  *id = 1;
+  *graph = stream->capture;
+  *dependencies = &stream->last;
+  *count = stream->capture != NULL && stream->last != NULL;
+  return 0;
+}
+
+CUresult cuGraphInstantiateWithFlags(CUgraphExec *out, CUgraph graph, unsigned long long flags) {
+  (void)flags;
+  ENTER("cuGraphInstantiateWithFlags");
+  if (!alive(GRAPH, graph)) return 400;
+  CUgraphExec exec = make(GRAPH_EXEC, sizeof(struct CUgraphExec_st));
+  memcpy(exec->nodes, graph->nodes, sizeof exec->nodes);
+  exec->count = graph->count;
+  exec->graph = graph;
+  *out = exec;
+  return 0;
+}
+
+CUresult cuGraphDestroy(CUgraph graph) {
+  ENTER("cuGraphDestroy");
+  return end(GRAPH, graph);
+}
+
+CUresult cuGraphExecDestroy(CUgraphExec exec) {
+  ENTER("cuGraphExecDestroy");
+  return end(GRAPH_EXEC, exec);
+}
+
+CUresult cuGraphLaunch(CUgraphExec exec, CUstream stream) {
+  ENTER("cuGraphLaunch");
+  if (!alive(GRAPH_EXEC, exec) || !alive(STREAM, stream)) return 400;
+  for (int i = 0; i < exec->count; i++) run_node(&exec->nodes[i]);
+  finish_later(stream);
+  return 0;
+}
+
+CUresult NAME(cuGraphExecKernelNodeSetParams, cuGraphExecKernelNodeSetParams_v2)(CUgraphExec exec, CUgraphNode node, const CUDA_KERNEL_NODE_PARAMS_v2 *params) {
+  ENTER("cuGraphExecKernelNodeSetParams");
+  if (!alive(GRAPH_EXEC, exec) || !alive(GRAPH, exec->graph)) return 400;
+  const int64_t place = node - exec->graph->nodes;
+  if (place < 0 || place >= exec->count || params->extra != NULL || params->blockDimZ == 0) return 1;
+  exec->nodes[place] = (Node){1, params->func, *(const Words *)params->kernelParams[0]};
+  return 0;
+}
+#endif
