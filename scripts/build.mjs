@@ -1,6 +1,6 @@
 // Builds Hotrow: the CPU kernels through the C compiler, then the TypeScript sources, into dist/.
 import { spawnSync } from 'node:child_process';
-import { existsSync, rmSync } from 'node:fs';
+import { existsSync, readdirSync, rmSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { buildNative } from './build-native.mjs';
 import { requireNode } from './require-node.mjs';
@@ -20,18 +20,9 @@ try {
 } catch (error) {
   fail(`error: ${error.message}`);
 }
-for (const stale of [
-  'bench',
-  'cli',
-  'backend',
-  'dense',
-  'embedding',
-  'ffi',
-  'formats',
-  'model',
-  'workload',
-]) {
-  rmSync(new URL(`../dist/${stale}`, import.meta.url), { recursive: true, force: true });
+// What a removed source left behind would still be importable.
+for (const stale of readdirSync(`${root}/dist`).filter((name) => name !== 'native')) {
+  rmSync(`${root}/dist/${stale}`, { recursive: true });
 }
 const { status } = spawnSync(process.execPath, [compiler, '-p', 'tsconfig.build.json'], {
   cwd: root,

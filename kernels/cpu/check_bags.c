@@ -1,5 +1,5 @@
 /*
- * HR_OP_CHECK_BAGS. All threads count what is wrong, in loops that the compiler vectorises; only when something is,
+ * HR_OP_CHECK_BAGS, and the scans that HR_OP_EMBEDDING_BAGS checks its tasks with. All threads count what is wrong, in loops that the compiler vectorises; only when something is,
  * one thread looks for the first finding, so that the report never depends on the thread count.
  */
 #include "operators.h"
@@ -43,14 +43,14 @@ DEFINE_COUNT_INDICES(count_bad_int64, int64_t, uint64_t)
 DEFINE_COUNT_OFFSETS(count_bad_offsets_int32, int32_t)
 DEFINE_COUNT_OFFSETS(count_bad_offsets_int64, int64_t)
 
-static int64_t count_bad_indices(const hr_table *table, const hr_bags *bags, int64_t first, int64_t count) {
+int64_t HR_NAME(hr_count_bad_indices)(const hr_table *table, const hr_bags *bags, int64_t first, int64_t count) {
   const char *at = (const char *)bags->indices + first * bags->index_bytes;
   if (bags->index_bytes == 8) return count_bad_int64(at, count, (uint64_t)table->row_count);
   const int64_t past_int32 = (int64_t)1 << 31;
   return count_bad_int32(at, count, (uint32_t)hr_min(table->row_count, past_int32));
 }
 
-static int64_t count_bad_offsets(const hr_bags *bags, int64_t first, int64_t count) {
+int64_t HR_NAME(hr_count_bad_offsets)(const hr_bags *bags, int64_t first, int64_t count) {
   int64_t bad = 0;
   if (first == 0 && count > 0) {
     bad = hr_load_integer(bags->offsets, bags->offset_bytes, 0) != 0;
@@ -82,9 +82,10 @@ static void check_chunks(void *context, int64_t member) {
     const hr_bags *bags = &op->bags[table];
     int64_t first = (chunk - first_chunk_of_table) * CHUNK;
     if (first < bags->lookups)
-      bad_indices += count_bad_indices(&op->tables[table], bags, first, hr_min(CHUNK, bags->lookups - first));
+      bad_indices +=
+          HR_NAME(hr_count_bad_indices)(&op->tables[table], bags, first, hr_min(CHUNK, bags->lookups - first));
     if (first < bags->offset_count)
-      bad_offsets += count_bad_offsets(bags, first, hr_min(CHUNK, bags->offset_count - first));
+      bad_offsets += HR_NAME(hr_count_bad_offsets)(bags, first, hr_min(CHUNK, bags->offset_count - first));
   }
   if (bad_indices) atomic_fetch_add(&check->bad_indices, bad_indices);
   if (bad_offsets) atomic_fetch_add(&check->bad_offsets, bad_offsets);
@@ -140,5 +141,5 @@ int64_t HR_NAME(hr_check_bags)(hr_pool *pool, const hr_op_check_bags *op) {
     report->table = t;
     if (find_bad_offset(&op->bags[t], report) || find_bad_index(&op->tables[t], &op->bags[t], report)) break;
   }
-  return op->stop_on_error ? HR_RUN_STOPPED : HR_RUN_DONE;
+  return HR_RUN_DONE;
 }

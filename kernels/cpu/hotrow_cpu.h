@@ -11,7 +11,7 @@
 
 #include <stdint.h>
 
-#define HR_ABI_VERSION 1
+#define HR_ABI_VERSION 2
 
 /* Instruction sets, weakest first. A pool runs every operator on one of them. */
 enum { HR_ISA_PORTABLE = 0, HR_ISA_AVX2 = 1, HR_ISA_AVX512 = 2 };
@@ -59,8 +59,8 @@ typedef struct hr_bags {
   int64_t output_column;      /* the table's first column in the output row */
 } hr_bags;
 
-/* What hr_check_bags found; the first finding is the one in the lowest table, offsets before indices, lowest
- * position. Zeroed by the check before it starts. */
+/* What a check of bags found; the first finding is the one in the lowest table, offsets before indices, lowest
+ * position. Zeroed by the operator before it starts. */
 typedef struct hr_check_report {
   int64_t code;               /* HR_BAGS_… of the first finding */
   int64_t table;
@@ -76,10 +76,7 @@ enum { HR_OP_CHECK_BAGS = 1, HR_OP_EMBEDDING_BAGS = 2, HR_OP_LINEAR = 3, HR_OP_D
 
 #define HR_OP_WORDS 24 /* every operator occupies this many 64-bit words */
 
-/*
- * HR_OP_CHECK_BAGS: range-checks every index and offset of every table.
- * stop_on_error != 0: hr_run stops after this operator when anything was found.
- */
+/* HR_OP_CHECK_BAGS: range-checks every index and offset of every table, and goes on whatever it finds. */
 typedef struct hr_op_check_bags {
   int64_t kind;
   int64_t threads;            /* at most this many threads of the pool; 0: all */
@@ -87,7 +84,6 @@ typedef struct hr_op_check_bags {
   const hr_bags *bags;
   int64_t table_count;
   int64_t batch;
-  int64_t stop_on_error;
   hr_check_report *report;
 } hr_op_check_bags;
 
@@ -98,6 +94,10 @@ typedef struct hr_op_check_bags {
  * repair != 0: an index outside [0, row_count) reads row 0, and bag bounds are clamped into
  * begin = clamp(offsets[b], 0, lookups), end = clamp(offsets[b + 1], begin, lookups); nothing is written back.
  * An index is repaired before it is compared with padding_index.
+ * stop_report: when not NULL, everything that HR_OP_CHECK_BAGS checks is checked here, each piece of the work just
+ * before it is done, so that indices come from memory once. When anything is wrong, hr_run stops after this operator,
+ * *stop_report holds what HR_OP_CHECK_BAGS would have found, and the output's content is undefined. With neither repair
+ * nor stop_report, the bags must be good.
  * Every bag is reduced by one thread in index order: results do not depend on the thread count, on prefetch, on
  * page size; between instruction sets they differ by nothing for sum, mean and max without weights.
  */
@@ -113,6 +113,7 @@ typedef struct hr_op_embedding_bags {
   int64_t repair;
   int64_t prefetch_distance;  /* lookups ahead; 0: no software prefetch */
   int64_t prefetch_level;     /* HR_PREFETCH_… */
+  hr_check_report *stop_report; /* NULL: no check */
 } hr_op_embedding_bags;
 
 /*
@@ -187,7 +188,7 @@ void hr_pool_destroy(hr_pool *pool);
 /*
  * Executes `count` operators in order, each HR_OP_WORDS words apart; a pool runs one list at a time (a second caller
  * waits). seconds[i], if not NULL, receives operator i's wall time.
- * Returns 0; 1: an HR_OP_CHECK_BAGS stopped the list; -1: an operator kind or argument is unknown; -2: no memory.
+ * Returns 0; 1: an HR_OP_EMBEDDING_BAGS found bad bags and stopped the list; -1: an operator kind or argument is unknown; -2: no memory.
  */
 int64_t hr_run(hr_pool *pool, const void *operators, int64_t count, double *seconds);
 

@@ -30,10 +30,10 @@ export const TABLE_WORDS = 8;
 export const BAGS_WORDS = 8;
 export const CHECK_REPORT_WORDS = 7;
 
-const ABI_VERSION = 1;
+const ABI_VERSION = 2;
 /** `hr_run` statuses. */
 const RUN_DONE = 0;
-const RUN_STOPPED_BY_CHECK = 1;
+const RUN_STOPPED = 1;
 const RUN_NO_MEMORY = -2;
 
 function libraryPath(): string {
@@ -147,7 +147,7 @@ export function destroyPool(pool: ThreadPool): void {
 }
 
 /**
- * Executes encoded operators; `false` when a check of bags stopped the list.
+ * Executes encoded operators; `false` when an embedding operator found bad bags and stopped the list.
  * `inline`: on this thread, for lists of some tens of microseconds; else on one of libuv's.
  * @throws DeviceError KERNEL_FAILED, OUT_OF_MEMORY.
  */
@@ -165,7 +165,7 @@ export async function runOperators(
       : await inBackground<number>(run, pool, operators, count, seconds),
   );
   if (status === RUN_DONE) return true;
-  if (status === RUN_STOPPED_BY_CHECK) return false;
+  if (status === RUN_STOPPED) return false;
   if (status === RUN_NO_MEMORY) throw new DeviceError('OUT_OF_MEMORY', 'the CPU kernels ran out of memory');
   throw new DeviceError('KERNEL_FAILED', `the CPU library refused an operator (status ${status})`);
 }
