@@ -1,6 +1,7 @@
 /*
- * HR_OP_CHECK_BAGS, and the scans that HR_OP_EMBEDDING_BAGS checks its tasks with. All threads count what is wrong, in loops that the compiler vectorises; only when something is,
- * one thread looks for the first finding, so that the report never depends on the thread count.
+ * HR_OP_CHECK_BAGS. All threads count what is wrong, in loops that the compiler vectorises; only when something is,
+ * one thread looks for the first finding, so that the report never depends on the thread count. HR_OP_EMBEDDING_BAGS
+ * checks its tasks with the same loops, and leaves its report to the whole check.
  */
 #include "operators.h"
 

@@ -164,7 +164,9 @@ export interface Backend extends Disposable {
   allocate(length: number): DeviceBuffer;
 
   /**
-   * Runs a program to its end. In `error` mode all bags are checked before the first operation starts.
+   * Runs a program to its end. In `error` mode a bad index or offset stops it at that operation or before: no row is
+   * read by a bad index, nothing that follows runs, and what device memory then holds is undefined. A program downloads
+   * after its lookups, so that nothing of a refused batch reaches the caller.
    * Does not block the event loop for longer than some tens of microseconds.
    * @throws RequestError INDEX_OUT_OF_RANGE, OFFSETS_INVALID; DeviceError KERNEL_FAILED, OUT_OF_MEMORY.
    */

@@ -34,7 +34,7 @@ import type {
   PlacedTables,
   RunReport,
 } from '../backend.ts';
-import { CpuBags, CpuBuffer, CpuLinear, EncodedProgram } from './encode.ts';
+import { type BagReport, CpuBags, CpuBuffer, CpuLinear, EncodedProgram } from './encode.ts';
 import { placeTables } from './placement.ts';
 
 export interface CpuBackendOptions {
@@ -118,12 +118,11 @@ export class CpuBackend implements Backend {
         encoded.seconds,
         encoded.estimatedBytes < INLINE_BYTES,
       );
-      const findings = collectFindings(encoded);
-      if (!done)
-        throw (
-          findings.first ?? new DeviceError('KERNEL_FAILED', 'a check stopped the program without a finding')
-        );
-      return { seconds: encoded.operationSeconds(), findings };
+      if (!done) {
+        const { first } = collectFindings(encoded.stops);
+        throw first ?? new DeviceError('KERNEL_FAILED', 'a check stopped the program without a finding');
+      }
+      return { seconds: encoded.operationSeconds(), findings: collectFindings(encoded.warnings) };
     } finally {
       this.#running -= 1;
       if (this.#closed && this.#running === 0) destroyPool(this.#pool);
@@ -159,12 +158,12 @@ const FAULT_KINDS: readonly BagFault['kind'][] = [
 ];
 
 /** The library's `hr_check_report`s as findings. */
-function collectFindings(encoded: EncodedProgram): BagFindings {
+function collectFindings(reports: readonly BagReport[]): BagFindings {
   let badIndices = 0;
   let badOffsets = 0;
   let first: BagFindings['first'];
-  for (const { report, tables } of encoded.checks) {
-    const [code, table, position, value, limit, indices, offsets] = Array.from(report);
+  for (const { words, tables } of reports) {
+    const [code, table, position, value, limit, indices, offsets] = Array.from(words);
     badIndices += Number(indices);
     badOffsets += Number(offsets);
     const kind = FAULT_KINDS[Number(code) - 1];

@@ -13,7 +13,14 @@ import {
   PREFETCH_LEVEL,
   type ThreadPool,
 } from '../../ffi/cpu-library.ts';
-import type { DeviceBuffer, Matrix, Operation, PlacedBags, PlacedLinear } from '../backend.ts';
+import type {
+  DeviceBuffer,
+  EmbeddingBagsOperation,
+  Matrix,
+  Operation,
+  PlacedBags,
+  PlacedLinear,
+} from '../backend.ts';
 import { CpuTables } from './placement.ts';
 
 export class CpuBuffer implements DeviceBuffer {
@@ -86,13 +93,20 @@ function start(m: Matrix): HostPtr {
   return (own(CpuBuffer, m.buffer).memory.address + BigInt(m.offset) * 4n) as HostPtr;
 }
 
+/** What the library found in the bags of some tables: CHECK_REPORT_WORDS, an `hr_check_report`. */
+export interface BagReport {
+  readonly tables: CpuTables;
+  readonly words: BigInt64Array;
+}
+
 /** One encoded program. Keeps every array alive whose address it holds. */
 export class EncodedProgram {
   readonly words: BigInt64Array;
   readonly seconds: Float64Array;
-  /** Reports of the checks, CHECK_REPORT_WORDS each, with the tables they speak of. */
-  readonly checks: { readonly tables: CpuTables; readonly report: BigInt64Array; readonly stops: boolean }[] =
-    [];
+  /** What the checks of `warn` mode find. */
+  readonly warnings: BagReport[] = [];
+  /** What stopped the program, in `error` mode. */
+  readonly stops: BagReport[] = [];
   /** Rough cost of the whole program, to choose where it runs. */
   readonly estimatedBytes: number;
   readonly #program: readonly Operation[];
@@ -100,47 +114,34 @@ export class EncodedProgram {
 
   constructor(program: readonly Operation[], pool: ThreadPool) {
     this.#program = program;
-    const checked = program.filter(
-      (operation) =>
-        operation.op === 'embeddingBags' && operation.checking !== 'none' && operation.checking !== 'ignore',
-    );
+    const checked = program.filter(warns);
     this.#checkCount = checked.length;
     this.words = new BigInt64Array((program.length + checked.length) * OPERATOR_WORDS);
     this.seconds = new Float64Array(program.length + checked.length);
-    // Checks come first: nothing is written before every batch of bags is known to be good.
     let next = 0;
     const append = (record: readonly bigint[]) => {
       this.words.set(record, next);
       next += OPERATOR_WORDS;
     };
     for (const operation of checked) append(this.#encodeCheck(operation));
-    for (const operation of program) append(encodeOperation(operation, pool));
+    for (const operation of program) append(encodeOperation(operation, pool, this.stops));
     this.estimatedBytes = program.reduce((sum, operation) => sum + estimateBytes(operation), 0);
   }
 
-  /** Seconds of each operation of the program, the check of bags counted in with its lookups. */
+  /** Seconds of each operation of the program, a check of `warn` mode counted in with its lookups. */
   operationSeconds(): Float64Array {
     const seconds = this.seconds.slice(this.#checkCount);
     let check = 0;
     this.#program.forEach((operation, i) => {
-      if (
-        operation.op !== 'embeddingBags' ||
-        operation.checking === 'none' ||
-        operation.checking === 'ignore'
-      )
-        return;
+      if (!warns(operation)) return;
       seconds[i] = (seconds[i] as number) + (this.seconds[check++] as number);
     });
     return seconds;
   }
 
-  #encodeCheck(operation: Operation): bigint[] {
-    if (operation.op !== 'embeddingBags') throw new TypeError('only bags are checked');
+  #encodeCheck(operation: EmbeddingBagsOperation): bigint[] {
     const tables = own(CpuTables, operation.tables);
     const bags = own(CpuBags, operation.bags);
-    const report = new BigInt64Array(CHECK_REPORT_WORDS);
-    const stops = operation.checking === 'error';
-    this.checks.push({ tables, report, stops });
     return [
       BigInt(OPERATOR.checkBags),
       threadsOf(tables),
@@ -148,10 +149,21 @@ export class EncodedProgram {
       addressOf(bags.descriptors),
       BigInt(bags.bags.length),
       BigInt(bags.batchSize),
-      stops ? 1n : 0n,
-      addressOf(report),
+      addReport(this.warnings, tables),
     ];
   }
+}
+
+/** Whether an operator of its own checks the operation's bags. */
+function warns(operation: Operation): operation is EmbeddingBagsOperation {
+  return operation.op === 'embeddingBags' && operation.checking === 'warn';
+}
+
+/** The address of a new report in `reports`. */
+function addReport(reports: BagReport[], tables: CpuTables): HostPtr {
+  const words = new BigInt64Array(CHECK_REPORT_WORDS);
+  reports.push({ tables, words });
+  return addressOf(words);
 }
 
 /** Threads of the embedding stage: one, unless the plan says otherwise. */
@@ -159,7 +171,7 @@ function threadsOf(tables: CpuTables): bigint {
   return BigInt(tables.plan.techniques.threads?.count ?? 1);
 }
 
-function encodeOperation(operation: Operation, pool: ThreadPool): bigint[] {
+function encodeOperation(operation: Operation, pool: ThreadPool, stops: BagReport[]): bigint[] {
   switch (operation.op) {
     case 'embeddingBags': {
       const tables = own(CpuTables, operation.tables);
@@ -177,6 +189,7 @@ function encodeOperation(operation: Operation, pool: ThreadPool): bigint[] {
         operation.checking === 'warn' || operation.checking === 'ignore' ? 1n : 0n,
         BigInt(prefetch?.distance ?? 0),
         BigInt(PREFETCH_LEVEL[prefetch?.level ?? 'L1']),
+        operation.checking === 'error' ? addReport(stops, tables) : NULL_PTR,
       ];
     }
     case 'linear': {
