@@ -7,7 +7,14 @@ import { placeCollection } from '../../src/embedding/collection.ts';
 import { heuristicPlan } from '../../src/embedding/plan.ts';
 import { referenceCheckBags } from '../../src/embedding/reference.ts';
 import { RequestError } from '../../src/errors.ts';
-import { bagsOf, INTEGER_TYPES, type IntegerType, integers, randomTable } from '../support/cases.ts';
+import {
+  bagsOf,
+  INTEGER_TYPES,
+  type IntegerType,
+  integers,
+  randomBags,
+  randomTable,
+} from '../support/cases.ts';
 import { assertSameBits } from '../support/compare.ts';
 import { Random } from '../support/random.ts';
 import { poolPlaced } from '../support/run-operators.ts';
@@ -49,6 +56,11 @@ function withValue(array: IndexArray, position: number, value: bigint): IndexArr
 /** `batch` with the bags of one table changed. */
 function withBags(batch: BagBatch, table: number, change: Partial<Bags>): BagBatch {
   return { ...batch, bags: batch.bags.map((bags, t) => (t === table ? { ...bags, ...change } : bags)) };
+}
+
+/** `count` random positions in an array of `length`. */
+function positions(random: Random, length: number, count: number): number[] {
+  return Array.from({ length: count }, () => random.integer(0, length - 1));
 }
 
 /** Runs a bad batch in the three modes that define what happens, and compares all of it with the reference. */
@@ -268,6 +280,58 @@ export function indexCheckingCases(subject: Subject): void {
     );
     assert.ok(target.every((x) => x === 7));
   });
+
+  for (const type of INTEGER_TYPES) {
+    for (const endOffset of [false, true]) {
+      const kind = `${type}, ${endOffset ? 'B + 1' : 'B'} offsets`;
+      test(`one fault anywhere in four tables of many bags, ${kind}`, async () => {
+        const random = new Random(63);
+        const batchSize = 400;
+        const tables = [64, 8, 600, 33].map((dim) =>
+          randomTable(random, { name: `dim${dim}`, rows: 90, dim }),
+        );
+        using placed = await placeCollection(
+          subject.backend,
+          tables,
+          heuristicPlan({ device: subject.backend.device, tables }),
+        );
+        const bags = randomBags(random, { batch: batchSize, rows: 90, index: type, offset: type, endOffset });
+        // Indices that no bag holds, where the offsets say so: they are checked too.
+        const unheld = endOffset ? 20 : 0;
+        const indices = integers([...Array.from(bags.indices, BigInt), ...Array(unheld).fill(0n)], type);
+        const { offsets } = bags;
+        const good: BagBatch = { batchSize, bags: tables.map(() => ({ indices, offsets })) };
+        await poolPlaced(subject.backend, placed, good, 'error');
+        const refuses = async (t: number, change: Partial<Bags>, what: string) => {
+          const batch = withBags(good, t, change);
+          const { first } = referenceCheckBags(tables, batch);
+          assert.ok(first, what);
+          const { code, message, details } = first;
+          await assert.rejects(
+            poolPlaced(subject.backend, placed, batch, 'error'),
+            { code, message, details },
+            what,
+          );
+        };
+        const sampled = (count: number) => [0, count - 1, ...positions(random, count, 20)];
+        for (const t of [0, 2, 3]) {
+          for (const position of sampled(indices.length)) {
+            const values = [-1n, 90n, ...extremes(type)];
+            const value = values[random.integer(0, values.length - 1)] as bigint;
+            const what = `table ${t}, indices[${position}] = ${value}`;
+            await refuses(t, { indices: withValue(indices, position, value) }, what);
+          }
+          for (const position of sampled(offsets.length)) {
+            const before = position === 0 ? 0n : BigInt(offsets[position - 1] as bigint | number);
+            const values = [before - 1n, BigInt(indices.length) + 1n, ...extremes(type)];
+            const value = values[random.integer(0, values.length - 1)] as bigint;
+            const what = `table ${t}, offsets[${position}] = ${value}`;
+            await refuses(t, { offsets: withValue(offsets, position, value) }, what);
+          }
+        }
+      });
+    }
+  }
 
   test('one bad value among 200,000 is found, whichever thread meets it', async () => {
     const random = new Random(62);
