@@ -6,6 +6,7 @@ import { spawnSync } from 'node:child_process';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import {
+  PLAIN_VARIANT,
   PREFETCH_BUFFERS,
   type StandardBagVariant,
   sharedBytes,
@@ -19,40 +20,27 @@ const PAGE = fileURLToPath(new URL('../docs/cuda-kernels.md', import.meta.url));
 const BEGIN = '<!-- registers: written by scripts/report-registers.ts -->';
 const END = '<!-- /registers -->';
 
-const PLAIN: StandardBagVariant = {
-  family: 'standard_bag',
-  rowFormat: 'float32',
-  index: 'int64',
-  offset: 'int64',
-  pooling: 'sum',
-  weights: 'none',
-  padding: false,
-  repair: false,
-  wideRows: false,
-  threads: 256,
-};
-
 const UNCAPPED: readonly StandardBagVariant[] = [
-  PLAIN,
-  { ...PLAIN, index: 'int32', offset: 'int32' },
-  { ...PLAIN, rowFormat: 'float16' },
-  { ...PLAIN, rowFormat: 'bfloat16' },
-  { ...PLAIN, pooling: 'mean', padding: true },
-  { ...PLAIN, pooling: 'max', padding: true },
-  { ...PLAIN, weights: 'sample' },
-  { ...PLAIN, weights: 'row' },
-  { ...PLAIN, repair: true },
-  { ...PLAIN, wideRows: true },
+  PLAIN_VARIANT,
+  { ...PLAIN_VARIANT, index: 'int32', offset: 'int32' },
+  { ...PLAIN_VARIANT, rowFormat: 'float16' },
+  { ...PLAIN_VARIANT, rowFormat: 'bfloat16' },
+  { ...PLAIN_VARIANT, pooling: 'mean', padding: true },
+  { ...PLAIN_VARIANT, pooling: 'max', padding: true },
+  { ...PLAIN_VARIANT, weights: 'sample' },
+  { ...PLAIN_VARIANT, weights: 'row' },
+  { ...PLAIN_VARIANT, repair: true },
+  { ...PLAIN_VARIANT, wideRows: true },
   ...PREFETCH_BUFFERS.flatMap((into) =>
-    [1, 2, 4, 6, 8, 10, 12, 16].map((distance) => ({ ...PLAIN, prefetch: { into, distance } })),
+    [1, 2, 4, 6, 8, 10, 12, 16].map((distance) => ({ ...PLAIN_VARIANT, prefetch: { into, distance } })),
   ),
 ];
 
 const CAPS = [24, 32, 40, 48, 56, 64];
 const CAPPED: readonly StandardBagVariant[] = [
-  PLAIN,
+  PLAIN_VARIANT,
   ...PREFETCH_BUFFERS.flatMap((into) =>
-    [4, 8, 16].map((distance) => ({ ...PLAIN, prefetch: { into, distance } })),
+    [4, 8, 16].map((distance) => ({ ...PLAIN_VARIANT, prefetch: { into, distance } })),
   ),
 ].flatMap((variant) => CAPS.map((maxRegisters) => ({ ...variant, maxRegisters })));
 

@@ -5,6 +5,7 @@
 import { copyFileSync, cpSync, mkdirSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import {
+  PLAIN_VARIANT,
   type PrefetchBuffer,
   type StandardBagVariant,
   standardBagSource,
@@ -14,18 +15,6 @@ import {
 const [folder] = process.argv.slice(2);
 if (folder === undefined) throw new Error('name a folder');
 
-const plain: StandardBagVariant = {
-  family: 'standard_bag',
-  rowFormat: 'float32',
-  index: 'int64',
-  offset: 'int64',
-  pooling: 'sum',
-  weights: 'none',
-  padding: false,
-  repair: false,
-  wideRows: false,
-  threads: 256,
-};
 const capped = (variant: StandardBagVariant, cap: number | undefined) =>
   cap === undefined ? variant : { ...variant, maxRegisters: cap };
 
@@ -66,10 +55,12 @@ const PREFETCHES: Readonly<
 };
 
 const variants = [
-  ...[undefined, 24, 32].map((cap) => capped(plain, cap)),
+  ...[undefined, 24, 32].map((cap) => capped(PLAIN_VARIANT, cap)),
   ...Object.entries(PREFETCHES).flatMap(([into, rows]) =>
     rows.flatMap(([distance, ...caps]) =>
-      caps.map((cap) => capped({ ...plain, prefetch: { into: into as PrefetchBuffer, distance } }, cap)),
+      caps.map((cap) =>
+        capped({ ...PLAIN_VARIANT, prefetch: { into: into as PrefetchBuffer, distance } }, cap),
+      ),
     ),
   ),
 ];

@@ -5,6 +5,7 @@ import { encodeStandardBag } from '../../src/backend/cuda/kernel-params.ts';
 import {
   coveringGrid,
   DEFAULT_BLOCK,
+  PLAIN_VARIANT,
   type StandardBagVariant,
   standardBagSource,
   variantId,
@@ -17,7 +18,6 @@ import { bagsFor, everyLength, expectedOf, tableFor } from '../support/cuda-bags
 import {
   ALL_VARIANTS,
   COMBINED_VARIANTS,
-  PLAIN,
   PREFETCH_VARIANTS,
   prefetching,
   SEMANTIC_VARIANTS,
@@ -142,7 +142,7 @@ test('wide rows of features: dims up to 1000', { skip }, () => {
 
 test('no lookups, no bags, all bags empty, one bag with everything', { skip }, () => {
   const random = new Random(9);
-  for (const variant of [PLAIN, ...PREFETCH_VARIANTS.filter((_, i) => i % 4 === 1)]) {
+  for (const variant of [PLAIN_VARIANT, ...PREFETCH_VARIANTS.filter((_, i) => i % 4 === 1)]) {
     const table = tableFor(random, variant, 20, 35);
     for (const lengths of [[], [0], [0, 0, 0], [150], [0, 150, 0]]) {
       for (const endOffset of [false, true]) {
@@ -154,7 +154,7 @@ test('no lookups, no bags, all bags empty, one bag with everything', { skip }, (
 
 test('any grid and block give the same bits', { skip }, () => {
   const random = new Random(10);
-  for (const variant of [PLAIN, ...PREFETCH_VARIANTS.filter((_, i) => i % 8 === 3)]) {
+  for (const variant of [PLAIN_VARIANT, ...PREFETCH_VARIANTS.filter((_, i) => i % 8 === 3)]) {
     const table = tableFor(random, variant, 50, 70);
     const bags = bagsFor(random, variant, 50, [3, 9, 0, 14, 1, 4, 4]);
     for (const block of [
@@ -172,7 +172,7 @@ test('any grid and block give the same bits', { skip }, () => {
 
 test('lookups after the end offset are not read: bad ones do no harm', { skip }, () => {
   const random = new Random(11);
-  for (const variant of [PLAIN, ...PREFETCH_VARIANTS]) {
+  for (const variant of [PLAIN_VARIANT, ...PREFETCH_VARIANTS]) {
     const table = tableFor(random, variant, 10, 33);
     const lists = everyLength(variant).map((length) => Array.from({ length }, () => random.integer(0, 9)));
     const { indices, offsets } = bagsOf(lists, { endOffset: true });
@@ -270,7 +270,7 @@ test('NaN, infinities, signed zeros and subnormals', { skip }, () => {
 
 test('a stop word that is not 0 stops everything before it starts', { skip }, () => {
   const random = new Random(14);
-  for (const variant of [PLAIN, prefetching('shared', 5)]) {
+  for (const variant of [PLAIN_VARIANT, prefetching('shared', 5)]) {
     const table = tableFor(random, variant, 6, 34);
     const bags = bagsFor(random, variant, 6, [3, 4]);
     check(variant, table, bags, 2, { stop: BigInt64Array.of(0n) });

@@ -3,19 +3,14 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { ARCHITECTURES, compileWithNvcc, type Resources, refuseNvcc } from '../../scripts/nvcc.ts';
 import {
+  PLAIN_VARIANT,
   sharedBytes,
   standardBagSource,
   UTILITY_KERNELS,
   utilitySource,
   variantId,
 } from '../../src/backend/cuda/kernel-source.ts';
-import {
-  ALL_VARIANTS,
-  COMBINED_VARIANTS,
-  PLAIN,
-  prefetching,
-  SEMANTIC_VARIANTS,
-} from '../support/cuda-variants.ts';
+import { ALL_VARIANTS, COMBINED_VARIANTS, prefetching, SEMANTIC_VARIANTS } from '../support/cuda-variants.ts';
 
 const skip = refuseNvcc();
 
@@ -51,8 +46,8 @@ for (const architecture of ARCHITECTURES) {
 
   test(`register caps hold for ${architecture}`, { skip }, async () => {
     for (const maxRegisters of [24, 32]) {
-      const kernels = [PLAIN, prefetching('registers', 16), prefetching('pipelined', 8)].map((variant) =>
-        standardBagSource({ ...variant, maxRegisters }),
+      const kernels = [PLAIN_VARIANT, prefetching('registers', 16), prefetching('pipelined', 8)].map(
+        (variant) => standardBagSource({ ...variant, maxRegisters }),
       );
       const compiled = await compileWithNvcc(kernels, architecture);
       for (const { kernel, id } of kernels) {

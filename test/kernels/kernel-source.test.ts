@@ -13,6 +13,7 @@ import {
 import {
   capForWarps,
   coveringGrid,
+  PLAIN_VARIANT,
   refuseLaunch,
   refuseVariant,
   sharedBytes,
@@ -20,10 +21,10 @@ import {
   variantId,
   warpsPerMultiprocessor,
 } from '../../src/backend/cuda/kernel-source.ts';
-import { ALL_VARIANTS, PLAIN, PREFETCH_VARIANTS, prefetching } from '../support/cuda-variants.ts';
+import { ALL_VARIANTS, PREFETCH_VARIANTS, prefetching } from '../support/cuda-variants.ts';
 
 test('ids name what is on, and no two variants share one', () => {
-  assert.equal(variantId(PLAIN), 'standard_bag.f32.i64.o64.sum');
+  assert.equal(variantId(PLAIN_VARIANT), 'standard_bag.f32.i64.o64.sum');
   assert.equal(
     variantId({ ...prefetching('registers', 8), maxRegisters: 64 }),
     'standard_bag.f32.i64.o64.sum.rpf8.cap64',
@@ -50,11 +51,14 @@ test('what a variant must not be', () => {
   for (const distance of [0, 17, -1, 1.5, Number.NaN]) {
     assert.match(refuseVariant(prefetching('registers', distance)) as string, /distance is 1 to 16/);
   }
-  assert.match(refuseVariant({ ...PLAIN, pooling: 'mean', weights: 'sample' }) as string, /weights need sum/);
+  assert.match(
+    refuseVariant({ ...PLAIN_VARIANT, pooling: 'mean', weights: 'sample' }) as string,
+    /weights need sum/,
+  );
   for (const threads of [0, 1025, 33.5])
-    assert.match(refuseVariant({ ...PLAIN, threads }) as string, /1 to 1024 threads/);
+    assert.match(refuseVariant({ ...PLAIN_VARIANT, threads }) as string, /1 to 1024 threads/);
   for (const maxRegisters of [15, 256, 40.5]) {
-    assert.match(refuseVariant({ ...PLAIN, maxRegisters }) as string, /cap is 16 to 255/);
+    assert.match(refuseVariant({ ...PLAIN_VARIANT, maxRegisters }) as string, /cap is 16 to 255/);
   }
   const large = { ...prefetching('shared', 16), threads: 1024 };
   assert.equal(sharedBytes(large), 65536);
@@ -66,19 +70,22 @@ test('what a variant must not be', () => {
 
 test('what a launch must not be', () => {
   const launch = { dim: 128, batch: 2048, lookups: 307200, rows: 500_000, block: { x: 32, y: 8 } };
-  assert.equal(refuseLaunch(PLAIN, launch), undefined);
+  assert.equal(refuseLaunch(PLAIN_VARIANT, launch), undefined);
   assert.equal(coveringGrid(launch), 1024);
   assert.equal(coveringGrid({ ...launch, dim: 129, batch: 3 }), 2);
   assert.equal(coveringGrid({ ...launch, batch: 0 }), 1);
   assert.match(
-    refuseLaunch(PLAIN, { ...launch, block: { x: 64, y: 8 } }) as string,
+    refuseLaunch(PLAIN_VARIANT, { ...launch, block: { x: 64, y: 8 } }) as string,
     /more than the 256 threads/,
   );
-  assert.match(refuseLaunch(PLAIN, { ...launch, lookups: 2 ** 31 }) as string, /lookups in one table/);
-  assert.match(refuseLaunch(PLAIN, { ...launch, batch: 2 ** 29 }) as string, /too large/);
-  assert.equal(refuseLaunch(PLAIN, { ...launch, rows: 2 ** 31 }), undefined);
-  assert.match(refuseLaunch(PLAIN, { ...launch, rows: 2 ** 31 + 1 }) as string, /wide-rows/);
-  assert.equal(refuseLaunch({ ...PLAIN, wideRows: true }, { ...launch, rows: 2 ** 33 }), undefined);
+  assert.match(
+    refuseLaunch(PLAIN_VARIANT, { ...launch, lookups: 2 ** 31 }) as string,
+    /lookups in one table/,
+  );
+  assert.match(refuseLaunch(PLAIN_VARIANT, { ...launch, batch: 2 ** 29 }) as string, /too large/);
+  assert.equal(refuseLaunch(PLAIN_VARIANT, { ...launch, rows: 2 ** 31 }), undefined);
+  assert.match(refuseLaunch(PLAIN_VARIANT, { ...launch, rows: 2 ** 31 + 1 }) as string, /wide-rows/);
+  assert.equal(refuseLaunch({ ...PLAIN_VARIANT, wideRows: true }, { ...launch, rows: 2 ** 33 }), undefined);
 });
 
 test('registers and warps', () => {
@@ -109,10 +116,10 @@ test('registers and warps', () => {
 });
 
 test('a cap is a compiler option, and takes the place of launch bounds', () => {
-  const capped = standardBagSource({ ...PLAIN, maxRegisters: 32 });
+  const capped = standardBagSource({ ...PLAIN_VARIANT, maxRegisters: 32 });
   assert.deepEqual(capped.options, ['--maxrregcount=32']);
   assert.doesNotMatch(capped.source, /__launch_bounds__/);
-  const plain = standardBagSource(PLAIN);
+  const plain = standardBagSource(PLAIN_VARIANT);
   assert.deepEqual(plain.options, []);
   assert.match(plain.source, /__launch_bounds__\(256\) hotrow_standard_bag_f32_i64_o64_sum\(/);
 });

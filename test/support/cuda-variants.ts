@@ -1,29 +1,16 @@
 /** The variants of the standard CUDA kernel that tests compile and run. */
 import {
+  PLAIN_VARIANT,
   PREFETCH_BUFFERS,
   type PrefetchBuffer,
   type StandardBagVariant,
 } from '../../src/backend/cuda/kernel-source.ts';
 import { ROW_FORMATS } from '../../src/embedding/bag.ts';
 
-/** float32 rows, int64 indices and offsets, sum; no technique. */
-export const PLAIN: StandardBagVariant = {
-  family: 'standard_bag',
-  rowFormat: 'float32',
-  index: 'int64',
-  offset: 'int64',
-  pooling: 'sum',
-  weights: 'none',
-  padding: false,
-  repair: false,
-  wideRows: false,
-  threads: 256,
-};
-
 export const DISTANCES = [1, 2, 3, 4, 5, 8, 10, 16];
 
 export const prefetching = (into: PrefetchBuffer, distance: number): StandardBagVariant => ({
-  ...PLAIN,
+  ...PLAIN_VARIANT,
   prefetch: { into, distance },
 });
 
@@ -34,31 +21,31 @@ export const PREFETCH_VARIANTS: readonly StandardBagVariant[] = PREFETCH_BUFFERS
 
 /** What tables and requests ask for, without techniques. */
 export const SEMANTIC_VARIANTS: readonly StandardBagVariant[] = [
-  PLAIN,
+  PLAIN_VARIANT,
   ...ROW_FORMATS.flatMap((rowFormat) =>
     (['sum', 'mean', 'max'] as const).flatMap((pooling) =>
-      [false, true].map((padding) => ({ ...PLAIN, rowFormat, pooling, padding })),
+      [false, true].map((padding) => ({ ...PLAIN_VARIANT, rowFormat, pooling, padding })),
     ),
   ).filter(({ rowFormat, pooling, padding }) => rowFormat !== 'float32' || pooling !== 'sum' || padding),
   ...(['sample', 'row'] as const).flatMap((weights) => [
-    { ...PLAIN, weights },
-    { ...PLAIN, weights, padding: true },
+    { ...PLAIN_VARIANT, weights },
+    { ...PLAIN_VARIANT, weights, padding: true },
   ]),
-  { ...PLAIN, index: 'int32' },
-  { ...PLAIN, offset: 'int32' },
-  { ...PLAIN, index: 'int32', offset: 'int32' },
-  { ...PLAIN, wideRows: true },
-  { ...PLAIN, wideRows: true, index: 'int32' },
-  { ...PLAIN, repair: true },
-  { ...PLAIN, repair: true, index: 'int32', offset: 'int32' },
-  { ...PLAIN, repair: true, padding: true, pooling: 'mean' },
-  { ...PLAIN, repair: true, wideRows: true },
+  { ...PLAIN_VARIANT, index: 'int32' },
+  { ...PLAIN_VARIANT, offset: 'int32' },
+  { ...PLAIN_VARIANT, index: 'int32', offset: 'int32' },
+  { ...PLAIN_VARIANT, wideRows: true },
+  { ...PLAIN_VARIANT, wideRows: true, index: 'int32' },
+  { ...PLAIN_VARIANT, repair: true },
+  { ...PLAIN_VARIANT, repair: true, index: 'int32', offset: 'int32' },
+  { ...PLAIN_VARIANT, repair: true, padding: true, pooling: 'mean' },
+  { ...PLAIN_VARIANT, repair: true, wideRows: true },
 ];
 
 /** The same with one prefetch of every kind. */
 export const COMBINED_VARIANTS: readonly StandardBagVariant[] = PREFETCH_BUFFERS.flatMap((into, i) => {
   const prefetch = { into, distance: [4, 3, 5, 4, 3][i] as number };
-  return SEMANTIC_VARIANTS.filter((variant) => variant !== PLAIN).map((variant) => ({
+  return SEMANTIC_VARIANTS.filter((variant) => variant !== PLAIN_VARIANT).map((variant) => ({
     ...variant,
     prefetch,
   }));

@@ -81,6 +81,20 @@ const MIN_REGISTER_CAP = 16;
 
 export const DEFAULT_BLOCK = { x: 32, y: 8 } as const;
 
+/** float32 rows, int64 indices and offsets, sum, the default block; no technique. What variants are made from. */
+export const PLAIN_VARIANT: StandardBagVariant = {
+  family: 'standard_bag',
+  rowFormat: 'float32',
+  index: 'int64',
+  offset: 'int64',
+  pooling: 'sum',
+  weights: 'none',
+  padding: false,
+  repair: false,
+  wideRows: false,
+  threads: DEFAULT_BLOCK.x * DEFAULT_BLOCK.y,
+};
+
 const ROW_TYPES = {
   float32: { name: 'Float32', id: 'f32' },
   float16: { name: 'Float16', id: 'f16' },
