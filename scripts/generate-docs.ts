@@ -3,34 +3,40 @@ import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { type BenchResults, resultsSchema } from '../src/bench/results.ts';
 import { benchText } from '../src/cli/bench-text.ts';
+import type { DeviceDescription, DeviceKind } from '../src/device.ts';
 import { planSchema } from '../src/embedding/plan.ts';
 import { TECHNIQUES } from '../src/embedding/techniques/registry.ts';
-import type { PlanContext } from '../src/embedding/techniques/technique.ts';
+import type { PlanContext, Technique } from '../src/embedding/techniques/technique.ts';
 import { ACCESS_PATTERNS, type AccessPatternName, createStream } from '../src/workload/access-patterns.ts';
 import { BATCH_LOOKUPS, COVERAGE_ROWS, measureHotness } from '../src/workload/hotness.ts';
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
 
-/** A device and a table to show costs for. */
-const EXAMPLE: PlanContext = {
-  device: {
-    kind: 'cpu',
-    id: 'cpu',
-    name: 'example',
-    architecture: 'avx512',
-    threads: 16,
-    memoryBytes: 2 ** 36,
-    versions: {},
-  },
-  tables: [{ rows: 500_000, dim: 128, rowFormat: 'float32' }],
+/** A device of each kind, and a table, to show costs for. */
+const EXAMPLES: Readonly<Record<DeviceKind, PlanContext>> = {
+  cpu: example({ kind: 'cpu', architecture: 'avx512', threads: 16 }),
+  cuda: example({
+    kind: 'cuda',
+    architecture: 'sm_90',
+    threads: 132 * 2048,
+    gpu: { multiprocessors: 132, l2Bytes: 60 * 2 ** 20, persistingL2Bytes: 37.5 * 2 ** 20 },
+  }),
 };
+
+function example(device: Pick<DeviceDescription, 'kind' | 'architecture' | 'threads' | 'gpu'>): PlanContext {
+  return {
+    device: { id: device.kind, name: 'example', memoryBytes: 2 ** 36, versions: {}, ...device },
+    tables: [{ rows: 500_000, dim: 128, rowFormat: 'float32' }],
+  };
+}
 
 function techniquesPage(): string {
   const sections = TECHNIQUES.map(({ name, title, summary, devices }) => {
-    const perDevice = Object.entries(devices).map(([kind, on]) => {
-      const candidates = on.candidates(EXAMPLE);
+    const perDevice = Object.entries(devices as Technique['devices']).map(([kind, on]) => {
+      const context = EXAMPLES[kind as DeviceKind];
+      const candidates = on.candidates(context);
       const [best] = candidates;
-      const cost = best === undefined ? undefined : on.cost(best, EXAMPLE);
+      const cost = best === undefined ? undefined : on.cost(best, context);
       return [
         `On \`${kind}\`: parameters`,
         '',
@@ -45,14 +51,14 @@ function techniquesPage(): string {
         on.changesPlacement ? 'Switching it places the tables anew.' : 'Switching it moves no table.',
       ].join('\n');
     });
-    return [`## ${title} (\`${name}\`)`, '', `It ${summary}.`, '', ...perDevice].join('\n');
+    return [`## ${title} (\`${name}\`)`, '', `It ${summary}.`, '', perDevice.join('\n\n')].join('\n');
   });
   return [
     '# Techniques',
     '',
     '<!-- Written by `npm run generate` from src/embedding/techniques; do not edit. -->',
     '',
-    'What a plan can switch on. The example device has 16 threads, the example table 500,000 rows of 128 float32.',
+    'What a plan can switch on. The example CPU has 16 threads, the example GPU is an H200, the example table has 500,000 rows of 128 float32.',
     '',
     sections.join('\n\n'),
     '',

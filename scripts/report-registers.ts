@@ -2,18 +2,19 @@
  * What ptxas says of the standard CUDA kernel's variants, as tables in docs/cuda-kernels.md. Needs nvcc:
  *   npx tsx scripts/report-registers.ts
  */
+
 import { spawnSync } from 'node:child_process';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import {
   PLAIN_VARIANT,
-  PREFETCH_BUFFERS,
   type StandardBagVariant,
   sharedBytes,
   standardBagSource,
   variantId,
-  warpsPerMultiprocessor,
 } from '../src/backend/cuda/kernel-source.ts';
+import { warpsPerMultiprocessor } from '../src/cuda/occupancy.ts';
+import { PREFETCH_BUFFERS } from '../src/embedding/techniques/prefetch.ts';
 import { ARCHITECTURES, compileWithNvcc, type Resources, refuseNvcc } from './nvcc.ts';
 
 const PAGE = fileURLToPath(new URL('../docs/cuda-kernels.md', import.meta.url));

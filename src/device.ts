@@ -11,9 +11,18 @@ export interface DeviceDescription {
   readonly name: string;
   /** What the kernels were built for: an instruction set or a compute capability. */
   readonly architecture: string;
-  /** Threads that run kernels (CPU). */
+  /** Threads that run kernels at once. */
   readonly threads: number;
   readonly memoryBytes: number;
   /** Versions of drivers and libraries, by name. */
   readonly versions: Readonly<Record<string, string>>;
+  /** What plans for a GPU are checked against. */
+  readonly gpu?: GpuLimits;
+}
+
+export interface GpuLimits {
+  readonly multiprocessors: number;
+  readonly l2Bytes: number;
+  /** The most of L2 that persisting accesses can have; 0: none. */
+  readonly persistingL2Bytes: number;
 }

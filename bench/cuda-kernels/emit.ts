@@ -2,11 +2,11 @@
  * Writes the kernels that run.py measures: `npx tsx bench/cuda-kernels/emit.ts FOLDER`. FOLDER then holds the sources
  * and can go to a machine that has a GPU and PyTorch, but no Node.
  */
+import { type PrefetchBuffer } from '../../src/embedding/techniques/prefetch.ts';
 import { copyFileSync, cpSync, mkdirSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import {
   PLAIN_VARIANT,
-  type PrefetchBuffer,
   type StandardBagVariant,
   standardBagSource,
   utilitySource,

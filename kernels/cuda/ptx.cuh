@@ -22,6 +22,12 @@ __device__ __forceinline__ T load(const T *from) {
   return *from;
 }
 
+/* Reads memory by way of L2 alone (ld.global.cg). */
+template <class T>
+__device__ __forceinline__ T load_past_l1(const T *from) {
+  return __ldcg(from);
+}
+
 template <class T>
 __device__ __forceinline__ void store(T *to, T value) {
   *to = value;
@@ -29,6 +35,8 @@ __device__ __forceinline__ void store(T *to, T value) {
 
 __device__ __forceinline__ void atomic_add(unsigned int *to, unsigned int value) { atomicAdd(to, value); }
 __device__ __forceinline__ void atomic_add(unsigned long long *to, unsigned long long value) { atomicAdd(to, value); }
+/* Adds, and gives what was there before. */
+__device__ __forceinline__ unsigned int fetch_add(unsigned int *to, unsigned int value) { return atomicAdd(to, value); }
 __device__ __forceinline__ void atomic_max(unsigned long long *to, unsigned long long value) { atomicMax(to, value); }
 
 /* Ask for the 32-byte sector around an address, without waiting for it. */

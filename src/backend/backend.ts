@@ -121,18 +121,55 @@ export type Operation =
   | DotInteractionOperation
   | CopyOperation;
 
+export interface RunOptions {
+  /** Time every launch of the lookups by events of its own, where tables are launched one by one. Default: false. */
+  readonly timeLaunches?: boolean;
+}
+
+/** A launch of an `embeddingBags` operation, timed by itself. */
+export interface LaunchTime {
+  /** The operation's place in the program. */
+  readonly operation: number;
+  /** A check of all bags, a table's pinned rows brought in, a table's bags pooled. */
+  readonly kind: 'check' | 'pin' | 'bags';
+  /** The table, by its number; undefined: all of them. */
+  readonly table?: number;
+  readonly seconds: number;
+}
+
+/** A compiled kernel that pooled bags, and what it takes of a multiprocessor. */
+export interface KernelUse {
+  readonly id: string;
+  /** Of a thread. */
+  readonly registers: number;
+  /** Of a thread: stack and spilled registers. */
+  readonly localBytes: number;
+  /** Of a block. */
+  readonly sharedBytes: number;
+  /** Warps that live on a multiprocessor at once. */
+  readonly warps: number;
+  /** Share of the warps that a multiprocessor has room for. */
+  readonly occupancy: number;
+}
+
 /** What a run reports. */
 export interface RunReport {
-  /** Device time of each operation of the program. */
+  /** Device time of each operation of the program, pinning counted in. */
   readonly seconds: Float64Array;
   /** What index checking found, in `warn` mode. */
   readonly findings: BagFindings;
+  /** In the order of their launches; empty unless asked for, and where the device does not launch table by table. */
+  readonly launches: readonly LaunchTime[];
+  /** The kernels that pooled bags, each once, on devices that compile them for the tables. */
+  readonly kernels: readonly KernelUse[];
 }
 
 /** What the device reaches at best, measured. */
 export interface Ceilings {
   /** Streaming reads from memory. */
   readonly readBytesPerSecond: number;
+  /** Reads that the last-level cache answers, on devices where that is measured. */
+  readonly cacheReadBytesPerSecond?: number;
   /** float32 multiply-adds on registers alone, each counted once. */
   readonly multiplyAddsPerSecond: number;
 }
@@ -170,7 +207,13 @@ export interface Backend extends Disposable {
    * Does not block the event loop for longer than some tens of microseconds.
    * @throws RequestError INDEX_OUT_OF_RANGE, OFFSETS_INVALID; DeviceError KERNEL_FAILED, OUT_OF_MEMORY.
    */
-  run(program: readonly Operation[]): Promise<RunReport>;
+  run(program: readonly Operation[], options?: RunOptions): Promise<RunReport>;
+
+  /**
+   * Counts the lookups of `bags` towards what is hot in `tables`, for plans that pin the hottest rows; nothing under
+   * other plans. Without it, such plans count the lookups that they serve.
+   */
+  observe(tables: PlacedTables, bags: PlacedBags): Promise<void>;
 
   /** Measures the device's ceilings, in about a second. */
   measureCeilings(): Promise<Ceilings>;
@@ -179,6 +222,12 @@ export interface Backend extends Disposable {
 /** A matrix over the whole of `buffer` from `offset` on. */
 export function matrix(buffer: DeviceBuffer, rows: number, cols: number, offset = 0, stride = cols): Matrix {
   return { buffer, offset, rows, cols, stride };
+}
+
+/** The class behind a contract type; a mix of backends is a programming error. */
+export function ownBy<T>(type: new (...args: never[]) => T, value: unknown): T {
+  if (value instanceof type) return value;
+  throw new TypeError(`${type.name} expected: the value belongs to another backend`);
 }
 
 /** Columns [start, start + cols) of `m`. */

@@ -1,10 +1,12 @@
 /** Chooses and opens a device. */
-import { DeviceError, UsageError } from '../errors.ts';
+import { cudaDevices } from '../cuda/discover.ts';
+import { UsageError } from '../errors.ts';
 import type { Backend } from './backend.ts';
 import { CpuBackend } from './cpu/cpu-backend.ts';
+import { CudaBackend } from './cuda/cuda-backend.ts';
 
 export interface OpenOptions {
-  /** `auto` (default), `cpu`. */
+  /** `auto` (default), `cpu`, `cuda`, `cuda:N`. */
   readonly device?: string;
   /** Threads of the CPU; default: all cores. */
   readonly threads?: number;
@@ -17,25 +19,28 @@ export interface OpenedBackend {
 }
 
 /**
- * Opens the device that `options.device` names.
+ * Opens the device that `options.device` names. `auto`: the first GPU that kernels can be compiled for, else the CPU.
  * @throws UsageError USAGE for an unknown name; DeviceError when it is not available.
  */
 export function openBackend(options: OpenOptions = {}): OpenedBackend {
   const { device = 'auto', threads } = options;
-  const cpuOptions = threads === undefined ? {} : { threads };
-  if (device === 'cpu') return { backend: new CpuBackend(cpuOptions) };
+  const openCpu = () => new CpuBackend(threads === undefined ? {} : { threads });
+  if (device === 'cpu') return { backend: openCpu() };
   if (device === 'auto') {
-    return {
-      backend: new CpuBackend(cpuOptions),
-      reason: 'the CPU is the only device that this version has kernels for',
-    };
+    const refusal = refuseCuda();
+    if (refusal === undefined) return { backend: new CudaBackend(), reason: 'auto: the first GPU' };
+    return { backend: openCpu(), reason: `auto: the CPU, because ${/^[^;\n]*/.exec(refusal)?.[0]}` };
   }
-  if (/^cuda(:\d+)?$/.test(device)) {
-    throw new DeviceError('DEVICE_UNAVAILABLE', `device ${device}: this version has no CUDA kernels`, {
-      hint: 'use --device cpu',
-    });
-  }
+  const cuda = /^cuda(?::(\d+))?$/.exec(device);
+  if (cuda !== null) return { backend: new CudaBackend({ ordinal: Number(cuda[1] ?? 0) }) };
   throw new UsageError('USAGE', `unknown device ${device}`, {
-    hint: 'devices are auto and cpu; `hotrow devices` lists them',
+    hint: 'devices are auto, cpu, cuda and cuda:N; `hotrow devices` lists them',
   });
+}
+
+/** Why no GPU can run kernels here; undefined: one can. */
+function refuseCuda(): string | undefined {
+  const found = cudaDevices();
+  if ('reason' in found) return found.reason;
+  return found.missing.find(({ library }) => library === 'nvrtc')?.reason.message;
 }

@@ -136,7 +136,7 @@ async function wholeModel(
   best: ReadonlyMap<string, Plan>,
   progress: (text: string) => void,
 ): Promise<ModelRow[]> {
-  const plain = plainPlan(backend.device.kind as Plan['device']);
+  const plain = plainPlan(backend.device.kind);
   const tuned = plan ?? mostFrequent([...best.values()]);
   const measure = async (measured: Plan | undefined, what: string) => {
     progress(`whole model, ${what}`);

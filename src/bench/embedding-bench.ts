@@ -30,7 +30,7 @@ export interface PatternWorkload {
 
 /** Plans to compare: the plain kernel and each technique by itself, at its best guess. */
 export function singleTechniquePlans(context: PlanContext): Plan[] {
-  const plain = plainPlan(context.device.kind as Plan['device']);
+  const plain = plainPlan(context.device.kind);
   const singles = techniquesOn(context.device.kind).flatMap(({ technique, on }) => {
     const [parameters] = on.candidates(context);
     return parameters === undefined ? [] : [withTechniques(plain, { [technique.name]: parameters })];
@@ -125,7 +125,7 @@ export class EmbeddingBench implements Disposable {
     const available = techniquesOn(context.device.kind);
     const guess = (candidates: unknown[]) => candidates[0];
     let best = withTechniques(
-      plainPlan(context.device.kind as Plan['device']),
+      plainPlan(context.device.kind),
       Object.fromEntries(
         available.map(({ technique, on }) => [technique.name, guess(on.candidates(context))]),
       ),

@@ -16,6 +16,12 @@ const deviceSchema = Type.Object(
     threads: Type.Integer({ minimum: 1 }),
     memoryBytes: Type.Number({ minimum: 0 }),
     versions: Type.Record(Type.String(), Type.String()),
+    gpu: Type.Optional(
+      Type.Object(
+        { multiprocessors: Type.Integer(), l2Bytes: Type.Integer(), persistingL2Bytes: Type.Integer() },
+        strict,
+      ),
+    ),
   },
   strict,
 );

@@ -1,7 +1,7 @@
 /** Options that several commands share, and how their values are read. */
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { INDEX_CHECKING } from '../embedding/bag.ts';
-import { type Plan, plainPlan, readPlan } from '../embedding/plan.ts';
+import { type PlanChoice, readPlan } from '../embedding/plan.ts';
 
 /** An option value that is a whole number of at least `minimum`. */
 export function integer(minimum: number): (text: string) => number {
@@ -20,7 +20,7 @@ export function formatOption(): Option {
 /** `--device` and `--threads`. */
 export function withDevice(command: Command): Command {
   return command
-    .option('--device <device>', 'auto or cpu', 'auto')
+    .option('--device <device>', 'auto, cpu or cuda[:N]', 'auto')
     .option('--threads <n>', 'CPU threads (default: all cores)', integer(1));
 }
 
@@ -37,9 +37,9 @@ export function indexCheckingOption(): Option {
 }
 
 /** The plan that `--plan` names; undefined: the heuristic one. */
-export async function resolvePlan(text: string): Promise<Plan | undefined> {
+export async function resolvePlan(text: string): Promise<PlanChoice | undefined> {
   if (text === 'auto') return undefined;
-  return text === 'plain' ? plainPlan('cpu') : readPlan(text);
+  return text === 'plain' ? text : readPlan(text);
 }
 
 /** Options of commands that load a model whose checkpoint leaves something open. */

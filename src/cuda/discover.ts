@@ -10,9 +10,17 @@ import { type DeviceProperties, deviceProperties } from './properties.ts';
 export interface CudaPresent {
   readonly devices: readonly DeviceDescription[];
   readonly libraries: readonly LibraryLocation[];
-  /** Libraries that are missing; devices cannot compute without them. */
-  readonly missing: readonly DeviceError[];
+  /** Libraries that are missing: without `nvrtc` no kernel can be compiled, without `cublasLt` no dense layer runs. */
+  readonly missing: readonly MissingLibrary[];
 }
+
+export interface MissingLibrary {
+  readonly library: (typeof COMPUTE_LIBRARIES)[number];
+  readonly reason: DeviceError;
+}
+
+/** What kernels are compiled with, and what multiplies matrices. */
+const COMPUTE_LIBRARIES = ['nvrtc', 'cublasLt'] as const;
 
 /** Why this machine has no CUDA device. */
 export interface CudaAbsent {
@@ -61,6 +69,7 @@ function openDriver({ driverPath, places }: DiscoverOptions): CudaDriver {
 export function describe(driver: CudaDriver, properties: DeviceProperties): DeviceDescription {
   const { ordinal, name, architecture, memoryBytes, multiprocessors, maxThreadsPerMultiprocessor } =
     properties;
+  const { l2Bytes, maxPersistingL2Bytes } = properties;
   const release = driverRelease();
   return {
     kind: 'cuda',
@@ -74,13 +83,14 @@ export function describe(driver: CudaDriver, properties: DeviceProperties): Devi
       cuda: versionText(driver.version),
       ...(release === undefined ? {} : { driver: release }),
     },
+    gpu: { multiprocessors, l2Bytes, persistingL2Bytes: maxPersistingL2Bytes },
   };
 }
 
 function computeLibraries(driver: CudaDriver, { places }: DiscoverOptions) {
   const libraries: LibraryLocation[] = [driver.location];
-  const missing: DeviceError[] = [];
-  for (const name of ['nvrtc', 'cublasLt'] as const) {
+  const missing: MissingLibrary[] = [];
+  for (const name of COMPUTE_LIBRARIES) {
     try {
       const majorVersion = Math.floor(driver.version / 1000);
       libraries.push(
@@ -88,7 +98,7 @@ function computeLibraries(driver: CudaDriver, { places }: DiscoverOptions) {
       );
     } catch (error) {
       if (!(error instanceof DeviceError)) throw error;
-      missing.push(error);
+      missing.push({ library: name, reason: error });
     }
   }
   return { libraries, missing };

@@ -12,11 +12,11 @@ import {
   type EmbeddingTable,
   type IndexChecking,
 } from './bag.ts';
-import { checkPlan, heuristicPlan, type Plan } from './plan.ts';
+import { checkPlan, heuristicPlan, type Plan, type PlanChoice, plainPlan } from './plan.ts';
 
 export interface CollectionOptions {
   /** How the embedding stage runs; default: the heuristic plan. */
-  readonly plan?: Plan;
+  readonly plan?: PlanChoice;
   /** What happens to bad indices and offsets; default `error`. */
   readonly indexChecking?: IndexChecking;
 }
@@ -39,12 +39,14 @@ export function totalDim(tables: readonly Pick<EmbeddingTable, 'dim'>[]): number
 export async function placeCollection(
   backend: Backend,
   tables: readonly EmbeddingTable[],
-  plan: Plan = heuristicPlan({ device: backend.device, tables }),
+  choice?: PlanChoice,
 ): Promise<PlacedTables> {
   if (tables.length === 0)
     throw new RequestError('TABLE_MISSING', 'an embedding collection needs at least one table');
   tables.forEach(checkTable);
-  checkPlan(plan, { device: backend.device, tables });
+  const context = { device: backend.device, tables };
+  const plan = choice === 'plain' ? plainPlan(backend.device.kind) : (choice ?? heuristicPlan(context));
+  checkPlan(plan, context);
   return backend.placeTables(tables, plan);
 }
 

@@ -29,10 +29,14 @@ interface PlanOn<K extends DeviceKind> {
 }
 
 export type CpuPlan = PlanOn<'cpu'>;
-export type Plan = CpuPlan;
+export type CudaPlan = PlanOn<'cuda'>;
+export type Plan = CpuPlan | CudaPlan;
 
-/** The kinds of device that have kernels. */
-export const PLAN_DEVICES = ['cpu'] as const satisfies readonly DeviceKind[];
+/** A plan, or the plain kernel of whatever device it is. */
+export type PlanChoice = Plan | 'plain';
+
+/** The kinds of device that plans are for. */
+export const PLAN_DEVICES = ['cpu', 'cuda'] as const satisfies readonly DeviceKind[];
 
 const provenanceSchema = Type.Object(
   { device: Type.String(), architecture: Type.String(), versions: Type.Record(Type.String(), Type.String()) },
@@ -63,12 +67,15 @@ export const planSchema: TSchema = Type.Union(PLAN_DEVICES.map(schemaFor), {
 });
 
 /** The plain kernel: no technique. Legal everywhere. */
-export function plainPlan(device: Plan['device']): Plan {
-  return { version: PLAN_VERSION, device, kernel: 'standard', techniques: {} };
+export function plainPlan<K extends DeviceKind>(device: K): Extract<Plan, { device: K }> {
+  return { version: PLAN_VERSION, device, kernel: 'standard', techniques: {} } as Extract<
+    Plan,
+    { device: K }
+  >;
 }
 
 /** `plan` with techniques switched on (parameters) or off (undefined). */
-export function withTechniques(plan: Plan, change: Readonly<Record<string, unknown>>): Plan {
+export function withTechniques<P extends Plan>(plan: P, change: Readonly<Record<string, unknown>>): P {
   const techniques = Object.entries({ ...plan.techniques, ...change }).filter(
     ([, parameters]) => parameters !== undefined,
   );
@@ -80,18 +87,12 @@ export function withTechniques(plan: Plan, change: Readonly<Record<string, unkno
  */
 export function heuristicPlan(context: PlanContext): Plan {
   const { kind } = context.device;
-  const plain = plainPlan(supportedKind(kind));
   const chosen = techniquesOn(kind).flatMap(({ technique, on }) => {
     const [parameters] = on.candidates(context);
     if (parameters === undefined || on.refuse(parameters, context) !== undefined) return [];
     return (on.cost(parameters, context).memoryBytes ?? 0) > 0 ? [] : [[technique.name, parameters] as const];
   });
-  return withTechniques(plain, Object.fromEntries(chosen));
-}
-
-function supportedKind(kind: DeviceKind): Plan['device'] {
-  if ((PLAN_DEVICES as readonly DeviceKind[]).includes(kind)) return kind as Plan['device'];
-  throw new PlanError('PLAN_ILLEGAL', `no kernels for devices of kind ${kind}`);
+  return withTechniques<Plan>(plainPlan(kind), Object.fromEntries(chosen));
 }
 
 /**
@@ -157,6 +158,12 @@ export function checkPlan(plan: Plan, context: PlanContext): void {
   const reasons = refusals(plan, context);
   if (reasons.length === 0) return;
   throw new PlanError('PLAN_ILLEGAL', `the plan is not legal on ${context.device.id}: ${reasons.join('; ')}`);
+}
+
+/** `plan` as one for `kind`. @throws PlanError PLAN_ILLEGAL when it is for another kind of device. */
+export function planFor<K extends DeviceKind>(kind: K, plan: Plan): Extract<Plan, { device: K }> {
+  if (plan.device === kind) return plan as Extract<Plan, { device: K }>;
+  throw new PlanError('PLAN_ILLEGAL', `the plan is for ${plan.device}, the device is a ${kind} device`);
 }
 
 /** Tables placed under one plan serve another with the same placement key. */

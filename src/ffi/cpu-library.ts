@@ -30,7 +30,7 @@ export const TABLE_WORDS = 8;
 export const BAGS_WORDS = 8;
 export const CHECK_REPORT_WORDS = 7;
 
-const ABI_VERSION = 2;
+const ABI_VERSION = 3;
 /** `hr_run` statuses. */
 const RUN_DONE = 0;
 const RUN_STOPPED = 1;
@@ -77,6 +77,7 @@ function load() {
     readFile: library.func(
       'int64_t hr_read_file(const char *path, int64_t offset, int64_t bytes, uintptr_t target)',
     ),
+    copyBytes: library.func('void hr_copy_bytes(uintptr_t target, uintptr_t source, int64_t bytes)'),
     fillUniform: library.func(
       'int64_t hr_fill_uniform(uintptr_t pool, uintptr_t target, int64_t row_format, int64_t count, int64_t seed)',
     ),
@@ -209,12 +210,7 @@ export class NativeMemory implements Disposable {
 
   /** Reads bytes of a file into byte `offset`. @throws FormatError FILE_TRUNCATED; UsageError FILE_*. */
   async readFile(file: string, fileOffset: number, length: number, offset = 0): Promise<void> {
-    const target = this.address + BigInt(offset);
-    const status = Number(await inBackground<number>(library().readFile, file, fileOffset, length, target));
-    if (status === 0) return;
-    if (status < 0)
-      throw new FormatError('FILE_TRUNCATED', `${file} ends before byte ${fileOffset + length}`, { file });
-    throw fileError(file, errnoError(status));
+    await readFileTo((this.address + BigInt(offset)) as HostPtr, file, fileOffset, length);
   }
 
   /** Bytes backed by huge pages now; undefined where the system does not say. */
@@ -228,6 +224,44 @@ export class NativeMemory implements Disposable {
     this.#live = false;
     library().free(this.#address, this.bytes);
   }
+}
+
+/** Reads bytes of a file to `target`. @throws FormatError FILE_TRUNCATED; UsageError FILE_*. */
+export async function readFileTo(
+  target: HostPtr,
+  file: string,
+  fileOffset: number,
+  length: number,
+): Promise<void> {
+  const status = Number(await inBackground<number>(library().readFile, file, fileOffset, length, target));
+  if (status === 0) return;
+  if (status < 0)
+    throw new FormatError('FILE_TRUNCATED', `${file} ends before byte ${fileOffset + length}`, { file });
+  throw fileError(file, errnoError(status));
+}
+
+/** Below this, copying at once is faster than handing over to other threads. */
+const INLINE_COPY_BYTES = 1 << 18;
+/** What one of libuv's threads copies at a time. */
+const COPY_PIECE_BYTES = 4 << 20;
+
+/**
+ * Copies host memory; small pieces at once, large ones on libuv's threads. Both stay, unchanged, until it is done.
+ * Undefined: it is done already.
+ */
+export function copyBytes(target: HostPtr, source: HostPtr, bytes: number): Promise<unknown> | undefined {
+  const { copyBytes } = library();
+  if (bytes <= INLINE_COPY_BYTES) {
+    if (bytes > 0) copyBytes(target, source, bytes);
+    return undefined;
+  }
+  const pieces = Array.from({ length: Math.ceil(bytes / COPY_PIECE_BYTES) }, (_, i) => i * COPY_PIECE_BYTES);
+  return Promise.all(
+    pieces.map((at) => {
+      const length = Math.min(COPY_PIECE_BYTES, bytes - at);
+      return inBackground<void>(copyBytes, target + BigInt(at), source + BigInt(at), length);
+    }),
+  );
 }
 
 /** A file mapped read-only. */

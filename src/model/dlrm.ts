@@ -6,14 +6,14 @@ import { type PlacedInteraction, placeInteraction } from '../dense/interaction.t
 import { Mlp } from '../dense/linear.ts';
 import type { BagFindings, IndexChecking } from '../embedding/bag.ts';
 import { placeCollection, totalDim } from '../embedding/collection.ts';
-import type { Plan } from '../embedding/plan.ts';
+import type { Plan, PlanChoice } from '../embedding/plan.ts';
 import { RequestError } from '../errors.ts';
 import type { DlrmArchitecture } from './architecture.ts';
 import type { DlrmRequest } from './request.ts';
 
 export interface DlrmOptions {
   /** How the embedding stage runs; default: the heuristic plan. */
-  readonly plan?: Plan;
+  readonly plan?: PlanChoice;
   /** What happens to bad indices and offsets; default `error`. */
   readonly indexChecking?: IndexChecking;
   /** Close the backend together with the model; default: it stays the caller's. */

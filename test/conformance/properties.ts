@@ -41,7 +41,7 @@ const tableShape = fc.record({
 });
 type TableShape = typeof tableShape extends fc.Arbitrary<infer T> ? T : never;
 
-function problemFrom(shapes: readonly TableShape[], batchSize: number): Problem {
+export function problemFrom(shapes: readonly TableShape[], batchSize: number): Problem {
   const tables: EmbeddingTable[] = [];
   const bags: Bags[] = [];
   for (const { seed, padded, weights, longest, ...spec } of shapes) {
@@ -61,11 +61,13 @@ function problemFrom(shapes: readonly TableShape[], batchSize: number): Problem 
   return { tables, batch: { batchSize, bags } };
 }
 
-const problemShape = fc.record({
+export const problemShape = fc.record({
   shapes: fc.array(tableShape, { minLength: 1, maxLength: 4 }),
   batchSize: fc.integer({ min: 0, max: 24 }),
   plan: fc.nat(),
 });
+
+export type ProblemShape = typeof problemShape extends fc.Arbitrary<infer T> ? T : never;
 
 /** Values in place of good ones; some are good themselves. */
 const damage = fc.array(
@@ -130,6 +132,8 @@ export function propertyCases(subject: Subject): void {
         throw new Error(`found ${tell(findings)}; expected ${tell(expected)}`);
     });
   });
+
+  if (!subject.dense) return;
 
   test(`${RUNS} random linear layers and interactions are exact on integers`, async () => {
     const shape = fc.record({

@@ -14,6 +14,10 @@ export interface Capabilities {
   readonly denseRounding?: number;
   /** A sample's result has the same bits in every batch. Default: true. */
   readonly rowsStandAlone?: boolean;
+  /** Whether the backend has the dense operators, and so whole models. Default: true. */
+  readonly dense?: boolean;
+  /** Every combination of techniques is tried, or every so manieth. Default: 1. */
+  readonly planStep?: number;
 }
 
 /** A backend under test. */

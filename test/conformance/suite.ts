@@ -28,6 +28,8 @@ export function conformance(
       addsInIndexOrder: capabilities.addsInIndexOrder ?? true,
       denseRounding: capabilities.denseRounding ?? 2 ** -24,
       rowsStandAlone: capabilities.rowsStandAlone ?? true,
+      dense: capabilities.dense ?? true,
+      planStep: capabilities.planStep ?? 1,
     };
     before(async () => {
       opened = await openBackend();
@@ -37,8 +39,10 @@ export function conformance(
     describe('embedding bags', () => embeddingBagCases(subject));
     describe('techniques', () => techniqueCases(subject));
     describe('index checking', () => indexCheckingCases(subject));
-    describe('dense operators', () => denseCases(subject));
-    describe('models', () => modelCases(subject));
+    if (subject.dense) {
+      describe('dense operators', () => denseCases(subject));
+      describe('models', () => modelCases(subject));
+    }
     describe('properties', () => propertyCases(subject));
     describe('golden files', () => goldenCases(subject));
   });

@@ -20,7 +20,7 @@ test('devices, libraries, and what is missing', () => {
     ['driver'],
   );
   assert.deepEqual(
-    found.missing.map(({ code }) => code),
+    found.missing.map(({ reason }) => reason.code),
     ['CUDA_LIBRARY_MISSING', 'CUDA_LIBRARY_MISSING'],
   );
 });

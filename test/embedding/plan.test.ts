@@ -14,6 +14,7 @@ import {
   parsePlan,
   placementKey,
   plainPlan,
+  planFor,
   planLabel,
   planSchema,
   readPlan,
@@ -32,14 +33,17 @@ function device(threads: number, kind: DeviceDescription['kind'] = 'cpu'): Devic
     threads,
     memoryBytes: 2 ** 33,
     versions: {},
+    ...(kind === 'cuda' ? { gpu: { multiprocessors: 132, l2Bytes: 60e6, persistingL2Bytes: 37e6 } } : {}),
   };
 }
 
 const small = { rows: 3, dim: 1, rowFormat: 'bfloat16' } as const;
 const large = { rows: 40_000_000, dim: 128, rowFormat: 'float32' } as const;
-const contexts: PlanContext[] = [1, 2, 64].flatMap((threads) =>
-  [[small], [large], [small, large, small]].map((tables) => ({ device: device(threads), tables })),
-);
+const contextsOn = (kind: DeviceDescription['kind']): PlanContext[] =>
+  [1, 2, 64].flatMap((threads) =>
+    [[small], [large], [small, large, small]].map((tables) => ({ device: device(threads, kind), tables })),
+  );
+const contexts = contextsOn('cpu');
 const [context] = contexts as [PlanContext];
 const plain = plainPlan('cpu');
 
@@ -54,7 +58,7 @@ test('every technique shows in the schema, with its parameters', () => {
   for (const kind of PLAN_DEVICES) {
     for (const { technique, on } of techniquesOn(kind)) {
       assert.ok(text.includes(JSON.stringify(technique.name)), technique.name);
-      for (const where of contexts) {
+      for (const where of contextsOn(kind)) {
         for (const parameters of on.candidates(where)) {
           assert.ok(
             Value.Check(on.parameters, parameters),
@@ -69,6 +73,30 @@ test('every technique shows in the schema, with its parameters', () => {
         }
       }
     }
+  }
+});
+
+test('what a GPU cannot do is refused', () => {
+  const [first] = contextsOn('cuda') as [PlanContext];
+  const refused = (techniques: Record<string, unknown>, where = first) =>
+    refusals(withTechniques(plainPlan('cuda'), techniques), where).join();
+  const pinning = { bytes: 512, by: 'prefetch', when: 'before' };
+  assert.equal(refused({ pinning }), '');
+  assert.match(refused({ pinning: { ...pinning, bytes: 37e6 + 1 } }), /sets aside at most 37000000/);
+  assert.match(refused({ pinning: { ...pinning, by: 'window', when: 'ahead' } }), /nothing to do ahead/);
+  assert.match(refused({ pinning: { ...pinning, bytes: 1 } }), /hold no row of 2 bytes/);
+  const old = { ...first, device: { ...first.device, gpu: { ...first.device.gpu, persistingL2Bytes: 0 } } };
+  assert.match(refused({ pinning }, old as PlanContext), /cannot set a part of its L2 aside/);
+  assert.equal(refused({ occupancy: { warps: 64 } }), '');
+  assert.match(refused({ occupancy: { warps: 65 } }), /no register cap/);
+  for (const techniques of [
+    { occupancy: { maxRegisters: 12 } },
+    { occupancy: {} },
+    { prefetch: { into: 'l2', distance: 4 } },
+    { prefetch: { into: 'shared', distance: 17 } },
+    { hugePages: {} },
+  ]) {
+    assert.throws(() => parsePlan({ ...plainPlan('cuda'), techniques }), { code: 'PLAN_INVALID' });
   }
 });
 
@@ -125,7 +153,7 @@ test('illegal plans are refused with every reason', () => {
 
 test('the heuristic plan is legal, well-formed, and takes no memory', () => {
   for (const where of contexts) {
-    const plan = heuristicPlan(where);
+    const plan = planFor('cpu', heuristicPlan(where));
     checkPlan(plan, where);
     assert.deepEqual(parsePlan(plan), plan);
     assert.equal(placementKey(plan), placementKey(plain));

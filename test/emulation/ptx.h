@@ -21,6 +21,11 @@ T load_read_only(const T *from) {
 }
 
 template <class T>
+T load_past_l1(const T *from) {
+  return load(from);
+}
+
+template <class T>
 void store(T *to, T value) {
   simt::counts.writes++;
   if (simt::may_access(to, sizeof(T), simt::Access::Write)) std::memcpy(to, &value, sizeof(T));
@@ -29,6 +34,12 @@ void store(T *to, T value) {
 template <class T>
 void atomic_add(T *to, T value) {
   store(to, static_cast<T>(load(to) + value));
+}
+
+inline unsigned int fetch_add(unsigned int *to, unsigned int value) {
+  const unsigned int before = load(to);
+  store(to, before + value);
+  return before;
 }
 
 inline void atomic_max(unsigned long long *to, unsigned long long value) {

@@ -40,6 +40,10 @@ void warp_barrier();
 
 } // namespace simt
 
+struct alignas(16) uint4 {
+  unsigned int x, y, z, w;
+};
+
 extern simt::Index3 threadIdx, blockIdx, blockDim, gridDim;
 
 inline void __syncthreads() { simt::block_barrier(); }
@@ -51,6 +55,11 @@ inline float __fadd_rn(float a, float b) { volatile float sum = a + b; return su
 inline float __fmul_rn(float a, float b) { volatile float product = a * b; return product; }
 inline float __fdiv_rn(float a, float b) { volatile float quotient = a / b; return quotient; }
 inline float __fmaf_rn(float a, float b, float c) { return std::fma(a, b, c); }
+inline unsigned int __float_as_uint(float value) {
+  unsigned int bits;
+  std::memcpy(&bits, &value, sizeof bits);
+  return bits;
+}
 inline float __uint_as_float(unsigned int bits) {
   float value;
   std::memcpy(&value, &bits, sizeof value);

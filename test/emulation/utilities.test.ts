@@ -4,14 +4,20 @@ import { before, test } from 'node:test';
 import {
   BAGS_REPORT_WORDS,
   decodeBagsReport,
+  encodeCeilings,
   encodeCheckBags,
   encodeCheckedBags,
   encodeCountRows,
+  encodeFillUniform,
+  encodeHotRows,
   encodePinRows,
+  HOT_ROWS_BINS,
+  ROW_CHOICE_WORDS,
 } from '../../src/backend/cuda/kernel-params.ts';
 import { UTILITY_KERNELS, utilitySource } from '../../src/backend/cuda/kernel-source.ts';
 import { type BagBatch, type Bags, bagFaultError, type EmbeddingTable } from '../../src/embedding/bag.ts';
 import { referenceCheckBags } from '../../src/embedding/reference.ts';
+import { createPool, destroyPool, fillUniform, NativeMemory } from '../../src/ffi/cpu-library.ts';
 import {
   bagsOf,
   INTEGER_TYPES,
@@ -172,6 +178,92 @@ test('rows are counted; bad indices and padding are not', { skip }, () => {
     const expected = counts.map((_, row) => (row === 7 ? 0 : list.filter((index) => index === row).length));
     assert.deepEqual(counts, expected);
   }
+});
+
+test('the hottest rows are chosen, as many as fit', { skip }, () => {
+  const random = new Random(6);
+  const rowCount = 700;
+  const counts = Uint32Array.from({ length: rowCount }, () =>
+    random.integer(0, 3) === 0 ? random.integer(0, 3000) : random.integer(0, 4),
+  );
+  const looked = counts.filter((count) => count > 0).length;
+  for (const capacity of [1, 10, 90, 300, looked, looked + 50]) {
+    const bins = new Uint32Array(HOT_ROWS_BINS);
+    const choice = new Uint32Array(ROW_CHOICE_WORDS);
+    const rowNumbers = new BigInt64Array(capacity).fill(-1n);
+    const rangeRows = 33;
+    const ranges = new Uint32Array(Math.ceil(rowCount / rangeRows));
+    const params = encodeHotRows({
+      counts: addressOf(counts),
+      rowCount,
+      capacity,
+      bins: addressOf(bins),
+      choice: addressOf(choice),
+      rowNumbers: addressOf(rowNumbers),
+      rangeRows,
+      ranges: addressOf(ranges),
+    });
+    const launch = { params, reads: [counts], writes: [bins, choice, rowNumbers, ranges] };
+    for (const kernel of ['bin_counts', 'choose_count', 'collect_rows', 'count_ranges']) {
+      emulator.launch(`hotrow_${kernel}`, { grid: [3], block: [64], ...launch });
+    }
+    const chosen = Array.from(rowNumbers, Number).filter((row) => row >= 0);
+    assert.equal(chosen.length, Math.min(capacity, looked), `capacity ${capacity}`);
+    assert.equal(new Set(chosen).size, chosen.length, 'no row twice');
+    // Counts past the last bin are alike to the choice.
+    const seen = (count: number) => Math.min(count, HOT_ROWS_BINS - 1);
+    const coldest = Math.min(...chosen.map((row) => seen(counts[row] as number)));
+    const left = counts.filter((_, row) => !chosen.includes(row));
+    assert.ok(coldest > 0 && Math.max(...left.map(seen)) <= coldest, 'nothing hotter was left out');
+    ranges.forEach((sum, i) => {
+      const expected = counts.subarray(i * rangeRows, (i + 1) * rangeRows).reduce((a, b) => a + b, 0);
+      assert.equal(sum, expected, `range ${i}`);
+    });
+  }
+});
+
+test('synthetic rows have the values of the CPU', { skip }, async () => {
+  const pool = createPool(1, 'portable');
+  try {
+    for (const [rowFormat, make] of [
+      ['float32', (count: number) => new Float32Array(count)],
+      ['float16', (count: number) => new Uint16Array(count)],
+      ['bfloat16', (count: number) => new Uint16Array(count)],
+    ] as const) {
+      for (const count of [1, 2, 1001]) {
+        const target = make(count);
+        const params = encodeFillUniform({ target: addressOf(target), rowFormat, count, seed: 12345 });
+        emulator.launch('hotrow_fill_uniform', {
+          grid: [2],
+          block: [64],
+          params,
+          reads: [],
+          writes: [target],
+        });
+        using memory = new NativeMemory(target.byteLength);
+        await fillUniform(pool, memory, rowFormat, count, 12345);
+        const bytes = new Uint8Array(target.buffer);
+        assert.deepEqual(bytes, memory.view(0, target.byteLength), `${count} of ${rowFormat}`);
+      }
+    }
+  } finally {
+    destroyPool(pool);
+  }
+});
+
+test('the ceilings touch what they are given, and nothing else', { skip }, () => {
+  const memory = new Float32Array(4 * 1000);
+  const sink = new Uint32Array(1);
+  const params = encodeCeilings({
+    memory: addressOf(memory),
+    bytes: memory.byteLength,
+    rounds: 2,
+    sink: addressOf(sink),
+  });
+  const launch = { grid: [2], block: [32], params, reads: [memory], writes: [sink] } as const;
+  const { reads } = emulator.launch('hotrow_read_bytes', launch);
+  assert.equal(reads, 2000, 'every 16 bytes, each round');
+  assert.equal(emulator.launch('hotrow_multiply_add', launch).reads, 0);
 });
 
 test('every sector of every pinned row is asked for once, and nothing beside them', { skip }, () => {

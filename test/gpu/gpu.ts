@@ -11,7 +11,7 @@ import { KernelCache } from '../../src/jit/kernel-cache.ts';
 export function refuseGpu(): string | false {
   const found = cudaDevices();
   if ('reason' in found) return found.reason;
-  return found.missing.find(({ message }) => message.includes('NVRTC'))?.message ?? false;
+  return found.missing.find(({ library }) => library === 'nvrtc')?.reason.message ?? false;
 }
 
 /** words[i] += value for i in [0, count), `rounds` times over; spins when there is nothing to add. */

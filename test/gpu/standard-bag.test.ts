@@ -31,7 +31,7 @@ import { ALL_VARIANTS } from '../support/cuda-variants.ts';
 import { Random } from '../support/random.ts';
 
 const found = cudaDevices();
-const reason = 'reason' in found ? found.reason : found.missing[0]?.message;
+const reason = 'reason' in found ? found.reason : found.missing[0]?.reason.message;
 const includeFolder = fileURLToPath(new URL('../../kernels/cuda', import.meta.url));
 
 describe('the standard kernel on a GPU', { skip: reason !== undefined && `no GPU: ${reason}` }, () => {

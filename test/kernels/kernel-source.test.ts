@@ -1,17 +1,19 @@
 /** Variants as data: ids, legality, launches, occupancy, parameter blocks that agree with the kernels' structs. */
+
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
 import {
   BAGS_REPORT_WORDS,
+  encodeCeilings,
   encodeCheckBags,
   encodeCheckedBags,
   encodeCountRows,
+  encodeHotRows,
   encodePinRows,
   encodeStandardBag,
 } from '../../src/backend/cuda/kernel-params.ts';
 import {
-  capForWarps,
   coveringGrid,
   PLAIN_VARIANT,
   refuseLaunch,
@@ -19,8 +21,8 @@ import {
   sharedBytes,
   standardBagSource,
   variantId,
-  warpsPerMultiprocessor,
 } from '../../src/backend/cuda/kernel-source.ts';
+import { capForWarps, warpsPerMultiprocessor } from '../../src/cuda/occupancy.ts';
 import { ALL_VARIANTS, PREFETCH_VARIANTS, prefetching } from '../support/cuda-variants.ts';
 
 test('ids name what is on, and no two variants share one', () => {
@@ -138,7 +140,9 @@ test('parameter blocks follow the structs field by field', () => {
   for (const [file, struct, encode] of [
     ['standard_bag.cuh', 'StandardBagParams', encodeStandardBag],
     ['check_bags.cuh', 'CheckBagsParams', encodeCheckBags],
-    ['count_rows.cuh', 'CountRowsParams', encodeCountRows],
+    ['hot_rows.cuh', 'CountRowsParams', encodeCountRows],
+    ['hot_rows.cuh', 'HotRowsParams', encodeHotRows],
+    ['ceilings.cuh', 'CeilingsParams', encodeCeilings],
     ['pin_rows.cuh', 'PinRowsParams', encodePinRows],
     ['check_bags.cuh', 'CheckedBags', (table: never) => encodeCheckedBags([table])],
   ] as const) {

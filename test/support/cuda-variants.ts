@@ -1,11 +1,8 @@
 /** The variants of the standard CUDA kernel that tests compile and run. */
-import {
-  PLAIN_VARIANT,
-  PREFETCH_BUFFERS,
-  type PrefetchBuffer,
-  type StandardBagVariant,
-} from '../../src/backend/cuda/kernel-source.ts';
+
+import { PLAIN_VARIANT, type StandardBagVariant } from '../../src/backend/cuda/kernel-source.ts';
 import { ROW_FORMATS } from '../../src/embedding/bag.ts';
+import { PREFETCH_BUFFERS, type PrefetchBuffer } from '../../src/embedding/techniques/prefetch.ts';
 
 export const DISTANCES = [1, 2, 3, 4, 5, 8, 10, 16];
 

@@ -104,7 +104,7 @@ export async function poolOn(
   batch: BagBatch,
   options: { readonly plan?: Plan; readonly checking?: IndexChecking } = {},
 ): Promise<Pooled> {
-  const plan = options.plan ?? plainPlan(backend.device.kind as Plan['device']);
+  const plan = options.plan ?? plainPlan(backend.device.kind);
   using placed = await placeCollection(backend, tables, plan);
   return await poolPlaced(backend, placed, batch, options.checking);
 }

@@ -9,7 +9,7 @@ import {
   checkBagShapes,
   type EmbeddingTable,
 } from '../../embedding/bag.ts';
-import type { Plan } from '../../embedding/plan.ts';
+import { type Plan, planFor } from '../../embedding/plan.ts';
 import { DeviceError } from '../../errors.ts';
 import {
   bestIsa,
@@ -77,7 +77,7 @@ export class CpuBackend implements Backend {
   }
 
   async placeTables(tables: readonly EmbeddingTable[], plan: Plan): Promise<PlacedTables> {
-    return placeTables(this.#livePool(), tables, plan);
+    return placeTables(this.#livePool(), tables, planFor('cpu', plan));
   }
 
   placeBags(tables: PlacedTables, batch: BagBatch): PlacedBags {
@@ -122,12 +122,15 @@ export class CpuBackend implements Backend {
         const { first } = collectFindings(encoded.stops);
         throw first ?? new DeviceError('KERNEL_FAILED', 'a check stopped the program without a finding');
       }
-      return { seconds: encoded.operationSeconds(), findings: collectFindings(encoded.warnings) };
+      const findings = collectFindings(encoded.warnings);
+      return { seconds: encoded.operationSeconds(), findings, launches: [], kernels: [] };
     } finally {
       this.#running -= 1;
       if (this.#closed && this.#running === 0) destroyPool(this.#pool);
     }
   }
+
+  async observe(): Promise<void> {}
 
   async measureCeilings(): Promise<Ceilings> {
     const pool = this.#livePool();

@@ -13,13 +13,14 @@ import {
   PREFETCH_LEVEL,
   type ThreadPool,
 } from '../../ffi/cpu-library.ts';
-import type {
-  DeviceBuffer,
-  EmbeddingBagsOperation,
-  Matrix,
-  Operation,
-  PlacedBags,
-  PlacedLinear,
+import {
+  type DeviceBuffer,
+  type EmbeddingBagsOperation,
+  type Matrix,
+  type Operation,
+  ownBy,
+  type PlacedBags,
+  type PlacedLinear,
 } from '../backend.ts';
 import { CpuTables } from './placement.ts';
 
@@ -83,14 +84,8 @@ export class CpuLinear implements PlacedLinear {
   }
 }
 
-/** The class behind a contract type; a mix of backends is a programming error. */
-function own<T>(type: new (...args: never[]) => T, value: unknown): T {
-  if (value instanceof type) return value;
-  throw new TypeError(`${type.name} expected: the value belongs to another backend`);
-}
-
 function start(m: Matrix): HostPtr {
-  return (own(CpuBuffer, m.buffer).memory.address + BigInt(m.offset) * 4n) as HostPtr;
+  return (ownBy(CpuBuffer, m.buffer).memory.address + BigInt(m.offset) * 4n) as HostPtr;
 }
 
 /** What the library found in the bags of some tables: CHECK_REPORT_WORDS, an `hr_check_report`. */
@@ -140,8 +135,8 @@ export class EncodedProgram {
   }
 
   #encodeCheck(operation: EmbeddingBagsOperation): bigint[] {
-    const tables = own(CpuTables, operation.tables);
-    const bags = own(CpuBags, operation.bags);
+    const tables = ownBy(CpuTables, operation.tables);
+    const bags = ownBy(CpuBags, operation.bags);
     return [
       BigInt(OPERATOR.checkBags),
       threadsOf(tables),
@@ -174,8 +169,8 @@ function threadsOf(tables: CpuTables): bigint {
 function encodeOperation(operation: Operation, pool: ThreadPool, stops: BagReport[]): bigint[] {
   switch (operation.op) {
     case 'embeddingBags': {
-      const tables = own(CpuTables, operation.tables);
-      const bags = own(CpuBags, operation.bags);
+      const tables = ownBy(CpuTables, operation.tables);
+      const bags = ownBy(CpuBags, operation.bags);
       const { prefetch } = tables.plan.techniques;
       return [
         BigInt(OPERATOR.embeddingBags),
@@ -193,7 +188,7 @@ function encodeOperation(operation: Operation, pool: ThreadPool, stops: BagRepor
       ];
     }
     case 'linear': {
-      const layer = own(CpuLinear, operation.layer);
+      const layer = ownBy(CpuLinear, operation.layer);
       if (layer.pool !== pool) throw new TypeError('a linear layer ran on a backend that did not place it');
       const { cross } = operation;
       return [

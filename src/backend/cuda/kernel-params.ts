@@ -1,5 +1,6 @@
 /** Parameter blocks of the CUDA kernels, as their structs in kernels/cuda lay them out: one 64-bit word a field. */
-import type { BagFault } from '../../embedding/bag.ts';
+import type { BagFault, RowFormat } from '../../embedding/bag.ts';
+import { ROW_FORMAT } from '../../ffi/cpu-library.ts';
 
 /** An address in device memory; 0: none. */
 type Address = bigint;
@@ -43,6 +44,9 @@ export interface CheckedBags {
   readonly offsetCount: number;
   readonly rowCount: number;
 }
+
+/** 64-bit words of `hotrow::CheckedBags`. */
+export const CHECKED_BAGS_WORDS = 7;
 
 /** An array of `hotrow::CheckedBags`. */
 export function encodeCheckedBags(tables: readonly CheckedBags[]): BigInt64Array {
@@ -114,6 +118,52 @@ export interface CountRowsParams {
 export function encodeCountRows(params: CountRowsParams): BigInt64Array {
   const { indices, indexBytes, lookups, rowCount, paddingIndex, counts } = params;
   return words(indices, indexBytes, lookups, rowCount, paddingIndex, counts);
+}
+
+/** `hotrow::HotRowsParams`. */
+export interface HotRowsParams {
+  readonly counts: Address;
+  readonly rowCount: number;
+  readonly capacity: number;
+  readonly bins: Address;
+  readonly choice: Address;
+  readonly rowNumbers: Address;
+  readonly rangeRows: number;
+  readonly ranges: Address;
+}
+
+/** 32-bit words of bins and of a `hotrow::RowChoice`. */
+export const HOT_ROWS_BINS = 1024;
+export const ROW_CHOICE_WORDS = 4;
+
+export function encodeHotRows(params: HotRowsParams): BigInt64Array {
+  const { counts, rowCount, capacity, bins, choice, rowNumbers, rangeRows, ranges } = params;
+  return words(counts, rowCount, capacity, bins, choice, rowNumbers, rangeRows, ranges);
+}
+
+/** `hotrow::FillUniformParams`. */
+export interface FillUniformParams {
+  readonly target: Address;
+  readonly rowFormat: RowFormat;
+  /** Elements. */
+  readonly count: number;
+  readonly seed: number;
+}
+
+export function encodeFillUniform({ target, rowFormat, count, seed }: FillUniformParams): BigInt64Array {
+  return words(target, ROW_FORMAT[rowFormat], count, seed);
+}
+
+/** `hotrow::CeilingsParams`. */
+export interface CeilingsParams {
+  readonly memory: Address;
+  readonly bytes: number;
+  readonly rounds: number;
+  readonly sink: Address;
+}
+
+export function encodeCeilings({ memory, bytes, rounds, sink }: CeilingsParams): BigInt64Array {
+  return words(memory, bytes, rounds, sink);
 }
 
 /** `hotrow::PinRowsParams`. */

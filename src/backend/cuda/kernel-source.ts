@@ -2,23 +2,11 @@
  * The variants of the CUDA kernels: description → legality, variant id, source text, compile options. Pure; nothing
  * here touches a device. The kernels themselves are kernels/cuda/*.cuh, which say what every parameter means.
  */
+import { DEVICE_LIMITS, MIN_REGISTER_CAP } from '../../cuda/occupancy.ts';
 import type { PoolingMode, RowFormat } from '../../embedding/bag.ts';
+import { MAX_CUDA_PREFETCH_DISTANCE, type PrefetchBuffer } from '../../embedding/techniques/prefetch.ts';
 
 export type IntegerWidth = 'int32' | 'int64';
-
-/** Where prefetched rows wait. `pipelined`: two groups of registers, the second asked for while the first is added. */
-export type PrefetchBuffer = 'registers' | 'shared' | 'local' | 'l1' | 'pipelined';
-
-export const PREFETCH_BUFFERS: readonly PrefetchBuffer[] = [
-  'registers',
-  'shared',
-  'local',
-  'l1',
-  'pipelined',
-];
-
-/** Lookups that a prefetch is ahead. */
-export const MAX_PREFETCH_DISTANCE = 16;
 
 /** One compiled version of the standard embedding-bag kernel. */
 export interface StandardBagVariant {
@@ -42,15 +30,6 @@ export interface StandardBagVariant {
   readonly maxRegisters?: number;
 }
 
-export const UTILITY_KERNELS = [
-  'check_bags',
-  'describe_bags',
-  'count_rows',
-  'pin_rows',
-  'unpin_rows',
-] as const;
-export type UtilityKernel = (typeof UTILITY_KERNELS)[number];
-
 /** What the compiler gets. */
 export interface KernelSource {
   /** One name everywhere: cache, logs, bench rows. */
@@ -61,23 +40,6 @@ export interface KernelSource {
   readonly source: string;
   readonly options: readonly string[];
 }
-
-/** Limits of a device that decide what is legal; the same for sm_80, sm_90 and sm_100. */
-export const DEVICE_LIMITS = {
-  threadsPerBlock: 1024,
-  registersPerThread: 255,
-  registersPerMultiprocessor: 65536,
-  warpsPerMultiprocessor: 64,
-  blocksPerMultiprocessor: 32,
-  /** What a block may take statically; more needs an opt-in. */
-  sharedBytesPerBlock: 48 * 1024,
-  warpThreads: 32,
-  /** A warp's registers are given out in units of 8 a thread. */
-  registerUnit: 8,
-} as const;
-
-/** Fewer are never enough for a kernel with pointers: nvcc refuses or ignores lower caps. */
-const MIN_REGISTER_CAP = 16;
 
 export const DEFAULT_BLOCK = { x: 32, y: 8 } as const;
 
@@ -125,8 +87,8 @@ export function refuseVariant(variant: StandardBagVariant): string | undefined {
   if (weights !== 'none' && pooling !== 'sum') return `weights need sum, not ${pooling}`;
   if (prefetch !== undefined) {
     const { distance } = prefetch;
-    if (!Number.isInteger(distance) || distance < 1 || distance > MAX_PREFETCH_DISTANCE) {
-      return `a prefetch distance is 1 to ${MAX_PREFETCH_DISTANCE}, not ${distance}`;
+    if (!Number.isInteger(distance) || distance < 1 || distance > MAX_CUDA_PREFETCH_DISTANCE) {
+      return `a prefetch distance is 1 to ${MAX_CUDA_PREFETCH_DISTANCE}, not ${distance}`;
     }
     const bytes = sharedBytes(variant);
     if (bytes > limits.sharedBytesPerBlock) {
@@ -168,43 +130,6 @@ export function refuseLaunch(variant: StandardBagVariant, launch: BagLaunch): st
 /** The grid that gives every chunk (one bag, block.x features) to one warp row of a block, as PyTorch's does. */
 export function coveringGrid({ dim, batch, block }: Pick<BagLaunch, 'dim' | 'batch' | 'block'>): number {
   return Math.max(1, Math.ceil((batch * Math.ceil(dim / block.x)) / block.y));
-}
-
-/**
- * The register cap that lets `warps` warps live on a multiprocessor at once, blocks of `threads` threads: the largest
- * that does. Undefined when no cap reaches it.
- */
-export function capForWarps(warps: number, threads: number): number | undefined {
-  const { registerUnit, registersPerThread } = DEVICE_LIMITS;
-  for (
-    let cap = registersPerThread - (registersPerThread % registerUnit);
-    cap >= MIN_REGISTER_CAP;
-    cap -= registerUnit
-  ) {
-    if (warpsPerMultiprocessor({ registers: cap, threads }) >= warps) return cap;
-  }
-  return undefined;
-}
-
-/** Warps that live on a multiprocessor at once, as registers, shared memory and block slots allow. */
-export function warpsPerMultiprocessor(use: {
-  readonly registers: number;
-  readonly threads: number;
-  readonly sharedBytes?: number;
-  /** Shared memory of a multiprocessor; default: not a limit. */
-  readonly sharedBytesPerMultiprocessor?: number;
-}): number {
-  const limits = DEVICE_LIMITS;
-  const warps = Math.ceil(use.threads / limits.warpThreads);
-  const registers = Math.ceil(use.registers / limits.registerUnit) * limits.registerUnit;
-  const byRegisters = Math.floor(
-    limits.registersPerMultiprocessor / (registers * limits.warpThreads) / warps,
-  );
-  const byWarps = Math.floor(limits.warpsPerMultiprocessor / warps);
-  const byShared = use.sharedBytes
-    ? Math.floor((use.sharedBytesPerMultiprocessor ?? Number.POSITIVE_INFINITY) / use.sharedBytes)
-    : Number.POSITIVE_INFINITY;
-  return warps * Math.min(byRegisters, byWarps, byShared, limits.blocksPerMultiprocessor);
 }
 
 /** `standard_bag.f32.i64.o64.sum.rpf8.cap64`: what is off is left out. */
@@ -268,10 +193,21 @@ extern "C" __global__ void ${maxRegisters === undefined ? `__launch_bounds__(${t
 const UTILITIES = {
   check_bags: { header: 'check_bags', params: 'CheckBagsParams' },
   describe_bags: { header: 'check_bags', params: 'CheckBagsParams' },
-  count_rows: { header: 'count_rows', params: 'CountRowsParams' },
+  count_rows: { header: 'hot_rows', params: 'CountRowsParams' },
+  bin_counts: { header: 'hot_rows', params: 'HotRowsParams' },
+  choose_count: { header: 'hot_rows', params: 'HotRowsParams' },
+  collect_rows: { header: 'hot_rows', params: 'HotRowsParams' },
+  count_ranges: { header: 'hot_rows', params: 'HotRowsParams' },
   pin_rows: { header: 'pin_rows', params: 'PinRowsParams' },
   unpin_rows: { header: 'pin_rows', params: 'PinRowsParams' },
-} as const satisfies Record<UtilityKernel, { header: string; params: string }>;
+  fill_uniform: { header: 'fill_uniform', params: 'FillUniformParams' },
+  read_bytes: { header: 'ceilings', params: 'CeilingsParams' },
+  multiply_add: { header: 'ceilings', params: 'CeilingsParams' },
+} as const;
+
+/** Kernels that have one version. */
+export type UtilityKernel = keyof typeof UTILITIES;
+export const UTILITY_KERNELS = Object.keys(UTILITIES) as readonly UtilityKernel[];
 
 /** The translation unit of a kernel that has one version. */
 export function utilitySource(name: UtilityKernel): KernelSource {

@@ -118,7 +118,7 @@ async function run(modelFile: string | undefined, options: Options): Promise<voi
     modelRounds: preset.modelRounds === 0 ? 0 : (options.rounds ?? preset.modelRounds),
     peers: options.peers,
     onProgress: progress,
-    ...(plan === undefined ? {} : { plan }),
+    ...(plan === undefined || plan === 'plain' ? {} : { plan }),
   });
   progress('');
   if (options.json !== undefined) {

@@ -1,13 +1,14 @@
 import Type from 'typebox';
+import { rowBytes } from '../bag.ts';
 import { onDevice, type Technique } from './technique.ts';
 
-/** A row is asked for this many lookups ahead, at most. */
-const MAX_DISTANCE = 64;
+/** On a CPU, a row is asked for this many lookups ahead, at most. */
+const MAX_CPU_DISTANCE = 64;
 
 const cpu = onDevice({
   parameters: Type.Object(
     {
-      distance: Type.Integer({ minimum: 1, maximum: MAX_DISTANCE }),
+      distance: Type.Integer({ minimum: 1, maximum: MAX_CPU_DISTANCE }),
       level: Type.Union([Type.Literal('L1'), Type.Literal('L2'), Type.Literal('L3'), Type.Literal('NTA')]),
     },
     { additionalProperties: false },
@@ -20,7 +21,7 @@ const cpu = onDevice({
   refuse: () => undefined,
   label: ({ distance, level }) => `prefetch d${distance} ${level}`,
   cost: ({ distance }, { tables }) => {
-    const widest = Math.max(0, ...tables.map((table) => table.dim * (table.rowFormat === 'float32' ? 4 : 2)));
+    const widest = Math.max(0, ...tables.map(rowBytes));
     return {
       note: `${((distance * widest) / 1024).toFixed(1)} KiB of cache in flight; a loss where rows are cached already`,
     };
@@ -28,10 +29,65 @@ const cpu = onDevice({
   changesPlacement: false,
 });
 
-/** Rows of later lookups are asked for while earlier ones are summed, across bag borders, never past the lookups. */
+/** Where prefetched rows wait. `pipelined`: two groups of registers, the second asked for while the first is added. */
+export type PrefetchBuffer = 'registers' | 'shared' | 'local' | 'l1' | 'pipelined';
+export const PREFETCH_BUFFERS: readonly PrefetchBuffer[] = [
+  'registers',
+  'shared',
+  'local',
+  'l1',
+  'pipelined',
+];
+
+/** Lookups that a prefetch on a GPU is ahead, at most. */
+export const MAX_CUDA_PREFETCH_DISTANCE = 16;
+
+/** The paper's names, and `pipe` for ours. */
+const SHORT_NAMES: Readonly<Record<PrefetchBuffer, string>> = {
+  registers: 'RPF',
+  shared: 'SMPF',
+  local: 'LMPF',
+  l1: 'L1DPF',
+  pipelined: 'pipelined RPF',
+};
+
+const CUDA_NOTES: Readonly<Record<PrefetchBuffer, string>> = {
+  registers: 'a register a row; past 32 registers a thread, warps are lost',
+  shared: '4 bytes of shared memory a row and thread; a little slower than registers where rows are cached',
+  local:
+    "its stores and loads take the L1 bandwidth that rows need: slower than no prefetch on an H200's hot rows",
+  l1: 'one prefetch instruction a row; many times slower than no prefetch where few rows are hot',
+  pipelined: 'two registers a row; the next rows are on their way while the last are added',
+};
+
+const cuda = onDevice({
+  parameters: Type.Object(
+    {
+      into: Type.Enum(PREFETCH_BUFFERS),
+      distance: Type.Integer({ minimum: 1, maximum: MAX_CUDA_PREFETCH_DISTANCE }),
+    },
+    { additionalProperties: false },
+  ),
+  candidates: (): { into: PrefetchBuffer; distance: number }[] => [
+    { into: 'registers', distance: 6 },
+    { into: 'registers', distance: 4 },
+    { into: 'registers', distance: 8 },
+    { into: 'pipelined', distance: 3 },
+    { into: 'pipelined', distance: 6 },
+    { into: 'shared', distance: 8 },
+    { into: 'local', distance: 4 },
+    { into: 'l1', distance: 2 },
+  ],
+  refuse: () => undefined,
+  label: ({ into, distance }) => `${SHORT_NAMES[into]} d${distance}`,
+  cost: ({ into }) => ({ note: CUDA_NOTES[into] }),
+  changesPlacement: false,
+});
+
+/** Rows of later lookups are asked for while earlier ones are summed, never past the lookups (on a GPU: the bag). */
 export const prefetch = {
   name: 'prefetch',
   title: 'Software prefetch',
   summary: 'asks for the rows of later lookups while earlier ones are summed, so that their misses overlap',
-  devices: { cpu },
+  devices: { cpu, cuda },
 } satisfies Technique;

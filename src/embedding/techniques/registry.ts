@@ -5,11 +5,13 @@
 import type { Static } from 'typebox';
 import type { DeviceKind } from '../../device.ts';
 import { hugePages } from './huge-pages.ts';
+import { occupancy } from './occupancy.ts';
+import { pinning } from './pinning.ts';
 import { prefetch } from './prefetch.ts';
 import type { Technique, TechniqueOnDevice } from './technique.ts';
 import { threads } from './threads.ts';
 
-const registry = { prefetch, hugePages, threads } satisfies Record<string, Technique>;
+const registry = { occupancy, prefetch, pinning, hugePages, threads } satisfies Record<string, Technique>;
 
 type Registry = typeof registry;
 export type TechniqueName = keyof Registry;

@@ -1,0 +1,71 @@
+/*
+ * Seeded rows, uniform in [-1, 1): the values of the CPU's hr_fill_uniform, bit for bit. Every pair of elements comes
+ * from a hash of the seed and the pair's number (SplitMix64); the steps between values are the widest that the format
+ * holds exactly over the whole range.
+ *
+ * Any one-dimensional grid and block.
+ */
+#ifndef HOTROW_FILL_UNIFORM_CUH
+#define HOTROW_FILL_UNIFORM_CUH
+
+#include "rows.cuh"
+
+namespace hotrow {
+
+/* Every field is 8 bytes wide. */
+struct FillUniformParams {
+  void *target;     /* [count] elements */
+  int64 row_format; /* HR_FLOAT32, HR_FLOAT16, HR_BFLOAT16 of hotrow_cpu.h */
+  int64 count;
+  uint64 seed;
+};
+
+namespace fill {
+
+enum RowFormat { FLOAT32 = 0, FLOAT16 = 1, BFLOAT16 = 2 };
+
+__device__ __forceinline__ uint64 hash(uint64 seed, uint64 number) {
+  uint64 z = seed + (number + 1) * 0x9e3779b97f4a7c15u;
+  z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
+  z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
+  return z ^ (z >> 31);
+}
+
+__device__ __forceinline__ float uniform(uint32 bits, int value_bits) {
+  return static_cast<float>(static_cast<int32>(bits >> (32 - value_bits))) * (2.0f / static_cast<float>(1 << value_bits)) - 1.0f;
+}
+
+/* For a value that is 0 or at least 2^-14 and exact in float16. */
+__device__ __forceinline__ unsigned short to_float16(float x) {
+  const uint32 bits = __float_as_uint(x);
+  const uint32 magnitude = bits & 0x7fffffff;
+  return static_cast<unsigned short>((bits >> 16 & 0x8000) | (magnitude != 0 ? (magnitude >> 13) - (112 << 10) : 0));
+}
+
+__device__ __forceinline__ void put(const FillUniformParams &params, uint64 position, uint32 bits) {
+  if (params.row_format == FLOAT32) {
+    ptx::store(static_cast<float *>(params.target) + position, uniform(bits, 24));
+    return;
+  }
+  const unsigned short half = params.row_format == FLOAT16
+                                  ? to_float16(uniform(bits, 12))
+                                  : static_cast<unsigned short>(__float_as_uint(uniform(bits, 9)) >> 16);
+  ptx::store(static_cast<unsigned short *>(params.target) + position, half);
+}
+
+} // namespace fill
+
+__device__ __forceinline__ void fill_uniform(const FillUniformParams &params) {
+  const uint64 count = static_cast<uint64>(params.count);
+  const uint64 seed = fill::hash(0, params.seed);
+  const uint64 step = static_cast<uint64>(gridDim.x) * blockDim.x;
+  for (uint64 pair = static_cast<uint64>(blockIdx.x) * blockDim.x + threadIdx.x; 2 * pair < count; pair += step) {
+    const uint64 bits = fill::hash(seed, pair);
+    fill::put(params, 2 * pair, static_cast<uint32>(bits));
+    if (2 * pair + 1 < count) fill::put(params, 2 * pair + 1, static_cast<uint32>(bits >> 32));
+  }
+}
+
+} // namespace hotrow
+
+#endif

@@ -1,0 +1,293 @@
+/** The embedding stage of one operation: which kernels, and what goes into the streams in which order. */
+import type { CudaDevice } from '../../cuda/device.ts';
+import type { CudaEvent } from '../../cuda/event.ts';
+import type { CudaKernel } from '../../cuda/module.ts';
+import type { CudaStream } from '../../cuda/stream.ts';
+import { type EmbeddingTable, rowBytes } from '../../embedding/bag.ts';
+import { registerCap } from '../../embedding/techniques/occupancy.ts';
+import type { PinningParameters } from '../../embedding/techniques/pinning.ts';
+import { RequestError } from '../../errors.ts';
+import { type EmbeddingBagsOperation, type KernelUse, type LaunchTime, ownBy } from '../backend.ts';
+import { CudaBags } from './bags.ts';
+import { CudaBuffer } from './buffer.ts';
+import type { ChosenRows, ChosenWindow } from './hot-rows.ts';
+import type { KernelLibrary } from './kernel-library.ts';
+import { encodeCheckBags, encodePinRows, encodeStandardBag } from './kernel-params.ts';
+import {
+  coveringGrid,
+  DEFAULT_BLOCK,
+  refuseLaunch,
+  type StandardBagVariant,
+  standardBagSource,
+} from './kernel-source.ts';
+import { launch, launchStriding } from './launcher.ts';
+import { CudaTables } from './placement.ts';
+
+/** Rows at once and steps of a row of a pinning block. */
+const PIN_BLOCK = { rows: 64, steps: 4 } as const;
+/** The bytes that one prefetch is counted on to bring: a line. */
+const PIN_STEP_BYTES = 128;
+const MOST_PIN_BLOCKS = 2048;
+
+/** From this row count on, a row number times a stride needs more than 32 bits of row number. */
+const WIDE_ROWS = 2 ** 31;
+
+/** Gives events with timing, and notes what they time. */
+export interface LaunchTimer {
+  /** Runs `work`, with an event before and one behind it in `stream`, where launches are to be timed. */
+  time(stream: CudaStream, what: Omit<LaunchTime, 'seconds'>, work: () => void): void;
+}
+
+/** What the stage needs of the backend. */
+export interface StageTools {
+  readonly device: CudaDevice;
+  readonly kernels: KernelLibrary;
+  readonly stream: CudaStream;
+  /** For work in the shadow of `stream`'s. */
+  readonly sideStream: CudaStream;
+  readonly l2: PersistingL2;
+  /** An event without timing, free once the program is done. */
+  event(): CudaEvent;
+}
+
+/** What is pinned of the tables of one operation. */
+interface Pinned {
+  readonly parameters: PinningParameters;
+  readonly rows: readonly ChosenRows[];
+  readonly windows: readonly ChosenWindow[];
+  readonly kernel: CudaKernel;
+}
+
+/** An `embeddingBags` operation with everything that its launches need. */
+export class EmbeddingStage {
+  readonly operation: EmbeddingBagsOperation;
+  readonly bags: CudaBags;
+  readonly tables: CudaTables;
+  /** One a table. */
+  readonly #kernels: readonly CudaKernel[];
+  readonly #tools: StageTools;
+  readonly #check: CudaKernel;
+  readonly #pinned: Pinned | undefined;
+
+  private constructor(
+    operation: EmbeddingBagsOperation,
+    tools: StageTools,
+    kernels: readonly CudaKernel[],
+    check: CudaKernel,
+    pinned: Pinned | undefined,
+  ) {
+    this.operation = operation;
+    this.bags = ownBy(CudaBags, operation.bags);
+    this.tables = ownBy(CudaTables, operation.tables);
+    this.#kernels = kernels;
+    this.#tools = tools;
+    this.#check = check;
+    this.#pinned = pinned;
+  }
+
+  /** Compiles what is not compiled yet, stages the bags, and chooses the rows to pin. */
+  static async prepare(operation: EmbeddingBagsOperation, tools: StageTools): Promise<EmbeddingStage> {
+    const tables = ownBy(CudaTables, operation.tables);
+    const bags = ownBy(CudaBags, operation.bags);
+    const sources = tables.tables.map((table, t) => {
+      const variant = variantOf(operation, tables, table, bags, t);
+      const { dim, rows } = table;
+      const lookups = bags.of(t).bags.indices.length;
+      const shape = { dim, batch: bags.batchSize, lookups, rows, block: DEFAULT_BLOCK };
+      const refusal = refuseLaunch(variant, shape);
+      if (refusal !== undefined)
+        throw new RequestError('TENSOR_SHAPE', `table ${t} (${table.name}): ${refusal}`);
+      return standardBagSource(variant);
+    });
+    const kernels = await Promise.all(sources.map((source) => tools.kernels.get(source)));
+    const check = await tools.kernels.utility('check_bags');
+    await bags.stage();
+    const { pinning } = tables.plan.techniques;
+    const pinned = pinning === undefined ? undefined : await choosePinned(pinning, tables, bags, tools);
+    return new EmbeddingStage(operation, tools, kernels, check, pinned);
+  }
+
+  /** Whether indices are checked on the device, and findings to be read. */
+  get checks(): boolean {
+    const { checking } = this.operation;
+    return checking === 'error' || checking === 'warn';
+  }
+
+  /** What each table's kernel takes. */
+  get uses(): KernelUse[] {
+    return this.#kernels.map((kernel) => this.#tools.kernels.use(kernel));
+  }
+
+  /** Puts the stage into the streams; its bags are uploaded already. */
+  enqueue(place: number, timer: LaunchTimer): void {
+    const { stream, l2 } = this.#tools;
+    l2.prepare(this.tables.plan.techniques.pinning);
+    if (this.checks) timer.time(stream, { operation: place, kind: 'check' }, () => this.#enqueueCheck());
+    const pinAhead = this.#pinned?.parameters.when === 'ahead' ? this.#pinned : undefined;
+    let arrived = pinAhead && this.#pinAside(pinAhead, 0, place, timer);
+    this.tables.tables.forEach((_, table) => {
+      if (arrived !== undefined) stream.waitFor(arrived);
+      if (pinAhead !== undefined) arrived = this.#pinAside(pinAhead, table + 1, place, timer);
+      else if (this.#pinned !== undefined) this.#pinBefore(this.#pinned, table, place, timer);
+      timer.time(stream, { operation: place, kind: 'bags', table }, () => this.#enqueueBags(table));
+    });
+    if (this.#pinned?.parameters.by === 'window') stream.setAccessPolicyWindow(undefined);
+  }
+
+  #enqueueCheck(): void {
+    const { stream } = this.#tools;
+    const { total, findingsBytes, tableCount, lookups } = this.bags;
+    stream.fillBytes(total, 0, findingsBytes);
+    const most = Math.ceil(lookups / Math.max(1, tableCount));
+    // A launch has at most 65,535 rows of blocks.
+    for (let first = 0; first < tableCount; first += MOST_GRID_ROWS) {
+      const count = Math.min(MOST_GRID_ROWS, tableCount - first);
+      launchStriding(
+        stream,
+        this.#check,
+        encodeCheckBags(this.bags.checkParameters(first, count)),
+        most,
+        count,
+      );
+    }
+  }
+
+  #pinBefore(pinned: Pinned, table: number, place: number, timer: LaunchTimer): void {
+    const { stream } = this.#tools;
+    const window = pinned.windows[table];
+    if (window !== undefined) {
+      stream.setAccessPolicyWindow({
+        base: this.tables.rows(table, window.offset),
+        bytes: window.bytes,
+        hitRatio: 1,
+        hit: 'persisting',
+        miss: 'normal',
+      });
+      return;
+    }
+    timer.time(stream, { operation: place, kind: 'pin', table }, () =>
+      this.#enqueuePin(pinned, table, stream),
+    );
+  }
+
+  /** Pins a table on the second stream, from where the first one stands now. What it gives back happens when it is done. */
+  #pinAside(pinned: Pinned, table: number, place: number, timer: LaunchTimer): CudaEvent | undefined {
+    if (table >= this.tables.tables.length) return undefined;
+    const { stream, sideStream } = this.#tools;
+    const now = this.#tools.event();
+    now.record(stream);
+    sideStream.waitFor(now);
+    timer.time(sideStream, { operation: place, kind: 'pin', table }, () =>
+      this.#enqueuePin(pinned, table, sideStream),
+    );
+    const arrived = this.#tools.event();
+    arrived.record(sideStream);
+    return arrived;
+  }
+
+  #enqueuePin({ rows, kernel }: Pinned, t: number, stream: CudaStream): void {
+    const table = this.tables.tables[t] as EmbeddingTable;
+    const { rowNumbers, count } = rows[t] as ChosenRows;
+    const words = encodePinRows({
+      rows: this.tables.rows(t),
+      rowStrideBytes: rowBytes(table),
+      rowBytes: rowBytes(table),
+      rowCount: table.rows,
+      rowNumbers: rowNumbers.address(),
+      count,
+      stepBytes: PIN_STEP_BYTES,
+    });
+    const blocks = Math.min(MOST_PIN_BLOCKS, Math.ceil(count / PIN_BLOCK.rows));
+    launch(stream, kernel, words, [Math.max(1, blocks)], [PIN_BLOCK.steps, PIN_BLOCK.rows]);
+  }
+
+  #enqueueBags(t: number): void {
+    const { output, checking } = this.operation;
+    const { tables, bags } = this;
+    const { batchSize } = bags;
+    if (batchSize === 0) return;
+    const table = tables.tables[t] as EmbeddingTable;
+    const { bags: own, indices, offsets, weights } = bags.of(t);
+    const column = tables.columns[t] as number;
+    const words = encodeStandardBag({
+      rows: tables.rows(t),
+      rowStrideBytes: rowBytes(table),
+      rowCount: table.rows,
+      dim: table.dim,
+      indices,
+      offsets,
+      lookups: own.indices.length,
+      offsetCount: own.offsets.length,
+      weights,
+      rowWeights: tables.rowWeights(t),
+      paddingIndex: table.paddingIdx ?? -1,
+      output: ownBy(CudaBuffer, output.buffer).address(output.offset + column),
+      outputStride: output.stride,
+      batch: batchSize,
+      stop: checking === 'error' ? bags.total : 0n,
+    });
+    const { x, y } = DEFAULT_BLOCK;
+    const grid = coveringGrid({ dim: table.dim, batch: batchSize, block: DEFAULT_BLOCK });
+    launch(this.#tools.stream, this.#kernels[t] as CudaKernel, words, [grid], [x, y]);
+  }
+}
+
+const MOST_GRID_ROWS = 65_535;
+
+async function choosePinned(
+  parameters: PinningParameters,
+  { hotRows }: CudaTables,
+  bags: CudaBags,
+  { kernels }: StageTools,
+): Promise<Pinned> {
+  const kernel = await kernels.utility('pin_rows');
+  await hotRows.countLive(bags);
+  const { rows, windows } = await hotRows.choose(parameters);
+  return { parameters, kernel, rows, windows };
+}
+
+/** The kernel that pools table `t`. */
+function variantOf(
+  { checking }: EmbeddingBagsOperation,
+  { plan }: CudaTables,
+  table: EmbeddingTable,
+  batch: CudaBags,
+  t: number,
+): StandardBagVariant {
+  const { bags } = batch.of(t);
+  const { occupancy, prefetch } = plan.techniques;
+  return {
+    family: 'standard_bag',
+    rowFormat: table.rowFormat,
+    index: bags.indices instanceof BigInt64Array ? 'int64' : 'int32',
+    offset: bags.offsets instanceof BigInt64Array ? 'int64' : 'int32',
+    pooling: table.mode,
+    weights: bags.weights !== undefined ? 'sample' : table.rowWeights !== undefined ? 'row' : 'none',
+    padding: table.paddingIdx !== undefined,
+    repair: checking === 'warn' || checking === 'ignore',
+    wideRows: table.rows > WIDE_ROWS,
+    threads: DEFAULT_BLOCK.x * DEFAULT_BLOCK.y,
+    ...(prefetch === undefined ? {} : { prefetch }),
+    ...(occupancy === undefined ? {} : { maxRegisters: registerCap(occupancy) }),
+  };
+}
+
+/** The part of L2 that is set aside for pinned rows, while a plan that pins them is in use. */
+export class PersistingL2 {
+  readonly #device: CudaDevice;
+  #bytes = 0;
+
+  constructor(device: CudaDevice) {
+    this.#device = device;
+  }
+
+  /** Sets aside what a plan pins; under a plan that pins nothing, gives it back and unpins every line. */
+  prepare(pinning: PinningParameters | undefined): void {
+    const bytes = pinning?.bytes ?? 0;
+    if (bytes === this.#bytes) return;
+    // Lines of an earlier plan would keep their place.
+    if (this.#bytes > 0) this.#device.resetPersistingL2();
+    this.#device.setPersistingL2Bytes(bytes);
+    this.#bytes = bytes;
+  }
+}

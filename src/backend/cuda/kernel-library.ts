@@ -1,0 +1,70 @@
+import { fileURLToPath } from 'node:url';
+import type { CudaDevice } from '../../cuda/device.ts';
+import { type CudaKernel, CudaModule } from '../../cuda/module.ts';
+import { type Compiler, compileKernel } from '../../jit/compile-kernel.ts';
+import type { KernelCache } from '../../jit/kernel-cache.ts';
+import type { KernelUse } from '../backend.ts';
+import { DEFAULT_BLOCK, type KernelSource, type UtilityKernel, utilitySource } from './kernel-source.ts';
+
+const KERNELS_FOLDER = fileURLToPath(new URL('../../../kernels/cuda', import.meta.url));
+
+/** The kernels of a device: compiled, or taken from the cache, when they are first asked for; loaded until it closes. */
+export class KernelLibrary {
+  readonly #device: CudaDevice;
+  readonly #compiler: Compiler;
+  readonly #cache: KernelCache;
+  readonly #kernels = new Map<string, Promise<CudaKernel>>();
+  readonly #uses = new WeakMap<CudaKernel, KernelUse>();
+
+  constructor(device: CudaDevice, compiler: Compiler, cache: KernelCache) {
+    this.#device = device;
+    this.#compiler = compiler;
+    this.#cache = cache;
+  }
+
+  /** @throws CudaError KERNEL_COMPILE_FAILED, OUT_OF_MEMORY. */
+  get(source: KernelSource): Promise<CudaKernel> {
+    const known = this.#kernels.get(source.id);
+    if (known !== undefined) return known;
+    const loading = this.#load(source);
+    this.#kernels.set(source.id, loading);
+    // What failed, for want of memory say, may be tried again.
+    loading.catch(() => this.#kernels.delete(source.id));
+    return loading;
+  }
+
+  /** What a kernel takes of a multiprocessor. @throws TypeError for a kernel that is not this library's. */
+  use(kernel: CudaKernel): KernelUse {
+    const use = this.#uses.get(kernel);
+    if (use === undefined) throw new TypeError(`${kernel.name} was not loaded by this library`);
+    return use;
+  }
+
+  utility(name: UtilityKernel): Promise<CudaKernel> {
+    return this.get(utilitySource(name));
+  }
+
+  async #load(source: KernelSource): Promise<CudaKernel> {
+    const { architecture } = this.#device.properties;
+    const request = { ...source, includeFolder: KERNELS_FOLDER, architecture };
+    const { cubin, kernel } = await compileKernel(request, { compiler: this.#compiler, cache: this.#cache });
+    const loaded = new CudaModule(this.#device, cubin).kernel(kernel);
+    this.#uses.set(loaded, useOf(source.id, loaded, this.#device.properties.warpThreads));
+    return loaded;
+  }
+}
+
+const BLOCK_THREADS = DEFAULT_BLOCK.x * DEFAULT_BLOCK.y;
+
+function useOf(id: string, kernel: CudaKernel, warpThreads: number): KernelUse {
+  const { registers, localBytes, sharedBytes, maxThreadsPerBlock } = kernel.resources;
+  const threads = Math.min(BLOCK_THREADS, maxThreadsPerBlock);
+  return {
+    id,
+    registers,
+    localBytes,
+    sharedBytes,
+    warps: kernel.activeBlocks(threads) * Math.ceil(threads / warpThreads),
+    occupancy: kernel.occupancy(threads),
+  };
+}

@@ -1,0 +1,229 @@
+/** Embedding tables in device memory. Tables in files are streamed through two pinned blocks, never read whole. */
+import type { CudaDevice } from '../../cuda/device.ts';
+import { CudaEvent } from '../../cuda/event.ts';
+import { DeviceMemory, PinnedMemory } from '../../cuda/memory.ts';
+import type { CudaStream } from '../../cuda/stream.ts';
+import { type EmbeddingTable, rowBytes } from '../../embedding/bag.ts';
+import { type CudaPlan, type Plan, placementKey, planFor, planLabel } from '../../embedding/plan.ts';
+import { DeviceError, PlanError } from '../../errors.ts';
+import { addressOf, copyBytes, type HostPtr, readFileTo } from '../../ffi/cpu-library.ts';
+import type { DevicePtr } from '../../ffi/cuda-symbols.ts';
+import { isHost, isStored } from '../../tensor.ts';
+import type { PlacedTables } from '../backend.ts';
+import { HotRows } from './hot-rows.ts';
+import type { KernelLibrary } from './kernel-library.ts';
+import { encodeFillUniform } from './kernel-params.ts';
+import { launchStriding } from './launcher.ts';
+
+/** Bytes of each of the two blocks that host memory and files are streamed through. */
+const STREAM_BYTES = 32 << 20;
+
+/** What placing tables needs of the backend. */
+export interface PlacementTools {
+  readonly device: CudaDevice;
+  readonly stream: CudaStream;
+  readonly kernels: KernelLibrary;
+}
+
+/** The memory of placed tables. */
+class TableMemory implements Disposable {
+  readonly columns: readonly number[];
+
+  constructor(
+    tables: readonly EmbeddingTable[],
+    readonly rows: readonly DeviceMemory[],
+    readonly rowWeights: readonly (DeviceMemory | undefined)[],
+    readonly hotRows: HotRows,
+  ) {
+    let next = 0;
+    this.columns = tables.map(({ dim }) => {
+      next += dim;
+      return next - dim;
+    });
+  }
+
+  [Symbol.dispose](): void {
+    for (const memory of [...this.rows, ...this.rowWeights]) memory?.[Symbol.dispose]();
+    this.hotRows[Symbol.dispose]();
+  }
+}
+
+/** Tables placed by the CUDA backend. */
+export class CudaTables implements PlacedTables {
+  readonly #memory: TableMemory;
+  readonly #owner: boolean;
+
+  constructor(
+    readonly tables: readonly EmbeddingTable[],
+    readonly plan: CudaPlan,
+    readonly allocatedBytes: number,
+    memory: TableMemory,
+    owner = true,
+  ) {
+    this.#memory = memory;
+    this.#owner = owner;
+  }
+
+  get notes(): readonly string[] {
+    return [];
+  }
+
+  get hotRows(): HotRows {
+    return this.#memory.hotRows;
+  }
+
+  /** The column of the pooled output where each table starts. */
+  get columns(): readonly number[] {
+    return this.#memory.columns;
+  }
+
+  /** Byte `offset` of table t's rows. @throws DeviceError DISPOSED. */
+  rows(t: number, offset = 0): DevicePtr {
+    return (this.#memory.rows[t] as DeviceMemory).address(offset);
+  }
+
+  /** Where table t's learned weights start; 0: it has none. */
+  rowWeights(t: number): bigint {
+    return this.#memory.rowWeights[t]?.address() ?? 0n;
+  }
+
+  withPlan(plan: Plan): CudaTables {
+    if (plan.device !== 'cuda' || placementKey(plan) !== placementKey(this.plan)) {
+      throw new PlanError(
+        'PLAN_ILLEGAL',
+        `tables placed for "${planLabel(this.plan)}" cannot serve "${planLabel(plan)}"`,
+      );
+    }
+    return new CudaTables(this.tables, planFor('cuda', plan), 0, this.#memory, false);
+  }
+
+  [Symbol.dispose](): void {
+    if (this.#owner) this.#memory[Symbol.dispose]();
+  }
+}
+
+/** Places tables. Whatever was placed is given back when one fails. */
+export async function placeTables(
+  tools: PlacementTools,
+  tables: readonly EmbeddingTable[],
+  plan: CudaPlan,
+): Promise<CudaTables> {
+  checkMemory(tools.device, tables);
+  const allocations: DeviceMemory[] = [];
+  const allocate = (bytes: number) => {
+    const memory = new DeviceMemory(tools.device, bytes);
+    allocations.push(memory);
+    return memory;
+  };
+  using upload = new StreamedUpload(tools);
+  try {
+    const rows: DeviceMemory[] = [];
+    const rowWeights: (DeviceMemory | undefined)[] = [];
+    for (const table of tables) {
+      const memory = allocate(tableBytes(table));
+      rows.push(memory);
+      await placeRows(tools, upload, table, memory);
+      const { rowWeights: learned } = table;
+      const weights = learned === undefined ? undefined : allocate(learned.byteLength);
+      rowWeights.push(weights);
+      if (learned !== undefined && weights !== undefined) await upload.array(weights.address(), learned);
+    }
+    await tools.stream.finished();
+    const hotRows = new HotRows(tools, tables);
+    const bytes = allocations.reduce((sum, memory) => sum + memory.bytes, 0);
+    return new CudaTables(tables, plan, bytes, new TableMemory(tables, rows, rowWeights, hotRows));
+  } catch (error) {
+    for (const memory of allocations) memory[Symbol.dispose]();
+    throw error;
+  }
+}
+
+async function placeRows(
+  { stream, kernels }: PlacementTools,
+  upload: StreamedUpload,
+  table: EmbeddingTable,
+  memory: DeviceMemory,
+): Promise<void> {
+  const { weight, rowFormat, rows, dim } = table;
+  if (isStored(weight)) {
+    await upload.file(memory.address(), weight.file, weight.byteOffset, tableBytes(table));
+  } else if (isHost(weight)) {
+    await upload.array(memory.address(), weight.data);
+  } else {
+    const count = rows * dim;
+    const fill = await kernels.utility('fill_uniform');
+    const words = encodeFillUniform({ target: memory.address(), rowFormat, count, seed: weight.seed });
+    launchStriding(stream, fill, words, count / 2);
+  }
+}
+
+function tableBytes(table: EmbeddingTable): number {
+  return table.rows * rowBytes(table);
+}
+
+/** @throws DeviceError OUT_OF_MEMORY, before any work, with what is needed, what there is, and the largest table. */
+function checkMemory(device: CudaDevice, tables: readonly EmbeddingTable[]): void {
+  const needed = tables.reduce((sum, table) => sum + tableBytes(table), 0);
+  const { freeBytes, totalBytes } = device.memoryInfo();
+  if (needed <= freeBytes) return;
+  const largest = tables.reduce((a, b) => (tableBytes(b) > tableBytes(a) ? b : a));
+  const gib = (bytes: number) => `${(bytes / 2 ** 30).toFixed(2)} GiB`;
+  throw new DeviceError(
+    'OUT_OF_MEMORY',
+    `the tables need ${needed} bytes (${gib(needed)}), ${device.id} has ${gib(freeBytes)} of ${gib(totalBytes)} free; the largest is ${largest.name} with ${gib(tableBytes(largest))}`,
+    { value: needed, hint: 'use fewer or smaller tables, or rows of 16 bits' },
+  );
+}
+
+/** Host memory and files to the device, while the next piece is read. */
+class StreamedUpload implements Disposable {
+  readonly #tools: PlacementTools;
+  /** Made when first needed. */
+  #blocks: { readonly memory: PinnedMemory; readonly passed: CudaEvent }[] = [];
+  #next = 0;
+
+  constructor(tools: PlacementTools) {
+    this.#tools = tools;
+  }
+
+  array(target: DevicePtr, array: ArrayBufferView): Promise<void> {
+    return this.#pieces(target, array.byteLength, async (piece, offset, length) => {
+      await copyBytes(piece, (addressOf(array) + BigInt(offset)) as HostPtr, length);
+    });
+  }
+
+  file(target: DevicePtr, file: string, fileOffset: number, bytes: number): Promise<void> {
+    return this.#pieces(target, bytes, (piece, offset, length) =>
+      readFileTo(piece, file, fileOffset + offset, length),
+    );
+  }
+
+  async #pieces(
+    target: DevicePtr,
+    bytes: number,
+    read: (piece: HostPtr, offset: number, length: number) => Promise<void>,
+  ): Promise<void> {
+    const { device, stream } = this.#tools;
+    for (let offset = 0; offset < bytes; offset += STREAM_BYTES) {
+      const length = Math.min(STREAM_BYTES, bytes - offset);
+      const which = this.#next++ % 2;
+      this.#blocks[which] ??= {
+        memory: new PinnedMemory(device, STREAM_BYTES),
+        passed: new CudaEvent(device),
+      };
+      const { memory, passed } = this.#blocks[which];
+      await passed.wait();
+      await read(memory.address(), offset, length);
+      stream.copyToDevice((target + BigInt(offset)) as DevicePtr, memory.address(), length);
+      passed.record(stream);
+    }
+  }
+
+  /** The driver gives memory back only when the copies out of it are done. */
+  [Symbol.dispose](): void {
+    for (const { memory, passed } of this.#blocks) {
+      memory[Symbol.dispose]();
+      passed[Symbol.dispose]();
+    }
+  }
+}
