@@ -2,7 +2,7 @@
  * Writes the kernels that run.py measures: `npx tsx bench/cuda-kernels/emit.ts FOLDER`. FOLDER then holds the sources
  * and can go to a machine that has a GPU and PyTorch, but no Node.
  */
-import { type PrefetchBuffer } from '../../src/embedding/techniques/prefetch.ts';
+
 import { copyFileSync, cpSync, mkdirSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import {
@@ -11,6 +11,7 @@ import {
   standardBagSource,
   utilitySource,
 } from '../../src/backend/cuda/kernel-source.ts';
+import type { PrefetchBuffer } from '../../src/embedding/techniques/prefetch.ts';
 
 const [folder] = process.argv.slice(2);
 if (folder === undefined) throw new Error('name a folder');

@@ -210,10 +210,10 @@ export interface Backend extends Disposable {
   run(program: readonly Operation[], options?: RunOptions): Promise<RunReport>;
 
   /**
-   * Counts the lookups of `bags` towards what is hot in `tables`, for plans that pin the hottest rows; nothing under
-   * other plans. Without it, such plans count the lookups that they serve.
+   * Counts the lookups of some batches: what is hot in `tables`, for plans that pin the hottest rows. It replaces what
+   * was counted before; without it, such plans count the lookups that they serve. Nothing on devices that pin nothing.
    */
-  observe(tables: PlacedTables, bags: PlacedBags): Promise<void>;
+  observe(tables: PlacedTables, batches: readonly PlacedBags[]): Promise<void>;
 
   /** Measures the device's ceilings, in about a second. */
   measureCeilings(): Promise<Ceilings>;

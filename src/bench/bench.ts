@@ -3,11 +3,18 @@ import { freemem } from 'node:os';
 import type { Backend } from '../backend/backend.ts';
 import type { EmbeddingTable } from '../embedding/bag.ts';
 import { rowBytes } from '../embedding/bag.ts';
-import { type Plan, plainPlan } from '../embedding/plan.ts';
+import { type Plan, plainPlan, withTechniques } from '../embedding/plan.ts';
+import type { PlanContext } from '../embedding/techniques/technique.ts';
 import { ModelError } from '../errors.ts';
 import type { DlrmArchitecture } from '../model/architecture.ts';
 import { version } from '../version.ts';
-import { EmbeddingBench, singleTechniquePlans } from './embedding-bench.ts';
+import {
+  combinedPlans,
+  EmbeddingBench,
+  singleTechniquePlans,
+  sweepVariants,
+  turnOn,
+} from './embedding-bench.ts';
 import { measureModel } from './model-bench.ts';
 import { PytorchPeer } from './pytorch-peer.ts';
 import type { BenchResults, EmbeddingRow, ModelRow } from './results.ts';
@@ -29,6 +36,8 @@ export interface BenchOptions {
   readonly modelRounds: number;
   /** A plan to compare besides the standard set. */
   readonly plan?: Plan;
+  /** Techniques to run over their whole range. */
+  readonly sweeps: readonly string[];
   /** Measure PyTorch in the same run. */
   readonly peers: boolean;
   readonly onProgress?: (text: string) => void;
@@ -38,7 +47,7 @@ export interface BenchOptions {
 export async function bench(options: BenchOptions): Promise<BenchResults> {
   const { backend, architecture, workloads } = options;
   const progress = options.onProgress ?? (() => {});
-  checkMemory(architecture.tables, options);
+  if (backend.device.kind === 'cpu') checkHostMemory(architecture.tables, options);
   const notes: string[] = [];
 
   progress('measuring the ceilings');
@@ -70,6 +79,9 @@ export async function bench(options: BenchOptions): Promise<BenchResults> {
     protocol: protocol(workloads, options),
     ceilings: {
       readGigabytesPerSecond: ceilings.readBytesPerSecond / 1e9,
+      ...(ceilings.cacheReadBytesPerSecond === undefined
+        ? {}
+        : { cacheReadGigabytesPerSecond: ceilings.cacheReadBytesPerSecond / 1e9 }),
       multiplyAddsPerSecond: ceilings.multiplyAddsPerSecond,
     },
     embedding,
@@ -79,7 +91,7 @@ export async function bench(options: BenchOptions): Promise<BenchResults> {
 }
 
 async function embeddingStage(
-  { backend, architecture, workloads, embeddingRounds, plan, peers }: BenchOptions,
+  { backend, architecture, workloads, embeddingRounds, plan, sweeps, peers }: BenchOptions,
   notes: string[],
   progress: (text: string) => void,
 ): Promise<EmbeddingRow[]> {
@@ -87,17 +99,35 @@ async function embeddingStage(
   const peer = peers ? await startPeer(backend, tables, notes) : undefined;
   try {
     using embeddingBench = new EmbeddingBench(backend, tables);
-    const plans = [...singleTechniquePlans(embeddingBench.context), ...(plan === undefined ? [] : [plan])];
+    const { context } = embeddingBench;
+    const plans = [
+      ...singleTechniquePlans(context),
+      ...combinedPlans(context),
+      ...(plan === undefined ? [] : [plan]),
+    ];
+    const variants = [
+      ...plans.map((compared) => ({ plan: compared })),
+      ...sweeps.flatMap((name) =>
+        sweepBases(name, context).flatMap((base) => sweepVariants(name, base, context)),
+      ),
+    ];
     const rows: EmbeddingRow[] = [];
     for (const [i, workload] of workloads.entries()) {
       progress(`embedding stage, ${workload.pattern} (${i + 1} of ${workloads.length})`);
-      rows.push(...(await embeddingBench.measure(workload.embedding, plans, embeddingRounds, peer)));
+      rows.push(...(await embeddingBench.measure(workload.embedding, variants, embeddingRounds, peer)));
     }
     notes.push(...embeddingBench.notes);
     return rows;
   } finally {
     await peer?.[Symbol.asyncDispose]();
   }
+}
+
+/** What a sweep stands on: the plain kernel, and for what needs registers or a shorter latency, register prefetch. */
+function sweepBases(name: string, context: PlanContext): Plan[] {
+  const plain = plainPlan(context.device.kind);
+  if (context.device.kind !== 'cuda' || name === 'prefetch') return [plain];
+  return [plain, withTechniques(plain, { prefetch: { into: 'registers', distance: 6 } })];
 }
 
 async function startPeer(
@@ -114,7 +144,7 @@ async function startPeer(
     notes.push('PyTorch was not measured: the tables differ in pooling, or have learned weights or padding');
     return undefined;
   }
-  const peer = await PytorchPeer.start();
+  const peer = await PytorchPeer.start(backend.device.kind);
   if (typeof peer === 'string') {
     notes.push(peer);
     return undefined;
@@ -162,7 +192,7 @@ function mostFrequent(plans: readonly Plan[]): Plan | undefined {
 }
 
 /** Two placements of the tables stand side by side, so that variants run in turns. */
-function checkMemory(tables: readonly EmbeddingTable[], { embeddingRounds, peers }: BenchOptions): void {
+function checkHostMemory(tables: readonly EmbeddingTable[], { embeddingRounds, peers }: BenchOptions): void {
   const bytes = tables.reduce((sum, table) => sum + table.rows * rowBytes(table), 0);
   const needed = embeddingRounds > 0 ? bytes * (peers ? 3 : 2) : bytes;
   const available = freemem();
@@ -179,11 +209,21 @@ function checkMemory(tables: readonly EmbeddingTable[], { embeddingRounds, peers
 
 function protocol(
   workloads: readonly BenchWorkload[],
-  { embeddingRounds, modelRounds }: BenchOptions,
+  { backend, embeddingRounds, modelRounds }: BenchOptions,
 ): string {
   const batches = workloads[0]?.embedding.batches.length ?? 0;
+  const { warmup, timed } = turnOn(backend.device.kind);
+  const turn =
+    warmup === 0
+      ? `in each round every variant runs one batch in turn, out of ${batches} batches in rotation`
+      : `in each round every variant runs ${warmup + timed} batches in turn, of which ${warmup} warm up, out of ${batches} batches in rotation`;
   return [
-    `embedding: ${embeddingRounds} rounds; in each round every variant runs one batch in turn, out of ${batches} batches in rotation`,
+    `embedding: ${embeddingRounds} rounds; ${turn}`,
+    ...(backend.device.kind === 'cuda'
+      ? [
+          'tables are launched one by one; µs per table: a pair of events around each launch; ms per batch: the same launches back to back, one pair of events around checks, pinning and all',
+        ]
+      : []),
     `best found: coordinate search over the techniques' candidates, the fastest of 5 runs each, then timed among the others`,
     `model: ${modelRounds} predictions after 2 to warm up, requests in host memory`,
     'medians with the 10th and 90th percentile; index checking counted in; ratios within this run only',

@@ -1,10 +1,16 @@
 /**
- * The embedding stage under every technique: the plain kernel, each technique alone, the best combination found, and
- * PyTorch, in turns within one run.
+ * The embedding stage under every technique: the plain kernel, each technique alone, the paper's combinations, the best
+ * combination found, and PyTorch, in turns within one run.
  */
-import { type Backend, matrix, type PlacedBags, type PlacedTables } from '../backend/backend.ts';
-import type { BagBatch, EmbeddingTable } from '../embedding/bag.ts';
-import { rowBytes } from '../embedding/bag.ts';
+import {
+  type Backend,
+  type DeviceBuffer,
+  type KernelUse,
+  matrix,
+  type PlacedBags,
+  type PlacedTables,
+} from '../backend/backend.ts';
+import { type BagBatch, type EmbeddingTable, rowBytes } from '../embedding/bag.ts';
 import { placeCollection, totalDim } from '../embedding/collection.ts';
 import {
   type Plan,
@@ -16,9 +22,10 @@ import {
 } from '../embedding/plan.ts';
 import { techniquesOn } from '../embedding/techniques/registry.ts';
 import type { PlanContext } from '../embedding/techniques/technique.ts';
+import { DeviceError } from '../errors.ts';
 import type { PytorchPeer } from './pytorch-peer.ts';
-import type { EmbeddingRow } from './results.ts';
-import { median, timing } from './statistics.ts';
+import type { EmbeddingRow, LaunchTimes } from './results.ts';
+import { median, quantile, timing } from './statistics.ts';
 
 /** Lookups of one pattern or trace: several batches, so that a run does not find the last run's rows in cache. */
 export interface PatternWorkload {
@@ -26,6 +33,13 @@ export interface PatternWorkload {
   readonly batches: readonly BagBatch[];
   /** Share of distinct rows among the lookups of a batch. */
   readonly distinctShare: number;
+}
+
+/** What is compared. */
+export interface Variant {
+  readonly plan: Plan;
+  /** The technique that a sweep varies; undefined: a row of the comparison. */
+  readonly sweep?: string;
 }
 
 /** Plans to compare: the plain kernel and each technique by itself, at its best guess. */
@@ -38,20 +52,80 @@ export function singleTechniquePlans(context: PlanContext): Plan[] {
   return [plain, ...singles].filter((plan) => refusals(plan, context).length === 0);
 }
 
+/** The paper's combinations on a GPU: each prefetch, and pinning, with OptMT; register prefetch with both. */
+export function combinedPlans(context: PlanContext): Plan[] {
+  const available = new Map(
+    techniquesOn(context.device.kind).map(({ technique, on }) => [technique.name, on]),
+  );
+  const candidates = (name: string) => available.get(name)?.candidates(context) ?? [];
+  const [occupancy] = candidates('occupancy');
+  const [pinning] = candidates('pinning');
+  if (occupancy === undefined) return [];
+  const prefetches = firstBy(candidates('prefetch') as { into: string }[], ({ into }) => into);
+  const [registers] = prefetches;
+  return [
+    ...prefetches.map((prefetch) => ({ occupancy, prefetch })),
+    { occupancy, pinning },
+    { occupancy, prefetch: registers, pinning },
+  ]
+    .map((techniques) => withTechniques(plainPlan(context.device.kind), techniques))
+    .filter((plan) => refusals(plan, context).length === 0);
+}
+
+/** The first of every kind. */
+function firstBy<T>(values: readonly T[], kind: (value: T) => string): T[] {
+  return [...new Map(values.toReversed().map((value) => [kind(value), value])).values()].toReversed();
+}
+
+/** One technique over its whole range, on top of `base`. @throws TypeError for a technique that the device lacks. */
+export function sweepVariants(name: string, base: Plan, context: PlanContext): Variant[] {
+  const available = techniquesOn(context.device.kind).find(({ technique }) => technique.name === name);
+  if (available === undefined) throw new TypeError(`${context.device.kind} has no technique ${name}`);
+  const { on } = available;
+  return [undefined, ...(on.sweep ?? on.candidates).call(on, context)]
+    .map((parameters) => ({ plan: withTechniques(base, { [name]: parameters }), sweep: name }))
+    .filter(({ plan }) => refusals(plan, context).length === 0);
+}
+
+/** Batches that a variant runs at its turn: first untimed, then timed. */
+export interface Turn {
+  readonly warmup: number;
+  readonly timed: number;
+}
+
+/** GPU: the artifact's 12 batches, of which 8 warm up. CPU: one batch, so that a slow moment hits all variants alike. */
+export function turnOn(kind: Plan['device']): Turn {
+  return kind === 'cuda' ? { warmup: 8, timed: 4 } : { warmup: 0, timed: 1 };
+}
+
 /** Runs of one candidate during the search, of which the fastest counts: what disturbs a run only ever slows it. */
 const SEARCH_ROUNDS = 5;
 
 const CACHE_STATE = 'warm, batches in rotation';
+
+/** Times of one variant. */
+class Samples {
+  /** ms of whole batches, launches back to back. */
+  readonly batchMs: number[] = [];
+  /** µs of single launches. */
+  readonly bagsUs: number[] = [];
+  readonly pinUs: number[] = [];
+  kernel: KernelUse | undefined;
+}
 
 /** Tables in every placement that a plan asked for, and the batches of one pattern. */
 export class EmbeddingBench implements Disposable {
   readonly #backend: Backend;
   readonly #tables: readonly EmbeddingTable[];
   readonly #placed = new Map<string, PlacedTables>();
+  readonly #turn: Turn;
+  #bags: PlacedBags[] = [];
+  #output: DeviceBuffer | undefined;
 
   constructor(backend: Backend, tables: readonly EmbeddingTable[]) {
     this.#backend = backend;
     this.#tables = tables;
+    this.#turn = turnOn(backend.device.kind);
   }
 
   get context(): PlanContext {
@@ -64,39 +138,40 @@ export class EmbeddingBench implements Disposable {
   }
 
   /**
-   * Times `plans` and the best plan found on one workload, in turns with `peer`.
-   * `rounds`: timed runs of each, after one run each to warm up.
+   * Times variants, the first of them the plain kernel, and the best plan found on one workload, in turns with `peer`.
+   * `rounds`: turns of each, after one to warm up. Every variant's results are first compared with the plain kernel's.
+   * @throws DeviceError KERNEL_FAILED when they differ.
    */
   async measure(
     workload: PatternWorkload,
-    plans: readonly Plan[],
+    variants: readonly Variant[],
     rounds: number,
     peer?: PytorchPeer,
   ): Promise<EmbeddingRow[]> {
-    const best = await this.#search(workload);
-    const variants = [...plans, best].map((plan, v) => ({
-      plan,
-      best: v === plans.length,
-      samples: [] as number[],
+    await this.#load(workload.batches);
+    const best = await this.#search();
+    const contenders = [...variants, { plan: best, best: true }].map((variant) => ({
+      ...variant,
+      samples: new Samples(),
     }));
-    const peerSamples: number[] = [];
+    await this.#compareResults(contenders.map(({ plan }) => plan));
+    const peerSamples = new Samples();
     if (peer !== undefined) await peer.load(workload.batches.map((batch) => batch.bags));
 
     for (let round = -1; round < rounds; round++) {
-      for (const [v, { plan, samples }] of variants.entries()) {
-        const ms = await this.#run(plan, workload.batches, round + 1 + v);
-        if (round >= 0) samples.push(ms);
+      for (const [v, { plan, samples }] of contenders.entries()) {
+        await this.#takeTurn(plan, round + 1 + v, round < 0 ? new Samples() : samples);
       }
       if (peer !== undefined) {
-        const seconds = await peer.run((round + 1 + variants.length) % workload.batches.length);
-        if (round >= 0) peerSamples.push(seconds * 1e3);
+        const first = round + 1 + contenders.length;
+        await this.#takePeerTurn(peer, first, round < 0 ? new Samples() : peerSamples);
       }
     }
 
-    const baselineMs = median(variants[0]?.samples ?? []);
+    const baselineMs = median(contenders[0]?.samples.batchMs ?? []);
     const row = (
-      from: Pick<EmbeddingRow, 'implementation' | 'variant' | 'best'> & { plan?: Plan },
-      samples: readonly number[],
+      from: Pick<EmbeddingRow, 'implementation' | 'variant' | 'best' | 'plan' | 'sweep'>,
+      { batchMs, bagsUs, pinUs, kernel }: Samples,
     ): EmbeddingRow => ({
       stage: 'embedding',
       ...from,
@@ -104,62 +179,127 @@ export class EmbeddingBench implements Disposable {
       pattern: workload.pattern,
       ...this.#shape(workload),
       cacheState: CACHE_STATE,
-      timing: timing(samples),
-      gigabytesPerSecond: this.#bytes(workload) / median(samples) / 1e6,
-      speedup: baselineMs / median(samples),
+      timing: timing(batchMs),
+      ...(bagsUs.length === 0 ? {} : { launch: launchTimes(bagsUs) }),
+      ...(pinUs.length === 0 ? {} : { pin: launchTimes(pinUs) }),
+      ...(kernel === undefined ? {} : { kernel }),
+      gigabytesPerSecond: this.#bytes(workload) / median(batchMs) / 1e6,
+      speedup: baselineMs / median(batchMs),
     });
-    const rows = variants.map(({ plan, best, samples }) =>
-      row({ implementation: 'hotrow', variant: planLabel(plan), plan, best }, samples),
-    );
+    const rows = contenders.map(({ plan, samples, ...variant }) => {
+      const kind = { best: 'best' in variant, ...('sweep' in variant ? { sweep: variant.sweep } : {}) };
+      return row({ implementation: 'hotrow', variant: planLabel(plan), plan, ...kind }, samples);
+    });
     if (peer === undefined) return rows;
     const reference = { implementation: `PyTorch ${peer.version}`, variant: 'embedding_bag', best: false };
     return [...rows, row(reference, peerSamples)];
+  }
+
+  /** Places the batches, and tells the backend what is hot in them. */
+  async #load(batches: readonly BagBatch[]): Promise<void> {
+    this.#forgetBags();
+    const tables = await this.#place(plainPlan(this.#backend.device.kind));
+    this.#bags = batches.map((batch) => this.#backend.placeBags(tables, batch));
+    await this.#backend.observe(tables, this.#bags);
+  }
+
+  async #takeTurn(plan: Plan, first: number, samples: Samples): Promise<void> {
+    const { warmup, timed } = this.#turn;
+    for (let i = 0; i < warmup + timed; i++) {
+      const { batchMs, kernel } = await this.#run(plan, first + i);
+      if (i < warmup) continue;
+      samples.batchMs.push(batchMs);
+      samples.kernel = kernel;
+      if (this.#backend.device.kind !== 'cuda') continue;
+      for (const { kind, seconds } of (await this.#run(plan, first + i, true)).launches) {
+        if (kind === 'bags') samples.bagsUs.push(seconds * 1e6);
+        if (kind === 'pin') samples.pinUs.push(seconds * 1e6);
+      }
+    }
+  }
+
+  async #takePeerTurn(peer: PytorchPeer, first: number, samples: Samples): Promise<void> {
+    const { warmup, timed } = this.#turn;
+    const batches = Array.from({ length: warmup + timed }, (_, i) => (first + i) % this.#bags.length);
+    for (const { seconds, launches } of (await peer.run(batches)).slice(warmup)) {
+      samples.batchMs.push(seconds * 1e3);
+      samples.bagsUs.push(...launches.map((launch) => launch * 1e6));
+    }
+  }
+
+  /** @throws DeviceError KERNEL_FAILED when a plan's pooled rows have other bits than the plain plan's. */
+  async #compareResults(plans: readonly Plan[]): Promise<void> {
+    const plain = await this.#pool(plainPlan(this.#backend.device.kind));
+    for (const plan of plans) {
+      const pooled = await this.#pool(plan);
+      const differs = pooled.findIndex((value, i) => value !== plain[i]);
+      if (differs >= 0) {
+        throw new DeviceError(
+          'KERNEL_FAILED',
+          `"${planLabel(plan)}" pools other values than the plain kernel, first at element ${differs}: ${pooled[differs]}, not ${plain[differs]}`,
+        );
+      }
+    }
+  }
+
+  /** Pooled rows of the first batch, as the bits of their values. */
+  async #pool(plan: Plan): Promise<Uint32Array> {
+    const { tables, bags, output } = await this.#problem(plan, 0);
+    const target = new Float32Array(output.rows * output.cols);
+    await this.#backend.run([
+      { op: 'embeddingBags', tables, bags, output, checking: 'error' },
+      { op: 'download', input: output, target },
+    ]);
+    return new Uint32Array(target.buffer);
   }
 
   /**
    * The best legal plan by coordinate search: every technique starts at its best guess; each in turn tries its other
    * parameters and being off, and keeps what ran fastest.
    */
-  async #search(workload: PatternWorkload): Promise<Plan> {
+  async #search(): Promise<Plan> {
     const { context } = this;
     const available = techniquesOn(context.device.kind);
-    const guess = (candidates: unknown[]) => candidates[0];
     let best = withTechniques(
       plainPlan(context.device.kind),
       Object.fromEntries(
-        available.map(({ technique, on }) => [technique.name, guess(on.candidates(context))]),
+        available.map(({ technique, on }) => [technique.name, on.candidates(context)[0] as unknown]),
       ),
     );
-    let bestMs = await this.#searchTime(best, workload);
+    let bestMs = await this.#searchTime(best);
     for (const { technique, on } of available) {
       for (const parameters of [...on.candidates(context).slice(1), undefined]) {
         const plan = withTechniques(best, { [technique.name]: parameters });
         if (refusals(plan, context).length > 0) continue;
-        const ms = await this.#searchTime(plan, workload);
+        const ms = await this.#searchTime(plan);
         if (ms < bestMs) [best, bestMs] = [plan, ms];
       }
     }
     return best;
   }
 
-  async #searchTime(plan: Plan, { batches }: PatternWorkload): Promise<number> {
+  async #searchTime(plan: Plan): Promise<number> {
     const samples: number[] = [];
-    for (let round = 0; round < SEARCH_ROUNDS; round++) samples.push(await this.#run(plan, batches, round));
+    for (let round = 0; round < SEARCH_ROUNDS; round++) samples.push((await this.#run(plan, round)).batchMs);
     return Math.min(...samples);
   }
 
-  /** One batch under one plan; ms of device time. */
-  async #run(plan: Plan, batches: readonly BagBatch[], turn: number): Promise<number> {
+  /** One batch under one plan. `timeLaunches`: with the time of every launch, whose events lengthen the batch. */
+  async #run(plan: Plan, turn: number, timeLaunches = false) {
+    const { tables, bags, output } = await this.#problem(plan, turn);
+    const { seconds, launches, kernels } = await this.#backend.run(
+      [{ op: 'embeddingBags', tables, bags, output, checking: 'error' }],
+      { timeLaunches },
+    );
+    return { batchMs: (seconds[0] ?? Number.NaN) * 1e3, launches, kernel: kernels[0] };
+  }
+
+  async #problem(plan: Plan, turn: number) {
     const placed = await this.#place(plan);
-    const batch = batches[turn % batches.length] as BagBatch;
-    using tables = placed.withPlan(plan);
-    using bags: PlacedBags = this.#backend.placeBags(tables, batch);
+    const bags = this.#bags[turn % this.#bags.length] as PlacedBags;
     const width = totalDim(this.#tables);
-    const output = matrix(this.#output(batch.batchSize * width), batch.batchSize, width);
-    const { seconds } = await this.#backend.run([
-      { op: 'embeddingBags', tables, bags, output, checking: 'error' },
-    ]);
-    return (seconds[0] ?? Number.NaN) * 1e3;
+    this.#output ??= this.#backend.allocate(bags.batchSize * width);
+    return { tables: placed.withPlan(plan), bags, output: matrix(this.#output, bags.batchSize, width) };
   }
 
   async #place(plan: Plan): Promise<PlacedTables> {
@@ -167,15 +307,6 @@ export class EmbeddingBench implements Disposable {
     const known = this.#placed.get(key) ?? (await placeCollection(this.#backend, this.#tables, plan));
     this.#placed.set(key, known);
     return known;
-  }
-
-  #outputBuffer: ReturnType<Backend['allocate']> | undefined;
-  #output(length: number) {
-    if (this.#outputBuffer === undefined || this.#outputBuffer.length < length) {
-      this.#outputBuffer?.[Symbol.dispose]();
-      this.#outputBuffer = this.#backend.allocate(length);
-    }
-    return this.#outputBuffer;
   }
 
   #shape({ batches, distinctShare }: PatternWorkload) {
@@ -193,8 +324,23 @@ export class EmbeddingBench implements Disposable {
     );
   }
 
+  #forgetBags(): void {
+    for (const bags of this.#bags.splice(0)) bags[Symbol.dispose]();
+  }
+
   [Symbol.dispose](): void {
-    this.#outputBuffer?.[Symbol.dispose]();
+    this.#forgetBags();
+    this.#output?.[Symbol.dispose]();
     for (const placed of this.#placed.values()) placed[Symbol.dispose]();
   }
+}
+
+function launchTimes(microseconds: readonly number[]): LaunchTimes {
+  const sorted = microseconds.toSorted((a, b) => a - b);
+  return {
+    medianUs: quantile(sorted, 0.5),
+    p10Us: quantile(sorted, 0.1),
+    p90Us: quantile(sorted, 0.9),
+    samples: sorted.length,
+  };
 }

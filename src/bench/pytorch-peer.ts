@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { createInterface, type Interface } from 'node:readline';
 import { setTimeout } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
+import type { DeviceKind } from '../device.ts';
 import type { Bags, EmbeddingTable, IndexArray } from '../embedding/bag.ts';
 
 const SCRIPT = fileURLToPath(new URL('../../bench/peers/pytorch_embedding_bag.py', import.meta.url));
@@ -16,22 +17,37 @@ const PYTHONS = ['python3', '/usr/bin/python3'];
 /** PyTorch's OpenMP threads go on spinning for some milliseconds after a call, on cores that the next variant needs. */
 const SPIN_DOWN_MS = 20;
 
+/** What one batch took. */
+export interface PeerTimes {
+  /** All calls, back to back. */
+  readonly seconds: number;
+  /** Every call by itself, on a GPU. */
+  readonly launches: readonly number[];
+}
+
 type Answer = Readonly<Record<string, unknown>>;
 
 export class PytorchPeer implements AsyncDisposable {
   readonly version: string;
+  readonly #device: DeviceKind;
   readonly #child: ChildProcessWithoutNullStreams;
   readonly #lines: AsyncIterator<string>;
   readonly #folders: string[] = [];
 
-  private constructor(child: ChildProcessWithoutNullStreams, lines: AsyncIterator<string>, version: string) {
+  private constructor(
+    child: ChildProcessWithoutNullStreams,
+    lines: AsyncIterator<string>,
+    version: string,
+    device: DeviceKind,
+  ) {
+    this.#device = device;
     this.#child = child;
     this.#lines = lines;
     this.version = version;
   }
 
-  /** Starts the first Python that can import torch; otherwise says why there is none. */
-  static async start(): Promise<PytorchPeer | string> {
+  /** Starts the first Python that can import torch for this kind of device; otherwise says why there is none. */
+  static async start(device: DeviceKind): Promise<PytorchPeer | string> {
     const reasons: string[] = [];
     for (const python of PYTHONS) {
       const child = spawn(python, [SCRIPT], { stdio: ['pipe', 'pipe', 'pipe'] });
@@ -43,9 +59,12 @@ export class PytorchPeer implements AsyncDisposable {
         reasons.push(`${python}: ${typeof first === 'string' ? first : 'no answer'}`);
         continue;
       }
-      const { version, unavailable } = JSON.parse(first.value) as Answer;
-      if (typeof version === 'string') return new PytorchPeer(child, lines, version);
-      reasons.push(`${python}: ${unavailable}`);
+      const { version, cuda, unavailable } = JSON.parse(first.value) as Answer;
+      if (typeof version === 'string' && (device === 'cpu' || cuda === true)) {
+        return new PytorchPeer(child, lines, version, device);
+      }
+      child.kill();
+      reasons.push(`${python}: ${unavailable ?? `PyTorch ${version} sees no GPU`}`);
     }
     return `PyTorch was not measured: ${reasons.join('; ')}`;
   }
@@ -53,7 +72,8 @@ export class PytorchPeer implements AsyncDisposable {
   /** Makes tables of the same shapes, with random rows. */
   async setUp(tables: readonly EmbeddingTable[], threads: number): Promise<void> {
     const shapes = tables.map(({ rows, dim, rowFormat }) => [rows, dim, rowFormat]);
-    await this.#ask({ setup: { tables: shapes, mode: tables[0]?.mode ?? 'sum', threads } });
+    const mode = tables[0]?.mode ?? 'sum';
+    await this.#ask({ setup: { tables: shapes, mode, threads, device: this.#device } });
   }
 
   /** Hands over the lookups of every batch, table by table. */
@@ -75,11 +95,11 @@ export class PytorchPeer implements AsyncDisposable {
     this.#folders.pop();
   }
 
-  /** Runs one batch over all tables; seconds. */
-  async run(batch: number): Promise<number> {
-    const { seconds } = await this.#ask({ run: batch });
-    await setTimeout(SPIN_DOWN_MS);
-    return seconds as number;
+  /** Runs batches over all tables. */
+  async run(batches: readonly number[]): Promise<readonly PeerTimes[]> {
+    const answer = await this.#ask({ run: batches });
+    if (this.#device === 'cpu') await setTimeout(SPIN_DOWN_MS);
+    return answer.batches as PeerTimes[];
   }
 
   async #ask(command: object): Promise<Answer> {

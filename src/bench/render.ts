@@ -28,32 +28,137 @@ function heading(row: EmbeddingRow): string {
   return row.variant.replace(/^standard \+ /, '+ ');
 }
 
-/** Variants × patterns: median ms and speed relative to the plain kernel. */
-export function embeddingTable(results: BenchResults): RenderedTable | undefined {
-  const { embedding } = results;
-  const [first] = embedding;
-  if (first === undefined) return undefined;
-  const patterns = unique(embedding.map((row) => row.pattern));
-  const cells = new Map(embedding.map((row) => [`${heading(row)} ${row.pattern}`, row]));
-  const cell = (row: EmbeddingRow | undefined) =>
-    row === undefined ? '–' : `${significant(row.timing.medianMs)} ${significant(row.speedup)}×`;
+/** Variants × patterns; `cell` says what stands where they meet. */
+function grid(
+  title: string,
+  rows: readonly EmbeddingRow[],
+  cell: (row: EmbeddingRow) => string | undefined,
+): RenderedTable | undefined {
+  const told = rows.filter((row) => cell(row) !== undefined);
+  if (told.length === 0) return undefined;
+  const patterns = unique(told.map((row) => row.pattern));
+  const cells = new Map(told.map((row) => [`${heading(row)} ${row.pattern}`, cell(row)]));
   return {
-    title: `embedding stage: ms per batch of ${first.batchSize}, ${first.tables} tables, and speed over the plain kernel`,
-    columns: [{ title: 'variant', left: true }, ...patterns.map((title) => ({ title }))],
-    rows: unique(embedding.map(heading)).map((name) => [
+    title,
+    columns: [{ title: 'variant', left: true }, ...patterns.map((pattern) => ({ title: pattern }))],
+    rows: unique(told.map(heading)).map((name) => [
       name,
-      ...patterns.map((pattern) => cell(cells.get(`${name} ${pattern}`))),
+      ...patterns.map((pattern) => cells.get(`${name} ${pattern}`) ?? '–'),
     ]),
   };
+}
+
+const compared = ({ embedding }: BenchResults) => embedding.filter((row) => row.sweep === undefined);
+
+/** Rows of the plain kernel and of the peer, by pattern. */
+function references({ embedding }: BenchResults) {
+  const byPattern = (rows: readonly EmbeddingRow[]) => new Map(rows.map((row) => [row.pattern, row]));
+  const own = embedding.filter(
+    ({ implementation, sweep }) => implementation === 'hotrow' && sweep === undefined,
+  );
+  return {
+    plain: byPattern(own.filter(({ variant }) => variant === own[0]?.variant)),
+    peer: byPattern(embedding.filter(({ implementation }) => implementation !== 'hotrow')),
+  };
+}
+
+/** Variants × patterns: median ms and speed relative to the plain kernel. */
+export function embeddingTable(results: BenchResults): RenderedTable | undefined {
+  const rows = compared(results);
+  const [first] = rows;
+  if (first === undefined) return undefined;
+  return grid(
+    `embedding stage: ms per batch of ${first.batchSize}, ${first.tables} tables, and speed over the plain kernel`,
+    rows,
+    ({ timing, speedup }) => `${significant(timing.medianMs)} ${significant(speedup)}×`,
+  );
+}
+
+/** Where tables are launched one by one: µs of a launch, and speed relative to the plain kernel, pinning left out. */
+export function launchTable(results: BenchResults): RenderedTable | undefined {
+  const { plain } = references(results);
+  return grid(
+    'one table, µs by a pair of events around its launch, and speed over the plain kernel; pinning left out',
+    compared(results),
+    ({ launch, pattern }) => {
+      const baseline = plain.get(pattern)?.launch;
+      if (launch === undefined || baseline === undefined) return undefined;
+      return `${significant(launch.medianUs)} ${significant(baseline.medianUs / launch.medianUs)}×`;
+    },
+  );
+}
+
+/** µs that bringing a table's pinned rows in takes, and both together. */
+export function pinTable(results: BenchResults): RenderedTable | undefined {
+  return grid(
+    'one table, µs to bring its pinned rows in, and with its launch',
+    compared(results),
+    ({ pin, launch }) => {
+      if (pin === undefined || launch === undefined) return undefined;
+      return `${significant(pin.medianUs)}, ${significant(pin.medianUs + launch.medianUs)}`;
+    },
+  );
+}
+
+/** Speed relative to the peer, launch by launch. */
+export function peerTable(results: BenchResults): RenderedTable | undefined {
+  const { peer } = references(results);
+  const [name] = [...peer.values()].map(({ implementation }) => implementation);
+  return grid(
+    `one table, speed over ${name} in the same run, by the event pairs; pinning left out`,
+    compared(results),
+    ({ launch, pattern }) => {
+      const theirs = peer.get(pattern)?.launch;
+      if (launch === undefined || theirs === undefined) return undefined;
+      return `${significant(theirs.medianUs / launch.medianUs)}×`;
+    },
+  );
+}
+
+/** What the compiled kernels take. */
+export function kernelTable(results: BenchResults): RenderedTable | undefined {
+  const rows = results.embedding.filter(({ kernel }) => kernel !== undefined);
+  if (rows.length === 0) return undefined;
+  const kernels = new Map(rows.map((row) => [heading({ ...row, best: false }), row.kernel]));
+  return {
+    title: 'kernels: registers and local bytes of a thread, warps on a multiprocessor',
+    columns: [
+      { title: 'variant', left: true },
+      ...['registers', 'local', 'warps', 'occupancy'].map((title) => ({ title })),
+    ],
+    rows: [...kernels].map(([name, kernel]) => [
+      name,
+      `${kernel?.registers}`,
+      `${kernel?.localBytes}`,
+      `${kernel?.warps}`,
+      `${(100 * (kernel?.occupancy ?? 0)).toFixed(0)} %`,
+    ]),
+  };
+}
+
+/** A technique over its whole range: µs of a launch (pinning + kernel), or ms of a batch. */
+function sweepTables(results: BenchResults): (RenderedTable | undefined)[] {
+  const sweeps = unique(results.embedding.flatMap(({ sweep }) => (sweep === undefined ? [] : [sweep])));
+  return sweeps.map((sweep) => {
+    const rows = results.embedding.filter((row) => row.sweep === sweep);
+    const inMicroseconds = rows.some(({ launch }) => launch !== undefined);
+    return grid(
+      `${sweep}, over its range: ${inMicroseconds ? 'µs of one table (pinning + kernel)' : 'ms per batch'}`,
+      rows,
+      ({ launch, pin, timing }) => {
+        if (launch === undefined) return significant(timing.medianMs);
+        const bags = significant(launch.medianUs);
+        return pin === undefined ? bags : `${significant(pin.medianUs)}+${bags}`;
+      },
+    );
+  });
 }
 
 /** Per pattern: the best plan, how hot the lookups are, and the ratio to the peer. */
 export function bestTable(results: BenchResults): RenderedTable | undefined {
   const best = results.embedding.filter((row) => row.best);
   if (best.length === 0) return undefined;
-  const peers = new Map(
-    results.embedding.filter((row) => row.implementation !== 'hotrow').map((row) => [row.pattern, row]),
-  );
+  const peers = references(results).peer;
   const [peer] = peers.values();
   return {
     title: 'best plan found',
@@ -116,7 +221,14 @@ export function modelTable(results: BenchResults): RenderedTable | undefined {
 
 /** Every table of the results, in reading order. */
 export function benchTables(results: BenchResults): RenderedTable[] {
-  return [embeddingTable(results), bestTable(results), modelTable(results)].filter(
-    (table) => table !== undefined,
-  );
+  return [
+    launchTable(results),
+    peerTable(results),
+    pinTable(results),
+    embeddingTable(results),
+    bestTable(results),
+    kernelTable(results),
+    ...sweepTables(results),
+    modelTable(results),
+  ].filter((table) => table !== undefined);
 }

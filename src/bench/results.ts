@@ -26,6 +26,29 @@ const deviceSchema = Type.Object(
   strict,
 );
 
+/** Times of one launch for one table, each by a pair of events of its own. */
+const launchTimesSchema = Type.Object(
+  {
+    medianUs: Type.Number({ minimum: 0 }),
+    p10Us: Type.Number({ minimum: 0 }),
+    p90Us: Type.Number({ minimum: 0 }),
+    samples: Type.Integer({ minimum: 1 }),
+  },
+  strict,
+);
+
+const kernelSchema = Type.Object(
+  {
+    id: Type.String(),
+    registers: Type.Integer({ description: 'of a thread' }),
+    localBytes: Type.Integer({ description: 'of a thread: stack and spilled registers' }),
+    sharedBytes: Type.Integer({ description: 'of a block' }),
+    warps: Type.Number({ description: 'that live on a multiprocessor at once' }),
+    occupancy: Type.Number({ minimum: 0, maximum: 1 }),
+  },
+  strict,
+);
+
 /** What every row has in common: enough to read it without the rest of the file. */
 const rowBase = {
   /** Whose code ran: `hotrow`, or a peer with its version. */
@@ -52,6 +75,13 @@ const embeddingRowSchema = Type.Object(
     ...rowBase,
     /** The plan that the search found best on this pattern. */
     best: Type.Boolean(),
+    /** The technique that this row varies; rows of a comparison have none. */
+    sweep: Type.Optional(Type.String()),
+    /** Where tables are launched one by one: the kernel that pools a table's bags, the bringing in of its pinned rows. */
+    launch: Type.Optional(launchTimesSchema),
+    pin: Type.Optional(launchTimesSchema),
+    /** The compiled kernel; of tables of several shapes, the first table's. */
+    kernel: Type.Optional(kernelSchema),
     /** Rows asked for, repeats included, times row bytes, over the median. */
     gigabytesPerSecond: Type.Number({ minimum: 0 }),
     /** Speed relative to the plain kernel on the same pattern in the same run. */
@@ -113,7 +143,11 @@ export const resultsSchema = Type.Object(
     /** How times were taken. */
     protocol: Type.String(),
     ceilings: Type.Object(
-      { readGigabytesPerSecond: Type.Number(), multiplyAddsPerSecond: Type.Number() },
+      {
+        readGigabytesPerSecond: Type.Number(),
+        cacheReadGigabytesPerSecond: Type.Optional(Type.Number()),
+        multiplyAddsPerSecond: Type.Number(),
+      },
       strict,
     ),
     embedding: Type.Array(embeddingRowSchema),
@@ -126,4 +160,5 @@ export const resultsSchema = Type.Object(
 
 export type BenchResults = Static<typeof resultsSchema>;
 export type EmbeddingRow = Static<typeof embeddingRowSchema>;
+export type LaunchTimes = Static<typeof launchTimesSchema>;
 export type ModelRow = Static<typeof modelRowSchema>;

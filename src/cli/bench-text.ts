@@ -7,12 +7,14 @@ import { emphasise, formatBytes, renderTable } from './output.ts';
 export function benchText(results: BenchResults, reason?: string): string {
   const { device, collection, workload, ceilings, notes } = results;
   const giga = (perSecond: number) => (perSecond / 1e9).toFixed(0);
+  const { cacheReadGigabytesPerSecond: cache } = ceilings;
+  const cached = cache === undefined ? '' : `${cache.toFixed(0)} GB/s from L2, `;
   const head = [
     `device    ${device.id}: ${device.name}, ${device.architecture}, ${device.threads} threads`,
     ...(reason === undefined ? [] : [`          (${reason})`]),
     `tables    ${describeCollection(collection)}`,
     `lookups   bags of ${workload.bagLengths}, ${workload.indexType}, index checking ${workload.indexChecking}`,
-    `ceilings  ${ceilings.readGigabytesPerSecond.toFixed(1)} GB/s streaming reads, ${giga(ceilings.multiplyAddsPerSecond)} G multiply-adds/s`,
+    `ceilings  ${ceilings.readGigabytesPerSecond.toFixed(1)} GB/s streaming reads, ${cached}${giga(ceilings.multiplyAddsPerSecond)} G multiply-adds/s`,
   ];
   const tables = benchTables(results).flatMap(({ title, columns, rows }) => [
     '',

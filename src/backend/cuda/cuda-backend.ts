@@ -122,11 +122,9 @@ export class CudaBackend implements Backend {
     return this.#whileOpen(() => this.#run(program, options));
   }
 
-  observe(tables: PlacedTables, bags: PlacedBags): Promise<void> {
-    return this.#whileOpen(async () => {
-      const { plan, hotRows } = ownBy(CudaTables, tables);
-      if (plan.techniques.pinning !== undefined) await hotRows.observe(ownBy(CudaBags, bags));
-    });
+  observe(tables: PlacedTables, batches: readonly PlacedBags[]): Promise<void> {
+    const bags = batches.map((batch) => ownBy(CudaBags, batch));
+    return this.#whileOpen(() => ownBy(CudaTables, tables).hotRows.observe(bags));
   }
 
   measureCeilings(): Promise<Ceilings> {

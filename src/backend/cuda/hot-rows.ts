@@ -62,11 +62,11 @@ export class HotRows implements Disposable {
     this.#tables = tables;
   }
 
-  /** Counts a batch that stands for the traffic to come; the first call forgets what was counted live. */
-  async observe(bags: CudaBags): Promise<void> {
-    if (!this.#told) this.#forgetCounts();
+  /** Counts batches that stand for the traffic to come, instead of what was counted before. */
+  async observe(batches: readonly CudaBags[]): Promise<void> {
     this.#told = true;
-    await this.#count(bags);
+    this.#forgetCounts();
+    for (const bags of batches) await this.#count(bags);
   }
 
   /** Counts a batch that is being served, if its turn has come and nothing was observed. */

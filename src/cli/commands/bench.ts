@@ -6,7 +6,9 @@ import { bench } from '../../bench/bench.ts';
 import { PRESETS, type PresetName } from '../../bench/presets.ts';
 import { syntheticModel, syntheticTables } from '../../bench/synthetic-model.ts';
 import { type BenchWorkload, patternWorkload, traceWorkload } from '../../bench/workload.ts';
+import type { DeviceDescription } from '../../device.ts';
 import { ROW_FORMATS, type RowFormat } from '../../embedding/bag.ts';
+import { TECHNIQUES, techniquesOn } from '../../embedding/techniques/registry.ts';
 import { fileError, fromFile, UsageError } from '../../errors.ts';
 import type { DlrmArchitecture } from '../../model/architecture.ts';
 import { loadCheckpoint } from '../../model/checkpoint.ts';
@@ -32,6 +34,7 @@ interface Options {
   readonly bagLengths?: string;
   readonly rounds?: number;
   readonly seed: number;
+  readonly sweep?: readonly string[];
   readonly peers: boolean;
   readonly json?: string;
   readonly format: Format;
@@ -57,6 +60,11 @@ export function benchCommand(): Command {
     .option('--rounds <n>', 'timed rounds', integer(1))
     .option('--seed <n>', 'seed of rows and lookups', integer(0), 1)
     .addOption(planOption().default('auto', 'only the techniques and the best found').argParser(String))
+    .addOption(
+      new Option('--sweep <technique...>', 'also run techniques over their whole range').choices(
+        TECHNIQUES.map(({ name }) => name),
+      ),
+    )
     .option('--no-peers', 'do not measure PyTorch')
     .option('--json <file>', 'write the results as JSON')
     .addOption(formatOption())
@@ -84,6 +92,7 @@ async function run(modelFile: string | undefined, options: Options): Promise<voi
   const bagLengths = options.bagLengths ?? preset.bagLengths;
   const { backend, reason } = openBackend(options);
   using _ = backend;
+  checkSweeps(options.sweep ?? [], backend.device);
 
   const shape = {
     architecture,
@@ -116,6 +125,7 @@ async function run(modelFile: string | undefined, options: Options): Promise<voi
     seed: options.seed,
     embeddingRounds: preset.embeddingRounds === 0 ? 0 : (options.rounds ?? preset.embeddingRounds),
     modelRounds: preset.modelRounds === 0 ? 0 : (options.rounds ?? preset.modelRounds),
+    sweeps: options.sweep ?? [],
     peers: options.peers,
     onProgress: progress,
     ...(plan === undefined || plan === 'plain' ? {} : { plan }),
@@ -156,6 +166,16 @@ async function loadArchitecture(file: string, options: Options): Promise<DlrmArc
   const { tensors } = await loadCheckpoint(file);
   const overrides = options.interaction === undefined ? {} : { interaction: options.interaction };
   return fromFile(file, () => inferArchitecture(tensors, overrides));
+}
+
+/** @throws UsageError for a technique that the device does not have. */
+function checkSweeps(sweeps: readonly string[], { kind, id }: DeviceDescription): void {
+  const names = techniquesOn(kind).map(({ technique }) => technique.name);
+  const unknown = sweeps.find((name) => !names.includes(name));
+  if (unknown === undefined) return;
+  throw new UsageError('USAGE', `--sweep ${unknown}: ${id} has no such technique`, {
+    hint: `its techniques are ${names.join(', ')}`,
+  });
 }
 
 function parsePatterns(text: string | undefined): AccessPatternName[] {

@@ -31,6 +31,7 @@ const cuda = onDevice({
     ),
   ]),
   candidates: () => [{ warps: 64 }, { warps: 48 }, { maxRegisters: 24 }],
+  sweep: () => [16, 24, 32, 40, 48, 64, 96, 128].map((maxRegisters) => ({ maxRegisters })),
   refuse: (parameters) =>
     'warps' in parameters && capForWarps(parameters.warps, BLOCK_THREADS) === undefined
       ? `no register cap lets ${parameters.warps} warps live on a multiprocessor`

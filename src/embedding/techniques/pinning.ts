@@ -50,6 +50,17 @@ const cuda = onDevice({
       { bytes, by: 'window', when: 'before' },
     ];
   },
+  sweep: ({ device }) => {
+    const limit = device.gpu?.persistingL2Bytes ?? 0;
+    const budgets = [1e6, 2e6, 4e6, 8e6, 16e6, ARTIFACT_BYTES, limit].filter(
+      (bytes) => bytes > 0 && bytes <= limit,
+    );
+    return [
+      ...budgets.map((bytes): PinningParameters => ({ bytes, by: 'prefetch', when: 'before' })),
+      ...budgets.map((bytes): PinningParameters => ({ bytes, by: 'prefetch', when: 'ahead' })),
+      ...budgets.map((bytes): PinningParameters => ({ bytes, by: 'window', when: 'before' })),
+    ];
+  },
   refuse: ({ bytes, by, when }, { device, tables }) => {
     const limit = device.gpu?.persistingL2Bytes ?? 0;
     if (limit === 0) return `${device.id} cannot set a part of its L2 aside`;

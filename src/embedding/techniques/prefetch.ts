@@ -78,6 +78,10 @@ const cuda = onDevice({
     { into: 'local', distance: 4 },
     { into: 'l1', distance: 2 },
   ],
+  sweep: () =>
+    PREFETCH_BUFFERS.flatMap((into) =>
+      [1, 2, 3, 4, 6, 8, 10, 12, 16].map((distance) => ({ into, distance })),
+    ),
   refuse: () => undefined,
   label: ({ into, distance }) => `${SHORT_NAMES[into]} d${distance}`,
   cost: ({ into }) => ({ note: CUDA_NOTES[into] }),

@@ -26,6 +26,8 @@ export interface TechniqueOnDevice<S extends TSchema = TSchema> {
   readonly parameters: S;
   /** Parameters worth trying, the best guess first; empty where the technique does not apply. */
   candidates(context: PlanContext): Static<S>[];
+  /** Parameters over their whole range, for a sweep; default: the candidates. */
+  sweep?(context: PlanContext): Static<S>[];
   /** Why these parameters are not legal here; undefined when they are. */
   refuse(parameters: Static<S>, context: PlanContext): string | undefined;
   /** A short label for tables and logs, e.g. `prefetch d8 L1`. */

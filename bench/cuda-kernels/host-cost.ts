@@ -1,0 +1,99 @@
+/**
+ * What the host spends on the GPU: `node --import tsx bench/cuda-kernels/host-cost.ts OUT.json`. Compiling a kernel for
+ * the first time and from the cache; launching one; a whole program of small lookups, from call to result.
+ */
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { CudaBackend } from '../../src/backend/cuda/cuda-backend.ts';
+import { KernelLibrary } from '../../src/backend/cuda/kernel-library.ts';
+import { PLAIN_VARIANT, standardBagSource } from '../../src/backend/cuda/kernel-source.ts';
+import { launch } from '../../src/backend/cuda/launcher.ts';
+import { median, timing } from '../../src/bench/statistics.ts';
+import { syntheticTables } from '../../src/bench/synthetic-model.ts';
+import { CudaDevice } from '../../src/cuda/device.ts';
+import { cudaDriver, describe } from '../../src/cuda/discover.ts';
+import { CudaStream } from '../../src/cuda/stream.ts';
+import { EmbeddingCollection } from '../../src/embedding/collection.ts';
+import { Nvrtc } from '../../src/ffi/nvrtc.ts';
+import { KernelCache } from '../../src/jit/kernel-cache.ts';
+import { syntheticBags } from '../../src/workload/synthetic.ts';
+
+const [out] = process.argv.slice(2);
+if (out === undefined) throw new Error('name a file for the results');
+
+const LAUNCHES = 2000;
+const PROGRAMS = 300;
+
+const driver = cudaDriver();
+const device = new CudaDevice(driver);
+const compiler = new Nvrtc({ majorVersion: Math.floor(driver.version / 1000) });
+const folder = mkdtempSync(join(tmpdir(), 'hotrow-host-cost-'));
+
+/** ms until a kernel can be launched, in a library that has not met it. */
+async function loadMs(distance: number): Promise<number> {
+  const library = new KernelLibrary(device, compiler, new KernelCache({ folder }));
+  const source = standardBagSource({ ...PLAIN_VARIANT, prefetch: { into: 'registers', distance } });
+  const began = performance.now();
+  await library.get(source);
+  return performance.now() - began;
+}
+
+/** µs of CPU time a launch, over many: user and system. */
+async function launchUs(): Promise<{ wall: number; processor: number }> {
+  using stream = new CudaStream(device);
+  const library = new KernelLibrary(device, compiler, new KernelCache({ folder }));
+  const kernel = await library.get(standardBagSource(PLAIN_VARIANT));
+  // No bags: a launch that does nothing.
+  const words = new BigInt64Array(15);
+  for (let i = 0; i < 100; i++) launch(stream, kernel, words, [1], [32, 8]);
+  await stream.finished();
+  const processor = process.cpuUsage();
+  const began = performance.now();
+  for (let i = 0; i < LAUNCHES; i++) launch(stream, kernel, words, [1], [32, 8]);
+  const wall = performance.now() - began;
+  const used = process.cpuUsage(processor);
+  await stream.finished();
+  return { wall: (wall * 1e3) / LAUNCHES, processor: (used.user + used.system) / LAUNCHES };
+}
+
+/** ms from forward() to its result, for a small batch over so many tables. */
+async function forwardMs(tableCount: number) {
+  using backend = new CudaBackend();
+  const tables = syntheticTables({ tables: tableCount, rows: 1000, dim: 16, rowFormat: 'float32' });
+  await using collection = await EmbeddingCollection.create(backend, tables, { plan: 'plain' });
+  const [batch] = syntheticBags({
+    tables,
+    batchSize: 1,
+    pattern: 'random',
+    bagLengths: '3',
+    seed: 1,
+    batches: 1,
+  });
+  if (batch === undefined) throw new Error('no batch');
+  const samples: number[] = [];
+  for (let i = 0; i < PROGRAMS; i++) {
+    const began = performance.now();
+    await collection.forward(batch);
+    samples.push(performance.now() - began);
+  }
+  return timing(samples.slice(PROGRAMS / 3));
+}
+
+const distances = [2, 3, 4, 5, 6, 7, 8];
+const first: number[] = [];
+const cached: number[] = [];
+for (const distance of distances) first.push(await loadMs(distance));
+for (const distance of distances) cached.push(await loadMs(distance));
+const results = {
+  createdAt: new Date().toISOString(),
+  command: 'node --import tsx bench/cuda-kernels/host-cost.ts OUT.json',
+  device: describe(driver, device.properties),
+  firstCompileMs: { median: median(first), max: Math.max(...first) },
+  fromCacheMs: { median: median(cached), max: Math.max(...cached) },
+  launchUs: await launchUs(),
+  forwardOneSample: { tables1: await forwardMs(1), tables26: await forwardMs(26) },
+};
+device[Symbol.dispose]();
+rmSync(folder, { recursive: true });
+writeFileSync(out, `${JSON.stringify(results, null, 2)}\n`);
