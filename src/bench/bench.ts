@@ -149,7 +149,8 @@ async function startPeer(
     notes.push(peer);
     return undefined;
   }
-  await peer.setUp(tables, backend.device.threads);
+  // A GPU's threads are not the host's.
+  await peer.setUp(tables, backend.device.kind === 'cpu' ? backend.device.threads : 1);
   return peer;
 }
 
