@@ -1,8 +1,9 @@
 /** Writes what docs and schemas repeat of the sources: `npm run generate`. A test holds that it is current. */
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
+import { benchTables } from '../src/bench/render.ts';
 import { type BenchResults, resultsSchema } from '../src/bench/results.ts';
-import { benchText } from '../src/cli/bench-text.ts';
+import { benchText, tableText } from '../src/cli/bench-text.ts';
 import type { DeviceDescription, DeviceKind } from '../src/device.ts';
 import { planSchema } from '../src/embedding/plan.ts';
 import { TECHNIQUES } from '../src/embedding/techniques/registry.ts';
@@ -143,6 +144,52 @@ function peerRatios(): string {
   ].join('\n');
 }
 
+interface HostCost {
+  readonly firstCompileMs: { readonly median: number; readonly max: number };
+  readonly fromCacheMs: { readonly median: number; readonly max: number };
+  readonly launchUs: { readonly wall: number; readonly processor: number };
+  readonly forwardOneSample: Readonly<Record<string, { readonly medianMs: number; readonly p90Ms: number }>>;
+}
+
+/** docs/results-h200.md with what the recorded result files say. */
+function h200Page(): string {
+  const sweeps = JSON.parse(recorded('h200-paper-sweeps.json')) as BenchResults;
+  const host = JSON.parse(recorded('h200-host-cost.json')) as HostCost;
+  const swept = {
+    ...sweeps,
+    embedding: sweeps.embedding.filter(({ sweep }) => sweep !== undefined),
+    notes: [],
+  };
+  const milliseconds = ({ median, max }: HostCost['fromCacheMs']) =>
+    `${median.toFixed(1)} ms, at most ${max.toFixed(1)} ms`;
+  const hostTable = [
+    '| what | median |',
+    '| --- | --- |',
+    `| a kernel, compiled for the first time and loaded | ${milliseconds(host.firstCompileMs)} |`,
+    `| a kernel from the cache, loaded | ${milliseconds(host.fromCacheMs)} |`,
+    `| a launch | ${host.launchUs.wall.toFixed(1)} µs, ${host.launchUs.processor.toFixed(1)} µs of processor time |`,
+    ...Object.entries(host.forwardOneSample).map(
+      ([tables, { medianMs, p90Ms }]) =>
+        `| \`forward\` of one sample of 3 lookups a table, ${tables.replace('tables', '')} tables, call to result | ${(1e3 * medianMs).toFixed(0)} µs (90 %: ${(1e3 * p90Ms).toFixed(0)} µs) |`,
+    ),
+  ].join('\n');
+  const parts: [string, string][] = [
+    ['paper', recordedBench('h200-paper.json')],
+    ['traces', recordedBench('h200-paper-traces.json')],
+    [
+      'sweeps',
+      codeBlock(
+        benchTables(swept)
+          .filter(({ title }) => title.includes('over its range'))
+          .map(tableText)
+          .join('\n\n'),
+      ),
+    ],
+    ['host', hostTable],
+  ];
+  return parts.reduce((page, [name, text]) => fill(page, name, text), readPage('docs/results-h200.md'));
+}
+
 interface KernelTimes {
   readonly single: { readonly median: number };
   readonly back_to_back: number;
@@ -210,6 +257,7 @@ export function generatedFiles(): ReadonlyMap<string, string> {
     ['docs/workloads.md', fill(readPage('docs/workloads.md'), 'patterns', patternTable())],
     ['docs/cuda-kernels.md', kernelsPage()],
     ['docs/results.md', resultsPage()],
+    ['docs/results-h200.md', h200Page()],
     ['README.md', readme()],
     ['schemas/plan-1.schema.json', schema(planSchema)],
     ['schemas/results-1.schema.json', schema(resultsSchema)],

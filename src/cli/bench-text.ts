@@ -1,5 +1,5 @@
 /** Benchmark results as the terminal shows them, and as the docs quote them. */
-import { benchTables } from '../bench/render.ts';
+import { benchTables, type RenderedTable } from '../bench/render.ts';
 import type { BenchResults } from '../bench/results.ts';
 import { emphasise, formatBytes, renderTable } from './output.ts';
 
@@ -16,13 +16,14 @@ export function benchText(results: BenchResults, reason?: string): string {
     `lookups   bags of ${workload.bagLengths}, ${workload.indexType}, index checking ${workload.indexChecking}`,
     `ceilings  ${ceilings.readGigabytesPerSecond.toFixed(1)} GB/s streaming reads, ${cached}${giga(ceilings.multiplyAddsPerSecond)} G multiply-adds/s`,
   ];
-  const tables = benchTables(results).flatMap(({ title, columns, rows }) => [
-    '',
-    emphasise(title),
-    renderTable(columns, rows),
-  ]);
+  const tables = benchTables(results).flatMap((table) => ['', tableText(table)]);
   const remarks = notes.map((note) => `note: ${note}`);
   return [...head, ...tables, ...(remarks.length > 0 ? ['', ...remarks] : [])].join('\n');
+}
+
+/** A table under its title. */
+export function tableText({ title, columns, rows }: RenderedTable): string {
+  return `${emphasise(title)}\n${renderTable(columns, rows)}`;
 }
 
 function describeCollection(collection: BenchResults['collection']): string {
