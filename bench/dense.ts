@@ -7,7 +7,8 @@ import { writeFile } from 'node:fs/promises';
 import { parseArgs } from 'node:util';
 import { matrix } from '../src/backend/backend.ts';
 import { openBackend } from '../src/backend/open-backend.ts';
-import { median, timing } from '../src/bench/statistics.ts';
+import { timing } from '../src/bench/statistics.ts';
+import { median } from '../src/tuner/quantile.ts';
 import { createRandom } from '../src/workload/random.ts';
 
 const INPUTS = 1024;

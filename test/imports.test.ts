@@ -23,6 +23,7 @@ const LAYERS: readonly (readonly string[])[] = [
   ['embedding', 'dense'],
   ['model'],
   ['workload'],
+  ['tuner'],
   ['bench'],
   ['cli', 'index.ts'],
 ];

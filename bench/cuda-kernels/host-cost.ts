@@ -9,7 +9,7 @@ import { CudaBackend } from '../../src/backend/cuda/cuda-backend.ts';
 import { KernelLibrary } from '../../src/backend/cuda/kernel-library.ts';
 import { PLAIN_VARIANT, standardBagSource } from '../../src/backend/cuda/kernel-source.ts';
 import { launch } from '../../src/backend/cuda/launcher.ts';
-import { median, timing } from '../../src/bench/statistics.ts';
+import { timing } from '../../src/bench/statistics.ts';
 import { syntheticTables } from '../../src/bench/synthetic-model.ts';
 import { CudaDevice } from '../../src/cuda/device.ts';
 import { cudaDriver, describe } from '../../src/cuda/discover.ts';
@@ -17,6 +17,7 @@ import { CudaStream } from '../../src/cuda/stream.ts';
 import { EmbeddingCollection } from '../../src/embedding/collection.ts';
 import { Nvrtc } from '../../src/ffi/nvrtc.ts';
 import { KernelCache } from '../../src/jit/kernel-cache.ts';
+import { median } from '../../src/tuner/quantile.ts';
 import { syntheticBags } from '../../src/workload/synthetic.ts';
 
 const [out] = process.argv.slice(2);

@@ -2,30 +2,18 @@
  * The embedding stage under every technique: the plain kernel, each technique alone, the paper's combinations, the best
  * combination found, and PyTorch, in turns within one run.
  */
-import {
-  type Backend,
-  type DeviceBuffer,
-  type KernelUse,
-  matrix,
-  type PlacedBags,
-  type PlacedTables,
-} from '../backend/backend.ts';
+import type { Backend, KernelUse } from '../backend/backend.ts';
 import { type BagBatch, type EmbeddingTable, rowBytes } from '../embedding/bag.ts';
-import { placeCollection, totalDim } from '../embedding/collection.ts';
-import {
-  type Plan,
-  placementKey,
-  plainPlan,
-  planLabel,
-  refusals,
-  withTechniques,
-} from '../embedding/plan.ts';
+import { type Plan, plainPlan, planLabel, refusals, withTechniques } from '../embedding/plan.ts';
 import { techniquesOn } from '../embedding/techniques/registry.ts';
 import type { PlanContext } from '../embedding/techniques/technique.ts';
 import { DeviceError } from '../errors.ts';
+import { EmbeddingTimer } from '../tuner/embedding-timer.ts';
+import { median, quantile } from '../tuner/quantile.ts';
+import { searchPlan } from '../tuner/search.ts';
 import type { PytorchPeer } from './pytorch-peer.ts';
 import type { EmbeddingRow, LaunchTimes } from './results.ts';
-import { median, quantile, timing } from './statistics.ts';
+import { timing } from './statistics.ts';
 
 /** Lookups of one pattern or trace: several batches, so that a run does not find the last run's rows in cache. */
 export interface PatternWorkload {
@@ -98,8 +86,8 @@ export function turnOn(kind: Plan['device']): Turn {
   return kind === 'cuda' ? { warmup: 8, timed: 4 } : { warmup: 0, timed: 1 };
 }
 
-/** Runs of one candidate during the search, of which the fastest counts: what disturbs a run only ever slows it. */
-const SEARCH_ROUNDS = 5;
+/** How long the best plan is searched for, on each pattern. */
+const SEARCH_SECONDS = 2;
 
 const CACHE_STATE = 'warm, batches in rotation';
 
@@ -113,28 +101,27 @@ class Samples {
   kernel: KernelUse | undefined;
 }
 
-/** Tables in every placement that a plan asked for, and the batches of one pattern. */
+/** The embedding stage under many plans. */
 export class EmbeddingBench implements Disposable {
   readonly #backend: Backend;
   readonly #tables: readonly EmbeddingTable[];
-  readonly #placed = new Map<string, PlacedTables>();
+  readonly #timer: EmbeddingTimer;
   readonly #turn: Turn;
-  #bags: PlacedBags[] = [];
-  #output: DeviceBuffer | undefined;
 
   constructor(backend: Backend, tables: readonly EmbeddingTable[]) {
     this.#backend = backend;
     this.#tables = tables;
+    this.#timer = new EmbeddingTimer(backend, tables);
     this.#turn = turnOn(backend.device.kind);
   }
 
   get context(): PlanContext {
-    return { device: this.#backend.device, tables: this.#tables };
+    return this.#timer.context;
   }
 
   /** What the placements brought about. */
   get notes(): string[] {
-    return [...this.#placed.values()].flatMap((placed) => placed.notes);
+    return this.#timer.notes;
   }
 
   /**
@@ -148,8 +135,8 @@ export class EmbeddingBench implements Disposable {
     rounds: number,
     peer?: PytorchPeer,
   ): Promise<EmbeddingRow[]> {
-    await this.#load(workload.batches);
-    const best = await this.#search();
+    await this.#timer.load(workload.batches);
+    const { plan: best } = await searchPlan(this.#timer, { seconds: SEARCH_SECONDS });
     const contenders = [...variants, { plan: best, best: true }].map((variant) => ({
       ...variant,
       samples: new Samples(),
@@ -195,23 +182,15 @@ export class EmbeddingBench implements Disposable {
     return [...rows, row(reference, peerSamples)];
   }
 
-  /** Places the batches, and tells the backend what is hot in them. */
-  async #load(batches: readonly BagBatch[]): Promise<void> {
-    this.#forgetBags();
-    const tables = await this.#place(plainPlan(this.#backend.device.kind));
-    this.#bags = batches.map((batch) => this.#backend.placeBags(tables, batch));
-    await this.#backend.observe(tables, this.#bags);
-  }
-
   async #takeTurn(plan: Plan, first: number, samples: Samples): Promise<void> {
     const { warmup, timed } = this.#turn;
     for (let i = 0; i < warmup + timed; i++) {
-      const { batchMs, kernel } = await this.#run(plan, first + i);
+      const { batchMs, kernel } = await this.#timer.run(plan, first + i);
       if (i < warmup) continue;
       samples.batchMs.push(batchMs);
       samples.kernel = kernel;
       if (this.#backend.device.kind !== 'cuda') continue;
-      for (const { kind, seconds } of (await this.#run(plan, first + i, true)).launches) {
+      for (const { kind, seconds } of (await this.#timer.run(plan, first + i, true)).launches) {
         if (kind === 'bags') samples.bagsUs.push(seconds * 1e6);
         if (kind === 'pin') samples.pinUs.push(seconds * 1e6);
       }
@@ -220,7 +199,7 @@ export class EmbeddingBench implements Disposable {
 
   async #takePeerTurn(peer: PytorchPeer, first: number, samples: Samples): Promise<void> {
     const { warmup, timed } = this.#turn;
-    const batches = Array.from({ length: warmup + timed }, (_, i) => (first + i) % this.#bags.length);
+    const batches = Array.from({ length: warmup + timed }, (_, i) => (first + i) % this.#timer.batches);
     for (const { seconds, launches } of (await peer.run(batches)).slice(warmup)) {
       samples.batchMs.push(seconds * 1e3);
       samples.bagsUs.push(...launches.map((launch) => launch * 1e6));
@@ -242,71 +221,9 @@ export class EmbeddingBench implements Disposable {
     }
   }
 
-  /** Pooled rows of the first batch, as the bits of their values. */
+  /** Pooled rows, as the bits of their values. */
   async #pool(plan: Plan): Promise<Uint32Array> {
-    const { tables, bags, output } = await this.#problem(plan, 0);
-    const target = new Float32Array(output.rows * output.cols);
-    await this.#backend.run([
-      { op: 'embeddingBags', tables, bags, output, checking: 'error' },
-      { op: 'download', input: output, target },
-    ]);
-    return new Uint32Array(target.buffer);
-  }
-
-  /**
-   * The best legal plan by coordinate search: every technique starts at its best guess; each in turn tries its other
-   * parameters and being off, and keeps what ran fastest.
-   */
-  async #search(): Promise<Plan> {
-    const { context } = this;
-    const available = techniquesOn(context.device.kind);
-    let best = withTechniques(
-      plainPlan(context.device.kind),
-      Object.fromEntries(
-        available.map(({ technique, on }) => [technique.name, on.candidates(context)[0] as unknown]),
-      ),
-    );
-    let bestMs = await this.#searchTime(best);
-    for (const { technique, on } of available) {
-      for (const parameters of [...on.candidates(context).slice(1), undefined]) {
-        const plan = withTechniques(best, { [technique.name]: parameters });
-        if (refusals(plan, context).length > 0) continue;
-        const ms = await this.#searchTime(plan);
-        if (ms < bestMs) [best, bestMs] = [plan, ms];
-      }
-    }
-    return best;
-  }
-
-  async #searchTime(plan: Plan): Promise<number> {
-    const samples: number[] = [];
-    for (let round = 0; round < SEARCH_ROUNDS; round++) samples.push((await this.#run(plan, round)).batchMs);
-    return Math.min(...samples);
-  }
-
-  /** One batch under one plan. `timeLaunches`: with the time of every launch, whose events lengthen the batch. */
-  async #run(plan: Plan, turn: number, timeLaunches = false) {
-    const { tables, bags, output } = await this.#problem(plan, turn);
-    const { seconds, launches, kernels } = await this.#backend.run(
-      [{ op: 'embeddingBags', tables, bags, output, checking: 'error' }],
-      { timeLaunches },
-    );
-    return { batchMs: (seconds[0] ?? Number.NaN) * 1e3, launches, kernel: kernels[0] };
-  }
-
-  async #problem(plan: Plan, turn: number) {
-    const placed = await this.#place(plan);
-    const bags = this.#bags[turn % this.#bags.length] as PlacedBags;
-    const width = totalDim(this.#tables);
-    this.#output ??= this.#backend.allocate(bags.batchSize * width);
-    return { tables: placed.withPlan(plan), bags, output: matrix(this.#output, bags.batchSize, width) };
-  }
-
-  async #place(plan: Plan): Promise<PlacedTables> {
-    const key = placementKey(plan);
-    const known = this.#placed.get(key) ?? (await placeCollection(this.#backend, this.#tables, plan));
-    this.#placed.set(key, known);
-    return known;
+    return new Uint32Array((await this.#timer.pool(plan)).buffer);
   }
 
   #shape({ batches, distinctShare }: PatternWorkload) {
@@ -324,14 +241,8 @@ export class EmbeddingBench implements Disposable {
     );
   }
 
-  #forgetBags(): void {
-    for (const bags of this.#bags.splice(0)) bags[Symbol.dispose]();
-  }
-
   [Symbol.dispose](): void {
-    this.#forgetBags();
-    this.#output?.[Symbol.dispose]();
-    for (const placed of this.#placed.values()) placed[Symbol.dispose]();
+    this.#timer[Symbol.dispose]();
   }
 }
 

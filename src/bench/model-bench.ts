@@ -5,8 +5,9 @@ import { planLabel } from '../embedding/plan.ts';
 import type { DlrmArchitecture } from '../model/architecture.ts';
 import { DlrmModel, type StageTimes } from '../model/dlrm.ts';
 import type { DlrmRequest } from '../model/request.ts';
+import { median } from '../tuner/quantile.ts';
 import type { ModelRow } from './results.ts';
-import { median, timing } from './statistics.ts';
+import { timing } from './statistics.ts';
 
 /** Requests of one pattern. */
 export interface ModelWorkload {

@@ -1,5 +1,6 @@
 /** Medians with spread, the only form in which times are reported. */
 import Type, { type Static } from 'typebox';
+import { quantile } from '../tuner/quantile.ts';
 
 export const timingSchema = Type.Object(
   {
@@ -14,21 +15,6 @@ export const timingSchema = Type.Object(
   { additionalProperties: false },
 );
 export type Timing = Static<typeof timingSchema>;
-
-/** The value below which a share `q` of the sorted samples lies, interpolated. */
-export function quantile(sorted: readonly number[], q: number): number {
-  const at = q * (sorted.length - 1);
-  const low = sorted[Math.floor(at)] ?? Number.NaN;
-  const high = sorted[Math.ceil(at)] ?? Number.NaN;
-  return low + (high - low) * (at - Math.floor(at));
-}
-
-export function median(samples: readonly number[]): number {
-  return quantile(
-    samples.toSorted((a, b) => a - b),
-    0.5,
-  );
-}
 
 /** Fewer samples than this say nothing about the slowest hundredth. */
 const P99_ROUNDS = 100;

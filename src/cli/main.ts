@@ -8,6 +8,7 @@ import { devicesCommand } from './commands/devices.ts';
 import { inspectCommand } from './commands/inspect.ts';
 import { predictCommand } from './commands/predict.ts';
 import { traceCommand } from './commands/trace.ts';
+import { tuneCommand } from './commands/tune.ts';
 import { printError } from './output.ts';
 
 const program = new Command('hotrow')
@@ -19,6 +20,7 @@ const program = new Command('hotrow')
 
 for (const command of [
   benchCommand(),
+  tuneCommand(),
   predictCommand(),
   inspectCommand(),
   traceCommand(),

@@ -13,6 +13,14 @@ export function integer(minimum: number): (text: string) => number {
   };
 }
 
+/** An option value that is a time: `500ms`, `60s`, `2m`; seconds without a unit. In seconds. */
+export function duration(text: string): number {
+  const [, value, unit] = /^(\d+(?:\.\d+)?)(ms|s|m)?$/.exec(text) ?? [];
+  const seconds = Number(value) * { ms: 1e-3, s: 1, m: 60 }[(unit ?? 's') as 'ms' | 's' | 'm'];
+  if (!(seconds > 0)) throw new InvalidArgumentError('a time like 500ms, 60s or 2m is needed.');
+  return seconds;
+}
+
 export function formatOption(): Option {
   return new Option('--format <format>', 'what goes to stdout').choices(['table', 'json']).default('table');
 }

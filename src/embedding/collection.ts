@@ -12,10 +12,11 @@ import {
   type EmbeddingTable,
   type IndexChecking,
 } from './bag.ts';
-import { checkPlan, heuristicPlan, type Plan, type PlanChoice, plainPlan } from './plan.ts';
+import { checkPlan, type Plan, type PlanChoice } from './plan.ts';
+import { choosePlan } from './saved-plans.ts';
 
 export interface CollectionOptions {
-  /** How the embedding stage runs; default: the heuristic plan. */
+  /** How the embedding stage runs; default: the saved plan, else the heuristic one. */
   readonly plan?: PlanChoice;
   /** What happens to bad indices and offsets; default `error`. */
   readonly indexChecking?: IndexChecking;
@@ -35,7 +36,7 @@ export function totalDim(tables: readonly Pick<EmbeddingTable, 'dim'>[]): number
   return tables.reduce((sum, table) => sum + table.dim, 0);
 }
 
-/** Checks tables and plan, then places the tables. @throws RequestError, PlanError, DeviceError. */
+/** Checks tables, chooses and checks the plan, then places the tables. @throws RequestError, PlanError, DeviceError. */
 export async function placeCollection(
   backend: Backend,
   tables: readonly EmbeddingTable[],
@@ -45,7 +46,7 @@ export async function placeCollection(
     throw new RequestError('TABLE_MISSING', 'an embedding collection needs at least one table');
   tables.forEach(checkTable);
   const context = { device: backend.device, tables };
-  const plan = choice === 'plain' ? plainPlan(backend.device.kind) : (choice ?? heuristicPlan(context));
+  const { plan } = await choosePlan(choice, context);
   checkPlan(plan, context);
   return backend.placeTables(tables, plan);
 }

@@ -2,7 +2,7 @@
  * Plans: how the embedding stage runs on a device. A plan is data; it is legal or refused with the reason.
  */
 import { readFile } from 'node:fs/promises';
-import Type, { type TSchema } from 'typebox';
+import Type, { type Static, type TSchema } from 'typebox';
 import Value from 'typebox/value';
 import type { DeviceKind } from '../device.ts';
 import { FormatError, fileError, PlanError } from '../errors.ts';
@@ -11,12 +11,24 @@ import type { PlanContext } from './techniques/technique.ts';
 
 export const PLAN_VERSION = 1;
 
-/** Where and with what a plan was tuned. */
-export interface PlanProvenance {
-  readonly device: string;
-  readonly architecture: string;
-  readonly versions: Readonly<Record<string, string>>;
-}
+/** Where, with what and on which lookups a plan was tuned, and what it brought. */
+const provenanceSchema = Type.Object(
+  {
+    device: Type.String({ description: "the device's own name" }),
+    architecture: Type.String(),
+    versions: Type.Record(Type.String(), Type.String(), {
+      description: 'of Hotrow, and of what compiles and runs its kernels',
+    }),
+    createdAt: Type.String(),
+    workload: Type.String({ description: 'access pattern or trace' }),
+    distinctShare: Type.Number({ description: 'distinct rows over lookups of a batch' }),
+    batchSize: Type.Integer(),
+    batchMs: Type.Number({ description: 'typical time of a batch under the plan' }),
+    plainMs: Type.Number({ description: 'and under the plain kernel' }),
+  },
+  { additionalProperties: false },
+);
+export type PlanProvenance = Readonly<Static<typeof provenanceSchema>>;
 
 interface PlanOn<K extends DeviceKind> {
   readonly version: typeof PLAN_VERSION;
@@ -37,11 +49,6 @@ export type PlanChoice = Plan | 'plain';
 
 /** The kinds of device that plans are for. */
 export const PLAN_DEVICES = ['cpu', 'cuda'] as const satisfies readonly DeviceKind[];
-
-const provenanceSchema = Type.Object(
-  { device: Type.String(), architecture: Type.String(), versions: Type.Record(Type.String(), Type.String()) },
-  { additionalProperties: false },
-);
 
 /** JSON Schema of plans for one kind of device, assembled from the registry of techniques. */
 function schemaFor(kind: DeviceKind): TSchema {

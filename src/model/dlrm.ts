@@ -7,12 +7,13 @@ import { Mlp } from '../dense/linear.ts';
 import type { BagFindings, IndexChecking } from '../embedding/bag.ts';
 import { placeCollection, totalDim } from '../embedding/collection.ts';
 import type { Plan, PlanChoice } from '../embedding/plan.ts';
+import { choosePlan } from '../embedding/saved-plans.ts';
 import { RequestError } from '../errors.ts';
 import type { DlrmArchitecture } from './architecture.ts';
 import type { DlrmRequest } from './request.ts';
 
 export interface DlrmOptions {
-  /** How the embedding stage runs; default: the heuristic plan. */
+  /** How the embedding stage runs; default: the saved plan, else the heuristic one. */
   readonly plan?: PlanChoice;
   /** What happens to bad indices and offsets; default `error`. */
   readonly indexChecking?: IndexChecking;
@@ -51,6 +52,8 @@ interface Placed {
 
 export class DlrmModel implements AsyncDisposable {
   readonly architecture: DlrmArchitecture;
+  /** Where the plan that runs comes from, for people. */
+  readonly planSource: string;
   readonly #backend: Backend;
   readonly #placed: Placed;
   readonly #checking: IndexChecking;
@@ -62,8 +65,10 @@ export class DlrmModel implements AsyncDisposable {
     backend: Backend,
     architecture: DlrmArchitecture,
     placed: Placed,
+    planSource: string,
     options: DlrmOptions,
   ) {
+    this.planSource = planSource;
     this.architecture = architecture;
     this.#backend = backend;
     this.#placed = placed;
@@ -88,8 +93,9 @@ export class DlrmModel implements AsyncDisposable {
       return part;
     };
     try {
+      const { plan, source } = await choosePlan(options.plan, { device: backend.device, tables });
       const parts: Placed = {
-        tables: keep(await placeCollection(backend, tables, options.plan)),
+        tables: keep(await placeCollection(backend, tables, plan)),
         bottom: keep(await Mlp.place(backend, bottom)),
         interaction: keep(
           await placeInteraction(
@@ -101,7 +107,7 @@ export class DlrmModel implements AsyncDisposable {
         ),
         top: keep(await Mlp.place(backend, top)),
       };
-      return new DlrmModel(backend, architecture, parts, options);
+      return new DlrmModel(backend, architecture, parts, source, options);
     } catch (error) {
       for (const part of placed) part[Symbol.dispose]();
       throw error;

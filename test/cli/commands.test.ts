@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import Value from 'typebox/value';
 import { resultsSchema } from '../../src/bench/results.ts';
+import { planSchema } from '../../src/embedding/plan.ts';
 import { readSafetensors, writeSafetensors } from '../../src/formats/safetensors.ts';
 import { readRequest, writeRequest } from '../../src/model/request.ts';
 import { readTensor } from '../../src/tensor.ts';
@@ -50,6 +51,77 @@ async function brokenRequest(
   await writeRequest(file, request);
   return file;
 }
+
+describe('hotrow tune', () => {
+  test('saves a plan that predict then runs, and says so', async () => {
+    const { code, stdout, stderr } = await hotrow(
+      'tune',
+      MODEL,
+      '--batch',
+      '64',
+      '--budget',
+      '300ms',
+      '--format',
+      'json',
+    );
+    assert.equal(code, 0, stderr);
+    const { plan, file, measured } = JSON.parse(stdout);
+    assert.ok(Value.Check(planSchema, plan));
+    assert.equal(plan.tunedOn.workload, 'med_hot');
+    assert.ok(measured.length >= 2);
+    assert.deepEqual(JSON.parse(await readFile(file, 'utf8')), plan);
+    const predicted = await hotrow('predict', MODEL, REQUEST);
+    assert.match(predicted.stdout, /^plan .*\(saved, tuned on med_hot\)$/m);
+    const plain = await hotrow('predict', MODEL, REQUEST, '--plan', 'plain');
+    assert.match(plain.stdout, /^plan {4}standard \(as asked for\)$/m);
+    await rm(file);
+    const without = await hotrow('predict', MODEL, REQUEST);
+    assert.match(without.stdout, /^plan .*heuristic/m);
+  });
+
+  test('--out puts the plan where --plan can read it', async () => {
+    const out = join(folder, 'plan.json');
+    const tuned = await hotrow('tune', MODEL, '--batch', '16', '--budget', '100ms', '--out', out);
+    assert.equal(tuned.code, 0, tuned.stderr);
+    assert.match(tuned.stdout, /^best .*×/m);
+    const predicted = await hotrow('predict', MODEL, REQUEST, '--plan', out);
+    assert.equal(predicted.code, 0, predicted.stderr);
+  });
+
+  test('bad options are usage errors', async () => {
+    for (const args of [
+      ['--budget', '0s'],
+      ['--budget', 'long'],
+      ['--pattern', 'warm'],
+      ['--device', 'tpu'],
+    ]) {
+      const { code, stdout } = await hotrow('tune', MODEL, ...args);
+      assert.equal(code, 2, args.join(' '));
+      assert.equal(stdout, '');
+    }
+    await fails(['tune', MODEL, '--trace', '/nonexistent'], 'FILE_NOT_FOUND', /nonexistent/);
+    await fails(['tune', MODEL, '--budget', '100ms', '--out', join(MODEL, 'x')], 'FILE_UNWRITABLE', /x/);
+  });
+});
+
+describe('hotrow devices', () => {
+  test('says what CUDA libraries there are, or why there is no CUDA', async () => {
+    const { stdout } = await hotrow('devices', '--format', 'json');
+    const { devices, cuda } = JSON.parse(stdout);
+    const gpus = devices.filter(({ kind }: { kind: string }) => kind === 'cuda').length;
+    assert.equal(gpus > 0, cuda.reason === undefined);
+    const text = await hotrow('devices');
+    assert.match(text.stdout, gpus > 0 ? /^library /m : /^no CUDA: /m);
+  });
+
+  test('a GPU that is not there is refused with what to do', async () => {
+    const { code, stdout, stderr } = await hotrow('predict', MODEL, REQUEST, '--device', 'cuda:63');
+    assert.equal(code, 1);
+    assert.equal(stdout, '');
+    assert.match(stderr, /^error\[(CUDA_LIBRARY_MISSING|DEVICE_UNAVAILABLE)\]: /);
+    assert.match(stderr, /\nhint: /);
+  });
+});
 
 describe('hotrow predict', () => {
   test('json has the probabilities of the golden file', async () => {

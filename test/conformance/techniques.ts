@@ -7,13 +7,10 @@ import {
   heuristicPlan,
   type Plan,
   placementKey,
-  plainPlan,
   planLabel,
   refusals,
-  withTechniques,
 } from '../../src/embedding/plan.ts';
-import { techniquesOn } from '../../src/embedding/techniques/registry.ts';
-import type { PlanContext } from '../../src/embedding/techniques/technique.ts';
+import { legalPlans } from '../../src/tuner/search.ts';
 import {
   bagsOf,
   integers,
@@ -28,20 +25,6 @@ import { assertSameBits } from '../support/compare.ts';
 import { Random } from '../support/random.ts';
 import { poolOn, poolPlaced } from '../support/run-operators.ts';
 import { assertPooled, type Subject } from './subject.ts';
-
-/** Every legal combination of techniques: each off, or at one of its candidates. */
-export function everyPlan(context: PlanContext): Plan[] {
-  const plain = plainPlan(context.device.kind);
-  return techniquesOn(plain.device).reduce(
-    (plans, { technique, on }) => {
-      const settings = [undefined, ...on.candidates(context)];
-      return plans.flatMap((plan) =>
-        settings.map((parameters) => withTechniques(plan, { [technique.name]: parameters })),
-      );
-    },
-    [plain],
-  );
-}
 
 function problems(): [string, Problem][] {
   const random = new Random(51);
@@ -84,7 +67,7 @@ export function techniqueCases(subject: Subject): void {
     const context = { device: backend.device, tables };
     const plain = await poolOn(backend, tables, batch, { checking });
     assertPooled(subject, plain.pooled, { tables, batch }, 'plain plan', checking);
-    const plans = everyPlan(context).filter((_, i) => i % subject.planStep === 0);
+    const plans = legalPlans(context).filter((_, i) => i % subject.planStep === 0);
     for (const key of new Set(plans.map(placementKey))) {
       const alike = plans.filter((plan) => placementKey(plan) === key);
       using placed = await backend.placeTables(tables, alike[0] as Plan);
@@ -107,7 +90,7 @@ export function techniqueCases(subject: Subject): void {
   test('a plan that needs another placement is refused by placed tables', async () => {
     const { backend } = subject;
     const { tables } = shared('broken problem', brokenProblem);
-    const plans = everyPlan({ device: backend.device, tables });
+    const plans = legalPlans({ device: backend.device, tables });
     const [first] = plans as [Plan];
     const other = plans.find((plan) => placementKey(plan) !== placementKey(first));
     if (other === undefined) return;

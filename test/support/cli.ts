@@ -1,6 +1,12 @@
 /** Runs the `hotrow` command as a user types it. */
 import { spawn } from 'node:child_process';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+
+const dataHome = mkdtempSync(join(tmpdir(), 'hotrow-data-'));
+process.on('exit', () => rmSync(dataHome, { recursive: true, force: true }));
 
 const MAIN = fileURLToPath(new URL('../../src/cli/main.ts', import.meta.url));
 
@@ -15,6 +21,8 @@ export function hotrow(...args: string[]): Promise<CliResult> {
   return new Promise((resolve, reject) => {
     const child = spawn(process.execPath, ['--import', 'tsx', MAIN, ...args], {
       stdio: ['ignore', 'pipe', 'pipe'],
+      // Plans that the user has tuned are not these tests' business.
+      env: { ...process.env, XDG_DATA_HOME: dataHome },
     });
     let stdout = '';
     let stderr = '';

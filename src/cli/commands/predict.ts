@@ -120,7 +120,7 @@ async function loadRequest(
 
 function asJson(
   model: string,
-  { device, plan }: DlrmModel,
+  { device, plan, planSource }: DlrmModel,
   { batchSize }: DlrmRequest,
   prediction: Prediction,
 ) {
@@ -129,6 +129,7 @@ function asJson(
     model,
     device: device.id,
     plan: planLabel(plan),
+    planSource,
     batchSize,
     probabilities: Array.from(probabilities),
     latencyMs,
@@ -139,13 +140,13 @@ function asJson(
 }
 
 function printPrediction(
-  { device, plan, notes }: DlrmModel,
+  { device, plan, planSource, notes }: DlrmModel,
   { batchSize }: DlrmRequest,
   prediction: Prediction,
 ): void {
   const { probabilities, latencyMs, stages } = prediction;
   printLine(`device  ${device.id}: ${device.name}, ${device.architecture}, ${device.threads} threads`);
-  printLine(`plan    ${planLabel(plan)}`);
+  printLine(`plan    ${planLabel(plan)} (${planSource})`);
   for (const note of notes) printLine(`        ${note}`);
   printLine(
     `scored  ${batchSize} samples in ${formatMs(latencyMs)} ms (embedding ${formatMs(stages.embeddingMs)} ms)`,

@@ -39,6 +39,7 @@ const cuda = onDevice({
   label: (parameters) =>
     `OptMT ${'warps' in parameters ? `${parameters.warps} warps` : `cap ${parameters.maxRegisters}`}`,
   cost: (parameters) => ({
+    registerCap: registerCap(parameters),
     note: `${registerCap(parameters)} registers a thread at most: nothing where the kernel needs fewer, spills to local memory where it needs many more`,
   }),
   changesPlacement: false,

@@ -42,6 +42,9 @@ export const PREFETCH_BUFFERS: readonly PrefetchBuffer[] = [
 /** Lookups that a prefetch on a GPU is ahead, at most. */
 export const MAX_CUDA_PREFETCH_DISTANCE = 16;
 
+/** Threads of a block of the embedding kernels. */
+const BLOCK_THREADS = 256;
+
 /** The paper's names, and `pipe` for ours. */
 const SHORT_NAMES: Readonly<Record<PrefetchBuffer, string>> = {
   registers: 'RPF',
@@ -84,7 +87,13 @@ const cuda = onDevice({
     ),
   refuse: () => undefined,
   label: ({ into, distance }) => `${SHORT_NAMES[into]} d${distance}`,
-  cost: ({ into }) => ({ note: CUDA_NOTES[into] }),
+  cost: ({ into, distance }) => ({
+    note: CUDA_NOTES[into],
+    rowsInFlight: distance,
+    // Indices and rows that wait: two registers a row, three where the next group is asked for ahead.
+    registers: { registers: 2.3, pipelined: 4.5, shared: 1.8, local: 1.8, l1: 0 }[into] * distance,
+    ...(into === 'shared' ? { sharedBytes: BLOCK_THREADS * distance * Float32Array.BYTES_PER_ELEMENT } : {}),
+  }),
   changesPlacement: false,
 });
 

@@ -16,6 +16,13 @@ export interface PlanContext {
 export interface TechniqueCost {
   /** Memory beyond the tables themselves. */
   readonly memoryBytes?: number;
+  /** On a GPU: registers of a thread, about, beyond the plain kernel's; the most that it may take. */
+  readonly registers?: number;
+  readonly registerCap?: number;
+  /** On a GPU: shared memory of a block. */
+  readonly sharedBytes?: number;
+  /** Rows that a warp asks for at once; the plain kernel: 1. */
+  readonly rowsInFlight?: number;
   /** Where a technique helps and where it hurts, in a sentence. */
   readonly note: string;
 }

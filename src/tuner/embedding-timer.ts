@@ -1,0 +1,107 @@
+/** The embedding stage of a collection, run and timed under any plan. */
+import {
+  type Backend,
+  type DeviceBuffer,
+  type KernelUse,
+  type LaunchTime,
+  matrix,
+  type PlacedBags,
+  type PlacedTables,
+} from '../backend/backend.ts';
+import type { BagBatch, EmbeddingTable } from '../embedding/bag.ts';
+import { placeCollection, totalDim } from '../embedding/collection.ts';
+import { type Plan, placementKey, plainPlan } from '../embedding/plan.ts';
+import type { PlanContext } from '../embedding/techniques/technique.ts';
+
+/** One batch under one plan. */
+export interface TimedRun {
+  /** Device time of the whole stage: checks, pinning and all launches, back to back. */
+  readonly batchMs: number;
+  /** Every launch by itself, when that was asked for. */
+  readonly launches: readonly LaunchTime[];
+  readonly kernel: KernelUse | undefined;
+}
+
+/** Tables in every placement that a plan asked for, and the batches of one workload. Several batches in rotation, so
+ * that a run does not find the last run's rows in cache. */
+export class EmbeddingTimer implements Disposable {
+  readonly #backend: Backend;
+  readonly #tables: readonly EmbeddingTable[];
+  readonly #placed = new Map<string, PlacedTables>();
+  #bags: PlacedBags[] = [];
+  #output: DeviceBuffer | undefined;
+
+  constructor(backend: Backend, tables: readonly EmbeddingTable[]) {
+    this.#backend = backend;
+    this.#tables = tables;
+  }
+
+  get context(): PlanContext {
+    return { device: this.#backend.device, tables: this.#tables };
+  }
+
+  /** What the placements brought about. */
+  get notes(): string[] {
+    return [...this.#placed.values()].flatMap((placed) => placed.notes);
+  }
+
+  /** Batches in rotation. */
+  get batches(): number {
+    return this.#bags.length;
+  }
+
+  /** Places the batches of a workload, and tells the backend what is hot in them. */
+  async load(batches: readonly BagBatch[]): Promise<void> {
+    this.#forget();
+    const tables = await this.#place(plainPlan(this.#backend.device.kind));
+    this.#bags = batches.map((batch) => this.#backend.placeBags(tables, batch));
+    await this.#backend.observe(tables, this.#bags);
+  }
+
+  /** Runs batch `turn` of the rotation. `timeLaunches`: each launch too, whose events lengthen the batch. */
+  async run(plan: Plan, turn: number, timeLaunches = false): Promise<TimedRun> {
+    const { tables, bags, output } = await this.#problem(plan, turn);
+    const { seconds, launches, kernels } = await this.#backend.run(
+      [{ op: 'embeddingBags', tables, bags, output, checking: 'error' }],
+      { timeLaunches },
+    );
+    return { batchMs: (seconds[0] ?? Number.NaN) * 1e3, launches, kernel: kernels[0] };
+  }
+
+  /** Pooled rows of the first batch. */
+  async pool(plan: Plan): Promise<Float32Array> {
+    const { tables, bags, output } = await this.#problem(plan, 0);
+    const target = new Float32Array(output.rows * output.cols);
+    await this.#backend.run([
+      { op: 'embeddingBags', tables, bags, output, checking: 'error' },
+      { op: 'download', input: output, target },
+    ]);
+    return target;
+  }
+
+  async #problem(plan: Plan, turn: number) {
+    const placed = await this.#place(plan);
+    const bags = this.#bags[turn % this.#bags.length] as PlacedBags;
+    const width = totalDim(this.#tables);
+    this.#output ??= this.#backend.allocate(bags.batchSize * width);
+    return { tables: placed.withPlan(plan), bags, output: matrix(this.#output, bags.batchSize, width) };
+  }
+
+  async #place(plan: Plan): Promise<PlacedTables> {
+    const key = placementKey(plan);
+    const known = this.#placed.get(key) ?? (await placeCollection(this.#backend, this.#tables, plan));
+    this.#placed.set(key, known);
+    return known;
+  }
+
+  #forget(): void {
+    for (const bags of this.#bags.splice(0)) bags[Symbol.dispose]();
+    this.#output?.[Symbol.dispose]();
+    this.#output = undefined;
+  }
+
+  [Symbol.dispose](): void {
+    this.#forget();
+    for (const placed of this.#placed.values()) placed[Symbol.dispose]();
+  }
+}

@@ -1,0 +1,208 @@
+/**
+ * The search for the fastest plan: every legal combination of the techniques' candidates, thinned out by a model of the
+ * device before anything runs, then raced: all run a little, the slow ones drop out, the rest run more.
+ */
+import { warpsPerMultiprocessor } from '../cuda/occupancy.ts';
+import {
+  heuristicPlan,
+  type Plan,
+  plainPlan,
+  planLabel,
+  refusals,
+  withTechniques,
+} from '../embedding/plan.ts';
+import { techniquesOn } from '../embedding/techniques/registry.ts';
+import type { PlanContext } from '../embedding/techniques/technique.ts';
+import type { TimedRun } from './embedding-timer.ts';
+import { quantile } from './quantile.ts';
+
+/** A plan that was measured, with the times of its batches. */
+export interface MeasuredPlan {
+  readonly plan: Plan;
+  readonly batchMs: readonly number[];
+}
+
+export interface SearchResult {
+  readonly plan: Plan;
+  /** Typical time of a batch under the plan, and under the plain kernel. */
+  readonly batchMs: number;
+  readonly plainMs: number;
+  /** Legal combinations, those that the model rejected, and those that were measured. */
+  readonly legal: number;
+  readonly rejected: number;
+  readonly measured: readonly MeasuredPlan[];
+  /** Whether the race ended by itself; false: the budget was used up before. */
+  readonly finished: boolean;
+  readonly seconds: number;
+}
+
+export interface SearchOptions {
+  /** Time that may be spent. The plain and the heuristic plan are measured in any case. */
+  readonly seconds: number;
+  readonly onProgress?: (text: string) => void;
+}
+
+/** Batches that every plan still in the race has run after each round, and how much slower than the best it may be. */
+const ROUNDS = [
+  { batches: 2, slack: 0.4 },
+  { batches: 5, slack: 0.15 },
+  { batches: 10, slack: 0.07 },
+  { batches: 20, slack: 0.03 },
+  { batches: 40, slack: 0.015 },
+  { batches: 80, slack: 0 },
+] as const;
+
+/** Plans nearer than this are equal; the one with fewer techniques is taken. */
+const EQUAL = 0.005;
+
+/** What a plan's batches typically take: the lower quartile, since what disturbs a run only ever slows it. */
+function typical(batchMs: readonly number[]): number {
+  return quantile(
+    batchMs.toSorted((a, b) => a - b),
+    0.25,
+  );
+}
+
+/** The part of a timer that a search needs. */
+export interface PlanTimer {
+  readonly context: PlanContext;
+  run(plan: Plan, turn: number): Promise<Pick<TimedRun, 'batchMs'>>;
+}
+
+/** Races the legal plans on the workload that `timer` has loaded. */
+export async function searchPlan(timer: PlanTimer, options: SearchOptions): Promise<SearchResult> {
+  const began = performance.now();
+  const elapsed = () => (performance.now() - began) / 1e3;
+  const { context } = timer;
+  const legal = legalPlans(context);
+  const promising = rejectStarved(legal, context);
+  const anyway = [plainPlan(context.device.kind), heuristicPlan(context)];
+  const entrants = distinct([...anyway, ...promising]).map((plan) => ({ plan, batchMs: [] as number[] }));
+  const [plain] = entrants as [(typeof entrants)[number]];
+
+  let racing = entrants;
+  let finished = true;
+  for (const { batches, slack } of ROUNDS) {
+    options.onProgress?.(`${racing.length} plans, ${batches} batches each`);
+    finished = await runTo(
+      timer,
+      racing,
+      batches,
+      () => elapsed() >= options.seconds && everMeasured(anyway, entrants),
+    );
+    racing = racing.filter(({ batchMs }) => batchMs.length > 0);
+    const best = Math.min(...racing.map(({ batchMs }) => typical(batchMs)));
+    racing = racing.filter(({ batchMs }) => typical(batchMs) <= best * (1 + slack));
+    if (!finished || racing.length === 1) break;
+  }
+  const measured = entrants.filter(({ batchMs }) => batchMs.length > 0);
+  const winner = simplestOfTheBest(racing);
+  return {
+    plan: winner.plan,
+    batchMs: typical(winner.batchMs),
+    plainMs: typical(plain.batchMs),
+    legal: legal.length,
+    rejected: legal.length - promising.length,
+    measured,
+    finished,
+    seconds: elapsed(),
+  };
+}
+
+interface Entrant {
+  readonly plan: Plan;
+  readonly batchMs: number[];
+}
+
+/** Runs every plan up to `batches` batches, in turns, so that a slow moment hits all alike. False: out of time. */
+async function runTo(
+  timer: PlanTimer,
+  racing: readonly Entrant[],
+  batches: number,
+  outOfTime: () => boolean,
+): Promise<boolean> {
+  for (let done = Math.min(...racing.map(({ batchMs }) => batchMs.length)); done < batches; done++) {
+    for (const { plan, batchMs } of racing) {
+      if (outOfTime()) return false;
+      // The first run compiles, and places tables anew where the plan asks for it.
+      if (batchMs.length === 0) await timer.run(plan, done);
+      batchMs.push((await timer.run(plan, done)).batchMs);
+    }
+  }
+  return true;
+}
+
+function everMeasured(plans: readonly Plan[], entrants: readonly Entrant[]): boolean {
+  const labels = new Set(plans.map(planLabel));
+  return entrants.every(({ plan, batchMs }) => !labels.has(planLabel(plan)) || batchMs.length > 0);
+}
+
+function simplestOfTheBest(racing: readonly Entrant[]): Entrant {
+  const best = Math.min(...racing.map(({ batchMs }) => typical(batchMs)));
+  const equals = racing.filter(({ batchMs }) => typical(batchMs) <= best * (1 + EQUAL));
+  const techniques = ({ plan }: Entrant) => Object.keys(plan.techniques).length;
+  return equals.reduce((a, b) => (techniques(b) < techniques(a) ? b : a));
+}
+
+/** Every legal combination of the techniques' candidates, each technique off or at one of them. */
+export function legalPlans(context: PlanContext): Plan[] {
+  const plain: Plan = plainPlan(context.device.kind);
+  return techniquesOn(plain.device)
+    .reduce(
+      (plans, { technique, on }) => {
+        const settings = [undefined, ...on.candidates(context)];
+        return plans.flatMap((plan) =>
+          settings.map((parameters) => withTechniques(plan, { [technique.name]: parameters })),
+        );
+      },
+      [plain],
+    )
+    .filter((plan) => refusals(plan, context).length === 0);
+}
+
+/** Plans that keep less than this share of the most bytes in flight starve, whatever the lookups are. */
+const STARVED = 0.3;
+
+/**
+ * The model: by Little's law a multiprocessor's throughput follows the loads that it keeps in flight, which are its
+ * resident warps times the rows that each asks for at once. Plans far from the most are not worth a measurement.
+ */
+function rejectStarved(plans: readonly Plan[], context: PlanContext): Plan[] {
+  if (context.device.kind !== 'cuda') return [...plans];
+  const inFlight = plans.map((plan) => rowsInFlight(plan, context));
+  const most = Math.max(...inFlight);
+  return plans.filter((_, i) => (inFlight[i] as number) >= STARVED * most);
+}
+
+const PLAIN_REGISTERS = 18;
+const BLOCK_THREADS = 256;
+
+/** Rows that a multiprocessor has in flight under a plan, as the costs of its techniques say. */
+function rowsInFlight(plan: Plan, context: PlanContext): number {
+  let registers = PLAIN_REGISTERS;
+  let cap = Number.POSITIVE_INFINITY;
+  let sharedBytes = 0;
+  let rows = 1;
+  for (const { technique, on } of techniquesOn(plan.device)) {
+    const parameters = (plan.techniques as Record<string, unknown>)[technique.name];
+    if (parameters === undefined) continue;
+    const cost = on.cost(parameters, context);
+    registers += cost.registers ?? 0;
+    cap = Math.min(cap, cost.registerCap ?? cap);
+    sharedBytes += cost.sharedBytes ?? 0;
+    rows = Math.max(rows, cost.rowsInFlight ?? 1);
+  }
+  const warps = warpsPerMultiprocessor({
+    registers: Math.min(registers, cap),
+    threads: BLOCK_THREADS,
+    ...(sharedBytes === 0 ? {} : { sharedBytes, sharedBytesPerMultiprocessor: SHARED_BYTES }),
+  });
+  return warps * rows;
+}
+
+/** Shared memory of a multiprocessor of the smallest GPU that is supported (sm_80). */
+const SHARED_BYTES = 164 * 1024;
+
+function distinct(plans: readonly Plan[]): Plan[] {
+  return [...new Map(plans.map((plan) => [planLabel(plan), plan])).values()];
+}

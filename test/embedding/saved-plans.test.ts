@@ -1,0 +1,105 @@
+/** Saved plans: found again, and left aside with the reason when they do not stand. */
+import assert from 'node:assert/strict';
+import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { after, test } from 'node:test';
+import type { DeviceDescription } from '../../src/device.ts';
+import {
+  heuristicPlan,
+  type Plan,
+  type PlanProvenance,
+  plainPlan,
+  withTechniques,
+} from '../../src/embedding/plan.ts';
+import {
+  choosePlan,
+  plansFolder,
+  savedPlanFile,
+  savePlan,
+  tunedVersions,
+} from '../../src/embedding/saved-plans.ts';
+
+const folder = mkdtempSync(join(tmpdir(), 'hotrow-plans-'));
+after(() => rmSync(folder, { recursive: true }));
+
+const device: DeviceDescription = {
+  kind: 'cpu',
+  id: 'cpu',
+  name: 'a processor',
+  architecture: 'avx2',
+  threads: 4,
+  memoryBytes: 2 ** 33,
+  versions: { node: '20.0.0', kernel: '6.1' },
+};
+const context = { device, tables: [{ rows: 1000, dim: 8, rowFormat: 'float32' as const }] };
+const file = savedPlanFile(context, folder);
+
+function tuned(change: Partial<PlanProvenance> = {}): Plan {
+  const plan = withTechniques(plainPlan('cpu'), { prefetch: { distance: 5, level: 'L2' } });
+  const provenance = {
+    device: device.name,
+    architecture: device.architecture,
+    versions: tunedVersions(device),
+    createdAt: '2026-01-01T00:00:00Z',
+    workload: 'med_hot',
+    distinctShare: 0.25,
+    batchSize: 100,
+    batchMs: 1,
+    plainMs: 2,
+  };
+  return { ...plan, tunedOn: { ...provenance, ...change } };
+}
+
+test('a plan that was tuned here is what runs', async () => {
+  await savePlan(tuned(), file);
+  assert.deepEqual(await choosePlan(undefined, context, folder), {
+    plan: tuned(),
+    source: 'saved, tuned on med_hot',
+  });
+  assert.deepEqual(readdirSync(folder).length, 1, 'nothing unfinished is left');
+  const other = { device, tables: [{ rows: 1001, dim: 8, rowFormat: 'float32' as const }] };
+  const without = await choosePlan(undefined, other, folder);
+  assert.deepEqual(without.plan, heuristicPlan(other));
+  assert.match(without.source, /hotrow tune/);
+  assert.deepEqual((await choosePlan('plain', context, folder)).plan, plainPlan('cpu'));
+});
+
+test('Node may change; device, architecture, Hotrow and drivers may not', async () => {
+  const newer = { ...device, versions: { ...device.versions, node: '99.0.0' } };
+  assert.match((await choosePlan(undefined, { ...context, device: newer }, folder)).source, /^saved/);
+  for (const [change, reason] of [
+    [{ device: 'another processor' }, /tuned on another processor, this is a processor/],
+    [{ architecture: 'avx512' }, /tuned for avx512, this is avx2/],
+    [{ versions: { ...tunedVersions(device), kernel: '6.0' } }, /tuned with kernel 6.0, this is 6.1/],
+    [{ versions: { ...tunedVersions(device), hotrow: '0.0.1' } }, /tuned with hotrow 0.0.1/],
+    [{ versions: {} }, /absent/],
+  ] as const) {
+    await savePlan(tuned(change), file);
+    const chosen = await choosePlan(undefined, context, folder);
+    assert.deepEqual(chosen.plan, heuristicPlan(context));
+    assert.match(chosen.source, reason);
+    const asked = await choosePlan(tuned(change), context, folder);
+    assert.match(asked.source, /as asked for, but stale/);
+    assert.deepEqual(asked.plan, tuned(change));
+  }
+});
+
+test('a saved plan that is damaged or not legal any more is left aside, with the reason', async () => {
+  mkdirSync(dirname(file), { recursive: true });
+  writeFileSync(file, '{"version": 1');
+  assert.match((await choosePlan(undefined, context, folder)).source, /left aside: .*JSON/);
+  const illegal = withTechniques(tuned(), { threads: { count: 5 } });
+  await savePlan(illegal, file);
+  assert.match((await choosePlan(undefined, context, folder)).source, /left aside: threads: 5 threads/);
+});
+
+test('a folder that cannot be written is an error that names the file', async () => {
+  const blocked = join(file, 'below-a-file.json');
+  await assert.rejects(savePlan(tuned(), blocked), { code: 'FILE_UNWRITABLE', message: /below-a-file/ });
+});
+
+test('plans lie in the data folder of the user', () => {
+  assert.equal(plansFolder({ XDG_DATA_HOME: '/data' }), '/data/hotrow/plans');
+  assert.match(plansFolder({ XDG_DATA_HOME: 'relative' }), /\.local\/share\/hotrow\/plans$/);
+});

@@ -1,0 +1,95 @@
+/** The race for the fastest plan, over made-up times. */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import type { DeviceDescription } from '../../src/device.ts';
+import { heuristicPlan, type Plan, plainPlan, planLabel, refusals } from '../../src/embedding/plan.ts';
+import { legalPlans, type PlanTimer, searchPlan } from '../../src/tuner/search.ts';
+import { Random } from '../support/random.ts';
+
+const device: DeviceDescription = {
+  kind: 'cpu',
+  id: 'cpu',
+  name: 'test',
+  architecture: 'none',
+  threads: 4,
+  memoryBytes: 2 ** 33,
+  versions: {},
+};
+const gpu: DeviceDescription = {
+  ...device,
+  kind: 'cuda',
+  id: 'cuda:0',
+  gpu: { multiprocessors: 132, l2Bytes: 60e6, persistingL2Bytes: 37e6 },
+};
+const tables = [{ rows: 1000, dim: 128, rowFormat: 'float32' as const }];
+
+/** A timer whose plans take what `time` says, disturbed upwards now and then. */
+function timerOf(on: DeviceDescription, time: (plan: Plan) => number, noise = 0) {
+  const random = new Random(3);
+  const runs = new Map<string, number>();
+  const timer: PlanTimer = {
+    context: { device: on, tables },
+    run: async (plan) => {
+      runs.set(planLabel(plan), (runs.get(planLabel(plan)) ?? 0) + 1);
+      const disturbed = random.integer(0, 2) === 0 ? 1 + noise : 1;
+      return { batchMs: time(plan) * disturbed };
+    },
+  };
+  return { timer, runs };
+}
+
+/** Times that differ from plan to plan by 2 % and more. */
+function spread(context: PlanTimer['context']): Map<string, number> {
+  const labels = legalPlans(context).map(planLabel);
+  return new Map(labels.map((label, i) => [label, 1 + 0.02 * ((i * 7) % labels.length)]));
+}
+
+test('the fastest plan wins, and plans that are clearly slow run little', async () => {
+  const context = { device, tables };
+  const times = spread(context);
+  const { timer, runs } = timerOf(device, (plan) => times.get(planLabel(plan)) as number, 0.3);
+  const found = await searchPlan(timer, { seconds: 60 });
+  assert.equal(times.get(planLabel(found.plan)), 1);
+  assert.equal(found.finished, true);
+  assert.equal(found.measured.length, times.size);
+  const slowest = [...times].reduce((a, b) => (b[1] > a[1] ? b : a))[0];
+  assert.ok((runs.get(slowest) as number) <= 6, `${slowest} ran ${runs.get(slowest)} times`);
+  assert.equal(found.plainMs, times.get('standard'));
+});
+
+test('of equal plans, the one with the fewest techniques is taken', async () => {
+  const { timer } = timerOf(device, () => 2);
+  const { plan } = await searchPlan(timer, { seconds: 60 });
+  assert.deepEqual(plan, plainPlan('cpu'));
+});
+
+test('a budget that is used up still gives a plan that was measured', async () => {
+  const { timer } = timerOf(device, (plan) => (planLabel(plan) === 'standard' ? 2 : 1));
+  const found = await searchPlan(timer, { seconds: 0 });
+  assert.equal(found.finished, false);
+  const context = { device, tables };
+  assert.deepEqual(
+    found.measured.map(({ plan }) => planLabel(plan)),
+    ['standard', planLabel(heuristicPlan(context))],
+  );
+  assert.equal(planLabel(found.plan), planLabel(heuristicPlan(context)));
+});
+
+test('on a GPU, plans that starve it are rejected before they are measured', async () => {
+  const { timer, runs } = timerOf(gpu, () => 1);
+  const found = await searchPlan(timer, { seconds: 60 });
+  assert.ok(found.rejected > 0 && found.legal === legalPlans(timer.context).length);
+  assert.ok(runs.has('standard'), 'the plain kernel is what gains are measured against');
+  assert.ok(!runs.has('standard + L1DPF d2'), 'two rows in flight are too few');
+  assert.ok(runs.has('standard + RPF d6'));
+});
+
+test('every legal combination is a plan that is not refused', () => {
+  for (const on of [device, gpu]) {
+    const context = { device: on, tables };
+    const plans = legalPlans(context);
+    assert.ok(plans.length > 10);
+    assert.equal(new Set(plans.map(planLabel)).size, plans.length);
+    for (const plan of plans) assert.deepEqual(refusals(plan, context), []);
+  }
+});
