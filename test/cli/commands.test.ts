@@ -66,7 +66,7 @@ describe('hotrow tune', () => {
     );
     assert.equal(code, 0, stderr);
     const { plan, file, measured } = JSON.parse(stdout);
-    assert.ok(Value.Check(planSchema, plan));
+    assert.equal(Value.Check(planSchema, plan), true);
     assert.equal(plan.tunedOn.workload, 'med_hot');
     assert.ok(measured.length >= 2);
     assert.deepEqual(JSON.parse(await readFile(file, 'utf8')), plan);
