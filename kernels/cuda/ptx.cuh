@@ -35,6 +35,67 @@ __device__ __forceinline__ void store(T *to, T value) {
 
 __device__ __forceinline__ void atomic_add(unsigned int *to, unsigned int value) { atomicAdd(to, value); }
 __device__ __forceinline__ void atomic_add(unsigned long long *to, unsigned long long value) { atomicAdd(to, value); }
+/* 32-bit words that are loaded together. */
+template <int count>
+struct Words {
+  unsigned int word[count];
+};
+
+/* Reads `bytes` bytes, 2 to 16, that no thread writes meanwhile, with one load. */
+template <int bytes>
+__device__ __forceinline__ Words<bytes < 4 ? 1 : bytes / 4> load_vector(const char *from) {
+  if constexpr (bytes == 16) {
+    const uint4 loaded = __ldg(reinterpret_cast<const uint4 *>(from));
+    return {loaded.x, loaded.y, loaded.z, loaded.w};
+  } else if constexpr (bytes == 8) {
+    const uint2 loaded = __ldg(reinterpret_cast<const uint2 *>(from));
+    return {loaded.x, loaded.y};
+  } else if constexpr (bytes == 4) {
+    return {__ldg(reinterpret_cast<const unsigned int *>(from))};
+  } else {
+    return {__ldg(reinterpret_cast<const unsigned short *>(from))};
+  }
+}
+
+/* Reads a struct of a multiple of 16 bytes that no thread writes meanwhile. */
+template <class T>
+__device__ __forceinline__ T load_struct(const T *from) {
+  static_assert(sizeof(T) % 16 == 0 && alignof(T) == 16, "loaded 16 bytes at a time");
+  T value;
+#pragma unroll
+  for (int i = 0; i < static_cast<int>(sizeof(T) / 16); i++)
+    reinterpret_cast<uint4 *>(&value)[i] = __ldg(reinterpret_cast<const uint4 *>(from) + i);
+  return value;
+}
+
+__device__ __forceinline__ void store4(float *to, float a, float b, float c, float d) {
+  *reinterpret_cast<float4 *>(to) = make_float4(a, b, c, d);
+}
+
+/* What this thread wrote before is seen by all before what it writes after. */
+__device__ __forceinline__ void fence() { __threadfence(); }
+
+/* Between the lanes of a warp, all of which must come here: the value of lane `lane` of each `width` lanes … */
+template <int width, class T>
+__device__ __forceinline__ T shuffle(T value, int lane) {
+  return __shfl_sync(0xffffffffu, value, lane, width);
+}
+/* … of the lane whose number differs in the bits of `mask` … */
+__device__ __forceinline__ float shuffle_xor(float value, int mask) {
+  return __shfl_xor_sync(0xffffffffu, value, mask);
+}
+/* … the lanes where `holds` … */
+__device__ __forceinline__ unsigned int ballot(bool holds) { return __ballot_sync(0xffffffffu, holds); }
+/* … the greatest value. */
+__device__ __forceinline__ unsigned int warp_max(unsigned int value) { return __reduce_max_sync(0xffffffffu, value); }
+
+__device__ __forceinline__ unsigned int count_bits(unsigned int bits) { return __popc(bits); }
+
+/* Byte `which` of a word, exact: it is put into the mantissa of 2^23. */
+__device__ __forceinline__ float byte_to_float32(unsigned int word, int which) {
+  return __fsub_rn(__uint_as_float(__byte_perm(word, 0x4b000000u, 0x7650 | which)), 8388608.0f);
+}
+
 /* Adds, and gives what was there before. */
 __device__ __forceinline__ unsigned int fetch_add(unsigned int *to, unsigned int value) { return atomicAdd(to, value); }
 __device__ __forceinline__ void atomic_max(unsigned long long *to, unsigned long long value) { atomicMax(to, value); }
@@ -73,6 +134,13 @@ __device__ __forceinline__ float float16_to_float32(unsigned short bits) {
   float value;
   asm("cvt.f32.f16 %0, %1;" : "=f"(value) : "h"(bits));
   return value;
+}
+
+/* The value of the 8 bits of a float8 e4m3 (all ones: NaN; no infinities): the same bits of a float16 times 2^8. */
+__device__ __forceinline__ float float8_e4m3_to_float32(unsigned int bits) {
+  const unsigned short half = static_cast<unsigned short>((bits & 0x80u) << 8 | (bits & 0x7fu) << 7);
+  const float value = __fmul_rn(float16_to_float32(half), 256.0f);
+  return (bits & 0x7fu) == 0x7fu ? __uint_as_float(0x7fc00000u) : value;
 }
 
 } // namespace ptx

@@ -1,4 +1,10 @@
-/* Integer names, and the formats of embedding rows. No header is needed: NVRTC compiles these files as they are. */
+/*
+ * Integer names, and the formats of embedding rows. No header is needed: NVRTC compiles these files as they are.
+ *
+ * A row of `dim` elements lies in stride(dim) bytes: header_bytes, then the elements, `bits` each, lower bits first, then
+ * what pads it. Quantised rows (is_scaled) are FBGEMM's: the header is a float16 scale and a float16 bias, a row is
+ * padded to 16 bytes, and an element's value is scale · q + bias; element() gives q.
+ */
 #ifndef HOTROW_ROWS_CUH
 #define HOTROW_ROWS_CUH
 
@@ -11,19 +17,75 @@ using int64 = long long;
 using uint32 = unsigned int;
 using uint64 = unsigned long long;
 
-struct Float32 {
+__host__ __device__ constexpr int align16(int bytes) { return (bytes + 15) / 16 * 16; }
+
+/* The widest vector, up to 16 bytes, that rows of `bytes` bytes without padding are whole numbers of. */
+__host__ __device__ constexpr int widest_vector(int bytes) {
+  return bytes % 16 == 0 ? 16 : bytes % 8 == 0 ? 8 : bytes % 4 == 0 ? 4 : 2;
+}
+
+template <int element_bits>
+struct PlainRow {
+  static constexpr int bits = element_bits;
+  static constexpr int header_bytes = 0;
+  static constexpr bool is_scaled = false;
+  static __host__ __device__ constexpr int stride(int dim) { return dim * bits / 8; }
+  static __host__ __device__ constexpr int vector_bytes(int dim) { return widest_vector(stride(dim)); }
+};
+
+struct Float32 : PlainRow<32> {
   using Bits = float;
   static __device__ __forceinline__ float widen(Bits bits) { return bits; }
+  static __device__ __forceinline__ float element(const uint32 *words, int e) { return __uint_as_float(words[e]); }
 };
 
-struct Float16 {
+struct Float16 : PlainRow<16> {
   using Bits = unsigned short;
   static __device__ __forceinline__ float widen(Bits bits) { return ptx::float16_to_float32(bits); }
+  static __device__ __forceinline__ float element(const uint32 *words, int e) {
+    return widen(static_cast<Bits>(words[e / 2] >> (e % 2 * 16)));
+  }
 };
 
-struct Bfloat16 {
+struct Bfloat16 : PlainRow<16> {
   using Bits = unsigned short;
   static __device__ __forceinline__ float widen(Bits bits) { return __uint_as_float(static_cast<uint32>(bits) << 16); }
+  static __device__ __forceinline__ float element(const uint32 *words, int e) {
+    return __uint_as_float(e % 2 == 0 ? words[e / 2] << 16 : words[e / 2] & 0xffff0000u);
+  }
+};
+
+template <int element_bits>
+struct ScaledRow {
+  static constexpr int bits = element_bits;
+  static constexpr int header_bytes = 4;
+  static constexpr bool is_scaled = true;
+  static __host__ __device__ constexpr int stride(int dim) { return align16(header_bytes + (dim * bits + 7) / 8); }
+  /* Behind the header, words are all that is aligned. */
+  static __host__ __device__ constexpr int vector_bytes(int) { return 4; }
+};
+
+struct Int8 : ScaledRow<8> {
+  static __device__ __forceinline__ float element(const uint32 *words, int e) {
+    return ptx::byte_to_float32(words[0], e);
+  }
+};
+
+struct Int4 : ScaledRow<4> {
+  static __device__ __forceinline__ float element(const uint32 *words, int e) {
+    return ptx::byte_to_float32(words[0] >> (e % 2 * 4) & 0x0f0f0f0fu, e / 2);
+  }
+};
+
+struct Float8E4m3 {
+  static constexpr int bits = 8;
+  static constexpr int header_bytes = 0;
+  static constexpr bool is_scaled = false;
+  static __host__ __device__ constexpr int stride(int dim) { return align16(dim); }
+  static __host__ __device__ constexpr int vector_bytes(int) { return 16; }
+  static __device__ __forceinline__ float element(const uint32 *words, int e) {
+    return ptx::float8_e4m3_to_float32(words[e / 4] >> (e % 4 * 8) & 0xffu);
+  }
 };
 
 } // namespace hotrow

@@ -35,12 +35,11 @@
 #ifndef HOTROW_STANDARD_BAG_CUH
 #define HOTROW_STANDARD_BAG_CUH
 
+#include "pooling.cuh"
 #include "rows.cuh"
 
 namespace hotrow {
 
-enum class Pooling { Sum, Mean, Max };
-enum class Weights { None, Sample, Row };
 enum class Prefetch { None, Registers, Shared, Local, L1, Pipelined };
 
 /* Every field is 8 bytes wide. Sizes are in elements unless the name ends in `_bytes`. */

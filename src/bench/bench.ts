@@ -11,6 +11,7 @@ import { version } from '../version.ts';
 import {
   combinedPlans,
   EmbeddingBench,
+  familyPlans,
   singleTechniquePlans,
   sweepVariants,
   turnOn,
@@ -103,6 +104,7 @@ async function embeddingStage(
     const plans = [
       ...singleTechniquePlans(context),
       ...combinedPlans(context),
+      ...familyPlans(context),
       ...(plan === undefined ? [] : [plan]),
     ];
     const variants = [

@@ -4,7 +4,15 @@
  */
 import type { Backend, KernelUse } from '../backend/backend.ts';
 import { type BagBatch, type EmbeddingTable, rowBytes } from '../embedding/bag.ts';
-import { type Plan, plainPlan, planLabel, refusals, withTechniques } from '../embedding/plan.ts';
+import {
+  heuristicPlan,
+  type Plan,
+  plainPlan,
+  planLabel,
+  refusals,
+  withKernel,
+  withTechniques,
+} from '../embedding/plan.ts';
 import { techniquesOn } from '../embedding/techniques/registry.ts';
 import type { PlanContext } from '../embedding/techniques/technique.ts';
 import { DeviceError } from '../errors.ts';
@@ -58,6 +66,12 @@ export function combinedPlans(context: PlanContext): Plan[] {
   ]
     .map((techniques) => withTechniques(plainPlan(context.device.kind), techniques))
     .filter((plan) => refusals(plan, context).length === 0);
+}
+
+/** The heuristic plan of every other kernel family than the plain one. */
+export function familyPlans(context: PlanContext): Plan[] {
+  const best = heuristicPlan(context);
+  return best.kernel === 'standard' ? [] : [withKernel(plainPlan(context.device.kind), best.kernel), best];
 }
 
 /** The first of every kind. */

@@ -7,7 +7,7 @@ import Value from 'typebox/value';
 import type { DeviceKind } from '../device.ts';
 import { FormatError, fileError, PlanError } from '../errors.ts';
 import { type TechniqueSettings, techniquesOn } from './techniques/registry.ts';
-import type { PlanContext } from './techniques/technique.ts';
+import type { KernelFamily, PlanContext } from './techniques/technique.ts';
 
 export const PLAN_VERSION = 1;
 
@@ -33,8 +33,7 @@ export type PlanProvenance = Readonly<Static<typeof provenanceSchema>>;
 interface PlanOn<K extends DeviceKind> {
   readonly version: typeof PLAN_VERSION;
   readonly device: K;
-  /** Kernel family. */
-  readonly kernel: 'standard';
+  readonly kernel: (typeof KERNEL_FAMILIES)[K][number];
   /** The techniques that are on; none gives the plain kernel. */
   readonly techniques: TechniqueSettings<K>;
   readonly tunedOn?: PlanProvenance;
@@ -43,6 +42,12 @@ interface PlanOn<K extends DeviceKind> {
 export type CpuPlan = PlanOn<'cpu'>;
 export type CudaPlan = PlanOn<'cuda'>;
 export type Plan = CpuPlan | CudaPlan;
+
+/** The kernel families of each kind of device, the plain one first. */
+export const KERNEL_FAMILIES = {
+  cpu: ['standard'],
+  cuda: ['standard', 'fused'],
+} as const satisfies Record<DeviceKind, readonly KernelFamily[]>;
 
 /** A plan, or the plain kernel of whatever device it is. */
 export type PlanChoice = Plan | 'plain';
@@ -59,7 +64,7 @@ function schemaFor(kind: DeviceKind): TSchema {
     {
       version: Type.Literal(PLAN_VERSION),
       device: Type.Literal(kind),
-      kernel: Type.Literal('standard'),
+      kernel: Type.Union(KERNEL_FAMILIES[kind].map((family) => Type.Literal(family))),
       techniques: Type.Object(techniques, { additionalProperties: false }),
       tunedOn: Type.Optional(provenanceSchema),
     },
@@ -89,17 +94,25 @@ export function withTechniques<P extends Plan>(plan: P, change: Readonly<Record<
   return { ...plan, techniques: Object.fromEntries(techniques) };
 }
 
+/** `plan` with another kernel family of its device. */
+export function withKernel<P extends Plan>(plan: P, kernel: KernelFamily): P {
+  return { ...plan, kernel };
+}
+
 /**
- * The plan that runs when none is given: every technique that costs no memory, at its best guess. Always legal.
+ * The plan that runs when none is given: the last of the device's kernel families, and every technique that costs no
+ * memory, at its best guess. Always legal.
  */
 export function heuristicPlan(context: PlanContext): Plan {
   const { kind } = context.device;
+  const kernel = KERNEL_FAMILIES[kind].at(-1) as KernelFamily;
+  const own = { ...context, kernel };
   const chosen = techniquesOn(kind).flatMap(({ technique, on }) => {
-    const [parameters] = on.candidates(context);
-    if (parameters === undefined || on.refuse(parameters, context) !== undefined) return [];
-    return (on.cost(parameters, context).memoryBytes ?? 0) > 0 ? [] : [[technique.name, parameters] as const];
+    const [parameters] = on.candidates(own);
+    if (parameters === undefined || on.refuse(parameters, own) !== undefined) return [];
+    return (on.cost(parameters, own).memoryBytes ?? 0) > 0 ? [] : [[technique.name, parameters] as const];
   });
-  return withTechniques<Plan>(plainPlan(kind), Object.fromEntries(chosen));
+  return withTechniques<Plan>(withKernel<Plan>(plainPlan(kind), kernel), Object.fromEntries(chosen));
 }
 
 /**
@@ -153,9 +166,10 @@ export async function readPlan(file: string): Promise<Plan> {
 export function refusals(plan: Plan, context: PlanContext): string[] {
   if (plan.device !== context.device.kind)
     return [`the plan is for ${plan.device}, the device is ${context.device.id}`];
+  const own = { ...context, kernel: plan.kernel };
   return techniquesOn(plan.device).flatMap(({ technique, on }) => {
     const parameters = (plan.techniques as Record<string, unknown>)[technique.name];
-    const reason = parameters === undefined ? undefined : on.refuse(parameters, context);
+    const reason = parameters === undefined ? undefined : on.refuse(parameters, own);
     return reason === undefined ? [] : [`${technique.name}: ${reason}`];
   });
 }

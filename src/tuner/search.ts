@@ -5,14 +5,16 @@
 import { warpsPerMultiprocessor } from '../cuda/occupancy.ts';
 import {
   heuristicPlan,
+  KERNEL_FAMILIES,
   type Plan,
   plainPlan,
   planLabel,
   refusals,
+  withKernel,
   withTechniques,
 } from '../embedding/plan.ts';
 import { techniquesOn } from '../embedding/techniques/registry.ts';
-import type { PlanContext } from '../embedding/techniques/technique.ts';
+import type { KernelFamily, PlanContext } from '../embedding/techniques/technique.ts';
 import type { TimedRun } from './embedding-timer.ts';
 import { quantile } from './quantile.ts';
 
@@ -144,23 +146,25 @@ function simplestOfTheBest(racing: readonly Entrant[]): Entrant {
   return equals.reduce((a, b) => (techniques(b) < techniques(a) ? b : a));
 }
 
-/** Every legal combination of the techniques' candidates, each technique off or at one of them. */
+/** Every kernel family with every legal combination of the techniques' candidates, each off or at one of them. */
 export function legalPlans(context: PlanContext): Plan[] {
-  const plain: Plan = plainPlan(context.device.kind);
-  return techniquesOn(plain.device)
-    .reduce(
-      (plans, { technique, on }) => {
-        const settings = [undefined, ...on.candidates(context)];
-        return plans.flatMap((plan) =>
-          settings.map((parameters) => withTechniques(plan, { [technique.name]: parameters })),
-        );
-      },
-      [plain],
-    )
-    .filter((plan) => refusals(plan, context).length === 0);
+  const { kind } = context.device;
+  return KERNEL_FAMILIES[kind].flatMap((kernel) => {
+    const own = { ...context, kernel };
+    const settings = techniquesOn(kind).map(({ technique, on }) =>
+      [undefined, ...on.candidates(own)].map((parameters) => ({ [technique.name]: parameters })),
+    );
+    const combined = settings.reduce<Record<string, unknown>[]>(
+      (plans, choices) => plans.flatMap((plan) => choices.map((choice) => ({ ...plan, ...choice }))),
+      [{}],
+    );
+    return combined
+      .map((techniques) => withTechniques<Plan>(withKernel<Plan>(plainPlan(kind), kernel), techniques))
+      .filter((plan) => refusals(plan, context).length === 0);
+  });
 }
 
-/** Plans that keep less than this share of the most bytes in flight starve, whatever the lookups are. */
+/** Plans that keep less than this share of their family's most rows in flight starve, whatever the lookups are. */
 const STARVED = 0.3;
 
 /**
@@ -169,17 +173,20 @@ const STARVED = 0.3;
  */
 function rejectStarved(plans: readonly Plan[], context: PlanContext): Plan[] {
   if (context.device.kind !== 'cuda') return [...plans];
-  const inFlight = plans.map((plan) => rowsInFlight(plan, context));
-  const most = Math.max(...inFlight);
-  return plans.filter((_, i) => (inFlight[i] as number) >= STARVED * most);
+  const inFlight = new Map(plans.map((plan) => [plan, rowsInFlight(plan, context)]));
+  const most = (kernel: KernelFamily) =>
+    Math.max(...plans.map((plan) => (plan.kernel === kernel ? (inFlight.get(plan) as number) : 0)));
+  const needed = { standard: STARVED * most('standard'), fused: STARVED * most('fused') };
+  return plans.filter((plan) => (inFlight.get(plan) as number) >= needed[plan.kernel]);
 }
 
-const PLAIN_REGISTERS = 18;
+/** Registers of a thread of each family's plain kernel, about. */
+const PLAIN_REGISTERS = { standard: 18, fused: 44 } as const;
 const BLOCK_THREADS = 256;
 
 /** Rows that a multiprocessor has in flight under a plan, as the costs of its techniques say. */
 function rowsInFlight(plan: Plan, context: PlanContext): number {
-  let registers = PLAIN_REGISTERS;
+  let registers: number = PLAIN_REGISTERS[plan.kernel];
   let cap = Number.POSITIVE_INFINITY;
   let sharedBytes = 0;
   let rows = 1;

@@ -47,6 +47,62 @@ inline void atomic_max(unsigned long long *to, unsigned long long value) {
   store(to, before > value ? before : value);
 }
 
+template <int count>
+struct Words {
+  unsigned int word[count];
+};
+
+template <int bytes>
+Words<bytes < 4 ? 1 : bytes / 4> load_vector(const char *from) {
+  struct alignas(bytes) Bytes {
+    unsigned char byte[bytes];
+  };
+  const Bytes loaded = load(reinterpret_cast<const Bytes *>(from));
+  Words<bytes < 4 ? 1 : bytes / 4> words{};
+  std::memcpy(words.word, &loaded, bytes);
+  return words;
+}
+
+template <class T>
+T load_struct(const T *from) {
+  T value;
+  for (std::size_t i = 0; i < sizeof(T) / 16; i++)
+    reinterpret_cast<uint4 *>(&value)[i] = load(reinterpret_cast<const uint4 *>(from) + i);
+  return value;
+}
+
+inline void store4(float *to, float a, float b, float c, float d) {
+  struct alignas(16) Four {
+    float a, b, c, d;
+  };
+  store(reinterpret_cast<Four *>(to), Four{a, b, c, d});
+}
+
+inline void fence() {}
+
+template <int width, class T>
+T shuffle(T value, int lane) {
+  return simt::value_of_lane(value, simt::lane() / width * width + lane % width);
+}
+inline float shuffle_xor(float value, int mask) { return simt::value_of_lane(value, simt::lane() ^ mask); }
+
+inline unsigned int ballot(bool holds) {
+  const unsigned long long *held = simt::exchange(holds ? 1 : 0);
+  unsigned int lanes = 0;
+  for (int lane = 0; lane < 32; lane++) lanes |= static_cast<unsigned int>(held[lane]) << lane;
+  return lanes;
+}
+inline unsigned int warp_max(unsigned int value) {
+  const unsigned long long *values = simt::exchange(value);
+  unsigned int greatest = 0;
+  for (int lane = 0; lane < 32; lane++)
+    if (values[lane] > greatest) greatest = static_cast<unsigned int>(values[lane]);
+  return greatest;
+}
+inline unsigned int count_bits(unsigned int bits) { return static_cast<unsigned int>(__builtin_popcount(bits)); }
+
+inline float byte_to_float32(unsigned int word, int which) { return static_cast<float>(word >> (8 * which) & 0xffu); }
+
 inline void prefetch(const void *address) {
   simt::counts.prefetches++;
   simt::may_access(address, 1, simt::Access::Prefetch);
@@ -71,6 +127,15 @@ inline float float16_to_float32(unsigned short bits) {
   if (exponent == 31) return fraction ? NAN : sign * INFINITY;
   if (exponent == 0) return sign * std::ldexp(static_cast<float>(fraction), -24);
   return sign * std::ldexp(static_cast<float>(fraction + 1024), exponent - 25);
+}
+
+inline float float8_e4m3_to_float32(unsigned int bits) {
+  const int exponent = bits >> 3 & 15;
+  const int mantissa = bits & 7;
+  const float sign = bits & 0x80 ? -1.0f : 1.0f;
+  if (exponent == 15 && mantissa == 7) return NAN;
+  if (exponent == 0) return sign * std::ldexp(static_cast<float>(mantissa), -9);
+  return sign * std::ldexp(static_cast<float>(8 + mantissa), exponent - 10);
 }
 
 } // namespace ptx

@@ -16,6 +16,7 @@ namespace {
 
 constexpr std::size_t STACK_BYTES = 64 * 1024;
 constexpr unsigned int WARP_THREADS = 32;
+constexpr unsigned int MOST_WARPS = 32;
 
 struct Region {
   std::uintptr_t begin, end;
@@ -29,6 +30,7 @@ struct Fiber {
   std::unique_ptr<char[]> stack;
   Index3 index;
   State state;
+  unsigned int exchanges; /* parity of the lane's exchanges so far */
 };
 
 std::vector<Region> regions;
@@ -93,6 +95,7 @@ void run_block(std::size_t threads, bool backwards) {
     const unsigned int thread = static_cast<unsigned int>(i);
     fiber.index = {thread % blockDim.x, thread / blockDim.x, 0};
     fiber.state = State::Ready;
+    fiber.exchanges = 0;
   }
   for (;;) {
     bool any_ran = false;
@@ -141,6 +144,19 @@ bool may_access(const void *address, std::size_t bytes, Access access) {
 
 void block_barrier() { wait(State::AtBlockBarrier); }
 void warp_barrier() { wait(State::AtWarpBarrier); }
+
+int lane() { return static_cast<int>((threadIdx.y * blockDim.x + threadIdx.x) % WARP_THREADS); }
+
+/* Two buffers in turn: a lane writes one again only when all lanes have read it, since the other's barrier lies between. */
+const unsigned long long *exchange(unsigned long long own) {
+  static unsigned long long given[2][MOST_WARPS][WARP_THREADS];
+  const unsigned int warp = (threadIdx.y * blockDim.x + threadIdx.x) / WARP_THREADS;
+  running->exchanges ^= 1;
+  unsigned long long *buffer = given[running->exchanges][warp];
+  buffer[lane()] = own;
+  warp_barrier();
+  return buffer;
+}
 
 } // namespace simt
 

@@ -38,6 +38,21 @@ extern Counts counts;
 void block_barrier();
 void warp_barrier();
 
+/* This thread's number in its warp. */
+int lane();
+/* What every lane of the warp gives, once all of them have; good until the lane's next call. */
+const unsigned long long *exchange(unsigned long long own);
+
+template <class T>
+T value_of_lane(T own, int from) {
+  static_assert(sizeof(T) <= 8, "8 bytes at most");
+  unsigned long long bits = 0;
+  std::memcpy(&bits, &own, sizeof own);
+  bits = exchange(bits)[from];
+  std::memcpy(&own, &bits, sizeof own);
+  return own;
+}
+
 } // namespace simt
 
 struct alignas(16) uint4 {

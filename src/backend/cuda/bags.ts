@@ -2,17 +2,25 @@
 import type { BlockPool } from '../../cuda/block-pool.ts';
 import type { DeviceMemory, PinnedMemory } from '../../cuda/memory.ts';
 import type { CudaStream } from '../../cuda/stream.ts';
-import type { BagBatch, Bags, EmbeddingTable } from '../../embedding/bag.ts';
+import type { BagBatch, Bags, EmbeddingTable, IndexArray } from '../../embedding/bag.ts';
 import { DeviceError } from '../../errors.ts';
 import { addressOf, copyBytes } from '../../ffi/cpu-library.ts';
 import type { DevicePtr } from '../../ffi/cuda-symbols.ts';
 import type { PlacedBags } from '../backend.ts';
+import { type FusedLayout, fusedLayout, type TableBags } from './fused-layout.ts';
+import { type FusedKind, fusedShape, kindId } from './fused-source.ts';
 import {
   BAGS_REPORT_WORDS,
   CHECKED_BAGS_WORDS,
   type CheckBagsParams,
   encodeCheckedBags,
+  encodeFusedSegments,
+  encodeFusedTables,
+  FUSED_SEGMENT_WORDS,
+  FUSED_TABLE_WORDS,
 } from './kernel-params.ts';
+import type { IntegerWidth, RowWeights } from './kernel-source.ts';
+import type { CudaTables } from './placement.ts';
 
 /** Arrays start at multiples of this. */
 const ALIGNMENT = 16;
@@ -41,17 +49,35 @@ export interface DeviceBags {
   readonly weights: bigint;
 }
 
+/** What the fused kernel needs of a batch: its kinds and layout, and where its arrays lie. */
+export interface FusedBatch extends FusedLayout {
+  readonly kinds: readonly FusedKind[];
+  readonly shapes: readonly TableBags[];
+  readonly tables: DevicePtr;
+  readonly segmentArray: DevicePtr;
+  readonly arrivalCounters: DevicePtr;
+  readonly partials: DevicePtr;
+}
+
 export class CudaBags implements PlacedBags {
   readonly batchSize: number;
   readonly lookups: number;
   readonly tableCount: number;
-  readonly #tables: readonly EmbeddingTable[];
+  readonly #tables: CudaTables;
   readonly #bags: readonly Bags[];
   readonly #pools: BagPools;
   readonly #layout: readonly BagsLayout[];
   /** The block: the tables' arrays, their hotrow::CheckedBags, then the findings: a total and hotrow::BagsReports. */
   readonly #checkedAt: number;
   readonly #findingsAt: number;
+  readonly #fused: FusedLayout & {
+    readonly kinds: readonly FusedKind[];
+    readonly shapes: readonly TableBags[];
+  };
+  readonly #fusedTablesAt: number;
+  readonly #segmentsAt: number;
+  readonly #arrivalsAt: number;
+  readonly #partialsAt: number;
   readonly #block: DeviceMemory;
   #staging: Promise<void> | undefined;
   #pinned: PinnedMemory | undefined;
@@ -59,7 +85,7 @@ export class CudaBags implements PlacedBags {
   #users = 0;
   #disposed = false;
 
-  constructor(tables: readonly EmbeddingTable[], { batchSize, bags }: BagBatch, pools: BagPools) {
+  constructor(tables: CudaTables, { batchSize, bags }: BagBatch, pools: BagPools) {
     this.batchSize = batchSize;
     this.tableCount = bags.length;
     this.lookups = bags.reduce((sum, { indices }) => sum + indices.length, 0);
@@ -78,7 +104,15 @@ export class CudaBags implements PlacedBags {
       weights: weights === undefined ? undefined : reserve(weights.byteLength),
     }));
     this.#checkedAt = reserve(bags.length * CHECKED_BYTES);
+    const kinds = tables.tables.map((table, t) => kindOf(table, bags[t] as Bags));
+    const shapes = kinds.map((kind, t) => ({ bags: bags[t] as Bags, batchSize, shape: fusedShape(kind) }));
+    this.#fused = { ...fusedLayout(shapes), kinds, shapes };
+    const { segments, arrivals, slots, partialWidth } = this.#fused;
+    this.#fusedTablesAt = reserve(bags.length * FUSED_TABLE_WORDS * WORD_BYTES);
+    this.#segmentsAt = reserve(segments.length * FUSED_SEGMENT_WORDS * WORD_BYTES);
+    this.#arrivalsAt = reserve(arrivals * Uint32Array.BYTES_PER_ELEMENT);
     this.#findingsAt = reserve(this.findingsBytes);
+    this.#partialsAt = reserve(slots * partialWidth * Float32Array.BYTES_PER_ELEMENT);
     this.#block = pools.device.borrow(end);
   }
 
@@ -109,6 +143,16 @@ export class CudaBags implements PlacedBags {
       indices: this.#address(indices),
       offsets: this.#address(offsets),
       weights: weights === undefined ? 0n : this.#address(weights),
+    };
+  }
+
+  get fused(): FusedBatch {
+    return {
+      ...this.#fused,
+      tables: this.#address(this.#fusedTablesAt),
+      segmentArray: this.#address(this.#segmentsAt),
+      arrivalCounters: this.#address(this.#arrivalsAt),
+      partials: this.#address(this.#partialsAt),
     };
   }
 
@@ -161,12 +205,18 @@ export class CudaBags implements PlacedBags {
       put(at.offsets, offsets);
       if (weights !== undefined && at.weights !== undefined) put(at.weights, weights);
     });
-    const checked = this.#describe();
-    put(this.#checkedAt, checked);
+    const { segments, arrivals } = this.#fused;
+    const described: [number, ArrayBufferView][] = [
+      [this.#checkedAt, this.#describeChecked()],
+      [this.#fusedTablesAt, this.#describeFused()],
+      [this.#segmentsAt, encodeFusedSegments(segments)],
+      [this.#arrivalsAt, new Uint32Array(arrivals)],
+    ];
+    for (const [offset, array] of described) put(offset, array);
     await Promise.all(copies);
   }
 
-  #describe(): BigInt64Array {
+  #describeChecked(): BigInt64Array {
     return encodeCheckedBags(
       this.#bags.map(({ indices, offsets }, t) => {
         const at = this.#layout[t] as BagsLayout;
@@ -177,7 +227,30 @@ export class CudaBags implements PlacedBags {
           offsetBytes: offsets.BYTES_PER_ELEMENT,
           lookups: indices.length,
           offsetCount: offsets.length,
-          rowCount: (this.#tables[t] as EmbeddingTable).rows,
+          rowCount: (this.#tables.tables[t] as EmbeddingTable).rows,
+        };
+      }),
+    );
+  }
+
+  #describeFused(): BigInt64Array {
+    const kindIds = this.#fused.kinds.map(kindId);
+    const numbers = new Map(distinctKinds(this.#fused.kinds).map((kind, i) => [kindId(kind), i]));
+    return encodeFusedTables(
+      this.#tables.tables.map((table, t) => {
+        const { bags, indices, offsets, weights } = this.of(t);
+        return {
+          rows: this.#tables.rows(t),
+          rowCount: table.rows,
+          indices,
+          lookups: bags.indices.length,
+          offsets,
+          offsetCount: bags.offsets.length,
+          weights,
+          rowWeights: this.#tables.rowWeights(t),
+          paddingIndex: table.paddingIdx ?? -1,
+          column: this.#tables.columns[t] as number,
+          kind: numbers.get(kindIds[t] as string) as number,
         };
       }),
     );
@@ -188,4 +261,35 @@ export class CudaBags implements PlacedBags {
     this.#pools.device.giveBack(this.#block);
     if (this.#pinned !== undefined) this.#pools.pinned.giveBack(this.#pinned);
   }
+}
+
+/** What the fused kernel must be compiled for to pool these bags. */
+export function kindOf(table: EmbeddingTable, bags: Bags): FusedKind {
+  return {
+    rowFormat: table.rowFormat,
+    dim: table.dim,
+    index: widthOf(bags.indices),
+    offset: widthOf(bags.offsets),
+    pooling: table.mode,
+    weights: weightsOf(table, bags),
+    padding: table.paddingIdx !== undefined,
+    wideRows: table.rows > WIDE_ROWS,
+  };
+}
+
+/** Each kind once, in the order of the tables. */
+export function distinctKinds(kinds: readonly FusedKind[]): FusedKind[] {
+  return [...new Map(kinds.map((kind) => [kindId(kind), kind])).values()];
+}
+
+/** From this row count on, row numbers need more than 32 bits. */
+const WIDE_ROWS = 2 ** 31;
+
+function widthOf(values: IndexArray): IntegerWidth {
+  return values instanceof BigInt64Array ? 'int64' : 'int32';
+}
+
+function weightsOf(table: EmbeddingTable, bags: Bags): RowWeights {
+  if (bags.weights !== undefined) return 'sample';
+  return table.rowWeights === undefined ? 'none' : 'row';
 }

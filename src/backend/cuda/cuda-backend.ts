@@ -5,18 +5,10 @@ import { cudaDriver, describe } from '../../cuda/discover.ts';
 import type { CudaEvent } from '../../cuda/event.ts';
 import { CudaStream } from '../../cuda/stream.ts';
 import type { DeviceDescription } from '../../device.ts';
-import {
-  type BagBatch,
-  type BagFindings,
-  bagFaultError,
-  checkBagShapes,
-  type EmbeddingTable,
-} from '../../embedding/bag.ts';
+import { type BagBatch, type BagFindings, checkBagShapes, type EmbeddingTable } from '../../embedding/bag.ts';
 import { type Plan, planFor } from '../../embedding/plan.ts';
 import { DeviceError } from '../../errors.ts';
-import { addressOf } from '../../ffi/cpu-library.ts';
 import type { CudaDriver } from '../../ffi/cuda-driver.ts';
-import type { DevicePtr } from '../../ffi/cuda-symbols.ts';
 import { Nvrtc } from '../../ffi/nvrtc.ts';
 import type { Compiler } from '../../jit/compile-kernel.ts';
 import { KernelCache } from '../../jit/kernel-cache.ts';
@@ -24,6 +16,7 @@ import {
   type Backend,
   type Ceilings,
   type DeviceBuffer,
+  type EmbeddingBagsOperation,
   type Operation,
   ownBy,
   type PlacedBags,
@@ -35,14 +28,14 @@ import {
 import { CudaBags } from './bags.ts';
 import { CudaBuffer } from './buffer.ts';
 import { measureCeilings } from './ceilings.ts';
+import { describeBags } from './check-bags.ts';
 import { copy, download, upload } from './copies.ts';
-import { EmbeddingStage, PersistingL2, type StageTools } from './embedding-stage.ts';
+import { FusedStage } from './fused-stage.ts';
 import { KernelLibrary } from './kernel-library.ts';
-import { BAGS_REPORT_WORDS, decodeBagsReport, encodeCheckBags } from './kernel-params.ts';
-import { DEFAULT_BLOCK } from './kernel-source.ts';
-import { launch } from './launcher.ts';
 import { CudaTables, placeTables } from './placement.ts';
+import { type EmbeddingStage, PersistingL2, type StageTools } from './stage.ts';
 import { Staging } from './staging.ts';
+import { StandardStage } from './standard-stage.ts';
 import { type BorrowedEvents, EventPool, EventTimer } from './timers.ts';
 
 export interface CudaBackendOptions {
@@ -60,7 +53,6 @@ export interface CudaBackendOptions {
 const IDLE_DEVICE_BYTES = 2 ** 31;
 const IDLE_PINNED_BYTES = 2 ** 30;
 
-const BLOCK_THREADS = DEFAULT_BLOCK.x * DEFAULT_BLOCK.y;
 const WORD_BYTES = 8;
 
 export class CudaBackend implements Backend {
@@ -94,15 +86,14 @@ export class CudaBackend implements Backend {
 
   placeTables(tables: readonly EmbeddingTable[], plan: Plan): Promise<PlacedTables> {
     return this.#whileOpen(() => {
-      const tools = { device: this.#device, stream: this.#stream, kernels: this.#kernels };
-      return placeTables(tools, tables, planFor('cuda', plan));
+      return placeTables(this.#tools, tables, planFor('cuda', plan));
     });
   }
 
   placeBags(tables: PlacedTables, batch: BagBatch): PlacedBags {
     this.#checkOpen();
     checkBagShapes(tables.tables, batch);
-    return new CudaBags(tables.tables, batch, this.#pools);
+    return new CudaBags(ownBy(CudaTables, tables), batch, this.#pools);
   }
 
   placeLinear(): PlacedLinear {
@@ -154,8 +145,7 @@ export class CudaBackend implements Backend {
     );
     const work = async (): Promise<RunReport> => {
       for (const operation of program) {
-        if (operation.op === 'embeddingBags')
-          stages.set(operation, await EmbeddingStage.prepare(operation, tools));
+        if (operation.op === 'embeddingBags') stages.set(operation, await prepareStage(operation, tools));
       }
       const checked = [...stages.values()].filter((stage) => stage.checks);
       const staging = new Staging(program, checked.length, this.#pools.pinned);
@@ -226,24 +216,18 @@ export class CudaBackend implements Backend {
     let badIndices = 0;
     let badOffsets = 0;
     let first: BagFindings['first'];
-    const describeBags = stages.length > 0 ? await this.#kernels.utility('describe_bags') : undefined;
-    for (const { bags, tables, operation } of stages) {
-      const parameters = bags.checkParameters();
-      if (describeBags !== undefined) {
-        launch(this.#stream, describeBags, encodeCheckBags(parameters), [1], [BLOCK_THREADS]);
-      }
-      const reports = new BigInt64Array(bags.tableCount * BAGS_REPORT_WORDS);
-      this.#stream.copyToHost(addressOf(reports), parameters.reports as DevicePtr, reports.byteLength);
-      await this.#stream.finished();
-      tables.tables.forEach(({ name }, t) => {
-        const found = decodeBagsReport(reports, t);
-        badIndices += found.badIndices;
-        badOffsets += found.badOffsets;
-        if (found.first !== undefined) first ??= bagFaultError(found.first, name);
-      });
-      if (operation.checking === 'error' && first !== undefined) throw first;
+    for (const { bags, tables, operation, reports } of stages) {
+      const found = await describeBags(this.#tools, tables.tables, bags, reports);
+      if (operation.checking === 'error' && found.first !== undefined) throw found.first;
+      badIndices += found.badIndices;
+      badOffsets += found.badOffsets;
+      first ??= found.first;
     }
     return { badIndices, badOffsets, ...(first === undefined ? {} : { first }) };
+  }
+
+  get #tools() {
+    return { device: this.#device, stream: this.#stream, kernels: this.#kernels };
   }
 
   /** Waits until nothing runs: memory that work may still use must not be lent again. */
@@ -268,6 +252,12 @@ export class CudaBackend implements Backend {
   #checkOpen(): void {
     if (this.#closed) throw new DeviceError('DISPOSED', `${this.device.id} was used after it was closed`);
   }
+}
+
+/** The stage of the kernel family that the plan names. */
+function prepareStage(operation: EmbeddingBagsOperation, tools: StageTools): Promise<EmbeddingStage> {
+  const family = ownBy(CudaTables, operation.tables).plan.kernel === 'fused' ? FusedStage : StandardStage;
+  return family.prepare(operation, tools);
 }
 
 /** Runs `work` while all of `bags` are held. */

@@ -34,6 +34,89 @@ export function encodeStandardBag(params: StandardBagParams): BigInt64Array {
   );
 }
 
+/** `hotrow::FusedTable`. */
+export interface FusedTable {
+  readonly rows: Address;
+  readonly rowCount: number;
+  readonly indices: Address;
+  readonly lookups: number;
+  readonly offsets: Address;
+  readonly offsetCount: number;
+  readonly weights: Address;
+  readonly rowWeights: Address;
+  readonly paddingIndex: number;
+  readonly column: number;
+  readonly kind: number;
+}
+
+/** 64-bit words of `hotrow::FusedTable`, its unused one included. */
+export const FUSED_TABLE_WORDS = 12;
+
+/** An array of `hotrow::FusedTable`. */
+export function encodeFusedTables(tables: readonly FusedTable[]): BigInt64Array {
+  return words(
+    ...tables.flatMap((table) => {
+      const { rows, rowCount, indices, lookups, offsets, offsetCount, weights, rowWeights } = table;
+      const { paddingIndex, column, kind } = table;
+      return [
+        ...[rows, rowCount, indices, lookups, offsets, offsetCount, weights, rowWeights],
+        ...[paddingIndex, column, kind, 0],
+      ];
+    }),
+  );
+}
+
+/** `hotrow::FusedSegment`. */
+export interface FusedSegment {
+  readonly table: number;
+  readonly bag: number;
+  readonly tile: number;
+  readonly begin: number;
+  readonly end: number;
+  readonly slot: number;
+  readonly firstSlot: number;
+  readonly slots: number;
+  readonly arrivals: number;
+}
+
+/** 64-bit words of `hotrow::FusedSegment`, its unused one included. */
+export const FUSED_SEGMENT_WORDS = 10;
+
+/** An array of `hotrow::FusedSegment`. */
+export function encodeFusedSegments(segments: readonly FusedSegment[]): BigInt64Array {
+  return words(
+    ...segments.flatMap(({ table, bag, tile, begin, end, slot, firstSlot, slots, arrivals }) => [
+      ...[table, bag, tile, begin, end, slot, firstSlot, slots, arrivals, 0],
+    ]),
+  );
+}
+
+/** `hotrow::FusedBagsParams`. */
+export interface FusedBagsParams {
+  readonly tables: Address;
+  readonly batch: number;
+  readonly blocksPerTable: number;
+  readonly bagsPerGroup: number;
+  readonly output: Address;
+  readonly outputStride: number;
+  readonly findings: Address;
+  readonly split: number;
+  readonly segments: Address;
+  readonly segmentCount: number;
+  readonly partials: Address;
+  readonly partialWidth: number;
+  readonly arrivals: Address;
+}
+
+export function encodeFusedBags(params: FusedBagsParams): BigInt64Array {
+  const { tables, batch, blocksPerTable, bagsPerGroup, output, outputStride, findings } = params;
+  const { split, segments, segmentCount, partials, partialWidth, arrivals } = params;
+  return words(
+    ...[tables, batch, blocksPerTable, bagsPerGroup, output, outputStride, findings],
+    ...[split, segments, segmentCount, partials, partialWidth, arrivals],
+  );
+}
+
 /** `hotrow::CheckedBags`: the bags of one table. */
 export interface CheckedBags {
   readonly indices: Address;

@@ -7,6 +7,8 @@ import type { PoolingMode, RowFormat } from '../../embedding/bag.ts';
 import { MAX_CUDA_PREFETCH_DISTANCE, type PrefetchBuffer } from '../../embedding/techniques/prefetch.ts';
 
 export type IntegerWidth = 'int32' | 'int64';
+/** Weights of lookups: none, given with the bags, or learned, one a row. */
+export type RowWeights = 'none' | 'sample' | 'row';
 
 /** One compiled version of the standard embedding-bag kernel. */
 export interface StandardBagVariant {
@@ -16,7 +18,7 @@ export interface StandardBagVariant {
   readonly offset: IntegerWidth;
   readonly pooling: PoolingMode;
   /** Per-sample weights, learned weights per row, or none; with `sum` alone. */
-  readonly weights: 'none' | 'sample' | 'row';
+  readonly weights: RowWeights;
   /** Whether the table has a row that lookups skip. */
   readonly padding: boolean;
   /** Whether bad indices and offsets are repaired (checking `warn` and `ignore`). */
@@ -57,13 +59,14 @@ export const PLAIN_VARIANT: StandardBagVariant = {
   threads: DEFAULT_BLOCK.x * DEFAULT_BLOCK.y,
 };
 
-const ROW_TYPES = {
-  float32: { name: 'Float32', id: 'f32' },
-  float16: { name: 'Float16', id: 'f16' },
-  bfloat16: { name: 'Bfloat16', id: 'bf16' },
+/** Row formats: their types in kernels/cuda/rows.cuh, their names in ids, bits of an element. */
+export const ROW_TYPES = {
+  float32: { name: 'Float32', id: 'f32', bits: 32 },
+  float16: { name: 'Float16', id: 'f16', bits: 16 },
+  bfloat16: { name: 'Bfloat16', id: 'bf16', bits: 16 },
 } as const;
-const POOLING_NAMES = { sum: 'Sum', mean: 'Mean', max: 'Max' } as const;
-const WEIGHTS_NAMES = { none: 'None', sample: 'Sample', row: 'Row' } as const;
+export const POOLING_NAMES = { sum: 'Sum', mean: 'Mean', max: 'Max' } as const;
+export const WEIGHTS_NAMES = { none: 'None', sample: 'Sample', row: 'Row' } as const;
 const PREFETCH_TYPES = {
   registers: { name: 'Registers', id: 'rpf' },
   shared: { name: 'Shared', id: 'smpf' },

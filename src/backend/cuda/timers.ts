@@ -2,7 +2,7 @@ import type { CudaDevice } from '../../cuda/device.ts';
 import { CudaEvent } from '../../cuda/event.ts';
 import type { CudaStream } from '../../cuda/stream.ts';
 import type { LaunchTime } from '../backend.ts';
-import type { LaunchTimer } from './embedding-stage.ts';
+import type { LaunchTimer } from './stage.ts';
 
 /** Events that one program borrows and gives back all at once. */
 export class EventPool {

@@ -30,7 +30,10 @@ const cuda = onDevice({
       strict,
     ),
   ]),
-  candidates: () => [{ warps: 64 }, { warps: 48 }, { maxRegisters: 24 }],
+  candidates: ({ kernel }) =>
+    kernel === 'fused'
+      ? [{ warps: 32 }, { warps: 24 }]
+      : [{ warps: 64 }, { warps: 48 }, { maxRegisters: 24 }],
   sweep: () => [16, 24, 32, 40, 48, 64, 96, 128].map((maxRegisters) => ({ maxRegisters })),
   refuse: (parameters) =>
     'warps' in parameters && capForWarps(parameters.warps, BLOCK_THREADS) === undefined

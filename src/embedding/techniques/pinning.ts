@@ -40,7 +40,8 @@ const HOTNESS_COUNTER_BYTES = 4;
 
 const cuda = onDevice({
   parameters,
-  candidates: ({ device }): PinningParameters[] => {
+  candidates: ({ device, kernel }): PinningParameters[] => {
+    if (kernel === 'fused') return [];
     const limit = device.gpu?.persistingL2Bytes ?? 0;
     if (limit === 0) return [];
     const bytes = Math.min(ARTIFACT_BYTES, limit);
@@ -61,7 +62,9 @@ const cuda = onDevice({
       ...budgets.map((bytes): PinningParameters => ({ bytes, by: 'window', when: 'before' })),
     ];
   },
-  refuse: ({ bytes, by, when }, { device, tables }) => {
+  refuse: ({ bytes, by, when }, { device, kernel, tables }) => {
+    if (kernel === 'fused')
+      return "the fused kernel reads all tables at once: one's pinned rows would push out another's";
     const limit = device.gpu?.persistingL2Bytes ?? 0;
     if (limit === 0) return `${device.id} cannot set a part of its L2 aside`;
     if (bytes > limit) return `${bytes} bytes, but ${device.id} sets aside at most ${limit} bytes of its L2`;

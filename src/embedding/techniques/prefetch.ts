@@ -63,6 +63,18 @@ const CUDA_NOTES: Readonly<Record<PrefetchBuffer, string>> = {
   pipelined: 'two registers a row; the next rows are on their way while the last are added',
 };
 
+/** For the standard kernel, the best guess first. */
+const STANDARD_CANDIDATES: { into: PrefetchBuffer; distance: number }[] = [
+  { into: 'registers', distance: 6 },
+  { into: 'registers', distance: 4 },
+  { into: 'registers', distance: 8 },
+  { into: 'pipelined', distance: 3 },
+  { into: 'pipelined', distance: 6 },
+  { into: 'shared', distance: 8 },
+  { into: 'local', distance: 4 },
+  { into: 'l1', distance: 2 },
+];
+
 const cuda = onDevice({
   parameters: Type.Object(
     {
@@ -71,21 +83,21 @@ const cuda = onDevice({
     },
     { additionalProperties: false },
   ),
-  candidates: (): { into: PrefetchBuffer; distance: number }[] => [
-    { into: 'registers', distance: 6 },
-    { into: 'registers', distance: 4 },
-    { into: 'registers', distance: 8 },
-    { into: 'pipelined', distance: 3 },
-    { into: 'pipelined', distance: 6 },
-    { into: 'shared', distance: 8 },
-    { into: 'local', distance: 4 },
-    { into: 'l1', distance: 2 },
-  ],
+  candidates: ({ kernel }): { into: PrefetchBuffer; distance: number }[] => {
+    if (kernel === 'fused') return [8, 4, 16].map((distance) => ({ into: 'registers', distance }));
+    return STANDARD_CANDIDATES;
+  },
   sweep: () =>
     PREFETCH_BUFFERS.flatMap((into) =>
       [1, 2, 3, 4, 6, 8, 10, 12, 16].map((distance) => ({ into, distance })),
     ),
-  refuse: () => undefined,
+  refuse: ({ into, distance }, { kernel }) => {
+    if (kernel !== 'fused') return undefined;
+    if (into !== 'registers') return 'the fused kernel keeps rows in flight in registers alone';
+    return Number.isInteger(Math.log2(distance))
+      ? undefined
+      : `the fused kernel keeps a power of two of rows in flight, not ${distance}`;
+  },
   label: ({ into, distance }) => `${SHORT_NAMES[into]} d${distance}`,
   cost: ({ into, distance }) => ({
     note: CUDA_NOTES[into],

@@ -1,5 +1,4 @@
-/** The embedding stage of one operation: which kernels, and what goes into the streams in which order. */
-import type { CudaDevice } from '../../cuda/device.ts';
+/** The embedding stage by the standard kernel: one launch a table, with what its plan puts before and around it. */
 import type { CudaEvent } from '../../cuda/event.ts';
 import type { CudaKernel } from '../../cuda/module.ts';
 import type { CudaStream } from '../../cuda/stream.ts';
@@ -7,12 +6,13 @@ import { type EmbeddingTable, rowBytes } from '../../embedding/bag.ts';
 import { registerCap } from '../../embedding/techniques/occupancy.ts';
 import type { PinningParameters } from '../../embedding/techniques/pinning.ts';
 import { RequestError } from '../../errors.ts';
-import { type EmbeddingBagsOperation, type KernelUse, type LaunchTime, ownBy } from '../backend.ts';
+import { type EmbeddingBagsOperation, type KernelUse, ownBy } from '../backend.ts';
 import { CudaBags } from './bags.ts';
 import { CudaBuffer } from './buffer.ts';
+import { enqueueCheck } from './check-bags.ts';
+import type { FusedKind } from './fused-source.ts';
 import type { ChosenRows, ChosenWindow } from './hot-rows.ts';
-import type { KernelLibrary } from './kernel-library.ts';
-import { encodeCheckBags, encodePinRows, encodeStandardBag } from './kernel-params.ts';
+import { encodePinRows, encodeStandardBag } from './kernel-params.ts';
 import {
   coveringGrid,
   DEFAULT_BLOCK,
@@ -20,35 +20,15 @@ import {
   type StandardBagVariant,
   standardBagSource,
 } from './kernel-source.ts';
-import { launch, launchStriding } from './launcher.ts';
+import { launch } from './launcher.ts';
 import { CudaTables } from './placement.ts';
+import type { EmbeddingStage, LaunchTimer, StageTools } from './stage.ts';
 
 /** Rows at once and steps of a row of a pinning block. */
 const PIN_BLOCK = { rows: 64, steps: 4 } as const;
 /** The bytes that one prefetch is counted on to bring: a line. */
 const PIN_STEP_BYTES = 128;
 const MOST_PIN_BLOCKS = 2048;
-
-/** From this row count on, a row number times a stride needs more than 32 bits of row number. */
-const WIDE_ROWS = 2 ** 31;
-
-/** Gives events with timing, and notes what they time. */
-export interface LaunchTimer {
-  /** Runs `work`, with an event before and one behind it in `stream`, where launches are to be timed. */
-  time(stream: CudaStream, what: Omit<LaunchTime, 'seconds'>, work: () => void): void;
-}
-
-/** What the stage needs of the backend. */
-export interface StageTools {
-  readonly device: CudaDevice;
-  readonly kernels: KernelLibrary;
-  readonly stream: CudaStream;
-  /** For work in the shadow of `stream`'s. */
-  readonly sideStream: CudaStream;
-  readonly l2: PersistingL2;
-  /** An event without timing, free once the program is done. */
-  event(): CudaEvent;
-}
 
 /** What is pinned of the tables of one operation. */
 interface Pinned {
@@ -58,8 +38,7 @@ interface Pinned {
   readonly kernel: CudaKernel;
 }
 
-/** An `embeddingBags` operation with everything that its launches need. */
-export class EmbeddingStage {
+export class StandardStage implements EmbeddingStage {
   readonly operation: EmbeddingBagsOperation;
   readonly bags: CudaBags;
   readonly tables: CudaTables;
@@ -86,11 +65,11 @@ export class EmbeddingStage {
   }
 
   /** Compiles what is not compiled yet, stages the bags, and chooses the rows to pin. */
-  static async prepare(operation: EmbeddingBagsOperation, tools: StageTools): Promise<EmbeddingStage> {
+  static async prepare(operation: EmbeddingBagsOperation, tools: StageTools): Promise<StandardStage> {
     const tables = ownBy(CudaTables, operation.tables);
     const bags = ownBy(CudaBags, operation.bags);
     const sources = tables.tables.map((table, t) => {
-      const variant = variantOf(operation, tables, table, bags, t);
+      const variant = variantOf(operation, tables, bags, t);
       const { dim, rows } = table;
       const lookups = bags.of(t).bags.indices.length;
       const shape = { dim, batch: bags.batchSize, lookups, rows, block: DEFAULT_BLOCK };
@@ -104,21 +83,20 @@ export class EmbeddingStage {
     await bags.stage();
     const { pinning } = tables.plan.techniques;
     const pinned = pinning === undefined ? undefined : await choosePinned(pinning, tables, bags, tools);
-    return new EmbeddingStage(operation, tools, kernels, check, pinned);
+    return new StandardStage(operation, tools, kernels, check, pinned);
   }
 
-  /** Whether indices are checked on the device, and findings to be read. */
+  readonly reports = true;
+
   get checks(): boolean {
     const { checking } = this.operation;
     return checking === 'error' || checking === 'warn';
   }
 
-  /** What each table's kernel takes. */
   get uses(): KernelUse[] {
     return this.#kernels.map((kernel) => this.#tools.kernels.use(kernel));
   }
 
-  /** Puts the stage into the streams; its bags are uploaded already. */
   enqueue(place: number, timer: LaunchTimer): void {
     const { stream, l2 } = this.#tools;
     l2.prepare(this.tables.plan.techniques.pinning);
@@ -135,21 +113,7 @@ export class EmbeddingStage {
   }
 
   #enqueueCheck(): void {
-    const { stream } = this.#tools;
-    const { total, findingsBytes, tableCount, lookups } = this.bags;
-    stream.fillBytes(total, 0, findingsBytes);
-    const most = Math.ceil(lookups / Math.max(1, tableCount));
-    // A launch has at most 65,535 rows of blocks.
-    for (let first = 0; first < tableCount; first += MOST_GRID_ROWS) {
-      const count = Math.min(MOST_GRID_ROWS, tableCount - first);
-      launchStriding(
-        stream,
-        this.#check,
-        encodeCheckBags(this.bags.checkParameters(first, count)),
-        most,
-        count,
-      );
-    }
+    enqueueCheck(this.#tools.stream, this.#check, this.bags);
   }
 
   #pinBefore(pinned: Pinned, table: number, place: number, timer: LaunchTimer): void {
@@ -232,8 +196,6 @@ export class EmbeddingStage {
   }
 }
 
-const MOST_GRID_ROWS = 65_535;
-
 async function choosePinned(
   parameters: PinningParameters,
   { hotRows }: CudaTables,
@@ -250,44 +212,17 @@ async function choosePinned(
 function variantOf(
   { checking }: EmbeddingBagsOperation,
   { plan }: CudaTables,
-  table: EmbeddingTable,
   batch: CudaBags,
   t: number,
 ): StandardBagVariant {
-  const { bags } = batch.of(t);
   const { occupancy, prefetch } = plan.techniques;
+  const { dim: _, ...kind } = batch.fused.kinds[t] as FusedKind;
   return {
     family: 'standard_bag',
-    rowFormat: table.rowFormat,
-    index: bags.indices instanceof BigInt64Array ? 'int64' : 'int32',
-    offset: bags.offsets instanceof BigInt64Array ? 'int64' : 'int32',
-    pooling: table.mode,
-    weights: bags.weights !== undefined ? 'sample' : table.rowWeights !== undefined ? 'row' : 'none',
-    padding: table.paddingIdx !== undefined,
+    ...kind,
     repair: checking === 'warn' || checking === 'ignore',
-    wideRows: table.rows > WIDE_ROWS,
     threads: DEFAULT_BLOCK.x * DEFAULT_BLOCK.y,
     ...(prefetch === undefined ? {} : { prefetch }),
     ...(occupancy === undefined ? {} : { maxRegisters: registerCap(occupancy) }),
   };
-}
-
-/** The part of L2 that is set aside for pinned rows, while a plan that pins them is in use. */
-export class PersistingL2 {
-  readonly #device: CudaDevice;
-  #bytes = 0;
-
-  constructor(device: CudaDevice) {
-    this.#device = device;
-  }
-
-  /** Sets aside what a plan pins; under a plan that pins nothing, gives it back and unpins every line. */
-  prepare(pinning: PinningParameters | undefined): void {
-    const bytes = pinning?.bytes ?? 0;
-    if (bytes === this.#bytes) return;
-    // Lines of an earlier plan would keep their place.
-    if (this.#bytes > 0) this.#device.resetPersistingL2();
-    this.#device.setPersistingL2Bytes(bytes);
-    this.#bytes = bytes;
-  }
 }

@@ -1,0 +1,131 @@
+/** The embedding stage by the fused kernel: one launch for all tables. */
+import type { CudaKernel } from '../../cuda/module.ts';
+import { registerCap } from '../../embedding/techniques/occupancy.ts';
+import { RequestError } from '../../errors.ts';
+import { type EmbeddingBagsOperation, type KernelUse, ownBy } from '../backend.ts';
+import { CudaBags, distinctKinds } from './bags.ts';
+import { CudaBuffer } from './buffer.ts';
+import { enqueueCheck } from './check-bags.ts';
+import { blocksPerTable } from './fused-layout.ts';
+import { type FusedVariant, fusedSource } from './fused-source.ts';
+import { encodeFusedBags } from './kernel-params.ts';
+import { launch } from './launcher.ts';
+import { CudaTables } from './placement.ts';
+import type { EmbeddingStage, LaunchTimer, StageTools } from './stage.ts';
+
+/** Threads of a block. */
+const THREADS = 256;
+
+const MOST_BLOCKS = 2 ** 31 - 1;
+const MOST_LOOKUPS = 2 ** 31 - 1;
+
+const WORD_BYTES = 8;
+
+export class FusedStage implements EmbeddingStage {
+  readonly operation: EmbeddingBagsOperation;
+  readonly bags: CudaBags;
+  readonly tables: CudaTables;
+  readonly #tools: StageTools;
+  readonly #kernel: CudaKernel;
+  /** In `warn` mode bags are checked first: the kernel repairs what it finds, and does not say. */
+  readonly #check: CudaKernel | undefined;
+
+  private constructor(
+    operation: EmbeddingBagsOperation,
+    tools: StageTools,
+    kernel: CudaKernel,
+    check: CudaKernel | undefined,
+  ) {
+    this.operation = operation;
+    this.bags = ownBy(CudaBags, operation.bags);
+    this.tables = ownBy(CudaTables, operation.tables);
+    this.#tools = tools;
+    this.#kernel = kernel;
+    this.#check = check;
+  }
+
+  /** Compiles what is not compiled yet, and stages the bags. @throws RequestError for a batch that is too large. */
+  static async prepare(operation: EmbeddingBagsOperation, tools: StageTools): Promise<FusedStage> {
+    const bags = ownBy(CudaBags, operation.bags);
+    const { tables, plan } = ownBy(CudaTables, operation.tables);
+    tables.forEach(({ name }, t) => {
+      const lookups = bags.of(t).bags.indices.length;
+      if (lookups > MOST_LOOKUPS) {
+        throw new RequestError(
+          'TENSOR_SHAPE',
+          `table ${t} (${name}): ${lookups} lookups; at most ${MOST_LOOKUPS}`,
+        );
+      }
+    });
+    const { kinds, segments } = bags.fused;
+    const { prefetch, occupancy } = plan.techniques;
+    const variant: FusedVariant = {
+      kinds: distinctKinds(kinds),
+      checking: CHECKING[operation.checking],
+      splits: segments.length > 0,
+      inFlight: prefetch?.distance ?? 1,
+      threads: THREADS,
+      ...(occupancy === undefined ? {} : { maxRegisters: registerCap(occupancy) }),
+    };
+    const kernel = await tools.kernels.get(fusedSource(variant));
+    const check = operation.checking === 'warn' ? await tools.kernels.utility('check_bags') : undefined;
+    await bags.stage();
+    return new FusedStage(operation, tools, kernel, check);
+  }
+
+  get checks(): boolean {
+    const { checking } = this.operation;
+    return checking === 'error' || checking === 'warn';
+  }
+
+  get reports(): boolean {
+    return this.#check !== undefined;
+  }
+
+  get uses(): KernelUse[] {
+    return [this.#tools.kernels.use(this.#kernel)];
+  }
+
+  enqueue(place: number, timer: LaunchTimer): void {
+    const { stream, l2 } = this.#tools;
+    const check = this.#check;
+    const { bags } = this;
+    l2.prepare(undefined);
+    if (check !== undefined) {
+      timer.time(stream, { operation: place, kind: 'check' }, () => enqueueCheck(stream, check, bags));
+    } else if (this.checks) {
+      stream.fillBytes(bags.total, 0, WORD_BYTES);
+    }
+    timer.time(stream, { operation: place, kind: 'bags' }, () => this.#enqueueBags());
+  }
+
+  #enqueueBags(): void {
+    const { output } = this.operation;
+    const { bags } = this;
+    const { batchSize, tableCount, fused } = bags;
+    if (batchSize === 0 || tableCount === 0) return;
+    const { segments, bagsPerGroup } = fused;
+    const perTable = blocksPerTable(fused.shapes, bagsPerGroup, THREADS);
+    const blocks = segments.length + tableCount * perTable;
+    if (blocks > MOST_BLOCKS)
+      throw new RequestError('TENSOR_SHAPE', `a batch of ${batchSize} samples is too large`);
+    const words = encodeFusedBags({
+      tables: fused.tables,
+      batch: batchSize,
+      blocksPerTable: perTable,
+      bagsPerGroup,
+      output: ownBy(CudaBuffer, output.buffer).address(output.offset),
+      outputStride: output.stride,
+      findings: bags.total,
+      split: fused.split,
+      segments: fused.segmentArray,
+      segmentCount: segments.length,
+      partials: fused.partials,
+      partialWidth: fused.partialWidth,
+      arrivals: fused.arrivalCounters,
+    });
+    launch(this.#tools.stream, this.#kernel, words, [blocks], [THREADS]);
+  }
+}
+
+const CHECKING = { error: 'stop', warn: 'repair', ignore: 'repair', none: 'none' } as const;

@@ -1,0 +1,294 @@
+/** The fused CUDA kernel on the host: tables of every kind in one launch, against the reference. */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { distinctKinds, kindOf } from '../../src/backend/cuda/bags.ts';
+import { blocksPerTable, fusedLayout } from '../../src/backend/cuda/fused-layout.ts';
+import { type FusedVariant, fusedShape, fusedSource, kindId } from '../../src/backend/cuda/fused-source.ts';
+import {
+  encodeFusedBags,
+  encodeFusedSegments,
+  encodeFusedTables,
+} from '../../src/backend/cuda/kernel-params.ts';
+import { type Bags, type EmbeddingTable, ROW_FORMATS } from '../../src/embedding/bag.ts';
+import { referenceEmbeddingBags } from '../../src/embedding/reference.ts';
+import { assertPooled } from '../conformance/subject.ts';
+import {
+  bagsOf,
+  hostWeight,
+  integers,
+  MODES,
+  mixedProblem,
+  type Problem,
+  problemOf,
+  randomBags,
+  randomTable,
+} from '../support/cases.ts';
+import { assertSameValues } from '../support/compare.ts';
+import { expectedOf } from '../support/cuda-bags.ts';
+import { Random } from '../support/random.ts';
+import { addressOf, emulate, type HostArray, refuseEmulation } from './emulator.ts';
+
+const skip = refuseEmulation();
+const SENTINEL = 12345.5;
+const MARGIN = 4;
+
+interface Options extends Partial<Pick<FusedVariant, 'checking' | 'inFlight' | 'threads'>> {
+  readonly backwards?: boolean;
+}
+
+interface Pooled {
+  /** [B, Σ dim]. */
+  readonly pooled: Float32Array;
+  readonly findings: bigint;
+}
+
+/** Pools a batch in one launch; the output lies inside a frame of sentinels. */
+async function pool({ tables, batch }: Problem, options: Options = {}): Promise<Pooled> {
+  const { checking = 'stop', inFlight = 4, threads = 64, backwards = false } = options;
+  const { batchSize, bags } = batch;
+  const kinds = tables.map((table, t) => kindOf(table, bags[t] as Bags));
+  const shapes = kinds.map((kind, t) => ({ bags: bags[t] as Bags, batchSize, shape: fusedShape(kind) }));
+  const layout = fusedLayout(shapes);
+  const { segments, slots, partialWidth } = layout;
+  const own = distinctKinds(kinds);
+  const variant: FusedVariant = { kinds: own, checking, splits: segments.length > 0, inFlight, threads };
+  const source = fusedSource(variant);
+  const emulator = await emulate([source]);
+
+  const width = tables.reduce((sum, { dim }) => sum + dim, 0);
+  const stride = width + 2 * MARGIN;
+  const output = new Float32Array(batchSize * stride).fill(SENTINEL);
+  let column = MARGIN;
+  const columns = tables.map(({ dim }) => {
+    column += dim;
+    return column - dim;
+  });
+  const descriptors = encodeFusedTables(
+    tables.map((table, t) => {
+      const { indices, offsets, weights } = bags[t] as Bags;
+      return {
+        rows: addressOf(hostWeight(table).data as HostArray),
+        rowCount: table.rows,
+        indices: addressOf(indices),
+        lookups: indices.length,
+        offsets: addressOf(offsets),
+        offsetCount: offsets.length,
+        weights: weights === undefined ? 0n : addressOf(weights),
+        rowWeights: table.rowWeights === undefined ? 0n : addressOf(table.rowWeights),
+        paddingIndex: table.paddingIdx ?? -1,
+        column: columns[t] as number,
+        kind: own.findIndex((kind) => kindId(kind) === kindId(kinds[t] as (typeof kinds)[number])),
+      };
+    }),
+  );
+  const segmentArray = encodeFusedSegments(segments);
+  const arrivals = new Uint32Array(layout.arrivals);
+  const partials = new Float32Array(slots * partialWidth);
+  const findings = new BigInt64Array(1);
+  const perTable = blocksPerTable(shapes, layout.bagsPerGroup, threads);
+  emulator.launch(source.kernel, {
+    grid: [segments.length + tables.length * perTable],
+    block: [threads],
+    params: encodeFusedBags({
+      tables: addressOf(descriptors),
+      batch: batchSize,
+      blocksPerTable: perTable,
+      bagsPerGroup: layout.bagsPerGroup,
+      output: addressOf(output),
+      outputStride: stride,
+      findings: addressOf(findings),
+      split: layout.split,
+      segments: addressOf(segmentArray),
+      segmentCount: segments.length,
+      partials: addressOf(partials),
+      partialWidth,
+      arrivals: addressOf(arrivals),
+    }),
+    reads: [
+      descriptors,
+      segmentArray,
+      ...tables.map((table) => hostWeight(table).data as HostArray),
+      ...tables.flatMap(({ rowWeights }) => (rowWeights === undefined ? [] : [rowWeights])),
+      ...bags.flatMap(({ indices, offsets, weights }) => [
+        indices,
+        offsets,
+        ...(weights === undefined ? [] : [weights]),
+      ]),
+    ],
+    writes: [output, partials, arrivals, findings],
+    backwards,
+  });
+  assert.ok(
+    arrivals.every((count) => count === 0),
+    'counters are ready for the next launch',
+  );
+  const pooled = new Float32Array(batchSize * width);
+  for (let b = 0; b < batchSize; b++) {
+    const row = output.subarray(b * stride, (b + 1) * stride);
+    const frame = [...row.subarray(0, MARGIN), ...row.subarray(MARGIN + width)];
+    assert.ok(
+      frame.every((x) => x === SENTINEL),
+      `row ${b}: something was written beside the output`,
+    );
+    pooled.set(row.subarray(MARGIN, MARGIN + width), b * width);
+  }
+  return { pooled, findings: findings[0] as bigint };
+}
+
+/** Bit for bit: index order, float32, fused where rows are weighted. */
+function assertExact(pooled: Float32Array, { tables, batch }: Problem, what: string): void {
+  const width = tables.reduce((sum, { dim }) => sum + dim, 0);
+  let column = 0;
+  tables.forEach((table, t) => {
+    const expected = expectedOf(table, batch.bags[t] as Bags, batch.batchSize);
+    const own = new Float32Array(batch.batchSize * table.dim);
+    for (let b = 0; b < batch.batchSize; b++) {
+      const start = b * width + column;
+      own.set(pooled.subarray(start, start + table.dim), b * table.dim);
+    }
+    column += table.dim;
+    assertSameValues(own, expected, `${what}: table ${t} (${table.name}, ${table.mode})`);
+  });
+}
+
+test('tables of every kind in one launch', { skip }, async () => {
+  for (const [inFlight, threads] of [
+    [1, 32],
+    [4, 64],
+    [8, 256],
+    [32, 96],
+  ] as const) {
+    const problem = mixedProblem(new Random(inFlight), 9, 40);
+    const { pooled, findings } = await pool(problem, { inFlight, threads });
+    assert.equal(findings, 0n);
+    assertExact(pooled, problem, `${inFlight} in flight, ${threads} threads`);
+  }
+});
+
+test('every width, in every format and mode', { skip }, async () => {
+  const random = new Random(12);
+  const dims = [
+    1, 2, 3, 4, 5, 7, 8, 12, 16, 20, 32, 33, 48, 64, 96, 100, 128, 130, 192, 256, 300, 512, 1000, 1024,
+  ];
+  for (const rowFormat of ROW_FORMATS) {
+    const tables: EmbeddingTable[] = [];
+    const bags: Bags[] = [];
+    dims.forEach((dim, i) => {
+      tables.push(randomTable(random, { rows: 30, dim, rowFormat, mode: MODES[i % 3] ?? 'sum' }));
+      bags.push(
+        randomBags(random, { batch: 5, rows: 30, lengths: [0, 37], index: i % 2 === 0 ? 'int64' : 'int32' }),
+      );
+    });
+    const problem = { tables, batch: { batchSize: 5, bags } };
+    assertExact((await pool(problem)).pooled, problem, rowFormat);
+  }
+});
+
+test('bags of every length, alone and beside others', { skip }, async () => {
+  const random = new Random(13);
+  for (const dim of [128, 16]) {
+    const table = randomTable(random, { rows: 40, dim });
+    const lists = Array.from({ length: 72 }, (_, length) =>
+      Array.from({ length: (length * 29) % 72 }, () => random.integer(0, 39)),
+    );
+    const problem = problemOf(table, lists.length, bagsOf(lists, { endOffset: true }));
+    for (const backwards of [false, true]) {
+      assertExact((await pool(problem, { inFlight: 8, backwards })).pooled, problem, `dim ${dim}`);
+    }
+  }
+});
+
+test('no samples, no lookups, one sample', { skip }, async () => {
+  const table = randomTable(new Random(14), { rows: 3, dim: 64 });
+  for (const lists of [[], [[]], [[], [], []], [[2]]]) {
+    const problem = problemOf(table, lists.length, bagsOf(lists));
+    const { pooled, findings } = await pool(problem);
+    assert.equal(findings, 0n);
+    assertExact(pooled, problem, `${lists.length} bags`);
+  }
+});
+
+test('long bags are cut into segments, and their sums added up', { skip }, async () => {
+  const random = new Random(15);
+  const lengths = [3, 5000, 0, 600, 1, 2049, 7];
+  const lists = () => lengths.map((length) => Array.from({ length }, () => random.integer(0, 99)));
+  const tables = [
+    randomTable(random, { rows: 100, dim: 128, exact: true }),
+    randomTable(random, { rows: 100, dim: 9, mode: 'mean', paddingIdx: 5, exact: true }),
+    randomTable(random, { rows: 100, dim: 600, mode: 'max', rowFormat: 'float16' }),
+    randomTable(random, { rows: 100, dim: 32, rowWeights: true, exact: true }),
+  ];
+  const bags = tables.map((_, i) => bagsOf(lists(), { endOffset: i % 2 === 0 }));
+  const problem = { tables, batch: { batchSize: lengths.length, bags } };
+  for (const backwards of [false, true]) {
+    // Sums of small integers are exact in any order.
+    assertExact((await pool(problem, { backwards })).pooled, problem, 'segments');
+  }
+  const real = {
+    tables: [randomTable(random, { rows: 100, dim: 48 })],
+    batch: { ...problem.batch, bags: [bags[0] as Bags] },
+  };
+  const once = await pool(real);
+  assertPooled({ addsInIndexOrder: false }, once.pooled, real, 'segments of reals');
+  assertSameValues(
+    (await pool(real, { backwards: true })).pooled,
+    Float64Array.from(once.pooled),
+    'the same every time',
+  );
+});
+
+test('bad indices and offsets are counted, and nothing is read by them', { skip }, async () => {
+  const random = new Random(16);
+  const table = randomTable(random, { rows: 10, dim: 40 });
+  const good = [[1, 2, 3], [], [4], [0, 9, 9, 9]];
+  for (const type of ['int32', 'int64'] as const) {
+    const bad = type === 'int32' ? [-1, 10, 2 ** 31 - 1] : [-1, 10, 2 ** 40, 2 ** 32];
+    for (const value of bad) {
+      for (let position = 0; position < 8; position++) {
+        const bags = bagsOf(good, { index: type });
+        const indices = integers(
+          Array.from(bags.indices as Iterable<number | bigint>, (index, p) =>
+            p === position ? value : Number(index),
+          ),
+          type,
+        );
+        const { findings } = await pool(problemOf(table, 4, { ...bags, indices }));
+        assert.equal(findings, 1n, `indices[${position}] = ${value}`);
+      }
+    }
+    for (const offsets of [
+      [1, 3, 3, 4],
+      [0, 3, 2, 4],
+      [0, 3, 3, 9],
+      [0, 3, 3, -4],
+      [0, 3, 3, 4, 9],
+    ]) {
+      const bags = { ...bagsOf(good), offsets: integers(offsets, type) };
+      const { findings } = await pool(problemOf(table, 4, bags));
+      assert.ok(findings > 0n, `offsets ${offsets}`);
+    }
+    // A lookup that no bag reads is checked as well.
+    const tail = {
+      ...bagsOf(good),
+      offsets: integers([0, 3, 3, 4, 6], type),
+      indices: integers([1, 2, 3, 4, 0, 9, 9, 10]),
+    };
+    assert.equal((await pool(problemOf(table, 4, tail))).findings, 1n);
+  }
+});
+
+test('repairs are those of the reference', { skip }, async () => {
+  const random = new Random(17);
+  const tables = [
+    randomTable(random, { rows: 10, dim: 40 }),
+    randomTable(random, { rows: 10, dim: 8, mode: 'mean', paddingIdx: 0 }),
+  ];
+  const bags: Bags[] = [
+    { indices: integers([1, -2, 3, 99, 0, 2 ** 40]), offsets: integers([2, 1, 9]) },
+    { indices: integers([1, -2, 3, 99, 0], 'int32'), offsets: integers([0, -3, 2, 77], 'int32') },
+  ];
+  const problem = { tables, batch: { batchSize: 3, bags } };
+  const { pooled } = await pool(problem, { checking: 'repair' });
+  const expected = referenceEmbeddingBags(tables, problem.batch, 'ignore', 'float32').pooled;
+  assertSameValues(pooled, expected, 'repairs');
+});
