@@ -129,6 +129,7 @@ async function measure(
         kinds: distinctKinds(first.fused.kinds),
         checking: setting.checking ?? 'stop',
         splits: placed.bags.some(({ fused }) => fused.segments.length > 0),
+        several: first.fused.bagsPerGroup > 1,
         inFlight: setting.inFlight,
         threads: setting.threads,
         ...(setting.maxRegisters === undefined ? {} : { maxRegisters: setting.maxRegisters }),

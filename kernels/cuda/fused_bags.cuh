@@ -24,6 +24,7 @@
  *   threads       threads of a block
  *   checking      Checking
  *   splits        whether there may be segments
+ *   several       whether bags_per_group may be more than 1
  * and a kind:
  *   Row           Float32, Float16, Bfloat16, Int8, Int4, Float8E4m3
  *   Index, Offset int32, int64
@@ -276,12 +277,14 @@ struct Bag {
     }
   }
 
-  /* Adds lookups [begin, end), which may differ from group to group of a warp: all its lanes come here together. */
-  __device__ __forceinline__ void walk(Sums<K> &sums, uint32 begin, uint32 end) const {
+  /*
+   * Adds lookups [begin, end), which may differ from group to group of a warp: all its lanes come here together.
+   * `next`: index_at(begin + lane, end), asked for ahead.
+   */
+  __device__ __forceinline__ void walk(Sums<K> &sums, uint32 begin, uint32 end, int64 next) const {
     const uint32 own_length = end - begin;
     uint32 longest = own_length;
     if constexpr (S::lanes < static_cast<int>(WARP)) longest = ptx::warp_max(own_length);
-    int64 next = index_at(begin + lane, end);
 #pragma unroll 1
     for (uint32 done = 0; done < longest; done += S::lanes) {
       const uint32 position = begin + done + lane;
@@ -390,36 +393,63 @@ __device__ __forceinline__ void check_unread(const Bag<L, K> &walker, uint32 end
   }
 }
 
+/* The lookups of a unit: a bag, or a tile of one. */
+struct UnitBounds {
+  uint32 begin = 0;
+  uint32 end = 0;
+  bool stored = false; /* its result is this group's to store: it exists, and is not the work of segments */
+};
+
+template <class L, class K>
+__device__ __forceinline__ UnitBounds unit_bounds(const FusedBagsParams &params, const FusedTable &table, uint32 unit,
+                                                  uint32 units) {
+  using S = Shape<K>;
+  UnitBounds own;
+  if (unit >= units) return own;
+  const uint32 bag = S::tiles == 1 ? unit : unit / S::tiles;
+  const bool is_first_tile = S::tiles == 1 || unit % S::tiles == 0;
+  const bool leads = is_first_tile && threadIdx.x % S::lanes == 0;
+  bounds_of<L, K>(params, table, bag, leads, own.begin, own.end);
+  if constexpr (L::checking == Checking::Stop) {
+    if (is_first_tile && bag + 1 == params.batch && bag + 1 < table.offset_count)
+      check_unread<L, K>(Bag<L, K>(params, table, 0), own.end);
+  }
+  own.stored = !(L::splits && own.end - own.begin > static_cast<uint32>(params.split));
+  if (!own.stored) own.end = own.begin;
+  return own;
+}
+
 /* Block `block` of those that share the ordinary bags of a table. */
 template <class L, class K>
 __device__ __forceinline__ void ordinary_bags(const FusedBagsParams &params, const FusedTable &table, uint32 block) {
   using S = Shape<K>;
   constexpr uint32 groups = L::threads / S::lanes;
   const uint32 units = static_cast<uint32>(params.batch) * S::tiles;
-  const uint32 each = static_cast<uint32>(params.bags_per_group);
+  const uint32 each = L::several ? static_cast<uint32>(params.bags_per_group) : 1;
   const uint32 group = block * groups + threadIdx.x / S::lanes;
   const uint32 warp_first = (block * groups + threadIdx.x / WARP * (WARP / S::lanes)) * each;
   if (warp_first >= units) return;
+  const Bag<L, K> any_tile(params, table, 0);
+  /* A bag's bounds are asked for two bags ahead, its first indices one bag ahead: short bags would wait for each in turn. */
+  UnitBounds ahead = unit_bounds<L, K>(params, table, group * each, units);
+  UnitBounds after;
+  if (L::several) after = unit_bounds<L, K>(params, table, group * each + 1, units);
+  int64 index = any_tile.index_at(ahead.begin + any_tile.lane, ahead.end);
 #pragma unroll 1
   for (uint32 i = 0; i < each; i++) {
     const uint32 unit = group * each + i;
-    const bool lives = unit < units;
-    const uint32 bag = S::tiles == 1 ? unit : unit / S::tiles;
-    const int tile = S::tiles == 1 ? 0 : static_cast<int>(unit % S::tiles);
-    const Bag<L, K> walker(params, table, tile);
-    uint32 begin = 0;
-    uint32 end = 0;
-    if (lives) {
-      bounds_of<L, K>(params, table, bag, walker.lane == 0 && tile == 0, begin, end);
-      if (L::checking == Checking::Stop && bag + 1 == params.batch && tile == 0 && bag + 1 < table.offset_count)
-        check_unread<L, K>(walker, end);
+    const UnitBounds own = ahead;
+    const int64 own_index = index;
+    if (L::several) {
+      ahead = after;
+      index = any_tile.index_at(ahead.begin + any_tile.lane, ahead.end);
+      if (i + 2 < each) after = unit_bounds<L, K>(params, table, unit + 2, units);
     }
-    const bool is_split = L::splits && end - begin > static_cast<uint32>(params.split);
-    if (is_split) end = begin;
+    const Bag<L, K> walker(params, table, S::tiles == 1 ? 0 : static_cast<int>(unit % S::tiles));
     Sums<K> sums;
-    walker.walk(sums, begin, end);
+    walker.walk(sums, own.begin, own.end, own_index);
     walker.finish_bias(sums);
-    if (lives && !is_split) walker.store(sums, bag);
+    if (own.stored) walker.store(sums, S::tiles == 1 ? unit : unit / S::tiles);
   }
 }
 
@@ -477,7 +507,7 @@ __device__ __forceinline__ void segment_of_bag(const FusedBagsParams &params, co
   const uint32 begin = first + group * share < last ? first + group * share : last;
   const uint32 end = begin + share < last ? begin + share : last;
   Sums<K> sums;
-  walker.walk(sums, begin, end);
+  walker.walk(sums, begin, end, walker.index_at(begin + walker.lane, end));
   walker.finish_bias(sums);
   gather<L, K>(sums, walker.lane);
 
@@ -518,25 +548,51 @@ __device__ __forceinline__ void segment_of_bag(const FusedBagsParams &params, co
 
 } // namespace fused
 
-/* A block's part of the launch, for the kind of its table. `Kinds::visit(kind, visitor)` calls visitor.run<K>(). */
+namespace fused {
+
+/* Structs and not lambdas, which NVRTC takes for host code. */
+template <class L>
+struct SegmentVisitor {
+  const FusedBagsParams &params;
+  const FusedTable &table;
+  const FusedSegment &segment;
+  template <class K>
+  __device__ __forceinline__ void operator()(K) const {
+    segment_of_bag<L, K>(params, table, segment);
+  }
+};
+
+template <class L>
+struct OrdinaryVisitor {
+  const FusedBagsParams &params;
+  const FusedTable &table;
+  uint32 block;
+  template <class K>
+  __device__ __forceinline__ void operator()(K) const {
+    ordinary_bags<L, K>(params, table, block);
+  }
+};
+
+} // namespace fused
+
+/* A block's part of the launch. `Kinds::visit(kind, visitor)` calls visitor(K{}) for the kind of that number. */
 template <class L, class Kinds>
 __device__ __forceinline__ void fused_bags(const FusedBagsParams &params) {
-  const uint32 segments = L::splits ? static_cast<uint32>(params.segment_count) : 0;
-  if (blockIdx.x < segments) {
-    const FusedSegment segment = ptx::load_struct(params.segments + blockIdx.x);
-    const FusedTable table = ptx::load_struct(params.tables + segment.table);
-    Kinds::visit(table.kind, [&](auto kind) {
-      fused::segment_of_bag<L, decltype(kind)>(params, table, segment);
-    });
-    return;
+  uint32 block = blockIdx.x;
+  if constexpr (L::splits) {
+    const uint32 segments = static_cast<uint32>(params.segment_count);
+    if (block < segments) {
+      const FusedSegment segment = ptx::load_struct(params.segments + block);
+      const FusedTable table = ptx::load_struct(params.tables + segment.table);
+      Kinds::visit(table.kind, fused::SegmentVisitor<L>{params, table, segment});
+      return;
+    }
+    block -= segments;
   }
-  const uint32 block = blockIdx.x - segments;
   const uint32 per_table = static_cast<uint32>(params.blocks_per_table);
   const uint32 t = block / per_table;
   const FusedTable table = ptx::load_struct(params.tables + t);
-  Kinds::visit(table.kind, [&](auto kind) {
-    fused::ordinary_bags<L, decltype(kind)>(params, table, block - t * per_table);
-  });
+  Kinds::visit(table.kind, fused::OrdinaryVisitor<L>{params, table, block - t * per_table});
 }
 
 } // namespace hotrow

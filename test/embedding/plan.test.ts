@@ -19,6 +19,7 @@ import {
   planSchema,
   readPlan,
   refusals,
+  withKernel,
   withTechniques,
 } from '../../src/embedding/plan.ts';
 import { TECHNIQUES, techniquesOn } from '../../src/embedding/techniques/registry.ts';
@@ -100,6 +101,29 @@ test('what a GPU cannot do is refused', () => {
   }
 });
 
+test('the fused kernel is for GPUs, and takes the techniques that it can', () => {
+  const [first] = contextsOn('cuda') as [PlanContext];
+  const fused = withKernel(plainPlan('cuda'), 'fused');
+  assert.deepEqual(refusals(fused, first), []);
+  assert.equal(planLabel(fused), 'fused');
+  const refused = (techniques: Record<string, unknown>, plan = fused) =>
+    refusals(withTechniques(plan, techniques), first).join();
+  assert.equal(
+    refused({
+      prefetch: { into: 'registers', distance: 8 },
+      occupancy: { warps: 24 },
+      block: { threads: 256 },
+    }),
+    '',
+  );
+  assert.match(refused({ prefetch: { into: 'registers', distance: 6 } }), /power of two/);
+  assert.match(refused({ prefetch: { into: 'shared', distance: 8 } }), /registers alone/);
+  assert.match(refused({ pinning: { bytes: 1e6, by: 'prefetch', when: 'before' } }), /all tables at once/);
+  assert.match(refused({ block: { threads: 256 } }, plainPlan('cuda')), /32 × 8/);
+  assert.throws(() => parsePlan({ ...plain, kernel: 'fused' }), { code: 'PLAN_INVALID' });
+  assert.equal(heuristicPlan(first).kernel, 'fused');
+});
+
 test('techniques have distinct names, titles and labels', () => {
   assert.equal(new Set(TECHNIQUES.map(({ name }) => name)).size, TECHNIQUES.length);
   assert.equal(new Set(TECHNIQUES.map(({ title }) => title)).size, TECHNIQUES.length);
@@ -137,7 +161,18 @@ test('malformed plans are refused, and the message names the member', () => {
     assert.throws(() => parsePlan(value, 'my.json'), { name: 'PlanError', code: 'PLAN_INVALID', message });
     assert.throws(() => parsePlan(value, 'my.json'), { message: /^my\.json: / });
   }
-  const tuned = { ...plain, tunedOn: { device: 'cpu', architecture: 'avx512', versions: { node: '20' } } };
+  const tunedOn = {
+    device: 'a processor',
+    architecture: 'avx512',
+    versions: { hotrow: '1.0.0' },
+    createdAt: '2026-01-01T00:00:00Z',
+    workload: 'random',
+    distinctShare: 0.5,
+    batchSize: 10,
+    batchMs: 1,
+    plainMs: 2,
+  };
+  const tuned = { ...plain, tunedOn };
   assert.deepEqual(parsePlan(tuned), tuned);
 });
 

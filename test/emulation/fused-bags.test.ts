@@ -33,6 +33,7 @@ const SENTINEL = 12345.5;
 const MARGIN = 4;
 
 interface Options extends Partial<Pick<FusedVariant, 'checking' | 'inFlight' | 'threads'>> {
+  readonly bagsPerGroup?: number;
   readonly backwards?: boolean;
 }
 
@@ -44,14 +45,21 @@ interface Pooled {
 
 /** Pools a batch in one launch; the output lies inside a frame of sentinels. */
 async function pool({ tables, batch }: Problem, options: Options = {}): Promise<Pooled> {
-  const { checking = 'stop', inFlight = 4, threads = 64, backwards = false } = options;
+  const { checking = 'stop', inFlight = 4, threads = 64, bagsPerGroup = 1, backwards = false } = options;
   const { batchSize, bags } = batch;
   const kinds = tables.map((table, t) => kindOf(table, bags[t] as Bags));
   const shapes = kinds.map((kind, t) => ({ bags: bags[t] as Bags, batchSize, shape: fusedShape(kind) }));
   const layout = fusedLayout(shapes);
   const { segments, slots, partialWidth } = layout;
   const own = distinctKinds(kinds);
-  const variant: FusedVariant = { kinds: own, checking, splits: segments.length > 0, inFlight, threads };
+  const variant: FusedVariant = {
+    kinds: own,
+    checking,
+    splits: segments.length > 0,
+    several: bagsPerGroup > 1,
+    inFlight,
+    threads,
+  };
   const source = fusedSource(variant);
   const emulator = await emulate([source]);
 
@@ -85,7 +93,7 @@ async function pool({ tables, batch }: Problem, options: Options = {}): Promise<
   const arrivals = new Uint32Array(layout.arrivals);
   const partials = new Float32Array(slots * partialWidth);
   const findings = new BigInt64Array(1);
-  const perTable = blocksPerTable(shapes, layout.bagsPerGroup, threads);
+  const perTable = blocksPerTable(shapes, bagsPerGroup, threads);
   emulator.launch(source.kernel, {
     grid: [segments.length + tables.length * perTable],
     block: [threads],
@@ -93,7 +101,7 @@ async function pool({ tables, batch }: Problem, options: Options = {}): Promise<
       tables: addressOf(descriptors),
       batch: batchSize,
       blocksPerTable: perTable,
-      bagsPerGroup: layout.bagsPerGroup,
+      bagsPerGroup,
       output: addressOf(output),
       outputStride: stride,
       findings: addressOf(findings),
@@ -193,9 +201,29 @@ test('bags of every length, alone and beside others', { skip }, async () => {
     );
     const problem = problemOf(table, lists.length, bagsOf(lists, { endOffset: true }));
     for (const backwards of [false, true]) {
-      assertExact((await pool(problem, { inFlight: 8, backwards })).pooled, problem, `dim ${dim}`);
+      for (const bagsPerGroup of [1, 2, 3, 7]) {
+        const { pooled } = await pool(problem, { inFlight: 8, backwards, bagsPerGroup });
+        assertExact(pooled, problem, `dim ${dim}, ${bagsPerGroup} bags a group`);
+      }
     }
   }
+});
+
+test('several bags a group: tiles, segments and bad bags among them', { skip }, async () => {
+  const random = new Random(18);
+  const tables = [16, 300, 1000].map((dim) => randomTable(random, { rows: 20, dim, exact: true }));
+  const lists = [[1], [], Array.from({ length: 700 }, (_, i) => i % 20), [2, 3], [4], [], [5]];
+  const bags = tables.map(() => bagsOf(lists, { endOffset: true }));
+  const problem = { tables, batch: { batchSize: lists.length, bags } };
+  for (const bagsPerGroup of [2, 5]) {
+    assertExact((await pool(problem, { bagsPerGroup })).pooled, problem, `${bagsPerGroup} bags a group`);
+  }
+  const good = bagsOf(lists, { endOffset: true });
+  const indices = integers(
+    Array.from(good.indices as Iterable<bigint>, (index, p) => (p === 704 ? 20 : index)),
+  );
+  const bad = problemOf(tables[0] as EmbeddingTable, lists.length, { ...good, indices });
+  assert.equal((await pool(bad, { bagsPerGroup: 3 })).findings, 1n);
 });
 
 test('no samples, no lookups, one sample', { skip }, async () => {

@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { ARCHITECTURES, compileWithNvcc, type Resources, refuseNvcc } from '../../scripts/nvcc.ts';
+import { fusedSource } from '../../src/backend/cuda/fused-source.ts';
 import {
   PLAIN_VARIANT,
   sharedBytes,
@@ -10,7 +11,13 @@ import {
   utilitySource,
   variantId,
 } from '../../src/backend/cuda/kernel-source.ts';
-import { ALL_VARIANTS, COMBINED_VARIANTS, prefetching, SEMANTIC_VARIANTS } from '../support/cuda-variants.ts';
+import {
+  ALL_VARIANTS,
+  COMBINED_VARIANTS,
+  FUSED_VARIANTS,
+  prefetching,
+  SEMANTIC_VARIANTS,
+} from '../support/cuda-variants.ts';
 
 const skip = refuseNvcc();
 
@@ -41,6 +48,19 @@ for (const architecture of ARCHITECTURES) {
       const { registers, spilledBytes } = resourcesOf(kernel);
       assert.equal(spilledBytes, 0, `${id} spills without a cap`);
       assert.ok(registers <= 32, `${id}: ${registers} registers`);
+    }
+  });
+
+  test(`fused kernels for ${architecture}`, { skip }, async () => {
+    const compiled = await compileWithNvcc(FUSED_VARIANTS.map(fusedSource), architecture);
+    for (const variant of FUSED_VARIANTS) {
+      const { kernel, id } = fusedSource(variant);
+      const { registers, spilledBytes } = compiled.get(kernel) as Resources;
+      assert.ok(registers <= (variant.maxRegisters ?? 255), id);
+      // The shapes that are served most, without what is rare: as many warps as keep the memory busy.
+      if (variant.kinds.length > 1 || variant.splits || variant.maxRegisters !== undefined) continue;
+      assert.equal(spilledBytes, 0, `${id} spills`);
+      assert.ok(registers <= 96, `${id}: ${registers} registers`);
     }
   });
 

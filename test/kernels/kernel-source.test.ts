@@ -4,11 +4,21 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
 import {
+  type FusedVariant,
+  fusedId,
+  fusedShape,
+  fusedSource,
+  refuseFused,
+} from '../../src/backend/cuda/fused-source.ts';
+import {
   BAGS_REPORT_WORDS,
   encodeCeilings,
   encodeCheckBags,
   encodeCheckedBags,
   encodeCountRows,
+  encodeFusedBags,
+  encodeFusedSegments,
+  encodeFusedTables,
   encodeHotRows,
   encodePinRows,
   encodeStandardBag,
@@ -23,6 +33,7 @@ import {
   variantId,
 } from '../../src/backend/cuda/kernel-source.ts';
 import { capForWarps, warpsPerMultiprocessor } from '../../src/cuda/occupancy.ts';
+import type { RowFormat } from '../../src/embedding/bag.ts';
 import { ALL_VARIANTS, PREFETCH_VARIANTS, prefetching } from '../support/cuda-variants.ts';
 
 test('ids name what is on, and no two variants share one', () => {
@@ -129,15 +140,15 @@ test('a cap is a compiler option, and takes the place of launch bounds', () => {
 /** The fields of a struct in kernels/cuda, in order, as camelCase. */
 function fieldsOf(file: string, struct: string): string[] {
   const text = readFileSync(new URL(`../../kernels/cuda/${file}`, import.meta.url), 'utf8');
-  const body = new RegExp(`struct ${struct} \\{([^}]*)\\};`).exec(text)?.[1] as string;
-  const declarations = body.replaceAll(/\/\*[\s\S]*?\*\//g, '').matchAll(/(\w+);/g);
+  const body = new RegExp(`struct (?:alignas\\(16\\) )?${struct} \\{([^}]*)\\};`).exec(text)?.[1] as string;
+  const declarations = body.replaceAll(/\/\*[\s\S]*?\*\//g, '').matchAll(/(\w+)\s*[,;]/g);
   return [...declarations].map((match) =>
     (match[1] as string).replaceAll(/_(\w)/g, (_, c: string) => c.toUpperCase()),
   );
 }
 
 test('parameter blocks follow the structs field by field', () => {
-  for (const [file, struct, encode] of [
+  for (const [file, struct, encode, unused = 0] of [
     ['standard_bag.cuh', 'StandardBagParams', encodeStandardBag],
     ['check_bags.cuh', 'CheckBagsParams', encodeCheckBags],
     ['hot_rows.cuh', 'CountRowsParams', encodeCountRows],
@@ -145,17 +156,50 @@ test('parameter blocks follow the structs field by field', () => {
     ['ceilings.cuh', 'CeilingsParams', encodeCeilings],
     ['pin_rows.cuh', 'PinRowsParams', encodePinRows],
     ['check_bags.cuh', 'CheckedBags', (table: never) => encodeCheckedBags([table])],
+    ['fused_bags.cuh', 'FusedTable', (table: never) => encodeFusedTables([table]), 1],
+    ['fused_bags.cuh', 'FusedSegment', (segment: never) => encodeFusedSegments([segment]), 1],
+    ['fused_bags.cuh', 'FusedBagsParams', encodeFusedBags],
   ] as const) {
-    const fields = fieldsOf(file, struct);
+    const all = fieldsOf(file, struct);
+    const fields = all.slice(0, all.length - unused);
     assert.ok(fields.length >= 4, struct);
     const params = Object.fromEntries(fields.map((field, i) => [field, i + 1]));
     assert.deepEqual(
       Array.from(encode(params as never), Number),
-      fields.map((_, i) => i + 1),
+      all.map((_, i) => (i < fields.length ? i + 1 : 0)),
       struct,
     );
   }
   assert.equal(fieldsOf('check_bags.cuh', 'BagsReport').length, BAGS_REPORT_WORDS);
+});
+
+test('fused variants: what is refused, and what the compiler gets', () => {
+  const [fused] = FUSED_VARIANTS as [FusedVariant];
+  assert.equal(refuseFused(fused), undefined);
+  for (const [change, reason] of [
+    [{ inFlight: 6 }, /power of two/],
+    [{ inFlight: 64 }, /1 to 32/],
+    [{ threads: 48 }, /whole warps/],
+    [{ threads: 2048 }, /up to 1024/],
+    [{ maxRegisters: 12 }, /register cap/],
+  ] as const) {
+    assert.match(refuseFused({ ...fused, ...change }) as string, reason);
+    assert.throws(() => fusedSource({ ...fused, ...change }), TypeError);
+  }
+  assert.equal(new Set(FUSED_VARIANTS.map(fusedId)).size, FUSED_VARIANTS.length);
+  const capped = fusedSource({ ...fused, maxRegisters: 64 });
+  assert.deepEqual(capped.options, ['--maxrregcount=64']);
+  assert.doesNotMatch(capped.source, /__launch_bounds__/);
+});
+
+test('lanes, tiles and widths of rows', () => {
+  const shape = (rowFormat: RowFormat, dim: number) => fusedShape({ rowFormat, dim });
+  assert.deepEqual(shape('float32', 128), { lanes: 32, tiles: 1, tileElements: 128 });
+  assert.deepEqual(shape('float16', 128), { lanes: 16, tiles: 1, tileElements: 128 });
+  assert.deepEqual(shape('float32', 16), { lanes: 4, tiles: 1, tileElements: 16 });
+  assert.deepEqual(shape('float32', 1024), { lanes: 32, tiles: 2, tileElements: 512 });
+  assert.deepEqual(shape('float16', 33), { lanes: 32, tiles: 1, tileElements: 64 });
+  assert.deepEqual(shape('bfloat16', 1), { lanes: 1, tiles: 1, tileElements: 1 });
 });
 
 test('every prefetch has variants', () => assert.equal(PREFETCH_VARIANTS.length, 40));

@@ -1,5 +1,6 @@
 /** The variants of the standard CUDA kernel that tests compile and run. */
 
+import type { FusedKind, FusedVariant } from '../../src/backend/cuda/fused-source.ts';
 import { PLAIN_VARIANT, type StandardBagVariant } from '../../src/backend/cuda/kernel-source.ts';
 import { ROW_FORMATS } from '../../src/embedding/bag.ts';
 import { PREFETCH_BUFFERS, type PrefetchBuffer } from '../../src/embedding/techniques/prefetch.ts';
@@ -52,4 +53,47 @@ export const ALL_VARIANTS: readonly StandardBagVariant[] = [
   ...SEMANTIC_VARIANTS,
   ...PREFETCH_VARIANTS,
   ...COMBINED_VARIANTS,
+];
+
+const FUSED_KIND: FusedKind = {
+  rowFormat: 'float32',
+  dim: 128,
+  index: 'int64',
+  offset: 'int64',
+  pooling: 'sum',
+  weights: 'none',
+  padding: false,
+  wideRows: false,
+};
+
+const fused = (change: Partial<FusedVariant>, ...kinds: readonly Partial<FusedKind>[]): FusedVariant => ({
+  kinds: (kinds.length === 0 ? [{}] : kinds).map((kind) => ({ ...FUSED_KIND, ...kind })),
+  checking: 'stop',
+  splits: false,
+  several: false,
+  inFlight: 4,
+  threads: 128,
+  ...change,
+});
+
+/** Fused kernels of the main shapes, and of every feature beside others. */
+export const FUSED_VARIANTS: readonly FusedVariant[] = [
+  ...ROW_FORMATS.flatMap((rowFormat) =>
+    [4, 8].flatMap((inFlight) => [
+      fused({ inFlight }, { rowFormat }),
+      fused({ inFlight, checking: 'none' }, { rowFormat }),
+    ]),
+  ),
+  fused({ splits: true }),
+  fused({ several: true }, { dim: 16 }),
+  fused({ splits: true, several: true, checking: 'repair' }, { dim: 64, index: 'int32', offset: 'int32' }),
+  fused({}, { weights: 'sample', padding: true }, { weights: 'row' }, { pooling: 'mean', padding: true }),
+  fused(
+    { splits: true },
+    { pooling: 'max', dim: 33 },
+    { dim: 1000 },
+    { dim: 1, rowFormat: 'float16' },
+    { wideRows: true },
+  ),
+  fused({ inFlight: 16, threads: 256, maxRegisters: 80 }),
 ];

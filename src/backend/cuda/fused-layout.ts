@@ -9,9 +9,11 @@ const SPLIT_OVER_MEAN = 4;
 /** Lookups of a segment, which a block's groups share. */
 const SEGMENT_LOOKUPS = 1024;
 
-/** A group walks bags until it has had about so many lookups. */
+/** A group walks several bags when they are shorter than this together … */
 const GROUP_LOOKUPS = 32;
-const MOST_BAGS_PER_GROUP = 8;
+/** … and when there are more bags than so many warps have lanes for at once: about those of 132 multiprocessors. */
+const FILLING_WARPS = 132 * 32;
+const WARP_LANES = 32;
 
 export interface TableBags {
   readonly bags: Bags;
@@ -37,6 +39,10 @@ export function fusedLayout(tables: readonly TableBags[]): FusedLayout {
   const lookups = tables.reduce((sum, { bags }) => sum + bags.indices.length, 0);
   const bagCount = tables.reduce((sum, { batchSize }) => sum + batchSize, 0);
   const mean = bagCount === 0 ? 0 : lookups / bagCount;
+  const warps = tables.reduce(
+    (sum, { batchSize, shape: { lanes, tiles } }) => sum + (batchSize * tiles * lanes) / WARP_LANES,
+    0,
+  );
   const split = Math.max(SHORTEST_SPLIT, Math.ceil(SPLIT_OVER_MEAN * mean));
   const segments: FusedSegment[] = [];
   let arrivals = 0;
@@ -69,7 +75,7 @@ export function fusedLayout(tables: readonly TableBags[]): FusedLayout {
     slots: segments.length,
     partialWidth: 1 + Math.max(0, ...tables.map(({ shape }) => shape.tileElements)),
     arrivals,
-    bagsPerGroup: Math.min(MOST_BAGS_PER_GROUP, Math.max(1, Math.floor(GROUP_LOOKUPS / Math.max(1, mean)))),
+    bagsPerGroup: Math.max(1, Math.floor(Math.min(GROUP_LOOKUPS / Math.max(1, mean), warps / FILLING_WARPS))),
   };
 }
 

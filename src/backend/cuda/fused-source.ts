@@ -32,6 +32,8 @@ export interface FusedVariant {
   readonly checking: 'none' | 'stop' | 'repair';
   /** Whether long bags are cut into segments. */
   readonly splits: boolean;
+  /** Whether a group walks several bags, one after the other. */
+  readonly several: boolean;
   /** Rows of a bag that a group asks for at once: a power of two. */
   readonly inFlight: number;
   readonly threads: number;
@@ -107,7 +109,7 @@ const NAMED_KINDS = 2;
 
 /** `fused_bags.f32.d128.i64.o64.sum.stop.u8`. */
 export function fusedId(variant: FusedVariant): string {
-  const { kinds, checking, splits, inFlight, threads, maxRegisters } = variant;
+  const { kinds, checking, splits, several, inFlight, threads, maxRegisters } = variant;
   const ids = kinds.map(kindId);
   const named = ids.length <= NAMED_KINDS ? ids.join('+') : `${ids.length}kinds-${digest(ids.join('+'))}`;
   return [
@@ -115,6 +117,7 @@ export function fusedId(variant: FusedVariant): string {
     named,
     ...(checking === 'none' ? [] : [checking]),
     ...(splits ? ['split'] : []),
+    ...(several ? ['several'] : []),
     `u${inFlight}`,
     `t${threads}`,
     ...(maxRegisters === undefined ? [] : [`cap${maxRegisters}`]),
@@ -135,7 +138,7 @@ function digest(text: string): string {
 export function fusedSource(variant: FusedVariant): KernelSource {
   const refusal = refuseFused(variant);
   if (refusal !== undefined) throw new TypeError(refusal);
-  const { kinds, checking, splits, inFlight, threads, maxRegisters } = variant;
+  const { kinds, checking, splits, several, inFlight, threads, maxRegisters } = variant;
   const id = fusedId(variant);
   const kernel = `hotrow_${id.replaceAll(/\W/g, '_')}`;
   const cases = kinds.map((_, i) => `      case ${i}: return visitor(${kernel}_kind_${i}{});`);
@@ -153,6 +156,7 @@ struct ${kernel}_launch {
   static constexpr int threads = ${threads};
   static constexpr hotrow::Checking checking = hotrow::Checking::${CHECKING_NAMES[checking]};
   static constexpr bool splits = ${splits};
+  static constexpr bool several = ${several};
 };
 
 extern "C" __global__ void ${maxRegisters === undefined ? `__launch_bounds__(${threads}) ` : ''}${kernel}(const hotrow::FusedBagsParams params) {

@@ -1,5 +1,6 @@
 /** The embedding stage by the fused kernel: one launch for all tables. */
 import type { CudaKernel } from '../../cuda/module.ts';
+import { DEFAULT_BLOCK_THREADS } from '../../embedding/techniques/block.ts';
 import { registerCap } from '../../embedding/techniques/occupancy.ts';
 import { RequestError } from '../../errors.ts';
 import { type EmbeddingBagsOperation, type KernelUse, ownBy } from '../backend.ts';
@@ -13,9 +14,6 @@ import { launch } from './launcher.ts';
 import { CudaTables } from './placement.ts';
 import type { EmbeddingStage, LaunchTimer, StageTools } from './stage.ts';
 
-/** Threads of a block. */
-const THREADS = 256;
-
 const MOST_BLOCKS = 2 ** 31 - 1;
 const MOST_LOOKUPS = 2 ** 31 - 1;
 
@@ -27,6 +25,7 @@ export class FusedStage implements EmbeddingStage {
   readonly tables: CudaTables;
   readonly #tools: StageTools;
   readonly #kernel: CudaKernel;
+  readonly #threads: number;
   /** In `warn` mode bags are checked first: the kernel repairs what it finds, and does not say. */
   readonly #check: CudaKernel | undefined;
 
@@ -34,6 +33,7 @@ export class FusedStage implements EmbeddingStage {
     operation: EmbeddingBagsOperation,
     tools: StageTools,
     kernel: CudaKernel,
+    threads: number,
     check: CudaKernel | undefined,
   ) {
     this.operation = operation;
@@ -41,6 +41,7 @@ export class FusedStage implements EmbeddingStage {
     this.tables = ownBy(CudaTables, operation.tables);
     this.#tools = tools;
     this.#kernel = kernel;
+    this.#threads = threads;
     this.#check = check;
   }
 
@@ -57,20 +58,21 @@ export class FusedStage implements EmbeddingStage {
         );
       }
     });
-    const { kinds, segments } = bags.fused;
-    const { prefetch, occupancy } = plan.techniques;
+    const { kinds, segments, bagsPerGroup } = bags.fused;
+    const { prefetch, occupancy, block } = plan.techniques;
     const variant: FusedVariant = {
       kinds: distinctKinds(kinds),
       checking: CHECKING[operation.checking],
       splits: segments.length > 0,
+      several: bagsPerGroup > 1,
       inFlight: prefetch?.distance ?? 1,
-      threads: THREADS,
+      threads: block?.threads ?? DEFAULT_BLOCK_THREADS,
       ...(occupancy === undefined ? {} : { maxRegisters: registerCap(occupancy) }),
     };
     const kernel = await tools.kernels.get(fusedSource(variant));
     const check = operation.checking === 'warn' ? await tools.kernels.utility('check_bags') : undefined;
     await bags.stage();
-    return new FusedStage(operation, tools, kernel, check);
+    return new FusedStage(operation, tools, kernel, variant.threads, check);
   }
 
   get checks(): boolean {
@@ -105,7 +107,7 @@ export class FusedStage implements EmbeddingStage {
     const { batchSize, tableCount, fused } = bags;
     if (batchSize === 0 || tableCount === 0) return;
     const { segments, bagsPerGroup } = fused;
-    const perTable = blocksPerTable(fused.shapes, bagsPerGroup, THREADS);
+    const perTable = blocksPerTable(fused.shapes, bagsPerGroup, this.#threads);
     const blocks = segments.length + tableCount * perTable;
     if (blocks > MOST_BLOCKS)
       throw new RequestError('TENSOR_SHAPE', `a batch of ${batchSize} samples is too large`);
@@ -124,7 +126,7 @@ export class FusedStage implements EmbeddingStage {
       partialWidth: fused.partialWidth,
       arrivals: fused.arrivalCounters,
     });
-    launch(this.#tools.stream, this.#kernel, words, [blocks], [THREADS]);
+    launch(this.#tools.stream, this.#kernel, words, [blocks], [this.#threads]);
   }
 }
 

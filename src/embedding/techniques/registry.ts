@@ -4,6 +4,7 @@
  */
 import type { Static } from 'typebox';
 import type { DeviceKind } from '../../device.ts';
+import { block } from './block.ts';
 import { hugePages } from './huge-pages.ts';
 import { occupancy } from './occupancy.ts';
 import { pinning } from './pinning.ts';
@@ -11,7 +12,10 @@ import { prefetch } from './prefetch.ts';
 import type { Technique, TechniqueOnDevice } from './technique.ts';
 import { threads } from './threads.ts';
 
-const registry = { occupancy, prefetch, pinning, hugePages, threads } satisfies Record<string, Technique>;
+const registry = { occupancy, prefetch, pinning, block, hugePages, threads } satisfies Record<
+  string,
+  Technique
+>;
 
 type Registry = typeof registry;
 export type TechniqueName = keyof Registry;

@@ -1,0 +1,27 @@
+import Type from 'typebox';
+import { onDevice, type Technique } from './technique.ts';
+
+/** Threads of a block of the fused kernel, when a plan does not say. */
+export const DEFAULT_BLOCK_THREADS = 128;
+
+const cuda = onDevice({
+  parameters: Type.Object(
+    { threads: Type.Union([Type.Literal(64), Type.Literal(128), Type.Literal(256), Type.Literal(512)]) },
+    { additionalProperties: false },
+  ),
+  candidates: ({ kernel }): { threads: 64 | 256 }[] =>
+    kernel === 'fused' ? [{ threads: 256 }, { threads: 64 }] : [],
+  refuse: (_, { kernel }) =>
+    kernel === 'fused' ? undefined : "the standard kernel's block is 32 × 8 threads, as in PyTorch",
+  label: ({ threads }) => `blocks of ${threads}`,
+  cost: () => ({ note: 'a block of many warps keeps its place until the last of them is done' }),
+  changesPlacement: false,
+});
+
+/** How many bags share a block: it decides in what steps warps come and go, and how many a register cap leaves. */
+export const block = {
+  name: 'block',
+  title: 'Block shape',
+  summary: 'sets the threads of a block, and so the steps in which warps take and leave a multiprocessor',
+  devices: { cuda },
+} satisfies Technique;
