@@ -8,6 +8,7 @@ import { writeFileSync } from 'node:fs';
 import { CudaBags, distinctKinds } from '../../src/backend/cuda/bags.ts';
 import { blocksPerTable } from '../../src/backend/cuda/fused-layout.ts';
 import { type FusedVariant, fusedSource } from '../../src/backend/cuda/fused-source.ts';
+import { sharedBytesFor } from '../../src/backend/cuda/fused-stage.ts';
 import { KernelLibrary } from '../../src/backend/cuda/kernel-library.ts';
 import { encodeFusedBags } from '../../src/backend/cuda/kernel-params.ts';
 import { launch } from '../../src/backend/cuda/launcher.ts';
@@ -19,6 +20,7 @@ import { CudaDevice } from '../../src/cuda/device.ts';
 import { cudaDriver, describe } from '../../src/cuda/discover.ts';
 import { CudaEvent } from '../../src/cuda/event.ts';
 import { DeviceMemory } from '../../src/cuda/memory.ts';
+import type { CudaKernel } from '../../src/cuda/module.ts';
 import { CudaStream } from '../../src/cuda/stream.ts';
 import {
   type BagBatch,
@@ -54,7 +56,8 @@ const events = [new CudaEvent(device, { timing: true }), new CudaEvent(device, {
 interface Setting {
   readonly inFlight: number;
   readonly threads: number;
-  readonly maxRegisters?: number;
+  /** The most warps on a multiprocessor; undefined: as many as fit. */
+  readonly warps?: number;
   readonly checking?: FusedVariant['checking'];
 }
 
@@ -98,6 +101,7 @@ function enqueue(
 ) {
   const batch = bags[turn % bags.length] as CudaBags;
   const { fused, batchSize, tableCount, total } = batch;
+  const reserved = warps === undefined ? 0 : sharedBytesFor(kernel, threads, warps);
   const perTable = blocksPerTable(fused.shapes, fused.bagsPerGroup, threads);
   const words = encodeFusedBags({
     tables: fused.tables,
@@ -114,7 +118,7 @@ function enqueue(
     partialWidth: fused.partialWidth,
     arrivals: fused.arrivalCounters,
   });
-  launch(stream, kernel, words, [fused.segments.length + tableCount * perTable], [threads]);
+  launch(stream, kernel, words, [fused.segments.length + tableCount * perTable], [threads], reserved);
 }
 
 /** µs of a launch over all tables: several launches in one pair of events, several times. */
@@ -132,14 +136,13 @@ async function measure(
         several: first.fused.bagsPerGroup > 1,
         inFlight: setting.inFlight,
         threads: setting.threads,
-        ...(setting.maxRegisters === undefined ? {} : { maxRegisters: setting.maxRegisters }),
       }),
     );
     const samples: number[] = [];
     const each = placed.bags.length;
     for (let repeat = -2; repeat < REPEATS; repeat++) {
       events[0].record(stream);
-      for (let i = 0; i < each; i++) enqueue(placed, i, kernel, setting.threads);
+      for (let i = 0; i < each; i++) enqueue(placed, i, kernel, setting);
       events[1].record(stream);
       await events[1].wait();
       if (repeat >= 0) samples.push((events[1].msSince(events[0]) * 1e3) / each);
@@ -201,10 +204,10 @@ const narrow = (batches: readonly BagBatch[]): BagBatch[] =>
 
 const settings: Setting[] = [4, 8, 16].flatMap((inFlight) =>
   [64, 128, 256].flatMap((threads) =>
-    [undefined, 48, 64, 80].map((maxRegisters) => ({
+    [undefined, 40, 32, 24, 16].map((warps) => ({
       inFlight,
       threads,
-      ...(maxRegisters === undefined ? {} : { maxRegisters }),
+      ...(warps === undefined ? {} : { warps }),
     })),
   ),
 );
@@ -218,7 +221,8 @@ for (const rowFormat of ROW_FORMATS) {
     const reference = await pooledOf(placed, { inFlight: 1, threads: 256 });
     for (const setting of settings) {
       if (rowFormat === 'bfloat16' && setting.threads !== 128) continue;
-      const pooled = setting.threads === 128 ? await pooledOf(placed, setting) : reference;
+      const pooled =
+        setting.threads === 128 && setting.warps === undefined ? await pooledOf(placed, setting) : reference;
       const differs = pooled.findIndex((value, i) => value !== reference[i]);
       if (differs >= 0) throw new Error(`${JSON.stringify(setting)} differs at ${differs}`);
       const measured = await measure(placed, setting);

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { ARCHITECTURES, compileWithNvcc, type Resources, refuseNvcc } from '../../scripts/nvcc.ts';
-import { fusedSource } from '../../src/backend/cuda/fused-source.ts';
+import { type FusedVariant, fusedSource } from '../../src/backend/cuda/fused-source.ts';
 import {
   PLAIN_VARIANT,
   sharedBytes,
@@ -56,12 +56,15 @@ for (const architecture of ARCHITECTURES) {
     for (const variant of FUSED_VARIANTS) {
       const { kernel, id } = fusedSource(variant);
       const { registers, spilledBytes } = compiled.get(kernel) as Resources;
-      assert.ok(registers <= (variant.maxRegisters ?? 255), id);
+      assert.ok(registers > 0, id);
       // The shapes that are served most, without what is rare: as many warps as keep the memory busy.
-      if (variant.kinds.length > 1 || variant.splits || variant.maxRegisters !== undefined) continue;
-      assert.equal(spilledBytes, 0, `${id} spills`);
-      assert.ok(registers <= 96, `${id}: ${registers} registers`);
+      if (variant.kinds.length > 1 || variant.splits) continue;
+      assert.ok(spilledBytes <= 16, `${id} spills ${spilledBytes} bytes`);
+      assert.ok(registers <= 80, `${id}: ${registers} registers`);
     }
+    const capped = fusedSource({ ...(FUSED_VARIANTS[0] as FusedVariant), inFlight: 16, maxRegisters: 64 });
+    const { registers } = (await compileWithNvcc([capped], architecture)).get(capped.kernel) as Resources;
+    assert.ok(registers <= 64, capped.id);
   });
 
   test(`register caps hold for ${architecture}`, { skip }, async () => {

@@ -34,7 +34,7 @@ import {
 } from '../../src/backend/cuda/kernel-source.ts';
 import { capForWarps, warpsPerMultiprocessor } from '../../src/cuda/occupancy.ts';
 import type { RowFormat } from '../../src/embedding/bag.ts';
-import { ALL_VARIANTS, PREFETCH_VARIANTS, prefetching } from '../support/cuda-variants.ts';
+import { ALL_VARIANTS, FUSED_VARIANTS, PREFETCH_VARIANTS, prefetching } from '../support/cuda-variants.ts';
 
 test('ids name what is on, and no two variants share one', () => {
   assert.equal(variantId(PLAIN_VARIANT), 'standard_bag.f32.i64.o64.sum');

@@ -95,5 +95,4 @@ export const FUSED_VARIANTS: readonly FusedVariant[] = [
     { dim: 1, rowFormat: 'float16' },
     { wideRows: true },
   ),
-  fused({ inFlight: 16, threads: 256, maxRegisters: 80 }),
 ];

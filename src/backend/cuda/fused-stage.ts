@@ -19,13 +19,19 @@ const MOST_LOOKUPS = 2 ** 31 - 1;
 
 const WORD_BYTES = 8;
 
+interface BlockShape {
+  readonly threads: number;
+  /** Shared memory that a block takes for no other purpose than to keep others out. */
+  readonly reservedBytes: number;
+}
+
 export class FusedStage implements EmbeddingStage {
   readonly operation: EmbeddingBagsOperation;
   readonly bags: CudaBags;
   readonly tables: CudaTables;
   readonly #tools: StageTools;
   readonly #kernel: CudaKernel;
-  readonly #threads: number;
+  readonly #block: BlockShape;
   /** In `warn` mode bags are checked first: the kernel repairs what it finds, and does not say. */
   readonly #check: CudaKernel | undefined;
 
@@ -33,7 +39,7 @@ export class FusedStage implements EmbeddingStage {
     operation: EmbeddingBagsOperation,
     tools: StageTools,
     kernel: CudaKernel,
-    threads: number,
+    block: BlockShape,
     check: CudaKernel | undefined,
   ) {
     this.operation = operation;
@@ -41,7 +47,7 @@ export class FusedStage implements EmbeddingStage {
     this.tables = ownBy(CudaTables, operation.tables);
     this.#tools = tools;
     this.#kernel = kernel;
-    this.#threads = threads;
+    this.#block = block;
     this.#check = check;
   }
 
@@ -70,9 +76,11 @@ export class FusedStage implements EmbeddingStage {
       ...(occupancy === undefined ? {} : { maxRegisters: registerCap(occupancy) }),
     };
     const kernel = await tools.kernels.get(fusedSource(variant));
+    const mostWarps = occupancy !== undefined && 'warps' in occupancy ? occupancy.warps : undefined;
+    const reservedBytes = mostWarps === undefined ? 0 : sharedBytesFor(kernel, variant.threads, mostWarps);
     const check = operation.checking === 'warn' ? await tools.kernels.utility('check_bags') : undefined;
     await bags.stage();
-    return new FusedStage(operation, tools, kernel, variant.threads, check);
+    return new FusedStage(operation, tools, kernel, { threads: variant.threads, reservedBytes }, check);
   }
 
   get checks(): boolean {
@@ -85,7 +93,8 @@ export class FusedStage implements EmbeddingStage {
   }
 
   get uses(): KernelUse[] {
-    return [this.#tools.kernels.use(this.#kernel)];
+    const { threads, reservedBytes } = this.#block;
+    return [this.#tools.kernels.use(this.#kernel, threads, reservedBytes)];
   }
 
   enqueue(place: number, timer: LaunchTimer): void {
@@ -107,7 +116,7 @@ export class FusedStage implements EmbeddingStage {
     const { batchSize, tableCount, fused } = bags;
     if (batchSize === 0 || tableCount === 0) return;
     const { segments, bagsPerGroup } = fused;
-    const perTable = blocksPerTable(fused.shapes, bagsPerGroup, this.#threads);
+    const perTable = blocksPerTable(fused.shapes, bagsPerGroup, this.#block.threads);
     const blocks = segments.length + tableCount * perTable;
     if (blocks > MOST_BLOCKS)
       throw new RequestError('TENSOR_SHAPE', `a batch of ${batchSize} samples is too large`);
@@ -126,8 +135,25 @@ export class FusedStage implements EmbeddingStage {
       partialWidth: fused.partialWidth,
       arrivals: fused.arrivalCounters,
     });
-    launch(this.#tools.stream, this.#kernel, words, [blocks], [this.#threads]);
+    const { threads, reservedBytes } = this.#block;
+    launch(this.#tools.stream, this.#kernel, words, [blocks], [threads], reservedBytes);
   }
 }
 
 const CHECKING = { error: 'stop', warn: 'repair', ignore: 'repair', none: 'none' } as const;
+
+/**
+ * Shared memory of a block that leaves room for `warps` warps on a multiprocessor at most. Fewer warps read fewer tables at
+ * once, whose hot rows then stay in L2: a register cap lets more of them in, this keeps them out.
+ */
+export function sharedBytesFor(kernel: CudaKernel, threads: number, warps: number): number {
+  const { properties } = kernel.module.device;
+  const blocks = Math.max(1, Math.floor((warps * properties.warpThreads) / threads));
+  if (kernel.activeBlocks(threads) <= blocks) return 0;
+  const { sharedBytesPerMultiprocessor, sharedBytesPerBlockOptIn } = properties;
+  // One more block would not fit.
+  const share = Math.floor(sharedBytesPerMultiprocessor / (blocks + 1)) + 1;
+  const bytes = Math.min(share, sharedBytesPerBlockOptIn - kernel.resources.sharedBytes);
+  kernel.allowDynamicShared(bytes);
+  return bytes;
+}

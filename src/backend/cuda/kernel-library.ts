@@ -4,7 +4,7 @@ import { type CudaKernel, CudaModule } from '../../cuda/module.ts';
 import { type Compiler, compileKernel } from '../../jit/compile-kernel.ts';
 import type { KernelCache } from '../../jit/kernel-cache.ts';
 import type { KernelUse } from '../backend.ts';
-import { DEFAULT_BLOCK, type KernelSource, type UtilityKernel, utilitySource } from './kernel-source.ts';
+import { type KernelSource, type UtilityKernel, utilitySource } from './kernel-source.ts';
 
 const KERNELS_FOLDER = fileURLToPath(new URL('../../../kernels/cuda', import.meta.url));
 
@@ -14,7 +14,8 @@ export class KernelLibrary {
   readonly #compiler: Compiler;
   readonly #cache: KernelCache;
   readonly #kernels = new Map<string, Promise<CudaKernel>>();
-  readonly #uses = new WeakMap<CudaKernel, KernelUse>();
+  readonly #ids = new Map<CudaKernel, string>();
+  readonly #uses = new Map<string, KernelUse>();
 
   constructor(device: CudaDevice, compiler: Compiler, cache: KernelCache) {
     this.#device = device;
@@ -33,11 +34,14 @@ export class KernelLibrary {
     return loading;
   }
 
-  /** What a kernel takes of a multiprocessor. @throws TypeError for a kernel that is not this library's. */
-  use(kernel: CudaKernel): KernelUse {
-    const use = this.#uses.get(kernel);
-    if (use === undefined) throw new TypeError(`${kernel.name} was not loaded by this library`);
-    return use;
+  /** What a kernel takes of a multiprocessor in blocks of `threads`. @throws TypeError for a kernel of another library. */
+  use(kernel: CudaKernel, threads: number, dynamicSharedBytes = 0): KernelUse {
+    const id = this.#ids.get(kernel);
+    if (id === undefined) throw new TypeError(`${kernel.name} was not loaded by this library`);
+    const key = `${id} ${threads} ${dynamicSharedBytes}`;
+    const known = this.#uses.get(key) ?? useOf(id, kernel, threads, dynamicSharedBytes);
+    this.#uses.set(key, known);
+    return known;
   }
 
   utility(name: UtilityKernel): Promise<CudaKernel> {
@@ -49,22 +53,20 @@ export class KernelLibrary {
     const request = { ...source, includeFolder: KERNELS_FOLDER, architecture };
     const { cubin, kernel } = await compileKernel(request, { compiler: this.#compiler, cache: this.#cache });
     const loaded = new CudaModule(this.#device, cubin).kernel(kernel);
-    this.#uses.set(loaded, useOf(source.id, loaded, this.#device.properties.warpThreads));
+    this.#ids.set(loaded, source.id);
     return loaded;
   }
 }
 
-const BLOCK_THREADS = DEFAULT_BLOCK.x * DEFAULT_BLOCK.y;
-
-function useOf(id: string, kernel: CudaKernel, warpThreads: number): KernelUse {
-  const { registers, localBytes, sharedBytes, maxThreadsPerBlock } = kernel.resources;
-  const threads = Math.min(BLOCK_THREADS, maxThreadsPerBlock);
+function useOf(id: string, kernel: CudaKernel, threads: number, dynamicSharedBytes: number): KernelUse {
+  const { registers, localBytes, sharedBytes } = kernel.resources;
+  const { warpThreads } = kernel.module.device.properties;
   return {
     id,
     registers,
     localBytes,
-    sharedBytes,
-    warps: kernel.activeBlocks(threads) * Math.ceil(threads / warpThreads),
-    occupancy: kernel.occupancy(threads),
+    sharedBytes: sharedBytes + dynamicSharedBytes,
+    warps: kernel.activeBlocks(threads, dynamicSharedBytes) * Math.ceil(threads / warpThreads),
+    occupancy: kernel.occupancy(threads, dynamicSharedBytes),
   };
 }

@@ -24,11 +24,12 @@ export function launch(
   words: BigInt64Array,
   grid: readonly [x: number, y?: number],
   block: readonly [x: number, y?: number],
+  dynamicSharedBytes = 0,
 ): void {
   const shape = {
     grid: [grid[0], grid[1] ?? 1, 1],
     block: [block[0], block[1] ?? 1, 1],
-    dynamicSharedBytes: 0,
+    dynamicSharedBytes,
   } as const;
   stream.launch(kernel, shape, parametersOf(words));
 }

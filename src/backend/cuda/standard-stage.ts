@@ -94,7 +94,7 @@ export class StandardStage implements EmbeddingStage {
   }
 
   get uses(): KernelUse[] {
-    return this.#kernels.map((kernel) => this.#tools.kernels.use(kernel));
+    return this.#kernels.map((kernel) => this.#tools.kernels.use(kernel, DEFAULT_BLOCK.x * DEFAULT_BLOCK.y));
   }
 
   enqueue(place: number, timer: LaunchTimer): void {

@@ -24,7 +24,8 @@ const cuda = onDevice({
         warps: Type.Integer({
           minimum: 1,
           maximum: DEVICE_LIMITS.warpsPerMultiprocessor,
-          description: 'warps on a multiprocessor at once; the register cap follows',
+          description:
+            'warps on a multiprocessor at once; the register cap follows, and the fused kernel lets no more in',
         }),
       },
       strict,
@@ -55,7 +56,10 @@ export function registerCap(parameters: { maxRegisters: number } | { warps: numb
   return cap;
 }
 
-/** The paper's OptMT: more warps in flight hide more latency, as long as what they spill costs less. */
+/**
+ * The paper's OptMT: more warps in flight hide more latency, as long as what they spill costs less. The fused kernel has
+ * rows in flight enough in few warps; there, fewer warps mean fewer tables at once, whose hot rows stay in L2.
+ */
 export const occupancy = {
   name: 'occupancy',
   title: 'Occupancy (OptMT)',
