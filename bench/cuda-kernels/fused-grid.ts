@@ -96,8 +96,8 @@ type Placed = Awaited<ReturnType<typeof place>>;
 function enqueue(
   { bags, output, width }: Placed,
   turn: number,
-  kernel: Parameters<typeof launch>[1],
-  threads: number,
+  kernel: CudaKernel,
+  { threads, warps }: Setting,
 ) {
   const batch = bags[turn % bags.length] as CudaBags;
   const { fused, batchSize, tableCount, total } = batch;
