@@ -5,7 +5,6 @@ import type { Bags, EmbeddingTable } from '../../src/embedding/bag.ts';
 import { ROW_FORMATS } from '../../src/embedding/bag.ts';
 import { type Plan, placementKey, planLabel } from '../../src/embedding/plan.ts';
 import { referenceCheckBags } from '../../src/embedding/reference.ts';
-import { legalPlans } from '../../src/tuner/search.ts';
 import {
   INTEGER_TYPES,
   type IntegerType,
@@ -19,12 +18,6 @@ import { Random } from '../support/random.ts';
 import { dotInteractionOn, linearOn, poolOn } from '../support/run-operators.ts';
 import { assertDot, assertLinear } from './dense.ts';
 import { assertPooled, type Subject } from './subject.ts';
-
-const RUNS = 200;
-
-/** A failure names its seed, its path and the smallest counterexample found. */
-const check = <T>(arbitrary: fc.Arbitrary<T>, property: (value: T) => Promise<void>) =>
-  fc.assert(fc.asyncProperty(arbitrary, property), { numRuns: RUNS });
 
 const tableShape = fc.record({
   seed: fc.nat(),
@@ -101,15 +94,20 @@ function damaged(
 }
 
 export function propertyCases(subject: Subject): void {
+  const { propertyRuns } = subject;
+  /** A failure names its seed, its path and the smallest counterexample found. */
+  const check = <T>(arbitrary: fc.Arbitrary<T>, property: (value: T) => Promise<void>) =>
+    fc.assert(fc.asyncProperty(arbitrary, property), { numRuns: propertyRuns });
+
   /** One of the plans that leave tables where they are: other placements take long, and have cases of their own. */
   const choosePlan = (tables: readonly EmbeddingTable[], pick: number) => {
-    const all = legalPlans({ device: subject.backend.device, tables });
+    const all = subject.plansOf({ device: subject.backend.device, tables });
     const [plain] = all as [Plan];
     const plans = all.filter((plan) => placementKey(plan) === placementKey(plain));
     return plans[pick % plans.length] as Plan;
   };
 
-  test(`${RUNS} random problems equal the reference`, async () => {
+  test(`${propertyRuns} random problems equal the reference`, async () => {
     await check(problemShape, async ({ shapes, batchSize, plan: pick }) => {
       const problem = problemFrom(shapes, batchSize);
       const plan = choosePlan(problem.tables, pick);
@@ -118,7 +116,7 @@ export function propertyCases(subject: Subject): void {
     });
   });
 
-  test(`${RUNS} random faults are found and repaired as in the reference`, async () => {
+  test(`${propertyRuns} random faults are found and repaired as in the reference`, async () => {
     await check(fc.record({ problem: problemShape, wounds: damage }), async ({ problem: shape, wounds }) => {
       const problem = damaged(problemFrom(shape.shapes, shape.batchSize), wounds);
       const { tables, batch } = problem;
@@ -135,7 +133,7 @@ export function propertyCases(subject: Subject): void {
 
   if (!subject.dense) return;
 
-  test(`${RUNS} random linear layers and interactions are exact on integers`, async () => {
+  test(`${propertyRuns} random linear layers and interactions are exact on integers`, async () => {
     const shape = fc.record({
       seed: fc.nat(),
       batch: fc.integer({ min: 0, max: 40 }),

@@ -3,6 +3,7 @@
  */
 import { after, before, describe, test } from 'node:test';
 import type { Backend } from '../../src/backend/backend.ts';
+import { legalPlans } from '../../src/tuner/search.ts';
 import { denseCases } from './dense.ts';
 import { embeddingBagCases } from './embedding-bags.ts';
 import { goldenCases } from './golden.ts';
@@ -26,10 +27,12 @@ export function conformance(
         return opened;
       },
       addsInIndexOrder: capabilities.addsInIndexOrder ?? true,
+      longestInOrder: capabilities.longestInOrder ?? Number.POSITIVE_INFINITY,
       denseRounding: capabilities.denseRounding ?? 2 ** -24,
       rowsStandAlone: capabilities.rowsStandAlone ?? true,
       dense: capabilities.dense ?? true,
-      planStep: capabilities.planStep ?? 1,
+      plansOf: capabilities.plansOf ?? legalPlans,
+      propertyRuns: capabilities.propertyRuns ?? 200,
     };
     before(async () => {
       opened = await openBackend();

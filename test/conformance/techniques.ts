@@ -10,7 +10,6 @@ import {
   planLabel,
   refusals,
 } from '../../src/embedding/plan.ts';
-import { legalPlans } from '../../src/tuner/search.ts';
 import {
   bagsOf,
   integers,
@@ -67,7 +66,7 @@ export function techniqueCases(subject: Subject): void {
     const context = { device: backend.device, tables };
     const plain = await poolOn(backend, tables, batch, { checking });
     assertPooled(subject, plain.pooled, { tables, batch }, 'plain plan', checking);
-    const plans = legalPlans(context).filter((_, i) => i % subject.planStep === 0);
+    const plans = subject.plansOf(context);
     for (const key of new Set(plans.map(placementKey))) {
       const alike = plans.filter((plan) => placementKey(plan) === key);
       using placed = await backend.placeTables(tables, alike[0] as Plan);
@@ -90,7 +89,7 @@ export function techniqueCases(subject: Subject): void {
   test('a plan that needs another placement is refused by placed tables', async () => {
     const { backend } = subject;
     const { tables } = shared('broken problem', brokenProblem);
-    const plans = legalPlans({ device: backend.device, tables });
+    const plans = subject.plansOf({ device: backend.device, tables });
     const [first] = plans as [Plan];
     const other = plans.find((plan) => placementKey(plan) !== placementKey(first));
     if (other === undefined) return;

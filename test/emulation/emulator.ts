@@ -104,23 +104,27 @@ export async function emulate(kernels: readonly KernelSource[]): Promise<Emulato
 }
 
 /** One translation unit: kernels, and a wrapper for each that unpacks its parameters. */
-function unitOf(kernels: readonly KernelSource[]): string {
+function unitOf(kernels: readonly Pick<KernelSource, 'kernel' | 'source'>[]): string {
   const sources = kernels.map(({ kernel, source }) => {
     const params = /const (\S+) params\)/.exec(source)?.[1];
     if (params === undefined) throw new TypeError(`${kernel}: its source names no parameters`);
     return `${source}
 extern "C" void run_${kernel}(const void *params) { ${kernel}(*static_cast<const ${params} *>(params)); }
+extern "C" const long long bytes_${kernel} = sizeof(${params});
 `;
   });
   return `#include "ptx.h"\n${sources.join('\n')}`;
 }
 
-function finderOf(kernels: readonly KernelSource[]): string {
-  const declarations = kernels.map(({ kernel }) => `extern "C" void run_${kernel}(const void *);`);
-  const entries = kernels.map(({ kernel }) => `  {"${kernel}", run_${kernel}},`);
+function finderOf(kernels: readonly Pick<KernelSource, 'kernel'>[]): string {
+  const declarations = kernels.map(
+    ({ kernel }) =>
+      `extern "C" void run_${kernel}(const void *);\nextern "C" const long long bytes_${kernel};`,
+  );
+  const entries = kernels.map(({ kernel }) => `  {"${kernel}", run_${kernel}, &bytes_${kernel}},`);
   return `#include <cstring>
 ${declarations.join('\n')}
-static const struct { const char *name; void (*run)(const void *); } kernels[] = {
+static const struct { const char *name; void (*run)(const void *); const long long *bytes; } kernels[] = {
 ${entries.join('\n')}
 };
 extern "C" void (*simt_find(const char *name))(const void *) {
@@ -128,10 +132,16 @@ extern "C" void (*simt_find(const char *name))(const void *) {
     if (std::strcmp(kernel.name, name) == 0) return kernel.run;
   return nullptr;
 }
+extern "C" long long simt_bytes(const char *name) {
+  for (const auto &kernel : kernels)
+    if (std::strcmp(kernel.name, name) == 0) return *kernel.bytes;
+  return 0;
+}
 `;
 }
 
-async function build(kernels: readonly KernelSource[]): Promise<string> {
+/** The shared library with `kernels` and the emulator. */
+export async function build(kernels: readonly Pick<KernelSource, 'kernel' | 'source'>[]): Promise<string> {
   const shares = Array.from({ length: SHARES }, (_, share) => kernels.filter((_, i) => i % SHARES === share));
   const units = shares.filter((share) => share.length > 0).map(unitOf);
   const sources = new Map([
@@ -152,19 +162,36 @@ async function build(kernels: readonly KernelSource[]): Promise<string> {
   const folder = mkdtempSync(join(CACHE, 'build-'));
   try {
     for (const [name, text] of sources) writeFileSync(join(folder, name), text);
-    const files = [...[...sources.keys()].map((name) => join(folder, name)), join(HERE, 'simt.cpp')];
+    const files = [...sources.keys()].map((name) => join(folder, name));
     const objects = files.map((_, i) => join(folder, `${i}.o`));
-    await Promise.all(
-      files.map((file, i) =>
-        compile([...FLAGS, `-I${HERE}`, `-I${KERNELS}`, '-c', file, '-o', objects[i] as string]),
-      ),
-    );
-    await compile(['-shared', '-o', join(folder, 'library.so'), ...objects]);
+    const [core] = await Promise.all([
+      emulatorCore(),
+      ...files.map((file, i) => compileObject(file, objects[i] as string)),
+    ]);
+    await compile(['-shared', '-o', join(folder, 'library.so'), ...objects, core as string]);
     renameSync(join(folder, 'library.so'), library);
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }
   return library;
+}
+
+let core: Promise<string> | undefined;
+
+/** simt.cpp, compiled once a process. */
+function emulatorCore(): Promise<string> {
+  core ??= (async () => {
+    const folder = mkdtempSync(join(CACHE, 'core-'));
+    process.on('exit', () => rmSync(folder, { recursive: true, force: true }));
+    const object = join(folder, 'simt.o');
+    await compileObject(join(HERE, 'simt.cpp'), object);
+    return object;
+  })();
+  return core;
+}
+
+function compileObject(file: string, object: string): Promise<void> {
+  return compile([...FLAGS, `-I${HERE}`, `-I${KERNELS}`, '-c', file, '-o', object]);
 }
 
 function compile(args: readonly string[]): Promise<void> {

@@ -1,7 +1,7 @@
 #include "simt.h"
 
+#include <csetjmp>
 #include <cstdio>
-#include <exception>
 #include <memory>
 #include <ucontext.h>
 #include <vector>
@@ -25,8 +25,11 @@ struct Region {
 
 enum class State { Ready, AtBlockBarrier, AtWarpBarrier, Ended };
 
+/* Fibers change places by _setjmp and _longjmp: swapcontext asks the system for the signal mask every time. */
 struct Fiber {
-  ucontext_t context;
+  ucontext_t context; /* of the first entry */
+  jmp_buf place;      /* where it goes on */
+  bool entered = false;
   std::unique_ptr<char[]> stack;
   Index3 index;
   State state;
@@ -35,7 +38,7 @@ struct Fiber {
 
 std::vector<Region> regions;
 std::vector<std::unique_ptr<Fiber>> fibers; /* kept between launches, for their stacks */
-ucontext_t scheduler;
+jmp_buf scheduler;
 Fiber *running;
 void (*kernel_running)(const void *);
 const void *kernel_params;
@@ -47,23 +50,44 @@ void fail(const char *what, const void *address, std::size_t bytes) {
                 threadIdx.y, what, bytes, address);
 }
 
+/* Leaves the running fiber, which goes on from here when it is resumed. */
+__attribute__((noinline)) void leave(State state) {
+  running->state = state;
+  if (_setjmp(running->place) == 0) _longjmp(scheduler, 1);
+}
+
+/* A fiber runs one thread after the other, of this block and those to come. */
 void fiber_main() {
-  kernel_running(kernel_params);
-  running->state = State::Ended;
-  swapcontext(&running->context, &scheduler);
-  std::terminate(); /* an ended fiber is not resumed */
+  for (;;) {
+    kernel_running(kernel_params);
+    leave(State::Ended);
+  }
 }
 
 void wait(State state) {
-  running->state = state;
-  swapcontext(&running->context, &scheduler);
+  leave(state);
   threadIdx = running->index;
 }
 
-void resume(Fiber &fiber) {
+__attribute__((noinline)) void resume(Fiber &fiber) {
   running = &fiber;
   threadIdx = fiber.index;
-  swapcontext(&scheduler, &fiber.context);
+  if (_setjmp(scheduler) != 0) return;
+  if (fiber.entered) _longjmp(fiber.place, 1);
+  fiber.entered = true;
+  setcontext(&fiber.context);
+}
+
+void make_fiber() {
+  fibers.push_back(std::make_unique<Fiber>());
+  Fiber &fiber = *fibers.back();
+  fiber.stack = std::make_unique<char[]>(STACK_BYTES);
+  getcontext(&fiber.context);
+  fiber.context.uc_stack = {};
+  fiber.context.uc_stack.ss_sp = fiber.stack.get();
+  fiber.context.uc_stack.ss_size = STACK_BYTES;
+  fiber.context.uc_link = nullptr;
+  makecontext(&fiber.context, fiber_main, 0);
 }
 
 /* Releases [first, last) when all of them that live have come to the barrier. */
@@ -80,18 +104,9 @@ bool release(std::size_t first, std::size_t last, State barrier) {
 }
 
 void run_block(std::size_t threads, bool backwards) {
-  while (fibers.size() < threads) {
-    fibers.push_back(std::make_unique<Fiber>());
-    fibers.back()->stack = std::make_unique<char[]>(STACK_BYTES);
-  }
+  while (fibers.size() < threads) make_fiber();
   for (std::size_t i = 0; i < threads; i++) {
     Fiber &fiber = *fibers[i];
-    getcontext(&fiber.context);
-    fiber.context.uc_stack = {};
-    fiber.context.uc_stack.ss_sp = fiber.stack.get();
-    fiber.context.uc_stack.ss_size = STACK_BYTES;
-    fiber.context.uc_link = nullptr;
-    makecontext(&fiber.context, fiber_main, 0);
     const unsigned int thread = static_cast<unsigned int>(i);
     fiber.index = {thread % blockDim.x, thread / blockDim.x, 0};
     fiber.state = State::Ready;
@@ -129,8 +144,13 @@ bool may_access(const void *address, std::size_t bytes, Access access) {
     fail("unaligned access", address, bytes);
     return false;
   }
-  for (const Region &region : regions) {
+  /* Most accesses are to the region of the one before. */
+  static std::size_t last;
+  for (std::size_t i = 0; i < regions.size(); i++) {
+    const std::size_t candidate = (last + i) % regions.size();
+    const Region &region = regions[candidate];
     if (at < region.begin || at + bytes > region.end) continue;
+    last = candidate;
     if (access != Access::Write || region.writable) return true;
     fail("write to read-only memory", address, bytes);
     return false;

@@ -51,6 +51,8 @@ export interface FakeDriver {
   forgetFault(): void;
   /** How long each piece of work takes. */
   setWorkMs(ms: number): void;
+  /** What an emulated kernel did that it must not; empty: nothing. */
+  error(): string;
   /** The CUstreamAttrValue that was set last. */
   window(): DataView;
 }
@@ -64,6 +66,7 @@ export function buildFakeDriver(defines: readonly string[] = []): FakeDriver {
   const fail = library.func('void fake_fail(const char *call, int nth, int status)');
   const forgetFault = library.func('void fake_forget_fault(void)');
   const setWorkSeconds = library.func('void fake_set_work_seconds(double seconds)');
+  const error = library.func('const char *fake_error(void)');
   const window = library.func('void fake_window(void *bytes)');
   return {
     path,
@@ -76,6 +79,7 @@ export function buildFakeDriver(defines: readonly string[] = []): FakeDriver {
     fail: (call, nth, status) => fail(call, nth, status),
     forgetFault: () => forgetFault(),
     setWorkMs: (ms) => setWorkSeconds(ms / 1000),
+    error: () => error(),
     window: () => {
       const bytes = new Uint8Array(64);
       window(bytes);

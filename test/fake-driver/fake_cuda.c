@@ -12,7 +12,11 @@
  * Modules: the image is the text "FAKECUBIN name name…". Kernels take one struct of three words:
  *   add              words[i] += value, for i in [0, count): {address, value, count}
  *   illegal_address  faults: from then on every call fails with CUDA_ERROR_ILLEGAL_ADDRESS
+ *
+ * Or "EMULATED library name": a kernel of kernels/cuda, compiled for the host (test/emulation). What it may read and
+ * write is the device memory that is allocated when it runs; anything else faults, and fake_error says what it did.
  */
+#include <dlfcn.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -58,10 +62,23 @@ enum { MEMORY, PINNED, STREAM, EVENT, MODULE, GRAPH, GRAPH_EXEC, CONTEXT, KINDS 
 enum { TOTAL_BYTES = 1 << 30 };
 
 typedef struct { int64_t address, value, count; } Words;
-typedef struct CUfunc_st { char name[64]; } Function;
+enum { PARAMETER_BYTES = 256 };
+typedef struct Emulator {
+  void (*kernel)(const void *);
+  int64_t parameter_bytes;
+  void (*forget_regions)(void);
+  void (*add_region)(uintptr_t address, int64_t bytes, int64_t writable);
+  const char *(*launch)(void (*kernel)(const void *), const int64_t *shape, const void *params, int64_t *counts);
+} Emulator;
+typedef struct CUfunc_st { char name[256]; Emulator emulator; } Function;
 struct CUctx_st { int device; };
 struct CUmod_st { Function functions[8]; };
-typedef struct CUgraphNode_st { int is_kernel; CUfunction function; Words words; } Node;
+typedef struct CUgraphNode_st {
+  int is_kernel;
+  CUfunction function;
+  union { Words words; char bytes[PARAMETER_BYTES]; } parameters;
+  int64_t shape[5]; /* grid x, y; block x, y; 0 */
+} Node;
 struct CUgraph_st { Node nodes[64]; int count; };
 struct CUgraphExec_st { Node nodes[64]; CUgraph graph; int count; };
 struct CUstream_st { double busy_until; CUgraph capture; CUgraphNode last; };
@@ -75,6 +92,7 @@ static __thread CUcontext current;
 static char failing_call[64];
 static int failing_in, failing_status;
 static char window_bytes[64];
+static char error_text[512];
 static int64_t persisting_bytes;
 
 /* What the tests call. */
@@ -88,7 +106,9 @@ void fake_fail(const char *call, int nth, int status) {
   failing_in = nth;
   failing_status = status;
 }
-void fake_forget_fault(void) { sticky = 0; }
+void fake_forget_fault(void) { sticky = 0; error_text[0] = 0; }
+/* What an emulated kernel did that it must not; "" when nothing. */
+const char *fake_error(void) { return error_text; }
 void fake_window(char *bytes) { memcpy(bytes, window_bytes, sizeof window_bytes); }
 
 static double now_seconds(void) {
@@ -122,12 +142,14 @@ static int enter(const char *call, int needs_context) {
   } while (0)
 
 /* Blocks of memory of both kinds, to refuse what was not given out. */
-typedef struct Block { struct Block *next; int kind; size_t bytes; } Block;
+typedef struct Block { _Alignas(256) struct Block *next; int kind; size_t bytes; } Block;
 static Block *blocks;
 
 static void *give_block(int kind, size_t bytes) {
-  Block *block = malloc(sizeof(Block) + bytes);
-  if (block == NULL) return NULL;
+  /* Aligned as the driver aligns. */
+  void *memory;
+  if (posix_memalign(&memory, _Alignof(Block), sizeof(Block) + bytes) != 0) return NULL;
+  Block *block = memory;
   *block = (Block){blocks, kind, bytes};
   blocks = block;
   live[kind] += 1;
@@ -354,14 +376,31 @@ static void finish_later(CUstream stream) {
   stream->busy_until += work_seconds;
 }
 
+/* Runs a kernel of kernels/cuda on the host. Faults show in what follows the launch, as on a GPU. */
+static void emulate(const Node *node) {
+  const Emulator *emulator = &node->function->emulator;
+  int64_t counts[3];
+  emulator->forget_regions();
+  for (const Block *block = blocks; block != NULL; block = block->next)
+    if (block->kind == MEMORY) emulator->add_region((uintptr_t)(block + 1), (int64_t)block->bytes, 1);
+  const char *wrong = emulator->launch(emulator->kernel, node->shape, node->parameters.bytes, counts);
+  if (wrong == NULL) return;
+  snprintf(error_text, sizeof error_text, "%s: %s", node->function->name, wrong);
+  sticky = 700;
+}
+
 static CUresult run_node(const Node *node) {
   if (!node->is_kernel) return 0;
+  if (node->function->emulator.kernel != NULL) {
+    emulate(node);
+    return 0;
+  }
   if (strcmp(node->function->name, "illegal_address") == 0) {
     sticky = 700;
     return 0; /* the launch succeeds, what follows does not */
   }
-  int64_t *words = (int64_t *)(uintptr_t)node->words.address;
-  for (int64_t i = 0; i < node->words.count; i++) words[i] += node->words.value;
+  int64_t *words = (int64_t *)(uintptr_t)node->parameters.words.address;
+  for (int64_t i = 0; i < node->parameters.words.count; i++) words[i] += node->parameters.words.value;
   return 0;
 }
 
@@ -497,9 +536,34 @@ CUresult cuEventElapsedTime(float *out, CUevent start, CUevent stop) {
   return 0;
 }
 
+/* The kernel of a library of test/emulation; 0: it is not there. Libraries stay loaded: tests are short. */
+static int find_emulated(const char *text, Function *function) {
+  char path[1024];
+  if (sscanf(text, " %1023s %255s", path, function->name) != 2) return 0;
+  void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+  if (library == NULL) {
+    snprintf(error_text, sizeof error_text, "%s", dlerror());
+    return 0;
+  }
+  void (*(*find)(const char *))(const void *) = (void (*(*)(const char *))(const void *))dlsym(library, "simt_find");
+  int64_t (*bytes)(const char *) = (int64_t (*)(const char *))dlsym(library, "simt_bytes");
+  Emulator *emulator = &function->emulator;
+  emulator->kernel = find(function->name);
+  emulator->parameter_bytes = bytes(function->name);
+  emulator->forget_regions = (void (*)(void))dlsym(library, "simt_forget_regions");
+  emulator->add_region = (void (*)(uintptr_t, int64_t, int64_t))dlsym(library, "simt_add_region");
+  emulator->launch = (const char *(*)(void (*)(const void *), const int64_t *, const void *, int64_t *))dlsym(library, "simt_launch");
+  return emulator->kernel != NULL && emulator->parameter_bytes <= PARAMETER_BYTES;
+}
+
 CUresult cuModuleLoadDataEx(CUmodule *out, const void *image, unsigned int option_count, CUjit_option *options, void **values) {
   ENTER("cuModuleLoadDataEx");
-  static const char magic[] = "FAKECUBIN";
+  static const char magic[] = "FAKECUBIN", emulated[] = "EMULATED";
+  if (strncmp(image, emulated, sizeof emulated - 1) == 0) {
+    CUmodule own = make(MODULE, sizeof(struct CUmod_st));
+    *out = own;
+    return find_emulated((const char *)image + sizeof emulated - 1, &own->functions[0]) ? 0 : 200;
+  }
   if (strncmp(image, magic, sizeof magic - 1) != 0) {
     for (unsigned int i = 0; i < option_count; i++)
       if ((int)options[i] == 5) snprintf(values[i], (size_t)(uintptr_t)values[i + 1], "not a fake cubin");
@@ -549,6 +613,15 @@ CUresult cuOccupancyMaxActiveBlocksPerMultiprocessor(int *out, CUfunction functi
   return 0;
 }
 
+/* The parameters are copied at once: the caller may write them again. */
+static Node kernel_node(CUfunction function, const int64_t shape[5], const void *parameters) {
+  Node node = {.is_kernel = 1, .function = function};
+  const int64_t bytes = function->emulator.kernel == NULL ? (int64_t)sizeof(Words) : function->emulator.parameter_bytes;
+  memcpy(node.parameters.bytes, parameters, (size_t)bytes);
+  memcpy(node.shape, shape, sizeof node.shape);
+  return node;
+}
+
 CUresult cuLaunchKernel(CUfunction function, unsigned int grid_x, unsigned int grid_y, unsigned int grid_z,
                         unsigned int block_x, unsigned int block_y, unsigned int block_z, unsigned int shared_bytes,
                         CUstream stream, void **parameters, void **extra) {
@@ -556,7 +629,7 @@ CUresult cuLaunchKernel(CUfunction function, unsigned int grid_x, unsigned int g
   (void)shared_bytes;
   if (extra != NULL || grid_x * grid_y * grid_z == 0) return 1;
   if (block_x * block_y * block_z > 1024) return 701;
-  return put(stream, (Node){1, function, *(const Words *)parameters[0]});
+  return put(stream, kernel_node(function, (const int64_t[]){grid_x, grid_y, block_x, block_y, 0}, parameters[0]));
 }
 
 #ifndef FAKE_WITHOUT_GRAPHS
@@ -623,7 +696,8 @@ CUresult NAME(cuGraphExecKernelNodeSetParams, cuGraphExecKernelNodeSetParams_v2)
   if (!alive(GRAPH_EXEC, exec) || !alive(GRAPH, exec->graph)) return 400;
   const int64_t place = node - exec->graph->nodes;
   if (place < 0 || place >= exec->count || params->extra != NULL || params->blockDimZ == 0) return 1;
-  exec->nodes[place] = (Node){1, params->func, *(const Words *)params->kernelParams[0]};
+  const int64_t shape[5] = {params->gridDimX, params->gridDimY, params->blockDimX, params->blockDimY, 0};
+  exec->nodes[place] = kernel_node(params->func, shape, params->kernelParams[0]);
   return 0;
 }
 #endif

@@ -1,10 +1,14 @@
 /** The CUDA backend on a real GPU: the conformance suite, and many random cases under each technique. */
+
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { CudaBackend } from '../../src/backend/cuda/cuda-backend.ts';
+import { SHORTEST_SPLIT } from '../../src/backend/cuda/fused-layout.ts';
 import { placeCollection } from '../../src/embedding/collection.ts';
 import { plainPlan, planLabel, withTechniques } from '../../src/embedding/plan.ts';
 import { techniquesOn } from '../../src/embedding/techniques/registry.ts';
+import type { PlanContext } from '../../src/embedding/techniques/technique.ts';
+import { legalPlans } from '../../src/tuner/search.ts';
 import { type ProblemShape, problemFrom, problemShape } from '../conformance/properties.ts';
 import { assertPooled } from '../conformance/subject.ts';
 import { conformance, conformanceSkipped } from '../conformance/suite.ts';
@@ -14,8 +18,15 @@ import { refuseGpu } from './gpu.ts';
 
 const skip = refuseGpu();
 const CASES = 2000;
+/** Every fifth of the legal combinations. */
+const someOf = (context: PlanContext) => legalPlans(context).filter((_, i) => i % 5 === 0);
 
-if (skip === false) conformance('cuda', () => new CudaBackend(), { dense: false, planStep: 5 });
+if (skip === false)
+  conformance('cuda', () => new CudaBackend(), {
+    dense: false,
+    plansOf: someOf,
+    longestInOrder: SHORTEST_SPLIT,
+  });
 else conformanceSkipped('cuda', skip);
 
 /** Cases at once: kernels are compiled side by side, and programs of several callers mix. */
@@ -31,7 +42,7 @@ test(`${CASES} random cases under each technique`, { skip }, async (t) => {
     const { tables, batch } = problem;
     using placed = await placeCollection(backend, tables, 'plain');
     const plain = await poolPlaced(backend, placed, batch);
-    assertPooled({ addsInIndexOrder: true }, plain.pooled, problem, 'plain');
+    assertPooled({ addsInIndexOrder: true, longestInOrder: SHORTEST_SPLIT }, plain.pooled, problem, 'plain');
     for (const { technique, on } of techniquesOn('cuda')) {
       for (const parameters of on.candidates({ device, tables })) {
         const plan = withTechniques(plainPlan('cuda'), { [technique.name]: parameters });

@@ -4,7 +4,7 @@ import type { FusedShape } from './fused-source.ts';
 import type { FusedSegment } from './kernel-params.ts';
 
 /** No shorter bag is cut, and none that is not much longer than its table's others. */
-const SHORTEST_SPLIT = 512;
+export const SHORTEST_SPLIT = 512;
 const SPLIT_OVER_MEAN = 4;
 /** Lookups of a segment, which a block's groups share. */
 const SEGMENT_LOOKUPS = 1024;

@@ -32,7 +32,10 @@ export class FusedStage implements EmbeddingStage {
   readonly #tools: StageTools;
   readonly #kernel: CudaKernel;
   readonly #block: BlockShape;
-  /** In `warn` mode bags are checked first: the kernel repairs what it finds, and does not say. */
+  /**
+   * In `warn` mode bags are checked first: the kernel repairs what it finds, and does not say. So are lookups without a
+   * sample, which no group walks.
+   */
   readonly #check: CudaKernel | undefined;
 
   private constructor(
@@ -78,7 +81,9 @@ export class FusedStage implements EmbeddingStage {
     const kernel = await tools.kernels.get(fusedSource(variant));
     const mostWarps = occupancy !== undefined && 'warps' in occupancy ? occupancy.warps : undefined;
     const reservedBytes = mostWarps === undefined ? 0 : sharedBytesFor(kernel, variant.threads, mostWarps);
-    const check = operation.checking === 'warn' ? await tools.kernels.utility('check_bags') : undefined;
+    const checksFirst =
+      operation.checking === 'warn' || (operation.checking === 'error' && bags.batchSize === 0);
+    const check = checksFirst ? await tools.kernels.utility('check_bags') : undefined;
     await bags.stage();
     return new FusedStage(operation, tools, kernel, { threads: variant.threads, reservedBytes }, check);
   }

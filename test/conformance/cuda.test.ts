@@ -1,0 +1,40 @@
+/** The CUDA backend without a GPU: over the fake driver, its kernels in emulation. */
+
+import assert from 'node:assert/strict';
+import { after } from 'node:test';
+import { SHORTEST_SPLIT } from '../../src/backend/cuda/fused-layout.ts';
+import { type Plan, plainPlan, refusals, withTechniques } from '../../src/embedding/plan.ts';
+import type { PlanContext } from '../../src/embedding/techniques/technique.ts';
+import { refuseEmulation } from '../emulation/emulator.ts';
+import { fake, openFakeBackend } from '../fake-driver/open-backend.ts';
+import { conformance, conformanceSkipped } from './suite.ts';
+
+/** Each technique once, and two together: every kernel is compiled for this, which takes a second. */
+function somePlans(context: PlanContext): Plan[] {
+  const plain = plainPlan('cuda');
+  const on = (techniques: Record<string, unknown>) => withTechniques(plain, techniques);
+  const bytes = 1 << 16;
+  return [
+    plain,
+    on({ prefetch: { into: 'registers', distance: 3 } }),
+    on({ pinning: { bytes, by: 'prefetch', when: 'ahead' } }),
+    on({ prefetch: { into: 'registers', distance: 3 }, pinning: { bytes, by: 'prefetch', when: 'before' } }),
+    on({ pinning: { bytes, by: 'window', when: 'before' } }),
+  ].filter((plan) => refusals(plan, context).length === 0);
+}
+
+const skip = refuseEmulation();
+if (skip === undefined) {
+  conformance('cuda, emulated', () => openFakeBackend(), {
+    dense: false,
+    longestInOrder: SHORTEST_SPLIT,
+    plansOf: somePlans,
+    propertyRuns: 25,
+  });
+  after(() => {
+    assert.equal(fake.error(), '');
+    assert.deepEqual(fake.live(), {}, 'everything was given back');
+  });
+} else {
+  conformanceSkipped('cuda, emulated', skip);
+}
