@@ -1,6 +1,6 @@
 /** `hotrow bench`: the embedding stage under every technique, then the whole model, on one device. */
 import { freemem } from 'node:os';
-import type { Backend } from '../backend/backend.ts';
+import type { Backend, Ceilings } from '../backend/backend.ts';
 import type { EmbeddingTable } from '../embedding/bag.ts';
 import { rowBytes } from '../embedding/bag.ts';
 import { type Plan, plainPlan, withTechniques } from '../embedding/plan.ts';
@@ -53,7 +53,8 @@ export async function bench(options: BenchOptions): Promise<BenchResults> {
 
   progress('measuring the ceilings');
   const ceilings = await backend.measureCeilings();
-  const embedding = options.embeddingRounds > 0 ? await embeddingStage(options, notes, progress) : [];
+  const embedding =
+    options.embeddingRounds > 0 ? await embeddingStage(options, ceilings, notes, progress) : [];
   const model = options.modelRounds > 0 ? await wholeModel(options, bestPlans(embedding), progress) : [];
 
   return {
@@ -93,6 +94,7 @@ export async function bench(options: BenchOptions): Promise<BenchResults> {
 
 async function embeddingStage(
   { backend, architecture, workloads, embeddingRounds, plan, sweeps, peers }: BenchOptions,
+  ceilings: Ceilings,
   notes: string[],
   progress: (text: string) => void,
 ): Promise<EmbeddingRow[]> {
@@ -116,7 +118,9 @@ async function embeddingStage(
     const rows: EmbeddingRow[] = [];
     for (const [i, workload] of workloads.entries()) {
       progress(`embedding stage, ${workload.pattern} (${i + 1} of ${workloads.length})`);
-      rows.push(...(await embeddingBench.measure(workload.embedding, variants, embeddingRounds, peer)));
+      rows.push(
+        ...(await embeddingBench.measure(workload.embedding, variants, embeddingRounds, ceilings, peer)),
+      );
     }
     notes.push(...embeddingBench.notes);
     return rows;

@@ -2,8 +2,8 @@
  * The embedding stage under every technique: the plain kernel, each technique alone, the paper's combinations, the best
  * combination found, and PyTorch, in turns within one run.
  */
-import type { Backend, KernelUse } from '../backend/backend.ts';
-import { type BagBatch, type EmbeddingTable, rowBytes } from '../embedding/bag.ts';
+import type { Backend, Ceilings, KernelUse } from '../backend/backend.ts';
+import type { BagBatch, EmbeddingTable } from '../embedding/bag.ts';
 import {
   heuristicPlan,
   type Plan,
@@ -23,12 +23,27 @@ import type { PytorchPeer } from './pytorch-peer.ts';
 import type { EmbeddingRow, LaunchTimes } from './results.ts';
 import { timing } from './statistics.ts';
 
+/** What a batch must move. */
+export interface Traffic {
+  readonly lookups: number;
+  /** Distinct rows, tables counted apart. */
+  readonly distinct: number;
+  /** Bytes of the distinct rows: these come from memory at least once. */
+  readonly distinctRowBytes: number;
+  /** Bytes of the rows of all lookups: these come from a cache at least. */
+  readonly lookupRowBytes: number;
+  /** Indices, offsets, weights and pooled rows. */
+  readonly otherBytes: number;
+}
+
 /** Lookups of one pattern or trace: several batches, so that a run does not find the last run's rows in cache. */
 export interface PatternWorkload {
   readonly pattern: string;
   readonly batches: readonly BagBatch[];
   /** Share of distinct rows among the lookups of a batch. */
   readonly distinctShare: number;
+  /** Of the first batch, which stands for the others. */
+  readonly traffic: Traffic;
 }
 
 /** What is compared. */
@@ -140,13 +155,14 @@ export class EmbeddingBench implements Disposable {
 
   /**
    * Times variants, the first of them the plain kernel, and the best plan found on one workload, in turns with `peer`.
-   * `rounds`: turns of each, after one to warm up. Every variant's results are first compared with the plain kernel's.
+   * `rounds`: turns of each, after one to warm up. `ceilings`: for the speed of light. Every variant's results are first compared with the plain kernel's.
    * @throws DeviceError KERNEL_FAILED when they differ.
    */
   async measure(
     workload: PatternWorkload,
     variants: readonly Variant[],
     rounds: number,
+    ceilings: Ceilings,
     peer?: PytorchPeer,
   ): Promise<EmbeddingRow[]> {
     await this.#timer.load(workload.batches);
@@ -184,7 +200,9 @@ export class EmbeddingBench implements Disposable {
       ...(bagsUs.length === 0 ? {} : { launch: launchTimes(bagsUs) }),
       ...(pinUs.length === 0 ? {} : { pin: launchTimes(pinUs) }),
       ...(kernel === undefined ? {} : { kernel }),
-      gigabytesPerSecond: this.#bytes(workload) / median(batchMs) / 1e6,
+      gigabytesPerSecond: workload.traffic.lookupRowBytes / median(batchMs) / 1e6,
+      limitMs: limitMs(workload.traffic, ceilings),
+      limitShare: limitMs(workload.traffic, ceilings) / median(batchMs),
       speedup: baselineMs / median(batchMs),
     });
     const rows = contenders.map(({ plan, samples, ...variant }) => {
@@ -246,18 +264,18 @@ export class EmbeddingBench implements Disposable {
     return { batchSize: first.batchSize, tables: this.#tables.length, lookups, distinctShare };
   }
 
-  /** Bytes of all rows that a batch asks for, repeats included. */
-  #bytes({ batches }: PatternWorkload): number {
-    const [first] = batches as [BagBatch];
-    return first.bags.reduce(
-      (sum, { indices }, t) => sum + indices.length * rowBytes(this.#tables[t] as EmbeddingTable),
-      0,
-    );
-  }
-
   [Symbol.dispose](): void {
     this.#timer[Symbol.dispose]();
   }
+}
+
+/**
+ * The speed of light: the time that a batch takes at least, when its distinct rows come once from memory and all lookups
+ * from the last cache, each at its measured ceiling.
+ */
+function limitMs({ distinctRowBytes, lookupRowBytes, otherBytes }: Traffic, ceilings: Ceilings): number {
+  const { readBytesPerSecond: memory, cacheReadBytesPerSecond: cache = Number.POSITIVE_INFINITY } = ceilings;
+  return 1e3 * Math.max((distinctRowBytes + otherBytes) / memory, (lookupRowBytes + otherBytes) / cache);
 }
 
 function launchTimes(microseconds: readonly number[]): LaunchTimes {

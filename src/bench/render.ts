@@ -115,6 +115,15 @@ export function peerTable(results: BenchResults): RenderedTable | undefined {
   );
 }
 
+/** How near every variant is to the speed of light. */
+export function limitTable(results: BenchResults): RenderedTable | undefined {
+  return grid(
+    'share of the speed of light: distinct rows from memory, all lookups from the last cache; over 100 %: from nearer',
+    compared(results),
+    ({ limitShare }) => (limitShare === undefined ? undefined : `${(100 * limitShare).toFixed(0)} %`),
+  );
+}
+
 /** What the compiled kernels take. */
 export function kernelTable(results: BenchResults): RenderedTable | undefined {
   const rows = results.embedding.filter(({ kernel }) => kernel !== undefined);
@@ -226,6 +235,7 @@ export function benchTables(results: BenchResults): RenderedTable[] {
     peerTable(results),
     pinTable(results),
     embeddingTable(results),
+    limitTable(results),
     bestTable(results),
     kernelTable(results),
     ...sweepTables(results),

@@ -84,6 +84,9 @@ const embeddingRowSchema = Type.Object(
     kernel: Type.Optional(kernelSchema),
     /** Rows asked for, repeats included, times row bytes, over the median. */
     gigabytesPerSecond: Type.Number({ minimum: 0 }),
+    /** The speed of light: what a batch takes at the ceilings of this run, and its share of the median. */
+    limitMs: Type.Optional(Type.Number({ minimum: 0 })),
+    limitShare: Type.Optional(Type.Number({ minimum: 0 })),
     /** Speed relative to the plain kernel on the same pattern in the same run. */
     speedup: Type.Number({ minimum: 0 }),
   },

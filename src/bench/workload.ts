@@ -1,12 +1,13 @@
 /** Lookups for the benchmark: drawn from an access pattern, or read from a trace. */
 import { basename } from 'node:path';
-import type { BagBatch } from '../embedding/bag.ts';
+import { type BagBatch, type EmbeddingTable, rowBytes } from '../embedding/bag.ts';
 import type { DlrmArchitecture } from '../model/architecture.ts';
 import type { AccessPatternName } from '../workload/access-patterns.ts';
+import { countRows } from '../workload/hotness.ts';
 import { createRandom } from '../workload/random.ts';
 import { syntheticBags } from '../workload/synthetic.ts';
 import { readTrace, traceBatches } from '../workload/trace.ts';
-import type { PatternWorkload } from './embedding-bench.ts';
+import type { PatternWorkload, Traffic } from './embedding-bench.ts';
 import type { ModelWorkload } from './model-bench.ts';
 
 /** One pattern or trace: lookups for the embedding stage, and the same lookups as requests for the whole model. */
@@ -59,12 +60,13 @@ function workload(
   { architecture, batchSize, seed }: WorkloadShape,
 ): BenchWorkload {
   const { denseFeatures } = architecture;
-  const share = distinctShare(batches[0] as BagBatch);
+  const traffic = trafficOf(batches[0] as BagBatch, architecture.tables);
+  const share = traffic.lookups === 0 ? 0 : traffic.distinct / traffic.lookups;
   const random = createRandom(seed);
   const dense = Float32Array.from({ length: batchSize * denseFeatures }, () => random.float());
   return {
     pattern,
-    embedding: { pattern, batches, distinctShare: share },
+    embedding: { pattern, batches, distinctShare: share, traffic },
     model: {
       pattern,
       requests: batches.map((batch) => ({ ...batch, dense, denseFeatures })),
@@ -73,12 +75,27 @@ function workload(
   };
 }
 
-/** Distinct rows over lookups, tables counted apart. */
-function distinctShare({ bags }: BagBatch): number {
-  const lookups = bags.reduce((sum, { indices }) => sum + indices.length, 0);
-  const distinct = bags.reduce(
-    (sum, { indices }) => sum + new Set<number | bigint>(indices as Iterable<number | bigint>).size,
-    0,
-  );
-  return lookups === 0 ? 0 : distinct / lookups;
+/** What a batch must move, whatever the kernel. */
+function trafficOf({ batchSize, bags }: BagBatch, tables: readonly EmbeddingTable[]): Traffic {
+  const parts = bags.map(({ indices, offsets, weights }, t): Traffic => {
+    const table = tables[t] as EmbeddingTable;
+    const bytes = rowBytes(table);
+    const distinct = countRows(indices).rows.length;
+    const inputBytes = indices.byteLength + offsets.byteLength + (weights?.byteLength ?? 0);
+    return {
+      lookups: indices.length,
+      distinct,
+      distinctRowBytes: distinct * bytes,
+      lookupRowBytes: indices.length * bytes,
+      otherBytes: inputBytes + batchSize * table.dim * Float32Array.BYTES_PER_ELEMENT,
+    };
+  });
+  const sum = (key: keyof Traffic) => parts.reduce((total, part) => total + part[key], 0);
+  return {
+    lookups: sum('lookups'),
+    distinct: sum('distinct'),
+    distinctRowBytes: sum('distinctRowBytes'),
+    lookupRowBytes: sum('lookupRowBytes'),
+    otherBytes: sum('otherBytes'),
+  };
 }

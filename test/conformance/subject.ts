@@ -1,5 +1,5 @@
 import type { Backend } from '../../src/backend/backend.ts';
-import type { Bags, EmbeddingTable, IndexChecking } from '../../src/embedding/bag.ts';
+import type { BagBatch, Bags, EmbeddingTable, IndexChecking } from '../../src/embedding/bag.ts';
 import type { Plan } from '../../src/embedding/plan.ts';
 import { referenceEmbeddingBags } from '../../src/embedding/reference.ts';
 import type { PlanContext } from '../../src/embedding/techniques/technique.ts';
@@ -66,6 +66,11 @@ export function assertPooled(
     const roundings = bags.indices.length + 2;
     assertWithin(out, expected, (i) => roundings * FLOAT32_ROUNDING * (magnitudes[i] as number), label);
   });
+}
+
+/** Whether the backend adds every bag of a batch in index order under every plan. */
+export function keepsOrder({ longestInOrder }: Pick<Subject, 'longestInOrder'>, { bags }: BagBatch): boolean {
+  return bags.every((own) => longestBag(own) <= longestInOrder);
 }
 
 /** Lookups of the longest bag, its offsets clamped into the lookups. */
