@@ -118,7 +118,7 @@ export function peerTable(results: BenchResults): RenderedTable | undefined {
 /** How near every variant is to the speed of light. */
 export function limitTable(results: BenchResults): RenderedTable | undefined {
   return grid(
-    'share of the speed of light: distinct rows from memory, all lookups from the last cache; over 100 %: from nearer',
+    'share of the speed of light\n(distinct rows from memory, all lookups from the last cache; more: from nearer)',
     compared(results),
     ({ limitShare }) => (limitShare === undefined ? undefined : `${(100 * limitShare).toFixed(0)} %`),
   );
