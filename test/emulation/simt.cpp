@@ -1,6 +1,7 @@
 #include "simt.h"
 
 #include <cstdio>
+#include <deque>
 #include <exception>
 #include <memory>
 #include <ucontext.h>
@@ -24,11 +25,19 @@ struct Region {
 
 enum class State { Ready, AtBlockBarrier, AtWarpBarrier, Ended };
 
+struct Copy {
+  void *to;
+  const void *from; /* NULL: zeros */
+  std::size_t bytes;
+};
+
 struct Fiber {
   ucontext_t context;
   std::unique_ptr<char[]> stack;
   Index3 index;
   State state;
+  std::deque<std::vector<Copy>> groups; /* committed, not waited for */
+  std::vector<Copy> open_group;
 };
 
 std::vector<Region> regions;
@@ -38,6 +47,9 @@ Fiber *running;
 void (*kernel_running)(const void *);
 const void *kernel_params;
 char error[256];
+constexpr unsigned int MOST_WARPS = 32;
+Shown shown[MOST_WARPS];
+alignas(16) unsigned char shared_memory[DYNAMIC_SHARED_BYTES];
 
 void fail(const char *what, const void *address, std::size_t bytes) {
   if (error[0]) return;
@@ -78,6 +90,8 @@ bool release(std::size_t first, std::size_t last, State barrier) {
 }
 
 void run_block(std::size_t threads, bool backwards) {
+  /* NaNs: what a block reads before it wrote it shows. */
+  std::memset(shared_memory, 0xff, sizeof shared_memory);
   while (fibers.size() < threads) {
     fibers.push_back(std::make_unique<Fiber>());
     fibers.back()->stack = std::make_unique<char[]>(STACK_BYTES);
@@ -93,6 +107,8 @@ void run_block(std::size_t threads, bool backwards) {
     const unsigned int thread = static_cast<unsigned int>(i);
     fiber.index = {thread % blockDim.x, thread / blockDim.x, 0};
     fiber.state = State::Ready;
+    fiber.groups.clear();
+    fiber.open_group.clear();
   }
   for (;;) {
     bool any_ran = false;
@@ -141,6 +157,39 @@ bool may_access(const void *address, std::size_t bytes, Access access) {
 
 void block_barrier() { wait(State::AtBlockBarrier); }
 void warp_barrier() { wait(State::AtWarpBarrier); }
+
+unsigned int thread_number() { return threadIdx.y * blockDim.x + threadIdx.x; }
+
+const Shown &show(const unsigned int *words, unsigned int count) {
+  Shown &warp = shown[thread_number() / WARP_THREADS];
+  std::memcpy(warp[lane()], words, count * sizeof *words);
+  warp_barrier();
+  return warp;
+}
+
+void *dynamic_shared() { return shared_memory; }
+
+void start_copy(void *to, const void *from, std::size_t bytes) {
+  const unsigned char *begin = static_cast<unsigned char *>(to);
+  if (begin < shared_memory || begin + bytes > shared_memory + sizeof shared_memory ||
+      static_cast<std::size_t>(begin - shared_memory) % bytes != 0)
+    fail("copy to outside of shared memory, or unaligned", to, bytes);
+  else
+    running->open_group.push_back({to, from, bytes});
+}
+
+void commit_copies() {
+  running->groups.push_back(std::move(running->open_group));
+  running->open_group.clear();
+}
+
+void wait_for_copies(std::size_t groups) {
+  for (; running->groups.size() > groups; running->groups.pop_front())
+    for (const Copy &copy : running->groups.front()) {
+      if (copy.from == nullptr) std::memset(copy.to, 0, copy.bytes);
+      else std::memcpy(copy.to, copy.from, copy.bytes);
+    }
+}
 
 } // namespace simt
 
