@@ -60,6 +60,8 @@ export interface LaunchCounts {
 export interface Emulator {
   /** @throws Error saying what the kernel did that it must not. */
   launch(kernel: string, launch: Launch): LaunchCounts;
+  /** Addresses of C functions for the fake driver. */
+  readonly entryPoints: { readonly paramsBytes: bigint; readonly launch: bigint };
 }
 
 /** Why kernels cannot be emulated here; undefined: they can. */
@@ -87,6 +89,10 @@ export async function emulate(kernels: readonly KernelSource[]): Promise<Emulato
   );
   const find = library.func('uintptr_t simt_find(const char *kernel)');
   return {
+    entryPoints: {
+      paramsBytes: library.symbol('simt_params_bytes') as bigint,
+      launch: library.symbol('simt_launch_named') as bigint,
+    },
     launch(kernel, { grid, block, params, reads, writes, backwards }) {
       const entry = BigInt(find(kernel));
       if (entry === 0n) throw new TypeError(`no kernel ${kernel} was compiled`);
@@ -110,23 +116,32 @@ function unitOf(kernels: readonly KernelSource[]): string {
     if (params === undefined) throw new TypeError(`${kernel}: its source names no parameters`);
     return `${source}
 extern "C" void run_${kernel}(const void *params) { ${kernel}(*static_cast<const ${params} *>(params)); }
+extern "C" { extern const long long bytes_${kernel} = sizeof(${params}); }
 `;
   });
   return `#include "ptx.h"\n${sources.join('\n')}`;
 }
 
 function finderOf(kernels: readonly KernelSource[]): string {
-  const declarations = kernels.map(({ kernel }) => `extern "C" void run_${kernel}(const void *);`);
-  const entries = kernels.map(({ kernel }) => `  {"${kernel}", run_${kernel}},`);
+  const declarations = kernels.map(
+    ({ kernel }) =>
+      `extern "C" void run_${kernel}(const void *); extern "C" const long long bytes_${kernel};`,
+  );
+  const entries = kernels.map(({ kernel }) => `  {"${kernel}", run_${kernel}, &bytes_${kernel}},`);
   return `#include <cstring>
 ${declarations.join('\n')}
-static const struct { const char *name; void (*run)(const void *); } kernels[] = {
+static const struct { const char *name; void (*run)(const void *); const long long *params_bytes; } kernels[] = {
 ${entries.join('\n')}
 };
 extern "C" void (*simt_find(const char *name))(const void *) {
   for (const auto &kernel : kernels)
     if (std::strcmp(kernel.name, name) == 0) return kernel.run;
   return nullptr;
+}
+extern "C" long long simt_params_bytes(const char *name) {
+  for (const auto &kernel : kernels)
+    if (std::strcmp(kernel.name, name) == 0) return *kernel.params_bytes;
+  return 0;
 }
 `;
 }

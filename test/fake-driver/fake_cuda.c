@@ -9,7 +9,8 @@
  *   -DFAKE_DEVICES=0       cuInit fails with CUDA_ERROR_NO_DEVICE when 0
  *   -DFAKE_WITHOUT_GRAPHS  no graph functions
  *
- * Modules: the image is the text "FAKECUBIN name name…". Kernels take one struct of three words:
+ * Modules: the image is the text "FAKECUBIN name name…". Other kernels are run by the emulator, when a test has set one
+ * (fake_set_emulator), on the memory that is allocated; the fake's own take one struct of three words:
  *   add              words[i] += value, for i in [0, count): {address, value, count}
  *   illegal_address  faults: from then on every call fails with CUDA_ERROR_ILLEGAL_ADDRESS
  */
@@ -60,8 +61,17 @@ enum { TOTAL_BYTES = 1 << 30 };
 typedef struct { int64_t address, value, count; } Words;
 typedef struct CUfunc_st { char name[64]; } Function;
 struct CUctx_st { int device; };
-struct CUmod_st { Function functions[8]; };
-typedef struct CUgraphNode_st { int is_kernel; CUfunction function; Words words; } Node;
+enum { MOST_FUNCTIONS = 32 };
+struct CUmod_st { Function functions[MOST_FUNCTIONS]; };
+typedef void (*HostWork)(const void *data);
+enum { NODE_BYTES = 256 };
+/* A kernel (its parameters in `data`), other work (on `data`), or nothing that is left to do. */
+typedef struct CUgraphNode_st {
+  CUfunction function;
+  HostWork work;
+  int64_t shape[5]; /* grid x, y; block x, y; 0: threads in ascending order */
+  _Alignas(16) char data[NODE_BYTES];
+} Node;
 struct CUgraph_st { Node nodes[64]; int count; };
 struct CUgraphExec_st { Node nodes[64]; CUgraph graph; int count; };
 struct CUstream_st { double busy_until; CUgraph capture; CUgraphNode last; };
@@ -76,6 +86,12 @@ static char failing_call[64];
 static int failing_in, failing_status;
 static char window_bytes[64];
 static int64_t persisting_bytes;
+/* The emulator: bytes of a kernel's parameters (0: no such kernel), and running it with leave to touch `memory`, pairs
+ * of an address and a length; NULL, or what went wrong. */
+static int64_t (*emulator_params)(const char *kernel);
+static const char *(*emulator_launch)(const char *kernel, const int64_t *shape, const void *params,
+                                      const int64_t *memory, int64_t count);
+static char emulator_error[256];
 
 /* What the tests call. */
 int64_t fake_live(int kind) { return live[kind]; }
@@ -89,6 +105,12 @@ void fake_fail(const char *call, int nth, int status) {
   failing_status = status;
 }
 void fake_forget_fault(void) { sticky = 0; }
+void fake_set_emulator(void *params, void *launch) {
+  emulator_params = (int64_t (*)(const char *))params;
+  emulator_launch = (const char *(*)(const char *, const int64_t *, const void *, const int64_t *, int64_t))launch;
+}
+/* What the emulator complained about first; "": nothing. */
+const char *fake_emulator_error(void) { return emulator_error; }
 void fake_window(char *bytes) { memcpy(bytes, window_bytes, sizeof window_bytes); }
 
 static double now_seconds(void) {
@@ -122,11 +144,12 @@ static int enter(const char *call, int needs_context) {
   } while (0)
 
 /* Blocks of memory of both kinds, to refuse what was not given out. */
-typedef struct Block { struct Block *next; int kind; size_t bytes; } Block;
+enum { ALIGNMENT = 256 };
+typedef struct Block { _Alignas(ALIGNMENT) struct Block *next; int kind; size_t bytes; } Block;
 static Block *blocks;
 
 static void *give_block(int kind, size_t bytes) {
-  Block *block = malloc(sizeof(Block) + bytes);
+  Block *block = aligned_alloc(ALIGNMENT, sizeof(Block) + (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT);
   if (block == NULL) return NULL;
   *block = (Block){blocks, kind, bytes};
   blocks = block;
@@ -354,15 +377,46 @@ static void finish_later(CUstream stream) {
   stream->busy_until += work_seconds;
 }
 
+static void run_emulated(const Node *node) {
+  int64_t memory[2 * 256];
+  int64_t count = 0;
+  for (const Block *block = blocks; block != NULL && count < 256; block = block->next) {
+    if (block->kind != MEMORY) continue;
+    memory[2 * count] = (int64_t)(uintptr_t)(block + 1);
+    memory[2 * count + 1] = (int64_t)block->bytes;
+    count += 1;
+  }
+  const char *error = emulator_launch(node->function->name, node->shape, node->data, memory, count);
+  if (error != NULL && emulator_error[0] == 0)
+    snprintf(emulator_error, sizeof emulator_error, "%s: %s", node->function->name, error);
+}
+
 static CUresult run_node(const Node *node) {
-  if (!node->is_kernel) return 0;
+  if (node->work != NULL) node->work(node->data);
+  if (node->function == NULL) return 0;
   if (strcmp(node->function->name, "illegal_address") == 0) {
     sticky = 700;
     return 0; /* the launch succeeds, what follows does not */
   }
-  int64_t *words = (int64_t *)(uintptr_t)node->words.address;
-  for (int64_t i = 0; i < node->words.count; i++) words[i] += node->words.value;
+  if (strcmp(node->function->name, "add") != 0) {
+    run_emulated(node);
+    return 0;
+  }
+  const Words *words = (const Words *)node->data;
+  int64_t *at = (int64_t *)(uintptr_t)words->address;
+  for (int64_t i = 0; i < words->count; i++) at[i] += words->value;
   return 0;
+}
+
+/* A kernel's node; its function is NULL when nothing can run it. */
+static Node kernel_node(CUfunction function, const void *params) {
+  Node node = {0};
+  const int own = strcmp(function->name, "add") == 0 || strcmp(function->name, "illegal_address") == 0;
+  const int64_t bytes = own ? (int64_t)sizeof(Words) : emulator_params == NULL ? 0 : emulator_params(function->name);
+  if (bytes == 0 || bytes > NODE_BYTES) return node;
+  node.function = function;
+  memcpy(node.data, params, (size_t)bytes);
+  return node;
 }
 
 static CUresult put(CUstream stream, Node node) {
@@ -375,6 +429,14 @@ static CUresult put(CUstream stream, Node node) {
   }
   finish_later(stream);
   return run_node(&node);
+}
+
+/* For other fake libraries: puts work into a stream, with a copy of `data`. */
+int fake_put(void *stream, HostWork work, const void *data, int64_t bytes) {
+  Node node = {.work = work};
+  if (bytes > NODE_BYTES) return 1;
+  memcpy(node.data, data, (size_t)bytes);
+  return (int)put(stream, node);
 }
 
 CUresult NAME(cuMemcpyHtoDAsync, cuMemcpyHtoDAsync_v2)(CUdeviceptr target, const void *source, size_t bytes, CUstream stream) {
@@ -508,7 +570,7 @@ CUresult cuModuleLoadDataEx(CUmodule *out, const void *image, unsigned int optio
   CUmodule module = make(MODULE, sizeof(struct CUmod_st));
   const char *names = (const char *)image + sizeof magic - 1;
   int used = 0;
-  for (int i = 0; i < 8 && sscanf(names, " %63s%n", module->functions[i].name, &used) == 1; i++) names += used;
+  for (int i = 0; i < MOST_FUNCTIONS && sscanf(names, " %63s%n", module->functions[i].name, &used) == 1; i++) names += used;
   *out = module;
   return 0;
 }
@@ -521,7 +583,7 @@ CUresult cuModuleUnload(CUmodule module) {
 CUresult cuModuleGetFunction(CUfunction *out, CUmodule module, const char *name) {
   ENTER("cuModuleGetFunction");
   if (!alive(MODULE, module)) return 400;
-  for (int i = 0; i < 8; i++) {
+  for (int i = 0; i < MOST_FUNCTIONS; i++) {
     if (strcmp(module->functions[i].name, name) != 0) continue;
     *out = &module->functions[i];
     return 0;
@@ -556,7 +618,11 @@ CUresult cuLaunchKernel(CUfunction function, unsigned int grid_x, unsigned int g
   (void)shared_bytes;
   if (extra != NULL || grid_x * grid_y * grid_z == 0) return 1;
   if (block_x * block_y * block_z > 1024) return 701;
-  return put(stream, (Node){1, function, *(const Words *)parameters[0]});
+  if (grid_z != 1 || block_z != 1) return 1;
+  Node node = kernel_node(function, parameters[0]);
+  if (node.function == NULL) return 1;
+  memcpy(node.shape, (int64_t[]){grid_x, grid_y, block_x, block_y, 0}, sizeof node.shape);
+  return put(stream, node);
 }
 
 #ifndef FAKE_WITHOUT_GRAPHS
@@ -623,7 +689,11 @@ CUresult NAME(cuGraphExecKernelNodeSetParams, cuGraphExecKernelNodeSetParams_v2)
   if (!alive(GRAPH_EXEC, exec) || !alive(GRAPH, exec->graph)) return 400;
   const int64_t place = node - exec->graph->nodes;
   if (place < 0 || place >= exec->count || params->extra != NULL || params->blockDimZ == 0) return 1;
-  exec->nodes[place] = (Node){1, params->func, *(const Words *)params->kernelParams[0]};
+  Node changed = kernel_node(params->func, params->kernelParams[0]);
+  if (changed.function == NULL) return 1;
+  memcpy(changed.shape, (int64_t[]){params->gridDimX, params->gridDimY, params->blockDimX, params->blockDimY, 0},
+         sizeof changed.shape);
+  exec->nodes[place] = changed;
   return 0;
 }
 #endif
