@@ -246,7 +246,7 @@ function timeLinear(kernels: DenseKernels, placedLayer: PlacedLayer, batch: numb
     activation,
     ...(other === undefined ? {} : { cross: { x0: other, x: other } }),
   };
-  kernels.prepare(operation);
+  const choice = kernels.prepare(operation);
   kernels.linear(stream, operation);
   let worst = 0;
   for (const b of new Set([0, batch >> 1, batch - 1])) {
@@ -265,7 +265,7 @@ function timeLinear(kernels: DenseKernels, placedLayer: PlacedLayer, batch: numb
     model,
     shape: `${inputs} → ${outputs}${crossed ? ', cross' : activation === 'none' ? '' : `, ${activation}`}`,
     batch,
-    choice: kernels.chosen().at(-1)?.choice,
+    choice,
     ...timing,
     shareOfErrorBound: worst,
     teraflopsPerSecond: (2 * batch * inputs * outputs) / seconds / 1e12,

@@ -156,7 +156,6 @@ describe('the dense operations on a GPU', { skip: reason !== undefined && `no GP
         kernels = await DenseKernels.open(device, { precision, compiler, cache, cublasLt });
       });
       after(() => {
-        for (const { shape, choice } of kernels.chosen().slice(0, 12)) console.log(`${shape}: ${choice}`);
         kernels[Symbol.dispose]();
       });
 

@@ -72,13 +72,6 @@ type LinearChoice =
       readonly finished: boolean;
     };
 
-/** What was chosen for a shape, for people. */
-export interface ChosenLinear {
-  /** Everything that the choice depends on. */
-  readonly shape: string;
-  readonly choice: string;
-}
-
 const KERNELS_FOLDER = fileURLToPath(new URL('../../../kernels/cuda', import.meta.url));
 const OLDEST_MAJOR = 8;
 const MOST_GRID_BLOCKS = 2 ** 31 - 1;
@@ -160,27 +153,18 @@ export class DenseKernels implements Disposable {
 
   /**
    * Makes `linear` ready for layers of this shape and alignment: picks the fastest way to compute them by measuring, and
-   * has memory ready. Blocks, some milliseconds for a shape that was not seen before; free for one that was.
+   * has memory ready. Blocks, some milliseconds for a shape that was not seen before; free for one that was. Returns what
+   * was chosen, for people.
    * @throws DeviceError OUT_OF_MEMORY, KERNEL_FAILED.
    */
-  prepare(operation: DeviceLinear): void {
+  prepare(operation: DeviceLinear): string {
     checkLinear(operation, this.precision);
-    const { input, output } = operation;
-    if (input.rows === 0) return;
+    if (operation.input.rows === 0) return 'nothing to do';
     this.#reserve(operation);
     const key = shapeKey(operation);
-    if (!this.#choices.has(key)) this.#choices.set(key, this.#choose(operation, output.rows));
-  }
-
-  /** What was chosen for the shapes prepared so far. */
-  chosen(): ChosenLinear[] {
-    return [...this.#choices].map(([shape, choice]) => ({
-      shape,
-      choice:
-        choice.kind === 'direct'
-          ? 'direct'
-          : `cuBLASLt${choice.fused ? ', fused' : ''}${choice.finished ? ', finished by a kernel' : ''}`,
-    }));
+    const choice = this.#choices.get(key) ?? this.#choose(operation);
+    this.#choices.set(key, choice);
+    return describe(choice);
   }
 
   /** @throws DeviceError KERNEL_FAILED for matrices that do not fit, or that were not prepared. */
@@ -347,11 +331,12 @@ export class DenseKernels implements Disposable {
   }
 
   /** The fastest way to compute a shape that gives what it must, measured on memory of its own. */
-  #choose(operation: DeviceLinear, batch: number): LinearChoice {
-    const { layer } = operation;
+  #choose(operation: DeviceLinear): LinearChoice {
+    const { layer, input } = operation;
     using trial = new Trial(operation);
     const candidates: LinearChoice[] = this.#productChoices(trial);
-    if (mayBeDirect(batch, layer.outputs) || candidates.length === 0) candidates.push({ kind: 'direct' });
+    if (mayBeDirect(input.rows, layer.outputs) || candidates.length === 0)
+      candidates.push({ kind: 'direct' });
     const [only] = candidates;
     if (only !== undefined && candidates.length === 1) return only;
     trial.fillInput(this.#stream, 'ones');
@@ -419,6 +404,11 @@ export class DenseKernels implements Disposable {
     }
     return fastest;
   }
+}
+
+function describe(choice: LinearChoice): string {
+  if (choice.kind === 'direct') return 'direct';
+  return `cuBLASLt${choice.fused ? ', fused' : ''}${choice.finished ? ', finished by a kernel' : ''}`;
 }
 
 /** The fields of a layer's end, as the kernels take them. */
