@@ -3,6 +3,12 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
 import {
+  encodeConvertRows,
+  encodeDirectLinear,
+  encodeDotInteraction,
+  encodeFinishLinear,
+} from '../../src/backend/cuda/dense-params.ts';
+import {
   BAGS_REPORT_WORDS,
   encodeCheckBags,
   encodeCheckedBags,
@@ -140,6 +146,10 @@ test('parameter blocks follow the structs field by field', () => {
     ['check_bags.cuh', 'CheckBagsParams', encodeCheckBags],
     ['count_rows.cuh', 'CountRowsParams', encodeCountRows],
     ['pin_rows.cuh', 'PinRowsParams', encodePinRows],
+    ['dot_interaction.cuh', 'DotInteractionParams', encodeDotInteraction],
+    ['linear.cuh', 'FinishLinearParams', encodeFinishLinear],
+    ['linear.cuh', 'DirectLinearParams', encodeDirectLinear],
+    ['convert_rows.cuh', 'ConvertRowsParams', encodeConvertRows],
     ['check_bags.cuh', 'CheckedBags', (table: never) => encodeCheckedBags([table])],
   ] as const) {
     const fields = fieldsOf(file, struct);
