@@ -154,7 +154,7 @@ export class DenseKernels implements Disposable {
   /**
    * Makes `linear` ready for layers of this shape and alignment: picks the fastest way to compute them by measuring, and
    * has memory ready. Blocks, some milliseconds for a shape that was not seen before; free for one that was. Returns what
-   * was chosen, for people.
+   * was chosen, for people. Not for use while a stream is being captured.
    * @throws DeviceError OUT_OF_MEMORY, KERNEL_FAILED.
    */
   prepare(operation: DeviceLinear): string {
@@ -333,6 +333,8 @@ export class DenseKernels implements Disposable {
   /** The fastest way to compute a shape that gives what it must, measured on memory of its own. */
   #choose(operation: DeviceLinear): LinearChoice {
     const { layer, input } = operation;
+    // Measurements use the same workspace as work that may be under way.
+    this.device.synchronize();
     using trial = new Trial(operation);
     const candidates: LinearChoice[] = this.#productChoices(trial);
     if (mayBeDirect(input.rows, layer.outputs) || candidates.length === 0)
