@@ -143,6 +143,91 @@ __device__ __forceinline__ float float8_e4m3_to_float32(unsigned int bits) {
   return (bits & 0x7fu) == 0x7fu ? __uint_as_float(0x7fc00000u) : value;
 }
 
+/* The nearest float16, bfloat16, TF32 (in the upper 19 bits of 32); ties to even, of TF32 away from zero. */
+__device__ __forceinline__ unsigned short to_float16(float value) {
+  unsigned short bits;
+  asm("cvt.rn.f16.f32 %0, %1;" : "=h"(bits) : "f"(value));
+  return bits;
+}
+__device__ __forceinline__ unsigned short to_bfloat16(float value) {
+  unsigned short bits;
+  asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(bits) : "f"(value));
+  return bits;
+}
+__device__ __forceinline__ unsigned int to_tf32(float value) {
+  unsigned int bits;
+  asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(bits) : "f"(value));
+  return bits;
+}
+
+/* Two at once; `low` in the lower half. */
+__device__ __forceinline__ unsigned int to_float16_pair(float low, float high) {
+  unsigned int bits;
+  asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(bits) : "f"(high), "f"(low));
+  return bits;
+}
+__device__ __forceinline__ unsigned int to_bfloat16_pair(float low, float high) {
+  unsigned int bits;
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(bits) : "f"(high), "f"(low));
+  return bits;
+}
+
+/* The block's dynamic shared memory, aligned to 16 bytes. */
+__device__ __forceinline__ void *dynamic_shared() {
+  extern __shared__ __align__(16) unsigned char hotrow_dynamic_shared[];
+  return hotrow_dynamic_shared;
+}
+
+/*
+ * Starts copying `bytes` (4 or 16) from global to shared memory; zeros instead, without a read, where not `inside`.
+ * The copy belongs to the thread's next group.
+ */
+template <int bytes>
+__device__ __forceinline__ void copy_async(float *to, const float *from, bool inside) {
+  static_assert(bytes == 4 || bytes == 16, "what cp.async copies here");
+  const unsigned int target = static_cast<unsigned int>(__cvta_generic_to_shared(to));
+  const int read = inside ? bytes : 0;
+  if constexpr (bytes == 16)
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(target), "l"(from), "r"(read) : "memory");
+  else
+    asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(target), "l"(from), "r"(read) : "memory");
+}
+
+/* Ends the thread's group of copies. */
+__device__ __forceinline__ void commit_copies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+
+/* Waits until at most `groups` of the thread's groups are on their way. */
+template <int groups>
+__device__ __forceinline__ void wait_for_copies() {
+  asm volatile("cp.async.wait_group %0;" ::"n"(groups) : "memory");
+}
+
+/*
+ * sums[16 x 8] += a[16 x k] . b[k x 8] by the warp's 32 threads, float32 sums, k = 8 (TF32) or 16. Of thread 4 g + t:
+ *   sums 0, 1: row g, columns 2 t, 2 t + 1;  2, 3: row g + 8
+ *   TF32:    a 0..3: (g, t), (g + 8, t), (g, t + 4), (g + 8, t + 4);  b 0, 1: (t, g), (t + 4, g)
+ *   16 bits: a 0..3: (g, 2 t), (g + 8, 2 t), (g, 2 t + 8), (g + 8, 2 t + 8), each with its right neighbour;
+ *            b 0, 1: (2 t, g), (2 t + 8, g), each with the one below
+ */
+__device__ __forceinline__ void multiply_tf32(float *sums, const unsigned int (&a)[4], const unsigned int (&b)[2]) {
+  asm("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+      "{%0, %1, %2, %3};"
+      : "+f"(sums[0]), "+f"(sums[1]), "+f"(sums[2]), "+f"(sums[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+__device__ __forceinline__ void multiply_float16(float *sums, const unsigned int (&a)[4], const unsigned int (&b)[2]) {
+  asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+      "{%0, %1, %2, %3};"
+      : "+f"(sums[0]), "+f"(sums[1]), "+f"(sums[2]), "+f"(sums[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+__device__ __forceinline__ void multiply_bfloat16(float *sums, const unsigned int (&a)[4], const unsigned int (&b)[2]) {
+  asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+      "{%0, %1, %2, %3};"
+      : "+f"(sums[0]), "+f"(sums[1]), "+f"(sums[2]), "+f"(sums[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+
 } // namespace ptx
 } // namespace hotrow
 

@@ -1,5 +1,5 @@
 /*
- * Integer names, and the formats of embedding rows. No header is needed: NVRTC compiles these files as they are.
+ * Integer names, and the formats of embedding rows and of dense weights. No header is needed: NVRTC compiles these files as they are.
  *
  * A row of `dim` elements lies in stride(dim) bytes: header_bytes, then the elements, `bits` each, lower bits first, then
  * what pads it. Quantised rows (is_scaled) are FBGEMM's: the header is a float16 scale and a float16 bias, a row is
@@ -36,12 +36,14 @@ struct PlainRow {
 struct Float32 : PlainRow<32> {
   using Bits = float;
   static __device__ __forceinline__ float widen(Bits bits) { return bits; }
+  static __device__ __forceinline__ Bits narrow(float value) { return value; }
   static __device__ __forceinline__ float element(const uint32 *words, int e) { return __uint_as_float(words[e]); }
 };
 
 struct Float16 : PlainRow<16> {
   using Bits = unsigned short;
   static __device__ __forceinline__ float widen(Bits bits) { return ptx::float16_to_float32(bits); }
+  static __device__ __forceinline__ Bits narrow(float value) { return ptx::to_float16(value); }
   static __device__ __forceinline__ float element(const uint32 *words, int e) {
     return widen(static_cast<Bits>(words[e / 2] >> (e % 2 * 16)));
   }
@@ -50,6 +52,7 @@ struct Float16 : PlainRow<16> {
 struct Bfloat16 : PlainRow<16> {
   using Bits = unsigned short;
   static __device__ __forceinline__ float widen(Bits bits) { return __uint_as_float(static_cast<uint32>(bits) << 16); }
+  static __device__ __forceinline__ Bits narrow(float value) { return ptx::to_bfloat16(value); }
   static __device__ __forceinline__ float element(const uint32 *words, int e) {
     return __uint_as_float(e % 2 == 0 ? words[e / 2] << 16 : words[e / 2] & 0xffff0000u);
   }

@@ -69,7 +69,15 @@ export class CudaDevice implements Disposable {
   }
 
   live(): LiveResources {
-    const counts = { memory: 0, 'pinned memory': 0, stream: 0, event: 0, module: 0, graph: 0 };
+    const counts: Record<ResourceKind, number> = {
+      memory: 0,
+      'pinned memory': 0,
+      stream: 0,
+      event: 0,
+      module: 0,
+      graph: 0,
+      'matrix products': 0,
+    };
     const bytes = { ...counts };
     for (const resource of this.#resources) {
       counts[resource.kind] += 1;

@@ -2,7 +2,14 @@ import { CudaError, DeviceError } from '../errors.ts';
 import type { CudaDriver } from '../ffi/cuda-driver.ts';
 import type { CudaDevice } from './device.ts';
 
-export type ResourceKind = 'memory' | 'pinned memory' | 'stream' | 'event' | 'module' | 'graph';
+export type ResourceKind =
+  | 'memory'
+  | 'pinned memory'
+  | 'stream'
+  | 'event'
+  | 'module'
+  | 'graph'
+  | 'matrix products';
 
 /**
  * Something that the driver made and must be given back to it. Disposing twice is harmless; using it after that throws

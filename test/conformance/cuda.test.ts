@@ -32,7 +32,7 @@ if (skip === undefined) {
     propertyRuns: 25,
   });
   after(() => {
-    assert.equal(fake.error(), '');
+    assert.equal(fake.emulatorError(), '');
     assert.deepEqual(fake.live(), {}, 'everything was given back');
   });
 } else {

@@ -10,7 +10,7 @@ import { type DotProblem, dotInteractionOn, type LinearProblem, linearOn } from 
 import type { Subject } from './subject.ts';
 
 /** [inputs, outputs]: single ones, odd ones, around vector and block sizes, long and narrow. */
-const LAYERS = [
+export const LAYERS = [
   [1, 1],
   [1, 7],
   [7, 1],
@@ -30,7 +30,7 @@ const LAYERS = [
   [3000, 40],
   [40, 600],
 ] as const;
-const BATCHES = [0, 1, 2, 13, 32, 257];
+export const BATCHES = [0, 1, 2, 13, 32, 257];
 
 /** Multiply-adds above which a shape runs with small batches only, so that the reference stays quick. */
 const MOST_MULTIPLY_ADDS = 1.5e6;
@@ -118,7 +118,7 @@ export function assertDot(out: Float32Array, problem: DotProblem, rounding: numb
   assertWithin(out, expected, (i) => (problem.dim + 1) * rounding * (magnitude[i] as number), what);
 }
 
-const INTERACTIONS = [
+export const INTERACTIONS = [
   ['lower', false],
   ['lower', true],
   ['upper', false],

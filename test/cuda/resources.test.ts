@@ -129,6 +129,7 @@ test('out of memory says what was asked for and what there is', () => {
     event: 0,
     module: 1,
     graph: 0,
+    'matrix products': 0,
   });
   assert.deepEqual([device.live().deviceBytes, device.live().pinnedBytes], [2 ** 29, 8]);
 });
@@ -214,6 +215,7 @@ test('an illegal address: every later call fails, the context is lost, and dispo
     event: 0,
     module: 0,
     graph: 0,
+    'matrix products': 0,
   });
 });
 

@@ -60,6 +60,8 @@ export interface LaunchCounts {
 export interface Emulator {
   /** @throws Error saying what the kernel did that it must not. */
   launch(kernel: string, launch: Launch): LaunchCounts;
+  /** Addresses of C functions for the fake driver. */
+  readonly entryPoints: { readonly paramsBytes: bigint; readonly launch: bigint };
 }
 
 /** Why kernels cannot be emulated here; undefined: they can. */
@@ -87,6 +89,10 @@ export async function emulate(kernels: readonly KernelSource[]): Promise<Emulato
   );
   const find = library.func('uintptr_t simt_find(const char *kernel)');
   return {
+    entryPoints: {
+      paramsBytes: library.symbol('simt_params_bytes') as bigint,
+      launch: library.symbol('simt_launch_named') as bigint,
+    },
     launch(kernel, { grid, block, params, reads, writes, backwards }) {
       const entry = BigInt(find(kernel));
       if (entry === 0n) throw new TypeError(`no kernel ${kernel} was compiled`);
@@ -132,7 +138,7 @@ extern "C" void (*simt_find(const char *name))(const void *) {
     if (std::strcmp(kernel.name, name) == 0) return kernel.run;
   return nullptr;
 }
-extern "C" long long simt_bytes(const char *name) {
+extern "C" long long simt_params_bytes(const char *name) {
   for (const auto &kernel : kernels)
     if (std::strcmp(kernel.name, name) == 0) return *kernel.bytes;
   return 0;

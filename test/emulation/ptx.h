@@ -82,9 +82,9 @@ inline void fence() {}
 
 template <int width, class T>
 T shuffle(T value, int lane) {
-  return simt::value_of_lane(value, simt::lane() / width * width + lane % width);
+  return simt::value_of_lane(value, static_cast<int>(simt::lane()) / width * width + lane % width);
 }
-inline float shuffle_xor(float value, int mask) { return simt::value_of_lane(value, simt::lane() ^ mask); }
+inline float shuffle_xor(float value, int mask) { return simt::value_of_lane(value, static_cast<int>(simt::lane()) ^ mask); }
 
 inline unsigned int ballot(bool holds) {
   const unsigned long long *held = simt::exchange(holds ? 1 : 0);
@@ -136,6 +136,90 @@ inline float float8_e4m3_to_float32(unsigned int bits) {
   if (exponent == 15 && mantissa == 7) return NAN;
   if (exponent == 0) return sign * std::ldexp(static_cast<float>(mantissa), -9);
   return sign * std::ldexp(static_cast<float>(8 + mantissa), exponent - 10);
+}
+
+/* The upper bits of a float32, rounded to `bits` significant ones; `to_even`: ties. */
+inline unsigned int round_float32(float value, int bits, bool to_even) {
+  const unsigned int from = __float_as_uint(value);
+  const int lost = 24 - bits;
+  if (value != value || std::isinf(value)) return from;
+  const unsigned int tie = 1u << (lost - 1);
+  const unsigned int odd = from >> lost & 1;
+  return (from + (to_even ? tie - 1 + odd : tie)) & ~((1u << lost) - 1);
+}
+
+inline unsigned int to_tf32(float value) { return round_float32(value, 11, false); }
+
+inline unsigned short to_bfloat16(float value) {
+  return static_cast<unsigned short>(round_float32(value, 8, true) >> 16);
+}
+
+inline unsigned short to_float16(float value) {
+  const unsigned int sign = __float_as_uint(value) >> 16 & 0x8000;
+  const float size = std::fabs(value);
+  if (value != value) return 0x7fff;
+  if (size >= 65520.0f) return static_cast<unsigned short>(sign | 0x7c00);
+  if (size < 0x1p-14f) return static_cast<unsigned short>(sign | static_cast<unsigned int>(std::nearbyint(size * 0x1p24f)));
+  const unsigned int rounded = round_float32(size, 11, true);
+  return static_cast<unsigned short>(sign | ((rounded >> 13) - (112u << 10)));
+}
+
+inline unsigned int to_float16_pair(float low, float high) {
+  return to_float16(low) | static_cast<unsigned int>(to_float16(high)) << 16;
+}
+inline unsigned int to_bfloat16_pair(float low, float high) {
+  return to_bfloat16(low) | static_cast<unsigned int>(to_bfloat16(high)) << 16;
+}
+
+inline void *dynamic_shared() { return simt::dynamic_shared(); }
+
+template <int bytes>
+void copy_async(float *to, const float *from, bool inside) {
+  if (inside) simt::counts.reads++;
+  const bool good = inside && simt::may_access(from, bytes, simt::Access::Read);
+  simt::start_copy(to, good ? from : nullptr, bytes);
+}
+inline void commit_copies() { simt::commit_copies(); }
+template <int groups>
+void wait_for_copies() {
+  simt::wait_for_copies(groups);
+}
+
+/*
+ * The product of a warp: every thread shows its words, then each adds up its own four sums in float64, rounded once.
+ * `value(word, odd)`: the number in a word; `k_words`: columns of a that a word holds.
+ */
+template <int depth, int k_words, class Value>
+void multiply(float *sums, const unsigned int (&a)[4], const unsigned int (&b)[2], Value value) {
+  const unsigned int words[6] = {a[0], a[1], a[2], a[3], b[0], b[1]};
+  const simt::Shown &shown = simt::show(words, 6);
+  constexpr int half = depth / 2;
+  for (int e = 0; e < 4; e++) {
+    const int row = static_cast<int>(simt::lane() / 4) + 8 * (e / 2);
+    const int column = static_cast<int>(simt::lane() % 4) * 2 + e % 2;
+    double sum = sums[e];
+    for (int k = 0; k < depth; k++) {
+      const int place = k % half / k_words;
+      const int odd = k % k_words;
+      const unsigned int left = shown[row % 8 * 4 + place][row / 8 + 2 * (k / half)];
+      const unsigned int right = shown[column * 4 + place][4 + k / half];
+      sum += static_cast<double>(value(left, odd)) * static_cast<double>(value(right, odd));
+    }
+    sums[e] = static_cast<float>(sum);
+  }
+  simt::stop_showing();
+}
+
+inline void multiply_tf32(float *sums, const unsigned int (&a)[4], const unsigned int (&b)[2]) {
+  multiply<8, 1>(sums, a, b, [](unsigned int word, int) { return __uint_as_float(word & ~0x1fffu); });
+}
+inline void multiply_float16(float *sums, const unsigned int (&a)[4], const unsigned int (&b)[2]) {
+  multiply<16, 2>(sums, a, b, [](unsigned int word, int odd) {
+    return float16_to_float32(static_cast<unsigned short>(word >> 16 * odd));
+  });
+}
+inline void multiply_bfloat16(float *sums, const unsigned int (&a)[4], const unsigned int (&b)[2]) {
+  multiply<16, 2>(sums, a, b, [](unsigned int word, int odd) { return __uint_as_float(word >> 16 * odd << 16); });
 }
 
 } // namespace ptx

@@ -2,6 +2,7 @@
 
 #include <csetjmp>
 #include <cstdio>
+#include <deque>
 #include <memory>
 #include <ucontext.h>
 #include <vector>
@@ -25,6 +26,12 @@ struct Region {
 
 enum class State { Ready, AtBlockBarrier, AtWarpBarrier, Ended };
 
+struct Copy {
+  void *to;
+  const void *from; /* NULL: zeros */
+  std::size_t bytes;
+};
+
 /* Fibers change places by _setjmp and _longjmp: swapcontext asks the system for the signal mask every time. */
 struct Fiber {
   ucontext_t context; /* of the first entry */
@@ -34,6 +41,8 @@ struct Fiber {
   Index3 index;
   State state;
   unsigned int exchanges; /* parity of the lane's exchanges so far */
+  std::deque<std::vector<Copy>> groups; /* committed, not waited for */
+  std::vector<Copy> open_group;
 };
 
 std::vector<Region> regions;
@@ -43,6 +52,8 @@ Fiber *running;
 void (*kernel_running)(const void *);
 const void *kernel_params;
 char error[256];
+Shown shown[MOST_WARPS];
+alignas(16) unsigned char shared_memory[DYNAMIC_SHARED_BYTES];
 
 void fail(const char *what, const void *address, std::size_t bytes) {
   if (error[0]) return;
@@ -104,6 +115,8 @@ bool release(std::size_t first, std::size_t last, State barrier) {
 }
 
 void run_block(std::size_t threads, bool backwards) {
+  /* NaNs: what a block reads before it wrote it shows. */
+  std::memset(shared_memory, 0xff, sizeof shared_memory);
   while (fibers.size() < threads) make_fiber();
   for (std::size_t i = 0; i < threads; i++) {
     Fiber &fiber = *fibers[i];
@@ -111,6 +124,8 @@ void run_block(std::size_t threads, bool backwards) {
     fiber.index = {thread % blockDim.x, thread / blockDim.x, 0};
     fiber.state = State::Ready;
     fiber.exchanges = 0;
+    fiber.groups.clear();
+    fiber.open_group.clear();
   }
   for (;;) {
     bool any_ran = false;
@@ -165,17 +180,48 @@ bool may_access(const void *address, std::size_t bytes, Access access) {
 void block_barrier() { wait(State::AtBlockBarrier); }
 void warp_barrier() { wait(State::AtWarpBarrier); }
 
-int lane() { return static_cast<int>((threadIdx.y * blockDim.x + threadIdx.x) % WARP_THREADS); }
+unsigned int thread_number() { return threadIdx.y * blockDim.x + threadIdx.x; }
 
 /* Two buffers in turn: a lane writes one again only when all lanes have read it, since the other's barrier lies between. */
 const unsigned long long *exchange(unsigned long long own) {
   static unsigned long long given[2][MOST_WARPS][WARP_THREADS];
-  const unsigned int warp = (threadIdx.y * blockDim.x + threadIdx.x) / WARP_THREADS;
+  const unsigned int warp = thread_number() / WARP_THREADS;
   running->exchanges ^= 1;
   unsigned long long *buffer = given[running->exchanges][warp];
   buffer[lane()] = own;
   warp_barrier();
   return buffer;
+}
+
+const Shown &show(const unsigned int *words, unsigned int count) {
+  Shown &warp = shown[thread_number() / WARP_THREADS];
+  std::memcpy(warp[lane()], words, count * sizeof *words);
+  warp_barrier();
+  return warp;
+}
+
+void *dynamic_shared() { return shared_memory; }
+
+void start_copy(void *to, const void *from, std::size_t bytes) {
+  const unsigned char *begin = static_cast<unsigned char *>(to);
+  if (begin < shared_memory || begin + bytes > shared_memory + sizeof shared_memory ||
+      static_cast<std::size_t>(begin - shared_memory) % bytes != 0)
+    fail("copy to outside of shared memory, or unaligned", to, bytes);
+  else
+    running->open_group.push_back({to, from, bytes});
+}
+
+void commit_copies() {
+  running->groups.push_back(std::move(running->open_group));
+  running->open_group.clear();
+}
+
+void wait_for_copies(std::size_t groups) {
+  for (; running->groups.size() > groups; running->groups.pop_front())
+    for (const Copy &copy : running->groups.front()) {
+      if (copy.from == nullptr) std::memset(copy.to, 0, copy.bytes);
+      else std::memcpy(copy.to, copy.from, copy.bytes);
+    }
 }
 
 } // namespace simt
@@ -209,4 +255,16 @@ extern "C" const char *simt_launch(void (*kernel)(const void *), const std::int6
   counts[1] = simt::counts.writes;
   counts[2] = simt::counts.prefetches;
   return error[0] ? error : nullptr;
+}
+
+/* For another library: the same for a kernel's name, with leave to read and write `count` pieces of memory, pairs of an
+ * address and a length. */
+extern "C" void (*simt_find(const char *name))(const void *);
+extern "C" const char *simt_launch_named(const char *name, const std::int64_t *shape, const void *params,
+                                         const std::int64_t *memory, std::int64_t count) {
+  simt_forget_regions();
+  for (std::int64_t i = 0; i < count; i++)
+    simt_add_region(static_cast<std::uintptr_t>(memory[2 * i]), memory[2 * i + 1], 1);
+  std::int64_t counts[3];
+  return simt_launch(simt_find(name), shape, params, counts);
 }

@@ -7,6 +7,7 @@
 #define HOTROW_SIMT_H
 
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
 #include <cstring>
 
@@ -38,8 +39,10 @@ extern Counts counts;
 void block_barrier();
 void warp_barrier();
 
-/* This thread's number in its warp. */
-int lane();
+/* A thread's place in its block, and in its warp. */
+unsigned int thread_number();
+inline unsigned int lane() { return thread_number() % 32; }
+
 /* What every lane of the warp gives, once all of them have; good until the lane's next call. */
 const unsigned long long *exchange(unsigned long long own);
 
@@ -52,6 +55,23 @@ T value_of_lane(T own, int from) {
   std::memcpy(&own, &bits, sizeof own);
   return own;
 }
+
+/* Words that the threads of a warp show each other, [lane][word]. */
+constexpr unsigned int SHOWN_WORDS = 8;
+using Shown = unsigned int[32][SHOWN_WORDS];
+
+/* Shows `count` words of the thread to its warp, whose 32 threads all take part; valid until `stop_showing`. */
+const Shown &show(const unsigned int *words, unsigned int count);
+inline void stop_showing() { warp_barrier(); }
+
+/* Dynamic shared memory: as much as a block of an H200 can have. */
+constexpr std::size_t DYNAMIC_SHARED_BYTES = 227 * 1024;
+void *dynamic_shared();
+
+/* Asynchronous copies into shared memory: nothing is there before the thread has waited for it. */
+void start_copy(void *to, const void *from, std::size_t bytes);
+void commit_copies();
+void wait_for_copies(std::size_t groups);
 
 } // namespace simt
 
@@ -79,6 +99,13 @@ inline float __uint_as_float(unsigned int bits) {
   float value;
   std::memcpy(&value, &bits, sizeof value);
   return value;
+}
+/* A full mask: all 32 threads take part. */
+inline float __shfl_xor_sync(unsigned int, float value, int distance) {
+  const unsigned int bits = __float_as_uint(value);
+  const float other = __uint_as_float(simt::show(&bits, 1)[simt::lane() ^ static_cast<unsigned int>(distance)][0]);
+  simt::stop_showing();
+  return other;
 }
 
 #endif

@@ -1,4 +1,4 @@
-/** The emulator itself: barriers, shared memory, atomics, and what it refuses. */
+/** The emulator itself: barriers, shared memory, atomics, asynchronous copies, tensor cores, and what it refuses. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { KernelSource } from '../../src/backend/cuda/kernel-source.ts';
@@ -62,6 +62,54 @@ const KERNELS = [
   kernel(
     'read_unaligned',
     'hotrow::ptx::load(reinterpret_cast<const int *>(reinterpret_cast<const char *>(params.data) + 2));',
+  ),
+  kernel(
+    'shuffle',
+    `const float own = static_cast<float>(threadIdx.x);
+     const float other = __shfl_xor_sync(0xffffffffu, own, 5);
+     hotrow::ptx::store(params.data + threadIdx.x, static_cast<int>(other));`,
+  ),
+  // Two groups of copies, of which the second is not there when the first is waited for; and one of zeros.
+  kernel(
+    'copy_async',
+    `float *shared = static_cast<float *>(hotrow::ptx::dynamic_shared());
+     const float *from = reinterpret_cast<const float *>(params.data);
+     hotrow::ptx::copy_async<16>(shared, from, true);
+     hotrow::ptx::commit_copies();
+     hotrow::ptx::copy_async<4>(shared + 4, from + 4, true);
+     hotrow::ptx::copy_async<4>(shared + 5, from + params.count, false);
+     hotrow::ptx::commit_copies();
+     hotrow::ptx::wait_for_copies<1>();
+     const bool early = shared[4] == shared[4];
+     const float first = shared[3];
+     hotrow::ptx::wait_for_copies<0>();
+     hotrow::ptx::store(params.data + 8, static_cast<int>(first));
+     hotrow::ptx::store(params.data + 9, early ? 1 : 0);
+     hotrow::ptx::store(params.data + 10, static_cast<int>(shared[4] + shared[5]));`,
+  ),
+  // a [16, 8] at 0, b [8, 8] at 128, sums [16, 8] at 192, every thread with the elements that ptx.cuh gives it.
+  kernel(
+    'tensor',
+    `const int g = static_cast<int>(threadIdx.x) / 4, t = static_cast<int>(threadIdx.x) % 4;
+     const auto word = [&](int at) { return __float_as_uint(static_cast<float>(hotrow::ptx::load(params.data + at))); };
+     float sums[4] = {};
+     hotrow::ptx::multiply_tf32(sums, {word(8 * g + t), word(8 * (g + 8) + t), word(8 * g + t + 4), word(8 * (g + 8) + t + 4)},
+                                {word(128 + 8 * t + g), word(128 + 8 * (t + 4) + g)});
+     for (int e = 0; e < 4; e++)
+       hotrow::ptx::store(params.data + 192 + 8 * (g + 8 * (e / 2)) + 2 * t + e % 2, static_cast<int>(sums[e]));`,
+  ),
+  // The same over 16 columns: a [16, 16] at 0, b [16, 8] at 256, sums [16, 8] at 384.
+  kernel(
+    'tensor_float16',
+    `const int g = static_cast<int>(threadIdx.x) / 4, t = static_cast<int>(threadIdx.x) % 4;
+     const auto at = [&](int place) { return static_cast<float>(hotrow::ptx::load(params.data + place)); };
+     const auto left = [&](int row, int k) { return hotrow::ptx::to_float16_pair(at(16 * row + k), at(16 * row + k + 1)); };
+     const auto right = [&](int k) { return hotrow::ptx::to_float16_pair(at(256 + 8 * k + g), at(256 + 8 * (k + 1) + g)); };
+     float sums[4] = {};
+     hotrow::ptx::multiply_float16(sums, {left(g, 2 * t), left(g + 8, 2 * t), left(g, 2 * t + 8), left(g + 8, 2 * t + 8)},
+                                   {right(2 * t), right(2 * t + 8)});
+     for (int e = 0; e < 4; e++)
+       hotrow::ptx::store(params.data + 384 + 8 * (g + 8 * (e / 2)) + 2 * t + e % 2, static_cast<int>(sums[e]));`,
   ),
   kernel('prefetch_at', 'hotrow::ptx::prefetch_l1(params.data + params.count);'),
 ];
@@ -127,6 +175,42 @@ test('threads that have ended are not waited for', { skip: refusal }, () => {
   emulator.launch('early_exit', { grid: [1], block: [40], params: at(data), reads: [], writes: [data] });
   assert.equal(data.indexOf(1), 10);
   assert.equal(data.lastIndexOf(0), 9);
+});
+
+test('threads of a warp exchange values', { skip: refusal }, () => {
+  const data = new Int32Array(64);
+  emulator.launch('shuffle', { grid: [1], block: [64], params: at(data), reads: [], writes: [data] });
+  assert.deepEqual(
+    data,
+    data.map((_, i) => i ^ 5),
+  );
+});
+
+test('asynchronous copies are there when they were waited for, and not before', { skip: refusal }, () => {
+  const data = new Int32Array(Float32Array.of(1, 2, 3, 4, 5, 0, 0, 0, 0, 0, 0).buffer);
+  const launch = { grid: [1], block: [1], params: at(data, 1000), reads: [], writes: [data] } as const;
+  const { reads } = emulator.launch('copy_async', launch);
+  assert.deepEqual([...data.subarray(8)], [4, 0, 5]);
+  assert.equal(reads, 2, 'zeros are not read');
+});
+
+test('tensor cores multiply what ptx.cuh says that each thread holds', { skip: refusal }, () => {
+  for (const [kernel, depth] of [
+    ['tensor', 8],
+    ['tensor_float16', 16],
+  ] as const) {
+    const [b, sums] = [16 * depth, 24 * depth];
+    const data = new Int32Array(sums + 128).map((_, i) => ((i * 7919) % 31) - 15);
+    const expected = Array.from({ length: 128 }, (_, i) => {
+      const [row, column] = [Math.floor(i / 8), i % 8];
+      const products = Array.from({ length: depth }, (_, k) => {
+        return (data[depth * row + k] as number) * (data[b + 8 * k + column] as number);
+      });
+      return products.reduce((sum, product) => sum + product, 0);
+    });
+    emulator.launch(kernel, { grid: [1], block: [32], params: at(data), reads: [], writes: [data] });
+    assert.deepEqual([...data.subarray(sums)], expected, kernel);
+  }
 });
 
 test('what a kernel must not do', { skip: refusal }, () => {

@@ -1,4 +1,4 @@
-/** Builds the fake driver and the fake compiler, and steers them. */
+/** Builds the fake driver, compiler and matrix products, and steers them. */
 import { spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import koffi from 'koffi';
 import type { SearchPlaces } from '../../src/ffi/find-libraries.ts';
+import type { Emulator } from '../emulation/emulator.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'hotrow-fake-'));
 process.on('exit', () => rmSync(folder, { recursive: true, force: true }));
@@ -14,7 +15,7 @@ let built = 0;
 
 /** Compiles a library; every call makes one with counters of its own. `file`: its name. */
 export function buildFake(
-  source: 'fake_cuda' | 'fake_nvrtc',
+  source: 'fake_cuda' | 'fake_nvrtc' | 'fake_cublaslt',
   defines: readonly string[] = [],
   file?: string,
 ) {
@@ -22,7 +23,7 @@ export function buildFake(
   const path = file ?? join(folder, `${source}-${built}.so`);
   const input = fileURLToPath(new URL(`${source}.c`, import.meta.url));
   const flags = ['-Wall', '-Wextra', '-Werror', '-O1', '-std=gnu11', '-fPIC', '-shared'];
-  const arguments_ = [...flags, ...defines.map((define) => `-D${define}`), '-o', path, input];
+  const arguments_ = [...flags, ...defines.map((define) => `-D${define}`), '-o', path, input, '-lm'];
   const { status, stderr } = spawnSync('cc', arguments_, { encoding: 'utf8' });
   if (status !== 0) throw new Error(`cc failed: ${stderr}`);
   return path;
@@ -51,10 +52,14 @@ export interface FakeDriver {
   forgetFault(): void;
   /** How long each piece of work takes. */
   setWorkMs(ms: number): void;
-  /** What an emulated kernel did that it must not; empty: nothing. */
-  error(): string;
   /** The CUstreamAttrValue that was set last. */
   window(): DataView;
+  /** Has the emulator run the kernels that are not the fake's own, on the memory that is allocated. */
+  setEmulator(emulator: Pick<Emulator, 'entryPoints'>): void;
+  /** What the emulator found wrong first; empty: nothing. */
+  emulatorError(): string;
+  /** The address of `fake_put`, by which other fakes put work into streams. */
+  readonly put: bigint;
 }
 
 export function buildFakeDriver(defines: readonly string[] = []): FakeDriver {
@@ -66,11 +71,15 @@ export function buildFakeDriver(defines: readonly string[] = []): FakeDriver {
   const fail = library.func('void fake_fail(const char *call, int nth, int status)');
   const forgetFault = library.func('void fake_forget_fault(void)');
   const setWorkSeconds = library.func('void fake_set_work_seconds(double seconds)');
-  const error = library.func('const char *fake_error(void)');
   const window = library.func('void fake_window(void *bytes)');
+  const setEmulator = library.func('void fake_set_emulator(uintptr_t params, uintptr_t launch)');
+  const emulatorError = library.func('const char *fake_emulator_error(void)');
+  // Its library is unloaded when nothing refers to it.
+  let kept: object | undefined;
   return {
     path,
     live: () => {
+      void kept;
       const counts = LIVE_KINDS.map((kind, i) => [kind, Number(live(i))] as const);
       return Object.fromEntries(counts.filter(([, count]) => count !== 0));
     },
@@ -79,12 +88,55 @@ export function buildFakeDriver(defines: readonly string[] = []): FakeDriver {
     fail: (call, nth, status) => fail(call, nth, status),
     forgetFault: () => forgetFault(),
     setWorkMs: (ms) => setWorkSeconds(ms / 1000),
-    error: () => error(),
     window: () => {
       const bytes = new Uint8Array(64);
       window(bytes);
       return new DataView(bytes.buffer);
     },
+    setEmulator: (emulator) => {
+      kept = emulator;
+      setEmulator(emulator.entryPoints.paramsBytes, emulator.entryPoints.launch);
+    },
+    emulatorError: () => emulatorError(),
+    put: library.symbol('fake_put') as bigint,
+  };
+}
+
+export interface FakeCublasLt {
+  readonly path: string;
+  /** Objects that were made and not given back. */
+  live(): number;
+  /** Products that ran. */
+  products(): number;
+  /** The nth call of a function from now on (1: the next) returns `status`. */
+  fail(call: string, nth: number, status: number): void;
+  /** Algorithms that a search proposes, and how many of them, from the first on, refuse to run. Default 3, 0. */
+  setAlgorithms(count: number, refusing?: number): void;
+  /** Whether searches propose something for epilogues other than none. Default true. */
+  setEpilogues(known: boolean): void;
+  /** Whether its ReLU makes NaN 0. Default false. */
+  setReluLosesNaN(loses: boolean): void;
+}
+
+/** A cuBLASLt whose products run in the fake driver's streams. */
+export function buildFakeCublasLt(driver: FakeDriver, defines: readonly string[] = []): FakeCublasLt {
+  const path = buildFake('fake_cublaslt', defines);
+  const library = koffi.load(path);
+  library.func('void fake_set_put(uintptr_t put)')(driver.put);
+  const live = library.func('int64_t fake_live(void)');
+  const products = library.func('int64_t fake_products(void)');
+  const fail = library.func('void fake_fail(const char *call, int nth, int status)');
+  const setAlgorithms = library.func('void fake_set_algorithms(int count, int refusing)');
+  const setEpilogues = library.func('void fake_set_epilogues(int known)');
+  const setReluLosesNaN = library.func('void fake_set_relu_loses_nan(int loses)');
+  return {
+    path,
+    live: () => Number(live()),
+    products: () => Number(products()),
+    fail: (call, nth, status) => fail(call, nth, status),
+    setAlgorithms: (count, refusing = 0) => setAlgorithms(count, refusing),
+    setEpilogues: (known) => setEpilogues(known ? 1 : 0),
+    setReluLosesNaN: (loses) => setReluLosesNaN(loses ? 1 : 0),
   };
 }
 

@@ -9,12 +9,13 @@
  *   -DFAKE_DEVICES=0       cuInit fails with CUDA_ERROR_NO_DEVICE when 0
  *   -DFAKE_WITHOUT_GRAPHS  no graph functions
  *
- * Modules: the image is the text "FAKECUBIN name name…". Kernels take one struct of three words:
+ * Modules: the image is the text "FAKECUBIN name name…". Other kernels are run by the emulator, when a test has set one
+ * (fake_set_emulator), on the memory that is allocated; the fake's own take one struct of three words:
  *   add              words[i] += value, for i in [0, count): {address, value, count}
  *   illegal_address  faults: from then on every call fails with CUDA_ERROR_ILLEGAL_ADDRESS
  *
- * Or "EMULATED library name": a kernel of kernels/cuda, compiled for the host (test/emulation). What it may read and
- * write is the device memory that is allocated when it runs; anything else faults, and fake_error says what it did.
+ * Or "EMULATED library name": a kernel of kernels/cuda, compiled for the host into a library with an emulator of its own.
+ * What it must not do faults.
  */
 #include <dlfcn.h>
 #include <stdint.h>
@@ -62,22 +63,22 @@ enum { MEMORY, PINNED, STREAM, EVENT, MODULE, GRAPH, GRAPH_EXEC, CONTEXT, KINDS 
 enum { TOTAL_BYTES = 1 << 30 };
 
 typedef struct { int64_t address, value, count; } Words;
-enum { PARAMETER_BYTES = 256 };
-typedef struct Emulator {
-  void (*kernel)(const void *);
-  int64_t parameter_bytes;
-  void (*forget_regions)(void);
-  void (*add_region)(uintptr_t address, int64_t bytes, int64_t writable);
-  const char *(*launch)(void (*kernel)(const void *), const int64_t *shape, const void *params, int64_t *counts);
-} Emulator;
-typedef struct CUfunc_st { char name[256]; Emulator emulator; } Function;
+typedef int64_t ParamsBytes(const char *kernel);
+typedef const char *EmulatorLaunch(const char *kernel, const int64_t *shape, const void *params, const int64_t *memory,
+                                   int64_t count);
+/* The emulator of a kernel from an EMULATED image; NULL: that of fake_set_emulator. */
+typedef struct CUfunc_st { char name[256]; ParamsBytes *params_bytes; EmulatorLaunch *launch; } Function;
 struct CUctx_st { int device; };
-struct CUmod_st { Function functions[8]; };
+enum { MOST_FUNCTIONS = 32 };
+struct CUmod_st { Function functions[MOST_FUNCTIONS]; };
+typedef void (*HostWork)(const void *data);
+enum { NODE_BYTES = 256 };
+/* A kernel (its parameters in `data`), other work (on `data`), or nothing that is left to do. */
 typedef struct CUgraphNode_st {
-  int is_kernel;
   CUfunction function;
-  union { Words words; char bytes[PARAMETER_BYTES]; } parameters;
-  int64_t shape[5]; /* grid x, y; block x, y; 0 */
+  HostWork work;
+  int64_t shape[5]; /* grid x, y; block x, y; 0: threads in ascending order */
+  _Alignas(16) char data[NODE_BYTES];
 } Node;
 struct CUgraph_st { Node nodes[64]; int count; };
 struct CUgraphExec_st { Node nodes[64]; CUgraph graph; int count; };
@@ -92,8 +93,13 @@ static __thread CUcontext current;
 static char failing_call[64];
 static int failing_in, failing_status;
 static char window_bytes[64];
-static char error_text[512];
 static int64_t persisting_bytes;
+/* The emulator: bytes of a kernel's parameters (0: no such kernel), and running it with leave to touch `memory`, pairs
+ * of an address and a length; NULL, or what went wrong. */
+static int64_t (*emulator_params)(const char *kernel);
+static const char *(*emulator_launch)(const char *kernel, const int64_t *shape, const void *params,
+                                      const int64_t *memory, int64_t count);
+static char emulator_error[1024];
 
 /* What the tests call. */
 int64_t fake_live(int kind) { return live[kind]; }
@@ -106,9 +112,13 @@ void fake_fail(const char *call, int nth, int status) {
   failing_in = nth;
   failing_status = status;
 }
-void fake_forget_fault(void) { sticky = 0; error_text[0] = 0; }
-/* What an emulated kernel did that it must not; "" when nothing. */
-const char *fake_error(void) { return error_text; }
+void fake_forget_fault(void) { sticky = 0; emulator_error[0] = 0; }
+void fake_set_emulator(void *params, void *launch) {
+  emulator_params = (int64_t (*)(const char *))params;
+  emulator_launch = (const char *(*)(const char *, const int64_t *, const void *, const int64_t *, int64_t))launch;
+}
+/* What the emulator complained about first; "": nothing. */
+const char *fake_emulator_error(void) { return emulator_error; }
 void fake_window(char *bytes) { memcpy(bytes, window_bytes, sizeof window_bytes); }
 
 static double now_seconds(void) {
@@ -142,14 +152,13 @@ static int enter(const char *call, int needs_context) {
   } while (0)
 
 /* Blocks of memory of both kinds, to refuse what was not given out. */
-typedef struct Block { _Alignas(256) struct Block *next; int kind; size_t bytes; } Block;
+enum { ALIGNMENT = 256 };
+typedef struct Block { _Alignas(ALIGNMENT) struct Block *next; int kind; size_t bytes; } Block;
 static Block *blocks;
 
 static void *give_block(int kind, size_t bytes) {
-  /* Aligned as the driver aligns. */
-  void *memory;
-  if (posix_memalign(&memory, _Alignof(Block), sizeof(Block) + bytes) != 0) return NULL;
-  Block *block = memory;
+  Block *block = aligned_alloc(ALIGNMENT, sizeof(Block) + (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT);
+  if (block == NULL) return NULL;
   *block = (Block){blocks, kind, bytes};
   blocks = block;
   live[kind] += 1;
@@ -376,32 +385,51 @@ static void finish_later(CUstream stream) {
   stream->busy_until += work_seconds;
 }
 
-/* Runs a kernel of kernels/cuda on the host. Faults show in what follows the launch, as on a GPU. */
-static void emulate(const Node *node) {
-  const Emulator *emulator = &node->function->emulator;
-  int64_t counts[3];
-  emulator->forget_regions();
-  for (const Block *block = blocks; block != NULL; block = block->next)
-    if (block->kind == MEMORY) emulator->add_region((uintptr_t)(block + 1), (int64_t)block->bytes, 1);
-  const char *wrong = emulator->launch(emulator->kernel, node->shape, node->parameters.bytes, counts);
-  if (wrong == NULL) return;
-  snprintf(error_text, sizeof error_text, "%s: %s", node->function->name, wrong);
-  sticky = 700;
+static void run_emulated(const Node *node) {
+  enum { MOST_BLOCKS = 4096 };
+  static int64_t memory[2 * MOST_BLOCKS];
+  int64_t count = 0;
+  for (const Block *block = blocks; block != NULL && count < MOST_BLOCKS; block = block->next) {
+    if (block->kind != MEMORY) continue;
+    memory[2 * count] = (int64_t)(uintptr_t)(block + 1);
+    memory[2 * count + 1] = (int64_t)block->bytes;
+    count += 1;
+  }
+  const Function *function = node->function;
+  EmulatorLaunch *launch = function->launch != NULL ? function->launch : emulator_launch;
+  const char *error = launch(function->name, node->shape, node->data, memory, count);
+  if (error != NULL && function->launch != NULL) sticky = 700; /* the launch succeeds, what follows does not */
+  if (error != NULL && emulator_error[0] == 0)
+    snprintf(emulator_error, sizeof emulator_error, "%s: %s", node->function->name, error);
 }
 
 static CUresult run_node(const Node *node) {
-  if (!node->is_kernel) return 0;
-  if (node->function->emulator.kernel != NULL) {
-    emulate(node);
-    return 0;
-  }
+  if (node->work != NULL) node->work(node->data);
+  if (node->function == NULL) return 0;
   if (strcmp(node->function->name, "illegal_address") == 0) {
     sticky = 700;
     return 0; /* the launch succeeds, what follows does not */
   }
-  int64_t *words = (int64_t *)(uintptr_t)node->parameters.words.address;
-  for (int64_t i = 0; i < node->parameters.words.count; i++) words[i] += node->parameters.words.value;
+  if (strcmp(node->function->name, "add") != 0) {
+    run_emulated(node);
+    return 0;
+  }
+  const Words *words = (const Words *)node->data;
+  int64_t *at = (int64_t *)(uintptr_t)words->address;
+  for (int64_t i = 0; i < words->count; i++) at[i] += words->value;
   return 0;
+}
+
+/* A kernel's node; its function is NULL when nothing can run it. */
+static Node kernel_node(CUfunction function, const void *params) {
+  Node node = {0};
+  const int own = strcmp(function->name, "add") == 0 || strcmp(function->name, "illegal_address") == 0;
+  ParamsBytes *params_bytes = function->params_bytes != NULL ? function->params_bytes : emulator_params;
+  const int64_t bytes = own ? (int64_t)sizeof(Words) : params_bytes == NULL ? 0 : params_bytes(function->name);
+  if (bytes == 0 || bytes > NODE_BYTES) return node;
+  node.function = function;
+  memcpy(node.data, params, (size_t)bytes);
+  return node;
 }
 
 static CUresult put(CUstream stream, Node node) {
@@ -414,6 +442,14 @@ static CUresult put(CUstream stream, Node node) {
   }
   finish_later(stream);
   return run_node(&node);
+}
+
+/* For other fake libraries: puts work into a stream, with a copy of `data`. */
+int fake_put(void *stream, HostWork work, const void *data, int64_t bytes) {
+  Node node = {.work = work};
+  if (bytes > NODE_BYTES) return 1;
+  memcpy(node.data, data, (size_t)bytes);
+  return (int)put(stream, node);
 }
 
 CUresult NAME(cuMemcpyHtoDAsync, cuMemcpyHtoDAsync_v2)(CUdeviceptr target, const void *source, size_t bytes, CUstream stream) {
@@ -536,24 +572,15 @@ CUresult cuEventElapsedTime(float *out, CUevent start, CUevent stop) {
   return 0;
 }
 
-/* The kernel of a library of test/emulation; 0: it is not there. Libraries stay loaded: tests are short. */
+/* The kernel of an EMULATED image; 0: it is not there. Libraries stay loaded: tests are short. */
 static int find_emulated(const char *text, Function *function) {
   char path[1024];
   if (sscanf(text, " %1023s %255s", path, function->name) != 2) return 0;
   void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
-  if (library == NULL) {
-    snprintf(error_text, sizeof error_text, "%s", dlerror());
-    return 0;
-  }
-  void (*(*find)(const char *))(const void *) = (void (*(*)(const char *))(const void *))dlsym(library, "simt_find");
-  int64_t (*bytes)(const char *) = (int64_t (*)(const char *))dlsym(library, "simt_bytes");
-  Emulator *emulator = &function->emulator;
-  emulator->kernel = find(function->name);
-  emulator->parameter_bytes = bytes(function->name);
-  emulator->forget_regions = (void (*)(void))dlsym(library, "simt_forget_regions");
-  emulator->add_region = (void (*)(uintptr_t, int64_t, int64_t))dlsym(library, "simt_add_region");
-  emulator->launch = (const char *(*)(void (*)(const void *), const int64_t *, const void *, int64_t *))dlsym(library, "simt_launch");
-  return emulator->kernel != NULL && emulator->parameter_bytes <= PARAMETER_BYTES;
+  if (library == NULL) return 0;
+  function->params_bytes = (ParamsBytes *)dlsym(library, "simt_params_bytes");
+  function->launch = (EmulatorLaunch *)dlsym(library, "simt_launch_named");
+  return function->launch != NULL && function->params_bytes(function->name) > 0;
 }
 
 CUresult cuModuleLoadDataEx(CUmodule *out, const void *image, unsigned int option_count, CUjit_option *options, void **values) {
@@ -572,7 +599,7 @@ CUresult cuModuleLoadDataEx(CUmodule *out, const void *image, unsigned int optio
   CUmodule module = make(MODULE, sizeof(struct CUmod_st));
   const char *names = (const char *)image + sizeof magic - 1;
   int used = 0;
-  for (int i = 0; i < 8 && sscanf(names, " %63s%n", module->functions[i].name, &used) == 1; i++) names += used;
+  for (int i = 0; i < MOST_FUNCTIONS && sscanf(names, " %63s%n", module->functions[i].name, &used) == 1; i++) names += used;
   *out = module;
   return 0;
 }
@@ -585,7 +612,7 @@ CUresult cuModuleUnload(CUmodule module) {
 CUresult cuModuleGetFunction(CUfunction *out, CUmodule module, const char *name) {
   ENTER("cuModuleGetFunction");
   if (!alive(MODULE, module)) return 400;
-  for (int i = 0; i < 8; i++) {
+  for (int i = 0; i < MOST_FUNCTIONS; i++) {
     if (strcmp(module->functions[i].name, name) != 0) continue;
     *out = &module->functions[i];
     return 0;
@@ -613,15 +640,6 @@ CUresult cuOccupancyMaxActiveBlocksPerMultiprocessor(int *out, CUfunction functi
   return 0;
 }
 
-/* The parameters are copied at once: the caller may write them again. */
-static Node kernel_node(CUfunction function, const int64_t shape[5], const void *parameters) {
-  Node node = {.is_kernel = 1, .function = function};
-  const int64_t bytes = function->emulator.kernel == NULL ? (int64_t)sizeof(Words) : function->emulator.parameter_bytes;
-  memcpy(node.parameters.bytes, parameters, (size_t)bytes);
-  memcpy(node.shape, shape, sizeof node.shape);
-  return node;
-}
-
 CUresult cuLaunchKernel(CUfunction function, unsigned int grid_x, unsigned int grid_y, unsigned int grid_z,
                         unsigned int block_x, unsigned int block_y, unsigned int block_z, unsigned int shared_bytes,
                         CUstream stream, void **parameters, void **extra) {
@@ -629,7 +647,11 @@ CUresult cuLaunchKernel(CUfunction function, unsigned int grid_x, unsigned int g
   (void)shared_bytes;
   if (extra != NULL || grid_x * grid_y * grid_z == 0) return 1;
   if (block_x * block_y * block_z > 1024) return 701;
-  return put(stream, kernel_node(function, (const int64_t[]){grid_x, grid_y, block_x, block_y, 0}, parameters[0]));
+  if (grid_z != 1 || block_z != 1) return 1;
+  Node node = kernel_node(function, parameters[0]);
+  if (node.function == NULL) return 1;
+  memcpy(node.shape, (int64_t[]){grid_x, grid_y, block_x, block_y, 0}, sizeof node.shape);
+  return put(stream, node);
 }
 
 #ifndef FAKE_WITHOUT_GRAPHS
@@ -696,8 +718,11 @@ CUresult NAME(cuGraphExecKernelNodeSetParams, cuGraphExecKernelNodeSetParams_v2)
   if (!alive(GRAPH_EXEC, exec) || !alive(GRAPH, exec->graph)) return 400;
   const int64_t place = node - exec->graph->nodes;
   if (place < 0 || place >= exec->count || params->extra != NULL || params->blockDimZ == 0) return 1;
-  const int64_t shape[5] = {params->gridDimX, params->gridDimY, params->blockDimX, params->blockDimY, 0};
-  exec->nodes[place] = kernel_node(params->func, shape, params->kernelParams[0]);
+  Node changed = kernel_node(params->func, params->kernelParams[0]);
+  if (changed.function == NULL) return 1;
+  memcpy(changed.shape, (int64_t[]){params->gridDimX, params->gridDimY, params->blockDimX, params->blockDimY, 0},
+         sizeof changed.shape);
+  exec->nodes[place] = changed;
   return 0;
 }
 #endif

@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { ARCHITECTURES, compileWithNvcc, type Resources, refuseNvcc } from '../../scripts/nvcc.ts';
+import { DENSE_PRECISIONS, denseSources } from '../../src/backend/cuda/dense-source.ts';
 import { type FusedVariant, fusedSource } from '../../src/backend/cuda/fused-source.ts';
 import {
   PLAIN_VARIANT,
@@ -75,6 +76,19 @@ for (const architecture of ARCHITECTURES) {
       const compiled = await compileWithNvcc(kernels, architecture);
       for (const { kernel, id } of kernels) {
         assert.ok((compiled.get(kernel) as Resources).registers <= maxRegisters, id);
+      }
+    }
+  });
+
+  test(`dense kernels for ${architecture}`, { skip }, async () => {
+    for (const precision of DENSE_PRECISIONS) {
+      const kernels = denseSources(precision);
+      const compiled = await compileWithNvcc(kernels, architecture);
+      for (const { kernel, id } of kernels) {
+        const { registers, spilledBytes } = compiled.get(kernel) as Resources;
+        assert.ok(registers > 0, id);
+        // Sums live in registers; what little spills is read again outside of the loops over them.
+        assert.ok(spilledBytes <= 64, `${id} spills ${spilledBytes} bytes`);
       }
     }
   });

@@ -4,6 +4,12 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
 import {
+  encodeConvertRows,
+  encodeDirectLinear,
+  encodeDotInteraction,
+  encodeFinishLinear,
+} from '../../src/backend/cuda/dense-params.ts';
+import {
   type FusedVariant,
   fusedId,
   fusedShape,
@@ -155,6 +161,10 @@ test('parameter blocks follow the structs field by field', () => {
     ['hot_rows.cuh', 'HotRowsParams', encodeHotRows],
     ['ceilings.cuh', 'CeilingsParams', encodeCeilings],
     ['pin_rows.cuh', 'PinRowsParams', encodePinRows],
+    ['dot_interaction.cuh', 'DotInteractionParams', encodeDotInteraction],
+    ['linear.cuh', 'FinishLinearParams', encodeFinishLinear],
+    ['linear.cuh', 'DirectLinearParams', encodeDirectLinear],
+    ['convert_rows.cuh', 'ConvertRowsParams', encodeConvertRows],
     ['check_bags.cuh', 'CheckedBags', (table: never) => encodeCheckedBags([table])],
     ['fused_bags.cuh', 'FusedTable', (table: never) => encodeFusedTables([table]), 1],
     ['fused_bags.cuh', 'FusedSegment', (segment: never) => encodeFusedSegments([segment]), 1],

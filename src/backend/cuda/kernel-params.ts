@@ -265,6 +265,7 @@ export function encodePinRows(params: PinRowsParams): BigInt64Array {
   return words(rows, rowStrideBytes, rowBytes, rowCount, rowNumbers, count, stepBytes);
 }
 
-function words(...fields: readonly (number | bigint)[]): BigInt64Array {
+/** Fields as 64-bit words, in order. */
+export function words(...fields: readonly (number | bigint)[]): BigInt64Array {
   return BigInt64Array.from(fields, BigInt);
 }

@@ -1,0 +1,36 @@
+/* output = input, rows of float32 to rows of another format, or of the same: a strided copy. */
+#ifndef HOTROW_CONVERT_ROWS_CUH
+#define HOTROW_CONVERT_ROWS_CUH
+
+#include "pack.cuh"
+
+namespace hotrow {
+
+/* Every field is 8 bytes wide. Sizes are in elements. */
+struct ConvertRowsParams {
+  const float *input;    /* [rows, columns] */
+  int64 input_stride;
+  void *output;          /* [rows, columns] of To::Bits */
+  int64 output_stride;
+  int64 rows;
+  int64 columns;
+};
+
+/* To: Float32, Float16, Bfloat16. `width` divides columns and strides, and packs of it are aligned on both sides. */
+template <class To, int width>
+__device__ __forceinline__ void convert_rows(const ConvertRowsParams &params) {
+  using Bits = typename To::Bits;
+  for_each_pack<width>(params.rows, params.columns, [&](int64 row, int64 column) {
+    const float *from = params.input + row * params.input_stride + column;
+    Bits *to = static_cast<Bits *>(params.output) + row * params.output_stride + column;
+    const auto values = ptx::load(reinterpret_cast<const Pack<float, width> *>(from));
+    Pack<Bits, width> narrowed;
+#pragma unroll
+    for (int e = 0; e < width; e++) narrowed.at[e] = To::narrow(values.at[e]);
+    ptx::store(reinterpret_cast<Pack<Bits, width> *>(to), narrowed);
+  });
+}
+
+} // namespace hotrow
+
+#endif

@@ -1,0 +1,132 @@
+/*
+ * What is left of linear layers beside the matrix product of cuBLASLt:
+ *
+ *   direct_linear  the whole layer, a warp per (sample, output), for one output or few samples, where a matrix product
+ *                  would leave most of the GPU idle
+ *   finish_linear  bias, then activation or the DCNv2 cross, after a matrix product that does not do them itself
+ *
+ * Both: output = activation(y + bias), or with x0 given: x0 ⊙ (y + bias) + x. The output may be x.
+ */
+#ifndef HOTROW_LINEAR_CUH
+#define HOTROW_LINEAR_CUH
+
+#include "pack.cuh"
+
+namespace hotrow {
+
+enum class Activation { None, Relu, Sigmoid };
+
+/* Every field is 8 bytes wide. Sizes are in elements. */
+struct FinishLinearParams {
+  const float *sums;     /* [batch, outputs]; may be the output */
+  int64 sums_stride;
+  const float *bias;     /* [outputs]; NULL: none */
+  int64 activation;      /* an Activation */
+  const float *x0;       /* [batch, outputs]; NULL: no cross */
+  int64 x0_stride;
+  const float *x;        /* [batch, outputs] */
+  int64 x_stride;
+  float *output;         /* [batch, outputs] */
+  int64 output_stride;
+  int64 batch;
+  int64 outputs;
+};
+
+struct DirectLinearParams {
+  const float *input;    /* [batch, inputs] */
+  int64 input_stride;
+  const void *weight;    /* [outputs, inputs] */
+  int64 weight_stride;
+  int64 inputs;
+  const float *bias;     /* from here on as above */
+  int64 activation;
+  const float *x0;
+  int64 x0_stride;
+  const float *x;
+  int64 x_stride;
+  float *output;
+  int64 output_stride;
+  int64 batch;
+  int64 outputs;
+};
+
+namespace linear {
+
+template <class T, int width>
+__device__ __forceinline__ Pack<T, width> load_pack(const T *from) {
+  return ptx::load(reinterpret_cast<const Pack<T, width> *>(from));
+}
+
+/* Both branches keep e^… at or below 1, so that nothing overflows; NaN stays NaN. */
+__device__ __forceinline__ float sigmoid(float x) {
+  const float e = expf(-fabsf(x));
+  return __fdiv_rn(x < 0.0f ? e : 1.0f, __fadd_rn(1.0f, e));
+}
+
+__device__ __forceinline__ float activate(float y, Activation activation) {
+  if (activation == Activation::Relu) return y < 0.0f ? 0.0f : y; /* NaN stays NaN */
+  return activation == Activation::Sigmoid ? sigmoid(y) : y;
+}
+
+/* Finishes `width` sums of a row and stores them. */
+template <int width, class Params>
+__device__ __forceinline__ void finish(const Params &params, int64 row, int64 column, Pack<float, width> y) {
+  if (params.bias != nullptr) {
+    const auto bias = load_pack<float, width>(params.bias + column);
+#pragma unroll
+    for (int e = 0; e < width; e++) y.at[e] = __fadd_rn(y.at[e], bias.at[e]);
+  }
+  if (params.x0 != nullptr) {
+    const auto x0 = load_pack<float, width>(params.x0 + row * params.x0_stride + column);
+    const auto x = load_pack<float, width>(params.x + row * params.x_stride + column);
+#pragma unroll
+    for (int e = 0; e < width; e++) y.at[e] = __fmaf_rn(x0.at[e], y.at[e], x.at[e]);
+  } else {
+#pragma unroll
+    for (int e = 0; e < width; e++) y.at[e] = activate(y.at[e], static_cast<Activation>(params.activation));
+  }
+  ptx::store(reinterpret_cast<Pack<float, width> *>(params.output + row * params.output_stride + column), y);
+}
+
+} // namespace linear
+
+/* `width` divides outputs and strides, and packs of it are aligned everywhere. */
+template <int width>
+__device__ __forceinline__ void finish_linear(const FinishLinearParams &params) {
+  for_each_pack<width>(params.batch, params.outputs, [&](int64 row, int64 column) {
+    const auto sums = linear::load_pack<float, width>(params.sums + row * params.sums_stride + column);
+    linear::finish<width>(params, row, column, sums);
+  });
+}
+
+/*
+ * Weight: Float32, Float16, Bfloat16. `width` divides inputs and strides, and packs of it are aligned in input and
+ * weight. Blocks of whole warps, a warp a sum; the grid covers batch · outputs warps.
+ */
+template <class Weight, int width>
+__device__ __forceinline__ void direct_linear(const DirectLinearParams &params) {
+  const uint64 warp = (static_cast<uint64>(blockIdx.x) * blockDim.x + threadIdx.x) / 32;
+  const int lane = static_cast<int>(threadIdx.x % 32);
+  const int64 row = static_cast<int64>(warp / static_cast<uint64>(params.outputs));
+  const int64 column = static_cast<int64>(warp - static_cast<uint64>(row * params.outputs));
+  if (row >= params.batch) return;
+  using Bits = typename Weight::Bits;
+  const float *input = params.input + row * params.input_stride;
+  const Bits *weight = static_cast<const Bits *>(params.weight) + column * params.weight_stride;
+  float sum = 0.0f;
+#pragma unroll 4
+  for (int64 k = lane * width; k < params.inputs; k += 32 * width) {
+    const auto left = linear::load_pack<float, width>(input + k);
+    const auto right = linear::load_pack<Bits, width>(weight + k);
+#pragma unroll
+    for (int e = 0; e < width; e++) sum = __fmaf_rn(left.at[e], Weight::widen(right.at[e]), sum);
+  }
+#pragma unroll
+  for (int distance = 16; distance > 0; distance /= 2)
+    sum = __fadd_rn(sum, __shfl_xor_sync(0xffffffffu, sum, distance));
+  if (lane == 0) linear::finish<1>(params, row, column, {{sum}});
+}
+
+} // namespace hotrow
+
+#endif

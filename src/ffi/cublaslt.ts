@@ -1,0 +1,274 @@
+/**
+ * Typed binding of cuBLASLt, the matrix products of CUDA. Statuses end here: a failing call throws a CudaError.
+ *
+ * The library is column-major. A row-major product Y [B, N] = X [B, K] · Wᵀ, W [N, K], is asked for as its transpose,
+ * D [N, B] = Aᵀ · B, with A = W and B = X as they lie: both [K, …] column-major, leading dimensions their row strides.
+ */
+import koffi from 'koffi';
+import { CudaError, type DeviceErrorCode } from '../errors.ts';
+import { addressOf } from './cpu-library.ts';
+import {
+  bindCublasLt,
+  LT_ALGORITHM_WORDS,
+  LT_COMPUTE,
+  LT_EPILOGUE,
+  LT_MATMUL_ATTRIBUTE,
+  LT_PREFERENCE_ATTRIBUTE,
+  LT_RESULT_STATE_WORD,
+  LT_RESULT_WORDS,
+  LT_RESULT_WORKSPACE_WORD,
+  LT_STATUS,
+  LT_TRANSPOSED,
+  LT_TYPE,
+  type LtCall,
+  type LtFunctions,
+  type LtHandle,
+  type LtLayout,
+  type LtMatmul,
+  type LtPreference,
+} from './cublaslt-symbols.ts';
+import type { DevicePtr, StreamHandle } from './cuda-symbols.ts';
+import { type LibraryLocation, type OpenLibraryOptions, openLibrary } from './find-libraries.ts';
+
+/** What is done to the sums before they are stored; a bias is float32. */
+export type MatmulEpilogue = keyof typeof LT_EPILOGUE;
+
+/** Y [rows, outputs] = epilogue(X [rows, inputs] · Wᵀ), W [outputs, inputs]; X and W of one type, Y and sums float32. */
+export interface MatmulProblem {
+  readonly rows: number;
+  readonly inputs: number;
+  readonly outputs: number;
+  readonly type: keyof typeof LT_TYPE;
+  /** tf32: float32 factors are rounded on the way into tensor cores. */
+  readonly compute: keyof typeof LT_COMPUTE;
+  readonly epilogue: MatmulEpilogue;
+  /** Elements between rows. */
+  readonly inputStride: number;
+  readonly weightStride: number;
+  readonly outputStride: number;
+}
+
+/** Bytes that addresses are multiples of; powers of two. */
+export interface MatmulAlignment {
+  readonly input: number;
+  readonly weight: number;
+  readonly output: number;
+}
+
+/** One way to compute a problem; it is valid for this library and kind of device. */
+export interface MatmulAlgorithm {
+  /** An opaque cublasLtMatmulAlgo_t. */
+  readonly words: BigUint64Array;
+  readonly workspaceBytes: number;
+}
+
+/** The descriptors of a problem. Host memory of the library, until `release`. */
+export interface MatmulDescriptors {
+  readonly matmul: LtMatmul;
+  readonly input: LtLayout;
+  readonly weight: LtLayout;
+  readonly output: LtLayout;
+}
+
+export interface MatmulCall {
+  readonly descriptors: MatmulDescriptors;
+  readonly input: DevicePtr;
+  readonly weight: DevicePtr;
+  readonly output: DevicePtr;
+  readonly algorithm: MatmulAlgorithm;
+  readonly workspace: DevicePtr;
+  readonly workspaceBytes: number;
+  readonly stream: StreamHandle;
+}
+
+const STATUSES: Readonly<Record<number, { readonly code: DeviceErrorCode; readonly hint: string }>> = {
+  [LT_STATUS.notInitialized]: {
+    code: 'DEVICE_UNAVAILABLE',
+    hint: 'cuBLASLt found no device that it knows: check nvidia-smi, or install a cuBLASLt for this GPU and driver',
+  },
+  [LT_STATUS.allocationFailed]: {
+    code: 'OUT_OF_MEMORY',
+    hint: 'use a smaller batch, or end other programs on this GPU (nvidia-smi lists them)',
+  },
+  [LT_STATUS.archMismatch]: {
+    code: 'NATIVE_LIBRARY_INCOMPATIBLE',
+    hint: 'this GPU cannot do the operation: use --precision float32',
+  },
+  [LT_STATUS.executionFailed]: {
+    code: 'KERNEL_FAILED',
+    hint: 'the product could not be launched; when an earlier kernel lost the context, start the process again',
+  },
+};
+
+/** Whether an algorithm was refused for a problem, which is no fault of the device. */
+export function isRefusal(error: unknown): boolean {
+  return error instanceof CudaError && REFUSALS.has(error.status);
+}
+
+const REFUSALS = new Set(['CUBLAS_STATUS_INVALID_VALUE', 'CUBLAS_STATUS_NOT_SUPPORTED']);
+
+export class CublasLt {
+  readonly location: LibraryLocation;
+  /** `13.1.1`. */
+  readonly version: string;
+  readonly #functions: LtFunctions;
+  readonly #out = new BigUint64Array(new ArrayBuffer(16));
+  readonly #outInt = new Int32Array(this.#out.buffer);
+  readonly #o = addressOf(this.#out);
+  /** α = 1 and β = 0. */
+  readonly #scalars = new Float32Array(new ArrayBuffer(8));
+  readonly #alpha = addressOf(this.#scalars);
+
+  /**
+   * `majorVersion`: the driver's.
+   * @throws DeviceError CUDA_LIBRARY_MISSING, NATIVE_LIBRARY_INCOMPATIBLE.
+   */
+  constructor(options: OpenLibraryOptions = {}) {
+    const { library, location } = openLibrary('cublasLt', options);
+    this.location = location;
+    this.#functions = bindCublasLt(library, location.path);
+    this.#scalars.set([1, 0]);
+    this.version = versionOf(Number(this.#functions.version()));
+  }
+
+  /** For the device whose context is current. @throws CudaError DEVICE_UNAVAILABLE, OUT_OF_MEMORY. */
+  create(): LtHandle {
+    this.#call('cublasLtCreate', this.#o);
+    return this.#out[0] as LtHandle;
+  }
+
+  destroy(handle: LtHandle): void {
+    this.#call('cublasLtDestroy', handle);
+  }
+
+  /** `release` the result. */
+  describe(problem: MatmulProblem): MatmulDescriptors {
+    const { rows, inputs, outputs, type, compute, epilogue } = problem;
+    this.#call('cublasLtMatmulDescCreate', this.#o, LT_COMPUTE[compute], LT_TYPE.float32);
+    const descriptors = { matmul: this.#out[0] as LtMatmul, input: 0n, weight: 0n, output: 0n };
+    try {
+      this.#setInt(descriptors.matmul, LT_MATMUL_ATTRIBUTE.transposeA, LT_TRANSPOSED);
+      this.#setInt(descriptors.matmul, LT_MATMUL_ATTRIBUTE.epilogue, LT_EPILOGUE[epilogue]);
+      descriptors.weight = this.#layout(LT_TYPE[type], inputs, outputs, problem.weightStride);
+      descriptors.input = this.#layout(LT_TYPE[type], inputs, rows, problem.inputStride);
+      descriptors.output = this.#layout(LT_TYPE.float32, outputs, rows, problem.outputStride);
+    } catch (error) {
+      this.release(descriptors as MatmulDescriptors);
+      throw error;
+    }
+    return descriptors as MatmulDescriptors;
+  }
+
+  release({ matmul, input, weight, output }: MatmulDescriptors): void {
+    for (const layout of [input, weight, output])
+      if (layout !== 0n) this.#call('cublasLtMatrixLayoutDestroy', layout);
+    this.#call('cublasLtMatmulDescDestroy', matmul);
+  }
+
+  /** For the products that follow with these descriptors; float32, [outputs]. */
+  setBias({ matmul }: MatmulDescriptors, bias: DevicePtr): void {
+    this.#out[1] = bias;
+    const { biasPointer } = LT_MATMUL_ATTRIBUTE;
+    this.#call('cublasLtMatmulDescSetAttribute', matmul, biasPointer, this.#o + 8n, 8);
+  }
+
+  /** At most `count` algorithms, the one thought fastest first; none when the library has none for the problem. */
+  algorithms(
+    handle: LtHandle,
+    descriptors: MatmulDescriptors,
+    alignment: MatmulAlignment,
+    workspaceBytes: number,
+    count: number,
+  ): MatmulAlgorithm[] {
+    const preference = this.#preference(alignment, workspaceBytes);
+    const results = new BigUint64Array(new ArrayBuffer(8 * LT_RESULT_WORDS * count));
+    const { matmul, weight, input, output } = descriptors;
+    try {
+      this.#outInt[0] = 0;
+      const status = this.#functions.call.cublasLtMatmulAlgoGetHeuristic(
+        ...[handle, matmul, weight, input, output, output, preference, count, results, this.#o],
+      );
+      if (status === LT_STATUS.notSupported) return [];
+      this.#check('cublasLtMatmulAlgoGetHeuristic', status);
+      return readAlgorithms(results, this.#outInt[0] as number);
+    } finally {
+      this.#call('cublasLtMatmulPreferenceDestroy', preference);
+    }
+  }
+
+  /** Puts a product into the stream. @throws CudaError; `isRefusal` when the algorithm does not do the problem. */
+  matmul(handle: LtHandle, call: MatmulCall): void {
+    const { descriptors, input, weight, output, algorithm, workspace, workspaceBytes, stream } = call;
+    this.#call(
+      'cublasLtMatmul',
+      ...[handle, descriptors.matmul, this.#alpha],
+      ...[weight, descriptors.weight, input, descriptors.input],
+      ...[this.#alpha + 4n, output, descriptors.output, output, descriptors.output],
+      ...[algorithm.words, workspace, workspaceBytes, stream],
+    );
+  }
+
+  #setInt(matmul: LtMatmul, attribute: number, value: number): void {
+    this.#outInt[2] = value;
+    this.#call('cublasLtMatmulDescSetAttribute', matmul, attribute, this.#o + 8n, 4);
+  }
+
+  #layout(type: number, rows: number, columns: number, leadingDimension: number): LtLayout {
+    this.#call('cublasLtMatrixLayoutCreate', this.#o, type, rows, columns, leadingDimension);
+    return this.#out[0] as LtLayout;
+  }
+
+  #preference({ input, weight, output }: MatmulAlignment, workspaceBytes: number): LtPreference {
+    this.#call('cublasLtMatmulPreferenceCreate', this.#o);
+    const preference = this.#out[0] as LtPreference;
+    const set = (attribute: number, value: number, bytes: number) => {
+      this.#out[1] = BigInt(value);
+      this.#call('cublasLtMatmulPreferenceSetAttribute', preference, attribute, this.#o + 8n, bytes);
+    };
+    const { maxWorkspaceBytes, minAlignmentA, minAlignmentB, minAlignmentC, minAlignmentD } =
+      LT_PREFERENCE_ATTRIBUTE;
+    try {
+      set(maxWorkspaceBytes, workspaceBytes, 8);
+      set(minAlignmentA, weight, 4);
+      set(minAlignmentB, input, 4);
+      set(minAlignmentC, output, 4);
+      set(minAlignmentD, output, 4);
+    } catch (error) {
+      this.#call('cublasLtMatmulPreferenceDestroy', preference);
+      throw error;
+    }
+    return preference;
+  }
+
+  #call(name: LtCall, ...args: readonly (number | bigint | ArrayBufferView)[]): void {
+    this.#check(name, this.#functions.call[name](...args));
+  }
+
+  #check(call: LtCall, status: number): void {
+    if (status === LT_STATUS.success) return;
+    const name = koffi.decode.string(BigInt(this.#functions.statusName(status)));
+    const { code, hint } = STATUSES[status] ?? { code: 'CUDA_FAILED' as const };
+    throw new CudaError(
+      code,
+      `${call} failed: ${name} (${status})`,
+      { call, status: name, contextLost: false },
+      hint === undefined ? {} : { hint },
+    );
+  }
+}
+
+/** The algorithms of an array of cublasLtMatmulHeuristicResult_t. */
+function readAlgorithms(results: BigUint64Array, found: number): MatmulAlgorithm[] {
+  const states = new Int32Array(results.buffer);
+  return Array.from({ length: found }, (_, i) => i * LT_RESULT_WORDS)
+    .filter((start) => states[2 * start + LT_RESULT_STATE_WORD] === LT_STATUS.success)
+    .map((start) => ({
+      words: results.slice(start, start + LT_ALGORITHM_WORDS),
+      workspaceBytes: Number(results[start + LT_RESULT_WORKSPACE_WORD]),
+    }));
+}
+
+/** 130101 → `13.1.1`. */
+function versionOf(number: number): string {
+  return `${Math.floor(number / 10000)}.${Math.floor(number / 100) % 100}.${number % 100}`;
+}
