@@ -17,8 +17,8 @@
  *   tile     32, 64 or 128; a triangle of at most so many features is one tile
  *   vector   whether rows are copied 16 bytes at a time: input, input_stride and dim are multiples of 4 floats
  *
- * Launch: any y and z of 1; grid x = batch · tiles, tiles = n (n + 1) / 2 for n = ⌈features / tile⌉; block x =
- * dot::threads<tile>; dynamic shared memory = dot::stages · tile · 128 bytes, twice that for more than one tile.
+ * Launch: grid (batch · tiles), tiles = n (n + 1) / 2 for n = ⌈features / tile⌉; block (dot::threads<tile>); dynamic
+ * shared memory dot::stages · tile · 128 bytes, twice that when a sample has more than one tile.
  */
 #ifndef HOTROW_DOT_INTERACTION_CUH
 #define HOTROW_DOT_INTERACTION_CUH

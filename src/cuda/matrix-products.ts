@@ -58,12 +58,16 @@ export class MatrixProducts extends Resource<LtHandle> {
     this.#workspace = workspace;
   }
 
-  /** At most `count` ways to compute a problem, the one thought fastest first; none when the library knows none. */
-  plans(problem: MatmulProblem, alignment: MatmulAlignment, count: number): MatmulPlan[] {
+  /**
+   * At most `count` ways to compute a problem, the one thought fastest first; none when the library knows none. `bias`,
+   * where the epilogue adds one: any that is aligned like those to come.
+   */
+  plans(problem: MatmulProblem, alignment: MatmulAlignment, count: number, bias?: DevicePtr): MatmulPlan[] {
     this.device.enter();
     const { handle } = this;
     const descriptors = this.#library.describe(problem);
     this.#described.push(descriptors);
+    if (bias !== undefined) this.#library.setBias(descriptors, bias);
     return this.#library
       .algorithms(handle, descriptors, alignment, this.#workspace.bytes, count)
       .map((algorithm) => ({ descriptors, algorithm }));

@@ -92,7 +92,7 @@ const STATUSES: Readonly<Record<number, { readonly code: DeviceErrorCode; readon
   },
   [LT_STATUS.archMismatch]: {
     code: 'NATIVE_LIBRARY_INCOMPATIBLE',
-    hint: 'this GPU cannot do the operation: use --precision float32',
+    hint: 'this GPU cannot multiply so: use float32 for the dense part',
   },
   [LT_STATUS.executionFailed]: {
     code: 'KERNEL_FAILED',

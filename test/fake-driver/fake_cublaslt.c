@@ -214,6 +214,7 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t handle, cublasLtM
   const Object *preference = (const Object *)preference_handle;
   if (!is(HANDLE, handle) || !is(PREFERENCE, preference) || c != d) return INVALID_VALUE;
   if (!fits(matmul, (const Object *)a, (const Object *)b, (const Object *)d)) return INVALID_VALUE;
+  if (matmul->epilogue & EPILOGUE_BIAS && matmul->bias == NULL) return INVALID_VALUE;
   *found = 0;
   if (preference->max_workspace < WORKSPACE_BYTES || (matmul->epilogue != EPILOGUE_NONE && !epilogues))
     return NOT_SUPPORTED;

@@ -7,6 +7,7 @@ import { dirname, join } from 'node:path';
 import { after, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import type { CudaError } from '../../src/errors.ts';
+import { addressOf } from '../../src/ffi/cpu-library.ts';
 import { CublasLt, isRefusal } from '../../src/ffi/cublaslt.ts';
 import {
   LT_ALGORITHM_WORDS,
@@ -21,6 +22,7 @@ import {
   LT_TRANSPOSED,
   LT_TYPE,
 } from '../../src/ffi/cublaslt-symbols.ts';
+import type { DevicePtr } from '../../src/ffi/cuda-symbols.ts';
 import { buildFakeCublasLt, buildFakeDriver, emptyPlaces } from '../fake-driver/fake-driver.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'hotrow-cublaslt-'));
@@ -191,6 +193,8 @@ test('algorithms: as many as asked for, without those that the search gives up o
   const library = new CublasLt({ path: fake.path });
   const handle = library.create();
   const descriptors = library.describe(PROBLEM);
+  const bias = new Float32Array(new ArrayBuffer(4 * PROBLEM.outputs));
+  library.setBias(descriptors, addressOf(bias) as bigint as DevicePtr);
   const alignment = { input: 16, weight: 8, output: 4 };
   const search = (workspaceBytes: number, count: number) =>
     library.algorithms(handle, descriptors, alignment, workspaceBytes, count);

@@ -373,7 +373,7 @@ export class DenseKernels implements Disposable {
         output: cross === undefined ? addressAlignment(output.address) : 16,
       };
       const choices = this.#products
-        .plans(problem, alignment, this.#candidates)
+        .plans(problem, alignment, this.#candidates, layer.bias?.address())
         .map((plan): LinearChoice => ({ kind: 'product', plan, fused: epilogue !== 'none', finished }))
         .filter((choice) => this.#keepsNaN(trial, choice));
       if (choices.length > 0) return choices;
