@@ -7,7 +7,7 @@ export const RESULTS_VERSION = 1;
 
 const strict = { additionalProperties: false } as const;
 
-const deviceSchema = Type.Object(
+export const deviceSchema = Type.Object(
   {
     kind: Type.Union([Type.Literal('cpu'), Type.Literal('cuda')]),
     id: Type.String(),

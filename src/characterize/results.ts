@@ -1,0 +1,94 @@
+/** Characterization results: versioned JSON of what limits each kernel variant, by compiler report and by counters. */
+import Type, { type Static } from 'typebox';
+import { deviceSchema } from '../bench/results.ts';
+import { planSchema } from '../embedding/plan.ts';
+
+export const CHARACTERIZE_VERSION = 1;
+
+const strict = { additionalProperties: false } as const;
+const share = (description: string) => Type.Number({ minimum: 0, maximum: 1, description });
+const count = (description: string) => Type.Number({ minimum: 0, description });
+
+/** What the compiler and the occupancy calculator say of one kernel on one GPU; no GPU is needed. */
+const staticRowSchema = Type.Object(
+  {
+    /** The plan's label. */
+    variant: Type.String(),
+    plan: planSchema,
+    /** The GPU that the figures are for, such as `H200`. */
+    gpu: Type.String(),
+    /** Its architecture, such as `sm_90`. */
+    architecture: Type.String(),
+    /** The function's name. */
+    kernel: Type.String(),
+    registers: Type.Integer({ minimum: 0, description: 'of a thread' }),
+    spillBytes: Type.Integer({ minimum: 0, description: 'of a thread: stores of spilled registers' }),
+    stackBytes: Type.Integer({ minimum: 0, description: 'of a thread' }),
+    sharedBytes: Type.Integer({ minimum: 0, description: 'of a block' }),
+    blockThreads: Type.Integer({ minimum: 1 }),
+    blocksPerMultiprocessor: Type.Integer({ minimum: 0 }),
+    warps: Type.Integer({ minimum: 0, description: 'that live on a multiprocessor at once' }),
+    occupancy: share('warps over the most that the multiprocessor holds'),
+    limiter: Type.Union(
+      (['registers', 'shared memory', 'warps', 'blocks'] as const).map((name) => Type.Literal(name)),
+    ),
+    /** Instructions of the kernel's machine code by class, where a disassembler was found. */
+    instructions: Type.Optional(Type.Record(Type.String(), Type.Integer({ minimum: 0 }))),
+  },
+  strict,
+);
+
+/** What the counters say of one kernel on one access pattern: the mean of its launches. */
+const counterRowSchema = Type.Object(
+  {
+    pattern: Type.String(),
+    variant: Type.String(),
+    plan: planSchema,
+    kernel: Type.String(),
+    launches: Type.Integer({ minimum: 1 }),
+    timeUs: count('of one launch, by the profiler'),
+    /** Tables that one launch serves. */
+    tablesPerLaunch: Type.Integer({ minimum: 1 }),
+    registers: Type.Integer({ minimum: 0 }),
+    theoreticalWarps: count('per multiprocessor'),
+    achievedWarps: count('per multiprocessor, mean over the active cycles'),
+    issueSlotUse: share('of the cycles in which a scheduler issued'),
+    /** Cycles that warps waited for memory, per issued instruction. */
+    longScoreboardPerIssue: count('cycles'),
+    /** Warp cycles per issued instruction by reason, the largest first. */
+    stalls: Type.Array(Type.Object({ reason: Type.String(), perIssue: count('cycles') }, strict)),
+    l1HitRate: share('of the sectors asked of L1'),
+    l2HitRate: share('of the sectors asked of L2'),
+    dramBytes: count('read and written'),
+    dramShare: share("of the memory's peak throughput"),
+    l2Share: share("of L2's peak throughput"),
+    smShare: share("of the multiprocessors' peak instruction throughput"),
+    /** What bounds the kernel, and the figures that say so. */
+    limiter: Type.String(),
+    because: Type.String(),
+  },
+  strict,
+);
+
+export const characterizationSchema = Type.Object(
+  {
+    version: Type.Literal(CHARACTERIZE_VERSION),
+    kind: Type.Literal('characterize'),
+    createdAt: Type.String(),
+    command: Type.String(),
+    hotrow: Type.String(),
+    /** Where counters were read; absent from a static report. */
+    device: Type.Optional(deviceSchema),
+    /** Compiler and profiler, with their versions. */
+    tools: Type.Record(Type.String(), Type.String()),
+    static: Type.Array(staticRowSchema),
+    counters: Type.Array(counterRowSchema),
+    /** What was left out and why. */
+    notes: Type.Array(Type.String()),
+  },
+  { ...strict, $id: 'hotrow-characterization-1', title: 'Hotrow characterization results, version 1' },
+);
+
+export type Characterization = Static<typeof characterizationSchema>;
+export type StaticRow = Static<typeof staticRowSchema>;
+export type CounterRow = Static<typeof counterRowSchema>;
