@@ -7,11 +7,11 @@
  * graph of many launches, divided. Data of small cases stays in L2, as it does between the layers of a model.
  */
 import { writeFileSync } from 'node:fs';
-import type { Activation } from '../../src/backend/backend.ts';
+import { type Activation, DENSE_PRECISIONS, type DensePrecision } from '../../src/backend/backend.ts';
 import type { CudaLinear } from '../../src/backend/cuda/cuda-linear.ts';
 import { DenseKernels } from '../../src/backend/cuda/dense-kernels.ts';
 import type { DeviceLinear, DeviceMatrix } from '../../src/backend/cuda/dense-operation.ts';
-import { DENSE_PRECISIONS, type DensePrecision, factorBits } from '../../src/backend/cuda/dense-source.ts';
+import { factorBits } from '../../src/backend/cuda/dense-source.ts';
 import { CudaDevice } from '../../src/cuda/device.ts';
 import { cudaDriver, describe } from '../../src/cuda/discover.ts';
 import { CudaEvent } from '../../src/cuda/event.ts';

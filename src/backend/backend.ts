@@ -9,6 +9,17 @@ import type { DeviceDescription } from '../device.ts';
 import type { BagBatch, BagFindings, EmbeddingTable, IndexChecking } from '../embedding/bag.ts';
 import type { Plan } from '../embedding/plan.ts';
 
+/**
+ * How linear layers and the dot interaction multiply. Matrices between them are float32, and so are the sums.
+ * - `float32`: float32 throughout.
+ * - `tf32`: tensor cores; factors are rounded to 11 significant bits, with float32's range.
+ * - `float16`: tensor cores; factors are rounded to 11 significant bits, at most 65,504 in size.
+ * - `bfloat16`: tensor cores; factors are rounded to 8 significant bits, with float32's range.
+ */
+export type DensePrecision = 'float32' | 'tf32' | 'float16' | 'bfloat16';
+
+export const DENSE_PRECISIONS: readonly DensePrecision[] = ['float32', 'tf32', 'float16', 'bfloat16'];
+
 export type Activation = 'none' | 'relu' | 'sigmoid';
 
 /** A block of float32 in device memory. */
@@ -121,9 +132,15 @@ export type Operation =
   | DotInteractionOperation
   | CopyOperation;
 
+/**
+ * What of a run is timed on the device: nothing, each operation, or also each launch of the lookups, where tables are
+ * launched one by one. Timing takes a little time itself.
+ */
+export type RunTiming = 'none' | 'operations' | 'launches';
+
 export interface RunOptions {
-  /** Time every launch of the lookups by events of its own, where tables are launched one by one. Default: false. */
-  readonly timeLaunches?: boolean;
+  /** Default: `operations`. */
+  readonly timing?: RunTiming;
 }
 
 /** A launch of an `embeddingBags` operation, timed by itself. */
@@ -154,7 +171,10 @@ export interface KernelUse {
 
 /** What a run reports. */
 export interface RunReport {
-  /** Device time of each operation of the program, pinning counted in. */
+  /**
+   * Device time of each operation of the program, pinning counted in; operations may run side by side. Empty unless asked
+   * for, on devices where it takes time.
+   */
   readonly seconds: Float64Array;
   /** What index checking found, in `warn` mode. */
   readonly findings: BagFindings;
@@ -176,6 +196,8 @@ export interface Ceilings {
 
 export interface Backend extends Disposable {
   readonly device: DeviceDescription;
+  /** Of the dense operations. */
+  readonly precision: DensePrecision;
 
   /**
    * Places tables under a checked plan. Stored tensors are mapped in place or streamed, never read whole.

@@ -63,7 +63,7 @@ export class EmbeddingTimer implements Disposable {
     const { tables, bags, output } = await this.#problem(plan, turn);
     const { seconds, launches, kernels } = await this.#backend.run(
       [{ op: 'embeddingBags', tables, bags, output, checking: 'error' }],
-      { timeLaunches },
+      { timing: timeLaunches ? 'launches' : 'operations' },
     );
     return { batchMs: (seconds[0] ?? Number.NaN) * 1e3, launches, kernel: kernels[0] };
   }

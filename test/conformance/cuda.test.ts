@@ -25,8 +25,8 @@ function somePlans(context: PlanContext): Plan[] {
 
 const skip = refuseEmulation();
 if (skip === undefined) {
-  conformance('cuda, emulated', () => openFakeBackend(), {
-    dense: false,
+  conformance('cuda, emulated', () => openFakeBackend({ precision: 'float32' }), {
+    rowsStandAlone: false,
     longestInOrder: SHORTEST_SPLIT,
     plansOf: somePlans,
     propertyRuns: 25,

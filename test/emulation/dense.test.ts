@@ -1,6 +1,7 @@
 /** The dense kernels on the host, against the reference: every precision, shape, alignment. */
 import assert from 'node:assert/strict';
 import { before, test } from 'node:test';
+import { DENSE_PRECISIONS, type DensePrecision } from '../../src/backend/backend.ts';
 import {
   ACTIVATION_NUMBER,
   encodeConvertRows,
@@ -10,8 +11,6 @@ import {
 } from '../../src/backend/cuda/dense-params.ts';
 import {
   convertRowsSource,
-  DENSE_PRECISIONS,
-  type DensePrecision,
   denseSources,
   directLaunch,
   directLinearSource,

@@ -14,8 +14,8 @@
  *   add              words[i] += value, for i in [0, count): {address, value, count}
  *   illegal_address  faults: from then on every call fails with CUDA_ERROR_ILLEGAL_ADDRESS
  *
- * Or "EMULATED library name": a kernel of kernels/cuda, compiled for the host into a library with an emulator of its own.
- * What it must not do faults.
+ * Or "EMULATED library name name…": kernels of kernels/cuda, compiled for the host into a library with an emulator of its
+ * own. What they must not do faults.
  */
 #include <dlfcn.h>
 #include <stdint.h>
@@ -80,10 +80,14 @@ typedef struct CUgraphNode_st {
   int64_t shape[5]; /* grid x, y; block x, y; 0: threads in ascending order */
   _Alignas(16) char data[NODE_BYTES];
 } Node;
-struct CUgraph_st { Node nodes[64]; int count; };
-struct CUgraphExec_st { Node nodes[64]; CUgraph graph; int count; };
-struct CUstream_st { double busy_until; CUgraph capture; CUgraphNode last; };
-struct CUevent_st { double ready_at; };
+enum { MOST_NODES = 128 };
+/* `forks`: streams that joined the capture and hold work that its origin has not waited for. */
+struct CUgraph_st { Node nodes[MOST_NODES]; int count, capturing, forks; CUstream origin; };
+struct CUgraphExec_st { Node nodes[MOST_NODES]; CUgraph graph; int count; };
+/* `forked`: the stream counts among its capture's forks. */
+struct CUstream_st { double busy_until; CUgraph capture; CUgraphNode last; int forked; };
+/* `capture`: the event stands in a capture, in the stream `in`, behind `last`. */
+struct CUevent_st { double ready_at; CUgraph capture; CUstream in; CUgraphNode last; };
 
 static int64_t live[KINDS], live_bytes, calls_made;
 static int initialised, sticky, retained[8];
@@ -432,16 +436,26 @@ static Node kernel_node(CUfunction function, const void *params) {
   return node;
 }
 
+/* The capture that a stream is in; NULL: none. */
+static CUgraph capturing(CUstream stream) {
+  return stream->capture != NULL && stream->capture->capturing ? stream->capture : NULL;
+}
+
 static CUresult put(CUstream stream, Node node) {
   if (!alive(STREAM, stream)) return 400;
-  if (stream->capture != NULL) {
-    CUgraphNode kept = &stream->capture->nodes[stream->capture->count++];
-    *kept = node;
-    stream->last = kept;
-    return 0;
+  CUgraph capture = capturing(stream);
+  if (capture == NULL) {
+    finish_later(stream);
+    return run_node(&node);
   }
-  finish_later(stream);
-  return run_node(&node);
+  if (capture->count == MOST_NODES) return 2;
+  stream->last = &capture->nodes[capture->count++];
+  *stream->last = node;
+  if (stream != capture->origin && !stream->forked) {
+    stream->forked = 1;
+    capture->forks += 1;
+  }
+  return 0;
 }
 
 /* For other fake libraries: puts work into a stream, with a copy of `data`. */
@@ -452,34 +466,51 @@ int fake_put(void *stream, HostWork work, const void *data, int64_t bytes) {
   return (int)put(stream, node);
 }
 
+typedef struct { uintptr_t target, source; size_t bytes; } Copy;
+
+static void run_copy(const void *data) {
+  const Copy *copy = data;
+  memmove((void *)copy->target, (const void *)copy->source, copy->bytes);
+}
+
+static CUresult put_copy(CUstream stream, uintptr_t target, uintptr_t source, size_t bytes) {
+  const Copy copy = {target, source, bytes};
+  return (CUresult)fake_put(stream, run_copy, &copy, sizeof copy);
+}
+
 CUresult NAME(cuMemcpyHtoDAsync, cuMemcpyHtoDAsync_v2)(CUdeviceptr target, const void *source, size_t bytes, CUstream stream) {
   ENTER("cuMemcpyHtoDAsync");
-  memcpy((void *)(uintptr_t)target, source, bytes);
-  return put(stream, (Node){0});
+  return put_copy(stream, target, (uintptr_t)source, bytes);
 }
 
 CUresult NAME(cuMemcpyDtoHAsync, cuMemcpyDtoHAsync_v2)(void *target, CUdeviceptr source, size_t bytes, CUstream stream) {
   ENTER("cuMemcpyDtoHAsync");
-  memcpy(target, (const void *)(uintptr_t)source, bytes);
-  return put(stream, (Node){0});
+  return put_copy(stream, (uintptr_t)target, source, bytes);
 }
 
 CUresult NAME(cuMemcpyDtoDAsync, cuMemcpyDtoDAsync_v2)(CUdeviceptr target, CUdeviceptr source, size_t bytes, CUstream stream) {
   ENTER("cuMemcpyDtoDAsync");
-  memcpy((void *)(uintptr_t)target, (const void *)(uintptr_t)source, bytes);
-  return put(stream, (Node){0});
+  return put_copy(stream, target, source, bytes);
+}
+
+typedef struct { uintptr_t target; unsigned int value; int word_bytes; size_t count; } Fill;
+
+static void run_fill(const void *data) {
+  const Fill *fill = data;
+  if (fill->word_bytes == 1) memset((void *)fill->target, (int)fill->value, fill->count);
+  else for (size_t i = 0; i < fill->count; i++) ((uint32_t *)fill->target)[i] = fill->value;
 }
 
 CUresult cuMemsetD8Async(CUdeviceptr target, unsigned char value, size_t count, CUstream stream) {
   ENTER("cuMemsetD8Async");
-  memset((void *)(uintptr_t)target, value, count);
-  return put(stream, (Node){0});
+  const Fill fill = {target, value, 1, count};
+  return (CUresult)fake_put(stream, run_fill, &fill, sizeof fill);
 }
 
 CUresult cuMemsetD32Async(CUdeviceptr target, unsigned int value, size_t count, CUstream stream) {
   ENTER("cuMemsetD32Async");
-  for (size_t i = 0; i < count; i++) ((uint32_t *)(uintptr_t)target)[i] = value;
-  return put(stream, (Node){0});
+  const Fill fill = {target, value, 4, count};
+  return (CUresult)fake_put(stream, run_fill, &fill, sizeof fill);
 }
 
 CUresult cuStreamCreateWithPriority(CUstream *out, unsigned int flags, int priority) {
@@ -518,7 +549,26 @@ CUresult cuStreamWaitEvent(CUstream stream, CUevent event, unsigned int flags) {
   (void)flags;
   ENTER("cuStreamWaitEvent");
   if (!alive(STREAM, stream) || !alive(EVENT, event)) return 400;
-  if (stream->busy_until < event->ready_at) stream->busy_until = event->ready_at;
+  if (event->capture == NULL || !event->capture->capturing) {
+    if (capturing(stream) != NULL) return 905; /* CUDA_ERROR_STREAM_CAPTURE_ISOLATION */
+    if (stream->busy_until < event->ready_at) stream->busy_until = event->ready_at;
+    return 0;
+  }
+  /* The stream joins the capture of the event; work before the event is no longer forked off. */
+  if (capturing(stream) == NULL) {
+    stream->capture = event->capture;
+    stream->last = event->last;
+    stream->forked = 0;
+  } else if (stream->capture != event->capture) return 905;
+  CUstream from = event->in;
+  if (from != stream && from->forked && from->last == event->last) {
+    from->forked = 0;
+    event->capture->forks -= 1;
+    if (stream != stream->capture->origin && !stream->forked) {
+      stream->forked = 1;
+      stream->capture->forks += 1;
+    }
+  }
   return 0;
 }
 
@@ -544,6 +594,9 @@ CUresult NAME(cuEventDestroy, cuEventDestroy_v2)(CUevent event) {
 CUresult cuEventRecord(CUevent event, CUstream stream) {
   ENTER("cuEventRecord");
   if (!alive(STREAM, stream) || !alive(EVENT, event)) return 400;
+  event->capture = capturing(stream);
+  event->in = stream;
+  event->last = stream->last;
   event->ready_at = stream->busy_until;
   return 0;
 }
@@ -572,15 +625,22 @@ CUresult cuEventElapsedTime(float *out, CUevent start, CUevent stop) {
   return 0;
 }
 
-/* The kernel of an EMULATED image; 0: it is not there. Libraries stay loaded: tests are short. */
-static int find_emulated(const char *text, Function *function) {
+/* The kernels of an EMULATED image; 0: one is not there. Libraries stay loaded: tests are short. */
+static int find_emulated(const char *text, CUmodule module) {
   char path[1024];
-  if (sscanf(text, " %1023s %255s", path, function->name) != 2) return 0;
+  int used = 0;
+  if (sscanf(text, " %1023s%n", path, &used) != 1) return 0;
   void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
   if (library == NULL) return 0;
-  function->params_bytes = (ParamsBytes *)dlsym(library, "simt_params_bytes");
-  function->launch = (EmulatorLaunch *)dlsym(library, "simt_launch_named");
-  return function->launch != NULL && function->params_bytes(function->name) > 0;
+  text += used;
+  for (Function *function = module->functions; sscanf(text, " %255s%n", function->name, &used) == 1; function++) {
+    text += used;
+    if (function == module->functions + MOST_FUNCTIONS - 1) return 0;
+    function->params_bytes = (ParamsBytes *)dlsym(library, "simt_params_bytes");
+    function->launch = (EmulatorLaunch *)dlsym(library, "simt_launch_named");
+    if (function->launch == NULL || function->params_bytes(function->name) <= 0) return 0;
+  }
+  return 1;
 }
 
 CUresult cuModuleLoadDataEx(CUmodule *out, const void *image, unsigned int option_count, CUjit_option *options, void **values) {
@@ -589,7 +649,7 @@ CUresult cuModuleLoadDataEx(CUmodule *out, const void *image, unsigned int optio
   if (strncmp(image, emulated, sizeof emulated - 1) == 0) {
     CUmodule own = make(MODULE, sizeof(struct CUmod_st));
     *out = own;
-    return find_emulated((const char *)image + sizeof emulated - 1, &own->functions[0]) ? 0 : 200;
+    return find_emulated((const char *)image + sizeof emulated - 1, own) ? 0 : 200;
   }
   if (strncmp(image, magic, sizeof magic - 1) != 0) {
     for (unsigned int i = 0; i < option_count; i++)
@@ -657,17 +717,27 @@ CUresult cuLaunchKernel(CUfunction function, unsigned int grid_x, unsigned int g
 #ifndef FAKE_WITHOUT_GRAPHS
 CUresult NAME(cuStreamBeginCapture, cuStreamBeginCapture_v2)(CUstream stream, CUstreamCaptureMode mode) {
   ENTER("cuStreamBeginCapture");
-  if (!alive(STREAM, stream) || (int)mode != 1) return 1;
+  if (!alive(STREAM, stream) || (int)mode != 1 || capturing(stream) != NULL) return 1;
   stream->capture = make(GRAPH, sizeof(struct CUgraph_st));
+  stream->capture->capturing = 1;
+  stream->capture->origin = stream;
   stream->last = NULL;
+  stream->forked = 0;
   return 0;
 }
 
 CUresult cuStreamEndCapture(CUstream stream, CUgraph *out) {
   ENTER("cuStreamEndCapture");
-  if (!alive(STREAM, stream) || stream->capture == NULL) return 901;
-  *out = stream->capture;
-  stream->capture = NULL;
+  if (!alive(STREAM, stream) || capturing(stream) == NULL) return 901;
+  CUgraph graph = capturing(stream);
+  if (graph->origin != stream) return 902; /* CUDA_ERROR_STREAM_CAPTURE_UNMATCHED */
+  graph->capturing = 0;
+  if (graph->forks > 0) {
+    *out = NULL;
+    end(GRAPH, graph);
+    return 904; /* CUDA_ERROR_STREAM_CAPTURE_UNJOINED */
+  }
+  *out = graph;
   return 0;
 }
 
@@ -675,11 +745,11 @@ CUresult cuStreamGetCaptureInfo_v2(CUstream stream, CUstreamCaptureStatus *statu
                                    const CUgraphNode **dependencies, size_t *count) {
   ENTER("cuStreamGetCaptureInfo");
   if (!alive(STREAM, stream)) return 400;
-  *status = stream->capture != NULL;
+  *status = capturing(stream) != NULL;
   *id = 1;
-  *graph = stream->capture;
+  *graph = capturing(stream);
   *dependencies = &stream->last;
-  *count = stream->capture != NULL && stream->last != NULL;
+  *count = capturing(stream) != NULL && stream->last != NULL;
   return 0;
 }
 

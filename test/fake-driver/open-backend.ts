@@ -2,20 +2,23 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { CudaBackend } from '../../src/backend/cuda/cuda-backend.ts';
+import { CudaBackend, type CudaBackendOptions } from '../../src/backend/cuda/cuda-backend.ts';
+import { CublasLt } from '../../src/ffi/cublaslt.ts';
 import { CudaDriver } from '../../src/ffi/cuda-driver.ts';
-import type { Compiler } from '../../src/jit/compile-kernel.ts';
 import { KernelCache } from '../../src/jit/kernel-cache.ts';
 import { emulatingCompiler } from './emulating-compiler.ts';
-import { buildFakeDriver } from './fake-driver.ts';
+import { buildFakeCublasLt, buildFakeDriver } from './fake-driver.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'hotrow-fake-kernels-'));
 process.on('exit', () => rmSync(folder, { recursive: true, force: true }));
 
 export const fake = buildFakeDriver();
+export const fakeLt = buildFakeCublasLt(fake);
 const driver = new CudaDriver({ path: fake.path });
+const cublasLt = new CublasLt({ path: fakeLt.path });
 const cache = new KernelCache({ folder });
 
-export function openFakeBackend(compiler: Compiler = emulatingCompiler): CudaBackend {
-  return new CudaBackend({ driver, compiler, cache });
+/** `options`: what differs from an emulated device. */
+export function openFakeBackend(options: CudaBackendOptions = {}): CudaBackend {
+  return new CudaBackend({ driver, compiler: emulatingCompiler, cache, cublasLt, ...options });
 }

@@ -1,10 +1,10 @@
 /** The dense operations on a GPU, in every precision, against the reference; launched by themselves and from graphs. */
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
-import type { Activation } from '../../src/backend/backend.ts';
+import { type Activation, DENSE_PRECISIONS } from '../../src/backend/backend.ts';
 import { DenseKernels } from '../../src/backend/cuda/dense-kernels.ts';
 import type { DeviceLinear, DeviceMatrix } from '../../src/backend/cuda/dense-operation.ts';
-import { DENSE_PRECISIONS, factorBits } from '../../src/backend/cuda/dense-source.ts';
+import { factorBits } from '../../src/backend/cuda/dense-source.ts';
 import { CudaDevice } from '../../src/cuda/device.ts';
 import { cudaDevices, cudaDriver } from '../../src/cuda/discover.ts';
 import { DeviceMemory } from '../../src/cuda/memory.ts';

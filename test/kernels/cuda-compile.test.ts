@@ -2,7 +2,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { ARCHITECTURES, compileWithNvcc, type Resources, refuseNvcc } from '../../scripts/nvcc.ts';
-import { DENSE_PRECISIONS, denseSources } from '../../src/backend/cuda/dense-source.ts';
+import { DENSE_PRECISIONS } from '../../src/backend/backend.ts';
+import { denseSources } from '../../src/backend/cuda/dense-source.ts';
 import { type FusedVariant, fusedSource } from '../../src/backend/cuda/fused-source.ts';
 import {
   PLAIN_VARIANT,

@@ -127,6 +127,7 @@ function scatter(values: Float32Array | Float64Array, m: Matrix): void {
 }
 
 export class ReferenceBackend implements Backend {
+  readonly precision = 'float32';
   readonly device: DeviceDescription = {
     kind: 'cpu',
     id: 'reference',

@@ -53,6 +53,7 @@ const CEILING_BYTES = 1 << 29;
 
 export class CpuBackend implements Backend {
   readonly device: DeviceDescription;
+  readonly precision = 'float32';
   readonly #pool: ThreadPool;
   #running = 0;
   #closed = false;

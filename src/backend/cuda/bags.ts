@@ -174,12 +174,13 @@ export class CudaBags implements PlacedBags {
     await this.#staging;
   }
 
-  /** Puts the copy of what was staged into the stream, the first time. */
-  upload(stream: CudaStream): void {
-    if (this.#uploaded) return;
+  /** Puts the copy of what was staged into the stream, the first time; whether it did. */
+  upload(stream: CudaStream): boolean {
+    if (this.#uploaded) return false;
     if (this.#pinned === undefined) throw new TypeError('bags are staged before they are uploaded');
     this.#uploaded = true;
     stream.copyToDevice(this.#address(0), this.#pinned.address(), this.#findingsAt);
+    return true;
   }
 
   [Symbol.dispose](): void {

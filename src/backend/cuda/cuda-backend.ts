@@ -2,12 +2,12 @@
 import { BlockPool } from '../../cuda/block-pool.ts';
 import { CudaDevice } from '../../cuda/device.ts';
 import { cudaDriver, describe } from '../../cuda/discover.ts';
-import type { CudaEvent } from '../../cuda/event.ts';
 import { CudaStream } from '../../cuda/stream.ts';
 import type { DeviceDescription } from '../../device.ts';
-import { type BagBatch, type BagFindings, checkBagShapes, type EmbeddingTable } from '../../embedding/bag.ts';
+import { type BagBatch, checkBagShapes, type EmbeddingTable } from '../../embedding/bag.ts';
 import { type Plan, planFor } from '../../embedding/plan.ts';
 import { DeviceError } from '../../errors.ts';
+import { CublasLt } from '../../ffi/cublaslt.ts';
 import type { CudaDriver } from '../../ffi/cuda-driver.ts';
 import { Nvrtc } from '../../ffi/nvrtc.ts';
 import type { Compiler } from '../../jit/compile-kernel.ts';
@@ -15,8 +15,8 @@ import { KernelCache } from '../../jit/kernel-cache.ts';
 import {
   type Backend,
   type Ceilings,
+  type DensePrecision,
   type DeviceBuffer,
-  type EmbeddingBagsOperation,
   type Operation,
   ownBy,
   type PlacedBags,
@@ -28,15 +28,13 @@ import {
 import { CudaBags } from './bags.ts';
 import { CudaBuffer } from './buffer.ts';
 import { measureCeilings } from './ceilings.ts';
-import { describeBags } from './check-bags.ts';
-import { copy, download, upload } from './copies.ts';
-import { FusedStage } from './fused-stage.ts';
+import { CudaLinear } from './cuda-linear.ts';
+import { DenseKernels } from './dense-kernels.ts';
 import { KernelLibrary } from './kernel-library.ts';
 import { CudaTables, placeTables } from './placement.ts';
-import { type EmbeddingStage, PersistingL2, type StageTools } from './stage.ts';
-import { Staging } from './staging.ts';
-import { StandardStage } from './standard-stage.ts';
-import { type BorrowedEvents, EventPool, EventTimer } from './timers.ts';
+import { ProgramRun, type ProgramTools, type Streams } from './program.ts';
+import { PersistingL2 } from './stage.ts';
+import { EventPool } from './timers.ts';
 
 export interface CudaBackendOptions {
   /** Which GPU; default: the first. */
@@ -47,35 +45,51 @@ export interface CudaBackendOptions {
   readonly compiler?: Compiler;
   /** Default: the user's. */
   readonly cache?: KernelCache;
+  /** Of the dense operations; default: TF32. */
+  readonly precision?: DensePrecision;
+  /** What multiplies matrices; default: cuBLASLt of the driver's major version, opened when a layer is placed. */
+  readonly cublasLt?: CublasLt;
 }
 
 /** The most idle memory that is kept for the batches to come. */
 const IDLE_DEVICE_BYTES = 2 ** 31;
 const IDLE_PINNED_BYTES = 2 ** 30;
 
-const WORD_BYTES = 8;
+/** TF32 keeps float32's range, and its error is far below that of click data. */
+const DEFAULT_PRECISION: DensePrecision = 'tf32';
 
 export class CudaBackend implements Backend {
   readonly device: DeviceDescription;
   readonly #device: CudaDevice;
-  readonly #stream: CudaStream;
-  readonly #sideStream: CudaStream;
+  readonly precision: DensePrecision;
+  readonly #streams: Streams;
+  readonly #compiler: Compiler;
+  readonly #cache: KernelCache;
   readonly #kernels: KernelLibrary;
   readonly #pools;
   readonly #events: EventPool;
   readonly #l2: PersistingL2;
+  #cublasLt: CublasLt | undefined;
+  #dense: Promise<DenseKernels> | undefined;
   #running = 0;
   #closed = false;
 
   /** @throws DeviceError DEVICE_UNAVAILABLE, CUDA_LIBRARY_MISSING; CudaError. */
   constructor(options: CudaBackendOptions = {}) {
     const driver = options.driver ?? cudaDriver();
-    const compiler = options.compiler ?? new Nvrtc({ majorVersion: Math.floor(driver.version / 1000) });
+    this.#compiler = options.compiler ?? new Nvrtc({ majorVersion: majorVersionOf(driver) });
+    this.#cache = options.cache ?? new KernelCache();
+    this.#cublasLt = options.cublasLt;
+    this.precision = options.precision ?? DEFAULT_PRECISION;
     this.#device = new CudaDevice(driver, options.ordinal ?? 0);
     this.device = describe(driver, this.#device.properties);
-    this.#stream = new CudaStream(this.#device);
-    this.#sideStream = new CudaStream(this.#device);
-    this.#kernels = new KernelLibrary(this.#device, compiler, options.cache ?? new KernelCache());
+    this.#streams = {
+      copies: new CudaStream(this.#device),
+      lookups: new CudaStream(this.#device),
+      dense: new CudaStream(this.#device, { priority: 'high' }),
+      aside: new CudaStream(this.#device),
+    };
+    this.#kernels = new KernelLibrary(this.#device, this.#compiler, this.#cache);
     this.#pools = {
       device: BlockPool.ofDevice(this.#device, IDLE_DEVICE_BYTES),
       pinned: BlockPool.ofPinned(this.#device, IDLE_PINNED_BYTES),
@@ -96,12 +110,16 @@ export class CudaBackend implements Backend {
     return new CudaBags(ownBy(CudaTables, tables), batch, this.#pools);
   }
 
-  placeLinear(): PlacedLinear {
-    throw new DeviceError(
-      'DEVICE_UNAVAILABLE',
-      `${this.device.id} runs the embedding stage; this version has no CUDA kernels for the dense layers`,
-      { hint: 'run whole models with --device cpu' },
-    );
+  placeLinear(
+    weight: Float32Array,
+    bias: Float32Array | undefined,
+    outputs: number,
+    inputs: number,
+  ): PlacedLinear {
+    this.#checkOpen();
+    // A library that is missing is told before any work.
+    void this.#products;
+    return new CudaLinear(this.#streams.copies, this.precision, weight, bias, [outputs, inputs]);
   }
 
   allocate(length: number): DeviceBuffer {
@@ -119,7 +137,7 @@ export class CudaBackend implements Backend {
   }
 
   measureCeilings(): Promise<Ceilings> {
-    return this.#whileOpen(() => measureCeilings(this.#device, this.#stream, this.#kernels));
+    return this.#whileOpen(() => measureCeilings(this.#device, this.#streams.lookups, this.#kernels));
   }
 
   /** Gives the device back, after programs that still run. */
@@ -129,110 +147,55 @@ export class CudaBackend implements Backend {
     if (this.#running === 0) this.#device[Symbol.dispose]();
   }
 
-  async #run(program: readonly Operation[], { timeLaunches = false }: RunOptions): Promise<RunReport> {
+  async #run(program: readonly Operation[], { timing = 'operations' }: RunOptions): Promise<RunReport> {
     using events = this.#events.open();
-    const stages = new Map<Operation, EmbeddingStage>();
-    const tools: StageTools = {
-      device: this.#device,
-      kernels: this.#kernels,
-      stream: this.#stream,
-      sideStream: this.#sideStream,
+    const tools: ProgramTools = {
+      ...this.#tools,
+      streams: this.#streams,
       l2: this.#l2,
-      event: () => events.take(false),
+      pinned: this.#pools.pinned,
+      events,
+      dense: () => this.#denseKernels(),
     };
     const bags = program.flatMap((operation) =>
       operation.op === 'embeddingBags' ? [ownBy(CudaBags, operation.bags)] : [],
     );
-    const work = async (): Promise<RunReport> => {
-      for (const operation of program) {
-        if (operation.op === 'embeddingBags') stages.set(operation, await prepareStage(operation, tools));
-      }
-      const checked = [...stages.values()].filter((stage) => stage.checks);
-      const staging = new Staging(program, checked.length, this.#pools.pinned);
+    return holdAll(bags, async () => {
+      using run = await ProgramRun.prepare(program, tools, timing);
       try {
-        await staging.fill();
-        const timer = new EventTimer(timeLaunches ? events : undefined);
-        const marks = this.#enqueue(program, stages, staging, timer, events);
-        checked.forEach((stage, i) => {
-          this.#stream.copyToHost(staging.totalAddress(i), stage.bags.total, WORD_BYTES);
-        });
-        await this.#stream.finished();
-        const findings = await this.#findings(checked.filter((_, i) => staging.total(i) > 0n));
-        await staging.deliver();
-        return {
-          seconds: Float64Array.from(program, (_, i) => secondsOf(marks, i)),
-          findings,
-          launches: timer.launches(),
-          kernels: [...new Set([...stages.values()].flatMap((stage) => stage.uses))],
-        };
+        run.enqueue();
+        await run.finished();
+        return await run.deliver();
       } catch (error) {
         await this.#quiet();
         throw error;
-      } finally {
-        staging[Symbol.dispose]();
       }
-    };
-    return holdAll(bags, work);
-  }
-
-  /** Puts a program into the stream; the marks stand before, between and behind its operations. */
-  #enqueue(
-    program: readonly Operation[],
-    stages: ReadonlyMap<Operation, EmbeddingStage>,
-    staging: Staging,
-    timer: EventTimer,
-    events: BorrowedEvents,
-  ): CudaEvent[] {
-    const stream = this.#stream;
-    for (const { bags } of stages.values()) bags.upload(stream);
-    const marks = [events.mark(stream)];
-    program.forEach((operation, i) => {
-      switch (operation.op) {
-        case 'upload':
-          upload(stream, staging.address(operation), operation.output);
-          break;
-        case 'download':
-          download(stream, operation.input, staging.address(operation));
-          break;
-        case 'copy':
-          copy(stream, operation.input, operation.output);
-          break;
-        case 'embeddingBags':
-          stages.get(operation)?.enqueue(i, timer);
-          break;
-        case 'linear':
-        case 'dotInteraction':
-          throw new DeviceError('DEVICE_UNAVAILABLE', `${this.device.id} has no kernel for ${operation.op}`);
-        default:
-          operation satisfies never;
-      }
-      marks.push(events.mark(stream));
     });
-    return marks;
   }
 
-  /** What the checks of some stages found: thrown in `error` mode. */
-  async #findings(stages: readonly EmbeddingStage[]): Promise<BagFindings> {
-    let badIndices = 0;
-    let badOffsets = 0;
-    let first: BagFindings['first'];
-    for (const { bags, tables, operation, reports } of stages) {
-      const found = await describeBags(this.#tools, tables.tables, bags, reports);
-      if (operation.checking === 'error' && found.first !== undefined) throw found.first;
-      badIndices += found.badIndices;
-      badOffsets += found.badOffsets;
-      first ??= found.first;
-    }
-    return { badIndices, badOffsets, ...(first === undefined ? {} : { first }) };
+  /** cuBLASLt, opened when it is first needed. @throws DeviceError CUDA_LIBRARY_MISSING. */
+  get #products(): CublasLt {
+    this.#cublasLt ??= new CublasLt({ majorVersion: majorVersionOf(this.#device.driver) });
+    return this.#cublasLt;
+  }
+
+  #denseKernels(): Promise<DenseKernels> {
+    this.#dense ??= DenseKernels.open(this.#device, {
+      precision: this.precision,
+      compiler: this.#compiler,
+      cache: this.#cache,
+      cublasLt: this.#products,
+    });
+    return this.#dense;
   }
 
   get #tools() {
-    return { device: this.#device, stream: this.#stream, kernels: this.#kernels };
+    return { device: this.#device, stream: this.#streams.lookups, kernels: this.#kernels };
   }
 
   /** Waits until nothing runs: memory that work may still use must not be lent again. */
   async #quiet(): Promise<void> {
-    for (const stream of [this.#stream, this.#sideStream]) {
+    for (const stream of Object.values(this.#streams)) {
       // What failed was reported already, or is by the next call: the context remembers it.
       if (!stream.disposed) await stream.finished().catch(() => {});
     }
@@ -254,19 +217,11 @@ export class CudaBackend implements Backend {
   }
 }
 
-/** The stage of the kernel family that the plan names. */
-function prepareStage(operation: EmbeddingBagsOperation, tools: StageTools): Promise<EmbeddingStage> {
-  const family = ownBy(CudaTables, operation.tables).plan.kernel === 'fused' ? FusedStage : StandardStage;
-  return family.prepare(operation, tools);
-}
-
 /** Runs `work` while all of `bags` are held. */
 function holdAll<T>([first, ...rest]: readonly CudaBags[], work: () => Promise<T>): Promise<T> {
   return first === undefined ? work() : first.hold(() => holdAll(rest, work));
 }
 
-/** Device time of operation `i`, which stands between two marks. */
-function secondsOf(marks: readonly CudaEvent[], i: number): number {
-  const [start, end] = marks.slice(i, i + 2) as [CudaEvent, CudaEvent];
-  return end.msSince(start) / 1e3;
+function majorVersionOf(driver: CudaDriver): number {
+  return Math.floor(driver.version / 1000);
 }

@@ -5,8 +5,7 @@ import type { CudaStream } from '../../cuda/stream.ts';
 import { DeviceError, PlanError } from '../../errors.ts';
 import { addressOf } from '../../ffi/cpu-library.ts';
 import { numberToBfloat16, numberToFloat16 } from '../../tensor.ts';
-import type { PlacedLinear } from '../backend.ts';
-import type { DensePrecision } from './dense-source.ts';
+import type { DensePrecision, PlacedLinear } from '../backend.ts';
 
 /** Rows of weights begin at multiples of so many elements, so that every product may load 16 bytes at a time. */
 const ROW_ELEMENTS = 8;

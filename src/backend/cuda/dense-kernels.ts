@@ -15,6 +15,7 @@ import type { LaunchShape } from '../../ffi/cuda-structs.ts';
 import { ParameterBlock } from '../../ffi/parameter-block.ts';
 import { type Compiler, compileKernel } from '../../jit/compile-kernel.ts';
 import type { KernelCache } from '../../jit/kernel-cache.ts';
+import type { DensePrecision } from '../backend.ts';
 import { CudaLinear } from './cuda-linear.ts';
 import { Scratch, Trial } from './dense-memory.ts';
 import {
@@ -37,7 +38,6 @@ import {
 } from './dense-params.ts';
 import {
   convertRowsSource,
-  type DensePrecision,
   DOT_TILES,
   denseModule,
   denseSources,

@@ -1,9 +1,9 @@
 /** The dense operations of the contract over device addresses: their types, their checks, what follows from their layout. */
 import { DeviceError } from '../../errors.ts';
 import type { DevicePtr } from '../../ffi/cuda-symbols.ts';
-import type { Activation } from '../backend.ts';
+import type { Activation, DensePrecision } from '../backend.ts';
 import type { CudaLinear } from './cuda-linear.ts';
-import type { DensePrecision, PackWidth } from './dense-source.ts';
+import type { PackWidth } from './dense-source.ts';
 import { addressAlignment } from './linear-choice.ts';
 
 /** A row-major float32 matrix in device memory. */

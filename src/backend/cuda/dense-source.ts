@@ -1,17 +1,7 @@
 /** The dense CUDA kernels: their variants as source text, and how they are launched. Pure. */
 import type { LaunchShape } from '../../ffi/cuda-structs.ts';
+import type { DensePrecision } from '../backend.ts';
 import type { KernelSource } from './kernel-source.ts';
-
-/**
- * How linear layers and the dot interaction multiply. Matrices between them are float32, and so are the sums.
- * - `float32`: float32 throughout.
- * - `tf32`: tensor cores; factors are rounded to 11 significant bits, with float32's range.
- * - `float16`: tensor cores; factors are rounded to 11 significant bits, at most 65,504 in size.
- * - `bfloat16`: tensor cores; factors are rounded to 8 significant bits, with float32's range.
- */
-export type DensePrecision = 'float32' | 'tf32' | 'float16' | 'bfloat16';
-
-export const DENSE_PRECISIONS: readonly DensePrecision[] = ['float32', 'tf32', 'float16', 'bfloat16'];
 
 /** Elements that a kernel loads at once: 4 where all rows are aligned to 16 bytes, 1 anywhere. */
 export type PackWidth = 1 | 4;

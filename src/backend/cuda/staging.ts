@@ -1,48 +1,42 @@
 import type { BlockPool } from '../../cuda/block-pool.ts';
 import type { PinnedMemory } from '../../cuda/memory.ts';
 import { addressOf, copyBytes, type HostPtr } from '../../ffi/cpu-library.ts';
-import type { DownloadOperation, Operation, UploadOperation } from '../backend.ts';
-import { FLOAT_BYTES } from './buffer.ts';
+import type { DownloadOperation, EmbeddingBagsOperation, Operation, UploadOperation } from '../backend.ts';
 
 const WORD_BYTES = 8;
 
-type HostOperation = UploadOperation | DownloadOperation;
+/** What exchanges values with the host. */
+type HostOperation = UploadOperation | DownloadOperation | EmbeddingBagsOperation;
 
 /**
  * Pinned memory between the caller's arrays and the device, for one program: what is uploaded, what is downloaded, and
- * how many findings each check has. Results reach the caller's arrays only by `deliver`.
+ * how many findings each check of bags has. Results reach the caller's arrays only by `deliver`.
  */
 export class Staging implements Disposable {
   readonly #pool: BlockPool<PinnedMemory>;
   readonly #block: PinnedMemory;
   readonly #offsets = new Map<Operation, number>();
-  readonly #totals: BigInt64Array;
 
-  /** `checks`: operations whose bags are checked. */
-  constructor(program: readonly Operation[], checks: number, pool: BlockPool<PinnedMemory>) {
-    let end = checks * WORD_BYTES;
+  constructor(program: readonly Operation[], pool: BlockPool<PinnedMemory>) {
+    let end = 0;
     for (const operation of program) {
-      if (operation.op !== 'upload' && operation.op !== 'download') continue;
+      const bytes = stagedBytes(operation);
+      if (bytes === undefined) continue;
       this.#offsets.set(operation, end);
-      end += hostArray(operation).length * FLOAT_BYTES;
+      end += Math.ceil(bytes / WORD_BYTES) * WORD_BYTES;
     }
     this.#pool = pool;
     this.#block = pool.borrow(end);
-    this.#totals = new BigInt64Array(this.#block.view(0, checks * WORD_BYTES));
   }
 
-  /** Where element `element` of an upload or download lies. */
-  address(operation: HostOperation, element = 0): HostPtr {
-    return this.#block.address((this.#offsets.get(operation) as number) + element * FLOAT_BYTES);
+  /** Where the values of an upload or download, or the total of a check, lie. */
+  address(operation: HostOperation): HostPtr {
+    return this.#block.address(this.#offsetOf(operation));
   }
 
-  /** Where the total of a check goes. */
-  totalAddress(check: number): HostPtr {
-    return this.#block.address(check * WORD_BYTES);
-  }
-
-  total(check: number): bigint {
-    return this.#totals[check] as bigint;
+  /** How many findings the check of an operation's bags had. */
+  total(operation: EmbeddingBagsOperation): bigint {
+    return new BigInt64Array(this.#block.view(this.#offsetOf(operation), WORD_BYTES))[0] as bigint;
   }
 
   /** Copies what is to be uploaded. */
@@ -66,8 +60,24 @@ export class Staging implements Disposable {
   [Symbol.dispose](): void {
     this.#pool.giveBack(this.#block);
   }
+
+  #offsetOf(operation: HostOperation): number {
+    const offset = this.#offsets.get(operation);
+    if (offset === undefined) throw new TypeError(`${operation.op} is not of this program`);
+    return offset;
+  }
 }
 
-function hostArray(operation: HostOperation): Float32Array {
-  return operation.op === 'upload' ? operation.source : operation.target;
+/** Bytes that an operation exchanges with the host; undefined: none. */
+function stagedBytes(operation: Operation): number | undefined {
+  switch (operation.op) {
+    case 'upload':
+      return operation.source.byteLength;
+    case 'download':
+      return operation.target.byteLength;
+    case 'embeddingBags':
+      return WORD_BYTES;
+    default:
+      return undefined;
+  }
 }

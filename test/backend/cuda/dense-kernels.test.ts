@@ -7,14 +7,10 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, afterEach, before, describe, test } from 'node:test';
+import { DENSE_PRECISIONS, type DensePrecision } from '../../../src/backend/backend.ts';
 import { DenseKernels, type DenseOptions } from '../../../src/backend/cuda/dense-kernels.ts';
 import type { DeviceLinear, DeviceMatrix } from '../../../src/backend/cuda/dense-operation.ts';
-import {
-  DENSE_PRECISIONS,
-  type DensePrecision,
-  denseSources,
-  factorBits,
-} from '../../../src/backend/cuda/dense-source.ts';
+import { denseSources, factorBits } from '../../../src/backend/cuda/dense-source.ts';
 import { CudaDevice } from '../../../src/cuda/device.ts';
 import { DeviceMemory } from '../../../src/cuda/memory.ts';
 import { CudaStream } from '../../../src/cuda/stream.ts';

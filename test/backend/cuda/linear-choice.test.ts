@@ -2,8 +2,8 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
+import { DENSE_PRECISIONS } from '../../../src/backend/backend.ts';
 import {
-  DENSE_PRECISIONS,
   DOT_TILES,
   denseModule,
   denseSources,

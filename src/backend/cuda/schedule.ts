@@ -1,0 +1,103 @@
+/** Which stream each operation of a program goes to, and which operations of other streams it waits for. Pure. */
+import type { Matrix, Operation } from '../backend.ts';
+
+/**
+ * - `copies`: what a program uploads first, so that it comes over while the batch before is computed;
+ * - `lookups`: the embedding stage;
+ * - `dense`: everything else, so that the bottom MLP runs beside the lookups, and the top MLP beside the next batch's.
+ */
+export const LANES = ['copies', 'lookups', 'dense'] as const;
+export type Lane = (typeof LANES)[number];
+
+export interface Step {
+  readonly lane: Lane;
+  /** Operations of other lanes that must be done first, at most one a lane. */
+  readonly after: readonly number[];
+}
+
+export interface Schedule {
+  /** One an operation, in their order. */
+  readonly steps: readonly Step[];
+  /** The lane that is done last … */
+  readonly end: Lane;
+  /** … once it has waited for these operations of others. */
+  readonly joins: readonly number[];
+  /** Operations that something waits for. */
+  readonly awaited: ReadonlySet<number>;
+}
+
+/** Lanes keep their order; an operation waits for those of other lanes whose memory it shares. */
+export function schedule(program: readonly Operation[]): Schedule {
+  const uploads = program.findIndex(({ op }) => op !== 'upload');
+  const lanes = program.map((operation, i) => laneOf(operation, uploads < 0 || i < uploads));
+  const uses = program.map(usesOf);
+  const steps = lanes.map((lane, i): Step => {
+    const after = LANES.flatMap((other) => {
+      if (other === lane) return [];
+      const last = uses.findLastIndex(
+        (earlier, j) => j < i && lanes[j] === other && collide(earlier, uses[i] as Uses),
+      );
+      return last < 0 ? [] : [last];
+    });
+    return { lane, after };
+  });
+  const end = LANES.findLast((lane) => lanes.includes(lane)) ?? 'dense';
+  const joins = LANES.flatMap((other) => {
+    const last = lanes.lastIndexOf(other);
+    const joined = steps.some(({ lane, after }) => lane === end && after.includes(last));
+    return other === end || last < 0 || joined ? [] : [last];
+  });
+  return { steps, end, joins, awaited: new Set([...steps.flatMap(({ after }) => after), ...joins]) };
+}
+
+function laneOf({ op }: Operation, leads: boolean): Lane {
+  if (op === 'upload' && leads) return 'copies';
+  return op === 'embeddingBags' ? 'lookups' : 'dense';
+}
+
+interface Uses {
+  readonly reads: readonly Matrix[];
+  readonly writes: readonly Matrix[];
+}
+
+function usesOf(operation: Operation): Uses {
+  switch (operation.op) {
+    case 'upload':
+    case 'embeddingBags':
+      return { reads: [], writes: [operation.output] };
+    case 'download':
+      return { reads: [operation.input], writes: [] };
+    case 'linear': {
+      const { input, output, cross } = operation;
+      return { reads: [input, ...(cross === undefined ? [] : [cross.x0, cross.x])], writes: [output] };
+    }
+    case 'dotInteraction':
+    case 'copy':
+      return { reads: [operation.input], writes: [operation.output] };
+    default:
+      return operation satisfies never;
+  }
+}
+
+/** Whether one of two operations writes what the other uses. */
+function collide(a: Uses, b: Uses): boolean {
+  return meet(a.writes, [...b.reads, ...b.writes]) || meet(a.reads, b.writes);
+}
+
+function meet(some: readonly Matrix[], others: readonly Matrix[]): boolean {
+  return some.some((one) => others.some((other) => overlap(one, other)));
+}
+
+/** Whether two matrices share an element; of matrices of unequal strides, whether their extents do. */
+function overlap(a: Matrix, b: Matrix): boolean {
+  if (a.buffer !== b.buffer || a.rows * a.cols === 0 || b.rows * b.cols === 0) return false;
+  const apart = endOf(a) <= b.offset || endOf(b) <= a.offset;
+  if (apart || a.stride !== b.stride) return !apart;
+  // Side by side in rows of the same length: the distance between starts, within a row, decides.
+  const distance = (((b.offset - a.offset) % a.stride) + a.stride) % a.stride;
+  return distance < a.cols || distance + b.cols > a.stride;
+}
+
+function endOf({ offset, rows, stride, cols }: Matrix): number {
+  return offset + (rows - 1) * stride + cols;
+}
