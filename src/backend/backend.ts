@@ -66,19 +66,19 @@ export interface PlacedLinear extends Disposable {
   readonly outputs: number;
 }
 
-/** output = host rows. */
+/** The first rows of output = host rows. */
 export interface UploadOperation {
   readonly op: 'upload';
-  /** [output.rows, output.cols], row-major. */
+  /** [at most output.rows, output.cols], row-major. */
   readonly source: Float32Array;
   readonly output: Matrix;
 }
 
-/** target = device rows. */
+/** target = the first device rows. */
 export interface DownloadOperation {
   readonly op: 'download';
   readonly input: Matrix;
-  /** [input.rows, input.cols], row-major. */
+  /** [at most input.rows, input.cols], row-major. */
   readonly target: Float32Array;
 }
 
@@ -87,7 +87,7 @@ export interface EmbeddingBagsOperation {
   readonly op: 'embeddingBags';
   readonly tables: PlacedTables;
   readonly bags: PlacedBags;
-  /** [B, Σ dim]. */
+  /** [at least B, Σ dim]; rows from B on keep what they hold. */
   readonly output: Matrix;
   readonly checking: IndexChecking;
 }
@@ -194,6 +194,16 @@ export interface Ceilings {
   readonly multiplyAddsPerSecond: number;
 }
 
+/** What a device keeps of a program between its runs, a captured graph for one. */
+export interface KeptProgram extends Disposable {
+  /**
+   * As Backend.run; after one run the next, not beside it. From run to run a program may have other sources, targets and
+   * bags, of other sizes too; all else is as in the first run.
+   * @throws TypeError when a run is under way.
+   */
+  run(program: readonly Operation[], options?: RunOptions): Promise<RunReport>;
+}
+
 export interface Backend extends Disposable {
   readonly device: DeviceDescription;
   /** Of the dense operations. */
@@ -231,6 +241,15 @@ export interface Backend extends Disposable {
    */
   run(program: readonly Operation[], options?: RunOptions): Promise<RunReport>;
 
+  /** Room for what the device keeps of one program between its runs. */
+  keep(): KeptProgram;
+
+  /**
+   * How many samples a kept program for batches of `batchSize` should have room for: at least that many, and on devices
+   * where a program of another size costs more than some rows, one of few sizes.
+   */
+  capacityFor(batchSize: number): number;
+
   /**
    * Counts the lookups of some batches: what is hot in `tables`, for plans that pin the hottest rows. It replaces what
    * was counted before; without it, such plans count the lookups that they serve. Nothing on devices that pin nothing.
@@ -250,6 +269,16 @@ export function matrix(buffer: DeviceBuffer, rows: number, cols: number, offset 
 export function ownBy<T>(type: new (...args: never[]) => T, value: unknown): T {
   if (value instanceof type) return value;
   throw new TypeError(`${type.name} expected: the value belongs to another backend`);
+}
+
+/** The first `rows` rows of `m`. */
+export function firstRows(m: Matrix, rows: number): Matrix {
+  return { ...m, rows };
+}
+
+/** How many rows of `m` an array of its width holds. */
+export function rowsIn(array: Float32Array, { cols }: Matrix): number {
+  return cols === 0 ? 0 : array.length / cols;
 }
 
 /** Columns [start, start + cols) of `m`. */

@@ -1,7 +1,7 @@
 /** Chooses and opens a device. */
 import { cudaDevices } from '../cuda/discover.ts';
-import { UsageError } from '../errors.ts';
-import type { Backend } from './backend.ts';
+import { DeviceError, UsageError } from '../errors.ts';
+import type { Backend, DensePrecision } from './backend.ts';
 import { CpuBackend } from './cpu/cpu-backend.ts';
 import { CudaBackend } from './cuda/cuda-backend.ts';
 
@@ -10,6 +10,8 @@ export interface OpenOptions {
   readonly device?: string;
   /** Threads of the CPU; default: all cores. */
   readonly threads?: number;
+  /** How dense layers multiply; default: TF32 on GPUs. CPUs have float32 only. */
+  readonly precision?: DensePrecision;
 }
 
 export interface OpenedBackend {
@@ -23,16 +25,25 @@ export interface OpenedBackend {
  * @throws UsageError USAGE for an unknown name; DeviceError when it is not available.
  */
 export function openBackend(options: OpenOptions = {}): OpenedBackend {
-  const { device = 'auto', threads } = options;
-  const openCpu = () => new CpuBackend(threads === undefined ? {} : { threads });
+  const { device = 'auto', threads, precision } = options;
+  const ofPrecision = precision === undefined ? {} : { precision };
+  const openCpu = () => {
+    if (precision !== undefined && precision !== 'float32') {
+      throw new DeviceError('DEVICE_UNAVAILABLE', `the CPU computes in float32, not ${precision}`, {
+        hint: 'leave --precision out, or use a GPU with --device cuda',
+      });
+    }
+    return new CpuBackend(threads === undefined ? {} : { threads });
+  };
   if (device === 'cpu') return { backend: openCpu() };
   if (device === 'auto') {
     const refusal = refuseCuda();
-    if (refusal === undefined) return { backend: new CudaBackend(), reason: 'auto: the first GPU' };
+    if (refusal === undefined)
+      return { backend: new CudaBackend(ofPrecision), reason: 'auto: the first GPU' };
     return { backend: openCpu(), reason: `auto: the CPU, because ${/^[^;\n]*/.exec(refusal)?.[0]}` };
   }
   const cuda = /^cuda(?::(\d+))?$/.exec(device);
-  if (cuda !== null) return { backend: new CudaBackend({ ordinal: Number(cuda[1] ?? 0) }) };
+  if (cuda !== null) return { backend: new CudaBackend({ ordinal: Number(cuda[1] ?? 0), ...ofPrecision }) };
   throw new UsageError('USAGE', `unknown device ${device}`, {
     hint: 'devices are auto, cpu, cuda and cuda:N; `hotrow devices` lists them',
   });

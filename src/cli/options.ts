@@ -1,5 +1,6 @@
 /** Options that several commands share, and how their values are read. */
 import { type Command, InvalidArgumentError, Option } from 'commander';
+import { DENSE_PRECISIONS } from '../backend/backend.ts';
 import { INDEX_CHECKING } from '../embedding/bag.ts';
 import { type PlanChoice, readPlan } from '../embedding/plan.ts';
 
@@ -30,6 +31,13 @@ export function withDevice(command: Command): Command {
   return command
     .option('--device <device>', 'auto, cpu or cuda[:N]', 'auto')
     .option('--threads <n>', 'CPU threads (default: all cores)', integer(1));
+}
+
+export function precisionOption(): Option {
+  return new Option(
+    '--precision <precision>',
+    'how dense layers multiply (default: tf32 on GPUs, float32 on CPUs)',
+  ).choices(DENSE_PRECISIONS);
 }
 
 export function planOption(): Option {

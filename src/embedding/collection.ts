@@ -1,9 +1,9 @@
 /**
  * An embedding collection: the tables of a model, placed on a device under a plan, and looked up in one call.
  */
-import type { Backend, PlacedTables } from '../backend/backend.ts';
+import type { Backend, PlacedBags, PlacedTables } from '../backend/backend.ts';
+import { BatchPrograms } from '../backend/batch-programs.ts';
 import { InFlight } from '../backend/in-flight.ts';
-import { WorkspacePool } from '../backend/workspace.ts';
 import { RequestError } from '../errors.ts';
 import {
   type BagBatch,
@@ -54,15 +54,20 @@ export async function placeCollection(
 export class EmbeddingCollection implements AsyncDisposable {
   readonly #backend: Backend;
   readonly #placed: PlacedTables;
-  readonly #checking: IndexChecking;
-  readonly #workspaces: WorkspacePool;
+  readonly #programs: BatchPrograms<{ readonly bags: PlacedBags; readonly pooled: Float32Array }>;
   readonly #inFlight = new InFlight('the embedding collection');
 
   private constructor(backend: Backend, placed: PlacedTables, checking: IndexChecking) {
     this.#backend = backend;
     this.#placed = placed;
-    this.#checking = checking;
-    this.#workspaces = new WorkspacePool(backend);
+    const width = totalDim(placed.tables);
+    this.#programs = new BatchPrograms(backend, (capacity, workspace) => {
+      const output = workspace.matrix(capacity, width);
+      return ({ bags, pooled }) => [
+        { op: 'embeddingBags', tables: placed, bags, output, checking },
+        { op: 'download', input: output, target: pooled },
+      ];
+    });
   }
 
   /**
@@ -95,13 +100,8 @@ export class EmbeddingCollection implements AsyncDisposable {
     return this.#inFlight.run(async () => {
       const width = totalDim(this.tables);
       using bags = this.#backend.placeBags(this.#placed, batch);
-      using workspace = this.#workspaces.open();
-      const output = workspace.matrix(batch.batchSize, width);
       const pooled = new Float32Array(batch.batchSize * width);
-      const { seconds, findings } = await this.#backend.run([
-        { op: 'embeddingBags', tables: this.#placed, bags, output, checking: this.#checking },
-        { op: 'download', input: output, target: pooled },
-      ]);
+      const { seconds, findings } = await this.#programs.run(batch.batchSize, { bags, pooled });
       return { pooled, embeddingMs: (seconds[0] ?? 0) * 1e3, findings };
     });
   }
@@ -109,7 +109,7 @@ export class EmbeddingCollection implements AsyncDisposable {
   /** Gives the tables' memory back, after calls under way. */
   async close(): Promise<void> {
     if (!(await this.#inFlight.close())) return;
-    this.#workspaces[Symbol.dispose]();
+    this.#programs[Symbol.dispose]();
     this.#placed[Symbol.dispose]();
   }
 

@@ -1,7 +1,14 @@
 /** A DLRM placed on a device: dense features and bags in, click probabilities out. */
-import { type Backend, columns, type Operation, type PlacedTables } from '../backend/backend.ts';
+import {
+  type Backend,
+  columns,
+  type Operation,
+  type PlacedBags,
+  type PlacedTables,
+} from '../backend/backend.ts';
+import { BatchPrograms, type ProgramOf } from '../backend/batch-programs.ts';
 import { InFlight } from '../backend/in-flight.ts';
-import { WorkspacePool } from '../backend/workspace.ts';
+import type { Workspace } from '../backend/workspace.ts';
 import { type PlacedInteraction, placeInteraction } from '../dense/interaction.ts';
 import { Mlp } from '../dense/linear.ts';
 import type { BagFindings, IndexChecking } from '../embedding/bag.ts';
@@ -21,7 +28,7 @@ export interface DlrmOptions {
   readonly closesBackend?: boolean;
 }
 
-/** Where the time of a batch went, in ms of device time; `host` is the rest of the call. */
+/** Where the time of a batch went, in ms of device time; `host` is the rest of the call. On GPUs stages overlap. */
 export interface StageTimes {
   readonly copyMs: number;
   readonly embeddingMs: number;
@@ -31,17 +38,32 @@ export interface StageTimes {
   readonly hostMs: number;
 }
 
+export interface PredictOptions {
+  /** Also report where the time went, which costs GPUs some tens of microseconds. Default: false. */
+  readonly stages?: boolean;
+}
+
 export interface Prediction {
   /** [batchSize], in (0, 1). */
   readonly probabilities: Float32Array;
   /** From the call to the result. */
   readonly latencyMs: number;
-  readonly stages: StageTimes;
   /** What index checking found, in `warn` mode. */
   readonly findings: BagFindings;
 }
 
+export interface StagedPrediction extends Prediction {
+  readonly stages: StageTimes;
+}
+
 type Stage = Exclude<keyof StageTimes, 'hostMs'>;
+
+/** The arrays of a batch. */
+interface Batch {
+  readonly dense: Float32Array;
+  readonly bags: PlacedBags;
+  readonly probabilities: Float32Array;
+}
 
 interface Placed {
   readonly tables: PlacedTables;
@@ -56,9 +78,10 @@ export class DlrmModel implements AsyncDisposable {
   readonly planSource: string;
   readonly #backend: Backend;
   readonly #placed: Placed;
-  readonly #checking: IndexChecking;
   readonly #closesBackend: boolean;
-  readonly #workspaces: WorkspacePool;
+  readonly #programs: BatchPrograms<Batch>;
+  /** The stage that each operation belongs to. */
+  #stages: readonly Stage[] = [];
   readonly #inFlight = new InFlight('the model');
 
   private constructor(
@@ -72,9 +95,11 @@ export class DlrmModel implements AsyncDisposable {
     this.architecture = architecture;
     this.#backend = backend;
     this.#placed = placed;
-    this.#checking = options.indexChecking ?? 'error';
     this.#closesBackend = options.closesBackend ?? false;
-    this.#workspaces = new WorkspacePool(backend);
+    const checking = options.indexChecking ?? 'error';
+    this.#programs = new BatchPrograms(backend, (capacity, workspace) =>
+      this.#programFor(capacity, workspace, checking),
+    );
   }
 
   /**
@@ -119,6 +144,11 @@ export class DlrmModel implements AsyncDisposable {
     return this.#backend.device;
   }
 
+  /** How the dense layers multiply. */
+  get precision() {
+    return this.#backend.precision;
+  }
+
   /** The plan of the embedding stage. */
   get plan(): Plan {
     return this.#placed.tables.plan;
@@ -133,64 +163,61 @@ export class DlrmModel implements AsyncDisposable {
    * Scores a batch. The request's arrays must not change until it is done; NaN in `dense` passes through.
    * @throws RequestError when the request does not fit the model, or, in `error` mode, for a bad index or offset.
    */
-  predict(request: DlrmRequest): Promise<Prediction> {
-    return this.#inFlight.run(() => this.#predict(request));
+  predict(request: DlrmRequest, options: { readonly stages: true }): Promise<StagedPrediction>;
+  predict(request: DlrmRequest, options?: PredictOptions): Promise<Prediction>;
+  predict(request: DlrmRequest, { stages = false }: PredictOptions = {}): Promise<Prediction> {
+    return this.#inFlight.run(() => this.#predict(request, stages));
   }
 
-  async #predict(request: DlrmRequest): Promise<Prediction> {
+  async #predict(request: DlrmRequest, staged: boolean): Promise<Prediction> {
     const began = performance.now();
-    const { batchSize } = request;
+    const { batchSize, dense } = request;
     checkDense(request, this.architecture.denseFeatures);
-    const { tables } = this.#placed;
-    using bags = this.#backend.placeBags(tables, request);
-    using workspace = this.#workspaces.open();
-
-    const width = bottomWidth(this.architecture);
-    const dense = workspace.matrix(batchSize, request.denseFeatures);
-    const z = workspace.matrix(batchSize, width + totalDim(tables.tables));
-    const probability = workspace.matrix(batchSize, 1);
+    using bags = this.#backend.placeBags(this.#placed.tables, request);
     const probabilities = new Float32Array(batchSize);
-
-    const program: Operation[] = [];
-    const stages: Stage[] = [];
-    const append = (stage: Stage, ...operations: Operation[]) => {
-      program.push(...operations);
-      stages.push(...operations.map(() => stage));
-    };
-    append('copyMs', { op: 'upload', source: request.dense, output: dense });
-    append('bottomMs', ...this.#placed.bottom.operations(dense, columns(z, 0, width), workspace));
-    const pooled = columns(z, width, z.cols - width);
-    append('embeddingMs', { op: 'embeddingBags', tables, bags, output: pooled, checking: this.#checking });
-    const interaction = this.#placed.interaction.operations(z, workspace);
-    append('interactionMs', ...interaction.operations);
-    append('topMs', ...this.#placed.top.operations(interaction.result, probability, workspace));
-    append('copyMs', { op: 'download', input: probability, target: probabilities });
-
-    const { seconds, findings } = await this.#backend.run(program);
-    const times: Record<Stage, number> = {
-      copyMs: 0,
-      embeddingMs: 0,
-      bottomMs: 0,
-      interactionMs: 0,
-      topMs: 0,
-    };
-    stages.forEach((stage, i) => {
-      times[stage] += (seconds[i] as number) * 1e3;
-    });
+    const batch = { dense, bags, probabilities };
+    const timing = staged ? 'operations' : 'none';
+    const { seconds, findings } = await this.#programs.run(batchSize, batch, { timing });
     const latencyMs = performance.now() - began;
-    const deviceMs = Object.values(times).reduce((sum, ms) => sum + ms, 0);
-    return {
-      probabilities,
-      latencyMs,
-      stages: { ...times, hostMs: Math.max(0, latencyMs - deviceMs) },
-      findings,
-    };
+    const prediction: Prediction = { probabilities, latencyMs, findings };
+    if (!staged) return prediction;
+    return Object.assign(prediction, { stages: stageTimes(this.#stages, seconds, latencyMs) });
+  }
+
+  /** The program for batches of at most `capacity` samples. */
+  #programFor(capacity: number, workspace: Workspace, checking: IndexChecking): ProgramOf<Batch> {
+    const { tables, bottom, interaction, top } = this.#placed;
+    const width = bottomWidth(this.architecture);
+    const input = workspace.matrix(capacity, this.architecture.denseFeatures);
+    const z = workspace.matrix(capacity, width + totalDim(tables.tables));
+    const probability = workspace.matrix(capacity, 1);
+    const bottomOperations = bottom.operations(input, columns(z, 0, width), workspace);
+    const pooled = columns(z, width, z.cols - width);
+    const { operations: interactions, result } = interaction.operations(z, workspace);
+    const topOperations = top.operations(result, probability, workspace);
+    const of = (stage: Stage, operations: readonly unknown[]) => operations.map(() => stage);
+    this.#stages = [
+      'copyMs',
+      ...of('bottomMs', bottomOperations),
+      'embeddingMs',
+      ...of('interactionMs', interactions),
+      ...of('topMs', topOperations),
+      'copyMs',
+    ];
+    return ({ dense, bags, probabilities }): Operation[] => [
+      { op: 'upload', source: dense, output: input },
+      ...bottomOperations,
+      { op: 'embeddingBags', tables, bags, output: pooled, checking },
+      ...interactions,
+      ...topOperations,
+      { op: 'download', input: probability, target: probabilities },
+    ];
   }
 
   /** Gives the model's memory back, after predictions under way. */
   async close(): Promise<void> {
     if (!(await this.#inFlight.close())) return;
-    this.#workspaces[Symbol.dispose]();
+    this.#programs[Symbol.dispose]();
     for (const part of Object.values(this.#placed)) part[Symbol.dispose]();
     if (this.#closesBackend) this.#backend[Symbol.dispose]();
   }
@@ -203,6 +230,15 @@ export class DlrmModel implements AsyncDisposable {
 /** Width of the bottom MLP's output. */
 export function bottomWidth(architecture: DlrmArchitecture): number {
   return architecture.bottom.at(-1)?.outputs ?? architecture.denseFeatures;
+}
+
+function stageTimes(stages: readonly Stage[], seconds: Float64Array, latencyMs: number): StageTimes {
+  const times = { copyMs: 0, embeddingMs: 0, bottomMs: 0, interactionMs: 0, topMs: 0 };
+  stages.forEach((stage, i) => {
+    times[stage] += (seconds[i] as number) * 1e3;
+  });
+  const deviceMs = Object.values(times).reduce((sum, ms) => sum + ms, 0);
+  return { ...times, hostMs: Math.max(0, latencyMs - deviceMs) };
 }
 
 function checkDense({ dense, batchSize, denseFeatures }: DlrmRequest, expected: number): void {

@@ -2,6 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { after } from 'node:test';
+import { factorBits } from '../../src/backend/cuda/dense-source.ts';
 import { SHORTEST_SPLIT } from '../../src/backend/cuda/fused-layout.ts';
 import { type Plan, plainPlan, refusals, withTechniques } from '../../src/embedding/plan.ts';
 import type { PlanContext } from '../../src/embedding/techniques/technique.ts';
@@ -31,6 +32,13 @@ if (skip === undefined) {
     plansOf: somePlans,
     propertyRuns: 25,
   });
+  for (const precision of ['tf32', 'float16', 'bfloat16'] as const) {
+    conformance(`cuda, emulated, ${precision}`, () => openFakeBackend({ precision }), {
+      denseOnly: true,
+      denseRounding: 2 ** -factorBits(precision),
+      rowsStandAlone: false,
+    });
+  }
   after(() => {
     assert.equal(fake.emulatorError(), '');
     assert.deepEqual(fake.live(), {}, 'everything was given back');

@@ -24,7 +24,7 @@ export function modelCases(subject: Subject): void {
       await using model = await DlrmModel.create(subject.backend, architecture);
       for (const batchSize of [0, 1, 7, 100]) {
         const request = smallRequest(new Random(batchSize), architecture, batchSize);
-        const { probabilities, stages, latencyMs, findings } = await model.predict(request);
+        const { probabilities, stages, latencyMs, findings } = await model.predict(request, { stages: true });
         const right = await expected.predict(request);
         const what = `${kind}, batch ${batchSize}`;
         assertWithin(probabilities, right.probabilities, () => toleranceOf(subject), what);
@@ -49,6 +49,51 @@ export function modelCases(subject: Subject): void {
     together.forEach(({ probabilities }, i) => {
       assertSameBits(probabilities, alone[i] as Float32Array, `request ${i}`);
     });
+  });
+
+  test('batches of ever other sizes and bags, one after the other, each as on its own', async () => {
+    const architecture = smallModel(new Random(87), 'dot-lower');
+    using reference = new ReferenceBackend();
+    await using expected = await DlrmModel.create(reference, architecture);
+    await using model = await DlrmModel.create(subject.backend, architecture);
+    const good = async (batchSize: number, seed: number) => {
+      const request = smallRequest(new Random(seed), architecture, batchSize);
+      const right = await expected.predict(request);
+      const { probabilities } = await model.predict(request);
+      const what = `batch of ${batchSize}, seed ${seed}`;
+      assert.equal(probabilities.length, batchSize, what);
+      assertWithin(probabilities, right.probabilities, () => toleranceOf(subject), what);
+    };
+    let seed = 0;
+    for (const batchSize of [4, 4, 3, 4, 1, 70, 1, 1, 69, 0, 71, 4]) await good(batchSize, seed++);
+    // One bag is so long that devices cut it, the next request's are not.
+    const long = smallRequest(new Random(seed), architecture, 4);
+    const bags = long.bags.map(({ offsets: _, ...own }, t) => {
+      const rows = architecture.tables[t]?.rows ?? 1;
+      const indices = integers(Array.from({ length: 1500 }, (_, i) => i % rows));
+      return { ...own, indices, offsets: integers([0, 2, 1490, 1491]) };
+    });
+    const request = { ...long, bags: bags.map(({ weights: _, ...own }) => own) };
+    for (let run = 0; run < 3; run++) {
+      const { probabilities } = await model.predict(request);
+      const right = await expected.predict(request);
+      assertWithin(
+        probabilities,
+        right.probabilities,
+        () => 4 * toleranceOf(subject),
+        `long bags, run ${run}`,
+      );
+      await good(4, seed++);
+    }
+    // What is refused leaves nothing behind.
+    const bad = smallRequest(new Random(seed), architecture, 4);
+    const broken = bad.bags.map((own, t) =>
+      t === 1 ? { indices: integers([0, -7]), offsets: integers([0, 0, 0, 0]) } : own,
+    );
+    for (let run = 0; run < 2; run++) {
+      await assert.rejects(model.predict({ ...bad, bags: broken }), { code: 'INDEX_OUT_OF_RANGE' });
+      await good(4, seed++);
+    }
   });
 
   test('NaN in dense features stays in its sample', async () => {

@@ -131,8 +131,6 @@ export function propertyCases(subject: Subject): void {
     });
   });
 
-  if (!subject.dense) return;
-
   test(`${propertyRuns} random linear layers and interactions are exact on integers`, async () => {
     const shape = fc.record({
       seed: fc.nat(),

@@ -18,8 +18,8 @@ export interface Capabilities {
   readonly denseRounding?: number;
   /** A sample's result has the same bits in every batch. Default: true. */
   readonly rowsStandAlone?: boolean;
-  /** Whether the backend has the dense operators, and so whole models. Default: true. */
-  readonly dense?: boolean;
+  /** Only the dense operators and whole models, for one more precision of them. Default: false. */
+  readonly denseOnly?: boolean;
   /** The plans that are tried. Default: every legal one. */
   readonly plansOf?: (context: PlanContext) => Plan[];
   /** Random problems of each property. Default: 200. */

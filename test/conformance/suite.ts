@@ -6,7 +6,7 @@ import type { Backend } from '../../src/backend/backend.ts';
 import { legalPlans } from '../../src/tuner/search.ts';
 import { denseCases } from './dense.ts';
 import { embeddingBagCases } from './embedding-bags.ts';
-import { goldenCases } from './golden.ts';
+import { goldenBagCases, goldenModelCases } from './golden.ts';
 import { indexCheckingCases } from './index-checking.ts';
 import { modelCases } from './model.ts';
 import { propertyCases } from './properties.ts';
@@ -30,7 +30,7 @@ export function conformance(
       longestInOrder: capabilities.longestInOrder ?? Number.POSITIVE_INFINITY,
       denseRounding: capabilities.denseRounding ?? 2 ** -24,
       rowsStandAlone: capabilities.rowsStandAlone ?? true,
-      dense: capabilities.dense ?? true,
+      denseOnly: capabilities.denseOnly ?? false,
       plansOf: capabilities.plansOf ?? legalPlans,
       propertyRuns: capabilities.propertyRuns ?? 200,
     };
@@ -39,15 +39,16 @@ export function conformance(
     });
     after(() => opened?.[Symbol.dispose]());
 
-    describe('embedding bags', () => embeddingBagCases(subject));
-    describe('techniques', () => techniqueCases(subject));
-    describe('index checking', () => indexCheckingCases(subject));
-    if (subject.dense) {
-      describe('dense operators', () => denseCases(subject));
-      describe('models', () => modelCases(subject));
+    if (!subject.denseOnly) {
+      describe('embedding bags', () => embeddingBagCases(subject));
+      describe('techniques', () => techniqueCases(subject));
+      describe('index checking', () => indexCheckingCases(subject));
+      describe('properties', () => propertyCases(subject));
+      describe('golden embedding bags', () => goldenBagCases(subject));
     }
-    describe('properties', () => propertyCases(subject));
-    describe('golden files', () => goldenCases(subject));
+    describe('dense operators', () => denseCases(subject));
+    describe('models', () => modelCases(subject));
+    describe('golden models', () => goldenModelCases(subject));
   });
 }
 

@@ -3,6 +3,7 @@
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { CudaBackend } from '../../src/backend/cuda/cuda-backend.ts';
+import { factorBits } from '../../src/backend/cuda/dense-source.ts';
 import { SHORTEST_SPLIT } from '../../src/backend/cuda/fused-layout.ts';
 import { placeCollection } from '../../src/embedding/collection.ts';
 import { plainPlan, planLabel, withTechniques } from '../../src/embedding/plan.ts';
@@ -21,13 +22,20 @@ const CASES = 2000;
 /** Every fifth of the legal combinations. */
 const someOf = (context: PlanContext) => legalPlans(context).filter((_, i) => i % 5 === 0);
 
-if (skip === false)
-  conformance('cuda', () => new CudaBackend(), {
-    dense: false,
+if (skip === false) {
+  conformance('cuda', () => new CudaBackend({ precision: 'float32' }), {
     plansOf: someOf,
     longestInOrder: SHORTEST_SPLIT,
+    rowsStandAlone: false,
   });
-else conformanceSkipped('cuda', skip);
+  for (const precision of ['tf32', 'float16', 'bfloat16'] as const) {
+    conformance(`cuda, ${precision}`, () => new CudaBackend({ precision }), {
+      denseOnly: true,
+      denseRounding: 2 ** -factorBits(precision),
+      rowsStandAlone: false,
+    });
+  }
+} else conformanceSkipped('cuda', skip);
 
 /** Cases at once: kernels are compiled side by side, and programs of several callers mix. */
 const AT_ONCE = 16;

@@ -6,12 +6,15 @@ import {
   type DeviceBuffer,
   type DownloadOperation,
   type EmbeddingBagsOperation,
+  firstRows,
+  type KeptProgram,
   type Matrix,
   type Operation,
   type PlacedBags,
   type PlacedLinear,
   type PlacedTables,
   type RunReport,
+  rowsIn,
 } from '../../src/backend/backend.ts';
 import { referenceDotInteraction, referenceLinear } from '../../src/dense/reference.ts';
 import type { DeviceDescription } from '../../src/device.ts';
@@ -173,6 +176,15 @@ export class ReferenceBackend implements Backend {
     return { seconds: new Float64Array(program.length), findings, launches: [], kernels: [] };
   }
 
+  keep(): KeptProgram {
+    return { run: (program) => this.run(program), [Symbol.dispose]() {} };
+  }
+
+  /** Room for more than what is asked for, as GPUs have. */
+  capacityFor(batchSize: number): number {
+    return batchSize + (batchSize % 3);
+  }
+
   async observe(): Promise<void> {}
 
   async measureCeilings(): Promise<Ceilings> {
@@ -213,8 +225,16 @@ function checkAll(program: readonly Operation[]): BagFindings {
 }
 
 function execute(operation: Operation): void {
-  if (operation.op === 'download') operation.target.set(gather(operation.input));
-  else scatter(resultOf(operation), operation.output);
+  if (operation.op === 'download') {
+    const { input, target } = operation;
+    target.set(gather(firstRows(input, rowsIn(target, input))));
+    return;
+  }
+  const { output } = operation;
+  const result = resultOf(operation);
+  // Uploads and lookups may fill the first rows only.
+  const partial = operation.op === 'upload' || operation.op === 'embeddingBags';
+  scatter(result, partial && output.cols > 0 ? firstRows(output, result.length / output.cols) : output);
 }
 
 function resultOf(operation: Exclude<Operation, DownloadOperation>): Float32Array | Float64Array {

@@ -28,6 +28,7 @@ import type {
   Backend,
   Ceilings,
   DeviceBuffer,
+  KeptProgram,
   Operation,
   PlacedBags,
   PlacedLinear,
@@ -129,6 +130,15 @@ export class CpuBackend implements Backend {
       this.#running -= 1;
       if (this.#closed && this.#running === 0) destroyPool(this.#pool);
     }
+  }
+
+  /** A program is encoded anew for every run, since a batch's arrays have other addresses. */
+  keep(): KeptProgram {
+    return { run: (program) => this.run(program), [Symbol.dispose]() {} };
+  }
+
+  capacityFor(batchSize: number): number {
+    return batchSize;
   }
 
   async observe(): Promise<void> {}

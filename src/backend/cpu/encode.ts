@@ -16,11 +16,13 @@ import {
 import {
   type DeviceBuffer,
   type EmbeddingBagsOperation,
+  firstRows,
   type Matrix,
   type Operation,
   ownBy,
   type PlacedBags,
   type PlacedLinear,
+  rowsIn,
 } from '../backend.ts';
 import { CpuTables } from './placement.ts';
 
@@ -226,11 +228,13 @@ function encodeOperation(operation: Operation, pool: ThreadPool, stops: BagRepor
       ];
     case 'upload': {
       const { source, output } = operation;
-      return encodeCopy(addressOf(source), output.cols, start(output), output.stride, output);
+      const rows = firstRows(output, rowsIn(source, output));
+      return encodeCopy(addressOf(source), output.cols, start(output), output.stride, rows);
     }
     case 'download': {
       const { input, target } = operation;
-      return encodeCopy(start(input), input.stride, addressOf(target), input.cols, input);
+      const rows = firstRows(input, rowsIn(target, input));
+      return encodeCopy(start(input), input.stride, addressOf(target), input.cols, rows);
     }
     case 'copy': {
       const { input, output } = operation;

@@ -4,37 +4,29 @@ import type { HostPtr } from '../../ffi/cpu-library.ts';
 import type { Matrix } from '../backend.ts';
 import { FLOAT_BYTES, startOf } from './buffer.ts';
 
-/** matrix = staged rows, which lie without gaps. */
-export function upload(stream: CudaStream, staged: HostPtr, output: Matrix): void {
-  eachRun(output, output.cols, (to, from, bytes) => {
+/** The first rows of the matrix = staged ones, `elements` in all, which lie without gaps. */
+export function upload(stream: CudaStream, staged: HostPtr, output: Matrix, elements: number): void {
+  eachRun(output, elements, (to, from, bytes) => {
     stream.copyToDevice(plus(startOf(output), to), plus(staged, from), bytes);
   });
 }
 
-/** staged rows, which lie without gaps = matrix. */
-export function download(stream: CudaStream, input: Matrix, staged: HostPtr): void {
-  eachRun(input, input.cols, (from, to, bytes) => {
+/** Staged rows, `elements` in all, which lie without gaps = the first of the matrix. */
+export function download(stream: CudaStream, input: Matrix, staged: HostPtr, elements: number): void {
+  eachRun(input, elements, (from, to, bytes) => {
     stream.copyToHost(plus(staged, to), plus(startOf(input), from), bytes);
   });
 }
 
-/** output = input. */
-export function copy(stream: CudaStream, input: Matrix, output: Matrix): void {
-  eachRun(input, output.stride, (from, to, bytes) => {
-    stream.copyOnDevice(plus(startOf(output), to), plus(startOf(input), from), bytes);
-  });
-}
-
-/** Every stretch of a matrix that lies without gaps on both sides, as byte offsets. */
+/** Every stretch of the first elements that lies without gaps on both sides, as byte offsets. */
 function eachRun(
-  { rows, cols, stride }: Matrix,
-  otherStride: number,
-  visit: (offset: number, other: number, bytes: number) => void,
+  { cols, stride }: Matrix,
+  elements: number,
+  visit: (offset: number, packed: number, bytes: number) => void,
 ): void {
-  const whole = stride === cols && otherStride === cols;
-  const length = (whole ? rows * cols : cols) * FLOAT_BYTES;
-  for (let row = 0; row < (whole ? Math.min(1, rows) : rows); row++) {
-    visit(row * stride * FLOAT_BYTES, row * otherStride * FLOAT_BYTES, length);
+  const length = stride === cols ? elements : cols;
+  for (let at = 0, row = 0; at < elements; at += length, row++) {
+    visit(row * stride * FLOAT_BYTES, at * FLOAT_BYTES, length * FLOAT_BYTES);
   }
 }
 

@@ -17,6 +17,7 @@ import {
   type Ceilings,
   type DensePrecision,
   type DeviceBuffer,
+  type KeptProgram,
   type Operation,
   ownBy,
   type PlacedBags,
@@ -32,7 +33,7 @@ import { CudaLinear } from './cuda-linear.ts';
 import { DenseKernels } from './dense-kernels.ts';
 import { KernelLibrary } from './kernel-library.ts';
 import { CudaTables, placeTables } from './placement.ts';
-import { ProgramRun, type ProgramTools, type Streams } from './program.ts';
+import { CudaProgram, type ProgramTools, type Streams } from './program.ts';
 import { PersistingL2 } from './stage.ts';
 import { EventPool } from './timers.ts';
 
@@ -54,6 +55,9 @@ export interface CudaBackendOptions {
 /** The most idle memory that is kept for the batches to come. */
 const IDLE_DEVICE_BYTES = 2 ** 31;
 const IDLE_PINNED_BYTES = 2 ** 30;
+
+/** Up to here capacities are powers of two. */
+const FINE_CAPACITY = 64;
 
 /** TF32 keeps float32's range, and its error is far below that of click data. */
 const DEFAULT_PRECISION: DensePrecision = 'tf32';
@@ -128,7 +132,27 @@ export class CudaBackend implements Backend {
   }
 
   run(program: readonly Operation[], options: RunOptions = {}): Promise<RunReport> {
-    return this.#whileOpen(() => this.#run(program, options));
+    return this.#whileOpen(async () => {
+      using once = new CudaProgram(this.#programTools);
+      return await once.run(program, options);
+    });
+  }
+
+  keep(): KeptProgram {
+    this.#checkOpen();
+    const kept = new CudaProgram(this.#programTools);
+    return {
+      run: (program, options) => this.#whileOpen(() => kept.run(program, options)),
+      [Symbol.dispose]: () => kept[Symbol.dispose](),
+    };
+  }
+
+  /** A power of two, or from 64 on an eighth of one times a whole number: at most an eighth more than asked for. */
+  capacityFor(batchSize: number): number {
+    if (batchSize === 0) return 0;
+    const power = 2 ** Math.ceil(Math.log2(batchSize));
+    const step = power <= FINE_CAPACITY ? power : power / 16;
+    return Math.ceil(batchSize / step) * step;
   }
 
   observe(tables: PlacedTables, batches: readonly PlacedBags[]): Promise<void> {
@@ -147,32 +171,6 @@ export class CudaBackend implements Backend {
     if (this.#running === 0) this.#device[Symbol.dispose]();
   }
 
-  async #run(program: readonly Operation[], { timing = 'operations' }: RunOptions): Promise<RunReport> {
-    using events = this.#events.open();
-    const tools: ProgramTools = {
-      ...this.#tools,
-      streams: this.#streams,
-      l2: this.#l2,
-      pinned: this.#pools.pinned,
-      events,
-      dense: () => this.#denseKernels(),
-    };
-    const bags = program.flatMap((operation) =>
-      operation.op === 'embeddingBags' ? [ownBy(CudaBags, operation.bags)] : [],
-    );
-    return holdAll(bags, async () => {
-      using run = await ProgramRun.prepare(program, tools, timing);
-      try {
-        run.enqueue();
-        await run.finished();
-        return await run.deliver();
-      } catch (error) {
-        await this.#quiet();
-        throw error;
-      }
-    });
-  }
-
   /** cuBLASLt, opened when it is first needed. @throws DeviceError CUDA_LIBRARY_MISSING. */
   get #products(): CublasLt {
     this.#cublasLt ??= new CublasLt({ majorVersion: majorVersionOf(this.#device.driver) });
@@ -187,6 +185,18 @@ export class CudaBackend implements Backend {
       cublasLt: this.#products,
     });
     return this.#dense;
+  }
+
+  get #programTools(): ProgramTools {
+    return {
+      ...this.#tools,
+      streams: this.#streams,
+      l2: this.#l2,
+      pools: this.#pools,
+      events: this.#events,
+      dense: () => this.#denseKernels(),
+      quiet: () => this.#quiet(),
+    };
   }
 
   get #tools() {
@@ -215,11 +225,6 @@ export class CudaBackend implements Backend {
   #checkOpen(): void {
     if (this.#closed) throw new DeviceError('DISPOSED', `${this.device.id} was used after it was closed`);
   }
-}
-
-/** Runs `work` while all of `bags` are held. */
-function holdAll<T>([first, ...rest]: readonly CudaBags[], work: () => Promise<T>): Promise<T> {
-  return first === undefined ? work() : first.hold(() => holdAll(rest, work));
 }
 
 function majorVersionOf(driver: CudaDriver): number {

@@ -3,6 +3,7 @@ import type { CudaKernel } from '../../cuda/module.ts';
 import { DEFAULT_BLOCK_THREADS } from '../../embedding/techniques/block.ts';
 import { registerCap } from '../../embedding/techniques/occupancy.ts';
 import { RequestError } from '../../errors.ts';
+import type { DevicePtr } from '../../ffi/cuda-symbols.ts';
 import { type EmbeddingBagsOperation, type KernelUse, ownBy } from '../backend.ts';
 import { CudaBags, distinctKinds } from './bags.ts';
 import { CudaBuffer } from './buffer.ts';
@@ -10,7 +11,7 @@ import { enqueueCheck } from './check-bags.ts';
 import { blocksPerTable } from './fused-layout.ts';
 import { type FusedVariant, fusedSource } from './fused-source.ts';
 import { encodeFusedBags } from './kernel-params.ts';
-import { launch } from './launcher.ts';
+import { type KernelLaunch, kernelLaunch, putLaunch } from './launcher.ts';
 import { CudaTables } from './placement.ts';
 import type { EmbeddingStage, LaunchTimer, StageTools } from './stage.ts';
 
@@ -37,6 +38,8 @@ export class FusedStage implements EmbeddingStage {
    * sample, which no group walks.
    */
   readonly #check: CudaKernel | undefined;
+  /** Undefined: there is nothing to pool. */
+  readonly #launch: KernelLaunch | undefined;
 
   private constructor(
     operation: EmbeddingBagsOperation,
@@ -52,6 +55,7 @@ export class FusedStage implements EmbeddingStage {
     this.#kernel = kernel;
     this.#block = block;
     this.#check = check;
+    this.#launch = this.#launchOf();
   }
 
   /** Compiles what is not compiled yet, and stages the bags. @throws RequestError for a batch that is too large. */
@@ -102,6 +106,10 @@ export class FusedStage implements EmbeddingStage {
     return [this.#tools.kernels.use(this.#kernel, threads, reservedBytes)];
   }
 
+  get total(): DevicePtr {
+    return this.#check === undefined ? this.#tools.total : this.bags.total;
+  }
+
   enqueue(place: number, timer: LaunchTimer): void {
     const { stream, l2 } = this.#tools;
     const check = this.#check;
@@ -110,16 +118,22 @@ export class FusedStage implements EmbeddingStage {
     if (check !== undefined) {
       timer.time(stream, { operation: place, kind: 'check' }, () => enqueueCheck(stream, check, bags));
     } else if (this.checks) {
-      stream.fillBytes(bags.total, 0, WORD_BYTES);
+      stream.fillBytes(this.total, 0, WORD_BYTES);
     }
-    timer.time(stream, { operation: place, kind: 'bags' }, () => this.#enqueueBags());
+    const own = this.#launch;
+    if (own !== undefined)
+      timer.time(stream, { operation: place, kind: 'bags' }, () => putLaunch(stream, own));
   }
 
-  #enqueueBags(): void {
+  launch(): KernelLaunch | undefined {
+    return this.#check === undefined ? this.#launch : undefined;
+  }
+
+  #launchOf(): KernelLaunch | undefined {
     const { output } = this.operation;
     const { bags } = this;
     const { batchSize, tableCount, fused } = bags;
-    if (batchSize === 0 || tableCount === 0) return;
+    if (batchSize === 0 || tableCount === 0) return undefined;
     const { segments, bagsPerGroup } = fused;
     const perTable = blocksPerTable(fused.shapes, bagsPerGroup, this.#block.threads);
     const blocks = segments.length + tableCount * perTable;
@@ -132,7 +146,7 @@ export class FusedStage implements EmbeddingStage {
       bagsPerGroup,
       output: ownBy(CudaBuffer, output.buffer).address(output.offset),
       outputStride: output.stride,
-      findings: bags.total,
+      findings: this.total,
       split: fused.split,
       segments: fused.segmentArray,
       segmentCount: segments.length,
@@ -141,7 +155,7 @@ export class FusedStage implements EmbeddingStage {
       arrivals: fused.arrivalCounters,
     });
     const { threads, reservedBytes } = this.#block;
-    launch(this.#tools.stream, this.#kernel, words, [blocks], [threads], reservedBytes);
+    return kernelLaunch(this.#kernel, words, [blocks], [threads], reservedBytes);
   }
 }
 

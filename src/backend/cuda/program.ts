@@ -1,170 +1,332 @@
-/** One run of a program: what it needs made ready, put into the streams, and what it gave collected. */
-
+/**
+ * A program on the device: what it needs is made ready once, then it runs, again and again if it is kept. Runs that are
+ * not timed are captured as a graph, which one call launches, from the second one on; what a batch changes in it, the
+ * parameters of the lookups, is updated before each launch.
+ */
 import type { BlockPool } from '../../cuda/block-pool.ts';
 import type { CudaDevice } from '../../cuda/device.ts';
 import type { CudaEvent } from '../../cuda/event.ts';
-import type { PinnedMemory } from '../../cuda/memory.ts';
+import type { CudaGraph } from '../../cuda/graph.ts';
+import type { DeviceMemory, PinnedMemory } from '../../cuda/memory.ts';
 import type { CudaStream } from '../../cuda/stream.ts';
-import type { BagFindings } from '../../embedding/bag.ts';
+import { type BagFindings, rowBytes } from '../../embedding/bag.ts';
+import type { GraphNodeHandle } from '../../ffi/cuda-symbols.ts';
 import {
   type EmbeddingBagsOperation,
+  type KeptProgram,
   type KernelUse,
   type Operation,
   ownBy,
+  type RunOptions,
   type RunReport,
   type RunTiming,
 } from '../backend.ts';
+import { CudaBags } from './bags.ts';
 import { describeBags } from './check-bags.ts';
 import { download, upload } from './copies.ts';
 import type { DenseKernels } from './dense-kernels.ts';
 import { isDense, prepareDense } from './dense-stage.ts';
 import { FusedStage } from './fused-stage.ts';
 import type { KernelLibrary } from './kernel-library.ts';
+import { type KernelLaunch, parametersOf, sameLaunch } from './launcher.ts';
 import { CudaTables } from './placement.ts';
-import { type Lane, type Schedule, schedule } from './schedule.ts';
-import type { EmbeddingStage, PersistingL2, StageTools } from './stage.ts';
+import { LANES, type Lane, type Schedule, type Step, schedule } from './schedule.ts';
+import type { EmbeddingStage, LaunchTimer, PersistingL2, StageTools } from './stage.ts';
 import { Staging } from './staging.ts';
 import { StandardStage } from './standard-stage.ts';
-import { type BorrowedEvents, EventTimer } from './timers.ts';
+import { type BorrowedEvents, type EventPool, EventTimer } from './timers.ts';
 
 const WORD_BYTES = 8;
 
 /** The streams of a device: a lane each, and one for what happens in the shadow of the lookups. */
 export type Streams = Readonly<Record<Lane | 'aside', CudaStream>>;
 
-/** What a run needs of the backend. */
+/** What programs need of the backend. */
 export interface ProgramTools {
   readonly device: CudaDevice;
   readonly kernels: KernelLibrary;
   readonly streams: Streams;
   readonly l2: PersistingL2;
-  readonly pinned: BlockPool<PinnedMemory>;
-  readonly events: BorrowedEvents;
+  readonly pools: {
+    readonly device: BlockPool<DeviceMemory>;
+    readonly pinned: BlockPool<PinnedMemory>;
+  };
+  readonly events: EventPool;
   /** Opened when a program needs them. */
   dense(): Promise<DenseKernels>;
+  /** Waits until nothing runs, after a failure: memory that work may still use must not be lent again. */
+  quiet(): Promise<void>;
 }
 
-/** An operation that is ready. */
-interface Ready {
-  readonly operation: Operation;
-  readonly stage?: EmbeddingStage;
-  enqueue(stream: CudaStream): void;
+/** One run's arrays and times. */
+interface Run {
+  readonly program: readonly Operation[];
+  /** By their place. */
+  readonly stages: ReadonlyMap<number, EmbeddingStage>;
+  readonly timing: RunTiming;
+  /** Whether matrices are copied with all their rows, for batches of other sizes to come. */
+  readonly whole: boolean;
+  readonly timer: LaunchTimer;
+  readonly events: BorrowedEvents;
 }
 
-/** Where an operation's time is taken. */
-interface Span {
-  readonly start: CudaEvent;
-  readonly end: CudaEvent;
+/** A captured program, and the launches in it that follow the batch. */
+interface Captured {
+  readonly graph: CudaGraph;
+  readonly launches: Map<number, { readonly node: GraphNodeHandle; launch: KernelLaunch }>;
 }
 
-export class ProgramRun implements Disposable {
+/** What stays between runs. */
+interface Prepared {
+  readonly schedule: Schedule;
+  readonly staging: Staging;
+  /** Findings of each operation's check, where no report of the check's own has them. */
+  readonly totals: DeviceMemory;
+  /** Puts a dense operation into a stream, by its place. */
+  readonly dense: ReadonlyMap<number, (stream: CudaStream) => void>;
+}
+
+export class CudaProgram implements KeptProgram {
   readonly #tools: ProgramTools;
-  readonly #ready: readonly Ready[];
-  readonly #schedule: Schedule;
-  readonly #staging: Staging;
-  readonly #timing: RunTiming;
-  readonly #timer: EventTimer;
-  readonly #spans: Span[] = [];
+  #prepared: Prepared | undefined;
+  #captured: Captured | undefined;
+  #runs = 0;
+  #running = false;
+  #disposed = false;
 
-  private constructor(
-    tools: ProgramTools,
-    ready: Ready[],
-    staging: Staging,
-    timing: RunTiming,
-    timer: EventTimer,
-  ) {
+  constructor(tools: ProgramTools) {
     this.#tools = tools;
-    this.#ready = ready;
-    this.#schedule = schedule(ready.map(({ operation }) => operation));
-    this.#staging = staging;
-    this.#timing = timing;
-    this.#timer = timer;
   }
 
-  /** Compiles and measures what was not before, and stages what is to be uploaded. */
-  static async prepare(
-    program: readonly Operation[],
-    tools: ProgramTools,
-    timing: RunTiming,
-  ): Promise<ProgramRun> {
-    const dense = program.some(isDense) ? await tools.dense() : undefined;
-    const staging = new Staging(program, tools.pinned);
+  async run(program: readonly Operation[], { timing = 'operations' }: RunOptions = {}): Promise<RunReport> {
+    if (this.#running || this.#disposed) {
+      throw new TypeError(this.#disposed ? 'the program was disposed' : 'the program runs already');
+    }
+    this.#running = true;
+    const bags = program.flatMap((operation) =>
+      operation.op === 'embeddingBags' ? [ownBy(CudaBags, operation.bags)] : [],
+    );
     try {
-      const timer = new EventTimer(timing === 'launches' ? tools.events : undefined);
-      const ready: Ready[] = [];
-      for (const [place, operation] of program.entries()) {
-        ready.push(await makeReady(operation, place, { tools, dense, staging, timer }));
-      }
-      await staging.fill();
-      return new ProgramRun(tools, ready, staging, timing, timer);
+      return await holdAll(bags, () => this.#run(program, timing));
+    } finally {
+      this.#running = false;
+      if (this.#disposed) this.#giveBack();
+    }
+  }
+
+  [Symbol.dispose](): void {
+    if (this.#disposed) return;
+    this.#disposed = true;
+    if (!this.#running) this.#giveBack();
+  }
+
+  async #run(program: readonly Operation[], timing: RunTiming): Promise<RunReport> {
+    const prepared = await this.#prepareOnce(program);
+    const { staging, schedule } = prepared;
+    using events = this.#tools.events.open();
+    const stages = await this.#prepareStages(program, events, prepared);
+    await staging.fill(program);
+    const timer = new EventTimer(timing === 'launches' ? events : undefined);
+    const run: Run = { program, stages, timing, whole: false, timer, events };
+    try {
+      const spans = this.#start(run, prepared);
+      await this.#tools.streams[schedule.end].finished();
+      const findings = await this.#findings(run, staging);
+      await staging.deliver(program);
+      return {
+        seconds: Float64Array.from(spans, ({ start, end }) => end.msSince(start) / 1e3),
+        findings,
+        launches: timer.launches(),
+        kernels: [...new Set([...stages.values()].flatMap((stage): readonly KernelUse[] => stage.uses))],
+      };
+    } catch (error) {
+      await this.#tools.quiet();
+      throw error;
+    }
+  }
+
+  async #prepareOnce(program: readonly Operation[]): Promise<Prepared> {
+    this.#prepared ??= await this.#prepare(program);
+    return this.#prepared;
+  }
+
+  /** Compiles and measures what was not before. */
+  async #prepare(program: readonly Operation[]): Promise<Prepared> {
+    const kernels = program.some(isDense) ? await this.#tools.dense() : undefined;
+    const dense = new Map<number, (stream: CudaStream) => void>();
+    for (const [place, operation] of program.entries()) {
+      if (kernels !== undefined && isDense(operation)) dense.set(place, prepareDense(kernels, operation));
+    }
+    const { pools } = this.#tools;
+    const staging = new Staging(program, pools.pinned);
+    try {
+      const totals = pools.device.borrow(program.length * WORD_BYTES);
+      return { schedule: schedule(program), staging, totals, dense };
     } catch (error) {
       staging[Symbol.dispose]();
       throw error;
     }
   }
 
-  /** Puts everything into the streams. */
-  enqueue(): void {
-    const { streams, events } = this.#tools;
-    const { steps, end, joins, awaited } = this.#schedule;
-    this.#uploadBags();
-    const done = new Map<number, CudaEvent>();
-    const waitFor = (stream: CudaStream, earlier: readonly number[]) => {
-      for (const i of earlier) stream.waitFor(done.get(i) as CudaEvent);
-    };
-    this.#ready.forEach((ready, i) => {
-      const { lane, after } = steps[i] as Schedule['steps'][number];
-      const stream = streams[lane];
-      waitFor(stream, after);
-      if (this.#timing === 'none') ready.enqueue(stream);
-      else this.#spans.push(timed(events, stream, () => ready.enqueue(stream)));
-      if (awaited.has(i)) done.set(i, recorded(events, stream));
-    });
-    waitFor(streams[end], joins);
+  async #prepareStages(
+    program: readonly Operation[],
+    events: BorrowedEvents,
+    { totals }: Prepared,
+  ): Promise<Map<number, EmbeddingStage>> {
+    const { device, kernels, streams, l2 } = this.#tools;
+    const stages = new Map<number, EmbeddingStage>();
+    for (const [place, operation] of program.entries()) {
+      if (operation.op !== 'embeddingBags') continue;
+      const tools: StageTools = {
+        device,
+        kernels,
+        stream: streams.lookups,
+        sideStream: streams.aside,
+        l2,
+        total: totals.address(place * WORD_BYTES),
+        event: () => events.take(false),
+      };
+      stages.set(place, await prepareStage(operation, tools));
+    }
+    return stages;
   }
 
-  /** Resolves when everything is done. @throws CudaError KERNEL_FAILED. */
-  finished(): Promise<void> {
-    return this.#tools.streams[this.#schedule.end].finished();
-  }
-
-  /**
-   * Gives the caller what was downloaded, and the report.
-   * @throws RequestError for bad indices or offsets, in `error` mode; then nothing reaches the caller.
-   */
-  async deliver(): Promise<RunReport> {
-    const findings = await this.#findings();
-    await this.#staging.deliver();
-    return {
-      seconds: Float64Array.from(this.#spans, ({ start, end }) => end.msSince(start) / 1e3),
-      findings,
-      launches: this.#timer.launches(),
-      kernels: [...new Set(this.#stages.flatMap((stage): readonly KernelUse[] => stage.uses))],
-    };
-  }
-
-  [Symbol.dispose](): void {
-    this.#staging[Symbol.dispose]();
-  }
-
-  get #stages(): EmbeddingStage[] {
-    return this.#ready.flatMap(({ stage }) => (stage === undefined ? [] : [stage]));
+  /** Puts everything into the streams; the times that are taken. */
+  #start(run: Run, prepared: Prepared): readonly Span[] {
+    this.#runs += 1;
+    this.#uploadBags(run);
+    if (run.timing !== 'none' || this.#runs === 1 || !isGraphable(run)) return this.#enqueue(run, prepared);
+    this.#launchGraph(run, prepared);
+    return [];
   }
 
   /** Bags come over before anything else: the lookups take longest. */
-  #uploadBags(): void {
-    const { streams, events } = this.#tools;
-    const uploads = this.#stages.filter(({ bags }) => bags.upload(streams.copies));
-    if (uploads.length > 0) streams.lookups.waitFor(recorded(events, streams.copies));
+  #uploadBags({ stages, events }: Run): void {
+    const { copies, lookups } = this.#tools.streams;
+    const uploads = [...stages.values()].filter(({ bags }) => bags.upload(copies));
+    if (uploads.length > 0) lookups.waitFor(recorded(events, copies));
   }
 
-  async #findings(): Promise<BagFindings> {
+  /** Operation by operation, each in its lane. */
+  #enqueue(run: Run, prepared: Prepared): Span[] {
+    const { streams } = this.#tools;
+    const { end, joins } = prepared.schedule;
+    const spans: Span[] = [];
+    const done = this.#enqueueSteps(run, prepared, (stream, work) => {
+      if (run.timing === 'none') work();
+      else spans.push(timed(run.events, stream, work));
+    });
+    for (const place of joins) streams[end].waitFor(done.get(place) as CudaEvent);
+    return spans;
+  }
+
+  /** Puts the operations of some lanes into their streams; an event behind each that others wait for. */
+  #enqueueSteps(
+    run: Run,
+    prepared: Prepared,
+    around: (stream: CudaStream, work: () => void) => void,
+    lanes: readonly Lane[] = LANES,
+  ): Map<number, CudaEvent> {
+    const { streams } = this.#tools;
+    const { steps, awaited } = prepared.schedule;
+    const done = new Map<number, CudaEvent>();
+    run.program.forEach((operation, place) => {
+      const { lane, after } = steps[place] as Step;
+      if (!lanes.includes(lane)) return;
+      const stream = streams[lane];
+      for (const earlier of after) {
+        const event = done.get(earlier);
+        if (event !== undefined) stream.waitFor(event);
+      }
+      around(stream, () => this.#enqueueOne(run, prepared, operation, place, stream));
+      if (awaited.has(place)) done.set(place, recorded(run.events, stream));
+    });
+    return done;
+  }
+
+  #enqueueOne(run: Run, prepared: Prepared, operation: Operation, place: number, stream: CudaStream): void {
+    const { staging, dense } = prepared;
+    switch (operation.op) {
+      case 'upload': {
+        const { source, output } = operation;
+        upload(stream, staging.address(place), output, run.whole ? output.rows * output.cols : source.length);
+        break;
+      }
+      case 'download': {
+        const { input, target } = operation;
+        download(stream, input, staging.address(place), run.whole ? input.rows * input.cols : target.length);
+        break;
+      }
+      case 'embeddingBags': {
+        const stage = run.stages.get(place) as EmbeddingStage;
+        stage.enqueue(place, run.timer);
+        if (stage.checks) stream.copyToHost(staging.address(place), stage.total, WORD_BYTES);
+        break;
+      }
+      default:
+        dense.get(place)?.(stream);
+    }
+  }
+
+  /** What is uploaded first comes over while the batch before is computed; all else is in the graph. */
+  #launchGraph(run: Run, prepared: Prepared): void {
+    const { streams, l2 } = this.#tools;
+    l2.prepare(undefined);
+    this.#enqueueSteps(run, prepared, (_, work) => work(), ['copies']);
+    streams.dense.waitFor(recorded(run.events, streams.copies));
+    const captured = this.#followBatch(run) ?? this.#capture(run, prepared);
+    captured.graph.launch(streams.dense);
+  }
+
+  /** The captured graph, brought to this batch; undefined: it must be captured anew. */
+  #followBatch({ stages }: Run): Captured | undefined {
+    const captured = this.#captured;
+    if (captured === undefined) return undefined;
+    for (const [place, stage] of stages) {
+      const known = captured.launches.get(place);
+      const launch = stage.launch();
+      if (known === undefined || launch === undefined || known.launch.kernel !== launch.kernel)
+        return undefined;
+      if (sameLaunch(known.launch, launch)) continue;
+      captured.graph.updateKernel(known.node, launch.kernel, launch.shape, parametersOf(launch.words));
+      known.launch = launch;
+    }
+    return captured;
+  }
+
+  #capture(run: Run, prepared: Prepared): Captured {
+    this.#captured?.graph[Symbol.dispose]();
+    this.#captured = undefined;
+    const { lookups, dense } = this.#tools.streams;
+    const launches: Captured['launches'] = new Map();
+    const timer: LaunchTimer = {
+      time: (stream, { operation }, work) => {
+        work();
+        const node = stream.lastCapturedNode();
+        const launch = run.stages.get(operation)?.launch();
+        if (node !== undefined && launch !== undefined) launches.set(operation, { node, launch });
+      },
+    };
+    const graph = dense.capture(() => {
+      lookups.waitFor(recorded(run.events, dense));
+      const lanes = ['lookups', 'dense'] as const;
+      const done = this.#enqueueSteps({ ...run, timer, whole: true }, prepared, (_, work) => work(), lanes);
+      for (const place of prepared.schedule.joins) {
+        const event = done.get(place);
+        if (event !== undefined) dense.waitFor(event);
+      }
+    });
+    this.#captured = { graph, launches };
+    return this.#captured;
+  }
+
+  async #findings({ stages }: Run, staging: Staging): Promise<BagFindings> {
     const { kernels, streams } = this.#tools;
     let badIndices = 0;
     let badOffsets = 0;
     let first: BagFindings['first'];
-    for (const { bags, tables, operation, reports, checks } of this.#stages) {
-      if (!checks || this.#staging.total(operation) === 0n) continue;
+    for (const [place, { bags, tables, operation, reports, checks }] of stages) {
+      if (!checks || staging.total(place) === 0n) continue;
       const found = await describeBags({ kernels, stream: streams.lookups }, tables.tables, bags, reports);
       if (operation.checking === 'error' && found.first !== undefined) throw found.first;
       badIndices += found.badIndices;
@@ -173,59 +335,49 @@ export class ProgramRun implements Disposable {
     }
     return { badIndices, badOffsets, ...(first === undefined ? {} : { first }) };
   }
-}
 
-interface Preparing {
-  readonly tools: ProgramTools;
-  readonly dense: DenseKernels | undefined;
-  readonly staging: Staging;
-  readonly timer: EventTimer;
-}
-
-async function makeReady(
-  operation: Operation,
-  place: number,
-  { tools, dense, staging, timer }: Preparing,
-): Promise<Ready> {
-  switch (operation.op) {
-    case 'upload':
-      return { operation, enqueue: (stream) => upload(stream, staging.address(operation), operation.output) };
-    case 'download':
-      return {
-        operation,
-        enqueue: (stream) => download(stream, operation.input, staging.address(operation)),
-      };
-    case 'embeddingBags': {
-      const stage = await prepareStage(operation, tools);
-      return {
-        operation,
-        stage,
-        enqueue: (stream) => {
-          stage.enqueue(place, timer);
-          if (stage.checks) stream.copyToHost(staging.address(operation), stage.bags.total, WORD_BYTES);
-        },
-      };
-    }
-    default: {
-      const put = prepareDense(dense as DenseKernels, operation);
-      return { operation, enqueue: put };
-    }
+  #giveBack(): void {
+    this.#captured?.graph[Symbol.dispose]();
+    this.#captured = undefined;
+    if (this.#prepared === undefined) return;
+    this.#prepared.staging[Symbol.dispose]();
+    this.#tools.pools.device.giveBack(this.#prepared.totals);
+    this.#prepared = undefined;
   }
 }
 
+/** Where an operation's time is taken. */
+interface Span {
+  readonly start: CudaEvent;
+  readonly end: CudaEvent;
+}
+
+/**
+ * Whether a graph can follow from batch to batch, and pays: it makes a run's launches one call, but the next batch's
+ * lookups wait for its end. Where the lookups take longer than all launches, some tens of microseconds, they hide them.
+ */
+function isGraphable({ stages }: Run): boolean {
+  const lookups = [...stages.values()];
+  const bytes = lookups.reduce((sum, { bags, tables }) => sum + bags.lookups * widestRowBytes(tables), 0);
+  return bytes <= MOST_GRAPH_BYTES && lookups.every((stage) => stage.launch() !== undefined);
+}
+
+/** Some 60 µs of reads from the memory of the fastest GPUs. */
+const MOST_GRAPH_BYTES = 2 ** 28;
+
+function widestRowBytes({ tables }: CudaTables): number {
+  return tables.reduce((widest, table) => Math.max(widest, rowBytes(table)), 0);
+}
+
 /** The stage of the kernel family that the plan names. */
-function prepareStage(operation: EmbeddingBagsOperation, tools: ProgramTools): Promise<EmbeddingStage> {
-  const { device, kernels, streams, l2, events } = tools;
-  const stageTools: StageTools = {
-    device,
-    kernels,
-    stream: streams.lookups,
-    sideStream: streams.aside,
-    l2,
-    event: () => events.take(false),
-  };
+function prepareStage(operation: EmbeddingBagsOperation, tools: StageTools): Promise<EmbeddingStage> {
   const family = ownBy(CudaTables, operation.tables).plan.kernel === 'fused' ? FusedStage : StandardStage;
-  return family.prepare(operation, stageTools);
+  return family.prepare(operation, tools);
+}
+
+/** Runs `work` while all of `bags` are held. */
+function holdAll<T>([first, ...rest]: readonly CudaBags[], work: () => Promise<T>): Promise<T> {
+  return first === undefined ? work() : first.hold(() => holdAll(rest, work));
 }
 
 function timed(events: BorrowedEvents, stream: CudaStream, work: () => void): Span {

@@ -3,9 +3,11 @@ import type { CudaDevice } from '../../cuda/device.ts';
 import type { CudaEvent } from '../../cuda/event.ts';
 import type { CudaStream } from '../../cuda/stream.ts';
 import type { PinningParameters } from '../../embedding/techniques/pinning.ts';
+import type { DevicePtr } from '../../ffi/cuda-symbols.ts';
 import type { EmbeddingBagsOperation, KernelUse, LaunchTime } from '../backend.ts';
 import type { CudaBags } from './bags.ts';
 import type { KernelLibrary } from './kernel-library.ts';
+import type { KernelLaunch } from './launcher.ts';
 import type { CudaTables } from './placement.ts';
 
 /** An `embeddingBags` operation with everything that its launches need. */
@@ -17,8 +19,15 @@ export interface EmbeddingStage {
   readonly checks: boolean;
   /** Whether a report stands behind the findings as soon as the stage is done; else the bags are checked once more. */
   readonly reports: boolean;
+  /** Where the number of findings stands once the stage is done; 0: nothing was found. */
+  readonly total: DevicePtr;
   /** The kernels that pool bags. */
   readonly uses: readonly KernelUse[];
+  /**
+   * The one launch that follows the batch, when all else that the stage puts into its stream is the same for every batch;
+   * undefined: more follows it.
+   */
+  launch(): KernelLaunch | undefined;
   /** Puts the stage into the streams; its bags are uploaded already. `place`: the operation's in the program. */
   enqueue(place: number, timer: LaunchTimer): void;
 }
@@ -31,6 +40,8 @@ export interface StageTools {
   /** For work in the shadow of `stream`'s. */
   readonly sideStream: CudaStream;
   readonly l2: PersistingL2;
+  /** A word of device memory for the stage. */
+  readonly total: DevicePtr;
   /** An event without timing, free once the program is done. */
   event(): CudaEvent;
 }

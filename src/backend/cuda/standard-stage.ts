@@ -6,6 +6,7 @@ import { type EmbeddingTable, rowBytes } from '../../embedding/bag.ts';
 import { registerCap } from '../../embedding/techniques/occupancy.ts';
 import type { PinningParameters } from '../../embedding/techniques/pinning.ts';
 import { RequestError } from '../../errors.ts';
+import type { DevicePtr } from '../../ffi/cuda-symbols.ts';
 import { type EmbeddingBagsOperation, type KernelUse, ownBy } from '../backend.ts';
 import { CudaBags } from './bags.ts';
 import { CudaBuffer } from './buffer.ts';
@@ -95,6 +96,15 @@ export class StandardStage implements EmbeddingStage {
 
   get uses(): KernelUse[] {
     return this.#kernels.map((kernel) => this.#tools.kernels.use(kernel, DEFAULT_BLOCK.x * DEFAULT_BLOCK.y));
+  }
+
+  get total(): DevicePtr {
+    return this.bags.total;
+  }
+
+  /** Every table has a launch of its own. */
+  launch(): undefined {
+    return undefined;
   }
 
   enqueue(place: number, timer: LaunchTimer): void {

@@ -1,9 +1,10 @@
 import { Command, Option } from 'commander';
+import type { DensePrecision } from '../../backend/backend.ts';
 import type { IndexChecking } from '../../embedding/bag.ts';
 import { planLabel } from '../../embedding/plan.ts';
 import { fromFile, UsageError } from '../../errors.ts';
 import { writeSafetensors } from '../../formats/safetensors.ts';
-import type { DlrmModel, Prediction } from '../../model/dlrm.ts';
+import type { DlrmModel, StagedPrediction } from '../../model/dlrm.ts';
 import type { ArchitectureOverrides } from '../../model/infer-architecture.ts';
 import { loadModel } from '../../model/load-model.ts';
 import { type DlrmRequest, readRequest } from '../../model/request.ts';
@@ -13,6 +14,7 @@ import {
   indexCheckingOption,
   integer,
   planOption,
+  precisionOption,
   resolvePlan,
   withDevice,
   withModel,
@@ -23,6 +25,7 @@ interface Options {
   readonly format: Format;
   readonly device: string;
   readonly threads?: number;
+  readonly precision?: DensePrecision;
   readonly plan: string;
   readonly indexChecking: IndexChecking;
   readonly interaction?: NonNullable<ArchitectureOverrides['interaction']>;
@@ -42,6 +45,7 @@ export function predictCommand(): Command {
     .argument('<model>', 'a checkpoint: .pt, .safetensors, an index file or a folder')
     .argument('<request>', 'a request (.safetensors), or Criteo rows (.csv, .tsv, .txt, also gzipped)');
   return withModel(withDevice(command))
+    .addOption(precisionOption())
     .addOption(planOption())
     .addOption(indexCheckingOption())
     .addOption(
@@ -70,17 +74,18 @@ Examples:
 }
 
 async function predict(modelFile: string, requestFile: string, options: Options): Promise<void> {
-  const { device, threads, interaction, indexChecking } = options;
+  const { device, threads, precision, interaction, indexChecking } = options;
   const plan = await resolvePlan(options.plan);
   await using model = await loadModel(modelFile, {
     device,
     indexChecking,
     ...(threads === undefined ? {} : { threads }),
+    ...(precision === undefined ? {} : { precision }),
     ...(plan === undefined ? {} : { plan }),
     ...(interaction === undefined ? {} : { architecture: { interaction } }),
   });
   const request = await loadRequest(requestFile, model, options);
-  const prediction = await fromFile(requestFile, () => model.predict(request));
+  const prediction = await fromFile(requestFile, () => model.predict(request, { stages: true }));
   const { badIndices, badOffsets, first } = prediction.findings;
   if (first !== undefined) {
     notice(
@@ -120,14 +125,15 @@ async function loadRequest(
 
 function asJson(
   model: string,
-  { device, plan, planSource }: DlrmModel,
+  { device, precision, plan, planSource }: DlrmModel,
   { batchSize }: DlrmRequest,
-  prediction: Prediction,
+  prediction: StagedPrediction,
 ) {
   const { probabilities, latencyMs, stages, findings } = prediction;
   return {
     model,
     device: device.id,
+    precision,
     plan: planLabel(plan),
     planSource,
     batchSize,
@@ -140,12 +146,13 @@ function asJson(
 }
 
 function printPrediction(
-  { device, plan, planSource, notes }: DlrmModel,
+  { device, precision, plan, planSource, notes }: DlrmModel,
   { batchSize }: DlrmRequest,
-  prediction: Prediction,
+  prediction: StagedPrediction,
 ): void {
   const { probabilities, latencyMs, stages } = prediction;
   printLine(`device  ${device.id}: ${device.name}, ${device.architecture}, ${device.threads} threads`);
+  printLine(`dense   ${precision}`);
   printLine(`plan    ${planLabel(plan)} (${planSource})`);
   for (const note of notes) printLine(`        ${note}`);
   printLine(

@@ -1,0 +1,120 @@
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import {
+  columns,
+  type DeviceBuffer,
+  type Matrix,
+  matrix,
+  type Operation,
+  type PlacedBags,
+  type PlacedLinear,
+  type PlacedTables,
+} from '../../../src/backend/backend.ts';
+import { type Lane, schedule } from '../../../src/backend/cuda/schedule.ts';
+
+/** Schedules look at matrices only. */
+const nothing = {} as PlacedBags & PlacedLinear & PlacedTables;
+
+function buffer(length: number): DeviceBuffer {
+  return { length, [Symbol.dispose]() {} };
+}
+
+const upload = (output: Matrix): Operation => ({ op: 'upload', source: new Float32Array(), output });
+const download = (input: Matrix): Operation => ({ op: 'download', input, target: new Float32Array() });
+const bags = (output: Matrix): Operation => ({
+  op: 'embeddingBags',
+  tables: nothing,
+  bags: nothing,
+  output,
+  checking: 'error',
+});
+const linear = (input: Matrix, output: Matrix): Operation => ({
+  op: 'linear',
+  layer: nothing,
+  input,
+  output,
+  activation: 'none',
+});
+
+const whole = (rows: number, cols: number) => matrix(buffer(rows * cols), rows, cols);
+
+function steps(program: Operation[]): [Lane, number[]][] {
+  return schedule(program).steps.map(({ lane, after }) => [lane, [...after]]);
+}
+
+describe('schedule', () => {
+  test('the bottom MLP runs beside the lookups, the interaction after both', () => {
+    const dense = whole(4, 3);
+    const z = whole(4, 24);
+    const out = whole(4, 1);
+    const program = [
+      upload(dense),
+      linear(dense, columns(z, 0, 8)),
+      bags(columns(z, 8, 16)),
+      linear(z, out),
+      download(out),
+    ];
+    assert.deepEqual(steps(program), [
+      ['copies', []],
+      ['dense', [0]],
+      ['lookups', []],
+      ['dense', [2]],
+      ['dense', []],
+    ]);
+    const { end, joins, awaited } = schedule(program);
+    assert.equal(end, 'dense');
+    assert.deepEqual(joins, []);
+    assert.deepEqual([...awaited].sort(), [0, 2]);
+  });
+
+  test('lookups wait for what reads or writes the columns that they write', () => {
+    const z = whole(4, 24);
+    const x = whole(4, 8);
+    assert.deepEqual(steps([linear(x, columns(z, 4, 8)), bags(columns(z, 8, 16))]), [
+      ['dense', []],
+      ['lookups', [0]],
+    ]);
+    assert.deepEqual(steps([linear(columns(z, 0, 9), x), bags(columns(z, 8, 16))])[1], ['lookups', [0]]);
+    assert.deepEqual(steps([linear(columns(z, 0, 8), x), bags(columns(z, 8, 16))])[1], ['lookups', []]);
+  });
+
+  test('matrices of other strides over the same elements share memory', () => {
+    const shared = buffer(96);
+    const z = matrix(shared, 4, 24);
+    const flat = matrix(shared, 1, 24, 72);
+    const program = [bags(z), download(flat)];
+    assert.deepEqual(steps(program)[1], ['dense', [0]]);
+    const apart = matrix(shared, 1, 24, 72);
+    assert.deepEqual(steps([bags(matrix(shared, 3, 24)), download(apart)])[1], ['dense', []]);
+  });
+
+  test('columns that wrap into the next row share memory with its first ones', () => {
+    const shared = buffer(96);
+    const wrapped = matrix(shared, 2, 8, 20, 24);
+    assert.deepEqual(steps([bags(wrapped), download(matrix(shared, 2, 4, 24, 24))])[1], ['dense', [0]]);
+    assert.deepEqual(steps([bags(wrapped), download(matrix(shared, 2, 4, 32, 24))])[1], ['dense', []]);
+  });
+
+  test('uploads after other work keep their place', () => {
+    const [x, y] = [whole(2, 2), whole(2, 2)];
+    const program = [upload(x), linear(x, y), upload(x), download(x)];
+    assert.deepEqual(
+      steps(program).map(([lane]) => lane),
+      ['copies', 'dense', 'dense', 'dense'],
+    );
+  });
+
+  test('what nothing waited for is joined at the end', () => {
+    const [x, y, z] = [whole(2, 2), whole(2, 2), whole(2, 2)];
+    const { joins, end } = schedule([upload(x), bags(y), download(z)]);
+    assert.equal(end, 'dense');
+    assert.deepEqual(joins, [0, 1]);
+    assert.deepEqual(schedule([bags(y)]), {
+      steps: [{ lane: 'lookups', after: [] }],
+      end: 'lookups',
+      joins: [],
+      awaited: new Set(),
+    });
+    assert.equal(schedule([]).end, 'dense');
+  });
+});
