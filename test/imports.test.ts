@@ -25,6 +25,7 @@ const LAYERS: readonly (readonly string[])[] = [
   ['workload'],
   ['tuner'],
   ['bench'],
+  ['characterize'],
   ['cli', 'index.ts'],
 ];
 

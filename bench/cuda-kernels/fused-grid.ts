@@ -5,7 +5,7 @@
  * low_hot.500K.txt, else drawn patterns stand for them.
  */
 import { writeFileSync } from 'node:fs';
-import { CudaBags, distinctKinds } from '../../src/backend/cuda/bags.ts';
+import { CudaBags } from '../../src/backend/cuda/bags.ts';
 import { blocksPerTable } from '../../src/backend/cuda/fused-layout.ts';
 import { type FusedVariant, fusedSource } from '../../src/backend/cuda/fused-source.ts';
 import { sharedBytesFor } from '../../src/backend/cuda/fused-stage.ts';
@@ -102,7 +102,7 @@ function enqueue(
   const batch = bags[turn % bags.length] as CudaBags;
   const { fused, batchSize, tableCount, total } = batch;
   const reserved = warps === undefined ? 0 : sharedBytesFor(kernel, threads, warps);
-  const perTable = blocksPerTable(fused.shapes, fused.bagsPerGroup, threads);
+  const perTable = blocksPerTable({ batchSize, shapes: batch.kinds.shapes }, fused.bagsPerGroup, threads);
   const words = encodeFusedBags({
     tables: fused.tables,
     batch: batchSize,
@@ -130,7 +130,7 @@ async function measure(
   try {
     const kernel = await kernels.get(
       fusedSource({
-        kinds: distinctKinds(first.fused.kinds),
+        kinds: first.kinds.distinct,
         checking: setting.checking ?? 'stop',
         splits: placed.bags.some(({ fused }) => fused.segments.length > 0),
         several: first.fused.bagsPerGroup > 1,

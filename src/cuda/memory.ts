@@ -1,5 +1,5 @@
 import { CudaError } from '../errors.ts';
-import { type HostPtr, viewMemory } from '../ffi/cpu-library.ts';
+import { addressOf, copyBytes, type HostPtr, viewMemory } from '../ffi/cpu-library.ts';
 import type { CudaDriver } from '../ffi/cuda-driver.ts';
 import type { DevicePtr } from '../ffi/cuda-symbols.ts';
 import type { CudaDevice } from './device.ts';
@@ -43,8 +43,25 @@ function allocate(device: CudaDevice, bytes: number): DevicePtr {
   }
 }
 
+/** An array of a caller's. */
+export type HostArray = BigInt64Array | Int32Array | Float32Array;
+
+/** Arrays up to this size are copied by the engine, which takes less than a native call. */
+const INLINE_BYTES = 1 << 14;
+const VIEW_BYTES = GIB;
+
+function viewsOf(bytes: ArrayBuffer) {
+  return {
+    int64: new BigInt64Array(bytes, 0, Math.floor(bytes.byteLength / 8)),
+    int32: new Int32Array(bytes, 0, Math.floor(bytes.byteLength / 4)),
+    float32: new Float32Array(bytes, 0, Math.floor(bytes.byteLength / 4)),
+  };
+}
+
 /** Host memory that the device reads and writes by itself, so that copies run beside everything else. */
 export class PinnedMemory extends Resource<HostPtr> {
+  #views: ReturnType<typeof viewsOf> | undefined;
+
   /** @throws CudaError OUT_OF_MEMORY. */
   constructor(device: CudaDevice, bytes: number) {
     super(device, 'pinned memory', device.enter().allocatePinned(Math.max(bytes, 1)), bytes);
@@ -63,7 +80,35 @@ export class PinnedMemory extends Resource<HostPtr> {
     return viewMemory(this.address(offset), length);
   }
 
+  /** Copies an array to byte `offset`; both stay, the array unchanged, until it is done. Undefined: it is done already. */
+  put(offset: number, array: HostArray): Promise<unknown> | undefined {
+    const end = offset + array.byteLength;
+    if (end > this.bytes) throw new RangeError(`bytes [${offset}, ${end}) are not in ${this.bytes} bytes`);
+    if (array.byteLength > INLINE_BYTES || end > VIEW_BYTES || offset % array.BYTES_PER_ELEMENT !== 0)
+      return copyBytes(this.address(offset), addressOf(array), array.byteLength);
+    // Views of one type copy fastest, and a view for each array would cost more than the copy.
+    const { int64, int32, float32 } = this.#kept;
+    const at = offset / array.BYTES_PER_ELEMENT;
+    if (array instanceof BigInt64Array) int64.set(array, at);
+    else if (array instanceof Int32Array) int32.set(array, at);
+    else float32.set(array, at);
+    return undefined;
+  }
+
+  /** The 64-bit word at byte `offset`, within the first GiB. */
+  word(offset: number): bigint {
+    const value = this.#kept.int64[offset / BigInt64Array.BYTES_PER_ELEMENT];
+    if (value === undefined) throw new RangeError(`no word begins at byte ${offset}`);
+    return value;
+  }
+
+  get #kept() {
+    this.#views ??= viewsOf(this.view(0, Math.min(this.bytes, VIEW_BYTES)));
+    return this.#views;
+  }
+
   protected free(driver: CudaDriver, handle: HostPtr): void {
+    this.#views = undefined;
     driver.freePinned(handle);
   }
 }

@@ -1,13 +1,14 @@
 /** The fused CUDA kernel on the host: tables of every kind in one launch, against the reference. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { distinctKinds, kindOf } from '../../src/backend/cuda/bags.ts';
+import { bagKinds } from '../../src/backend/cuda/bag-kinds.ts';
 import { blocksPerTable, fusedLayout } from '../../src/backend/cuda/fused-layout.ts';
-import { type FusedVariant, fusedShape, fusedSource, kindId } from '../../src/backend/cuda/fused-source.ts';
+import { type FusedVariant, fusedSource } from '../../src/backend/cuda/fused-source.ts';
 import {
   encodeFusedBags,
   encodeFusedSegments,
-  encodeFusedTables,
+  encodeFusedTable,
+  FUSED_TABLE_WORDS,
 } from '../../src/backend/cuda/kernel-params.ts';
 import { type Bags, type EmbeddingTable, ROW_FORMATS } from '../../src/embedding/bag.ts';
 import { referenceEmbeddingBags } from '../../src/embedding/reference.ts';
@@ -47,13 +48,11 @@ interface Pooled {
 async function pool({ tables, batch }: Problem, options: Options = {}): Promise<Pooled> {
   const { checking = 'stop', inFlight = 4, threads = 64, bagsPerGroup = 1, backwards = false } = options;
   const { batchSize, bags } = batch;
-  const kinds = tables.map((table, t) => kindOf(table, bags[t] as Bags));
-  const shapes = kinds.map((kind, t) => ({ bags: bags[t] as Bags, batchSize, shape: fusedShape(kind) }));
-  const layout = fusedLayout(shapes);
+  const { distinct, numbers, shapes } = bagKinds(tables, bags);
+  const layout = fusedLayout({ batchSize, bags, shapes });
   const { segments, slots, partialWidth } = layout;
-  const own = distinctKinds(kinds);
   const variant: FusedVariant = {
-    kinds: own,
+    kinds: distinct,
     checking,
     splits: segments.length > 0,
     several: bagsPerGroup > 1,
@@ -71,29 +70,28 @@ async function pool({ tables, batch }: Problem, options: Options = {}): Promise<
     column += dim;
     return column - dim;
   });
-  const descriptors = encodeFusedTables(
-    tables.map((table, t) => {
-      const { indices, offsets, weights } = bags[t] as Bags;
-      return {
-        rows: addressOf(hostWeight(table).data as HostArray),
-        rowCount: table.rows,
-        indices: addressOf(indices),
-        lookups: indices.length,
-        offsets: addressOf(offsets),
-        offsetCount: offsets.length,
-        weights: weights === undefined ? 0n : addressOf(weights),
-        rowWeights: table.rowWeights === undefined ? 0n : addressOf(table.rowWeights),
-        paddingIndex: table.paddingIdx ?? -1,
-        column: columns[t] as number,
-        kind: own.findIndex((kind) => kindId(kind) === kindId(kinds[t] as (typeof kinds)[number])),
-      };
-    }),
-  );
+  const descriptors = new Int32Array(2 * tables.length * FUSED_TABLE_WORDS);
+  tables.forEach((table, t) => {
+    const { indices, offsets, weights } = bags[t] as Bags;
+    encodeFusedTable(descriptors, t * FUSED_TABLE_WORDS, {
+      rows: addressOf(hostWeight(table).data as HostArray),
+      rowCount: table.rows,
+      indices: addressOf(indices),
+      lookups: indices.length,
+      offsets: addressOf(offsets),
+      offsetCount: offsets.length,
+      weights: weights === undefined ? 0n : addressOf(weights),
+      rowWeights: table.rowWeights === undefined ? 0n : addressOf(table.rowWeights),
+      paddingIndex: table.paddingIdx ?? -1,
+      column: columns[t] as number,
+      kind: numbers[t] as number,
+    });
+  });
   const segmentArray = encodeFusedSegments(segments);
   const arrivals = new Uint32Array(layout.arrivals);
   const partials = new Float32Array(slots * partialWidth);
   const findings = new BigInt64Array(1);
-  const perTable = blocksPerTable(shapes, bagsPerGroup, threads);
+  const perTable = blocksPerTable({ batchSize, shapes }, bagsPerGroup, threads);
   emulator.launch(source.kernel, {
     grid: [segments.length + tables.length * perTable],
     block: [threads],

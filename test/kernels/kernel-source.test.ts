@@ -24,10 +24,12 @@ import {
   encodeCountRows,
   encodeFusedBags,
   encodeFusedSegments,
-  encodeFusedTables,
+  encodeFusedTable,
   encodeHotRows,
   encodePinRows,
   encodeStandardBag,
+  FUSED_TABLE_WORDS,
+  words,
 } from '../../src/backend/cuda/kernel-params.ts';
 import {
   coveringGrid,
@@ -153,6 +155,18 @@ function fieldsOf(file: string, struct: string): string[] {
   );
 }
 
+function fusedTableWords(table: never): BigInt64Array {
+  const halves = new Int32Array(2 * FUSED_TABLE_WORDS);
+  encodeFusedTable(halves, 0, table);
+  return new BigInt64Array(halves.buffer);
+}
+
+test('words hold integers of up to 2^53 in size, as numbers or bigints', () => {
+  const values = [0, -1, 1, 2 ** 31, -(2 ** 31), 2 ** 32, 2 ** 32 - 1, 2 ** 53, -(2 ** 53), 0x7f12_3456_789a];
+  assert.deepEqual(Array.from(words(...values)), values.map(BigInt));
+  assert.deepEqual(Array.from(words(...values.map(BigInt))), values.map(BigInt));
+});
+
 test('parameter blocks follow the structs field by field', () => {
   for (const [file, struct, encode, unused = 0] of [
     ['standard_bag.cuh', 'StandardBagParams', encodeStandardBag],
@@ -166,7 +180,7 @@ test('parameter blocks follow the structs field by field', () => {
     ['linear.cuh', 'DirectLinearParams', encodeDirectLinear],
     ['convert_rows.cuh', 'ConvertRowsParams', encodeConvertRows],
     ['check_bags.cuh', 'CheckedBags', (table: never) => encodeCheckedBags([table])],
-    ['fused_bags.cuh', 'FusedTable', (table: never) => encodeFusedTables([table]), 1],
+    ['fused_bags.cuh', 'FusedTable', fusedTableWords, 1],
     ['fused_bags.cuh', 'FusedSegment', (segment: never) => encodeFusedSegments([segment]), 1],
     ['fused_bags.cuh', 'FusedBagsParams', encodeFusedBags],
   ] as const) {

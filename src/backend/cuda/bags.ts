@@ -1,25 +1,23 @@
 /** A batch of bags in device memory: everything in one block, that one copy brings there. */
 import type { BlockPool } from '../../cuda/block-pool.ts';
-import type { DeviceMemory, PinnedMemory } from '../../cuda/memory.ts';
+import type { DeviceMemory, HostArray, PinnedMemory } from '../../cuda/memory.ts';
 import type { CudaStream } from '../../cuda/stream.ts';
-import type { BagBatch, Bags, EmbeddingTable, IndexArray } from '../../embedding/bag.ts';
+import type { BagBatch, Bags, EmbeddingTable } from '../../embedding/bag.ts';
 import { DeviceError } from '../../errors.ts';
-import { addressOf, copyBytes } from '../../ffi/cpu-library.ts';
 import type { DevicePtr } from '../../ffi/cuda-symbols.ts';
 import type { PlacedBags } from '../backend.ts';
-import { type FusedLayout, fusedLayout, type TableBags } from './fused-layout.ts';
-import { type FusedKind, fusedShape, kindId } from './fused-source.ts';
+import type { BagKinds } from './bag-kinds.ts';
+import { type FusedLayout, fusedLayout } from './fused-layout.ts';
 import {
   BAGS_REPORT_WORDS,
   CHECKED_BAGS_WORDS,
   type CheckBagsParams,
   encodeCheckedBags,
   encodeFusedSegments,
-  encodeFusedTables,
+  encodeFusedTable,
   FUSED_SEGMENT_WORDS,
   FUSED_TABLE_WORDS,
 } from './kernel-params.ts';
-import type { IntegerWidth, RowWeights } from './kernel-source.ts';
 import type { CudaTables } from './placement.ts';
 
 /** Arrays start at multiples of this. */
@@ -49,10 +47,8 @@ export interface DeviceBags {
   readonly weights: bigint;
 }
 
-/** What the fused kernel needs of a batch: its kinds and layout, and where its arrays lie. */
+/** What the fused kernel needs of a batch: its layout, and where its arrays lie. */
 export interface FusedBatch extends FusedLayout {
-  readonly kinds: readonly FusedKind[];
-  readonly shapes: readonly TableBags[];
   readonly tables: DevicePtr;
   readonly segmentArray: DevicePtr;
   readonly arrivalCounters: DevicePtr;
@@ -63,17 +59,18 @@ export class CudaBags implements PlacedBags {
   readonly batchSize: number;
   readonly lookups: number;
   readonly tableCount: number;
+  readonly kinds: BagKinds;
   readonly #tables: CudaTables;
   readonly #bags: readonly Bags[];
   readonly #pools: BagPools;
   readonly #layout: readonly BagsLayout[];
-  /** The block: the tables' arrays, their hotrow::CheckedBags, then the findings: a total and hotrow::BagsReports. */
+  /** What is uploaded of the block ends here; then come what checks need, which few batches do, and partial sums. */
+  readonly #uploadedBytes: number;
   readonly #checkedAt: number;
+  readonly #checkedEnd: number;
+  /** A total and hotrow::BagsReports. */
   readonly #findingsAt: number;
-  readonly #fused: FusedLayout & {
-    readonly kinds: readonly FusedKind[];
-    readonly shapes: readonly TableBags[];
-  };
+  readonly fused: FusedBatch;
   readonly #fusedTablesAt: number;
   readonly #segmentsAt: number;
   readonly #arrivalsAt: number;
@@ -82,6 +79,7 @@ export class CudaBags implements PlacedBags {
   #staging: Promise<void> | undefined;
   #pinned: PinnedMemory | undefined;
   #uploaded = false;
+  #checkUploaded = false;
   #users = 0;
   #disposed = false;
 
@@ -103,17 +101,25 @@ export class CudaBags implements PlacedBags {
       offsets: reserve(offsets.byteLength),
       weights: weights === undefined ? undefined : reserve(weights.byteLength),
     }));
-    this.#checkedAt = reserve(bags.length * CHECKED_BYTES);
-    const kinds = tables.tables.map((table, t) => kindOf(table, bags[t] as Bags));
-    const shapes = kinds.map((kind, t) => ({ bags: bags[t] as Bags, batchSize, shape: fusedShape(kind) }));
-    this.#fused = { ...fusedLayout(shapes), kinds, shapes };
-    const { segments, arrivals, slots, partialWidth } = this.#fused;
+    this.kinds = tables.kindsOf(bags);
+    const layout = fusedLayout({ batchSize, bags, shapes: this.kinds.shapes });
+    const { segments, arrivals, slots, partialWidth } = layout;
     this.#fusedTablesAt = reserve(bags.length * FUSED_TABLE_WORDS * WORD_BYTES);
     this.#segmentsAt = reserve(segments.length * FUSED_SEGMENT_WORDS * WORD_BYTES);
     this.#arrivalsAt = reserve(arrivals * Uint32Array.BYTES_PER_ELEMENT);
+    this.#uploadedBytes = end;
+    this.#checkedAt = reserve(bags.length * CHECKED_BYTES);
+    this.#checkedEnd = end;
     this.#findingsAt = reserve(this.findingsBytes);
     this.#partialsAt = reserve(slots * partialWidth * Float32Array.BYTES_PER_ELEMENT);
     this.#block = pools.device.borrow(end);
+    this.fused = {
+      ...layout,
+      tables: this.#address(this.#fusedTablesAt),
+      segmentArray: this.#address(this.#segmentsAt),
+      arrivalCounters: this.#address(this.#arrivalsAt),
+      partials: this.#address(this.#partialsAt),
+    };
   }
 
   /** Bytes of the findings: the total, then a report a table. */
@@ -146,16 +152,6 @@ export class CudaBags implements PlacedBags {
     };
   }
 
-  get fused(): FusedBatch {
-    return {
-      ...this.#fused,
-      tables: this.#address(this.#fusedTablesAt),
-      segmentArray: this.#address(this.#segmentsAt),
-      arrivalCounters: this.#address(this.#arrivalsAt),
-      partials: this.#address(this.#partialsAt),
-    };
-  }
-
   /** Runs `work`; the memory stays until it is over, whatever is disposed meanwhile. */
   async hold<T>(work: () => Promise<T>): Promise<T> {
     if (this.#disposed) throw new DeviceError('DISPOSED', 'bags were used after they were disposed');
@@ -179,8 +175,20 @@ export class CudaBags implements PlacedBags {
     if (this.#uploaded) return false;
     if (this.#pinned === undefined) throw new TypeError('bags are staged before they are uploaded');
     this.#uploaded = true;
-    stream.copyToDevice(this.#address(0), this.#pinned.address(), this.#findingsAt);
+    stream.copyToDevice(this.#address(0), this.#pinned.address(), this.#uploadedBytes);
     return true;
+  }
+
+  /** Puts what checks need into the stream, the first time. */
+  uploadChecked(stream: CudaStream): void {
+    if (this.#checkUploaded) return;
+    if (this.#pinned === undefined) throw new TypeError('bags are staged before they are checked');
+    this.#checkUploaded = true;
+    const bytes = this.#checkedEnd - this.#checkedAt;
+    new BigInt64Array(this.#pinned.view(this.#checkedAt, this.tableCount * CHECKED_BYTES)).set(
+      this.#describeChecked(),
+    );
+    stream.copyToDevice(this.#address(this.#checkedAt), this.#pinned.address(this.#checkedAt), bytes);
   }
 
   [Symbol.dispose](): void {
@@ -194,26 +202,20 @@ export class CudaBags implements PlacedBags {
   }
 
   async #copyToPinned(): Promise<void> {
-    const pinned = this.#pools.pinned.borrow(this.#findingsAt);
+    const pinned = this.#pools.pinned.borrow(this.#checkedEnd);
     this.#pinned = pinned;
     const copies: (Promise<unknown> | undefined)[] = [];
-    const put = (offset: number, array: ArrayBufferView) => {
-      copies.push(copyBytes(pinned.address(offset), addressOf(array), array.byteLength));
-    };
+    const put = (offset: number, array: HostArray) => copies.push(pinned.put(offset, array));
     this.#bags.forEach(({ indices, offsets, weights }, t) => {
       const at = this.#layout[t] as BagsLayout;
       put(at.indices, indices);
       put(at.offsets, offsets);
       if (weights !== undefined && at.weights !== undefined) put(at.weights, weights);
     });
-    const { segments, arrivals } = this.#fused;
-    const described: [number, ArrayBufferView][] = [
-      [this.#checkedAt, this.#describeChecked()],
-      [this.#fusedTablesAt, this.#describeFused()],
-      [this.#segmentsAt, encodeFusedSegments(segments)],
-      [this.#arrivalsAt, new Uint32Array(arrivals)],
-    ];
-    for (const [offset, array] of described) put(offset, array);
+    const { segments, arrivals } = this.fused;
+    put(this.#fusedTablesAt, this.#describeFused());
+    put(this.#segmentsAt, encodeFusedSegments(segments));
+    put(this.#arrivalsAt, new Int32Array(arrivals));
     await Promise.all(copies);
   }
 
@@ -234,27 +236,26 @@ export class CudaBags implements PlacedBags {
     );
   }
 
-  #describeFused(): BigInt64Array {
-    const kindIds = this.#fused.kinds.map(kindId);
-    const numbers = new Map(distinctKinds(this.#fused.kinds).map((kind, i) => [kindId(kind), i]));
-    return encodeFusedTables(
-      this.#tables.tables.map((table, t) => {
-        const { bags, indices, offsets, weights } = this.of(t);
-        return {
-          rows: this.#tables.rows(t),
-          rowCount: table.rows,
-          indices,
-          lookups: bags.indices.length,
-          offsets,
-          offsetCount: bags.offsets.length,
-          weights,
-          rowWeights: this.#tables.rowWeights(t),
-          paddingIndex: table.paddingIdx ?? -1,
-          column: this.#tables.columns[t] as number,
-          kind: numbers.get(kindIds[t] as string) as number,
-        };
-      }),
-    );
+  #describeFused(): Int32Array {
+    const described = new Int32Array(2 * this.tableCount * FUSED_TABLE_WORDS);
+    this.#bags.forEach(({ indices, offsets }, t) => {
+      const at = this.#layout[t] as BagsLayout;
+      const table = this.#tables.tables[t] as EmbeddingTable;
+      encodeFusedTable(described, t * FUSED_TABLE_WORDS, {
+        rows: this.#tables.rows(t),
+        rowCount: table.rows,
+        indices: this.#address(at.indices),
+        lookups: indices.length,
+        offsets: this.#address(at.offsets),
+        offsetCount: offsets.length,
+        weights: at.weights === undefined ? 0n : this.#address(at.weights),
+        rowWeights: this.#tables.rowWeights(t),
+        paddingIndex: table.paddingIdx ?? -1,
+        column: this.#tables.columns[t] as number,
+        kind: this.kinds.numbers[t] as number,
+      });
+    });
+    return described;
   }
 
   #giveBack(): void {
@@ -262,35 +263,4 @@ export class CudaBags implements PlacedBags {
     this.#pools.device.giveBack(this.#block);
     if (this.#pinned !== undefined) this.#pools.pinned.giveBack(this.#pinned);
   }
-}
-
-/** What the fused kernel must be compiled for to pool these bags. */
-export function kindOf(table: EmbeddingTable, bags: Bags): FusedKind {
-  return {
-    rowFormat: table.rowFormat,
-    dim: table.dim,
-    index: widthOf(bags.indices),
-    offset: widthOf(bags.offsets),
-    pooling: table.mode,
-    weights: weightsOf(table, bags),
-    padding: table.paddingIdx !== undefined,
-    wideRows: table.rows > WIDE_ROWS,
-  };
-}
-
-/** Each kind once, in the order of the tables. */
-export function distinctKinds(kinds: readonly FusedKind[]): FusedKind[] {
-  return [...new Map(kinds.map((kind) => [kindId(kind), kind])).values()];
-}
-
-/** From this row count on, row numbers need more than 32 bits. */
-const WIDE_ROWS = 2 ** 31;
-
-function widthOf(values: IndexArray): IntegerWidth {
-  return values instanceof BigInt64Array ? 'int64' : 'int32';
-}
-
-function weightsOf(table: EmbeddingTable, bags: Bags): RowWeights {
-  if (bags.weights !== undefined) return 'sample';
-  return table.rowWeights === undefined ? 'none' : 'row';
 }

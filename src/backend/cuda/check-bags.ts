@@ -16,6 +16,7 @@ const DESCRIBING_THREADS = 256;
 /** Counts what is wrong with the bags, and finds its first place. */
 export function enqueueCheck(stream: CudaStream, check: CudaKernel, bags: CudaBags): void {
   const { total, findingsBytes, tableCount, lookups } = bags;
+  bags.uploadChecked(stream);
   stream.fillBytes(total, 0, findingsBytes);
   const most = Math.ceil(lookups / Math.max(1, tableCount));
   for (let first = 0; first < tableCount; first += MOST_GRID_ROWS) {

@@ -15,10 +15,11 @@ const GROUP_LOOKUPS = 32;
 const FILLING_WARPS = 132 * 32;
 const WARP_LANES = 32;
 
-export interface TableBags {
-  readonly bags: Bags;
+/** The bags of a batch, and how lanes share each table's rows. */
+export interface BatchShape {
   readonly batchSize: number;
-  readonly shape: FusedShape;
+  readonly bags: readonly Bags[];
+  readonly shapes: readonly FusedShape[];
 }
 
 export interface FusedLayout {
@@ -35,20 +36,36 @@ export interface FusedLayout {
 }
 
 /** Looks for long bags and cuts them, so that no warp is left alone with one. */
-export function fusedLayout(tables: readonly TableBags[]): FusedLayout {
-  const lookups = tables.reduce((sum, { bags }) => sum + bags.indices.length, 0);
-  const bagCount = tables.reduce((sum, { batchSize }) => sum + batchSize, 0);
+export function fusedLayout({ batchSize, bags, shapes }: BatchShape): FusedLayout {
+  const lookups = bags.reduce((sum, { indices }) => sum + indices.length, 0);
+  const bagCount = bags.length * batchSize;
   const mean = bagCount === 0 ? 0 : lookups / bagCount;
-  const warps = tables.reduce(
-    (sum, { batchSize, shape: { lanes, tiles } }) => sum + (batchSize * tiles * lanes) / WARP_LANES,
-    0,
-  );
   const split = Math.max(SHORTEST_SPLIT, Math.ceil(SPLIT_OVER_MEAN * mean));
+  const groups = shapes.reduce((sum, { lanes, tiles }) => sum + tiles * lanes, 0);
+  const warps = (batchSize * groups) / WARP_LANES;
+  return {
+    split,
+    ...cutLongBags({ batchSize, bags, shapes }, split),
+    partialWidth: shapes.reduce((widest, { tileElements }) => Math.max(widest, 1 + tileElements), 1),
+    bagsPerGroup: powerBelow(Math.min(GROUP_LOOKUPS / Math.max(1, mean), warps / FILLING_WARPS)),
+  };
+}
+
+/** A power of two, so that batches that differ a little are launched alike. */
+function powerBelow(most: number): number {
+  return most < 2 ? 1 : 2 ** Math.floor(Math.log2(most));
+}
+
+/** The segments of bags of more than `split` lookups. */
+function cutLongBags(
+  { batchSize, bags, shapes }: BatchShape,
+  split: number,
+): Pick<FusedLayout, 'segments' | 'slots' | 'arrivals'> {
   const segments: FusedSegment[] = [];
   let arrivals = 0;
-  tables.forEach(({ bags, batchSize, shape }, table) => {
-    for (const { bag, begin, end } of longBags(bags, batchSize, split)) {
-      for (let tile = 0; tile < shape.tiles; tile++) {
+  bags.forEach((own, table) => {
+    for (const { bag, begin, end } of longBags(own, batchSize, split)) {
+      for (let tile = 0; tile < (shapes[table] as FusedShape).tiles; tile++) {
         const slots = Math.ceil((end - begin) / SEGMENT_LOOKUPS);
         const firstSlot = segments.length;
         for (let i = 0; i < slots; i++) {
@@ -69,14 +86,7 @@ export function fusedLayout(tables: readonly TableBags[]): FusedLayout {
       }
     }
   });
-  return {
-    split,
-    segments,
-    slots: segments.length,
-    partialWidth: 1 + Math.max(0, ...tables.map(({ shape }) => shape.tileElements)),
-    arrivals,
-    bagsPerGroup: Math.max(1, Math.floor(Math.min(GROUP_LOOKUPS / Math.max(1, mean), warps / FILLING_WARPS))),
-  };
+  return { segments, slots: segments.length, arrivals };
 }
 
 interface LongBag {
@@ -106,9 +116,13 @@ function offsetReader(offsets: Bags['offsets']): (position: number) => number {
 }
 
 /** Blocks that share the ordinary bags of a table: as many as the table that needs most. */
-export function blocksPerTable(tables: readonly TableBags[], bagsPerGroup: number, threads: number): number {
-  const blocks = tables.map(({ batchSize, shape: { lanes, tiles } }) =>
-    Math.ceil(Math.ceil((batchSize * tiles) / bagsPerGroup) / (threads / lanes)),
-  );
-  return Math.max(1, ...blocks);
+export function blocksPerTable(
+  { batchSize, shapes }: Pick<BatchShape, 'batchSize' | 'shapes'>,
+  bagsPerGroup: number,
+  threads: number,
+): number {
+  return shapes.reduce((most, { lanes, tiles }) => {
+    const blocks = Math.ceil(Math.ceil((batchSize * tiles) / bagsPerGroup) / (threads / lanes));
+    return Math.max(most, blocks);
+  }, 1);
 }

@@ -5,11 +5,13 @@ import { registerCap } from '../../embedding/techniques/occupancy.ts';
 import { RequestError } from '../../errors.ts';
 import type { DevicePtr } from '../../ffi/cuda-symbols.ts';
 import { type EmbeddingBagsOperation, type KernelUse, ownBy } from '../backend.ts';
-import { CudaBags, distinctKinds } from './bags.ts';
+import type { BagKinds } from './bag-kinds.ts';
+import { CudaBags } from './bags.ts';
 import { CudaBuffer } from './buffer.ts';
 import { enqueueCheck } from './check-bags.ts';
 import { blocksPerTable } from './fused-layout.ts';
 import { type FusedVariant, fusedSource } from './fused-source.ts';
+import type { KernelLibrary } from './kernel-library.ts';
 import { encodeFusedBags } from './kernel-params.ts';
 import { type KernelLaunch, kernelLaunch, putLaunch } from './launcher.ts';
 import { CudaTables } from './placement.ts';
@@ -20,19 +22,23 @@ const MOST_LOOKUPS = 2 ** 31 - 1;
 
 const WORD_BYTES = 8;
 
-interface BlockShape {
+/** A variant of the kernel, with the blocks that it runs in. */
+interface FusedKernel {
+  readonly kernel: CudaKernel;
   readonly threads: number;
   /** Shared memory that a block takes for no other purpose than to keep others out. */
   readonly reservedBytes: number;
 }
+
+/** Kernels by what their plan and batch ask of them: naming a variant in full takes longer than launching it. */
+const known = new WeakMap<BagKinds, Map<string, FusedKernel>>();
 
 export class FusedStage implements EmbeddingStage {
   readonly operation: EmbeddingBagsOperation;
   readonly bags: CudaBags;
   readonly tables: CudaTables;
   readonly #tools: StageTools;
-  readonly #kernel: CudaKernel;
-  readonly #block: BlockShape;
+  readonly #fused: FusedKernel;
   /**
    * In `warn` mode bags are checked first: the kernel repairs what it finds, and does not say. So are lookups without a
    * sample, which no group walks.
@@ -44,16 +50,14 @@ export class FusedStage implements EmbeddingStage {
   private constructor(
     operation: EmbeddingBagsOperation,
     tools: StageTools,
-    kernel: CudaKernel,
-    block: BlockShape,
+    fused: FusedKernel,
     check: CudaKernel | undefined,
   ) {
     this.operation = operation;
     this.bags = ownBy(CudaBags, operation.bags);
     this.tables = ownBy(CudaTables, operation.tables);
     this.#tools = tools;
-    this.#kernel = kernel;
-    this.#block = block;
+    this.#fused = fused;
     this.#check = check;
     this.#launch = this.#launchOf();
   }
@@ -61,7 +65,7 @@ export class FusedStage implements EmbeddingStage {
   /** Compiles what is not compiled yet, and stages the bags. @throws RequestError for a batch that is too large. */
   static async prepare(operation: EmbeddingBagsOperation, tools: StageTools): Promise<FusedStage> {
     const bags = ownBy(CudaBags, operation.bags);
-    const { tables, plan } = ownBy(CudaTables, operation.tables);
+    const { tables } = ownBy(CudaTables, operation.tables);
     tables.forEach(({ name }, t) => {
       const lookups = bags.of(t).bags.indices.length;
       if (lookups > MOST_LOOKUPS) {
@@ -71,25 +75,12 @@ export class FusedStage implements EmbeddingStage {
         );
       }
     });
-    const { kinds, segments, bagsPerGroup } = bags.fused;
-    const { prefetch, occupancy, block } = plan.techniques;
-    const variant: FusedVariant = {
-      kinds: distinctKinds(kinds),
-      checking: CHECKING[operation.checking],
-      splits: segments.length > 0,
-      several: bagsPerGroup > 1,
-      inFlight: prefetch?.distance ?? 1,
-      threads: block?.threads ?? DEFAULT_BLOCK_THREADS,
-      ...(occupancy === undefined ? {} : { maxRegisters: registerCap(occupancy) }),
-    };
-    const kernel = await tools.kernels.get(fusedSource(variant));
-    const mostWarps = occupancy !== undefined && 'warps' in occupancy ? occupancy.warps : undefined;
-    const reservedBytes = mostWarps === undefined ? 0 : sharedBytesFor(kernel, variant.threads, mostWarps);
+    const fused = await fusedKernel(operation, tools.kernels);
     const checksFirst =
       operation.checking === 'warn' || (operation.checking === 'error' && bags.batchSize === 0);
     const check = checksFirst ? await tools.kernels.utility('check_bags') : undefined;
     await bags.stage();
-    return new FusedStage(operation, tools, kernel, { threads: variant.threads, reservedBytes }, check);
+    return new FusedStage(operation, tools, fused, check);
   }
 
   get checks(): boolean {
@@ -102,8 +93,8 @@ export class FusedStage implements EmbeddingStage {
   }
 
   get uses(): KernelUse[] {
-    const { threads, reservedBytes } = this.#block;
-    return [this.#tools.kernels.use(this.#kernel, threads, reservedBytes)];
+    const { kernel, threads, reservedBytes } = this.#fused;
+    return [this.#tools.kernels.use(kernel, threads, reservedBytes)];
   }
 
   get total(): DevicePtr {
@@ -135,7 +126,11 @@ export class FusedStage implements EmbeddingStage {
     const { batchSize, tableCount, fused } = bags;
     if (batchSize === 0 || tableCount === 0) return undefined;
     const { segments, bagsPerGroup } = fused;
-    const perTable = blocksPerTable(fused.shapes, bagsPerGroup, this.#block.threads);
+    const perTable = blocksPerTable(
+      { batchSize, shapes: bags.kinds.shapes },
+      bagsPerGroup,
+      this.#fused.threads,
+    );
     const blocks = segments.length + tableCount * perTable;
     if (blocks > MOST_BLOCKS)
       throw new RequestError('TENSOR_SHAPE', `a batch of ${batchSize} samples is too large`);
@@ -154,9 +149,39 @@ export class FusedStage implements EmbeddingStage {
       partialWidth: fused.partialWidth,
       arrivals: fused.arrivalCounters,
     });
-    const { threads, reservedBytes } = this.#block;
-    return kernelLaunch(this.#kernel, words, [blocks], [threads], reservedBytes);
+    const { kernel, threads, reservedBytes } = this.#fused;
+    return kernelLaunch(kernel, words, [blocks], [threads], reservedBytes);
   }
+}
+
+/** The kernel that an operation's plan and batch ask for. */
+async function fusedKernel(operation: EmbeddingBagsOperation, kernels: KernelLibrary): Promise<FusedKernel> {
+  const { kinds, fused } = ownBy(CudaBags, operation.bags);
+  const { plan } = ownBy(CudaTables, operation.tables);
+  const splits = fused.segments.length > 0;
+  const several = fused.bagsPerGroup > 1;
+  const checking = CHECKING[operation.checking];
+  const { prefetch, occupancy, block } = plan.techniques;
+  const inFlight = prefetch?.distance ?? 1;
+  const threads = block?.threads ?? DEFAULT_BLOCK_THREADS;
+  const maxRegisters = occupancy === undefined ? undefined : registerCap(occupancy);
+  const mostWarps = occupancy !== undefined && 'warps' in occupancy ? occupancy.warps : undefined;
+
+  const ofKinds = known.get(kinds) ?? new Map<string, FusedKernel>();
+  known.set(kinds, ofKinds);
+  const key = [checking, splits, several, inFlight, threads, maxRegisters, mostWarps].join();
+  const found = ofKinds.get(key);
+  if (found !== undefined) return found;
+  const variant: FusedVariant = {
+    kinds: kinds.distinct,
+    ...{ checking, splits, several, inFlight, threads },
+    ...(maxRegisters === undefined ? {} : { maxRegisters }),
+  };
+  const kernel = await kernels.get(fusedSource(variant));
+  const reservedBytes = mostWarps === undefined ? 0 : sharedBytesFor(kernel, threads, mostWarps);
+  const made = { kernel, threads, reservedBytes };
+  ofKinds.set(key, made);
+  return made;
 }
 
 const CHECKING = { error: 'stop', warn: 'repair', ignore: 'repair', none: 'none' } as const;

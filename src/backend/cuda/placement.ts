@@ -3,13 +3,14 @@ import type { CudaDevice } from '../../cuda/device.ts';
 import { CudaEvent } from '../../cuda/event.ts';
 import { DeviceMemory, PinnedMemory } from '../../cuda/memory.ts';
 import type { CudaStream } from '../../cuda/stream.ts';
-import { type EmbeddingTable, rowBytes } from '../../embedding/bag.ts';
+import { type Bags, type EmbeddingTable, rowBytes } from '../../embedding/bag.ts';
 import { type CudaPlan, type Plan, placementKey, planFor, planLabel } from '../../embedding/plan.ts';
 import { DeviceError, PlanError } from '../../errors.ts';
 import { addressOf, copyBytes, type HostPtr, readFileTo } from '../../ffi/cpu-library.ts';
 import type { DevicePtr } from '../../ffi/cuda-symbols.ts';
 import { isHost, isStored } from '../../tensor.ts';
 import type { PlacedTables } from '../backend.ts';
+import { type BagKinds, BagKindsCache } from './bag-kinds.ts';
 import { HotRows } from './hot-rows.ts';
 import type { KernelLibrary } from './kernel-library.ts';
 import { encodeFillUniform } from './kernel-params.ts';
@@ -28,6 +29,7 @@ export interface PlacementTools {
 /** The memory of placed tables. */
 class TableMemory implements Disposable {
   readonly columns: readonly number[];
+  readonly kinds: BagKindsCache;
 
   constructor(
     tables: readonly EmbeddingTable[],
@@ -35,6 +37,7 @@ class TableMemory implements Disposable {
     readonly rowWeights: readonly (DeviceMemory | undefined)[],
     readonly hotRows: HotRows,
   ) {
+    this.kinds = new BagKindsCache(tables);
     let next = 0;
     this.columns = tables.map(({ dim }) => {
       next += dim;
@@ -75,6 +78,11 @@ export class CudaTables implements PlacedTables {
   /** The column of the pooled output where each table starts. */
   get columns(): readonly number[] {
     return this.#memory.columns;
+  }
+
+  /** What kernels must be compiled for to pool these bags. */
+  kindsOf(bags: readonly Bags[]): BagKinds {
+    return this.#memory.kinds.of(bags);
   }
 
   /** Byte `offset` of table t's rows. @throws DeviceError DISPOSED. */

@@ -17,8 +17,10 @@ export class Staging implements Disposable {
   readonly #offsets = new Map<number, number>();
 
   constructor(program: readonly Operation[], pool: BlockPool<PinnedMemory>) {
-    let end = 0;
+    // Totals stand first, where they are read as words.
+    let end = program.length * WORD_BYTES;
     program.forEach((operation, place) => {
+      if (operation.op === 'embeddingBags') this.#offsets.set(place, place * WORD_BYTES);
       const bytes = stagedBytes(operation);
       if (bytes === undefined) return;
       this.#offsets.set(place, end);
@@ -35,14 +37,14 @@ export class Staging implements Disposable {
 
   /** How many findings the check of an operation's bags had. */
   total(place: number): bigint {
-    return new BigInt64Array(this.#block.view(this.#offsetOf(place), WORD_BYTES))[0] as bigint;
+    return this.#block.word(this.#offsetOf(place));
   }
 
   /** Copies what is to be uploaded. */
   async fill(program: readonly Operation[]): Promise<void> {
     const copies = program.map((operation, place) => {
       if (operation.op !== 'upload') return undefined;
-      return copyBytes(this.address(place), addressOf(operation.source), operation.source.byteLength);
+      return this.#block.put(this.#offsetOf(place), operation.source);
     });
     await Promise.all(copies);
   }
@@ -67,15 +69,13 @@ export class Staging implements Disposable {
   }
 }
 
-/** Bytes that an operation exchanges with the host at most; undefined: none. */
+/** Bytes of the rows that an operation exchanges with the host, at most; undefined: it has none. */
 function stagedBytes(operation: Operation): number | undefined {
   switch (operation.op) {
     case 'upload':
       return bytesOf(operation.output);
     case 'download':
       return bytesOf(operation.input);
-    case 'embeddingBags':
-      return WORD_BYTES;
     default:
       return undefined;
   }

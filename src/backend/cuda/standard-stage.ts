@@ -226,7 +226,7 @@ function variantOf(
   t: number,
 ): StandardBagVariant {
   const { occupancy, prefetch } = plan.techniques;
-  const { dim: _, ...kind } = batch.fused.kinds[t] as FusedKind;
+  const { dim: _, ...kind } = batch.kinds.kinds[t] as FusedKind;
   return {
     family: 'standard_bag',
     ...kind,
