@@ -1,7 +1,7 @@
 /** Linear layers, their epilogues, and the dot interaction. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { Activation } from '../../src/backend/backend.ts';
+import { type Activation, matrix } from '../../src/backend/backend.ts';
 import { referenceDotInteraction, referenceLinear } from '../../src/dense/reference.ts';
 import { shared } from '../support/cases.ts';
 import { assertSameBits, assertSameValues, assertWithin, FLOAT32_ROUNDING } from '../support/compare.ts';
@@ -327,6 +327,48 @@ export function denseCases(subject: Subject): void {
         const out = await dotInteractionOn(subject.backend, problem);
         assertDot(out, problem, subject.denseRounding, `${batch} × ${features} × ${dim}, ${order}`);
       }
+    }
+  });
+
+  test('copies: strided matrices, and uploads and downloads of the first rows only', async () => {
+    const { backend } = subject;
+    using buffer = backend.allocate(7 * 12);
+    using other = backend.allocate(7 * 9);
+    const all = matrix(buffer, 7, 12);
+    const inner = matrix(buffer, 7, 5, 3, 12);
+    const copied = matrix(other, 7, 5, 2, 9);
+    const before = Float32Array.from({ length: 84 }, (_, i) => i);
+    const source = Float32Array.from({ length: 4 * 5 }, (_, i) => 1000 + i);
+    const [whole, few] = [new Float32Array(84), new Float32Array(3 * 5)];
+    await backend.run([
+      { op: 'upload', source: before, output: all },
+      { op: 'upload', source, output: inner },
+      { op: 'copy', input: inner, output: copied },
+      { op: 'download', input: all, target: whole },
+      { op: 'download', input: copied, target: few },
+    ]);
+    const expected = before.slice();
+    for (let row = 0; row < 4; row++) expected.set(source.subarray(row * 5, (row + 1) * 5), row * 12 + 3);
+    assertSameBits(whole, expected, 'rows past the first four keep what they held');
+    assertSameBits(few, source.subarray(0, 15), 'the first three rows of the copy');
+  });
+
+  test('a kept program gives each run its own arrays', async () => {
+    const { backend } = subject;
+    using buffer = backend.allocate(6 * 3);
+    using kept = backend.keep();
+    const rows = matrix(buffer, 6, 3);
+    for (const count of [6, 6, 2, 5, 0, 1]) {
+      const source = Float32Array.from({ length: count * 3 }, (_, i) => count * 100 + i);
+      const target = new Float32Array(count * 3);
+      await kept.run(
+        [
+          { op: 'upload', source, output: rows },
+          { op: 'download', input: rows, target },
+        ],
+        { timing: 'none' },
+      );
+      assertSameBits(target, source, `${count} rows`);
     }
   });
 }

@@ -726,19 +726,22 @@ CUresult NAME(cuStreamBeginCapture, cuStreamBeginCapture_v2)(CUstream stream, CU
   return 0;
 }
 
-CUresult cuStreamEndCapture(CUstream stream, CUgraph *out) {
+static CUresult end_capture(CUstream stream, CUgraph graph) {
   ENTER("cuStreamEndCapture");
-  if (!alive(STREAM, stream) || capturing(stream) == NULL) return 901;
-  CUgraph graph = capturing(stream);
+  if (graph == NULL) return 901;
   if (graph->origin != stream) return 902; /* CUDA_ERROR_STREAM_CAPTURE_UNMATCHED */
+  return graph->forks > 0 ? 904 : 0;       /* CUDA_ERROR_STREAM_CAPTURE_UNJOINED */
+}
+
+/* A capture ends whatever comes of it. */
+CUresult cuStreamEndCapture(CUstream stream, CUgraph *out) {
+  CUgraph graph = alive(STREAM, stream) ? capturing(stream) : NULL;
+  const CUresult status = end_capture(stream, graph);
+  *out = status == 0 ? graph : NULL;
+  if (graph == NULL || graph->origin != stream) return status;
   graph->capturing = 0;
-  if (graph->forks > 0) {
-    *out = NULL;
-    end(GRAPH, graph);
-    return 904; /* CUDA_ERROR_STREAM_CAPTURE_UNJOINED */
-  }
-  *out = graph;
-  return 0;
+  if (status != 0) end(GRAPH, graph);
+  return status;
 }
 
 CUresult cuStreamGetCaptureInfo_v2(CUstream stream, CUstreamCaptureStatus *status, cuuint64_t *id, CUgraph *graph,

@@ -1,0 +1,164 @@
+/** Programs that run again and again on CUDA, over the fake driver: what is captured, replayed, updated and given back. */
+import assert from 'node:assert/strict';
+import { after, describe, test } from 'node:test';
+import type { Operation, PlacedTables } from '../../../src/backend/backend.ts';
+import { matrix } from '../../../src/backend/backend.ts';
+import type { CudaBackend } from '../../../src/backend/cuda/cuda-backend.ts';
+import type { BagBatch } from '../../../src/embedding/bag.ts';
+import { placeCollection } from '../../../src/embedding/collection.ts';
+import { refuseEmulation } from '../../emulation/emulator.ts';
+import { fake, openFakeBackend } from '../../fake-driver/open-backend.ts';
+import { integers, type Problem } from '../../support/cases.ts';
+import { poolOn } from '../../support/run-operators.ts';
+
+const skip = refuseEmulation();
+
+describe('CUDA programs', { skip }, () => {
+  if (skip !== undefined) return;
+  after(() => {
+    assert.equal(fake.emulatorError(), '');
+    assert.deepEqual(fake.live(), {}, 'everything was given back');
+  });
+
+  const DIM = 4;
+  const ROWS = 10;
+  const weight = {
+    dtype: 'float32',
+    shape: [ROWS, DIM],
+    data: Float32Array.from({ length: ROWS * DIM }, (_, i) => i),
+  } as const;
+  const tables: Problem['tables'] = [
+    { name: 'a', weight, rows: ROWS, dim: DIM, rowFormat: 'float32', mode: 'sum' },
+  ];
+
+  /** A batch whose bags hold these rows. */
+  function batchOf(...bags: number[][]): BagBatch {
+    let next = 0;
+    const offsets = bags.map((bag) => {
+      next += bag.length;
+      return next - bag.length;
+    });
+    return {
+      batchSize: bags.length,
+      bags: [{ indices: integers(bags.flat()), offsets: integers(offsets) }],
+    };
+  }
+
+  interface Kept {
+    readonly backend: CudaBackend;
+    readonly placed: PlacedTables;
+    /** Pools a batch by the kept program; the first row of each bag's sum. */
+    pool(batch: BagBatch): Promise<number[]>;
+    readonly run: (program: readonly Operation[]) => Promise<unknown>;
+    [Symbol.dispose](): void;
+  }
+
+  async function open(capacity: number): Promise<Kept> {
+    const backend = openFakeBackend();
+    const placed = await placeCollection(backend, tables);
+    const buffer = backend.allocate(capacity * DIM);
+    const kept = backend.keep();
+    const output = matrix(buffer, capacity, DIM);
+    return {
+      backend,
+      placed,
+      async pool(batch) {
+        using bags = backend.placeBags(placed, batch);
+        const target = new Float32Array(batch.batchSize * DIM);
+        await kept.run(
+          [
+            { op: 'embeddingBags', tables: placed, bags, output, checking: 'error' },
+            { op: 'download', input: output, target },
+          ],
+          { timing: 'none' },
+        );
+        return Array.from({ length: batch.batchSize }, (_, b) => target[b * DIM] as number);
+      },
+      run: (program) => kept.run(program),
+      [Symbol.dispose]() {
+        for (const part of [kept, buffer, placed, backend]) part[Symbol.dispose]();
+      },
+    };
+  }
+
+  /** Graphs that are captured and kept. */
+  const graphs = () => fake.live().graphExec ?? 0;
+  const sums = (...bags: number[][]) => bags.map((bag) => bag.reduce((sum, row) => sum + row * DIM, 0));
+
+  test('the second run is captured, the others replay it with their own bags', async () => {
+    using kept = await open(4);
+    const batches = [[[1, 2], [3]], [[4], [5, 6, 7]], [[], [8], [9, 9, 9, 9], [1]], [[2]], [[3, 3], [], []]];
+    for (const [run, bags] of batches.entries()) {
+      assert.deepEqual(await kept.pool(batchOf(...bags)), sums(...bags), `run ${run}`);
+      assert.equal(graphs(), run === 0 ? 0 : 1, `run ${run}`);
+    }
+    assert.equal(fake.live().graph, 1);
+  });
+
+  test('bags that need another kernel are captured anew, or launched as they are', async () => {
+    using kept = await open(2);
+    const long = Array.from({ length: 3000 }, (_, i) => i % ROWS);
+    for (const bags of [[[1]], [[2]], [long, [1]], [[3]], [long, [2]], [], [[4], [5]]]) {
+      const expected = sums(...bags);
+      assert.deepEqual(await kept.pool(batchOf(...bags)), expected);
+      assert.ok(graphs() <= 1);
+    }
+  });
+
+  test('a refused batch gives its error, and the next is right', async () => {
+    using kept = await open(2);
+    for (let run = 0; run < 3; run++) {
+      await assert.rejects(kept.pool(batchOf([1], [ROWS])), {
+        code: 'INDEX_OUT_OF_RANGE',
+        message: /table 0 \(a\): indices\[1\] = 10/,
+      });
+      assert.deepEqual(await kept.pool(batchOf([1], [2])), sums([1], [2]));
+    }
+  });
+
+  test('a failing call of the graph is an error of that run only', async () => {
+    for (const call of [
+      'cuStreamBeginCapture',
+      'cuStreamEndCapture',
+      'cuGraphInstantiateWithFlags',
+      'cuGraphLaunch',
+    ]) {
+      using kept = await open(2);
+      assert.deepEqual(await kept.pool(batchOf([1])), sums([1]));
+      fake.fail(call, 1, 2);
+      await assert.rejects(kept.pool(batchOf([2])), { code: 'OUT_OF_MEMORY' }, call);
+      assert.deepEqual(await kept.pool(batchOf([3])), sums([3]), call);
+    }
+  });
+
+  test('programs of other devices, of overlapping runs, and after their end are refused', async () => {
+    using kept = await open(2);
+    const first = kept.pool(batchOf([1]));
+    await assert.rejects(kept.pool(batchOf([2])), TypeError);
+    assert.deepEqual(await first, sums([1]));
+    const ended = kept.backend.keep();
+    ended[Symbol.dispose]();
+    await assert.rejects(ended.run([]), TypeError);
+  });
+
+  test('capacities are few, and at most an eighth above 64', () => {
+    using backend = openFakeBackend();
+    const capacities = new Set<number>();
+    for (let batch = 0; batch <= 5000; batch++) {
+      const capacity = backend.capacityFor(batch);
+      assert.ok(capacity >= batch, `${batch} → ${capacity}`);
+      if (batch > 64) assert.ok(capacity <= batch * 1.125, `${batch} → ${capacity}`);
+      capacities.add(capacity);
+    }
+    assert.ok(capacities.size <= 64, `${capacities.size} capacities`);
+    assert.equal(backend.capacityFor(2048), 2048);
+    assert.equal(backend.capacityFor(1), 1);
+  });
+
+  test('results without a kept program are the same', async () => {
+    using kept = await open(2);
+    const batch = batchOf([1, 5], [7]);
+    const { pooled } = await poolOn(kept.backend, tables, batch);
+    assert.deepEqual(await kept.pool(batch), [pooled[0], pooled[DIM]]);
+  });
+});
