@@ -108,7 +108,7 @@ export function heuristicPlan(context: PlanContext): Plan {
   const kernel = KERNEL_FAMILIES[kind].at(-1) as KernelFamily;
   const own = { ...context, kernel };
   const chosen = techniquesOn(kind).flatMap(({ technique, on }) => {
-    const [parameters] = on.candidates(own);
+    const parameters = on.guess === undefined ? on.candidates(own)[0] : on.guess(own);
     if (parameters === undefined || on.refuse(parameters, own) !== undefined) return [];
     return (on.cost(parameters, own).memoryBytes ?? 0) > 0 ? [] : [[technique.name, parameters] as const];
   });

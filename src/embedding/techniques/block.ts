@@ -11,6 +11,7 @@ const cuda = onDevice({
   ),
   candidates: ({ kernel }): { threads: 64 | 256 }[] =>
     kernel === 'fused' ? [{ threads: 256 }, { threads: 64 }] : [],
+  guess: () => undefined,
   refuse: (_, { kernel }) =>
     kernel === 'fused' ? undefined : "the standard kernel's block is 32 × 8 threads, as in PyTorch",
   label: ({ threads }) => `blocks of ${threads}`,

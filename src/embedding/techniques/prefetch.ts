@@ -84,7 +84,7 @@ const cuda = onDevice({
     { additionalProperties: false },
   ),
   candidates: ({ kernel }): { into: PrefetchBuffer; distance: number }[] => {
-    if (kernel === 'fused') return [4, 8, 16].map((distance) => ({ into: 'registers', distance }));
+    if (kernel === 'fused') return [8, 4, 16].map((distance) => ({ into: 'registers', distance }));
     return STANDARD_CANDIDATES;
   },
   sweep: () =>

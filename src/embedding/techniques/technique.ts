@@ -41,6 +41,8 @@ export interface TechniqueOnDevice<S extends TSchema = TSchema> {
   readonly parameters: S;
   /** Parameters worth trying, the best guess first; empty where the technique does not apply. */
   candidates(context: PlanContext): Static<S>[];
+  /** What the heuristic plan takes, when that is not the first candidate; undefined: the technique stays off. */
+  guess?(context: PlanContext): Static<S> | undefined;
   /** Parameters over their whole range, for a sweep; default: the candidates. */
   sweep?(context: PlanContext): Static<S>[];
   /** Why these parameters are not legal here; undefined when they are. */
