@@ -185,56 +185,53 @@ function h200Page(): string {
           .join('\n\n'),
       ),
     ],
+    ['fused', fusedTable()],
     ['host', hostTable],
   ];
   return parts.reduce((page, [name, text]) => fill(page, name, text), readPage('docs/results-h200.md'));
 }
 
-interface KernelTimes {
-  readonly single: { readonly median: number };
-  readonly back_to_back: number;
+interface FusedGrid {
+  readonly results: readonly {
+    readonly rowFormat: string;
+    readonly index: string;
+    readonly pattern: string;
+    readonly perTable: number;
+    readonly inFlight: number;
+    readonly threads: number;
+    readonly maxRegisters?: number;
+    readonly checking?: string;
+    readonly medianUs: number;
+  }[];
 }
 
-interface KernelResults {
-  readonly microsecondsPerTable: Readonly<Record<string, Readonly<Record<string, KernelTimes>>>>;
-  readonly pinned: Readonly<
-    Record<string, Readonly<Record<string, Readonly<Record<'pin' | 'kernel' | 'both', number>>>>>
-  >;
-}
-
-/** docs/cuda-kernels.md with the recorded times of its kernels. */
-function kernelsPage(): string {
-  const { microsecondsPerTable: times, pinned } = JSON.parse(
-    recorded('h200-standard-bag.json'),
-  ) as KernelResults;
-  const patterns = Object.keys(times);
-  const table = (
-    heads: readonly string[],
-    names: readonly string[],
-    cell: (pattern: string, name: string) => string,
-  ) =>
-    [
-      `| ${heads.join(' | ')} |`,
-      `|${heads.map(() => ' --- |').join('')}`,
-      ...names.map((name) => `| ${name} | ${patterns.map((pattern) => cell(pattern, name)).join(' | ')} |`),
-    ].join('\n');
-  const h200 = table(
-    ['kernel', ...patterns],
-    Object.keys(times[patterns[0] as string] ?? {}),
-    (pattern, name) => {
-      const { single, back_to_back: back } = times[pattern]?.[name] as KernelTimes;
-      return `${single.median.toFixed(1)} / ${back.toFixed(1)}`;
-    },
+/** What the fused kernel takes: the best setting of each pattern, and the one that the heuristic plan names. */
+function fusedTable(): string {
+  const { results } = JSON.parse(recorded('h200-fused-grid.json')) as FusedGrid;
+  const checked = results.filter(({ checking, index }) => checking === undefined && index === 'int64');
+  const formats = [...new Set(checked.map(({ rowFormat }) => rowFormat))];
+  const patterns = [...new Set(checked.map(({ pattern }) => pattern))];
+  const setting = ({ inFlight, threads, maxRegisters }: (typeof checked)[number]) =>
+    `${inFlight} rows, ${threads} threads${maxRegisters === undefined ? '' : `, cap ${maxRegisters}`}`;
+  const lines = formats.flatMap((format) =>
+    patterns.flatMap((pattern) => {
+      const own = checked.filter((row) => row.rowFormat === format && row.pattern === pattern);
+      const [best] = own.toSorted((a, b) => a.medianUs - b.medianUs);
+      if (best === undefined) return [];
+      const usual = own.find(
+        ({ inFlight, threads, maxRegisters }) =>
+          inFlight === 8 && threads === 128 && maxRegisters === undefined,
+      );
+      const time = (row: typeof usual) =>
+        row === undefined ? '–' : (row.medianUs / row.perTable).toFixed(2);
+      return `| ${format} | ${pattern} | ${time(best)} | ${setting(best)} | ${time(usual)} |`;
+    }),
   );
-  const pins = table(
-    ['pin + kernel = both, µs', ...patterns],
-    Object.keys(pinned[patterns[0] as string] ?? {}),
-    (pattern, name) => {
-      const { pin, kernel, both } = pinned[pattern]?.[name] as Record<'pin' | 'kernel' | 'both', number>;
-      return `${pin.toFixed(1)} + ${kernel.toFixed(1)} = ${both.toFixed(1)}`;
-    },
-  );
-  return fill(fill(readPage('docs/cuda-kernels.md'), 'h200', h200), 'pinned', pins);
+  return [
+    '| rows | lookups | best, µs | with | 8 rows, 128 threads, µs |',
+    '| --- | --- | --- | --- | --- |',
+    ...lines,
+  ].join('\n');
 }
 
 interface DenseRow {
@@ -255,7 +252,6 @@ export function generatedFiles(): ReadonlyMap<string, string> {
   return new Map([
     ['docs/techniques.md', techniquesPage()],
     ['docs/workloads.md', fill(readPage('docs/workloads.md'), 'patterns', patternTable())],
-    ['docs/cuda-kernels.md', kernelsPage()],
     ['docs/results.md', resultsPage()],
     ['docs/results-h200.md', h200Page()],
     ['README.md', readme()],
