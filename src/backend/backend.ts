@@ -190,6 +190,8 @@ export interface Ceilings {
   readonly readBytesPerSecond: number;
   /** Reads that the last-level cache answers, on devices where that is measured. */
   readonly cacheReadBytesPerSecond?: number;
+  /** Copies from pinned host memory, on devices with memory of their own. */
+  readonly hostCopyBytesPerSecond?: number;
   /** float32 multiply-adds on registers alone, each counted once. */
   readonly multiplyAddsPerSecond: number;
 }

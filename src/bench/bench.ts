@@ -17,6 +17,7 @@ import {
   turnOn,
 } from './embedding-bench.ts';
 import { measureModel } from './model-bench.ts';
+import { measurePytorchModel } from './pytorch-model.ts';
 import { PytorchPeer } from './pytorch-peer.ts';
 import type { BenchResults, EmbeddingRow, ModelRow } from './results.ts';
 import { RESULTS_VERSION } from './results.ts';
@@ -55,7 +56,8 @@ export async function bench(options: BenchOptions): Promise<BenchResults> {
   const ceilings = await backend.measureCeilings();
   const embedding =
     options.embeddingRounds > 0 ? await embeddingStage(options, ceilings, notes, progress) : [];
-  const model = options.modelRounds > 0 ? await wholeModel(options, bestPlans(embedding), progress) : [];
+  const model =
+    options.modelRounds > 0 ? await wholeModel(options, bestPlans(embedding), ceilings, notes, progress) : [];
 
   return {
     version: RESULTS_VERSION,
@@ -84,6 +86,9 @@ export async function bench(options: BenchOptions): Promise<BenchResults> {
       ...(ceilings.cacheReadBytesPerSecond === undefined
         ? {}
         : { cacheReadGigabytesPerSecond: ceilings.cacheReadBytesPerSecond / 1e9 }),
+      ...(ceilings.hostCopyBytesPerSecond === undefined
+        ? {}
+        : { hostCopyGigabytesPerSecond: ceilings.hostCopyBytesPerSecond / 1e9 }),
       multiplyAddsPerSecond: ceilings.multiplyAddsPerSecond,
     },
     embedding,
@@ -167,25 +172,40 @@ function bestPlans(rows: readonly EmbeddingRow[]): Map<string, Plan> {
   );
 }
 
-/** The whole model with the plain kernel and with one tuned plan: the one that was best on most patterns. */
+/**
+ * The whole model with the plain kernel, with one tuned plan (the one that was best on most patterns, else the saved or
+ * the heuristic one), and on PyTorch.
+ */
 async function wholeModel(
-  { backend, architecture, workloads, modelRounds, plan }: BenchOptions,
+  { backend, architecture, workloads, modelRounds, plan, peers }: BenchOptions,
   best: ReadonlyMap<string, Plan>,
+  ceilings: Ceilings,
+  notes: string[],
   progress: (text: string) => void,
 ): Promise<ModelRow[]> {
-  const plain = plainPlan(backend.device.kind);
-  const tuned = plan ?? mostFrequent([...best.values()]);
-  const measure = async (measured: Plan | undefined, what: string) => {
+  const models = workloads.map((workload) => workload.model);
+  const measure = (measured: Plan | undefined, what: string) => {
     progress(`whole model, ${what}`);
-    const models = workloads.map((workload) => workload.model);
-    return measureModel(backend, architecture, measured, models, modelRounds);
+    return measureModel({
+      backend,
+      architecture,
+      plan: measured,
+      workloads: models,
+      rounds: modelRounds,
+      ceilings,
+    });
   };
-  const plainRows = await measure(plain, 'plain kernel');
-  const tunedRows = await measure(tuned, 'tuned plan');
-  const baseline = new Map(plainRows.map(({ pattern, timing }) => [pattern, timing.medianMs]));
-  return [...plainRows, ...tunedRows].map((row) => ({
+  const plainRows = await measure(plainPlan(backend.device.kind), 'plain kernel');
+  const tunedRows = await measure(plan ?? mostFrequent([...best.values()]), 'tuned plan');
+  progress('whole model, PyTorch');
+  const peerRows = peers
+    ? await measurePytorchModel({ backend, architecture, workloads: models, rounds: modelRounds }, notes)
+    : [];
+  const key = ({ pattern, inputs }: Pick<ModelRow, 'pattern' | 'inputs'>) => `${pattern} ${inputs}`;
+  const baseline = new Map(plainRows.map((row) => [key(row), row.batchMs ?? row.timing.medianMs]));
+  return [...plainRows, ...tunedRows, ...peerRows].map((row) => ({
     ...row,
-    speedup: (baseline.get(row.pattern) as number) / row.timing.medianMs,
+    speedup: (baseline.get(key(row)) as number) / (row.batchMs ?? row.timing.medianMs),
   }));
 }
 
@@ -232,7 +252,7 @@ function protocol(
         ]
       : []),
     `best found: coordinate search over the techniques' candidates, the fastest of 5 runs each, then timed among the others`,
-    `model: ${modelRounds} predictions after 2 to warm up, requests in host memory`,
+    `model: ${modelRounds} predictions after 2 to warm up, one after the other, for the latency; on GPUs as many with several in flight for the throughput; half as many, timed stage by stage, for the stages`,
     'medians with the 10th and 90th percentile; index checking counted in; ratios within this run only',
   ].join('. ');
 }

@@ -1,9 +1,9 @@
-/** The whole model's latency, with the embedding stage's share of it. */
-import type { Backend } from '../backend/backend.ts';
+/** The whole model: latency, throughput with several batches in flight, and where the time goes. */
+import type { Backend, Ceilings } from '../backend/backend.ts';
 import type { Plan } from '../embedding/plan.ts';
 import { planLabel } from '../embedding/plan.ts';
 import type { DlrmArchitecture } from '../model/architecture.ts';
-import { DlrmModel, type StageTimes } from '../model/dlrm.ts';
+import { DlrmModel, type PlacedRequest, type StageTimes } from '../model/dlrm.ts';
 import type { DlrmRequest } from '../model/request.ts';
 import { median } from '../tuner/quantile.ts';
 import type { ModelRow } from './results.ts';
@@ -16,55 +16,137 @@ export interface ModelWorkload {
   readonly distinctShare: number;
 }
 
-const WARM_UP = 2;
+/** Where the arrays of requests are. */
+export type Inputs = 'host' | 'device';
 
-/** Times `architecture` under one plan (default: the heuristic one) on every workload; `rounds` timed predictions after two to warm up. */
-export async function measureModel(
-  backend: Backend,
-  architecture: DlrmArchitecture,
-  plan: Plan | undefined,
-  workloads: readonly ModelWorkload[],
-  rounds: number,
-): Promise<Omit<ModelRow, 'speedup'>[]> {
+export const WARM_UP = 2;
+
+/** Batches of host inputs that a GPU is given at once: one comes over, one is computed, one is staged. */
+const HOST_IN_FLIGHT = 3;
+
+export interface ModelBenchOptions {
+  readonly backend: Backend;
+  readonly architecture: DlrmArchitecture;
+  /** Default: the saved plan, else the heuristic one. */
+  readonly plan: Plan | undefined;
+  readonly workloads: readonly ModelWorkload[];
+  /** Timed predictions, after two to warm up. */
+  readonly rounds: number;
+  readonly ceilings: Ceilings;
+}
+
+/** Times a model under one plan on every workload, on GPUs with inputs on the device too. */
+export async function measureModel(options: ModelBenchOptions): Promise<Omit<ModelRow, 'speedup'>[]> {
+  const { backend, architecture, plan, workloads } = options;
   await using model = await DlrmModel.create(backend, architecture, plan === undefined ? {} : { plan });
   const rows: Omit<ModelRow, 'speedup'>[] = [];
-  for (const { pattern, requests, distinctShare } of workloads) {
-    const latencies: number[] = [];
-    const stages: StageTimes[] = [];
-    const requestOf = (round: number) => requests[(round + WARM_UP) % requests.length] as DlrmRequest;
-    for (let round = -WARM_UP; round < rounds; round++) {
-      const { latencyMs } = await model.predict(requestOf(round));
-      if (round >= 0) latencies.push(latencyMs);
-    }
-    // Apart from those above: taking the stages' times takes time.
-    for (let round = 0; round < Math.ceil(rounds / 2); round++) {
-      stages.push((await model.predict(requestOf(round), { stages: true })).stages);
-    }
-    const [first] = requests as [DlrmRequest];
-    const stage = (name: keyof StageTimes) => median(stages.map((times) => times[name]));
-    const latency = timing(latencies);
-    rows.push({
-      stage: 'model',
-      implementation: 'hotrow',
-      device: backend.device.id,
-      pattern,
-      variant: planLabel(model.plan),
-      plan: model.plan,
-      batchSize: first.batchSize,
-      tables: architecture.tables.length,
-      lookups: first.bags.reduce((sum, { indices }) => sum + indices.length, 0),
-      distinctShare,
-      cacheState: 'warm, requests in rotation; inputs in host memory',
-      timing: latency,
-      embeddingMs: stage('embeddingMs'),
-      bottomMs: stage('bottomMs'),
-      interactionMs: stage('interactionMs'),
-      topMs: stage('topMs'),
-      copyMs: stage('copyMs'),
-      hostMs: stage('hostMs'),
-      embeddingShare: Math.min(1, stage('embeddingMs') / latency.medianMs),
-      samplesPerSecond: (first.batchSize / latency.medianMs) * 1e3,
-    });
+  for (const workload of workloads) {
+    if (backend.device.kind === 'cuda') rows.push(await measurePlaced(model, workload, options));
+    rows.push(await measureRequests(model, workload, workload.requests, 'host', options));
   }
   return rows;
+}
+
+async function measurePlaced(model: DlrmModel, workload: ModelWorkload, options: ModelBenchOptions) {
+  const placed: PlacedRequest[] = [];
+  try {
+    for (const request of workload.requests) placed.push(await model.place(request));
+    return await measureRequests(model, workload, placed, 'device', options);
+  } finally {
+    for (const request of placed) request[Symbol.dispose]();
+  }
+}
+
+async function measureRequests(
+  model: DlrmModel,
+  { pattern, requests, distinctShare }: ModelWorkload,
+  rotation: readonly (DlrmRequest | PlacedRequest)[],
+  inputs: Inputs,
+  { backend, architecture, rounds, ceilings }: ModelBenchOptions,
+): Promise<Omit<ModelRow, 'speedup'>> {
+  const requestOf = (round: number) => rotation[round % rotation.length] as DlrmRequest | PlacedRequest;
+  const latencies: number[] = [];
+  for (let round = 0; round < WARM_UP + rounds; round++) {
+    const { latencyMs } = await model.predict(requestOf(round));
+    if (round >= WARM_UP) latencies.push(latencyMs);
+  }
+  const inFlight = inFlightOf(backend, inputs, rotation.length);
+  const latency = timing(latencies);
+  const batchMs = inFlight === 1 ? latency.medianMs : await throughput(model, requestOf, rounds, inFlight);
+  // Apart from those above: taking the stages' times takes time.
+  const stages: StageTimes[] = [];
+  for (let round = 0; round < Math.ceil(rounds / 2); round++) {
+    stages.push((await model.predict(requestOf(round), { stages: true })).stages);
+  }
+  const stage = (name: keyof StageTimes) => median(stages.map((times) => times[name]));
+  const staged = median(stages.map((times) => Object.values(times).reduce((sum, ms) => sum + ms, 0)));
+  const [first] = requests as [DlrmRequest];
+  return {
+    stage: 'model',
+    implementation: 'hotrow',
+    device: backend.device.id,
+    pattern,
+    variant: planLabel(model.plan),
+    plan: model.plan,
+    precision: model.precision,
+    inputs,
+    inFlight,
+    batchSize: first.batchSize,
+    tables: architecture.tables.length,
+    lookups: first.bags.reduce((sum, { indices }) => sum + indices.length, 0),
+    distinctShare,
+    cacheState: `warm, requests in rotation; inputs in ${inputs} memory`,
+    timing: latency,
+    batchMs,
+    embeddingMs: stage('embeddingMs'),
+    bottomMs: stage('bottomMs'),
+    interactionMs: stage('interactionMs'),
+    topMs: stage('topMs'),
+    copyMs: stage('copyMs'),
+    hostMs: stage('hostMs'),
+    embeddingShare: Math.min(1, stage('embeddingMs') / staged),
+    samplesPerSecond: (first.batchSize / batchMs) * 1e3,
+    ...(inputs === 'host' ? inputRate(first, batchMs, ceilings) : {}),
+  };
+}
+
+/** A placed request runs once at a time; a CPU has nothing to overlap. */
+function inFlightOf({ device }: Backend, inputs: Inputs, requests: number): number {
+  if (device.kind === 'cpu') return 1;
+  return inputs === 'device' ? requests : HOST_IN_FLIGHT;
+}
+
+/** Ms of a batch with `inFlight` of them under way. */
+async function throughput(
+  model: DlrmModel,
+  requestOf: (round: number) => DlrmRequest | PlacedRequest,
+  rounds: number,
+  inFlight: number,
+): Promise<number> {
+  const underWay: Promise<unknown>[] = [];
+  let began = 0;
+  for (let round = -inFlight; round < rounds; round++) {
+    const place = (round + inFlight) % inFlight;
+    await underWay[place];
+    if (round === 0) began = performance.now();
+    underWay[place] = model.predict(requestOf(round + inFlight));
+  }
+  await Promise.all(underWay);
+  // What was under way when the clock started takes part too, and as much more was started than ended before it.
+  return (performance.now() - began) / (rounds + inFlight - 1);
+}
+
+/** What comes over from the host, and its share of what the connection carries. */
+function inputRate({ dense, bags }: DlrmRequest, batchMs: number, { hostCopyBytesPerSecond }: Ceilings) {
+  if (hostCopyBytesPerSecond === undefined) return {};
+  const bytes = bags.reduce(
+    (sum, { indices, offsets, weights }) =>
+      sum + indices.byteLength + offsets.byteLength + (weights?.byteLength ?? 0),
+    dense.byteLength,
+  );
+  const bytesPerSecond = bytes / (batchMs / 1e3);
+  return {
+    inputGigabytesPerSecond: bytesPerSecond / 1e9,
+    inputLimitShare: bytesPerSecond / hostCopyBytesPerSecond,
+  };
 }

@@ -193,35 +193,57 @@ export function bestTable(results: BenchResults): RenderedTable | undefined {
   };
 }
 
-/** Pattern × plan: latency, the embedding stage's share, throughput. */
-export function modelTable(results: BenchResults): RenderedTable | undefined {
-  const { model } = results;
-  const [first] = model;
-  if (first === undefined) return undefined;
+/** Pattern × plan: latency, the embedding stage's share, throughput. One table for each place of the inputs. */
+export function modelTables({ model }: BenchResults): RenderedTable[] {
+  const plans = unique(
+    model.filter(({ implementation }) => implementation === 'hotrow').map(({ variant }) => variant),
+  );
+  return unique(model.map(({ inputs }) => inputs)).map((inputs) =>
+    modelTable(
+      model.filter((row) => row.inputs === inputs),
+      plans,
+    ),
+  );
+}
+
+function modelTable(model: readonly ModelRow[], plans: readonly string[]): RenderedTable {
+  const [first] = model as [ModelRow];
   const withP99 = first.timing.p99Ms !== undefined;
-  const plans = unique(model.map((row) => row.variant));
-  const planName = ({ variant }: ModelRow) => (variant === plans[0] ? 'plain' : 'tuned');
+  const several = model.some(({ inFlight = 1 }) => inFlight > 1);
+  const name = ({ implementation, variant }: ModelRow) => {
+    if (implementation !== 'hotrow') return `${implementation.split(/[ +]/, 2).join(' ')} ${variant}`;
+    return variant === plans[0] ? 'plain' : 'tuned';
+  };
+  const where = several ? `; inputs in ${first.inputs} memory` : '';
+  const tuned = plans[1] === undefined ? '' : `\ntuned: ${techniques(plans[1])}`;
+  const ms = (value: number | undefined) => (value === undefined ? '–' : significant(value));
+  const percent = (share: number | undefined) =>
+    share === undefined ? '–' : `${(100 * share).toFixed(0)} %`;
   return {
-    title: `whole model: latency per batch of ${first.batchSize}, ${first.tables} tables${plans[1] ? `\ntuned: ${techniques(plans[1])}` : ''}`,
+    title: `whole model: latency per batch of ${first.batchSize}, ${first.tables} tables${where}${tuned}`,
     columns: [
       { title: 'pattern', left: true },
       { title: 'plan', left: true },
       { title: 'ms' },
       { title: withP99 ? 'p99' : 'p10–p90' },
+      ...(several ? [{ title: 'ms in flight' }] : []),
       { title: 'embedding' },
       { title: 'share' },
+      ...(first.inputLimitShare === undefined ? [] : [{ title: 'of link' }]),
       { title: 'samples/s' },
       { title: 'speed' },
     ],
     rows: model.map((row) => [
       row.pattern,
-      planName(row),
+      name(row),
       significant(row.timing.medianMs),
       withP99
         ? significant(row.timing.p99Ms ?? Number.NaN)
         : `${significant(row.timing.p10Ms)}–${significant(row.timing.p90Ms)}`,
-      significant(row.embeddingMs),
-      `${(100 * row.embeddingShare).toFixed(0)} %`,
+      ...(several ? [ms(row.batchMs)] : []),
+      ms(row.embeddingMs),
+      percent(row.embeddingShare),
+      ...(first.inputLimitShare === undefined ? [] : [percent(row.inputLimitShare)]),
       Math.round(row.samplesPerSecond).toLocaleString('en-US'),
       `${significant(row.speedup)}×`,
     ]),
@@ -239,6 +261,6 @@ export function benchTables(results: BenchResults): RenderedTable[] {
     bestTable(results),
     kernelTable(results),
     ...sweepTables(results),
-    modelTable(results),
+    ...modelTables(results),
   ].filter((table) => table !== undefined);
 }

@@ -97,15 +97,25 @@ const modelRowSchema = Type.Object(
   {
     stage: Type.Literal('model'),
     ...rowBase,
-    /** Medians of device time per stage. */
-    embeddingMs: Type.Number({ minimum: 0 }),
-    bottomMs: Type.Number({ minimum: 0 }),
-    interactionMs: Type.Number({ minimum: 0 }),
-    topMs: Type.Number({ minimum: 0 }),
-    copyMs: Type.Number({ minimum: 0 }),
-    hostMs: Type.Number({ minimum: 0 }),
-    /** Embedding time over latency. */
-    embeddingShare: Type.Number({ minimum: 0, maximum: 1 }),
+    /** How the dense layers multiplied. */
+    precision: Type.Optional(Type.String()),
+    /** Where the arrays of requests were. */
+    inputs: Type.Optional(Type.Union([Type.Literal('host'), Type.Literal('device')])),
+    /** Batches under way at once, for `batchMs` and `samplesPerSecond`; `timing` is the latency of one alone. */
+    inFlight: Type.Optional(Type.Integer({ minimum: 1 })),
+    batchMs: Type.Optional(Type.Number({ minimum: 0 })),
+    /** What came over from host memory, and its share of what the connection carries. */
+    inputGigabytesPerSecond: Type.Optional(Type.Number({ minimum: 0 })),
+    inputLimitShare: Type.Optional(Type.Number({ minimum: 0 })),
+    /** Medians of device time per stage, which may overlap; absent for peers. */
+    embeddingMs: Type.Optional(Type.Number({ minimum: 0 })),
+    bottomMs: Type.Optional(Type.Number({ minimum: 0 })),
+    interactionMs: Type.Optional(Type.Number({ minimum: 0 })),
+    topMs: Type.Optional(Type.Number({ minimum: 0 })),
+    copyMs: Type.Optional(Type.Number({ minimum: 0 })),
+    hostMs: Type.Optional(Type.Number({ minimum: 0 })),
+    /** Embedding time over that of all stages. */
+    embeddingShare: Type.Optional(Type.Number({ minimum: 0, maximum: 1 })),
     samplesPerSecond: Type.Number({ minimum: 0 }),
     speedup: Type.Number({ minimum: 0 }),
   },
@@ -149,6 +159,7 @@ export const resultsSchema = Type.Object(
       {
         readGigabytesPerSecond: Type.Number(),
         cacheReadGigabytesPerSecond: Type.Optional(Type.Number()),
+        hostCopyGigabytesPerSecond: Type.Optional(Type.Number()),
         multiplyAddsPerSecond: Type.Number(),
       },
       strict,

@@ -5,10 +5,12 @@ import {
   type Operation,
   type PlacedBags,
   type PlacedTables,
+  type RunOptions,
+  type RunReport,
 } from '../backend/backend.ts';
-import { BatchPrograms, type ProgramOf } from '../backend/batch-programs.ts';
+import { BatchPrograms } from '../backend/batch-programs.ts';
 import { InFlight } from '../backend/in-flight.ts';
-import type { Workspace } from '../backend/workspace.ts';
+import { Workspace } from '../backend/workspace.ts';
 import { type PlacedInteraction, placeInteraction } from '../dense/interaction.ts';
 import { Mlp } from '../dense/linear.ts';
 import type { BagFindings, IndexChecking } from '../embedding/bag.ts';
@@ -58,11 +60,41 @@ export interface StagedPrediction extends Prediction {
 
 type Stage = Exclude<keyof StageTimes, 'hostMs'>;
 
-/** The arrays of a batch. */
+/** The arrays of a batch, its dense features in the host's memory. */
 interface Batch {
   readonly dense: Float32Array;
   readonly bags: PlacedBags;
   readonly probabilities: Float32Array;
+}
+
+/** A request whose arrays are in device memory, to be scored as often as one likes. Dispose it before its model closes. */
+export class PlacedRequest implements Disposable {
+  readonly batchSize: number;
+  /** @internal */
+  readonly bags: PlacedBags;
+  readonly #owned: readonly Disposable[];
+  readonly #run: (probabilities: Float32Array, options: RunOptions) => Promise<RunReport>;
+
+  /** @internal For DlrmModel.place. */
+  constructor(
+    bags: PlacedBags,
+    owned: readonly Disposable[],
+    run: (probabilities: Float32Array, options: RunOptions) => Promise<RunReport>,
+  ) {
+    this.batchSize = bags.batchSize;
+    this.bags = bags;
+    this.#owned = owned;
+    this.#run = run;
+  }
+
+  /** @internal */
+  run(probabilities: Float32Array, options: RunOptions): Promise<RunReport> {
+    return this.#run(probabilities, options);
+  }
+
+  [Symbol.dispose](): void {
+    for (const part of [...this.#owned, this.bags]) part[Symbol.dispose]();
+  }
 }
 
 interface Placed {
@@ -78,9 +110,10 @@ export class DlrmModel implements AsyncDisposable {
   readonly planSource: string;
   readonly #backend: Backend;
   readonly #placed: Placed;
+  readonly #checking: IndexChecking;
   readonly #closesBackend: boolean;
   readonly #programs: BatchPrograms<Batch>;
-  /** The stage that each operation belongs to. */
+  /** The stage that each operation belongs to, the upload left out. */
   #stages: readonly Stage[] = [];
   readonly #inFlight = new InFlight('the model');
 
@@ -96,10 +129,14 @@ export class DlrmModel implements AsyncDisposable {
     this.#backend = backend;
     this.#placed = placed;
     this.#closesBackend = options.closesBackend ?? false;
-    const checking = options.indexChecking ?? 'error';
-    this.#programs = new BatchPrograms(backend, (capacity, workspace) =>
-      this.#programFor(capacity, workspace, checking),
-    );
+    this.#checking = options.indexChecking ?? 'error';
+    this.#programs = new BatchPrograms(backend, (capacity, workspace) => {
+      const { input, rest } = this.#program(capacity, workspace);
+      return ({ dense, bags, probabilities }) => [
+        { op: 'upload', source: dense, output: input },
+        ...rest(bags, probabilities),
+      ];
+    });
   }
 
   /**
@@ -163,29 +200,71 @@ export class DlrmModel implements AsyncDisposable {
    * Scores a batch. The request's arrays must not change until it is done; NaN in `dense` passes through.
    * @throws RequestError when the request does not fit the model, or, in `error` mode, for a bad index or offset.
    */
-  predict(request: DlrmRequest, options: { readonly stages: true }): Promise<StagedPrediction>;
-  predict(request: DlrmRequest, options?: PredictOptions): Promise<Prediction>;
-  predict(request: DlrmRequest, { stages = false }: PredictOptions = {}): Promise<Prediction> {
-    return this.#inFlight.run(() => this.#predict(request, stages));
+  predict(
+    request: DlrmRequest | PlacedRequest,
+    options: { readonly stages: true },
+  ): Promise<StagedPrediction>;
+  predict(request: DlrmRequest | PlacedRequest, options?: PredictOptions): Promise<Prediction>;
+  predict(
+    request: DlrmRequest | PlacedRequest,
+    { stages = false }: PredictOptions = {},
+  ): Promise<Prediction> {
+    return this.#inFlight.run(async () => {
+      const began = performance.now();
+      const probabilities = new Float32Array(request.batchSize);
+      const options = { timing: stages ? 'operations' : 'none' } as const;
+      const placed = request instanceof PlacedRequest;
+      const { seconds, findings } = placed
+        ? await request.run(probabilities, options)
+        : await this.#runFromHost(request, probabilities, options);
+      const latencyMs = performance.now() - began;
+      const prediction: Prediction = { probabilities, latencyMs, findings };
+      if (!stages) return prediction;
+      const names = placed ? this.#stages : (['copyMs', ...this.#stages] as const);
+      return Object.assign(prediction, { stages: stageTimes(names, seconds, latencyMs) });
+    });
   }
 
-  async #predict(request: DlrmRequest, staged: boolean): Promise<Prediction> {
-    const began = performance.now();
-    const { batchSize, dense } = request;
+  /**
+   * Brings a request's arrays to the device; they may change afterwards. It takes device memory for its matrices too.
+   * @throws RequestError when the request does not fit the model; DeviceError OUT_OF_MEMORY.
+   */
+  place(request: DlrmRequest): Promise<PlacedRequest> {
+    return this.#inFlight.run(async () => {
+      checkDense(request, this.architecture.denseFeatures);
+      const { batchSize, dense } = request;
+      const bags = this.#backend.placeBags(this.#placed.tables, request);
+      const workspace = new Workspace(this.#backend);
+      const kept = this.#backend.keep();
+      const owned = [kept, workspace];
+      try {
+        const { input, rest } = this.#program(this.#backend.capacityFor(batchSize), workspace);
+        await this.#backend.run([{ op: 'upload', source: dense, output: input }]);
+        const run = (probabilities: Float32Array, options: RunOptions) =>
+          kept.run(rest(bags, probabilities), options);
+        // The bags come over with the first run.
+        await run(new Float32Array(batchSize), { timing: 'none' });
+        return new PlacedRequest(bags, owned, run);
+      } catch (error) {
+        for (const part of [...owned, bags]) part[Symbol.dispose]();
+        throw error;
+      }
+    });
+  }
+
+  async #runFromHost(
+    request: DlrmRequest,
+    probabilities: Float32Array,
+    options: RunOptions,
+  ): Promise<RunReport> {
     checkDense(request, this.architecture.denseFeatures);
+    const { batchSize, dense } = request;
     using bags = this.#backend.placeBags(this.#placed.tables, request);
-    const probabilities = new Float32Array(batchSize);
-    const batch = { dense, bags, probabilities };
-    const timing = staged ? 'operations' : 'none';
-    const { seconds, findings } = await this.#programs.run(batchSize, batch, { timing });
-    const latencyMs = performance.now() - began;
-    const prediction: Prediction = { probabilities, latencyMs, findings };
-    if (!staged) return prediction;
-    return Object.assign(prediction, { stages: stageTimes(this.#stages, seconds, latencyMs) });
+    return await this.#programs.run(batchSize, { dense, bags, probabilities }, options);
   }
 
-  /** The program for batches of at most `capacity` samples. */
-  #programFor(capacity: number, workspace: Workspace, checking: IndexChecking): ProgramOf<Batch> {
+  /** The program for batches of at most `capacity` samples: where their dense features go, and what follows that. */
+  #program(capacity: number, workspace: Workspace) {
     const { tables, bottom, interaction, top } = this.#placed;
     const width = bottomWidth(this.architecture);
     const input = workspace.matrix(capacity, this.architecture.denseFeatures);
@@ -197,21 +276,20 @@ export class DlrmModel implements AsyncDisposable {
     const topOperations = top.operations(result, probability, workspace);
     const of = (stage: Stage, operations: readonly unknown[]) => operations.map(() => stage);
     this.#stages = [
-      'copyMs',
       ...of('bottomMs', bottomOperations),
       'embeddingMs',
       ...of('interactionMs', interactions),
       ...of('topMs', topOperations),
       'copyMs',
     ];
-    return ({ dense, bags, probabilities }): Operation[] => [
-      { op: 'upload', source: dense, output: input },
+    const rest = (bags: PlacedBags, probabilities: Float32Array): Operation[] => [
       ...bottomOperations,
-      { op: 'embeddingBags', tables, bags, output: pooled, checking },
+      { op: 'embeddingBags', tables, bags, output: pooled, checking: this.#checking },
       ...interactions,
       ...topOperations,
       { op: 'download', input: probability, target: probabilities },
     ];
+    return { input, rest };
   }
 
   /** Gives the model's memory back, after predictions under way. */

@@ -1,6 +1,6 @@
 import type { CudaDevice } from '../../cuda/device.ts';
 import { CudaEvent } from '../../cuda/event.ts';
-import { DeviceMemory } from '../../cuda/memory.ts';
+import { DeviceMemory, PinnedMemory } from '../../cuda/memory.ts';
 import type { CudaKernel } from '../../cuda/module.ts';
 import type { CudaStream } from '../../cuda/stream.ts';
 import type { Ceilings } from '../backend.ts';
@@ -10,6 +10,8 @@ import { launch } from './launcher.ts';
 
 /** Well past any L2. */
 const MEMORY_BYTES = 2 ** 31;
+/** Long enough that its start does not count. */
+const HOST_COPY_BYTES = 2 ** 28;
 /** Well within L2, where one half of it may be far from a multiprocessor. */
 const CACHE_SHARE = 1 / 4;
 const CACHE_ROUNDS = 64;
@@ -39,10 +41,13 @@ export async function measureCeilings(
     const words = encodeCeilings({ memory: memory.address(), bytes: length, rounds, sink: sink.address() });
     return fastest(device, stream, () => launch(stream, kernel, words, [blocks], [THREADS]));
   };
+  using pinned = new PinnedMemory(device, Math.min(bytes, HOST_COPY_BYTES));
+  const hostCopy = () => stream.copyToDevice(memory.address(), pinned.address(), pinned.bytes);
   const cacheBytes = Math.floor((l2Bytes * CACHE_SHARE) / THREADS) * THREADS;
   return {
     readBytesPerSecond: bytes / (await seconds(read, bytes, 1)),
     cacheReadBytesPerSecond: (cacheBytes * CACHE_ROUNDS) / (await seconds(read, cacheBytes, CACHE_ROUNDS)),
+    hostCopyBytesPerSecond: pinned.bytes / (await fastest(device, stream, hostCopy)),
     multiplyAddsPerSecond:
       (blocks * THREADS * MULTIPLY_ADDS_PER_ROUND * COMPUTE_ROUNDS) /
       (await seconds(multiplyAdd, 0, COMPUTE_ROUNDS)),

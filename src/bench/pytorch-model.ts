@@ -1,0 +1,123 @@
+/**
+ * PyTorch's whole model as a peer in the same run on a GPU: eager, and as a CUDA graph, in float32 and TF32. Not on CPUs,
+ * where what it computes with depends on how PyTorch was built, by a factor of a hundred.
+ */
+import type { Backend } from '../backend/backend.ts';
+import type { DlrmArchitecture } from '../model/architecture.ts';
+import type { DlrmRequest } from '../model/request.ts';
+import type { ModelWorkload } from './model-bench.ts';
+import { PytorchProcess } from './pytorch-process.ts';
+import type { ModelRow } from './results.ts';
+import { timing } from './statistics.ts';
+
+interface Variant {
+  readonly name: string;
+  readonly variant: 'eager' | 'graph';
+  readonly tf32: boolean;
+}
+
+const VARIANTS: readonly Variant[] = [
+  { name: 'eager', variant: 'eager', tf32: false },
+  { name: 'CUDA graph', variant: 'graph', tf32: false },
+  { name: 'CUDA graph, TF32', variant: 'graph', tf32: true },
+];
+
+export interface PytorchModelOptions {
+  readonly backend: Backend;
+  readonly architecture: DlrmArchitecture;
+  readonly workloads: readonly ModelWorkload[];
+  readonly rounds: number;
+}
+
+/** Times the same model in PyTorch, inputs on the device; why not goes into `notes`. Nothing on CPUs. */
+export async function measurePytorchModel(
+  options: PytorchModelOptions,
+  notes: string[],
+): Promise<Omit<ModelRow, 'speedup'>[]> {
+  const { backend, architecture, workloads } = options;
+  if (backend.device.kind === 'cpu') return [];
+  const reason = refuse(architecture);
+  if (reason !== undefined) {
+    notes.push(`PyTorch's model was not measured: ${reason}`);
+    return [];
+  }
+  const started = await PytorchProcess.start('pytorch_dlrm.py', backend.device.kind);
+  if (typeof started === 'string') {
+    notes.push(started);
+    return [];
+  }
+  await using process = started;
+  const rows: Omit<ModelRow, 'speedup'>[] = [];
+  try {
+    await setUp(process, options);
+    for (const workload of workloads) rows.push(...(await measure(process, workload, options)));
+  } catch (error) {
+    notes.push(`PyTorch's model: ${(error as Error).message}`);
+  }
+  return rows;
+}
+
+/** What the peer cannot be; undefined: it is the same model. */
+function refuse({ tables, interaction }: DlrmArchitecture): string | undefined {
+  if (interaction.kind !== 'dot' || interaction.diagonal) return 'its interaction is dot without a diagonal';
+  const [first] = tables;
+  const odd = tables.some(
+    ({ mode, rowWeights, paddingIdx }) =>
+      mode !== first?.mode || rowWeights !== undefined || paddingIdx !== undefined,
+  );
+  return odd ? 'the tables differ in pooling, or have learned weights or padding' : undefined;
+}
+
+async function setUp(process: PytorchProcess, { architecture }: PytorchModelOptions): Promise<void> {
+  const { tables, bottom, top } = architecture;
+  const layers = (mlp: typeof bottom) => mlp.map(({ outputs, inputs }) => [outputs, inputs]);
+  await process.ask({
+    setup: {
+      tables: tables.map(({ rows, dim, rowFormat }) => [rows, dim, rowFormat]),
+      mode: tables[0]?.mode ?? 'sum',
+      bottom: layers(bottom),
+      top: layers(top),
+      threads: 1,
+      device: process.device,
+    },
+  });
+}
+
+async function measure(
+  process: PytorchProcess,
+  { pattern, requests, distinctShare }: ModelWorkload,
+  { backend, architecture, rounds }: PytorchModelOptions,
+): Promise<Omit<ModelRow, 'speedup'>[]> {
+  const [first] = requests as [DlrmRequest];
+  const { batchSize } = first;
+  await process.withLookups(
+    requests.map(({ bags }) => bags),
+    (batches) => process.ask({ load: { batches, batchSize } }),
+  );
+  const rows: Omit<ModelRow, 'speedup'>[] = [];
+  for (const { name, variant, tf32 } of VARIANTS) {
+    const { latencies, batchSeconds } = (await process.ask({ run: { variant, tf32, rounds } })) as {
+      readonly latencies: readonly number[];
+      readonly batchSeconds: number;
+    };
+    const batchMs = batchSeconds * 1e3;
+    rows.push({
+      stage: 'model',
+      implementation: `PyTorch ${process.version}`,
+      device: backend.device.id,
+      pattern,
+      variant: name,
+      precision: tf32 ? 'tf32' : 'float32',
+      inputs: 'device',
+      batchSize,
+      tables: architecture.tables.length,
+      lookups: first.bags.reduce((sum, { indices }) => sum + indices.length, 0),
+      distinctShare,
+      cacheState: 'warm, requests in rotation; inputs in device memory',
+      timing: timing(latencies.map((seconds) => seconds * 1e3)),
+      batchMs,
+      samplesPerSecond: (batchSize / batchMs) * 1e3,
+    });
+  }
+  return rows;
+}

@@ -1,0 +1,104 @@
+/** A Python process with PyTorch, asked one JSON line at a time. */
+import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { createInterface, type Interface } from 'node:readline';
+import { fileURLToPath } from 'node:url';
+import type { DeviceKind } from '../device.ts';
+import type { Bags, IndexArray } from '../embedding/bag.ts';
+
+const PEERS = new URL('../../bench/peers/', import.meta.url);
+
+/** Where a Python with PyTorch is looked for: what the shell finds first, then the system's own. */
+const PYTHONS = ['python3', '/usr/bin/python3'];
+
+export type Answer = Readonly<Record<string, unknown>>;
+
+export class PytorchProcess implements AsyncDisposable {
+  readonly version: string;
+  readonly device: DeviceKind;
+  readonly #child: ChildProcessWithoutNullStreams;
+  readonly #lines: AsyncIterator<string>;
+  readonly #folders: string[] = [];
+
+  private constructor(
+    child: ChildProcessWithoutNullStreams,
+    lines: AsyncIterator<string>,
+    version: string,
+    device: DeviceKind,
+  ) {
+    this.device = device;
+    this.#child = child;
+    this.#lines = lines;
+    this.version = version;
+  }
+
+  /** Starts a script of bench/peers in the first Python that can import torch for this kind of device; else says why not. */
+  static async start(script: string, device: DeviceKind): Promise<PytorchProcess | string> {
+    const reasons: string[] = [];
+    for (const python of PYTHONS) {
+      const file = fileURLToPath(new URL(script, PEERS));
+      const child = spawn(python, [file], { stdio: ['pipe', 'pipe', 'pipe'] });
+      const failed = new Promise<string>((resolve) => child.once('error', (error) => resolve(error.message)));
+      const reader: Interface = createInterface({ input: child.stdout });
+      const lines = reader[Symbol.asyncIterator]();
+      const first = await Promise.race([lines.next(), failed]);
+      if (typeof first === 'string' || first.done) {
+        reasons.push(`${python}: ${typeof first === 'string' ? first : 'no answer'}`);
+        continue;
+      }
+      const { version, cuda, unavailable } = JSON.parse(first.value) as Answer;
+      if (typeof version === 'string' && (device === 'cpu' || cuda === true)) {
+        return new PytorchProcess(child, lines, version, device);
+      }
+      child.kill();
+      reasons.push(`${python}: ${unavailable ?? `PyTorch ${version} sees no GPU`}`);
+    }
+    return `PyTorch was not measured: ${reasons.join('; ')}`;
+  }
+
+  /** @throws Error when the process ended, or says that it failed. */
+  async ask(command: object): Promise<Answer> {
+    this.#child.stdin.write(`${JSON.stringify(command)}\n`);
+    const { value, done } = await this.#lines.next();
+    if (done) throw new Error('the PyTorch process ended');
+    const answer = JSON.parse(value) as Answer;
+    if (typeof answer.failed === 'string') throw new Error(answer.failed);
+    return answer;
+  }
+
+  /** Hands over the lookups of every batch, table by table, as files of int64; `use` has their names. */
+  async withLookups(
+    batches: readonly (readonly Bags[])[],
+    use: (files: readonly (readonly [string, string])[][]) => Promise<unknown>,
+  ): Promise<void> {
+    const folder = await mkdtemp(join(tmpdir(), 'hotrow-peer-'));
+    this.#folders.push(folder);
+    const files: [string, string][][] = [];
+    for (const [b, bags] of batches.entries()) {
+      const ofBatch: [string, string][] = [];
+      for (const [t, { indices, offsets }] of bags.entries()) {
+        const pair: [string, string] = [join(folder, `${b}.${t}.indices`), join(folder, `${b}.${t}.offsets`)];
+        await writeFile(pair[0], int64Bytes(indices));
+        await writeFile(pair[1], int64Bytes(offsets));
+        ofBatch.push(pair);
+      }
+      files.push(ofBatch);
+    }
+    await use(files);
+    await rm(folder, { recursive: true });
+    this.#folders.pop();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#child.stdin.end();
+    this.#child.kill();
+    for (const folder of this.#folders) await rm(folder, { recursive: true, force: true });
+  }
+}
+
+function int64Bytes(values: IndexArray): Uint8Array {
+  const wide = values instanceof BigInt64Array ? values : BigInt64Array.from(values, BigInt);
+  return new Uint8Array(wide.buffer, wide.byteOffset, wide.byteLength);
+}
