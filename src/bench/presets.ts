@@ -1,11 +1,30 @@
 /** Named benchmark set-ups. */
-import type { CollectionShape } from './synthetic-model.ts';
+import type { RowFormat } from '../embedding/bag.ts';
+import { UsageError } from '../errors.ts';
+import type { DlrmArchitecture } from '../model/architecture.ts';
+import {
+  type CollectionShape,
+  mlperfBagLengths,
+  mlperfModel,
+  syntheticModel,
+  syntheticTables,
+} from './synthetic-model.ts';
 
-export interface Preset extends CollectionShape {
+/** What may be changed of a preset's model. */
+export interface ModelShape {
+  readonly tables?: number;
+  readonly rows?: number;
+  readonly dim?: number;
+  readonly rowFormat?: RowFormat;
+}
+
+export interface Preset {
   readonly title: string;
+  /** @throws UsageError USAGE for a shape that the model cannot have. */
+  readonly architecture: (shape: ModelShape) => DlrmArchitecture;
   readonly batchSize: number;
   /** Bag lengths, as `--bag-lengths` takes them. */
-  readonly bagLengths: string;
+  readonly bagLengths: (shape: ModelShape) => string;
   /** Timed rounds of the embedding stage; 0 leaves it out. */
   readonly embeddingRounds: number;
   /** Timed predictions of the whole model; 0 leaves it out. */
@@ -14,38 +33,53 @@ export interface Preset extends CollectionShape {
   readonly batches: number;
 }
 
-const paperTable = { rows: 500_000, dim: 128, rowFormat: 'float32' } as const;
+const paper = (tables: number) => ({
+  architecture: (shape: ModelShape) => {
+    const usual: CollectionShape = { tables, rows: 500_000, dim: 128, rowFormat: 'float32' };
+    return syntheticModel(syntheticTables({ ...usual, ...shape }));
+  },
+  batchSize: 2048,
+  bagLengths: () => '150',
+});
 
 export const PRESETS = {
   quick: {
     title: 'two tables of the paper and its MLPs; under a minute on two cores',
-    ...paperTable,
-    tables: 2,
-    batchSize: 2048,
-    bagLengths: '150',
+    ...paper(2),
     embeddingRounds: 11,
     modelRounds: 9,
     batches: 4,
   },
   paper: {
     title: "the embedding stage of the paper's artifact: 12 tables of 500,000 rows of 128 float32",
-    ...paperTable,
-    tables: 12,
-    batchSize: 2048,
-    bagLengths: '150',
+    ...paper(12),
     embeddingRounds: 12,
     modelRounds: 0,
     batches: 4,
   },
   model: {
     title: "the paper's whole model: 250 tables (64 GB of rows; --tables N for less)",
-    ...paperTable,
-    tables: 250,
-    batchSize: 2048,
-    bagLengths: '150',
+    ...paper(250),
     embeddingRounds: 0,
     modelRounds: 100,
     batches: 2,
+  },
+  mlperf: {
+    title:
+      "MLPerf's DLRM-DCNv2: 26 tables, 104.5 GB of float32 rows (--row-format float16, --rows N for less)",
+    architecture: (shape: ModelShape) => {
+      try {
+        return mlperfModel({ dim: 128, rowFormat: 'float32', ...shape });
+      } catch (cause) {
+        if (!(cause instanceof RangeError)) throw cause;
+        throw new UsageError('USAGE', `--preset mlperf: ${cause.message}`, { cause });
+      }
+    },
+    batchSize: 2048,
+    bagLengths: ({ tables }: ModelShape) => mlperfBagLengths(tables),
+    embeddingRounds: 0,
+    modelRounds: 100,
+    batches: 4,
   },
 } as const satisfies Record<string, Preset>;
 

@@ -2,7 +2,8 @@
 import { type Interaction, interactionWidth } from '../dense/interaction.ts';
 import type { LinearLayer } from '../dense/linear.ts';
 import type { EmbeddingTable, RowFormat } from '../embedding/bag.ts';
-import type { DlrmArchitecture } from '../model/architecture.ts';
+import type { CrossLayer, DlrmArchitecture } from '../model/architecture.ts';
+import type { HostTensor } from '../tensor.ts';
 import { createRandom } from '../workload/random.ts';
 
 export interface CollectionShape {
@@ -14,20 +15,16 @@ export interface CollectionShape {
 
 /** Tables of seeded random rows. */
 export function syntheticTables({ tables, rows, dim, rowFormat }: CollectionShape): EmbeddingTable[] {
-  return Array.from({ length: tables }, (_, t) => ({
-    name: `table_${t}`,
-    weight: { dtype: rowFormat, shape: [rows, dim], seed: t + 1 },
-    rows,
-    dim,
-    rowFormat,
-    mode: 'sum' as const,
-  }));
+  return Array.from({ length: tables }, (_, t) => syntheticTable(t, rows, dim, rowFormat));
+}
+
+function syntheticTable(t: number, rows: number, dim: number, rowFormat: RowFormat): EmbeddingTable {
+  const weight = { dtype: rowFormat, shape: [rows, dim], seed: t + 1 } as const;
+  return { name: `table_${t}`, weight, rows, dim, rowFormat, mode: 'sum' };
 }
 
 /** Inner widths of the paper's MLPs: bottom 1024-512-128-D, top …-128-64-1. */
-const DENSE_FEATURES = 1024;
-const BOTTOM_WIDTHS = [512, 128];
-const TOP_WIDTHS = [128, 64];
+const PAPER = { denseFeatures: 1024, bottom: [512, 128], top: [128, 64] } as const;
 
 /** A DLRM of the paper's MLPs around `tables`, which all have the same dim. */
 export function syntheticModel(tables: readonly EmbeddingTable[]): DlrmArchitecture {
@@ -37,11 +34,76 @@ export function syntheticModel(tables: readonly EmbeddingTable[]): DlrmArchitect
   const topInputs = interactionWidth(interaction, dim, dims);
   return {
     naming: 'synthetic',
-    denseFeatures: DENSE_FEATURES,
+    denseFeatures: PAPER.denseFeatures,
     tables,
-    bottom: mlp('bot_l', DENSE_FEATURES, [...BOTTOM_WIDTHS, dim], 'relu'),
+    bottom: mlp('bot_l', PAPER.denseFeatures, [...PAPER.bottom, dim], 'relu'),
     interaction,
-    top: mlp('top_l', topInputs, [...TOP_WIDTHS, 1], 'sigmoid'),
+    top: mlp('top_l', topInputs, [...PAPER.top, 1], 'sigmoid'),
+  };
+}
+
+/**
+ * MLPerf's DLRM-DCNv2: 26 tables of dim 128 over Criteo's multi-hot categories, bottom 13-512-256-128, three cross layers of
+ * rank 512, top 1024-1024-512-256-1 (mlcommons/training, recommendation_v2).
+ */
+const MLPERF_ROWS: readonly number[] = [
+  40000000, 39060, 17295, 7424, 20265, 3, 7122, 1543, 63, 40000000, 3067956, 405282, 10, 2209, 11938, 155, 4,
+  976, 14, 40000000, 40000000, 40000000, 590152, 12973, 108, 36,
+];
+const MLPERF_LOOKUPS: readonly number[] = [
+  3, 2, 1, 2, 6, 1, 1, 1, 1, 7, 3, 8, 1, 6, 9, 5, 1, 1, 1, 12, 100, 27, 10, 3, 1, 1,
+];
+const MLPERF = {
+  denseFeatures: 13,
+  bottom: [512, 256],
+  top: [1024, 1024, 512, 256],
+  crossLayers: 3,
+  crossRank: 512,
+} as const;
+
+export interface MlperfShape {
+  /** Its first tables; default: all 26. */
+  readonly tables?: number;
+  /** The most rows of a table; default: as they are. */
+  readonly rows?: number;
+  readonly dim: number;
+  readonly rowFormat: RowFormat;
+}
+
+/** Bag lengths of its first tables, as `--bag-lengths` takes them. */
+export function mlperfBagLengths(tables = MLPERF_ROWS.length): string {
+  return MLPERF_LOOKUPS.slice(0, tables).join('/');
+}
+
+/** @throws RangeError for more tables than it has. */
+export function mlperfModel({ tables: count, rows: most, dim, rowFormat }: MlperfShape): DlrmArchitecture {
+  if (count !== undefined && count > MLPERF_ROWS.length)
+    throw new RangeError(`the model has ${MLPERF_ROWS.length} tables, not ${count}`);
+  const tables = MLPERF_ROWS.slice(0, count).map((rows, t) =>
+    syntheticTable(t, Math.min(rows, most ?? rows), dim, rowFormat),
+  );
+  const width = dim * (tables.length + 1);
+  const layers = Array.from({ length: MLPERF.crossLayers }, (_, i) =>
+    crossLayer(`cross.${i}`, width, MLPERF.crossRank, 2000 + 2 * i),
+  );
+  return {
+    naming: 'synthetic',
+    denseFeatures: MLPERF.denseFeatures,
+    tables,
+    bottom: mlp('bottom', MLPERF.denseFeatures, [...MLPERF.bottom, dim], 'relu'),
+    interaction: { kind: 'cross', layers },
+    top: mlp('top', width, [...MLPERF.top, 1], 'sigmoid'),
+  };
+}
+
+function crossLayer(name: string, width: number, rank: number, seed: number): CrossLayer {
+  return {
+    name,
+    v: randomMatrix(rank, width, seed),
+    w: randomMatrix(width, rank, seed + 1),
+    bias: { dtype: 'float32', shape: [width], data: new Float32Array(width) },
+    width,
+    rank,
   };
 }
 
@@ -54,16 +116,21 @@ function mlp(
 ): LinearLayer[] {
   return widths.map((outputs, i) => {
     const fanIn = widths[i - 1] ?? inputs;
-    const random = createRandom(1000 + i);
-    const scale = Math.sqrt(6 / fanIn);
-    const values = Float32Array.from({ length: outputs * fanIn }, () => (2 * random.float() - 1) * scale);
     return {
       name: `${name}.${2 * i}`,
-      weight: { dtype: 'float32', shape: [outputs, fanIn], data: values },
+      weight: randomMatrix(outputs, fanIn, 1000 + i),
       bias: { dtype: 'float32', shape: [outputs], data: new Float32Array(outputs) },
       inputs: fanIn,
       outputs,
       activation: i === widths.length - 1 ? last : 'relu',
     };
   });
+}
+
+/** [outputs, inputs], uniform within ±√(6 / inputs). */
+function randomMatrix(outputs: number, inputs: number, seed: number): HostTensor {
+  const random = createRandom(seed);
+  const scale = Math.sqrt(6 / inputs);
+  const data = Float32Array.from({ length: outputs * inputs }, () => (2 * random.float() - 1) * scale);
+  return { dtype: 'float32', shape: [outputs, inputs], data };
 }

@@ -15,7 +15,7 @@ const MAX_LENGTH = 1_000_000;
 const MAX_LOOKUPS = 2 ** 31 - 1;
 
 const HINT =
-  'bag lengths are 150 (fixed), uniform:1:300, poisson:20 (mean), geometric:20 (mean), or zipf:1.2:1000 (exponent, longest)';
+  'bag lengths are 150 (fixed), uniform:1:300, poisson:20 (mean), geometric:20 (mean), or zipf:1.2:1000 (exponent, longest); 3/2/1 gives each table its own';
 
 /**
  * Reads a spec:
@@ -52,6 +52,22 @@ export function parseBagLengths(spec: string): BagLengths {
       return parts.end(0, () => length);
     }
   }
+}
+
+/**
+ * A spec for each of some tables: one for all of them, or one a table, `3/2/1`.
+ * @throws UsageError USAGE, also for another number of them.
+ */
+export function parseTableBagLengths(specs: string, tables: number): BagLengths[] {
+  const parts = specs.split('/');
+  if (parts.length !== 1 && parts.length !== tables) {
+    throw new UsageError('USAGE', `bag lengths for ${parts.length} tables, and there are ${tables}`, {
+      value: specs,
+      hint: 'give one length for all tables, or one for each: 3/2/1',
+    });
+  }
+  const lengths = parts.map(parseBagLengths);
+  return Array.from({ length: tables }, (_, t) => lengths[t % lengths.length] as BagLengths);
 }
 
 /** A spec, cut at its colons. */

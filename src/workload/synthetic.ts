@@ -2,14 +2,20 @@
 import type { BagBatch } from '../embedding/bag.ts';
 import type { DlrmRequest } from '../model/request.ts';
 import { type AccessPatternName, createStream } from './access-patterns.ts';
-import { bagOffsets, drawBagLengths, parseBagLengths, totalLookups } from './bag-lengths.ts';
+import {
+  type BagLengths,
+  bagOffsets,
+  drawBagLengths,
+  parseTableBagLengths,
+  totalLookups,
+} from './bag-lengths.ts';
 import { createRandom } from './random.ts';
 
 export interface SyntheticBags {
   readonly tables: readonly { readonly rows: number }[];
   readonly batchSize: number;
   readonly pattern: AccessPatternName;
-  /** As parseBagLengths takes it. */
+  /** As parseTableBagLengths takes them. */
   readonly bagLengths: string;
   readonly seed: number;
   /** How many batches. */
@@ -29,13 +35,13 @@ export function syntheticBags({
   seed,
   batches,
 }: SyntheticBags): BagBatch[] {
-  const lengths = parseBagLengths(bagLengths);
+  const lengths = parseTableBagLengths(bagLengths, tables.length);
   const random = createRandom(seed);
   const streams = tables.map(({ rows }) => createStream(pattern, { rows, seed: random.uint32() }));
   return Array.from({ length: batches }, () => ({
     batchSize,
-    bags: streams.map((next) => {
-      const drawn = drawBagLengths(lengths, batchSize, random);
+    bags: streams.map((next, t) => {
+      const drawn = drawBagLengths(lengths[t] as BagLengths, batchSize, random);
       return { indices: next(totalLookups(drawn)), offsets: bagOffsets(drawn) };
     }),
   }));

@@ -3,7 +3,13 @@ import type { BagBatch, IndexArray } from '../embedding/bag.ts';
 import { WorkloadError } from '../errors.ts';
 import { openMaybeGzip } from '../formats/gzip.ts';
 import { detectFormat } from '../formats/torch-file.ts';
-import { bagOffsets, drawBagLengths, parseBagLengths, totalLookups } from './bag-lengths.ts';
+import {
+  type BagLengths,
+  bagOffsets,
+  drawBagLengths,
+  parseTableBagLengths,
+  totalLookups,
+} from './bag-lengths.ts';
 import { readDlrmDataset, readGzippedDlrmDataset } from './dlrm-dataset.ts';
 import { asInt32, GrowingArray, MAX_INDEX } from './index-values.ts';
 import { createRandom } from './random.ts';
@@ -102,7 +108,7 @@ async function readIndexLines(file: string): Promise<Int32Array> {
 export interface TraceBatches {
   readonly tables: readonly { readonly rows: number }[];
   readonly batchSize: number;
-  /** As parseBagLengths takes it. */
+  /** As parseTableBagLengths takes them. */
   readonly bagLengths: string;
   readonly seed: number;
   readonly batches: number;
@@ -119,7 +125,7 @@ export function traceBatches(
   trace: Trace,
   { tables, batchSize, bagLengths, seed, batches }: TraceBatches,
 ): { batches: BagBatch[]; dropped: number } {
-  const lengths = parseBagLengths(bagLengths);
+  const lengths = parseTableBagLengths(bagLengths, tables.length);
   const random = createRandom(seed);
   const cursors = new Map<string, Cursor>();
   const cursorOf = (t: number, rows: number) => {
@@ -132,7 +138,7 @@ export function traceBatches(
   const made = Array.from({ length: batches }, () => ({
     batchSize,
     bags: tables.map(({ rows }, t) => {
-      const drawn = drawBagLengths(lengths, batchSize, random);
+      const drawn = drawBagLengths(lengths[t] as BagLengths, batchSize, random);
       return { indices: cursorOf(t, rows).next(totalLookups(drawn)), offsets: bagOffsets(drawn) };
     }),
   }));

@@ -96,6 +96,26 @@ export function modelCases(subject: Subject): void {
     }
   });
 
+  test('a placed request is scored as often as one likes, with the bits of the request', async () => {
+    const architecture = smallModel(new Random(88), 'dot-upper');
+    await using model = await DlrmModel.create(subject.backend, architecture);
+    const [first, second] = [5, 9].map((batchSize) =>
+      smallRequest(new Random(batchSize), architecture, batchSize),
+    ) as [ReturnType<typeof smallRequest>, ReturnType<typeof smallRequest>];
+    const [alone, other] = [await model.predict(first), await model.predict(second)];
+    using placed = await model.place(first);
+    using placedToo = await model.place(second);
+    for (let run = 0; run < 3; run++) {
+      const [one, two] = await Promise.all([model.predict(placed), model.predict(placedToo)]);
+      assertSameBits(one.probabilities, alone.probabilities, `first, run ${run}`);
+      assertSameBits(two.probabilities, other.probabilities, `second, run ${run}`);
+    }
+    const { stages, probabilities } = await model.predict(placed, { stages: true });
+    assertSameBits(probabilities, alone.probabilities, 'timed');
+    assert.ok(stages.embeddingMs >= 0 && stages.topMs >= 0);
+    await assert.rejects(model.place({ ...first, dense: first.dense.subarray(1) }), { code: 'TENSOR_SHAPE' });
+  });
+
   test('NaN in dense features stays in its sample', async () => {
     const architecture = smallModel(new Random(83), 'cross');
     await using model = await DlrmModel.create(subject.backend, architecture);

@@ -1,10 +1,10 @@
 import { writeFile } from 'node:fs/promises';
 import { basename } from 'node:path';
 import { Command, Option } from 'commander';
+import type { DensePrecision } from '../../backend/backend.ts';
 import { openBackend } from '../../backend/open-backend.ts';
 import { bench } from '../../bench/bench.ts';
-import { PRESETS, type PresetName } from '../../bench/presets.ts';
-import { syntheticModel, syntheticTables } from '../../bench/synthetic-model.ts';
+import { type ModelShape, PRESETS, type PresetName } from '../../bench/presets.ts';
 import { type BenchWorkload, patternWorkload, traceWorkload } from '../../bench/workload.ts';
 import type { DeviceDescription } from '../../device.ts';
 import { ROW_FORMATS, type RowFormat } from '../../embedding/bag.ts';
@@ -15,13 +15,22 @@ import { loadCheckpoint } from '../../model/checkpoint.ts';
 import { type ArchitectureOverrides, inferArchitecture } from '../../model/infer-architecture.ts';
 import { ACCESS_PATTERNS, type AccessPatternName, accessPattern } from '../../workload/access-patterns.ts';
 import { benchText } from '../bench-text.ts';
-import { formatOption, integer, planOption, resolvePlan, withDevice, withModel } from '../options.ts';
+import {
+  formatOption,
+  integer,
+  planOption,
+  precisionOption,
+  resolvePlan,
+  withDevice,
+  withModel,
+} from '../options.ts';
 import { type Format, notice, printJson, printLine, progress } from '../output.ts';
 
 interface Options {
   readonly preset: PresetName;
   readonly device: string;
   readonly threads?: number;
+  readonly precision?: DensePrecision;
   readonly plan: string;
   readonly interaction?: NonNullable<ArchitectureOverrides['interaction']>;
   readonly patterns?: string;
@@ -56,9 +65,13 @@ export function benchCommand(): Command {
     .option('--dim <n>', 'embedding dim', integer(1))
     .addOption(new Option('--row-format <format>', 'how rows are stored').choices(ROW_FORMATS))
     .option('--batch <n>', 'samples of a batch', integer(1))
-    .option('--bag-lengths <spec>', 'lookups of a bag: 150, uniform:1:300, poisson:20, …')
+    .option(
+      '--bag-lengths <spec>',
+      'lookups of a bag: 150, uniform:1:300, poisson:20, …; 3/2/1: of each table',
+    )
     .option('--rounds <n>', 'timed rounds', integer(1))
     .option('--seed <n>', 'seed of rows and lookups', integer(0), 1)
+    .addOption(precisionOption())
     .addOption(planOption().default('auto', 'only the techniques and the best found').argParser(String))
     .addOption(
       new Option('--sweep <technique...>', 'also run techniques over their whole range').choices(
@@ -73,7 +86,7 @@ export function benchCommand(): Command {
       `
 Presets:
 ${Object.entries(PRESETS)
-  .map(([name, { title }]) => `  ${name.padEnd(6)} ${title}`)
+  .map(([name, { title }]) => `  ${name.padEnd(7)} ${title}`)
   .join('\n')}
 
 Examples:
@@ -88,8 +101,10 @@ async function run(modelFile: string | undefined, options: Options): Promise<voi
   const preset = PRESETS[options.preset];
   const plan = await resolvePlan(options.plan);
   const architecture =
-    modelFile === undefined ? syntheticArchitecture(options) : await loadArchitecture(modelFile, options);
-  const bagLengths = options.bagLengths ?? preset.bagLengths;
+    modelFile === undefined
+      ? preset.architecture(shapeOf(options))
+      : await loadArchitecture(modelFile, options);
+  const bagLengths = options.bagLengths ?? preset.bagLengths(shapeOf(options));
   const { backend, reason } = openBackend(options);
   using _ = backend;
   checkSweeps(options.sweep ?? [], backend.device);
@@ -141,22 +156,14 @@ async function run(modelFile: string | undefined, options: Options): Promise<voi
   else printLine(benchText(results, reason));
 }
 
-function syntheticArchitecture({ preset, tables, rows, dim, rowFormat }: Options): DlrmArchitecture {
-  const shape = PRESETS[preset];
-  return syntheticModel(
-    syntheticTables({
-      tables: tables ?? shape.tables,
-      rows: rows ?? shape.rows,
-      dim: dim ?? shape.dim,
-      rowFormat: rowFormat ?? shape.rowFormat,
-    }),
-  );
+/** What the options change of the preset's model. */
+function shapeOf({ tables, rows, dim, rowFormat }: Options): ModelShape {
+  const given = Object.entries({ tables, rows, dim, rowFormat }).filter(([, value]) => value !== undefined);
+  return Object.fromEntries(given);
 }
 
 async function loadArchitecture(file: string, options: Options): Promise<DlrmArchitecture> {
-  const shaping = (['tables', 'rows', 'dim', 'rowFormat'] as const).filter(
-    (name) => options[name] !== undefined,
-  );
+  const shaping = Object.keys(shapeOf(options));
   if (shaping.length > 0) {
     throw new UsageError(
       'USAGE',

@@ -3,7 +3,6 @@ import { Command, Option } from 'commander';
 import type { Backend } from '../../backend/backend.ts';
 import { openBackend } from '../../backend/open-backend.ts';
 import { PRESETS, type PresetName } from '../../bench/presets.ts';
-import { syntheticModel, syntheticTables } from '../../bench/synthetic-model.ts';
 import { type BenchWorkload, patternWorkload, traceWorkload } from '../../bench/workload.ts';
 import { type Plan, planLabel } from '../../embedding/plan.ts';
 import { savedPlanFile, savePlan, tunedVersions } from '../../embedding/saved-plans.ts';
@@ -157,8 +156,7 @@ function printSearch(
 }
 
 function presetModel({ preset, tables }: Options): DlrmArchitecture {
-  const shape = PRESETS[preset];
-  return syntheticModel(syntheticTables({ ...shape, tables: tables ?? shape.tables }));
+  return PRESETS[preset].architecture(tables === undefined ? {} : { tables });
 }
 
 async function loadArchitecture(file: string, { interaction }: Options): Promise<DlrmArchitecture> {
@@ -172,7 +170,8 @@ async function lookups(architecture: DlrmArchitecture, options: Options): Promis
   const shape = {
     architecture,
     batchSize: options.batch ?? preset.batchSize,
-    bagLengths: options.bagLengths ?? preset.bagLengths,
+    bagLengths:
+      options.bagLengths ?? preset.bagLengths(options.tables === undefined ? {} : { tables: options.tables }),
     batches: BATCHES,
     seed: options.seed,
   };
