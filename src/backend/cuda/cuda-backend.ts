@@ -178,13 +178,19 @@ export class CudaBackend implements Backend {
   }
 
   #denseKernels(): Promise<DenseKernels> {
-    this.#dense ??= DenseKernels.open(this.#device, {
+    if (this.#dense !== undefined) return this.#dense;
+    const opening = DenseKernels.open(this.#device, {
       precision: this.precision,
       compiler: this.#compiler,
       cache: this.#cache,
       cublasLt: this.#products,
     });
-    return this.#dense;
+    this.#dense = opening;
+    // What failed, for want of memory say, may be tried again.
+    opening.catch(() => {
+      this.#dense = undefined;
+    });
+    return opening;
   }
 
   get #programTools(): ProgramTools {
