@@ -16,11 +16,12 @@ struct ConvertRowsParams {
   int64 columns;
 };
 
-/* To: Float32, Float16, Bfloat16. `width` divides columns and strides, and packs of it are aligned on both sides. */
+/* A struct and not a lambda, which NVRTC may take for host code. */
 template <class To, int width>
-__device__ __forceinline__ void convert_rows(const ConvertRowsParams &params) {
-  using Bits = typename To::Bits;
-  for_each_pack<width>(params.rows, params.columns, [&](int64 row, int64 column) {
+struct ConvertPack {
+  const ConvertRowsParams &params;
+  __device__ __forceinline__ void operator()(int64 row, int64 column) const {
+    using Bits = typename To::Bits;
     const float *from = params.input + row * params.input_stride + column;
     Bits *to = static_cast<Bits *>(params.output) + row * params.output_stride + column;
     const auto values = ptx::load(reinterpret_cast<const Pack<float, width> *>(from));
@@ -28,7 +29,13 @@ __device__ __forceinline__ void convert_rows(const ConvertRowsParams &params) {
 #pragma unroll
     for (int e = 0; e < width; e++) narrowed.at[e] = To::narrow(values.at[e]);
     ptx::store(reinterpret_cast<Pack<Bits, width> *>(to), narrowed);
-  });
+  }
+};
+
+/* To: Float32, Float16, Bfloat16. `width` divides columns and strides, and packs of it are aligned on both sides. */
+template <class To, int width>
+__device__ __forceinline__ void convert_rows(const ConvertRowsParams &params) {
+  for_each_pack<width>(params.rows, params.columns, ConvertPack<To, width>{params});
 }
 
 } // namespace hotrow

@@ -226,6 +226,26 @@ __device__ __forceinline__ bool holds_any(const DotInteractionParams &params, in
   return params.upper == 0 ? row + warp_rows - 1 + diagonal > column : column + columns - 1 + diagonal > row;
 }
 
+/* Starts the copies of a chunk of a tile's rows, and of its columns where they are others, as one group. */
+template <class V>
+struct ChunkStarter {
+  const DotInteractionParams &params;
+  const float *z;
+  float *shared;
+  int first_row, first_column, stage_floats, chunks;
+  bool on_diagonal;
+
+  __device__ __forceinline__ void operator()(int chunk) const {
+    constexpr int tile_floats = V::tile * chunk_columns;
+    if (chunk < chunks) {
+      float *stage = shared + chunk % stages * stage_floats;
+      start_chunk<V>(params, z, first_row, chunk * chunk_columns, stage);
+      if (!on_diagonal) start_chunk<V>(params, z, first_column, chunk * chunk_columns, stage + tile_floats);
+    }
+    ptx::commit_copies();
+  }
+};
+
 } // namespace dot
 
 template <class V>
@@ -251,14 +271,7 @@ __device__ __forceinline__ void dot_interaction(const DotInteractionParams &para
   float *shared = static_cast<float *>(ptx::dynamic_shared());
   const int stage_floats = on_diagonal ? tile_floats : 2 * tile_floats;
   const int chunks = (dim + chunk_columns - 1) / chunk_columns;
-  const auto start = [&](int chunk) {
-    if (chunk < chunks) {
-      float *stage = shared + chunk % stages * stage_floats;
-      start_chunk<V>(params, z, first_row, chunk * chunk_columns, stage);
-      if (!on_diagonal) start_chunk<V>(params, z, first_column, chunk * chunk_columns, stage + tile_floats);
-    }
-    ptx::commit_copies();
-  };
+  const ChunkStarter<V> start{params, z, shared, first_row, first_column, stage_floats, chunks, on_diagonal};
 
   const int warp = static_cast<int>(threadIdx.x) / 32;
   const int lane = static_cast<int>(threadIdx.x) % 32;

@@ -88,15 +88,22 @@ __device__ __forceinline__ void finish(const Params &params, int64 row, int64 co
   ptx::store(reinterpret_cast<Pack<float, width> *>(params.output + row * params.output_stride + column), y);
 }
 
+/* A struct and not a lambda, which NVRTC may take for host code. */
+template <int width>
+struct FinishPack {
+  const FinishLinearParams &params;
+  __device__ __forceinline__ void operator()(int64 row, int64 column) const {
+    const auto sums = load_pack<float, width>(params.sums + row * params.sums_stride + column);
+    finish<width>(params, row, column, sums);
+  }
+};
+
 } // namespace linear
 
 /* `width` divides outputs and strides, and packs of it are aligned everywhere. */
 template <int width>
 __device__ __forceinline__ void finish_linear(const FinishLinearParams &params) {
-  for_each_pack<width>(params.batch, params.outputs, [&](int64 row, int64 column) {
-    const auto sums = linear::load_pack<float, width>(params.sums + row * params.sums_stride + column);
-    linear::finish<width>(params, row, column, sums);
-  });
+  for_each_pack<width>(params.batch, params.outputs, linear::FinishPack<width>{params});
 }
 
 /*
