@@ -2,7 +2,7 @@
  * Hotrow's public API: load a DLRM and predict, run an embedding collection by itself, read requests and traces, check
  * plans. Everything that holds device memory is disposable: close it, or declare it with `await using`.
  */
-export type { Backend, Ceilings } from './backend/backend.ts';
+export type { Backend, Ceilings, DensePrecision, PooledFormat } from './backend/backend.ts';
 export { type OpenedBackend, type OpenOptions, openBackend } from './backend/open-backend.ts';
 export type { DeviceDescription, DeviceKind } from './device.ts';
 export type {
@@ -18,6 +18,7 @@ export type {
 export {
   type CollectionOptions,
   EmbeddingCollection,
+  type ForwardOptions,
   type PooledEmbeddings,
 } from './embedding/collection.ts';
 export {
@@ -42,7 +43,15 @@ export type {
 export * from './errors.ts';
 export type { CrossLayer, DlrmArchitecture, Interaction, LinearLayer } from './model/architecture.ts';
 export { loadCheckpoint } from './model/checkpoint.ts';
-export { DlrmModel, type DlrmOptions, type Prediction, type StageTimes } from './model/dlrm.ts';
+export {
+  DlrmModel,
+  type DlrmOptions,
+  PlacedRequest,
+  type PredictOptions,
+  type Prediction,
+  type StagedPrediction,
+  type StageTimes,
+} from './model/dlrm.ts';
 export { type ArchitectureOverrides, inferArchitecture } from './model/infer-architecture.ts';
 export { type LoadModelOptions, loadModel } from './model/load-model.ts';
 export { type DlrmRequest, readRequest, writeRequest } from './model/request.ts';

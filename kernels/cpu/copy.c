@@ -9,6 +9,45 @@ typedef struct copy_context {
   hr_counter tasks;
 } copy_context;
 
+/* To nearest even. NaN stays NaN. */
+static inline uint16_t narrow_to_bfloat16(float value) {
+  uint32_t bits;
+  memcpy(&bits, &value, 4);
+  if (value != value) return 0x7fc0;
+  return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
+
+static inline uint16_t narrow_to_float16(float value) {
+  uint32_t bits;
+  memcpy(&bits, &value, 4);
+  const uint32_t sign = bits >> 16 & 0x8000, magnitude = bits & 0x7fffffff;
+  if (magnitude > 0x7f800000) return (uint16_t)(sign | 0x7e00);
+  if (magnitude >= 0x477ff000) return (uint16_t)(sign | 0x7c00);
+  if (magnitude < 0x38800000) {
+    /* Subnormal: adding 0.5 leaves the value in units of 2^-24, rounded, in the low bits. */
+    float size;
+    memcpy(&size, &magnitude, 4);
+    size += 0.5f;
+    memcpy(&bits, &size, 4);
+    return (uint16_t)(sign | (bits - 0x3f000000));
+  }
+  return (uint16_t)(sign | ((magnitude - 0x38000000 + 0xfff + (magnitude >> 13 & 1)) >> 13));
+}
+
+static void copy_row(const hr_op_copy *op, int64_t row) {
+  const char *input = (const char *)op->input + row * op->input_stride * op->element_bytes;
+  if (op->narrow_to == HR_FLOAT32) {
+    memcpy((char *)op->output + row * op->output_stride * op->element_bytes, input, (size_t)(op->cols * op->element_bytes));
+    return;
+  }
+  const float *from = (const float *)input;
+  uint16_t *to = (uint16_t *)op->output + row * op->output_stride;
+  if (op->narrow_to == HR_FLOAT16)
+    for (int64_t c = 0; c < op->cols; c++) to[c] = narrow_to_float16(from[c]);
+  else
+    for (int64_t c = 0; c < op->cols; c++) to[c] = narrow_to_bfloat16(from[c]);
+}
+
 static void copy_rows(void *context, int64_t member) {
   (void)member;
   copy_context *copy = context;
@@ -16,8 +55,7 @@ static void copy_rows(void *context, int64_t member) {
   for (;;) {
     int64_t first = hr_next(&copy->tasks) * copy->task_rows;
     if (first >= op->rows) return;
-    for (int64_t r = first; r < hr_min(first + copy->task_rows, op->rows); r++)
-      memcpy(op->output + r * op->output_stride, op->input + r * op->input_stride, (size_t)op->cols * 4);
+    for (int64_t r = first; r < hr_min(first + copy->task_rows, op->rows); r++) copy_row(op, r);
   }
 }
 

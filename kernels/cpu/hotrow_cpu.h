@@ -11,7 +11,7 @@
 
 #include <stdint.h>
 
-#define HR_ABI_VERSION 3
+#define HR_ABI_VERSION 4
 
 /* Instruction sets, weakest first. A pool runs every operator on one of them. */
 enum { HR_ISA_PORTABLE = 0, HR_ISA_AVX2 = 1, HR_ISA_AVX512 = 2 };
@@ -161,16 +161,20 @@ typedef struct hr_op_dot_interaction {
   int64_t order;
 } hr_op_dot_interaction;
 
-/* HR_OP_COPY: output[r, 0:cols] = input[r, 0:cols]. */
+/* HR_OP_COPY: output[r, 0:cols] = input[r, 0:cols]. Rows of float32 to the same (32 bits), or narrowed to nearest even. */
 typedef struct hr_op_copy {
   int64_t kind;
   int64_t threads;
-  const float *input;
+  const void *input;
   int64_t input_stride;
-  float *output;
+  void *output;
   int64_t output_stride;
   int64_t rows;
   int64_t cols;
+  /* 4, or 2 where neither side is float32: how many bytes an element of the input has. */
+  int64_t element_bytes;
+  /* HR_FLOAT32: elements are copied as they are. HR_FLOAT16, HR_BFLOAT16: float32 is rounded to them. */
+  int64_t narrow_to;
 } hr_op_copy;
 
 typedef struct hr_pool hr_pool;

@@ -73,6 +73,8 @@ static int is_valid_dot(const hr_op_dot_interaction *op) {
 
 static int is_valid_copy(const hr_op_copy *op) {
   if (!is_size(op->rows) || !is_size(op->cols)) return 0;
+  if (op->element_bytes != 4 && (op->element_bytes != 2 || op->narrow_to != HR_FLOAT32)) return 0;
+  if (op->narrow_to < HR_FLOAT32 || op->narrow_to > HR_BFLOAT16) return 0;
   if (op->rows == 0 || op->cols == 0) return 1;
   return op->input && op->output && is_stride(op->output_stride, op->rows, op->cols) &&
          op->input_stride >= 0 && op->input_stride <= MOST;

@@ -28,6 +28,7 @@
  * and a kind:
  *   Row           Float32, Float16, Bfloat16, Int8, Int4, Float8E4m3
  *   Index, Offset int32, int64
+ *   Output        Float32, Float16, Bfloat16: pooled rows are rounded to it once, at the end
  *   pooling       Pooling; weights: Weights; padding: whether params.padding_index is a row that lookups skip
  *   dim           elements of a row
  *   wide_rows     whether row_count may exceed 2^31
@@ -36,6 +37,7 @@
 #ifndef HOTROW_FUSED_BAGS_CUH
 #define HOTROW_FUSED_BAGS_CUH
 
+#include "pack.cuh"
 #include "pooling.cuh"
 #include "rows.cuh"
 
@@ -76,7 +78,7 @@ struct FusedBagsParams {
   int64 batch;
   int64 blocks_per_table;       /* blocks: segment_count of segments, then these for each table */
   int64 bags_per_group;
-  float *output;                /* [batch, output_stride] */
+  void *output;                 /* [batch, output_stride] of Output::Bits */
   int64 output_stride;
   uint64 *findings;             /* of Checking::Stop; zeroed by the caller */
   int64 split;                  /* bags of more lookups are segments' work */
@@ -334,7 +336,9 @@ struct Bag {
   }
 
   __device__ __forceinline__ void store(const Sums<K> &sums, uint32 bag) const {
-    float *row = params.output + bag * static_cast<uint64>(params.output_stride) + table.column;
+    using Output = typename K::Output;
+    using Bits = typename Output::Bits;
+    Bits *row = static_cast<Bits *>(params.output) + bag * static_cast<uint64>(params.output_stride) + table.column;
     float results[S::values];
 #pragma unroll
     for (int i = 0; i < S::values; i++) {
@@ -343,16 +347,20 @@ struct Bag {
         results[i] = __fdiv_rn(results[i], static_cast<float>(sums.counted));
     }
     if constexpr (S::exact && S::elements % 4 == 0) {
-      if (reinterpret_cast<uint64>(row) % 16 == 0) {
+      if (reinterpret_cast<uint64>(row) % sizeof(Pack<Bits, 4>) == 0) {
 #pragma unroll
-        for (int i = 0; i < S::values; i += 4)
-          ptx::store4(row + element_of(i), results[i], results[i + 1], results[i + 2], results[i + 3]);
+        for (int i = 0; i < S::values; i += 4) {
+          Pack<Bits, 4> four;
+#pragma unroll
+          for (int e = 0; e < 4; e++) four.at[e] = Output::narrow(results[i + e]);
+          ptx::store(reinterpret_cast<Pack<Bits, 4> *>(row + element_of(i)), four);
+        }
         return;
       }
     }
 #pragma unroll
     for (int i = 0; i < S::values; i++)
-      if (S::exact || element_of(i) < K::dim) ptx::store(row + element_of(i), results[i]);
+      if (S::exact || element_of(i) < K::dim) ptx::store(row + element_of(i), Output::narrow(results[i]));
   }
 };
 

@@ -68,10 +68,6 @@ __device__ __forceinline__ T load_struct(const T *from) {
   return value;
 }
 
-__device__ __forceinline__ void store4(float *to, float a, float b, float c, float d) {
-  *reinterpret_cast<float4 *>(to) = make_float4(a, b, c, d);
-}
-
 /* What this thread wrote before is seen by all before what it writes after. */
 __device__ __forceinline__ void fence() { __threadfence(); }
 

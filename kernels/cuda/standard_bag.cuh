@@ -23,6 +23,7 @@
  * A variant is a struct with these members (src/backend/cuda/kernel-source.ts writes it):
  *   Row                 Float32, Float16, Bfloat16
  *   Index, Offset       int32, int64
+ *   Output              Float32, Float16, Bfloat16: pooled rows are rounded to it once, at the end
  *   pooling             Pooling::Sum, Mean, Max
  *   weights             Weights::None, Sample (params.weights), Row (params.row_weights); the last two with Sum alone
  *   padding             whether params.padding_index is a row that lookups skip
@@ -55,7 +56,7 @@ struct StandardBagParams {
   const float *weights;     /* [lookups] */
   const float *row_weights; /* [row_count] */
   int64 padding_index;
-  float *output;            /* [batch, dim], at the table's first column */
+  void *output;             /* [batch, dim] of Output::Bits, at the table's first column */
   int64 output_stride;
   int64 batch;              /* batch · ⌈dim / blockDim.x⌉ < 2^31, as is gridDim.x · blockDim.y */
   const uint64 *stop;       /* not 0 there: nothing is done (what check_bags found); NULL: always go on */
@@ -356,7 +357,8 @@ __device__ __forceinline__ void standard_bag(const StandardBagParams &params) {
     } else {
       pooled = pool_in_groups<V>(params, column, begin, end);
     }
-    ptx::store(params.output + bag * static_cast<uint64>(params.output_stride) + feature, pooled.result());
+    auto *output = static_cast<typename V::Output::Bits *>(params.output);
+    ptx::store(output + bag * static_cast<uint64>(params.output_stride) + feature, V::Output::narrow(pooled.result()));
   }
 }
 

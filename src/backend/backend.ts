@@ -28,8 +28,12 @@ export interface DeviceBuffer extends Disposable {
   readonly length: number;
 }
 
-/** A row-major float32 matrix in a device buffer. */
-export interface Matrix {
+/** How pooled rows are stored. */
+export type PooledFormat = 'float32' | 'float16' | 'bfloat16';
+export const POOLED_FORMATS: readonly PooledFormat[] = ['float32', 'float16', 'bfloat16'];
+
+/** Where a row-major matrix lies in a device buffer. */
+export interface Extent {
   readonly buffer: DeviceBuffer;
   /** Element where row 0 starts. */
   readonly offset: number;
@@ -37,6 +41,22 @@ export interface Matrix {
   readonly cols: number;
   /** Elements between the starts of consecutive rows. */
   readonly stride: number;
+}
+
+/** A row-major float32 matrix in a device buffer. */
+export interface Matrix extends Extent {
+  readonly format?: 'float32';
+}
+
+/** A row-major matrix of pooled rows in a device buffer; its elements may have half the width. */
+export interface PooledMatrix extends Extent {
+  /** Default: float32. */
+  readonly format?: PooledFormat;
+}
+
+/** Bytes of an element. */
+export function elementBytes({ format = 'float32' }: Pick<PooledMatrix, 'format'>): number {
+  return format === 'float32' ? 4 : 2;
 }
 
 /** Embedding tables on the device, laid out as their plan says. */
@@ -77,9 +97,9 @@ export interface UploadOperation {
 /** target = the first device rows. */
 export interface DownloadOperation {
   readonly op: 'download';
-  readonly input: Matrix;
-  /** [at most input.rows, input.cols], row-major. */
-  readonly target: Float32Array;
+  readonly input: PooledMatrix;
+  /** [at most input.rows, input.cols], row-major; the bits of elements that are not float32. */
+  readonly target: Float32Array | Uint16Array;
 }
 
 /** output[b, :] = the pooled rows of bag b of every table, side by side in table order. */
@@ -87,8 +107,8 @@ export interface EmbeddingBagsOperation {
   readonly op: 'embeddingBags';
   readonly tables: PlacedTables;
   readonly bags: PlacedBags;
-  /** [at least B, Σ dim]; rows from B on keep what they hold. */
-  readonly output: Matrix;
+  /** [at least B, Σ dim]; rows from B on keep what they hold. Sums are float32, rounded once to the output's format. */
+  readonly output: PooledMatrix;
   readonly checking: IndexChecking;
 }
 
@@ -274,12 +294,12 @@ export function ownBy<T>(type: new (...args: never[]) => T, value: unknown): T {
 }
 
 /** The first `rows` rows of `m`. */
-export function firstRows(m: Matrix, rows: number): Matrix {
+export function firstRows<M extends Extent>(m: M, rows: number): M {
   return { ...m, rows };
 }
 
 /** How many rows of `m` an array of its width holds. */
-export function rowsIn(array: Float32Array, { cols }: Matrix): number {
+export function rowsIn(array: { readonly length: number }, { cols }: Extent): number {
   return cols === 0 ? 0 : array.length / cols;
 }
 

@@ -1,5 +1,13 @@
 /** The matrices of a program that runs again and again. */
-import { type Backend, type DeviceBuffer, type Matrix, matrix } from './backend.ts';
+import {
+  type Backend,
+  type DeviceBuffer,
+  elementBytes,
+  type Matrix,
+  matrix,
+  type PooledFormat,
+  type PooledMatrix,
+} from './backend.ts';
 
 export class Workspace implements Disposable {
   readonly #backend: Backend;
@@ -19,6 +27,14 @@ export class Workspace implements Disposable {
     const buffer = this.#backend.allocate(rows * cols);
     this.#buffers.push(buffer);
     return matrix(buffer, rows, cols);
+  }
+
+  /** An uninitialised [rows, cols] matrix of pooled rows. @throws DeviceError OUT_OF_MEMORY. */
+  pooled(rows: number, cols: number, format: PooledFormat): PooledMatrix {
+    const bytes = rows * cols * elementBytes({ format });
+    const buffer = this.#backend.allocate(Math.ceil(bytes / Float32Array.BYTES_PER_ELEMENT));
+    this.#buffers.push(buffer);
+    return { buffer, offset: 0, rows, cols, stride: cols, format };
   }
 
   [Symbol.dispose](): void {

@@ -1,7 +1,7 @@
 /**
  * An embedding collection: the tables of a model, placed on a device under a plan, and looked up in one call.
  */
-import type { Backend, PlacedBags, PlacedTables } from '../backend/backend.ts';
+import type { Backend, PlacedBags, PlacedTables, PooledFormat } from '../backend/backend.ts';
 import { BatchPrograms } from '../backend/batch-programs.ts';
 import { InFlight } from '../backend/in-flight.ts';
 import { RequestError } from '../errors.ts';
@@ -22,9 +22,17 @@ export interface CollectionOptions {
   readonly indexChecking?: IndexChecking;
 }
 
-export interface PooledEmbeddings {
-  /** [batchSize, totalDim] float32, row-major: the tables' pooled rows side by side, in table order. */
-  readonly pooled: Float32Array;
+export interface ForwardOptions<F extends PooledFormat> {
+  /** How pooled rows are stored: sums are float32, rounded once. Default: float32. */
+  readonly output?: F;
+}
+
+/** float32 values, or the bits of 16-bit ones. */
+type PooledArray<F extends PooledFormat> = F extends 'float32' ? Float32Array : Uint16Array;
+
+export interface PooledEmbeddings<F extends PooledFormat = 'float32'> {
+  /** [batchSize, totalDim], row-major: the tables' pooled rows side by side, in table order. */
+  readonly pooled: PooledArray<F>;
   /** Time of the embedding stage on the device. */
   readonly embeddingMs: number;
   /** What index checking found, in `warn` mode. */
@@ -51,23 +59,24 @@ export async function placeCollection(
   return backend.placeTables(tables, plan);
 }
 
+/** The arrays of a call. */
+interface ForwardBatch {
+  readonly bags: PlacedBags;
+  readonly pooled: Float32Array | Uint16Array;
+}
+
 export class EmbeddingCollection implements AsyncDisposable {
   readonly #backend: Backend;
   readonly #placed: PlacedTables;
-  readonly #programs: BatchPrograms<{ readonly bags: PlacedBags; readonly pooled: Float32Array }>;
+  readonly #checking: IndexChecking;
+  /** By the format of their output. */
+  readonly #programs = new Map<PooledFormat, BatchPrograms<ForwardBatch>>();
   readonly #inFlight = new InFlight('the embedding collection');
 
   private constructor(backend: Backend, placed: PlacedTables, checking: IndexChecking) {
     this.#backend = backend;
     this.#placed = placed;
-    const width = totalDim(placed.tables);
-    this.#programs = new BatchPrograms(backend, (capacity, workspace) => {
-      const output = workspace.matrix(capacity, width);
-      return ({ bags, pooled }) => [
-        { op: 'embeddingBags', tables: placed, bags, output, checking },
-        { op: 'download', input: output, target: pooled },
-      ];
-    });
+    this.#checking = checking;
   }
 
   /**
@@ -96,20 +105,41 @@ export class EmbeddingCollection implements AsyncDisposable {
    * Pools the bags of every table. The batch's arrays must not change until it is done.
    * @throws RequestError when the batch does not fit the tables, or, in `error` mode, for a bad index or offset.
    */
-  forward(batch: BagBatch): Promise<PooledEmbeddings> {
+  forward<F extends PooledFormat = 'float32'>(
+    batch: BagBatch,
+    { output }: ForwardOptions<F> = {},
+  ): Promise<PooledEmbeddings<F>> {
     return this.#inFlight.run(async () => {
+      const format = output ?? 'float32';
       const width = totalDim(this.tables);
       using bags = this.#backend.placeBags(this.#placed, batch);
-      const pooled = new Float32Array(batch.batchSize * width);
-      const { seconds, findings } = await this.#programs.run(batch.batchSize, { bags, pooled });
-      return { pooled, embeddingMs: (seconds[0] ?? 0) * 1e3, findings };
+      const length = batch.batchSize * width;
+      const pooled = format === 'float32' ? new Float32Array(length) : new Uint16Array(length);
+      const programs = this.#programsOf(format);
+      const { seconds, findings } = await programs.run(batch.batchSize, { bags, pooled });
+      return { pooled: pooled as PooledArray<F>, embeddingMs: (seconds[0] ?? 0) * 1e3, findings };
     });
+  }
+
+  #programsOf(format: PooledFormat): BatchPrograms<ForwardBatch> {
+    const known = this.#programs.get(format);
+    if (known !== undefined) return known;
+    const width = totalDim(this.tables);
+    const made = new BatchPrograms<ForwardBatch>(this.#backend, (capacity, workspace) => {
+      const output = workspace.pooled(capacity, width, format);
+      return ({ bags, pooled }) => [
+        { op: 'embeddingBags', tables: this.#placed, bags, output, checking: this.#checking },
+        { op: 'download', input: output, target: pooled },
+      ];
+    });
+    this.#programs.set(format, made);
+    return made;
   }
 
   /** Gives the tables' memory back, after calls under way. */
   async close(): Promise<void> {
     if (!(await this.#inFlight.close())) return;
-    this.#programs[Symbol.dispose]();
+    for (const programs of this.#programs.values()) programs[Symbol.dispose]();
     this.#placed[Symbol.dispose]();
   }
 

@@ -30,7 +30,7 @@ export const TABLE_WORDS = 8;
 export const BAGS_WORDS = 8;
 export const CHECK_REPORT_WORDS = 7;
 
-const ABI_VERSION = 3;
+const ABI_VERSION = 4;
 /** `hr_run` statuses. */
 const RUN_DONE = 0;
 const RUN_STOPPED = 1;

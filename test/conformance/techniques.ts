@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { IndexChecking } from '../../src/embedding/bag.ts';
+import { placeCollection } from '../../src/embedding/collection.ts';
 import {
   checkPlan,
   heuristicPlan,
@@ -10,6 +11,7 @@ import {
   planLabel,
   refusals,
 } from '../../src/embedding/plan.ts';
+import { bfloat16ToNumber, float16ToNumber, numberToBfloat16, numberToFloat16 } from '../../src/tensor.ts';
 import {
   bagsOf,
   integers,
@@ -20,9 +22,9 @@ import {
   randomTable,
   shared,
 } from '../support/cases.ts';
-import { assertSameBits } from '../support/compare.ts';
+import { assertSameBits, assertSameValues } from '../support/compare.ts';
 import { Random } from '../support/random.ts';
-import { poolOn, poolPlaced } from '../support/run-operators.ts';
+import { poolNarrow, poolOn, poolPlaced } from '../support/run-operators.ts';
 import { assertPooled, type Subject } from './subject.ts';
 
 function problems(): [string, Problem][] {
@@ -59,7 +61,88 @@ function brokenProblem(): Problem {
   return { tables, batch: { ...batch, bags } };
 }
 
+/** Values at the edges of float16 and bfloat16: ties, subnormals, the largest, past them, NaN. */
+function edgeTable(): Problem {
+  const edges = [
+    0,
+    -0,
+    1,
+    -1,
+    65504,
+    65519.99,
+    65520,
+    -65520,
+    1e9,
+    -1e9,
+    3.3895313e38,
+    3.4e38,
+    -3.4e38,
+    2 ** -14,
+    2 ** -24,
+    2 ** -25,
+    1.5 * 2 ** -24,
+    2.5 * 2 ** -24,
+    2 ** -26,
+    -(2 ** -25),
+    6.0975e-5,
+    1 + 2 ** -11,
+    1 + 3 * 2 ** -11,
+    1 + 2 ** -11 + 2 ** -20,
+    1 + 2 ** -8,
+    1 + 3 * 2 ** -8,
+    1 + 2 ** -8 + 2 ** -20,
+    Number.POSITIVE_INFINITY,
+    Number.NEGATIVE_INFINITY,
+    Number.NaN,
+    1e-40,
+    -1e-40,
+  ];
+  const dim = 8;
+  const rows = edges.length / dim;
+  const weight = { dtype: 'float32', shape: [rows, dim], data: Float32Array.from(edges) } as const;
+  const table = { name: 'edges', weight, rows, dim, rowFormat: 'float32', mode: 'sum' } as const;
+  return problemOf(table, rows, bagsOf(Array.from({ length: rows }, (_, row) => [row])));
+}
+
+const WIDEN = { float16: float16ToNumber, bfloat16: bfloat16ToNumber } as const;
+const NARROW = { float16: numberToFloat16, bfloat16: numberToBfloat16 } as const;
+
 export function techniqueCases(subject: Subject): void {
+  for (const format of ['float16', 'bfloat16'] as const) {
+    test(`pooled rows in ${format} are the float32 ones, rounded once, under every plan`, async () => {
+      const { backend } = subject;
+      for (const [name, { tables, batch }] of [
+        ['mixed tables', mixedProblem(new Random(53), 40)],
+        [
+          'aligned rows',
+          problemOf(
+            randomTable(new Random(54), { rows: 50, dim: 64 }),
+            9,
+            randomBags(new Random(55), { batch: 9, rows: 50, lengths: [0, 700] }),
+          ),
+        ],
+        ['values at the edges', edgeTable()],
+        ['no samples', problemOf(randomTable(new Random(56), { rows: 5, dim: 8 }), 0, bagsOf([]))],
+      ] as const) {
+        const plans = subject.plansOf({ device: backend.device, tables });
+        using placed = await placeCollection(backend, tables, 'plain');
+        for (const plan of [plans[0] as Plan, heuristicPlan({ device: backend.device, tables })]) {
+          if (placementKey(plan) !== placementKey(placed.plan)) continue;
+          const view = placed.withPlan(plan);
+          const { pooled } = await poolPlaced(backend, view, batch);
+          for (const left of [0, 3, 4]) {
+            const narrow = await poolNarrow(backend, view, batch, format, left);
+            assertSameValues(
+              Array.from(narrow, WIDEN[format]),
+              Array.from(pooled, (x) => WIDEN[format](NARROW[format](x))),
+              `${name}, ${planLabel(plan)}, ${left} columns before`,
+            );
+          }
+        }
+      }
+    });
+  }
+
   /** Compares the plain plan with the reference and every other plan with the plain one. */
   const assertEveryPlan = async ({ tables, batch }: Problem, checking: IndexChecking) => {
     const { backend } = subject;

@@ -71,13 +71,6 @@ T load_struct(const T *from) {
   return value;
 }
 
-inline void store4(float *to, float a, float b, float c, float d) {
-  struct alignas(16) Four {
-    float a, b, c, d;
-  };
-  store(reinterpret_cast<Four *>(to), Four{a, b, c, d});
-}
-
 inline void fence() {}
 
 template <int width, class T>

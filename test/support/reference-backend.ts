@@ -13,6 +13,7 @@ import {
   type PlacedBags,
   type PlacedLinear,
   type PlacedTables,
+  type PooledMatrix,
   type RunReport,
   rowsIn,
 } from '../../src/backend/backend.ts';
@@ -27,7 +28,7 @@ import {
 import { type Plan, placementKey } from '../../src/embedding/plan.ts';
 import { referenceCheckBags, referenceEmbeddingBags } from '../../src/embedding/reference.ts';
 import { DeviceError, PlanError } from '../../src/errors.ts';
-import { isHost, isStored, readTensor } from '../../src/tensor.ts';
+import { isHost, isStored, numberToBfloat16, numberToFloat16, readTensor } from '../../src/tensor.ts';
 import { rowsTensor } from './cases.ts';
 import { Random } from './random.ts';
 
@@ -224,13 +225,42 @@ function checkAll(program: readonly Operation[]): BagFindings {
   return findings;
 }
 
-function execute(operation: Operation): void {
-  if (operation.op === 'download') {
-    const { input, target } = operation;
-    target.set(gather(firstRows(input, rowsIn(target, input))));
+/** The elements of a matrix of 16 bits, row by row. */
+function halfRow(m: PooledMatrix, r: number): Uint16Array {
+  const { value } = own(ReferenceBuffer, m.buffer);
+  const halves = new Uint16Array(value.buffer, value.byteOffset, 2 * value.length);
+  return halves.subarray(m.offset + r * m.stride, m.offset + r * m.stride + m.cols);
+}
+
+const NARROW = { float16: numberToFloat16, bfloat16: numberToBfloat16 } as const;
+
+/** Rounds packed rows into a matrix of 16 bits. */
+function narrow(values: Float32Array | Float64Array, m: PooledMatrix, to: 'float16' | 'bfloat16'): void {
+  for (let r = 0; r * m.cols < values.length; r++)
+    halfRow(m, r).set(Array.from(values.subarray(r * m.cols, (r + 1) * m.cols), NARROW[to]));
+}
+
+function downloadInto({ input, target }: DownloadOperation): void {
+  if (input.format === undefined || input.format === 'float32') {
+    target.set(gather(firstRows(input as Matrix, rowsIn(target, input))));
     return;
   }
-  const { output } = operation;
+  for (let r = 0; r < rowsIn(target, input); r++) target.set(halfRow(input, r), r * input.cols);
+}
+
+function execute(operation: Operation): void {
+  if (operation.op === 'download') {
+    downloadInto(operation);
+    return;
+  }
+  if (operation.op === 'embeddingBags') {
+    const { format = 'float32' } = operation.output;
+    if (format !== 'float32') {
+      narrow(resultOf(operation), operation.output, format);
+      return;
+    }
+  }
+  const output = operation.output as Matrix;
   const result = resultOf(operation);
   // Uploads and lookups may fill the first rows only.
   const partial = operation.op === 'upload' || operation.op === 'embeddingBags';

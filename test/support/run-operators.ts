@@ -12,6 +12,8 @@ import {
   matrix,
   type Operation,
   type PlacedTables,
+  type PooledFormat,
+  type PooledMatrix,
 } from '../../src/backend/backend.ts';
 import type { BagBatch, BagFindings, EmbeddingTable, IndexChecking } from '../../src/embedding/bag.ts';
 import { placeCollection, totalDim } from '../../src/embedding/collection.ts';
@@ -95,6 +97,50 @@ export async function poolPlaced(
     result.operation,
   ]);
   return { pooled: result.inside(), findings };
+}
+
+/**
+ * Pools a batch on placed tables into rows of 16-bit elements, `left` columns of 0xAAAA before and one behind each; the
+ * elements' bits, [B, Σ dim].
+ */
+export async function poolNarrow(
+  backend: Backend,
+  placed: PlacedTables,
+  batch: BagBatch,
+  format: Exclude<PooledFormat, 'float32'>,
+  left: number,
+): Promise<Uint16Array> {
+  const cols = totalDim(placed.tables);
+  const stride = left + cols + 1;
+  const rows = batch.batchSize;
+  const words = Math.ceil((rows * stride) / 2);
+  using bags = backend.placeBags(placed, batch);
+  using buffer = backend.allocate(words);
+  const sentinels = new Float32Array(new Uint16Array(2 * words).fill(0xaaaa).buffer);
+  const whole: PooledMatrix = { buffer, offset: 0, rows, cols: stride, stride, format };
+  const target = new Uint16Array(rows * stride);
+  await backend.run([
+    { op: 'upload', source: sentinels, output: matrix(buffer, 1, words) },
+    {
+      op: 'embeddingBags',
+      tables: placed,
+      bags,
+      output: { ...whole, offset: left, cols },
+      checking: 'error',
+    },
+    { op: 'download', input: whole, target },
+  ]);
+  const pooled = new Uint16Array(rows * cols);
+  for (let b = 0; b < rows; b++) {
+    const row = target.subarray(b * stride, (b + 1) * stride);
+    const frame = [...row.subarray(0, left), ...row.subarray(left + cols)];
+    assert.ok(
+      frame.every((bits) => bits === 0xaaaa),
+      `row ${b}: something was written beside the output`,
+    );
+    pooled.set(row.subarray(left, left + cols), b * cols);
+  }
+  return pooled;
 }
 
 /** Places tables, by default under the plain plan, and pools a batch. */

@@ -111,7 +111,7 @@ export class CpuBackend implements Backend {
 
   async run(program: readonly Operation[]): Promise<RunReport> {
     const pool = this.#livePool();
-    const encoded = new EncodedProgram(program, pool);
+    using encoded = new EncodedProgram(program, pool);
     this.#running += 1;
     try {
       const done = await runOperators(

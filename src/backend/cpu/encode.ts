@@ -6,22 +6,26 @@ import {
   BAGS_WORDS,
   CHECK_REPORT_WORDS,
   type HostPtr,
-  type NativeMemory,
+  NativeMemory,
   NULL_PTR,
   OPERATOR,
   OPERATOR_WORDS,
   PREFETCH_LEVEL,
+  ROW_FORMAT,
   type ThreadPool,
 } from '../../ffi/cpu-library.ts';
 import {
   type DeviceBuffer,
   type EmbeddingBagsOperation,
+  type Extent,
+  elementBytes,
   firstRows,
-  type Matrix,
   type Operation,
   ownBy,
   type PlacedBags,
   type PlacedLinear,
+  type PooledFormat,
+  type PooledMatrix,
   rowsIn,
 } from '../backend.ts';
 import { CpuTables } from './placement.ts';
@@ -86,8 +90,8 @@ export class CpuLinear implements PlacedLinear {
   }
 }
 
-function start(m: Matrix): HostPtr {
-  return (ownBy(CpuBuffer, m.buffer).memory.address + BigInt(m.offset) * 4n) as HostPtr;
+function start(m: PooledMatrix): HostPtr {
+  return (ownBy(CpuBuffer, m.buffer).memory.address + BigInt(m.offset * elementBytes(m))) as HostPtr;
 }
 
 /** What the library found in the bags of some tables: CHECK_REPORT_WORDS, an `hr_check_report`. */
@@ -96,8 +100,8 @@ export interface BagReport {
   readonly words: BigInt64Array;
 }
 
-/** One encoded program. Keeps every array alive whose address it holds. */
-export class EncodedProgram {
+/** One encoded program. Keeps every array alive whose address it holds; dispose it once the program has run. */
+export class EncodedProgram implements Disposable {
   readonly words: BigInt64Array;
   readonly seconds: Float64Array;
   /** What the checks of `warn` mode find. */
@@ -107,33 +111,58 @@ export class EncodedProgram {
   /** Rough cost of the whole program, to choose where it runs. */
   readonly estimatedBytes: number;
   readonly #program: readonly Operation[];
-  readonly #checkCount: number;
+  /** The operation that each record is a part of. */
+  readonly #owners: number[] = [];
+  /** Pooled rows that wait to be narrowed. */
+  readonly #scratch: NativeMemory[] = [];
 
   constructor(program: readonly Operation[], pool: ThreadPool) {
     this.#program = program;
-    const checked = program.filter(warns);
-    this.#checkCount = checked.length;
-    this.words = new BigInt64Array((program.length + checked.length) * OPERATOR_WORDS);
-    this.seconds = new Float64Array(program.length + checked.length);
-    let next = 0;
-    const append = (record: readonly bigint[]) => {
-      this.words.set(record, next);
-      next += OPERATOR_WORDS;
+    const records: (readonly bigint[])[] = [];
+    const append = (owner: number, record: readonly bigint[]) => {
+      records.push(record);
+      this.#owners.push(owner);
     };
-    for (const operation of checked) append(this.#encodeCheck(operation));
-    for (const operation of program) append(encodeOperation(operation, pool, this.stops));
+    // Checks come first: in `warn` mode nothing runs on what was not looked at.
+    program.forEach((operation, i) => {
+      if (warns(operation)) append(i, this.#encodeCheck(operation));
+    });
+    program.forEach((operation, i) => {
+      for (const record of this.#encode(operation, pool)) append(i, record);
+    });
+    this.words = new BigInt64Array(records.length * OPERATOR_WORDS);
+    for (const [i, record] of records.entries()) this.words.set(record, i * OPERATOR_WORDS);
+    this.seconds = new Float64Array(records.length);
     this.estimatedBytes = program.reduce((sum, operation) => sum + estimateBytes(operation), 0);
   }
 
-  /** Seconds of each operation of the program, a check of `warn` mode counted in with its lookups. */
+  /** Seconds of each operation of the program, with all of its records. */
   operationSeconds(): Float64Array {
-    const seconds = this.seconds.slice(this.#checkCount);
-    let check = 0;
-    this.#program.forEach((operation, i) => {
-      if (!warns(operation)) return;
-      seconds[i] = (seconds[i] as number) + (this.seconds[check++] as number);
+    const seconds = new Float64Array(this.#program.length);
+    this.#owners.forEach((owner, i) => {
+      seconds[owner] = (seconds[owner] as number) + (this.seconds[i] as number);
     });
     return seconds;
+  }
+
+  [Symbol.dispose](): void {
+    for (const memory of this.#scratch.splice(0)) memory[Symbol.dispose]();
+  }
+
+  #encode(operation: Operation, pool: ThreadPool): bigint[][] {
+    if (operation.op !== 'embeddingBags') return [encodeOperation(operation, pool)];
+    const { output } = operation;
+    const { format = 'float32' } = output;
+    if (format === 'float32') return [encodeBags(operation, start(output), output.stride, this.stops)];
+    // Kernels pool in float32; what they made is rounded once, afterwards.
+    const { batchSize } = operation.bags;
+    const scratch = new NativeMemory(Math.max(1, batchSize * output.cols) * Float32Array.BYTES_PER_ELEMENT);
+    this.#scratch.push(scratch);
+    const rows = firstRows(output, batchSize);
+    return [
+      encodeBags(operation, scratch.address, output.cols, this.stops),
+      encodeCopy(scratch.address, output.cols, start(output), output.stride, rows, { narrowTo: format }),
+    ];
   }
 
   #encodeCheck(operation: EmbeddingBagsOperation): bigint[] {
@@ -168,27 +197,33 @@ function threadsOf(tables: CpuTables): bigint {
   return BigInt(tables.plan.techniques.threads?.count ?? 1);
 }
 
-function encodeOperation(operation: Operation, pool: ThreadPool, stops: BagReport[]): bigint[] {
+function encodeBags(
+  operation: EmbeddingBagsOperation,
+  output: HostPtr,
+  outputStride: number,
+  stops: BagReport[],
+): bigint[] {
+  const tables = ownBy(CpuTables, operation.tables);
+  const bags = ownBy(CpuBags, operation.bags);
+  const { prefetch } = tables.plan.techniques;
+  return [
+    BigInt(OPERATOR.embeddingBags),
+    threadsOf(tables),
+    addressOf(tables.descriptors),
+    addressOf(bags.descriptors),
+    BigInt(bags.bags.length),
+    BigInt(bags.batchSize),
+    output,
+    BigInt(outputStride),
+    operation.checking === 'warn' || operation.checking === 'ignore' ? 1n : 0n,
+    BigInt(prefetch?.distance ?? 0),
+    BigInt(PREFETCH_LEVEL[prefetch?.level ?? 'L1']),
+    operation.checking === 'error' ? addReport(stops, tables) : NULL_PTR,
+  ];
+}
+
+function encodeOperation(operation: Exclude<Operation, EmbeddingBagsOperation>, pool: ThreadPool): bigint[] {
   switch (operation.op) {
-    case 'embeddingBags': {
-      const tables = ownBy(CpuTables, operation.tables);
-      const bags = ownBy(CpuBags, operation.bags);
-      const { prefetch } = tables.plan.techniques;
-      return [
-        BigInt(OPERATOR.embeddingBags),
-        threadsOf(tables),
-        addressOf(tables.descriptors),
-        addressOf(bags.descriptors),
-        BigInt(bags.bags.length),
-        BigInt(bags.batchSize),
-        start(operation.output),
-        BigInt(operation.output.stride),
-        operation.checking === 'warn' || operation.checking === 'ignore' ? 1n : 0n,
-        BigInt(prefetch?.distance ?? 0),
-        BigInt(PREFETCH_LEVEL[prefetch?.level ?? 'L1']),
-        operation.checking === 'error' ? addReport(stops, tables) : NULL_PTR,
-      ];
-    }
     case 'linear': {
       const layer = ownBy(CpuLinear, operation.layer);
       if (layer.pool !== pool) throw new TypeError('a linear layer ran on a backend that did not place it');
@@ -234,7 +269,8 @@ function encodeOperation(operation: Operation, pool: ThreadPool, stops: BagRepor
     case 'download': {
       const { input, target } = operation;
       const rows = firstRows(input, rowsIn(target, input));
-      return encodeCopy(start(input), input.stride, addressOf(target), input.cols, rows);
+      const format = { elementBytes: elementBytes(input) };
+      return encodeCopy(start(input), input.stride, addressOf(target), input.cols, rows, format);
     }
     case 'copy': {
       const { input, output } = operation;
@@ -250,8 +286,10 @@ function encodeCopy(
   inputStride: number,
   output: HostPtr,
   outputStride: number,
-  { rows, cols }: Matrix,
+  { rows, cols }: Extent,
+  format: { readonly elementBytes?: number; readonly narrowTo?: PooledFormat } = {},
 ): bigint[] {
+  const { elementBytes: bytes = Float32Array.BYTES_PER_ELEMENT, narrowTo = 'float32' } = format;
   return [
     BigInt(OPERATOR.copy),
     1n,
@@ -261,6 +299,8 @@ function encodeCopy(
     BigInt(outputStride),
     BigInt(rows),
     BigInt(cols),
+    BigInt(bytes),
+    BigInt(ROW_FORMAT[narrowTo]),
   ];
 }
 

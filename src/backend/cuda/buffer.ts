@@ -1,7 +1,7 @@
 import type { CudaDevice } from '../../cuda/device.ts';
 import { DeviceMemory } from '../../cuda/memory.ts';
 import type { DevicePtr } from '../../ffi/cuda-symbols.ts';
-import { type DeviceBuffer, type Matrix, ownBy } from '../backend.ts';
+import { type DeviceBuffer, elementBytes, ownBy, type PooledMatrix } from '../backend.ts';
 
 export const FLOAT_BYTES = Float32Array.BYTES_PER_ELEMENT;
 
@@ -15,9 +15,9 @@ export class CudaBuffer implements DeviceBuffer {
     this.#memory = new DeviceMemory(device, length * FLOAT_BYTES);
   }
 
-  /** The address of an element. @throws DeviceError DISPOSED. */
-  address(element = 0): DevicePtr {
-    return this.#memory.address(element * FLOAT_BYTES);
+  /** The address of a byte. @throws DeviceError DISPOSED. */
+  at(byte: number): DevicePtr {
+    return this.#memory.address(byte);
   }
 
   [Symbol.dispose](): void {
@@ -25,7 +25,8 @@ export class CudaBuffer implements DeviceBuffer {
   }
 }
 
-/** Where a matrix starts. */
-export function startOf({ buffer, offset }: Matrix): DevicePtr {
-  return ownBy(CudaBuffer, buffer).address(offset);
+/** Where a matrix starts, or its column `column`. */
+export function startOf(matrix: PooledMatrix, column = 0): DevicePtr {
+  const { buffer, offset } = matrix;
+  return ownBy(CudaBuffer, buffer).at((offset + column) * elementBytes(matrix));
 }

@@ -1,8 +1,8 @@
 /** Copies of matrices between the host's staging memory and device memory. */
 import type { CudaStream } from '../../cuda/stream.ts';
 import type { HostPtr } from '../../ffi/cpu-library.ts';
-import type { Matrix } from '../backend.ts';
-import { FLOAT_BYTES, startOf } from './buffer.ts';
+import { elementBytes, type Matrix, type PooledMatrix } from '../backend.ts';
+import { startOf } from './buffer.ts';
 
 /** The first rows of the matrix = staged ones, `elements` in all, which lie without gaps. */
 export function upload(stream: CudaStream, staged: HostPtr, output: Matrix, elements: number): void {
@@ -12,7 +12,7 @@ export function upload(stream: CudaStream, staged: HostPtr, output: Matrix, elem
 }
 
 /** Staged rows, `elements` in all, which lie without gaps = the first of the matrix. */
-export function download(stream: CudaStream, input: Matrix, staged: HostPtr, elements: number): void {
+export function download(stream: CudaStream, input: PooledMatrix, staged: HostPtr, elements: number): void {
   eachRun(input, elements, (from, to, bytes) => {
     stream.copyToHost(plus(staged, to), plus(startOf(input), from), bytes);
   });
@@ -20,13 +20,15 @@ export function download(stream: CudaStream, input: Matrix, staged: HostPtr, ele
 
 /** Every stretch of the first elements that lies without gaps on both sides, as byte offsets. */
 function eachRun(
-  { cols, stride }: Matrix,
+  matrix: PooledMatrix,
   elements: number,
   visit: (offset: number, packed: number, bytes: number) => void,
 ): void {
+  const { cols, stride } = matrix;
+  const size = elementBytes(matrix);
   const length = stride === cols ? elements : cols;
   for (let at = 0, row = 0; at < elements; at += length, row++) {
-    visit(row * stride * FLOAT_BYTES, at * FLOAT_BYTES, length * FLOAT_BYTES);
+    visit(row * stride * size, at * size, length * size);
   }
 }
 

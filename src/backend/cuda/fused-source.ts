@@ -4,9 +4,11 @@
  */
 import { DEVICE_LIMITS, MIN_REGISTER_CAP } from '../../cuda/occupancy.ts';
 import type { PoolingMode, RowFormat } from '../../embedding/bag.ts';
+import type { PooledFormat } from '../backend.ts';
 import {
   type IntegerWidth,
   type KernelSource,
+  outputId,
   POOLING_NAMES,
   ROW_TYPES,
   type RowWeights,
@@ -30,6 +32,8 @@ export interface FusedVariant {
   readonly kinds: readonly FusedKind[];
   /** `stop`: bad indices and offsets are counted and read as nothing; `repair`: they read row 0, bags are clamped. */
   readonly checking: 'none' | 'stop' | 'repair';
+  /** How pooled rows are stored; default: float32. */
+  readonly output?: PooledFormat;
   /** Whether long bags are cut into segments. */
   readonly splits: boolean;
   /** Whether a group walks several bags, one after the other. */
@@ -109,13 +113,14 @@ const NAMED_KINDS = 2;
 
 /** `fused_bags.f32.d128.i64.o64.sum.stop.u8`. */
 export function fusedId(variant: FusedVariant): string {
-  const { kinds, checking, splits, several, inFlight, threads, maxRegisters } = variant;
+  const { kinds, checking, output, splits, several, inFlight, threads, maxRegisters } = variant;
   const ids = kinds.map(kindId);
   const named = ids.length <= NAMED_KINDS ? ids.join('+') : `${ids.length}kinds-${digest(ids.join('+'))}`;
   return [
     'fused_bags',
     named,
     ...(checking === 'none' ? [] : [checking]),
+    ...outputId(output),
     ...(splits ? ['split'] : []),
     ...(several ? ['several'] : []),
     `u${inFlight}`,
@@ -138,13 +143,13 @@ function digest(text: string): string {
 export function fusedSource(variant: FusedVariant): KernelSource {
   const refusal = refuseFused(variant);
   if (refusal !== undefined) throw new TypeError(refusal);
-  const { kinds, checking, splits, several, inFlight, threads, maxRegisters } = variant;
+  const { kinds, checking, output = 'float32', splits, several, inFlight, threads, maxRegisters } = variant;
   const id = fusedId(variant);
   const kernel = `hotrow_${id.replaceAll(/\W/g, '_')}`;
   const cases = kinds.map((_, i) => `      case ${i}: return visitor(${kernel}_kind_${i}{});`);
   const source = `#include "fused_bags.cuh"
 
-${kinds.map((kind, i) => kindSource(`${kernel}_kind_${i}`, kind, inFlight)).join('\n')}
+${kinds.map((kind, i) => kindSource(`${kernel}_kind_${i}`, kind, inFlight, output)).join('\n')}
 struct ${kernel}_kinds {
   template <class Visitor>
   static __device__ __forceinline__ void visit(hotrow::int64 kind, Visitor visitor) {
@@ -168,11 +173,12 @@ extern "C" __global__ void ${maxRegisters === undefined ? `__launch_bounds__(${t
   return { id, kernel, source, options };
 }
 
-function kindSource(name: string, kind: FusedKind, inFlight: number): string {
+function kindSource(name: string, kind: FusedKind, inFlight: number, output: PooledFormat): string {
   return `struct ${name} {
   using Row = hotrow::${ROW_TYPES[kind.rowFormat].name};
   using Index = hotrow::${kind.index};
   using Offset = hotrow::${kind.offset};
+  using Output = hotrow::${ROW_TYPES[output].name};
   static constexpr hotrow::Pooling pooling = hotrow::Pooling::${POOLING_NAMES[kind.pooling]};
   static constexpr hotrow::Weights weights = hotrow::Weights::${WEIGHTS_NAMES[kind.weights]};
   static constexpr bool padding = ${kind.padding};

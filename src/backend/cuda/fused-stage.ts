@@ -7,7 +7,7 @@ import type { DevicePtr } from '../../ffi/cuda-symbols.ts';
 import { type EmbeddingBagsOperation, type KernelUse, ownBy } from '../backend.ts';
 import type { BagKinds } from './bag-kinds.ts';
 import { CudaBags } from './bags.ts';
-import { CudaBuffer } from './buffer.ts';
+import { startOf } from './buffer.ts';
 import { enqueueCheck } from './check-bags.ts';
 import { blocksPerTable } from './fused-layout.ts';
 import { type FusedVariant, fusedSource } from './fused-source.ts';
@@ -139,7 +139,7 @@ export class FusedStage implements EmbeddingStage {
       batch: batchSize,
       blocksPerTable: perTable,
       bagsPerGroup,
-      output: ownBy(CudaBuffer, output.buffer).address(output.offset),
+      output: startOf(output),
       outputStride: output.stride,
       findings: this.total,
       split: fused.split,
@@ -169,12 +169,13 @@ async function fusedKernel(operation: EmbeddingBagsOperation, kernels: KernelLib
 
   const ofKinds = known.get(kinds) ?? new Map<string, FusedKernel>();
   known.set(kinds, ofKinds);
-  const key = [checking, splits, several, inFlight, threads, maxRegisters, mostWarps].join();
+  const { format: output = 'float32' } = operation.output;
+  const key = [checking, output, splits, several, inFlight, threads, maxRegisters, mostWarps].join();
   const found = ofKinds.get(key);
   if (found !== undefined) return found;
   const variant: FusedVariant = {
     kinds: kinds.distinct,
-    ...{ checking, splits, several, inFlight, threads },
+    ...{ checking, output, splits, several, inFlight, threads },
     ...(maxRegisters === undefined ? {} : { maxRegisters }),
   };
   const kernel = await kernels.get(fusedSource(variant));

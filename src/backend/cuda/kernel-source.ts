@@ -5,6 +5,7 @@
 import { DEVICE_LIMITS, MIN_REGISTER_CAP } from '../../cuda/occupancy.ts';
 import type { PoolingMode, RowFormat } from '../../embedding/bag.ts';
 import { MAX_CUDA_PREFETCH_DISTANCE, type PrefetchBuffer } from '../../embedding/techniques/prefetch.ts';
+import type { PooledFormat } from '../backend.ts';
 
 export type IntegerWidth = 'int32' | 'int64';
 /** Weights of lookups: none, given with the bags, or learned, one a row. */
@@ -25,6 +26,8 @@ export interface StandardBagVariant {
   readonly repair: boolean;
   /** Needed from 2^31 rows on. */
   readonly wideRows: boolean;
+  /** How pooled rows are stored; default: float32. */
+  readonly output?: PooledFormat;
   readonly prefetch?: { readonly into: PrefetchBuffer; readonly distance: number };
   /** The most threads of a block. */
   readonly threads: number;
@@ -135,6 +138,11 @@ export function coveringGrid({ dim, batch, block }: Pick<BagLaunch, 'dim' | 'bat
   return Math.max(1, Math.ceil((batch * Math.ceil(dim / block.x)) / block.y));
 }
 
+/** Part of an id: nothing for float32. */
+export function outputId(output: PooledFormat = 'float32'): string[] {
+  return output === 'float32' ? [] : [`to${ROW_TYPES[output].id}`];
+}
+
 /** `standard_bag.f32.i64.o64.sum.rpf8.cap64`: what is off is left out. */
 export function variantId(variant: StandardBagVariant): string {
   const { prefetch, threads, maxRegisters } = variant;
@@ -148,6 +156,7 @@ export function variantId(variant: StandardBagVariant): string {
     ...(variant.padding ? ['pad'] : []),
     ...(variant.repair ? ['repair'] : []),
     ...(variant.wideRows ? ['wide'] : []),
+    ...outputId(variant.output),
     ...(prefetch === undefined ? [] : [`${PREFETCH_TYPES[prefetch.into].id}${prefetch.distance}`]),
     ...(threads === DEFAULT_BLOCK.x * DEFAULT_BLOCK.y ? [] : [`t${threads}`]),
     ...(maxRegisters === undefined ? [] : [`cap${maxRegisters}`]),
@@ -170,6 +179,7 @@ struct ${kernel}_variant {
   using Row = hotrow::${ROW_TYPES[variant.rowFormat].name};
   using Index = hotrow::${variant.index};
   using Offset = hotrow::${variant.offset};
+  using Output = hotrow::${ROW_TYPES[variant.output ?? 'float32'].name};
   static constexpr hotrow::Pooling pooling = hotrow::Pooling::${POOLING_NAMES[variant.pooling]};
   static constexpr hotrow::Weights weights = hotrow::Weights::${WEIGHTS_NAMES[variant.weights]};
   static constexpr bool padding = ${variant.padding};

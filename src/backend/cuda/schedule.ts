@@ -1,5 +1,5 @@
 /** Which stream each operation of a program goes to, and which operations of other streams it waits for. Pure. */
-import type { Matrix, Operation } from '../backend.ts';
+import { type Extent, elementBytes, type Operation, type PooledMatrix } from '../backend.ts';
 
 /**
  * - `copies`: what a program uploads first, so that it comes over while the batch before is computed;
@@ -56,8 +56,8 @@ function laneOf({ op }: Operation, leads: boolean): Lane {
 }
 
 interface Uses {
-  readonly reads: readonly Matrix[];
-  readonly writes: readonly Matrix[];
+  readonly reads: readonly PooledMatrix[];
+  readonly writes: readonly PooledMatrix[];
 }
 
 function usesOf(operation: Operation): Uses {
@@ -84,13 +84,16 @@ function collide(a: Uses, b: Uses): boolean {
   return meet(a.writes, [...b.reads, ...b.writes]) || meet(a.reads, b.writes);
 }
 
-function meet(some: readonly Matrix[], others: readonly Matrix[]): boolean {
+function meet(some: readonly PooledMatrix[], others: readonly PooledMatrix[]): boolean {
   return some.some((one) => others.some((other) => overlap(one, other)));
 }
 
-/** Whether two matrices share an element; of matrices of unequal strides, whether their extents do. */
-function overlap(a: Matrix, b: Matrix): boolean {
+/** Whether two matrices share an element; of matrices of unequal strides or elements, whether their extents do. */
+function overlap(a: PooledMatrix, b: PooledMatrix): boolean {
   if (a.buffer !== b.buffer || a.rows * a.cols === 0 || b.rows * b.cols === 0) return false;
+  const [size, otherSize] = [elementBytes(a), elementBytes(b)];
+  if (size !== otherSize)
+    return a.offset * size < endOf(b) * otherSize && b.offset * otherSize < endOf(a) * size;
   const apart = endOf(a) <= b.offset || endOf(b) <= a.offset;
   if (apart || a.stride !== b.stride) return !apart;
   // Side by side in rows of the same length: the distance between starts, within a row, decides.
@@ -98,6 +101,6 @@ function overlap(a: Matrix, b: Matrix): boolean {
   return distance < a.cols || distance + b.cols > a.stride;
 }
 
-function endOf({ offset, rows, stride, cols }: Matrix): number {
+function endOf({ offset, rows, stride, cols }: Extent): number {
   return offset + (rows - 1) * stride + cols;
 }

@@ -1,8 +1,7 @@
 import type { BlockPool } from '../../cuda/block-pool.ts';
 import type { PinnedMemory } from '../../cuda/memory.ts';
 import { addressOf, copyBytes, type HostPtr } from '../../ffi/cpu-library.ts';
-import type { Matrix, Operation } from '../backend.ts';
-import { FLOAT_BYTES } from './buffer.ts';
+import { elementBytes, type Operation, type PooledMatrix } from '../backend.ts';
 
 const WORD_BYTES = 8;
 
@@ -81,6 +80,6 @@ function stagedBytes(operation: Operation): number | undefined {
   }
 }
 
-function bytesOf({ rows, cols }: Matrix): number {
-  return rows * cols * FLOAT_BYTES;
+function bytesOf(matrix: PooledMatrix): number {
+  return matrix.rows * matrix.cols * elementBytes(matrix);
 }

@@ -9,7 +9,7 @@ import { RequestError } from '../../errors.ts';
 import type { DevicePtr } from '../../ffi/cuda-symbols.ts';
 import { type EmbeddingBagsOperation, type KernelUse, ownBy } from '../backend.ts';
 import { CudaBags } from './bags.ts';
-import { CudaBuffer } from './buffer.ts';
+import { startOf } from './buffer.ts';
 import { enqueueCheck } from './check-bags.ts';
 import type { FusedKind } from './fused-source.ts';
 import type { ChosenRows, ChosenWindow } from './hot-rows.ts';
@@ -195,7 +195,7 @@ export class StandardStage implements EmbeddingStage {
       weights,
       rowWeights: tables.rowWeights(t),
       paddingIndex: table.paddingIdx ?? -1,
-      output: ownBy(CudaBuffer, output.buffer).address(output.offset + column),
+      output: startOf(output, column),
       outputStride: output.stride,
       batch: batchSize,
       stop: checking === 'error' ? bags.total : 0n,
@@ -220,7 +220,7 @@ async function choosePinned(
 
 /** The kernel that pools table `t`. */
 function variantOf(
-  { checking }: EmbeddingBagsOperation,
+  { checking, output }: EmbeddingBagsOperation,
   { plan }: CudaTables,
   batch: CudaBags,
   t: number,
@@ -232,6 +232,7 @@ function variantOf(
     ...kind,
     repair: checking === 'warn' || checking === 'ignore',
     threads: DEFAULT_BLOCK.x * DEFAULT_BLOCK.y,
+    ...(output.format === undefined ? {} : { output: output.format }),
     ...(prefetch === undefined ? {} : { prefetch }),
     ...(occupancy === undefined ? {} : { maxRegisters: registerCap(occupancy) }),
   };
