@@ -37,7 +37,6 @@
 #ifndef HOTROW_FUSED_BAGS_CUH
 #define HOTROW_FUSED_BAGS_CUH
 
-#include "pack.cuh"
 #include "pooling.cuh"
 #include "rows.cuh"
 
@@ -347,14 +346,11 @@ struct Bag {
         results[i] = __fdiv_rn(results[i], static_cast<float>(sums.counted));
     }
     if constexpr (S::exact && S::elements % 4 == 0) {
-      if (reinterpret_cast<uint64>(row) % sizeof(Pack<Bits, 4>) == 0) {
+      if (reinterpret_cast<uint64>(row) % (4 * sizeof(Bits)) == 0) {
 #pragma unroll
-        for (int i = 0; i < S::values; i += 4) {
-          Pack<Bits, 4> four;
-#pragma unroll
-          for (int e = 0; e < 4; e++) four.at[e] = Output::narrow(results[i + e]);
-          ptx::store(reinterpret_cast<Pack<Bits, 4> *>(row + element_of(i)), four);
-        }
+        for (int i = 0; i < S::values; i += 4)
+          ptx::store4(row + element_of(i), Output::narrow(results[i]), Output::narrow(results[i + 1]),
+                      Output::narrow(results[i + 2]), Output::narrow(results[i + 3]));
         return;
       }
     }

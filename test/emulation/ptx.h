@@ -71,6 +71,14 @@ T load_struct(const T *from) {
   return value;
 }
 
+template <class T>
+void store4(T *to, T a, T b, T c, T d) {
+  struct alignas(4 * sizeof(T)) Four {
+    T a, b, c, d;
+  };
+  store(reinterpret_cast<Four *>(to), Four{a, b, c, d});
+}
+
 inline void fence() {}
 
 template <int width, class T>
