@@ -21,6 +21,8 @@ export type ModelErrorCode =
   | 'CHECKPOINT_INCONSISTENT'
   | 'CHECKPOINT_UNSUPPORTED'
   | 'ARCHITECTURE_AMBIGUOUS'
+  | 'VALUE_NOT_FINITE'
+  | 'VALUE_OUT_OF_RANGE'
   | 'MODEL_TOO_LARGE';
 export type RequestErrorCode =
   | 'INDEX_OUT_OF_RANGE'
@@ -106,6 +108,8 @@ const HINTS: Readonly<Record<ErrorCode, string>> = {
   TENSOR_UNEXPECTED: REQUEST_HINT,
   TENSOR_DTYPE: REQUEST_HINT,
   TENSOR_SHAPE: REQUEST_HINT,
+  VALUE_NOT_FINITE: 'only finite numbers can be quantised: find out how the row came to hold it',
+  VALUE_OUT_OF_RANGE: 'leave the table as it is (--tables), or scale it',
   TRACE_INVALID: 'a trace has one row index a line, or is a dlrm_datasets file',
   TRACE_EMPTY: 'a trace has one row index a line, or is a dlrm_datasets file',
   CRITEO_INVALID: 'Criteo rows have a label, 13 numbers and 26 categories',

@@ -47,8 +47,8 @@ export {
   DlrmModel,
   type DlrmOptions,
   PlacedRequest,
-  type PredictOptions,
   type Prediction,
+  type PredictOptions,
   type StagedPrediction,
   type StageTimes,
 } from './model/dlrm.ts';

@@ -83,9 +83,12 @@ export interface StoredTensor {
 /** Named tensors of a file or a model, in file order. */
 export type StoredTensors = ReadonlyMap<string, StoredTensor>;
 
-/** A tensor of seeded values, uniform in [-1, 1), made where it is placed: weights of models that only exist to be timed. */
+/**
+ * A tensor of seeded values, uniform in [-1, 1), made where it is placed: weights of models that only exist to be timed.
+ * uint8: quantised rows of a table, whose format says what their bytes mean.
+ */
 export interface SyntheticTensor {
-  readonly dtype: 'float32' | 'float16' | 'bfloat16';
+  readonly dtype: 'float32' | 'float16' | 'bfloat16' | 'uint8';
   readonly shape: readonly number[];
   readonly seed: number;
 }

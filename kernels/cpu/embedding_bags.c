@@ -18,11 +18,14 @@ typedef struct run_context {
   atomic_int found_bad_bags; /* no task starts any more */
 } run_context;
 
-static int64_t element_bytes(const hr_table *table) { return table->row_format == HR_FLOAT32 ? 4 : 2; }
+/* Bytes of a row before `column`, a multiple of HR_LANES or the end. */
+static int64_t bytes_before(const hr_table *table, int64_t column) {
+  return hr_row_header(table->row_format) + hr_ceil_div(column * hr_row_bits(table->row_format), 8);
+}
 
 static int64_t table_units(const hr_bags *bags, int64_t batch) { return bags->lookups + batch * BAG_OVERHEAD_LOOKUPS; }
 
-static int64_t unit_bytes(const hr_table *table) { return table->dim * element_bytes(table) + 32; }
+static int64_t unit_bytes(const hr_table *table) { return bytes_before(table, table->dim) + 32; }
 
 static int64_t table_bytes(const hr_op_embedding_bags *op, int64_t table) {
   return table_units(&op->bags[table], op->batch) * unit_bytes(&op->tables[table]);
@@ -83,7 +86,8 @@ static int run_task(const hr_op_embedding_bags *op, int64_t t, int64_t part, int
   for (int64_t column = 0; column < table->dim; column += block_columns) {
     int64_t columns = hr_min(block_columns, table->dim - column);
     hr_reduce_job job = {
-        .rows = (const char *)table->rows + column * element_bytes(table),
+        .rows = (const char *)table->rows + bytes_before(table, column),
+        .bytes_before = bytes_before(table, column),
         .columns = columns,
         .table = table,
         .bags = bags,

@@ -16,6 +16,7 @@ enum { MOST_VECTORS = 16 };
 
 typedef struct hr_reduce_job {
   const char *rows; /* row 0 at the block's first column */
+  int64_t bytes_before; /* of a row before that: scale and bias stand there */
   int64_t columns;
   const hr_table *table;
   const hr_bags *bags;
@@ -76,7 +77,7 @@ HR_INLINE void prefetch_row(uintptr_t row, int64_t level, int bytes, uintptr_t l
 
 /* The rows that the loop below would have asked for before the first lookup of its run. */
 static void prefetch_first_rows(const hr_reduce_job *job, const lookup_reader *reader, int64_t begin, int64_t end) {
-  const uintptr_t bytes = (uintptr_t)job->columns * (job->table->row_format == HR_FLOAT32 ? 4 : 2);
+  const uintptr_t bytes = (uintptr_t)hr_ceil_div(job->columns * hr_row_bits(job->table->row_format), 8);
   for (int64_t p = begin; p < end; p++) {
     uintptr_t row = (uintptr_t)job->rows + (uintptr_t)read_lookup(reader, p) * (uintptr_t)job->table->row_stride_bytes;
     for (uintptr_t byte = 0; byte < bytes; byte += 64) prefetch_row(row + byte, job->prefetch_level, 64, 63);
@@ -86,7 +87,8 @@ static void prefetch_first_rows(const hr_reduce_job *job, const lookup_reader *r
 /* vectors = 0: one partial vector. */
 HR_INLINE void reduce_bags(const hr_reduce_job *job, const int vectors, const int row_format, const int reduction) {
   const int count = vectors ? vectors : 1;
-  const int element_bytes = row_format == HR_FLOAT32 ? 4 : 2;
+  const int is_scaled = row_format == HR_INT8 || row_format == HR_INT4;
+  const int bits = (int)hr_row_bits(row_format);
   const hr_table *table = job->table;
   const hr_bags *bags = job->bags;
   const lookup_reader reader = {
@@ -97,7 +99,7 @@ HR_INLINE void reduce_bags(const hr_reduce_job *job, const int vectors, const in
   const uintptr_t rows = (uintptr_t)job->rows;
   const uintptr_t row_stride = (uintptr_t)table->row_stride_bytes;
   const int64_t columns = job->columns;
-  const uintptr_t last_byte = (uintptr_t)(columns * element_bytes - 1);
+  const uintptr_t last_byte = (uintptr_t)(hr_ceil_div(columns * bits, 8) - 1);
   const int64_t padding = table->padding_index;
   const float *weights = bags->weights;
   const float *row_weights = table->row_weights;
@@ -129,7 +131,7 @@ HR_INLINE void reduce_bags(const hr_reduce_job *job, const int vectors, const in
       if (p < prefetch_until) {
         const int64_t ahead = read_lookup(&reader, p + distance);
         if (ahead != prefetched)
-          prefetch_row(rows + (uintptr_t)ahead * row_stride, level, count * HR_LANES * element_bytes, last_byte);
+          prefetch_row(rows + (uintptr_t)ahead * row_stride, level, count * HR_LANES * bits / 8, last_byte);
         prefetched = ahead;
       }
       int64_t index = read_lookup(&reader, p);
@@ -141,12 +143,18 @@ HR_INLINE void reduce_bags(const hr_reduce_job *job, const int vectors, const in
         if (row_weights) w *= hr_load_float(row_weights, index);
         weight = hr_vec_broadcast(w);
       }
+      hr_vec scale = hr_vec_zero(), bias = hr_vec_zero();
+      if (is_scaled) {
+        scale = hr_vec_broadcast_f16(row - job->bytes_before);
+        bias = hr_vec_broadcast_f16(row - job->bytes_before + 2);
+      }
       HR_UNROLL
       for (int step = 0; step < count; step++) {
         const int v = vector_in_order(step, count);
         const int64_t column = first_column(v, vectors, columns);
-        hr_vec x = vectors ? hr_vec_load_as(row_format, row + column * element_bytes)
-                           : hr_vec_load_as_partial(row_format, row, columns);
+        hr_vec x = vectors ? hr_vec_load_as(row_format, row, column) : hr_vec_load_as_partial(row_format, row, columns);
+        /* scale · q is exact: 11 bits by 8. */
+        if (is_scaled) x = hr_vec_fma(scale, x, bias);
         if (reduction == REDUCE_SUM) sum[v] = hr_vec_add(sum[v], x);
         if (reduction == REDUCE_WEIGHTED_SUM) sum[v] = hr_vec_fma(weight, x, sum[v]);
         if (reduction == REDUCE_MAX) sum[v] = counted == 0 ? x : hr_vec_max(x, sum[v]);
@@ -175,12 +183,15 @@ typedef void (*reduce_function)(const hr_reduce_job *job);
   X(0, format, reduction) X(1, format, reduction) X(2, format, reduction) X(4, format, reduction) \
   X(8, format, reduction)
 
-#define FOR_EACH_COPY(X)                                                                            \
-  FOR_EACH_WIDTH(X, HR_FLOAT32, REDUCE_SUM) X(16, HR_FLOAT32, REDUCE_SUM)                           \
-  FOR_EACH_WIDTH(X, HR_FLOAT16, REDUCE_SUM) FOR_EACH_WIDTH(X, HR_BFLOAT16, REDUCE_SUM)              \
-  FOR_EACH_WIDTH(X, HR_FLOAT32, REDUCE_WEIGHTED_SUM) FOR_EACH_WIDTH(X, HR_FLOAT32, REDUCE_MAX)      \
-  FOR_EACH_WIDTH(X, HR_FLOAT16, REDUCE_WEIGHTED_SUM) FOR_EACH_WIDTH(X, HR_FLOAT16, REDUCE_MAX)      \
-  FOR_EACH_WIDTH(X, HR_BFLOAT16, REDUCE_WEIGHTED_SUM) FOR_EACH_WIDTH(X, HR_BFLOAT16, REDUCE_MAX)
+#define FOR_EACH_REDUCTION(X, format)       \
+  FOR_EACH_WIDTH(X, format, REDUCE_SUM)     \
+  FOR_EACH_WIDTH(X, format, REDUCE_WEIGHTED_SUM) FOR_EACH_WIDTH(X, format, REDUCE_MAX)
+
+#define FOR_EACH_COPY(X)                                                  \
+  X(16, HR_FLOAT32, REDUCE_SUM)                                           \
+  FOR_EACH_REDUCTION(X, HR_FLOAT32) FOR_EACH_REDUCTION(X, HR_FLOAT16)     \
+  FOR_EACH_REDUCTION(X, HR_BFLOAT16) FOR_EACH_REDUCTION(X, HR_INT8)       \
+  FOR_EACH_REDUCTION(X, HR_INT4) FOR_EACH_REDUCTION(X, HR_FLOAT8_E4M3)
 
 #define DEFINE_COPY(vectors, format, reduction)                                         \
   static void reduce_##vectors##_##format##_##reduction(const hr_reduce_job *job) {     \
@@ -190,7 +201,7 @@ FOR_EACH_COPY(DEFINE_COPY)
 
 #define COPY_ENTRY(vectors, format, reduction) \
   [format][reduction][vectors] = reduce_##vectors##_##format##_##reduction,
-static const reduce_function reduce_functions[3][REDUCTIONS][MOST_VECTORS + 1] = {FOR_EACH_COPY(COPY_ENTRY)};
+static const reduce_function reduce_functions[HR_ROW_FORMATS][REDUCTIONS][MOST_VECTORS + 1] = {FOR_EACH_COPY(COPY_ENTRY)};
 
 static int reduction_of(const hr_table *table, const hr_bags *bags) {
   if (table->pooling == HR_POOL_MAX) return REDUCE_MAX;

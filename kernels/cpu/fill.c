@@ -81,3 +81,64 @@ HR_EXPORT int64_t hr_fill_uniform(hr_pool *pool, void *target, int64_t row_forma
   if (count % 2) put(target, row_format, count - 1, (uint32_t)hash(fill.seed, (uint64_t)(count / 2)));
   return HR_RUN_DONE;
 }
+
+typedef struct fill_rows_context {
+  char *target;
+  int64_t row_format, rows, dim, stride;
+  uint64_t seed;
+  hr_counter tasks;
+} fill_rows_context;
+
+enum { TASK_ROWS = 1 << 12 };
+
+/* float16: 2 / 255, 2 / 15, -1. */
+static const uint16_t int8_scale = 0x2004, int4_scale = 0x3044, minus_one = 0xbc00;
+
+static void fill_row(const fill_rows_context *fill, int64_t row) {
+  char *to = fill->target + row * fill->stride;
+  const int64_t words = fill->stride / 8;
+  /* float8: without the top bit of the exponent, no NaN. */
+  const uint64_t mask = fill->row_format == HR_FLOAT8_E4M3 ? 0xbfbfbfbfbfbfbfbfu : UINT64_MAX;
+  for (int64_t w = 0; w < words; w++) {
+    const uint64_t bits = hash(fill->seed, (uint64_t)(row * words + w)) & mask;
+    memcpy(to + 8 * w, &bits, 8);
+  }
+  int64_t end = fill->dim;
+  if (fill->row_format != HR_FLOAT8_E4M3) {
+    memcpy(to, fill->row_format == HR_INT8 ? &int8_scale : &int4_scale, 2);
+    memcpy(to + 2, &minus_one, 2);
+    end = 4 + (fill->row_format == HR_INT8 ? fill->dim : hr_ceil_div(fill->dim, 2));
+    if (fill->row_format == HR_INT4 && fill->dim % 2) to[end - 1] &= 15;
+  }
+  memset(to + end, 0, (size_t)(fill->stride - end));
+}
+
+static void fill_rows_task(void *context, int64_t member) {
+  (void)member;
+  fill_rows_context *fill = context;
+  for (;;) {
+    int64_t first = hr_next(&fill->tasks) * TASK_ROWS;
+    int64_t last = hr_min(first + TASK_ROWS, fill->rows);
+    if (first >= last) return;
+    for (int64_t row = first; row < last; row++) fill_row(fill, row);
+  }
+}
+
+HR_EXPORT int64_t hr_fill_quantized(hr_pool *pool, void *target, int64_t row_format, int64_t rows, int64_t dim,
+                                    int64_t row_stride_bytes, int64_t seed) {
+  if (row_format < HR_INT8 || row_format >= HR_ROW_FORMATS || rows < 0 || dim < 1) return HR_RUN_BAD_ARGUMENT;
+  const int64_t bytes = row_format == HR_INT8 ? 4 + dim : row_format == HR_INT4 ? 4 + hr_ceil_div(dim, 2) : dim;
+  if (row_stride_bytes % 8 != 0 || row_stride_bytes < bytes) return HR_RUN_BAD_ARGUMENT;
+  fill_rows_context fill = {
+      .target = target,
+      .row_format = row_format,
+      .rows = rows,
+      .dim = dim,
+      .stride = row_stride_bytes,
+      .seed = hash(0, (uint64_t)seed),
+  };
+  pthread_mutex_lock(&pool->one_run_at_a_time);
+  hr_team_run(pool->team, hr_threads_for(pool, 0, hr_ceil_div(rows, TASK_ROWS)), fill_rows_task, &fill);
+  pthread_mutex_unlock(&pool->one_run_at_a_time);
+  return HR_RUN_DONE;
+}

@@ -16,8 +16,12 @@
 /* Instruction sets, weakest first. A pool runs every operator on one of them. */
 enum { HR_ISA_PORTABLE = 0, HR_ISA_AVX2 = 1, HR_ISA_AVX512 = 2 };
 
-/* Row formats of embedding tables. Sums are always accumulated in float32. */
-enum { HR_FLOAT32 = 0, HR_FLOAT16 = 1, HR_BFLOAT16 = 2 };
+/*
+ * Row formats of embedding tables. Sums are always accumulated in float32. Quantised rows are FBGEMM's: int8 and int4 (the
+ * even element in the low half of a byte) stand behind a float16 scale and a float16 bias, an element's value is
+ * scale · q + bias, rounded once; float8 (e4m3: all ones is NaN, no infinities) has neither.
+ */
+enum { HR_FLOAT32 = 0, HR_FLOAT16 = 1, HR_BFLOAT16 = 2, HR_INT8 = 3, HR_INT4 = 4, HR_FLOAT8_E4M3 = 5, HR_ROW_FORMATS };
 
 enum { HR_POOL_SUM = 0, HR_POOL_MEAN = 1, HR_POOL_MAX = 2 };
 
@@ -218,6 +222,11 @@ void hr_copy_bytes(void *target, const void *source, int64_t bytes);
 
 /* Fills `count` elements of `row_format` with seeded values uniform in [-1, 1), the same on every isa and thread count. */
 int64_t hr_fill_uniform(hr_pool *pool, void *target, int64_t row_format, int64_t count, int64_t seed);
+
+/* The same for `rows` quantised rows of `dim` elements, `row_stride_bytes` (a multiple of 8) apart: random elements, of
+ * which scale and bias make values in [-1, 1] (float8: in (-2, 2)), zeros behind them. */
+int64_t hr_fill_quantized(hr_pool *pool, void *target, int64_t row_format, int64_t rows, int64_t dim,
+                          int64_t row_stride_bytes, int64_t seed);
 
 /*
  * Waits for a GPU on the calling thread: set_current(context), then wait(handle), both int (*)(void *) of the CUDA

@@ -39,17 +39,43 @@ HR_INLINE float hr_vec_sum(hr_vec v) {
   return lane[0];
 }
 
-/* `row_format` is a compile-time constant wherever this is used. */
-HR_INLINE hr_vec hr_vec_load_as(int row_format, const char *p) {
-  if (row_format == HR_FLOAT16) return hr_vec_load_f16(p);
-  if (row_format == HR_BFLOAT16) return hr_vec_load_bf16(p);
-  return hr_vec_load(p);
+/* Bits of an element, and bytes before the first. */
+HR_INLINE int64_t hr_row_bits(int64_t row_format) {
+  return row_format == HR_FLOAT32 ? 32 : row_format <= HR_BFLOAT16 ? 16 : row_format == HR_INT4 ? 4 : 8;
+}
+HR_INLINE int64_t hr_row_header(int64_t row_format) { return row_format == HR_INT8 || row_format == HR_INT4 ? 4 : 0; }
+
+/*
+ * The elements of a row from `column` on, of int8 and int4 as they are stored. `row_format` is a compile-time constant
+ * wherever this is used.
+ */
+HR_INLINE hr_vec hr_vec_load_as(int row_format, const char *row, int64_t column) {
+  switch (row_format) {
+    case HR_FLOAT16: return hr_vec_load_f16(row + column * 2);
+    case HR_BFLOAT16: return hr_vec_load_bf16(row + column * 2);
+    case HR_INT8: return hr_vec_load_u8(row + column);
+    case HR_INT4: return hr_vec_load_u4(row + column / 2, (int)(column % 2));
+    case HR_FLOAT8_E4M3: return hr_vec_load_e4m3(row + column);
+    default: return hr_vec_load(row + column * 4);
+  }
 }
 
-HR_INLINE hr_vec hr_vec_load_as_partial(int row_format, const char *p, int64_t lanes) {
-  if (row_format == HR_FLOAT16) return hr_vec_load_f16_partial(p, lanes);
-  if (row_format == HR_BFLOAT16) return hr_vec_load_bf16_partial(p, lanes);
-  return hr_vec_load_partial(p, lanes);
+/* The first `lanes` elements of a row. */
+HR_INLINE hr_vec hr_vec_load_as_partial(int row_format, const char *row, int64_t lanes) {
+  if (row_format == HR_FLOAT16) return hr_vec_load_f16_partial(row, lanes);
+  if (row_format == HR_BFLOAT16) return hr_vec_load_bf16_partial(row, lanes);
+  if (row_format == HR_FLOAT32) return hr_vec_load_partial(row, lanes);
+  char bytes[HR_LANES] = {0};
+  const int64_t count = row_format == HR_INT4 ? (lanes + 1) / 2 : lanes;
+  for (int64_t i = 0; i < count; i++) bytes[i] = row[i];
+  return hr_vec_load_as(row_format, bytes, 0);
+}
+
+/* One float16 in every lane. */
+HR_INLINE hr_vec hr_vec_broadcast_f16(const char *p) {
+  float lane[HR_LANES];
+  hr_vec_store(lane, hr_vec_load_f16_partial(p, 1));
+  return hr_vec_broadcast(lane[0]);
 }
 
 #endif

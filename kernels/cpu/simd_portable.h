@@ -83,3 +83,32 @@ HR_INLINE hr_vec hr_vec_load_f16_partial(const void *p, int64_t lanes) {
 HR_INLINE hr_vec hr_vec_load_bf16_partial(const void *p, int64_t lanes) {
   return hr_vec_from_bf16(hr_load_halves_partial(p, lanes));
 }
+
+HR_INLINE hr_bits hr_load_bytes(const void *p) {
+  uint8_t byte[HR_LANES];
+  memcpy(byte, p, sizeof byte);
+  return (hr_bits){byte[0], byte[1], byte[2], byte[3]};
+}
+HR_INLINE hr_vec hr_vec_from_integers(hr_bits v) {
+  return __builtin_convertvector((int32_t __attribute__((vector_size(16))))v, hr_vec);
+}
+
+HR_INLINE hr_vec hr_vec_load_u8(const void *p) { return hr_vec_from_integers(hr_load_bytes(p)); }
+
+/* Four halves of bytes, from the low (`odd` = 0) or the high one of the first on. */
+HR_INLINE hr_vec hr_vec_load_u4(const char *p, int odd) {
+  uint16_t half;
+  memcpy(&half, p, 2);
+  uint32_t word = half;
+  if (odd) word = word >> 4 | (uint32_t)(uint8_t)p[2] << 12;
+  return hr_vec_from_integers((hr_bits){word & 15, word >> 4 & 15, word >> 8 & 15, word >> 12 & 15});
+}
+
+/* Exponent and mantissa are moved into place and rebiased by a multiplication with 2^120, which is exact. */
+HR_INLINE hr_vec hr_vec_load_e4m3(const void *p) {
+  hr_bits byte = hr_load_bytes(p);
+  hr_bits magnitude = byte & 0x7f;
+  hr_bits size = (hr_bits)((hr_vec)(magnitude << 20) * 0x1p120f);
+  hr_bits nan = (hr_bits){0x7fc00000, 0x7fc00000, 0x7fc00000, 0x7fc00000};
+  return (hr_vec)hr_bits_select((hr_bits)(magnitude == 0x7f), nan, size | ((byte & 0x80) << 24));
+}

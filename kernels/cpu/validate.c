@@ -15,7 +15,7 @@ static int is_stride(int64_t stride, int64_t rows, int64_t columns) {
 
 static int is_valid_table(const hr_table *table) {
   return is_size(table->row_count) && table->dim > 0 && table->dim <= MOST && table->row_format >= HR_FLOAT32 &&
-         table->row_format <= HR_BFLOAT16 && table->pooling >= HR_POOL_SUM && table->pooling <= HR_POOL_MAX &&
+         table->row_format < HR_ROW_FORMATS && table->pooling >= HR_POOL_SUM && table->pooling <= HR_POOL_MAX &&
          (table->rows || table->row_count == 0) && is_size(table->row_stride_bytes) &&
          (table->pooling == HR_POOL_SUM || !table->row_weights);
 }

@@ -66,6 +66,50 @@ __device__ __forceinline__ void fill_uniform(const FillUniformParams &params) {
   }
 }
 
+/* Every field is 8 bytes wide. */
+struct FillQuantizedParams {
+  void *target;     /* [rows, row_stride_bytes] */
+  int64 row_format; /* HR_INT8, HR_INT4, HR_FLOAT8_E4M3 of hotrow_cpu.h */
+  int64 rows;
+  int64 dim;
+  int64 row_stride_bytes; /* a multiple of 8 */
+  uint64 seed;
+};
+
+namespace fill {
+
+enum QuantizedRowFormat { INT8 = 3, INT4 = 4, FLOAT8_E4M3 = 5 };
+
+/* A row's 64 bits from `word` on: random elements, behind a scale of 2 / 255 or 2 / 15 and a bias of -1, before zeros. */
+__device__ __forceinline__ uint64 quantized_word(const FillQuantizedParams &params, uint64 seed, uint64 row, uint64 word) {
+  const uint64 words = static_cast<uint64>(params.row_stride_bytes) / 8;
+  const bool is_scaled = params.row_format != FLOAT8_E4M3;
+  uint64 bits = hash(seed, row * words + word);
+  /* float8: without the top bit of the exponent, no NaN. */
+  if (!is_scaled) bits &= 0xbfbfbfbfbfbfbfbfull;
+  if (is_scaled && word == 0) {
+    const uint64 header = 0xbc000000u | (params.row_format == INT8 ? 0x2004u : 0x3044u);
+    bits = (bits & 0xffffffff00000000ull) | header;
+  }
+  const uint64 end = (is_scaled ? 32 : 0) + static_cast<uint64>(params.dim) * (params.row_format == INT4 ? 4 : 8);
+  if (end <= 64 * word) return 0;
+  return end - 64 * word >= 64 ? bits : bits & ((1ull << (end - 64 * word)) - 1);
+}
+
+} // namespace fill
+
+/* The values of the CPU's hr_fill_quantized, bit for bit. */
+__device__ __forceinline__ void fill_quantized(const FillQuantizedParams &params) {
+  const uint64 words = static_cast<uint64>(params.row_stride_bytes) / 8;
+  const uint64 seed = fill::hash(0, params.seed);
+  const uint64 step = static_cast<uint64>(gridDim.x) * blockDim.x;
+  for (uint64 i = static_cast<uint64>(blockIdx.x) * blockDim.x + threadIdx.x;
+       i < static_cast<uint64>(params.rows) * words; i += step) {
+    const uint64 row = i / words;
+    ptx::store(static_cast<uint64 *>(params.target) + i, fill::quantized_word(params, seed, row, i - row * words));
+  }
+}
+
 } // namespace hotrow
 
 #endif

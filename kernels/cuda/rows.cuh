@@ -19,11 +19,20 @@ using uint64 = unsigned long long;
 
 __host__ __device__ constexpr int align16(int bytes) { return (bytes + 15) / 16 * 16; }
 
+template <class T>
+__device__ __forceinline__ T load_bits(const char *from) {
+  return ptx::load_read_only(reinterpret_cast<const T *>(from));
+}
+
 /* The widest vector, up to 16 bytes, that rows of `bytes` bytes without padding are whole numbers of. */
 __host__ __device__ constexpr int widest_vector(int bytes) {
   return bytes % 16 == 0 ? 16 : bytes % 8 == 0 ? 8 : bytes % 4 == 0 ? 4 : 2;
 }
 
+/*
+ * For kernels that give each feature to a thread: Bits is what a thread loads of a row, bits_at() loads it, from the first
+ * byte of the feature's element in the row (`feature` tells which half of that it is), widen() gives its value.
+ */
 template <int element_bits>
 struct PlainRow {
   static constexpr int bits = element_bits;
@@ -35,14 +44,16 @@ struct PlainRow {
 
 struct Float32 : PlainRow<32> {
   using Bits = float;
-  static __device__ __forceinline__ float widen(Bits bits) { return bits; }
+  static __device__ __forceinline__ Bits bits_at(const char *element, uint32) { return load_bits<Bits>(element); }
+  static __device__ __forceinline__ float widen(Bits bits, uint32 = 0) { return bits; }
   static __device__ __forceinline__ Bits narrow(float value) { return value; }
   static __device__ __forceinline__ float element(const uint32 *words, int e) { return __uint_as_float(words[e]); }
 };
 
 struct Float16 : PlainRow<16> {
   using Bits = unsigned short;
-  static __device__ __forceinline__ float widen(Bits bits) { return ptx::float16_to_float32(bits); }
+  static __device__ __forceinline__ Bits bits_at(const char *element, uint32) { return load_bits<Bits>(element); }
+  static __device__ __forceinline__ float widen(Bits bits, uint32 = 0) { return ptx::float16_to_float32(bits); }
   static __device__ __forceinline__ Bits narrow(float value) { return ptx::to_float16(value); }
   static __device__ __forceinline__ float element(const uint32 *words, int e) {
     return widen(static_cast<Bits>(words[e / 2] >> (e % 2 * 16)));
@@ -51,7 +62,8 @@ struct Float16 : PlainRow<16> {
 
 struct Bfloat16 : PlainRow<16> {
   using Bits = unsigned short;
-  static __device__ __forceinline__ float widen(Bits bits) { return __uint_as_float(static_cast<uint32>(bits) << 16); }
+  static __device__ __forceinline__ Bits bits_at(const char *element, uint32) { return load_bits<Bits>(element); }
+  static __device__ __forceinline__ float widen(Bits bits, uint32 = 0) { return __uint_as_float(static_cast<uint32>(bits) << 16); }
   static __device__ __forceinline__ Bits narrow(float value) { return ptx::to_bfloat16(value); }
   static __device__ __forceinline__ float element(const uint32 *words, int e) {
     return __uint_as_float(e % 2 == 0 ? words[e / 2] << 16 : words[e / 2] & 0xffff0000u);
@@ -66,6 +78,24 @@ struct ScaledRow {
   static __host__ __device__ constexpr int stride(int dim) { return align16(header_bytes + (dim * bits + 7) / 8); }
   /* Behind the header, words are all that is aligned. */
   static __host__ __device__ constexpr int vector_bytes(int) { return 4; }
+
+  /* Scale and bias, and a byte with the element. */
+  struct Bits {
+    uint32 header;
+    unsigned char byte;
+  };
+  static __device__ __forceinline__ Bits bits_at(const char *element, uint32 feature) {
+    const char *row = element - header_bytes - feature * bits / 8;
+    return {load_bits<uint32>(row), load_bits<unsigned char>(element)};
+  }
+  /* scale · q + bias, rounded once: scale · q is exact. */
+  static __device__ __forceinline__ float widen(Bits loaded, uint32 feature) {
+    const uint32 shift = bits == 4 ? feature % 2 * 4 : 0;
+    const float q = static_cast<float>(static_cast<int>(loaded.byte >> shift & ((1u << bits) - 1)));
+    const float scale = ptx::float16_to_float32(static_cast<unsigned short>(loaded.header));
+    const float bias = ptx::float16_to_float32(static_cast<unsigned short>(loaded.header >> 16));
+    return __fmaf_rn(scale, q, bias);
+  }
 };
 
 struct Int8 : ScaledRow<8> {
@@ -81,6 +111,9 @@ struct Int4 : ScaledRow<4> {
 };
 
 struct Float8E4m3 {
+  using Bits = unsigned char;
+  static __device__ __forceinline__ Bits bits_at(const char *element, uint32) { return load_bits<Bits>(element); }
+  static __device__ __forceinline__ float widen(Bits loaded, uint32 = 0) { return ptx::float8_e4m3_to_float32(loaded); }
   static constexpr int bits = 8;
   static constexpr int header_bytes = 0;
   static constexpr bool is_scaled = false;

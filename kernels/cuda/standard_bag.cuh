@@ -21,7 +21,7 @@
  *              so that `distance` to 2 · `distance` rows are always on their way
  *
  * A variant is a struct with these members (src/backend/cuda/kernel-source.ts writes it):
- *   Row                 Float32, Float16, Bfloat16
+ *   Row                 Float32, Float16, Bfloat16, Int8, Int4, Float8E4m3
  *   Index, Offset       int32, int64
  *   Output              Float32, Float16, Bfloat16: pooled rows are rounded to it once, at the end
  *   pooling             Pooling::Sum, Mean, Max
@@ -101,19 +101,25 @@ __device__ __forceinline__ bool is_padding(const StandardBagParams &params, RowN
   return V::padding && row == static_cast<RowNumber<V>>(params.padding_index);
 }
 
-/* The thread's feature of a row; `column` is that of row 0. */
+/* A thread's feature, and where its element of row 0 begins. */
+struct Column {
+  const char *address;
+  uint32 feature;
+};
+
+/* Where the thread's element of a row begins. */
 template <class V>
-__device__ __forceinline__ const typename V::Row::Bits *element_of(const StandardBagParams &params, const char *column,
-                                                                   RowNumber<V> row) {
-  using Bits = typename V::Row::Bits;
+__device__ __forceinline__ const char *element_of(const StandardBagParams &params, const Column &column,
+                                                  RowNumber<V> row) {
   const uint32 row_stride = static_cast<uint32>(params.row_stride_bytes);
-  if constexpr (V::wide_rows) return reinterpret_cast<const Bits *>(column + row * row_stride);
-  return reinterpret_cast<const Bits *>(column + ptx::multiply_wide(static_cast<uint32>(row), row_stride));
+  if constexpr (V::wide_rows) return column.address + row * row_stride;
+  return column.address + ptx::multiply_wide(static_cast<uint32>(row), row_stride);
 }
 
 template <class V>
-__device__ __forceinline__ float load_element(const StandardBagParams &params, const char *column, RowNumber<V> row) {
-  return V::Row::widen(ptx::load_read_only(element_of<V>(params, column, row)));
+__device__ __forceinline__ typename V::Row::Bits load_element(const StandardBagParams &params, const Column &column,
+                                                              RowNumber<V> row) {
+  return V::Row::bits_at(element_of<V>(params, column, row), column.feature);
 }
 
 template <class V>
@@ -190,7 +196,7 @@ struct Group {
 
   /* Asks for the rows of the lookups from `position` on: all of the group's, or the first `count` of them. */
   template <bool full>
-  __device__ __forceinline__ void request(const StandardBagParams &params, const char *column, uint32 position,
+  __device__ __forceinline__ void request(const StandardBagParams &params, const Column &column, uint32 position,
                                           int count) {
     RowNumber<V> rows[V::distance];
 #pragma unroll
@@ -202,14 +208,14 @@ struct Group {
 #pragma unroll
     for (int slot = 0; slot < V::distance; slot++) {
       if ((full || slot < count) && !is_padding<V>(params, rows[slot])) {
-        elements[slot] = ptx::load_read_only(element_of<V>(params, column, rows[slot]));
+        elements[slot] = load_element<V>(params, column, rows[slot]);
         if constexpr (is_weighted) weights[slot] = weight_of_lookup<V>(params, position, rows[slot], slot);
         kept |= 1u << slot;
       }
     }
 #pragma unroll
     for (int slot = 0; slot < V::distance; slot++)
-      if (full || slot < count) slots.put(slot, V::Row::widen(elements[slot]));
+      if (full || slot < count) slots.put(slot, V::Row::widen(elements[slot], column.feature));
   }
 
   /* Adds what was asked for, in order. */
@@ -223,11 +229,12 @@ struct Group {
 };
 
 template <class V>
-__device__ __forceinline__ void add_lookup(const StandardBagParams &params, const char *column, uint32 position,
+__device__ __forceinline__ void add_lookup(const StandardBagParams &params, const Column &column, uint32 position,
                                            Accumulator<V> &pooled) {
   const RowNumber<V> row = row_of_lookup<V>(params, position);
   if (is_padding<V>(params, row)) return;
-  pooled.add(load_element<V>(params, column, row), weight_of_lookup<V>(params, position, row));
+  const float value = V::Row::widen(load_element<V>(params, column, row), column.feature);
+  pooled.add(value, weight_of_lookup<V>(params, position, row));
 }
 
 /*
@@ -235,7 +242,7 @@ __device__ __forceinline__ void add_lookup(const StandardBagParams &params, cons
  * to 8 rows together, which is register prefetch under another name.
  */
 template <class V>
-__device__ __forceinline__ Accumulator<V> pool_plainly(const StandardBagParams &params, const char *column,
+__device__ __forceinline__ Accumulator<V> pool_plainly(const StandardBagParams &params, const Column &column,
                                                        uint32 begin, uint32 end) {
   Accumulator<V> pooled;
 #pragma unroll 1
@@ -245,7 +252,7 @@ __device__ __forceinline__ Accumulator<V> pool_plainly(const StandardBagParams &
 
 /* … in groups of `distance`; the last group may be short. */
 template <class V>
-__device__ __forceinline__ Accumulator<V> pool_in_groups(const StandardBagParams &params, const char *column,
+__device__ __forceinline__ Accumulator<V> pool_in_groups(const StandardBagParams &params, const Column &column,
                                                          uint32 begin, uint32 end) {
   Accumulator<V> pooled;
   Slots<V> slots;
@@ -265,7 +272,7 @@ __device__ __forceinline__ Accumulator<V> pool_in_groups(const StandardBagParams
 
 /* … in groups, each of which is asked for before the one before it is added up. */
 template <class V>
-__device__ __forceinline__ Accumulator<V> pool_pipelined(const StandardBagParams &params, const char *column,
+__device__ __forceinline__ Accumulator<V> pool_pipelined(const StandardBagParams &params, const Column &column,
                                                          uint32 begin, uint32 end) {
   constexpr int distance = V::distance;
   Accumulator<V> pooled;
@@ -296,7 +303,7 @@ __device__ __forceinline__ Accumulator<V> pool_pipelined(const StandardBagParams
 
 /* … a lookup at a time, while rows further on are on their way into L1. One thread of a sector asks for it. */
 template <class V>
-__device__ __forceinline__ Accumulator<V> pool_through_l1(const StandardBagParams &params, const char *column,
+__device__ __forceinline__ Accumulator<V> pool_through_l1(const StandardBagParams &params, const Column &column,
                                                           uint32 begin, uint32 end, bool asks) {
   Accumulator<V> pooled;
   const uint32 ahead = begin + V::distance < end ? begin + V::distance : end;
@@ -323,7 +330,7 @@ template <class V>
 __device__ __forceinline__ void standard_bag(const StandardBagParams &params) {
   using namespace standard;
   using Offset = typename V::Offset;
-  using Bits = typename V::Row::Bits;
+  using Row = typename V::Row;
   static_assert(V::prefetch == Prefetch::None || (V::distance >= 1 && V::distance <= 16), "distance is 1 to 16");
   static_assert(V::weights == Weights::None || V::pooling == Pooling::Sum, "weights go with sum");
 
@@ -345,12 +352,13 @@ __device__ __forceinline__ void standard_bag(const StandardBagParams &params) {
     const uint32 begin = V::repair ? clamp_position(first, 0, lookups) : static_cast<uint32>(first);
     const uint32 end = V::repair ? clamp_position(last, begin, lookups) : static_cast<uint32>(last);
 
-    const char *column = ptx::opaque(static_cast<const char *>(params.rows) + feature * sizeof(Bits));
+    const uint32 first_byte = Row::header_bytes + feature * Row::bits / 8;
+    const Column column = {ptx::opaque(static_cast<const char *>(params.rows) + first_byte), feature};
     Accumulator<V> pooled;
     if constexpr (V::prefetch == Prefetch::None) {
       pooled = pool_plainly<V>(params, column, begin, end);
     } else if constexpr (V::prefetch == Prefetch::L1) {
-      const bool asks = threadIdx.x == 0 || feature * sizeof(Bits) % 32 == 0;
+      const bool asks = threadIdx.x == 0 || (first_byte % 32 == 0 && (Row::bits >= 8 || feature % 2 == 0));
       pooled = pool_through_l1<V>(params, column, begin, end, asks);
     } else if constexpr (V::prefetch == Prefetch::Pipelined) {
       pooled = pool_pipelined<V>(params, column, begin, end);

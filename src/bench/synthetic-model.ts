@@ -2,6 +2,7 @@
 import { type Interaction, interactionWidth } from '../dense/interaction.ts';
 import type { LinearLayer } from '../dense/linear.ts';
 import type { EmbeddingTable, RowFormat } from '../embedding/bag.ts';
+import { weightShape } from '../embedding/row-format.ts';
 import type { CrossLayer, DlrmArchitecture } from '../model/architecture.ts';
 import type { HostTensor } from '../tensor.ts';
 import { createRandom } from '../workload/random.ts';
@@ -19,7 +20,7 @@ export function syntheticTables({ tables, rows, dim, rowFormat }: CollectionShap
 }
 
 function syntheticTable(t: number, rows: number, dim: number, rowFormat: RowFormat): EmbeddingTable {
-  const weight = { dtype: rowFormat, shape: [rows, dim], seed: t + 1 } as const;
+  const weight = { ...weightShape({ rows, dim, rowFormat }), seed: t + 1 };
   return { name: `table_${t}`, weight, rows, dim, rowFormat, mode: 'sum' };
 }
 

@@ -1,6 +1,7 @@
 /** Benchmark results as the terminal shows them, and as the docs quote them. */
 import { benchTables, type RenderedTable } from '../bench/render.ts';
 import type { BenchResults } from '../bench/results.ts';
+import { type RowFormat, rowBytes } from '../embedding/row-format.ts';
 import { emphasise, formatBytes, renderTable } from './output.ts';
 
 /** `reason`: why this device was chosen. */
@@ -28,7 +29,7 @@ export function tableText({ title, columns, rows }: RenderedTable): string {
 
 function describeCollection(collection: BenchResults['collection']): string {
   const bytes = collection.reduce(
-    (sum, { rows, dim, rowFormat }) => sum + rows * dim * (rowFormat === 'float32' ? 4 : 2),
+    (sum, { rows, dim, rowFormat }) => sum + rows * rowBytes({ dim, rowFormat: rowFormat as RowFormat }),
     0,
   );
   const shapes = new Set(

@@ -11,13 +11,11 @@
  */
 import { RequestError, type RequestErrorCode } from '../errors.ts';
 import { elementCount, type Tensor } from '../tensor.ts';
+import { type RowFormat, weightShape } from './row-format.ts';
+
+export { ROW_FORMATS, type RowFormat, rowBytes } from './row-format.ts';
 
 export type PoolingMode = 'sum' | 'mean' | 'max';
-
-/** How a table's rows are stored. */
-export type RowFormat = 'float32' | 'float16' | 'bfloat16';
-
-export const ROW_FORMATS: readonly RowFormat[] = ['float32', 'float16', 'bfloat16'];
 
 /**
  * What happens to a bad index (outside [0, rows)) or offset (first not 0, decreasing, past the end):
@@ -34,7 +32,7 @@ export const INDEX_CHECKING: readonly IndexChecking[] = ['error', 'warn', 'ignor
 /** One embedding table. */
 export interface EmbeddingTable {
   readonly name: string;
-  /** [rows, dim], dtype = `rowFormat`. */
+  /** [rows, dim] of `rowFormat`; of quantised rows, uint8 [rows, rowBytes]. */
   readonly weight: Tensor;
   readonly rows: number;
   readonly dim: number;
@@ -73,11 +71,6 @@ export interface BagFindings {
   readonly first?: RequestError;
 }
 
-/** Bytes of one row of `table`. */
-export function rowBytes(table: Pick<EmbeddingTable, 'dim' | 'rowFormat'>): number {
-  return table.dim * (table.rowFormat === 'float32' ? 4 : 2);
-}
-
 /**
  * Checks that `table` is consistent.
  * @throws RequestError TENSOR_SHAPE, TENSOR_DTYPE when weight, rows, dim, padding index or row weights disagree.
@@ -92,17 +85,17 @@ export function checkTable(table: EmbeddingTable): void {
   };
   if (!Number.isSafeInteger(rows) || rows < 1) fail(`needs at least one row, has ${rows}`);
   if (!Number.isSafeInteger(dim) || dim < 1) fail(`needs a dim of at least 1, has ${dim}`);
-  if (weight.dtype !== table.rowFormat) {
+  const expected = weightShape(table);
+  if (weight.dtype !== expected.dtype) {
     throw new RequestError(
       'TENSOR_DTYPE',
-      `table ${name}: weight is ${weight.dtype}, its row format is ${table.rowFormat}`,
-      {
-        tensor: name,
-      },
+      `table ${name}: weight is ${weight.dtype}, its row format, ${table.rowFormat}, takes ${expected.dtype}`,
+      { tensor: name },
     );
   }
-  if (weight.shape.length !== 2 || weight.shape[0] !== rows || weight.shape[1] !== dim) {
-    fail(`weight has shape [${weight.shape}], expected [${rows}, ${dim}]`);
+  const [count, width] = expected.shape;
+  if (weight.shape.length !== 2 || weight.shape[0] !== count || weight.shape[1] !== width) {
+    fail(`weight has shape [${weight.shape}], expected [${count}, ${width}]`);
   }
   if ('data' in weight && weight.data.length !== elementCount(weight.shape)) {
     fail(`weight holds ${weight.data.length} elements, expected ${elementCount(weight.shape)}`);

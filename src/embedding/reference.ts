@@ -13,6 +13,8 @@ import {
   type EmbeddingTable,
   type IndexChecking,
 } from './bag.ts';
+import { dequantizeRows } from './quantize.ts';
+import { isQuantized } from './row-format.ts';
 
 /**
  * - `float64`: as exact as it gets, for comparisons with a tolerance;
@@ -145,7 +147,9 @@ function repaired(index: number | bigint, rows: number): number {
   return index >= 0 && index < rows ? Number(index) : 0;
 }
 
-function hostRows({ name, weight }: EmbeddingTable): Float32Array {
+function hostRows({ name, weight, rowFormat, dim }: EmbeddingTable): Float32Array {
   if (!isHost(weight)) throw new TypeError(`table ${name}: the reference reads tables in host memory only`);
-  return toFloat32(weight);
+  return isQuantized(rowFormat)
+    ? dequantizeRows(weight.data as Uint8Array, dim, rowFormat)
+    : toFloat32(weight);
 }

@@ -19,7 +19,7 @@ export const NULL_PTR = 0n as HostPtr;
 /** Numbers of the C header's enums. */
 export const ISA = { portable: 0, avx2: 1, avx512: 2 } as const;
 export type Isa = keyof typeof ISA;
-export const ROW_FORMAT = { float32: 0, float16: 1, bfloat16: 2 } as const;
+export const ROW_FORMAT = { float32: 0, float16: 1, bfloat16: 2, int8: 3, int4: 4, float8_e4m3: 5 } as const;
 export const POOLING = { sum: 0, mean: 1, max: 2 } as const;
 export const ACTIVATION = { none: 0, relu: 1, sigmoid: 2 } as const;
 export const PREFETCH_LEVEL = { L1: 1, L2: 2, L3: 3, NTA: 4 } as const;
@@ -80,6 +80,9 @@ function load() {
     copyBytes: library.func('void hr_copy_bytes(uintptr_t target, uintptr_t source, int64_t bytes)'),
     fillUniform: library.func(
       'int64_t hr_fill_uniform(uintptr_t pool, uintptr_t target, int64_t row_format, int64_t count, int64_t seed)',
+    ),
+    fillQuantized: library.func(
+      'int64_t hr_fill_quantized(uintptr_t pool, uintptr_t target, int64_t row_format, int64_t rows, int64_t dim, int64_t row_stride_bytes, int64_t seed)',
     ),
     waitInContext: library.func(
       'int64_t hr_wait_in_context(uintptr_t set_current, uintptr_t context, uintptr_t wait, uintptr_t handle)',
@@ -323,6 +326,27 @@ export async function fillUniform(
     target.address,
     ROW_FORMAT[format],
     count,
+    seed,
+  );
+  if (Number(status) !== 0) throw new DeviceError('KERNEL_FAILED', `fill failed with status ${status}`);
+}
+
+/** Fills quantised rows [rows, rowBytes] of `dim` elements with seeded values. */
+export async function fillQuantized(
+  pool: ThreadPool,
+  target: NativeMemory,
+  format: keyof typeof ROW_FORMAT,
+  shape: { readonly rows: number; readonly dim: number; readonly rowBytes: number },
+  seed: number,
+): Promise<void> {
+  const status = await inBackground<number>(
+    library().fillQuantized,
+    pool,
+    target.address,
+    ROW_FORMAT[format],
+    shape.rows,
+    shape.dim,
+    shape.rowBytes,
     seed,
   );
   if (Number(status) !== 0) throw new DeviceError('KERNEL_FAILED', `fill failed with status ${status}`);

@@ -28,6 +28,7 @@ const skip = refuseEmulation();
 if (skip === undefined) {
   conformance('cuda, emulated', () => openFakeBackend({ precision: 'float32' }), {
     rowsStandAlone: false,
+    addsQuantizedInIndexOrder: false,
     longestInOrder: SHORTEST_SPLIT,
     plansOf: somePlans,
     propertyRuns: 25,

@@ -1,7 +1,8 @@
 /** Outputs that PyTorch wrote. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { Bags, EmbeddingTable, IndexArray, PoolingMode, RowFormat } from '../../src/embedding/bag.ts';
+import type { Bags, EmbeddingTable, IndexArray, PoolingMode } from '../../src/embedding/bag.ts';
+import type { FloatRowFormat } from '../../src/embedding/row-format.ts';
 import { readSafetensorsModel } from '../../src/formats/safetensors.ts';
 import { DlrmModel } from '../../src/model/dlrm.ts';
 import { inferArchitecture } from '../../src/model/infer-architecture.ts';
@@ -17,7 +18,7 @@ import type { Subject } from './subject.ts';
 interface GoldenCase {
   readonly name: string;
   readonly mode: PoolingMode;
-  readonly dtype: RowFormat;
+  readonly dtype: FloatRowFormat;
   readonly padding_idx: number | null;
   readonly include_last_offset: boolean;
   readonly weighted: boolean;
@@ -27,7 +28,7 @@ interface GoldenCase {
  * ‖out − ref‖ / ‖ref‖. float32: torch on a GPU adds in another order. The others: torch rounds its output to the row
  * format, at most 2^-11 and 2^-8 a value, and its per-sample products too; ours stays float32.
  */
-const TOLERANCE: Record<RowFormat, number> = { float32: 1e-6, float16: 5e-3, bfloat16: 2e-2 };
+const TOLERANCE: Record<FloatRowFormat, number> = { float32: 1e-6, float16: 5e-3, bfloat16: 2e-2 };
 
 export function goldenBagCases(subject: Subject): void {
   test('embedding_bag.safetensors: torch.nn.EmbeddingBag', async (t) => {

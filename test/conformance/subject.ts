@@ -1,7 +1,9 @@
 import type { Backend } from '../../src/backend/backend.ts';
-import type { BagBatch, Bags, EmbeddingTable, IndexChecking } from '../../src/embedding/bag.ts';
+import type { Bags, EmbeddingTable, IndexChecking } from '../../src/embedding/bag.ts';
 import type { Plan } from '../../src/embedding/plan.ts';
+import { headerOf, storedElement } from '../../src/embedding/quantize.ts';
 import { referenceEmbeddingBags } from '../../src/embedding/reference.ts';
+import { isQuantized, rowBytes } from '../../src/embedding/row-format.ts';
 import type { PlanContext } from '../../src/embedding/techniques/technique.ts';
 import { toFloat32 } from '../../src/tensor.ts';
 import type { Problem } from '../support/cases.ts';
@@ -12,6 +14,8 @@ import { assertSameValues, assertWithin, FLOAT32_ROUNDING } from '../support/com
 export interface Capabilities {
   /** Rows of a bag are added in index order, so that unweighted results have the reference's bits. Default: true. */
   readonly addsInIndexOrder?: boolean;
+  /** Quantised rows too: a device may add their biases up by themselves. Default: true. */
+  readonly addsQuantizedInIndexOrder?: boolean;
   /** Longer bags may be added in another order. Default: none. */
   readonly longestInOrder?: number;
   /** Largest relative error of one operand or sum of dense operators. Default: float32's, 2^-24. */
@@ -37,7 +41,7 @@ export interface Subject extends Required<Capabilities> {
  * fused multiply-adds: (lookups + 2) · 2^-24 · Σ |weight · x|.
  */
 export function assertPooled(
-  subject: Pick<Subject, 'addsInIndexOrder' | 'longestInOrder'>,
+  subject: Pick<Subject, 'addsInIndexOrder' | 'addsQuantizedInIndexOrder' | 'longestInOrder'>,
   pooled: Float32Array,
   { tables, batch }: Problem,
   what: string,
@@ -57,7 +61,8 @@ export function assertPooled(
     const label = `${what}: table ${t} (${table.name}, ${table.mode}, dim ${table.dim}, ${table.rowFormat})`;
     const weighted = bags.weights !== undefined || table.rowWeights !== undefined;
     const inOrder = subject.addsInIndexOrder && longestBag(bags) <= subject.longestInOrder;
-    const exact = inOrder && !weighted;
+    const exact =
+      inOrder && !weighted && (subject.addsQuantizedInIndexOrder || !isQuantized(table.rowFormat));
     const { expected, magnitudes } = expectedOf(own, exact, checking === 'error');
     if (exact) {
       assertSameValues(out, expected, label);
@@ -68,9 +73,16 @@ export function assertPooled(
   });
 }
 
-/** Whether the backend adds every bag of a batch in index order under every plan. */
-export function keepsOrder({ longestInOrder }: Pick<Subject, 'longestInOrder'>, { bags }: BagBatch): boolean {
-  return bags.every((own) => longestBag(own) <= longestInOrder);
+/** Whether the backend adds every bag of a problem in index order under every plan. */
+export function keepsOrder(
+  {
+    longestInOrder,
+    addsQuantizedInIndexOrder,
+  }: Pick<Subject, 'longestInOrder' | 'addsQuantizedInIndexOrder'>,
+  { tables, batch }: Problem,
+): boolean {
+  const ordered = addsQuantizedInIndexOrder || tables.every(({ rowFormat }) => !isQuantized(rowFormat));
+  return ordered && batch.bags.every((own) => longestBag(own) <= longestInOrder);
 }
 
 /** Lookups of the longest bag, its offsets clamped into the lookups. */
@@ -111,7 +123,7 @@ function magnitudeOf({ table, bags, batchSize }: OneTable): Float64Array {
   const absolute = (values: Float32Array) => values.map(Math.abs);
   const { rowWeights, ...rest } = table;
   const { weights, ...lookups } = bags;
-  const rows = absolute(toFloat32(hostWeight(table)));
+  const rows = absoluteRows(table);
   const positive: EmbeddingTable = {
     ...rest,
     rowFormat: 'float32',
@@ -121,6 +133,19 @@ function magnitudeOf({ table, bags, batchSize }: OneTable): Float64Array {
   };
   const positiveBags = { ...lookups, ...(weights === undefined ? {} : { weights: absolute(weights) }) };
   return referenceEmbeddingBags([positive], { batchSize, bags: [positiveBags] }, 'ignore').pooled;
+}
+
+/** |x|; of quantised rows |scale · q| + |bias|, whose sums may be rounded apart. */
+function absoluteRows(table: EmbeddingTable): Float32Array {
+  const { rowFormat, rows, dim } = table;
+  const weight = hostWeight(table);
+  if (!isQuantized(rowFormat)) return toFloat32(weight).map(Math.abs);
+  const stride = rowBytes({ dim, rowFormat });
+  return Float32Array.from({ length: rows * dim }, (_, i) => {
+    const row = (weight.data as Uint8Array).subarray(Math.floor(i / dim) * stride).subarray(0, stride);
+    const { scale, bias } = headerOf(row, rowFormat);
+    return Math.abs(scale * storedElement(row, i % dim, rowFormat)) + Math.abs(bias);
+  });
 }
 
 interface OneTable {

@@ -27,6 +27,7 @@ export function conformance(
         return opened;
       },
       addsInIndexOrder: capabilities.addsInIndexOrder ?? true,
+      addsQuantizedInIndexOrder: capabilities.addsQuantizedInIndexOrder ?? true,
       longestInOrder: capabilities.longestInOrder ?? Number.POSITIVE_INFINITY,
       denseRounding: capabilities.denseRounding ?? 2 ** -24,
       rowsStandAlone: capabilities.rowsStandAlone ?? true,

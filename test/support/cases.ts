@@ -8,6 +8,13 @@ import {
   ROW_FORMATS,
   type RowFormat,
 } from '../../src/embedding/bag.ts';
+import { quantizeRows } from '../../src/embedding/quantize.ts';
+import {
+  isQuantized,
+  type QuantizedRowFormat,
+  rowBytes,
+  weightShape,
+} from '../../src/embedding/row-format.ts';
 import { type HostTensor, isHost, numberToBfloat16, numberToFloat16 } from '../../src/tensor.ts';
 import type { Random } from './random.ts';
 
@@ -20,12 +27,42 @@ export const DIMS = [
   1, 2, 3, 4, 7, 8, 15, 16, 17, 31, 32, 33, 63, 64, 65, 100, 127, 128, 129, 130, 255, 256, 257, 512, 1000,
 ];
 
-/** `values` as rows of `format`, rounded to nearest even. */
+/** `values` as rows of `format`, rounded to nearest even, or quantised. */
 export function rowsTensor(values: Float32Array, rows: number, dim: number, format: RowFormat): HostTensor {
   const shape = [rows, dim];
+  if (isQuantized(format)) return quantizedTensor(quantizeRows(values, dim, format).data, rows, dim, format);
   if (format === 'float32') return { dtype: format, shape, data: values };
   const encode = format === 'float16' ? numberToFloat16 : numberToBfloat16;
   return { dtype: format, shape, data: Uint16Array.from(values, encode) };
+}
+
+function quantizedTensor(
+  data: Uint8Array,
+  rows: number,
+  dim: number,
+  rowFormat: QuantizedRowFormat,
+): HostTensor {
+  const { dtype, shape } = weightShape({ rows, dim, rowFormat });
+  return { dtype, shape, data };
+}
+
+/** Integers of [-8, 8) as quantised rows of scale 1 and bias -8: exact. */
+function exactRows(values: Float32Array, rows: number, dim: number, format: QuantizedRowFormat): HostTensor {
+  const data = quantizeRows(values, dim, format).data;
+  if (format === 'float8_e4m3') return quantizedTensor(data, rows, dim, format);
+  const stride = rowBytes({ dim, rowFormat: format });
+  const header = new Uint8Array(new Uint16Array([numberToFloat16(1), numberToFloat16(-8)]).buffer);
+  for (let row = 0; row < rows; row++) {
+    const own = data.subarray(row * stride, (row + 1) * stride);
+    own.fill(0);
+    own.set(header);
+    for (let d = 0; d < dim; d++) {
+      const q = Math.min(15, (values[row * dim + d] as number) + 8);
+      const at = 4 + (format === 'int8' ? d : d >> 1);
+      own[at] = (own[at] as number) | (q << (format === 'int8' ? 0 : 4 * (d & 1)));
+    }
+  }
+  return quantizedTensor(data, rows, dim, format);
 }
 
 export interface TableSpec {
@@ -45,7 +82,10 @@ export function randomTable(random: Random, spec: TableSpec): EmbeddingTable {
   const draw = (count: number) => (exact ? random.integers(count, 8) : random.reals(count));
   return {
     name: spec.name ?? `${rowFormat}-${rows}x${dim}`,
-    weight: rowsTensor(draw(rows * dim), rows, dim, rowFormat),
+    weight:
+      exact && isQuantized(rowFormat)
+        ? exactRows(draw(rows * dim), rows, dim, rowFormat)
+        : rowsTensor(draw(rows * dim), rows, dim, rowFormat),
     rows,
     dim,
     rowFormat,

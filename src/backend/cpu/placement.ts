@@ -5,9 +5,11 @@
 import type { EmbeddingTable } from '../../embedding/bag.ts';
 import { rowBytes } from '../../embedding/bag.ts';
 import { type CpuPlan, placementKey, planLabel } from '../../embedding/plan.ts';
+import { isQuantized } from '../../embedding/row-format.ts';
 import { DeviceError, FormatError, PlanError } from '../../errors.ts';
 import {
   addressOf,
+  fillQuantized,
   fillUniform,
   type HostPtr,
   MappedFile,
@@ -153,7 +155,10 @@ export async function placeTables(
       return memory.address;
     }
     const memory = allocate(bytes);
-    await fillUniform(pool, memory, rowFormat, rows * dim, weight.seed);
+    if (isQuantized(rowFormat)) {
+      const shape = { rows, dim, rowBytes: rowBytes({ dim, rowFormat }) };
+      await fillQuantized(pool, memory, rowFormat, shape, weight.seed);
+    } else await fillUniform(pool, memory, rowFormat, rows * dim, weight.seed);
     return memory.address;
   };
 

@@ -4,6 +4,7 @@
  */
 import { DEVICE_LIMITS, MIN_REGISTER_CAP } from '../../cuda/occupancy.ts';
 import type { PoolingMode, RowFormat } from '../../embedding/bag.ts';
+import { isQuantized } from '../../embedding/row-format.ts';
 import type { PooledFormat } from '../backend.ts';
 import {
   type IntegerWidth,
@@ -63,7 +64,7 @@ export interface FusedShape {
 
 export function fusedShape({ rowFormat, dim }: Pick<FusedKind, 'rowFormat' | 'dim'>): FusedShape {
   const { bits } = ROW_TYPES[rowFormat];
-  const vectorBytes = widestVector((dim * bits) / 8);
+  const vectorBytes = vectorBytesOf(rowFormat, dim);
   const elements = (vectorBytes * 8) / bits;
   const rowVectors = Math.ceil(dim / elements);
   const lanes = Math.min(WARP_LANES, 2 ** Math.ceil(Math.log2(rowVectors)));
@@ -72,8 +73,11 @@ export function fusedShape({ rowFormat, dim }: Pick<FusedKind, 'rowFormat' | 'di
   return { lanes, tiles: Math.ceil(rowVectors / tileVectors), tileElements: tileVectors * elements };
 }
 
-function widestVector(bytes: number): number {
-  return [16, 8, 4].find((width) => bytes % width === 0) ?? 2;
+/** Bytes that a lane loads at once: `vector_bytes` of the row formats in kernels/cuda/rows.cuh. */
+function vectorBytesOf(rowFormat: RowFormat, dim: number): number {
+  if (rowFormat === 'float8_e4m3') return 16;
+  if (isQuantized(rowFormat)) return 4;
+  return [16, 8, 4].find((width) => ((dim * ROW_TYPES[rowFormat].bits) / 8) % width === 0) ?? 2;
 }
 
 /** Why a variant cannot be; undefined: it is legal. */

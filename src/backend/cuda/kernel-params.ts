@@ -239,6 +239,21 @@ export function encodeFillUniform({ target, rowFormat, count, seed }: FillUnifor
   return words(target, ROW_FORMAT[rowFormat], count, seed);
 }
 
+/** `hotrow::FillQuantizedParams`. */
+export interface FillQuantizedParams {
+  readonly target: Address;
+  readonly rowFormat: RowFormat;
+  readonly rows: number;
+  readonly dim: number;
+  readonly rowStrideBytes: number;
+  readonly seed: number;
+}
+
+export function encodeFillQuantized(params: FillQuantizedParams): BigInt64Array {
+  const { target, rowFormat, rows, dim, rowStrideBytes, seed } = params;
+  return words(target, ROW_FORMAT[rowFormat], rows, dim, rowStrideBytes, seed);
+}
+
 /** `hotrow::CeilingsParams`. */
 export interface CeilingsParams {
   readonly memory: Address;

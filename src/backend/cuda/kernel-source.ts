@@ -67,7 +67,10 @@ export const ROW_TYPES = {
   float32: { name: 'Float32', id: 'f32', bits: 32 },
   float16: { name: 'Float16', id: 'f16', bits: 16 },
   bfloat16: { name: 'Bfloat16', id: 'bf16', bits: 16 },
-} as const;
+  int8: { name: 'Int8', id: 'q8', bits: 8 },
+  int4: { name: 'Int4', id: 'q4', bits: 4 },
+  float8_e4m3: { name: 'Float8E4m3', id: 'f8', bits: 8 },
+} as const satisfies Record<RowFormat, unknown>;
 export const POOLING_NAMES = { sum: 'Sum', mean: 'Mean', max: 'Max' } as const;
 export const WEIGHTS_NAMES = { none: 'None', sample: 'Sample', row: 'Row' } as const;
 const PREFETCH_TYPES = {
@@ -214,6 +217,7 @@ const UTILITIES = {
   pin_rows: { header: 'pin_rows', params: 'PinRowsParams' },
   unpin_rows: { header: 'pin_rows', params: 'PinRowsParams' },
   fill_uniform: { header: 'fill_uniform', params: 'FillUniformParams' },
+  fill_quantized: { header: 'fill_uniform', params: 'FillQuantizedParams' },
   read_bytes: { header: 'ceilings', params: 'CeilingsParams' },
   multiply_add: { header: 'ceilings', params: 'CeilingsParams' },
 } as const;

@@ -5,6 +5,7 @@ import { DeviceMemory, PinnedMemory } from '../../cuda/memory.ts';
 import type { CudaStream } from '../../cuda/stream.ts';
 import { type Bags, type EmbeddingTable, rowBytes } from '../../embedding/bag.ts';
 import { type CudaPlan, type Plan, placementKey, planFor, planLabel } from '../../embedding/plan.ts';
+import { isQuantized } from '../../embedding/row-format.ts';
 import { DeviceError, PlanError } from '../../errors.ts';
 import { addressOf, copyBytes, type HostPtr, readFileTo } from '../../ffi/cpu-library.ts';
 import type { DevicePtr } from '../../ffi/cuda-symbols.ts';
@@ -13,7 +14,7 @@ import type { PlacedTables } from '../backend.ts';
 import { type BagKinds, BagKindsCache } from './bag-kinds.ts';
 import { HotRows } from './hot-rows.ts';
 import type { KernelLibrary } from './kernel-library.ts';
-import { encodeFillUniform } from './kernel-params.ts';
+import { encodeFillQuantized, encodeFillUniform } from './kernel-params.ts';
 import { launchStriding } from './launcher.ts';
 
 /** Bytes of each of the two blocks that host memory and files are streamed through. */
@@ -157,6 +158,19 @@ async function placeRows(
     await upload.file(memory.address(), weight.file, weight.byteOffset, tableBytes(table));
   } else if (isHost(weight)) {
     await upload.array(memory.address(), weight.data);
+  } else if (isQuantized(rowFormat)) {
+    const fill = await kernels.utility('fill_quantized');
+    const rowStrideBytes = rowBytes(table);
+    const { seed } = weight;
+    const words = encodeFillQuantized({
+      target: memory.address(),
+      rowFormat,
+      rows,
+      dim,
+      rowStrideBytes,
+      seed,
+    });
+    launchStriding(stream, fill, words, (rows * rowStrideBytes) / 8);
   } else {
     const count = rows * dim;
     const fill = await kernels.utility('fill_uniform');

@@ -1,0 +1,245 @@
+/** Rows of floats to quantised rows, and back. */
+import { ModelError } from '../errors.ts';
+import { float16ToNumber, numberToFloat16 } from '../tensor.ts';
+import { type QuantizedRowFormat, rowBytes, rowLayout } from './row-format.ts';
+
+/** The largest float8 e4m3. */
+export const FLOAT8_E4M3_MOST = 448;
+const FLOAT8_NAN = 0x7f;
+
+/** What quantising some rows lost. */
+export interface QuantizationError {
+  readonly elements: number;
+  /** Of an element: |quantised - original|. */
+  readonly maxAbsolute: number;
+  readonly sumSquaredError: number;
+  readonly sumSquares: number;
+  /** Elements beyond what the format holds, which became the nearest that it does. */
+  readonly saturated: number;
+}
+
+export const NO_ERROR: QuantizationError = {
+  elements: 0,
+  maxAbsolute: 0,
+  sumSquaredError: 0,
+  sumSquares: 0,
+  saturated: 0,
+};
+
+export function addErrors(a: QuantizationError, b: QuantizationError): QuantizationError {
+  return {
+    elements: a.elements + b.elements,
+    maxAbsolute: Math.max(a.maxAbsolute, b.maxAbsolute),
+    sumSquaredError: a.sumSquaredError + b.sumSquaredError,
+    sumSquares: a.sumSquares + b.sumSquares,
+    saturated: a.saturated + b.saturated,
+  };
+}
+
+/** √(Σ error² / Σ value²); 0 where all is 0. */
+export function relativeRmsError({ sumSquaredError, sumSquares }: QuantizationError): number {
+  return sumSquares === 0 ? 0 : Math.sqrt(sumSquaredError / sumSquares);
+}
+
+export interface QuantizedRows {
+  /** [rows, rowBytes]. */
+  readonly data: Uint8Array;
+  readonly error: QuantizationError;
+}
+
+/**
+ * Quantises rows [rows, dim], each by itself.
+ *
+ * `int8` and `int4`, of n bits: bias = the row's smallest element, rounded down to float16; scale = (largest - bias) /
+ * (2^n - 1), rounded to float16; q = (x - bias) / scale, rounded and clamped. So an element is off by at most 0.63 steps:
+ * half of one, and what rounding the scale moves the last one by. `float8_e4m3`: rounded to nearest even, saturating.
+ * @throws ModelError VALUE_NOT_FINITE for NaN and infinities, VALUE_OUT_OF_RANGE for a row beyond float16's range; both
+ * name the row, counted from `firstRow`.
+ */
+export function quantizeRows(
+  values: Float32Array,
+  dim: number,
+  format: QuantizedRowFormat,
+  firstRow = 0,
+): QuantizedRows {
+  const rows = values.length / dim;
+  const stride = rowBytes({ dim, rowFormat: format });
+  const data = new Uint8Array(rows * stride);
+  const encode = ENCODERS[format];
+  let error = NO_ERROR;
+  for (let row = 0; row < rows; row++) {
+    const own = values.subarray(row * dim, (row + 1) * dim);
+    const into = data.subarray(row * stride, (row + 1) * stride);
+    checkFinite(own, firstRow + row);
+    encode(own, into, firstRow + row);
+    error = addErrors(error, errorOf(own, into, format));
+  }
+  return { data, error };
+}
+
+function checkFinite(row: Float32Array, number: number): void {
+  for (let d = 0; d < row.length; d++) {
+    if (Number.isFinite(row[d])) continue;
+    throw new ModelError('VALUE_NOT_FINITE', `row ${number} has ${row[d]} at ${d}`, { position: number });
+  }
+}
+
+const ENCODERS: Readonly<
+  Record<QuantizedRowFormat, (row: Float32Array, into: Uint8Array, number: number) => void>
+> = {
+  int8: (row, into, number) => {
+    const { bias, step } = putHeader(row, into, 255, number);
+    for (let d = 0; d < row.length; d++) into[4 + d] = level(row[d] as number, bias, step, 255);
+  },
+  int4: (row, into, number) => {
+    const { bias, step } = putHeader(row, into, 15, number);
+    for (let d = 0; d < row.length; d++) {
+      const at = 4 + (d >> 1);
+      into[at] = (into[at] as number) | (level(row[d] as number, bias, step, 15) << (4 * (d & 1)));
+    }
+  },
+  float8_e4m3: (row, into) => {
+    for (let d = 0; d < row.length; d++) into[d] = numberToFloat8(row[d] as number);
+  },
+};
+
+/** Writes a row's scale and bias, both as float16. */
+function putHeader(
+  row: Float32Array,
+  into: Uint8Array,
+  levels: number,
+  number: number,
+): { readonly bias: number; readonly step: number } {
+  let low = Number.POSITIVE_INFINITY;
+  let high = Number.NEGATIVE_INFINITY;
+  for (const x of row) {
+    if (x < low) low = x;
+    if (x > high) high = x;
+  }
+  const biasBits = float16Below(low);
+  const bias = float16ToNumber(biasBits);
+  const scaleBits = numberToFloat16((high - bias) / levels);
+  const step = float16ToNumber(scaleBits);
+  if (!Number.isFinite(bias) || !Number.isFinite(step)) {
+    throw new ModelError(
+      'VALUE_OUT_OF_RANGE',
+      `row ${number} reaches from ${low} to ${high}, and float16, which its scale and bias are, ends at 65504`,
+      { position: number },
+    );
+  }
+  const header = new DataView(into.buffer, into.byteOffset, 4);
+  header.setUint16(0, scaleBits, true);
+  header.setUint16(2, biasBits, true);
+  return { bias, step };
+}
+
+/** The largest float16 that is not above `x`. */
+function float16Below(x: number): number {
+  const nearest = numberToFloat16(x);
+  if (float16ToNumber(nearest) <= x) return nearest;
+  // One step down: towards zero in size for positive numbers, away from it for negative ones.
+  if (nearest === 0x0000 || nearest === 0x8000) return 0x8001;
+  return nearest & 0x8000 ? nearest + 1 : nearest - 1;
+}
+
+function level(x: number, bias: number, step: number, levels: number): number {
+  if (step === 0) return 0;
+  return Math.min(levels, Math.max(0, Math.round((x - bias) / step)));
+}
+
+/** number → float8 e4m3 bits, rounded to nearest even, saturating; NaN stays NaN. */
+export function numberToFloat8(value: number): number {
+  if (Number.isNaN(value)) return FLOAT8_NAN;
+  const sign = value < 0 || Object.is(value, -0) ? 0x80 : 0;
+  const size = Math.abs(value);
+  if (size >= FLOAT8_E4M3_MOST) return sign | 0x7e;
+  // In units of the last place: 2^-9 for subnormals, else 2^(exponent - 3).
+  const exponent = Math.max(-6, Math.floor(Math.log2(size)));
+  const units = roundToEven(size / 2 ** (exponent - 3));
+  // 8 units are the next exponent's first.
+  return sign | (units < 8 ? units : ((exponent + 7) << 3) + (units - 8));
+}
+
+function roundToEven(x: number): number {
+  const floor = Math.floor(x);
+  const rest = x - floor;
+  return rest > 0.5 || (rest === 0.5 && floor % 2 === 1) ? floor + 1 : floor;
+}
+
+/** float8 e4m3 bits → number, exact. */
+export function float8ToNumber(bits: number): number {
+  const sign = bits & 0x80 ? -1 : 1;
+  const exponent = (bits >> 3) & 15;
+  const mantissa = bits & 7;
+  if (exponent === 15 && mantissa === 7) return Number.NaN;
+  return exponent === 0 ? sign * mantissa * 2 ** -9 : sign * (8 + mantissa) * 2 ** (exponent - 10);
+}
+
+const FLOAT8_VALUES = Float32Array.from({ length: 256 }, (_, bits) => float8ToNumber(bits));
+
+/** The float32 values of quantised rows [rows, rowBytes]: scale · q + bias, rounded once; [rows, dim]. */
+export function dequantizeRows(data: Uint8Array, dim: number, format: QuantizedRowFormat): Float32Array {
+  const stride = rowBytes({ dim, rowFormat: format });
+  const rows = data.length / stride;
+  const values = new Float32Array(rows * dim);
+  for (let row = 0; row < rows; row++) {
+    const own = data.subarray(row * stride, (row + 1) * stride);
+    const { scale, bias } = headerOf(own, format);
+    for (let d = 0; d < dim; d++) values[row * dim + d] = valueAt(own, d, format, scale, bias);
+  }
+  return values;
+}
+
+/** Scale and bias of a row; 1 and 0 where it has none. */
+export function headerOf(row: Uint8Array, format: QuantizedRowFormat): { scale: number; bias: number } {
+  if (rowLayout(format).headerBytes === 0) return { scale: 1, bias: 0 };
+  const header = new DataView(row.buffer, row.byteOffset, 4);
+  return {
+    scale: float16ToNumber(header.getUint16(0, true)),
+    bias: float16ToNumber(header.getUint16(2, true)),
+  };
+}
+
+/** The element q of a row as it is stored, a number: of float8 its value. */
+export function storedElement(row: Uint8Array, d: number, format: QuantizedRowFormat): number {
+  switch (format) {
+    case 'int8':
+      return row[4 + d] as number;
+    case 'int4':
+      return ((row[4 + (d >> 1)] as number) >> (4 * (d & 1))) & 15;
+    case 'float8_e4m3':
+      return FLOAT8_VALUES[row[d] as number] as number;
+    default:
+      return format satisfies never;
+  }
+}
+
+/** scale · q is exact in a double, and so is the sum, before the caller rounds it. */
+function valueAt(
+  row: Uint8Array,
+  d: number,
+  format: QuantizedRowFormat,
+  scale: number,
+  bias: number,
+): number {
+  const q = storedElement(row, d, format);
+  // Without a header nothing is added: -0 keeps its sign.
+  return rowLayout(format).headerBytes === 0 ? q : scale * q + bias;
+}
+
+function errorOf(row: Float32Array, stored: Uint8Array, format: QuantizedRowFormat): QuantizationError {
+  const { scale, bias } = headerOf(stored, format);
+  let maxAbsolute = 0;
+  let sumSquaredError = 0;
+  let sumSquares = 0;
+  let saturated = 0;
+  for (let d = 0; d < row.length; d++) {
+    const x = row[d] as number;
+    const difference = Math.abs(valueAt(stored, d, format, scale, bias) - x);
+    if (difference > maxAbsolute) maxAbsolute = difference;
+    sumSquaredError += difference * difference;
+    sumSquares += x * x;
+    if (format === 'float8_e4m3' && Math.abs(x) > FLOAT8_E4M3_MOST) saturated += 1;
+  }
+  return { elements: row.length, maxAbsolute, sumSquaredError, sumSquares, saturated };
+}
