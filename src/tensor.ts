@@ -78,6 +78,8 @@ export interface StoredTensor {
   readonly file: string;
   readonly byteOffset: number;
   readonly byteLength: number;
+  /** What the file's metadata says of this tensor. */
+  readonly annotation?: string;
 }
 
 /** Named tensors of a file or a model, in file order. */

@@ -17,7 +17,14 @@ const LAYERS: readonly (readonly string[])[] = [
   ['ffi', 'formats'],
   ['cuda', 'jit'],
   // The operator and its plans, independent of devices.
-  ['embedding/bag.ts', 'embedding/plan.ts', 'embedding/techniques', 'embedding/reference.ts'],
+  [
+    'embedding/row-format.ts',
+    'embedding/quantize.ts',
+    'embedding/bag.ts',
+    'embedding/plan.ts',
+    'embedding/techniques',
+    'embedding/reference.ts',
+  ],
   ['backend'],
   // What runs on a backend.
   ['embedding', 'dense'],
@@ -31,6 +38,8 @@ const LAYERS: readonly (readonly string[])[] = [
 
 /** Rooms whose files use each other although they share a layer. */
 const ONE_ROOM = new Set([
+  'embedding/row-format.ts',
+  'embedding/quantize.ts',
   'embedding/bag.ts',
   'embedding/plan.ts',
   'embedding/techniques',

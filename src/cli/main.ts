@@ -7,6 +7,7 @@ import { benchCommand } from './commands/bench.ts';
 import { devicesCommand } from './commands/devices.ts';
 import { inspectCommand } from './commands/inspect.ts';
 import { predictCommand } from './commands/predict.ts';
+import { quantizeCommand } from './commands/quantize.ts';
 import { traceCommand } from './commands/trace.ts';
 import { tuneCommand } from './commands/tune.ts';
 import { printError } from './output.ts';
@@ -23,6 +24,7 @@ for (const command of [
   tuneCommand(),
   predictCommand(),
   inspectCommand(),
+  quantizeCommand(),
   traceCommand(),
   devicesCommand(),
 ]) {

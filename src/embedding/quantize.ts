@@ -112,7 +112,8 @@ function putHeader(
 ): { readonly bias: number; readonly step: number } {
   let low = Number.POSITIVE_INFINITY;
   let high = Number.NEGATIVE_INFINITY;
-  for (const x of row) {
+  for (let d = 0; d < row.length; d++) {
+    const x = row[d] as number;
     if (x < low) low = x;
     if (x > high) high = x;
   }
@@ -147,18 +148,24 @@ function level(x: number, bias: number, step: number, levels: number): number {
   return Math.min(levels, Math.max(0, Math.round((x - bias) / step)));
 }
 
-/** number → float8 e4m3 bits, rounded to nearest even, saturating; NaN stays NaN. */
+/** float32 number → float8 e4m3 bits, rounded to nearest even, saturating; NaN stays NaN. */
 export function numberToFloat8(value: number): number {
   if (Number.isNaN(value)) return FLOAT8_NAN;
   const sign = value < 0 || Object.is(value, -0) ? 0x80 : 0;
   const size = Math.abs(value);
   if (size >= FLOAT8_E4M3_MOST) return sign | 0x7e;
   // In units of the last place: 2^-9 for subnormals, else 2^(exponent - 3).
-  const exponent = Math.max(-6, Math.floor(Math.log2(size)));
-  const units = roundToEven(size / 2 ** (exponent - 3));
+  scratch[0] = size;
+  const exponent = Math.max(-6, ((scratchBits[0] as number) >>> 23) - 127);
+  const units = roundToEven(size * (UNITS[exponent + 6] as number));
   // 8 units are the next exponent's first.
   return sign | (units < 8 ? units : ((exponent + 7) << 3) + (units - 8));
 }
+
+const scratch = new Float32Array(1);
+const scratchBits = new Uint32Array(scratch.buffer);
+/** 2^(3 - exponent), from exponent -6 on. */
+const UNITS = Float64Array.from({ length: 15 }, (_, i) => 2 ** (9 - i));
 
 function roundToEven(x: number): number {
   const floor = Math.floor(x);

@@ -7,7 +7,7 @@ import { createWriteStream } from 'node:fs';
 import { open, readdir, readFile, rename, rm, stat } from 'node:fs/promises';
 import { dirname, isAbsolute, join, normalize, sep } from 'node:path';
 import { pipeline } from 'node:stream/promises';
-import { FormatError, fileError, UsageError } from '../errors.ts';
+import { FormatError, fileError, HotrowError, UsageError } from '../errors.ts';
 import {
   type DType,
   elementBytes,
@@ -61,6 +61,9 @@ function invalid(
   });
 }
 
+/** Metadata under this and a tensor's name is about that tensor. */
+const ANNOTATION = 'hotrow.';
+
 /**
  * Reads the header of one file.
  * @throws UsageError FILE_*; FormatError SAFETENSORS_INVALID naming file and tensor.
@@ -75,7 +78,11 @@ export async function readSafetensors(file: string): Promise<SafetensorsFile> {
   }
   tensors.sort(([, a], [, b]) => a.byteOffset - b.byteOffset || a.byteLength - b.byteLength);
   checkLayout(file, tensors, dataStart, fileBytes);
-  return { tensors: new Map(tensors), metadata };
+  const annotated = tensors.map(([name, tensor]): [string, StoredTensor] => {
+    const annotation = metadata[`${ANNOTATION}${name}`];
+    return [name, annotation === undefined ? tensor : { ...tensor, annotation }];
+  });
+  return { tensors: new Map(annotated), metadata };
 }
 
 async function readHeader(
@@ -285,30 +292,51 @@ async function readShards(indexFile: string): Promise<StoredTensors> {
   return tensors;
 }
 
+/** A tensor that is made while it is written. */
+export interface StreamedTensor {
+  readonly dtype: DType;
+  readonly shape: readonly number[];
+  readonly byteLength: number;
+  /** What metadata is to say of it. */
+  readonly annotation?: string;
+  /** Its bytes, in order. */
+  readonly chunks: () => AsyncIterable<Uint8Array>;
+}
+
 /**
  * Writes tensors to a file, which appears only when it is whole.
- * @throws UsageError FILE_UNWRITABLE.
+ * @throws UsageError FILE_UNWRITABLE; what `chunks` throws.
  */
 export async function writeSafetensors(
   file: string,
-  tensors: ReadonlyMap<string, HostTensor>,
-  metadata?: Readonly<Record<string, string>>,
+  tensors: ReadonlyMap<string, HostTensor | StreamedTensor>,
+  metadata: Readonly<Record<string, string>> = {},
 ): Promise<void> {
   let end = 0;
-  const entries: [string, unknown][] = metadata === undefined ? [] : [['__metadata__', metadata]];
-  for (const [name, { dtype, shape, data }] of tensors) {
+  const annotations = [...tensors].flatMap(([name, tensor]) =>
+    'annotation' in tensor && tensor.annotation !== undefined
+      ? [[`${ANNOTATION}${name}`, tensor.annotation]]
+      : [],
+  );
+  const all = { ...metadata, ...Object.fromEntries(annotations) };
+  const entries: [string, unknown][] = Object.keys(all).length === 0 ? [] : [['__metadata__', all]];
+  for (const [name, tensor] of tensors) {
+    const { dtype, shape } = tensor;
     const begin = end;
-    end += data.byteLength;
+    end += 'data' in tensor ? tensor.data.byteLength : tensor.byteLength;
     entries.push([name, { dtype: DTYPE_NAMES.get(dtype), shape, data_offsets: [begin, end] }]);
   }
   const json = JSON.stringify(Object.fromEntries(entries));
   const padded = json.padEnd(json.length + ((8 - (Buffer.byteLength(json) % 8)) % 8));
   const prefix = Buffer.alloc(8);
   prefix.writeBigUInt64LE(BigInt(Buffer.byteLength(padded)));
-  const parts = function* () {
+  const parts = async function* () {
     yield prefix;
     yield Buffer.from(padded);
-    for (const { data } of tensors.values()) yield Buffer.from(data.buffer, data.byteOffset, data.byteLength);
+    for (const tensor of tensors.values()) {
+      if (!('data' in tensor)) yield* tensor.chunks();
+      else yield Buffer.from(tensor.data.buffer, tensor.data.byteOffset, tensor.data.byteLength);
+    }
   };
   const partial = `${file}.${randomUUID()}.partial`;
   try {
@@ -316,6 +344,7 @@ export async function writeSafetensors(
     await rename(partial, file);
   } catch (cause) {
     await rm(partial, { force: true });
+    if (cause instanceof HotrowError) throw cause;
     throw new UsageError('FILE_UNWRITABLE', `cannot write ${file}: ${(cause as Error).message}`, {
       file,
       cause,

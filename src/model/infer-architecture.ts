@@ -9,10 +9,12 @@
 import { type CrossLayer, crossLayer } from '../dense/cross.ts';
 import { type Interaction, interactionWidth } from '../dense/interaction.ts';
 import type { LinearLayer } from '../dense/linear.ts';
-import { type EmbeddingTable, type PoolingMode, ROW_FORMATS, type RowFormat } from '../embedding/bag.ts';
+import type { EmbeddingTable, PoolingMode } from '../embedding/bag.ts';
+import { FLOAT_ROW_FORMATS, type RowFormat, rowBytes } from '../embedding/row-format.ts';
 import { ModelError } from '../errors.ts';
 import { readTensor, type StoredTensor, type StoredTensors, toFloat32 } from '../tensor.ts';
 import type { DlrmArchitecture } from './architecture.ts';
+import { parseQuantizedRows, type QuantizedRows } from './quantized-rows.ts';
 
 /** What a checkpoint may leave open. */
 export interface ArchitectureOverrides {
@@ -285,17 +287,45 @@ function checkChain(what: string, layers: readonly LinearLayer[]): void {
   });
 }
 
+/** What the metadata says of quantised rows. @throws ModelError when it says nothing, or what does not fit. */
+function quantizedRows(name: string, { annotation, shape }: StoredTensor): QuantizedRows {
+  if (annotation === undefined) {
+    throw new ModelError(
+      'CHECKPOINT_UNSUPPORTED',
+      `table ${name} has uint8 rows, and nothing says what they mean`,
+      {
+        tensor: name,
+        hint: 'quantise the original with `hotrow quantize`, or say so in the metadata (docs/file-formats.md)',
+      },
+    );
+  }
+  const rows = parseQuantizedRows(annotation);
+  if (rows === undefined) {
+    throw inconsistent(`table ${name}: its metadata, ${annotation.slice(0, 80)}, says no row format`, name);
+  }
+  const expected = rowBytes({ dim: rows.dim, rowFormat: rows.format });
+  if (shape[1] !== expected) {
+    throw inconsistent(
+      `table ${name} has rows of ${shape[1]} bytes, ${rows.format} rows of ${rows.dim} elements have ${expected}`,
+      name,
+    );
+  }
+  return rows;
+}
+
 async function embeddingTable(
   { name, weight, rowWeights }: Parts['tables'][number],
   { mode = 'sum', paddingIdx }: ArchitectureOverrides,
 ): Promise<EmbeddingTable> {
-  const [rows, dim] = weight.shape;
-  if (weight.shape.length !== 2 || !rows || !dim)
+  const [rows, width] = weight.shape;
+  if (weight.shape.length !== 2 || !rows || !width)
     throw inconsistent(`table ${name} has shape [${weight.shape}], not [rows, dim]`, name);
-  if (!(ROW_FORMATS as readonly string[]).includes(weight.dtype)) {
+  const quantized = weight.dtype === 'uint8' ? quantizedRows(name, weight) : undefined;
+  const dim = quantized?.dim ?? width;
+  if (quantized === undefined && !(FLOAT_ROW_FORMATS as readonly string[]).includes(weight.dtype)) {
     throw new ModelError(
       'CHECKPOINT_UNSUPPORTED',
-      `table ${name} has ${weight.dtype} rows; supported are ${ROW_FORMATS.join(', ')}`,
+      `table ${name} has ${weight.dtype} rows; supported are ${FLOAT_ROW_FORMATS.join(', ')}, and what \`hotrow quantize\` writes`,
       {
         tensor: name,
         hint: 'convert it, e.g. with weight.float(), and save again',
@@ -313,7 +343,7 @@ async function embeddingTable(
     weight,
     rows,
     dim,
-    rowFormat: weight.dtype as RowFormat,
+    rowFormat: quantized?.format ?? (weight.dtype as RowFormat),
     mode,
     ...(paddingIdx === undefined ? {} : { paddingIdx }),
     ...(rowWeights === undefined ? {} : { rowWeights: toFloat32(await readTensor(rowWeights)) }),

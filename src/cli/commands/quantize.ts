@@ -1,0 +1,118 @@
+import { Command, Option } from 'commander';
+import type { EmbeddingTable } from '../../embedding/bag.ts';
+import { relativeRmsError } from '../../embedding/quantize.ts';
+import { ROW_FORMATS, type RowFormat } from '../../embedding/row-format.ts';
+import { fromFile, UsageError } from '../../errors.ts';
+import { loadCheckpoint } from '../../model/checkpoint.ts';
+import { type ArchitectureOverrides, inferArchitecture } from '../../model/infer-architecture.ts';
+import { type QuantizedTable, quantizeCheckpoint } from '../../model/quantize-checkpoint.ts';
+import { formatOption, withModel } from '../options.ts';
+import {
+  type Format,
+  formatBytes,
+  formatCount,
+  notice,
+  printJson,
+  printLine,
+  progress,
+  renderTable,
+} from '../output.ts';
+
+interface Options {
+  readonly rows: RowFormat;
+  readonly out: string;
+  readonly tables?: string;
+  readonly format: Format;
+  readonly interaction?: NonNullable<ArchitectureOverrides['interaction']>;
+}
+
+export function quantizeCommand(): Command {
+  const command = new Command('quantize')
+    .description("convert a checkpoint's tables to another row format, and say what it costs in accuracy")
+    .argument('<model>', 'a checkpoint: .pt, .safetensors, an index file or a folder');
+  return withModel(command)
+    .addOption(
+      new Option('--rows <format>', 'how rows are to be stored').choices(ROW_FORMATS).makeOptionMandatory(),
+    )
+    .requiredOption('--out <file>', 'the checkpoint to write, .safetensors')
+    .option('--tables <list>', 'tables by number or name: 0,3-5,emb_l.7 (default: all)')
+    .addOption(formatOption())
+    .addHelpText(
+      'after',
+      `
+Examples:
+  hotrow quantize dlrm.pt --rows int8 --out dlrm-int8.safetensors
+  hotrow quantize dlrm.safetensors --rows int4 --tables 0,9-11 --out mixed.safetensors`,
+    )
+    .action(run);
+}
+
+async function run(model: string, { rows, out, tables, format, interaction }: Options): Promise<void> {
+  const { tensors } = await loadCheckpoint(model);
+  const overrides = interaction === undefined ? {} : { interaction };
+  const architecture = await fromFile(model, () => inferArchitecture(tensors, overrides));
+  const chosen = tables === undefined ? architecture.tables : chooseTables(architecture.tables, tables);
+  const converted = await fromFile(model, () =>
+    quantizeCheckpoint({ tensors, tables: chosen, rows, out, onProgress: progress }),
+  );
+  progress('');
+  if (format === 'json') printJson({ model, out, rows, tables: converted.map(asJson) });
+  else printConverted(out, converted);
+}
+
+/** @throws UsageError USAGE for a table that is not there. */
+export function chooseTables(tables: readonly EmbeddingTable[], list: string): EmbeddingTable[] {
+  const chosen = new Set<EmbeddingTable>();
+  for (const part of list.split(',').map((text) => text.trim())) {
+    const [, first, last] = /^(\d+)(?:-(\d+))?$/.exec(part) ?? [];
+    const found =
+      first === undefined
+        ? tables.filter(({ name }) => name === part || `${name}.weight` === part)
+        : tables.slice(Number(first), Number(last ?? first) + 1);
+    const missing = first !== undefined && Number(last ?? first) >= tables.length;
+    if (found.length === 0 || missing) {
+      throw new UsageError('USAGE', `--tables ${part}: the model has no such table`, {
+        hint: `its ${tables.length} tables are 0 to ${tables.length - 1}, ${tables[0]?.name} to ${tables.at(-1)?.name}`,
+      });
+    }
+    for (const table of found) chosen.add(table);
+  }
+  return tables.filter((table) => chosen.has(table));
+}
+
+function asJson({ error, ...table }: QuantizedTable) {
+  const { maxAbsolute, saturated } = error;
+  return { ...table, maxAbsoluteError: maxAbsolute, relativeRmsError: relativeRmsError(error), saturated };
+}
+
+function printConverted(out: string, tables: readonly QuantizedTable[]): void {
+  const total = (key: 'bytesBefore' | 'bytesAfter') => tables.reduce((sum, table) => sum + table[key], 0);
+  printLine(
+    `${out}: ${tables.length} tables, ${formatBytes(total('bytesBefore'))} → ${formatBytes(total('bytesAfter'))}`,
+  );
+  printLine();
+  printLine(
+    renderTable(
+      [
+        { title: 'table', left: true },
+        { title: 'rows' },
+        { title: 'dim' },
+        { title: 'rows are', left: true },
+        { title: 'bytes' },
+        { title: 'max error' },
+        { title: 'RMS error' },
+      ],
+      tables.map(({ name, rows, dim, from, to, bytesAfter, error }) => [
+        name,
+        formatCount(rows),
+        String(dim),
+        `${from} → ${to}`,
+        formatBytes(bytesAfter),
+        error.maxAbsolute.toExponential(1),
+        `${(100 * relativeRmsError(error)).toFixed(2)} %`,
+      ]),
+    ),
+  );
+  const saturated = tables.reduce((sum, { error }) => sum + error.saturated, 0);
+  if (saturated > 0) notice(`warning: ${saturated} elements were beyond the format's range`);
+}

@@ -1,0 +1,201 @@
+/** A checkpoint with its tables' rows in another format: row by row, so that no table is in memory as a whole. */
+import { type FileHandle, open, realpath } from 'node:fs/promises';
+import type { EmbeddingTable } from '../embedding/bag.ts';
+import { addErrors, NO_ERROR, type QuantizationError, quantizeRows } from '../embedding/quantize.ts';
+import { isQuantized, type RowFormat, rowBytes, weightShape } from '../embedding/row-format.ts';
+import { FormatError, fileError, ModelError, UsageError } from '../errors.ts';
+import { type StreamedTensor, writeSafetensors } from '../formats/safetensors.ts';
+import {
+  numberToBfloat16,
+  numberToFloat16,
+  type StoredTensor,
+  type StoredTensors,
+  toFloat32,
+  viewElements,
+} from '../tensor.ts';
+import { quantizedRowsText } from './quantized-rows.ts';
+
+/** Bytes that are read and written at a time. */
+const CHUNK_BYTES = 8 << 20;
+
+export interface QuantizedTable {
+  readonly name: string;
+  readonly rows: number;
+  readonly dim: number;
+  readonly from: RowFormat;
+  readonly to: RowFormat;
+  readonly bytesBefore: number;
+  readonly bytesAfter: number;
+  readonly error: QuantizationError;
+}
+
+export interface QuantizeOptions {
+  readonly tensors: StoredTensors;
+  /** The tables to convert; their weights are among the tensors, under their names. */
+  readonly tables: readonly EmbeddingTable[];
+  readonly rows: RowFormat;
+  /** The file to write; it appears only when it is whole. */
+  readonly out: string;
+  readonly onProgress?: (text: string) => void;
+}
+
+/**
+ * Writes the checkpoint with the rows of some tables in another format, all else as it was; says what that lost.
+ * @throws ModelError CHECKPOINT_UNSUPPORTED for rows that are quantised already, VALUE_NOT_FINITE, VALUE_OUT_OF_RANGE;
+ * UsageError FILE_* (a file of the checkpoint is not overwritten); FormatError FILE_TRUNCATED.
+ */
+export async function quantizeCheckpoint(options: QuantizeOptions): Promise<QuantizedTable[]> {
+  const { tensors, tables, rows: to, out, onProgress = () => {} } = options;
+  for (const { name, rowFormat } of tables) {
+    if (!isQuantized(rowFormat)) continue;
+    throw new ModelError('CHECKPOINT_UNSUPPORTED', `table ${name} has ${rowFormat} rows already`, {
+      tensor: name,
+      hint: 'convert the original checkpoint, or leave the table out with --tables',
+    });
+  }
+  await refuseInputs(tensors, out);
+  const converted = new Map<string, QuantizedTable>();
+  const byWeight = new Map(tables.map((table) => [table.weight, table]));
+  const streamed = [...tensors].map(([name, tensor]): [string, StreamedTensor] => {
+    const table = byWeight.get(tensor);
+    if (table === undefined) return [name, { ...tensor, chunks: () => chunksOf(tensor, CHUNK_BYTES) }];
+    const { name: tableName, rows, dim, rowFormat: from } = table;
+    const bytesAfter = rows * rowBytes({ dim, rowFormat: to });
+    const record = (error: QuantizationError) => {
+      const bytesBefore = rows * rowBytes(table);
+      converted.set(name, { name: tableName, rows, dim, from, to, bytesBefore, bytesAfter, error });
+    };
+    return [
+      name,
+      {
+        ...weightShape({ rows, dim, rowFormat: to }),
+        byteLength: bytesAfter,
+        ...(isQuantized(to) ? { annotation: quantizedRowsText({ format: to, dim }) } : {}),
+        chunks: () => {
+          onProgress(tableName);
+          return convertedChunks(tableName, tensor, dim, to, record);
+        },
+      },
+    ];
+  });
+  await writeSafetensors(out, new Map(streamed));
+  return [...converted.values()];
+}
+
+/** @throws UsageError when `out` is one of the files that are read. */
+async function refuseInputs(tensors: StoredTensors, out: string): Promise<void> {
+  const target = await realpath(out).catch(() => undefined);
+  if (target === undefined) return;
+  for (const file of new Set([...tensors.values()].map((tensor) => tensor.file))) {
+    if ((await realpath(file)) !== target) continue;
+    throw new UsageError('FILE_UNWRITABLE', `${out} is the checkpoint that is read`, {
+      file: out,
+      hint: 'name another file with --out',
+    });
+  }
+}
+
+/** A tensor's bytes, `bytes` at a time. */
+async function* chunksOf(tensor: StoredTensor, bytes: number): AsyncGenerator<Uint8Array> {
+  const handle = await open(tensor.file).catch((cause) => {
+    throw fileError(tensor.file, cause);
+  });
+  try {
+    for (let at = 0; at < tensor.byteLength; at += bytes)
+      yield await readPart(handle, tensor, at, Math.min(bytes, tensor.byteLength - at));
+  } finally {
+    await handle.close();
+  }
+}
+
+async function readPart(
+  handle: FileHandle,
+  tensor: StoredTensor,
+  at: number,
+  bytes: number,
+): Promise<Uint8Array> {
+  const part = new Uint8Array(bytes);
+  for (let done = 0; done < bytes; ) {
+    const { bytesRead } = await handle.read(part, done, bytes - done, tensor.byteOffset + at + done);
+    if (bytesRead === 0) {
+      throw new FormatError('FILE_TRUNCATED', `${tensor.file} ends inside a tensor`, { file: tensor.file });
+    }
+    done += bytesRead;
+  }
+  return part;
+}
+
+async function* convertedChunks(
+  name: string,
+  tensor: StoredTensor,
+  dim: number,
+  to: RowFormat,
+  record: (error: QuantizationError) => void,
+): AsyncGenerator<Uint8Array> {
+  const bytesOfRow = tensor.byteLength / (tensor.shape[0] as number);
+  const rowsAtOnce = Math.max(1, Math.floor(CHUNK_BYTES / bytesOfRow));
+  let error = NO_ERROR;
+  let firstRow = 0;
+  for await (const bytes of chunksOf(tensor, rowsAtOnce * bytesOfRow)) {
+    const values = toFloat32({
+      dtype: tensor.dtype,
+      shape: [bytes.length / bytesOfRow, dim],
+      data: viewElements(tensor.dtype, bytes),
+    });
+    const converted = inTable(name, () => convertRows(values, dim, to, firstRow));
+    error = addErrors(error, converted.error);
+    firstRow += bytes.length / bytesOfRow;
+    yield converted.data;
+  }
+  record(error);
+}
+
+/** Names the table in what went wrong with its rows. */
+function inTable<T>(name: string, work: () => T): T {
+  try {
+    return work();
+  } catch (error) {
+    if (!(error instanceof ModelError)) throw error;
+    throw new ModelError(error.code as 'VALUE_NOT_FINITE', `table ${name}: ${error.message}`, {
+      ...error.details,
+      tensor: name,
+    });
+  }
+}
+
+function convertRows(
+  values: Float32Array,
+  dim: number,
+  to: RowFormat,
+  firstRow: number,
+): { readonly data: Uint8Array; readonly error: QuantizationError } {
+  if (isQuantized(to)) return quantizeRows(values, dim, to, firstRow);
+  if (to === 'float32') return { data: bytesOf(values), error: errorBetween(values, values) };
+  const half = Uint16Array.from(values, to === 'float16' ? numberToFloat16 : numberToBfloat16);
+  const shape = [values.length];
+  return {
+    data: bytesOf(half),
+    error: errorBetween(values, toFloat32({ dtype: to, shape, data: half })),
+  };
+}
+
+function bytesOf(array: Float32Array | Uint16Array): Uint8Array {
+  return new Uint8Array(array.buffer, array.byteOffset, array.byteLength);
+}
+
+function errorBetween(values: Float32Array, rounded: Float32Array): QuantizationError {
+  let maxAbsolute = 0;
+  let sumSquaredError = 0;
+  let sumSquares = 0;
+  let saturated = 0;
+  values.forEach((x, i) => {
+    const y = rounded[i] as number;
+    if (Number.isFinite(x) && !Number.isFinite(y)) saturated += 1;
+    const difference = Math.abs(y - x);
+    if (!Number.isFinite(difference)) return;
+    maxAbsolute = Math.max(maxAbsolute, difference);
+    sumSquaredError += difference * difference;
+    sumSquares += x * x;
+  });
+  return { elements: values.length, maxAbsolute, sumSquaredError, sumSquares, saturated };
+}
