@@ -33,6 +33,14 @@ export {
   refusals,
   withTechniques,
 } from './embedding/plan.ts';
+export {
+  dequantizeRows,
+  type QuantizationError,
+  type QuantizedRows,
+  quantizeRows,
+  relativeRmsError,
+} from './embedding/quantize.ts';
+export { type QuantizedRowFormat, ROW_FORMATS, rowBytes } from './embedding/row-format.ts';
 export { TECHNIQUES } from './embedding/techniques/registry.ts';
 export type {
   PlanContext,
@@ -54,6 +62,11 @@ export {
 } from './model/dlrm.ts';
 export { type ArchitectureOverrides, inferArchitecture } from './model/infer-architecture.ts';
 export { type LoadModelOptions, loadModel } from './model/load-model.ts';
+export {
+  type QuantizedTable,
+  type QuantizeOptions,
+  quantizeCheckpoint,
+} from './model/quantize-checkpoint.ts';
 export { type DlrmRequest, readRequest, writeRequest } from './model/request.ts';
 export type { DType, HostTensor, StoredTensor, SyntheticTensor, Tensor } from './tensor.ts';
 export { version } from './version.ts';

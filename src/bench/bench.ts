@@ -4,6 +4,7 @@ import type { Backend, Ceilings } from '../backend/backend.ts';
 import type { EmbeddingTable } from '../embedding/bag.ts';
 import { rowBytes } from '../embedding/bag.ts';
 import { type Plan, plainPlan, withTechniques } from '../embedding/plan.ts';
+import { isQuantized } from '../embedding/row-format.ts';
 import type { PlanContext } from '../embedding/techniques/technique.ts';
 import { ModelError } from '../errors.ts';
 import type { DlrmArchitecture } from '../model/architecture.ts';
@@ -153,6 +154,10 @@ async function startPeer(
     )
   ) {
     notes.push('PyTorch was not measured: the tables differ in pooling, or have learned weights or padding');
+    return undefined;
+  }
+  if (tables.some(({ rowFormat }) => isQuantized(rowFormat))) {
+    notes.push('PyTorch was not measured: its embedding_bag has no quantised rows');
     return undefined;
   }
   const peer = await PytorchPeer.start(backend.device.kind);

@@ -3,6 +3,7 @@
  * where what it computes with depends on how PyTorch was built, by a factor of a hundred.
  */
 import type { Backend } from '../backend/backend.ts';
+import { isQuantized } from '../embedding/row-format.ts';
 import type { DlrmArchitecture } from '../model/architecture.ts';
 import type { DlrmRequest } from '../model/request.ts';
 import type { ModelWorkload } from './model-bench.ts';
@@ -65,7 +66,10 @@ function refuse({ tables, interaction }: DlrmArchitecture): string | undefined {
     ({ mode, rowWeights, paddingIdx }) =>
       mode !== first?.mode || rowWeights !== undefined || paddingIdx !== undefined,
   );
-  return odd ? 'the tables differ in pooling, or have learned weights or padding' : undefined;
+  if (odd) return 'the tables differ in pooling, or have learned weights or padding';
+  return tables.some(({ rowFormat }) => isQuantized(rowFormat))
+    ? 'its embedding_bag has no quantised rows'
+    : undefined;
 }
 
 async function setUp(process: PytorchProcess, { architecture }: PytorchModelOptions): Promise<void> {
