@@ -147,7 +147,8 @@ function repaired(index: number | bigint, rows: number): number {
   return index >= 0 && index < rows ? Number(index) : 0;
 }
 
-function hostRows({ name, weight, rowFormat, dim }: EmbeddingTable): Float32Array {
+/** A table's values [rows, dim] as float32. @throws TypeError for a table that is not in host memory. */
+export function hostRows({ name, weight, rowFormat, dim }: EmbeddingTable): Float32Array {
   if (!isHost(weight)) throw new TypeError(`table ${name}: the reference reads tables in host memory only`);
   return isQuantized(rowFormat)
     ? dequantizeRows(weight.data as Uint8Array, dim, rowFormat)

@@ -1,9 +1,8 @@
 /** Problems that fit a variant of the standard CUDA kernel, and what every device gives for them, in bits. */
 import type { StandardBagVariant } from '../../src/backend/cuda/kernel-source.ts';
 import type { Bags, EmbeddingTable } from '../../src/embedding/bag.ts';
-import { referenceEmbeddingBags } from '../../src/embedding/reference.ts';
-import { toFloat32 } from '../../src/tensor.ts';
-import { bagsOf, hostWeight, randomTable } from './cases.ts';
+import { hostRows, referenceEmbeddingBags } from '../../src/embedding/reference.ts';
+import { bagsOf, randomTable } from './cases.ts';
 import type { Random } from './random.ts';
 
 /** a · b + c, rounded once to float32: by way of a float64 sum that is rounded to odd. */
@@ -29,7 +28,7 @@ export function expectedOf(table: EmbeddingTable, bags: Bags, batch: number): Fl
     'float32',
   ).pooled;
   if (!weighted) return reference;
-  const rows = toFloat32(hostWeight(table));
+  const rows = hostRows(table);
   const pooled = new Float64Array(batch * table.dim);
   for (let b = 0; b < batch; b++) {
     const end = b + 1 < bags.offsets.length ? Number(bags.offsets[b + 1]) : bags.indices.length;
