@@ -6,6 +6,8 @@ import Type, { type Static, type TSchema } from 'typebox';
 import Value from 'typebox/value';
 import type { DeviceKind } from '../device.ts';
 import { FormatError, fileError, PlanError } from '../errors.ts';
+import type { EmbeddingTable } from './bag.ts';
+import { ROW_FORMATS, type RowFormat } from './row-format.ts';
 import { type TechniqueSettings, techniquesOn } from './techniques/registry.ts';
 import type { KernelFamily, PlanContext } from './techniques/technique.ts';
 
@@ -39,8 +41,18 @@ interface PlanOn<K extends DeviceKind> {
   readonly tunedOn?: PlanProvenance;
 }
 
+/** Tables whose rows are alike, and the techniques that run otherwise on them than on the rest. */
+export interface PlanGroup {
+  readonly dim: number;
+  readonly rowFormat: RowFormat;
+  readonly techniques: Pick<TechniqueSettings<'cuda'>, 'prefetch' | 'occupancy'>;
+}
+
 export type CpuPlan = PlanOn<'cpu'>;
-export type CudaPlan = PlanOn<'cuda'>;
+export interface CudaPlan extends PlanOn<'cuda'> {
+  /** Each kind of rows at most once. */
+  readonly groups?: readonly PlanGroup[];
+}
 export type Plan = CpuPlan | CudaPlan;
 
 /** The kernel families of each kind of device, the plain one first. */
@@ -60,12 +72,30 @@ function schemaFor(kind: DeviceKind): TSchema {
   const techniques = Object.fromEntries(
     techniquesOn(kind).map(({ technique, on }) => [technique.name, Type.Optional(on.parameters)]),
   );
+  const perGroup = techniquesOn(kind).filter(({ on }) => on.perGroup !== undefined);
+  const group = Type.Object(
+    {
+      dim: Type.Integer({ minimum: 1 }),
+      rowFormat: Type.Enum(ROW_FORMATS as RowFormat[]),
+      techniques: Type.Object(
+        Object.fromEntries(
+          perGroup.map(({ technique, on }) => [technique.name, Type.Optional(on.parameters)]),
+        ),
+        { additionalProperties: false },
+      ),
+    },
+    {
+      additionalProperties: false,
+      description: 'tables with such rows, and the techniques that run otherwise on them',
+    },
+  );
   return Type.Object(
     {
       version: Type.Literal(PLAN_VERSION),
       device: Type.Literal(kind),
       kernel: Type.Union(KERNEL_FAMILIES[kind].map((family) => Type.Literal(family))),
       techniques: Type.Object(techniques, { additionalProperties: false }),
+      ...(perGroup.length === 0 ? {} : { groups: Type.Optional(Type.Array(group)) }),
       tunedOn: Type.Optional(provenanceSchema),
     },
     { additionalProperties: false },
@@ -92,6 +122,23 @@ export function withTechniques<P extends Plan>(plan: P, change: Readonly<Record<
     ([, parameters]) => parameters !== undefined,
   );
   return { ...plan, techniques: Object.fromEntries(techniques) };
+}
+
+/** The techniques that a plan runs on tables with such rows. */
+export function techniquesFor(
+  { techniques, groups = [] }: CudaPlan,
+  { dim, rowFormat }: Pick<EmbeddingTable, 'dim' | 'rowFormat'>,
+): TechniqueSettings<'cuda'> {
+  const group = groups.find((own) => own.dim === dim && own.rowFormat === rowFormat);
+  return group === undefined ? techniques : { ...techniques, ...group.techniques };
+}
+
+/** `plan` with a group's techniques set; one that has none left is taken out. */
+export function withGroup(plan: CudaPlan, { dim, rowFormat, techniques }: PlanGroup): CudaPlan {
+  const { groups = [], ...rest } = plan;
+  const others = groups.filter((own) => own.dim !== dim || own.rowFormat !== rowFormat);
+  const all = Object.keys(techniques).length === 0 ? others : [...others, { dim, rowFormat, techniques }];
+  return all.length === 0 ? rest : { ...rest, groups: all };
 }
 
 /** `plan` with another kernel family of its device. */
@@ -167,10 +214,30 @@ export function refusals(plan: Plan, context: PlanContext): string[] {
   if (plan.device !== context.device.kind)
     return [`the plan is for ${plan.device}, the device is ${context.device.id}`];
   const own = { ...context, kernel: plan.kernel };
-  return techniquesOn(plan.device).flatMap(({ technique, on }) => {
+  const everywhere = techniquesOn(plan.device).flatMap(({ technique, on }) => {
     const parameters = (plan.techniques as Record<string, unknown>)[technique.name];
     const reason = parameters === undefined ? undefined : on.refuse(parameters, own);
     return reason === undefined ? [] : [`${technique.name}: ${reason}`];
+  });
+  return plan.device === 'cuda' ? [...everywhere, ...groupRefusals(plan, own)] : everywhere;
+}
+
+function groupRefusals({ kernel, groups = [] }: CudaPlan, context: PlanContext): string[] {
+  const seen = new Set<string>();
+  return groups.flatMap(({ dim, rowFormat, techniques }) => {
+    const name = `tables of ${dim} ${rowFormat}`;
+    if (seen.has(name)) return [`${name} stand in two groups`];
+    seen.add(name);
+    const tables = context.tables.filter((table) => table.dim === dim && table.rowFormat === rowFormat);
+    if (tables.length === 0) return [`there are no ${name}`];
+    return techniquesOn('cuda').flatMap(({ technique, on }) => {
+      const parameters = (techniques as Record<string, unknown>)[technique.name];
+      if (parameters === undefined) return [];
+      if (on.perGroup?.includes(kernel) !== true)
+        return [`${name}: the ${kernel} kernel has one ${technique.name} for all tables`];
+      const reason = on.refuse(parameters, { ...context, tables });
+      return reason === undefined ? [] : [`${name}: ${technique.name}: ${reason}`];
+    });
   });
 }
 
@@ -202,5 +269,16 @@ export function planLabel(plan: Plan): string {
     const parameters = (plan.techniques as Record<string, unknown>)[technique.name];
     return parameters === undefined ? [] : [on.label(parameters)];
   });
-  return [plan.kernel, ...on].join(' + ');
+  return [plan.kernel, ...on, ...(plan.device === 'cuda' ? groupLabels(plan) : [])].join(' + ');
+}
+
+/** `RPF d4 on 16 float32`: what differs. */
+function groupLabels({ groups = [] }: CudaPlan): string[] {
+  return groups.map(({ dim, rowFormat, techniques }) => {
+    const on = techniquesOn('cuda').flatMap(({ technique, on: own }) => {
+      const parameters = (techniques as Record<string, unknown>)[technique.name];
+      return parameters === undefined ? [] : [own.label(parameters)];
+    });
+    return `${on.join(', ')} on ${dim} ${rowFormat}`;
+  });
 }

@@ -4,12 +4,15 @@
  */
 import { warpsPerMultiprocessor } from '../cuda/occupancy.ts';
 import {
+  type CudaPlan,
   heuristicPlan,
   KERNEL_FAMILIES,
   type Plan,
+  type PlanGroup,
   plainPlan,
   planLabel,
   refusals,
+  withGroup,
   withKernel,
   withTechniques,
 } from '../embedding/plan.ts';
@@ -97,18 +100,81 @@ export async function searchPlan(timer: PlanTimer, options: SearchOptions): Prom
     racing = racing.filter(({ batchMs }) => typical(batchMs) <= best * (1 + slack));
     if (!finished || racing.length === 1) break;
   }
-  const measured = entrants.filter(({ batchMs }) => batchMs.length > 0);
-  const winner = simplestOfTheBest(racing);
+  const uniform = simplestOfTheBest(racing);
+  const outOfTime = () => elapsed() >= options.seconds;
+  const refined = finished ? await refineGroups(timer, uniform, outOfTime, options) : undefined;
+  const winner = refined?.winner ?? uniform;
   return {
     plan: winner.plan,
     batchMs: typical(winner.batchMs),
     plainMs: typical(plain.batchMs),
     legal: legal.length,
     rejected: legal.length - promising.length,
-    measured,
-    finished,
+    measured: [...entrants, ...(refined?.entrants ?? [])].filter(({ batchMs }) => batchMs.length > 0),
+    finished: refined?.finished ?? finished,
     seconds: elapsed(),
   };
+}
+
+/** Batches that each setting of a group runs, in turns with the plan so far. */
+const GROUP_BATCHES = 20;
+
+interface Refined {
+  readonly winner: Entrant;
+  readonly entrants: readonly Entrant[];
+  readonly finished: boolean;
+}
+
+/**
+ * Where rows differ from table to table, what is best may too: group after group, the techniques that may differ are
+ * tried at their other candidates on its tables alone, and kept when the whole stage gets faster. Undefined: there is
+ * one group only.
+ */
+async function refineGroups(
+  timer: PlanTimer,
+  start: Entrant,
+  outOfTime: () => boolean,
+  options: SearchOptions,
+): Promise<Refined | undefined> {
+  const { context } = timer;
+  const groups = rowsOf(context.tables);
+  if (start.plan.device !== 'cuda' || groups.length < 2) return undefined;
+  let winner = start;
+  const all: Entrant[] = [];
+  for (const { dim, rowFormat } of groups) {
+    const base = winner.plan as CudaPlan;
+    const settings = groupSettings(base, context).map((techniques) =>
+      withGroup(base, { dim, rowFormat, techniques }),
+    );
+    const plans = settings.filter((plan) => refusals(plan, context).length === 0);
+    const racing = [base, ...plans].map((plan) => ({ plan, batchMs: [] as number[] }));
+    options.onProgress?.(`tables of ${dim} ${rowFormat}: ${racing.length} settings`);
+    const finished = await runTo(timer, racing, GROUP_BATCHES, outOfTime);
+    if (!finished) return { winner, entrants: all, finished };
+    all.push(...racing.slice(1));
+    const [own] = racing as [Entrant];
+    const best = racing.reduce((a, b) => (typical(b.batchMs) < typical(a.batchMs) ? b : a));
+    winner = typical(best.batchMs) < typical(own.batchMs) * (1 - EQUAL) ? best : own;
+  }
+  return { winner, entrants: all, finished: true };
+}
+
+/** Each kind of rows once. */
+function rowsOf(tables: PlanContext['tables']): Pick<PlanGroup, 'dim' | 'rowFormat'>[] {
+  const rows = tables.map(({ dim, rowFormat }) => ({ dim, rowFormat }));
+  return [...new Map(rows.map((row) => [`${row.dim} ${row.rowFormat}`, row])).values()];
+}
+
+/** What a group may do otherwise than the rest: one technique at another of its candidates. */
+function groupSettings({ kernel, techniques }: CudaPlan, context: PlanContext): PlanGroup['techniques'][] {
+  return techniquesOn('cuda').flatMap(({ technique, on }) => {
+    if (on.perGroup?.includes(kernel) !== true) return [];
+    const usual = JSON.stringify((techniques as Record<string, unknown>)[technique.name]);
+    return on
+      .candidates({ ...context, kernel })
+      .filter((parameters) => JSON.stringify(parameters) !== usual)
+      .map((parameters) => ({ [technique.name]: parameters }) as PlanGroup['techniques']);
+  });
 }
 
 interface Entrant {

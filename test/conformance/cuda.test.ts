@@ -4,7 +4,14 @@ import assert from 'node:assert/strict';
 import { after } from 'node:test';
 import { factorBits } from '../../src/backend/cuda/dense-source.ts';
 import { SHORTEST_SPLIT } from '../../src/backend/cuda/fused-layout.ts';
-import { type Plan, plainPlan, refusals, withTechniques } from '../../src/embedding/plan.ts';
+import {
+  type Plan,
+  plainPlan,
+  refusals,
+  withGroup,
+  withKernel,
+  withTechniques,
+} from '../../src/embedding/plan.ts';
 import type { PlanContext } from '../../src/embedding/techniques/technique.ts';
 import { refuseEmulation } from '../emulation/emulator.ts';
 import { fake, openFakeBackend } from '../fake-driver/open-backend.ts';
@@ -15,14 +22,21 @@ function somePlans(context: PlanContext): Plan[] {
   const plain = plainPlan('cuda');
   const on = (techniques: Record<string, unknown>) => withTechniques(plain, techniques);
   const bytes = 1 << 16;
+  const [first] = context.tables;
+  const fused = withTechniques(withKernel(plain, 'fused'), { prefetch: { into: 'registers', distance: 8 } });
+  const prefetch = { into: 'registers', distance: 2 } as const;
   return [
     plain,
+    ...(first === undefined ? [] : [withGroup(fused, { ...rowsOf(first), techniques: { prefetch } })]),
+    ...(first === undefined ? [] : [withGroup(plain, { ...rowsOf(first), techniques: { prefetch } })]),
     on({ prefetch: { into: 'registers', distance: 3 } }),
     on({ pinning: { bytes, by: 'prefetch', when: 'ahead' } }),
     on({ prefetch: { into: 'registers', distance: 3 }, pinning: { bytes, by: 'prefetch', when: 'before' } }),
     on({ pinning: { bytes, by: 'window', when: 'before' } }),
   ].filter((plan) => refusals(plan, context).length === 0);
 }
+
+const rowsOf = ({ dim, rowFormat }: PlanContext['tables'][number]) => ({ dim, rowFormat });
 
 const skip = refuseEmulation();
 if (skip === undefined) {

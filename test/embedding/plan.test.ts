@@ -11,6 +11,7 @@ import {
   heuristicPlan,
   PLAN_DEVICES,
   PLAN_VERSION,
+  type Plan,
   parsePlan,
   placementKey,
   plainPlan,
@@ -19,6 +20,8 @@ import {
   planSchema,
   readPlan,
   refusals,
+  techniquesFor,
+  withGroup,
   withKernel,
   withTechniques,
 } from '../../src/embedding/plan.ts';
@@ -235,4 +238,50 @@ test('plan files', async (t) => {
   const plan = heuristicPlan(context);
   await writeFile(file, JSON.stringify(plan));
   assert.deepEqual(await readPlan(file), plan);
+});
+
+test('groups: what a plan does otherwise on some tables', () => {
+  const gpu = device(1, 'cuda');
+  const mixed: PlanContext = {
+    device: gpu,
+    tables: [
+      { rows: 10, dim: 16, rowFormat: 'float32' },
+      { rows: 10, dim: 128, rowFormat: 'int8' },
+    ],
+  };
+  const fused = withTechniques(withKernel(plainPlan('cuda'), 'fused'), {
+    prefetch: { into: 'registers', distance: 8 },
+  });
+  const prefetch = { into: 'registers', distance: 4 } as const;
+  const grouped = withGroup(fused, { dim: 16, rowFormat: 'float32', techniques: { prefetch } });
+  assert.deepEqual(refusals(grouped, mixed), []);
+  assert.deepEqual(parsePlan(JSON.parse(JSON.stringify(grouped))), grouped);
+  assert.equal(planLabel(grouped), 'fused + RPF d8 + RPF d4 on 16 float32');
+  const distances = mixed.tables.map((table) => techniquesFor(grouped, table).prefetch?.distance);
+  assert.deepEqual(distances, [4, 8]);
+  assert.deepEqual(withGroup(grouped, { dim: 16, rowFormat: 'float32', techniques: {} }), fused);
+
+  const refusal = (plan: Plan) => refusals(plan, mixed).join('; ');
+  const odd = { into: 'registers', distance: 3 } as const;
+  assert.match(
+    refusal(withGroup(fused, { dim: 16, rowFormat: 'float32', techniques: { prefetch: odd } })),
+    /tables of 16 float32: prefetch: .*power of two/,
+  );
+  assert.match(
+    refusal(withGroup(fused, { dim: 17, rowFormat: 'float32', techniques: { prefetch } })),
+    /there are no tables of 17 float32/,
+  );
+  const occupancy = { warps: 32 };
+  const capped = withGroup(fused, { dim: 16, rowFormat: 'float32', techniques: { occupancy } });
+  assert.match(refusal(capped), /the fused kernel has one occupancy for all tables/);
+  assert.deepEqual(
+    refusals(withKernel(withTechniques(capped, { prefetch: undefined }), 'standard'), mixed),
+    [],
+  );
+  const twice = { ...grouped, groups: [...(grouped.groups ?? []), ...(grouped.groups ?? [])] };
+  assert.match(refusal(twice), /stand in two groups/);
+  assert.throws(() => parsePlan({ ...grouped, groups: [{ dim: 16, rowFormat: 'int9', techniques: {} }] }), {
+    code: 'PLAN_INVALID',
+  });
+  assert.throws(() => parsePlan({ ...plainPlan('cpu'), groups: [] }), { code: 'PLAN_INVALID' });
 });

@@ -2,7 +2,15 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { DeviceDescription } from '../../src/device.ts';
-import { heuristicPlan, type Plan, plainPlan, planLabel, refusals } from '../../src/embedding/plan.ts';
+import {
+  type CudaPlan,
+  heuristicPlan,
+  type Plan,
+  plainPlan,
+  planLabel,
+  refusals,
+  techniquesFor,
+} from '../../src/embedding/plan.ts';
 import { legalPlans, type PlanTimer, searchPlan } from '../../src/tuner/search.ts';
 import { Random } from '../support/random.ts';
 
@@ -92,4 +100,30 @@ test('every legal combination is a plan that is not refused', () => {
     assert.equal(new Set(plans.map(planLabel)).size, plans.length);
     for (const plan of plans) assert.deepEqual(refusals(plan, context), []);
   }
+});
+
+test('tables of several kinds of rows: each kind gets the setting that makes the whole faster', async () => {
+  const mixed = [
+    { rows: 1000, dim: 16, rowFormat: 'float32' as const },
+    { rows: 1000, dim: 128, rowFormat: 'float32' as const },
+    { rows: 9, dim: 128, rowFormat: 'float32' as const },
+  ];
+  // Narrow rows want 4 in flight, wide ones 16; all else is equal, and the fused kernel is faster.
+  const wanted = [4, 16, 16];
+  const timer: PlanTimer = {
+    context: { device: gpu, tables: mixed },
+    run: async (plan) => {
+      if (plan.device !== 'cuda') throw new TypeError('not for this device');
+      const off = mixed.map((table, t) => {
+        const distance = techniquesFor(plan, table).prefetch?.distance ?? 1;
+        return Math.abs(Math.log2(distance / (wanted[t] as number)));
+      });
+      return { batchMs: (plan.kernel === 'fused' ? 1 : 3) + off.reduce((sum, x) => sum + x / 10, 0) };
+    },
+  };
+  const found = await searchPlan(timer, { seconds: 60 });
+  assert.equal(found.finished, true);
+  assert.ok(Math.abs(found.batchMs - 1) < 1e-9, planLabel(found.plan));
+  assert.deepEqual(refusals(found.plan, timer.context), []);
+  assert.equal((found.plan as CudaPlan).groups?.length, 1);
 });

@@ -27,6 +27,8 @@ export interface FusedKind {
   readonly padding: boolean;
   /** Needed from 2^31 rows on. */
   readonly wideRows: boolean;
+  /** Rows that a group asks for at once, where that is not the variant's. */
+  readonly inFlight?: number;
 }
 
 export interface FusedVariant {
@@ -81,10 +83,12 @@ function vectorBytesOf(rowFormat: RowFormat, dim: number): number {
 }
 
 /** Why a variant cannot be; undefined: it is legal. */
-export function refuseFused({ inFlight, threads, maxRegisters }: FusedVariant): string | undefined {
+export function refuseFused({ kinds, inFlight, threads, maxRegisters }: FusedVariant): string | undefined {
   const limits = DEVICE_LIMITS;
-  if (!(inFlight >= 1 && inFlight <= MOST_IN_FLIGHT && Number.isInteger(Math.log2(inFlight)))) {
-    return `rows in flight are a power of two from 1 to ${MOST_IN_FLIGHT}, not ${inFlight}`;
+  const all = [inFlight, ...kinds.map((kind) => kind.inFlight ?? inFlight)];
+  const odd = all.find((rows) => !(rows >= 1 && rows <= MOST_IN_FLIGHT && Number.isInteger(Math.log2(rows))));
+  if (odd !== undefined) {
+    return `rows in flight are a power of two from 1 to ${MOST_IN_FLIGHT}, not ${odd}`;
   }
   if (!(threads >= WARP_LANES && threads <= limits.threadsPerBlock && threads % WARP_LANES === 0)) {
     return `a block has whole warps, up to ${limits.threadsPerBlock} threads, not ${threads}`;
@@ -109,6 +113,7 @@ export function kindId(kind: FusedKind): string {
     ...(kind.weights === 'none' ? [] : [`w${kind.weights}`]),
     ...(kind.padding ? ['pad'] : []),
     ...(kind.wideRows ? ['wide'] : []),
+    ...(kind.inFlight === undefined ? [] : [`u${kind.inFlight}`]),
   ].join('.');
 }
 
@@ -153,7 +158,7 @@ export function fusedSource(variant: FusedVariant): KernelSource {
   const cases = kinds.map((_, i) => `      case ${i}: return visitor(${kernel}_kind_${i}{});`);
   const source = `#include "fused_bags.cuh"
 
-${kinds.map((kind, i) => kindSource(`${kernel}_kind_${i}`, kind, inFlight, output)).join('\n')}
+${kinds.map((kind, i) => kindSource(`${kernel}_kind_${i}`, kind, kind.inFlight ?? inFlight, output)).join('\n')}
 struct ${kernel}_kinds {
   template <class Visitor>
   static __device__ __forceinline__ void visit(hotrow::int64 kind, Visitor visitor) {

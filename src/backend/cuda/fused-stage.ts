@@ -1,5 +1,6 @@
 /** The embedding stage by the fused kernel: one launch for all tables. */
 import type { CudaKernel } from '../../cuda/module.ts';
+import { techniquesFor } from '../../embedding/plan.ts';
 import { DEFAULT_BLOCK_THREADS } from '../../embedding/techniques/block.ts';
 import { registerCap } from '../../embedding/techniques/occupancy.ts';
 import { RequestError } from '../../errors.ts';
@@ -170,11 +171,26 @@ async function fusedKernel(operation: EmbeddingBagsOperation, kernels: KernelLib
   const ofKinds = known.get(kinds) ?? new Map<string, FusedKernel>();
   known.set(kinds, ofKinds);
   const { format: output = 'float32' } = operation.output;
-  const key = [checking, output, splits, several, inFlight, threads, maxRegisters, mostWarps].join();
+  // A group's rows are alike, and so every kind lies in one group.
+  const ownInFlight = kinds.distinct.map((kind) => techniquesFor(plan, kind).prefetch?.distance ?? 1);
+  const key = [
+    ownInFlight.join('/'),
+    checking,
+    output,
+    splits,
+    several,
+    inFlight,
+    threads,
+    maxRegisters,
+    mostWarps,
+  ].join();
   const found = ofKinds.get(key);
   if (found !== undefined) return found;
   const variant: FusedVariant = {
-    kinds: kinds.distinct,
+    kinds: kinds.distinct.map((kind, i) => {
+      const own = ownInFlight[i] as number;
+      return own === inFlight ? kind : { ...kind, inFlight: own };
+    }),
     ...{ checking, output, splits, several, inFlight, threads },
     ...(maxRegisters === undefined ? {} : { maxRegisters }),
   };

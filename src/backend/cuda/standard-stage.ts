@@ -3,6 +3,7 @@ import type { CudaEvent } from '../../cuda/event.ts';
 import type { CudaKernel } from '../../cuda/module.ts';
 import type { CudaStream } from '../../cuda/stream.ts';
 import { type EmbeddingTable, rowBytes } from '../../embedding/bag.ts';
+import { techniquesFor } from '../../embedding/plan.ts';
 import { registerCap } from '../../embedding/techniques/occupancy.ts';
 import type { PinningParameters } from '../../embedding/techniques/pinning.ts';
 import { RequestError } from '../../errors.ts';
@@ -221,11 +222,11 @@ async function choosePinned(
 /** The kernel that pools table `t`. */
 function variantOf(
   { checking, output }: EmbeddingBagsOperation,
-  { plan }: CudaTables,
+  { plan, tables }: CudaTables,
   batch: CudaBags,
   t: number,
 ): StandardBagVariant {
-  const { occupancy, prefetch } = plan.techniques;
+  const { occupancy, prefetch } = techniquesFor(plan, tables[t] as EmbeddingTable);
   const { dim: _, ...kind } = batch.kinds.kinds[t] as FusedKind;
   return {
     family: 'standard_bag',

@@ -49,6 +49,7 @@ const cuda = onDevice({
     note: `${registerCap(parameters)} registers a thread at most: nothing where the kernel needs fewer, spills to local memory where it needs many more`,
   }),
   changesPlacement: false,
+  perGroup: ['standard'],
 });
 
 /** The register cap that the parameters come to. @throws TypeError for parameters that were not checked. */

@@ -107,6 +107,7 @@ const cuda = onDevice({
     ...(into === 'shared' ? { sharedBytes: BLOCK_THREADS * distance * Float32Array.BYTES_PER_ELEMENT } : {}),
   }),
   changesPlacement: false,
+  perGroup: ['standard', 'fused'],
 });
 
 /** Rows of later lookups are asked for while earlier ones are summed, never past the lookups (on a GPU: the bag). */

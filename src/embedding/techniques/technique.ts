@@ -52,6 +52,8 @@ export interface TechniqueOnDevice<S extends TSchema = TSchema> {
   cost(parameters: Static<S>, context: PlanContext): TechniqueCost;
   /** True when tables must be placed anew to switch it. */
   readonly changesPlacement: boolean;
+  /** The kernel families that can run it with other parameters on some of the tables; default: none. */
+  readonly perGroup?: readonly KernelFamily[];
 }
 
 export interface Technique<
