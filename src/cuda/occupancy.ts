@@ -33,23 +33,111 @@ export function capForWarps(warps: number, threads: number): number | undefined 
   return undefined;
 }
 
-/** Warps that live on a multiprocessor at once, as registers, shared memory and block slots allow. */
-export function warpsPerMultiprocessor(use: {
+/** What a kernel takes of a multiprocessor. */
+export interface KernelFootprint {
+  /** Of a thread. */
   readonly registers: number;
+  /** Of a block. */
   readonly threads: number;
+  /** Of a block; default: none. */
   readonly sharedBytes?: number;
-  /** Shared memory of a multiprocessor; default: not a limit. */
-  readonly sharedBytesPerMultiprocessor?: number;
-}): number {
-  const limits = DEVICE_LIMITS;
-  const warps = Math.ceil(use.threads / limits.warpThreads);
-  const registers = Math.ceil(use.registers / limits.registerUnit) * limits.registerUnit;
-  const byRegisters = Math.floor(
-    limits.registersPerMultiprocessor / (registers * limits.warpThreads) / warps,
-  );
-  const byWarps = Math.floor(limits.warpsPerMultiprocessor / warps);
-  const byShared = use.sharedBytes
-    ? Math.floor((use.sharedBytesPerMultiprocessor ?? Number.POSITIVE_INFINITY) / use.sharedBytes)
-    : Number.POSITIVE_INFINITY;
-  return warps * Math.min(byRegisters, byWarps, byShared, limits.blocksPerMultiprocessor);
+}
+
+/** What a multiprocessor has, and in what units it gives it. */
+export interface MultiprocessorLimits {
+  readonly warps: number;
+  readonly blocks: number;
+  /** The largest part of L1 that can be shared memory. */
+  readonly sharedBytes: number;
+  /** Of that, what a block may have. */
+  readonly sharedBytesPerBlock: number;
+  /** Taken from every block by the system. */
+  readonly reservedSharedBytes: number;
+  readonly sharedUnit: number;
+}
+
+const KIB = 1024;
+
+/**
+ * By compute capability: the CUDA C++ Programming Guide's table of technical specifications; units as in NVIDIA's occupancy
+ * calculator. A minor version that is not named has what the one before it has.
+ */
+const LIMITS: readonly (readonly [capability: number, warps: number, blocks: number, sharedKib: number])[] = [
+  [7.0, 64, 32, 96],
+  [7.5, 32, 16, 64],
+  [8.0, 64, 32, 164],
+  [8.6, 48, 16, 100],
+  [8.7, 48, 16, 164],
+  [8.9, 48, 24, 100],
+  [9.0, 64, 32, 228],
+  [10.0, 64, 32, 228],
+  [12.0, 48, 24, 100],
+];
+
+/** @throws RangeError for a compute capability before 7.0 or after 12.x. */
+export function multiprocessorLimits([major, minor]: readonly [
+  major: number,
+  minor: number,
+]): MultiprocessorLimits {
+  const capability = major + minor / 10;
+  const row = LIMITS.findLast(([from]) => Math.floor(from) === major && from <= capability);
+  if (row === undefined) throw new RangeError(`compute capability ${major}.${minor} is not known`);
+  const [, warps, blocks, sharedKib] = row;
+  const reserved = major >= 8 ? 1 : 0;
+  return {
+    warps,
+    blocks,
+    sharedBytes: sharedKib * KIB,
+    sharedBytesPerBlock: (sharedKib - reserved) * KIB,
+    reservedSharedBytes: reserved * KIB,
+    sharedUnit: major >= 8 ? 128 : 256,
+  };
+}
+
+/** Registers are given to a warp in units of 256, to four warps at a time. */
+const REGISTERS_PER_WARP_UNIT = 256;
+const WARP_UNIT = 4;
+
+export interface Occupancy {
+  /** On a multiprocessor at once. */
+  readonly blocks: number;
+  readonly warps: number;
+  /** Of the warps that a multiprocessor holds. */
+  readonly share: number;
+  /** What keeps more out; of several, the first of registers, shared memory, warps, blocks. */
+  readonly limiter: 'registers' | 'shared memory' | 'warps' | 'blocks';
+}
+
+/** How many blocks of a kernel live on a multiprocessor at once, and what keeps more out. */
+export function occupancyOf(
+  { registers, threads, sharedBytes = 0 }: KernelFootprint,
+  limits: MultiprocessorLimits,
+): Occupancy {
+  const { registersPerMultiprocessor, warpThreads } = DEVICE_LIMITS;
+  const warps = Math.ceil(threads / warpThreads);
+  const upTo = (value: number, unit: number) => Math.ceil(value / unit) * unit;
+  const registersPerWarp = upTo(Math.max(1, registers) * warpThreads, REGISTERS_PER_WARP_UNIT);
+  const warpsByRegisters = Math.floor(registersPerMultiprocessor / registersPerWarp / WARP_UNIT) * WARP_UNIT;
+  const shared = upTo(sharedBytes + limits.reservedSharedBytes, limits.sharedUnit);
+  const most = {
+    registers: Math.floor(warpsByRegisters / warps),
+    'shared memory':
+      sharedBytes > limits.sharedBytesPerBlock ? 0 : Math.floor(limits.sharedBytes / Math.max(1, shared)),
+    warps: Math.floor(limits.warps / warps),
+    blocks: limits.blocks,
+  } as const;
+  const blocks = Math.min(...Object.values(most));
+  const names = Object.keys(most) as (keyof typeof most)[];
+  const limiter = names.find((name) => most[name] === blocks) ?? 'warps';
+  return { blocks, warps: blocks * warps, share: (blocks * warps) / limits.warps, limiter };
+}
+
+/** Warps that live on a multiprocessor of 64 at once. `sharedBytesPerMultiprocessor`: default, not a limit. */
+export function warpsPerMultiprocessor(
+  use: KernelFootprint & { readonly sharedBytesPerMultiprocessor?: number },
+): number {
+  const sharedBytes = use.sharedBytesPerMultiprocessor ?? Number.POSITIVE_INFINITY;
+  const { warpsPerMultiprocessor: warps, blocksPerMultiprocessor: blocks } = DEVICE_LIMITS;
+  const limits = { warps, blocks, sharedBytes, sharedBytesPerBlock: sharedBytes };
+  return occupancyOf(use, { ...limits, reservedSharedBytes: 0, sharedUnit: 1 }).warps;
 }
