@@ -1,8 +1,6 @@
 /** The embedding stage by the fused kernel: one launch for all tables. */
 import type { CudaKernel } from '../../cuda/module.ts';
-import { techniquesFor } from '../../embedding/plan.ts';
-import { DEFAULT_BLOCK_THREADS } from '../../embedding/techniques/block.ts';
-import { registerCap } from '../../embedding/techniques/occupancy.ts';
+import type { CudaPlan } from '../../embedding/plan.ts';
 import { RequestError } from '../../errors.ts';
 import type { DevicePtr } from '../../ffi/cuda-symbols.ts';
 import { type EmbeddingBagsOperation, type KernelUse, ownBy } from '../backend.ts';
@@ -11,11 +9,12 @@ import { CudaBags } from './bags.ts';
 import { startOf } from './buffer.ts';
 import { enqueueCheck } from './check-bags.ts';
 import { blocksPerTable } from './fused-layout.ts';
-import { type FusedVariant, fusedSource } from './fused-source.ts';
+import { fusedSource } from './fused-source.ts';
 import type { KernelLibrary } from './kernel-library.ts';
 import { encodeFusedBags } from './kernel-params.ts';
 import { type KernelLaunch, kernelLaunch, putLaunch } from './launcher.ts';
 import { CudaTables } from './placement.ts';
+import { fusedVariant } from './plan-kernels.ts';
 import type { EmbeddingStage, LaunchTimer, StageTools } from './stage.ts';
 
 const MOST_BLOCKS = 2 ** 31 - 1;
@@ -157,43 +156,20 @@ export class FusedStage implements EmbeddingStage {
 
 /** The kernel that an operation's plan and batch ask for. */
 async function fusedKernel(operation: EmbeddingBagsOperation, kernels: KernelLibrary): Promise<FusedKernel> {
-  const { kinds, fused } = ownBy(CudaBags, operation.bags);
-  const { plan } = ownBy(CudaTables, operation.tables);
-  const splits = fused.segments.length > 0;
-  const several = fused.bagsPerGroup > 1;
-  const checking = CHECKING[operation.checking];
-  const { prefetch, occupancy, block } = plan.techniques;
-  const inFlight = prefetch?.distance ?? 1;
-  const threads = block?.threads ?? DEFAULT_BLOCK_THREADS;
-  const maxRegisters = occupancy === undefined ? undefined : registerCap(occupancy);
-  const mostWarps = occupancy !== undefined && 'warps' in occupancy ? occupancy.warps : undefined;
-
+  const { checking, output, bags, tables } = operation;
+  const { kinds, fused } = ownBy(CudaBags, bags);
+  const { plan } = ownBy(CudaTables, tables);
+  const shapes = { splits: fused.segments.length > 0, several: fused.bagsPerGroup > 1 };
   const ofKinds = known.get(kinds) ?? new Map<string, FusedKernel>();
   known.set(kinds, ofKinds);
-  const { format: output = 'float32' } = operation.output;
-  // A group's rows are alike, and so every kind lies in one group.
-  const ownInFlight = kinds.distinct.map((kind) => techniquesFor(plan, kind).prefetch?.distance ?? 1);
-  const key = [
-    ownInFlight.join('/'),
-    checking,
-    output,
-    splits,
-    several,
-    inFlight,
-    threads,
-    maxRegisters,
-    mostWarps,
-  ].join();
+  const key = [plansNumber(plan), checking, output.format, shapes.splits, shapes.several].join();
   const found = ofKinds.get(key);
   if (found !== undefined) return found;
-  const variant: FusedVariant = {
-    kinds: kinds.distinct.map((kind, i) => {
-      const own = ownInFlight[i] as number;
-      return own === inFlight ? kind : { ...kind, inFlight: own };
-    }),
-    ...{ checking, output, splits, several, inFlight, threads },
-    ...(maxRegisters === undefined ? {} : { maxRegisters }),
-  };
+  const call = { checking, ...(output.format === undefined ? {} : { output: output.format }) };
+  const variant = fusedVariant(plan, kinds.distinct, call, shapes);
+  const { occupancy } = plan.techniques;
+  const mostWarps = occupancy !== undefined && 'warps' in occupancy ? occupancy.warps : undefined;
+  const { threads } = variant;
   const kernel = await kernels.get(fusedSource(variant));
   const reservedBytes = mostWarps === undefined ? 0 : sharedBytesFor(kernel, threads, mostWarps);
   const made = { kernel, threads, reservedBytes };
@@ -201,7 +177,17 @@ async function fusedKernel(operation: EmbeddingBagsOperation, kernels: KernelLib
   return made;
 }
 
-const CHECKING = { error: 'stop', warn: 'repair', ignore: 'repair', none: 'none' } as const;
+/** A number for each plan: naming one in full takes longer than a launch. */
+const numbers = new WeakMap<CudaPlan, number>();
+let plans = 0;
+
+function plansNumber(plan: CudaPlan): number {
+  const known = numbers.get(plan);
+  if (known !== undefined) return known;
+  plans += 1;
+  numbers.set(plan, plans);
+  return plans;
+}
 
 /**
  * Shared memory of a block that leaves room for `warps` warps on a multiprocessor at most. Fewer warps read fewer tables at

@@ -3,8 +3,6 @@ import type { CudaEvent } from '../../cuda/event.ts';
 import type { CudaKernel } from '../../cuda/module.ts';
 import type { CudaStream } from '../../cuda/stream.ts';
 import { type EmbeddingTable, rowBytes } from '../../embedding/bag.ts';
-import { techniquesFor } from '../../embedding/plan.ts';
-import { registerCap } from '../../embedding/techniques/occupancy.ts';
 import type { PinningParameters } from '../../embedding/techniques/pinning.ts';
 import { RequestError } from '../../errors.ts';
 import type { DevicePtr } from '../../ffi/cuda-symbols.ts';
@@ -15,15 +13,10 @@ import { enqueueCheck } from './check-bags.ts';
 import type { FusedKind } from './fused-source.ts';
 import type { ChosenRows, ChosenWindow } from './hot-rows.ts';
 import { encodePinRows, encodeStandardBag } from './kernel-params.ts';
-import {
-  coveringGrid,
-  DEFAULT_BLOCK,
-  refuseLaunch,
-  type StandardBagVariant,
-  standardBagSource,
-} from './kernel-source.ts';
+import { coveringGrid, DEFAULT_BLOCK, refuseLaunch, standardBagSource } from './kernel-source.ts';
 import { launch } from './launcher.ts';
 import { CudaTables } from './placement.ts';
+import { standardVariant } from './plan-kernels.ts';
 import type { EmbeddingStage, LaunchTimer, StageTools } from './stage.ts';
 
 /** Rows at once and steps of a row of a pinning block. */
@@ -71,7 +64,9 @@ export class StandardStage implements EmbeddingStage {
     const tables = ownBy(CudaTables, operation.tables);
     const bags = ownBy(CudaBags, operation.bags);
     const sources = tables.tables.map((table, t) => {
-      const variant = variantOf(operation, tables, bags, t);
+      const { format } = operation.output;
+      const call = { checking: operation.checking, ...(format === undefined ? {} : { output: format }) };
+      const variant = standardVariant(tables.plan, bags.kinds.kinds[t] as FusedKind, call);
       const { dim, rows } = table;
       const lookups = bags.of(t).bags.indices.length;
       const shape = { dim, batch: bags.batchSize, lookups, rows, block: DEFAULT_BLOCK };
@@ -217,24 +212,4 @@ async function choosePinned(
   await hotRows.countLive(bags);
   const { rows, windows } = await hotRows.choose(parameters);
   return { parameters, kernel, rows, windows };
-}
-
-/** The kernel that pools table `t`. */
-function variantOf(
-  { checking, output }: EmbeddingBagsOperation,
-  { plan, tables }: CudaTables,
-  batch: CudaBags,
-  t: number,
-): StandardBagVariant {
-  const { occupancy, prefetch } = techniquesFor(plan, tables[t] as EmbeddingTable);
-  const { dim: _, ...kind } = batch.kinds.kinds[t] as FusedKind;
-  return {
-    family: 'standard_bag',
-    ...kind,
-    repair: checking === 'warn' || checking === 'ignore',
-    threads: DEFAULT_BLOCK.x * DEFAULT_BLOCK.y,
-    ...(output.format === undefined ? {} : { output: output.format }),
-    ...(prefetch === undefined ? {} : { prefetch }),
-    ...(occupancy === undefined ? {} : { maxRegisters: registerCap(occupancy) }),
-  };
 }

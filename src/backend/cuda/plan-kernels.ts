@@ -1,0 +1,66 @@
+/** Which variants of the kernels a plan asks for. Pure: a described GPU is enough. */
+
+import type { IndexChecking } from '../../embedding/bag.ts';
+import { type CudaPlan, techniquesFor } from '../../embedding/plan.ts';
+import { DEFAULT_BLOCK_THREADS } from '../../embedding/techniques/block.ts';
+import { registerCap } from '../../embedding/techniques/occupancy.ts';
+import type { PooledFormat } from '../backend.ts';
+import type { FusedKind, FusedVariant } from './fused-source.ts';
+import { DEFAULT_BLOCK, type StandardBagVariant } from './kernel-source.ts';
+
+/** What a call asks for beside the plan. */
+export interface CallOptions {
+  readonly checking: IndexChecking;
+  readonly output?: PooledFormat;
+}
+
+/** The standard kernel for a table's bags. */
+export function standardVariant(
+  plan: CudaPlan,
+  { dim, ...kind }: FusedKind,
+  { checking, output }: CallOptions,
+): StandardBagVariant {
+  const { occupancy, prefetch } = techniquesFor(plan, { dim, rowFormat: kind.rowFormat });
+  return {
+    family: 'standard_bag',
+    ...kind,
+    repair: checking === 'warn' || checking === 'ignore',
+    threads: DEFAULT_BLOCK.x * DEFAULT_BLOCK.y,
+    ...(output === undefined ? {} : { output }),
+    ...(prefetch === undefined ? {} : { prefetch }),
+    ...(occupancy === undefined ? {} : { maxRegisters: registerCap(occupancy) }),
+  };
+}
+
+const CHECKING = { error: 'stop', warn: 'repair', ignore: 'repair', none: 'none' } as const;
+
+/** What a batch's bags ask of the fused kernel: long ones are cut, short ones go several to a group. */
+export interface FusedBagShapes {
+  readonly splits: boolean;
+  readonly several: boolean;
+}
+
+/** The fused kernel for the bags of all tables. */
+export function fusedVariant(
+  plan: CudaPlan,
+  kinds: readonly FusedKind[],
+  { checking, output = 'float32' }: CallOptions,
+  { splits, several }: FusedBagShapes,
+): FusedVariant {
+  const { prefetch, occupancy, block } = plan.techniques;
+  const inFlight = prefetch?.distance ?? 1;
+  return {
+    // A group's rows are alike, and so every kind lies in one group.
+    kinds: kinds.map((kind) => {
+      const own = techniquesFor(plan, kind).prefetch?.distance ?? 1;
+      return own === inFlight ? kind : { ...kind, inFlight: own };
+    }),
+    checking: CHECKING[checking],
+    output,
+    splits,
+    several,
+    inFlight,
+    threads: block?.threads ?? DEFAULT_BLOCK_THREADS,
+    ...(occupancy === undefined ? {} : { maxRegisters: registerCap(occupancy) }),
+  };
+}
