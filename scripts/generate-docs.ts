@@ -3,6 +3,7 @@ import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { benchTables } from '../src/bench/render.ts';
 import { type BenchResults, resultsSchema } from '../src/bench/results.ts';
+import { characterizationSchema } from '../src/characterize/results.ts';
 import { benchText, tableText } from '../src/cli/bench-text.ts';
 import type { DeviceDescription, DeviceKind } from '../src/device.ts';
 import { planSchema } from '../src/embedding/plan.ts';
@@ -257,6 +258,7 @@ export function generatedFiles(): ReadonlyMap<string, string> {
     ['README.md', readme()],
     ['schemas/plan-1.schema.json', schema(planSchema)],
     ['schemas/results-1.schema.json', schema(resultsSchema)],
+    ['schemas/characterization-1.schema.json', schema(characterizationSchema)],
   ]);
 }
 

@@ -4,6 +4,7 @@ import { Command, CommanderError } from 'commander';
 import { UsageError } from '../errors.ts';
 import { version } from '../version.ts';
 import { benchCommand } from './commands/bench.ts';
+import { characterizeCommand } from './commands/characterize.ts';
 import { devicesCommand } from './commands/devices.ts';
 import { inspectCommand } from './commands/inspect.ts';
 import { predictCommand } from './commands/predict.ts';
@@ -22,6 +23,7 @@ const program = new Command('hotrow')
 for (const command of [
   benchCommand(),
   tuneCommand(),
+  characterizeCommand(),
   predictCommand(),
   inspectCommand(),
   quantizeCommand(),

@@ -104,7 +104,7 @@ export interface Occupancy {
   readonly warps: number;
   /** Of the warps that a multiprocessor holds. */
   readonly share: number;
-  /** What keeps more out; of several, the first of registers, shared memory, warps, blocks. */
+  /** What keeps more out; of several, the first of warps, registers, shared memory, blocks. */
   readonly limiter: 'registers' | 'shared memory' | 'warps' | 'blocks';
 }
 
@@ -120,10 +120,10 @@ export function occupancyOf(
   const warpsByRegisters = Math.floor(registersPerMultiprocessor / registersPerWarp / WARP_UNIT) * WARP_UNIT;
   const shared = upTo(sharedBytes + limits.reservedSharedBytes, limits.sharedUnit);
   const most = {
+    warps: Math.floor(limits.warps / warps),
     registers: Math.floor(warpsByRegisters / warps),
     'shared memory':
       sharedBytes > limits.sharedBytesPerBlock ? 0 : Math.floor(limits.sharedBytes / Math.max(1, shared)),
-    warps: Math.floor(limits.warps / warps),
     blocks: limits.blocks,
   } as const;
   const blocks = Math.min(...Object.values(most));

@@ -1,0 +1,183 @@
+/** What the compiler and the occupancy calculator say of every variant, on GPUs that need not be here. */
+import { spawnSync } from 'node:child_process';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { bagKinds } from '../backend/cuda/bag-kinds.ts';
+import { fusedSource } from '../backend/cuda/fused-source.ts';
+import { type KernelSource, standardBagSource } from '../backend/cuda/kernel-source.ts';
+import { fusedVariant, standardVariant } from '../backend/cuda/plan-kernels.ts';
+import { combinedPlans, familyPlans, singleTechniquePlans } from '../bench/embedding-bench.ts';
+import { multiprocessorLimits, occupancyOf } from '../cuda/occupancy.ts';
+import type { Bags, EmbeddingTable } from '../embedding/bag.ts';
+import { type CudaPlan, type Plan, planFor, planLabel } from '../embedding/plan.ts';
+import type { PlanContext } from '../embedding/techniques/technique.ts';
+import { DeviceError } from '../errors.ts';
+import { compileUnit, findToolkitProgram, toolkitVersion } from '../jit/nvcc.ts';
+import type { CompiledResources } from '../jit/ptxas-log.ts';
+import { type DescribedGpu, describeGpu } from './gpus.ts';
+import type { StaticRow } from './results.ts';
+import { instructionMix } from './sass.ts';
+
+const KERNELS_FOLDER = fileURLToPath(new URL('../../kernels/cuda', import.meta.url));
+
+export interface StaticReport {
+  readonly rows: StaticRow[];
+  /** Compiler and disassembler, with their versions. */
+  readonly tools: Readonly<Record<string, string>>;
+  readonly notes: string[];
+}
+
+export interface StaticOptions {
+  readonly tables: readonly EmbeddingTable[];
+  /** As describeGpu takes them. */
+  readonly gpus: readonly string[];
+  readonly onProgress?: (text: string) => void;
+}
+
+/** A plan's kernel for the first table, as the benchmark's rows have it. */
+interface Variant {
+  readonly plan: CudaPlan;
+  readonly source: KernelSource;
+  readonly blockThreads: number;
+}
+
+/**
+ * Compiles the kernel of every plan that the benchmark compares, once an architecture.
+ * @throws UsageError for a GPU that is not known; DeviceError CUDA_LIBRARY_MISSING without a compiler,
+ * KERNEL_COMPILE_FAILED.
+ */
+export async function staticReport({ tables, gpus, onProgress }: StaticOptions): Promise<StaticReport> {
+  const described = gpus.map(describeGpu);
+  const nvcc = findToolkitProgram('nvcc');
+  if (nvcc === undefined) {
+    throw new DeviceError('CUDA_LIBRARY_MISSING', 'no CUDA compiler was found to ask', {
+      hint: 'install nvcc (Debian: nvidia-cuda-toolkit; NVIDIA: cuda-nvcc), or set CUDA_HOME',
+    });
+  }
+  const disassembler = findToolkitProgram('cuobjdump');
+  const notes =
+    disassembler === undefined
+      ? ['no instruction mix: cuobjdump was not found (NVIDIA: cuda-cuobjdump; Debian: nvidia-cuda-toolkit)']
+      : [];
+  const byArchitecture = new Map<string, Promise<CompiledKernels>>();
+  const rows: StaticRow[] = [];
+  for (const gpu of described) {
+    const variants = variantsFor(tables, gpu);
+    const known = byArchitecture.get(gpu.architecture);
+    onProgress?.(`compiling for ${gpu.architecture}`);
+    const compiling = known ?? compileAll(nvcc, disassembler, variants, gpu.architecture);
+    byArchitecture.set(gpu.architecture, compiling);
+    const compiled = await compiling;
+    rows.push(...variants.flatMap((variant) => rowOf(variant, gpu, compiled)));
+  }
+  return {
+    rows,
+    tools: {
+      nvcc: toolkitVersion(nvcc),
+      ...(disassembler === undefined ? {} : { cuobjdump: toolkitVersion(disassembler) }),
+    },
+    notes,
+  };
+}
+
+/** The plans of the benchmark's comparison, each once. */
+function comparedPlans(context: PlanContext): Plan[] {
+  const plans = [...singleTechniquePlans(context), ...combinedPlans(context), ...familyPlans(context)];
+  return [...new Map(plans.map((plan) => [planLabel(plan), plan])).values()];
+}
+
+function variantsFor(tables: readonly EmbeddingTable[], { device }: DescribedGpu): Variant[] {
+  const bags = tables.map((): Bags => ({ indices: new BigInt64Array(), offsets: new BigInt64Array() }));
+  const { kinds, distinct } = bagKinds(tables, bags);
+  const [first] = kinds;
+  if (first === undefined) return [];
+  const call = { checking: 'error' } as const;
+  return comparedPlans({ device, tables }).map((compared) => {
+    const plan = planFor('cuda', compared);
+    if (plan.kernel === 'fused') {
+      const variant = fusedVariant(plan, distinct, call, { splits: false, several: false });
+      return { plan, source: fusedSource(variant), blockThreads: variant.threads };
+    }
+    const variant = standardVariant(plan, first, call);
+    return { plan, source: standardBagSource(variant), blockThreads: variant.threads };
+  });
+}
+
+interface CompiledKernels {
+  readonly resources: ReadonlyMap<string, CompiledResources>;
+  readonly instructions: ReadonlyMap<string, Record<string, number>>;
+}
+
+/** Kernels with the same options make one translation unit; the units compile side by side. */
+async function compileAll(
+  nvcc: string,
+  disassembler: string | undefined,
+  variants: readonly Variant[],
+  architecture: string,
+): Promise<CompiledKernels> {
+  const units = new Map<string, Map<string, KernelSource>>();
+  for (const { source } of variants) {
+    const key = source.options.join(' ');
+    const unit = units.get(key) ?? new Map<string, KernelSource>();
+    units.set(key, unit.set(source.kernel, source));
+  }
+  const compiled = await Promise.all(
+    [...units.values()].map((unit) => {
+      const kernels = [...unit.values()];
+      const options = kernels[0]?.options ?? [];
+      return compileUnit(nvcc, { kernels, options, includeFolder: KERNELS_FOLDER, architecture });
+    }),
+  );
+  const mixes =
+    disassembler === undefined ? [] : compiled.map(({ cubin }) => disassemble(disassembler, cubin));
+  return {
+    resources: new Map(compiled.flatMap(({ resources }) => [...resources])),
+    instructions: new Map(mixes.flatMap((mix) => [...mix])),
+  };
+}
+
+function disassemble(program: string, cubin: Uint8Array): Map<string, Record<string, number>> {
+  const folder = mkdtempSync(join(tmpdir(), 'hotrow-sass-'));
+  try {
+    const file = join(folder, 'unit.cubin');
+    writeFileSync(file, cubin);
+    const { stdout } = spawnSync(program, ['-sass', file], { encoding: 'utf8', maxBuffer: 2 ** 28 });
+    return instructionMix(stdout ?? '');
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+function rowOf(
+  { plan, source, blockThreads }: Variant,
+  { name, architecture, computeCapability }: DescribedGpu,
+  { resources, instructions }: CompiledKernels,
+): StaticRow[] {
+  const own = resources.get(source.kernel);
+  if (own === undefined) return [];
+  const { registers, spillStoreBytes, stackBytes, sharedBytes } = own;
+  const limits = multiprocessorLimits(computeCapability);
+  const occupancy = occupancyOf({ registers, threads: blockThreads, sharedBytes }, limits);
+  const mix = instructions.get(source.kernel);
+  return [
+    {
+      variant: planLabel(plan),
+      plan,
+      gpu: name,
+      architecture,
+      kernel: source.id,
+      registers,
+      spillBytes: spillStoreBytes,
+      stackBytes,
+      sharedBytes,
+      blockThreads,
+      blocksPerMultiprocessor: occupancy.blocks,
+      warps: occupancy.warps,
+      occupancy: occupancy.share,
+      limiter: occupancy.limiter,
+      ...(mix === undefined ? {} : { instructions: mix }),
+    },
+  ];
+}
