@@ -112,6 +112,20 @@ const modelRowSchema = Type.Object(
   strict,
 );
 
+/** How hot one pattern's lookups are: of the first table in one batch, the share that the hottest rows answer. */
+const hotnessSchema = Type.Object(
+  {
+    pattern: Type.String(),
+    points: Type.Array(
+      Type.Tuple([
+        Type.Integer({ minimum: 1, description: 'the hottest rows' }),
+        Type.Number({ minimum: 0, maximum: 1, description: 'share of the lookups' }),
+      ]),
+    ),
+  },
+  strict,
+);
+
 export const resultsSchema = Type.Object(
   {
     version: Type.Literal(RESULTS_VERSION),
@@ -143,6 +157,7 @@ export const resultsSchema = Type.Object(
       },
       strict,
     ),
+    hotness: Type.Optional(Type.Array(hotnessSchema)),
     /** How times were taken. */
     protocol: Type.String(),
     ceilings: Type.Object(
