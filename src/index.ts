@@ -46,6 +46,8 @@ export { DlrmModel, type DlrmOptions, type Prediction, type StageTimes } from '.
 export { type ArchitectureOverrides, inferArchitecture } from './model/infer-architecture.ts';
 export { type LoadModelOptions, loadModel } from './model/load-model.ts';
 export { type DlrmRequest, readRequest, writeRequest } from './model/request.ts';
+export { type Results, renderReport } from './report/page.ts';
+export { parseResults, readResults } from './report/read-results.ts';
 export type { DType, HostTensor, StoredTensor, SyntheticTensor, Tensor } from './tensor.ts';
 export { version } from './version.ts';
 export {

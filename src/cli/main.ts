@@ -7,6 +7,7 @@ import { benchCommand } from './commands/bench.ts';
 import { devicesCommand } from './commands/devices.ts';
 import { inspectCommand } from './commands/inspect.ts';
 import { predictCommand } from './commands/predict.ts';
+import { reportCommand } from './commands/report.ts';
 import { traceCommand } from './commands/trace.ts';
 import { tuneCommand } from './commands/tune.ts';
 import { printError } from './output.ts';
@@ -20,6 +21,7 @@ const program = new Command('hotrow')
 
 for (const command of [
   benchCommand(),
+  reportCommand(),
   tuneCommand(),
   predictCommand(),
   inspectCommand(),

@@ -1,0 +1,267 @@
+/** The figures of a characterization. */
+import { techniques, unique } from '../bench/comparison.ts';
+import type { Characterization, CounterRow, StaticRow } from '../characterize/results.ts';
+import { percent, significant } from '../numbers.ts';
+import type { BarChart, Figure } from './figure.ts';
+
+type Column = { readonly title: string; readonly left?: boolean };
+const text = (title: string): Column => ({ title, left: true });
+const number = (title: string): Column => ({ title });
+
+/** A chart's legend has this many entries at most; the rest is `other`. */
+const MAX_PARTS = 7;
+
+/** Every figure that the results have the data for, in reading order. */
+export function characterizeFigures(results: Characterization): Figure[] {
+  const { counters, static: kernels } = results;
+  return [
+    ...(counters.length > 0 ? counterFigures(counters) : []),
+    ...(kernels.length > 0 ? [staticFigure(kernels)] : []),
+    ...instructionFigure(kernels),
+  ];
+}
+
+const label = ({ variant }: { readonly variant: string }) =>
+  techniques(variant) === 'none' ? 'standard' : `+ ${techniques(variant)}`;
+
+function panelsByPattern(
+  rows: readonly CounterRow[],
+  bar: (row: CounterRow) => { text: string; parts: readonly number[]; target?: number },
+): BarChart['panels'] {
+  return unique(rows.map(({ pattern }) => pattern)).map((pattern) => ({
+    title: pattern,
+    bars: rows.filter((row) => row.pattern === pattern).map((row) => ({ label: label(row), ...bar(row) })),
+  }));
+}
+
+function counterFigures(rows: readonly CounterRow[]): Figure[] {
+  return [warpsFigure(rows), stallsFigure(rows), heatFigure(rows), limiterFigure(rows)];
+}
+
+function warpsFigure(rows: readonly CounterRow[]): Figure {
+  return {
+    id: 'warps',
+    title: 'Warps: achieved against theoretical',
+    note: 'Warps that lived on a multiprocessor, mean over its active cycles; the mark is what the occupancy calculator allows.',
+    chart: {
+      kind: 'bars',
+      axis: 'warps per multiprocessor',
+      legend: [],
+      references: [],
+      panels: panelsByPattern(rows, ({ achievedWarps, theoreticalWarps }) => ({
+        text: `${significant(achievedWarps)} of ${theoreticalWarps}`,
+        parts: [achievedWarps],
+        target: theoreticalWarps,
+      })),
+    },
+    table: {
+      columns: [
+        text('pattern'),
+        text('variant'),
+        number('achieved'),
+        number('theoretical'),
+        number('issue slots used'),
+      ],
+      rows: rows.map((row) => [
+        row.pattern,
+        label(row),
+        significant(row.achievedWarps),
+        String(row.theoreticalWarps),
+        percent(row.issueSlotUse),
+      ]),
+    },
+  };
+}
+
+/** The keys with the largest sums, largest first. */
+function largest(entries: readonly (readonly [string, number])[]): string[] {
+  const sums = new Map<string, number>();
+  for (const [key, value] of entries) sums.set(key, (sums.get(key) ?? 0) + value);
+  return [...sums].sort(([, a], [, b]) => b - a).map(([key]) => key);
+}
+
+/** Values by key as bar parts: the named keys, then all others together. */
+function parts(entries: readonly (readonly [string, number])[], keys: readonly string[]): number[] {
+  const sum = (take: (key: string) => boolean) =>
+    entries.reduce((total, [key, value]) => (take(key) ? total + value : total), 0);
+  return [...keys.map((key) => sum((other) => other === key)), sum((key) => !keys.includes(key))];
+}
+
+function stallsFigure(rows: readonly CounterRow[]): Figure {
+  const entries = ({ stalls }: CounterRow) =>
+    stalls.map(({ reason, perIssue }) => [reason, perIssue] as const);
+  const reasons = largest(rows.flatMap(entries));
+  const shown = reasons.slice(0, MAX_PARTS);
+  const total = (row: CounterRow) => entries(row).reduce((sum, [, value]) => sum + value, 0);
+  return {
+    id: 'stalls',
+    title: 'Why warps wait',
+    note: 'Warp cycles per issued instruction by reason. The longest part is what to hide or to avoid.',
+    chart: {
+      kind: 'bars',
+      axis: 'warp cycles per issued instruction',
+      legend: [...shown, 'other'],
+      references: [],
+      panels: panelsByPattern(rows, (row) => ({
+        text: `${significant(total(row))} cycles`,
+        parts: parts(entries(row), shown),
+      })),
+    },
+    table: {
+      columns: [text('pattern'), text('variant'), ...reasons.map(number)],
+      rows: rows.map((row) => [
+        row.pattern,
+        label(row),
+        ...parts(entries(row), reasons).slice(0, -1).map(significant),
+      ]),
+    },
+  };
+}
+
+const SHARES = [
+  ['L1 hits', 'l1HitRate'],
+  ['L2 hits', 'l2HitRate'],
+  ['DRAM throughput', 'dramShare'],
+  ['L2 throughput', 'l2Share'],
+  ['SM throughput', 'smShare'],
+] as const;
+
+function heatFigure(rows: readonly CounterRow[]): Figure {
+  return {
+    id: 'shares',
+    title: 'Hit rates and shares of peak throughput',
+    note: 'Shares of the sectors asked for that hit, and of what the memory, L2 and the multiprocessors do at most.',
+    chart: {
+      kind: 'heat',
+      panels: unique(rows.map(({ pattern }) => pattern)).map((pattern) => ({
+        title: pattern,
+        columns: SHARES.map(([title]) => title),
+        rows: rows
+          .filter((row) => row.pattern === pattern)
+          .map((row) => ({ label: label(row), shares: SHARES.map(([, key]) => row[key]) })),
+      })),
+    },
+    table: {
+      columns: [
+        text('pattern'),
+        text('variant'),
+        ...SHARES.map(([title]) => number(title)),
+        number('DRAM MB a launch'),
+      ],
+      rows: rows.map((row) => [
+        row.pattern,
+        label(row),
+        ...SHARES.map(([, key]) => percent(row[key], 1)),
+        (row.dramBytes / 1e6).toFixed(1),
+      ]),
+    },
+  };
+}
+
+function limiterFigure(rows: readonly CounterRow[]): Figure {
+  return {
+    id: 'limiters',
+    title: 'What bounds each kernel',
+    note: 'By the counters; times are the profiler’s, which run slower than the benchmark’s.',
+    table: {
+      columns: [
+        text('pattern'),
+        text('variant'),
+        number('µs a launch'),
+        number('tables'),
+        text('bound by'),
+        text('because'),
+      ],
+      rows: rows.map((row) => [
+        row.pattern,
+        label(row),
+        significant(row.timeUs),
+        String(row.tablesPerLaunch),
+        row.limiter,
+        row.because,
+      ]),
+    },
+  };
+}
+
+function staticFigure(rows: readonly StaticRow[]): Figure {
+  return {
+    id: 'static',
+    title: 'Compiled kernels',
+    note: 'By the compiler and the occupancy calculator; no GPU is needed for these.',
+    table: {
+      columns: [
+        text('variant'),
+        text('GPU'),
+        number('registers'),
+        number('spilled B'),
+        number('stack B'),
+        number('shared B'),
+        number('block'),
+        number('blocks'),
+        number('warps'),
+        number('occupancy'),
+        text('limited by'),
+        text('kernel'),
+      ],
+      rows: rows.map((row) => [
+        label(row),
+        `${row.gpu}, ${row.architecture}`,
+        ...[
+          row.registers,
+          row.spillBytes,
+          row.stackBytes,
+          row.sharedBytes,
+          row.blockThreads,
+          row.blocksPerMultiprocessor,
+          row.warps,
+        ].map(String),
+        percent(row.occupancy),
+        row.limiter,
+        row.kernel,
+      ]),
+    },
+  };
+}
+
+function instructionFigure(rows: readonly StaticRow[]): Figure[] {
+  const disassembled = rows.flatMap((row) =>
+    row.instructions === undefined ? [] : [{ row, entries: Object.entries(row.instructions) }],
+  );
+  if (disassembled.length === 0) return [];
+  const classes = largest(disassembled.flatMap(({ entries }) => entries));
+  const shown = classes.slice(0, MAX_PARTS);
+  const gpu = ({ gpu: name, architecture }: StaticRow) => `${name}, ${architecture}`;
+  const gpus = unique(disassembled.map(({ row }) => gpu(row)));
+  return [
+    {
+      id: 'instructions',
+      title: 'Instruction mix',
+      note: 'Instructions of each kernel’s machine code by class, counted once each whatever loops they stand in.',
+      chart: {
+        kind: 'bars',
+        axis: 'instructions in the machine code',
+        legend: [...shown, 'other'],
+        references: [],
+        panels: gpus.map((name) => ({
+          title: name,
+          bars: disassembled
+            .filter(({ row }) => gpu(row) === name)
+            .map(({ row, entries }) => ({
+              label: label(row),
+              text: String(entries.reduce((sum, [, count]) => sum + count, 0)),
+              parts: parts(entries, shown),
+            })),
+        })),
+      },
+      table: {
+        columns: [text('variant'), text('GPU'), ...classes.map(number)],
+        rows: disassembled.map(({ row, entries }) => [
+          label(row),
+          gpu(row),
+          ...parts(entries, classes).slice(0, -1).map(String),
+        ]),
+      },
+    },
+  ];
+}
