@@ -45,9 +45,10 @@ function image(name: string, description: string, height: number, content: reado
   return html`<svg viewBox="0 0 ${WIDTH} ${round(height)}" role="img" aria-label="${name}. ${description}"><title>${name}</title><desc>${description}</desc>${content}</svg>`;
 }
 
-/** A grid line with its label under the plot. */
+/** A grid line with its label under the plot, which stays inside the picture. */
 function tick(x: number, top: number, bottom: number, label: string): Html {
-  return html`<line class="grid" x1="${round(x)}" x2="${round(x)}" y1="${top}" y2="${round(bottom)}"/><text class="tick" x="${round(x)}" y="${round(bottom + 14)}" text-anchor="middle">${label}</text>`;
+  const anchor = x < 12 ? 'start' : x > WIDTH - 12 ? 'end' : 'middle';
+  return html`<line class="grid" x1="${round(x)}" x2="${round(x)}" y1="${top}" y2="${round(bottom)}"/><text class="tick" x="${round(x)}" y="${round(bottom + 14)}" text-anchor="${anchor}">${label}</text>`;
 }
 
 /** Bars under their labels, values at the right; every panel has the same scale. */
@@ -69,15 +70,17 @@ export function drawBars(name: string, chart: BarChart): Html[] {
     const description = bars.map(({ label, text }) => `${label}: ${text}`).join('; ');
     const content = [
       ...x.ticks(5).map((value) => tick(x(value), top, bottom, x.tickFormat(5)(value))),
+      ...references.map((reference) => drawReference(reference, x(reference.value), top, bottom)),
       ...bars.map((bar, i) => drawBar(bar, top + i * BAR.row, x)),
-      ...references.map(({ label, value }) => {
-        const anchor = x(value) > WIDTH / 2 ? 'end' : 'start';
-        return html`<line class="reference" x1="${round(x(value))}" x2="${round(x(value))}" y1="${top}" y2="${bottom}"/><text class="tick" x="${round(x(value))}" y="10" text-anchor="${anchor}">${label}</text>`;
-      }),
       html`<text class="axis" x="${WIDTH / 2}" y="${bottom + BAR.axis - 8}" text-anchor="middle">${axis}</text>`,
     ];
     return panel(title, image(`${name}: ${title}`, description, bottom + BAR.axis, content));
   });
+}
+
+function drawReference({ label }: { readonly label: string }, x: number, top: number, bottom: number): Html {
+  const anchor = x > WIDTH / 2 ? 'end' : 'start';
+  return html`<line class="reference" x1="${round(x)}" x2="${round(x)}" y1="${top}" y2="${bottom}"/><text class="tick" x="${round(x)}" y="10" text-anchor="${anchor}">${label}</text>`;
 }
 
 function drawBar({ label, text, parts, target }: Bar, top: number, x: (value: number) => number): Html {

@@ -129,11 +129,14 @@ function renderFacts(results: Results): Html {
   return html`<dl class="facts">${entries}${wide}</dl>`;
 }
 
+/** Keeps numbers and their units on one line. */
+const unbroken = (text: string) => text.replace(/(\d) (%|ms|µs|B|GB\/s)(?!\w)/g, '$1\u00a0$2');
+
 function renderFindings(findings: readonly Finding[], id: string): Html | undefined {
   if (findings.length === 0) return undefined;
   const items = findings.map(
     ({ text, cites, figure, rule }) =>
-      html`<li data-rule="${rule}"><p>${text}</p><small>${cites.map(({ what, value }) => `${what}: ${value}`).join('; ')} (<a href="#${id}-${figure}" aria-label="the figure behind: ${text}">figure</a>)</small></li>`,
+      html`<li data-rule="${rule}"><p>${unbroken(text)}</p><small>${unbroken(cites.map(({ what, value }) => `${what}: ${value}`).join('; '))} (<a href="#${id}-${figure}" aria-label="the figure behind: ${text}">figure</a>)</small></li>`,
   );
   return html`<ul class="findings" aria-label="findings">${items}</ul>`;
 }

@@ -28,7 +28,7 @@ h3 { font-size: 19px; line-height: 1.3; margin: 32px 0 10px; }
 h4 { font-size: 17px; line-height: 1.3; margin: 0 0 4px; }
 h1, h2, h3, h4, p, li, dd { overflow-wrap: anywhere; }
 a { color: var(--link); }
-.lead, .note { color: var(--muted); margin: 0 0 12px; max-width: 75ch; }
+.lead, .note { color: var(--muted); margin: 0 0 12px; max-width: 100ch; }
 nav ul { list-style: none; display: flex; flex-wrap: wrap; gap: 6px 18px; padding: 0; margin: 8px 0 0; }
 .facts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 300px), 1fr)); gap: 10px 28px; margin: 0 0 20px;
   padding: 16px 18px; background: var(--raised); border: 1px solid var(--border); border-radius: 10px; }
@@ -46,13 +46,14 @@ figure { margin: 0 0 26px; padding: 18px; border: 1px solid var(--border); borde
 .legend { list-style: none; display: flex; flex-wrap: wrap; gap: 4px 16px; padding: 0; margin: 0 0 12px; font-size: 13px; }
 .legend li { display: flex; align-items: center; gap: 6px; }
 .legend svg { flex: none; }
-.panels { display: grid; gap: 18px 26px; grid-template-columns: repeat(auto-fit, minmax(min(100%, 300px), 1fr)); }
+.panels { display: grid; gap: 18px 26px; grid-template-columns: repeat(auto-fill, minmax(min(100%, 300px), 1fr)); }
 .panel { min-width: 0; max-width: 560px; }
 .panel-title { margin: 0 0 4px; font-weight: 600; font-size: 14px; }
 .panel svg { display: block; width: 100%; height: auto; }
 svg text { fill: var(--ink); font-size: 12px; font-family: inherit; font-variant-numeric: tabular-nums; }
 svg .tick { fill: var(--muted); font-size: 10.5px; }
 svg .axis { fill: var(--muted); font-size: 11.5px; }
+svg .label, svg .value, svg .tick { paint-order: stroke; stroke: var(--surface); stroke-width: 3px; stroke-linejoin: round; }
 svg .value { font-weight: 600; }
 svg .grid { stroke: var(--grid); stroke-width: 1; }
 svg .reference { stroke: var(--ink); stroke-width: 1.2; stroke-dasharray: 3 3; }
