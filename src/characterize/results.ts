@@ -29,9 +29,12 @@ const staticRowSchema = Type.Object(
     blocksPerMultiprocessor: Type.Integer({ minimum: 0 }),
     warps: Type.Integer({ minimum: 0, description: 'that live on a multiprocessor at once' }),
     occupancy: share('warps over the most that the multiprocessor holds'),
-    limiter: Type.Union(
-      (['registers', 'shared memory', 'warps', 'blocks'] as const).map((name) => Type.Literal(name)),
-    ),
+    limiter: Type.Union([
+      Type.Literal('registers'),
+      Type.Literal('shared memory'),
+      Type.Literal('warps'),
+      Type.Literal('blocks'),
+    ]),
     /** Instructions of the kernel's machine code by class, where a disassembler was found. */
     instructions: Type.Optional(Type.Record(Type.String(), Type.Integer({ minimum: 0 }))),
   },

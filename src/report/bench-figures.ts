@@ -11,11 +11,8 @@ import {
 import type { BenchResults, EmbeddingRow, ModelRow } from '../bench/results.ts';
 import { type Plan, planLabel, withTechniques } from '../embedding/plan.ts';
 import { percent, significant } from '../numbers.ts';
-import type { Bar, BarChart, Figure, Line, LinePanel } from './figure.ts';
-
-type Column = { readonly title: string; readonly left?: boolean };
-const text = (title: string): Column => ({ title, left: true });
-const number = (title: string): Column => ({ title });
+import { type Bar, type BarChart, type Figure, number, text } from './figure.ts';
+import { sweepFigure, sweptTechniques } from './sweep-figures.ts';
 
 /** Every figure that the results have the data for, in reading order. */
 export function benchFigures(results: BenchResults): Figure[] {
@@ -54,13 +51,13 @@ function hotnessFigure({ hotness }: BenchResults): Figure | undefined {
     note: 'Share of the lookups of one batch in the first table that its K hottest rows answer. The further left a curve rises, the more a cache can hold.',
     chart: {
       kind: 'lines',
-      xTitle: 'K hottest rows (log scale)',
       yTitle: 'share of the lookups (%)',
       yScale: 'share',
       legend: curves.map(({ pattern }) => pattern),
       panels: [
         {
           title: 'coverage',
+          xTitle: 'K hottest rows (log scale)',
           lines: curves.map(({ points }, series) => ({ series, dashed: false, points })),
         },
       ],
@@ -262,134 +259,6 @@ function bandwidthFigure(results: BenchResults): Figure | undefined {
       ]),
     },
   };
-}
-
-/** Techniques that were run over their whole range. */
-export function sweptTechniques({ embedding }: BenchResults): string[] {
-  return unique(embedding.flatMap(({ sweep }) => (sweep === undefined ? [] : [sweep])));
-}
-
-/** Where one row of a sweep stands: what it stands on, its non-numeric parameters, and the number that is varied. */
-export interface SweepPoint {
-  readonly row: EmbeddingRow;
-  /** Plan without the technique. */
-  readonly base: string;
-  /** The technique's parameters without the number; undefined: the technique is off. */
-  readonly settings: string | undefined;
-  readonly value: number | undefined;
-  /** Of a launch in µs where launches were timed, else of a batch in ms. */
-  readonly time: number;
-  /** With the time to bring pinned rows in, where they are. */
-  readonly timeWithPin: number | undefined;
-}
-
-export function sweepPoints(results: BenchResults, technique: string): SweepPoint[] {
-  const rows = results.embedding.filter(({ sweep, plan }) => sweep === technique && plan !== undefined);
-  return rows.map((row) => {
-    const plan = row.plan as Plan;
-    const parameters = (plan.techniques as Record<string, Record<string, unknown> | undefined>)[technique];
-    const entries = Object.entries(parameters ?? {});
-    const numeric = entries.find(([, value]) => typeof value === 'number');
-    const words = entries.filter((entry) => entry !== numeric).map(([, value]) => String(value));
-    const time = row.launch?.medianUs ?? row.timing.medianMs;
-    return {
-      row,
-      base: planLabel(withTechniques(plan, { [technique]: undefined })),
-      settings: parameters === undefined ? undefined : [numeric?.[0] ?? technique, ...words].join(', '),
-      value: numeric?.[1] as number | undefined,
-      time,
-      timeWithPin: row.pin === undefined ? undefined : time + row.pin.medianUs,
-    };
-  });
-}
-
-const compact = (value: number) => (value >= 1e6 ? `${(value / 1e6).toFixed(0)} M` : String(value));
-
-function sweepFigure(results: BenchResults, technique: string): Figure {
-  const points = sweepPoints(results, technique);
-  const patterns = unique(points.map(({ row }) => row.pattern));
-  const inMicroseconds = points.some(({ row }) => row.launch !== undefined);
-  const withPin = points.some(({ timeWithPin }) => timeWithPin !== undefined);
-  const settings = unique(points.flatMap((point) => (point.settings === undefined ? [] : [point.settings])));
-  const panels = unique(points.map(({ base }) => base)).flatMap((base) =>
-    settings.flatMap((setting) => sweepPanel(points, patterns, base, setting)),
-  );
-  const unit = inMicroseconds ? 'µs per table' : 'ms per batch';
-  return {
-    id: `sweep-${technique}`,
-    title: `Sweep: ${technique}`,
-    note: `${inMicroseconds ? 'One table by a pair of events around its launch' : 'One batch'}, over the technique's range; “off” is the same plan without it. Less is better.`,
-    chart: {
-      kind: 'lines',
-      xTitle: `${technique}: value (steps as tried)`,
-      yTitle: `${unit} (log scale)`,
-      yScale: 'log',
-      legend: patterns,
-      ...(withPin ? { dashed: 'with the time to bring pinned rows in' } : {}),
-      panels,
-    },
-    table: {
-      columns: [
-        text('plan'),
-        text('pattern'),
-        number(unit),
-        ...(withPin ? [number('pin µs'), number('both µs')] : []),
-        number('ms per batch'),
-      ],
-      rows: points.map(({ row, time, timeWithPin }) => [
-        row.variant,
-        row.pattern,
-        significant(time),
-        ...(withPin
-          ? [
-              row.pin === undefined ? '–' : significant(row.pin.medianUs),
-              timeWithPin === undefined ? '–' : significant(timeWithPin),
-            ]
-          : []),
-        significant(row.timing.medianMs),
-      ]),
-    },
-  };
-}
-
-function sweepPanel(
-  points: readonly SweepPoint[],
-  patterns: readonly string[],
-  base: string,
-  setting: string,
-): LinePanel[] {
-  const own = points.filter(
-    (point) => point.base === base && (point.settings === setting || point.settings === undefined),
-  );
-  if (!own.some(({ settings }) => settings === setting)) return [];
-  const position = ({ settings, value }: SweepPoint) =>
-    settings === undefined ? 'off' : value === undefined ? 'on' : compact(value);
-  const steps = unique([...own].sort((a, b) => (a.value ?? -1) - (b.value ?? -1)).map(position));
-  const line = (
-    pattern: string,
-    series: number,
-    time: (point: SweepPoint) => number | undefined,
-    dashed: boolean,
-  ) => {
-    const placed = own
-      .filter(({ row }) => row.pattern === pattern)
-      .flatMap((point): [number, number][] => {
-        const y = time(point);
-        return y === undefined ? [] : [[steps.indexOf(position(point)), y]];
-      })
-      .sort(([a], [b]) => a - b);
-    return placed.length === 0 ? [] : [{ series, dashed, points: placed } satisfies Line];
-  };
-  return [
-    {
-      title: `${techniques(base) === 'none' ? 'plain kernel' : techniques(base)}; ${setting}`,
-      steps,
-      lines: patterns.flatMap((pattern, series) => [
-        ...line(pattern, series, ({ time }) => time, false),
-        ...line(pattern, series, ({ timeWithPin }) => timeWithPin, true),
-      ]),
-    },
-  ];
 }
 
 const STAGES = ['embedding', 'bottom', 'interaction', 'top', 'copy', 'host'] as const;

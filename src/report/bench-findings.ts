@@ -11,8 +11,9 @@ import {
 import type { BenchResults, EmbeddingRow } from '../bench/results.ts';
 import { type Plan, planLabel } from '../embedding/plan.ts';
 import { percent, significant } from '../numbers.ts';
-import { sweepPoints, sweptTechniques, unpinned } from './bench-figures.ts';
+import { unpinned } from './bench-figures.ts';
 import { applyRules, type Citation, highest, type Rule } from './findings.ts';
+import { sweepPoints, sweptTechniques } from './sweep-figures.ts';
 
 /** Medians of repeated runs of one plan differ by up to a few percent; less than this is no difference. */
 const NOISE = 1.05;

@@ -2,11 +2,7 @@
 import { techniques, unique } from '../bench/comparison.ts';
 import type { Characterization, CounterRow, StaticRow } from '../characterize/results.ts';
 import { percent, significant } from '../numbers.ts';
-import type { BarChart, Figure } from './figure.ts';
-
-type Column = { readonly title: string; readonly left?: boolean };
-const text = (title: string): Column => ({ title, left: true });
-const number = (title: string): Column => ({ title });
+import { type BarChart, type Figure, number, text } from './figure.ts';
 
 /** A chart's legend has this many entries at most; the rest is `other`. */
 const MAX_PARTS = 7;
@@ -80,18 +76,28 @@ function largest(entries: readonly (readonly [string, number])[]): string[] {
   return [...sums].sort(([, a], [, b]) => b - a).map(([key]) => key);
 }
 
-/** Values by key as bar parts: the named keys, then all others together. */
-function parts(entries: readonly (readonly [string, number])[], keys: readonly string[]): number[] {
-  const sum = (take: (key: string) => boolean) =>
-    entries.reduce((total, [key, value]) => (take(key) ? total + value : total), 0);
-  return [...keys.map((key) => sum((other) => other === key)), sum((key) => !keys.includes(key))];
+/** In the order of `keys`; what is not among them last. */
+const byRank = (keys: readonly string[]) => (a: string, b: string) =>
+  ((keys.indexOf(a) + keys.length + 1) % (keys.length + 1)) -
+  ((keys.indexOf(b) + keys.length + 1) % (keys.length + 1));
+
+/** A value for every key. */
+function values(entries: readonly (readonly [string, number])[], keys: readonly string[]): number[] {
+  return keys.map((wanted) => entries.reduce((sum, [key, value]) => (key === wanted ? sum + value : sum), 0));
+}
+
+/** Entries of which a legend can name all keys: beyond the largest, they are `other`. */
+function fold(entries: readonly (readonly [string, number])[], keys: readonly string[]): [string, number][] {
+  const named = keys.length <= MAX_PARTS + 1 ? keys : keys.slice(0, MAX_PARTS);
+  return entries.map(([key, value]) => [named.includes(key) ? key : 'other', value]);
 }
 
 function stallsFigure(rows: readonly CounterRow[]): Figure {
   const entries = ({ stalls }: CounterRow) =>
     stalls.map(({ reason, perIssue }) => [reason, perIssue] as const);
   const reasons = largest(rows.flatMap(entries));
-  const shown = reasons.slice(0, MAX_PARTS);
+  const folded = (row: CounterRow) => fold(entries(row), reasons);
+  const shown = unique(rows.flatMap(folded).map(([key]) => key)).toSorted(byRank(reasons));
   const total = (row: CounterRow) => entries(row).reduce((sum, [, value]) => sum + value, 0);
   return {
     id: 'stalls',
@@ -100,20 +106,16 @@ function stallsFigure(rows: readonly CounterRow[]): Figure {
     chart: {
       kind: 'bars',
       axis: 'warp cycles per issued instruction',
-      legend: [...shown, 'other'],
+      legend: shown,
       references: [],
       panels: panelsByPattern(rows, (row) => ({
         text: `${significant(total(row))} cycles`,
-        parts: parts(entries(row), shown),
+        parts: values(folded(row), shown),
       })),
     },
     table: {
       columns: [text('pattern'), text('variant'), ...reasons.map(number)],
-      rows: rows.map((row) => [
-        row.pattern,
-        label(row),
-        ...parts(entries(row), reasons).slice(0, -1).map(significant),
-      ]),
+      rows: rows.map((row) => [row.pattern, label(row), ...values(entries(row), reasons).map(significant)]),
     },
   };
 }
@@ -121,16 +123,16 @@ function stallsFigure(rows: readonly CounterRow[]): Figure {
 const SHARES = [
   ['L1 hits', 'l1HitRate'],
   ['L2 hits', 'l2HitRate'],
-  ['DRAM throughput', 'dramShare'],
-  ['L2 throughput', 'l2Share'],
-  ['SM throughput', 'smShare'],
+  ['DRAM', 'dramShare'],
+  ['L2', 'l2Share'],
+  ['SM', 'smShare'],
 ] as const;
 
 function heatFigure(rows: readonly CounterRow[]): Figure {
   return {
     id: 'shares',
     title: 'Hit rates and shares of peak throughput',
-    note: 'Shares of the sectors asked for that hit, and of what the memory, L2 and the multiprocessors do at most.',
+    note: 'Hits: share of the sectors asked of L1 and L2. DRAM, L2, SM: share of what the memory, L2 and the multiprocessors do at most.',
     chart: {
       kind: 'heat',
       panels: unique(rows.map(({ pattern }) => pattern)).map((pattern) => ({
@@ -230,7 +232,9 @@ function instructionFigure(rows: readonly StaticRow[]): Figure[] {
   );
   if (disassembled.length === 0) return [];
   const classes = largest(disassembled.flatMap(({ entries }) => entries));
-  const shown = classes.slice(0, MAX_PARTS);
+  const shown = unique(
+    disassembled.flatMap(({ entries }) => fold(entries, classes)).map(([key]) => key),
+  ).toSorted(byRank(classes));
   const gpu = ({ gpu: name, architecture }: StaticRow) => `${name}, ${architecture}`;
   const gpus = unique(disassembled.map(({ row }) => gpu(row)));
   return [
@@ -241,7 +245,7 @@ function instructionFigure(rows: readonly StaticRow[]): Figure[] {
       chart: {
         kind: 'bars',
         axis: 'instructions in the machine code',
-        legend: [...shown, 'other'],
+        legend: shown,
         references: [],
         panels: gpus.map((name) => ({
           title: name,
@@ -250,7 +254,7 @@ function instructionFigure(rows: readonly StaticRow[]): Figure[] {
             .map(({ row, entries }) => ({
               label: label(row),
               text: String(entries.reduce((sum, [, count]) => sum + count, 0)),
-              parts: parts(entries, shown),
+              parts: values(fold(entries, classes), shown),
             })),
         })),
       },
@@ -259,7 +263,7 @@ function instructionFigure(rows: readonly StaticRow[]): Figure[] {
         rows: disassembled.map(({ row, entries }) => [
           label(row),
           gpu(row),
-          ...parts(entries, classes).slice(0, -1).map(String),
+          ...values(entries, classes).map(String),
         ]),
       },
     },

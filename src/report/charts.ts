@@ -95,7 +95,7 @@ function drawBar({ label, text, parts, target }: Bar, top: number, x: (value: nu
   const mark =
     target === undefined
       ? undefined
-      : html`<line class="target" x1="${round(x(target))}" x2="${round(x(target))}" y1="${y - 3}" y2="${y + BAR.height + 3}"/>`;
+      : html`<line class="target" x1="${round(x(target))}" x2="${round(x(target))}" y1="${y - 1}" y2="${y + BAR.height + 3}"/>`;
   const room = Math.floor((WIDTH - text.length * CHARACTER_WIDTH - 12) / CHARACTER_WIDTH);
   return html`<g><title>${label}: ${text}</title><text class="label" x="1" y="${top + BAR.label}">${shorten(label, room)}</text><text class="value" x="${WIDTH - 1}" y="${top + BAR.label}" text-anchor="end">${text}</text>${rectangles}${mark}</g>`;
 }
@@ -108,14 +108,11 @@ function shorten(text: string, characters: number): string {
 export function drawLines(name: string, chart: LineChart): Html[] {
   const { panels, yScale } = chart;
   const values = panels.flatMap(({ lines }) => lines.flatMap(({ points }) => points.map(([, y]) => y)));
-  const positive = values.filter((value) => value > 0);
   const range = [LINES_HEIGHT - MARGIN.bottom, MARGIN.top + 12];
-  const y =
-    yScale === 'share'
-      ? scaleLinear([0, 1], range)
-      : scaleLog([Math.min(...positive, 1e9), Math.max(...positive, 1e-9)], range).nice();
+  const ends = logEnds(values.filter((value) => value > 0));
+  const y = yScale === 'share' ? scaleLinear([0, 1], range) : scaleLog(ends, range);
   const format = yScale === 'share' ? (value: number) => percent(value) : (value: number) => String(value);
-  const ticks = yScale === 'share' ? y.ticks(5) : logTicks(y.domain() as [number, number]);
+  const ticks = yScale === 'share' ? y.ticks(5) : logTicks(ends);
   return panels.map((shown) => {
     const x = xAxis(shown);
     const description = shown.lines
@@ -146,18 +143,33 @@ export function drawLines(name: string, chart: LineChart): Html[] {
         return html`<g><title>${chart.legend[series]}${dashed ? ` (${chart.dashed})` : ''}</title>${path}${markers}</g>`;
       }),
       html`<text class="axis" x="1" y="${MARGIN.top}">${chart.yTitle}</text>`,
-      html`<text class="axis" x="${WIDTH / 2}" y="${LINES_HEIGHT - 8}" text-anchor="middle">${chart.xTitle}</text>`,
+      html`<text class="axis" x="${WIDTH / 2}" y="${LINES_HEIGHT - 8}" text-anchor="middle">${shown.xTitle}</text>`,
     ];
     return panel(shown.title, image(`${name}: ${shown.title}`, description, LINES_HEIGHT, content));
   });
 }
 
+/** What numbers on logarithmic axes begin with. */
+const LEADING = [1, 2, 5] as const;
+
+/** The ends of a logarithmic axis that holds all values, each 1, 2 or 5 times a power of ten. */
+function logEnds(values: readonly number[]): [number, number] {
+  if (values.length === 0) return [1, 10];
+  const exponents = [Math.min(...values), Math.max(...values)].map((value) => Math.floor(Math.log10(value)));
+  const [low, high] = exponents as [number, number];
+  const steps = (exponent: number) => LEADING.map((digit) => Number(`${digit}e${exponent}`));
+  const below = steps(low).filter((step) => step <= Math.min(...values));
+  const above = [...steps(high), Number(`1e${high + 1}`)].filter((step) => step > Math.max(...values));
+  return [below.at(-1) as number, above[0] as number];
+}
+
 /** 1, 2 and 5 times the powers of ten in the domain; only the powers where those are many. */
 function logTicks([low, high]: readonly [number, number]): number[] {
   const ticks = scaleLog([low, high], [0, 1]).ticks();
-  const leading = (value: number) => Math.round(value / 10 ** Math.floor(Math.log10(value) + 1e-9));
-  const fine = ticks.filter((value) => [1, 2, 5].includes(leading(value)));
-  return fine.length <= 9 ? fine : ticks.filter((value) => leading(value) === 1);
+  const startsWith = (digits: readonly number[]) =>
+    ticks.filter((value) => digits.includes(Number(value.toExponential()[0])));
+  const fine = startsWith(LEADING);
+  return fine.length <= 9 ? fine : startsWith([1]);
 }
 
 interface XAxis {

@@ -33,6 +33,7 @@ export interface Line {
 
 export interface LinePanel {
   readonly title: string;
+  readonly xTitle: string;
   /** Labels of evenly spaced positions on the x axis; without them it is logarithmic. */
   readonly steps?: readonly string[];
   readonly lines: readonly Line[];
@@ -40,7 +41,6 @@ export interface LinePanel {
 
 export interface LineChart {
   readonly kind: 'lines';
-  readonly xTitle: string;
   /** With its unit. */
   readonly yTitle: string;
   /** Shares run from 0 to 1 on a linear axis; times on a logarithmic one. */
@@ -71,3 +71,11 @@ export interface Figure {
   readonly chart?: BarChart | LineChart | HeatMap;
   readonly table: Omit<RenderedTable, 'title'>;
 }
+
+type Column = Figure['table']['columns'][number];
+
+/** A column of words. */
+export const text = (title: string): Column => ({ title, left: true });
+
+/** A column of numbers. */
+export const number = (title: string): Column => ({ title });

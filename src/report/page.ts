@@ -155,7 +155,7 @@ function renderFigure(figure: Figure, run: string): Html {
         ? drawLines(title, chart)
         : drawHeat(title, chart);
   const legend = chart.kind === 'heat' ? undefined : drawLegend(chart);
-  return html`<figure id="${id}" aria-labelledby="${id}-title">${head}${legend}<div class="panels">${panels}</div><details><summary>Table: ${title}</summary>${table}</details></figure>`;
+  return html`<figure id="${id}" aria-labelledby="${id}-title">${head}${legend}<div class="${chart.kind === 'heat' ? 'panels wide' : 'panels'}">${panels}</div><details><summary>Table: ${title}</summary>${table}</details></figure>`;
 }
 
 /** Cells of more characters break. */

@@ -38,11 +38,9 @@ export function parseResults(value: unknown): Results {
   }
   if (!Value.Check(known.schema, value)) {
     const [first] = Value.Errors(known.schema, value);
-    throw new FormatError(
-      'RESULTS_INVALID',
-      `${first?.instancePath || '/'} ${first?.message ?? 'does not fit the schema'}`,
-      { hint },
-    );
+    // Objects allow no other members: typebox calls their schema false.
+    const message = first?.keyword === 'boolean' ? 'is not a member of these results' : first?.message;
+    throw new FormatError('RESULTS_INVALID', `${first?.instancePath || '/'} ${message}`, { hint });
   }
   return value as Results;
 }

@@ -47,6 +47,7 @@ figure { margin: 0 0 26px; padding: 18px; border: 1px solid var(--border); borde
 .legend li { display: flex; align-items: center; gap: 6px; }
 .legend svg { flex: none; }
 .panels { display: grid; gap: 18px 26px; grid-template-columns: repeat(auto-fill, minmax(min(100%, 300px), 1fr)); }
+.panels.wide { grid-template-columns: repeat(auto-fill, minmax(min(100%, 520px), 1fr)); }
 .panel { min-width: 0; max-width: 560px; }
 .panel-title { margin: 0 0 4px; font-weight: 600; font-size: 14px; }
 .panel svg { display: block; width: 100%; height: auto; }
@@ -67,7 +68,7 @@ table { border-collapse: collapse; width: 100%; font-size: 13px; font-variant-nu
 th, td { padding: 5px 10px; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--grid); }
 tr:last-child > * { border-bottom: 0; }
 thead th { background: var(--raised); color: var(--muted); font-weight: 600; }
-tbody th, .left { text-align: left; }
+tbody th, thead th:first-child, .left { text-align: left; }
 tbody th { font-weight: 400; }
 td.wrap { white-space: normal; min-width: 18em; }
 .heat { background: color-mix(in oklab, var(--heat) var(--share), transparent); }
@@ -87,6 +88,6 @@ footer { color: var(--muted); font-size: 13px; padding-top: 8px; padding-bottom:
   h2, h3, h4 { break-after: avoid; }
   .scroll { overflow: visible; border: 0; }
   th, td { white-space: normal; padding: 2px 5px; }
-  .panels { grid-template-columns: repeat(2, 1fr); }
+  .panels, .panels.wide { grid-template-columns: repeat(2, 1fr); }
 }
 `;
