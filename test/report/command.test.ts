@@ -51,16 +51,17 @@ test('bad input among good ones: nothing is written', async () => {
   assert.deepEqual((await readdir(folder)).sort(), ['broken.json', 'results.json']);
 });
 
-for (const [name, place] of [
-  ['itself', async () => at('results.json')],
-  ['a symbolic link to it', async () => (await symlink(at('results.json'), at('link')), at('link'))],
-  ['another name of it', async () => (await link(at('results.json'), at('name')), at('name'))],
+for (const [name, input, make] of [
+  ['itself', 'other', () => copyFile(RECORDED, at('other'))],
+  ['a symbolic link to it', 'results.json', () => symlink(at('results.json'), at('other'))],
+  ['another name of it', 'results.json', () => link(at('results.json'), at('other'))],
 ] as const) {
   test(`the input is never overwritten: ${name}`, async () => {
-    const { code, stderr } = await hotrow('report', at('results.json'), '--out', await place());
+    await make();
+    const { code, stderr } = await hotrow('report', at(input), '--out', at('other'));
     assert.equal(code, 2);
     assert.match(stderr, /^error\[USAGE\]: the report would overwrite its input/);
-    assert.equal(await readFile(at('results.json'), 'utf8'), await readFile(RECORDED, 'utf8'));
+    assert.equal(await readFile(at(input), 'utf8'), await readFile(RECORDED, 'utf8'));
   });
 }
 
