@@ -68,6 +68,8 @@ export {
   quantizeCheckpoint,
 } from './model/quantize-checkpoint.ts';
 export { type DlrmRequest, readRequest, writeRequest } from './model/request.ts';
+export { type Results, renderReport } from './report/page.ts';
+export { parseResults, readResults } from './report/read-results.ts';
 export type { DType, HostTensor, StoredTensor, SyntheticTensor, Tensor } from './tensor.ts';
 export { version } from './version.ts';
 export {

@@ -12,7 +12,7 @@ const SRC = fileURLToPath(new URL('../src', import.meta.url));
  * below. Two entries of one layer may not import each other.
  */
 const LAYERS: readonly (readonly string[])[] = [
-  ['errors.ts', 'version.ts'],
+  ['errors.ts', 'version.ts', 'numbers.ts'],
   ['tensor.ts', 'device.ts'],
   ['ffi', 'formats'],
   ['cuda', 'jit'],
@@ -33,6 +33,7 @@ const LAYERS: readonly (readonly string[])[] = [
   ['tuner'],
   ['bench'],
   ['characterize'],
+  ['report'],
   ['cli', 'index.ts'],
 ];
 

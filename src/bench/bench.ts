@@ -81,6 +81,10 @@ export async function bench(options: BenchOptions): Promise<BenchResults> {
       seed: options.seed,
       indexChecking: 'error',
     },
+    hotness: workloads.map(({ pattern, hotness }) => ({
+      pattern,
+      points: hotness.map(({ k, share }): [number, number] => [k, share]),
+    })),
     protocol: protocol(workloads, options),
     ceilings: {
       readGigabytesPerSecond: ceilings.readBytesPerSecond / 1e9,

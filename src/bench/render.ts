@@ -1,31 +1,13 @@
 /** Results as tables for a terminal of 80 columns. Pure: results in, cells out. */
 import { type Plan, planLabel } from '../embedding/plan.ts';
+import { percent, significant } from '../numbers.ts';
+import { compared, heading, launchSpeedup, peerRows, plainRows, techniques, unique } from './comparison.ts';
 import type { BenchResults, EmbeddingRow, ModelRow } from './results.ts';
 
 export interface RenderedTable {
   readonly title: string;
   readonly columns: readonly { readonly title: string; readonly left?: boolean }[];
   readonly rows: readonly (readonly string[])[];
-}
-
-function unique<T>(values: readonly T[]): T[] {
-  return [...new Set(values)];
-}
-
-/** Three significant digits. */
-function significant(value: number): string {
-  if (value >= 100) return value.toFixed(0);
-  return value >= 10 ? value.toFixed(1) : value.toFixed(2);
-}
-
-/** A plan's techniques, without the kernel that all share. */
-const techniques = (label: string) => label.replace(/^standard( \+ )?/, '').replaceAll(' + ', ', ') || 'none';
-
-/** A variant's row heading: what it adds to the plain kernel. */
-function heading(row: EmbeddingRow): string {
-  if (row.implementation !== 'hotrow') return row.implementation;
-  if (row.best) return 'best found';
-  return row.variant.replace(/^standard \+ /, '+ ');
 }
 
 /** Variants × patterns; `cell` says what stands where they meet. */
@@ -48,20 +30,6 @@ function grid(
   };
 }
 
-const compared = ({ embedding }: BenchResults) => embedding.filter((row) => row.sweep === undefined);
-
-/** Rows of the plain kernel and of the peer, by pattern. */
-function references({ embedding }: BenchResults) {
-  const byPattern = (rows: readonly EmbeddingRow[]) => new Map(rows.map((row) => [row.pattern, row]));
-  const own = embedding.filter(
-    ({ implementation, sweep }) => implementation === 'hotrow' && sweep === undefined,
-  );
-  return {
-    plain: byPattern(own.filter(({ variant }) => variant === own[0]?.variant)),
-    peer: byPattern(embedding.filter(({ implementation }) => implementation !== 'hotrow')),
-  };
-}
-
 /** Variants × patterns: median ms and speed relative to the plain kernel. */
 export function embeddingTable(results: BenchResults): RenderedTable | undefined {
   const rows = compared(results);
@@ -76,14 +44,14 @@ export function embeddingTable(results: BenchResults): RenderedTable | undefined
 
 /** Where tables are launched one by one: µs of a launch, and speed relative to the plain kernel, pinning left out. */
 export function launchTable(results: BenchResults): RenderedTable | undefined {
-  const { plain } = references(results);
+  const plain = plainRows(results);
   return grid(
     'one table, µs by a pair of events around its launch, and speed over the plain kernel; pinning left out',
     compared(results),
-    ({ launch, pattern }) => {
-      const baseline = plain.get(pattern)?.launch;
-      if (launch === undefined || baseline === undefined) return undefined;
-      return `${significant(launch.medianUs)} ${significant(baseline.medianUs / launch.medianUs)}×`;
+    (row) => {
+      const speedup = launchSpeedup(row, plain.get(row.pattern));
+      if (speedup === undefined) return undefined;
+      return `${significant(row.launch?.medianUs as number)} ${significant(speedup)}×`;
     },
   );
 }
@@ -102,15 +70,14 @@ export function pinTable(results: BenchResults): RenderedTable | undefined {
 
 /** Speed relative to the peer, launch by launch. */
 export function peerTable(results: BenchResults): RenderedTable | undefined {
-  const { peer } = references(results);
+  const peer = peerRows(results);
   const [name] = [...peer.values()].map(({ implementation }) => implementation);
   return grid(
     `one table, speed over ${name} in the same run, by the event pairs; pinning left out`,
     compared(results),
-    ({ launch, pattern }) => {
-      const theirs = peer.get(pattern)?.launch;
-      if (launch === undefined || theirs === undefined) return undefined;
-      return `${significant(theirs.medianUs / launch.medianUs)}×`;
+    (row) => {
+      const speedup = launchSpeedup(row, peer.get(row.pattern));
+      return speedup === undefined ? undefined : `${significant(speedup)}×`;
     },
   );
 }
@@ -120,7 +87,7 @@ export function limitTable(results: BenchResults): RenderedTable | undefined {
   return grid(
     'share of the speed of light\n(distinct rows from memory, all lookups from the last cache; more: from nearer)',
     compared(results),
-    ({ limitShare }) => (limitShare === undefined ? undefined : `${(100 * limitShare).toFixed(0)} %`),
+    ({ limitShare }) => (limitShare === undefined ? undefined : percent(limitShare)),
   );
 }
 
@@ -140,7 +107,7 @@ export function kernelTable(results: BenchResults): RenderedTable | undefined {
       `${kernel?.registers}`,
       `${kernel?.localBytes}`,
       `${kernel?.warps}`,
-      `${(100 * (kernel?.occupancy ?? 0)).toFixed(0)} %`,
+      percent(kernel?.occupancy ?? 0),
     ]),
   };
 }
@@ -167,7 +134,7 @@ function sweepTables(results: BenchResults): (RenderedTable | undefined)[] {
 export function bestTable(results: BenchResults): RenderedTable | undefined {
   const best = results.embedding.filter((row) => row.best);
   if (best.length === 0) return undefined;
-  const peers = references(results).peer;
+  const peers = peerRows(results);
   const [peer] = peers.values();
   return {
     title: 'best plan found',
@@ -182,7 +149,7 @@ export function bestTable(results: BenchResults): RenderedTable | undefined {
       const peerMs = peers.get(pattern)?.timing.medianMs;
       return [
         pattern,
-        `${(100 * distinctShare).toFixed(1)} %`,
+        percent(distinctShare, 1),
         gigabytesPerSecond.toFixed(1),
         ...(peer === undefined
           ? []
@@ -217,8 +184,7 @@ function modelTable(model: readonly ModelRow[], plans: readonly string[]): Rende
   const where = several ? `; inputs in ${first.inputs} memory` : '';
   const tuned = plans[1] === undefined ? '' : `\ntuned: ${techniques(plans[1])}`;
   const ms = (value: number | undefined) => (value === undefined ? '–' : significant(value));
-  const percent = (share: number | undefined) =>
-    share === undefined ? '–' : `${(100 * share).toFixed(0)} %`;
+  const share = (value: number | undefined) => (value === undefined ? '–' : percent(value));
   return {
     title: `whole model: latency per batch of ${first.batchSize}, ${first.tables} tables${where}${tuned}`,
     columns: [
@@ -242,8 +208,8 @@ function modelTable(model: readonly ModelRow[], plans: readonly string[]): Rende
         : `${significant(row.timing.p10Ms)}–${significant(row.timing.p90Ms)}`,
       ...(several ? [ms(row.batchMs)] : []),
       ms(row.embeddingMs),
-      percent(row.embeddingShare),
-      ...(first.inputLimitShare === undefined ? [] : [percent(row.inputLimitShare)]),
+      share(row.embeddingShare),
+      ...(first.inputLimitShare === undefined ? [] : [share(row.inputLimitShare)]),
       Math.round(row.samplesPerSecond).toLocaleString('en-US'),
       `${significant(row.speedup)}×`,
     ]),

@@ -122,6 +122,20 @@ const modelRowSchema = Type.Object(
   strict,
 );
 
+/** How hot one pattern's lookups are: of the first table in one batch, the share that the hottest rows answer. */
+const hotnessSchema = Type.Object(
+  {
+    pattern: Type.String(),
+    points: Type.Array(
+      Type.Tuple([
+        Type.Integer({ minimum: 1, description: 'the hottest rows' }),
+        Type.Number({ minimum: 0, maximum: 1, description: 'share of the lookups' }),
+      ]),
+    ),
+  },
+  strict,
+);
+
 export const resultsSchema = Type.Object(
   {
     version: Type.Literal(RESULTS_VERSION),
@@ -153,6 +167,7 @@ export const resultsSchema = Type.Object(
       },
       strict,
     ),
+    hotness: Type.Optional(Type.Array(hotnessSchema)),
     /** How times were taken. */
     protocol: Type.String(),
     ceilings: Type.Object(
@@ -176,3 +191,11 @@ export type BenchResults = Static<typeof resultsSchema>;
 export type EmbeddingRow = Static<typeof embeddingRowSchema>;
 export type LaunchTimes = Static<typeof launchTimesSchema>;
 export type ModelRow = Static<typeof modelRowSchema>;
+
+type Stages = 'embeddingMs' | 'bottomMs' | 'interactionMs' | 'topMs' | 'copyMs' | 'hostMs' | 'embeddingShare';
+/** A row whose stages were timed. */
+export type StagedModelRow = ModelRow & Required<Pick<ModelRow, Stages>>;
+
+export function hasStages(row: ModelRow): row is StagedModelRow {
+  return row.embeddingMs !== undefined;
+}

@@ -3,7 +3,7 @@ import { basename } from 'node:path';
 import { type BagBatch, type EmbeddingTable, rowBytes } from '../embedding/bag.ts';
 import type { DlrmArchitecture } from '../model/architecture.ts';
 import type { AccessPatternName } from '../workload/access-patterns.ts';
-import { countRows } from '../workload/hotness.ts';
+import { type Coverage, countRows, coverageCurve } from '../workload/hotness.ts';
 import { createRandom } from '../workload/random.ts';
 import { syntheticBags } from '../workload/synthetic.ts';
 import { readTrace, traceBatches } from '../workload/trace.ts';
@@ -15,6 +15,8 @@ export interface BenchWorkload {
   readonly pattern: string;
   readonly embedding: PatternWorkload;
   readonly model: ModelWorkload;
+  /** How much of the first table's lookups in a batch its hottest rows answer. */
+  readonly hotness: readonly Coverage[];
 }
 
 export interface WorkloadShape {
@@ -63,6 +65,7 @@ function workload(
   const traffic = trafficOf(batches[0] as BagBatch, architecture.tables);
   const share = traffic.lookups === 0 ? 0 : traffic.distinct / traffic.lookups;
   const random = createRandom(seed);
+  const [first] = batches[0]?.bags ?? [];
   const dense = Float32Array.from({ length: batchSize * denseFeatures }, () => random.float());
   return {
     pattern,
@@ -72,6 +75,7 @@ function workload(
       requests: batches.map((batch) => ({ ...batch, dense, denseFeatures })),
       distinctShare: share,
     },
+    hotness: first === undefined ? [] : coverageCurve(countRows(first.indices)),
   };
 }
 

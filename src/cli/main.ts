@@ -9,6 +9,7 @@ import { devicesCommand } from './commands/devices.ts';
 import { inspectCommand } from './commands/inspect.ts';
 import { predictCommand } from './commands/predict.ts';
 import { quantizeCommand } from './commands/quantize.ts';
+import { reportCommand } from './commands/report.ts';
 import { traceCommand } from './commands/trace.ts';
 import { tuneCommand } from './commands/tune.ts';
 import { printError } from './output.ts';
@@ -22,6 +23,7 @@ const program = new Command('hotrow')
 
 for (const command of [
   benchCommand(),
+  reportCommand(),
   tuneCommand(),
   characterizeCommand(),
   predictCommand(),

@@ -3,6 +3,8 @@ import { styleText } from 'node:util';
 import Table from 'cli-table3';
 import { HotrowError } from '../errors.ts';
 
+export { formatBytes } from '../numbers.ts';
+
 export type Format = 'table' | 'json';
 
 /** A column: right-aligned unless `left`. */
@@ -69,15 +71,6 @@ export function printError(error: unknown, verbose: boolean): void {
   if (!known && !verbose)
     process.stderr.write('hint: this is a defect in Hotrow; run again with --verbose and report it\n');
   if (verbose && error instanceof Error) process.stderr.write(`${error.stack}\n`);
-}
-
-const UNITS = ['B', 'KiB', 'MiB', 'GiB', 'TiB'] as const;
-
-/** 1536 → `1.5 KiB`. */
-export function formatBytes(bytes: number): string {
-  const power = Math.min(UNITS.length - 1, bytes < 1024 ? 0 : Math.floor(Math.log2(bytes) / 10));
-  const value = bytes / 1024 ** power;
-  return `${power === 0 ? value : value.toFixed(value < 10 ? 2 : 1)} ${UNITS[power]}`;
 }
 
 /** 1234567 → `1,234,567`. */

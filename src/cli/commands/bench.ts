@@ -13,6 +13,7 @@ import { fileError, fromFile, UsageError } from '../../errors.ts';
 import type { DlrmArchitecture } from '../../model/architecture.ts';
 import { loadCheckpoint } from '../../model/checkpoint.ts';
 import { type ArchitectureOverrides, inferArchitecture } from '../../model/infer-architecture.ts';
+import { checkReportFile, writeReport } from '../../report/write-report.ts';
 import { ACCESS_PATTERNS, type AccessPatternName, accessPattern } from '../../workload/access-patterns.ts';
 import { benchText } from '../bench-text.ts';
 import {
@@ -46,6 +47,7 @@ interface Options {
   readonly sweep?: readonly string[];
   readonly peers: boolean;
   readonly json?: string;
+  readonly report?: string;
   readonly format: Format;
 }
 
@@ -80,6 +82,7 @@ export function benchCommand(): Command {
     )
     .option('--no-peers', 'do not measure PyTorch')
     .option('--json <file>', 'write the results as JSON')
+    .option('--report <file>', 'write the results as an HTML page')
     .addOption(formatOption())
     .addHelpText(
       'after',
@@ -99,6 +102,7 @@ Examples:
 
 async function run(modelFile: string | undefined, options: Options): Promise<void> {
   const preset = PRESETS[options.preset];
+  if (options.report !== undefined) await checkReportFile(options.report, reportInputs(modelFile, options));
   const plan = await resolvePlan(options.plan);
   const architecture =
     modelFile === undefined
@@ -152,8 +156,14 @@ async function run(modelFile: string | undefined, options: Options): Promise<voi
       throw fileError(json, cause);
     });
   }
+  if (options.report !== undefined) await writeReport([results], options.report);
   if (options.format === 'json') printJson(results);
   else printLine(benchText(results, reason));
+}
+
+/** Files that the report must not take the place of. */
+function reportInputs(modelFile: string | undefined, { json, trace, plan }: Options): string[] {
+  return [modelFile, json, plan, ...(trace ?? [])].filter((file) => file !== undefined);
 }
 
 /** What the options change of the preset's model. */

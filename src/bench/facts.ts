@@ -1,0 +1,38 @@
+/** What a benchmark ran on, as the terminal and reports say it. */
+import { type RowFormat, rowBytes } from '../embedding/row-format.ts';
+import { formatBytes } from '../numbers.ts';
+import type { BenchResults } from './results.ts';
+
+/** Device, tables, lookups and ceilings: [name, in words]. */
+export function benchFacts({ device, collection, workload, ceilings }: BenchResults): [string, string][] {
+  const giga = (perSecond: number) => (perSecond / 1e9).toFixed(0);
+  const { cacheReadGigabytesPerSecond: cache } = ceilings;
+  const cached = cache === undefined ? '' : `${cache.toFixed(0)} GB/s from L2, `;
+  return [
+    ['device', `${device.id}: ${device.name}, ${device.architecture}, ${device.threads} threads`],
+    ['tables', describeCollection(collection)],
+    [
+      'lookups',
+      `bags of ${workload.bagLengths}, ${workload.indexType}, index checking ${workload.indexChecking}`,
+    ],
+    [
+      'ceilings',
+      `${ceilings.readGigabytesPerSecond.toFixed(1)} GB/s streaming reads, ${cached}${giga(ceilings.multiplyAddsPerSecond)} G multiply-adds/s`,
+    ],
+  ];
+}
+
+function describeCollection(collection: BenchResults['collection']): string {
+  const bytes = collection.reduce(
+    (sum, { rows, dim, rowFormat }) => sum + rows * rowBytes({ dim, rowFormat: rowFormat as RowFormat }),
+    0,
+  );
+  const shapes = new Set(
+    collection.map(({ rows, dim, rowFormat }) => `${rows.toLocaleString('en-US')} × ${dim} ${rowFormat}`),
+  );
+  const shape =
+    shapes.size === 1
+      ? `${collection.length} × ${[...shapes][0]}`
+      : `${collection.length} of ${shapes.size} shapes`;
+  return `${shape}, ${formatBytes(bytes)}`;
+}

@@ -1,0 +1,28 @@
+import { Command } from 'commander';
+import { distinctResults } from '../../report/page.ts';
+import { readResults } from '../../report/read-results.ts';
+import { checkReportFile, writeReport } from '../../report/write-report.ts';
+import { notice, printLine } from '../output.ts';
+
+export function reportCommand(): Command {
+  return new Command('report')
+    .description('results files to one self-contained HTML page of charts, tables and findings')
+    .argument('<results...>', 'files that `bench --json` and `characterize --json` wrote')
+    .requiredOption('--out <file>', 'the page')
+    .addHelpText(
+      'after',
+      `
+Every device has a section of its own, and every run its own charts: figures compare only within a run.
+
+Example:
+  hotrow bench --json results.json && hotrow report results.json --out report.html`,
+    )
+    .action(async (files: readonly string[], { out }: { readonly out: string }) => {
+      const results = await Promise.all(files.map(readResults));
+      await checkReportFile(out, files);
+      await writeReport(results, out);
+      const repeats = results.length - distinctResults(results).length;
+      if (repeats > 0) notice(`note: ${repeats} of the ${results.length} results repeat another: shown once`);
+      printLine(`wrote ${out}`);
+    });
+}

@@ -1,0 +1,359 @@
+/** The figures of a benchmark's results. */
+import {
+  compared,
+  heading,
+  launchSpeedup,
+  peerRows,
+  plainRows,
+  techniques,
+  unique,
+} from '../bench/comparison.ts';
+import {
+  type BenchResults,
+  type EmbeddingRow,
+  hasStages,
+  type ModelRow,
+  type StagedModelRow,
+} from '../bench/results.ts';
+import { type Plan, planLabel, withTechniques } from '../embedding/plan.ts';
+import { percent, significant } from '../numbers.ts';
+import { type Bar, type BarChart, type Figure, number, text } from './figure.ts';
+import { sweepFigure, sweptTechniques } from './sweep-figures.ts';
+
+/** Every figure that the results have the data for, in reading order. */
+export function benchFigures(results: BenchResults): Figure[] {
+  return [
+    hotnessFigure(results),
+    speedupFigure(results),
+    launchFigure(results),
+    pinningFigure(results),
+    limitFigure(results),
+    bandwidthFigure(results),
+    ...sweptTechniques(results).map((name) => sweepFigure(results, name)),
+    modelFigure(results),
+    bestFigure(results),
+  ].filter((figure) => figure !== undefined);
+}
+
+const times = (ratio: number) => `${significant(ratio)}×`;
+
+/** One panel per pattern, one bar per row. */
+function panelsByPattern(
+  rows: readonly EmbeddingRow[],
+  bar: (row: EmbeddingRow) => Omit<Bar, 'label'>,
+): BarChart['panels'] {
+  return unique(rows.map(({ pattern }) => pattern)).map((pattern) => ({
+    title: pattern,
+    bars: rows.filter((row) => row.pattern === pattern).map((row) => ({ label: heading(row), ...bar(row) })),
+  }));
+}
+
+function hotnessFigure({ hotness }: BenchResults): Figure | undefined {
+  const curves = (hotness ?? []).filter(({ points }) => points.length > 0);
+  if (curves.length === 0) return undefined;
+  return {
+    id: 'hotness',
+    title: 'How hot the lookups are',
+    note: 'Share of the lookups of one batch in the first table that its K hottest rows answer. The further left a curve rises, the more a cache can hold.',
+    chart: {
+      kind: 'lines',
+      yTitle: 'share of the lookups (%)',
+      yScale: 'share',
+      legend: curves.map(({ pattern }) => pattern),
+      panels: [
+        {
+          title: 'coverage',
+          xTitle: 'K hottest rows (log scale)',
+          lines: curves.map(({ points }, series) => ({ series, dashed: false, points })),
+        },
+      ],
+    },
+    table: {
+      columns: [text('pattern'), number('hottest rows'), number('share of lookups')],
+      rows: curves.flatMap(({ pattern, points }) =>
+        points.map(([rows, share]) => [pattern, rows.toLocaleString('en-US'), percent(share, 2)]),
+      ),
+    },
+  };
+}
+
+function speedupFigure(results: BenchResults): Figure | undefined {
+  const rows = compared(results);
+  if (rows.length === 0) return undefined;
+  return {
+    id: 'speedup',
+    title: 'Speed over the plain kernel, whole embedding stage',
+    note: 'Batches per second relative to the plain kernel on the same pattern in the same run; index checks and pinning are counted in. More is better.',
+    chart: {
+      kind: 'bars',
+      axis: 'speed over the plain kernel (×)',
+      legend: [],
+      references: [{ label: 'plain kernel', value: 1 }],
+      panels: panelsByPattern(rows, ({ speedup, timing }) => ({
+        text: `${times(speedup)} · ${significant(timing.medianMs)} ms`,
+        parts: [speedup],
+      })),
+    },
+    table: {
+      columns: [
+        text('pattern'),
+        text('variant'),
+        number('median ms'),
+        number('p10–p90 ms'),
+        number('speed'),
+        number('GB/s'),
+      ],
+      rows: rows.map((row) => [
+        row.pattern,
+        heading(row),
+        significant(row.timing.medianMs),
+        `${significant(row.timing.p10Ms)}–${significant(row.timing.p90Ms)}`,
+        times(row.speedup),
+        row.gigabytesPerSecond.toFixed(1),
+      ]),
+    },
+  };
+}
+
+function launchFigure(results: BenchResults): Figure | undefined {
+  const plain = plainRows(results);
+  const rows = compared(results).flatMap((row) => {
+    const speedup = launchSpeedup(row, plain.get(row.pattern));
+    return speedup === undefined || row.launch === undefined ? [] : [{ row, speedup, launch: row.launch }];
+  });
+  if (rows.length === 0) return undefined;
+  const speedups = new Map(rows.map(({ row, speedup }) => [row, speedup]));
+  return {
+    id: 'launch-speedup',
+    title: 'Speed over the plain kernel, one launch',
+    note: 'One table by a pair of events around its launch; the time to pin rows is left out, as the paper counts. More is better.',
+    chart: {
+      kind: 'bars',
+      axis: 'speed over the plain kernel (×)',
+      legend: [],
+      references: [{ label: 'plain kernel', value: 1 }],
+      panels: panelsByPattern(
+        rows.map(({ row }) => row),
+        (row) => ({
+          text: `${times(speedups.get(row) as number)} · ${significant(row.launch?.medianUs as number)} µs`,
+          parts: [speedups.get(row) as number],
+        }),
+      ),
+    },
+    table: {
+      columns: [
+        text('pattern'),
+        text('variant'),
+        number('median µs'),
+        number('p10–p90 µs'),
+        number('speed'),
+        number('launches'),
+      ],
+      rows: rows.map(({ row, speedup, launch }) => [
+        row.pattern,
+        heading(row),
+        significant(launch.medianUs),
+        `${significant(launch.p10Us)}–${significant(launch.p90Us)}`,
+        times(speedup),
+        String(launch.samples),
+      ]),
+    },
+  };
+}
+
+function pinningFigure(results: BenchResults): Figure | undefined {
+  const pinned = compared(results).filter(({ pin, launch }) => pin !== undefined && launch !== undefined);
+  if (pinned.length === 0) return undefined;
+  const rows = pinned.flatMap((row) => {
+    const bare = unpinned(results, row);
+    return bare === undefined ? [row] : [bare, row];
+  });
+  const parts = ({ launch, pin }: EmbeddingRow) => [launch?.medianUs ?? 0, pin?.medianUs ?? 0] as const;
+  const words = (row: EmbeddingRow) => {
+    const [kernel, pin] = parts(row);
+    return pin === 0
+      ? `${significant(kernel)} µs`
+      : `${significant(kernel)} + ${significant(pin)} = ${significant(kernel + pin)} µs`;
+  };
+  return {
+    id: 'pinning',
+    title: 'Pinning, with its own time',
+    note: 'One table: the kernel by itself, and the bringing in of its pinned rows into L2. Pinning pays where both together are shorter than the kernel without it. Less is better.',
+    chart: {
+      kind: 'bars',
+      axis: 'time of one table (µs)',
+      legend: ['kernel', 'bringing pinned rows in'],
+      references: [],
+      panels: panelsByPattern(unique(rows), (row) => ({ text: words(row), parts: parts(row) })),
+    },
+    table: {
+      columns: [text('pattern'), text('variant'), number('kernel µs'), number('pin µs'), number('both µs')],
+      rows: unique(rows).map((row) => {
+        const [kernel, pin] = parts(row);
+        return [row.pattern, heading(row), ...[kernel, pin, kernel + pin].map(significant)];
+      }),
+    },
+  };
+}
+
+/** The row of the same comparison and pattern that differs in pinning only. */
+export function unpinned(results: BenchResults, row: EmbeddingRow): EmbeddingRow | undefined {
+  if (row.plan === undefined) return undefined;
+  const label = planLabel(withTechniques(row.plan as Plan, { pinning: undefined }));
+  return compared(results).find(
+    ({ implementation, pattern, variant, best }) =>
+      implementation === 'hotrow' && pattern === row.pattern && variant === label && !best,
+  );
+}
+
+function limitFigure(results: BenchResults): Figure | undefined {
+  const rows = compared(results).filter(({ limitShare }) => limitShare !== undefined);
+  if (rows.length === 0) return undefined;
+  const share = ({ limitShare }: EmbeddingRow) => limitShare as number;
+  return {
+    id: 'limit',
+    title: 'Share of the speed of light',
+    note: 'What a batch takes at the ceilings of this run (distinct rows from memory, all lookups from the last cache) over what it took. Past 100 %, rows came from nearer caches. More is better.',
+    chart: {
+      kind: 'bars',
+      axis: 'share of the limit (%)',
+      legend: [],
+      references: [{ label: 'limit', value: 100 }],
+      panels: panelsByPattern(rows, (row) => ({ text: percent(share(row)), parts: [100 * share(row)] })),
+    },
+    table: {
+      columns: [text('pattern'), text('variant'), number('limit ms'), number('median ms'), number('share')],
+      rows: rows.map((row) => [
+        row.pattern,
+        heading(row),
+        significant(row.limitMs ?? 0),
+        significant(row.timing.medianMs),
+        percent(share(row)),
+      ]),
+    },
+  };
+}
+
+function bandwidthFigure(results: BenchResults): Figure | undefined {
+  const rows = compared(results);
+  if (rows.length === 0) return undefined;
+  const { readGigabytesPerSecond: memory, cacheReadGigabytesPerSecond: cache } = results.ceilings;
+  return {
+    id: 'bandwidth',
+    title: 'Row bytes per second against the ceilings',
+    note: 'Rows asked for, repeats included, times row bytes, over the median; the lines are what this device reads at best. Hot rows come from caches, so hot patterns pass the line of the memory.',
+    chart: {
+      kind: 'bars',
+      axis: 'row bytes asked for (GB/s)',
+      legend: [],
+      references: [
+        { label: 'memory', value: memory },
+        ...(cache === undefined ? [] : [{ label: 'L2', value: cache }]),
+      ],
+      panels: panelsByPattern(rows, ({ gigabytesPerSecond }) => ({
+        text: `${significant(gigabytesPerSecond)} GB/s`,
+        parts: [gigabytesPerSecond],
+      })),
+    },
+    table: {
+      columns: [text('pattern'), text('variant'), number('GB/s'), number('of the memory ceiling')],
+      rows: rows.map((row) => [
+        row.pattern,
+        heading(row),
+        significant(row.gigabytesPerSecond),
+        percent(row.gigabytesPerSecond / memory),
+      ]),
+    },
+  };
+}
+
+const STAGES = ['embedding', 'bottom', 'interaction', 'top', 'copy', 'host'] as const;
+
+export const stageTimes = (row: StagedModelRow) => STAGES.map((stage) => row[`${stage}Ms`]);
+
+/** Its pattern, and where its inputs were when that differs among the rows. */
+function modelLabel(row: ModelRow, rows: readonly ModelRow[]): string {
+  const several = new Set(rows.map(({ inputs }) => inputs)).size > 1;
+  return several ? `${row.pattern}, inputs on the ${row.inputs}` : row.pattern;
+}
+
+const modelVariant = ({ implementation, variant }: ModelRow) =>
+  implementation === 'hotrow' ? techniques(variant) : `${implementation} ${variant}`;
+
+function modelFigure({ model }: BenchResults): Figure | undefined {
+  const staged = model.filter(hasStages);
+  if (staged.length === 0) return undefined;
+  return {
+    id: 'model',
+    title: 'Whole model: where the time goes',
+    note: 'Median device time of the stages of one batch, and the host time around them. Less is better.',
+    chart: {
+      kind: 'bars',
+      axis: 'time of a batch (ms)',
+      legend: [...STAGES],
+      references: [],
+      panels: unique(staged.map(({ variant }) => variant)).map((variant) => ({
+        title: `plan: ${techniques(variant) === 'none' ? 'plain kernel' : techniques(variant)}`,
+        bars: staged
+          .filter((row) => row.variant === variant)
+          .map((row) => ({
+            label: modelLabel(row, staged),
+            text: `${significant(row.timing.medianMs)} ms, embedding ${percent(row.embeddingShare)}`,
+            parts: stageTimes(row),
+          })),
+      })),
+    },
+    table: {
+      columns: [
+        text('plan'),
+        text('pattern'),
+        number('median ms'),
+        ...STAGES.map((stage) => number(`${stage} ms`)),
+        number('ms in flight'),
+        number('samples/s'),
+        number('speed'),
+      ],
+      rows: model.map((row) => [
+        modelVariant(row),
+        modelLabel(row, model),
+        significant(row.timing.medianMs),
+        ...(hasStages(row) ? stageTimes(row).map(significant) : STAGES.map(() => '–')),
+        row.batchMs === undefined ? '–' : significant(row.batchMs),
+        Math.round(row.samplesPerSecond).toLocaleString('en-US'),
+        times(row.speedup),
+      ]),
+    },
+  };
+}
+
+function bestFigure(results: BenchResults): Figure | undefined {
+  const best = results.embedding.filter((row) => row.best);
+  if (best.length === 0) return undefined;
+  const peers = peerRows(results);
+  return {
+    id: 'best',
+    title: 'Best plan found',
+    note: 'What the search over all techniques ended with on each pattern.',
+    table: {
+      columns: [
+        text('pattern'),
+        number('distinct rows'),
+        number('median ms'),
+        number('speed'),
+        number('over the peer'),
+        text('techniques'),
+      ],
+      rows: best.map((row) => {
+        const peer = peers.get(row.pattern);
+        return [
+          row.pattern,
+          percent(row.distinctShare, 1),
+          significant(row.timing.medianMs),
+          times(row.speedup),
+          peer === undefined ? '–' : times(peer.timing.medianMs / row.timing.medianMs),
+          techniques(planLabel(row.plan as Plan)),
+        ];
+      }),
+    },
+  };
+}

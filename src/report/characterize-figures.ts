@@ -1,0 +1,271 @@
+/** The figures of a characterization. */
+import { techniques, unique } from '../bench/comparison.ts';
+import type { Characterization, CounterRow, StaticRow } from '../characterize/results.ts';
+import { percent, significant } from '../numbers.ts';
+import { type BarChart, type Figure, number, text } from './figure.ts';
+
+/** A chart's legend has this many entries at most; the rest is `other`. */
+const MAX_PARTS = 7;
+
+/** Every figure that the results have the data for, in reading order. */
+export function characterizeFigures(results: Characterization): Figure[] {
+  const { counters, static: kernels } = results;
+  return [
+    ...(counters.length > 0 ? counterFigures(counters) : []),
+    ...(kernels.length > 0 ? [staticFigure(kernels)] : []),
+    ...instructionFigure(kernels),
+  ];
+}
+
+const label = ({ variant }: { readonly variant: string }) =>
+  techniques(variant) === 'none' ? 'standard' : `+ ${techniques(variant)}`;
+
+function panelsByPattern(
+  rows: readonly CounterRow[],
+  bar: (row: CounterRow) => { text: string; parts: readonly number[]; target?: number },
+): BarChart['panels'] {
+  return unique(rows.map(({ pattern }) => pattern)).map((pattern) => ({
+    title: pattern,
+    bars: rows.filter((row) => row.pattern === pattern).map((row) => ({ label: label(row), ...bar(row) })),
+  }));
+}
+
+function counterFigures(rows: readonly CounterRow[]): Figure[] {
+  return [warpsFigure(rows), stallsFigure(rows), heatFigure(rows), limiterFigure(rows)];
+}
+
+function warpsFigure(rows: readonly CounterRow[]): Figure {
+  return {
+    id: 'warps',
+    title: 'Warps: achieved against theoretical',
+    note: 'Warps that lived on a multiprocessor, mean over its active cycles; the mark is what the occupancy calculator allows.',
+    chart: {
+      kind: 'bars',
+      axis: 'warps per multiprocessor',
+      legend: [],
+      references: [],
+      panels: panelsByPattern(rows, ({ achievedWarps, theoreticalWarps }) => ({
+        text: `${significant(achievedWarps)} of ${theoreticalWarps}`,
+        parts: [achievedWarps],
+        target: theoreticalWarps,
+      })),
+    },
+    table: {
+      columns: [
+        text('pattern'),
+        text('variant'),
+        number('achieved'),
+        number('theoretical'),
+        number('issue slots used'),
+      ],
+      rows: rows.map((row) => [
+        row.pattern,
+        label(row),
+        significant(row.achievedWarps),
+        String(row.theoreticalWarps),
+        percent(row.issueSlotUse),
+      ]),
+    },
+  };
+}
+
+/** The keys with the largest sums, largest first. */
+function largest(entries: readonly (readonly [string, number])[]): string[] {
+  const sums = new Map<string, number>();
+  for (const [key, value] of entries) sums.set(key, (sums.get(key) ?? 0) + value);
+  return [...sums].sort(([, a], [, b]) => b - a).map(([key]) => key);
+}
+
+/** In the order of `keys`; what is not among them last. */
+const byRank = (keys: readonly string[]) => (a: string, b: string) =>
+  ((keys.indexOf(a) + keys.length + 1) % (keys.length + 1)) -
+  ((keys.indexOf(b) + keys.length + 1) % (keys.length + 1));
+
+/** A value for every key. */
+function values(entries: readonly (readonly [string, number])[], keys: readonly string[]): number[] {
+  return keys.map((wanted) => entries.reduce((sum, [key, value]) => (key === wanted ? sum + value : sum), 0));
+}
+
+/** Entries of which a legend can name all keys: beyond the largest, they are `other`. */
+function fold(entries: readonly (readonly [string, number])[], keys: readonly string[]): [string, number][] {
+  const named = keys.length <= MAX_PARTS + 1 ? keys : keys.slice(0, MAX_PARTS);
+  return entries.map(([key, value]) => [named.includes(key) ? key : 'other', value]);
+}
+
+function stallsFigure(rows: readonly CounterRow[]): Figure {
+  const entries = ({ stalls }: CounterRow) =>
+    stalls.map(({ reason, perIssue }) => [reason, perIssue] as const);
+  const reasons = largest(rows.flatMap(entries));
+  const folded = (row: CounterRow) => fold(entries(row), reasons);
+  const shown = unique(rows.flatMap(folded).map(([key]) => key)).toSorted(byRank(reasons));
+  const total = (row: CounterRow) => entries(row).reduce((sum, [, value]) => sum + value, 0);
+  return {
+    id: 'stalls',
+    title: 'Why warps wait',
+    note: 'Warp cycles per issued instruction by reason. The longest part is what to hide or to avoid.',
+    chart: {
+      kind: 'bars',
+      axis: 'warp cycles per issued instruction',
+      legend: shown,
+      references: [],
+      panels: panelsByPattern(rows, (row) => ({
+        text: `${significant(total(row))} cycles`,
+        parts: values(folded(row), shown),
+      })),
+    },
+    table: {
+      columns: [text('pattern'), text('variant'), ...reasons.map(number)],
+      rows: rows.map((row) => [row.pattern, label(row), ...values(entries(row), reasons).map(significant)]),
+    },
+  };
+}
+
+const SHARES = [
+  ['L1 hits', 'l1HitRate'],
+  ['L2 hits', 'l2HitRate'],
+  ['DRAM', 'dramShare'],
+  ['L2', 'l2Share'],
+  ['SM', 'smShare'],
+] as const;
+
+function heatFigure(rows: readonly CounterRow[]): Figure {
+  return {
+    id: 'shares',
+    title: 'Hit rates and shares of peak throughput',
+    note: 'Hits: share of the sectors asked of L1 and L2. DRAM, L2, SM: share of what the memory, L2 and the multiprocessors do at most.',
+    chart: {
+      kind: 'heat',
+      panels: unique(rows.map(({ pattern }) => pattern)).map((pattern) => ({
+        title: pattern,
+        columns: SHARES.map(([title]) => title),
+        rows: rows
+          .filter((row) => row.pattern === pattern)
+          .map((row) => ({ label: label(row), shares: SHARES.map(([, key]) => row[key]) })),
+      })),
+    },
+    table: {
+      columns: [
+        text('pattern'),
+        text('variant'),
+        ...SHARES.map(([title]) => number(title)),
+        number('DRAM MB a launch'),
+      ],
+      rows: rows.map((row) => [
+        row.pattern,
+        label(row),
+        ...SHARES.map(([, key]) => percent(row[key], 1)),
+        (row.dramBytes / 1e6).toFixed(1),
+      ]),
+    },
+  };
+}
+
+function limiterFigure(rows: readonly CounterRow[]): Figure {
+  return {
+    id: 'limiters',
+    title: 'What bounds each kernel',
+    note: 'By the counters; times are the profiler’s, which run slower than the benchmark’s.',
+    table: {
+      columns: [
+        text('pattern'),
+        text('variant'),
+        number('µs a launch'),
+        number('tables'),
+        text('bound by'),
+        text('because'),
+      ],
+      rows: rows.map((row) => [
+        row.pattern,
+        label(row),
+        significant(row.timeUs),
+        String(row.tablesPerLaunch),
+        row.limiter,
+        row.because,
+      ]),
+    },
+  };
+}
+
+function staticFigure(rows: readonly StaticRow[]): Figure {
+  return {
+    id: 'static',
+    title: 'Compiled kernels',
+    note: 'By the compiler and the occupancy calculator; no GPU is needed for these.',
+    table: {
+      columns: [
+        text('variant'),
+        text('GPU'),
+        number('registers'),
+        number('spilled B'),
+        number('stack B'),
+        number('shared B'),
+        number('block'),
+        number('blocks'),
+        number('warps'),
+        number('occupancy'),
+        text('limited by'),
+        text('kernel'),
+      ],
+      rows: rows.map((row) => [
+        label(row),
+        `${row.gpu}, ${row.architecture}`,
+        ...[
+          row.registers,
+          row.spillBytes,
+          row.stackBytes,
+          row.sharedBytes,
+          row.blockThreads,
+          row.blocksPerMultiprocessor,
+          row.warps,
+        ].map(String),
+        percent(row.occupancy),
+        row.limiter,
+        row.kernel,
+      ]),
+    },
+  };
+}
+
+function instructionFigure(rows: readonly StaticRow[]): Figure[] {
+  const disassembled = rows.flatMap((row) =>
+    row.instructions === undefined ? [] : [{ row, entries: Object.entries(row.instructions) }],
+  );
+  if (disassembled.length === 0) return [];
+  const classes = largest(disassembled.flatMap(({ entries }) => entries));
+  const shown = unique(
+    disassembled.flatMap(({ entries }) => fold(entries, classes)).map(([key]) => key),
+  ).toSorted(byRank(classes));
+  const gpu = ({ gpu: name, architecture }: StaticRow) => `${name}, ${architecture}`;
+  const gpus = unique(disassembled.map(({ row }) => gpu(row)));
+  return [
+    {
+      id: 'instructions',
+      title: 'Instruction mix',
+      note: 'Instructions of each kernel’s machine code by class, counted once each whatever loops they stand in.',
+      chart: {
+        kind: 'bars',
+        axis: 'instructions in the machine code',
+        legend: shown,
+        references: [],
+        panels: gpus.map((name) => ({
+          title: name,
+          bars: disassembled
+            .filter(({ row }) => gpu(row) === name)
+            .map(({ row, entries }) => ({
+              label: label(row),
+              text: String(entries.reduce((sum, [, count]) => sum + count, 0)),
+              parts: values(fold(entries, classes), shown),
+            })),
+        })),
+      },
+      table: {
+        columns: [text('variant'), text('GPU'), ...classes.map(number)],
+        rows: disassembled.map(({ row, entries }) => [
+          label(row),
+          gpu(row),
+          ...values(entries, classes).map(String),
+        ]),
+      },
+    },
+  ];
+}

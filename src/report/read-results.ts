@@ -1,0 +1,66 @@
+/** Results files, checked against their schemas before anything is made of them. */
+import { readFile } from 'node:fs/promises';
+import type { TSchema } from 'typebox';
+import Value from 'typebox/value';
+import { RESULTS_VERSION, resultsSchema } from '../bench/results.ts';
+import { CHARACTERIZE_VERSION, characterizationSchema } from '../characterize/results.ts';
+import { FormatError, fileError, fromFile } from '../errors.ts';
+import type { Results } from './page.ts';
+
+const KINDS: Readonly<Record<Results['kind'], { readonly version: number; readonly schema: TSchema }>> = {
+  bench: { version: RESULTS_VERSION, schema: resultsSchema },
+  characterize: { version: CHARACTERIZE_VERSION, schema: characterizationSchema },
+};
+
+/**
+ * Checks that `value` is a benchmark's results or a characterization.
+ * @throws FormatError RESULTS_INVALID naming the member that is wrong; FORMAT_UNKNOWN for another kind or version.
+ */
+export function parseResults(value: unknown): Results {
+  if (typeof value !== 'object' || value === null || Array.isArray(value))
+    throw new FormatError('RESULTS_INVALID', 'results are a JSON object');
+  const { kind, version } = value as { readonly kind?: unknown; readonly version?: unknown };
+  const hint = 'results come from `hotrow bench --json FILE` and `hotrow characterize --json FILE`';
+  if (typeof kind !== 'string' || !Object.hasOwn(KINDS, kind)) {
+    throw new FormatError(
+      'FORMAT_UNKNOWN',
+      `kind ${JSON.stringify(kind) ?? 'is missing and'} is none of ${Object.keys(KINDS).join(', ')}`,
+      { hint },
+    );
+  }
+  const known = KINDS[kind as Results['kind']];
+  if (version !== known.version) {
+    throw new FormatError(
+      'FORMAT_UNKNOWN',
+      `${kind} results of version ${JSON.stringify(version) ?? 'unknown'}, this Hotrow reads version ${known.version}`,
+      { hint: 'use the Hotrow that wrote them, or record them again' },
+    );
+  }
+  if (!Value.Check(known.schema, value)) {
+    const [first] = Value.Errors(known.schema, value);
+    // Objects allow no other members: typebox calls their schema false.
+    const message = first?.keyword === 'boolean' ? 'is not a member of these results' : first?.message;
+    throw new FormatError('RESULTS_INVALID', `${first?.instancePath || '/'} ${message}`, { hint });
+  }
+  return value as Results;
+}
+
+/** Reads one results file. @throws UsageError, FormatError, each naming the file. */
+export async function readResults(file: string): Promise<Results> {
+  const text = await readFile(file, 'utf8').catch((cause) => {
+    throw fileError(file, cause);
+  });
+  return fromFile(file, async () => parseResults(parseJson(text)));
+}
+
+function parseJson(text: string): unknown {
+  const trimmed = text.trim();
+  if (trimmed === '') throw new FormatError('FILE_TRUNCATED', 'the file is empty');
+  try {
+    return JSON.parse(trimmed);
+  } catch (cause) {
+    if (trimmed.startsWith('{') && !trimmed.endsWith('}'))
+      throw new FormatError('FILE_TRUNCATED', 'the file ends in the middle of its JSON', { cause });
+    throw new FormatError('JSON_INVALID', (cause as Error).message, { cause });
+  }
+}
