@@ -31,7 +31,7 @@ const MARKERS: readonly SymbolType[] = [
 
 const WIDTH = 360;
 const MARGIN = { left: 46, right: 14, top: 12, bottom: 40 };
-const BAR = { row: 34, label: 13, height: 11, axis: 40 };
+const BAR = { row: 38, label: 15, height: 11, axis: 40 };
 const LINES_HEIGHT = 250;
 /** Of text in charts, by the widest of the common fonts. */
 const CHARACTER_WIDTH = 7.2;

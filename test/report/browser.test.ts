@@ -7,9 +7,9 @@ import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { pathToFileURL } from 'node:url';
 import type { Browser, Page } from 'playwright-core';
+import { findChromium, launchChromium } from '../../scripts/chromium.ts';
 import type { BenchResults } from '../../src/bench/results.ts';
 import { renderReport } from '../../src/report/page.ts';
-import { findChromium, launchChromium } from './chromium.ts';
 import { recordedBench, smallCharacterization } from './results.ts';
 
 const executable = findChromium();
