@@ -9,6 +9,8 @@ import type { DeviceDescription, DeviceKind } from '../src/device.ts';
 import { planSchema } from '../src/embedding/plan.ts';
 import { TECHNIQUES } from '../src/embedding/techniques/registry.ts';
 import type { PlanContext, Technique } from '../src/embedding/techniques/technique.ts';
+import { BENCH_RULES, benchFindings } from '../src/report/bench-findings.ts';
+import { CHARACTERIZE_RULES } from '../src/report/characterize-findings.ts';
 import { ACCESS_PATTERNS, type AccessPatternName, createStream } from '../src/workload/access-patterns.ts';
 import { BATCH_LOOKUPS, COVERAGE_ROWS, measureHotness } from '../src/workload/hotness.ts';
 
@@ -145,6 +147,23 @@ function peerRatios(): string {
   ].join('\n');
 }
 
+/** What the report finds in a recorded benchmark, by all rules or by one. */
+function findingsList(name: string, rule?: string): string {
+  return benchFindings(JSON.parse(recorded(name)) as BenchResults)
+    .filter((finding) => rule === undefined || finding.rule === rule)
+    .map(({ text }) => `- ${text}`)
+    .join('\n');
+}
+
+/** docs/report.md with the rules of its findings. */
+function reportPage(): string {
+  const rows = [...BENCH_RULES, ...CHARACTERIZE_RULES].map(
+    ({ name, threshold, reason }) => `| \`${name}\` | ${Number(threshold.toFixed(3))} | ${reason} |`,
+  );
+  const table = ['| rule | threshold | of what, and why there |', '| --- | --- | --- |', ...rows].join('\n');
+  return fill(readPage('docs/report.md'), 'rules', table);
+}
+
 interface HostCost {
   readonly firstCompileMs: { readonly median: number; readonly max: number };
   readonly fromCacheMs: { readonly median: number; readonly max: number };
@@ -177,6 +196,8 @@ function h200Page(): string {
   const parts: [string, string][] = [
     ['paper', recordedBench('h200-paper.json')],
     ['traces', recordedBench('h200-paper-traces.json')],
+    ['findings', findingsList('h200-paper.json')],
+    ['sweep-findings', findingsList('h200-paper-sweeps.json', 'sweep-optimum')],
     [
       'sweeps',
       codeBlock(
@@ -253,6 +274,7 @@ export function generatedFiles(): ReadonlyMap<string, string> {
   return new Map([
     ['docs/techniques.md', techniquesPage()],
     ['docs/workloads.md', fill(readPage('docs/workloads.md'), 'patterns', patternTable())],
+    ['docs/report.md', reportPage()],
     ['docs/results.md', resultsPage()],
     ['docs/results-h200.md', h200Page()],
     ['README.md', readme()],

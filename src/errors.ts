@@ -94,7 +94,7 @@ const HINTS: Readonly<Record<ErrorCode, string>> = {
   GZIP_INVALID: 'copy or download the file again',
   GZIP_BOMB: 'gunzip it yourself if you trust it',
   JSON_INVALID: 'the file must hold one JSON value',
-  RESULTS_INVALID: 'results come from `hotrow bench --json FILE`; schemas/ has their schemas',
+  RESULTS_INVALID: 'results come from `hotrow bench --json FILE` and `hotrow characterize --json FILE`',
   CHECKPOINT_UNRECOGNISED: CHECKPOINT_HINT,
   CHECKPOINT_INCONSISTENT: CHECKPOINT_HINT,
   CHECKPOINT_UNSUPPORTED: CHECKPOINT_HINT,

@@ -171,9 +171,7 @@ function pinningFigure(results: BenchResults): Figure | undefined {
   const parts = ({ launch, pin }: EmbeddingRow) => [launch?.medianUs ?? 0, pin?.medianUs ?? 0] as const;
   const words = (row: EmbeddingRow) => {
     const [kernel, pin] = parts(row);
-    return pin === 0
-      ? `${significant(kernel)} µs`
-      : `${significant(kernel)} + ${significant(pin)} = ${significant(kernel + pin)} µs`;
+    return pin === 0 ? `${significant(kernel)} µs` : `${significant(kernel)} + ${significant(pin)} µs`;
   };
   return {
     id: 'pinning',
@@ -286,7 +284,7 @@ function modelFigure({ model }: BenchResults): Figure | undefined {
   return {
     id: 'model',
     title: 'Whole model: where the time goes',
-    note: 'Median device time of the stages of one batch, and the host time around them. Less is better.',
+    note: 'Median device time of the stages of one batch, and the host time around them; beside the bars the latency and the share of the embedding stage. Less is better.',
     chart: {
       kind: 'bars',
       axis: 'time of a batch (ms)',
@@ -298,7 +296,7 @@ function modelFigure({ model }: BenchResults): Figure | undefined {
           .filter((row) => row.variant === variant)
           .map((row) => ({
             label: modelLabel(row, staged),
-            text: `${significant(row.timing.medianMs)} ms, embedding ${percent(row.embeddingShare)}`,
+            text: `${significant(row.timing.medianMs)} ms · ${percent(row.embeddingShare)}`,
             parts: stageTimes(row),
           })),
       })),

@@ -232,7 +232,7 @@ const PEER: Rule<BenchResults> = {
 const LIMIT: Rule<BenchResults> = {
   name: 'near-limit',
   threshold: 0.85,
-  reason: 'share of the speed of light; the ceilings themselves vary by a tenth with access size and order',
+  reason: 'share of the speed of light; the measured ceilings differ by up to a tenth from run to run',
   find(results) {
     const rows = [...candidates(results).values()].flatMap((own) => {
       const known = own.filter(({ limitShare }) => limitShare !== undefined);

@@ -31,10 +31,10 @@ const MARKERS: readonly SymbolType[] = [
 
 const WIDTH = 360;
 const MARGIN = { left: 46, right: 14, top: 12, bottom: 40 };
-const BAR = { row: 32, label: 14, height: 10, axis: 40 };
+const BAR = { row: 38, label: 15, height: 11, axis: 40 };
 const LINES_HEIGHT = 250;
-/** A part of a bar that is narrower than its text has none. */
-const CHARACTER_WIDTH = 6.2;
+/** Of text in charts, by the widest of the common fonts. */
+const CHARACTER_WIDTH = 7.2;
 
 const round = (value: number) => Math.round(value * 10) / 10;
 const color = (series: number) => `var(--series-${(series % SERIES_COLORS) + 1})`;
@@ -51,7 +51,7 @@ function tick(x: number, top: number, bottom: number, label: string): Html {
   return html`<line class="grid" x1="${round(x)}" x2="${round(x)}" y1="${top}" y2="${round(bottom)}"/><text class="tick" x="${round(x)}" y="${round(bottom + 14)}" text-anchor="${anchor}">${label}</text>`;
 }
 
-/** Bars under their labels, values at the right; every panel has the same scale. */
+/** Bars under their labels, values right of them; every panel has the same scale. */
 export function drawBars(name: string, chart: BarChart): Html[] {
   const { panels, references, axis } = chart;
   const lengths = panels.flatMap(({ bars }) =>
@@ -63,23 +63,25 @@ export function drawBars(name: string, chart: BarChart): Html[] {
     ),
   );
   const most = Math.max(...lengths, ...references.map(({ value }) => value));
-  const x = scaleLinear([0, most > 0 ? most : 1], [1, WIDTH - MARGIN.right]).nice(5);
+  const characters = Math.max(0, ...panels.flatMap(({ bars }) => bars.map(({ text }) => text.length)));
+  const right = WIDTH - characters * CHARACTER_WIDTH - 8;
+  const x = scaleLinear([0, most > 0 ? most : 1], [1, right]).nice(4);
   return panels.map(({ title, bars }) => {
     const bottom = bars.length * BAR.row + (references.length > 0 ? BAR.label : 0);
     const top = references.length > 0 ? BAR.label : 0;
     const description = bars.map(({ label, text }) => `${label}: ${text}`).join('; ');
     const content = [
-      ...x.ticks(5).map((value) => tick(x(value), top, bottom, x.tickFormat(5)(value))),
+      ...x.ticks(4).map((value) => tick(x(value), top, bottom, x.tickFormat(4)(value))),
       ...references.map((reference) => drawReference(reference, x(reference.value), top, bottom)),
       ...bars.map((bar, i) => drawBar(bar, top + i * BAR.row, x)),
-      html`<text class="axis" x="${WIDTH / 2}" y="${bottom + BAR.axis - 8}" text-anchor="middle">${axis}</text>`,
+      html`<text class="axis" x="1" y="${bottom + BAR.axis - 8}">${axis}</text>`,
     ];
     return panel(title, image(`${name}: ${title}`, description, bottom + BAR.axis, content));
   });
 }
 
 function drawReference({ label }: { readonly label: string }, x: number, top: number, bottom: number): Html {
-  const anchor = x > WIDTH / 2 ? 'end' : 'start';
+  const anchor = x > WIDTH / 3 ? 'end' : 'start';
   return html`<line class="reference" x1="${round(x)}" x2="${round(x)}" y1="${top}" y2="${bottom}"/><text class="tick" x="${round(x)}" y="10" text-anchor="${anchor}">${label}</text>`;
 }
 
@@ -96,8 +98,8 @@ function drawBar({ label, text, parts, target }: Bar, top: number, x: (value: nu
     target === undefined
       ? undefined
       : html`<line class="target" x1="${round(x(target))}" x2="${round(x(target))}" y1="${y - 1}" y2="${y + BAR.height + 3}"/>`;
-  const room = Math.floor((WIDTH - text.length * CHARACTER_WIDTH - 12) / CHARACTER_WIDTH);
-  return html`<g><title>${label}: ${text}</title><text class="label" x="1" y="${top + BAR.label}">${shorten(label, room)}</text><text class="value" x="${WIDTH - 1}" y="${top + BAR.label}" text-anchor="end">${text}</text>${rectangles}${mark}</g>`;
+  const title = shorten(label, Math.floor(WIDTH / CHARACTER_WIDTH));
+  return html`<g><title>${label}: ${text}</title><text class="label" x="1" y="${top + BAR.label}">${title}</text>${rectangles}${mark}<text class="value" x="${WIDTH - 1}" y="${y + BAR.height - 1}" text-anchor="end">${text}</text></g>`;
 }
 
 function shorten(text: string, characters: number): string {
@@ -206,7 +208,7 @@ export function drawHeat(name: string, chart: HeatMap): Html[] {
     });
     return panel(
       title,
-      html`<div class="scroll" tabindex="0" role="region" aria-label="${name}: ${title}"><table><thead><tr><th scope="col">variant</th>${head}</tr></thead><tbody>${body}</tbody></table></div>`,
+      html`<div class="scroll" tabindex="0" role="group" aria-label="${name}: ${title}"><table><thead><tr><th scope="col">variant</th>${head}</tr></thead><tbody>${body}</tbody></table></div>`,
     );
   });
 }

@@ -176,5 +176,5 @@ function renderTable({ table: { columns, rows } }: Figure, labelledBy: string): 
     });
     return html`<tr>${contents}</tr>`;
   });
-  return html`<div class="scroll" tabindex="0" role="region" aria-labelledby="${labelledBy}"><table><thead><tr>${head}</tr></thead><tbody>${body}</tbody></table></div>`;
+  return html`<div class="scroll" tabindex="0" role="group" aria-labelledby="${labelledBy}"><table><thead><tr>${head}</tr></thead><tbody>${body}</tbody></table></div>`;
 }

@@ -40,7 +40,7 @@ export function parseResults(value: unknown): Results {
     const [first] = Value.Errors(known.schema, value);
     // Objects allow no other members: typebox calls their schema false.
     const message = first?.keyword === 'boolean' ? 'is not a member of these results' : first?.message;
-    throw new FormatError('RESULTS_INVALID', `${first?.instancePath || '/'} ${message}`, { hint });
+    throw new FormatError('RESULTS_INVALID', `${first?.instancePath || '/'} ${message}`);
   }
   return value as Results;
 }

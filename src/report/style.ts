@@ -55,7 +55,7 @@ svg text { fill: var(--ink); font-size: 12px; font-family: inherit; font-variant
 svg .tick { fill: var(--muted); font-size: 10.5px; }
 svg .axis { fill: var(--muted); font-size: 11.5px; }
 svg .label, svg .value, svg .tick { paint-order: stroke; stroke: var(--surface); stroke-width: 3px; stroke-linejoin: round; }
-svg .value { font-weight: 600; }
+svg .value { font-weight: 600; font-size: 11.5px; }
 svg .grid { stroke: var(--grid); stroke-width: 1; }
 svg .reference { stroke: var(--ink); stroke-width: 1.2; stroke-dasharray: 3 3; }
 svg .target { stroke: var(--ink); stroke-width: 2; }
