@@ -6,6 +6,7 @@ import { staticReport } from '../../characterize/static-report.ts';
 import { fileError, fromFile, UsageError } from '../../errors.ts';
 import { loadCheckpoint } from '../../model/checkpoint.ts';
 import { type ArchitectureOverrides, inferArchitecture } from '../../model/infer-architecture.ts';
+import { checkReportFile, writeReport } from '../../report/write-report.ts';
 import { version } from '../../version.ts';
 import { formatOption, withModel } from '../options.ts';
 import { emphasise, type Format, printJson, printLine, progress, renderTable } from '../output.ts';
@@ -15,6 +16,7 @@ interface Options {
   readonly preset: PresetName;
   readonly gpu: string;
   readonly json?: string;
+  readonly report?: string;
   readonly format: Format;
   readonly interaction?: NonNullable<ArchitectureOverrides['interaction']>;
 }
@@ -28,6 +30,7 @@ export function characterizeCommand(): Command {
     .addOption(new Option('--preset <preset>', 'tables').choices(Object.keys(PRESETS)).default('paper'))
     .option('--gpu <list>', 'GPUs by name', 'A100,H100,H200')
     .option('--json <file>', 'write the results as JSON')
+    .option('--report <file>', 'write the results as an HTML page')
     .addOption(formatOption())
     .addHelpText(
       'after',
@@ -44,6 +47,10 @@ async function run(model: string | undefined, options: Options): Promise<void> {
     throw new UsageError('USAGE', 'this version reports what the compiler says; it reads no counters', {
       hint: 'pass --static; for counters, run `hotrow bench` under Nsight Compute (ncu)',
     });
+  }
+  if (options.report !== undefined) {
+    const inputs = [model, options.json].filter((file) => file !== undefined);
+    await checkReportFile(options.report, inputs);
   }
   const { tables } =
     model === undefined ? PRESETS[options.preset].architecture({}) : await load(model, options);
@@ -66,6 +73,7 @@ async function run(model: string | undefined, options: Options): Promise<void> {
       throw fileError(json, cause);
     });
   }
+  if (options.report !== undefined) await writeReport([results], options.report);
   if (options.format === 'json') printJson(results);
   else printReport(results);
 }
