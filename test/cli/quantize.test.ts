@@ -1,0 +1,103 @@
+/** `hotrow quantize` and `hotrow characterize` as a user types them. */
+import assert from 'node:assert/strict';
+import { existsSync } from 'node:fs';
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, before, describe, test } from 'node:test';
+import Value from 'typebox/value';
+import { characterizationSchema } from '../../src/characterize/results.ts';
+import { findToolkitProgram } from '../../src/jit/nvcc.ts';
+import { hotrow } from '../support/cli.ts';
+import { goldenPath } from '../support/golden.ts';
+
+let folder = '';
+before(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'hotrow-cli-'));
+});
+after(() => rm(folder, { recursive: true }));
+
+const MODEL = goldenPath('dlrm_dcnv2.model.safetensors');
+const REQUEST = goldenPath('dlrm_dcnv2.request.safetensors');
+const skip = (MODEL === undefined || REQUEST === undefined) && 'no golden files dlrm_dcnv2.*';
+
+describe('hotrow quantize', { skip }, () => {
+  const scores = async (model: string): Promise<number[]> => {
+    const { code, stdout, stderr } = await hotrow('predict', model, REQUEST as string, '--format', 'json');
+    assert.equal(code, 0, stderr);
+    return JSON.parse(stdout).probabilities;
+  };
+
+  test('converts, reports, and predict runs what it wrote', async () => {
+    const out = join(folder, 'int8.safetensors');
+    const { code, stdout, stderr } = await hotrow(
+      ...['quantize', MODEL as string, '--rows', 'int8', '--out', out, '--format', 'json'],
+    );
+    assert.equal(code, 0, stderr);
+    const { tables } = JSON.parse(stdout);
+    assert.ok(tables.length > 1);
+    for (const { bytesBefore, bytesAfter, relativeRmsError, to } of tables) {
+      assert.equal(to, 'int8');
+      assert.ok(bytesAfter < bytesBefore);
+      assert.ok(relativeRmsError > 0 && relativeRmsError < 0.01);
+    }
+    const [before_, after_] = [await scores(MODEL as string), await scores(out)];
+    before_.forEach((p, i) => {
+      assert.ok(Math.abs(p - (after_[i] as number)) < 2e-3, `sample ${i}: ${p} became ${after_[i]}`);
+    });
+    const { stdout: table } = await hotrow('inspect', out);
+    assert.match(table, /int8/);
+  });
+
+  test('some tables, as a table for people', async () => {
+    const out = join(folder, 'some.safetensors');
+    const { code, stdout } = await hotrow(
+      ...['quantize', MODEL as string, '--rows', 'int4', '--tables', '0', '--out', out],
+    );
+    assert.equal(code, 0);
+    assert.match(stdout, /1 tables, .* → /);
+    assert.match(stdout, /float32 → int4/);
+  });
+
+  test('bad input is refused, and nothing is written', async () => {
+    const out = join(folder, 'never.safetensors');
+    for (const [args, code, pattern] of [
+      [['--rows', 'int9', '--out', out], 2, /int8/],
+      [['--rows', 'int8'], 2, /--out/],
+      [['--rows', 'int8', '--tables', '99', '--out', out], 2, /no such table/],
+      [['--rows', 'int8', '--tables', 'x', '--out', out], 2, /no such table/],
+      [['--rows', 'int8', '--out', join(folder, 'no', 'folder')], 1, /FILE_UNWRITABLE/],
+      [['--rows', 'int8', '--out', MODEL as string], 1, /is the checkpoint that is read/],
+    ] as const) {
+      const result = await hotrow('quantize', MODEL as string, ...args);
+      assert.equal(result.code, code, result.stderr);
+      assert.equal(result.stdout, '');
+      assert.match(result.stderr, pattern);
+    }
+    assert.equal(existsSync(out), false);
+  });
+});
+
+describe('hotrow characterize', () => {
+  test('counters are not there yet: said, with what is', async () => {
+    const { code, stderr } = await hotrow('characterize');
+    assert.equal(code, 2);
+    assert.match(stderr, /--static/);
+  });
+
+  test('--static for GPUs that are not here', {
+    skip: findToolkitProgram('nvcc') === undefined && 'no nvcc',
+  }, async () => {
+    const [json, page] = [join(folder, 'static.json'), join(folder, 'static.html')];
+    const { code, stdout, stderr } = await hotrow(
+      ...['characterize', '--static', '--gpu', 'A100,L4', '--json', json, '--report', page],
+    );
+    assert.equal(code, 0, stderr);
+    assert.match(stdout, /^A100 \(sm_80\)$/m);
+    assert.match(stdout, /^L4 \(sm_89\)$/m);
+    assert.match(stdout, /\+ RPF d6 .* 32 .*100 %/);
+    const results = JSON.parse(await readFile(json, 'utf8'));
+    assert.deepEqual([...Value.Errors(characterizationSchema, results)], []);
+    assert.match(await readFile(page, 'utf8'), /^<!doctype html>/i);
+  });
+});
