@@ -89,6 +89,7 @@ footer { color: var(--muted); font-size: 13px; padding-top: 8px; padding-bottom:
   figure:has(.panel:nth-child(4)) { break-inside: auto; }
   h2, h3, h4 { break-after: avoid; }
   .scroll { overflow: visible; border: 0; }
+  .heat { print-color-adjust: exact; }
   th, td { white-space: normal; padding: 2px 5px; }
   .panels, .panels.wide { grid-template-columns: repeat(2, 1fr); }
 }
