@@ -12,7 +12,14 @@ const MAX_BYTES = 200_000;
 
 /** What each picture shows: a recorded run from the top of one of its elements on. */
 const PICTURES = [
-  { name: 'report-light', results: 'h200-paper', from: 'body', scheme: 'light', width: 1000, height: 900 },
+  {
+    name: 'report-light',
+    results: 'h200-paper',
+    from: '#run-1 .findings',
+    scheme: 'light',
+    width: 1100,
+    height: 940,
+  },
   {
     name: 'report-dark',
     results: 'h200-paper-sweeps',

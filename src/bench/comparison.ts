@@ -1,4 +1,5 @@
 /** What results compare: rows with their baselines, and the names that tables and reports give them. */
+import { type Plan, planLabel, withTechniques } from '../embedding/plan.ts';
 import type { BenchResults, EmbeddingRow } from './results.ts';
 
 /** The distinct values, in order of their first appearance. */
@@ -42,4 +43,17 @@ export function launchSpeedup(
 ): number | undefined {
   if (launch === undefined || baseline?.launch === undefined) return undefined;
   return baseline.launch.medianUs / launch.medianUs;
+}
+
+/** The row of the same comparison and pattern that differs in pinning only. */
+export function unpinned(
+  results: Pick<BenchResults, 'embedding'>,
+  row: EmbeddingRow,
+): EmbeddingRow | undefined {
+  if (row.plan === undefined) return undefined;
+  const label = planLabel(withTechniques(row.plan as Plan, { pinning: undefined }));
+  return compared(results).find(
+    ({ implementation, pattern, variant, best }) =>
+      implementation === 'hotrow' && pattern === row.pattern && variant === label && !best,
+  );
 }

@@ -7,6 +7,7 @@ import {
   plainRows,
   techniques,
   unique,
+  unpinned,
 } from '../bench/comparison.ts';
 import {
   type BenchResults,
@@ -15,7 +16,7 @@ import {
   type ModelRow,
   type StagedModelRow,
 } from '../bench/results.ts';
-import { type Plan, planLabel, withTechniques } from '../embedding/plan.ts';
+import { type Plan, planLabel } from '../embedding/plan.ts';
 import { percent, significant } from '../numbers.ts';
 import { type Bar, type BarChart, type Figure, number, text } from './figure.ts';
 import { sweepFigure, sweptTechniques } from './sweep-figures.ts';
@@ -44,8 +45,15 @@ function panelsByPattern(
 ): BarChart['panels'] {
   return unique(rows.map(({ pattern }) => pattern)).map((pattern) => ({
     title: pattern,
-    bars: rows.filter((row) => row.pattern === pattern).map((row) => ({ label: heading(row), ...bar(row) })),
+    bars: rows
+      .filter((row) => row.pattern === pattern)
+      .map((row) => ({ label: heading(row), ...tone(row), ...bar(row) })),
   }));
+}
+
+function tone({ implementation, best }: EmbeddingRow): Pick<Bar, 'tone'> {
+  if (implementation !== 'hotrow') return { tone: 'peer' };
+  return best ? { tone: 'best' } : {};
 }
 
 function hotnessFigure({ hotness }: BenchResults): Figure | undefined {
@@ -192,16 +200,6 @@ function pinningFigure(results: BenchResults): Figure | undefined {
       }),
     },
   };
-}
-
-/** The row of the same comparison and pattern that differs in pinning only. */
-export function unpinned(results: BenchResults, row: EmbeddingRow): EmbeddingRow | undefined {
-  if (row.plan === undefined) return undefined;
-  const label = planLabel(withTechniques(row.plan as Plan, { pinning: undefined }));
-  return compared(results).find(
-    ({ implementation, pattern, variant, best }) =>
-      implementation === 'hotrow' && pattern === row.pattern && variant === label && !best,
-  );
 }
 
 function limitFigure(results: BenchResults): Figure | undefined {

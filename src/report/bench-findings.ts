@@ -7,11 +7,11 @@ import {
   plainRows,
   techniques,
   unique,
+  unpinned,
 } from '../bench/comparison.ts';
 import { type BenchResults, type EmbeddingRow, hasStages } from '../bench/results.ts';
 import { type Plan, planLabel } from '../embedding/plan.ts';
 import { percent, significant } from '../numbers.ts';
-import { unpinned } from './bench-figures.ts';
 import { applyRules, type Citation, highest, type Rule } from './findings.ts';
 import { sweepPoints, sweptTechniques } from './sweep-figures.ts';
 
@@ -92,6 +92,8 @@ const speedCitation = (row: EmbeddingRow) => ({
   value: `${ms(row.timing.medianMs)}, ${times(row.speedup)}`,
 });
 
+const patternCitation = (row: EmbeddingRow) => ({ ...speedCitation(row), what: row.pattern });
+
 const FASTEST: Rule<BenchResults> = {
   name: 'fastest-plan',
   threshold: NOISE,
@@ -103,7 +105,7 @@ const FASTEST: Rule<BenchResults> = {
     const gains = unique(faster.map(planWords)).flatMap((plan) => {
       const own = faster.filter((row) => planWords(row) === plan);
       const text = `${plan} is fastest on ${own.map(({ pattern }) => pattern).join(', ')}: ${span(own, ({ speedup }) => speedup)} the plain kernel's speed.`;
-      return [{ text, cites: own.map(speedCitation) as [Citation, ...Citation[]], figure: 'speedup' }];
+      return [{ text, cites: own.map(patternCitation) as [Citation, ...Citation[]], figure: 'speedup' }];
     });
     if (slower.length === 0) return gains;
     const text = `No plan is measurably faster than the plain kernel on ${slower.map(({ pattern }) => pattern).join(', ')}.`;

@@ -76,10 +76,11 @@ function largest(entries: readonly (readonly [string, number])[]): string[] {
   return [...sums].sort(([, a], [, b]) => b - a).map(([key]) => key);
 }
 
-/** In the order of `keys`; what is not among them last. */
-const byRank = (keys: readonly string[]) => (a: string, b: string) =>
-  ((keys.indexOf(a) + keys.length + 1) % (keys.length + 1)) -
-  ((keys.indexOf(b) + keys.length + 1) % (keys.length + 1));
+/** Comparison by the order of `keys`; what is not among them comes last. */
+function byRank(keys: readonly string[]): (a: string, b: string) => number {
+  const rank = (key: string) => (keys.includes(key) ? keys.indexOf(key) : keys.length);
+  return (a, b) => rank(a) - rank(b);
+}
 
 /** A value for every key. */
 function values(entries: readonly (readonly [string, number])[], keys: readonly string[]): number[] {

@@ -29,6 +29,9 @@ const MARKERS: readonly SymbolType[] = [
   symbolWye,
 ];
 
+/** The series whose colour sets a bar apart. */
+const TONES = { best: 2, peer: 7 } as const;
+
 const WIDTH = 360;
 const MARGIN = { left: 46, right: 14, top: 12, bottom: 40 };
 const BAR = { row: 38, label: 15, height: 11, axis: 40 };
@@ -73,7 +76,7 @@ export function drawBars(name: string, chart: BarChart): Html[] {
     const content = [
       ...x.ticks(4).map((value) => tick(x(value), top, bottom, x.tickFormat(4)(value))),
       ...references.map((reference) => drawReference(reference, x(reference.value), top, bottom)),
-      ...bars.map((bar, i) => drawBar(bar, top + i * BAR.row, x)),
+      ...bars.map((bar, i) => drawBar(bar, chart.legend, top + i * BAR.row, x)),
       html`<text class="axis" x="1" y="${bottom + BAR.axis - 8}">${axis}</text>`,
     ];
     return panel(title, image(`${name}: ${title}`, description, bottom + BAR.axis, content));
@@ -85,14 +88,22 @@ function drawReference({ label }: { readonly label: string }, x: number, top: nu
   return html`<line class="reference" x1="${round(x)}" x2="${round(x)}" y1="${top}" y2="${bottom}"/><text class="tick" x="${round(x)}" y="10" text-anchor="${anchor}">${label}</text>`;
 }
 
-function drawBar({ label, text, parts, target }: Bar, top: number, x: (value: number) => number): Html {
+function drawBar(
+  { label, text, parts, tone, target }: Bar,
+  legend: readonly string[],
+  top: number,
+  x: (value: number) => number,
+): Html {
+  const first = tone === undefined ? 0 : TONES[tone];
   let begin = 0;
   const y = top + BAR.label + 4;
   const rectangles = parts.map((part, series) => {
     const left = x(begin);
     begin += part;
     const width = Math.max(0, x(begin) - left);
-    return html`<rect class="bar" x="${round(left)}" y="${y}" width="${round(width)}" height="${BAR.height}" fill="${color(series)}"/>`;
+    const named = legend[series];
+    const name = named === undefined ? undefined : html`<title>${named}: ${significant(part)}</title>`;
+    return html`<rect class="bar" x="${round(left)}" y="${y}" width="${round(width)}" height="${BAR.height}" fill="${color(first + series)}">${name}</rect>`;
   });
   const mark =
     target === undefined

@@ -8,6 +8,8 @@ export interface Bar {
   readonly text: string;
   /** Lengths in the axis's unit, one per entry of the legend; without a legend, one. */
   readonly parts: readonly number[];
+  /** Sets the bar apart from the others of its panel. */
+  readonly tone?: 'best' | 'peer';
   /** A mark to compare with, in the same unit. */
   readonly target?: number;
 }

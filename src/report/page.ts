@@ -42,7 +42,7 @@ export function renderReport(results: readonly Results[]): string {
   const repeats = results.length - shown.length;
   const sections = devices.map((device, i) => {
     const inside = runs.filter((run) => run.device === device);
-    return html`<section aria-labelledby="device-${i + 1}"><h2 id="device-${i + 1}">${device}</h2>${inside.map(({ own, id }) => renderRun(own, id))}</section>`;
+    return html`<section aria-labelledby="device-${i + 1}"><h2 id="device-${i + 1}">${devices.length > 1 ? device : 'Runs'}</h2>${inside.map(({ own, id }) => renderRun(own, id))}</section>`;
   });
   const links = runs.map(
     ({ own, id, device }) =>
@@ -119,14 +119,12 @@ function renderFacts(results: Results): Html {
   const entries = [...facts, ['recorded', day(results.createdAt)]].map(
     ([name, text]) => html`<div><dt>${name}</dt><dd>${text}</dd></div>`,
   );
-  const wide = [
-    html`<div class="wide"><dt>command</dt><dd><code>${results.command}</code></dd></div>`,
-    ...(results.kind === 'bench'
-      ? [html`<div class="wide"><dt>protocol</dt><dd>${results.protocol}</dd></div>`]
-      : []),
-    ...results.notes.map((note) => html`<div class="wide"><dt>note</dt><dd>${note}</dd></div>`),
-  ];
-  return html`<dl class="facts">${entries}${wide}</dl>`;
+  const protocol =
+    results.kind === 'bench'
+      ? html`<details><summary>Protocol: how times were taken</summary><p class="note">${results.protocol}</p></details>`
+      : undefined;
+  const notes = results.notes.map((note) => html`<p class="note">Note: ${note}</p>`);
+  return html`<div class="facts"><dl>${entries}<div class="wide"><dt>command</dt><dd><code>${results.command}</code></dd></div></dl>${notes}${protocol}</div>`;
 }
 
 /** Keeps numbers and their units on one line. */

@@ -30,10 +30,11 @@ h1, h2, h3, h4, p, li, dd { overflow-wrap: anywhere; }
 a { color: var(--link); }
 .lead, .note { color: var(--muted); margin: 0 0 12px; max-width: 100ch; }
 nav ul { list-style: none; display: flex; flex-wrap: wrap; gap: 6px 18px; padding: 0; margin: 8px 0 0; }
-.facts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 300px), 1fr)); gap: 10px 28px; margin: 0 0 20px;
-  padding: 16px 18px; background: var(--raised); border: 1px solid var(--border); border-radius: 10px; }
-.facts div { min-width: 0; }
+.facts { margin: 0 0 20px; padding: 16px 18px; background: var(--raised); border: 1px solid var(--border); border-radius: 10px; }
+.facts dl { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 300px), 1fr)); gap: 10px 28px; margin: 0 0 12px; }
+.facts dl div { min-width: 0; }
 .facts .wide { grid-column: 1 / -1; }
+.facts .note { margin-bottom: 4px; }
 dt { color: var(--muted); font-size: 12px; text-transform: uppercase; letter-spacing: .05em; }
 dd { margin: 0; }
 code { font: 13px/1.5 ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; overflow-wrap: anywhere; }
@@ -83,10 +84,12 @@ footer { color: var(--muted); font-size: 13px; padding-top: 8px; padding-bottom:
   :root { color-scheme: light; ${LIGHT} }
   body { font-size: 11pt; }
   nav, summary { display: none; }
+  .facts details::details-content { content-visibility: visible; display: block; }
   figure, .findings li, .panel { break-inside: avoid; }
   figure:has(.panel:nth-child(4)) { break-inside: auto; }
   h2, h3, h4 { break-after: avoid; }
   .scroll { overflow: visible; border: 0; }
+  .heat { print-color-adjust: exact; }
   th, td { white-space: normal; padding: 2px 5px; }
   .panels, .panels.wide { grid-template-columns: repeat(2, 1fr); }
 }

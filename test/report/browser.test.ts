@@ -249,10 +249,21 @@ describe('the page in Chromium', { skip }, () => {
   });
 
   test('on paper every chart is there, in the light colours', async () => {
-    const ground = await open({ scheme: 'dark' }, async (page) => {
+    const { ground, hidden, charts } = await open({ scheme: 'dark' }, async (page) => {
       await page.emulateMedia({ media: 'print' });
-      return page.evaluate("getComputedStyle(document.documentElement).getPropertyValue('--surface').trim()");
+      const boxes = await page
+        .locator('.panel svg')
+        .evaluateAll((own) => own.map((chart) => chart.getBoundingClientRect().height));
+      return {
+        ground: await page.evaluate(
+          "getComputedStyle(document.documentElement).getPropertyValue('--surface').trim()",
+        ),
+        charts: boxes.length,
+        hidden: boxes.filter((height) => height === 0).length,
+      };
     });
     assert.equal(ground, '#ffffff');
+    assert.ok(charts > 50);
+    assert.equal(hidden, 0);
   });
 });

@@ -127,6 +127,25 @@ test('a run without rows is a page with its facts only', () => {
   assert.ok(!page.includes('<figure') && page.includes('AMD EPYC'));
 });
 
+test('a static characterization needs no device', () => {
+  const { device: _, ...results } = smallCharacterization();
+  const page = renderReport([{ ...results, counters: [] }]);
+  assert.match(page, /no device: static reports of kernels/);
+  assert.ok(page.includes('id="run-1-static"') && page.includes('id="run-1-instructions"'));
+  assert.ok(!page.includes('id="run-1-warps"'));
+});
+
+test('stall reasons beyond what a legend can tell apart are shown together, and each in the table', () => {
+  const results = smallCharacterization();
+  for (const row of results.counters)
+    row.stalls = Array.from({ length: 12 }, (_, i) => ({ reason: `reason ${i}`, perIssue: 12 - i }));
+  const [, figure = ''] = renderReport([results]).split('id="run-1-stalls"');
+  const [legend = '', rest = ''] = figure.split('</ul>');
+  assert.equal(legend.split('<li>').length - 1, 8);
+  assert.match(legend, /reason 6<\/li>.*other<\/li>/);
+  assert.match(rest.split('</figure>')[0] ?? '', /<th scope="col">reason 11<\/th>/);
+});
+
 test('results of zeros and of one row draw without NaN', () => {
   const results = recordedBench('h200-paper-sweeps.json');
   const [row] = results.embedding;
