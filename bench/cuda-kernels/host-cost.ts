@@ -1,6 +1,7 @@
 /**
- * What the host spends on the GPU: `node --import tsx bench/cuda-kernels/host-cost.ts OUT.json`. Compiling a kernel for
- * the first time and from the cache; launching one; a whole program of small lookups, from call to result.
+ * What the host spends on the GPU: `node --import tsx bench/cuda-kernels/host-cost.ts OUT.json [MODEL REQUEST]`. Compiling
+ * a kernel for the first time and from the cache; launching one; a whole program of small lookups, and a model's prediction
+ * of one sample, from call to result.
  */
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -17,10 +18,12 @@ import { CudaStream } from '../../src/cuda/stream.ts';
 import { EmbeddingCollection } from '../../src/embedding/collection.ts';
 import { Nvrtc } from '../../src/ffi/nvrtc.ts';
 import { KernelCache } from '../../src/jit/kernel-cache.ts';
+import { loadModel } from '../../src/model/load-model.ts';
+import { readRequest } from '../../src/model/request.ts';
 import { median } from '../../src/tuner/quantile.ts';
 import { syntheticBags } from '../../src/workload/synthetic.ts';
 
-const [out] = process.argv.slice(2);
+const [out, modelFile, requestFile] = process.argv.slice(2);
 if (out === undefined) throw new Error('name a file for the results');
 
 const LAUNCHES = 2000;
@@ -81,6 +84,24 @@ async function forwardMs(tableCount: number) {
   return timing(samples.slice(PROGRAMS / 3));
 }
 
+/** ms from predict() to its result, for the first sample of a request. */
+async function predictMs(file: string, request: string) {
+  await using model = await loadModel(file, { device: 'cuda' });
+  const { dense, denseFeatures, bags } = await readRequest(request);
+  const one = {
+    batchSize: 1,
+    denseFeatures,
+    dense: dense.subarray(0, denseFeatures),
+    bags: bags.map(({ indices, offsets }) => ({
+      indices: indices.subarray(0, Number(offsets[1] ?? indices.length)) as typeof indices,
+      offsets: offsets.subarray(0, 1) as typeof offsets,
+    })),
+  };
+  const samples: number[] = [];
+  for (let i = 0; i < 10 * PROGRAMS; i++) samples.push((await model.predict(one)).latencyMs);
+  return timing(samples.slice(PROGRAMS));
+}
+
 const distances = [2, 3, 4, 5, 6, 7, 8];
 const first: number[] = [];
 const cached: number[] = [];
@@ -94,6 +115,9 @@ const results = {
   fromCacheMs: { median: median(cached), max: Math.max(...cached) },
   launchUs: await launchUs(),
   forwardOneSample: { tables1: await forwardMs(1), tables26: await forwardMs(26) },
+  ...(modelFile === undefined || requestFile === undefined
+    ? {}
+    : { predictOneSample: await predictMs(modelFile, requestFile) }),
 };
 device[Symbol.dispose]();
 rmSync(folder, { recursive: true });

@@ -1,0 +1,69 @@
+#!/usr/bin/env bash
+# Makes the recorded results of a GPU: what the docs quote, and the outputs of the tests there.
+#
+#   bench/record-gpu.sh OUT PREFIX [STEP...]     PREFIX: h200; TRACES: a folder with the artifact's traces
+#
+# Steps: conformance sanitizer kernels paper traces formats sweeps tune model mlperf (default: all). A step that fails is
+# said at the end, the others go on. What is slow to look at goes to OUT/PREFIX-*.txt.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+out=$1 prefix=$2
+shift 2
+steps=${*:-conformance sanitizer kernels paper traces formats sweeps tune model mlperf}
+traces=${TRACES:-../shared/traces}
+golden=${HOTROW_SHARED:-../shared}/golden
+failed=()
+hotrow() { node dist/cli/main.js "$@"; }
+bench() {
+  local name=$1
+  shift
+  hotrow bench --device cuda --json "$out/$prefix-$name.json" "$@" >"$out/$prefix-$name.txt"
+}
+
+conformance() {
+  for test in test/gpu/*.test.ts; do
+    node --import tsx --test-reporter=tap "$test" || return 1
+  done >"$out/$prefix-conformance.tap"
+}
+sanitizer() {
+  for tool in memcheck racecheck; do
+    compute-sanitizer --tool $tool node --import tsx --test-name-pattern='mixed|different dims|one fault|models' \
+      test/gpu/conformance.test.ts >"$out/$prefix-$tool.txt" || return 1
+  done
+}
+kernels() {
+  node --import tsx bench/cuda-kernels/fused-grid.ts "$out/$prefix-fused-grid.json" "$traces" &&
+    node --import tsx bench/cuda-kernels/dense-run.ts "$out/$prefix-dense.json" &&
+    node --import tsx bench/cuda-kernels/host-cost.ts "$out/$prefix-host-cost.json" \
+      "$golden/criteo_dlrm.safetensors" "$golden/criteo.request.safetensors"
+}
+paper() { bench paper --preset paper --rounds 8; }
+traces() { bench paper-traces --preset paper --rounds 8 --trace "$traces"/{med_hot,low_hot}.500K.txt; }
+formats() {
+  for format in float16 bfloat16 int8 int4 float8_e4m3; do
+    bench "paper-$format" --preset paper --rounds 8 --row-format $format || return 1
+  done
+}
+sweeps() { bench paper-sweeps --preset paper --rounds 4 --no-peers --sweep occupancy prefetch pinning; }
+tune() {
+  for pattern in one_item high_hot med_hot low_hot random; do
+    for run in 1 2; do
+      hotrow tune --device cuda --preset paper --pattern $pattern --budget 60s --format json \
+        --out "$out/plan-$pattern-$run.json" || return 1
+    done
+  done >"$out/$prefix-tune.json"
+}
+model() { bench model --preset model --rounds 100; }
+mlperf() {
+  for format in float16 int8; do
+    bench "mlperf-$format" --preset mlperf --patterns random,med_hot --row-format $format || return 1
+  done
+}
+
+mkdir -p "$out"
+for step in $steps; do
+  echo "$step: $(date +%T)"
+  $step || failed+=("$step")
+done
+echo "done: $(date +%T)${failed:+; failed: ${failed[*]}}"
+[ ${#failed[@]} -eq 0 ]
