@@ -13,6 +13,8 @@ steps=${*:-conformance sanitizer kernels paper traces formats sweeps tune model 
 traces=${TRACES:-../shared/traces}
 golden=${HOTROW_SHARED:-../shared}/golden
 failed=()
+# Threads that copy requests to pinned memory.
+export UV_THREADPOOL_SIZE=${UV_THREADPOOL_SIZE:-16}
 hotrow() { node dist/cli/main.js "$@"; }
 bench() {
   local name=$1
@@ -20,16 +22,28 @@ bench() {
   hotrow bench --device cuda --json "$out/$prefix-$name.json" "$@" >"$out/$prefix-$name.txt"
 }
 
+# Side by side: nothing is timed here.
+all() {
+  local pid failed=0
+  for pid in "$@"; do wait "$pid" || failed=1; done
+  return $failed
+}
 conformance() {
+  local test pids=()
   for test in test/gpu/*.test.ts; do
-    node --import tsx --test-reporter=tap "$test" || return 1
-  done >"$out/$prefix-conformance.tap"
+    node --import tsx --test-reporter=tap "$test" >"$out/$prefix-$(basename "$test" .test.ts).tap" &
+    pids+=($!)
+  done
+  all "${pids[@]}"
 }
 sanitizer() {
+  local tool pids=()
   for tool in memcheck racecheck; do
     compute-sanitizer --tool $tool node --import tsx --test-name-pattern='mixed|different dims|one fault|models' \
-      test/gpu/conformance.test.ts >"$out/$prefix-$tool.txt" || return 1
+      test/gpu/conformance.test.ts >"$out/$prefix-$tool.txt" &
+    pids+=($!)
   done
+  all "${pids[@]}"
 }
 kernels() {
   node --import tsx bench/cuda-kernels/fused-grid.ts "$out/$prefix-fused-grid.json" "$traces" &&
@@ -53,7 +67,7 @@ tune() {
     done
   done >"$out/$prefix-tune.json"
 }
-model() { bench model --preset model --rounds 100; }
+model() { bench model --preset model --rounds 100 --index-type int32; }
 mlperf() {
   for format in float16 int8; do
     bench "mlperf-$format" --preset mlperf --patterns random,med_hot --row-format $format || return 1

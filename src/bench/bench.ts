@@ -22,7 +22,7 @@ import { measurePytorchModel } from './pytorch-model.ts';
 import { PytorchPeer } from './pytorch-peer.ts';
 import type { BenchResults, EmbeddingRow, ModelRow } from './results.ts';
 import { RESULTS_VERSION } from './results.ts';
-import type { BenchWorkload } from './workload.ts';
+import type { BenchWorkload, IndexType } from './workload.ts';
 
 export interface BenchOptions {
   readonly backend: Backend;
@@ -34,6 +34,8 @@ export interface BenchOptions {
   readonly workloads: readonly BenchWorkload[];
   readonly bagLengths: string;
   readonly seed: number;
+  /** Of the workloads' indices and offsets. */
+  readonly indexType: IndexType;
   /** Timed rounds of the embedding stage per variant, and predictions of the whole model; 0 leaves a part out. */
   readonly embeddingRounds: number;
   readonly modelRounds: number;
@@ -77,7 +79,7 @@ export async function bench(options: BenchOptions): Promise<BenchResults> {
     })),
     workload: {
       bagLengths: options.bagLengths,
-      indexType: 'int64',
+      indexType: options.indexType,
       seed: options.seed,
       indexChecking: 'error',
     },

@@ -1,6 +1,6 @@
 /** Lookups for the benchmark: drawn from an access pattern, or read from a trace. */
 import { basename } from 'node:path';
-import { type BagBatch, type EmbeddingTable, rowBytes } from '../embedding/bag.ts';
+import { type BagBatch, type EmbeddingTable, type IndexArray, rowBytes } from '../embedding/bag.ts';
 import type { DlrmArchitecture } from '../model/architecture.ts';
 import type { AccessPatternName } from '../workload/access-patterns.ts';
 import { type Coverage, countRows, coverageCurve } from '../workload/hotness.ts';
@@ -26,7 +26,13 @@ export interface WorkloadShape {
   /** Distinct batches in rotation. */
   readonly batches: number;
   readonly seed: number;
+  /** Default: int64. */
+  readonly indexType?: IndexType;
 }
+
+/** The type of indices and offsets. */
+export type IndexType = 'int32' | 'int64';
+export const INDEX_TYPES: readonly IndexType[] = ['int64', 'int32'];
 
 /** Batches drawn from an access pattern, each table from its own stream. */
 export function patternWorkload(pattern: AccessPatternName, shape: WorkloadShape): BenchWorkload {
@@ -58,9 +64,10 @@ export async function traceWorkload(
 
 function workload(
   pattern: string,
-  batches: readonly BagBatch[],
-  { architecture, batchSize, seed }: WorkloadShape,
+  drawn: readonly BagBatch[],
+  { architecture, batchSize, seed, indexType = 'int64' }: WorkloadShape,
 ): BenchWorkload {
+  const batches = indexType === 'int64' ? drawn : drawn.map(narrowed);
   const { denseFeatures } = architecture;
   const traffic = trafficOf(batches[0] as BagBatch, architecture.tables);
   const share = traffic.lookups === 0 ? 0 : traffic.distinct / traffic.lookups;
@@ -76,6 +83,22 @@ function workload(
       distinctShare: share,
     },
     hotness: first === undefined ? [] : coverageCurve(countRows(first.indices)),
+  };
+}
+
+/** Drawn indices are rows of tables that have fewer than 2^31: their low halves are their values. */
+function narrow(values: IndexArray): Int32Array {
+  if (values instanceof Int32Array) return values;
+  const halves = new Int32Array(values.buffer, values.byteOffset, 2 * values.length);
+  const narrowed = new Int32Array(values.length);
+  for (let i = 0; i < narrowed.length; i++) narrowed[i] = halves[2 * i] as number;
+  return narrowed;
+}
+
+function narrowed({ batchSize, bags }: BagBatch): BagBatch {
+  return {
+    batchSize,
+    bags: bags.map((own) => ({ ...own, indices: narrow(own.indices), offsets: narrow(own.offsets) })),
   };
 }
 

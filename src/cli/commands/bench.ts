@@ -5,7 +5,13 @@ import type { DensePrecision } from '../../backend/backend.ts';
 import { openBackend } from '../../backend/open-backend.ts';
 import { bench } from '../../bench/bench.ts';
 import { type ModelShape, PRESETS, type PresetName } from '../../bench/presets.ts';
-import { type BenchWorkload, patternWorkload, traceWorkload } from '../../bench/workload.ts';
+import {
+  type BenchWorkload,
+  INDEX_TYPES,
+  type IndexType,
+  patternWorkload,
+  traceWorkload,
+} from '../../bench/workload.ts';
 import type { DeviceDescription } from '../../device.ts';
 import { ROW_FORMATS, type RowFormat } from '../../embedding/bag.ts';
 import { TECHNIQUES, techniquesOn } from '../../embedding/techniques/registry.ts';
@@ -42,6 +48,7 @@ interface Options {
   readonly rowFormat?: RowFormat;
   readonly batch?: number;
   readonly bagLengths?: string;
+  readonly indexType: IndexType;
   readonly rounds?: number;
   readonly seed: number;
   readonly sweep?: readonly string[];
@@ -70,6 +77,9 @@ export function benchCommand(): Command {
     .option(
       '--bag-lengths <spec>',
       'lookups of a bag: 150, uniform:1:300, poisson:20, …; 3/2/1: of each table',
+    )
+    .addOption(
+      new Option('--index-type <type>', 'of indices and offsets').choices(INDEX_TYPES).default('int64'),
     )
     .option('--rounds <n>', 'timed rounds', integer(1))
     .option('--seed <n>', 'seed of rows and lookups', integer(0), 1)
@@ -119,6 +129,7 @@ async function run(modelFile: string | undefined, options: Options): Promise<voi
     bagLengths,
     batches: preset.batches,
     seed: options.seed,
+    indexType: options.indexType,
   };
   const workloads: BenchWorkload[] = [];
   for (const file of options.trace ?? []) {
@@ -142,6 +153,7 @@ async function run(modelFile: string | undefined, options: Options): Promise<voi
     workloads,
     bagLengths,
     seed: options.seed,
+    indexType: options.indexType,
     embeddingRounds: preset.embeddingRounds === 0 ? 0 : (options.rounds ?? preset.embeddingRounds),
     modelRounds: preset.modelRounds === 0 ? 0 : (options.rounds ?? preset.modelRounds),
     sweeps: options.sweep ?? [],
