@@ -94,6 +94,9 @@ function noisy(floats: number): DeviceMemory {
   return memory;
 }
 
+/** Floats of a row as models lay matrices out: aligned to 16 bytes. */
+const aligned = (cols: number) => Math.ceil(cols / 4) * 4;
+
 function matrixAt(address: DevicePtr, rows: number, cols: number, stride = cols): DeviceMatrix {
   return { address, rows, cols, stride };
 }
@@ -150,7 +153,7 @@ function time(run: () => void): Timing {
 function timeInteraction(kernels: DenseKernels, features: number, dim: number) {
   const batch = INTERACTION_BATCH;
   const pairs = interactionPairs(features, false, 'lower');
-  const width = BESIDE + pairs.length;
+  const width = aligned(BESIDE + pairs.length);
   using z = noisy(batch * features * dim);
   using result = new DeviceMemory(device, 4 * batch * width);
   const operation = {
@@ -219,7 +222,7 @@ function expectedLinear(
   const { inputs, outputs, activation, crossed } = layer;
   let [sum, size] = [bias?.[n] ?? 0, Math.abs(bias?.[n] ?? 0)];
   for (let k = 0; k < inputs; k++) {
-    const product = noiseAt(b * inputs + k) * (weight[n * inputs + k] as number);
+    const product = noiseAt(b * aligned(inputs) + k) * (weight[n * inputs + k] as number);
     sum += product;
     size += Math.abs(product);
   }
@@ -235,13 +238,13 @@ function expectedLinear(
 function timeLinear(kernels: DenseKernels, placedLayer: PlacedLayer, batch: number) {
   const { layer, placed } = placedLayer;
   const { model, inputs, outputs, activation, crossed } = layer;
-  using x = noisy(batch * inputs);
+  using x = noisy(batch * aligned(inputs));
   using y = new DeviceMemory(device, 4 * batch * outputs);
   using x0 = crossed ? noisy(batch * outputs) : undefined;
   const other = x0 && matrixAt(x0.address(), batch, outputs);
   const operation: DeviceLinear = {
     layer: placed,
-    input: matrixAt(x.address(), batch, inputs),
+    input: matrixAt(x.address(), batch, inputs, aligned(inputs)),
     output: matrixAt(y.address(), batch, outputs),
     activation,
     ...(other === undefined ? {} : { cross: { x0: other, x: other } }),

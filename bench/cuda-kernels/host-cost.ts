@@ -26,7 +26,10 @@ import { syntheticBags } from '../../src/workload/synthetic.ts';
 const [out, modelFile, requestFile] = process.argv.slice(2);
 if (out === undefined) throw new Error('name a file for the results');
 
-const LAUNCHES = 2000;
+/** Of a round: fewer than a stream queues before a launch waits for room. */
+const LAUNCHES = 500;
+const ROUNDS = 40;
+const WARM_UP_ROUNDS = 20;
 const PROGRAMS = 300;
 
 const driver = cudaDriver();
@@ -43,22 +46,28 @@ async function loadMs(distance: number): Promise<number> {
   return performance.now() - began;
 }
 
-/** µs of CPU time a launch, over many: user and system. */
+/** µs of CPU time a launch, user and system, over many launches: the median of some rounds after a warm-up. */
 async function launchUs(): Promise<{ wall: number; processor: number }> {
   using stream = new CudaStream(device);
   const library = new KernelLibrary(device, compiler, new KernelCache({ folder }));
   const kernel = await library.get(standardBagSource(PLAIN_VARIANT));
   // No bags: a launch that does nothing.
   const words = new BigInt64Array(15);
-  for (let i = 0; i < 100; i++) launch(stream, kernel, words, [1], [32, 8]);
-  await stream.finished();
-  const processor = process.cpuUsage();
-  const began = performance.now();
-  for (let i = 0; i < LAUNCHES; i++) launch(stream, kernel, words, [1], [32, 8]);
-  const wall = performance.now() - began;
-  const used = process.cpuUsage(processor);
-  await stream.finished();
-  return { wall: (wall * 1e3) / LAUNCHES, processor: (used.user + used.system) / LAUNCHES };
+  const rounds: { wall: number; processor: number }[] = [];
+  for (let round = 0; round < ROUNDS; round++) {
+    const processor = process.cpuUsage();
+    const began = performance.now();
+    for (let i = 0; i < LAUNCHES; i++) launch(stream, kernel, words, [1], [32, 8]);
+    const wall = performance.now() - began;
+    const used = process.cpuUsage(processor);
+    await stream.finished();
+    rounds.push({ wall: (wall * 1e3) / LAUNCHES, processor: (used.user + used.system) / LAUNCHES });
+  }
+  const steady = rounds.slice(WARM_UP_ROUNDS);
+  return {
+    wall: median(steady.map(({ wall }) => wall)),
+    processor: median(steady.map(({ processor }) => processor)),
+  };
 }
 
 /** ms from forward() to its result, for a small batch over so many tables. */

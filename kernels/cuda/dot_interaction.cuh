@@ -63,11 +63,12 @@ __device__ __forceinline__ Unit unit_of(const float *rows, int row, int unit) {
   return *reinterpret_cast<const Unit *>(rows + row * chunk_columns + swizzled(row, unit) * unit_floats);
 }
 
+/* Tensor cores read 11 significant bits of a factor and drop the rest: rounding instead would take longer than they do. */
 struct Tf32Product {
   static constexpr int words = 4;
   static __device__ __forceinline__ void convert(uint32 (&to)[words], const Unit &from) {
 #pragma unroll
-    for (int e = 0; e < 4; e++) to[e] = ptx::to_tf32(from.at[e]);
+    for (int e = 0; e < 4; e++) to[e] = __float_as_uint(from.at[e]);
   }
   /* sums[16 x 8] += rows g and g + 8 of a times row g of b, over 16 columns. */
   static __device__ __forceinline__ void multiply(float *sums, const uint32 (&a)[words], const uint32 (&a8)[words],

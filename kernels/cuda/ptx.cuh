@@ -148,7 +148,7 @@ __device__ __forceinline__ float float8_e4m3_to_float32(unsigned int bits) {
   return (bits & 0x7fu) == 0x7fu ? __uint_as_float(0x7fc00000u) : value;
 }
 
-/* The nearest float16, bfloat16, TF32 (in the upper 19 bits of 32); ties to even, of TF32 away from zero. */
+/* The nearest float16, bfloat16; ties to even. */
 __device__ __forceinline__ unsigned short to_float16(float value) {
   unsigned short bits;
   asm("cvt.rn.f16.f32 %0, %1;" : "=h"(bits) : "f"(value));
@@ -157,11 +157,6 @@ __device__ __forceinline__ unsigned short to_float16(float value) {
 __device__ __forceinline__ unsigned short to_bfloat16(float value) {
   unsigned short bits;
   asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(bits) : "f"(value));
-  return bits;
-}
-__device__ __forceinline__ unsigned int to_tf32(float value) {
-  unsigned int bits;
-  asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(bits) : "f"(value));
   return bits;
 }
 

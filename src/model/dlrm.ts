@@ -267,9 +267,9 @@ export class DlrmModel implements AsyncDisposable {
   #program(capacity: number, workspace: Workspace) {
     const { tables, bottom, interaction, top } = this.#placed;
     const width = bottomWidth(this.architecture);
-    const input = workspace.matrix(capacity, this.architecture.denseFeatures);
+    const input = workspace.packed(capacity, this.architecture.denseFeatures);
     const z = workspace.matrix(capacity, width + totalDim(tables.tables));
-    const probability = workspace.matrix(capacity, 1);
+    const probability = workspace.packed(capacity, 1);
     const bottomOperations = bottom.operations(input, columns(z, 0, width), workspace);
     const pooled = columns(z, width, z.cols - width);
     const { operations: interactions, result } = interaction.operations(z, workspace);

@@ -414,10 +414,15 @@ test('rows are converted to the nearest, and copied as they are', { skip }, () =
       [2, 33],
       [40, 4],
     ] as const) {
-      for (const width of cols % 4 === 0 ? ([1, 4] as const) : ([1] as const)) {
+      for (const [width, padded] of [
+        [1, cols],
+        [1, cols + 3],
+        [4, Math.ceil(cols / 4) * 4],
+        [4, Math.ceil(cols / 8) * 8 + 4],
+      ] as const) {
         const drawn = rows === 1 ? Float32Array.from(special) : random.reals(rows * cols);
         const input = framed(width, rows, cols, drawn);
-        const stride = Math.ceil(cols / 8) * 8;
+        const stride = Math.ceil(padded / 8) * 8;
         const half = precision !== 'float32';
         const output = half
           ? new Uint16Array(new ArrayBuffer(2 * rows * stride))
@@ -429,14 +434,17 @@ test('rows are converted to the nearest, and copied as they are', { skip }, () =
           outputStride: stride,
           rows,
           columns: cols,
+          outputColumns: padded,
         });
         const { kernel } = convertRowsSource(precision, width);
-        launch(kernel, packLaunch(rows, cols, width), params, [input.array], [output]);
+        output.fill(7);
+        launch(kernel, packLaunch(rows, padded, width), params, [input.array], [output]);
         const encode = { float32: (x: number) => x, float16: numberToFloat16, bfloat16: numberToBfloat16 };
         output.forEach((x, i) => {
           const [row, col] = [Math.floor(i / stride), i % stride];
           const from = drawn[row * cols + col] as number;
-          assert.equal(x, col < cols ? encode[precision](from) : 0, `${precision} of ${from}`);
+          const expected = col < cols ? encode[precision](from) : col < padded ? 0 : 7;
+          assert.equal(x, expected, `${precision} of ${from}`);
         });
       }
     }

@@ -140,19 +140,17 @@ inline float float8_e4m3_to_float32(unsigned int bits) {
 }
 
 /* The upper bits of a float32, rounded to `bits` significant ones; `to_even`: ties. */
-inline unsigned int round_float32(float value, int bits, bool to_even) {
+inline unsigned int round_float32(float value, int bits) {
   const unsigned int from = __float_as_uint(value);
   const int lost = 24 - bits;
   if (value != value || std::isinf(value)) return from;
   const unsigned int tie = 1u << (lost - 1);
   const unsigned int odd = from >> lost & 1;
-  return (from + (to_even ? tie - 1 + odd : tie)) & ~((1u << lost) - 1);
+  return (from + tie - 1 + odd) & ~((1u << lost) - 1);
 }
 
-inline unsigned int to_tf32(float value) { return round_float32(value, 11, false); }
-
 inline unsigned short to_bfloat16(float value) {
-  return static_cast<unsigned short>(round_float32(value, 8, true) >> 16);
+  return static_cast<unsigned short>(round_float32(value, 8) >> 16);
 }
 
 inline unsigned short to_float16(float value) {
@@ -161,7 +159,7 @@ inline unsigned short to_float16(float value) {
   if (value != value) return 0x7fff;
   if (size >= 65520.0f) return static_cast<unsigned short>(sign | 0x7c00);
   if (size < 0x1p-14f) return static_cast<unsigned short>(sign | static_cast<unsigned int>(std::nearbyint(size * 0x1p24f)));
-  const unsigned int rounded = round_float32(size, 11, true);
+  const unsigned int rounded = round_float32(size, 11);
   return static_cast<unsigned short>(sign | ((rounded >> 13) - (112u << 10)));
 }
 

@@ -5,6 +5,7 @@ import { type Activation, DENSE_PRECISIONS } from '../../src/backend/backend.ts'
 import { DenseKernels } from '../../src/backend/cuda/dense-kernels.ts';
 import type { DeviceLinear, DeviceMatrix } from '../../src/backend/cuda/dense-operation.ts';
 import { factorBits } from '../../src/backend/cuda/dense-source.ts';
+import { mayBeDirect } from '../../src/backend/cuda/linear-choice.ts';
 import { CudaDevice } from '../../src/cuda/device.ts';
 import { cudaDevices, cudaDriver } from '../../src/cuda/discover.ts';
 import { DeviceMemory } from '../../src/cuda/memory.ts';
@@ -128,7 +129,10 @@ describe('the dense operations on a GPU', { skip: reason !== undefined && `no GP
       activation,
       ...(crossed ? { cross: { x0: x0.matrix, x: x.matrix } } : {}),
     };
-    kernels.prepare(operation);
+    const choice = kernels.prepare(operation);
+    // A warp a sum is for few sums: everything else would be far too slow.
+    if (pad !== 3 && !mayBeDirect(batch, outputs))
+      assert.match(choice, /^cuBLASLt/, `${shape} ${activation}`);
     run(captured, () => kernels.linear(stream, operation));
     const plain = { batch, inputs, outputs, activation } as const;
     const expected = referenceLinear({ ...plain, ...values, bias, cross: crosses });

@@ -48,7 +48,6 @@ import {
   dotSharedBytes,
   dotTile,
   finishLinearSource,
-  type PackWidth,
   packLaunch,
 } from './dense-source.ts';
 import { addressAlignment, mayBeDirect, tailSplits } from './linear-choice.ts';
@@ -208,7 +207,7 @@ export class DenseKernels implements Disposable {
   copy(stream: CudaStream, { input, output }: DeviceCopy): void {
     checkMatrix('the input', input, output.rows, output.cols);
     checkMatrix('the output', output, input.rows, input.cols);
-    this.#convert(stream, 'float32', input, output, widthOf(input.cols, [input, output]));
+    this.#convert(stream, 'float32', input, output);
   }
 
   [Symbol.dispose](): void {
@@ -246,22 +245,19 @@ export class DenseKernels implements Disposable {
     stream.launch(this.#kernel(id), shape, new ParameterBlock(words));
   }
 
-  #convert(
-    stream: CudaStream,
-    to: DensePrecision,
-    input: DeviceMatrix,
-    output: Pick<DeviceMatrix, 'address' | 'stride'>,
-    width: PackWidth,
-  ): void {
-    const { rows, cols } = input;
+  /** output = input, and zeros in the columns that only the output has. */
+  #convert(stream: CudaStream, to: DensePrecision, input: DeviceMatrix, output: DeviceMatrix): void {
+    const { rows, cols } = output;
     if (rows === 0 || cols === 0) return;
+    const width = widthOf(cols, [input, output]);
     const words = encodeConvertRows({
       input: input.address,
       inputStride: input.stride,
       output: output.address,
       outputStride: output.stride,
       rows,
-      columns: cols,
+      columns: input.cols,
+      outputColumns: cols,
     });
     this.#launch(stream, convertRowsSource(to, width).id, packLaunch(rows, cols, width), words);
   }
@@ -303,9 +299,10 @@ export class DenseKernels implements Disposable {
     const { layer, input, output, cross } = operation;
     let factor = input.address;
     if (this.#isConverted) {
+      const { weightStride } = layer;
       factor = this.#converted.address;
-      const converted = { address: factor, stride: layer.weightStride };
-      this.#convert(stream, this.precision, input, converted, widthOf(input.cols, [input]));
+      const converted = { address: factor, rows: input.rows, cols: weightStride, stride: weightStride };
+      this.#convert(stream, this.precision, input, converted);
     }
     const sums: DeviceMatrix =
       cross === undefined ? output : { ...output, address: this.#sums.address, stride: sumsStride(output) };
@@ -358,7 +355,8 @@ export class DenseKernels implements Disposable {
     for (const { epilogue, finished } of tailSplits(tail)) {
       const problem = {
         rows: input.rows,
-        inputs: layer.inputs,
+        // Weights and converted inputs end in zeros: sums of whole vectors are faster.
+        inputs: this.#isConverted ? layer.weightStride : layer.inputs,
         outputs: layer.outputs,
         type: this.#isConverted ? (this.precision as 'float16' | 'bfloat16') : 'float32',
         compute: this.precision === 'tf32' ? 'tf32' : 'float32',
@@ -372,8 +370,10 @@ export class DenseKernels implements Disposable {
         weight: 16,
         output: cross === undefined ? addressAlignment(output.address) : 16,
       };
+      // A bias that the epilogue does not add makes the library refuse the problem.
+      const bias = epilogue === 'none' ? undefined : layer.bias?.address();
       const choices = this.#products
-        .plans(problem, alignment, this.#candidates, layer.bias?.address())
+        .plans(problem, alignment, this.#candidates, bias)
         .map((plan): LinearChoice => ({ kind: 'product', plan, fused: epilogue !== 'none', finished }))
         .filter((choice) => this.#keepsNaN(trial, choice));
       if (choices.length > 0) return choices;

@@ -82,9 +82,10 @@ export interface ConvertRowsParams {
   readonly outputStride: number;
   readonly rows: number;
   readonly columns: number;
+  readonly outputColumns: number;
 }
 
 export function encodeConvertRows(params: ConvertRowsParams): BigInt64Array {
-  const { input, inputStride, output, outputStride, rows, columns } = params;
-  return words(input, inputStride, output, outputStride, rows, columns);
+  const { input, inputStride, output, outputStride, rows, columns, outputColumns } = params;
+  return words(input, inputStride, output, outputStride, rows, columns, outputColumns);
 }

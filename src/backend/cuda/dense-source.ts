@@ -26,9 +26,9 @@ const THREADS = 256;
 /** Blocks stride over what there is to do; more than this keep no more of a GPU busy. */
 const MOST_BLOCKS = 65536;
 
-/** Significant bits of a factor, the hidden one included. */
+/** 2^-these is the largest relative error of a factor. TF32 keeps 11 bits and drops the others, the rest are rounded. */
 export function factorBits(precision: DensePrecision): number {
-  return { float32: 24, tf32: 11, float16: 11, bfloat16: 8 }[precision];
+  return { float32: 24, tf32: 10, float16: 11, bfloat16: 8 }[precision];
 }
 
 function source(
