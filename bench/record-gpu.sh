@@ -39,8 +39,9 @@ conformance() {
 sanitizer() {
   local tool pids=()
   for tool in memcheck racecheck; do
-    compute-sanitizer --tool $tool node --import tsx --test-name-pattern='mixed|different dims|one fault|models' \
-      test/gpu/conformance.test.ts >"$out/$prefix-$tool.txt" &
+    compute-sanitizer --tool $tool --error-exitcode 1 --kernel-name kns=hotrow_ \
+      node --import tsx --test-name-pattern='mixed|different dims|one fault|models' test/gpu/conformance.test.ts \
+      >"$out/$prefix-$tool.txt" &
     pids+=($!)
   done
   all "${pids[@]}"

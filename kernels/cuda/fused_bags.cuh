@@ -32,7 +32,8 @@
  *   pooling       Pooling; weights: Weights; padding: whether params.padding_index is a row that lookups skip
  *   dim           elements of a row
  *   wide_rows     whether row_count may exceed 2^31
- *   in_flight     rows of a bag that a group asks for at once, 1 to 32
+ *   in_flight     rows of a bag that a group asks for at once, 1 to 32; wide rows: fewer, see most_flight_words
+ *   pipelined     whether one more is asked for as each is added, instead of as many again when all are added
  */
 #ifndef HOTROW_FUSED_BAGS_CUH
 #define HOTROW_FUSED_BAGS_CUH
@@ -95,11 +96,22 @@ constexpr uint32 FULL_WARP = 0xffffffffu;
 /* Vectors of a row that a lane holds at most: wider rows are tiled. */
 constexpr int MOST_VECTORS = 4;
 
+/* Registers of a lane for rows in flight at most; with more, compilers spill, or fail where rows are pipelined. */
+template <bool pipelined>
+constexpr int most_flight_words = pipelined ? 32 : 64;
+
 __host__ __device__ constexpr int smaller(int a, int b) { return a < b ? a : b; }
 __host__ __device__ constexpr int divide_up(int a, int b) { return (a + b - 1) / b; }
 __host__ __device__ constexpr int power_of_2_from(int n) {
   int power = 1;
   while (power < n) power *= 2;
+  return power;
+}
+
+/* The greatest up to n, at least 1. */
+__host__ __device__ constexpr int power_of_2_to(int n) {
+  int power = 1;
+  while (2 * power <= n) power *= 2;
   return power;
 }
 
@@ -117,7 +129,8 @@ struct Shape {
   static constexpr int tiles = divide_up(row_vectors, tile_vectors);
   static constexpr int tile_elements = tile_vectors * elements;
   static constexpr bool exact = tiles * tile_elements == K::dim; /* no lane has elements past the row */
-  static constexpr int in_flight = smaller(lanes, K::in_flight);
+  static constexpr int in_flight =
+      smaller(smaller(lanes, K::in_flight), power_of_2_to(most_flight_words<K::pipelined> / (vectors * words)));
   static constexpr int values = vectors * elements; /* of a lane */
   static constexpr uint32 stride = Row::stride(K::dim);
 };
@@ -137,16 +150,15 @@ using RowNumber = typename RowNumberOf<K::wide_rows>::Type;
 template <class K>
 struct Lookup {
   RowNumber<K> row;
-  float weight;   /* scale times weight for quantised rows */
-  float bias;     /* quantised rows: bias times weight */
-  bool kept;      /* a lookup of the bag, and not of the padding row */
+  float weight;
+  bool kept; /* a lookup of the bag, and not of the padding row */
 };
 
 /* The sums of a lane's elements of a bag. */
 template <class K>
 struct Sums {
   float values[Shape<K>::values];
-  float bias = 0.0f;  /* of this lane's own lookups, for quantised rows */
+  float bias = 0.0f;  /* of quantised rows */
   uint32 counted = 0; /* lookups of the bag that were added, the same in every lane of the group */
 
   __device__ __forceinline__ Sums() {
@@ -166,13 +178,15 @@ struct Bag {
   const FusedTable &table;
   const FusedBagsParams &params;
   const char *column; /* this lane's first vector of row 0 */
+  uint32 to_column;   /* bytes from the start of a row to this lane's first vector */
   uint32 lane;        /* within the group */
   int tile;
 
   __device__ __forceinline__ Bag(const FusedBagsParams &launch, const FusedTable &own, int own_tile)
       : table(own), params(launch), lane(threadIdx.x % S::lanes), tile(own_tile) {
     const uint32 vector = tile * S::tile_vectors + lane;
-    column = ptx::opaque(static_cast<const char *>(table.rows) + Row::header_bytes + vector * S::vector_bytes);
+    to_column = Row::header_bytes + vector * S::vector_bytes;
+    column = ptx::opaque(static_cast<const char *>(table.rows) + to_column);
   }
 
   /* Whether vector `v` of this lane holds elements of the row; vectors past the row are not loaded. */
@@ -205,27 +219,34 @@ struct Bag {
     own.row = static_cast<RowNumber<K>>(index);
     if constexpr (K::padding) own.kept = own.kept && own.row != static_cast<RowNumber<K>>(table.padding_index);
     own.weight = 1.0f;
-    own.bias = 0.0f;
     if (!own.kept) return own;
     if constexpr (K::weights == Weights::Sample) own.weight = ptx::load_read_only(table.weights + position);
     if constexpr (K::weights == Weights::Row) own.weight = ptx::load_read_only(table.row_weights + own.row);
-    if constexpr (Row::is_scaled) {
-      const char *row = static_cast<const char *>(table.rows) + static_cast<uint64>(own.row) * S::stride;
-      const uint32 header = ptx::load_read_only(reinterpret_cast<const uint32 *>(row));
-      const float weight = own.weight;
-      own.weight = ptx::float16_to_float32(static_cast<unsigned short>(header));
-      own.bias = ptx::float16_to_float32(static_cast<unsigned short>(header >> 16));
-      if constexpr (is_weighted) {
-        own.weight = __fmul_rn(own.weight, weight);
-        own.bias = __fmul_rn(own.bias, weight);
-      }
-    }
     return own;
   }
 
-  /* Rows on their way: those of lookups [first, first + in_flight) of the group's lanes. */
+  /* The group's lookups of one turn, a lane each. Bit l of `kept`: that of lane l is added. */
+  struct Turn {
+    Lookup<K> own;
+    uint32 kept;
+    bool full; /* every group of the warp has all of them, none left out */
+  };
+
+  __device__ __forceinline__ Turn turn_of(int64 index, uint32 position, uint32 end) const {
+    Turn turn;
+    turn.own = look_up(index, position, end);
+    const uint32 warp_kept = ptx::ballot(turn.own.kept);
+    turn.full = warp_kept == FULL_WARP;
+    turn.kept = S::lanes == static_cast<int>(WARP)
+                    ? warp_kept
+                    : warp_kept >> (threadIdx.x % WARP / S::lanes * S::lanes) & ((1u << (S::lanes % WARP)) - 1);
+    return turn;
+  }
+
+  /* Rows on their way. */
   struct Flight {
     ptx::Words<S::words> words[S::in_flight][S::vectors];
+    uint32 headers[S::in_flight]; /* of quantised rows */
   };
 
   __device__ __forceinline__ const char *address_of(RowNumber<K> row) const {
@@ -233,48 +254,75 @@ struct Bag {
     return column + ptx::multiply_wide(static_cast<uint32>(row), S::stride);
   }
 
-  /* `full`: every group of the warp has all of these lookups, none of them left out. */
+  /* Asks for the row of a lookup of the turn. `full`: without looking whether it is kept. */
   template <bool full>
-  __device__ __forceinline__ void request(Flight &flight, const Lookup<K> &own, uint32 kept, int first) const {
+  __device__ __forceinline__ void ask(Flight &flight, int slot, const Turn &turn, int lookup) const {
+    const RowNumber<K> row = ptx::shuffle<S::lanes>(turn.own.row, lookup);
+    const char *from = address_of(row);
+    const bool kept = full || (turn.kept >> lookup & 1) != 0;
+    /* All lanes read the same word, together with the row, of which it is a part: memory is asked once for both. */
+    if constexpr (Row::is_scaled)
+      if (kept) flight.headers[slot] = ptx::load_read_only(reinterpret_cast<const uint32 *>(from - to_column));
 #pragma unroll
-    for (int slot = 0; slot < S::in_flight; slot++) {
-      const RowNumber<K> row = ptx::shuffle<S::lanes>(own.row, first + slot);
-      const char *from = address_of(row);
-#pragma unroll
-      for (int v = 0; v < S::vectors; v++)
-        if ((full || (kept >> (first + slot) & 1) != 0) && has(v))
-          flight.words[slot][v] = ptx::load_vector<S::vector_bytes>(from + v * S::lanes * S::vector_bytes);
-    }
+    for (int v = 0; v < S::vectors; v++)
+      if (kept && has(v))
+        flight.words[slot][v] = ptx::load_vector<S::vector_bytes>(from + v * S::lanes * S::vector_bytes);
   }
 
   template <bool full>
-  __device__ __forceinline__ void add(Sums<K> &sums, const Flight &flight, const Lookup<K> &own, uint32 kept,
-                                      int first) const {
+  __device__ __forceinline__ void add(Sums<K> &sums, const Flight &flight, int slot, const Turn &turn,
+                                      int lookup) const {
+    float weight = 1.0f;
+    float bias = 0.0f;
+    if constexpr (is_weighted) weight = ptx::shuffle<S::lanes>(turn.own.weight, lookup);
+    if (!full && (turn.kept >> lookup & 1) == 0) return;
+    if constexpr (Row::is_scaled) {
+      const uint32 header = flight.headers[slot];
+      bias = ptx::float16_to_float32(static_cast<unsigned short>(header >> 16));
+      const float scale = ptx::float16_to_float32(static_cast<unsigned short>(header));
+      if constexpr (is_weighted) bias = __fmul_rn(bias, weight);
+      weight = is_weighted ? __fmul_rn(scale, weight) : scale;
+      if constexpr (!is_max) sums.bias = __fadd_rn(sums.bias, bias);
+    }
 #pragma unroll
-    for (int slot = 0; slot < S::in_flight; slot++) {
-      float weight = 1.0f;
-      float bias = 0.0f;
-      if constexpr (is_weighted || Row::is_scaled) weight = ptx::shuffle<S::lanes>(own.weight, first + slot);
-      if constexpr (Row::is_scaled && is_max) bias = ptx::shuffle<S::lanes>(own.bias, first + slot);
-      if (!full && (kept >> (first + slot) & 1) == 0) continue;
+    for (int v = 0; v < S::vectors; v++) {
+      if (!has(v)) continue;
 #pragma unroll
-      for (int v = 0; v < S::vectors; v++) {
-        if (!has(v)) continue;
-#pragma unroll
-        for (int e = 0; e < S::elements; e++) {
-          const float x = Row::element(flight.words[slot][v].word, e);
-          float &sum = sums.values[v * S::elements + e];
-          if constexpr (is_max) {
-            const float value = Row::is_scaled ? __fmaf_rn(weight, x, bias) : x;
-            sum = sums.counted == 0 || value > sum ? value : sum;
-          } else if constexpr (is_weighted || Row::is_scaled) {
-            sum = __fmaf_rn(weight, x, sum);
-          } else {
-            sum = __fadd_rn(sum, x);
-          }
+      for (int e = 0; e < S::elements; e++) {
+        const float x = Row::element(flight.words[slot][v].word, e);
+        float &sum = sums.values[v * S::elements + e];
+        if constexpr (is_max) {
+          const float value = Row::is_scaled ? __fmaf_rn(weight, x, bias) : x;
+          sum = sums.counted == 0 || value > sum ? value : sum;
+        } else if constexpr (is_weighted || Row::is_scaled) {
+          sum = __fmaf_rn(weight, x, sum);
+        } else {
+          sum = __fadd_rn(sum, x);
         }
       }
-      if constexpr (is_max) sums.counted++;
+    }
+    if constexpr (is_max) sums.counted++;
+  }
+
+  /* Adds a group of lookups of the turn, from `first` on, all of whose rows are asked for before the first is added. */
+  template <bool full>
+  __device__ __forceinline__ void add_group(Sums<K> &sums, Flight &flight, const Turn &turn, int first) const {
+#pragma unroll
+    for (int slot = 0; slot < S::in_flight; slot++) ask<full>(flight, slot, turn, first + slot);
+#pragma unroll
+    for (int slot = 0; slot < S::in_flight; slot++) add<full>(sums, flight, slot, turn, first + slot);
+  }
+
+  /* Adds lookups of the turn from `first` on, whose rows are asked for already; for each, the one `in_flight` ahead is. */
+  template <bool full>
+  __device__ __forceinline__ void add_and_ask(Sums<K> &sums, Flight &flight, const Turn &turn, const Turn &next,
+                                              int first) const {
+#pragma unroll
+    for (int slot = 0; slot < S::in_flight; slot++) {
+      add<full>(sums, flight, slot, turn, first + slot);
+      const int ahead = first + slot + S::in_flight;
+      if (ahead < S::lanes) ask<full>(flight, slot, turn, ahead);
+      else ask<false>(flight, slot, next, ahead - S::lanes);
     }
   }
 
@@ -286,46 +334,65 @@ struct Bag {
     const uint32 own_length = end - begin;
     uint32 longest = own_length;
     if constexpr (S::lanes < static_cast<int>(WARP)) longest = ptx::warp_max(own_length);
+    if constexpr (K::pipelined) walk_pipelined(sums, begin, end, next, longest);
+    else walk_in_groups(sums, begin, end, next, longest);
+  }
+
+  __device__ __forceinline__ void walk_in_groups(Sums<K> &sums, uint32 begin, uint32 end, int64 next,
+                                                 uint32 longest) const {
 #pragma unroll 1
     for (uint32 done = 0; done < longest; done += S::lanes) {
       const uint32 position = begin + done + lane;
-      const Lookup<K> own = look_up(next, position, end);
+      const Turn turn = turn_of(next, position, end);
       next = index_at(position + S::lanes, end);
-      /* Bit l: the lookup of the group's lane l is added. */
-      const uint32 warp_kept = ptx::ballot(own.kept);
-      const uint32 kept = S::lanes == static_cast<int>(WARP)
-                              ? warp_kept
-                              : warp_kept >> (threadIdx.x % WARP / S::lanes * S::lanes) & ((1u << (S::lanes % WARP)) - 1);
-      if constexpr (Row::is_scaled && !is_max) sums.bias += own.bias;
-      Flight flight;
-      if (warp_kept == FULL_WARP) {
+      Flight flight; /* one for both: compilers need fewer registers than for one each */
+      if (turn.full) {
 #pragma unroll
-        for (int first = 0; first < S::lanes; first += S::in_flight) {
-          request<true>(flight, own, kept, first);
-          add<true>(sums, flight, own, kept, first);
-        }
+        for (int first = 0; first < S::lanes; first += S::in_flight) add_group<true>(sums, flight, turn, first);
       } else {
 #pragma unroll
         for (int first = 0; first < S::lanes; first += S::in_flight) {
           if (done + first >= longest) break;
-          request<false>(flight, own, kept, first);
-          add<false>(sums, flight, own, kept, first);
+          add_group<false>(sums, flight, turn, first);
         }
       }
-      if constexpr (!is_max) sums.counted += ptx::count_bits(kept);
+      if constexpr (!is_max) sums.counted += ptx::count_bits(turn.kept);
     }
   }
 
-  /* The group's sum of what each lane knows of its own lookups. */
+  __device__ __forceinline__ void walk_pipelined(Sums<K> &sums, uint32 begin, uint32 end, int64 next,
+                                                 uint32 longest) const {
+    uint32 position = begin + lane;
+    Turn turn = turn_of(next, position, end);
+    Flight flight;
+#pragma unroll
+    for (int slot = 0; slot < S::in_flight; slot++) ask<false>(flight, slot, turn, slot);
+    next = index_at(position + S::lanes, end);
+#pragma unroll 1
+    for (uint32 done = 0; done < longest; done += S::lanes) {
+      position += S::lanes;
+      const Turn following = turn_of(next, position, end);
+      next = index_at(position + S::lanes, end);
+      if (turn.full) {
+#pragma unroll
+        for (int first = 0; first < S::lanes; first += S::in_flight)
+          add_and_ask<true>(sums, flight, turn, following, first);
+      } else {
+#pragma unroll
+        for (int first = 0; first < S::lanes; first += S::in_flight) {
+          if (done + first >= longest) break;
+          add_and_ask<false>(sums, flight, turn, following, first);
+        }
+      }
+      if constexpr (!is_max) sums.counted += ptx::count_bits(turn.kept);
+      turn = following;
+    }
+  }
+
   __device__ __forceinline__ void finish_bias(Sums<K> &sums) const {
     if constexpr (Row::is_scaled && !is_max) {
-      float bias = sums.bias;
 #pragma unroll
-      for (int distance = S::lanes / 2; distance > 0; distance /= 2)
-        bias += ptx::shuffle_xor(bias, distance);
-#pragma unroll
-      for (int i = 0; i < S::values; i++) sums.values[i] = __fadd_rn(sums.values[i], bias);
-      sums.bias = 0.0f;
+      for (int i = 0; i < S::values; i++) sums.values[i] = __fadd_rn(sums.values[i], sums.bias);
     }
   }
 

@@ -85,10 +85,6 @@ template <int width, class T>
 __device__ __forceinline__ T shuffle(T value, int lane) {
   return __shfl_sync(0xffffffffu, value, lane, width);
 }
-/* … of the lane whose number differs in the bits of `mask` … */
-__device__ __forceinline__ float shuffle_xor(float value, int mask) {
-  return __shfl_xor_sync(0xffffffffu, value, mask);
-}
 /* … the lanes where `holds` … */
 __device__ __forceinline__ unsigned int ballot(bool holds) { return __ballot_sync(0xffffffffu, holds); }
 /* … the greatest value. */
@@ -146,6 +142,17 @@ __device__ __forceinline__ float float8_e4m3_to_float32(unsigned int bits) {
   const unsigned short half = static_cast<unsigned short>((bits & 0x80u) << 8 | (bits & 0x7fu) << 7);
   const float value = __fmul_rn(float16_to_float32(half), 256.0f);
   return (bits & 0x7fu) == 0x7fu ? __uint_as_float(0x7fc00000u) : value;
+}
+
+/* The value of the float8 e4m3 in byte `which` of a word: where one instruction converts two, neighbours share it. */
+__device__ __forceinline__ float float8_e4m3_at(unsigned int word, int which) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 890
+  unsigned int pair;
+  asm("cvt.rn.f16x2.e4m3x2 %0, %1;" : "=r"(pair) : "h"(static_cast<unsigned short>(word >> which / 2 * 16)));
+  return float16_to_float32(static_cast<unsigned short>(pair >> which % 2 * 16));
+#else
+  return float8_e4m3_to_float32(word >> which * 8 & 0xffu);
+#endif
 }
 
 /* The nearest float16, bfloat16; ties to even. */

@@ -120,7 +120,7 @@ struct Float8E4m3 {
   static __host__ __device__ constexpr int stride(int dim) { return align16(dim); }
   static __host__ __device__ constexpr int vector_bytes(int) { return 16; }
   static __device__ __forceinline__ float element(const uint32 *words, int e) {
-    return ptx::float8_e4m3_to_float32(words[e / 4] >> (e % 4 * 8) & 0xffu);
+    return ptx::float8_e4m3_at(words[e / 4], e % 4);
   }
 };
 

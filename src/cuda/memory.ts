@@ -89,9 +89,9 @@ export class PinnedMemory extends Resource<HostPtr> {
     // Views of one type copy fastest, and a view for each array would cost more than the copy.
     const { int64, int32, float32 } = this.#kept;
     const at = offset / array.BYTES_PER_ELEMENT;
-    if (array instanceof BigInt64Array) int64.set(array, at);
-    else if (array instanceof Int32Array) int32.set(array, at);
-    else float32.set(array, at);
+    if (array instanceof BigInt64Array) copyInline(int64, at, array);
+    else if (array instanceof Int32Array) copyInline(int32, at, array);
+    else copyInline(float32, at, array);
     return undefined;
   }
 
@@ -111,4 +111,15 @@ export class PinnedMemory extends Resource<HostPtr> {
     this.#views = undefined;
     driver.freePinned(handle);
   }
+}
+
+/** Elements that a loop copies faster than a call. */
+const FEW_ELEMENTS = 8;
+
+function copyInline<A extends HostArray>(to: A, at: number, from: A): void {
+  if (from.length > FEW_ELEMENTS) {
+    to.set(from as never, at);
+    return;
+  }
+  for (let i = 0; i < from.length; i++) to[at + i] = from[i] as never;
 }

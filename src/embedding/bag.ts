@@ -136,33 +136,48 @@ function checkBags(
   t: number,
   batchSize: number,
 ): void {
-  const fail = (code: RequestErrorCode, part: keyof Bags, message: string): never => {
-    throw new RequestError(code, `table ${t} (${table.name}): ${message}`, {
-      table: t,
-      tensor: `${part}.${t}`,
-    });
-  };
-  const isIndexArray = (array: unknown) => array instanceof Int32Array || array instanceof BigInt64Array;
-  if (!isIndexArray(indices)) fail('TENSOR_DTYPE', 'indices', 'indices must be int32 or int64');
-  if (!isIndexArray(offsets)) fail('TENSOR_DTYPE', 'offsets', 'offsets must be int32 or int64');
+  if (!isIndexArray(indices))
+    throw bagsError(table, t, 'TENSOR_DTYPE', 'indices', 'indices must be int32 or int64');
+  if (!isIndexArray(offsets))
+    throw bagsError(table, t, 'TENSOR_DTYPE', 'offsets', 'offsets must be int32 or int64');
   if (offsets.length !== batchSize && offsets.length !== batchSize + 1) {
     const expected = `expected ${batchSize} or ${batchSize + 1}`;
-    fail('TENSOR_SHAPE', 'offsets', `${offsets.length} offsets for a batch of ${batchSize}; ${expected}`);
+    const message = `${offsets.length} offsets for a batch of ${batchSize}; ${expected}`;
+    throw bagsError(table, t, 'TENSOR_SHAPE', 'offsets', message);
   }
-  if (weights === undefined) return;
-  if (!(weights instanceof Float32Array)) fail('TENSOR_DTYPE', 'weights', 'weights must be float32');
-  if (weights.length !== indices.length) {
-    fail('TENSOR_SHAPE', 'weights', `${weights.length} weights for ${indices.length} lookups`);
+  if (weights !== undefined) checkWeights(table, weights, t, indices.length);
+}
+
+function checkWeights(table: EmbeddingTable, weights: unknown, t: number, lookups: number): void {
+  if (!(weights instanceof Float32Array))
+    throw bagsError(table, t, 'TENSOR_DTYPE', 'weights', 'weights must be float32');
+  if (weights.length !== lookups)
+    throw bagsError(table, t, 'TENSOR_SHAPE', 'weights', `${weights.length} weights for ${lookups} lookups`);
+  if (table.mode !== 'sum') {
+    const message = `per-sample weights need mode sum, not ${table.mode}`;
+    throw bagsError(table, t, 'TENSOR_UNEXPECTED', 'weights', message);
   }
-  if (table.mode !== 'sum')
-    fail('TENSOR_UNEXPECTED', 'weights', `per-sample weights need mode sum, not ${table.mode}`);
   if (table.rowWeights !== undefined) {
-    fail(
-      'TENSOR_UNEXPECTED',
-      'weights',
-      'the table has learned pooling weights, so its bags cannot bring their own',
-    );
+    const message = 'the table has learned pooling weights, so its bags cannot bring their own';
+    throw bagsError(table, t, 'TENSOR_UNEXPECTED', 'weights', message);
   }
+}
+
+function isIndexArray(array: unknown): array is IndexArray {
+  return array instanceof Int32Array || array instanceof BigInt64Array;
+}
+
+function bagsError(
+  table: EmbeddingTable,
+  t: number,
+  code: RequestErrorCode,
+  part: keyof Bags,
+  message: string,
+): RequestError {
+  return new RequestError(code, `table ${t} (${table.name}): ${message}`, {
+    table: t,
+    tensor: `${part}.${t}`,
+  });
 }
 
 /** What is wrong with one index or offset. `limit` is the row count, the lookups, or the offset before. */

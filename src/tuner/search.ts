@@ -259,7 +259,7 @@ function rowsInFlight(plan: Plan, context: PlanContext): number {
   for (const { technique, on } of techniquesOn(plan.device)) {
     const parameters = (plan.techniques as Record<string, unknown>)[technique.name];
     if (parameters === undefined) continue;
-    const cost = on.cost(parameters, context);
+    const cost = on.cost(parameters, { ...context, kernel: plan.kernel });
     registers += cost.registers ?? 0;
     cap = Math.min(cap, cost.registerCap ?? cap);
     sharedBytes += cost.sharedBytes ?? 0;

@@ -28,6 +28,8 @@ export interface Capabilities {
   readonly plansOf?: (context: PlanContext) => Plan[];
   /** Random problems of each property. Default: 200. */
   readonly propertyRuns?: number;
+  /** Tests that run side by side, for backends that wait for compilers. Default: 1. */
+  readonly concurrency?: number;
 }
 
 /** A backend under test. */

@@ -34,15 +34,17 @@ export function conformance(
       denseOnly: capabilities.denseOnly ?? false,
       plansOf: capabilities.plansOf ?? legalPlans,
       propertyRuns: capabilities.propertyRuns ?? 200,
+      concurrency: capabilities.concurrency ?? 1,
     };
     before(async () => {
       opened = await openBackend();
     });
     after(() => opened?.[Symbol.dispose]());
 
+    const { concurrency } = subject;
     if (!subject.denseOnly) {
-      describe('embedding bags', () => embeddingBagCases(subject));
-      describe('techniques', () => techniqueCases(subject));
+      describe('embedding bags', { concurrency }, () => embeddingBagCases(subject));
+      describe('techniques', { concurrency }, () => techniqueCases(subject));
       describe('index checking', () => indexCheckingCases(subject));
       describe('properties', () => propertyCases(subject));
       describe('golden embedding bags', () => goldenBagCases(subject));

@@ -34,7 +34,9 @@ const skip = refuseEmulation();
 const SENTINEL = 12345.5;
 const MARGIN = 4;
 
-interface Options extends Partial<Pick<FusedVariant, 'checking' | 'inFlight' | 'threads'>> {
+interface Options extends Partial<Pick<FusedVariant, 'checking' | 'threads'>> {
+  readonly inFlight?: number;
+  readonly pipelined?: boolean;
   readonly bagsPerGroup?: number;
   readonly backwards?: boolean;
 }
@@ -47,7 +49,8 @@ interface Pooled {
 
 /** Pools a batch in one launch; the output lies inside a frame of sentinels. */
 async function pool({ tables, batch }: Problem, options: Options = {}): Promise<Pooled> {
-  const { checking = 'stop', inFlight = 4, threads = 64, bagsPerGroup = 1, backwards = false } = options;
+  const { checking = 'stop', inFlight = 4, pipelined = false, threads = 64 } = options;
+  const { bagsPerGroup = 1, backwards = false } = options;
   const { batchSize, bags } = batch;
   const { distinct, numbers, shapes } = bagKinds(tables, bags);
   const layout = fusedLayout({ batchSize, bags, shapes });
@@ -57,7 +60,7 @@ async function pool({ tables, batch }: Problem, options: Options = {}): Promise<
     checking,
     splits: segments.length > 0,
     several: bagsPerGroup > 1,
-    inFlight,
+    flight: { rows: inFlight, pipelined },
     threads,
   };
   const source = fusedSource(variant);
@@ -174,9 +177,11 @@ test('tables of every kind in one launch', { skip }, async () => {
     [32, 96],
   ] as const) {
     const problem = mixedProblem(new Random(inFlight), 9, 40);
-    const { pooled, findings } = await pool(problem, { inFlight, threads });
-    assert.equal(findings, 0n);
-    assertExact(pooled, problem, `${inFlight} in flight, ${threads} threads`);
+    for (const pipelined of [false, true]) {
+      const { pooled, findings } = await pool(problem, { inFlight, pipelined, threads });
+      assert.equal(findings, 0n);
+      assertExact(pooled, problem, `${inFlight} in flight, pipelined: ${pipelined}, ${threads} threads`);
+    }
   }
 });
 
@@ -196,6 +201,11 @@ test('every width, in every format and mode', { skip }, async () => {
     });
     const problem = { tables, batch: { batchSize: 5, bags } };
     assertExact((await pool(problem)).pooled, problem, rowFormat);
+    for (const inFlight of [4, 16]) {
+      const { pooled } = await pool(problem, { inFlight, pipelined: true });
+      assertExact(pooled, problem, `${rowFormat}, ${inFlight} in flight, pipelined`);
+    }
+    assertExact((await pool(problem, { inFlight: 32 })).pooled, problem, `${rowFormat}, 32 in flight`);
   }
 });
 
@@ -209,8 +219,10 @@ test('bags of every length, alone and beside others', { skip }, async () => {
     const problem = problemOf(table, lists.length, bagsOf(lists, { endOffset: true }));
     for (const backwards of [false, true]) {
       for (const bagsPerGroup of [1, 2, 3, 7]) {
-        const { pooled } = await pool(problem, { inFlight: 8, backwards, bagsPerGroup });
-        assertExact(pooled, problem, `dim ${dim}, ${bagsPerGroup} bags a group`);
+        for (const pipelined of [false, true]) {
+          const { pooled } = await pool(problem, { inFlight: 8, pipelined, backwards, bagsPerGroup });
+          assertExact(pooled, problem, `dim ${dim}, ${bagsPerGroup} bags a group, pipelined: ${pipelined}`);
+        }
       }
     }
   }

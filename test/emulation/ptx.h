@@ -85,7 +85,6 @@ template <int width, class T>
 T shuffle(T value, int lane) {
   return simt::value_of_lane(value, static_cast<int>(simt::lane()) / width * width + lane % width);
 }
-inline float shuffle_xor(float value, int mask) { return simt::value_of_lane(value, static_cast<int>(simt::lane()) ^ mask); }
 
 inline unsigned int ballot(bool holds) {
   const unsigned long long *held = simt::exchange(holds ? 1 : 0);
@@ -139,7 +138,9 @@ inline float float8_e4m3_to_float32(unsigned int bits) {
   return sign * std::ldexp(static_cast<float>(8 + mantissa), exponent - 10);
 }
 
-/* The upper bits of a float32, rounded to `bits` significant ones; `to_even`: ties. */
+inline float float8_e4m3_at(unsigned int word, int which) { return float8_e4m3_to_float32(word >> which * 8 & 0xff); }
+
+/* The upper bits of a float32, rounded to `bits` significant ones; ties to even. */
 inline unsigned int round_float32(float value, int bits) {
   const unsigned int from = __float_as_uint(value);
   const int lost = 24 - bits;

@@ -24,6 +24,9 @@ const CUDA_ORDER = {
   addsQuantizedInIndexOrder: false,
   longestInOrder: SHORTEST_SPLIT,
 };
+/** Cases at once: kernels are compiled side by side, and programs of several callers mix. */
+const AT_ONCE = 16;
+
 /** Every fifth of the legal combinations. */
 const someOf = (context: PlanContext) => legalPlans(context).filter((_, i) => i % 5 === 0);
 
@@ -33,6 +36,7 @@ if (skip === false) {
     longestInOrder: SHORTEST_SPLIT,
     addsQuantizedInIndexOrder: false,
     rowsStandAlone: false,
+    concurrency: AT_ONCE,
   });
   for (const precision of ['tf32', 'float16', 'bfloat16'] as const) {
     conformance(`cuda, ${precision}`, () => new CudaBackend({ precision }), {
@@ -42,9 +46,6 @@ if (skip === false) {
     });
   }
 } else conformanceSkipped('cuda', skip);
-
-/** Cases at once: kernels are compiled side by side, and programs of several callers mix. */
-const AT_ONCE = 16;
 
 test(`${CASES} random cases under each technique`, { skip }, async (t) => {
   using backend = new CudaBackend();

@@ -61,10 +61,15 @@ for (const architecture of ARCHITECTURES) {
       assert.ok(registers > 0, id);
       // The shapes that are served most, without what is rare: as many warps as keep the memory busy.
       if (variant.kinds.length > 1 || variant.splits) continue;
-      assert.ok(spilledBytes <= 16, `${id} spills ${spilledBytes} bytes`);
+      // A few words of what loops do not need, where that doubles the warps.
+      assert.ok(spilledBytes <= 40, `${id} spills ${spilledBytes} bytes`);
       assert.ok(registers <= 80, `${id}: ${registers} registers`);
     }
-    const capped = fusedSource({ ...(FUSED_VARIANTS[0] as FusedVariant), inFlight: 16, maxRegisters: 64 });
+    const capped = fusedSource({
+      ...(FUSED_VARIANTS[0] as FusedVariant),
+      flight: { rows: 16, pipelined: false },
+      maxRegisters: 64,
+    });
     const { registers } = (await compileWithNvcc([capped], architecture)).get(capped.kernel) as Resources;
     assert.ok(registers <= 64, capped.id);
   });

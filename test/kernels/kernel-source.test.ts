@@ -201,8 +201,8 @@ test('fused variants: what is refused, and what the compiler gets', () => {
   const [fused] = FUSED_VARIANTS as [FusedVariant];
   assert.equal(refuseFused(fused), undefined);
   for (const [change, reason] of [
-    [{ inFlight: 6 }, /power of two/],
-    [{ inFlight: 64 }, /1 to 32/],
+    [{ flight: { rows: 6, pipelined: false } }, /power of two/],
+    [{ flight: { rows: 64, pipelined: true } }, /1 to 32/],
     [{ threads: 48 }, /whole warps/],
     [{ threads: 2048 }, /up to 1024/],
     [{ maxRegisters: 12 }, /register cap/],

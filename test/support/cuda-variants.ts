@@ -71,7 +71,7 @@ const fused = (change: Partial<FusedVariant>, ...kinds: readonly Partial<FusedKi
   checking: 'stop',
   splits: false,
   several: false,
-  inFlight: 4,
+  flight: { rows: 4, pipelined: false },
   threads: 128,
   ...change,
 });
@@ -79,9 +79,13 @@ const fused = (change: Partial<FusedVariant>, ...kinds: readonly Partial<FusedKi
 /** Fused kernels of the main shapes, and of every feature beside others. */
 export const FUSED_VARIANTS: readonly FusedVariant[] = [
   ...ROW_FORMATS.flatMap((rowFormat) =>
-    [4, 8].flatMap((inFlight) => [
-      fused({ inFlight }, { rowFormat }),
-      fused({ inFlight, checking: 'none' }, { rowFormat }),
+    [
+      { rows: 4, pipelined: false },
+      { rows: 8, pipelined: false },
+      { rows: 8, pipelined: true },
+    ].flatMap((flight) => [
+      fused({ flight }, { rowFormat }),
+      fused({ flight, checking: 'none' }, { rowFormat }),
     ]),
   ),
   fused({ splits: true }),

@@ -46,8 +46,9 @@ export class BagKindsCache {
 
 /** A digit for the types of a table's arrays. */
 function typesCode({ indices, offsets, weights }: Bags): number {
-  const wide = (values: IndexArray) => (values instanceof BigInt64Array ? 1 : 0);
-  return 4 * wide(indices) + 2 * wide(offsets) + (weights === undefined ? 0 : 1);
+  const wideIndices = indices instanceof BigInt64Array ? 4 : 0;
+  const wideOffsets = offsets instanceof BigInt64Array ? 2 : 0;
+  return wideIndices + wideOffsets + (weights === undefined ? 0 : 1);
 }
 
 /** From this row count on, row numbers need more than 32 bits. */

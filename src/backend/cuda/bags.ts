@@ -142,6 +142,11 @@ export class CudaBags implements PlacedBags {
     };
   }
 
+  /** The caller's. */
+  bagsOf(t: number): Bags {
+    return this.#bags[t] as Bags;
+  }
+
   of(t: number): DeviceBags {
     const { indices, offsets, weights } = this.#layout[t] as BagsLayout;
     return {
@@ -238,17 +243,18 @@ export class CudaBags implements PlacedBags {
 
   #describeFused(): Int32Array {
     const described = new Int32Array(2 * this.tableCount * FUSED_TABLE_WORDS);
+    const start = Number(this.#address(0));
     this.#bags.forEach(({ indices, offsets }, t) => {
       const at = this.#layout[t] as BagsLayout;
       const table = this.#tables.tables[t] as EmbeddingTable;
       encodeFusedTable(described, t * FUSED_TABLE_WORDS, {
         rows: this.#tables.rows(t),
         rowCount: table.rows,
-        indices: this.#address(at.indices),
+        indices: start + at.indices,
         lookups: indices.length,
-        offsets: this.#address(at.offsets),
+        offsets: start + at.offsets,
         offsetCount: offsets.length,
-        weights: at.weights === undefined ? 0n : this.#address(at.weights),
+        weights: at.weights === undefined ? 0 : start + at.weights,
         rowWeights: this.#tables.rowWeights(t),
         paddingIndex: table.paddingIdx ?? -1,
         column: this.#tables.columns[t] as number,

@@ -11,6 +11,9 @@ const WIDTHS: readonly PackWidth[] = [1, 4];
 export type DotTile = 32 | 64 | 128;
 export const DOT_TILES: readonly DotTile[] = [32, 64, 128];
 
+/** Blocks of a dot interaction that fit on a multiprocessor at least: as many as leave sums their registers. */
+const DOT_BLOCKS = { 32: { 1: 8, 4: 8 }, 64: { 1: 6, 4: 8 }, 128: { 1: 1, 4: 2 } } as const;
+
 const FACTS = {
   float32: { id: 'f32', weight: 'Float32', math: 'FusedMultiplyAdd' },
   tf32: { id: 'tf32', weight: 'Float32', math: 'TensorCores<hotrow::dot::Tf32Product>' },
@@ -64,7 +67,7 @@ struct ${kernel}_variant {
   static constexpr bool vector = ${width === 4};
 };
 
-extern "C" __global__ void __launch_bounds__(${dotThreads(tile)}, ${tile === 128 ? 2 : 8}) ${kernel}(const hotrow::DotInteractionParams params) {
+extern "C" __global__ void __launch_bounds__(${dotThreads(tile)}, ${DOT_BLOCKS[tile][width]}) ${kernel}(const hotrow::DotInteractionParams params) {
   hotrow::dot_interaction<${kernel}_variant>(params);
 }
 `;

@@ -16,6 +16,14 @@ import {
   WEIGHTS_NAMES,
 } from './kernel-source.ts';
 
+/** How a group asks for rows before it adds them. */
+export interface FusedFlight {
+  /** Rows of a bag that a group asks for at once: a power of two. */
+  readonly rows: number;
+  /** Whether one more is asked for as each is added, instead of as many again when all are added. */
+  readonly pipelined: boolean;
+}
+
 /** Tables that one template instance serves. */
 export interface FusedKind {
   readonly rowFormat: RowFormat;
@@ -27,8 +35,8 @@ export interface FusedKind {
   readonly padding: boolean;
   /** Needed from 2^31 rows on. */
   readonly wideRows: boolean;
-  /** Rows that a group asks for at once, where that is not the variant's. */
-  readonly inFlight?: number;
+  /** Where that is not the variant's. */
+  readonly flight?: FusedFlight;
 }
 
 export interface FusedVariant {
@@ -41,8 +49,7 @@ export interface FusedVariant {
   readonly splits: boolean;
   /** Whether a group walks several bags, one after the other. */
   readonly several: boolean;
-  /** Rows of a bag that a group asks for at once: a power of two. */
-  readonly inFlight: number;
+  readonly flight: FusedFlight;
   readonly threads: number;
   readonly maxRegisters?: number;
 }
@@ -83,9 +90,9 @@ function vectorBytesOf(rowFormat: RowFormat, dim: number): number {
 }
 
 /** Why a variant cannot be; undefined: it is legal. */
-export function refuseFused({ kinds, inFlight, threads, maxRegisters }: FusedVariant): string | undefined {
+export function refuseFused({ kinds, flight, threads, maxRegisters }: FusedVariant): string | undefined {
   const limits = DEVICE_LIMITS;
-  const all = [inFlight, ...kinds.map((kind) => kind.inFlight ?? inFlight)];
+  const all = [flight, ...kinds.map((kind) => kind.flight ?? flight)].map(({ rows }) => rows);
   const odd = all.find((rows) => !(rows >= 1 && rows <= MOST_IN_FLIGHT && Number.isInteger(Math.log2(rows))));
   if (odd !== undefined) {
     return `rows in flight are a power of two from 1 to ${MOST_IN_FLIGHT}, not ${odd}`;
@@ -113,8 +120,12 @@ export function kindId(kind: FusedKind): string {
     ...(kind.weights === 'none' ? [] : [`w${kind.weights}`]),
     ...(kind.padding ? ['pad'] : []),
     ...(kind.wideRows ? ['wide'] : []),
-    ...(kind.inFlight === undefined ? [] : [`u${kind.inFlight}`]),
+    ...(kind.flight === undefined ? [] : [flightId(kind.flight)]),
   ].join('.');
+}
+
+function flightId({ rows, pipelined }: FusedFlight): string {
+  return `${pipelined ? 'pipe' : 'u'}${rows}`;
 }
 
 /** Kinds that are named in full; of collections of more, the id has their number and a digest. */
@@ -122,7 +133,7 @@ const NAMED_KINDS = 2;
 
 /** `fused_bags.f32.d128.i64.o64.sum.stop.u8`. */
 export function fusedId(variant: FusedVariant): string {
-  const { kinds, checking, output, splits, several, inFlight, threads, maxRegisters } = variant;
+  const { kinds, checking, output, splits, several, flight, threads, maxRegisters } = variant;
   const ids = kinds.map(kindId);
   const named = ids.length <= NAMED_KINDS ? ids.join('+') : `${ids.length}kinds-${digest(ids.join('+'))}`;
   return [
@@ -132,7 +143,7 @@ export function fusedId(variant: FusedVariant): string {
     ...outputId(output),
     ...(splits ? ['split'] : []),
     ...(several ? ['several'] : []),
-    `u${inFlight}`,
+    flightId(flight),
     `t${threads}`,
     ...(maxRegisters === undefined ? [] : [`cap${maxRegisters}`]),
   ].join('.');
@@ -152,13 +163,13 @@ function digest(text: string): string {
 export function fusedSource(variant: FusedVariant): KernelSource {
   const refusal = refuseFused(variant);
   if (refusal !== undefined) throw new TypeError(refusal);
-  const { kinds, checking, output = 'float32', splits, several, inFlight, threads, maxRegisters } = variant;
+  const { kinds, checking, output = 'float32', splits, several, flight, threads, maxRegisters } = variant;
   const id = fusedId(variant);
   const kernel = `hotrow_${id.replaceAll(/\W/g, '_')}`;
   const cases = kinds.map((_, i) => `      case ${i}: return visitor(${kernel}_kind_${i}{});`);
   const source = `#include "fused_bags.cuh"
 
-${kinds.map((kind, i) => kindSource(`${kernel}_kind_${i}`, kind, kind.inFlight ?? inFlight, output)).join('\n')}
+${kinds.map((kind, i) => kindSource(`${kernel}_kind_${i}`, kind, kind.flight ?? flight, output)).join('\n')}
 struct ${kernel}_kinds {
   template <class Visitor>
   static __device__ __forceinline__ void visit(hotrow::int64 kind, Visitor visitor) {
@@ -182,7 +193,7 @@ extern "C" __global__ void ${maxRegisters === undefined ? `__launch_bounds__(${t
   return { id, kernel, source, options };
 }
 
-function kindSource(name: string, kind: FusedKind, inFlight: number, output: PooledFormat): string {
+function kindSource(name: string, kind: FusedKind, flight: FusedFlight, output: PooledFormat): string {
   return `struct ${name} {
   using Row = hotrow::${ROW_TYPES[kind.rowFormat].name};
   using Index = hotrow::${kind.index};
@@ -193,7 +204,8 @@ function kindSource(name: string, kind: FusedKind, inFlight: number, output: Poo
   static constexpr bool padding = ${kind.padding};
   static constexpr bool wide_rows = ${kind.wideRows};
   static constexpr int dim = ${kind.dim};
-  static constexpr int in_flight = ${inFlight};
+  static constexpr int in_flight = ${flight.rows};
+  static constexpr bool pipelined = ${flight.pipelined};
 };
 `;
 }

@@ -67,7 +67,7 @@ export class FusedStage implements EmbeddingStage {
     const bags = ownBy(CudaBags, operation.bags);
     const { tables } = ownBy(CudaTables, operation.tables);
     tables.forEach(({ name }, t) => {
-      const lookups = bags.of(t).bags.indices.length;
+      const lookups = bags.bagsOf(t).indices.length;
       if (lookups > MOST_LOOKUPS) {
         throw new RequestError(
           'TENSOR_SHAPE',

@@ -2,8 +2,8 @@
 import type { BagFault, RowFormat } from '../../embedding/bag.ts';
 import { ROW_FORMAT } from '../../ffi/cpu-library.ts';
 
-/** An address in device memory; 0: none. */
-type Address = bigint;
+/** An address in device memory; 0: none. As a number, which sums faster, it is exact below 2^53, where they all lie. */
+type Address = bigint | number;
 
 /** `hotrow::StandardBagParams`, field by field. */
 export interface StandardBagParams {

@@ -5,7 +5,7 @@ import { type CudaPlan, techniquesFor } from '../../embedding/plan.ts';
 import { DEFAULT_BLOCK_THREADS } from '../../embedding/techniques/block.ts';
 import { registerCap } from '../../embedding/techniques/occupancy.ts';
 import type { PooledFormat } from '../backend.ts';
-import type { FusedKind, FusedVariant } from './fused-source.ts';
+import type { FusedFlight, FusedKind, FusedVariant } from './fused-source.ts';
 import { DEFAULT_BLOCK, type StandardBagVariant } from './kernel-source.ts';
 
 /** What a call asks for beside the plan. */
@@ -48,19 +48,24 @@ export function fusedVariant(
   { splits, several }: FusedBagShapes,
 ): FusedVariant {
   const { prefetch, occupancy, block } = plan.techniques;
-  const inFlight = prefetch?.distance ?? 1;
+  const flight = flightOf(prefetch);
   return {
     // A group's rows are alike, and so every kind lies in one group.
     kinds: kinds.map((kind) => {
-      const own = techniquesFor(plan, kind).prefetch?.distance ?? 1;
-      return own === inFlight ? kind : { ...kind, inFlight: own };
+      const own = flightOf(techniquesFor(plan, kind).prefetch);
+      const same = own.rows === flight.rows && own.pipelined === flight.pipelined;
+      return same ? kind : { ...kind, flight: own };
     }),
     checking: CHECKING[checking],
     output,
     splits,
     several,
-    inFlight,
+    flight,
     threads: block?.threads ?? DEFAULT_BLOCK_THREADS,
     ...(occupancy === undefined ? {} : { maxRegisters: registerCap(occupancy) }),
   };
+}
+
+function flightOf(prefetch: CudaPlan['techniques']['prefetch']): FusedFlight {
+  return { rows: prefetch?.distance ?? 1, pipelined: prefetch?.into === 'pipelined' };
 }

@@ -29,7 +29,10 @@ const cpu = onDevice({
   changesPlacement: false,
 });
 
-/** Where prefetched rows wait. `pipelined`: two groups of registers, the second asked for while the first is added. */
+/**
+ * Where prefetched rows wait. `pipelined`: in registers too, later rows asked for while earlier ones are added: the
+ * standard kernel has two groups of registers for that, the fused one asks for a row as it adds one.
+ */
 export type PrefetchBuffer = 'registers' | 'shared' | 'local' | 'l1' | 'pipelined';
 export const PREFETCH_BUFFERS: readonly PrefetchBuffer[] = [
   'registers',
@@ -75,6 +78,20 @@ const STANDARD_CANDIDATES: { into: PrefetchBuffer; distance: number }[] = [
   { into: 'l1', distance: 2 },
 ];
 
+/** For the fused kernel, which keeps a power of two of rows in flight, the best guess first. */
+const FUSED_CANDIDATES: { into: PrefetchBuffer; distance: number }[] = [
+  { into: 'registers', distance: 8 },
+  { into: 'registers', distance: 4 },
+  { into: 'registers', distance: 16 },
+  { into: 'pipelined', distance: 4 },
+  { into: 'pipelined', distance: 8 },
+];
+
+/** Indices and rows that wait: two registers a row, twice as many where the next group is asked for ahead. */
+const STANDARD_ROW_REGISTERS = { registers: 2.3, pipelined: 4.5, shared: 1.8, local: 1.8, l1: 0 };
+/** Of a lane's 16 bytes, about. */
+const FUSED_ROW_REGISTERS = 4;
+
 const cuda = onDevice({
   parameters: Type.Object(
     {
@@ -84,8 +101,7 @@ const cuda = onDevice({
     { additionalProperties: false },
   ),
   candidates: ({ kernel }): { into: PrefetchBuffer; distance: number }[] => {
-    if (kernel === 'fused') return [8, 4, 16].map((distance) => ({ into: 'registers', distance }));
-    return STANDARD_CANDIDATES;
+    return kernel === 'fused' ? FUSED_CANDIDATES : STANDARD_CANDIDATES;
   },
   sweep: () =>
     PREFETCH_BUFFERS.flatMap((into) =>
@@ -93,17 +109,17 @@ const cuda = onDevice({
     ),
   refuse: ({ into, distance }, { kernel }) => {
     if (kernel !== 'fused') return undefined;
-    if (into !== 'registers') return 'the fused kernel keeps rows in flight in registers alone';
+    if (into !== 'registers' && into !== 'pipelined')
+      return 'the fused kernel keeps rows in flight in registers alone';
     return Number.isInteger(Math.log2(distance))
       ? undefined
       : `the fused kernel keeps a power of two of rows in flight, not ${distance}`;
   },
   label: ({ into, distance }) => `${SHORT_NAMES[into]} d${distance}`,
-  cost: ({ into, distance }) => ({
+  cost: ({ into, distance }, { kernel }) => ({
     note: CUDA_NOTES[into],
     rowsInFlight: distance,
-    // Indices and rows that wait: two registers a row, three where the next group is asked for ahead.
-    registers: { registers: 2.3, pipelined: 4.5, shared: 1.8, local: 1.8, l1: 0 }[into] * distance,
+    registers: (kernel === 'fused' ? FUSED_ROW_REGISTERS : STANDARD_ROW_REGISTERS[into]) * distance,
     ...(into === 'shared' ? { sharedBytes: BLOCK_THREADS * distance * Float32Array.BYTES_PER_ELEMENT } : {}),
   }),
   changesPlacement: false,
