@@ -68,7 +68,7 @@ tune() {
     done
   done >"$out/$prefix-tune.json"
 }
-model() { bench model --preset model --rounds 100 --index-type int32; }
+model() { bench model --preset model --rounds 60 --index-type int32; }
 mlperf() {
   for format in float16 int8; do
     bench "mlperf-$format" --preset mlperf --patterns random,med_hot --row-format $format || return 1

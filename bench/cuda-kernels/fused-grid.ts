@@ -206,7 +206,7 @@ const narrow = (batches: readonly BagBatch[]): BagBatch[] =>
 const flights = [4, 8, 16, 32].flatMap((inFlight) => [{ inFlight }, { inFlight, pipelined: true }]);
 const settings: Setting[] = flights.flatMap((flight) =>
   [32, 64, 128, 256].flatMap((threads) =>
-    [undefined, 32, 24, 16].map((warps) => ({
+    [undefined, 24].map((warps) => ({
       ...flight,
       threads,
       ...(warps === undefined ? {} : { warps }),

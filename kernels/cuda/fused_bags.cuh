@@ -132,6 +132,13 @@ struct Shape {
   static constexpr int in_flight =
       smaller(smaller(lanes, K::in_flight), power_of_2_to(most_flight_words<K::pipelined> / (vectors * words)));
   static constexpr int values = vectors * elements; /* of a lane */
+  /*
+   * When the headers of quantised rows are read: each by the lane that has the lookup, a turn's at once, or by all lanes
+   * together with the row. The first takes fewer instructions, which limit hot rows; the second asks memory once for both,
+   * which pays when so many rows are in flight that memory is the limit.
+   */
+  static constexpr bool headers_ahead = Row::is_scaled && in_flight < 16;
+  static constexpr bool headers_with_rows = Row::is_scaled && !headers_ahead;
   static constexpr uint32 stride = Row::stride(K::dim);
 };
 
@@ -150,15 +157,16 @@ using RowNumber = typename RowNumberOf<K::wide_rows>::Type;
 template <class K>
 struct Lookup {
   RowNumber<K> row;
-  float weight;
-  bool kept; /* a lookup of the bag, and not of the padding row */
+  float weight; /* scale times weight where headers are read ahead */
+  float bias;   /* likewise; 0 otherwise */
+  bool kept;    /* a lookup of the bag, and not of the padding row */
 };
 
 /* The sums of a lane's elements of a bag. */
 template <class K>
 struct Sums {
   float values[Shape<K>::values];
-  float bias = 0.0f;  /* of quantised rows */
+  float bias = 0.0f;  /* of quantised rows; where headers are read ahead: of this lane's own lookups */
   uint32 counted = 0; /* lookups of the bag that were added, the same in every lane of the group */
 
   __device__ __forceinline__ Sums() {
@@ -219,10 +227,23 @@ struct Bag {
     own.row = static_cast<RowNumber<K>>(index);
     if constexpr (K::padding) own.kept = own.kept && own.row != static_cast<RowNumber<K>>(table.padding_index);
     own.weight = 1.0f;
+    own.bias = 0.0f;
     if (!own.kept) return own;
     if constexpr (K::weights == Weights::Sample) own.weight = ptx::load_read_only(table.weights + position);
     if constexpr (K::weights == Weights::Row) own.weight = ptx::load_read_only(table.row_weights + own.row);
+    if constexpr (S::headers_ahead) {
+      const char *row = static_cast<const char *>(table.rows) + static_cast<uint64>(own.row) * S::stride;
+      scale_by(ptx::load_read_only(reinterpret_cast<const uint32 *>(row)), own.weight, own.bias);
+    }
     return own;
+  }
+
+  /* A row's header: weight = scale · weight, bias = bias · weight. */
+  static __device__ __forceinline__ void scale_by(uint32 header, float &weight, float &bias) {
+    const float scale = ptx::float16_to_float32(static_cast<unsigned short>(header));
+    bias = ptx::float16_to_float32(static_cast<unsigned short>(header >> 16));
+    if constexpr (is_weighted) bias = __fmul_rn(bias, weight);
+    weight = is_weighted ? __fmul_rn(scale, weight) : scale;
   }
 
   /* The group's lookups of one turn, a lane each. Bit l of `kept`: that of lane l is added. */
@@ -243,10 +264,16 @@ struct Bag {
     return turn;
   }
 
+  /* What a turn's lookups come to beside their rows; not for Max, which must know of each. */
+  __device__ __forceinline__ void count(Sums<K> &sums, const Turn &turn) const {
+    sums.counted += ptx::count_bits(turn.kept);
+    if constexpr (S::headers_ahead) sums.bias = __fadd_rn(sums.bias, turn.own.bias);
+  }
+
   /* Rows on their way. */
   struct Flight {
     ptx::Words<S::words> words[S::in_flight][S::vectors];
-    uint32 headers[S::in_flight]; /* of quantised rows */
+    uint32 headers[S::in_flight]; /* where they are read with the rows */
   };
 
   __device__ __forceinline__ const char *address_of(RowNumber<K> row) const {
@@ -261,7 +288,7 @@ struct Bag {
     const char *from = address_of(row);
     const bool kept = full || (turn.kept >> lookup & 1) != 0;
     /* All lanes read the same word, together with the row, of which it is a part: memory is asked once for both. */
-    if constexpr (Row::is_scaled)
+    if constexpr (S::headers_with_rows)
       if (kept) flight.headers[slot] = ptx::load_read_only(reinterpret_cast<const uint32 *>(from - to_column));
 #pragma unroll
     for (int v = 0; v < S::vectors; v++)
@@ -274,14 +301,11 @@ struct Bag {
                                       int lookup) const {
     float weight = 1.0f;
     float bias = 0.0f;
-    if constexpr (is_weighted) weight = ptx::shuffle<S::lanes>(turn.own.weight, lookup);
+    if constexpr (is_weighted || S::headers_ahead) weight = ptx::shuffle<S::lanes>(turn.own.weight, lookup);
+    if constexpr (S::headers_ahead && is_max) bias = ptx::shuffle<S::lanes>(turn.own.bias, lookup);
     if (!full && (turn.kept >> lookup & 1) == 0) return;
-    if constexpr (Row::is_scaled) {
-      const uint32 header = flight.headers[slot];
-      bias = ptx::float16_to_float32(static_cast<unsigned short>(header >> 16));
-      const float scale = ptx::float16_to_float32(static_cast<unsigned short>(header));
-      if constexpr (is_weighted) bias = __fmul_rn(bias, weight);
-      weight = is_weighted ? __fmul_rn(scale, weight) : scale;
+    if constexpr (S::headers_with_rows) {
+      scale_by(flight.headers[slot], weight, bias);
       if constexpr (!is_max) sums.bias = __fadd_rn(sums.bias, bias);
     }
 #pragma unroll
@@ -356,7 +380,7 @@ struct Bag {
           add_group<false>(sums, flight, turn, first);
         }
       }
-      if constexpr (!is_max) sums.counted += ptx::count_bits(turn.kept);
+      if constexpr (!is_max) count(sums, turn);
     }
   }
 
@@ -384,15 +408,21 @@ struct Bag {
           add_and_ask<false>(sums, flight, turn, following, first);
         }
       }
-      if constexpr (!is_max) sums.counted += ptx::count_bits(turn.kept);
+      if constexpr (!is_max) count(sums, turn);
       turn = following;
     }
   }
 
   __device__ __forceinline__ void finish_bias(Sums<K> &sums) const {
     if constexpr (Row::is_scaled && !is_max) {
+      float bias = sums.bias;
+      if constexpr (S::headers_ahead) {
 #pragma unroll
-      for (int i = 0; i < S::values; i++) sums.values[i] = __fadd_rn(sums.values[i], sums.bias);
+        for (int distance = S::lanes / 2; distance > 0; distance /= 2)
+          bias = __fadd_rn(bias, ptx::shuffle_xor(bias, distance));
+      }
+#pragma unroll
+      for (int i = 0; i < S::values; i++) sums.values[i] = __fadd_rn(sums.values[i], bias);
     }
   }
 

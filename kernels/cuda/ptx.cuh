@@ -85,6 +85,10 @@ template <int width, class T>
 __device__ __forceinline__ T shuffle(T value, int lane) {
   return __shfl_sync(0xffffffffu, value, lane, width);
 }
+/* … of the lane whose number differs in the bits of `mask` … */
+__device__ __forceinline__ float shuffle_xor(float value, int mask) {
+  return __shfl_xor_sync(0xffffffffu, value, mask);
+}
 /* … the lanes where `holds` … */
 __device__ __forceinline__ unsigned int ballot(bool holds) { return __ballot_sync(0xffffffffu, holds); }
 /* … the greatest value. */

@@ -86,6 +86,8 @@ T shuffle(T value, int lane) {
   return simt::value_of_lane(value, static_cast<int>(simt::lane()) / width * width + lane % width);
 }
 
+inline float shuffle_xor(float value, int mask) { return simt::value_of_lane(value, static_cast<int>(simt::lane()) ^ mask); }
+
 inline unsigned int ballot(bool holds) {
   const unsigned long long *held = simt::exchange(holds ? 1 : 0);
   unsigned int lanes = 0;
