@@ -1,4 +1,6 @@
-/* HR_OP_COPY. */
+/* HR_OP_COPY, and copies of host memory. */
+#include <stdlib.h>
+
 #include "pool.h"
 
 enum { TASK_BYTES = 1 << 17 };
@@ -64,5 +66,49 @@ int64_t hr_copy(hr_pool *pool, const hr_op_copy *op) {
   copy_context copy = {.op = op, .task_rows = hr_max(1, TASK_BYTES / 4 / op->cols)};
   int64_t tasks = hr_ceil_div(op->rows, copy.task_rows);
   hr_team_run(pool->team, hr_threads_for(pool, op->threads, tasks), copy_rows, &copy);
+  return HR_RUN_DONE;
+}
+
+enum { PIECE_BYTES = 1 << 18 };
+
+typedef struct host_copies {
+  const hr_host_copy *copies;
+  int64_t count;
+  /* Pieces of the copies before each, [count + 1]. */
+  const int64_t *pieces_before;
+  hr_counter pieces;
+} host_copies;
+
+static void copy_pieces(void *context, int64_t member) {
+  (void)member;
+  host_copies *all = context;
+  int64_t c = 0;
+  for (;;) {
+    int64_t piece = hr_next(&all->pieces);
+    /* A member's pieces only ever follow one another. */
+    while (c < all->count && piece >= all->pieces_before[c + 1]) c++;
+    if (c == all->count) return;
+    const hr_host_copy *copy = &all->copies[c];
+    int64_t start = (piece - all->pieces_before[c]) * PIECE_BYTES;
+    int64_t bytes = hr_min(PIECE_BYTES, copy->bytes - start);
+    memcpy((char *)copy->target + start, (const char *)copy->source + start, (size_t)bytes);
+  }
+}
+
+HR_EXPORT int64_t hr_copy_all(hr_pool *pool, const hr_host_copy *copies, int64_t count) {
+  if (pool == NULL) {
+    for (int64_t c = 0; c < count; c++) memcpy(copies[c].target, copies[c].source, (size_t)copies[c].bytes);
+    return HR_RUN_DONE;
+  }
+  int64_t *pieces_before = malloc((size_t)(count + 1) * sizeof *pieces_before);
+  if (pieces_before == NULL) return HR_RUN_NO_MEMORY;
+  pieces_before[0] = 0;
+  for (int64_t c = 0; c < count; c++)
+    pieces_before[c + 1] = pieces_before[c] + hr_ceil_div(copies[c].bytes, PIECE_BYTES);
+  host_copies all = {.copies = copies, .count = count, .pieces_before = pieces_before};
+  pthread_mutex_lock(&pool->one_run_at_a_time);
+  hr_team_run(pool->team, hr_threads_for(pool, 0, pieces_before[count]), copy_pieces, &all);
+  pthread_mutex_unlock(&pool->one_run_at_a_time);
+  free(pieces_before);
   return HR_RUN_DONE;
 }

@@ -11,7 +11,7 @@
 
 #include <stdint.h>
 
-#define HR_ABI_VERSION 4
+#define HR_ABI_VERSION 5
 
 /* Instruction sets, weakest first. A pool runs every operator on one of them. */
 enum { HR_ISA_PORTABLE = 0, HR_ISA_AVX2 = 1, HR_ISA_AVX512 = 2 };
@@ -217,8 +217,15 @@ void hr_unmap_file(void *memory, int64_t bytes);
 /* Reads [offset, offset + bytes) of a file to `target` in bounded chunks. 0, an errno, or -1 at an early end. */
 int64_t hr_read_file(const char *path, int64_t offset, int64_t bytes, void *target);
 
-/* memcpy, for other threads than the caller's. */
-void hr_copy_bytes(void *target, const void *source, int64_t bytes);
+/* A copy of host memory; source and target do not overlap. */
+typedef struct hr_host_copy {
+  void *target;
+  const void *source;
+  int64_t bytes;
+} hr_host_copy;
+/* Does `count` copies, shared by the pool's threads in pieces (a second caller waits), or on the calling thread where pool
+ * is NULL. Returns 0; -2: no memory. */
+int64_t hr_copy_all(hr_pool *pool, const hr_host_copy *copies, int64_t count);
 
 /* Fills `count` elements of `row_format` with seeded values uniform in [-1, 1), the same on every isa and thread count. */
 int64_t hr_fill_uniform(hr_pool *pool, void *target, int64_t row_format, int64_t count, int64_t seed);

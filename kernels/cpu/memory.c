@@ -106,5 +106,3 @@ HR_EXPORT int64_t hr_read_file(const char *path, int64_t offset, int64_t bytes, 
   close(file);
   return status;
 }
-
-HR_EXPORT void hr_copy_bytes(void *target, const void *source, int64_t bytes) { memcpy(target, source, (size_t)bytes); }

@@ -1,5 +1,5 @@
 import { CudaError } from '../errors.ts';
-import { addressOf, copyBytes, type HostPtr, viewMemory } from '../ffi/cpu-library.ts';
+import { addressOf, type HostCopy, type HostPtr, viewMemory } from '../ffi/cpu-library.ts';
 import type { CudaDriver } from '../ffi/cuda-driver.ts';
 import type { DevicePtr } from '../ffi/cuda-symbols.ts';
 import type { CudaDevice } from './device.ts';
@@ -80,19 +80,20 @@ export class PinnedMemory extends Resource<HostPtr> {
     return viewMemory(this.address(offset), length);
   }
 
-  /** Copies an array to byte `offset`; both stay, the array unchanged, until it is done. Undefined: it is done already. */
-  put(offset: number, array: HostArray): Promise<unknown> | undefined {
+  /** Copies a small array to byte `offset`; of a larger one, the copy goes to `later`, for `copyAll`. */
+  put(offset: number, array: HostArray, later: HostCopy[]): void {
     const end = offset + array.byteLength;
     if (end > this.bytes) throw new RangeError(`bytes [${offset}, ${end}) are not in ${this.bytes} bytes`);
-    if (array.byteLength > INLINE_BYTES || end > VIEW_BYTES || offset % array.BYTES_PER_ELEMENT !== 0)
-      return copyBytes(this.address(offset), addressOf(array), array.byteLength);
+    if (array.byteLength > INLINE_BYTES || end > VIEW_BYTES || offset % array.BYTES_PER_ELEMENT !== 0) {
+      later.push({ target: this.address(offset), source: addressOf(array), bytes: array.byteLength });
+      return;
+    }
     // Views of one type copy fastest, and a view for each array would cost more than the copy.
     const { int64, int32, float32 } = this.#kept;
     const at = offset / array.BYTES_PER_ELEMENT;
     if (array instanceof BigInt64Array) copyInline(int64, at, array);
     else if (array instanceof Int32Array) copyInline(int32, at, array);
     else copyInline(float32, at, array);
-    return undefined;
   }
 
   /** The 64-bit word at byte `offset`, within the first GiB. */

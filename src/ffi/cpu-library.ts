@@ -3,7 +3,7 @@
  * or throw.
  */
 import { existsSync } from 'node:fs';
-import { platform } from 'node:os';
+import { availableParallelism, platform } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { getSystemErrorMap } from 'node:util';
 import koffi from 'koffi';
@@ -30,7 +30,7 @@ export const TABLE_WORDS = 8;
 export const BAGS_WORDS = 8;
 export const CHECK_REPORT_WORDS = 7;
 
-const ABI_VERSION = 4;
+const ABI_VERSION = 5;
 /** `hr_run` statuses. */
 const RUN_DONE = 0;
 const RUN_STOPPED = 1;
@@ -77,7 +77,7 @@ function load() {
     readFile: library.func(
       'int64_t hr_read_file(const char *path, int64_t offset, int64_t bytes, uintptr_t target)',
     ),
-    copyBytes: library.func('void hr_copy_bytes(uintptr_t target, uintptr_t source, int64_t bytes)'),
+    copyAll: library.func('int64_t hr_copy_all(uintptr_t pool, void *copies, int64_t count)'),
     fillUniform: library.func(
       'int64_t hr_fill_uniform(uintptr_t pool, uintptr_t target, int64_t row_format, int64_t count, int64_t seed)',
     ),
@@ -111,11 +111,28 @@ const library = () => {
   return loaded;
 };
 
+interface NativeFunction {
+  async(...args: unknown[]): void;
+}
+
+/** Calls in the background at a time: koffi refuses more than 64 of a process. */
+const MOST_BACKGROUND_CALLS = 48;
+let backgroundCalls = 0;
+const waitingCalls: (() => void)[] = [];
+
 /** Runs a native call on one of libuv's threads. */
-function inBackground<T>(native: { async(...args: unknown[]): void }, ...args: unknown[]): Promise<T> {
-  return new Promise((resolve, reject) => {
-    native.async(...args, (error: unknown, result: T) => (error ? reject(error) : resolve(result)));
-  });
+async function inBackground<T>(native: NativeFunction, ...args: unknown[]): Promise<T> {
+  if (backgroundCalls >= MOST_BACKGROUND_CALLS) await new Promise<void>((turn) => waitingCalls.push(turn));
+  else backgroundCalls += 1;
+  try {
+    return await new Promise((resolve, reject) => {
+      native.async(...args, (error: unknown, result: T) => (error ? reject(error) : resolve(result)));
+    });
+  } finally {
+    const next = waitingCalls.shift();
+    if (next === undefined) backgroundCalls -= 1;
+    else next();
+  }
 }
 
 /** The address of a typed array's first element. The caller keeps the array alive while the address is in use. */
@@ -168,8 +185,13 @@ export async function runOperators(
       ? run(pool, operators, count, seconds)
       : await inBackground<number>(run, pool, operators, count, seconds),
   );
-  if (status === RUN_DONE) return true;
   if (status === RUN_STOPPED) return false;
+  checkRun(status);
+  return true;
+}
+
+function checkRun(status: number): void {
+  if (status === RUN_DONE) return;
   if (status === RUN_NO_MEMORY) throw new DeviceError('OUT_OF_MEMORY', 'the CPU kernels ran out of memory');
   throw new DeviceError('KERNEL_FAILED', `the CPU library refused an operator (status ${status})`);
 }
@@ -243,28 +265,42 @@ export async function readFileTo(
   throw fileError(file, errnoError(status));
 }
 
-/** Below this, copying at once is faster than handing over to other threads. */
+/** A copy of host memory. Both places stay, the source unchanged, until it is done. */
+export interface HostCopy {
+  readonly target: HostPtr;
+  readonly source: HostPtr;
+  readonly bytes: number;
+}
+
+/** Below this in all, copying at once is faster than handing over to other threads. */
 const INLINE_COPY_BYTES = 1 << 18;
-/** What one of libuv's threads copies at a time. */
-const COPY_PIECE_BYTES = 4 << 20;
+/** Threads that copy, at most: a few fill the host's memory bandwidth. */
+const MOST_COPY_THREADS = 16;
+const COPY_WORDS = 3;
+
+let copiers: ThreadPool | undefined;
 
 /**
- * Copies host memory; small pieces at once, large ones on libuv's threads. Both stay, unchanged, until it is done.
- * Undefined: it is done already.
+ * Does copies of host memory: little at once, more on threads of their own, while the event loop goes on. Undefined: all
+ * is done already.
+ * @throws DeviceError OUT_OF_MEMORY.
  */
-export function copyBytes(target: HostPtr, source: HostPtr, bytes: number): Promise<unknown> | undefined {
-  const { copyBytes } = library();
+export function copyAll(copies: readonly HostCopy[]): Promise<void> | undefined {
+  const bytes = copies.reduce((sum, copy) => sum + copy.bytes, 0);
+  if (bytes === 0) return undefined;
+  const words = new BigUint64Array(new ArrayBuffer(BigUint64Array.BYTES_PER_ELEMENT * COPY_WORDS * copies.length));
+  copies.forEach(({ target, source, bytes: length }, i) => {
+    words.set([target, source, BigInt(length)], COPY_WORDS * i);
+  });
+  const { copyAll } = library();
   if (bytes <= INLINE_COPY_BYTES) {
-    if (bytes > 0) copyBytes(target, source, bytes);
+    checkRun(Number(copyAll(NULL_PTR, words, copies.length)));
     return undefined;
   }
-  const pieces = Array.from({ length: Math.ceil(bytes / COPY_PIECE_BYTES) }, (_, i) => i * COPY_PIECE_BYTES);
-  return Promise.all(
-    pieces.map((at) => {
-      const length = Math.min(COPY_PIECE_BYTES, bytes - at);
-      return inBackground<void>(copyBytes, target + BigInt(at), source + BigInt(at), length);
-    }),
-  );
+  copiers ??= createPool(Math.min(MOST_COPY_THREADS, availableParallelism()), 'portable');
+  return inBackground<number>(copyAll, copiers, words, copies.length).then((status) => {
+    checkRun(Number(status));
+  });
 }
 
 /** A file mapped read-only. */

@@ -4,6 +4,7 @@ import type { DeviceMemory, HostArray, PinnedMemory } from '../../cuda/memory.ts
 import type { CudaStream } from '../../cuda/stream.ts';
 import type { BagBatch, Bags, EmbeddingTable } from '../../embedding/bag.ts';
 import { DeviceError } from '../../errors.ts';
+import { copyAll, type HostCopy } from '../../ffi/cpu-library.ts';
 import type { DevicePtr } from '../../ffi/cuda-symbols.ts';
 import type { PlacedBags } from '../backend.ts';
 import type { BagKinds } from './bag-kinds.ts';
@@ -209,8 +210,8 @@ export class CudaBags implements PlacedBags {
   async #copyToPinned(): Promise<void> {
     const pinned = this.#pools.pinned.borrow(this.#checkedEnd);
     this.#pinned = pinned;
-    const copies: (Promise<unknown> | undefined)[] = [];
-    const put = (offset: number, array: HostArray) => copies.push(pinned.put(offset, array));
+    const later: HostCopy[] = [];
+    const put = (offset: number, array: HostArray) => pinned.put(offset, array, later);
     this.#bags.forEach(({ indices, offsets, weights }, t) => {
       const at = this.#layout[t] as BagsLayout;
       put(at.indices, indices);
@@ -221,7 +222,7 @@ export class CudaBags implements PlacedBags {
     put(this.#fusedTablesAt, this.#describeFused());
     put(this.#segmentsAt, encodeFusedSegments(segments));
     put(this.#arrivalsAt, new Int32Array(arrivals));
-    await Promise.all(copies);
+    await copyAll(later);
   }
 
   #describeChecked(): BigInt64Array {

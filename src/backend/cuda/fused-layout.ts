@@ -96,23 +96,29 @@ interface LongBag {
 }
 
 /** Bags of more than `split` lookups, their bounds clamped as the kernel's repairs clamp them. */
-function* longBags({ indices, offsets }: Bags, batchSize: number, split: number): Generator<LongBag> {
+function longBags({ indices, offsets }: Bags, batchSize: number, split: number): LongBag[] {
   const lookups = indices.length;
-  if (lookups <= split) return;
-  const at = offsetReader(offsets);
+  if (lookups <= split) return [];
+  // Every batch's offsets are read here: halves of words are many times faster to read than BigInts.
+  const wide = offsets instanceof BigInt64Array;
+  const halves = new Int32Array(offsets.buffer, offsets.byteOffset, wide ? 2 * offsets.length : offsets.length);
+  const step = wide ? 2 : 1;
+  const long: LongBag[] = [];
+  let begin = clampedOffset(halves, 0, wide, lookups);
   for (let bag = 0; bag < batchSize; bag++) {
-    const begin = Math.min(lookups, Math.max(0, at(bag)));
-    const end = Math.min(lookups, Math.max(begin, bag + 1 < offsets.length ? at(bag + 1) : lookups));
-    if (end - begin > split) yield { bag, begin, end };
+    const next = bag + 1 < offsets.length ? clampedOffset(halves, (bag + 1) * step, wide, lookups) : lookups;
+    if (next - begin > split) long.push({ bag, begin, end: next });
+    begin = next;
   }
+  return long;
 }
 
-/** Reads offsets as numbers, exact up to 2^53; greater ones stay greater. */
-function offsetReader(offsets: Bags['offsets']): (position: number) => number {
-  if (offsets instanceof Int32Array) return (position) => offsets[position] as number;
-  const low = new Uint32Array(offsets.buffer, offsets.byteOffset, 2 * offsets.length);
-  const high = new Int32Array(offsets.buffer, offsets.byteOffset, 2 * offsets.length);
-  return (position) => (low[2 * position] as number) + 2 ** 32 * (high[2 * position + 1] as number);
+/** The offset whose word begins at half `at`, clamped to [0, lookups]; lookups < 2^31. */
+function clampedOffset(halves: Int32Array, at: number, wide: boolean, lookups: number): number {
+  const low = halves[at] as number;
+  const high = wide ? (halves[at + 1] as number) : 0;
+  if (high < 0 || (!wide && low < 0)) return 0;
+  return high > 0 || low < 0 || low > lookups ? lookups : low;
 }
 
 /** Blocks that share the ordinary bags of a table: as many as the table that needs most. */

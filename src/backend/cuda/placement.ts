@@ -7,7 +7,7 @@ import { type Bags, type EmbeddingTable, rowBytes } from '../../embedding/bag.ts
 import { type CudaPlan, type Plan, placementKey, planFor, planLabel } from '../../embedding/plan.ts';
 import { isQuantized } from '../../embedding/row-format.ts';
 import { DeviceError, PlanError } from '../../errors.ts';
-import { addressOf, copyBytes, type HostPtr, readFileTo } from '../../ffi/cpu-library.ts';
+import { addressOf, copyAll, type HostPtr, readFileTo } from '../../ffi/cpu-library.ts';
 import type { DevicePtr } from '../../ffi/cuda-symbols.ts';
 import { isHost, isStored } from '../../tensor.ts';
 import type { PlacedTables } from '../backend.ts';
@@ -210,7 +210,8 @@ class StreamedUpload implements Disposable {
 
   array(target: DevicePtr, array: ArrayBufferView): Promise<void> {
     return this.#pieces(target, array.byteLength, async (piece, offset, length) => {
-      await copyBytes(piece, (addressOf(array) + BigInt(offset)) as HostPtr, length);
+      const source = (addressOf(array) + BigInt(offset)) as HostPtr;
+      await copyAll([{ target: piece, source, bytes: length }]);
     });
   }
 

@@ -1,6 +1,6 @@
 import type { BlockPool } from '../../cuda/block-pool.ts';
 import type { PinnedMemory } from '../../cuda/memory.ts';
-import { addressOf, copyBytes, type HostPtr } from '../../ffi/cpu-library.ts';
+import { addressOf, copyAll, type HostCopy, type HostPtr } from '../../ffi/cpu-library.ts';
 import { elementBytes, type Operation, type PooledMatrix } from '../backend.ts';
 
 const WORD_BYTES = 8;
@@ -41,20 +41,21 @@ export class Staging implements Disposable {
 
   /** Copies what is to be uploaded. */
   async fill(program: readonly Operation[]): Promise<void> {
-    const copies = program.map((operation, place) => {
-      if (operation.op !== 'upload') return undefined;
-      return this.#block.put(this.#offsetOf(place), operation.source);
+    const later: HostCopy[] = [];
+    program.forEach((operation, place) => {
+      if (operation.op === 'upload') this.#block.put(this.#offsetOf(place), operation.source, later);
     });
-    await Promise.all(copies);
+    await copyAll(later);
   }
 
   /** Copies what was downloaded to the caller's arrays. */
   async deliver(program: readonly Operation[]): Promise<void> {
-    const copies = program.map((operation, place) => {
-      if (operation.op !== 'download') return undefined;
-      return copyBytes(addressOf(operation.target), this.address(place), operation.target.byteLength);
+    const copies = program.flatMap((operation, place): HostCopy[] => {
+      if (operation.op !== 'download') return [];
+      const { target } = operation;
+      return [{ target: addressOf(target), source: this.address(place), bytes: target.byteLength }];
     });
-    await Promise.all(copies);
+    await copyAll(copies);
   }
 
   [Symbol.dispose](): void {
