@@ -22,7 +22,7 @@ import { measurePytorchModel } from './pytorch-model.ts';
 import { PytorchPeer } from './pytorch-peer.ts';
 import type { BenchResults, EmbeddingRow, ModelRow } from './results.ts';
 import { RESULTS_VERSION } from './results.ts';
-import type { BenchWorkload, IndexType } from './workload.ts';
+import { type BenchWorkload, type IndexType, MOST_DRAWN } from './workload.ts';
 
 export interface BenchOptions {
   readonly backend: Backend;
@@ -247,7 +247,7 @@ function checkHostMemory(tables: readonly EmbeddingTable[], { embeddingRounds, p
 
 function protocol(
   workloads: readonly BenchWorkload[],
-  { backend, embeddingRounds, modelRounds }: BenchOptions,
+  { backend, architecture, embeddingRounds, modelRounds }: BenchOptions,
 ): string {
   const batches = workloads[0]?.embedding.batches.length ?? 0;
   const { warmup, timed } = turnOn(backend.device.kind);
@@ -263,6 +263,11 @@ function protocol(
         ]
       : []),
     `best found: coordinate search over the techniques' candidates, the fastest of 5 runs each, then timed among the others`,
+    ...(architecture.tables.length > MOST_DRAWN
+      ? [
+          `patterns are drawn for ${MOST_DRAWN} tables; of equal tables beyond them, each has the lookups of one of those in its own rows`,
+        ]
+      : []),
     `model: ${modelRounds} predictions after 2 to warm up, one after the other, for the latency; on GPUs as many with several in flight for the throughput; half as many, timed stage by stage, for the stages`,
     'medians with the 10th and 90th percentile; index checking counted in; ratios within this run only',
   ].join('. ');

@@ -75,18 +75,17 @@ export class PytorchProcess implements AsyncDisposable {
   ): Promise<void> {
     const folder = await mkdtemp(join(tmpdir(), 'hotrow-peer-'));
     this.#folders.push(folder);
-    const files: [string, string][][] = [];
-    for (const [b, bags] of batches.entries()) {
-      const ofBatch: [string, string][] = [];
-      for (const [t, { indices, offsets }] of bags.entries()) {
-        const pair: [string, string] = [join(folder, `${b}.${t}.indices`), join(folder, `${b}.${t}.offsets`)];
-        await writeFile(pair[0], int64Bytes(indices));
-        await writeFile(pair[1], int64Bytes(offsets));
-        ofBatch.push(pair);
-      }
-      files.push(ofBatch);
+    const written = new Map<Bags, readonly [string, string]>();
+    for (const bags of new Set(batches.flat())) {
+      const pair = [
+        join(folder, `${written.size}.indices`),
+        join(folder, `${written.size}.offsets`),
+      ] as const;
+      await writeFile(pair[0], int64Bytes(bags.indices));
+      await writeFile(pair[1], int64Bytes(bags.offsets));
+      written.set(bags, pair);
     }
-    await use(files);
+    await use(batches.map((batch) => batch.map((bags) => written.get(bags) as readonly [string, string])));
     await rm(folder, { recursive: true });
     this.#folders.pop();
   }
@@ -99,6 +98,14 @@ export class PytorchProcess implements AsyncDisposable {
 }
 
 function int64Bytes(values: IndexArray): Uint8Array {
-  const wide = values instanceof BigInt64Array ? values : BigInt64Array.from(values, BigInt);
-  return new Uint8Array(wide.buffer, wide.byteOffset, wide.byteLength);
+  if (values instanceof BigInt64Array)
+    return new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
+  // In halves: by way of BigInt it would take many times as long.
+  const halves = new Int32Array(2 * values.length);
+  for (let i = 0; i < values.length; i++) {
+    const value = values[i] as number;
+    halves[2 * i] = value;
+    halves[2 * i + 1] = value >> 31;
+  }
+  return new Uint8Array(halves.buffer);
 }

@@ -288,7 +288,9 @@ let copiers: ThreadPool | undefined;
 export function copyAll(copies: readonly HostCopy[]): Promise<void> | undefined {
   const bytes = copies.reduce((sum, copy) => sum + copy.bytes, 0);
   if (bytes === 0) return undefined;
-  const words = new BigUint64Array(new ArrayBuffer(BigUint64Array.BYTES_PER_ELEMENT * COPY_WORDS * copies.length));
+  const words = new BigUint64Array(
+    new ArrayBuffer(BigUint64Array.BYTES_PER_ELEMENT * COPY_WORDS * copies.length),
+  );
   copies.forEach(({ target, source, bytes: length }, i) => {
     words.set([target, source, BigInt(length)], COPY_WORDS * i);
   });

@@ -101,7 +101,11 @@ function longBags({ indices, offsets }: Bags, batchSize: number, split: number):
   if (lookups <= split) return [];
   // Every batch's offsets are read here: halves of words are many times faster to read than BigInts.
   const wide = offsets instanceof BigInt64Array;
-  const halves = new Int32Array(offsets.buffer, offsets.byteOffset, wide ? 2 * offsets.length : offsets.length);
+  const halves = new Int32Array(
+    offsets.buffer,
+    offsets.byteOffset,
+    wide ? 2 * offsets.length : offsets.length,
+  );
   const step = wide ? 2 : 1;
   const long: LongBag[] = [];
   let begin = clampedOffset(halves, 0, wide, lookups);
