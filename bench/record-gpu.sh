@@ -3,13 +3,13 @@
 #
 #   bench/record-gpu.sh OUT PREFIX [STEP...]     PREFIX: h200; TRACES: a folder with the artifact's traces
 #
-# Steps: conformance sanitizer kernels paper traces formats sweeps tune model mlperf (default: all). A step that fails is
+# Steps: conformance sanitizer kernels counters paper traces formats sweeps tune model mlperf (default: all). A step that fails is
 # said at the end, the others go on. What is slow to look at goes to OUT/PREFIX-*.txt.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 out=$1 prefix=$2
 shift 2
-steps=${*:-conformance sanitizer kernels paper traces formats sweeps tune model mlperf}
+steps=${*:-conformance sanitizer kernels counters paper traces formats sweeps tune model mlperf}
 traces=${TRACES:-../shared/traces}
 golden=${HOTROW_SHARED:-../shared}/golden
 failed=()
@@ -40,7 +40,7 @@ sanitizer() {
   local tool pids=()
   for tool in memcheck racecheck; do
     compute-sanitizer --tool $tool --error-exitcode 1 --kernel-name kns=hotrow_ \
-      node --import tsx --test-name-pattern='mixed|different dims|one fault|models' test/gpu/conformance.test.ts \
+      node --import tsx --test-name-pattern='mixed|different dims|one fault|model with dot' test/gpu/conformance.test.ts \
       >"$out/$prefix-$tool.txt" &
     pids+=($!)
   done
@@ -51,6 +51,18 @@ kernels() {
     node --import tsx bench/cuda-kernels/dense-run.ts "$out/$prefix-dense.json" &&
     node --import tsx bench/cuda-kernels/host-cost.ts "$out/$prefix-host-cost.json" \
       "$golden/criteo_dlrm.safetensors" "$golden/criteo.request.safetensors"
+}
+# What limits the fused kernel, by the counters.
+counters() {
+  local metrics=gpu__time_duration.sum,launch__registers_per_thread,sm__warps_active.avg.per_cycle_active
+  metrics+=,smsp__issue_active.avg.per_cycle_active,sm__throughput.avg.pct_of_peak_sustained_elapsed
+  metrics+=,smsp__average_warps_issue_stalled_long_scoreboard_per_issue_active.ratio
+  metrics+=,l1tex__throughput.avg.pct_of_peak_sustained_elapsed,l1tex__t_sector_hit_rate.pct
+  metrics+=,lts__throughput.avg.pct_of_peak_sustained_elapsed,lts__t_sector_hit_rate.pct
+  metrics+=,gpu__dram_throughput.avg.pct_of_peak_sustained_elapsed,dram__bytes.sum
+  ncu --clock-control none --cache-control none --csv --page raw --print-units base --metrics "$metrics" \
+    --kernel-name regex:hotrow_fused --log-file "$out/$prefix-fused-counters.csv" \
+    node --import tsx bench/cuda-kernels/fused-counters.ts "$out/$prefix-fused-counters.json" "$traces"
 }
 paper() { bench paper --preset paper --rounds 8; }
 traces() { bench paper-traces --preset paper --rounds 8 --trace "$traces"/{med_hot,low_hot}.500K.txt; }
@@ -68,7 +80,7 @@ tune() {
     done
   done >"$out/$prefix-tune.json"
 }
-model() { bench model --preset model --rounds 60 --index-type int32; }
+model() { bench model --preset model --rounds 30 --index-type int32; }
 mlperf() {
   for format in float16 int8; do
     bench "mlperf-$format" --preset mlperf --patterns random,med_hot --row-format $format || return 1

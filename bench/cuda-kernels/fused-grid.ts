@@ -1,6 +1,6 @@
 /**
- * The fused kernel over its variants: `node --import tsx bench/cuda-kernels/fused-grid.ts OUT.json [TRACES]`. Rows in
- * flight, threads of a block, register caps, row formats and index widths, on the paper's tables, in µs per table with
+ * The fused kernel over its variants: `node --import tsx bench/cuda-kernels/fused-grid.ts OUT.json [TRACES [FORMATS]]`.
+ * Rows in flight, threads of a block, register caps, row formats and index widths, on the paper's tables, in µs per table with
  * launches back to back; skewed bags; a thousand small tables. TRACES: a folder with med_hot.500K.txt and
  * low_hot.500K.txt, else drawn patterns stand for them.
  */
@@ -36,7 +36,7 @@ import { KernelCache } from '../../src/jit/kernel-cache.ts';
 import { quantile } from '../../src/tuner/quantile.ts';
 import { createRandom } from '../../src/workload/random.ts';
 
-const [out, traces] = process.argv.slice(2);
+const [out, traces, formats = ROW_FORMATS.join()] = process.argv.slice(2);
 if (out === undefined) throw new Error('name a file for the results');
 
 const TABLES = 12;
@@ -216,7 +216,7 @@ const settings: Setting[] = flights.flatMap((flight) =>
 
 const results: Record<string, unknown>[] = [];
 const loads = await workloads('float32');
-for (const rowFormat of ROW_FORMATS) {
+for (const rowFormat of formats.split(',') as RowFormat[]) {
   const tables = syntheticTables({ tables: TABLES, rows: 500_000, dim: 128, rowFormat });
   for (const [pattern, batches] of loads) {
     using placed = await place(tables, batches);
