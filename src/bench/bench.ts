@@ -17,7 +17,7 @@ import {
   sweepVariants,
   turnOn,
 } from './embedding-bench.ts';
-import { measureModel } from './model-bench.ts';
+import { measureModel, WARM_UP } from './model-bench.ts';
 import { measurePytorchModel } from './pytorch-model.ts';
 import { PytorchPeer } from './pytorch-peer.ts';
 import type { BenchResults, EmbeddingRow, ModelRow } from './results.ts';
@@ -268,7 +268,7 @@ function protocol(
           `patterns are drawn for ${MOST_DRAWN} tables; of equal tables beyond them, each has the lookups of one of those in its own rows`,
         ]
       : []),
-    `model: ${modelRounds} predictions after 2 to warm up, one after the other, for the latency; on GPUs as many with several in flight for the throughput; half as many, timed stage by stage, for the stages`,
+    `model: ${modelRounds} predictions after ${WARM_UP[backend.device.kind]} to warm up, one after the other, for the latency; on GPUs as many with several in flight for the throughput; half as many, timed stage by stage, for the stages`,
     'medians with the 10th and 90th percentile; index checking counted in; ratios within this run only',
   ].join('. ');
 }

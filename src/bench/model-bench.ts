@@ -19,7 +19,8 @@ export interface ModelWorkload {
 /** Where the arrays of requests are. */
 export type Inputs = 'host' | 'device';
 
-export const WARM_UP = 2;
+/** Predictions before those that are timed; on GPUs until graphs are captured and the engine has compiled what they run. */
+export const WARM_UP = { cpu: 2, cuda: 10 } as const;
 
 /** Batches of host inputs that a GPU is given at once: one comes over, one is computed, one is staged. */
 const HOST_IN_FLIGHT = 3;
@@ -30,7 +31,7 @@ export interface ModelBenchOptions {
   /** Default: the saved plan, else the heuristic one. */
   readonly plan: Plan | undefined;
   readonly workloads: readonly ModelWorkload[];
-  /** Timed predictions, after two to warm up. */
+  /** Timed predictions, after WARM_UP others. */
   readonly rounds: number;
   readonly ceilings: Ceilings;
 }
@@ -66,9 +67,10 @@ async function measureRequests(
 ): Promise<Omit<ModelRow, 'speedup'>> {
   const requestOf = (round: number) => rotation[round % rotation.length] as DlrmRequest | PlacedRequest;
   const latencies: number[] = [];
-  for (let round = 0; round < WARM_UP + rounds; round++) {
+  const warmUp = WARM_UP[backend.device.kind];
+  for (let round = 0; round < warmUp + rounds; round++) {
     const { latencyMs } = await model.predict(requestOf(round));
-    if (round >= WARM_UP) latencies.push(latencyMs);
+    if (round >= warmUp) latencies.push(latencyMs);
   }
   const inFlight = inFlightOf(backend, inputs, rotation.length);
   const latency = timing(latencies);

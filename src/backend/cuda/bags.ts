@@ -219,8 +219,12 @@ export class CudaBags implements PlacedBags {
       if (weights !== undefined && at.weights !== undefined) put(at.weights, weights);
     });
     const { segments, arrivals } = this.fused;
-    put(this.#fusedTablesAt, this.#describeFused());
-    put(this.#segmentsAt, encodeFusedSegments(segments));
+    const order = longestFirst(this.#bags);
+    put(this.#fusedTablesAt, this.#describeFused(order));
+    put(
+      this.#segmentsAt,
+      encodeFusedSegments(segments.map((own) => ({ ...own, table: order.indexOf(own.table) }))),
+    );
     put(this.#arrivalsAt, new Int32Array(arrivals));
     await copyAll(later);
   }
@@ -242,13 +246,15 @@ export class CudaBags implements PlacedBags {
     );
   }
 
-  #describeFused(): Int32Array {
+  /** `order`: the tables, in the order of their blocks. */
+  #describeFused(order: readonly number[]): Int32Array {
     const described = new Int32Array(2 * this.tableCount * FUSED_TABLE_WORDS);
     const start = Number(this.#address(0));
-    this.#bags.forEach(({ indices, offsets }, t) => {
+    order.forEach((t, place) => {
+      const { indices, offsets } = this.#bags[t] as Bags;
       const at = this.#layout[t] as BagsLayout;
       const table = this.#tables.tables[t] as EmbeddingTable;
-      encodeFusedTable(described, t * FUSED_TABLE_WORDS, {
+      encodeFusedTable(described, place * FUSED_TABLE_WORDS, {
         rows: this.#tables.rows(t),
         rowCount: table.rows,
         indices: start + at.indices,
@@ -270,4 +276,11 @@ export class CudaBags implements PlacedBags {
     this.#pools.device.giveBack(this.#block);
     if (this.#pinned !== undefined) this.#pools.pinned.giveBack(this.#pinned);
   }
+}
+
+/** The tables, those with the most lookups first: what takes long starts early, and the short work fills up behind it. */
+function longestFirst(bags: readonly Bags[]): number[] {
+  const order = bags.map((_, t) => t);
+  const lookups = (t: number) => (bags[t] as Bags).indices.length;
+  return order.sort((a, b) => lookups(b) - lookups(a));
 }
