@@ -1,5 +1,5 @@
 import { CudaError } from '../errors.ts';
-import { addressOf, type HostCopy, type HostPtr, viewMemory } from '../ffi/cpu-library.ts';
+import { type HostCopy, type HostPtr, viewMemory } from '../ffi/cpu-library.ts';
 import type { CudaDriver } from '../ffi/cuda-driver.ts';
 import type { DevicePtr } from '../ffi/cuda-symbols.ts';
 import type { CudaDevice } from './device.ts';
@@ -85,7 +85,7 @@ export class PinnedMemory extends Resource<HostPtr> {
     const end = offset + array.byteLength;
     if (end > this.bytes) throw new RangeError(`bytes [${offset}, ${end}) are not in ${this.bytes} bytes`);
     if (array.byteLength > INLINE_BYTES || end > VIEW_BYTES || offset % array.BYTES_PER_ELEMENT !== 0) {
-      later.push({ target: this.address(offset), source: addressOf(array), bytes: array.byteLength });
+      later.push({ target: this.address(offset), source: array, bytes: array.byteLength });
       return;
     }
     // Views of one type copy fastest, and a view for each array would cost more than the copy.

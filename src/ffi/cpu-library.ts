@@ -120,8 +120,12 @@ const MOST_BACKGROUND_CALLS = 48;
 let backgroundCalls = 0;
 const waitingCalls: (() => void)[] = [];
 
-/** Runs a native call on one of libuv's threads. */
+/** What native calls under way read and write: an address keeps nothing from the collector. */
+const underWay = new Set<object>();
+
+/** Runs a native call on one of libuv's threads, and keeps its arguments alive until it returns. */
 async function inBackground<T>(native: NativeFunction, ...args: unknown[]): Promise<T> {
+  underWay.add(args);
   if (backgroundCalls >= MOST_BACKGROUND_CALLS) await new Promise<void>((turn) => waitingCalls.push(turn));
   else backgroundCalls += 1;
   try {
@@ -129,6 +133,7 @@ async function inBackground<T>(native: NativeFunction, ...args: unknown[]): Prom
       native.async(...args, (error: unknown, result: T) => (error ? reject(error) : resolve(result)));
     });
   } finally {
+    underWay.delete(args);
     const next = waitingCalls.shift();
     if (next === undefined) backgroundCalls -= 1;
     else next();
@@ -265,10 +270,10 @@ export async function readFileTo(
   throw fileError(file, errnoError(status));
 }
 
-/** A copy of host memory. Both places stay, the source unchanged, until it is done. */
+/** A copy of host memory. Both places stay, the source unchanged, until it is done; arrays are kept alive until then. */
 export interface HostCopy {
-  readonly target: HostPtr;
-  readonly source: HostPtr;
+  readonly target: HostPtr | ArrayBufferView;
+  readonly source: HostPtr | ArrayBufferView;
   readonly bytes: number;
 }
 
@@ -279,7 +284,6 @@ const MOST_COPY_THREADS = 16;
 const COPY_WORDS = 3;
 
 let copiers: ThreadPool | undefined;
-
 /**
  * Does copies of host memory: little at once, more on threads of their own, while the event loop goes on. Undefined: all
  * is done already.
@@ -292,17 +296,22 @@ export function copyAll(copies: readonly HostCopy[]): Promise<void> | undefined 
     new ArrayBuffer(BigUint64Array.BYTES_PER_ELEMENT * COPY_WORDS * copies.length),
   );
   copies.forEach(({ target, source, bytes: length }, i) => {
-    words.set([target, source, BigInt(length)], COPY_WORDS * i);
+    words.set([addressOfEither(target), addressOfEither(source), BigInt(length)], COPY_WORDS * i);
   });
   const { copyAll } = library();
   if (bytes <= INLINE_COPY_BYTES) {
     checkRun(Number(copyAll(NULL_PTR, words, copies.length)));
     return undefined;
   }
+  underWay.add(copies);
   copiers ??= createPool(Math.min(MOST_COPY_THREADS, availableParallelism()), 'portable');
-  return inBackground<number>(copyAll, copiers, words, copies.length).then((status) => {
-    checkRun(Number(status));
-  });
+  return inBackground<number>(copyAll, copiers, words, copies.length)
+    .then((status) => checkRun(Number(status)))
+    .finally(() => underWay.delete(copies));
+}
+
+function addressOfEither(memory: HostPtr | ArrayBufferView): HostPtr {
+  return typeof memory === 'bigint' ? memory : addressOf(memory);
 }
 
 /** A file mapped read-only. */

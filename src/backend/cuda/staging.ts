@@ -1,6 +1,6 @@
 import type { BlockPool } from '../../cuda/block-pool.ts';
 import type { PinnedMemory } from '../../cuda/memory.ts';
-import { addressOf, copyAll, type HostCopy, type HostPtr } from '../../ffi/cpu-library.ts';
+import { copyAll, type HostCopy, type HostPtr } from '../../ffi/cpu-library.ts';
 import { elementBytes, type Operation, type PooledMatrix } from '../backend.ts';
 
 const WORD_BYTES = 8;
@@ -53,7 +53,7 @@ export class Staging implements Disposable {
     const copies = program.flatMap((operation, place): HostCopy[] => {
       if (operation.op !== 'download') return [];
       const { target } = operation;
-      return [{ target: addressOf(target), source: this.address(place), bytes: target.byteLength }];
+      return [{ target, source: this.address(place), bytes: target.byteLength }];
     });
     await copyAll(copies);
   }
