@@ -1,0 +1,61 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
+import { copyAll, type HostCopy } from '../../src/ffi/cpu-library.ts';
+
+setFlagsFromString('--expose-gc');
+const collectGarbage = runInNewContext('gc') as () => void;
+
+const KIB = 1024;
+const counting = (length: number, first = 0) => Int32Array.from({ length }, (_, i) => first + i);
+const copyOf = (source: Int32Array, target: Int32Array): HostCopy => ({
+  source,
+  target,
+  bytes: source.byteLength,
+});
+
+test('copies of every size, at once and in the background', async () => {
+  for (const lengths of [
+    [],
+    [0],
+    [1],
+    [3, 0, 7],
+    [64 * KIB],
+    [64 * KIB + 1, 5, 0, 200 * KIB],
+    [1, 1 * KIB * KIB],
+  ]) {
+    const sources = lengths.map((length, i) => counting(length, i));
+    const targets = lengths.map((length) => new Int32Array(length).fill(-1));
+    const copies = sources.map((source, i) => copyOf(source, targets[i] as Int32Array));
+    const pending = copyAll(copies);
+    const bytes = 4 * lengths.reduce((sum, length) => sum + length, 0);
+    assert.equal(pending === undefined, bytes <= 256 * KIB, `${lengths}`);
+    await pending;
+    assert.deepEqual(targets, sources);
+  }
+});
+
+test('arrays that only a copy under way knows are kept from the collector', async () => {
+  // Keeps the copying threads busy while the collector runs.
+  const large = new Int32Array(16 * KIB * KIB);
+  const busy = copyAll([copyOf(large, new Int32Array(large.length))]);
+  const lengths = Array.from({ length: 32 }, (_, i) => 256 * KIB + i);
+  const targets = lengths.map((length) => new Int32Array(length));
+  const pending = copyAll(lengths.map((length, i) => copyOf(counting(length, i), targets[i] as Int32Array)));
+  collectGarbage();
+  collectGarbage();
+  const others = lengths.map((length) => new Int32Array(length).fill(-1));
+  await Promise.all([busy, pending]);
+  targets.forEach((target, i) => {
+    assert.deepEqual(target, counting(target.length, i));
+  });
+  assert.equal(others.length, lengths.length);
+});
+
+test('more background calls than the foreign function interface takes at once', async () => {
+  const source = counting(80 * KIB);
+  const targets = Array.from({ length: 200 }, () => new Int32Array(source.length));
+  await Promise.all(targets.map((target) => copyAll([copyOf(source, target)])));
+  for (const target of targets) assert.deepEqual(target, source);
+});
