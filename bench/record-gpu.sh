@@ -22,29 +22,22 @@ bench() {
   hotrow bench --device cuda --json "$out/$prefix-$name.json" "$@" >"$out/$prefix-$name.txt"
 }
 
-# Side by side: nothing is timed here.
-all() {
-  local pid failed=0
-  for pid in "$@"; do wait "$pid" || failed=1; done
-  return $failed
-}
+# One after the other: contexts of several processes share a GPU by turns of milliseconds, which small launches wait for.
 conformance() {
-  local test pids=()
+  local test status=0
   for test in test/gpu/*.test.ts; do
-    node --import tsx --test-reporter=tap "$test" >"$out/$prefix-$(basename "$test" .test.ts).tap" &
-    pids+=($!)
+    node --import tsx --test-reporter=tap "$test" >"$out/$prefix-$(basename "$test" .test.ts).tap" || status=1
   done
-  all "${pids[@]}"
+  return $status
 }
 sanitizer() {
-  local tool pids=()
+  local tool status=0
   for tool in memcheck racecheck; do
     compute-sanitizer --tool $tool --error-exitcode 1 --kernel-name kns=hotrow_ \
       node --import tsx --test-name-pattern='mixed|different dims|one fault|model with dot' test/gpu/conformance.test.ts \
-      >"$out/$prefix-$tool.txt" &
-    pids+=($!)
+      >"$out/$prefix-$tool.txt" || status=1
   done
-  all "${pids[@]}"
+  return $status
 }
 kernels() {
   node --import tsx bench/cuda-kernels/fused-grid.ts "$out/$prefix-fused-grid.json" "$traces" &&

@@ -1,4 +1,7 @@
 /** What tests on a real GPU share. */
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { CudaDevice } from '../../src/cuda/device.ts';
 import { cudaDevices, cudaDriver } from '../../src/cuda/discover.ts';
 import { CudaModule } from '../../src/cuda/module.ts';
@@ -45,7 +48,11 @@ export async function openGpu() {
     includeFolder: '',
     architecture,
   };
-  const { cubin, resources } = await compileKernel(request, { compiler, cache: new KernelCache() });
+  // Resources are in the compiler's log, which a kernel from a cache does not have.
+  const folder = mkdtempSync(join(tmpdir(), 'hotrow-gpu-test-'));
+  const cache = new KernelCache({ folder });
+  const { cubin, resources } = await compileKernel(request, { compiler, cache });
+  rmSync(folder, { recursive: true });
   const module = new CudaModule(device, cubin);
   return {
     device,
