@@ -1,20 +1,18 @@
 /** Writes what docs and schemas repeat of the sources: `npm run generate`. A test holds that it is current. */
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { mkdirSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import { benchTables } from '../src/bench/render.ts';
 import { type BenchResults, resultsSchema } from '../src/bench/results.ts';
 import { characterizationSchema } from '../src/characterize/results.ts';
-import { benchText, tableText } from '../src/cli/bench-text.ts';
 import type { DeviceDescription, DeviceKind } from '../src/device.ts';
 import { planSchema } from '../src/embedding/plan.ts';
 import { TECHNIQUES } from '../src/embedding/techniques/registry.ts';
 import type { PlanContext, Technique } from '../src/embedding/techniques/technique.ts';
-import { BENCH_RULES, benchFindings } from '../src/report/bench-findings.ts';
+import { BENCH_RULES } from '../src/report/bench-findings.ts';
 import { CHARACTERIZE_RULES } from '../src/report/characterize-findings.ts';
 import { ACCESS_PATTERNS, type AccessPatternName, createStream } from '../src/workload/access-patterns.ts';
 import { BATCH_LOOKUPS, COVERAGE_ROWS, measureHotness } from '../src/workload/hotness.ts';
-
-const ROOT = fileURLToPath(new URL('..', import.meta.url));
+import { h200Page } from './h200-page.ts';
+import { codeBlock, fill, ROOT, readPage, recorded, recordedBench } from './recorded.ts';
 
 /** A device of each kind, and a table, to show costs for. */
 const EXAMPLES: Readonly<Record<DeviceKind, PlanContext>> = {
@@ -88,16 +86,6 @@ function patternTable(): string {
 }
 
 /** `text` between the page's markers `<!-- name -->` and `<!-- /name -->`. */
-function fill(page: string, name: string, text: string): string {
-  const marked = new RegExp(`(<!-- ${name} -->\\n)[\\s\\S]*?(<!-- /${name} -->)`);
-  if (!marked.test(page)) throw new Error(`the page has no marker ${name}`);
-  return page.replace(marked, (_, begin, end) => `${begin}${text}\n${end}`);
-}
-
-const readPage = (path: string) => readFileSync(`${ROOT}/${path}`, 'utf8');
-const recorded = (name: string) => readPage(`bench/results/${name}`);
-const codeBlock = (text: string) => `\`\`\`\n${text.trimEnd()}\n\`\`\``;
-const recordedBench = (name: string) => codeBlock(benchText(JSON.parse(recorded(name)) as BenchResults));
 
 /** docs/results.md with what the recorded result files say. */
 function resultsPage(): string {
@@ -147,14 +135,6 @@ function peerRatios(): string {
   ].join('\n');
 }
 
-/** What the report finds in a recorded benchmark, by all rules or by one. */
-function findingsList(name: string, rule?: string): string {
-  return benchFindings(JSON.parse(recorded(name)) as BenchResults)
-    .filter((finding) => rule === undefined || finding.rule === rule)
-    .map(({ text }) => `- ${text}`)
-    .join('\n');
-}
-
 /** docs/report.md with the rules of its findings. */
 function reportPage(): string {
   const rows = [...BENCH_RULES, ...CHARACTERIZE_RULES].map(
@@ -162,98 +142,6 @@ function reportPage(): string {
   );
   const table = ['| rule | threshold | of what, and why there |', '| --- | --- | --- |', ...rows].join('\n');
   return fill(readPage('docs/report.md'), 'rules', table);
-}
-
-interface HostCost {
-  readonly firstCompileMs: { readonly median: number; readonly max: number };
-  readonly fromCacheMs: { readonly median: number; readonly max: number };
-  readonly launchUs: { readonly wall: number; readonly processor: number };
-  readonly forwardOneSample: Readonly<Record<string, { readonly medianMs: number; readonly p90Ms: number }>>;
-}
-
-/** docs/results-h200.md with what the recorded result files say. */
-function h200Page(): string {
-  const sweeps = JSON.parse(recorded('h200-paper-sweeps.json')) as BenchResults;
-  const host = JSON.parse(recorded('h200-host-cost.json')) as HostCost;
-  const swept = {
-    ...sweeps,
-    embedding: sweeps.embedding.filter(({ sweep }) => sweep !== undefined),
-    notes: [],
-  };
-  const milliseconds = ({ median, max }: HostCost['fromCacheMs']) =>
-    `${median.toFixed(1)} ms, at most ${max.toFixed(1)} ms`;
-  const hostTable = [
-    '| what | median |',
-    '| --- | --- |',
-    `| a kernel, compiled for the first time and loaded | ${milliseconds(host.firstCompileMs)} |`,
-    `| a kernel from the cache, loaded | ${milliseconds(host.fromCacheMs)} |`,
-    `| a launch | ${host.launchUs.wall.toFixed(1)} µs, ${host.launchUs.processor.toFixed(1)} µs of processor time |`,
-    ...Object.entries(host.forwardOneSample).map(
-      ([tables, { medianMs, p90Ms }]) =>
-        `| \`forward\` of one sample of 3 lookups a table, ${tables.replace('tables', '')} tables, call to result | ${(1e3 * medianMs).toFixed(0)} µs (90 %: ${(1e3 * p90Ms).toFixed(0)} µs) |`,
-    ),
-  ].join('\n');
-  const parts: [string, string][] = [
-    ['paper', recordedBench('h200-paper.json')],
-    ['traces', recordedBench('h200-paper-traces.json')],
-    ['findings', findingsList('h200-paper.json')],
-    ['sweep-findings', findingsList('h200-paper-sweeps.json', 'sweep-optimum')],
-    [
-      'sweeps',
-      codeBlock(
-        benchTables(swept)
-          .filter(({ title }) => title.includes('over its range'))
-          .map(tableText)
-          .join('\n\n'),
-      ),
-    ],
-    ['fused', fusedTable()],
-    ['host', hostTable],
-  ];
-  return parts.reduce((page, [name, text]) => fill(page, name, text), readPage('docs/results-h200.md'));
-}
-
-interface FusedGrid {
-  readonly results: readonly {
-    readonly rowFormat: string;
-    readonly index: string;
-    readonly pattern: string;
-    readonly perTable: number;
-    readonly inFlight: number;
-    readonly threads: number;
-    readonly maxRegisters?: number;
-    readonly checking?: string;
-    readonly medianUs: number;
-  }[];
-}
-
-/** What the fused kernel takes: the best setting of each pattern, and the one that the heuristic plan names. */
-function fusedTable(): string {
-  const { results } = JSON.parse(recorded('h200-fused-grid.json')) as FusedGrid;
-  const checked = results.filter(({ checking, index }) => checking === undefined && index === 'int64');
-  const formats = [...new Set(checked.map(({ rowFormat }) => rowFormat))];
-  const patterns = [...new Set(checked.map(({ pattern }) => pattern))];
-  const setting = ({ inFlight, threads, maxRegisters }: (typeof checked)[number]) =>
-    `${inFlight} rows, ${threads} threads${maxRegisters === undefined ? '' : `, cap ${maxRegisters}`}`;
-  const lines = formats.flatMap((format) =>
-    patterns.flatMap((pattern) => {
-      const own = checked.filter((row) => row.rowFormat === format && row.pattern === pattern);
-      const [best] = own.toSorted((a, b) => a.medianUs - b.medianUs);
-      if (best === undefined) return [];
-      const usual = own.find(
-        ({ inFlight, threads, maxRegisters }) =>
-          inFlight === 8 && threads === 128 && maxRegisters === undefined,
-      );
-      const time = (row: typeof usual) =>
-        row === undefined ? '–' : (row.medianUs / row.perTable).toFixed(2);
-      return `| ${format} | ${pattern} | ${time(best)} | ${setting(best)} | ${time(usual)} |`;
-    }),
-  );
-  return [
-    '| rows | lookups | best, µs | with | 8 rows, 128 threads, µs |',
-    '| --- | --- | --- | --- | --- |',
-    ...lines,
-  ].join('\n');
 }
 
 interface DenseRow {

@@ -1,6 +1,6 @@
 /** What results compare: rows with their baselines, and the names that tables and reports give them. */
-import { type Plan, planLabel, withTechniques } from '../embedding/plan.ts';
-import type { BenchResults, EmbeddingRow } from './results.ts';
+import { type CudaPlan, type Plan, planLabel, withTechniques } from '../embedding/plan.ts';
+import type { BenchResults, EmbeddingRow, LaunchTimes } from './results.ts';
 
 /** The distinct values, in order of their first appearance. */
 export function unique<T>(values: readonly T[]): T[] {
@@ -36,13 +36,19 @@ export function peerRows({ embedding }: Pick<BenchResults, 'embedding'>): Map<st
   return byPattern(embedding.filter(({ implementation }) => implementation !== 'hotrow'));
 }
 
-/** How many times faster `row`'s launch is than the baseline's, pinning left out; undefined: one was not timed. */
-export function launchSpeedup(
-  { launch }: EmbeddingRow,
-  baseline: EmbeddingRow | undefined,
-): number | undefined {
-  if (launch === undefined || baseline?.launch === undefined) return undefined;
-  return baseline.launch.medianUs / launch.medianUs;
+/** A table's share of a launch: all of it, or of the fused kernel's, which serves all tables, an equal part. */
+export function launchPerTable({ launch, plan, tables }: EmbeddingRow): LaunchTimes | undefined {
+  if (launch === undefined) return undefined;
+  const served = (plan as Plan | undefined)?.device === 'cuda' && (plan as CudaPlan).kernel === 'fused' ? tables : 1;
+  const { medianUs, p10Us, p90Us, samples } = launch;
+  return { medianUs: medianUs / served, p10Us: p10Us / served, p90Us: p90Us / served, samples };
+}
+
+/** How many times faster `row`'s launch is than the baseline's, by table and with pinning left out; undefined: one was not timed. */
+export function launchSpeedup(row: EmbeddingRow, baseline: EmbeddingRow | undefined): number | undefined {
+  const own = launchPerTable(row);
+  const other = baseline && launchPerTable(baseline);
+  return own === undefined || other === undefined ? undefined : other.medianUs / own.medianUs;
 }
 
 /** The row of the same comparison and pattern that differs in pinning only. */

@@ -1,7 +1,7 @@
 /** Results as tables for a terminal of 80 columns. Pure: results in, cells out. */
 import { type Plan, planLabel } from '../embedding/plan.ts';
 import { percent, significant } from '../numbers.ts';
-import { compared, heading, launchSpeedup, peerRows, plainRows, techniques, unique } from './comparison.ts';
+import { compared, heading, launchPerTable, launchSpeedup, peerRows, plainRows, techniques, unique } from './comparison.ts';
 import type { BenchResults, EmbeddingRow, ModelRow } from './results.ts';
 
 export interface RenderedTable {
@@ -42,16 +42,16 @@ export function embeddingTable(results: BenchResults): RenderedTable | undefined
   );
 }
 
-/** Where tables are launched one by one: µs of a launch, and speed relative to the plain kernel, pinning left out. */
+/** Where launches are timed: µs of one, by table, and speed relative to the plain kernel, pinning left out. */
 export function launchTable(results: BenchResults): RenderedTable | undefined {
   const plain = plainRows(results);
   return grid(
-    'one table, µs by a pair of events around its launch, and speed over the plain kernel; pinning left out',
+    'one table, µs by a pair of events around its launch (fused: around that of all, by table), and speed over the plain kernel;\npinning left out',
     compared(results),
     (row) => {
       const speedup = launchSpeedup(row, plain.get(row.pattern));
       if (speedup === undefined) return undefined;
-      return `${significant(row.launch?.medianUs as number)} ${significant(speedup)}×`;
+      return `${significant(launchPerTable(row)?.medianUs as number)} ${significant(speedup)}×`;
     },
   );
 }
@@ -121,7 +121,9 @@ function sweepTables(results: BenchResults): (RenderedTable | undefined)[] {
     return grid(
       `${sweep}, over its range: ${inMicroseconds ? 'µs of one table (pinning + kernel)' : 'ms per batch'}`,
       rows,
-      ({ launch, pin, timing }) => {
+      (row) => {
+        const { pin, timing } = row;
+        const launch = launchPerTable(row);
         if (launch === undefined) return significant(timing.medianMs);
         const bags = significant(launch.medianUs);
         return pin === undefined ? bags : `${significant(pin.medianUs)}+${bags}`;

@@ -26,7 +26,7 @@ export const deviceSchema = Type.Object(
   strict,
 );
 
-/** Times of one launch for one table, each by a pair of events of its own. */
+/** Times of one launch, each by a pair of events of its own: for one table, or under a fused plan for all. */
 const launchTimesSchema = Type.Object(
   {
     medianUs: Type.Number({ minimum: 0 }),
@@ -77,7 +77,7 @@ const embeddingRowSchema = Type.Object(
     best: Type.Boolean(),
     /** The technique that this row varies; rows of a comparison have none. */
     sweep: Type.Optional(Type.String()),
-    /** Where tables are launched one by one: the kernel that pools a table's bags, the bringing in of its pinned rows. */
+    /** Where launches are timed: the kernel that pools bags, the bringing in of a table's pinned rows. */
     launch: Type.Optional(launchTimesSchema),
     pin: Type.Optional(launchTimesSchema),
     /** The compiled kernel; of tables of several shapes, the first table's. */

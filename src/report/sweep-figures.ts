@@ -1,5 +1,5 @@
 /** A technique over its whole range: lines per pattern. */
-import { techniques, unique } from '../bench/comparison.ts';
+import { launchPerTable, techniques, unique } from '../bench/comparison.ts';
 import type { BenchResults, EmbeddingRow } from '../bench/results.ts';
 import { type Plan, planLabel, withTechniques } from '../embedding/plan.ts';
 import { significant } from '../numbers.ts';
@@ -34,7 +34,7 @@ export function sweepPoints(results: BenchResults, technique: string): SweepPoin
     const entries = Object.entries(parameters ?? {});
     const numeric = entries.find(([, value]) => typeof value === 'number');
     const words = entries.filter((entry) => entry !== numeric).map(([, value]) => String(value));
-    const time = row.launch?.medianUs ?? row.timing.medianMs;
+    const time = launchPerTable(row)?.medianUs ?? row.timing.medianMs;
     return {
       row,
       base: planLabel(withTechniques(plan, { [technique]: undefined })),
