@@ -39,7 +39,8 @@ export function peerRows({ embedding }: Pick<BenchResults, 'embedding'>): Map<st
 /** A table's share of a launch: all of it, or of the fused kernel's, which serves all tables, an equal part. */
 export function launchPerTable({ launch, plan, tables }: EmbeddingRow): LaunchTimes | undefined {
   if (launch === undefined) return undefined;
-  const served = (plan as Plan | undefined)?.device === 'cuda' && (plan as CudaPlan).kernel === 'fused' ? tables : 1;
+  const served =
+    (plan as Plan | undefined)?.device === 'cuda' && (plan as CudaPlan).kernel === 'fused' ? tables : 1;
   const { medianUs, p10Us, p90Us, samples } = launch;
   return { medianUs: medianUs / served, p10Us: p10Us / served, p90Us: p90Us / served, samples };
 }

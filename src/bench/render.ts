@@ -1,7 +1,16 @@
 /** Results as tables for a terminal of 80 columns. Pure: results in, cells out. */
 import { type Plan, planLabel } from '../embedding/plan.ts';
 import { percent, significant } from '../numbers.ts';
-import { compared, heading, launchPerTable, launchSpeedup, peerRows, plainRows, techniques, unique } from './comparison.ts';
+import {
+  compared,
+  heading,
+  launchPerTable,
+  launchSpeedup,
+  peerRows,
+  plainRows,
+  techniques,
+  unique,
+} from './comparison.ts';
 import type { BenchResults, EmbeddingRow, ModelRow } from './results.ts';
 
 export interface RenderedTable {
