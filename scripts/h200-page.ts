@@ -23,6 +23,8 @@ interface HostCost {
   readonly firstCompileMs: { readonly median: number; readonly max: number };
   readonly fromCacheMs: { readonly median: number; readonly max: number };
   readonly launchUs: { readonly wall: number; readonly processor: number };
+  /** Of forwardOneSample; before there was a choice: plain. */
+  readonly plan?: string;
   readonly forwardOneSample: Readonly<Record<string, Spread>>;
   readonly predictOneSample: Spread;
 }
@@ -84,7 +86,7 @@ function hostTable(): string {
       ['a kernel from the cache, loaded', milliseconds(host.fromCacheMs)],
       ['a launch', `${wall.toFixed(1)} µs, ${processor.toFixed(1)} µs of processor time`],
       ...Object.entries(host.forwardOneSample).map(([tables, spread]) => [
-        `\`forward\` of one sample of 3 lookups a table, ${tables.replace('tables', '')} tables, call to result`,
+        `\`forward\` of one sample of 3 lookups a table, ${tables.replace('tables', '')} tables, plan ${host.plan ?? 'plain'}, call to result`,
         microseconds(spread),
       ]),
       [
