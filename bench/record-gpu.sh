@@ -13,7 +13,7 @@ steps=${*:-conformance sanitizer kernels counters paper traces formats sweeps tu
 traces=${TRACES:-../shared/traces}
 golden=${HOTROW_SHARED:-../shared}/golden
 failed=()
-# Threads that copy requests to pinned memory.
+# Kernels that are compiled side by side.
 export UV_THREADPOOL_SIZE=${UV_THREADPOOL_SIZE:-16}
 hotrow() { node dist/cli/main.js "$@"; }
 bench() {

@@ -36,4 +36,20 @@ for (const [name, open, skip] of BACKENDS) {
       assertSameValues(Float32Array.from(half.pooled, float16ToNumber), expected, `call ${call}, float16`);
     }
   });
+
+  test(`hundreds of tables on ${name}, several calls at once`, { skip }, async () => {
+    using backend = open();
+    const random = new Random(5);
+    const tables = Array.from({ length: 250 }, () => randomTable(random, { rows: 20, dim: 8, exact: true }));
+    await using collection = await EmbeddingCollection.create(backend, tables);
+    const batches = Array.from({ length: 3 }, () => ({
+      batchSize: 32,
+      bags: tables.map(({ rows }) => randomBags(random, { batch: 32, rows, lengths: [10, 20] })),
+    }));
+    const results = await Promise.all(batches.map((batch) => collection.forward(batch)));
+    results.forEach(({ pooled }, i) => {
+      const { pooled: expected } = referenceEmbeddingBags(tables, batches[i] as (typeof batches)[number]);
+      assertSameValues(pooled, expected, `batch ${i}`);
+    });
+  });
 }
