@@ -66,12 +66,16 @@ formats() {
 }
 sweeps() { bench paper-sweeps --preset paper --rounds 4 --no-peers --sweep occupancy prefetch pinning; }
 tune() {
+  local pattern run separator='['
   for pattern in one_item high_hot med_hot low_hot random; do
     for run in 1 2; do
+      printf '%s' "$separator"
+      separator=,
       hotrow tune --device cuda --preset paper --pattern $pattern --budget 60s --format json \
         --out "$out/plan-$pattern-$run.json" || return 1
     done
   done >"$out/$prefix-tune.json"
+  printf ']\n' >>"$out/$prefix-tune.json"
 }
 model() { bench model --preset model --rounds 30 --index-type int32; }
 mlperf() {
