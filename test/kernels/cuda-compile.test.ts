@@ -93,8 +93,8 @@ for (const architecture of ARCHITECTURES) {
       for (const { kernel, id } of kernels) {
         const { registers, spilledBytes } = compiled.get(kernel) as Resources;
         assert.ok(registers > 0, id);
-        // Sums live in registers; what little spills is read again outside of the loops over them.
-        assert.ok(spilledBytes <= 64, `${id} spills ${spilledBytes} bytes`);
+        // Sums live in registers, and two blocks of the largest tile on a multiprocessor: a few words spill.
+        assert.ok(spilledBytes <= 128, `${id} spills ${spilledBytes} bytes`);
       }
     }
   });

@@ -1,7 +1,9 @@
 /** The page as text: its figures against the results', hostile names, nothing from outside. */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
+import { launchPerTable } from '../../src/bench/comparison.ts';
 import { UsageError } from '../../src/errors.ts';
+import { significant } from '../../src/numbers.ts';
 import { renderReport } from '../../src/report/page.ts';
 import { recordedBench, smallCharacterization } from './results.ts';
 
@@ -41,9 +43,11 @@ test('ids are unique, and every link leads to one', () => {
 test('every row of the comparison stands in the page with its speed and time', () => {
   const results = recordedBench('h200-paper.json');
   const page = renderReport([results]);
-  for (const { speedup, timing, launch } of results.embedding) {
+  for (const row of results.embedding) {
+    const { speedup, timing } = row;
+    const launch = launchPerTable(row);
     assert.ok(page.includes(`${speedup.toFixed(2)}× · ${timing.medianMs.toFixed(2)} ms`));
-    assert.ok(page.includes(launch && launch.medianUs < 100 ? `${launch.medianUs.toFixed(1)} µs` : 'µs'));
+    assert.ok(page.includes(`${significant(launch?.medianUs as number)} µs`));
   }
   for (const text of [results.command, 'cuda 13.0', '12 × 500,000 × 128 float32'])
     assert.ok(page.includes(text));

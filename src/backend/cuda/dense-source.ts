@@ -12,7 +12,7 @@ export type DotTile = 32 | 64 | 128;
 export const DOT_TILES: readonly DotTile[] = [32, 64, 128];
 
 /** Blocks of a dot interaction that fit on a multiprocessor at least: as many as leave sums their registers. */
-const DOT_BLOCKS = { 32: { 1: 8, 4: 8 }, 64: { 1: 6, 4: 8 }, 128: { 1: 1, 4: 2 } } as const;
+const DOT_BLOCKS = { 32: { 1: 8, 4: 8 }, 64: { 1: 6, 4: 6 }, 128: { 1: 1, 4: 2 } } as const;
 
 const FACTS = {
   float32: { id: 'f32', weight: 'Float32', math: 'FusedMultiplyAdd' },
