@@ -1,6 +1,11 @@
 /** The embedding kernels of every variant and pattern, launched for a profiler, and what the profiler says of them. */
 import type { Backend } from '../backend/backend.ts';
-import { combinedPlans, familyPlans, type PatternWorkload, singleTechniquePlans } from '../bench/embedding-bench.ts';
+import {
+  combinedPlans,
+  familyPlans,
+  type PatternWorkload,
+  singleTechniquePlans,
+} from '../bench/embedding-bench.ts';
 import { multiprocessorLimits } from '../cuda/occupancy.ts';
 import type { EmbeddingTable } from '../embedding/bag.ts';
 import { type Plan, planLabel } from '../embedding/plan.ts';
@@ -93,7 +98,8 @@ function rowOf(
   tables: number,
   mostWarps: number,
 ): CounterRow {
-  const mean = (of: (one: ProfiledKernel) => number) => own.reduce((sum, one) => sum + of(one), 0) / own.length;
+  const mean = (of: (one: ProfiledKernel) => number) =>
+    own.reduce((sum, one) => sum + of(one), 0) / own.length;
   const value = (metric: Metric) => mean(({ values }) => values[metric]);
   // Counters of several units may come to a little more than all.
   const share = (metric: Metric) => Math.min(1, value(metric) / 100);

@@ -41,7 +41,10 @@ const FEW_WARPS = 0.5;
 export function limiterOf(figures: LimiterFigures): Limiter {
   const unit = UNITS.find(({ share, from }) => figures[share] >= from);
   if (unit !== undefined)
-    return { limiter: unit.limiter, because: `${percent(figures[unit.share])} of ${unit.what} peak throughput` };
+    return {
+      limiter: unit.limiter,
+      because: `${percent(figures[unit.share])} of ${unit.what} peak throughput`,
+    };
   const { longScoreboardPerIssue, stallsPerIssue, achievedWarps, mostWarps, issueSlotUse } = figures;
   const waiting = stallsPerIssue === 0 ? 0 : longScoreboardPerIssue / stallsPerIssue;
   if (waiting < MOSTLY_LOADS) {

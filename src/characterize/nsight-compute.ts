@@ -131,7 +131,9 @@ export function readCounters(text: string): ProfiledKernel[] {
 
 /** Every cell stands in quotes. */
 function cellsOf(line: string): string[] {
-  return [...line.matchAll(/"((?:[^"]|"")*)"(?:,|$)/g)].map(([, cell]) => (cell as string).replaceAll('""', '"'));
+  return [...line.matchAll(/"((?:[^"]|"")*)"(?:,|$)/g)].map(([, cell]) =>
+    (cell as string).replaceAll('""', '"'),
+  );
 }
 
 function numberOf(cell: string): number {
