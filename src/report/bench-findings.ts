@@ -242,15 +242,25 @@ const LIMIT: Rule<BenchResults> = {
     });
     if (rows.length === 0) return [];
     const words = (row: EmbeddingRow) => `${percent(row.limitShare as number)} on ${row.pattern}`;
-    const near = rows.filter(({ limitShare }) => (limitShare as number) >= this.threshold);
-    const far = rows.filter((row) => !near.includes(row));
+    const between = (from: number, to: number) =>
+      rows.filter(({ limitShare }) => (limitShare as number) >= from && (limitShare as number) < to);
     const cite = (row: EmbeddingRow) => ({
       what: `${planWords(row)}, ${row.pattern}`,
       value: percent(row.limitShare as number),
     });
     return [
-      { rows: near, text: 'The best plans stand at the limit of memory and caches' },
-      { rows: far, text: 'There is room below the limit of memory and caches' },
+      {
+        rows: between(2 - this.threshold, Number.POSITIVE_INFINITY),
+        text: 'The best plans go past the limit of memory and the last cache, since nearer caches answer',
+      },
+      {
+        rows: between(this.threshold, 2 - this.threshold),
+        text: 'The best plans stand at the limit of memory and the last cache',
+      },
+      {
+        rows: between(0, this.threshold),
+        text: 'The best plans stay below the limit, which reads every distinct row from memory once',
+      },
     ].flatMap(({ rows: own, text }) =>
       own.length === 0
         ? []

@@ -175,7 +175,9 @@ describe('near-limit', () => {
   test('at the limit', () =>
     assert.match(said('near-limit', 'h200-paper', shares(0.93)).join(), /stand at the limit.*93 %/));
   test('room', () =>
-    assert.match(said('near-limit', 'h200-paper', shares(0.4)).join(), /There is room.*40 %/));
+    assert.match(said('near-limit', 'h200-paper', shares(0.4)).join(), /stay below the limit.*40 %/));
+  test('past the limit', () =>
+    assert.match(said('near-limit', 'h200-paper', shares(3)).join(), /go past the limit.*300 %/));
   test('not recorded', () => {
     const without = (results: BenchResults) => {
       for (const row of own(results)) delete row.limitShare;
