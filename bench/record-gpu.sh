@@ -3,13 +3,13 @@
 #
 #   bench/record-gpu.sh OUT PREFIX [STEP...]     PREFIX: h200; TRACES: a folder with the artifact's traces
 #
-# Steps: conformance sanitizer kernels counters characterize paper traces formats sweeps tune model mlperf (default: all). A step that fails is
+# Steps: conformance sanitizer kernels counters paper traces formats sweeps tune model mlperf (default: all). A step that fails is
 # said at the end, the others go on. What is slow to look at goes to OUT/PREFIX-*.txt.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 out=$1 prefix=$2
 shift 2
-steps=${*:-conformance sanitizer kernels counters characterize paper traces formats sweeps tune model mlperf}
+steps=${*:-conformance sanitizer kernels counters paper traces formats sweeps tune model mlperf}
 traces=${TRACES:-../shared/traces}
 golden=${HOTROW_SHARED:-../shared}/golden
 failed=()
@@ -56,9 +56,6 @@ counters() {
   ncu --clock-control none --cache-control none --csv --page raw --print-units base --metrics "$metrics" \
     --kernel-name regex:hotrow_fused --log-file "$out/$prefix-fused-counters.csv" \
     node --import tsx bench/cuda-kernels/fused-counters.ts "$out/$prefix-fused-counters.json" "$traces"
-}
-characterize() {
-  hotrow characterize --json "$out/$prefix-characterize.json" >"$out/$prefix-characterize.txt"
 }
 paper() { bench paper --preset paper --rounds 8; }
 traces() { bench paper-traces --preset paper --rounds 8 --trace "$traces"/{med_hot,low_hot}.500K.txt; }

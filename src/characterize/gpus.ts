@@ -64,13 +64,3 @@ export function describeGpu(name: string): DescribedGpu {
     },
   };
 }
-
-/** The name here of the GPU that the driver calls `deviceName`, such as `NVIDIA A100-SXM4-80GB`; undefined: not known. */
-export function gpuLike(deviceName: string): string | undefined {
-  const words = deviceName
-    .toLowerCase()
-    .split(/[^a-z0-9]+/)
-    .join(' ');
-  const named = GPU_NAMES.filter((name) => ` ${words} `.includes(` ${name.toLowerCase()} `));
-  return named.sort((a, b) => b.length - a.length)[0];
-}

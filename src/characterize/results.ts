@@ -65,7 +65,6 @@ const counterRowSchema = Type.Object(
     dramBytes: count('read and written'),
     dramShare: share("of the memory's peak throughput"),
     l2Share: share("of L2's peak throughput"),
-    l1Share: Type.Optional(share("of L1's peak throughput")),
     smShare: share("of the multiprocessors' peak instruction throughput"),
     /** What bounds the kernel, and the figures that say so. */
     limiter: Type.String(),

@@ -79,24 +79,10 @@ describe('hotrow quantize', { skip }, () => {
 });
 
 describe('hotrow characterize', () => {
-  test('counters need a GPU: said, with what there is without one', async () => {
-    const { code, stderr } = await hotrow('characterize', '--device', 'cpu', '--patterns', 'random');
-    assert.equal(code, 1);
-    assert.match(stderr, /DEVICE_UNAVAILABLE/);
+  test('counters are not there yet: said, with what is', async () => {
+    const { code, stderr } = await hotrow('characterize');
+    assert.equal(code, 2);
     assert.match(stderr, /--static/);
-  });
-
-  test('bad lookups are refused before anything runs', async () => {
-    for (const args of [
-      ['--patterns', 'warm'],
-      ['--trace', join(folder, 'nothing.txt')],
-      ['--bag-lengths', 'long'],
-      ['--preset', 'none'],
-    ]) {
-      const { code, stderr } = await hotrow('characterize', '--device', 'cpu', ...args);
-      assert.ok(code === 1 || code === 2, stderr);
-      assert.doesNotMatch(stderr, /DEVICE_UNAVAILABLE/);
-    }
   });
 
   test('--static for GPUs that are not here', {
