@@ -6,12 +6,15 @@ import { delimiter, dirname, join } from 'node:path';
 import { afterEach, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import Value from 'typebox/value';
+import { patternWorkload } from '../../src/bench/workload.ts';
 import { type CharacterizeOptions, characterize } from '../../src/characterize/characterize.ts';
 import { findNcu, type Ncu } from '../../src/characterize/ncu.ts';
 import { characterizationSchema } from '../../src/characterize/results.ts';
 import { characterizeText } from '../../src/cli/characterize-text.ts';
 import { HotrowError } from '../../src/errors.ts';
 import { fake, openFakeBackend } from '../fake-driver/open-backend.ts';
+import { smallModel } from '../support/models.ts';
+import { Random } from '../support/random.ts';
 import { SHAPE, WORKLOADS } from './workload.ts';
 
 const FAKE_NCU = fileURLToPath(new URL('fake-ncu.mjs', import.meta.url));
@@ -122,7 +125,17 @@ test('what is not as expected is an error, never half a result', async () => {
 });
 
 test('where the time of the whole model goes', async () => {
-  const results = await run({ embedding: false, modelRounds: 2 });
+  const open = () => {
+    const backend = openFakeBackend();
+    // Emulation would be at it for minutes.
+    backend.measureCeilings = async () => ({ readBytesPerSecond: 1e9, multiplyAddsPerSecond: 1e9 });
+    return backend;
+  };
+  const architecture = smallModel(new Random(1), 'dot-lower');
+  const workloads = (['random', 'one_item'] as const).map((pattern) =>
+    patternWorkload(pattern, { ...SHAPE, architecture }),
+  );
+  const results = await run({ open, architecture, workloads, embedding: false, modelRounds: 2 });
   assert.deepEqual([...Value.Errors(characterizationSchema, results)], []);
   assert.deepEqual([results.counters, results.static], [[], []]);
   assert.deepEqual(new Set(results.model?.map(({ pattern }) => pattern)), new Set(['random', 'one_item']));
