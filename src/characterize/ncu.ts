@@ -41,7 +41,7 @@ function packageFolders(): string[] {
 const PROTOCOL = [
   ...['--replay-mode', 'application', '--target-processes', 'application-only'],
   ...['--profile-from-start', 'off', '--cache-control', 'none', '--clock-control', 'none'],
-  ...['--kernel-name', 'regex:^hotrow_(standard_bag|fused_bags)'],
+  ...['--kernel-name', 'regex:^hotrow_(standard_bag|fused_bags).*$'],
 ];
 
 /** Says that the user may not read counters. */

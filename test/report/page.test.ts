@@ -1,6 +1,7 @@
 /** The page as text: its figures against the results', hostile names, nothing from outside. */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
+import type { CounterRow } from '../../src/characterize/results.ts';
 import { UsageError } from '../../src/errors.ts';
 import { renderReport } from '../../src/report/page.ts';
 import { recordedBench, smallCharacterization } from './results.ts';
@@ -133,6 +134,18 @@ test('a static characterization needs no device', () => {
   assert.match(page, /no device: static reports of kernels/);
   assert.ok(page.includes('id="run-1-static"') && page.includes('id="run-1-instructions"'));
   assert.ok(!page.includes('id="run-1-warps"'));
+});
+
+test('a characterization without counters shows the times of launches; one with a model, its stages', () => {
+  const results = smallCharacterization();
+  const { pattern, variant, plan } = results.counters[0] as CounterRow;
+  const launches = [{ pattern, variant, plan, launches: 24, timeUs: 123.4, tablesPerLaunch: 1 }];
+  const { model } = recordedBench('cpu-zen5-quick.json');
+  const page = renderReport([{ ...results, counters: [], launches, model }]);
+  const [, figure = ''] = page.split('id="run-1-launches"');
+  assert.match(figure.split('</figure>')[0] ?? '', /random|one_item.*123/s);
+  assert.ok(page.includes('id="run-1-model"') && !page.includes('id="run-1-warps"'));
+  assert.ok(!renderReport([results]).includes('id="run-1-launches"'));
 });
 
 test('stall reasons beyond what a legend can tell apart are shown together, and each in the table', () => {

@@ -81,6 +81,11 @@ async function run(modelFile: string | undefined, options: Options): Promise<voi
 }
 
 async function compile(modelFile: string | undefined, options: Options): Promise<Characterization> {
+  const { patterns, trace, batch, bagLengths } = options;
+  const lookups = { '--patterns': patterns, '--trace': trace, '--batch': batch, '--bag-lengths': bagLengths };
+  const [given] = Object.entries(lookups).flatMap(([name, value]) => (value === undefined ? [] : [name]));
+  if (given !== undefined)
+    throw new UsageError('USAGE', `--static looks nothing up: ${given} has no meaning`);
   const { tables } = (await workloadShape(modelFile, options)).architecture;
   const gpus = (options.gpu ?? STATIC_GPUS).split(',').map(describeGpu);
   const report = await staticReport({ tables, gpus, onProgress: progress });
