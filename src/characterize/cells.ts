@@ -35,7 +35,7 @@ const runSchema = Type.Object(
 
 export type Cell = Static<typeof cellSchema>;
 /** What a run recorded. */
-export type CellRun = Static<typeof runSchema>;
+type CellRun = Static<typeof runSchema>;
 
 export interface CellOptions {
   readonly backend: CudaBackend;

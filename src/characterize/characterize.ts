@@ -108,7 +108,7 @@ async function countCells(
   }
 }
 
-/** What the compiler says of the characterized plans' kernels; without a compiler, a note. */
+/** What the compiler says of the characterized plans' kernels; without a compiler, or for a GPU too new, a note. */
 async function deviceReport({ device, architecture, onProgress }: CharacterizeOptions) {
   const { tables } = architecture;
   try {
@@ -119,8 +119,9 @@ async function deviceReport({ device, architecture, onProgress }: CharacterizeOp
       onProgress,
     });
   } catch (error) {
-    if (!(error instanceof DeviceError)) throw error;
-    return { rows: [], tools: {}, notes: [`no compiler report: ${error.message}; ${error.hint}`] };
+    if (!(error instanceof DeviceError || error instanceof RangeError)) throw error;
+    const what = error instanceof DeviceError ? `${error.message}; ${error.hint}` : error.message;
+    return { rows: [], tools: {}, notes: [`no compiler report: ${what}`] };
   }
 }
 

@@ -5,11 +5,11 @@ import type { CounterRow } from './results.ts';
 /** Share of its peak from which a unit is full: streaming reads reach 80 to 90 % of the memory's, other units no more. */
 export const FULL_SHARE = 0.7;
 /** Share of the cycles below which the multiprocessors stand idle for want of blocks. */
-export const IDLE_SHARE = 0.6;
+const IDLE_SHARE = 0.6;
 /** Share of the waiting from which a reason dominates. */
-export const DOMINANT_SHARE = 0.5;
+const DOMINANT_SHARE = 0.5;
 /** Occupancy below which more warps are the first thing to try. */
-export const LOW_OCCUPANCY = 0.5;
+const LOW_OCCUPANCY = 0.5;
 
 export const LIMITERS = {
   dram: 'DRAM bandwidth',

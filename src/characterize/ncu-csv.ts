@@ -72,6 +72,6 @@ function firstLine(text: string): string {
 
 function unexpected(what: string): DeviceError {
   return new DeviceError('PROFILER_FAILED', `the report of Nsight Compute is not as expected: ${what}`, {
-    hint: 'Nsight Compute 2024.3 or newer is needed; report this with the output of `ncu --version`',
+    hint: 'Hotrow was made for the reports of Nsight Compute 2025.3; tell of this with the output of `ncu --version`',
   });
 }

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { mkdtempSync, rmSync, symlinkSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { delimiter, dirname, join } from 'node:path';
-import { afterEach, test } from 'node:test';
+import { afterEach, describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import Value from 'typebox/value';
 import { patternWorkload } from '../../src/bench/workload.ts';
@@ -12,6 +12,7 @@ import { findNcu, type Ncu } from '../../src/characterize/ncu.ts';
 import { characterizationSchema } from '../../src/characterize/results.ts';
 import { characterizeText } from '../../src/cli/characterize-text.ts';
 import { HotrowError } from '../../src/errors.ts';
+import { refuseEmulation } from '../emulation/emulator.ts';
 import { fake, openFakeBackend } from '../fake-driver/open-backend.ts';
 import { smallModel } from '../support/models.ts';
 import { Random } from '../support/random.ts';
@@ -42,11 +43,6 @@ function run(change: Partial<CharacterizeOptions> = {}) {
   });
 }
 
-afterEach(() => {
-  delete process.env.FAKE_NCU;
-  assert.deepEqual(fake.live(), {}, 'all was given back');
-});
-
 const VARIANTS = [
   'standard',
   'standard + OptMT 64 warps',
@@ -67,80 +63,90 @@ function assertCells(rows: readonly { readonly pattern: string; readonly variant
   }
 }
 
-test('counters of every cell', async () => {
-  const results = await run();
-  assert.deepEqual([...Value.Errors(characterizationSchema, results)], []);
-  assertCells(results.counters);
-  assert.equal(results.launches, undefined);
-  // A launch serves one table or both; cells have three launches at least, in whole batches.
-  const [plain, , , , fused] = results.counters;
-  assert.deepEqual([plain?.launches, plain?.tablesPerLaunch], [4, 1]);
-  assert.deepEqual([fused?.launches, fused?.tablesPerLaunch], [3, 2]);
-  assert.match(plain?.kernel ?? '', /^hotrow_standard_bag_f32/);
-  // As recorded.
-  assert.equal(plain?.timeUs, 81.984);
-  assert.equal(plain?.registers, 68);
-  assert.equal(plain?.theoreticalWarps, 28);
-  assert.equal(plain?.dramBytes, 295885824 + 2848512);
-  assert.equal(plain?.limiter, 'DRAM bandwidth');
-  assert.equal(plain?.stalls[0]?.reason, 'long scoreboard');
-  assert.equal(results.tools.ncu, '2025.3.0.0');
-  assert.match(results.notes.join('\n'), /^counters: 38 launches, .* in 2 runs/);
+describe('on an emulated GPU', { skip: refuseEmulation() }, () => {
+  afterEach(() => {
+    delete process.env.FAKE_NCU;
+    assert.deepEqual(fake.live(), {}, 'all was given back');
+  });
 
-  const text = characterizeText(results);
-  // The fused launch does the work of two.
-  assert.match(text, /^fused \+ RPF d8 +41\.0 +0\.50× /m);
-  assert.match(text, /memory at 76 % of its peak/);
-});
-
-test('no profiler, or no leave to read counters: times by events, and how to get counters', async () => {
-  const without = await run({ ncu: undefined });
-  assert.match(without.notes.join('\n'), /nsight-compute/);
-  process.env.FAKE_NCU = 'refused';
-  const refused = await run();
-  assert.match(refused.notes.join('\n'), /NVreg_RestrictProfilingToAdminUsers.*/);
-  for (const results of [without, refused]) {
+  test('counters of every cell', async () => {
+    const results = await run();
     assert.deepEqual([...Value.Errors(characterizationSchema, results)], []);
-    assert.deepEqual(results.counters, []);
-    assertCells(results.launches ?? []);
-    assert.match(characterizeText(results), /^standard +\S+ +1\.00×$/m);
-  }
-});
+    assertCells(results.counters);
+    assert.equal(results.launches, undefined);
+    // A launch serves one table or both; cells have three launches at least, in whole batches.
+    const [plain, , , , fused] = results.counters;
+    assert.deepEqual([plain?.launches, plain?.tablesPerLaunch], [4, 1]);
+    assert.deepEqual([fused?.launches, fused?.tablesPerLaunch], [3, 2]);
+    assert.match(plain?.kernel ?? '', /^hotrow_standard_bag_f32/);
+    // As recorded.
+    assert.equal(plain?.timeUs, 81.984);
+    assert.equal(plain?.registers, 68);
+    assert.equal(plain?.theoreticalWarps, 28);
+    assert.equal(plain?.dramBytes, 295885824 + 2848512);
+    assert.equal(plain?.limiter, 'DRAM bandwidth');
+    assert.equal(plain?.stalls[0]?.reason, 'long scoreboard');
+    assert.equal(results.tools.ncu, '2025.3.0.0');
+    assert.match(results.notes.join('\n'), /^counters: 38 launches, .* in 2 runs/);
 
-const failsWith = (message: RegExp) => (error: unknown) => {
-  assert.ok(error instanceof HotrowError);
-  assert.equal(error.code, 'PROFILER_FAILED');
-  assert.match(error.message, message);
-  return true;
-};
+    const text = characterizeText(results);
+    // The fused launch does the work of two.
+    assert.match(text, /^fused \+ RPF d8 +41\.0 +0\.50× /m);
+    assert.match(text, /memory at 76 % of its peak/);
+  });
 
-test('what is not as expected is an error, never half a result', async () => {
-  process.env.FAKE_NCU = 'cut';
-  await assert.rejects(run(), failsWith(/was cut/));
-  process.env.FAKE_NCU = 'too few';
-  await assert.rejects(run(), failsWith(/37 launches were profiled, the program made 38/));
-  delete process.env.FAKE_NCU;
-  const broken = [process.execPath, '-e', 'console.error("error[TRACE_INVALID]: no"); process.exit(1)'];
-  await assert.rejects(run({ cellsCommand: () => broken }), failsWith(/TRACE_INVALID/));
-});
+  test('no profiler, or no leave to read counters: times by events, and how to get counters', async () => {
+    const without = await run({ ncu: undefined });
+    assert.match(without.notes.join('\n'), /nsight-compute/);
+    process.env.FAKE_NCU = 'refused';
+    const refused = await run();
+    assert.match(refused.notes.join('\n'), /NVreg_RestrictProfilingToAdminUsers.*/);
+    for (const results of [without, refused]) {
+      assert.deepEqual([...Value.Errors(characterizationSchema, results)], []);
+      assert.deepEqual(results.counters, []);
+      assertCells(results.launches ?? []);
+      assert.match(characterizeText(results), /^standard +\S+ +1\.00×$/m);
+    }
+  });
 
-test('where the time of the whole model goes', async () => {
-  const open = () => {
-    const backend = openFakeBackend();
-    // Emulation would be at it for minutes.
-    backend.measureCeilings = async () => ({ readBytesPerSecond: 1e9, multiplyAddsPerSecond: 1e9 });
-    return backend;
+  const failsWith = (message: RegExp) => (error: unknown) => {
+    assert.ok(error instanceof HotrowError);
+    assert.equal(error.code, 'PROFILER_FAILED');
+    assert.match(error.message, message);
+    return true;
   };
-  const architecture = smallModel(new Random(1), 'dot-lower');
-  const workloads = (['random', 'one_item'] as const).map((pattern) =>
-    patternWorkload(pattern, { ...SHAPE, architecture }),
-  );
-  const results = await run({ open, architecture, workloads, embedding: false, modelRounds: 2 });
-  assert.deepEqual([...Value.Errors(characterizationSchema, results)], []);
-  assert.deepEqual([results.counters, results.static], [[], []]);
-  assert.deepEqual(new Set(results.model?.map(({ pattern }) => pattern)), new Set(['random', 'one_item']));
-  assert.match(characterizeText(results), /^pattern +ms +embedding +bottom +interaction +top +copies +host/m);
-  assert.match(characterizeText(results), /takes \d\S+× as long as/);
+
+  test('what is not as expected is an error, never half a result', async () => {
+    process.env.FAKE_NCU = 'cut';
+    await assert.rejects(run(), failsWith(/was cut/));
+    process.env.FAKE_NCU = 'too few';
+    await assert.rejects(run(), failsWith(/37 launches were profiled, the program made 38/));
+    delete process.env.FAKE_NCU;
+    const broken = [process.execPath, '-e', 'console.error("error[TRACE_INVALID]: no"); process.exit(1)'];
+    await assert.rejects(run({ cellsCommand: () => broken }), failsWith(/TRACE_INVALID/));
+  });
+
+  test('where the time of the whole model goes', async () => {
+    const open = () => {
+      const backend = openFakeBackend();
+      // Emulation would be at it for minutes.
+      backend.measureCeilings = async () => ({ readBytesPerSecond: 1e9, multiplyAddsPerSecond: 1e9 });
+      return backend;
+    };
+    const architecture = smallModel(new Random(1), 'dot-lower');
+    const workloads = (['random', 'one_item'] as const).map((pattern) =>
+      patternWorkload(pattern, { ...SHAPE, architecture }),
+    );
+    const results = await run({ open, architecture, workloads, embedding: false, modelRounds: 2 });
+    assert.deepEqual([...Value.Errors(characterizationSchema, results)], []);
+    assert.deepEqual([results.counters, results.static], [[], []]);
+    assert.deepEqual(new Set(results.model?.map(({ pattern }) => pattern)), new Set(['random', 'one_item']));
+    assert.match(
+      characterizeText(results),
+      /^pattern +ms +embedding +bottom +interaction +top +copies +host/m,
+    );
+    assert.match(characterizeText(results), /takes \d\S+× as long as/);
+  });
 });
 
 test('ncu is found on the PATH', () => {
