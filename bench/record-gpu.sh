@@ -3,8 +3,8 @@
 #
 #   bench/record-gpu.sh OUT PREFIX [STEP...]     PREFIX: h200; TRACES: a folder with the artifact's traces
 #
-# Steps: conformance sanitizer kernels paper traces formats sweeps characterize tune model mlperf (default: all). A step that fails is
-# said at the end, the others go on. What is slow to look at goes to OUT/PREFIX-*.txt.
+# Steps: conformance sanitizer kernels paper traces formats sweeps characterize tune model mlperf (default: all). A step
+# that fails is said at the end, the others go on. What is slow to look at goes to OUT/PREFIX-*.txt.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 out=$1 prefix=$2

@@ -1,12 +1,13 @@
 /** The characterization of a GPU: a profiler that repeats recorded counters, over the emulated device. */
 import assert from 'node:assert/strict';
-import { mkdtempSync, rmSync, symlinkSync } from 'node:fs';
+import { existsSync, mkdtempSync, rmSync, symlinkSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { delimiter, dirname, join } from 'node:path';
 import { afterEach, describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import Value from 'typebox/value';
 import { patternWorkload } from '../../src/bench/workload.ts';
+import { runCells } from '../../src/characterize/cells.ts';
 import { type CharacterizeOptions, characterize } from '../../src/characterize/characterize.ts';
 import { findNcu, type Ncu } from '../../src/characterize/ncu.ts';
 import { characterizationSchema } from '../../src/characterize/results.ts';
@@ -93,6 +94,25 @@ describe('on an emulated GPU', { skip: refuseEmulation() }, () => {
     // The fused launch does the work of two.
     assert.match(text, /^fused \+ RPF d8 +41\.0 +0\.50× /m);
     assert.match(text, /memory at 76 % of its peak/);
+  });
+
+  test('every cell is bracketed for the profiler', async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'hotrow-cells-'));
+    const workloads = WORKLOADS.map(({ embedding }) => embedding);
+    try {
+      for (const call of ['cuProfilerStart', 'cuProfilerStop']) {
+        using backend = openFakeBackend();
+        fake.fail(call, workloads.length * VARIANTS.length, 1);
+        const running = runCells(
+          { backend, tables: SHAPE.architecture.tables, workloads },
+          join(folder, call),
+        );
+        await assert.rejects(running, { message: new RegExp(`^${call} failed`) });
+        assert.ok(!existsSync(join(folder, call)), 'nothing is listed of a run that failed');
+      }
+    } finally {
+      rmSync(folder, { recursive: true });
+    }
   });
 
   test('no profiler, or no leave to read counters: times by events, and how to get counters', async () => {
