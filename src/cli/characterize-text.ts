@@ -60,7 +60,7 @@ function counterTable(rows: readonly CounterRow[]): string {
       significant(tableUs(row)),
       ratio(row, rows),
       String(row.registers),
-      `${significant(row.achievedWarps)}/${significant(row.theoreticalWarps)}`,
+      `${significant(row.achievedWarps)}/${Number(significant(row.theoreticalWarps))}`,
       percent(row.issueSlotUse),
       significant(row.longScoreboardPerIssue),
       percent(row.l1HitRate),
@@ -110,7 +110,8 @@ function staticTable(rows: readonly StaticRow[]): string {
   );
 }
 
-const modelKey = ({ variant, inputs }: ModelRow) => `whole model, ${variant}, inputs in ${inputs} memory`;
+const modelKey = ({ variant, inputs }: ModelRow) =>
+  `whole model, ${variant}${inputs === undefined ? '' : `, inputs in ${inputs} memory`}`;
 
 /** Where the time of one plan goes, and how much longer the coldest pattern takes than the hottest. */
 function stageTable(rows: readonly StagedModelRow[]): string {
