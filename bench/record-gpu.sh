@@ -3,13 +3,13 @@
 #
 #   bench/record-gpu.sh OUT PREFIX [STEP...]     PREFIX: h200; TRACES: a folder with the artifact's traces
 #
-# Steps: conformance sanitizer kernels counters paper traces formats sweeps tune model mlperf (default: all). A step that fails is
-# said at the end, the others go on. What is slow to look at goes to OUT/PREFIX-*.txt.
+# Steps: conformance sanitizer kernels counters paper traces formats sweeps characterize tune model mlperf (default: all). A
+# step that fails is said at the end, the others go on. What is slow to look at goes to OUT/PREFIX-*.txt.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 out=$1 prefix=$2
 shift 2
-steps=${*:-conformance sanitizer kernels counters paper traces formats sweeps tune model mlperf}
+steps=${*:-conformance sanitizer kernels counters paper traces formats sweeps characterize tune model mlperf}
 traces=${TRACES:-../shared/traces}
 golden=${HOTROW_SHARED:-../shared}/golden
 failed=()
@@ -65,6 +65,9 @@ formats() {
   done
 }
 sweeps() { bench paper-sweeps --preset paper --rounds 4 --no-peers --sweep occupancy prefetch pinning; }
+characterize() {
+  hotrow characterize --device cuda --json "$out/$prefix-counters.json" >"$out/$prefix-counters.txt"
+}
 tune() {
   local pattern run separator='['
   for pattern in one_item high_hot med_hot low_hot random; do

@@ -45,6 +45,7 @@ export type DeviceErrorCode =
   | 'OUT_OF_MEMORY'
   | 'KERNEL_COMPILE_FAILED'
   | 'KERNEL_FAILED'
+  | 'PROFILER_FAILED'
   | 'DISPOSED';
 
 export type ErrorCode =
@@ -127,6 +128,8 @@ const HINTS: Readonly<Record<ErrorCode, string>> = {
   KERNEL_COMPILE_FAILED: "this is a defect in Hotrow: report it with the compiler's log",
   OUT_OF_MEMORY: 'close other programs, or use a smaller batch',
   KERNEL_FAILED: 'this is a defect in Hotrow: report it with the command that showed it',
+  PROFILER_FAILED:
+    'run `ncu` by hand on `hotrow bench` to see whether it works here; docs/characterize.md says what it needs',
   DISPOSED: 'keep models, collections and backends open until the last call has ended',
 };
 

@@ -93,7 +93,7 @@ const embeddingRowSchema = Type.Object(
   strict,
 );
 
-const modelRowSchema = Type.Object(
+export const modelRowSchema = Type.Object(
   {
     stage: Type.Literal('model'),
     ...rowBase,

@@ -37,6 +37,17 @@ export interface DescribedGpu {
 const PERSISTING_SHARE = 0.75;
 const WARP_THREADS = 32;
 
+/** A GPU that is here. */
+export function describedGpu(device: DeviceDescription): DescribedGpu {
+  const [, major, minor] = /^sm_(\d+)(\d)/.exec(device.architecture) ?? [];
+  return {
+    name: device.name,
+    computeCapability: [Number(major), Number(minor)],
+    architecture: device.architecture,
+    device,
+  };
+}
+
 /** @throws UsageError USAGE for a name that is not known. */
 export function describeGpu(name: string): DescribedGpu {
   const model = MODELS.find((known) => known.name.toLowerCase() === name.trim().toLowerCase());

@@ -1,6 +1,6 @@
 /** Characterization results: versioned JSON of what limits each kernel variant, by compiler report and by counters. */
 import Type, { type Static } from 'typebox';
-import { deviceSchema } from '../bench/results.ts';
+import { deviceSchema, modelRowSchema } from '../bench/results.ts';
 import { planSchema } from '../embedding/plan.ts';
 
 export const CHARACTERIZE_VERSION = 1;
@@ -55,6 +55,8 @@ const counterRowSchema = Type.Object(
     registers: Type.Integer({ minimum: 0 }),
     theoreticalWarps: count('per multiprocessor'),
     achievedWarps: count('per multiprocessor, mean over the active cycles'),
+    occupancy: share('achieved warps over the most that a multiprocessor holds'),
+    activeShare: share('of the cycles of the launch in which a multiprocessor had a warp, mean'),
     issueSlotUse: share('of the cycles in which a scheduler issued'),
     /** Cycles that warps waited for memory, per issued instruction. */
     longScoreboardPerIssue: count('cycles'),
@@ -64,11 +66,26 @@ const counterRowSchema = Type.Object(
     l2HitRate: share('of the sectors asked of L2'),
     dramBytes: count('read and written'),
     dramShare: share("of the memory's peak throughput"),
+    l1Share: share("of L1's peak throughput"),
     l2Share: share("of L2's peak throughput"),
     smShare: share("of the multiprocessors' peak instruction throughput"),
     /** What bounds the kernel, and the figures that say so. */
     limiter: Type.String(),
     because: Type.String(),
+  },
+  strict,
+);
+
+/** Times of one variant's launches by events, where no counters could be read. */
+const launchRowSchema = Type.Object(
+  {
+    pattern: Type.String(),
+    variant: Type.String(),
+    plan: planSchema,
+    launches: Type.Integer({ minimum: 1 }),
+    timeUs: count('of one launch, by a pair of events around it; median'),
+    /** Tables that one launch serves. */
+    tablesPerLaunch: Type.Integer({ minimum: 1 }),
   },
   strict,
 );
@@ -86,7 +103,11 @@ export const characterizationSchema = Type.Object(
     tools: Type.Record(Type.String(), Type.String()),
     static: Type.Array(staticRowSchema),
     counters: Type.Array(counterRowSchema),
-    /** What was left out and why. */
+    /** What could be measured without counters. */
+    launches: Type.Optional(Type.Array(launchRowSchema)),
+    /** Where the time of the whole model goes, as the benchmark has it. */
+    model: Type.Optional(Type.Array(modelRowSchema)),
+    /** How things were measured; what was left out and why. */
     notes: Type.Array(Type.String()),
   },
   { ...strict, $id: 'hotrow-characterization-1', title: 'Hotrow characterization results, version 1' },
@@ -95,3 +116,4 @@ export const characterizationSchema = Type.Object(
 export type Characterization = Static<typeof characterizationSchema>;
 export type StaticRow = Static<typeof staticRowSchema>;
 export type CounterRow = Static<typeof counterRowSchema>;
+export type LaunchRow = Static<typeof launchRowSchema>;

@@ -16,7 +16,7 @@ import type { PlanContext } from '../embedding/techniques/technique.ts';
 import { DeviceError } from '../errors.ts';
 import { compileUnit, findToolkitProgram, toolkitVersion } from '../jit/nvcc.ts';
 import type { CompiledResources } from '../jit/ptxas-log.ts';
-import { type DescribedGpu, describeGpu } from './gpus.ts';
+import type { DescribedGpu } from './gpus.ts';
 import type { StaticRow } from './results.ts';
 import { instructionMix } from './sass.ts';
 
@@ -31,8 +31,9 @@ export interface StaticReport {
 
 export interface StaticOptions {
   readonly tables: readonly EmbeddingTable[];
-  /** As describeGpu takes them. */
-  readonly gpus: readonly string[];
+  readonly gpus: readonly DescribedGpu[];
+  /** Default: all that the benchmark compares. */
+  readonly plans?: (context: PlanContext) => readonly Plan[];
   readonly onProgress?: (text: string) => void;
 }
 
@@ -44,12 +45,11 @@ interface Variant {
 }
 
 /**
- * Compiles the kernel of every plan that the benchmark compares, once an architecture.
- * @throws UsageError for a GPU that is not known; DeviceError CUDA_LIBRARY_MISSING without a compiler,
- * KERNEL_COMPILE_FAILED.
+ * Compiles the kernel of every plan, once an architecture.
+ * @throws DeviceError CUDA_LIBRARY_MISSING without a compiler, KERNEL_COMPILE_FAILED.
  */
-export async function staticReport({ tables, gpus, onProgress }: StaticOptions): Promise<StaticReport> {
-  const described = gpus.map(describeGpu);
+export async function staticReport(options: StaticOptions): Promise<StaticReport> {
+  const { tables, gpus, plans = comparedPlans, onProgress } = options;
   const nvcc = findToolkitProgram('nvcc');
   if (nvcc === undefined) {
     throw new DeviceError('CUDA_LIBRARY_MISSING', 'no CUDA compiler was found to ask', {
@@ -63,8 +63,8 @@ export async function staticReport({ tables, gpus, onProgress }: StaticOptions):
       : [];
   const byArchitecture = new Map<string, Promise<CompiledKernels>>();
   const rows: StaticRow[] = [];
-  for (const gpu of described) {
-    const variants = variantsFor(tables, gpu);
+  for (const gpu of gpus) {
+    const variants = variantsFor(tables, gpu, plans);
     const known = byArchitecture.get(gpu.architecture);
     onProgress?.(`compiling for ${gpu.architecture}`);
     const compiling = known ?? compileAll(nvcc, disassembler, variants, gpu.architecture);
@@ -88,13 +88,17 @@ function comparedPlans(context: PlanContext): Plan[] {
   return [...new Map(plans.map((plan) => [planLabel(plan), plan])).values()];
 }
 
-function variantsFor(tables: readonly EmbeddingTable[], { device }: DescribedGpu): Variant[] {
+function variantsFor(
+  tables: readonly EmbeddingTable[],
+  { device }: DescribedGpu,
+  plans: (context: PlanContext) => readonly Plan[],
+): Variant[] {
   const bags = tables.map((): Bags => ({ indices: new BigInt64Array(), offsets: new BigInt64Array() }));
   const { kinds, distinct } = bagKinds(tables, bags);
   const [first] = kinds;
   if (first === undefined) return [];
   const call = { checking: 'error' } as const;
-  return comparedPlans({ device, tables }).map((compared) => {
+  return plans({ device, tables }).map((compared) => {
     const plan = planFor('cuda', compared);
     if (plan.kernel === 'fused') {
       const variant = fusedVariant(plan, distinct, call, { splits: false, several: false });

@@ -68,6 +68,16 @@ export class CudaDevice implements Disposable {
     this.enter().synchronizeContext();
   }
 
+  /** Runs `work` as the part that a profiler records, if one listens (`ncu --profile-from-start off`). */
+  async profiled<T>(work: () => Promise<T>): Promise<T> {
+    this.enter().startProfiler();
+    try {
+      return await work();
+    } finally {
+      this.enter().stopProfiler();
+    }
+  }
+
   live(): LiveResources {
     const counts: Record<ResourceKind, number> = {
       memory: 0,

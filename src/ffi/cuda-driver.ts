@@ -149,6 +149,15 @@ export class CudaDriver {
     this.#call.cuCtxSynchronize();
   }
 
+  /** A profiler that waits for it records from here on. */
+  startProfiler(): void {
+    this.#call.cuProfilerStart();
+  }
+
+  stopProfiler(): void {
+    this.#call.cuProfilerStop();
+  }
+
   /** Sets aside so much of L2 for persisting accesses; the driver rounds up. Returns what is set aside. */
   setPersistingL2Bytes(bytes: number): number {
     this.#call.cuCtxSetLimit(LIMIT_PERSISTING_L2_BYTES, bytes);

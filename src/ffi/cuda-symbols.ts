@@ -35,6 +35,8 @@ const PARAMETERS = {
   cuCtxSetLimit: 'int limit, size_t value',
   cuCtxGetLimit: 'uintptr_t out, int limit',
   cuCtxResetPersistingL2Cache: '',
+  cuProfilerStart: '',
+  cuProfilerStop: '',
   cuMemGetInfo_v2: 'uintptr_t free, uintptr_t total',
   cuMemAlloc_v2: 'uintptr_t out, size_t bytes',
   cuMemFree_v2: 'uintptr_t memory',

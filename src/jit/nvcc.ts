@@ -7,16 +7,18 @@ import { promisify } from 'node:util';
 import { DeviceError } from '../errors.ts';
 import { type CompiledResources, readResources } from './ptxas-log.ts';
 
-/** Where the toolkit's programs are: on the PATH, under CUDA_HOME, in the toolkit's default prefix. */
+/** Where the toolkit's programs are: on the PATH, under CUDA_HOME, in the toolkit's default prefix, in `folders`. */
 export function findToolkitProgram(
   name: string,
   environment: NodeJS.ProcessEnv = process.env,
+  folders: readonly string[] = [],
 ): string | undefined {
   const { CUDA_HOME: home } = environment;
   const places = [
     name,
     ...(home === undefined ? [] : [join(home, 'bin', name)]),
     join('/usr/local/cuda/bin', name),
+    ...folders.map((folder) => join(folder, name)),
   ];
   return places.find((program) => spawnSync(program, ['--version'], { env: environment }).status === 0);
 }

@@ -32,7 +32,7 @@ export function benchFigures(results: BenchResults): Figure[] {
     limitFigure(results),
     bandwidthFigure(results),
     ...sweptTechniques(results).map((name) => sweepFigure(results, name)),
-    modelFigure(results),
+    modelFigure(results.model),
     bestFigure(results),
   ].filter((figure) => figure !== undefined);
 }
@@ -278,7 +278,8 @@ function modelLabel(row: ModelRow, rows: readonly ModelRow[]): string {
 const modelVariant = ({ implementation, variant }: ModelRow) =>
   implementation === 'hotrow' ? techniques(variant) : `${implementation} ${variant}`;
 
-function modelFigure({ model }: BenchResults): Figure | undefined {
+/** Where the time of the whole model goes; undefined: it was not run, or not stage by stage. */
+export function modelFigure(model: readonly ModelRow[]): Figure | undefined {
   const staged = model.filter(hasStages);
   if (staged.length === 0) return undefined;
   return {

@@ -1,7 +1,8 @@
 /** The figures of a characterization. */
 import { techniques, unique } from '../bench/comparison.ts';
-import type { Characterization, CounterRow, StaticRow } from '../characterize/results.ts';
+import type { Characterization, CounterRow, LaunchRow, StaticRow } from '../characterize/results.ts';
 import { percent, significant } from '../numbers.ts';
+import { modelFigure } from './bench-figures.ts';
 import { type BarChart, type Figure, number, text } from './figure.ts';
 
 /** A chart's legend has this many entries at most; the rest is `other`. */
@@ -9,11 +10,14 @@ const MAX_PARTS = 7;
 
 /** Every figure that the results have the data for, in reading order. */
 export function characterizeFigures(results: Characterization): Figure[] {
-  const { counters, static: kernels } = results;
+  const { counters, launches = [], static: kernels, model = [] } = results;
+  const whole = modelFigure(model);
   return [
     ...(counters.length > 0 ? counterFigures(counters) : []),
+    ...(launches.length > 0 ? [launchFigure(launches)] : []),
     ...(kernels.length > 0 ? [staticFigure(kernels)] : []),
     ...instructionFigure(kernels),
+    ...(whole === undefined ? [] : [whole]),
   ];
 }
 
@@ -126,6 +130,7 @@ const SHARES = [
   ['L2 hits', 'l2HitRate'],
   ['DRAM', 'dramShare'],
   ['L2', 'l2Share'],
+  ['L1', 'l1Share'],
   ['SM', 'smShare'],
 ] as const;
 
@@ -133,7 +138,7 @@ function heatFigure(rows: readonly CounterRow[]): Figure {
   return {
     id: 'shares',
     title: 'Hit rates and shares of peak throughput',
-    note: 'Hits: share of the sectors asked of L1 and L2. DRAM, L2, SM: share of what the memory, L2 and the multiprocessors do at most.',
+    note: 'Hits: share of the sectors asked of L1 and L2. DRAM, L2, L1, SM: share of what the memory, the caches and the multiprocessors do at most.',
     chart: {
       kind: 'heat',
       panels: unique(rows.map(({ pattern }) => pattern)).map((pattern) => ({
@@ -165,7 +170,7 @@ function limiterFigure(rows: readonly CounterRow[]): Figure {
   return {
     id: 'limiters',
     title: 'What bounds each kernel',
-    note: 'By the counters; times are the profiler’s, which run slower than the benchmark’s.',
+    note: 'By the counters; times are the profiler’s.',
     table: {
       columns: [
         text('pattern'),
@@ -182,6 +187,23 @@ function limiterFigure(rows: readonly CounterRow[]): Figure {
         String(row.tablesPerLaunch),
         row.limiter,
         row.because,
+      ]),
+    },
+  };
+}
+
+function launchFigure(rows: readonly LaunchRow[]): Figure {
+  return {
+    id: 'launches',
+    title: 'Times of launches',
+    note: 'By events: the counters could not be read.',
+    table: {
+      columns: [text('pattern'), text('variant'), number('µs a launch'), number('tables')],
+      rows: rows.map((row) => [
+        row.pattern,
+        label(row),
+        significant(row.timeUs),
+        String(row.tablesPerLaunch),
       ]),
     },
   };

@@ -1,13 +1,14 @@
 /** What a characterization says, rule by rule. */
 import { techniques, unique } from '../bench/comparison.ts';
+import { FULL_SHARE } from '../characterize/limiter.ts';
 import type { Characterization } from '../characterize/results.ts';
 import { percent, significant } from '../numbers.ts';
 import { applyRules, highest, type Rule } from './findings.ts';
 
 const MEMORY_BOUND: Rule<Characterization> = {
   name: 'memory-bound',
-  threshold: 0.8,
-  reason: "share of the memory's peak throughput; kernels that are bound by it reach 80 to 95 % of it",
+  threshold: FULL_SHARE,
+  reason: "share of the memory's peak throughput; streaming reads reach 80 to 90 % of it",
   find({ counters }) {
     const bound = counters.filter(({ dramShare }) => dramShare >= this.threshold);
     const first = highest(bound, ({ dramShare }) => dramShare);
@@ -29,14 +30,14 @@ const LATENCY_BOUND: Rule<Characterization> = {
   name: 'waits-for-memory',
   threshold: 0.5,
   reason:
-    'share of the waiting that is for memory loads, at less than 60 % of peak throughput: latency, not bandwidth',
+    'share of the waiting that is for memory loads, where neither the memory nor L2 is full: latency, not bandwidth',
   find({ counters }) {
     const share = ({ stalls, longScoreboardPerIssue }: Characterization['counters'][number]) => {
       const all = stalls.reduce((sum, { perIssue }) => sum + perIssue, 0);
       return all === 0 ? 0 : longScoreboardPerIssue / all;
     };
     const waiting = counters.filter(
-      (row) => share(row) >= this.threshold && Math.max(row.dramShare, row.l2Share) < 0.6,
+      (row) => share(row) >= this.threshold && Math.max(row.dramShare, row.l2Share) < FULL_SHARE,
     );
     const most = highest(waiting, share);
     if (most === undefined) return [];

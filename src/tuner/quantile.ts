@@ -6,6 +6,10 @@ export function quantile(sorted: readonly number[], q: number): number {
   return low + (high - low) * (at - Math.floor(at));
 }
 
+export function mean(samples: readonly number[]): number {
+  return samples.reduce((sum, sample) => sum + sample, 0) / samples.length;
+}
+
 export function median(samples: readonly number[]): number {
   return quantile(
     samples.toSorted((a, b) => a - b),

@@ -12,7 +12,10 @@ const skip = findToolkitProgram('nvcc') === undefined && 'no nvcc';
 
 test('every variant on GPUs that are not here', { skip }, async () => {
   const { tables } = PRESETS.paper.architecture({ tables: 2 });
-  const { rows, tools, notes } = await staticReport({ tables, gpus: ['A100', 'H200', 'L4'] });
+  const { rows, tools, notes } = await staticReport({
+    tables,
+    gpus: ['A100', 'H200', 'L4'].map(describeGpu),
+  });
   for (const row of rows) {
     assert.deepEqual([...Value.Errors(characterizationSchema.properties.static.items, row)], []);
   }

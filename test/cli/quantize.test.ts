@@ -8,6 +8,7 @@ import { after, before, describe, test } from 'node:test';
 import Value from 'typebox/value';
 import { characterizationSchema } from '../../src/characterize/results.ts';
 import { findToolkitProgram } from '../../src/jit/nvcc.ts';
+import { refuseGpu } from '../gpu/gpu.ts';
 import { hotrow } from '../support/cli.ts';
 import { goldenPath } from '../support/golden.ts';
 
@@ -79,10 +80,25 @@ describe('hotrow quantize', { skip }, () => {
 });
 
 describe('hotrow characterize', () => {
-  test('counters are not there yet: said, with what is', async () => {
-    const { code, stderr } = await hotrow('characterize');
-    assert.equal(code, 2);
-    assert.match(stderr, /--static/);
+  test('without a GPU: said, with what can be had', {
+    skip: refuseGpu() === false && 'there is a GPU',
+  }, async () => {
+    const { code, stdout, stderr } = await hotrow('characterize');
+    assert.deepEqual([code, stdout], [1, '']);
+    assert.match(stderr, /^error\[DEVICE_UNAVAILABLE\]: no counters without a GPU: /);
+    assert.match(stderr, /^hint: pass --static/m);
+  });
+
+  test('options that do not go together', async () => {
+    for (const [args, said] of [
+      [['--device', 'cpu'], /--device cpu: counters are those of a GPU/],
+      [['--gpu', 'A100'], /--gpu names GPUs for --static/],
+      [['--static', '--patterns', 'random'], /--static looks nothing up: --patterns/],
+    ] as const) {
+      const { code, stdout, stderr } = await hotrow('characterize', ...args);
+      assert.deepEqual([code, stdout], [2, '']);
+      assert.match(stderr, said);
+    }
   });
 
   test('--static for GPUs that are not here', {

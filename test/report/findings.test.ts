@@ -247,7 +247,7 @@ describe('characterization', () => {
   };
   test('memory-bound', () => {
     assert.match(characterSaid('memory-bound').join(), /^Memory bounds 2 of 4 .*one_item, random/);
-    assert.deepEqual(characterSaid('memory-bound', counters({ dramShare: 0.79 })), []);
+    assert.deepEqual(characterSaid('memory-bound', counters({ dramShare: 0.69 })), []);
   });
   test('waits-for-memory', () => {
     assert.match(characterSaid('waits-for-memory').join(), /^2 of 4 /);

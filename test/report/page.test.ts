@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { launchPerTable } from '../../src/bench/comparison.ts';
+import type { CounterRow } from '../../src/characterize/results.ts';
 import { UsageError } from '../../src/errors.ts';
 import { significant } from '../../src/numbers.ts';
 import { renderReport } from '../../src/report/page.ts';
@@ -137,6 +138,18 @@ test('a static characterization needs no device', () => {
   assert.match(page, /no device: static reports of kernels/);
   assert.ok(page.includes('id="run-1-static"') && page.includes('id="run-1-instructions"'));
   assert.ok(!page.includes('id="run-1-warps"'));
+});
+
+test('a characterization without counters shows the times of launches; one with a model, its stages', () => {
+  const results = smallCharacterization();
+  const { pattern, variant, plan } = results.counters[0] as CounterRow;
+  const launches = [{ pattern, variant, plan, launches: 24, timeUs: 123.4, tablesPerLaunch: 1 }];
+  const { model } = recordedBench('cpu-zen5-quick.json');
+  const page = renderReport([{ ...results, counters: [], launches, model }]);
+  const [, figure = ''] = page.split('id="run-1-launches"');
+  assert.match(figure.split('</figure>')[0] ?? '', /random|one_item.*123/s);
+  assert.ok(page.includes('id="run-1-model"') && !page.includes('id="run-1-warps"'));
+  assert.ok(!renderReport([results]).includes('id="run-1-launches"'));
 });
 
 test('stall reasons beyond what a legend can tell apart are shown together, and each in the table', () => {

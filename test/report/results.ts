@@ -41,6 +41,8 @@ const counters: CounterRow = {
   registers: 18,
   theoreticalWarps: 64,
   achievedWarps: 55.5,
+  occupancy: 0.87,
+  activeShare: 0.93,
   issueSlotUse: 0.22,
   longScoreboardPerIssue: 40,
   stalls: [
@@ -52,6 +54,7 @@ const counters: CounterRow = {
   l2HitRate: 0.31,
   dramBytes: 110e6,
   dramShare: 0.44,
+  l1Share: 0.25,
   l2Share: 0.41,
   smShare: 0.2,
   limiter: 'latency',

@@ -9,6 +9,7 @@ import type { PooledFormat } from '../backend.ts';
 import {
   type IntegerWidth,
   type KernelSource,
+  kernelFunction,
   outputId,
   POOLING_NAMES,
   ROW_TYPES,
@@ -165,7 +166,7 @@ export function fusedSource(variant: FusedVariant): KernelSource {
   if (refusal !== undefined) throw new TypeError(refusal);
   const { kinds, checking, output = 'float32', splits, several, flight, threads, maxRegisters } = variant;
   const id = fusedId(variant);
-  const kernel = `hotrow_${id.replaceAll(/\W/g, '_')}`;
+  const kernel = kernelFunction(id);
   const cases = kinds.map((_, i) => `      case ${i}: return visitor(${kernel}_kind_${i}{});`);
   const source = `#include "fused_bags.cuh"
 

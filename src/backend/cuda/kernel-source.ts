@@ -146,6 +146,11 @@ export function outputId(output: PooledFormat = 'float32'): string[] {
   return output === 'float32' ? [] : [`to${ROW_TYPES[output].id}`];
 }
 
+/** The name of a variant's function, as profilers show it. */
+export function kernelFunction(id: string): string {
+  return `hotrow_${id.replaceAll(/\W/g, '_')}`;
+}
+
 /** `standard_bag.f32.i64.o64.sum.rpf8.cap64`: what is off is left out. */
 export function variantId(variant: StandardBagVariant): string {
   const { prefetch, threads, maxRegisters } = variant;
@@ -175,7 +180,7 @@ export function standardBagSource(variant: StandardBagVariant): KernelSource {
   if (refusal !== undefined) throw new TypeError(refusal);
   const { prefetch, threads, maxRegisters } = variant;
   const id = variantId(variant);
-  const kernel = `hotrow_${id.replaceAll('.', '_')}`;
+  const kernel = kernelFunction(id);
   const source = `#include "standard_bag.cuh"
 
 struct ${kernel}_variant {

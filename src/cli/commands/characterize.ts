@@ -1,120 +1,165 @@
-import { writeFile } from 'node:fs/promises';
 import { Command, Option } from 'commander';
-import { PRESETS, type PresetName } from '../../bench/presets.ts';
-import { CHARACTERIZE_VERSION, type Characterization, type StaticRow } from '../../characterize/results.ts';
+import { CudaBackend } from '../../backend/cuda/cuda-backend.ts';
+import { PRESETS } from '../../bench/presets.ts';
+import { runCells } from '../../characterize/cells.ts';
+import { characterize } from '../../characterize/characterize.ts';
+import { describeGpu } from '../../characterize/gpus.ts';
+import { findNcu } from '../../characterize/ncu.ts';
+import { CHARACTERIZE_VERSION, type Characterization } from '../../characterize/results.ts';
 import { staticReport } from '../../characterize/static-report.ts';
-import { fileError, fromFile, UsageError } from '../../errors.ts';
-import { loadCheckpoint } from '../../model/checkpoint.ts';
-import { type ArchitectureOverrides, inferArchitecture } from '../../model/infer-architecture.ts';
-import { checkReportFile, writeReport } from '../../report/write-report.ts';
+import { cudaDevices } from '../../cuda/discover.ts';
+import type { DeviceDescription } from '../../device.ts';
+import { DeviceError, UsageError } from '../../errors.ts';
+import { checkReportFile } from '../../report/write-report.ts';
 import { version } from '../../version.ts';
-import { formatOption, withModel } from '../options.ts';
-import { emphasise, type Format, printJson, printLine, progress, renderTable } from '../output.ts';
+import { characterizeText } from '../characterize-text.ts';
+import { formatOption } from '../options.ts';
+import { type Format, printJson, printLine, progress } from '../output.ts';
+import {
+  drawWorkloads,
+  presetLines,
+  type WorkloadOptions,
+  withWorkload,
+  workloadFiles,
+  workloadShape,
+} from '../workload-options.ts';
+import { writeResults } from '../write-results.ts';
 
-interface Options {
+interface Options extends WorkloadOptions {
   readonly static?: boolean;
-  readonly preset: PresetName;
-  readonly gpu: string;
+  readonly gpu?: string;
+  readonly device: string;
+  readonly cells?: string;
   readonly json?: string;
   readonly report?: string;
   readonly format: Format;
-  readonly interaction?: NonNullable<ArchitectureOverrides['interaction']>;
 }
+
+const STATIC_GPUS = 'A100,H100,H200';
+
+/** Timed predictions of a model whose preset times none. */
+const MODEL_ROUNDS = 20;
 
 export function characterizeCommand(): Command {
   const command = new Command('characterize')
-    .description('what the kernels of every technique take of a GPU, and what keeps their occupancy down')
+    .description('what bounds the kernels of every technique on a GPU, by its counters')
     .argument('[model]', "a checkpoint; default: the preset's synthetic model");
-  return withModel(command)
+  return withWorkload(command, 'paper')
+    .option('--device <device>', 'cuda[:N]', 'cuda')
     .option('--static', "from the compiler's report alone, for GPUs that need not be here")
-    .addOption(new Option('--preset <preset>', 'tables').choices(Object.keys(PRESETS)).default('paper'))
-    .option('--gpu <list>', 'GPUs by name', 'A100,H100,H200')
+    .option('--gpu <list>', `GPUs by name, with --static (default: ${STATIC_GPUS})`)
     .option('--json <file>', 'write the results as JSON')
     .option('--report <file>', 'write the results as an HTML page')
     .addOption(formatOption())
+    .addOption(new Option('--cells <file>', 'run what a profiler is to record, and list it').hideHelp())
     .addHelpText(
       'after',
       `
+Presets:
+${presetLines()}
+
 Examples:
+  hotrow characterize --report counters.html
+  hotrow characterize --tables 4 --patterns random,med_hot
   hotrow characterize --static
   hotrow characterize dlrm.safetensors --static --gpu L40S,B200 --json static.json`,
     )
     .action(run);
 }
 
-async function run(model: string | undefined, options: Options): Promise<void> {
-  if (options.static !== true) {
-    throw new UsageError('USAGE', 'this version reports what the compiler says; it reads no counters', {
-      hint: 'pass --static; for counters, run `hotrow bench` under Nsight Compute (ncu)',
-    });
-  }
+async function run(modelFile: string | undefined, options: Options): Promise<void> {
+  if (options.cells !== undefined) return runProfiled(modelFile, options, options.cells);
   if (options.report !== undefined) {
-    const inputs = [model, options.json].filter((file) => file !== undefined);
-    await checkReportFile(options.report, inputs);
+    const json = options.json === undefined ? [] : [options.json];
+    await checkReportFile(options.report, [...workloadFiles(modelFile, options), ...json]);
   }
-  const { tables } =
-    model === undefined ? PRESETS[options.preset].architecture({}) : await load(model, options);
-  const report = await staticReport({ tables, gpus: options.gpu.split(','), onProgress: progress });
+  const results = await (options.static === true ? compile : measure)(modelFile, options);
   progress('');
-  const results: Characterization = {
+  await writeResults(results, options);
+  if (options.format === 'json') printJson(results);
+  else printLine(characterizeText(results));
+}
+
+async function compile(modelFile: string | undefined, options: Options): Promise<Characterization> {
+  const { patterns, trace, batch, bagLengths } = options;
+  const lookups = { '--patterns': patterns, '--trace': trace, '--batch': batch, '--bag-lengths': bagLengths };
+  const [given] = Object.entries(lookups).flatMap(([name, value]) => (value === undefined ? [] : [name]));
+  if (given !== undefined)
+    throw new UsageError('USAGE', `--static looks nothing up: ${given} has no meaning`);
+  const { tables } = (await workloadShape(modelFile, options)).architecture;
+  const gpus = (options.gpu ?? STATIC_GPUS).split(',').map(describeGpu);
+  const report = await staticReport({ tables, gpus, onProgress: progress });
+  return {
     version: CHARACTERIZE_VERSION,
     kind: 'characterize',
     createdAt: new Date().toISOString(),
-    command: ['hotrow', ...process.argv.slice(2)].join(' '),
+    command: commandLine(),
     hotrow: version,
     tools: report.tools,
     static: report.rows,
     counters: [],
     notes: report.notes,
   };
-  if (options.json !== undefined) {
-    const { json } = options;
-    await writeFile(json, `${JSON.stringify(results, null, 2)}\n`).catch((cause) => {
-      throw fileError(json, cause);
+}
+
+async function measure(modelFile: string | undefined, options: Options): Promise<Characterization> {
+  if (options.gpu !== undefined) {
+    throw new UsageError('USAGE', '--gpu names GPUs for --static; counters are read on --device');
+  }
+  const device = deviceOf(options.device);
+  const preset = PRESETS[options.preset];
+  const shape = await workloadShape(modelFile, options);
+  const { architecture, bagLengths, seed, indexType } = shape;
+  const workloads = await drawWorkloads(shape, options);
+  return characterize({
+    ...{ device, architecture, workloads, bagLengths, seed, indexType },
+    open: () => openGpu(device),
+    ncu: findNcu(),
+    cellsCommand,
+    preset: options.preset,
+    command: commandLine(),
+    embedding: preset.embeddingRounds > 0,
+    modelRounds: preset.modelRounds || (modelFile === undefined ? 0 : MODEL_ROUNDS),
+    onProgress: progress,
+  });
+}
+
+/** What `measure` has profiled: the lookups alone, without a word. */
+async function runProfiled(modelFile: string | undefined, options: Options, file: string): Promise<void> {
+  const shape = await workloadShape(modelFile, options);
+  using backend = openGpu(deviceOf(options.device));
+  const workloads = (await drawWorkloads(shape, options)).map(({ embedding }) => embedding);
+  await runCells({ backend, tables: shape.architecture.tables, workloads }, file);
+}
+
+/** This command line again, so that the profiled program draws the same lookups. */
+function cellsCommand(file: string): string[] {
+  const [, main, verb, ...rest] = process.argv as [string, string, string];
+  return [process.execPath, ...process.execArgv, main, verb, '--cells', file, ...rest];
+}
+
+/** @throws UsageError for a name of no GPU; DeviceError DEVICE_UNAVAILABLE. */
+function deviceOf(name: string): DeviceDescription {
+  const ordinal = /^cuda(?::(\d+))?$/.exec(name);
+  if (ordinal === null) {
+    throw new UsageError('USAGE', `--device ${name}: counters are those of a GPU`, {
+      hint: 'devices are cuda and cuda:N; without a GPU, pass --static',
     });
   }
-  if (options.report !== undefined) await writeReport([results], options.report);
-  if (options.format === 'json') printJson(results);
-  else printReport(results);
+  const found = cudaDevices();
+  const id = `cuda:${ordinal[1] ?? 0}`;
+  const device = 'reason' in found ? undefined : found.devices.find((known) => known.id === id);
+  if (device !== undefined) return device;
+  const why = 'reason' in found ? found.reason : `there is no ${id}`;
+  throw new DeviceError('DEVICE_UNAVAILABLE', `no counters without a GPU: ${why}`, {
+    hint: 'pass --static for what the compiler says of GPUs that need not be here',
+  });
 }
 
-async function load(file: string, { interaction }: Options) {
-  const { tensors } = await loadCheckpoint(file);
-  const overrides = interaction === undefined ? {} : { interaction };
-  return fromFile(file, () => inferArchitecture(tensors, overrides));
+function openGpu({ id }: DeviceDescription): CudaBackend {
+  return new CudaBackend({ ordinal: Number(id.replace('cuda:', '')) });
 }
 
-function printReport({ static: rows, tools, notes }: Characterization): void {
-  const compilers = Object.entries(tools).map(([name, number]) => `${name} ${number}`);
-  printLine(`compiled with ${compilers.join(', ')}; no GPU was asked`);
-  for (const gpu of new Set(rows.map((row) => row.gpu))) {
-    const own = rows.filter((row) => row.gpu === gpu);
-    printLine();
-    printLine(emphasise(`${gpu} (${own[0]?.architecture})`));
-    printLine(staticTable(own));
-  }
-  for (const note of notes) printLine(`\nnote: ${note}`);
-}
-
-function staticTable(rows: readonly StaticRow[]): string {
-  return renderTable(
-    [
-      { title: 'variant', left: true },
-      { title: 'registers' },
-      { title: 'spilled' },
-      { title: 'shared' },
-      { title: 'warps' },
-      { title: 'occupancy' },
-      { title: 'limited by', left: true },
-    ],
-    rows.map(({ variant, registers, spillBytes, sharedBytes, warps, occupancy, limiter }) => [
-      variant.replace(/^standard \+ /, '+ '),
-      String(registers),
-      spillBytes === 0 ? '–' : `${spillBytes} B`,
-      sharedBytes === 0 ? '–' : `${sharedBytes} B`,
-      String(warps),
-      `${(100 * occupancy).toFixed(0)} %`,
-      limiter,
-    ]),
-  );
+function commandLine(): string {
+  return ['hotrow', ...process.argv.slice(2)].join(' ');
 }

@@ -1,0 +1,117 @@
+/** What bounds a kernel, by rules over its counters. Pure; docs/characterize.md explains the rules. */
+import { percent, significant } from '../numbers.ts';
+import type { CounterRow } from './results.ts';
+
+/** Share of its peak from which a unit is full: streaming reads reach 80 to 90 % of the memory's, other units no more. */
+export const FULL_SHARE = 0.7;
+/** Share of the cycles below which the multiprocessors stand idle for want of blocks. */
+const IDLE_SHARE = 0.6;
+/** Share of the waiting from which a reason dominates. */
+const DOMINANT_SHARE = 0.5;
+/** Occupancy below which more warps are the first thing to try. */
+const LOW_OCCUPANCY = 0.5;
+
+export const LIMITERS = {
+  dram: 'DRAM bandwidth',
+  l2: 'L2 bandwidth',
+  l1: 'L1 bandwidth',
+  issue: 'instruction issue',
+  tail: 'launch overhead and tail',
+  latency: 'memory latency',
+  fewWarps: 'memory latency, few warps',
+  queue: 'load/store queue',
+  several: 'no single cause',
+} as const;
+
+export interface Limit {
+  readonly limiter: (typeof LIMITERS)[keyof typeof LIMITERS];
+  /** The figures that say so, with their units. */
+  readonly because: string;
+}
+
+/** The figures that the rules look at. */
+export type LimitFigures = Pick<
+  CounterRow,
+  | 'timeUs'
+  | 'dramShare'
+  | 'l2Share'
+  | 'l1Share'
+  | 'smShare'
+  | 'activeShare'
+  | 'achievedWarps'
+  | 'theoreticalWarps'
+  | 'occupancy'
+  | 'longScoreboardPerIssue'
+  | 'stalls'
+>;
+
+/** Reasons that warps wait for the units between the multiprocessor and L1. */
+const QUEUE_REASONS: readonly string[] = ['short scoreboard', 'lg throttle', 'mio throttle'];
+
+/** The first rule that holds: a full unit, idle multiprocessors, what the warps wait for. */
+export function limitOf(figures: LimitFigures): Limit {
+  return fullUnit(figures) ?? idle(figures) ?? waiting(figures) ?? several(figures);
+}
+
+/**
+ * Memory comes first: all that it delivers passes through L2, which is then as busy. Of the others, the fullest one.
+ */
+function fullUnit({ dramShare, l2Share, l1Share, smShare }: LimitFigures): Limit | undefined {
+  const full = (limiter: Limit['limiter'], share: number, what: string): Limit[] =>
+    share < FULL_SHARE ? [] : [{ limiter, because: `${what} at ${percent(share)} of its peak` }];
+  const [memory] = full(LIMITERS.dram, dramShare, 'memory');
+  if (memory !== undefined) return memory;
+  const units = [
+    { limiter: LIMITERS.l2, share: l2Share, what: 'L2' },
+    { limiter: LIMITERS.l1, share: l1Share, what: 'L1' },
+    { limiter: LIMITERS.issue, share: smShare, what: 'instruction throughput' },
+  ].toSorted((a, b) => b.share - a.share);
+  return units.flatMap(({ limiter, share, what }) => full(limiter, share, what))[0];
+}
+
+function idle({ activeShare, timeUs }: LimitFigures): Limit | undefined {
+  if (activeShare >= IDLE_SHARE) return undefined;
+  return {
+    limiter: LIMITERS.tail,
+    because: `the multiprocessors had warps in ${percent(activeShare)} of the ${significant(timeUs)} µs`,
+  };
+}
+
+function waiting(figures: LimitFigures): Limit | undefined {
+  const { longScoreboardPerIssue, stalls, occupancy, achievedWarps, theoreticalWarps } = figures;
+  const all = totalPerIssue(stalls);
+  if (longScoreboardPerIssue > 0 && longScoreboardPerIssue >= DOMINANT_SHARE * all) {
+    return {
+      limiter: occupancy < LOW_OCCUPANCY ? LIMITERS.fewWarps : LIMITERS.latency,
+      because: `${significant(longScoreboardPerIssue)} of ${significant(all)} cycles an instruction waited for loads, ${significant(achievedWarps)} of ${significant(theoreticalWarps)} warps, ${busiest(figures)}`,
+    };
+  }
+  const queued = totalPerIssue(stalls.filter(({ reason }) => QUEUE_REASONS.includes(reason)));
+  if (queued > 0 && queued >= DOMINANT_SHARE * all) {
+    return {
+      limiter: LIMITERS.queue,
+      because: `${significant(queued)} of ${significant(all)} cycles an instruction waited for the load/store units, ${busiest(figures)}`,
+    };
+  }
+  return undefined;
+}
+
+function several(figures: LimitFigures): Limit {
+  const [first] = figures.stalls;
+  const most =
+    first === undefined
+      ? ''
+      : `, the longest wait ${significant(first.perIssue)} cycles an instruction (${first.reason})`;
+  return { limiter: LIMITERS.several, because: `${busiest(figures)}${most}` };
+}
+
+function totalPerIssue(stalls: LimitFigures['stalls']): number {
+  return stalls.reduce((sum, { perIssue }) => sum + perIssue, 0);
+}
+
+/** `L2 busiest at 41 % of its peak`. */
+function busiest({ dramShare, l2Share, l1Share, smShare }: LimitFigures): string {
+  const units = { memory: dramShare, L2: l2Share, L1: l1Share, 'instruction throughput': smShare };
+  const [[name, share]] = Object.entries(units).sort(([, a], [, b]) => b - a) as [[string, number]];
+  return `${name} busiest at ${percent(share)} of its peak`;
+}

@@ -1,0 +1,109 @@
+/** Nsight Compute's command line, `ncu`. */
+import { spawn, spawnSync } from 'node:child_process';
+import { readdirSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { DeviceError } from '../errors.ts';
+import { findToolkitProgram } from '../jit/nvcc.ts';
+import { METRIC_NAMES } from './metrics.ts';
+import { type ProfiledLaunch, parseRawPage } from './ncu-csv.ts';
+
+export interface Ncu {
+  readonly program: string;
+  readonly version: string;
+}
+
+/** Where NVIDIA's packages put versions of it, a folder each. */
+const PACKAGES = '/opt/nvidia/nsight-compute';
+
+/** On the PATH, in the CUDA toolkit, or the newest of NVIDIA's packages; undefined: there is none. */
+export function findNcu(environment: NodeJS.ProcessEnv = process.env): Ncu | undefined {
+  const program = findToolkitProgram('ncu', environment, packageFolders());
+  if (program === undefined) return undefined;
+  const { stdout } = spawnSync(program, ['--version'], { encoding: 'utf8', env: environment });
+  return { program, version: /Version (\d+(?:\.\d+)*)/.exec(stdout)?.[1] ?? 'unknown' };
+}
+
+function packageFolders(): string[] {
+  try {
+    const versions = readdirSync(PACKAGES).sort((a, b) => b.localeCompare(a, undefined, { numeric: true }));
+    return versions.map((version) => join(PACKAGES, version));
+  } catch {
+    return [];
+  }
+}
+
+/**
+ * The whole program runs anew for every pass over the counters, and kernels are recorded where it says so. Replaying single
+ * kernels would be quicker, but each pass would find in the caches what the last one left there, not what the launches
+ * before it leave. Clocks and caches stay as they are in use.
+ */
+const PROTOCOL = [
+  ...['--replay-mode', 'application', '--target-processes', 'application-only'],
+  ...['--profile-from-start', 'off', '--cache-control', 'none', '--clock-control', 'none'],
+  ...['--kernel-name', 'regex:^hotrow_(standard_bag|fused_bags).*$'],
+];
+
+/** Says that the user may not read counters. */
+const REFUSED = 'ERR_NVGPUCTRPERM';
+
+/** How much is told of what a failed run printed. */
+const TAIL_CHARACTERS = 2000;
+
+/**
+ * Profiles a command. `folder`: an empty one, for its files. Returns its recorded launches in their order, or `refused`
+ * when the user may not read counters.
+ * @throws DeviceError PROFILER_FAILED with what was printed, when the command or the profiler fails.
+ */
+export async function profile(
+  { program }: Ncu,
+  command: readonly string[],
+  folder: string,
+): Promise<readonly ProfiledLaunch[] | 'refused'> {
+  const [log, report] = [join(folder, 'ncu.log'), join(folder, 'launches.ncu-rep')];
+  const files = ['--log-file', log, '--export', report];
+  const run = await spawned(program, [
+    ...PROTOCOL,
+    '--metrics',
+    METRIC_NAMES.join(','),
+    ...files,
+    ...command,
+  ]);
+  const logged = await readFile(log, 'utf8').catch(() => '');
+  const printed = [run.stdout, run.stderr, logged].filter((text) => text !== '').join('\n');
+  if (printed.includes(REFUSED)) return 'refused';
+  if (run.code !== 0) throw failed(`${program} ended with ${run.code}`, printed);
+  const page = ['--import', report, '--page', 'raw', '--csv', '--print-units', 'base'];
+  const imported = await spawned(program, page);
+  if (imported.code !== 0) {
+    throw failed(`${program} wrote no report`, [printed, imported.stdout, imported.stderr].join('\n'));
+  }
+  return parseRawPage(imported.stdout, METRIC_NAMES);
+}
+
+function failed(what: string, printed: string): DeviceError {
+  return new DeviceError('PROFILER_FAILED', `${what}:\n${printed.trim().slice(-TAIL_CHARACTERS)}`);
+}
+
+interface Spawned {
+  /** Null: a signal ended it. */
+  readonly code: number | null;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+function spawned(program: string, args: readonly string[]): Promise<Spawned> {
+  return new Promise((resolve, reject) => {
+    const child = spawn(program, args, { stdio: ['ignore', 'pipe', 'pipe'] });
+    const printed = { stdout: '', stderr: '' };
+    for (const name of ['stdout', 'stderr'] as const) {
+      child[name].setEncoding('utf8').on('data', (text: string) => {
+        printed[name] += text;
+      });
+    }
+    child.once('error', (cause) => {
+      reject(new DeviceError('PROFILER_FAILED', `${program}: ${cause.message}`, { cause }));
+    });
+    child.once('close', (code) => resolve({ code, ...printed }));
+  });
+}

@@ -1,0 +1,137 @@
+/** Characterization results as the terminal shows them. */
+import { hasStages, type ModelRow, type StagedModelRow } from '../bench/results.ts';
+import type { Characterization, CounterRow, LaunchRow, StaticRow } from '../characterize/results.ts';
+import { percent, significant } from '../numbers.ts';
+import { emphasise, renderTable } from './output.ts';
+
+export function characterizeText(results: Characterization): string {
+  const { device, tools, counters, launches = [], static: compiled, model = [], notes } = results;
+  const versions = Object.entries(tools).map(([name, number]) => `${name} ${number}`);
+  const from = versions.length === 0 ? '' : `with ${versions.join(', ')}`;
+  return [
+    device === undefined
+      ? `compiled ${from}; no GPU was asked`
+      : `${device.id}: ${device.name}, ${device.architecture} ${from}`.trimEnd(),
+    ...byKey(counters, ({ pattern }) => pattern, counterTable),
+    ...byKey(launches, ({ pattern }) => pattern, launchTable),
+    ...byKey(compiled, ({ gpu, architecture }) => `${gpu} (${architecture})`, staticTable),
+    ...byKey(model.filter(hasStages), modelKey, stageTable),
+    ...notes.map((note) => `\nnote: ${note}`),
+  ].join('\n');
+}
+
+/** A table under a heading for every key. */
+function byKey<Row>(
+  rows: readonly Row[],
+  key: (row: Row) => string,
+  table: (rows: readonly Row[]) => string,
+): string[] {
+  return [...new Set(rows.map(key))].map(
+    (wanted) => `\n${emphasise(wanted)}\n${table(rows.filter((row) => key(row) === wanted))}`,
+  );
+}
+
+const label = (variant: string) => variant.replace(/^standard \+ /, '+ ');
+
+/** µs of a table: a launch serves one, or all. */
+const tableUs = ({ timeUs, tablesPerLaunch }: Pick<LaunchRow, 'timeUs' | 'tablesPerLaunch'>) =>
+  timeUs / tablesPerLaunch;
+
+/** Time over the plain kernel's, which comes first. */
+function ratio<Row extends Pick<LaunchRow, 'timeUs' | 'tablesPerLaunch'>>(
+  row: Row,
+  rows: readonly Row[],
+): string {
+  const [plain = row] = rows;
+  return `${significant(tableUs(row) / tableUs(plain))}×`;
+}
+
+function counterTable(rows: readonly CounterRow[]): string {
+  const figures = renderTable(
+    [
+      { title: 'variant', left: true },
+      ...['µs a table', 'of plain', 'regs', 'warps', 'issue', 'loads', 'L1 hit', 'L2 hit', 'DRAM MB'].map(
+        (title) => ({ title }),
+      ),
+      ...['DRAM', 'L2', 'L1', 'SM'].map((title) => ({ title })),
+    ],
+    rows.map((row) => [
+      label(row.variant),
+      significant(tableUs(row)),
+      ratio(row, rows),
+      String(row.registers),
+      `${significant(row.achievedWarps)}/${Number(significant(row.theoreticalWarps))}`,
+      percent(row.issueSlotUse),
+      significant(row.longScoreboardPerIssue),
+      percent(row.l1HitRate),
+      percent(row.l2HitRate),
+      (row.dramBytes / row.tablesPerLaunch / 1e6).toFixed(1),
+      ...[row.dramShare, row.l2Share, row.l1Share, row.smShare].map((share) => percent(share)),
+    ]),
+  );
+  const limits = renderTable(
+    [
+      { title: 'variant', left: true },
+      { title: 'bound by', left: true },
+      { title: 'because', left: true },
+    ],
+    rows.map(({ variant, limiter, because }) => [label(variant), limiter, because]),
+  );
+  return `${figures}\n\n${limits}`;
+}
+
+function launchTable(rows: readonly LaunchRow[]): string {
+  return renderTable(
+    [{ title: 'variant', left: true }, { title: 'µs a table' }, { title: 'of plain' }],
+    rows.map((row) => [label(row.variant), significant(tableUs(row)), ratio(row, rows)]),
+  );
+}
+
+function staticTable(rows: readonly StaticRow[]): string {
+  return renderTable(
+    [
+      { title: 'variant', left: true },
+      { title: 'registers' },
+      { title: 'spilled' },
+      { title: 'shared' },
+      { title: 'warps' },
+      { title: 'occupancy' },
+      { title: 'limited by', left: true },
+    ],
+    rows.map(({ variant, registers, spillBytes, sharedBytes, warps, occupancy, limiter }) => [
+      label(variant),
+      String(registers),
+      spillBytes === 0 ? '–' : `${spillBytes} B`,
+      sharedBytes === 0 ? '–' : `${sharedBytes} B`,
+      String(warps),
+      percent(occupancy),
+      limiter,
+    ]),
+  );
+}
+
+const modelKey = ({ variant, inputs }: ModelRow) =>
+  `whole model, ${variant}${inputs === undefined ? '' : `, inputs in ${inputs} memory`}`;
+
+/** Where the time of one plan goes, and how much longer the coldest pattern takes than the hottest. */
+function stageTable(rows: readonly StagedModelRow[]): string {
+  const stages = ['embedding', 'bottom', 'interaction', 'top', 'copies', 'host'];
+  const table = renderTable(
+    [
+      { title: 'pattern', left: true },
+      { title: 'ms' },
+      ...stages.map((title) => ({ title })),
+      { title: 'share' },
+    ],
+    rows.map((row) => [
+      row.pattern,
+      ...[row.timing.medianMs, row.embeddingMs, row.bottomMs, row.interactionMs, row.topMs].map(significant),
+      ...[row.copyMs, row.hostMs].map(significant),
+      percent(row.embeddingShare),
+    ]),
+  );
+  const times = rows.toSorted((a, b) => a.timing.medianMs - b.timing.medianMs);
+  const [hottest, coldest] = [times[0] as ModelRow, times.at(-1) as ModelRow];
+  const over = significant(coldest.timing.medianMs / hottest.timing.medianMs);
+  return `${table}\n${coldest.pattern} takes ${over}× as long as ${hottest.pattern}`;
+}

@@ -1,0 +1,135 @@
+/** Options that describe tables and lookups, for the commands that measure, and what they come to. */
+import { basename } from 'node:path';
+import { type Command, Option } from 'commander';
+import { type ModelShape, PRESETS, type PresetName } from '../bench/presets.ts';
+import {
+  type BenchWorkload,
+  INDEX_TYPES,
+  type IndexType,
+  patternWorkload,
+  traceWorkload,
+  type WorkloadShape,
+} from '../bench/workload.ts';
+import { ROW_FORMATS, type RowFormat } from '../embedding/bag.ts';
+import { fromFile, UsageError } from '../errors.ts';
+import type { DlrmArchitecture } from '../model/architecture.ts';
+import { loadCheckpoint } from '../model/checkpoint.ts';
+import { type ArchitectureOverrides, inferArchitecture } from '../model/infer-architecture.ts';
+import { ACCESS_PATTERNS, type AccessPatternName, accessPattern } from '../workload/access-patterns.ts';
+import { integer, withModel } from './options.ts';
+import { notice, progress } from './output.ts';
+
+export interface WorkloadOptions {
+  readonly preset: PresetName;
+  readonly interaction?: NonNullable<ArchitectureOverrides['interaction']>;
+  readonly patterns?: string;
+  readonly trace?: readonly string[];
+  readonly tables?: number;
+  readonly rows?: number;
+  readonly dim?: number;
+  readonly rowFormat?: RowFormat;
+  readonly batch?: number;
+  readonly bagLengths?: string;
+  readonly indexType: IndexType;
+  readonly seed: number;
+}
+
+/** `--preset` and what changes it, `--patterns` and `--trace`, `--seed`. */
+export function withWorkload(command: Command, preset: PresetName): Command {
+  return withModel(command)
+    .addOption(new Option('--preset <preset>', 'what to run').choices(Object.keys(PRESETS)).default(preset))
+    .option(
+      '--patterns <list>',
+      `access patterns, of ${Object.keys(ACCESS_PATTERNS).join(',')} (default: all)`,
+    )
+    .option('--trace <file...>', 'run traces of row indices instead of the access patterns')
+    .option('--tables <n>', 'number of tables', integer(1))
+    .option('--rows <n>', 'rows of a table', integer(1))
+    .option('--dim <n>', 'embedding dim', integer(1))
+    .addOption(new Option('--row-format <format>', 'how rows are stored').choices(ROW_FORMATS))
+    .option('--batch <n>', 'samples of a batch', integer(1))
+    .option(
+      '--bag-lengths <spec>',
+      'lookups of a bag: 150, uniform:1:300, poisson:20, …; 3/2/1: of each table',
+    )
+    .addOption(
+      new Option('--index-type <type>', 'of indices and offsets').choices(INDEX_TYPES).default('int64'),
+    )
+    .option('--seed <n>', 'seed of rows and lookups', integer(0), 1);
+}
+
+/** The presets, a line each, for help. */
+export function presetLines(): string {
+  return Object.entries(PRESETS)
+    .map(([name, { title }]) => `  ${name.padEnd(7)} ${title}`)
+    .join('\n');
+}
+
+/** Files that the options name; a report must not take their place. */
+export function workloadFiles(modelFile: string | undefined, { trace = [] }: WorkloadOptions): string[] {
+  return [...(modelFile === undefined ? [] : [modelFile]), ...trace];
+}
+
+/** The tables, and the shape of the lookups. @throws UsageError for options that do not go together; as a checkpoint does. */
+export async function workloadShape(
+  modelFile: string | undefined,
+  options: WorkloadOptions,
+): Promise<WorkloadShape & { readonly indexType: IndexType }> {
+  const preset = PRESETS[options.preset];
+  const architecture =
+    modelFile === undefined
+      ? preset.architecture(shapeOf(options))
+      : await loadArchitecture(modelFile, options);
+  return {
+    architecture,
+    batchSize: options.batch ?? preset.batchSize,
+    bagLengths: options.bagLengths ?? preset.bagLengths(shapeOf(options)),
+    batches: preset.batches,
+    seed: options.seed,
+    indexType: options.indexType,
+  };
+}
+
+/** The lookups of every trace, or of every access pattern. @throws WorkloadError, UsageError. */
+export async function drawWorkloads(
+  shape: WorkloadShape,
+  { trace, patterns }: WorkloadOptions,
+): Promise<BenchWorkload[]> {
+  const workloads: BenchWorkload[] = [];
+  for (const file of trace ?? []) {
+    progress(`reading ${basename(file)}`);
+    const { workload, note } = await traceWorkload(file, shape);
+    if (note !== undefined) notice(note);
+    workloads.push(workload);
+  }
+  if (trace !== undefined) return workloads;
+  for (const pattern of parsePatterns(patterns)) {
+    progress(`drawing ${pattern}`);
+    workloads.push(patternWorkload(pattern, shape));
+  }
+  return workloads;
+}
+
+/** What the options change of the preset's model. */
+function shapeOf({ tables, rows, dim, rowFormat }: WorkloadOptions): ModelShape {
+  const given = Object.entries({ tables, rows, dim, rowFormat }).filter(([, value]) => value !== undefined);
+  return Object.fromEntries(given);
+}
+
+async function loadArchitecture(file: string, options: WorkloadOptions): Promise<DlrmArchitecture> {
+  const shaping = Object.keys(shapeOf(options));
+  if (shaping.length > 0) {
+    throw new UsageError(
+      'USAGE',
+      `${shaping.join(', ')} shape a synthetic model, and ${file} has its own tables`,
+    );
+  }
+  const { tensors } = await loadCheckpoint(file);
+  const overrides = options.interaction === undefined ? {} : { interaction: options.interaction };
+  return fromFile(file, () => inferArchitecture(tensors, overrides));
+}
+
+function parsePatterns(text: string | undefined): AccessPatternName[] {
+  if (text === undefined) return Object.keys(ACCESS_PATTERNS) as AccessPatternName[];
+  return text.split(',').map((name) => accessPattern(name.trim()));
+}

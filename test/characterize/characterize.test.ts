@@ -1,0 +1,181 @@
+/** The characterization of a GPU: a profiler that repeats recorded counters, over the emulated device. */
+import assert from 'node:assert/strict';
+import { existsSync, mkdtempSync, rmSync, symlinkSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { delimiter, dirname, join } from 'node:path';
+import { afterEach, describe, test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import Value from 'typebox/value';
+import { patternWorkload } from '../../src/bench/workload.ts';
+import { runCells } from '../../src/characterize/cells.ts';
+import { type CharacterizeOptions, characterize } from '../../src/characterize/characterize.ts';
+import { findNcu, type Ncu } from '../../src/characterize/ncu.ts';
+import { characterizationSchema } from '../../src/characterize/results.ts';
+import { characterizeText } from '../../src/cli/characterize-text.ts';
+import { HotrowError } from '../../src/errors.ts';
+import { refuseEmulation } from '../emulation/emulator.ts';
+import { fake, openFakeBackend } from '../fake-driver/open-backend.ts';
+import { smallModel } from '../support/models.ts';
+import { Random } from '../support/random.ts';
+import { SHAPE, WORKLOADS } from './workload.ts';
+
+const FAKE_NCU = fileURLToPath(new URL('fake-ncu.mjs', import.meta.url));
+const PROGRAM = fileURLToPath(new URL('cells-program.ts', import.meta.url));
+const NCU: Ncu = { program: FAKE_NCU, version: '2025.3.0.0' };
+
+function run(change: Partial<CharacterizeOptions> = {}) {
+  using backend = openFakeBackend();
+  return characterize({
+    device: backend.device,
+    open: openFakeBackend,
+    ncu: NCU,
+    cellsCommand: (file) => [process.execPath, '--import', 'tsx', PROGRAM, file],
+    architecture: SHAPE.architecture,
+    workloads: WORKLOADS,
+    preset: 'paper',
+    bagLengths: SHAPE.bagLengths,
+    seed: SHAPE.seed,
+    indexType: SHAPE.indexType,
+    command: 'hotrow characterize',
+    embedding: true,
+    modelRounds: 0,
+    onProgress: () => {},
+    ...change,
+  });
+}
+
+const VARIANTS = [
+  'standard',
+  'standard + OptMT 64 warps',
+  'standard + OptMT 64 warps + RPF d6',
+  /^standard \+ OptMT 64 warps \+ RPF d6 \+ L2P /,
+  'fused + RPF d8',
+];
+
+function assertCells(rows: readonly { readonly pattern: string; readonly variant: string }[]): void {
+  assert.deepEqual(
+    rows.map(({ pattern }) => pattern),
+    ['random', 'one_item'].flatMap((pattern) => VARIANTS.map(() => pattern)),
+  );
+  for (const [i, { variant }] of rows.entries()) {
+    const expected = VARIANTS[i % VARIANTS.length] as string | RegExp;
+    if (typeof expected === 'string') assert.equal(variant, expected);
+    else assert.match(variant, expected);
+  }
+}
+
+describe('on an emulated GPU', { skip: refuseEmulation() }, () => {
+  afterEach(() => {
+    delete process.env.FAKE_NCU;
+    assert.deepEqual(fake.live(), {}, 'all was given back');
+  });
+
+  test('counters of every cell', async () => {
+    const results = await run();
+    assert.deepEqual([...Value.Errors(characterizationSchema, results)], []);
+    assertCells(results.counters);
+    assert.equal(results.launches, undefined);
+    // A launch serves one table or both; cells have three launches at least, in whole batches.
+    const [plain, , , , fused] = results.counters;
+    assert.deepEqual([plain?.launches, plain?.tablesPerLaunch], [4, 1]);
+    assert.deepEqual([fused?.launches, fused?.tablesPerLaunch], [3, 2]);
+    assert.match(plain?.kernel ?? '', /^hotrow_standard_bag_f32/);
+    // As recorded.
+    assert.equal(plain?.timeUs, 81.984);
+    assert.equal(plain?.registers, 68);
+    assert.equal(plain?.theoreticalWarps, 28);
+    assert.equal(plain?.dramBytes, 295885824 + 2848512);
+    assert.equal(plain?.limiter, 'DRAM bandwidth');
+    assert.equal(plain?.stalls[0]?.reason, 'long scoreboard');
+    assert.equal(results.tools.ncu, '2025.3.0.0');
+    assert.match(results.notes.join('\n'), /^counters: 38 launches, .* in 2 runs/);
+
+    const text = characterizeText(results);
+    // The fused launch does the work of two.
+    assert.match(text, /^fused \+ RPF d8 +41\.0 +0\.50× /m);
+    assert.match(text, /memory at 76 % of its peak/);
+  });
+
+  test('every cell is bracketed for the profiler', async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'hotrow-cells-'));
+    const workloads = WORKLOADS.map(({ embedding }) => embedding);
+    try {
+      for (const call of ['cuProfilerStart', 'cuProfilerStop']) {
+        using backend = openFakeBackend();
+        fake.fail(call, workloads.length * VARIANTS.length, 1);
+        const running = runCells(
+          { backend, tables: SHAPE.architecture.tables, workloads },
+          join(folder, call),
+        );
+        await assert.rejects(running, { message: new RegExp(`^${call} failed`) });
+        assert.ok(!existsSync(join(folder, call)), 'nothing is listed of a run that failed');
+      }
+    } finally {
+      rmSync(folder, { recursive: true });
+    }
+  });
+
+  test('no profiler, or no leave to read counters: times by events, and how to get counters', async () => {
+    const without = await run({ ncu: undefined });
+    assert.match(without.notes.join('\n'), /nsight-compute/);
+    process.env.FAKE_NCU = 'refused';
+    const refused = await run();
+    assert.match(refused.notes.join('\n'), /NVreg_RestrictProfilingToAdminUsers.*/);
+    for (const results of [without, refused]) {
+      assert.deepEqual([...Value.Errors(characterizationSchema, results)], []);
+      assert.deepEqual(results.counters, []);
+      assertCells(results.launches ?? []);
+      assert.match(characterizeText(results), /^standard +\S+ +1\.00×$/m);
+    }
+  });
+
+  const failsWith = (message: RegExp) => (error: unknown) => {
+    assert.ok(error instanceof HotrowError);
+    assert.equal(error.code, 'PROFILER_FAILED');
+    assert.match(error.message, message);
+    return true;
+  };
+
+  test('what is not as expected is an error, never half a result', async () => {
+    process.env.FAKE_NCU = 'cut';
+    await assert.rejects(run(), failsWith(/was cut/));
+    process.env.FAKE_NCU = 'too few';
+    await assert.rejects(run(), failsWith(/37 launches were profiled, the program made 38/));
+    delete process.env.FAKE_NCU;
+    const broken = [process.execPath, '-e', 'console.error("error[TRACE_INVALID]: no"); process.exit(1)'];
+    await assert.rejects(run({ cellsCommand: () => broken }), failsWith(/TRACE_INVALID/));
+  });
+
+  test('where the time of the whole model goes', async () => {
+    const open = () => {
+      const backend = openFakeBackend();
+      // Emulation would be at it for minutes.
+      backend.measureCeilings = async () => ({ readBytesPerSecond: 1e9, multiplyAddsPerSecond: 1e9 });
+      return backend;
+    };
+    const architecture = smallModel(new Random(1), 'dot-lower');
+    const workloads = (['random', 'one_item'] as const).map((pattern) =>
+      patternWorkload(pattern, { ...SHAPE, architecture }),
+    );
+    const results = await run({ open, architecture, workloads, embedding: false, modelRounds: 2 });
+    assert.deepEqual([...Value.Errors(characterizationSchema, results)], []);
+    assert.deepEqual([results.counters, results.static], [[], []]);
+    assert.deepEqual(new Set(results.model?.map(({ pattern }) => pattern)), new Set(['random', 'one_item']));
+    assert.match(
+      characterizeText(results),
+      /^pattern +ms +embedding +bottom +interaction +top +copies +host/m,
+    );
+    assert.match(characterizeText(results), /takes \d\S+× as long as/);
+  });
+});
+
+test('ncu is found on the PATH', () => {
+  const folder = mkdtempSync(join(tmpdir(), 'hotrow-path-'));
+  try {
+    symlinkSync(FAKE_NCU, join(folder, 'ncu'));
+    const PATH = [folder, dirname(process.execPath), '/usr/bin', '/bin'].join(delimiter);
+    assert.deepEqual(findNcu({ PATH }), { program: 'ncu', version: '2025.3.0.0' });
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+});

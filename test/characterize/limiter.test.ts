@@ -1,0 +1,81 @@
+/** The rules of what bounds a kernel: each where it holds, and just short of it. */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { LIMITERS, type LimitFigures, limitOf } from '../../src/characterize/limiter.ts';
+
+/** The plain kernel on random lookups: it waits for loads, with many warps, and nothing is full. */
+const LATENCY: LimitFigures = {
+  timeUs: 123,
+  dramShare: 0.44,
+  l2Share: 0.41,
+  l1Share: 0.25,
+  smShare: 0.2,
+  activeShare: 0.95,
+  achievedWarps: 55.5,
+  theoreticalWarps: 64,
+  occupancy: 0.87,
+  longScoreboardPerIssue: 40,
+  stalls: [
+    { reason: 'long scoreboard', perIssue: 40 },
+    { reason: 'wait', perIssue: 4 },
+  ],
+};
+
+const limiterOf = (change: Partial<LimitFigures>) => limitOf({ ...LATENCY, ...change }).limiter;
+
+test('waiting for loads, with many warps or few', () => {
+  assert.deepEqual(limitOf(LATENCY), {
+    limiter: LIMITERS.latency,
+    because:
+      '40.0 of 44.0 cycles an instruction waited for loads, 55.5 of 64.0 warps, memory busiest at 44 % of its peak',
+  });
+  assert.equal(limiterOf({ occupancy: 0.5 }), LIMITERS.latency);
+  assert.equal(limiterOf({ occupancy: 0.49 }), LIMITERS.fewWarps);
+});
+
+test('a full unit comes before what warps wait for', () => {
+  // The fused kernel on random lookups: L2 passes on all that the memory delivers.
+  assert.deepEqual(limitOf({ ...LATENCY, dramShare: 0.757, l2Share: 0.816, occupancy: 0.416 }), {
+    limiter: LIMITERS.dram,
+    because: 'memory at 76 % of its peak',
+  });
+  assert.equal(limiterOf({ dramShare: 0.69, l2Share: 0.72 }), LIMITERS.l2);
+  assert.equal(limiterOf({ l2Share: 0.72, l1Share: 0.9 }), LIMITERS.l1);
+  assert.equal(limiterOf({ l1Share: 0.71, smShare: 0.72 }), LIMITERS.issue);
+  assert.equal(limiterOf({ dramShare: 0.69, l2Share: 0.69, l1Share: 0.69, smShare: 0.69 }), LIMITERS.latency);
+});
+
+test('idle multiprocessors', () => {
+  assert.deepEqual(limitOf({ ...LATENCY, activeShare: 0.4, timeUs: 5.3 }), {
+    limiter: LIMITERS.tail,
+    because: 'the multiprocessors had warps in 40 % of the 5.30 µs',
+  });
+  assert.equal(limiterOf({ activeShare: 0.6 }), LIMITERS.latency);
+  assert.equal(limiterOf({ activeShare: 0.4, dramShare: 0.8 }), LIMITERS.dram);
+});
+
+test('the units before L1, and nothing by itself', () => {
+  const queued = {
+    longScoreboardPerIssue: 2,
+    stalls: [
+      { reason: 'lg throttle', perIssue: 5 },
+      { reason: 'short scoreboard', perIssue: 2 },
+      { reason: 'long scoreboard', perIssue: 2 },
+      { reason: 'wait', perIssue: 2 },
+    ],
+  };
+  assert.equal(limiterOf(queued), LIMITERS.queue);
+  assert.match(
+    limitOf({ ...LATENCY, ...queued }).because,
+    /^7\.00 of 11\.0 cycles .* memory busiest at 44 %/,
+  );
+  const mixed = {
+    longScoreboardPerIssue: 3,
+    stalls: ['wait', 'long scoreboard', 'mio throttle'].map((reason) => ({ reason, perIssue: 3 })),
+  };
+  assert.deepEqual(limitOf({ ...LATENCY, ...mixed }), {
+    limiter: LIMITERS.several,
+    because: 'memory busiest at 44 % of its peak, the longest wait 3.00 cycles an instruction (wait)',
+  });
+  assert.equal(limiterOf({ longScoreboardPerIssue: 0, stalls: [] }), LIMITERS.several);
+});
