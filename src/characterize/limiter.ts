@@ -4,6 +4,8 @@ import type { CounterRow } from './results.ts';
 
 /** Share of its peak from which a unit is full: streaming reads reach 80 to 90 % of the memory's, other units no more. */
 export const FULL_SHARE = 0.7;
+/** How much busier than the memory L2 may be, of their peaks, where it only passes on what the memory delivers. */
+const PASSED_ON = 0.1;
 /** Share of the cycles below which the multiprocessors stand idle for want of blocks. */
 const IDLE_SHARE = 0.6;
 /** Share of the waiting from which a reason dominates. */
@@ -54,13 +56,14 @@ export function limitOf(figures: LimitFigures): Limit {
 }
 
 /**
- * Memory comes first: all that it delivers passes through L2, which is then as busy. Of the others, the fullest one.
+ * Memory comes first where L2 is hardly busier: all that it delivers passes through L2. A busier L2 serves hits as well, and
+ * is then what is full. Of the others, the fullest one.
  */
 function fullUnit({ dramShare, l2Share, l1Share, smShare }: LimitFigures): Limit | undefined {
   const full = (limiter: Limit['limiter'], share: number, what: string): Limit[] =>
     share < FULL_SHARE ? [] : [{ limiter, because: `${what} at ${percent(share)} of its peak` }];
   const [memory] = full(LIMITERS.dram, dramShare, 'memory');
-  if (memory !== undefined) return memory;
+  if (memory !== undefined && l2Share - dramShare < PASSED_ON) return memory;
   const units = [
     { limiter: LIMITERS.l2, share: l2Share, what: 'L2' },
     { limiter: LIMITERS.l1, share: l1Share, what: 'L1' },

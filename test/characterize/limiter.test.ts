@@ -45,6 +45,20 @@ test('a full unit comes before what warps wait for', () => {
   assert.equal(limiterOf({ dramShare: 0.69, l2Share: 0.69, l1Share: 0.69, smShare: 0.69 }), LIMITERS.latency);
 });
 
+test('the fused kernel on an H200, as its recorded counters have it', () => {
+  // Shares of memory, L2, L1, instructions: docs/results-h200.md, 8 rows in flight.
+  for (const [lookups, dramShare, l2Share, l1Share, smShare, limiter] of [
+    ['float32, one_item', 0.09, 0.13, 0.92, 0.41, LIMITERS.l1],
+    ['float32, high_hot', 0.28, 0.82, 0.61, 0.27, LIMITERS.l2],
+    ['float32, med_hot', 0.71, 0.91, 0.34, 0.15, LIMITERS.l2],
+    ['float32, low_hot', 0.87, 0.95, 0.19, 0.09, LIMITERS.dram],
+    ['float32, random', 0.88, 0.94, 0.18, 0.08, LIMITERS.dram],
+    ['int8, one_item', 0.08, 0.12, 0.54, 0.76, LIMITERS.issue],
+    ['int8, random', 0.64, 0.87, 0.27, 0.32, LIMITERS.l2],
+  ] as const)
+    assert.equal(limiterOf({ dramShare, l2Share, l1Share, smShare }), limiter, lookups);
+});
+
 test('idle multiprocessors', () => {
   assert.deepEqual(limitOf({ ...LATENCY, activeShare: 0.4, timeUs: 5.3 }), {
     limiter: LIMITERS.tail,
