@@ -105,7 +105,7 @@ interface FusedSetting {
   readonly inFlight: number;
   readonly pipelined?: boolean;
   readonly threads: number;
-  readonly warps?: number;
+  readonly laneBytes?: number;
   readonly checking?: string;
   readonly medianUs: number;
 }
@@ -120,16 +120,16 @@ function fusedTable(): string {
     ...grid('h200-fused-grid.json').filter(({ rowFormat }) => !QUANTIZED.includes(rowFormat)),
     ...grid('h200-fused-grid-quantized.json').filter(({ rowFormat }) => QUANTIZED.includes(rowFormat)),
   ].filter(({ checking, index }) => checking === undefined && index === 'int64');
-  const setting = ({ inFlight, pipelined, threads, warps }: FusedSetting) =>
-    `${inFlight} rows${pipelined ? ' pipelined' : ''}, ${threads} threads${warps === undefined ? '' : `, ${warps} warps`}`;
+  const setting = ({ inFlight, pipelined, threads, laneBytes }: FusedSetting) =>
+    `${inFlight} rows${pipelined ? ' pipelined' : ''}, ${laneBytes === undefined ? '' : `${laneBytes} bytes a lane, `}${threads} threads`;
   const time = (row: FusedSetting | undefined) =>
     row === undefined ? '–' : (row.medianUs / row.perTable).toFixed(2);
   const rows = [...groupBy(results, ({ rowFormat, pattern }) => `${rowFormat} ${pattern}`).values()].map(
     (own) => {
       const [best] = own.toSorted((a, b) => a.medianUs - b.medianUs) as [FusedSetting];
       const usual = own.find(
-        ({ inFlight, pipelined, threads, warps }) =>
-          inFlight === 8 && !pipelined && threads === 128 && warps === undefined,
+        ({ inFlight, pipelined, threads, laneBytes }) =>
+          inFlight === 8 && !pipelined && threads === 128 && laneBytes === undefined,
       );
       return [best.rowFormat, best.pattern, time(best), setting(best), time(usual)];
     },

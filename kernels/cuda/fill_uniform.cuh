@@ -68,11 +68,12 @@ __device__ __forceinline__ void fill_uniform(const FillUniformParams &params) {
 
 /* Every field is 8 bytes wide. */
 struct FillQuantizedParams {
-  void *target;     /* [rows, row_stride_bytes] */
+  void *target;     /* [rows, row_stride_bytes], then headers (rows.cuh) */
   int64 row_format; /* HR_INT8, HR_INT4, HR_FLOAT8_E4M3 of hotrow_cpu.h */
   int64 rows;
   int64 dim;
-  int64 row_stride_bytes; /* a multiple of 8 */
+  int64 row_stride_bytes; /* a multiple of 8, as is the next */
+  int64 file_stride_bytes; /* of a row with its header in front, as the CPU has it */
   uint64 seed;
 };
 
@@ -80,9 +81,12 @@ namespace fill {
 
 enum QuantizedRowFormat { INT8 = 3, INT4 = 4, FLOAT8_E4M3 = 5 };
 
-/* A row's 64 bits from `word` on: random elements, behind a scale of 2 / 255 or 2 / 15 and a bias of -1, before zeros. */
+/*
+ * 64 bits, from `word` on, of a row as the CPU has it: random elements, behind a scale of 2 / 255 or 2 / 15 and a bias of
+ * -1, before zeros.
+ */
 __device__ __forceinline__ uint64 quantized_word(const FillQuantizedParams &params, uint64 seed, uint64 row, uint64 word) {
-  const uint64 words = static_cast<uint64>(params.row_stride_bytes) / 8;
+  const uint64 words = static_cast<uint64>(params.file_stride_bytes) / 8;
   const bool is_scaled = params.row_format != FLOAT8_E4M3;
   uint64 bits = hash(seed, row * words + word);
   /* float8: without the top bit of the exponent, no NaN. */
@@ -98,15 +102,27 @@ __device__ __forceinline__ uint64 quantized_word(const FillQuantizedParams &para
 
 } // namespace fill
 
-/* The values of the CPU's hr_fill_quantized, bit for bit. */
+/* The values of the CPU's hr_fill_quantized, bit for bit; headers go behind the rows. */
 __device__ __forceinline__ void fill_quantized(const FillQuantizedParams &params) {
   const uint64 words = static_cast<uint64>(params.row_stride_bytes) / 8;
+  const uint64 file_words = static_cast<uint64>(params.file_stride_bytes) / 8;
+  const bool is_scaled = params.row_format != fill::FLOAT8_E4M3;
+  const uint64 rows = static_cast<uint64>(params.rows);
+  uint64 *elements = static_cast<uint64 *>(params.target);
+  uint32 *headers = reinterpret_cast<uint32 *>(elements + rows * words);
   const uint64 seed = fill::hash(0, params.seed);
   const uint64 step = static_cast<uint64>(gridDim.x) * blockDim.x;
-  for (uint64 i = static_cast<uint64>(blockIdx.x) * blockDim.x + threadIdx.x;
-       i < static_cast<uint64>(params.rows) * words; i += step) {
+  for (uint64 i = static_cast<uint64>(blockIdx.x) * blockDim.x + threadIdx.x; i < rows * words; i += step) {
     const uint64 row = i / words;
-    ptx::store(static_cast<uint64 *>(params.target) + i, fill::quantized_word(params, seed, row, i - row * words));
+    const uint64 word = i - row * words;
+    uint64 bits = fill::quantized_word(params, seed, row, word);
+    if (is_scaled) {
+      if (word == 0) ptx::store(headers + row, static_cast<uint32>(bits));
+      /* Elements begin behind the header, half a word further on. */
+      const uint64 next = word + 1 < file_words ? fill::quantized_word(params, seed, row, word + 1) : 0;
+      bits = bits >> 32 | next << 32;
+    }
+    ptx::store(elements + i, bits);
   }
 }
 

@@ -32,6 +32,7 @@
  *   pooling       Pooling; weights: Weights; padding: whether params.padding_index is a row that lookups skip
  *   dim           elements of a row
  *   wide_rows     whether row_count may exceed 2^31
+ *   lane_bytes    bytes of a row that a lane holds at most: with fewer, more lanes share a row; 4 to MOST_LANE_BYTES
  *   in_flight     rows of a bag that a group asks for at once, 1 to 32; wide rows: fewer, see most_flight_words
  *   pipelined     whether one more is asked for as each is added, instead of as many again when all are added
  */
@@ -47,7 +48,7 @@ enum class Checking { None, Stop, Repair };
 
 /* Every field of every struct is 8 bytes wide. */
 struct alignas(16) FusedTable {
-  const void *rows;         /* [row_count], each Row::stride(dim) bytes */
+  const void *rows;         /* [row_count], each Row::stride(dim) bytes; then, where Row::is_scaled, [row_count] headers */
   int64 row_count;
   const void *indices;      /* [lookups] */
   int64 lookups;            /* < 2^31 */
@@ -93,8 +94,9 @@ namespace fused {
 
 constexpr uint32 WARP = 32;
 constexpr uint32 FULL_WARP = 0xffffffffu;
-/* Vectors of a row that a lane holds at most: wider rows are tiled. */
+/* Vectors, and bytes, of a row that a lane holds at most: wider rows are tiled. */
 constexpr int MOST_VECTORS = 4;
+constexpr int MOST_LANE_BYTES = 64;
 
 /* Registers of a lane for rows in flight at most; with more, compilers spill, or fail where rows are pipelined. */
 template <bool pipelined>
@@ -115,16 +117,23 @@ __host__ __device__ constexpr int power_of_2_to(int n) {
   return power;
 }
 
+/* A kind with lanes that hold as much of a row as they can: segments have blocks of their own, and need no more lanes. */
+template <class K>
+struct WideLanes : K {
+  static constexpr int lane_bytes = MOST_LANE_BYTES;
+};
+
 /* What follows from a kind. */
 template <class K>
 struct Shape {
   using Row = typename K::Row;
-  static constexpr int vector_bytes = Row::vector_bytes(K::dim);
+  static constexpr int vector_bytes = smaller(Row::vector_bytes(K::dim), K::lane_bytes);
   static constexpr int elements = vector_bytes * 8 / Row::bits;       /* of a vector */
   static constexpr int words = vector_bytes < 4 ? 1 : vector_bytes / 4;
   static constexpr int row_vectors = divide_up(K::dim, elements);
   static constexpr int lanes = smaller(static_cast<int>(WARP), power_of_2_from(row_vectors));
-  static constexpr int vectors = smaller(MOST_VECTORS, divide_up(row_vectors, lanes)); /* of a lane */
+  static constexpr int most_vectors = smaller(MOST_VECTORS, K::lane_bytes / vector_bytes);
+  static constexpr int vectors = smaller(most_vectors, divide_up(row_vectors, lanes)); /* of a lane */
   static constexpr int tile_vectors = lanes * vectors;
   static constexpr int tiles = divide_up(row_vectors, tile_vectors);
   static constexpr int tile_elements = tile_vectors * elements;
@@ -132,13 +141,6 @@ struct Shape {
   static constexpr int in_flight =
       smaller(smaller(lanes, K::in_flight), power_of_2_to(most_flight_words<K::pipelined> / (vectors * words)));
   static constexpr int values = vectors * elements; /* of a lane */
-  /*
-   * When the headers of quantised rows are read: each by the lane that has the lookup, a turn's at once, or by all lanes
-   * together with the row. The first takes fewer instructions, which limit hot rows; the second asks memory once for both,
-   * which pays when so many rows are in flight that memory is the limit.
-   */
-  static constexpr bool headers_ahead = Row::is_scaled && in_flight < 16;
-  static constexpr bool headers_with_rows = Row::is_scaled && !headers_ahead;
   static constexpr uint32 stride = Row::stride(K::dim);
 };
 
@@ -157,8 +159,8 @@ using RowNumber = typename RowNumberOf<K::wide_rows>::Type;
 template <class K>
 struct Lookup {
   RowNumber<K> row;
-  float weight; /* scale times weight where headers are read ahead */
-  float bias;   /* likewise; 0 otherwise */
+  float weight; /* times the row's scale */
+  float bias;   /* the row's, times the weight; 0 where rows have none */
   bool kept;    /* a lookup of the bag, and not of the padding row */
 };
 
@@ -166,7 +168,7 @@ struct Lookup {
 template <class K>
 struct Sums {
   float values[Shape<K>::values];
-  float bias = 0.0f;  /* of quantised rows; where headers are read ahead: of this lane's own lookups */
+  float bias = 0.0f;  /* of this lane's own lookups */
   uint32 counted = 0; /* lookups of the bag that were added, the same in every lane of the group */
 
   __device__ __forceinline__ Sums() {
@@ -186,15 +188,13 @@ struct Bag {
   const FusedTable &table;
   const FusedBagsParams &params;
   const char *column; /* this lane's first vector of row 0 */
-  uint32 to_column;   /* bytes from the start of a row to this lane's first vector */
   uint32 lane;        /* within the group */
   int tile;
 
   __device__ __forceinline__ Bag(const FusedBagsParams &launch, const FusedTable &own, int own_tile)
       : table(own), params(launch), lane(threadIdx.x % S::lanes), tile(own_tile) {
     const uint32 vector = tile * S::tile_vectors + lane;
-    to_column = Row::header_bytes + vector * S::vector_bytes;
-    column = ptx::opaque(static_cast<const char *>(table.rows) + to_column);
+    column = ptx::opaque(static_cast<const char *>(table.rows) + vector * S::vector_bytes);
   }
 
   /* Whether vector `v` of this lane holds elements of the row; vectors past the row are not loaded. */
@@ -231,9 +231,9 @@ struct Bag {
     if (!own.kept) return own;
     if constexpr (K::weights == Weights::Sample) own.weight = ptx::load_read_only(table.weights + position);
     if constexpr (K::weights == Weights::Row) own.weight = ptx::load_read_only(table.row_weights + own.row);
-    if constexpr (S::headers_ahead) {
-      const char *row = static_cast<const char *>(table.rows) + static_cast<uint64>(own.row) * S::stride;
-      scale_by(ptx::load_read_only(reinterpret_cast<const uint32 *>(row)), own.weight, own.bias);
+    if constexpr (Row::is_scaled) {
+      const char *headers = static_cast<const char *>(table.rows) + static_cast<uint64>(table.row_count) * S::stride;
+      scale_by(ptx::load_read_only(reinterpret_cast<const uint32 *>(headers) + own.row), own.weight, own.bias);
     }
     return own;
   }
@@ -267,13 +267,12 @@ struct Bag {
   /* What a turn's lookups come to beside their rows; not for Max, which must know of each. */
   __device__ __forceinline__ void count(Sums<K> &sums, const Turn &turn) const {
     sums.counted += ptx::count_bits(turn.kept);
-    if constexpr (S::headers_ahead) sums.bias = __fadd_rn(sums.bias, turn.own.bias);
+    if constexpr (Row::is_scaled) sums.bias = __fadd_rn(sums.bias, turn.own.bias);
   }
 
   /* Rows on their way. */
   struct Flight {
     ptx::Words<S::words> words[S::in_flight][S::vectors];
-    uint32 headers[S::in_flight]; /* where they are read with the rows */
   };
 
   __device__ __forceinline__ const char *address_of(RowNumber<K> row) const {
@@ -287,9 +286,6 @@ struct Bag {
     const RowNumber<K> row = ptx::shuffle<S::lanes>(turn.own.row, lookup);
     const char *from = address_of(row);
     const bool kept = full || (turn.kept >> lookup & 1) != 0;
-    /* All lanes read the same word, together with the row, of which it is a part: memory is asked once for both. */
-    if constexpr (S::headers_with_rows)
-      if (kept) flight.headers[slot] = ptx::load_read_only(reinterpret_cast<const uint32 *>(from - to_column));
 #pragma unroll
     for (int v = 0; v < S::vectors; v++)
       if (kept && has(v))
@@ -301,13 +297,9 @@ struct Bag {
                                       int lookup) const {
     float weight = 1.0f;
     float bias = 0.0f;
-    if constexpr (is_weighted || S::headers_ahead) weight = ptx::shuffle<S::lanes>(turn.own.weight, lookup);
-    if constexpr (S::headers_ahead && is_max) bias = ptx::shuffle<S::lanes>(turn.own.bias, lookup);
+    if constexpr (is_weighted || Row::is_scaled) weight = ptx::shuffle<S::lanes>(turn.own.weight, lookup);
+    if constexpr (Row::is_scaled && is_max) bias = ptx::shuffle<S::lanes>(turn.own.bias, lookup);
     if (!full && (turn.kept >> lookup & 1) == 0) return;
-    if constexpr (S::headers_with_rows) {
-      scale_by(flight.headers[slot], weight, bias);
-      if constexpr (!is_max) sums.bias = __fadd_rn(sums.bias, bias);
-    }
 #pragma unroll
     for (int v = 0; v < S::vectors; v++) {
       if (!has(v)) continue;
@@ -416,11 +408,9 @@ struct Bag {
   __device__ __forceinline__ void finish_bias(Sums<K> &sums) const {
     if constexpr (Row::is_scaled && !is_max) {
       float bias = sums.bias;
-      if constexpr (S::headers_ahead) {
 #pragma unroll
-        for (int distance = S::lanes / 2; distance > 0; distance /= 2)
-          bias = __fadd_rn(bias, ptx::shuffle_xor(bias, distance));
-      }
+      for (int distance = S::lanes / 2; distance > 0; distance /= 2)
+        bias = __fadd_rn(bias, ptx::shuffle_xor(bias, distance));
 #pragma unroll
       for (int i = 0; i < S::values; i++) sums.values[i] = __fadd_rn(sums.values[i], bias);
     }
@@ -659,7 +649,7 @@ struct SegmentVisitor {
   const FusedSegment &segment;
   template <class K>
   __device__ __forceinline__ void operator()(K) const {
-    segment_of_bag<L, K>(params, table, segment);
+    segment_of_bag<L, WideLanes<K>>(params, table, segment);
   }
 };
 

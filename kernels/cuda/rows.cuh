@@ -1,9 +1,11 @@
 /*
  * Integer names, and the formats of embedding rows and of dense weights. No header is needed: NVRTC compiles these files as they are.
  *
- * A row of `dim` elements lies in stride(dim) bytes: header_bytes, then the elements, `bits` each, lower bits first, then
- * what pads it. Quantised rows (is_scaled) are FBGEMM's: the header is a float16 scale and a float16 bias, a row is
- * padded to 16 bytes, and an element's value is scale · q + bias; element() gives q.
+ * A row of `dim` elements lies in stride(dim) bytes: the elements, `bits` each, lower bits first, then what pads it.
+ * Quantised rows are padded to 16 bytes. Scaled ones have a header, a float16 scale and a float16 bias: an element's value
+ * is scale · q + bias; element() gives q. A table's headers lie behind its rows, [row_count] words: in front of its
+ * elements, as files have it, a header would move a row of 128 bytes off the lines of memory and cost it half a line more
+ * (split_rows.cuh takes files' rows apart).
  */
 #ifndef HOTROW_ROWS_CUH
 #define HOTROW_ROWS_CUH
@@ -31,12 +33,12 @@ __host__ __device__ constexpr int widest_vector(int bytes) {
 
 /*
  * For kernels that give each feature to a thread: Bits is what a thread loads of a row, bits_at() loads it, from the first
- * byte of the feature's element in the row (`feature` tells which half of that it is), widen() gives its value.
+ * byte of the feature's element and from the row's header, and widen() gives its value (`feature` tells which half of the
+ * byte it is).
  */
 template <int element_bits>
 struct PlainRow {
   static constexpr int bits = element_bits;
-  static constexpr int header_bytes = 0;
   static constexpr bool is_scaled = false;
   static __host__ __device__ constexpr int stride(int dim) { return dim * bits / 8; }
   static __host__ __device__ constexpr int vector_bytes(int dim) { return widest_vector(stride(dim)); }
@@ -44,7 +46,7 @@ struct PlainRow {
 
 struct Float32 : PlainRow<32> {
   using Bits = float;
-  static __device__ __forceinline__ Bits bits_at(const char *element, uint32) { return load_bits<Bits>(element); }
+  static __device__ __forceinline__ Bits bits_at(const char *element, const uint32 *) { return load_bits<Bits>(element); }
   static __device__ __forceinline__ float widen(Bits bits, uint32 = 0) { return bits; }
   static __device__ __forceinline__ Bits narrow(float value) { return value; }
   static __device__ __forceinline__ float element(const uint32 *words, int e) { return __uint_as_float(words[e]); }
@@ -52,7 +54,7 @@ struct Float32 : PlainRow<32> {
 
 struct Float16 : PlainRow<16> {
   using Bits = unsigned short;
-  static __device__ __forceinline__ Bits bits_at(const char *element, uint32) { return load_bits<Bits>(element); }
+  static __device__ __forceinline__ Bits bits_at(const char *element, const uint32 *) { return load_bits<Bits>(element); }
   static __device__ __forceinline__ float widen(Bits bits, uint32 = 0) { return ptx::float16_to_float32(bits); }
   static __device__ __forceinline__ Bits narrow(float value) { return ptx::to_float16(value); }
   static __device__ __forceinline__ float element(const uint32 *words, int e) {
@@ -62,7 +64,7 @@ struct Float16 : PlainRow<16> {
 
 struct Bfloat16 : PlainRow<16> {
   using Bits = unsigned short;
-  static __device__ __forceinline__ Bits bits_at(const char *element, uint32) { return load_bits<Bits>(element); }
+  static __device__ __forceinline__ Bits bits_at(const char *element, const uint32 *) { return load_bits<Bits>(element); }
   static __device__ __forceinline__ float widen(Bits bits, uint32 = 0) { return __uint_as_float(static_cast<uint32>(bits) << 16); }
   static __device__ __forceinline__ Bits narrow(float value) { return ptx::to_bfloat16(value); }
   static __device__ __forceinline__ float element(const uint32 *words, int e) {
@@ -73,20 +75,17 @@ struct Bfloat16 : PlainRow<16> {
 template <int element_bits>
 struct ScaledRow {
   static constexpr int bits = element_bits;
-  static constexpr int header_bytes = 4;
   static constexpr bool is_scaled = true;
-  static __host__ __device__ constexpr int stride(int dim) { return align16(header_bytes + (dim * bits + 7) / 8); }
-  /* Behind the header, words are all that is aligned. */
-  static __host__ __device__ constexpr int vector_bytes(int) { return 4; }
+  static __host__ __device__ constexpr int stride(int dim) { return align16((dim * bits + 7) / 8); }
+  static __host__ __device__ constexpr int vector_bytes(int) { return 16; }
 
   /* Scale and bias, and a byte with the element. */
   struct Bits {
     uint32 header;
     unsigned char byte;
   };
-  static __device__ __forceinline__ Bits bits_at(const char *element, uint32 feature) {
-    const char *row = element - header_bytes - feature * bits / 8;
-    return {load_bits<uint32>(row), load_bits<unsigned char>(element)};
+  static __device__ __forceinline__ Bits bits_at(const char *element, const uint32 *header) {
+    return {ptx::load_read_only(header), load_bits<unsigned char>(element)};
   }
   /* scale · q + bias, rounded once: scale · q is exact. */
   static __device__ __forceinline__ float widen(Bits loaded, uint32 feature) {
@@ -100,22 +99,21 @@ struct ScaledRow {
 
 struct Int8 : ScaledRow<8> {
   static __device__ __forceinline__ float element(const uint32 *words, int e) {
-    return ptx::byte_to_float32(words[0], e);
+    return ptx::byte_to_float32(words[e / 4], e % 4);
   }
 };
 
 struct Int4 : ScaledRow<4> {
   static __device__ __forceinline__ float element(const uint32 *words, int e) {
-    return ptx::byte_to_float32(words[0] >> (e % 2 * 4) & 0x0f0f0f0fu, e / 2);
+    return ptx::byte_to_float32(words[e / 8] >> (e % 2 * 4) & 0x0f0f0f0fu, e % 8 / 2);
   }
 };
 
 struct Float8E4m3 {
   using Bits = unsigned char;
-  static __device__ __forceinline__ Bits bits_at(const char *element, uint32) { return load_bits<Bits>(element); }
+  static __device__ __forceinline__ Bits bits_at(const char *element, const uint32 *) { return load_bits<Bits>(element); }
   static __device__ __forceinline__ float widen(Bits loaded, uint32 = 0) { return ptx::float8_e4m3_to_float32(loaded); }
   static constexpr int bits = 8;
-  static constexpr int header_bytes = 0;
   static constexpr bool is_scaled = false;
   static __host__ __device__ constexpr int stride(int dim) { return align16(dim); }
   static __host__ __device__ constexpr int vector_bytes(int) { return 16; }

@@ -45,7 +45,7 @@ enum class Prefetch { None, Registers, Shared, Local, L1, Pipelined };
 
 /* Every field is 8 bytes wide. Sizes are in elements unless the name ends in `_bytes`. */
 struct StandardBagParams {
-  const void *rows;         /* [row_count, dim] */
+  const void *rows;         /* [row_count, dim]; then, where Row::is_scaled, [row_count] headers */
   int64 row_stride_bytes;   /* < 2^32 */
   int64 row_count;
   int64 dim;
@@ -105,6 +105,7 @@ __device__ __forceinline__ bool is_padding(const StandardBagParams &params, RowN
 struct Column {
   const char *address;
   uint32 feature;
+  const uint32 *headers; /* of all rows */
 };
 
 /* Where the thread's element of a row begins. */
@@ -119,7 +120,7 @@ __device__ __forceinline__ const char *element_of(const StandardBagParams &param
 template <class V>
 __device__ __forceinline__ typename V::Row::Bits load_element(const StandardBagParams &params, const Column &column,
                                                               RowNumber<V> row) {
-  return V::Row::bits_at(element_of<V>(params, column, row), column.feature);
+  return V::Row::bits_at(element_of<V>(params, column, row), column.headers + row);
 }
 
 template <class V>
@@ -352,8 +353,10 @@ __device__ __forceinline__ void standard_bag(const StandardBagParams &params) {
     const uint32 begin = V::repair ? clamp_position(first, 0, lookups) : static_cast<uint32>(first);
     const uint32 end = V::repair ? clamp_position(last, begin, lookups) : static_cast<uint32>(last);
 
-    const uint32 first_byte = Row::header_bytes + feature * Row::bits / 8;
-    const Column column = {ptx::opaque(static_cast<const char *>(params.rows) + first_byte), feature};
+    const uint32 first_byte = feature * Row::bits / 8;
+    const char *rows = static_cast<const char *>(params.rows);
+    const char *headers = rows + static_cast<uint64>(params.row_count) * static_cast<uint64>(params.row_stride_bytes);
+    const Column column = {ptx::opaque(rows + first_byte), feature, reinterpret_cast<const uint32 *>(headers)};
     Accumulator<V> pooled;
     if constexpr (V::prefetch == Prefetch::None) {
       pooled = pool_plainly<V>(params, column, begin, end);

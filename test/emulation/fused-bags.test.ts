@@ -3,7 +3,12 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { bagKinds } from '../../src/backend/cuda/bag-kinds.ts';
 import { blocksPerTable, fusedLayout } from '../../src/backend/cuda/fused-layout.ts';
-import { type FusedVariant, fusedSource } from '../../src/backend/cuda/fused-source.ts';
+import {
+  type FusedKind,
+  type FusedVariant,
+  fusedShape,
+  fusedSource,
+} from '../../src/backend/cuda/fused-source.ts';
 import {
   encodeFusedBags,
   encodeFusedSegments,
@@ -16,7 +21,6 @@ import { isQuantized } from '../../src/embedding/row-format.ts';
 import { assertPooled } from '../conformance/subject.ts';
 import {
   bagsOf,
-  hostWeight,
   integers,
   MODES,
   mixedProblem,
@@ -26,7 +30,7 @@ import {
   randomTable,
 } from '../support/cases.ts';
 import { assertSameValues } from '../support/compare.ts';
-import { expectedOf } from '../support/cuda-bags.ts';
+import { deviceRows, expectedOf } from '../support/cuda-bags.ts';
 import { Random } from '../support/random.ts';
 import { addressOf, emulate, type HostArray, refuseEmulation } from './emulator.ts';
 
@@ -37,6 +41,7 @@ const MARGIN = 4;
 interface Options extends Partial<Pick<FusedVariant, 'checking' | 'threads'>> {
   readonly inFlight?: number;
   readonly pipelined?: boolean;
+  readonly laneBytes?: number;
   readonly bagsPerGroup?: number;
   readonly backwards?: boolean;
 }
@@ -50,13 +55,15 @@ interface Pooled {
 /** Pools a batch in one launch; the output lies inside a frame of sentinels. */
 async function pool({ tables, batch }: Problem, options: Options = {}): Promise<Pooled> {
   const { checking = 'stop', inFlight = 4, pipelined = false, threads = 64 } = options;
-  const { bagsPerGroup = 1, backwards = false } = options;
+  const { bagsPerGroup = 1, backwards = false, laneBytes } = options;
   const { batchSize, bags } = batch;
   const { distinct, numbers, shapes } = bagKinds(tables, bags);
   const layout = fusedLayout({ batchSize, bags, shapes });
   const { segments, slots, partialWidth } = layout;
+  const kinds = distinct.map((kind) => (laneBytes === undefined ? kind : { ...kind, laneBytes }));
+  const ordinary = numbers.map((kind) => fusedShape(kinds[kind] as FusedKind));
   const variant: FusedVariant = {
-    kinds: distinct,
+    kinds,
     checking,
     splits: segments.length > 0,
     several: bagsPerGroup > 1,
@@ -74,11 +81,12 @@ async function pool({ tables, batch }: Problem, options: Options = {}): Promise<
     column += dim;
     return column - dim;
   });
+  const rows = tables.map((table) => deviceRows(table) as HostArray);
   const descriptors = new Int32Array(2 * tables.length * FUSED_TABLE_WORDS);
   tables.forEach((table, t) => {
     const { indices, offsets, weights } = bags[t] as Bags;
     encodeFusedTable(descriptors, t * FUSED_TABLE_WORDS, {
-      rows: addressOf(hostWeight(table).data as HostArray),
+      rows: addressOf(rows[t] as HostArray),
       rowCount: table.rows,
       indices: addressOf(indices),
       lookups: indices.length,
@@ -95,7 +103,7 @@ async function pool({ tables, batch }: Problem, options: Options = {}): Promise<
   const arrivals = new Uint32Array(layout.arrivals);
   const partials = new Float32Array(slots * partialWidth);
   const findings = new BigInt64Array(1);
-  const perTable = blocksPerTable({ batchSize, shapes }, bagsPerGroup, threads);
+  const perTable = blocksPerTable({ batchSize, shapes: ordinary }, bagsPerGroup, threads);
   emulator.launch(source.kernel, {
     grid: [segments.length + tables.length * perTable],
     block: [threads],
@@ -117,7 +125,7 @@ async function pool({ tables, batch }: Problem, options: Options = {}): Promise<
     reads: [
       descriptors,
       segmentArray,
-      ...tables.map((table) => hostWeight(table).data as HostArray),
+      ...rows,
       ...tables.flatMap(({ rowWeights }) => (rowWeights === undefined ? [] : [rowWeights])),
       ...bags.flatMap(({ indices, offsets, weights }) => [
         indices,
@@ -206,6 +214,10 @@ test('every width, in every format and mode', { skip }, async () => {
       assertExact(pooled, problem, `${rowFormat}, ${inFlight} in flight, pipelined`);
     }
     assertExact((await pool(problem, { inFlight: 32 })).pooled, problem, `${rowFormat}, 32 in flight`);
+    for (const laneBytes of [4, 8]) {
+      const { pooled } = await pool(problem, { inFlight: 16, laneBytes });
+      assertExact(pooled, problem, `${rowFormat}, ${laneBytes} bytes a lane`);
+    }
   }
 });
 
@@ -236,6 +248,8 @@ test('several bags a group: tiles, segments and bad bags among them', { skip }, 
   const problem = { tables, batch: { batchSize: lists.length, bags } };
   for (const bagsPerGroup of [2, 5]) {
     assertExact((await pool(problem, { bagsPerGroup })).pooled, problem, `${bagsPerGroup} bags a group`);
+    const { pooled } = await pool(problem, { bagsPerGroup, laneBytes: 4 });
+    assertExact(pooled, problem, `${bagsPerGroup} bags a group, 4 bytes a lane`);
   }
   const good = bagsOf(lists, { endOffset: true });
   const indices = integers(

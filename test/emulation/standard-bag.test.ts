@@ -10,11 +10,11 @@ import {
   standardBagSource,
   variantId,
 } from '../../src/backend/cuda/kernel-source.ts';
-import { type Bags, type EmbeddingTable, rowBytes } from '../../src/embedding/bag.ts';
-
-import { bagsOf, hostWeight, integers } from '../support/cases.ts';
+import { deviceRowBytes } from '../../src/backend/cuda/row-layout.ts';
+import type { Bags, EmbeddingTable } from '../../src/embedding/bag.ts';
+import { bagsOf, integers } from '../support/cases.ts';
 import { assertSameValues } from '../support/compare.ts';
-import { bagsFor, everyLength, expectedOf, tableFor } from '../support/cuda-bags.ts';
+import { bagsFor, deviceRows, everyLength, expectedOf, tableFor } from '../support/cuda-bags.ts';
 import {
   ALL_VARIANTS,
   COMBINED_VARIANTS,
@@ -64,7 +64,7 @@ function pool(
   const { block = DEFAULT_BLOCK, grid = coveringGrid({ dim, batch, block }), stop } = shape;
   const stride = dim + 3;
   const output = new Float32Array(batch * stride + 1).fill(SENTINEL);
-  const weight = hostWeight(table).data as HostArray;
+  const weight = deviceRows(table) as HostArray;
   const arrays = [weight, bags.indices, bags.offsets, bags.weights, rowWeights, stop];
   const address = (array: HostArray | undefined) => (array === undefined ? 0n : addressOf(array));
   const counts = emulator.launch(standardBagSource(variant).kernel, {
@@ -72,7 +72,7 @@ function pool(
     block: [block.x, block.y],
     params: encodeStandardBag({
       rows: addressOf(weight),
-      rowStrideBytes: rowBytes(table),
+      rowStrideBytes: deviceRowBytes(table),
       rowCount: rows,
       dim,
       indices: addressOf(bags.indices),

@@ -8,16 +8,26 @@ import {
   encodeCheckBags,
   encodeCheckedBags,
   encodeCountRows,
+  encodeFillQuantized,
   encodeFillUniform,
   encodeHotRows,
   encodePinRows,
+  encodeSplitRows,
   HOT_ROWS_BINS,
   ROW_CHOICE_WORDS,
 } from '../../src/backend/cuda/kernel-params.ts';
 import { UTILITY_KERNELS, utilitySource } from '../../src/backend/cuda/kernel-source.ts';
+import { deviceRowBytes, deviceTableBytes } from '../../src/backend/cuda/row-layout.ts';
 import { type BagBatch, type Bags, bagFaultError, type EmbeddingTable } from '../../src/embedding/bag.ts';
 import { referenceCheckBags } from '../../src/embedding/reference.ts';
-import { createPool, destroyPool, fillUniform, NativeMemory } from '../../src/ffi/cpu-library.ts';
+import { QUANTIZED_ROW_FORMATS, rowBytes } from '../../src/embedding/row-format.ts';
+import {
+  createPool,
+  destroyPool,
+  fillQuantized,
+  fillUniform,
+  NativeMemory,
+} from '../../src/ffi/cpu-library.ts';
 import {
   bagsOf,
   INTEGER_TYPES,
@@ -26,6 +36,7 @@ import {
   randomBags,
   randomTable,
 } from '../support/cases.ts';
+import { deviceRowsOf } from '../support/cuda-bags.ts';
 import { Random } from '../support/random.ts';
 import { addressOf, type Emulator, emulate, refuseEmulation } from './emulator.ts';
 
@@ -248,6 +259,68 @@ test('synthetic rows have the values of the CPU', { skip }, async () => {
     }
   } finally {
     destroyPool(pool);
+  }
+});
+
+test('synthetic quantised rows have the values of the CPU, their headers behind them', { skip }, async () => {
+  const pool = createPool(1, 'portable');
+  try {
+    for (const rowFormat of QUANTIZED_ROW_FORMATS) {
+      for (const dim of [1, 3, 12, 13, 24, 25, 64, 130]) {
+        const shape = { rows: 37, dim, rowFormat };
+        const target = new BigInt64Array(new ArrayBuffer(Math.ceil(deviceTableBytes(shape) / 8) * 8));
+        const fileStrideBytes = rowBytes(shape);
+        emulator.launch('hotrow_fill_quantized', {
+          grid: [2],
+          block: [64],
+          params: encodeFillQuantized({
+            ...shape,
+            target: addressOf(target),
+            rowStrideBytes: deviceRowBytes(shape),
+            fileStrideBytes,
+            seed: 12345,
+          }),
+          reads: [],
+          writes: [target],
+        });
+        using memory = new NativeMemory(shape.rows * fileStrideBytes);
+        await fillQuantized(pool, memory, rowFormat, { ...shape, rowBytes: fileStrideBytes }, 12345);
+        const file = new Uint8Array(new ArrayBuffer(memory.bytes));
+        file.set(memory.view(0, memory.bytes));
+        const placed = new Uint8Array(target.buffer, 0, deviceTableBytes(shape));
+        assert.deepEqual(placed, deviceRowsOf(file, shape), `${rowFormat}, dim ${dim}`);
+      }
+    }
+  } finally {
+    destroyPool(pool);
+  }
+});
+
+test('scaled rows of files are taken apart', { skip }, () => {
+  const random = new Random(3);
+  for (const rowFormat of ['int8', 'int4'] as const) {
+    for (const dim of [1, 12, 13, 24, 25, 128]) {
+      const shape = { rows: 37, dim, rowFormat };
+      const file = Uint8Array.from({ length: shape.rows * rowBytes(shape) }, () => random.integer(0, 255));
+      const source = new Uint32Array(file.buffer);
+      const stride = deviceRowBytes(shape);
+      const target = new Uint32Array(new ArrayBuffer(deviceTableBytes(shape)));
+      emulator.launch('hotrow_split_rows', {
+        grid: [2],
+        block: [64],
+        params: encodeSplitRows({
+          source: addressOf(source),
+          elements: addressOf(target),
+          headers: addressOf(target) + BigInt(shape.rows * stride),
+          rows: shape.rows,
+          sourceStride: rowBytes(shape) / 4,
+          stride: stride / 4,
+        }),
+        reads: [source],
+        writes: [target],
+      });
+      assert.deepEqual(new Uint8Array(target.buffer), deviceRowsOf(file, shape), `${rowFormat}, dim ${dim}`);
+    }
   }
 });
 

@@ -13,20 +13,20 @@ import {
   standardBagSource,
   variantId,
 } from '../../src/backend/cuda/kernel-source.ts';
+import { deviceRowBytes } from '../../src/backend/cuda/row-layout.ts';
 import { CudaDevice } from '../../src/cuda/device.ts';
 import { cudaDevices, cudaDriver } from '../../src/cuda/discover.ts';
 import { DeviceMemory } from '../../src/cuda/memory.ts';
 import { CudaModule } from '../../src/cuda/module.ts';
 import { CudaStream } from '../../src/cuda/stream.ts';
-import { type Bags, type EmbeddingTable, rowBytes } from '../../src/embedding/bag.ts';
+import type { Bags, EmbeddingTable } from '../../src/embedding/bag.ts';
 import { addressOf } from '../../src/ffi/cpu-library.ts';
 import { Nvrtc } from '../../src/ffi/nvrtc.ts';
 import { ParameterBlock } from '../../src/ffi/parameter-block.ts';
 import { compileKernel } from '../../src/jit/compile-kernel.ts';
 import { KernelCache } from '../../src/jit/kernel-cache.ts';
-import { hostWeight } from '../support/cases.ts';
 import { assertSameValues } from '../support/compare.ts';
-import { bagsFor, everyLength, expectedOf, tableFor } from '../support/cuda-bags.ts';
+import { bagsFor, deviceRows, everyLength, expectedOf, tableFor } from '../support/cuda-bags.ts';
 import { ALL_VARIANTS } from '../support/cuda-variants.ts';
 import { Random } from '../support/random.ts';
 
@@ -72,7 +72,7 @@ describe('the standard kernel on a GPU', { skip: reason !== undefined && `no GPU
       { compiler, cache },
     );
     using module = new CudaModule(device, cubin);
-    using weight = place(hostWeight(table).data);
+    using weight = place(deviceRows(table));
     using indices = place(bags.indices);
     using offsets = place(bags.offsets);
     using weights = bags.weights === undefined ? undefined : place(bags.weights);
@@ -82,7 +82,7 @@ describe('the standard kernel on a GPU', { skip: reason !== undefined && `no GPU
     using output = place(pooled);
     const words = encodeStandardBag({
       rows: weight.address(),
-      rowStrideBytes: rowBytes(table),
+      rowStrideBytes: deviceRowBytes(table),
       rowCount: rows,
       dim,
       indices: indices.address(),

@@ -1,8 +1,9 @@
 /** Problems that fit a variant of the standard CUDA kernel, and what every device gives for them, in bits. */
 import type { StandardBagVariant } from '../../src/backend/cuda/kernel-source.ts';
-import type { Bags, EmbeddingTable } from '../../src/embedding/bag.ts';
+import { deviceRowBytes, deviceTableBytes, isScaled } from '../../src/backend/cuda/row-layout.ts';
+import { type Bags, type EmbeddingTable, rowBytes } from '../../src/embedding/bag.ts';
 import { hostRows, referenceEmbeddingBags } from '../../src/embedding/reference.ts';
-import { bagsOf, randomTable } from './cases.ts';
+import { bagsOf, hostWeight, randomTable } from './cases.ts';
 import type { Random } from './random.ts';
 
 /** a · b + c, rounded once to float32: by way of a float64 sum that is rounded to odd. */
@@ -43,6 +44,30 @@ export function expectedOf(table: EmbeddingTable, bags: Bags, batch: number): Fl
     }
   }
   return pooled;
+}
+
+/** A table's rows as kernels read them. */
+export function deviceRows(table: EmbeddingTable): ReturnType<typeof hostWeight>['data'] {
+  const { data } = hostWeight(table);
+  return isScaled(table)
+    ? deviceRowsOf(new Uint8Array(data.buffer, data.byteOffset, data.byteLength), table)
+    : data;
+}
+
+/** Quantised rows of a file as kernels read them. */
+export function deviceRowsOf(
+  file: Uint8Array,
+  table: Pick<EmbeddingTable, 'rows' | 'dim' | 'rowFormat'>,
+): Uint8Array {
+  if (!isScaled(table)) return file;
+  const [from, to] = [rowBytes(table), deviceRowBytes(table)];
+  const placed = new Uint8Array(new ArrayBuffer(deviceTableBytes(table)));
+  for (let row = 0; row < table.rows; row++) {
+    const own = file.subarray(row * from, (row + 1) * from);
+    placed.set(own.subarray(4).subarray(0, to), row * to);
+    placed.set(own.subarray(0, 4), table.rows * to + 4 * row);
+  }
+  return placed;
 }
 
 /** A table that fits a variant. */

@@ -88,6 +88,9 @@ export const FUSED_VARIANTS: readonly FusedVariant[] = [
       fused({ flight, checking: 'none' }, { rowFormat }),
     ]),
   ),
+  ...([8, 4] as const).map((laneBytes) =>
+    fused({ flight: { rows: 16, pipelined: false } }, { laneBytes }, { rowFormat: 'int8', laneBytes }),
+  ),
   fused({ splits: true }),
   fused({ several: true }, { dim: 16 }),
   fused({ splits: true, several: true, checking: 'repair' }, { dim: 64, index: 'int32', offset: 'int32' }),

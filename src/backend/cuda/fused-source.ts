@@ -38,6 +38,8 @@ export interface FusedKind {
   readonly wideRows: boolean;
   /** Where that is not the variant's. */
   readonly flight?: FusedFlight;
+  /** Bytes of a row that a lane holds at most; default: MOST_LANE_BYTES. */
+  readonly laneBytes?: number;
 }
 
 export interface FusedVariant {
@@ -61,6 +63,7 @@ export const MOST_IN_FLIGHT = 32;
 const CHECKING_NAMES = { none: 'None', stop: 'Stop', repair: 'Repair' } as const;
 const WARP_LANES = 32;
 const MOST_VECTORS = 4;
+const MOST_LANE_BYTES = 64;
 
 /** How a kind's rows are shared by lanes: `fused::Shape` of the kernel. */
 export interface FusedShape {
@@ -72,21 +75,24 @@ export interface FusedShape {
   readonly tileElements: number;
 }
 
-export function fusedShape({ rowFormat, dim }: Pick<FusedKind, 'rowFormat' | 'dim'>): FusedShape {
+export function fusedShape({
+  rowFormat,
+  dim,
+  laneBytes = MOST_LANE_BYTES,
+}: Pick<FusedKind, 'rowFormat' | 'dim' | 'laneBytes'>): FusedShape {
   const { bits } = ROW_TYPES[rowFormat];
-  const vectorBytes = vectorBytesOf(rowFormat, dim);
+  const vectorBytes = Math.min(vectorBytesOf(rowFormat, dim), laneBytes);
   const elements = (vectorBytes * 8) / bits;
   const rowVectors = Math.ceil(dim / elements);
   const lanes = Math.min(WARP_LANES, 2 ** Math.ceil(Math.log2(rowVectors)));
-  const vectors = Math.min(MOST_VECTORS, Math.ceil(rowVectors / lanes));
+  const vectors = Math.min(MOST_VECTORS, laneBytes / vectorBytes, Math.ceil(rowVectors / lanes));
   const tileVectors = lanes * vectors;
   return { lanes, tiles: Math.ceil(rowVectors / tileVectors), tileElements: tileVectors * elements };
 }
 
-/** Bytes that a lane loads at once: `vector_bytes` of the row formats in kernels/cuda/rows.cuh. */
+/** Bytes that a lane loads at once, at most: `vector_bytes` of the row formats in kernels/cuda/rows.cuh. */
 function vectorBytesOf(rowFormat: RowFormat, dim: number): number {
-  if (rowFormat === 'float8_e4m3') return 16;
-  if (isQuantized(rowFormat)) return 4;
+  if (isQuantized(rowFormat)) return 16;
   return [16, 8, 4].find((width) => ((dim * ROW_TYPES[rowFormat].bits) / 8) % width === 0) ?? 2;
 }
 
@@ -121,6 +127,7 @@ export function kindId(kind: FusedKind): string {
     ...(kind.weights === 'none' ? [] : [`w${kind.weights}`]),
     ...(kind.padding ? ['pad'] : []),
     ...(kind.wideRows ? ['wide'] : []),
+    ...(kind.laneBytes === undefined ? [] : [`lane${kind.laneBytes}`]),
     ...(kind.flight === undefined ? [] : [flightId(kind.flight)]),
   ].join('.');
 }
@@ -205,6 +212,7 @@ function kindSource(name: string, kind: FusedKind, flight: FusedFlight, output: 
   static constexpr bool padding = ${kind.padding};
   static constexpr bool wide_rows = ${kind.wideRows};
   static constexpr int dim = ${kind.dim};
+  static constexpr int lane_bytes = ${kind.laneBytes ?? MOST_LANE_BYTES};
   static constexpr int in_flight = ${flight.rows};
   static constexpr bool pipelined = ${flight.pipelined};
 };

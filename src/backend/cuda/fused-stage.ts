@@ -9,7 +9,7 @@ import { CudaBags } from './bags.ts';
 import { startOf } from './buffer.ts';
 import { enqueueCheck } from './check-bags.ts';
 import { blocksPerTable } from './fused-layout.ts';
-import { fusedSource } from './fused-source.ts';
+import { type FusedShape, fusedShape, fusedSource } from './fused-source.ts';
 import type { KernelLibrary } from './kernel-library.ts';
 import { encodeFusedBags } from './kernel-params.ts';
 import { type KernelLaunch, kernelLaunch, putLaunch } from './launcher.ts';
@@ -26,6 +26,8 @@ const WORD_BYTES = 8;
 interface FusedKernel {
   readonly kernel: CudaKernel;
   readonly threads: number;
+  /** How lanes share the rows of each table's ordinary bags. */
+  readonly shapes: readonly FusedShape[];
   /** Shared memory that a block takes for no other purpose than to keep others out. */
   readonly reservedBytes: number;
 }
@@ -126,11 +128,8 @@ export class FusedStage implements EmbeddingStage {
     const { batchSize, tableCount, fused } = bags;
     if (batchSize === 0 || tableCount === 0) return undefined;
     const { segments, bagsPerGroup } = fused;
-    const perTable = blocksPerTable(
-      { batchSize, shapes: bags.kinds.shapes },
-      bagsPerGroup,
-      this.#fused.threads,
-    );
+    const { shapes } = this.#fused;
+    const perTable = blocksPerTable({ batchSize, shapes }, bagsPerGroup, this.#fused.threads);
     const blocks = segments.length + tableCount * perTable;
     if (blocks > MOST_BLOCKS)
       throw new RequestError('TENSOR_SHAPE', `a batch of ${batchSize} samples is too large`);
@@ -159,20 +158,22 @@ async function fusedKernel(operation: EmbeddingBagsOperation, kernels: KernelLib
   const { checking, output, bags, tables } = operation;
   const { kinds, fused } = ownBy(CudaBags, bags);
   const { plan } = ownBy(CudaTables, tables);
-  const shapes = { splits: fused.segments.length > 0, several: fused.bagsPerGroup > 1 };
+  const bagShapes = { splits: fused.segments.length > 0, several: fused.bagsPerGroup > 1 };
   const ofKinds = known.get(kinds) ?? new Map<string, FusedKernel>();
   known.set(kinds, ofKinds);
-  const key = [plansNumber(plan), checking, output.format, shapes.splits, shapes.several].join();
+  const key = [plansNumber(plan), checking, output.format, bagShapes.splits, bagShapes.several].join();
   const found = ofKinds.get(key);
   if (found !== undefined) return found;
   const call = { checking, ...(output.format === undefined ? {} : { output: output.format }) };
-  const variant = fusedVariant(plan, kinds.distinct, call, shapes);
+  const variant = fusedVariant(plan, kinds.distinct, call, bagShapes);
   const { occupancy } = plan.techniques;
   const mostWarps = occupancy !== undefined && 'warps' in occupancy ? occupancy.warps : undefined;
   const { threads } = variant;
   const kernel = await kernels.get(fusedSource(variant));
   const reservedBytes = mostWarps === undefined ? 0 : sharedBytesFor(kernel, threads, mostWarps);
-  const made = { kernel, threads, reservedBytes };
+  const ofKind = variant.kinds.map(fusedShape);
+  const shapes = kinds.numbers.map((kind) => ofKind[kind] as FusedShape);
+  const made = { kernel, threads, shapes, reservedBytes };
   ofKinds.set(key, made);
   return made;
 }

@@ -3,13 +3,14 @@
  * chosen there too, so that no counter crosses the bus and the event loop stays free.
  */
 import { DeviceMemory } from '../../cuda/memory.ts';
-import { type EmbeddingTable, rowBytes } from '../../embedding/bag.ts';
+import type { EmbeddingTable } from '../../embedding/bag.ts';
 import { type PinningParameters, pinnedRows } from '../../embedding/techniques/pinning.ts';
 import { addressOf } from '../../ffi/cpu-library.ts';
 import type { CudaBags } from './bags.ts';
 import { encodeCountRows, encodeHotRows, HOT_ROWS_BINS, ROW_CHOICE_WORDS } from './kernel-params.ts';
 import { launch, launchStriding } from './launcher.ts';
 import type { PlacementTools } from './placement.ts';
+import { deviceRowBytes } from './row-layout.ts';
 
 /** Ranges of rows whose lookups are added up, to find where a window is best laid. */
 const RANGES = 4096;
@@ -211,7 +212,7 @@ export function hottestWindow(
   table: Pick<EmbeddingTable, 'rows' | 'dim' | 'rowFormat'>,
   bytes: number,
 ): ChosenWindow {
-  const width = rowBytes(table);
+  const width = deviceRowBytes(table);
   const rows = Math.min(table.rows, Math.floor(bytes / width));
   const first = hottestRange(sums, Math.max(1, Math.floor(rows / rangeRows))) * rangeRows;
   return { offset: Math.min(first, table.rows - rows) * width, bytes: rows * width };

@@ -246,12 +246,29 @@ export interface FillQuantizedParams {
   readonly rows: number;
   readonly dim: number;
   readonly rowStrideBytes: number;
+  readonly fileStrideBytes: number;
   readonly seed: number;
 }
 
 export function encodeFillQuantized(params: FillQuantizedParams): BigInt64Array {
-  const { target, rowFormat, rows, dim, rowStrideBytes, seed } = params;
-  return words(target, ROW_FORMAT[rowFormat], rows, dim, rowStrideBytes, seed);
+  const { target, rowFormat, rows, dim, rowStrideBytes, fileStrideBytes, seed } = params;
+  return words(target, ROW_FORMAT[rowFormat], rows, dim, rowStrideBytes, fileStrideBytes, seed);
+}
+
+/** `hotrow::SplitRowsParams`. */
+export interface SplitRowsParams {
+  readonly source: Address;
+  readonly elements: Address;
+  readonly headers: Address;
+  readonly rows: number;
+  /** In words of 4 bytes, as is the next. */
+  readonly sourceStride: number;
+  readonly stride: number;
+}
+
+export function encodeSplitRows(params: SplitRowsParams): BigInt64Array {
+  const { source, elements, headers, rows, sourceStride, stride } = params;
+  return words(source, elements, headers, rows, sourceStride, stride);
 }
 
 /** `hotrow::CeilingsParams`. */

@@ -223,6 +223,7 @@ const UTILITIES = {
   unpin_rows: { header: 'pin_rows', params: 'PinRowsParams' },
   fill_uniform: { header: 'fill_uniform', params: 'FillUniformParams' },
   fill_quantized: { header: 'fill_uniform', params: 'FillQuantizedParams' },
+  split_rows: { header: 'split_rows', params: 'SplitRowsParams' },
   read_bytes: { header: 'ceilings', params: 'CeilingsParams' },
   multiply_add: { header: 'ceilings', params: 'CeilingsParams' },
 } as const;

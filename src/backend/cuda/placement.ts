@@ -2,6 +2,7 @@
 import type { CudaDevice } from '../../cuda/device.ts';
 import { CudaEvent } from '../../cuda/event.ts';
 import { DeviceMemory, PinnedMemory } from '../../cuda/memory.ts';
+import type { CudaKernel } from '../../cuda/module.ts';
 import type { CudaStream } from '../../cuda/stream.ts';
 import { type Bags, type EmbeddingTable, rowBytes } from '../../embedding/bag.ts';
 import { type CudaPlan, type Plan, placementKey, planFor, planLabel } from '../../embedding/plan.ts';
@@ -14,11 +15,13 @@ import type { PlacedTables } from '../backend.ts';
 import { type BagKinds, BagKindsCache } from './bag-kinds.ts';
 import { HotRows } from './hot-rows.ts';
 import type { KernelLibrary } from './kernel-library.ts';
-import { encodeFillQuantized, encodeFillUniform } from './kernel-params.ts';
+import { encodeFillQuantized, encodeFillUniform, encodeSplitRows } from './kernel-params.ts';
 import { launchStriding } from './launcher.ts';
+import { deviceRowBytes, deviceTableBytes, isScaled } from './row-layout.ts';
 
 /** Bytes of each of the two blocks that host memory and files are streamed through. */
 const STREAM_BYTES = 32 << 20;
+const WORD_BYTES = 4;
 
 /** What placing tables needs of the backend. */
 export interface PlacementTools {
@@ -129,13 +132,15 @@ export async function placeTables(
     const rows: DeviceMemory[] = [];
     const rowWeights: (DeviceMemory | undefined)[] = [];
     for (const table of tables) {
-      const memory = allocate(tableBytes(table));
+      const memory = allocate(deviceTableBytes(table));
       rows.push(memory);
       await placeRows(tools, upload, table, memory);
       const { rowWeights: learned } = table;
       const weights = learned === undefined ? undefined : allocate(learned.byteLength);
       rowWeights.push(weights);
-      if (learned !== undefined && weights !== undefined) await upload.array(weights.address(), learned);
+      if (learned !== undefined && weights !== undefined) {
+        await upload.array(upload.to(weights.address()), learned);
+      }
     }
     await tools.stream.finished();
     const hotRows = new HotRows(tools, tables);
@@ -154,13 +159,17 @@ async function placeRows(
   memory: DeviceMemory,
 ): Promise<void> {
   const { weight, rowFormat, rows, dim } = table;
+  const target = async () =>
+    isScaled(table)
+      ? upload.toScaled(table, memory, await kernels.utility('split_rows'))
+      : upload.to(memory.address());
   if (isStored(weight)) {
-    await upload.file(memory.address(), weight.file, weight.byteOffset, tableBytes(table));
+    await upload.file(await target(), weight.file, weight.byteOffset, rows * rowBytes(table));
   } else if (isHost(weight)) {
-    await upload.array(memory.address(), weight.data);
+    await upload.array(await target(), weight.data);
   } else if (isQuantized(rowFormat)) {
     const fill = await kernels.utility('fill_quantized');
-    const rowStrideBytes = rowBytes(table);
+    const rowStrideBytes = deviceRowBytes(table);
     const { seed } = weight;
     const words = encodeFillQuantized({
       target: memory.address(),
@@ -168,6 +177,7 @@ async function placeRows(
       rows,
       dim,
       rowStrideBytes,
+      fileStrideBytes: rowBytes(table),
       seed,
     });
     launchStriding(stream, fill, words, (rows * rowStrideBytes) / 8);
@@ -179,27 +189,33 @@ async function placeRows(
   }
 }
 
-function tableBytes(table: EmbeddingTable): number {
-  return table.rows * rowBytes(table);
-}
-
 /** @throws DeviceError OUT_OF_MEMORY, before any work, with what is needed, what there is, and the largest table. */
 function checkMemory(device: CudaDevice, tables: readonly EmbeddingTable[]): void {
-  const needed = tables.reduce((sum, table) => sum + tableBytes(table), 0);
+  const needed = tables.reduce((sum, table) => sum + deviceTableBytes(table), 0);
   const { freeBytes, totalBytes } = device.memoryInfo();
   if (needed <= freeBytes) return;
-  const largest = tables.reduce((a, b) => (tableBytes(b) > tableBytes(a) ? b : a));
+  const largest = tables.reduce((a, b) => (deviceTableBytes(b) > deviceTableBytes(a) ? b : a));
   const gib = (bytes: number) => `${(bytes / 2 ** 30).toFixed(2)} GiB`;
   throw new DeviceError(
     'OUT_OF_MEMORY',
-    `the tables need ${needed} bytes (${gib(needed)}), ${device.id} has ${gib(freeBytes)} of ${gib(totalBytes)} free; the largest is ${largest.name} with ${gib(tableBytes(largest))}`,
+    `the tables need ${needed} bytes (${gib(needed)}), ${device.id} has ${gib(freeBytes)} of ${gib(totalBytes)} free; the largest is ${largest.name} with ${gib(deviceTableBytes(largest))}`,
     { value: needed, hint: 'use fewer or smaller tables, or rows of 16 bits' },
   );
+}
+
+/** Where an upload goes. */
+interface UploadTarget {
+  /** Bytes of a piece, at most. */
+  readonly pieceBytes: number;
+  /** Puts a piece of pinned memory where it belongs, `offset` bytes from the start of what is uploaded. */
+  put(piece: HostPtr, offset: number, length: number): void;
 }
 
 /** Host memory and files to the device, while the next piece is read. */
 class StreamedUpload implements Disposable {
   readonly #tools: PlacementTools;
+  /** A piece of scaled rows as files have them; made when first needed. */
+  #scaled: DeviceMemory | undefined;
   /** Made when first needed. */
   #blocks: { readonly memory: PinnedMemory; readonly passed: CudaEvent }[] = [];
   #next = 0;
@@ -208,27 +224,62 @@ class StreamedUpload implements Disposable {
     this.#tools = tools;
   }
 
-  array(target: DevicePtr, array: ArrayBufferView): Promise<void> {
+  /** Memory that takes the bytes as they are. */
+  to(address: DevicePtr): UploadTarget {
+    return {
+      pieceBytes: STREAM_BYTES,
+      put: (piece, offset, length) =>
+        this.#tools.stream.copyToDevice((address + BigInt(offset)) as DevicePtr, piece, length),
+    };
+  }
+
+  /** The memory of a table of scaled rows; `split`: the kernel that takes files' rows apart. */
+  toScaled(table: EmbeddingTable, memory: DeviceMemory, split: CudaKernel): UploadTarget {
+    const { device, stream } = this.#tools;
+    const fileRowBytes = rowBytes(table);
+    const stride = deviceRowBytes(table);
+    const headers = table.rows * stride;
+    this.#scaled ??= new DeviceMemory(device, STREAM_BYTES);
+    const source = this.#scaled.address();
+    return {
+      pieceBytes: Math.floor(STREAM_BYTES / fileRowBytes) * fileRowBytes,
+      put: (piece, offset, length) => {
+        const [first, rows] = [offset / fileRowBytes, length / fileRowBytes];
+        stream.copyToDevice(source, piece, length);
+        const words = encodeSplitRows({
+          source,
+          elements: memory.address(first * stride),
+          headers: memory.address(headers + first * WORD_BYTES),
+          rows,
+          sourceStride: fileRowBytes / WORD_BYTES,
+          stride: stride / WORD_BYTES,
+        });
+        launchStriding(stream, split, words, length / WORD_BYTES);
+      },
+    };
+  }
+
+  array(target: UploadTarget, array: ArrayBufferView): Promise<void> {
     return this.#pieces(target, array.byteLength, async (piece, offset, length) => {
       const source = (addressOf(array) + BigInt(offset)) as HostPtr;
       await copyAll([{ target: piece, source, bytes: length }]);
     });
   }
 
-  file(target: DevicePtr, file: string, fileOffset: number, bytes: number): Promise<void> {
+  file(target: UploadTarget, file: string, fileOffset: number, bytes: number): Promise<void> {
     return this.#pieces(target, bytes, (piece, offset, length) =>
       readFileTo(piece, file, fileOffset + offset, length),
     );
   }
 
   async #pieces(
-    target: DevicePtr,
+    { pieceBytes, put }: UploadTarget,
     bytes: number,
     read: (piece: HostPtr, offset: number, length: number) => Promise<void>,
   ): Promise<void> {
     const { device, stream } = this.#tools;
-    for (let offset = 0; offset < bytes; offset += STREAM_BYTES) {
-      const length = Math.min(STREAM_BYTES, bytes - offset);
+    for (let offset = 0; offset < bytes; offset += pieceBytes) {
+      const length = Math.min(pieceBytes, bytes - offset);
       const which = this.#next++ % 2;
       this.#blocks[which] ??= {
         memory: new PinnedMemory(device, STREAM_BYTES),
@@ -237,13 +288,14 @@ class StreamedUpload implements Disposable {
       const { memory, passed } = this.#blocks[which];
       await passed.wait();
       await read(memory.address(), offset, length);
-      stream.copyToDevice((target + BigInt(offset)) as DevicePtr, memory.address(), length);
+      put(memory.address(), offset, length);
       passed.record(stream);
     }
   }
 
   /** The driver gives memory back only when the copies out of it are done. */
   [Symbol.dispose](): void {
+    this.#scaled?.[Symbol.dispose]();
     for (const { memory, passed } of this.#blocks) {
       memory[Symbol.dispose]();
       passed[Symbol.dispose]();

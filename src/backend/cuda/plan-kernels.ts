@@ -52,9 +52,14 @@ export function fusedVariant(
   return {
     // A group's rows are alike, and so every kind lies in one group.
     kinds: kinds.map((kind) => {
-      const own = flightOf(techniquesFor(plan, kind).prefetch);
+      const { prefetch: ownPrefetch, lanes } = techniquesFor(plan, kind);
+      const own = flightOf(ownPrefetch);
       const same = own.rows === flight.rows && own.pipelined === flight.pipelined;
-      return same ? kind : { ...kind, flight: own };
+      return {
+        ...kind,
+        ...(lanes === undefined ? {} : { laneBytes: lanes.bytes }),
+        ...(same ? {} : { flight: own }),
+      };
     }),
     checking: CHECKING[checking],
     output,

@@ -2,7 +2,7 @@
 import type { CudaEvent } from '../../cuda/event.ts';
 import type { CudaKernel } from '../../cuda/module.ts';
 import type { CudaStream } from '../../cuda/stream.ts';
-import { type EmbeddingTable, rowBytes } from '../../embedding/bag.ts';
+import type { EmbeddingTable } from '../../embedding/bag.ts';
 import type { PinningParameters } from '../../embedding/techniques/pinning.ts';
 import { RequestError } from '../../errors.ts';
 import type { DevicePtr } from '../../ffi/cuda-symbols.ts';
@@ -17,6 +17,7 @@ import { coveringGrid, DEFAULT_BLOCK, refuseLaunch, standardBagSource } from './
 import { launch } from './launcher.ts';
 import { CudaTables } from './placement.ts';
 import { standardVariant } from './plan-kernels.ts';
+import { deviceRowBytes } from './row-layout.ts';
 import type { EmbeddingStage, LaunchTimer, StageTools } from './stage.ts';
 
 /** Rows at once and steps of a row of a pinning block. */
@@ -160,8 +161,8 @@ export class StandardStage implements EmbeddingStage {
     const { rowNumbers, count } = rows[t] as ChosenRows;
     const words = encodePinRows({
       rows: this.tables.rows(t),
-      rowStrideBytes: rowBytes(table),
-      rowBytes: rowBytes(table),
+      rowStrideBytes: deviceRowBytes(table),
+      rowBytes: deviceRowBytes(table),
       rowCount: table.rows,
       rowNumbers: rowNumbers.address(),
       count,
@@ -181,7 +182,7 @@ export class StandardStage implements EmbeddingStage {
     const column = tables.columns[t] as number;
     const words = encodeStandardBag({
       rows: tables.rows(t),
-      rowStrideBytes: rowBytes(table),
+      rowStrideBytes: deviceRowBytes(table),
       rowCount: table.rows,
       dim: table.dim,
       indices,

@@ -6,13 +6,14 @@ import type { Static } from 'typebox';
 import type { DeviceKind } from '../../device.ts';
 import { block } from './block.ts';
 import { hugePages } from './huge-pages.ts';
+import { lanes } from './lanes.ts';
 import { occupancy } from './occupancy.ts';
 import { pinning } from './pinning.ts';
 import { prefetch } from './prefetch.ts';
 import type { Technique, TechniqueOnDevice } from './technique.ts';
 import { threads } from './threads.ts';
 
-const registry = { occupancy, prefetch, pinning, block, hugePages, threads } satisfies Record<
+const registry = { occupancy, prefetch, pinning, lanes, block, hugePages, threads } satisfies Record<
   string,
   Technique
 >;

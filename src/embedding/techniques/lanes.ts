@@ -1,0 +1,40 @@
+import Type from 'typebox';
+import { rowBytes } from '../row-format.ts';
+import { onDevice, type Technique } from './technique.ts';
+
+/** Bytes of a row that a lane of the fused kernel loads at once, when a plan does not say. */
+const DEFAULT_LANE_BYTES = 16;
+
+const cuda = onDevice({
+  parameters: Type.Object(
+    { bytes: Type.Union([Type.Literal(4), Type.Literal(8)]) },
+    { additionalProperties: false },
+  ),
+  candidates: ({ kernel, tables }): { bytes: 4 | 8 }[] => {
+    const widest = Math.max(0, ...tables.map(rowBytes));
+    return kernel === 'fused'
+      ? ([8, 4] as const).filter((bytes) => widest > bytes).map((bytes) => ({ bytes }))
+      : [];
+  },
+  guess: () => undefined,
+  refuse: (_, { kernel }) =>
+    kernel === 'fused' ? undefined : 'a lane of the standard kernel has one feature of a row, as in PyTorch',
+  label: ({ bytes }) => `${bytes} bytes a lane`,
+  cost: ({ bytes }) => ({
+    note: `${DEFAULT_LANE_BYTES / bytes} times the instructions for a row; pays where the hot rows of fewer tables fit into L2`,
+  }),
+  changesPlacement: false,
+  perGroup: ['fused'],
+});
+
+/**
+ * How much of a row each lane holds: the less, the more warps share a bag, and the fewer bags, and so tables, a GPU has in
+ * flight. The order of additions stays.
+ */
+export const lanes = {
+  name: 'lanes',
+  title: 'Lanes of a row',
+  summary:
+    'spreads a row over more lanes, so that fewer bags, and the hot rows of fewer tables, are in flight at once',
+  devices: { cuda },
+} satisfies Technique;
