@@ -1,12 +1,7 @@
 /** Lookups for the benchmark: drawn from an access pattern, or read from a trace. */
 import { basename } from 'node:path';
-import {
-  type BagBatch,
-  type Bags,
-  type EmbeddingTable,
-  type IndexArray,
-  rowBytes,
-} from '../embedding/bag.ts';
+import type { BagBatch, Bags, EmbeddingTable, IndexArray } from '../embedding/bag.ts';
+import { rowContentBytes } from '../embedding/row-format.ts';
 import type { DlrmArchitecture } from '../model/architecture.ts';
 import type { AccessPatternName } from '../workload/access-patterns.ts';
 import { type Coverage, countRows, coverageCurve } from '../workload/hotness.ts';
@@ -143,7 +138,7 @@ function trafficOf({ batchSize, bags }: BagBatch, tables: readonly EmbeddingTabl
   const distinctRows = onceEach((indices: IndexArray) => countRows(indices).rows.length);
   const parts = bags.map(({ indices, offsets, weights }, t): Traffic => {
     const table = tables[t] as EmbeddingTable;
-    const bytes = rowBytes(table);
+    const bytes = rowContentBytes(table);
     const distinct = distinctRows(indices);
     const inputBytes = indices.byteLength + offsets.byteLength + (weights?.byteLength ?? 0);
     return {

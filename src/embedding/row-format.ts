@@ -41,17 +41,21 @@ export function isQuantized(format: RowFormat): format is QuantizedRowFormat {
   return (QUANTIZED_ROW_FORMATS as readonly RowFormat[]).includes(format);
 }
 
-/** Bytes of one row, with what pads it. */
-export function rowBytes({
-  dim,
-  rowFormat,
-}: {
+interface RowShape {
   readonly dim: number;
   readonly rowFormat: RowFormat;
-}): number {
-  const { elementBits, headerBytes, alignment } = LAYOUTS[rowFormat];
-  const bytes = headerBytes + Math.ceil((dim * elementBits) / 8);
-  return Math.ceil(bytes / alignment) * alignment;
+}
+
+/** Bytes of one row's header and elements, wherever they lie. */
+export function rowContentBytes({ dim, rowFormat }: RowShape): number {
+  const { elementBits, headerBytes } = LAYOUTS[rowFormat];
+  return headerBytes + Math.ceil((dim * elementBits) / 8);
+}
+
+/** Bytes of one row in files and in the CPU's memory, with what pads it. */
+export function rowBytes(row: RowShape): number {
+  const { alignment } = LAYOUTS[row.rowFormat];
+  return Math.ceil(rowContentBytes(row) / alignment) * alignment;
 }
 
 /** dtype and shape of a table's weight: [rows, dim] elements, or [rows, bytes of a row]. */

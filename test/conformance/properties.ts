@@ -94,10 +94,13 @@ function damaged(
 }
 
 export function propertyCases(subject: Subject): void {
-  const { propertyRuns } = subject;
+  const { propertyRuns, propertySeed } = subject;
   /** A failure names its seed, its path and the smallest counterexample found. */
   const check = <T>(arbitrary: fc.Arbitrary<T>, property: (value: T) => Promise<void>) =>
-    fc.assert(fc.asyncProperty(arbitrary, property), { numRuns: propertyRuns });
+    fc.assert(fc.asyncProperty(arbitrary, property), {
+      numRuns: propertyRuns,
+      ...(propertySeed === undefined ? {} : { seed: propertySeed }),
+    });
 
   /** One of the plans that leave tables where they are: other placements take long, and have cases of their own. */
   const choosePlan = (tables: readonly EmbeddingTable[], pick: number) => {

@@ -28,6 +28,8 @@ export interface Capabilities {
   readonly plansOf?: (context: PlanContext) => Plan[];
   /** Random problems of each property. Default: 200. */
   readonly propertyRuns?: number;
+  /** Of the random problems; default: another one each time. */
+  readonly propertySeed?: number | undefined;
   /** Tests that run side by side, for backends that wait for compilers. Default: 1. */
   readonly concurrency?: number;
 }

@@ -34,6 +34,7 @@ export function conformance(
       denseOnly: capabilities.denseOnly ?? false,
       plansOf: capabilities.plansOf ?? legalPlans,
       propertyRuns: capabilities.propertyRuns ?? 200,
+      propertySeed: capabilities.propertySeed,
       concurrency: capabilities.concurrency ?? 1,
     };
     before(async () => {

@@ -21,6 +21,9 @@ if (skip === false) {
     longestInOrder: SHORTEST_SPLIT,
     addsQuantizedInIndexOrder: false,
     rowsStandAlone: false,
+    // Each compiles kernels of its own; random-bags.test.ts runs thousands. The seed makes a record repeatable.
+    propertyRuns: 50,
+    propertySeed: 7,
     concurrency: AT_ONCE,
   });
   for (const precision of ['tf32', 'float16', 'bfloat16'] as const) {

@@ -3,7 +3,7 @@
  * all rows instead of in front of each. kernels/cuda/rows.cuh says why.
  */
 import type { EmbeddingTable } from '../../embedding/bag.ts';
-import { rowBytes, rowLayout } from '../../embedding/row-format.ts';
+import { rowContentBytes, rowLayout } from '../../embedding/row-format.ts';
 
 type Rows = Pick<EmbeddingTable, 'dim' | 'rowFormat'>;
 
@@ -14,9 +14,8 @@ export function isScaled({ rowFormat }: Pick<EmbeddingTable, 'rowFormat'>): bool
 
 /** Bytes from one row's elements to the next's. */
 export function deviceRowBytes({ dim, rowFormat }: Rows): number {
-  const { elementBits, headerBytes, alignment } = rowLayout(rowFormat);
-  if (headerBytes === 0) return rowBytes({ dim, rowFormat });
-  return Math.ceil(Math.ceil((dim * elementBits) / 8) / alignment) * alignment;
+  const { headerBytes, alignment } = rowLayout(rowFormat);
+  return Math.ceil((rowContentBytes({ dim, rowFormat }) - headerBytes) / alignment) * alignment;
 }
 
 /** Bytes of a table: its rows, then its headers. */
