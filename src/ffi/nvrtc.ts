@@ -76,6 +76,8 @@ export class Nvrtc {
   readonly version: string;
   /** Tells builds of NVRTC apart whose machine code may differ. */
   readonly identity: string;
+  /** Loaded as long as this is referred to. */
+  readonly builtins: ReturnType<typeof koffi.load> | undefined;
   readonly #functions: ReturnType<typeof bind>;
   readonly #out = new BigUint64Array(new ArrayBuffer(16));
   readonly #outInt = new Int32Array(this.#out.buffer);
@@ -95,7 +97,7 @@ export class Nvrtc {
     this.identity = `nvrtc ${this.version}, ${statSync(this.location.path).size} bytes`;
     // NVRTC asks the linker for its builtins, who does not look beside NVRTC but does know what is loaded.
     const builtins = join(dirname(this.location.path), `libnvrtc-builtins.so.${this.version}`);
-    if (existsSync(builtins)) koffi.load(builtins);
+    if (existsSync(builtins)) this.builtins = koffi.load(builtins);
   }
 
   /** Architectures that it compiles for, ascending: `sm_75`, `sm_80`, … */

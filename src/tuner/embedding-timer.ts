@@ -13,6 +13,9 @@ import { placeCollection, totalDim } from '../embedding/collection.ts';
 import { type Plan, placementKey, plainPlan } from '../embedding/plan.ts';
 import type { PlanContext } from '../embedding/techniques/technique.ts';
 
+/** More than most hosts have threads for. */
+const COMPILED_AT_ONCE = 64;
+
 /** One batch under one plan. */
 export interface TimedRun {
   /** Device time of the whole stage: checks, pinning and all launches, back to back. */
@@ -56,6 +59,15 @@ export class EmbeddingTimer implements Disposable {
     const tables = await this.#place(plainPlan(this.#backend.device.kind));
     this.#bags = batches.map((batch) => this.#backend.placeBags(tables, batch));
     await this.#backend.observe(tables, this.#bags);
+  }
+
+  /** Has every plan's kernels compiled, several side by side, so that races do not wait for compilers. */
+  async prepare(plans: readonly Plan[]): Promise<void> {
+    if (this.#backend.device.kind === 'cpu') return;
+    for (const plan of plans) await this.#place(plan);
+    for (let first = 0; first < plans.length; first += COMPILED_AT_ONCE) {
+      await Promise.all(plans.slice(first, first + COMPILED_AT_ONCE).map((plan) => this.run(plan, 0)));
+    }
   }
 
   /** Runs batch `turn` of the rotation. `timeLaunches`: each launch too, whose events lengthen the batch. */

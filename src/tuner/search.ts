@@ -72,18 +72,22 @@ function typical(batchMs: readonly number[]): number {
 export interface PlanTimer {
   readonly context: PlanContext;
   run(plan: Plan, turn: number): Promise<Pick<TimedRun, 'batchMs'>>;
+  /** Does what the first runs of these plans would wait for, outside the race's time. */
+  prepare?(plans: readonly Plan[]): Promise<void>;
 }
 
 /** Races the legal plans on the workload that `timer` has loaded. */
 export async function searchPlan(timer: PlanTimer, options: SearchOptions): Promise<SearchResult> {
-  const began = performance.now();
-  const elapsed = () => (performance.now() - began) / 1e3;
   const { context } = timer;
   const legal = legalPlans(context);
   const promising = rejectStarved(legal, context);
   const anyway = [plainPlan(context.device.kind), heuristicPlan(context)];
   const entrants = distinct([...anyway, ...promising]).map((plan) => ({ plan, batchMs: [] as number[] }));
   const [plain] = entrants as [(typeof entrants)[number]];
+  options.onProgress?.(`compiling ${entrants.length} plans`);
+  await timer.prepare?.(entrants.map(({ plan }) => plan));
+  const began = performance.now();
+  const elapsed = () => (performance.now() - began) / 1e3;
 
   let racing = entrants;
   let finished = true;
