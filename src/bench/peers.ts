@@ -13,6 +13,18 @@ export const PEERS: readonly PeerKind[] = [
     refuse: ({ rowFormat }) =>
       isQuantized(rowFormat) ? 'its embedding_bag has no quantised rows' : undefined,
   },
+  {
+    name: 'FBGEMM',
+    operator: 'IntNBitTableBatchedEmbeddingBagsCodegen',
+    devices: ['cuda'],
+    script: 'fbgemm_table_batched.py',
+    allTablesPerLaunch: true,
+    refuse: ({ rowFormat, mode }) => {
+      if (rowFormat === 'bfloat16') return 'rows of bfloat16 are not offered by FBGEMM';
+      return mode === 'max' ? 'pooling by max is not offered by FBGEMM' : undefined;
+    },
+    setup: ({ indexType }) => ({ indexType }),
+  },
 ];
 
 export function peersOn(device: DeviceKind): PeerKind[] {
