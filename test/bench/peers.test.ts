@@ -1,16 +1,12 @@
 /** Peers over stand-ins for their libraries: what is measured and said, not how fast. */
 import assert from 'node:assert/strict';
-import { spawnSync } from 'node:child_process';
 import { afterEach, describe, test } from 'node:test';
-import { fileURLToPath } from 'node:url';
 import type { PeerTimes } from '../../src/bench/embedding-peer.ts';
 import { Peers, peersOn } from '../../src/bench/peers.ts';
 import type { DeviceDescription } from '../../src/device.ts';
 import type { Bags, EmbeddingTable } from '../../src/embedding/bag.ts';
 import { type RowFormat, weightShape } from '../../src/embedding/row-format.ts';
-
-const noPython = spawnSync('python3', ['-c', '']).status !== 0;
-const skip = noPython ? 'there is no python3' : false;
+import { noStandIns, refuseStandIns, standIns } from './stand-ins.ts';
 
 const GPU: DeviceDescription = {
   kind: 'cuda',
@@ -39,13 +35,6 @@ const BATCHES = [
   [bagsOf(4, 0, 1, 1), bagsOf(0, 3, 2)],
   [bagsOf(1, 2, 3), bagsOf(2, 2)],
 ];
-
-/** `goesWrong`: for the stand-ins. */
-function standIns(goesWrong: string): void {
-  process.env.PYTHONPATH = fileURLToPath(new URL('./stand-ins', import.meta.url));
-  process.env.STAND_IN = goesWrong;
-  process.env.PYTHONDONTWRITEBYTECODE = '1';
-}
 
 interface Outcome {
   readonly notes: readonly string[];
@@ -81,14 +70,8 @@ const PYTORCH = 'PyTorch 0.0.1+stand-in';
 const FBGEMM = 'FBGEMM 0.0.2';
 const OPERATOR = 'IntNBitTableBatchedEmbeddingBagsCodegen';
 
-describe('peers', { skip }, () => {
-  const environment = { ...process.env };
-  afterEach(() => {
-    for (const name of ['PYTHONPATH', 'STAND_IN', 'PYTHONDONTWRITEBYTECODE']) {
-      if (environment[name] === undefined) delete process.env[name];
-      else process.env[name] = environment[name];
-    }
-  });
+describe('peers', { skip: refuseStandIns }, () => {
+  afterEach(noStandIns);
 
   test('both are measured: PyTorch a launch a table, FBGEMM one for all', async () => {
     const { notes, measured } = await measure([tableOf('float32'), tableOf('float32')]);
