@@ -217,7 +217,7 @@ function checkHostMemory(tables: readonly EmbeddingTable[], { embeddingRounds, p
 
 function protocol(
   workloads: readonly BenchWorkload[],
-  { backend, architecture, embeddingRounds, modelRounds }: BenchOptions,
+  { backend, architecture, embeddingRounds, modelRounds, peers }: BenchOptions,
 ): string {
   const batches = workloads[0]?.embedding.batches.length ?? 0;
   const { warmup, timed } = turnOn(backend.device.kind);
@@ -230,6 +230,11 @@ function protocol(
     ...(backend.device.kind === 'cuda'
       ? [
           'tables are launched one by one; µs per table: a pair of events around each launch; ms per batch: the same launches back to back, one pair of events around checks, pinning and all',
+        ]
+      : []),
+    ...(peers && embeddingRounds > 0
+      ? [
+          'peers: the same batches in turns with the plans, in processes of their own, indices unchecked; of a launch that serves all tables, each has an equal share',
         ]
       : []),
     `best found: coordinate search over the techniques' candidates, the fastest of 5 runs each, then timed among the others`,
