@@ -121,7 +121,7 @@ function peerRatios(): string {
   const ratio = ({ embedding }: BenchResults, pattern: string) => {
     const rows = embedding.filter((row) => row.pattern === pattern);
     const own = rows.find((row) => row.best)?.timing;
-    const peer = rows.find((row) => row.implementation !== 'hotrow')?.timing;
+    const peer = rows.find(({ implementation }) => implementation.startsWith('PyTorch '))?.timing;
     if (own === undefined || peer === undefined) throw new Error(`no PyTorch on ${pattern}`);
     return `${(peer.medianMs / own.medianMs).toFixed(2)}× (${(peer.p10Ms / own.p10Ms).toFixed(2)}×)`;
   };

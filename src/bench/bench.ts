@@ -4,7 +4,6 @@ import type { Backend, Ceilings } from '../backend/backend.ts';
 import type { EmbeddingTable } from '../embedding/bag.ts';
 import { rowBytes } from '../embedding/bag.ts';
 import { type Plan, plainPlan, withTechniques } from '../embedding/plan.ts';
-import { isQuantized } from '../embedding/row-format.ts';
 import type { PlanContext } from '../embedding/techniques/technique.ts';
 import { ModelError } from '../errors.ts';
 import type { DlrmArchitecture } from '../model/architecture.ts';
@@ -18,8 +17,8 @@ import {
   turnOn,
 } from './embedding-bench.ts';
 import { measureModel, WARM_UP } from './model-bench.ts';
+import { Peers, peersOn } from './peers.ts';
 import { measurePytorchModel } from './pytorch-model.ts';
-import { PytorchPeer } from './pytorch-peer.ts';
 import type { BenchResults, EmbeddingRow, ModelRow } from './results.ts';
 import { RESULTS_VERSION } from './results.ts';
 import { type BenchWorkload, type IndexType, MOST_DRAWN } from './workload.ts';
@@ -43,7 +42,7 @@ export interface BenchOptions {
   readonly plan?: Plan;
   /** Techniques to run over their whole range. */
   readonly sweeps: readonly string[];
-  /** Measure PyTorch in the same run. */
+  /** Measure other libraries in the same run. */
   readonly peers: boolean;
   readonly onProgress?: (text: string) => void;
 }
@@ -100,45 +99,43 @@ export async function bench(options: BenchOptions): Promise<BenchResults> {
     },
     embedding,
     model,
-    notes,
+    // What keeps a peer from one stage may keep it from the other.
+    notes: [...new Set(notes)],
   };
 }
 
 async function embeddingStage(
-  { backend, architecture, workloads, embeddingRounds, plan, sweeps, peers }: BenchOptions,
+  { backend, architecture, workloads, indexType, embeddingRounds, plan, sweeps, peers: wanted }: BenchOptions,
   ceilings: Ceilings,
   notes: string[],
   progress: (text: string) => void,
 ): Promise<EmbeddingRow[]> {
   const { tables } = architecture;
-  const peer = peers ? await startPeer(backend, tables, notes) : undefined;
-  try {
-    using embeddingBench = new EmbeddingBench(backend, tables);
-    const { context } = embeddingBench;
-    const plans = [
-      ...singleTechniquePlans(context),
-      ...combinedPlans(context),
-      ...familyPlans(context),
-      ...(plan === undefined ? [] : [plan]),
-    ];
-    const variants = [
-      ...plans.map((compared) => ({ plan: compared })),
-      ...sweeps.flatMap((name) =>
-        sweepBases(name, context).flatMap((base) => sweepVariants(name, base, context)),
-      ),
-    ];
-    const rows: EmbeddingRow[] = [];
-    for (const [i, workload] of workloads.entries()) {
-      progress(`embedding stage, ${workload.pattern} (${i + 1} of ${workloads.length})`);
-      rows.push(
-        ...(await embeddingBench.measure(workload.embedding, variants, embeddingRounds, ceilings, peer)),
-      );
-    }
-    notes.push(...embeddingBench.notes);
-    return rows;
-  } finally {
-    await peer?.[Symbol.asyncDispose]();
+  const kinds = wanted ? peersOn(backend.device.kind) : [];
+  await using peers = await Peers.start(kinds, backend.device, { tables, indexType }, notes);
+  using embeddingBench = new EmbeddingBench(backend, tables);
+  const { context } = embeddingBench;
+  const plans = [
+    ...singleTechniquePlans(context),
+    ...combinedPlans(context),
+    ...familyPlans(context),
+    ...(plan === undefined ? [] : [plan]),
+  ];
+  const variants = [
+    ...plans.map((compared) => ({ plan: compared })),
+    ...sweeps.flatMap((name) =>
+      sweepBases(name, context).flatMap((base) => sweepVariants(name, base, context)),
+    ),
+  ];
+  const rows: EmbeddingRow[] = [];
+  for (const [i, workload] of workloads.entries()) {
+    progress(`embedding stage, ${workload.pattern} (${i + 1} of ${workloads.length})`);
+    rows.push(
+      ...(await embeddingBench.measure(workload.embedding, variants, embeddingRounds, ceilings, peers)),
+    );
   }
+  notes.push(...embeddingBench.notes);
+  return rows;
 }
 
 /** What a sweep stands on: the plain kernel, and for what needs registers or a shorter latency, register prefetch. */
@@ -146,34 +143,6 @@ function sweepBases(name: string, context: PlanContext): Plan[] {
   const plain = plainPlan(context.device.kind);
   if (context.device.kind !== 'cuda' || name === 'prefetch') return [plain];
   return [plain, withTechniques(plain, { prefetch: { into: 'registers', distance: 6 } })];
-}
-
-async function startPeer(
-  backend: Backend,
-  tables: readonly EmbeddingTable[],
-  notes: string[],
-): Promise<PytorchPeer | undefined> {
-  if (
-    tables.some(
-      (table) =>
-        table.mode !== tables[0]?.mode || table.rowWeights !== undefined || table.paddingIdx !== undefined,
-    )
-  ) {
-    notes.push('PyTorch was not measured: the tables differ in pooling, or have learned weights or padding');
-    return undefined;
-  }
-  if (tables.some(({ rowFormat }) => isQuantized(rowFormat))) {
-    notes.push('PyTorch was not measured: its embedding_bag has no quantised rows');
-    return undefined;
-  }
-  const peer = await PytorchPeer.start(backend.device.kind);
-  if (typeof peer === 'string') {
-    notes.push(peer);
-    return undefined;
-  }
-  // A GPU's threads are not the host's.
-  await peer.setUp(tables, backend.device.kind === 'cpu' ? backend.device.threads : 1);
-  return peer;
 }
 
 /** The best plan found on each pattern. */
@@ -232,7 +201,8 @@ function mostFrequent(plans: readonly Plan[]): Plan | undefined {
 /** Two placements of the tables stand side by side, so that variants run in turns. */
 function checkHostMemory(tables: readonly EmbeddingTable[], { embeddingRounds, peers }: BenchOptions): void {
   const bytes = tables.reduce((sum, table) => sum + table.rows * rowBytes(table), 0);
-  const needed = embeddingRounds > 0 ? bytes * (peers ? 3 : 2) : bytes;
+  const beside = peers ? peersOn('cpu').length : 0;
+  const needed = embeddingRounds > 0 ? bytes * (2 + beside) : bytes;
   const available = freemem();
   if (needed <= available) return;
   const gib = (count: number) => (count / 2 ** 30).toFixed(1);
@@ -247,7 +217,7 @@ function checkHostMemory(tables: readonly EmbeddingTable[], { embeddingRounds, p
 
 function protocol(
   workloads: readonly BenchWorkload[],
-  { backend, architecture, embeddingRounds, modelRounds }: BenchOptions,
+  { backend, architecture, embeddingRounds, modelRounds, peers }: BenchOptions,
 ): string {
   const batches = workloads[0]?.embedding.batches.length ?? 0;
   const { warmup, timed } = turnOn(backend.device.kind);
@@ -260,6 +230,11 @@ function protocol(
     ...(backend.device.kind === 'cuda'
       ? [
           'tables are launched one by one; µs per table: a pair of events around each launch; ms per batch: the same launches back to back, one pair of events around checks, pinning and all',
+        ]
+      : []),
+    ...(peers && embeddingRounds > 0
+      ? [
+          'peers: the same batches in turns with the plans, in processes of their own, indices unchecked; of a launch that serves all tables, each has an equal share',
         ]
       : []),
     `best found: coordinate search over the techniques' candidates, the fastest of 5 runs each, then timed among the others`,

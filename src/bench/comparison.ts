@@ -31,18 +31,37 @@ export function plainRows(results: Pick<BenchResults, 'embedding'>): Map<string,
   return byPattern(own.filter(({ variant }) => variant === own[0]?.variant));
 }
 
-/** Rows of the peer, by pattern. */
-export function peerRows({ embedding }: Pick<BenchResults, 'embedding'>): Map<string, EmbeddingRow> {
-  return byPattern(embedding.filter(({ implementation }) => implementation !== 'hotrow'));
+/** Another library that was measured in the same run. */
+export interface MeasuredPeer {
+  /** With its version: `PyTorch 2.11.0+cu130`. */
+  readonly implementation: string;
+  /** Without: `PyTorch`. */
+  readonly name: string;
+  /** Its rows, by pattern. */
+  readonly rows: ReadonlyMap<string, EmbeddingRow>;
 }
 
-/** A table's share of a launch: all of it, or of the fused kernel's, which serves all tables, an equal part. */
-export function launchPerTable({ launch, plan, tables }: EmbeddingRow): LaunchTimes | undefined {
-  if (launch === undefined) return undefined;
-  const served =
-    (plan as Plan | undefined)?.device === 'cuda' && (plan as CudaPlan).kernel === 'fused' ? tables : 1;
-  const { medianUs, p10Us, p90Us, samples } = launch;
+/** The peers of a run, in the order of their rows. */
+export function peersOf({ embedding }: Pick<BenchResults, 'embedding'>): MeasuredPeer[] {
+  const rows = embedding.filter(({ implementation }) => implementation !== 'hotrow');
+  return unique(rows.map(({ implementation }) => implementation)).map((implementation) => ({
+    implementation,
+    name: implementation.split(' ', 1).join(),
+    rows: byPattern(rows.filter((row) => row.implementation === implementation)),
+  }));
+}
+
+/** A table's share of a launch: of one that serves several tables an equal part. */
+export function launchPerTable(row: EmbeddingRow): LaunchTimes | undefined {
+  if (row.launch === undefined) return undefined;
+  const served = row.tablesPerLaunch ?? (isFused(row) ? row.tables : 1);
+  const { medianUs, p10Us, p90Us, samples } = row.launch;
   return { medianUs: medianUs / served, p10Us: p10Us / served, p90Us: p90Us / served, samples };
+}
+
+/** Whether the row's kernel pools all tables in one launch. */
+function isFused({ plan }: EmbeddingRow): boolean {
+  return (plan as Plan | undefined)?.device === 'cuda' && (plan as CudaPlan).kernel === 'fused';
 }
 
 /** How many times faster `row`'s launch is than the baseline's, by table and with pinning left out; undefined: one was not timed. */

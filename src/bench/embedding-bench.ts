@@ -1,6 +1,6 @@
 /**
  * The embedding stage under every technique: the plain kernel, each technique alone, the paper's combinations, the best
- * combination found, and PyTorch, in turns within one run.
+ * combination found, and peers, in turns within one run.
  */
 import type { Backend, Ceilings, KernelUse } from '../backend/backend.ts';
 import type { BagBatch, EmbeddingTable } from '../embedding/bag.ts';
@@ -19,7 +19,8 @@ import { DeviceError } from '../errors.ts';
 import { EmbeddingTimer } from '../tuner/embedding-timer.ts';
 import { median, quantile } from '../tuner/quantile.ts';
 import { searchPlan } from '../tuner/search.ts';
-import type { PytorchPeer } from './pytorch-peer.ts';
+import type { EmbeddingPeer } from './embedding-peer.ts';
+import type { Peers } from './peers.ts';
 import type { EmbeddingRow, LaunchTimes } from './results.ts';
 import { timing } from './statistics.ts';
 
@@ -154,7 +155,7 @@ export class EmbeddingBench implements Disposable {
   }
 
   /**
-   * Times variants, the first of them the plain kernel, and the best plan found on one workload, in turns with `peer`.
+   * Times variants, the first of them the plain kernel, and the best plan found on one workload, in turns with `peers`.
    * `rounds`: turns of each, after one to warm up. `ceilings`: for the speed of light. Every variant's results are first compared with the plain kernel's.
    * @throws DeviceError KERNEL_FAILED when they differ.
    */
@@ -163,7 +164,7 @@ export class EmbeddingBench implements Disposable {
     variants: readonly Variant[],
     rounds: number,
     ceilings: Ceilings,
-    peer?: PytorchPeer,
+    peers?: Peers,
   ): Promise<EmbeddingRow[]> {
     await this.#timer.load(workload.batches);
     const { plan: best } = await searchPlan(this.#timer, { seconds: SEARCH_SECONDS });
@@ -172,28 +173,30 @@ export class EmbeddingBench implements Disposable {
       samples: new Samples(),
     }));
     await this.#compareResults(contenders.map(({ plan }) => plan));
-    const peerSamples = new Samples();
-    if (peer !== undefined) await peer.load(workload.batches.map((batch) => batch.bags));
+    const { pattern } = workload;
+    await peers?.each(pattern, (peer) => peer.load(workload.batches.map((batch) => batch.bags)));
+    const peerSamples = new Map(peers?.running.map((peer) => [peer, new Samples()]));
 
     for (let round = -1; round < rounds; round++) {
       for (const [v, { plan, samples }] of contenders.entries()) {
         await this.#takeTurn(plan, round + 1 + v, round < 0 ? new Samples() : samples);
       }
-      if (peer !== undefined) {
-        const first = round + 1 + contenders.length;
-        await this.#takePeerTurn(peer, first, round < 0 ? new Samples() : peerSamples);
-      }
+      const first = round + 1 + contenders.length;
+      await peers?.each(pattern, (peer) => {
+        const samples = round < 0 ? undefined : peerSamples.get(peer);
+        return this.#takePeerTurn(peer, first, samples ?? new Samples());
+      });
     }
 
     const baselineMs = median(contenders[0]?.samples.batchMs ?? []);
     const row = (
-      from: Pick<EmbeddingRow, 'implementation' | 'variant' | 'best' | 'plan' | 'sweep'>,
+      from: Pick<EmbeddingRow, 'implementation' | 'variant' | 'best' | 'plan' | 'sweep' | 'tablesPerLaunch'>,
       { batchMs, bagsUs, pinUs, kernel }: Samples,
     ): EmbeddingRow => ({
       stage: 'embedding',
       ...from,
       device: this.#backend.device.id,
-      pattern: workload.pattern,
+      pattern,
       ...this.#shape(workload),
       cacheState: CACHE_STATE,
       timing: timing(batchMs),
@@ -209,9 +212,13 @@ export class EmbeddingBench implements Disposable {
       const kind = { best: 'best' in variant, ...('sweep' in variant ? { sweep: variant.sweep } : {}) };
       return row({ implementation: 'hotrow', variant: planLabel(plan), plan, ...kind }, samples);
     });
-    if (peer === undefined) return rows;
-    const reference = { implementation: `PyTorch ${peer.version}`, variant: 'embedding_bag', best: false };
-    return [...rows, row(reference, peerSamples)];
+    const beside = (peers?.running ?? []).map((peer) => {
+      const { implementation, variant, tablesPerLaunch } = peer;
+      const samples = peerSamples.get(peer) as Samples;
+      const launches = samples.bagsUs.length === 0 ? {} : { tablesPerLaunch };
+      return row({ implementation, variant, best: false, ...launches }, samples);
+    });
+    return [...rows, ...beside];
   }
 
   async #takeTurn(plan: Plan, first: number, samples: Samples): Promise<void> {
@@ -229,7 +236,7 @@ export class EmbeddingBench implements Disposable {
     }
   }
 
-  async #takePeerTurn(peer: PytorchPeer, first: number, samples: Samples): Promise<void> {
+  async #takePeerTurn(peer: EmbeddingPeer, first: number, samples: Samples): Promise<void> {
     const { warmup, timed } = this.#turn;
     const batches = Array.from({ length: warmup + timed }, (_, i) => (first + i) % this.#timer.batches);
     for (const { seconds, launches } of (await peer.run(batches)).slice(warmup)) {

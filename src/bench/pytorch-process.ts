@@ -20,6 +20,7 @@ export class PytorchProcess implements AsyncDisposable {
   readonly device: DeviceKind;
   readonly #child: ChildProcessWithoutNullStreams;
   readonly #lines: AsyncIterator<string>;
+  readonly #name: string;
   readonly #folders: string[] = [];
 
   private constructor(
@@ -27,42 +28,53 @@ export class PytorchProcess implements AsyncDisposable {
     lines: AsyncIterator<string>,
     version: string,
     device: DeviceKind,
+    name: string,
   ) {
     this.device = device;
     this.#child = child;
     this.#lines = lines;
     this.version = version;
+    this.#name = name;
   }
 
-  /** Starts a script of bench/peers in the first Python that can import torch for this kind of device; else says why not. */
-  static async start(script: string, device: DeviceKind): Promise<PytorchProcess | string> {
-    const reasons: string[] = [];
+  /**
+   * Starts a script of bench/peers in the first Python that can import what it needs for this kind of device; else says
+   * why not. `name`: the library that it measures.
+   */
+  static async start(script: string, device: DeviceKind, name = 'PyTorch'): Promise<PytorchProcess | string> {
+    const reasons = new Map<string, string[]>();
+    const because = (reason: string, python: string) =>
+      reasons.set(reason, [...(reasons.get(reason) ?? []), python]);
     for (const python of PYTHONS) {
       const file = fileURLToPath(new URL(script, PEERS));
       const child = spawn(python, [file], { stdio: ['pipe', 'pipe', 'pipe'] });
+      // Nobody reads what libraries print, so that they never wait for a reader; that a process is gone, asking shows.
+      child.stderr.resume();
+      child.stdin.on('error', () => {});
       const failed = new Promise<string>((resolve) => child.once('error', (error) => resolve(error.message)));
       const reader: Interface = createInterface({ input: child.stdout });
       const lines = reader[Symbol.asyncIterator]();
       const first = await Promise.race([lines.next(), failed]);
       if (typeof first === 'string' || first.done) {
-        reasons.push(`${python}: ${typeof first === 'string' ? first : 'no answer'}`);
+        because(typeof first === 'string' ? first : 'no answer', python);
         continue;
       }
       const { version, cuda, unavailable } = JSON.parse(first.value) as Answer;
       if (typeof version === 'string' && (device === 'cpu' || cuda === true)) {
-        return new PytorchProcess(child, lines, version, device);
+        return new PytorchProcess(child, lines, version, device, name);
       }
       child.kill();
-      reasons.push(`${python}: ${unavailable ?? `PyTorch ${version} sees no GPU`}`);
+      because(typeof unavailable === 'string' ? unavailable : `PyTorch ${version} sees no GPU`, python);
     }
-    return `PyTorch was not measured: ${reasons.join('; ')}`;
+    const said = [...reasons].map(([reason, pythons]) => `${pythons.join(', ')}: ${reason}`);
+    return `${name} was not measured: ${said.join('; ')}`;
   }
 
   /** @throws Error when the process ended, or says that it failed. */
   async ask(command: object): Promise<Answer> {
     this.#child.stdin.write(`${JSON.stringify(command)}\n`);
     const { value, done } = await this.#lines.next();
-    if (done) throw new Error('the PyTorch process ended');
+    if (done) throw new Error(`the ${this.#name} process ended`);
     const answer = JSON.parse(value) as Answer;
     if (typeof answer.failed === 'string') throw new Error(answer.failed);
     return answer;

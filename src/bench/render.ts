@@ -6,7 +6,7 @@ import {
   heading,
   launchPerTable,
   launchSpeedup,
-  peerRows,
+  peersOf,
   plainRows,
   techniques,
   unique,
@@ -55,7 +55,7 @@ export function embeddingTable(results: BenchResults): RenderedTable | undefined
 export function launchTable(results: BenchResults): RenderedTable | undefined {
   const plain = plainRows(results);
   return grid(
-    'one table, µs by a pair of events around its launch (fused: around that of all, by table), and speed over the plain kernel;\npinning left out',
+    'one table, µs by a pair of events around its launch (of one for all tables: its share), and speed over the plain kernel;\npinning left out',
     compared(results),
     (row) => {
       const speedup = launchSpeedup(row, plain.get(row.pattern));
@@ -77,17 +77,17 @@ export function pinTable(results: BenchResults): RenderedTable | undefined {
   );
 }
 
-/** Speed relative to the peer, launch by launch. */
-export function peerTable(results: BenchResults): RenderedTable | undefined {
-  const peer = peerRows(results);
-  const [name] = [...peer.values()].map(({ implementation }) => implementation);
-  return grid(
-    `one table, speed over ${name} in the same run, by the event pairs; pinning left out`,
-    compared(results),
-    (row) => {
-      const speedup = launchSpeedup(row, peer.get(row.pattern));
-      return speedup === undefined ? undefined : `${significant(speedup)}×`;
-    },
+/** Speed relative to every peer, launch by launch. */
+export function peerTables(results: BenchResults): (RenderedTable | undefined)[] {
+  return peersOf(results).map(({ implementation, rows }) =>
+    grid(
+      `one table, speed over ${implementation} in the same run, by the event pairs; pinning left out`,
+      compared(results),
+      (row) => {
+        const speedup = launchSpeedup(row, rows.get(row.pattern));
+        return speedup === undefined ? undefined : `${significant(speedup)}×`;
+      },
+    ),
   );
 }
 
@@ -141,30 +141,30 @@ function sweepTables(results: BenchResults): (RenderedTable | undefined)[] {
   });
 }
 
-/** Per pattern: the best plan, how hot the lookups are, and the ratio to the peer. */
+/** Per pattern: the best plan, how hot the lookups are, and the ratio to every peer. */
 export function bestTable(results: BenchResults): RenderedTable | undefined {
   const best = results.embedding.filter((row) => row.best);
   if (best.length === 0) return undefined;
-  const peers = peerRows(results);
-  const [peer] = peers.values();
+  const peers = peersOf(results);
   return {
     title: 'best plan found',
     columns: [
       { title: 'pattern', left: true },
       { title: 'distinct' },
       { title: 'GB/s' },
-      ...(peer === undefined ? [] : [{ title: `vs ${peer.implementation.split(' ')[0]}` }]),
+      ...peers.map(({ name }) => ({ title: `vs ${name}` })),
       { title: 'techniques', left: true },
     ],
     rows: best.map(({ pattern, distinctShare, gigabytesPerSecond, plan, timing }) => {
-      const peerMs = peers.get(pattern)?.timing.medianMs;
+      const ratios = peers.map(({ rows }) => {
+        const peer = rows.get(pattern);
+        return peer === undefined ? '–' : `${significant(peer.timing.medianMs / timing.medianMs)}×`;
+      });
       return [
         pattern,
         percent(distinctShare, 1),
         gigabytesPerSecond.toFixed(1),
-        ...(peer === undefined
-          ? []
-          : [peerMs === undefined ? '–' : `${significant(peerMs / timing.medianMs)}×`]),
+        ...ratios,
         techniques(planLabel(plan as Plan)),
       ];
     }),
@@ -231,7 +231,7 @@ function modelTable(model: readonly ModelRow[], plans: readonly string[]): Rende
 export function benchTables(results: BenchResults): RenderedTable[] {
   return [
     launchTable(results),
-    peerTable(results),
+    ...peerTables(results),
     pinTable(results),
     embeddingTable(results),
     limitTable(results),

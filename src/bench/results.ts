@@ -26,7 +26,7 @@ export const deviceSchema = Type.Object(
   strict,
 );
 
-/** Times of one launch, each by a pair of events of its own: for one table, or under a fused plan for all. */
+/** Times of one launch, each by a pair of events of its own: for one table, or for all. */
 const launchTimesSchema = Type.Object(
   {
     medianUs: Type.Number({ minimum: 0 }),
@@ -79,6 +79,8 @@ const embeddingRowSchema = Type.Object(
     sweep: Type.Optional(Type.String()),
     /** Where launches are timed: the kernel that pools bags, the bringing in of a table's pinned rows. */
     launch: Type.Optional(launchTimesSchema),
+    /** Of a peer; absent: a fused plan's launch serves all tables, any other's one. */
+    tablesPerLaunch: Type.Optional(Type.Integer({ minimum: 1 })),
     pin: Type.Optional(launchTimesSchema),
     /** The compiled kernel; of tables of several shapes, the first table's. */
     kernel: Type.Optional(kernelSchema),

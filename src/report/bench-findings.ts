@@ -3,7 +3,8 @@ import {
   compared,
   heading,
   launchSpeedup,
-  peerRows,
+  type MeasuredPeer,
+  peersOf,
   plainRows,
   techniques,
   unique,
@@ -12,7 +13,7 @@ import {
 import { type BenchResults, type EmbeddingRow, hasStages } from '../bench/results.ts';
 import { type Plan, planLabel } from '../embedding/plan.ts';
 import { percent, significant } from '../numbers.ts';
-import { applyRules, type Citation, highest, type Rule } from './findings.ts';
+import { applyRules, type Citation, type Finding, highest, type Rule } from './findings.ts';
 import { sweepPoints, sweptTechniques } from './sweep-figures.ts';
 
 /** Medians of repeated runs of one plan differ by up to a few percent; less than this is no difference. */
@@ -206,30 +207,37 @@ const PINNING: Rule<BenchResults> = {
 const PEER: Rule<BenchResults> = {
   name: 'peer',
   threshold: NOISE,
-  reason: `speed of the best plan over the peer's in the same run; ${NOISE_REASON}`,
+  reason: `speed of the best plan over a peer's in the same run; ${NOISE_REASON}`,
   find(results) {
-    const peers = peerRows(results);
-    const pairs = fastest(results).flatMap(({ pattern, timing }) => {
-      const peer = peers.get(pattern);
-      return peer === undefined ? [] : [{ pattern, peer, ratio: peer.timing.medianMs / timing.medianMs }];
-    });
-    const most = highest(pairs, ({ ratio }) => ratio);
-    const least = highest(pairs, ({ ratio }) => -ratio);
-    if (most === undefined || least === undefined) return [];
-    const name = most.peer.implementation;
-    const cites = [
-      { what: `over ${name}, ${least.pattern}`, value: times(least.ratio) },
-      { what: `over ${name}, ${most.pattern}`, value: times(most.ratio) },
-    ] as const;
-    const text =
-      least.ratio >= this.threshold
-        ? `The fastest plan is ${times(least.ratio)} (${least.pattern}) to ${times(most.ratio)} (${most.pattern}) as fast as ${name}.`
-        : most.ratio <= 1 / this.threshold
-          ? `${name} is faster than every plan: they have ${times(least.ratio)} to ${times(most.ratio)} its speed.`
-          : `Against ${name} it depends: ${times(least.ratio)} its speed on ${least.pattern}, ${times(most.ratio)} on ${most.pattern}.`;
-    return [{ text, cites, figure: 'speedup' }];
+    return peersOf(results).flatMap((peer) => besidePeer(results, peer, this.threshold));
   },
 };
+
+/** The fastest plans beside one peer. */
+function besidePeer(
+  results: BenchResults,
+  { implementation: name, rows }: MeasuredPeer,
+  threshold: number,
+): Omit<Finding, 'rule'>[] {
+  const pairs = fastest(results).flatMap(({ pattern, timing }) => {
+    const peer = rows.get(pattern);
+    return peer === undefined ? [] : [{ pattern, ratio: peer.timing.medianMs / timing.medianMs }];
+  });
+  const most = highest(pairs, ({ ratio }) => ratio);
+  const least = highest(pairs, ({ ratio }) => -ratio);
+  if (most === undefined || least === undefined) return [];
+  const cites = [
+    { what: `over ${name}, ${least.pattern}`, value: times(least.ratio) },
+    { what: `over ${name}, ${most.pattern}`, value: times(most.ratio) },
+  ] as const;
+  const text =
+    least.ratio >= threshold
+      ? `The fastest plan is ${times(least.ratio)} (${least.pattern}) to ${times(most.ratio)} (${most.pattern}) as fast as ${name}.`
+      : most.ratio <= 1 / threshold
+        ? `${name} is faster than every plan: they have ${times(least.ratio)} to ${times(most.ratio)} its speed.`
+        : `Against ${name} it depends: ${times(least.ratio)} its speed on ${least.pattern}, ${times(most.ratio)} on ${most.pattern}.`;
+  return [{ text, cites, figure: 'speedup' }];
+}
 
 const LIMIT: Rule<BenchResults> = {
   name: 'near-limit',

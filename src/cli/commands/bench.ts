@@ -2,6 +2,7 @@ import { Command, Option } from 'commander';
 import type { DensePrecision } from '../../backend/backend.ts';
 import { openBackend } from '../../backend/open-backend.ts';
 import { bench } from '../../bench/bench.ts';
+import { PEERS } from '../../bench/peers.ts';
 import { PRESETS } from '../../bench/presets.ts';
 import type { DeviceDescription } from '../../device.ts';
 import { TECHNIQUES, techniquesOn } from '../../embedding/techniques/registry.ts';
@@ -46,7 +47,7 @@ export function benchCommand(): Command {
         TECHNIQUES.map(({ name }) => name),
       ),
     )
-    .option('--no-peers', 'do not measure PyTorch')
+    .option('--no-peers', `do not measure ${PEERS.map(({ name }) => name).join(' and ')}`)
     .option('--json <file>', 'write the results as JSON')
     .option('--report <file>', 'write the results as an HTML page')
     .addOption(formatOption())
