@@ -30,14 +30,17 @@ conformance() {
   done
   return $status
 }
+# Over a part of the suite: every kernel is slowed down many times. cuBLASLt's 16-bit products end racecheck with an internal
+# error, and so whole models are left out of it.
 sanitizer() {
-  local tool status=0
-  for tool in memcheck racecheck; do
-    compute-sanitizer --tool $tool --error-exitcode 1 --kernel-name kns=hotrow_ \
-      node --import tsx --test-name-pattern='mixed|different dims|one fault|model with dot' test/gpu/conformance.test.ts \
-      >"$out/$prefix-$tool.txt" || status=1
-  done
+  local status=0
+  sanitize memcheck 'different dims|one fault|uneven bags|model with dot' || status=1
+  sanitize racecheck 'different dims|one fault|uneven bags|dot interaction' || status=1
   return $status
+}
+sanitize() {
+  compute-sanitizer --tool "$1" --error-exitcode 1 --kernel-name kns=hotrow_ \
+    node --import tsx --test-name-pattern="$2" test/gpu/conformance.test.ts >"$out/$prefix-$1.txt"
 }
 kernels() {
   node --import tsx bench/cuda-kernels/fused-grid.ts "$out/$prefix-fused-grid.json" "$traces" &&

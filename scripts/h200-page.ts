@@ -2,6 +2,7 @@
 import { benchTables } from '../src/bench/render.ts';
 import type { BenchResults } from '../src/bench/results.ts';
 import { tableText } from '../src/cli/bench-text.ts';
+import { characterizeText } from '../src/cli/characterize-text.ts';
 import { benchFindings } from '../src/report/bench-findings.ts';
 import {
   benchOf,
@@ -38,9 +39,10 @@ export function h200Page(): string {
     ['sweeps', sweeps()],
     ['fused', fusedTable()],
     ['counters', counterTable()],
+    ['characterized', codeBlock(characterizeText(JSON.parse(recorded('h200-characterize-random.json'))))],
     ['tuned', tunedTable()],
-    ['formats', ['float16', 'bfloat16'].map(bestOf).join('\n\n')],
-    ['model', recordedBench('h200-model-20-tables.json')],
+    ['formats', ['int8', 'float16', 'bfloat16'].map(bestOf).join('\n\n')],
+    ['model', recordedBench('h200-model.json')],
     ['mlperf', ['float16', 'int8'].map((format) => recordedBench(`h200-mlperf-${format}.json`)).join('\n\n')],
     ['dense', denseTable()],
     ['host', hostTable()],
@@ -110,15 +112,15 @@ interface FusedSetting {
   readonly medianUs: number;
 }
 
-/** Formats whose rows the second file has: the first has them from before their headers were read as they are now. */
-const QUANTIZED = ['int8', 'int4'];
+/** Formats that were measured with their headers in front of the rows. */
+const SCALED = ['int8', 'int4'];
 
 /** What the fused kernel takes: the best setting of each pattern, and one setting for all. */
 function fusedTable(): string {
   const grid = (name: string) => (JSON.parse(recorded(name)) as { results: readonly FusedSetting[] }).results;
   const results = [
-    ...grid('h200-fused-grid.json').filter(({ rowFormat }) => !QUANTIZED.includes(rowFormat)),
-    ...grid('h200-fused-grid-quantized.json').filter(({ rowFormat }) => QUANTIZED.includes(rowFormat)),
+    ...grid('h200-fused-grid.json').filter(({ rowFormat }) => !SCALED.includes(rowFormat)),
+    ...grid('h200-fused-grid-quantized.json').filter(({ rowFormat }) => SCALED.includes(rowFormat)),
   ].filter(({ checking, index }) => checking === undefined && index === 'int64');
   const setting = ({ inFlight, pipelined, threads, laneBytes }: FusedSetting) =>
     `${inFlight} rows${pipelined ? ' pipelined' : ''}, ${laneBytes === undefined ? '' : `${laneBytes} bytes a lane, `}${threads} threads`;

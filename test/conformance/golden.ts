@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { Bags, EmbeddingTable, IndexArray, PoolingMode } from '../../src/embedding/bag.ts';
+import { plainPlan, planLabel } from '../../src/embedding/plan.ts';
 import type { FloatRowFormat } from '../../src/embedding/row-format.ts';
 import { readSafetensorsModel } from '../../src/formats/safetensors.ts';
 import { DlrmModel } from '../../src/model/dlrm.ts';
@@ -62,9 +63,18 @@ export function goldenBagCases(subject: Subject): void {
       };
       const output = read('output');
       const [batchSize] = output.shape as [number];
-      const { pooled } = await poolOn(subject.backend, [table], { batchSize, bags: [bags] });
-      const error = relativeError(pooled, toFloat32(output));
-      assert.ok(error <= TOLERANCE[dtype], `${JSON.stringify(golden)}: relative error ${error}`);
+      const right = toFloat32(output);
+      const { backend } = subject;
+      const tables = [table];
+      const others = subject.goldenPlansOf({ device: backend.device, tables });
+      await Promise.all(
+        [plainPlan(backend.device.kind), ...others].map(async (plan) => {
+          const { pooled } = await poolOn(backend, tables, { batchSize, bags: [bags] }, { plan });
+          const error = relativeError(pooled, right);
+          const what = `${JSON.stringify(golden)}, ${planLabel(plan)}`;
+          assert.ok(error <= TOLERANCE[dtype], `${what}: relative error ${error}`);
+        }),
+      );
     }
   });
 

@@ -1,9 +1,17 @@
 import type { Backend } from '../../src/backend/backend.ts';
 import type { Bags, EmbeddingTable, IndexChecking } from '../../src/embedding/bag.ts';
-import type { Plan } from '../../src/embedding/plan.ts';
+import {
+  KERNEL_FAMILIES,
+  type Plan,
+  plainPlan,
+  refusals,
+  withKernel,
+  withTechniques,
+} from '../../src/embedding/plan.ts';
 import { headerOf, storedElement } from '../../src/embedding/quantize.ts';
 import { referenceEmbeddingBags } from '../../src/embedding/reference.ts';
 import { isQuantized, rowBytes } from '../../src/embedding/row-format.ts';
+import { techniquesOn } from '../../src/embedding/techniques/registry.ts';
 import type { PlanContext } from '../../src/embedding/techniques/technique.ts';
 import { toFloat32 } from '../../src/tensor.ts';
 import type { Problem } from '../support/cases.ts';
@@ -26,12 +34,31 @@ export interface Capabilities {
   readonly denseOnly?: boolean;
   /** The plans that are tried. Default: every legal one. */
   readonly plansOf?: (context: PlanContext) => Plan[];
+  /** The plans under which golden bags are pooled beside the plain one. Default: each technique by itself. */
+  readonly goldenPlansOf?: (context: PlanContext) => Plan[];
   /** Random problems of each property. Default: 200. */
   readonly propertyRuns?: number;
   /** Of the random problems; default: another one each time. */
   readonly propertySeed?: number | undefined;
   /** Tests that run side by side, for backends that wait for compilers. Default: 1. */
   readonly concurrency?: number;
+}
+
+/** Each technique by itself, at its first candidate, on every kernel family; and each family without any. */
+export function plansOfOneTechnique(context: PlanContext): Plan[] {
+  const { kind } = context.device;
+  return KERNEL_FAMILIES[kind]
+    .flatMap((kernel) => {
+      const bare = withKernel<Plan>(plainPlan(kind), kernel);
+      const ofTechnique = techniquesOn(kind).flatMap(({ technique, on }) =>
+        on
+          .candidates({ ...context, kernel })
+          .slice(0, 1)
+          .map((parameters) => withTechniques<Plan>(bare, { [technique.name]: parameters })),
+      );
+      return [bare, ...ofTechnique];
+    })
+    .filter((plan) => refusals(plan, context).length === 0);
 }
 
 /** A backend under test. */

@@ -10,7 +10,7 @@ import { goldenBagCases, goldenModelCases } from './golden.ts';
 import { indexCheckingCases } from './index-checking.ts';
 import { modelCases } from './model.ts';
 import { propertyCases } from './properties.ts';
-import type { Capabilities, Subject } from './subject.ts';
+import { type Capabilities, plansOfOneTechnique, type Subject } from './subject.ts';
 import { techniqueCases } from './techniques.ts';
 
 /** Runs every case on the backend that `openBackend` gives. */
@@ -33,6 +33,7 @@ export function conformance(
       rowsStandAlone: capabilities.rowsStandAlone ?? true,
       denseOnly: capabilities.denseOnly ?? false,
       plansOf: capabilities.plansOf ?? legalPlans,
+      goldenPlansOf: capabilities.goldenPlansOf ?? plansOfOneTechnique,
       propertyRuns: capabilities.propertyRuns ?? 200,
       propertySeed: capabilities.propertySeed,
       concurrency: capabilities.concurrency ?? 1,
