@@ -49,7 +49,7 @@ const VARIANTS = [
   'standard + OptMT 64 warps',
   'standard + OptMT 64 warps + RPF d6',
   /^standard \+ OptMT 64 warps \+ RPF d6 \+ L2P /,
-  'fused + RPF d8',
+  'fused + OptMT 32 warps + RPF d8 + 8 bytes a lane',
 ];
 
 function assertCells(rows: readonly { readonly pattern: string; readonly variant: string }[]): void {
@@ -92,7 +92,7 @@ describe('on an emulated GPU', { skip: refuseEmulation() }, () => {
 
     const text = characterizeText(results);
     // The fused launch does the work of two.
-    assert.match(text, /^fused \+ RPF d8 +41\.0 +0\.50× /m);
+    assert.match(text, /^fused \+ OptMT 32 warps \+ RPF d8 \+ 8 bytes a lane +41\.0 +0\.50× /m);
     assert.match(text, /memory at 76 % of its peak/);
   });
 

@@ -1,9 +1,22 @@
 import Type from 'typebox';
-import { rowBytes } from '../row-format.ts';
-import { onDevice, type Technique } from './technique.ts';
+import { rowBytes, rowContentBytes } from '../row-format.ts';
+import { onDevice, type PlanContext, type Technique } from './technique.ts';
 
 /** Bytes of a row that a lane of the fused kernel loads at once, when a plan does not say. */
 const DEFAULT_LANE_BYTES = 16;
+
+/** Rows from this many bytes on are shared by whole warps' lanes or many of them. */
+const WIDE_ROW_BYTES = 128;
+
+/**
+ * Whether all rows are so wide that spreading them over more lanes leaves every lane its share. On an H200 that is faster on
+ * all but the hottest lookups, together with 32 warps a multiprocessor (bench/results/h200-paper.json, h200-paper-int8.json).
+ */
+export function fillsWarps({ kernel, tables }: PlanContext): boolean {
+  return (
+    kernel === 'fused' && tables.length > 0 && tables.every((row) => rowContentBytes(row) >= WIDE_ROW_BYTES)
+  );
+}
 
 const cuda = onDevice({
   parameters: Type.Object(
@@ -16,7 +29,7 @@ const cuda = onDevice({
       ? ([8, 4] as const).filter((bytes) => widest > bytes).map((bytes) => ({ bytes }))
       : [];
   },
-  guess: () => undefined,
+  guess: (context): { bytes: 8 } | undefined => (fillsWarps(context) ? { bytes: 8 } : undefined),
   refuse: (_, { kernel }) =>
     kernel === 'fused' ? undefined : 'a lane of the standard kernel has one feature of a row, as in PyTorch',
   label: ({ bytes }) => `${bytes} bytes a lane`,

@@ -1,5 +1,6 @@
 import Type from 'typebox';
 import { capForWarps, DEVICE_LIMITS, MIN_REGISTER_CAP } from '../../cuda/occupancy.ts';
+import { fillsWarps } from './lanes.ts';
 import { onDevice, type Technique } from './technique.ts';
 
 /** Threads of a block of the embedding kernels. */
@@ -35,8 +36,11 @@ const cuda = onDevice({
     kernel === 'fused'
       ? [{ maxRegisters: 80 }, { warps: 32 }, { warps: 24 }]
       : [{ warps: 64 }, { warps: 48 }, { maxRegisters: 24 }],
-  // The fused kernel gains a few per cent on some patterns, and loses them on others.
-  guess: ({ kernel }) => (kernel === 'fused' ? undefined : { warps: 64 }),
+  // The fused kernel gains where its rows are spread over more lanes.
+  guess: (context) => {
+    if (context.kernel !== 'fused') return { warps: 64 };
+    return fillsWarps(context) ? { warps: 32 } : undefined;
+  },
   sweep: () => [16, 24, 32, 40, 48, 64, 96, 128].map((maxRegisters) => ({ maxRegisters })),
   refuse: (parameters) =>
     'warps' in parameters && capForWarps(parameters.warps, BLOCK_THREADS) === undefined

@@ -1,6 +1,5 @@
 import Type from 'typebox';
 import { rowBytes } from '../bag.ts';
-import { isQuantized } from '../row-format.ts';
 import { onDevice, type Technique } from './technique.ts';
 
 /** On a CPU, a row is asked for this many lookups ahead, at most. */
@@ -79,7 +78,7 @@ const STANDARD_CANDIDATES: { into: PrefetchBuffer; distance: number }[] = [
   { into: 'l1', distance: 2 },
 ];
 
-/** For the fused kernel, which keeps a power of two of rows in flight, the best guess first; few where rows are quantised. */
+/** For the fused kernel, which keeps a power of two of rows in flight, the best guess first. */
 const FUSED_CANDIDATES: { into: PrefetchBuffer; distance: number }[] = [
   { into: 'registers', distance: 8 },
   { into: 'registers', distance: 4 },
@@ -101,10 +100,8 @@ const cuda = onDevice({
     },
     { additionalProperties: false },
   ),
-  candidates: ({ kernel, tables }): { into: PrefetchBuffer; distance: number }[] => {
-    if (kernel !== 'fused') return STANDARD_CANDIDATES;
-    const quantized = tables.length > 0 && tables.every(({ rowFormat }) => isQuantized(rowFormat));
-    return quantized ? [...FUSED_CANDIDATES].sort((a, b) => a.distance - b.distance) : FUSED_CANDIDATES;
+  candidates: ({ kernel }): { into: PrefetchBuffer; distance: number }[] => {
+    return kernel === 'fused' ? FUSED_CANDIDATES : STANDARD_CANDIDATES;
   },
   sweep: () =>
     PREFETCH_BUFFERS.flatMap((into) =>
