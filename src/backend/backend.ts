@@ -226,6 +226,19 @@ export interface KeptProgram extends Disposable {
   run(program: readonly Operation[], options?: RunOptions): Promise<RunReport>;
 }
 
+/**
+ * Host memory that the device reads by itself, for the arrays of batches: what lies in it is not copied on the host, which on
+ * a GPU is slower than the connection. Arrays that are asked for in the order indices, offsets, weights, table by table, come
+ * over in one piece. What is in them may change when what reads them has resolved.
+ */
+export interface HostMemory extends Disposable {
+  readonly bytes: number;
+  /** Uninitialised elements behind those of the array before. @throws RangeError when they do not fit; DeviceError DISPOSED. */
+  int32(length: number): Int32Array;
+  int64(length: number): BigInt64Array;
+  float32(length: number): Float32Array;
+}
+
 export interface Backend extends Disposable {
   readonly device: DeviceDescription;
   /** Of the dense operations. */
@@ -250,6 +263,9 @@ export interface Backend extends Disposable {
     outputs: number,
     inputs: number,
   ): PlacedLinear;
+
+  /** Host memory for batches; `hostBytes` says how much arrays take. @throws DeviceError OUT_OF_MEMORY. */
+  allocateHost(bytes: number): HostMemory;
 
   /** Uninitialised float32 memory. @throws DeviceError OUT_OF_MEMORY. */
   allocate(length: number): DeviceBuffer;

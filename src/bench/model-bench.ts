@@ -1,12 +1,14 @@
 /** The whole model: latency, throughput with several batches in flight, and where the time goes. */
-import type { Backend, Ceilings } from '../backend/backend.ts';
+import type { Backend, Ceilings, HostMemory } from '../backend/backend.ts';
+import { hostBytes } from '../backend/host-arrays.ts';
+import type { IndexArray } from '../embedding/bag.ts';
 import type { Plan } from '../embedding/plan.ts';
 import { planLabel } from '../embedding/plan.ts';
 import type { DlrmArchitecture } from '../model/architecture.ts';
 import { DlrmModel, type PlacedRequest, type StageTimes } from '../model/dlrm.ts';
 import type { DlrmRequest } from '../model/request.ts';
 import { median } from '../tuner/quantile.ts';
-import type { ModelRow } from './results.ts';
+import { type ModelRow, PLACES } from './results.ts';
 import { timing } from './statistics.ts';
 
 /** Requests of one pattern. */
@@ -17,7 +19,7 @@ export interface ModelWorkload {
 }
 
 /** Where the arrays of requests are. */
-export type Inputs = 'host' | 'device';
+type Inputs = keyof typeof PLACES;
 
 /** Predictions before those that are timed; on GPUs until graphs are captured and the engine has compiled what they run. */
 export const WARM_UP = { cpu: 2, cuda: 10 } as const;
@@ -36,13 +38,15 @@ export interface ModelBenchOptions {
   readonly ceilings: Ceilings;
 }
 
-/** Times a model under one plan on every workload, on GPUs with inputs on the device too. */
+/** Times a model under one plan on every workload, on GPUs with inputs on the device and in pinned memory too. */
 export async function measureModel(options: ModelBenchOptions): Promise<Omit<ModelRow, 'speedup'>[]> {
   const { backend, architecture, plan, workloads } = options;
   await using model = await DlrmModel.create(backend, architecture, plan === undefined ? {} : { plan });
   const rows: Omit<ModelRow, 'speedup'>[] = [];
   for (const workload of workloads) {
-    if (backend.device.kind === 'cuda') rows.push(await measurePlaced(model, workload, options));
+    const isGpu = backend.device.kind === 'cuda';
+    if (isGpu) rows.push(await measurePlaced(model, workload, options));
+    if (isGpu) rows.push(await measurePinned(model, workload, options));
     rows.push(await measureRequests(model, workload, workload.requests, 'host', options));
   }
   return rows;
@@ -55,6 +59,53 @@ async function measurePlaced(model: DlrmModel, workload: ModelWorkload, options:
     return await measureRequests(model, workload, placed, 'device', options);
   } finally {
     for (const request of placed) request[Symbol.dispose]();
+  }
+}
+
+async function measurePinned(model: DlrmModel, workload: ModelWorkload, options: ModelBenchOptions) {
+  const pinned: HostRequest[] = [];
+  try {
+    for (const request of workload.requests) pinned.push(new HostRequest(options.backend, request));
+    const requests = pinned.map(({ request }) => request);
+    return await measureRequests(model, workload, requests, 'pinned', options);
+  } finally {
+    for (const one of pinned) one[Symbol.dispose]();
+  }
+}
+
+/** A copy of a request whose lookups lie in host memory of a backend. */
+class HostRequest implements Disposable {
+  readonly request: DlrmRequest;
+  readonly #memory: HostMemory;
+
+  constructor(backend: Backend, request: DlrmRequest) {
+    const arrays = request.bags.flatMap(({ indices, offsets, weights }) => [
+      indices,
+      offsets,
+      ...(weights === undefined ? [] : [weights]),
+    ]);
+    const memory = backend.allocateHost(hostBytes(arrays));
+    const integers = (array: IndexArray) => {
+      const own = array instanceof BigInt64Array ? memory.int64(array.length) : memory.int32(array.length);
+      own.set(array as never);
+      return own;
+    };
+    const floats = (array: Float32Array) => {
+      const own = memory.float32(array.length);
+      own.set(array);
+      return own;
+    };
+    const bags = request.bags.map(({ indices, offsets, weights }) => ({
+      indices: integers(indices),
+      offsets: integers(offsets),
+      ...(weights === undefined ? {} : { weights: floats(weights) }),
+    }));
+    this.#memory = memory;
+    this.request = { ...request, bags };
+  }
+
+  [Symbol.dispose](): void {
+    this.#memory[Symbol.dispose]();
   }
 }
 
@@ -97,7 +148,7 @@ async function measureRequests(
     tables: architecture.tables.length,
     lookups: first.bags.reduce((sum, { indices }) => sum + indices.length, 0),
     distinctShare,
-    cacheState: `warm, requests in rotation; inputs in ${inputs} memory`,
+    cacheState: `warm, requests in rotation; inputs in ${PLACES[inputs]}`,
     timing: latency,
     batchMs,
     embeddingMs: stage('embeddingMs'),
@@ -108,7 +159,7 @@ async function measureRequests(
     hostMs: stage('hostMs'),
     embeddingShare: Math.min(1, stage('embeddingMs') / staged),
     samplesPerSecond: (first.batchSize / batchMs) * 1e3,
-    ...(inputs === 'host' ? inputRate(first, batchMs, ceilings) : {}),
+    ...(inputs === 'device' ? {} : inputRate(first, batchMs, ceilings)),
   };
 }
 

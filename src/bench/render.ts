@@ -11,7 +11,7 @@ import {
   techniques,
   unique,
 } from './comparison.ts';
-import type { BenchResults, EmbeddingRow, ModelRow } from './results.ts';
+import { type BenchResults, type EmbeddingRow, type ModelRow, PLACES } from './results.ts';
 
 export interface RenderedTable {
   readonly title: string;
@@ -192,7 +192,7 @@ function modelTable(model: readonly ModelRow[], plans: readonly string[]): Rende
     if (implementation !== 'hotrow') return `${implementation.split(/[ +]/, 2).join(' ')} ${variant}`;
     return variant === plans[0] ? 'plain' : 'tuned';
   };
-  const where = several ? `; inputs in ${first.inputs} memory` : '';
+  const where = several && first.inputs !== undefined ? `; inputs in ${PLACES[first.inputs]}` : '';
   const tuned = plans[1] === undefined ? '' : `\ntuned: ${techniques(plans[1])}`;
   const ms = (value: number | undefined) => (value === undefined ? '–' : significant(value));
   const share = (value: number | undefined) => (value === undefined ? '–' : percent(value));

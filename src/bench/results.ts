@@ -5,6 +5,9 @@ import { timingSchema } from './statistics.ts';
 
 export const RESULTS_VERSION = 1;
 
+/** Where the arrays of requests are; pinned: the device reads them by itself. */
+export const PLACES = { host: 'host memory', pinned: 'pinned host memory', device: 'device memory' } as const;
+
 const strict = { additionalProperties: false } as const;
 
 export const deviceSchema = Type.Object(
@@ -102,7 +105,7 @@ export const modelRowSchema = Type.Object(
     /** How the dense layers multiplied. */
     precision: Type.Optional(Type.String()),
     /** Where the arrays of requests were. */
-    inputs: Type.Optional(Type.Union([Type.Literal('host'), Type.Literal('device')])),
+    inputs: Type.Optional(Type.Union([Type.Literal('host'), Type.Literal('pinned'), Type.Literal('device')])),
     /** Batches under way at once, for `batchMs` and `samplesPerSecond`; `timing` is the latency of one alone. */
     inFlight: Type.Optional(Type.Integer({ minimum: 1 })),
     batchMs: Type.Optional(Type.Number({ minimum: 0 })),

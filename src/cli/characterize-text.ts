@@ -1,5 +1,5 @@
 /** Characterization results as the terminal shows them. */
-import { hasStages, type ModelRow, type StagedModelRow } from '../bench/results.ts';
+import { hasStages, type ModelRow, PLACES, type StagedModelRow } from '../bench/results.ts';
 import type { Characterization, CounterRow, LaunchRow, StaticRow } from '../characterize/results.ts';
 import { percent, significant } from '../numbers.ts';
 import { emphasise, renderTable } from './output.ts';
@@ -111,7 +111,7 @@ function staticTable(rows: readonly StaticRow[]): string {
 }
 
 const modelKey = ({ variant, inputs }: ModelRow) =>
-  `whole model, ${variant}${inputs === undefined ? '' : `, inputs in ${inputs} memory`}`;
+  `whole model, ${variant}${inputs === undefined ? '' : `, inputs in ${PLACES[inputs]}`}`;
 
 /** Where the time of one plan goes, and how much longer the coldest pattern takes than the hottest. */
 function stageTable(rows: readonly StagedModelRow[]): string {

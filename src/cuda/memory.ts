@@ -1,5 +1,5 @@
 import { CudaError } from '../errors.ts';
-import { type HostCopy, type HostPtr, viewMemory } from '../ffi/cpu-library.ts';
+import { addressOf, type HostCopy, type HostPtr, viewMemory } from '../ffi/cpu-library.ts';
 import type { CudaDriver } from '../ffi/cuda-driver.ts';
 import type { DevicePtr } from '../ffi/cuda-symbols.ts';
 import type { CudaDevice } from './device.ts';
@@ -111,6 +111,45 @@ export class PinnedMemory extends Resource<HostPtr> {
   protected free(driver: CudaDriver, handle: HostPtr): void {
     this.#views = undefined;
     driver.freePinned(handle);
+  }
+}
+
+/** Pages are of this size at most, on the machines that GPUs are in. */
+const PAGE_BYTES = 1 << 16;
+
+/** Memory of the engine that the device reads by itself until this is disposed; what is in it stays the engine's. */
+export class RegisteredMemory extends Resource<HostPtr> {
+  /** Longer than `bytes`, which begin at `offset`. */
+  readonly buffer: ArrayBuffer;
+  readonly offset: number;
+  readonly #start: HostPtr;
+
+  /** @throws CudaError OUT_OF_MEMORY; RangeError for more than an ArrayBuffer holds. */
+  constructor(device: CudaDevice, bytes: number) {
+    const length = Math.ceil(Math.max(bytes, 1) / PAGE_BYTES) * PAGE_BYTES;
+    const buffer = new ArrayBuffer(length + PAGE_BYTES);
+    const start = addressOf(new Uint8Array(buffer));
+    const offset = (PAGE_BYTES - Number(start % BigInt(PAGE_BYTES))) % PAGE_BYTES;
+    const address = (start + BigInt(offset)) as HostPtr;
+    device.enter().registerHost(address, length);
+    super(device, 'pinned memory', address, bytes);
+    this.buffer = buffer;
+    this.offset = offset;
+    this.#start = address;
+  }
+
+  /** The address of a byte of the buffer. The device reads there while the memory is kept. */
+  address(byteOffset: number): HostPtr {
+    return (this.#start + BigInt(byteOffset - this.offset)) as HostPtr;
+  }
+
+  /** Keeps the memory until `work` is over, whatever is disposed meanwhile. @throws DeviceError DISPOSED. */
+  during<T>(work: () => Promise<T>): Promise<T> {
+    return this.hold(work);
+  }
+
+  protected free(driver: CudaDriver, handle: HostPtr): void {
+    driver.unregisterHost(handle);
   }
 }
 

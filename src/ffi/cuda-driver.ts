@@ -195,6 +195,15 @@ export class CudaDriver {
     this.#call.cuMemFreeHost(memory);
   }
 
+  /** Whole pages of memory that is not the driver's. */
+  registerHost(memory: HostPtr, bytes: number): void {
+    this.#call.cuMemHostRegister_v2(memory, bytes, 0);
+  }
+
+  unregisterHost(memory: HostPtr): void {
+    this.#call.cuMemHostUnregister(memory);
+  }
+
   /** The host memory must stay, unchanged, until the stream has passed the copy. */
   copyToDevice(target: DevicePtr, source: HostPtr, bytes: number, stream: StreamHandle): void {
     this.#call.cuMemcpyHtoDAsync_v2(target, source, bytes, stream);

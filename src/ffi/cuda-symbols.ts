@@ -42,6 +42,8 @@ const PARAMETERS = {
   cuMemFree_v2: 'uintptr_t memory',
   cuMemHostAlloc: 'uintptr_t out, size_t bytes, uint32_t flags',
   cuMemFreeHost: 'uintptr_t memory',
+  cuMemHostRegister_v2: 'uintptr_t memory, size_t bytes, uint32_t flags',
+  cuMemHostUnregister: 'uintptr_t memory',
   cuMemcpyHtoDAsync_v2: 'uintptr_t target, uintptr_t source, size_t bytes, uintptr_t stream',
   cuMemcpyDtoHAsync_v2: 'uintptr_t target, uintptr_t source, size_t bytes, uintptr_t stream',
   cuMemcpyDtoDAsync_v2: 'uintptr_t target, uintptr_t source, size_t bytes, uintptr_t stream',

@@ -15,6 +15,7 @@ import {
   type EmbeddingRow,
   hasStages,
   type ModelRow,
+  PLACES,
   type StagedModelRow,
 } from '../bench/results.ts';
 import { type Plan, planLabel } from '../embedding/plan.ts';
@@ -272,7 +273,9 @@ export const stageTimes = (row: StagedModelRow) => STAGES.map((stage) => row[`${
 /** Its pattern, and where its inputs were when that differs among the rows. */
 function modelLabel(row: ModelRow, rows: readonly ModelRow[]): string {
   const several = new Set(rows.map(({ inputs }) => inputs)).size > 1;
-  return several ? `${row.pattern}, inputs on the ${row.inputs}` : row.pattern;
+  return several && row.inputs !== undefined
+    ? `${row.pattern}, inputs in ${PLACES[row.inputs]}`
+    : row.pattern;
 }
 
 const modelVariant = ({ implementation, variant }: ModelRow) =>

@@ -32,6 +32,7 @@ describe('measureModel on a GPU', { skip }, () => {
       rows.map(({ inputs, inFlight, precision }) => [inputs, inFlight, precision]),
       [
         ['device', 2, 'tf32'],
+        ['pinned', 3, 'tf32'],
         ['host', 3, 'tf32'],
       ],
     );
@@ -47,6 +48,7 @@ describe('measureModel on a GPU', { skip }, () => {
       tables.map(({ title, rows: lines }) => [/inputs in (\w+)/.exec(title)?.[1], lines.length]),
       [
         ['device', 1],
+        ['pinned', 1],
         ['host', 1],
       ],
     );

@@ -3,7 +3,8 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { Bags, EmbeddingTable } from '../../src/embedding/bag.ts';
 import { ROW_FORMATS } from '../../src/embedding/bag.ts';
-import { heuristicPlan } from '../../src/embedding/plan.ts';
+import { placeCollection } from '../../src/embedding/collection.ts';
+import { heuristicPlan, plainPlan } from '../../src/embedding/plan.ts';
 import { referenceEmbeddingBags } from '../../src/embedding/reference.ts';
 import { FLOAT_ROW_FORMATS } from '../../src/embedding/row-format.ts';
 import {
@@ -23,7 +24,7 @@ import {
 } from '../support/cases.ts';
 import { assertSameBits, assertSameValues } from '../support/compare.ts';
 import { Random } from '../support/random.ts';
-import { poolOn } from '../support/run-operators.ts';
+import { inHostMemory, poolOn, poolPlaced } from '../support/run-operators.ts';
 import { assertPooled, keepsOrder, type Subject } from './subject.ts';
 
 /** One table of every width, each with its bags, in one call. With `paddingIdx` each pads one of its own rows. */
@@ -162,6 +163,26 @@ export function embeddingBagCases(subject: Subject): void {
 
   test('subarrays of larger arrays', async () => {
     await check(shared('subarrays', subarrayProblem), 'subarrays');
+  });
+
+  test('arrays in host memory of the backend, all or some of them', async () => {
+    const { backend } = subject;
+    const { tables, batch } = mixed(64);
+    const plain = await poolOn(backend, tables, batch);
+    for (const some of [false, true]) {
+      using moved = inHostMemory(backend, batch, (array) => !some || array.length % 2 === 0);
+      using placed = await placeCollection(backend, tables, plainPlan(backend.device.kind));
+      for (let run = 0; run < 2; run++) {
+        const { pooled } = await poolPlaced(backend, placed, moved.batch);
+        assertSameBits(pooled, plain.pooled, some ? 'some arrays' : 'all arrays');
+      }
+    }
+    using small = backend.allocateHost(64);
+    assert.equal(small.int32(3).length, 3);
+    assert.throws(() => small.int64(7), RangeError);
+    assert.equal(small.float32(12).length, 12);
+    small[Symbol.dispose]();
+    assert.throws(() => small.int32(0), { code: 'DISPOSED' });
   });
 
   test('empty bags give zeros, in every mode', async () => {

@@ -387,6 +387,21 @@ CUresult cuMemHostAlloc(void **out, size_t bytes, unsigned int flags) {
   return *out == NULL ? 2 : 0;
 }
 
+CUresult cuMemHostRegister_v2(void *memory, size_t bytes, unsigned int flags) {
+  (void)flags;
+  ENTER("cuMemHostRegister_v2");
+  if ((uintptr_t)memory % 4096 != 0 || bytes % 4096 != 0 || bytes == 0) return 1;
+  live[PINNED] += 1;
+  return 0;
+}
+
+CUresult cuMemHostUnregister(void *memory) {
+  ENTER("cuMemHostUnregister");
+  if ((uintptr_t)memory % 4096 != 0) return 1;
+  live[PINNED] -= 1;
+  return 0;
+}
+
 CUresult cuMemFreeHost(void *memory) {
   ENTER("cuMemFreeHost");
   return take_block(PINNED, memory);

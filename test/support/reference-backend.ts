@@ -7,6 +7,7 @@ import {
   type DownloadOperation,
   type EmbeddingBagsOperation,
   firstRows,
+  type HostMemory,
   type KeptProgram,
   type Matrix,
   type Operation,
@@ -17,6 +18,7 @@ import {
   type RunReport,
   rowsIn,
 } from '../../src/backend/backend.ts';
+import { HostArrays } from '../../src/backend/host-arrays.ts';
 import { referenceDotInteraction, referenceLinear } from '../../src/dense/reference.ts';
 import type { DeviceDescription } from '../../src/device.ts';
 import {
@@ -163,6 +165,10 @@ export class ReferenceBackend implements Backend {
   ): PlacedLinear {
     this.#live.value;
     return new ReferenceLinearLayer(outputs, inputs, weight, bias);
+  }
+
+  allocateHost(bytes: number): HostMemory {
+    return new HostArrays(new ArrayBuffer(bytes));
   }
 
   allocate(length: number): DeviceBuffer {

@@ -15,6 +15,8 @@ import {
   type PooledFormat,
   type PooledMatrix,
 } from '../../src/backend/backend.ts';
+import { hostBytes } from '../../src/backend/host-arrays.ts';
+import type { HostArray } from '../../src/cuda/memory.ts';
 import type { BagBatch, BagFindings, EmbeddingTable, IndexChecking } from '../../src/embedding/bag.ts';
 import { placeCollection, totalDim } from '../../src/embedding/collection.ts';
 import { type Plan, plainPlan } from '../../src/embedding/plan.ts';
@@ -141,6 +143,38 @@ export async function poolNarrow(
     pooled.set(row.subarray(left, left + cols), b * cols);
   }
   return pooled;
+}
+
+/** A batch whose arrays lie in host memory of the backend, those that `chosen` takes. */
+export function inHostMemory(
+  backend: Backend,
+  batch: BagBatch,
+  chosen: (array: HostArray) => boolean = () => true,
+): { readonly batch: BagBatch; [Symbol.dispose](): void } {
+  const arrays = batch.bags.flatMap(({ indices, offsets, weights }) => [
+    indices,
+    offsets,
+    ...(weights === undefined ? [] : [weights]),
+  ]);
+  const memory = backend.allocateHost(hostBytes(arrays));
+  const move = <A extends HostArray>(array: A): A => {
+    if (!chosen(array)) return array;
+    const { length } = array;
+    const home =
+      array instanceof BigInt64Array
+        ? memory.int64(length)
+        : array instanceof Int32Array
+          ? memory.int32(length)
+          : memory.float32(length);
+    home.set(array as never);
+    return home as A;
+  };
+  const bags = batch.bags.map(({ indices, offsets, weights }) => ({
+    indices: move(indices),
+    offsets: move(offsets),
+    ...(weights === undefined ? {} : { weights: move(weights) }),
+  }));
+  return { batch: { ...batch, bags }, [Symbol.dispose]: () => memory[Symbol.dispose]() };
 }
 
 /** Places tables, by default under the plain plan, and pools a batch. */

@@ -28,6 +28,7 @@ import type {
   Backend,
   Ceilings,
   DeviceBuffer,
+  HostMemory,
   KeptProgram,
   Operation,
   PlacedBags,
@@ -35,6 +36,7 @@ import type {
   PlacedTables,
   RunReport,
 } from '../backend.ts';
+import { HostArrays } from '../host-arrays.ts';
 import { type BagReport, CpuBags, CpuBuffer, CpuLinear, EncodedProgram } from './encode.ts';
 import { placeTables } from './placement.ts';
 
@@ -102,6 +104,10 @@ export class CpuBackend implements Backend {
     }
     const pool = this.#livePool();
     return new CpuLinear(outputs, inputs, packLinear(pool, weight, outputs, inputs), bias, pool);
+  }
+
+  allocateHost(bytes: number): HostMemory {
+    return new HostArrays(new ArrayBuffer(bytes));
   }
 
   allocate(length: number): DeviceBuffer {

@@ -1,6 +1,9 @@
-/** A batch of bags in device memory: everything in one block, that one copy brings there. */
+/**
+ * A batch of bags in device memory: everything in one block. Arrays in memory that the device reads by itself come over from there,
+ * neighbours together; all else is staged, and one copy brings it.
+ */
 import type { BlockPool } from '../../cuda/block-pool.ts';
-import type { DeviceMemory, HostArray, PinnedMemory } from '../../cuda/memory.ts';
+import type { DeviceMemory, HostArray, PinnedMemory, RegisteredMemory } from '../../cuda/memory.ts';
 import type { CudaStream } from '../../cuda/stream.ts';
 import type { BagBatch, Bags, EmbeddingTable } from '../../embedding/bag.ts';
 import { DeviceError } from '../../errors.ts';
@@ -9,6 +12,7 @@ import type { DevicePtr } from '../../ffi/cuda-symbols.ts';
 import type { PlacedBags } from '../backend.ts';
 import type { BagKinds } from './bag-kinds.ts';
 import { type FusedLayout, fusedLayout } from './fused-layout.ts';
+import { homeOf } from './host-memory.ts';
 import {
   BAGS_REPORT_WORDS,
   CHECKED_BAGS_WORDS,
@@ -24,6 +28,7 @@ import type { CudaTables } from './placement.ts';
 /** Arrays start at multiples of this. */
 const ALIGNMENT = 16;
 const WORD_BYTES = 8;
+const PARTS = ['indices', 'offsets', 'weights'] as const;
 const REPORT_BYTES = WORD_BYTES * BAGS_REPORT_WORDS;
 const CHECKED_BYTES = WORD_BYTES * CHECKED_BAGS_WORDS;
 
@@ -34,9 +39,17 @@ export interface BagPools {
 
 /** Where the arrays of one table lie. */
 interface BagsLayout {
-  readonly indices: number;
-  readonly offsets: number;
-  readonly weights: number | undefined;
+  indices: number;
+  offsets: number;
+  weights: number | undefined;
+}
+
+/** Bytes of registered memory that come over in one copy. `from`: in its buffer. */
+interface DirectCopy {
+  readonly home: RegisteredMemory;
+  readonly from: number;
+  readonly to: number;
+  bytes: number;
 }
 
 /** A table's bags on the device. */
@@ -65,6 +78,9 @@ export class CudaBags implements PlacedBags {
   readonly #bags: readonly Bags[];
   readonly #pools: BagPools;
   readonly #layout: readonly BagsLayout[];
+  readonly #direct: DirectCopy[] = [];
+  /** What is staged begins here. */
+  readonly #stagedAt: number;
   /** What is uploaded of the block ends here; then come what checks need, which few batches do, and partial sums. */
   readonly #uploadedBytes: number;
   readonly #checkedAt: number;
@@ -97,11 +113,10 @@ export class CudaBags implements PlacedBags {
       end = Math.ceil((start + bytes) / ALIGNMENT) * ALIGNMENT;
       return start;
     };
-    this.#layout = bags.map(({ indices, offsets, weights }) => ({
-      indices: reserve(indices.byteLength),
-      offsets: reserve(offsets.byteLength),
-      weights: weights === undefined ? undefined : reserve(weights.byteLength),
-    }));
+    this.#layout = bags.map(() => ({ indices: 0, offsets: 0, weights: undefined }));
+    this.#reserveArrays(reserve, true);
+    this.#stagedAt = end;
+    this.#reserveArrays(reserve, false);
     this.kinds = tables.kindsOf(bags);
     const layout = fusedLayout({ batchSize, bags, shapes: this.kinds.shapes });
     const { segments, arrivals, slots, partialWidth } = layout;
@@ -163,7 +178,7 @@ export class CudaBags implements PlacedBags {
     if (this.#disposed) throw new DeviceError('DISPOSED', 'bags were used after they were disposed');
     this.#users += 1;
     try {
-      return await work();
+      return await duringAll(new Set(this.#direct.map(({ home }) => home)), work);
     } finally {
       this.#users -= 1;
       if (this.#disposed) this.#giveBack();
@@ -181,7 +196,11 @@ export class CudaBags implements PlacedBags {
     if (this.#uploaded) return false;
     if (this.#pinned === undefined) throw new TypeError('bags are staged before they are uploaded');
     this.#uploaded = true;
-    stream.copyToDevice(this.#address(0), this.#pinned.address(), this.#uploadedBytes);
+    for (const { home, from, to, bytes } of this.#direct) {
+      stream.copyToDevice(this.#address(to), home.address(from), bytes);
+    }
+    const stagedBytes = this.#uploadedBytes - this.#stagedAt;
+    stream.copyToDevice(this.#address(this.#stagedAt), this.#pinned.address(), stagedBytes);
     return true;
   }
 
@@ -191,10 +210,11 @@ export class CudaBags implements PlacedBags {
     if (this.#pinned === undefined) throw new TypeError('bags are staged before they are checked');
     this.#checkUploaded = true;
     const bytes = this.#checkedEnd - this.#checkedAt;
-    new BigInt64Array(this.#pinned.view(this.#checkedAt, this.tableCount * CHECKED_BYTES)).set(
+    const staged = this.#checkedAt - this.#stagedAt;
+    new BigInt64Array(this.#pinned.view(staged, this.tableCount * CHECKED_BYTES)).set(
       this.#describeChecked(),
     );
-    stream.copyToDevice(this.#address(this.#checkedAt), this.#pinned.address(this.#checkedAt), bytes);
+    stream.copyToDevice(this.#address(this.#checkedAt), this.#pinned.address(staged), bytes);
   }
 
   [Symbol.dispose](): void {
@@ -208,15 +228,17 @@ export class CudaBags implements PlacedBags {
   }
 
   async #copyToPinned(): Promise<void> {
-    const pinned = this.#pools.pinned.borrow(this.#checkedEnd);
+    const pinned = this.#pools.pinned.borrow(this.#checkedEnd - this.#stagedAt);
     this.#pinned = pinned;
     const later: HostCopy[] = [];
-    const put = (offset: number, array: HostArray) => pinned.put(offset, array, later);
-    this.#bags.forEach(({ indices, offsets, weights }, t) => {
+    const put = (offset: number, array: HostArray) => pinned.put(offset - this.#stagedAt, array, later);
+    this.#bags.forEach((own, t) => {
       const at = this.#layout[t] as BagsLayout;
-      put(at.indices, indices);
-      put(at.offsets, offsets);
-      if (weights !== undefined && at.weights !== undefined) put(at.weights, weights);
+      for (const part of PARTS) {
+        const array = own[part];
+        const to = at[part];
+        if (array !== undefined && to !== undefined && to >= this.#stagedAt) put(to, array);
+      }
     });
     const { segments, arrivals } = this.fused;
     const order = longestFirst(this.#bags);
@@ -227,6 +249,24 @@ export class CudaBags implements PlacedBags {
     );
     put(this.#arrivalsAt, new Int32Array(arrivals));
     await copyAll(later);
+  }
+
+  /** Gives places to the arrays that the device reads by itself, or to all others. */
+  #reserveArrays(reserve: (bytes: number) => number, direct: boolean): void {
+    this.#bags.forEach((own, t) => {
+      const at = this.#layout[t] as BagsLayout;
+      for (const part of PARTS) {
+        const array = own[part];
+        if (array === undefined) continue;
+        const home = homeOf(array);
+        if ((home !== undefined) !== direct) continue;
+        const to = reserve(array.byteLength);
+        at[part] = to;
+        if (home !== undefined) {
+          addCopy(this.#direct, { home, from: array.byteOffset, to, bytes: array.byteLength });
+        }
+      }
+    });
   }
 
   #describeChecked(): BigInt64Array {
@@ -276,6 +316,25 @@ export class CudaBags implements PlacedBags {
     this.#pools.device.giveBack(this.#block);
     if (this.#pinned !== undefined) this.#pools.pinned.giveBack(this.#pinned);
   }
+}
+
+/** Adds a copy to those before, or lengthens the last one: neighbours there that are neighbours here are one copy. */
+function addCopy(copies: DirectCopy[], copy: DirectCopy): void {
+  const last = copies.at(-1);
+  const follows =
+    last !== undefined && last.home === copy.home && copy.from - last.from === copy.to - last.to;
+  if (follows && copy.to >= last.to) last.bytes = copy.to + copy.bytes - last.to;
+  else copies.push(copy);
+}
+
+/** Runs `work` while all of `memory` is kept. */
+function duringAll<T>(memory: Iterable<RegisteredMemory>, work: () => Promise<T>): Promise<T> {
+  let held = work;
+  for (const own of memory) {
+    const inner = held;
+    held = () => own.during(inner);
+  }
+  return held();
 }
 
 /** The tables, those with the most lookups first: what takes long starts early, and the short work fills up behind it. */

@@ -17,6 +17,7 @@ import {
   type Ceilings,
   type DensePrecision,
   type DeviceBuffer,
+  type HostMemory,
   type KeptProgram,
   type Operation,
   ownBy,
@@ -31,6 +32,7 @@ import { CudaBuffer } from './buffer.ts';
 import { measureCeilings } from './ceilings.ts';
 import { CudaLinear } from './cuda-linear.ts';
 import { DenseKernels } from './dense-kernels.ts';
+import { CudaHostMemory } from './host-memory.ts';
 import { KernelLibrary } from './kernel-library.ts';
 import { CudaTables, placeTables } from './placement.ts';
 import { CudaProgram, type ProgramTools, type Streams } from './program.ts';
@@ -124,6 +126,11 @@ export class CudaBackend implements Backend {
     // A library that is missing is told before any work.
     void this.#products;
     return new CudaLinear(this.#streams.copies, this.precision, weight, bias, [outputs, inputs]);
+  }
+
+  allocateHost(bytes: number): HostMemory {
+    this.#checkOpen();
+    return new CudaHostMemory(this.#device, bytes);
   }
 
   allocate(length: number): DeviceBuffer {

@@ -1,0 +1,59 @@
+/** Arrays of a caller in one stretch of host memory. */
+import { DeviceError } from '../errors.ts';
+import type { HostMemory } from './backend.ts';
+
+/** Arrays start at multiples of this. */
+const ALIGNMENT = 16;
+
+export class HostArrays implements HostMemory {
+  readonly bytes: number;
+  readonly #buffer: ArrayBuffer;
+  readonly #start: number;
+  #end = 0;
+  #disposed = false;
+
+  /** Over `bytes` bytes of the buffer from `start` on, a multiple of 16; default: all of it. */
+  constructor(buffer: ArrayBuffer, start = 0, bytes = buffer.byteLength - start) {
+    this.#buffer = buffer;
+    this.#start = start;
+    this.bytes = bytes;
+  }
+
+  int32(length: number): Int32Array {
+    return new Int32Array(this.#buffer, this.#reserve(length * Int32Array.BYTES_PER_ELEMENT), length);
+  }
+
+  int64(length: number): BigInt64Array {
+    return new BigInt64Array(this.#buffer, this.#reserve(length * BigInt64Array.BYTES_PER_ELEMENT), length);
+  }
+
+  float32(length: number): Float32Array {
+    return new Float32Array(this.#buffer, this.#reserve(length * Float32Array.BYTES_PER_ELEMENT), length);
+  }
+
+  [Symbol.dispose](): void {
+    this.#disposed = true;
+  }
+
+  #reserve(bytes: number): number {
+    if (this.#disposed) throw new DeviceError('DISPOSED', 'host memory was used after it was disposed');
+    const start = this.#end;
+    const end = aligned(start + bytes);
+    if (start + bytes > this.bytes) {
+      throw new RangeError(`${bytes} bytes do not fit behind ${start} of ${this.bytes} bytes of host memory`);
+    }
+    this.#end = end;
+    return this.#start + start;
+  }
+}
+
+/** Bytes of host memory that arrays of these lengths take, one behind the other. */
+export function hostBytes(arrays: Iterable<{ readonly byteLength: number }>): number {
+  let end = 0;
+  for (const { byteLength } of arrays) end += aligned(byteLength);
+  return end;
+}
+
+function aligned(bytes: number): number {
+  return Math.ceil(bytes / ALIGNMENT) * ALIGNMENT;
+}
