@@ -28,8 +28,10 @@ export function markdownTable(titles: readonly string[], rows: readonly (readonl
 export function groupBy<T>(values: readonly T[], key: (value: T) => string): Map<string, T[]> {
   const groups = new Map<string, T[]>();
   for (const value of values) {
-    const group = groups.get(key(value)) ?? [];
-    groups.set(key(value), [...group, value]);
+    const name = key(value);
+    const group = groups.get(name);
+    if (group === undefined) groups.set(name, [value]);
+    else group.push(value);
   }
   return groups;
 }
