@@ -39,7 +39,8 @@ export class PytorchProcess implements AsyncDisposable {
     const reasons: string[] = [];
     for (const python of PYTHONS) {
       const file = fileURLToPath(new URL(script, PEERS));
-      const child = spawn(python, [file], { stdio: ['pipe', 'pipe', 'pipe'] });
+      // -B: no __pycache__ beside what is installed.
+      const child = spawn(python, ['-B', file], { stdio: ['pipe', 'pipe', 'pipe'] });
       const failed = new Promise<string>((resolve) => child.once('error', (error) => resolve(error.message)));
       const reader: Interface = createInterface({ input: child.stdout });
       const lines = reader[Symbol.asyncIterator]();
