@@ -30,7 +30,7 @@ import {
   type RowFormat,
 } from '../../src/embedding/bag.ts';
 import { plainPlan } from '../../src/embedding/plan.ts';
-import { addressOf } from '../../src/ffi/cpu-library.ts';
+import { addressOf } from '../../src/ffi/host-memory.ts';
 import { Nvrtc } from '../../src/ffi/nvrtc.ts';
 import { KernelCache } from '../../src/jit/kernel-cache.ts';
 import { quantile } from '../../src/tuner/quantile.ts';

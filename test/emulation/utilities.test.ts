@@ -17,7 +17,9 @@ import {
 import { UTILITY_KERNELS, utilitySource } from '../../src/backend/cuda/kernel-source.ts';
 import { type BagBatch, type Bags, bagFaultError, type EmbeddingTable } from '../../src/embedding/bag.ts';
 import { referenceCheckBags } from '../../src/embedding/reference.ts';
-import { createPool, destroyPool, fillUniform, NativeMemory } from '../../src/ffi/cpu-library.ts';
+import { fillUniform } from '../../src/ffi/cpu-operators.ts';
+import { NativeMemory } from '../../src/ffi/host-memory.ts';
+import { createPool, destroyPool } from '../../src/ffi/thread-pool.ts';
 import {
   bagsOf,
   INTEGER_TYPES,
