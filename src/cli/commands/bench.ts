@@ -11,8 +11,8 @@ import { benchText } from '../bench-text.ts';
 import { formatOption, integer, planOption, precisionOption, resolvePlan, withDevice } from '../options.ts';
 import { type Format, printJson, printLine, progress } from '../output.ts';
 import {
-  drawWorkloads,
   presetLines,
+  readWorkloads,
   type WorkloadOptions,
   withWorkload,
   workloadFiles,
@@ -34,9 +34,9 @@ interface Options extends WorkloadOptions {
 }
 
 export function benchCommand(): Command {
-  const command = new Command('bench')
-    .description('compare the embedding stage under every technique, then time the whole model')
-    .argument('[model]', "a checkpoint; default: the preset's synthetic model");
+  const command = new Command('bench').description(
+    'compare the embedding stage under every technique, then time the whole model',
+  );
   return withWorkload(withDevice(command), 'quick')
     .option('--rounds <n>', 'timed rounds', integer(1))
     .addOption(precisionOption())
@@ -72,18 +72,18 @@ async function run(modelFile: string | undefined, options: Options): Promise<voi
   }
   const plan = await resolvePlan(options.plan);
   const shape = await workloadShape(modelFile, options);
+  const draw = await readWorkloads(shape, options);
   const { backend, reason } = openBackend(options);
   using _ = backend;
   checkSweeps(options.sweep ?? [], backend.device);
   const { architecture, bagLengths } = shape;
-  const workloads = await drawWorkloads(shape, options);
 
   const results = await bench({
     backend,
     architecture,
     preset: options.preset,
     command: ['hotrow', ...process.argv.slice(2)].join(' '),
-    workloads,
+    workloads: draw(),
     bagLengths,
     seed: options.seed,
     indexType: options.indexType,

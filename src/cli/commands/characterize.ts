@@ -16,8 +16,8 @@ import { characterizeText } from '../characterize-text.ts';
 import { formatOption } from '../options.ts';
 import { type Format, printJson, printLine, progress } from '../output.ts';
 import {
-  drawWorkloads,
   presetLines,
+  readWorkloads,
   type WorkloadOptions,
   withWorkload,
   workloadFiles,
@@ -41,9 +41,9 @@ const STATIC_GPUS = 'A100,H100,H200';
 const MODEL_ROUNDS = 20;
 
 export function characterizeCommand(): Command {
-  const command = new Command('characterize')
-    .description('what bounds the kernels of every technique on a GPU, by its counters')
-    .argument('[model]', "a checkpoint; default: the preset's synthetic model");
+  const command = new Command('characterize').description(
+    'what bounds the kernels of every technique on a GPU, by its counters',
+  );
   return withWorkload(command, 'paper')
     .option('--device <device>', 'cuda[:N]', 'cuda')
     .option('--static', "from the compiler's report alone, for GPUs that need not be here")
@@ -106,13 +106,14 @@ async function measure(modelFile: string | undefined, options: Options): Promise
   if (options.gpu !== undefined) {
     throw new UsageError('USAGE', '--gpu names GPUs for --static; counters are read on --device');
   }
-  const device = deviceOf(options.device);
+  const id = gpuId(options.device);
   const preset = PRESETS[options.preset];
   const shape = await workloadShape(modelFile, options);
   const { architecture, bagLengths, seed, indexType } = shape;
-  const workloads = await drawWorkloads(shape, options);
+  const draw = await readWorkloads(shape, options);
+  const device = findGpu(id);
   return characterize({
-    ...{ device, architecture, workloads, bagLengths, seed, indexType },
+    ...{ device, architecture, workloads: draw(), bagLengths, seed, indexType },
     open: () => openGpu(device),
     ncu: findNcu(),
     cellsCommand,
@@ -127,8 +128,9 @@ async function measure(modelFile: string | undefined, options: Options): Promise
 /** What `measure` has profiled: the lookups alone, without a word. */
 async function runProfiled(modelFile: string | undefined, options: Options, file: string): Promise<void> {
   const shape = await workloadShape(modelFile, options);
-  using backend = openGpu(deviceOf(options.device));
-  const workloads = (await drawWorkloads(shape, options)).map(({ embedding }) => embedding);
+  const draw = await readWorkloads(shape, options);
+  using backend = openGpu(findGpu(gpuId(options.device)));
+  const workloads = draw().map(({ embedding }) => embedding);
   await runCells({ backend, tables: shape.architecture.tables, workloads }, file);
 }
 
@@ -138,16 +140,20 @@ function cellsCommand(file: string): string[] {
   return [process.execPath, ...process.execArgv, main, verb, '--cells', file, ...rest];
 }
 
-/** @throws UsageError for a name of no GPU; DeviceError DEVICE_UNAVAILABLE. */
-function deviceOf(name: string): DeviceDescription {
+/** `cuda:N` of what `--device` names. @throws UsageError for a name of no GPU. */
+function gpuId(name: string): string {
   const ordinal = /^cuda(?::(\d+))?$/.exec(name);
   if (ordinal === null) {
     throw new UsageError('USAGE', `--device ${name}: counters are those of a GPU`, {
       hint: 'devices are cuda and cuda:N; without a GPU, pass --static',
     });
   }
+  return `cuda:${ordinal[1] ?? 0}`;
+}
+
+/** @throws DeviceError DEVICE_UNAVAILABLE. */
+function findGpu(id: string): DeviceDescription {
   const found = cudaDevices();
-  const id = `cuda:${ordinal[1] ?? 0}`;
   const device = 'reason' in found ? undefined : found.devices.find((known) => known.id === id);
   if (device !== undefined) return device;
   const why = 'reason' in found ? found.reason : `there is no ${id}`;
