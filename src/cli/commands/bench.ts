@@ -6,10 +6,16 @@ import { PRESETS } from '../../bench/presets.ts';
 import type { DeviceDescription } from '../../device.ts';
 import { TECHNIQUES, techniquesOn } from '../../embedding/techniques/registry.ts';
 import { UsageError } from '../../errors.ts';
-import { checkReportFile } from '../../report/write-report.ts';
 import { benchText } from '../bench-text.ts';
 import { formatOption, integer, planOption, precisionOption, resolvePlan, withDevice } from '../options.ts';
 import { type Format, printJson, printLine, progress } from '../output.ts';
+import {
+  checkResultFiles,
+  commandLine,
+  type ResultFiles,
+  withResultFiles,
+  writeResults,
+} from '../result-files.ts';
 import {
   presetLines,
   readWorkloads,
@@ -18,9 +24,8 @@ import {
   workloadFiles,
   workloadShape,
 } from '../workload-options.ts';
-import { writeResults } from '../write-results.ts';
 
-interface Options extends WorkloadOptions {
+interface Options extends WorkloadOptions, ResultFiles {
   readonly device: string;
   readonly threads?: number;
   readonly precision?: DensePrecision;
@@ -28,8 +33,6 @@ interface Options extends WorkloadOptions {
   readonly rounds?: number;
   readonly sweep?: readonly string[];
   readonly peers: boolean;
-  readonly json?: string;
-  readonly report?: string;
   readonly format: Format;
 }
 
@@ -37,7 +40,7 @@ export function benchCommand(): Command {
   const command = new Command('bench').description(
     'compare the embedding stage under every technique, then time the whole model',
   );
-  return withWorkload(withDevice(command), 'quick')
+  return withResultFiles(withWorkload(withDevice(command), 'quick'))
     .option('--rounds <n>', 'timed rounds', integer(1))
     .addOption(precisionOption())
     .addOption(planOption().default('auto', 'only the techniques and the best found').argParser(String))
@@ -47,8 +50,6 @@ export function benchCommand(): Command {
       ),
     )
     .option('--no-peers', 'do not measure PyTorch')
-    .option('--json <file>', 'write the results as JSON')
-    .option('--report <file>', 'write the results as an HTML page')
     .addOption(formatOption())
     .addHelpText(
       'after',
@@ -66,10 +67,7 @@ Examples:
 
 async function run(modelFile: string | undefined, options: Options): Promise<void> {
   const preset = PRESETS[options.preset];
-  if (options.report !== undefined) {
-    const others = [options.json, options.plan].filter((file) => file !== undefined);
-    await checkReportFile(options.report, [...workloadFiles(modelFile, options), ...others]);
-  }
+  await checkResultFiles(options, [...workloadFiles(modelFile, options), options.plan]);
   const plan = await resolvePlan(options.plan);
   const shape = await workloadShape(modelFile, options);
   const draw = await readWorkloads(shape, options);
@@ -82,7 +80,7 @@ async function run(modelFile: string | undefined, options: Options): Promise<voi
     backend,
     architecture,
     preset: options.preset,
-    command: ['hotrow', ...process.argv.slice(2)].join(' '),
+    command: commandLine(),
     workloads: draw(),
     bagLengths,
     seed: options.seed,

@@ -10,11 +10,17 @@ import { staticReport } from '../../characterize/static-report.ts';
 import { cudaDevices } from '../../cuda/discover.ts';
 import type { DeviceDescription } from '../../device.ts';
 import { DeviceError, UsageError } from '../../errors.ts';
-import { checkReportFile } from '../../report/write-report.ts';
 import { version } from '../../version.ts';
 import { characterizeText } from '../characterize-text.ts';
 import { formatOption } from '../options.ts';
 import { type Format, printJson, printLine, progress } from '../output.ts';
+import {
+  checkResultFiles,
+  commandLine,
+  type ResultFiles,
+  withResultFiles,
+  writeResults,
+} from '../result-files.ts';
 import {
   presetLines,
   readWorkloads,
@@ -23,15 +29,12 @@ import {
   workloadFiles,
   workloadShape,
 } from '../workload-options.ts';
-import { writeResults } from '../write-results.ts';
 
-interface Options extends WorkloadOptions {
+interface Options extends WorkloadOptions, ResultFiles {
   readonly static?: boolean;
   readonly gpu?: string;
   readonly device: string;
   readonly cells?: string;
-  readonly json?: string;
-  readonly report?: string;
   readonly format: Format;
 }
 
@@ -44,12 +47,10 @@ export function characterizeCommand(): Command {
   const command = new Command('characterize').description(
     'what bounds the kernels of every technique on a GPU, by its counters',
   );
-  return withWorkload(command, 'paper')
+  return withResultFiles(withWorkload(command, 'paper'))
     .option('--device <device>', 'cuda[:N]', 'cuda')
     .option('--static', "from the compiler's report alone, for GPUs that need not be here")
     .option('--gpu <list>', `GPUs by name, with --static (default: ${STATIC_GPUS})`)
-    .option('--json <file>', 'write the results as JSON')
-    .option('--report <file>', 'write the results as an HTML page')
     .addOption(formatOption())
     .addOption(new Option('--cells <file>', 'run what a profiler is to record, and list it').hideHelp())
     .addHelpText(
@@ -69,10 +70,7 @@ Examples:
 
 async function run(modelFile: string | undefined, options: Options): Promise<void> {
   if (options.cells !== undefined) return runProfiled(modelFile, options, options.cells);
-  if (options.report !== undefined) {
-    const json = options.json === undefined ? [] : [options.json];
-    await checkReportFile(options.report, [...workloadFiles(modelFile, options), ...json]);
-  }
+  await checkResultFiles(options, workloadFiles(modelFile, options));
   const results = await (options.static === true ? compile : measure)(modelFile, options);
   progress('');
   await writeResults(results, options);
@@ -164,8 +162,4 @@ function findGpu(id: string): DeviceDescription {
 
 function openGpu({ id }: DeviceDescription): CudaBackend {
   return new CudaBackend({ ordinal: Number(id.replace('cuda:', '')) });
-}
-
-function commandLine(): string {
-  return ['hotrow', ...process.argv.slice(2)].join(' ');
 }
