@@ -133,15 +133,15 @@ const HINTS: Readonly<Record<ErrorCode, string>> = {
   DISPOSED: 'keep models, collections and backends open until the last call has ended',
 };
 
-/** The base of every error that Hotrow throws on purpose. */
-export class HotrowError extends Error {
+/** The base of every error that Hotrow throws on purpose; each class has codes of its own. */
+export class HotrowError<Code extends ErrorCode = ErrorCode> extends Error {
   readonly code: ErrorCode;
   /** What to do about it. */
   readonly hint: string;
   /** What is wrong where; `inFile` may add the file. */
   details: ErrorDetails;
 
-  constructor(code: ErrorCode, message: string, details: ErrorDetails = {}) {
+  constructor(code: Code, message: string, details: ErrorDetails = {}) {
     super(message, details.cause === undefined ? undefined : { cause: details.cause });
     this.name = new.target.name;
     this.code = code;
@@ -168,53 +168,25 @@ export async function fromFile<T>(file: string, work: () => Promise<T>): Promise
 }
 
 /** The caller asked for something that does not exist or cannot be: a flag, an option, a path. */
-export class UsageError extends HotrowError {
-  constructor(code: UsageErrorCode, message: string, details?: ErrorDetails) {
-    super(code, message, details);
-  }
-}
+export class UsageError extends HotrowError<UsageErrorCode> {}
 
 /** A file is not what its format says. */
-export class FormatError extends HotrowError {
-  constructor(code: FormatErrorCode, message: string, details?: ErrorDetails) {
-    super(code, message, details);
-  }
-}
+export class FormatError extends HotrowError<FormatErrorCode> {}
 
 /** A checkpoint's tensors do not make a DLRM. */
-export class ModelError extends HotrowError {
-  constructor(code: ModelErrorCode, message: string, details?: ErrorDetails) {
-    super(code, message, details);
-  }
-}
+export class ModelError extends HotrowError<ModelErrorCode> {}
 
 /** A request does not fit the model, or holds bad indices, offsets, dtypes or shapes. */
-export class RequestError extends HotrowError {
-  constructor(code: RequestErrorCode, message: string, details?: ErrorDetails) {
-    super(code, message, details);
-  }
-}
+export class RequestError extends HotrowError<RequestErrorCode> {}
 
 /** A trace, a data set or a vocabulary is malformed. */
-export class WorkloadError extends HotrowError {
-  constructor(code: WorkloadErrorCode, message: string, details?: ErrorDetails) {
-    super(code, message, details);
-  }
-}
+export class WorkloadError extends HotrowError<WorkloadErrorCode> {}
 
 /** A plan is malformed, or not legal on the device or for the tables. */
-export class PlanError extends HotrowError {
-  constructor(code: PlanErrorCode, message: string, details?: ErrorDetails) {
-    super(code, message, details);
-  }
-}
+export class PlanError extends HotrowError<PlanErrorCode> {}
 
 /** A device, its libraries or its memory are missing or failed. */
-export class DeviceError extends HotrowError {
-  constructor(code: DeviceErrorCode, message: string, details?: ErrorDetails) {
-    super(code, message, details);
-  }
-}
+export class DeviceError extends HotrowError<DeviceErrorCode> {}
 
 /** What a failing call into CUDA was. */
 export interface CudaFailure {

@@ -35,7 +35,7 @@ import {
 } from '../../src/embedding/bag.ts';
 import { plainPlan } from '../../src/embedding/plan.ts';
 import { isQuantized } from '../../src/embedding/row-format.ts';
-import { addressOf } from '../../src/ffi/cpu-library.ts';
+import { addressOf } from '../../src/ffi/host-memory.ts';
 import { Nvrtc } from '../../src/ffi/nvrtc.ts';
 import { KernelCache } from '../../src/jit/kernel-cache.ts';
 import { quantile } from '../../src/tuner/quantile.ts';

@@ -7,7 +7,7 @@ answer a line on standard output:
              "indexType": "int64"}}                                   -> {"indexType": "int64"}
   {"load": {"batches": [[["indices.bin", "offsets.bin"], ... a table each], ...]}}
       -> {"lookups": n, "samples": [{"table": 0, "bag": 2047, "indices": [...], "rows": "base64", "pooled": [...]}, ...]}
-  {"run": [3, 0]}    runs these batches, one call for all tables
+  {"run": {"batches": [3, 0]}}    runs these batches, one call for all tables
                      -> {"batches": [{"seconds": 0.0004, "launches": [0.0004]}, ...]}
 
 Before the first answer it says {"version": "1.4.0", "cuda": true}, or {"unavailable": "why"}. A command that fails
@@ -54,7 +54,7 @@ def main():
                 elif "load" in command:
                     answer = peer.load(command["load"]["batches"])
                 else:
-                    answer = {"batches": peer.run(command["run"])}
+                    answer = {"batches": peer.run(command["run"]["batches"])}
         except Exception as error:
             answer = {"failed": reason(error)}
         say(answer)

@@ -1,7 +1,6 @@
 """A whole DLRM in PyTorch as a peer of `hotrow bench`: the same shapes and lookups, random weights, no gradients.
 
-Started by the benchmark as `python3 pytorch_dlrm.py`; one JSON command a line on standard input, one JSON answer a line
-on standard output:
+Its commands (pytorch_commands.py has the loop that answers them):
 
   {"setup": {"tables": [[rows, dim, "float32"], ...], "mode": "sum", "bottom": [[outputs, inputs], ...],
              "top": [[outputs, inputs], ...], "threads": 2, "device": "cuda"}}               -> {"threads": 2}
@@ -9,47 +8,20 @@ on standard output:
   {"run": {"variant": "eager" | "graph", "tf32": false, "rounds": 100}}
       -> {"latencies": [0.012, ...], "batchSeconds": 0.011}
 
-Before the first answer it says {"version": "2.11.0", "cuda": true}. Inputs are on the device. The interaction is
-facebookresearch/dlrm's `dot`: bottom beside the strict lower triangle of Z Z^T. Latencies are wall times of one batch
-after the other, each waited for; batchSeconds is the time of a batch when none is waited for. "graph" replays a CUDA
-graph a batch. A command that fails answers {"failed": "why"}.
+Inputs are on the device. The interaction is facebookresearch/dlrm's `dot`: bottom beside the strict lower triangle of
+Z Z^T. Latencies are wall times of one batch after the other, each waited for; batchSeconds is the time of a batch when
+none is waited for. "graph" replays a CUDA graph a batch.
 """
 
-import json
-import os
-import sys
 import time
 
-
-def main():
-    try:
-        import torch
-    except ImportError as error:
-        print(json.dumps({"unavailable": str(error)}), flush=True)
-        return
-    print(json.dumps({"version": torch.__version__, "cuda": torch.cuda.is_available()}), flush=True)
-    model = None
-    for line in sys.stdin:
-        command = json.loads(line)
-        try:
-            with torch.no_grad():
-                if "setup" in command:
-                    model = Dlrm(torch, **command["setup"])
-                    answer = {"threads": torch.get_num_threads()}
-                elif "load" in command:
-                    answer = {"batches": model.load(**command["load"])}
-                else:
-                    answer = model.run(**command["run"])
-        except RuntimeError as error:
-            answer = {"failed": str(error).splitlines()[0]}
-        print(json.dumps(answer), flush=True)
+from pytorch_commands import random_tables, read_batches, serve
 
 
 class Dlrm:
-    def __init__(self, torch, tables, mode, bottom, top, threads, device):
+    def __init__(self, torch, tables, mode, bottom, top, device):
         self.torch, self.mode, self.device = torch, mode, device
-        torch.set_num_threads(threads)
-        self.weights = [torch.rand(rows, dim, dtype=torch.float32, device=device).to(getattr(torch, dtype)) for rows, dim, dtype in tables]
+        self.weights = random_tables(torch, tables, device)
         layer = lambda outputs, inputs: (torch.randn(outputs, inputs, device=device) * (2 / inputs) ** 0.5, torch.zeros(outputs, device=device))
         self.bottom = [layer(*shape) for shape in bottom]
         self.top = [layer(*shape) for shape in top]
@@ -57,12 +29,11 @@ class Dlrm:
         self.pairs = torch.tril_indices(features, features, offset=-1, device=device)
 
     def load(self, batches, batchSize):
-        read = lambda path: self.torch.from_file(path, size=os.path.getsize(path) // 8, dtype=self.torch.int64).clone().to(self.device)
         self.batches = None
-        self.batches = [[(read(indices), read(offsets)) for indices, offsets in batch] for batch in batches]
+        self.batches = read_batches(self.torch, batches, self.device)
         features = self.bottom[0][0].shape[1] if self.bottom else 0
         self.dense = self.torch.rand(batchSize, features, device=self.device)
-        return len(batches)
+        return {"batches": len(batches)}
 
     def forward(self, batch):
         torch = self.torch
@@ -114,4 +85,4 @@ class Dlrm:
 
 
 if __name__ == "__main__":
-    main()
+    serve(Dlrm)

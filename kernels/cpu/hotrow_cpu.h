@@ -1,5 +1,5 @@
 /*
- * C ABI of the CPU kernels: one shared library, loaded by src/ffi/cpu-library.ts.
+ * C ABI of the CPU kernels: one shared library, loaded by src/ffi/native-library.ts.
  *
  * Every field of every struct is 8 bytes wide (int64_t, double or a pointer), so that a caller can lay a struct
  * out as an array of 64-bit words without knowing a compiler's padding rules. Matrices are row-major; a `stride`

@@ -105,7 +105,7 @@ export class EmbeddingPeer implements AsyncDisposable {
 
   /** Runs batches over all tables. */
   async run(batches: readonly number[]): Promise<readonly PeerTimes[]> {
-    const answer = await this.#process.ask({ run: batches });
+    const answer = await this.#process.ask({ run: { batches } });
     if (this.#process.device === 'cpu') await setTimeout(SPIN_DOWN_MS);
     return answer.batches as PeerTimes[];
   }

@@ -47,7 +47,8 @@ export class PytorchProcess implements AsyncDisposable {
       reasons.set(reason, [...(reasons.get(reason) ?? []), python]);
     for (const python of PYTHONS) {
       const file = fileURLToPath(new URL(script, PEERS));
-      const child = spawn(python, [file], { stdio: ['pipe', 'pipe', 'pipe'] });
+      // -B: no __pycache__ beside what is installed.
+      const child = spawn(python, ['-B', file], { stdio: ['pipe', 'pipe', 'pipe'] });
       // Nobody reads what libraries print, so that they never wait for a reader; that a process is gone, asking shows.
       child.stderr.resume();
       child.stdin.on('error', () => {});

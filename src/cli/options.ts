@@ -1,8 +1,9 @@
 /** Options that several commands share, and how their values are read. */
-import { type Command, InvalidArgumentError, Option } from 'commander';
+import { Argument, type Command, InvalidArgumentError, Option } from 'commander';
 import { DENSE_PRECISIONS } from '../backend/backend.ts';
 import { INDEX_CHECKING } from '../embedding/bag.ts';
 import { type PlanChoice, readPlan } from '../embedding/plan.ts';
+import type { ArchitectureOverrides } from '../model/infer-architecture.ts';
 
 /** An option value that is a whole number of at least `minimum`. */
 export function integer(minimum: number): (text: string) => number {
@@ -58,6 +59,15 @@ export async function resolvePlan(text: string): Promise<PlanChoice | undefined>
   return text === 'plain' ? text : readPlan(text);
 }
 
+/** The checkpoint of commands that need one. */
+export function modelArgument(): Argument {
+  return new Argument('<model>', 'a checkpoint: .pt, .safetensors, an index file or a folder');
+}
+
+export interface ModelOptions {
+  readonly interaction?: NonNullable<ArchitectureOverrides['interaction']>;
+}
+
 /** Options of commands that load a model whose checkpoint leaves something open. */
 export function withModel(command: Command): Command {
   return command.addOption(
@@ -67,4 +77,9 @@ export function withModel(command: Command): Command {
       'cat',
     ]),
   );
+}
+
+/** What the options of `withModel` say of the model. */
+export function architectureOverrides({ interaction }: ModelOptions): ArchitectureOverrides {
+  return interaction === undefined ? {} : { interaction };
 }

@@ -11,19 +11,16 @@ import {
   type WorkloadShape,
 } from '../bench/workload.ts';
 import { ROW_FORMATS, type RowFormat } from '../embedding/bag.ts';
-import { fromFile, UsageError } from '../errors.ts';
+import { UsageError } from '../errors.ts';
 import type { DlrmArchitecture } from '../model/architecture.ts';
-import { loadCheckpoint } from '../model/checkpoint.ts';
-import { type ArchitectureOverrides, inferArchitecture } from '../model/infer-architecture.ts';
+import { loadArchitecture } from '../model/load-model.ts';
 import { ACCESS_PATTERNS, type AccessPatternName, accessPattern } from '../workload/access-patterns.ts';
-import { integer, withModel } from './options.ts';
+import { parseTableBagLengths } from '../workload/bag-lengths.ts';
+import { architectureOverrides, integer, type ModelOptions, withModel } from './options.ts';
 import { notice, progress } from './output.ts';
 
-export interface WorkloadOptions {
+export interface ShapeOptions extends ModelOptions {
   readonly preset: PresetName;
-  readonly interaction?: NonNullable<ArchitectureOverrides['interaction']>;
-  readonly patterns?: string;
-  readonly trace?: readonly string[];
   readonly tables?: number;
   readonly rows?: number;
   readonly dim?: number;
@@ -34,15 +31,17 @@ export interface WorkloadOptions {
   readonly seed: number;
 }
 
-/** `--preset` and what changes it, `--patterns` and `--trace`, `--seed`. */
-export function withWorkload(command: Command, preset: PresetName): Command {
-  return withModel(command)
+export interface LookupOptions {
+  readonly patterns?: string;
+  readonly trace?: readonly string[];
+}
+
+export interface WorkloadOptions extends ShapeOptions, LookupOptions {}
+
+/** A model, or a preset and what changes it; and the shape of the lookups. */
+export function withShape(command: Command, preset: PresetName): Command {
+  return withModel(command.argument('[model]', "a checkpoint; default: the preset's synthetic model"))
     .addOption(new Option('--preset <preset>', 'what to run').choices(Object.keys(PRESETS)).default(preset))
-    .option(
-      '--patterns <list>',
-      `access patterns, of ${Object.keys(ACCESS_PATTERNS).join(',')} (default: all)`,
-    )
-    .option('--trace <file...>', 'run traces of row indices instead of the access patterns')
     .option('--tables <n>', 'number of tables', integer(1))
     .option('--rows <n>', 'rows of a table', integer(1))
     .option('--dim <n>', 'embedding dim', integer(1))
@@ -58,6 +57,16 @@ export function withWorkload(command: Command, preset: PresetName): Command {
     .option('--seed <n>', 'seed of rows and lookups', integer(0), 1);
 }
 
+/** As withShape, and `--patterns` and `--trace`. */
+export function withWorkload(command: Command, preset: PresetName): Command {
+  return withShape(command, preset)
+    .option(
+      '--patterns <list>',
+      `access patterns, of ${Object.keys(ACCESS_PATTERNS).join(',')} (default: all)`,
+    )
+    .option('--trace <file...>', 'run traces of row indices instead of the access patterns');
+}
+
 /** The presets, a line each, for help. */
 export function presetLines(): string {
   return Object.entries(PRESETS)
@@ -66,20 +75,20 @@ export function presetLines(): string {
 }
 
 /** Files that the options name; a report must not take their place. */
-export function workloadFiles(modelFile: string | undefined, { trace = [] }: WorkloadOptions): string[] {
+export function workloadFiles(modelFile: string | undefined, { trace = [] }: LookupOptions): string[] {
   return [...(modelFile === undefined ? [] : [modelFile]), ...trace];
 }
 
 /** The tables, and the shape of the lookups. @throws UsageError for options that do not go together; as a checkpoint does. */
 export async function workloadShape(
   modelFile: string | undefined,
-  options: WorkloadOptions,
+  options: ShapeOptions,
 ): Promise<WorkloadShape & { readonly indexType: IndexType }> {
   const preset = PRESETS[options.preset];
   const architecture =
     modelFile === undefined
       ? preset.architecture(shapeOf(options))
-      : await loadArchitecture(modelFile, options);
+      : await modelArchitecture(modelFile, options);
   return {
     architecture,
     batchSize: options.batch ?? preset.batchSize,
@@ -90,33 +99,41 @@ export async function workloadShape(
   };
 }
 
-/** The lookups of every trace, or of every access pattern. @throws WorkloadError, UsageError. */
-export async function drawWorkloads(
+/**
+ * The lookups of every trace, or of every access pattern: reads and checks what they are made from, which can be wrong;
+ * what it returns draws them, which takes time and goes well.
+ * @throws WorkloadError, UsageError.
+ */
+export async function readWorkloads(
   shape: WorkloadShape,
-  { trace, patterns }: WorkloadOptions,
-): Promise<BenchWorkload[]> {
+  { trace, patterns }: LookupOptions,
+): Promise<() => BenchWorkload[]> {
+  if (trace === undefined) {
+    const names = parsePatterns(patterns);
+    parseTableBagLengths(shape.bagLengths, shape.architecture.tables.length);
+    return () =>
+      names.map((name) => {
+        progress(`drawing ${name}`);
+        return patternWorkload(name, shape);
+      });
+  }
   const workloads: BenchWorkload[] = [];
-  for (const file of trace ?? []) {
+  for (const file of trace) {
     progress(`reading ${basename(file)}`);
     const { workload, note } = await traceWorkload(file, shape);
     if (note !== undefined) notice(note);
     workloads.push(workload);
   }
-  if (trace !== undefined) return workloads;
-  for (const pattern of parsePatterns(patterns)) {
-    progress(`drawing ${pattern}`);
-    workloads.push(patternWorkload(pattern, shape));
-  }
-  return workloads;
+  return () => workloads;
 }
 
 /** What the options change of the preset's model. */
-function shapeOf({ tables, rows, dim, rowFormat }: WorkloadOptions): ModelShape {
+function shapeOf({ tables, rows, dim, rowFormat }: ShapeOptions): ModelShape {
   const given = Object.entries({ tables, rows, dim, rowFormat }).filter(([, value]) => value !== undefined);
   return Object.fromEntries(given);
 }
 
-async function loadArchitecture(file: string, options: WorkloadOptions): Promise<DlrmArchitecture> {
+async function modelArchitecture(file: string, options: ShapeOptions): Promise<DlrmArchitecture> {
   const shaping = Object.keys(shapeOf(options));
   if (shaping.length > 0) {
     throw new UsageError(
@@ -124,9 +141,8 @@ async function loadArchitecture(file: string, options: WorkloadOptions): Promise
       `${shaping.join(', ')} shape a synthetic model, and ${file} has its own tables`,
     );
   }
-  const { tensors } = await loadCheckpoint(file);
-  const overrides = options.interaction === undefined ? {} : { interaction: options.interaction };
-  return fromFile(file, () => inferArchitecture(tensors, overrides));
+  progress(`reading ${basename(file)}`);
+  return (await loadArchitecture(file, architectureOverrides(options))).architecture;
 }
 
 function parsePatterns(text: string | undefined): AccessPatternName[] {

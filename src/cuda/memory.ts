@@ -1,7 +1,7 @@
 import { CudaError } from '../errors.ts';
-import { addressOf, type HostCopy, type HostPtr, viewMemory } from '../ffi/cpu-library.ts';
 import type { CudaDriver } from '../ffi/cuda-driver.ts';
 import type { DevicePtr } from '../ffi/cuda-symbols.ts';
+import { addressOf, type HostCopy, type HostPtr, viewMemory } from '../ffi/host-memory.ts';
 import type { CudaDevice } from './device.ts';
 import { Resource } from './resource.ts';
 

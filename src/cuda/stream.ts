@@ -1,7 +1,7 @@
-import type { HostPtr } from '../ffi/cpu-library.ts';
 import type { CudaDriver } from '../ffi/cuda-driver.ts';
 import type { AccessPolicyWindow, LaunchShape } from '../ffi/cuda-structs.ts';
 import type { DevicePtr, GraphNodeHandle, StreamHandle } from '../ffi/cuda-symbols.ts';
+import type { HostPtr } from '../ffi/host-memory.ts';
 import type { ParameterBlock } from '../ffi/parameter-block.ts';
 import type { CudaDevice } from './device.ts';
 import { CudaEvent } from './event.ts';

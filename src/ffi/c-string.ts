@@ -1,4 +1,4 @@
-import { addressOf } from './cpu-library.ts';
+import { addressOf } from './host-memory.ts';
 
 const utf8 = new TextDecoder();
 

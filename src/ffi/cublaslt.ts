@@ -6,7 +6,6 @@
  */
 import koffi from 'koffi';
 import { CudaError, type DeviceErrorCode } from '../errors.ts';
-import { addressOf } from './cpu-library.ts';
 import {
   bindCublasLt,
   LT_ALGORITHM_WORDS,
@@ -29,6 +28,7 @@ import {
 } from './cublaslt-symbols.ts';
 import type { DevicePtr, StreamHandle } from './cuda-symbols.ts';
 import { type LibraryLocation, type OpenLibraryOptions, openLibrary } from './find-libraries.ts';
+import { addressOf } from './host-memory.ts';
 
 /** What is done to the sums before they are stored; a bias is float32. */
 export type MatmulEpilogue = keyof typeof LT_EPILOGUE;

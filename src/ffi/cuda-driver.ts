@@ -7,7 +7,6 @@
 import koffi from 'koffi';
 import { DeviceError } from '../errors.ts';
 import { cString } from './c-string.ts';
-import { addressOf, type HostPtr, waitInContext } from './cpu-library.ts';
 import { DEVICE_ATTRIBUTE, FUNCTION_ATTRIBUTE } from './cuda-attributes.ts';
 import { CUDA_ERROR_NOT_READY, CUDA_SUCCESS } from './cuda-status.ts';
 import {
@@ -29,6 +28,8 @@ import {
   type StreamHandle,
 } from './cuda-symbols.ts';
 import { type LibraryLocation, openLibrary, type SearchPlaces } from './find-libraries.ts';
+import { addressOf, type HostPtr } from './host-memory.ts';
+import { waitInContext } from './native-library.ts';
 
 const OLDEST_VERSION = 12000;
 const LIMIT_PERSISTING_L2_BYTES = 6;

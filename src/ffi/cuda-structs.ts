@@ -1,6 +1,7 @@
 /** Structs of CUDA's driver API, laid out as its header does on 64-bit systems. */
-import type { HostPtr } from './cpu-library.ts';
+
 import type { DevicePtr, FunctionHandle } from './cuda-symbols.ts';
+import type { HostPtr } from './host-memory.ts';
 
 const STREAM_ATTRIBUTE_BYTES = 64;
 const KERNEL_NODE_PARAMS_BYTES = 72;

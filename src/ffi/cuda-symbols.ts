@@ -1,8 +1,8 @@
 /** The functions of CUDA's driver API that Hotrow calls, and the handles that they deal in. */
 import koffi, { type LibraryHandle } from 'koffi';
 import { type CudaError, DeviceError } from '../errors.ts';
-import { addressOf } from './cpu-library.ts';
 import { CUDA_SUCCESS, cudaStatusError } from './cuda-status.ts';
+import { addressOf } from './host-memory.ts';
 
 /** An address in device memory. */
 export type DevicePtr = bigint & { readonly __brand: 'DevicePtr' };

@@ -4,8 +4,8 @@ import { dirname, join } from 'node:path';
 import koffi from 'koffi';
 import { CudaError, DeviceError, type DeviceErrorCode } from '../errors.ts';
 import { CStringArray, cString } from './c-string.ts';
-import { addressOf } from './cpu-library.ts';
 import { type LibraryLocation, type OpenLibraryOptions, openLibrary } from './find-libraries.ts';
+import { addressOf } from './host-memory.ts';
 
 /** A translation unit. */
 export interface NvrtcProgram {

@@ -1,4 +1,4 @@
-import { addressOf, type HostPtr } from './cpu-library.ts';
+import { addressOf, type HostPtr } from './host-memory.ts';
 
 /**
  * The parameter of a kernel: every kernel of kernels/cuda takes one struct of 64-bit words. Made once, written before

@@ -3,7 +3,7 @@ import { techniques, unique } from '../bench/comparison.ts';
 import type { Characterization, CounterRow, LaunchRow, StaticRow } from '../characterize/results.ts';
 import { percent, significant } from '../numbers.ts';
 import { modelFigure } from './bench-figures.ts';
-import { type BarChart, type Figure, number, text } from './figure.ts';
+import { type BarChart, type Column, type Figure, number, text } from './figure.ts';
 
 /** A chart's legend has this many entries at most; the rest is `other`. */
 const MAX_PARTS = 7;
@@ -23,6 +23,26 @@ export function characterizeFigures(results: Characterization): Figure[] {
 
 const label = ({ variant }: { readonly variant: string }) =>
   techniques(variant) === 'none' ? 'standard' : `+ ${techniques(variant)}`;
+
+/** A column of a table, and its text on a row. */
+type CellColumn<Row> = readonly [Column, (row: Row) => string];
+
+/** A line per pattern and variant. */
+function cellTable<Row extends CounterRow | LaunchRow>(
+  rows: readonly Row[],
+  columns: readonly CellColumn<Row>[],
+): Figure['table'] {
+  return {
+    columns: [text('pattern'), text('variant'), ...columns.map(([column]) => column)],
+    rows: rows.map((row) => [row.pattern, label(row), ...columns.map(([, cell]) => cell(row))]),
+  };
+}
+
+/** What counters and events both tell of a launch. */
+const LAUNCH_COLUMNS: readonly CellColumn<CounterRow | LaunchRow>[] = [
+  [number('µs a launch'), (row) => significant(row.timeUs)],
+  [number('tables'), (row) => String(row.tablesPerLaunch)],
+];
 
 function panelsByPattern(
   rows: readonly CounterRow[],
@@ -54,22 +74,11 @@ function warpsFigure(rows: readonly CounterRow[]): Figure {
         target: theoreticalWarps,
       })),
     },
-    table: {
-      columns: [
-        text('pattern'),
-        text('variant'),
-        number('achieved'),
-        number('theoretical'),
-        number('issue slots used'),
-      ],
-      rows: rows.map((row) => [
-        row.pattern,
-        label(row),
-        significant(row.achievedWarps),
-        String(row.theoreticalWarps),
-        percent(row.issueSlotUse),
-      ]),
-    },
+    table: cellTable(rows, [
+      [number('achieved'), (row) => significant(row.achievedWarps)],
+      [number('theoretical'), (row) => String(row.theoreticalWarps)],
+      [number('issue slots used'), (row) => percent(row.issueSlotUse)],
+    ]),
   };
 }
 
@@ -149,20 +158,10 @@ function heatFigure(rows: readonly CounterRow[]): Figure {
           .map((row) => ({ label: label(row), shares: SHARES.map(([, key]) => row[key]) })),
       })),
     },
-    table: {
-      columns: [
-        text('pattern'),
-        text('variant'),
-        ...SHARES.map(([title]) => number(title)),
-        number('DRAM MB a launch'),
-      ],
-      rows: rows.map((row) => [
-        row.pattern,
-        label(row),
-        ...SHARES.map(([, key]) => percent(row[key], 1)),
-        (row.dramBytes / 1e6).toFixed(1),
-      ]),
-    },
+    table: cellTable(rows, [
+      ...SHARES.map(([title, key]): CellColumn<CounterRow> => [number(title), (row) => percent(row[key], 1)]),
+      [number('DRAM MB a launch'), (row) => (row.dramBytes / 1e6).toFixed(1)],
+    ]),
   };
 }
 
@@ -171,24 +170,11 @@ function limiterFigure(rows: readonly CounterRow[]): Figure {
     id: 'limiters',
     title: 'What bounds each kernel',
     note: 'By the counters; times are the profiler’s.',
-    table: {
-      columns: [
-        text('pattern'),
-        text('variant'),
-        number('µs a launch'),
-        number('tables'),
-        text('bound by'),
-        text('because'),
-      ],
-      rows: rows.map((row) => [
-        row.pattern,
-        label(row),
-        significant(row.timeUs),
-        String(row.tablesPerLaunch),
-        row.limiter,
-        row.because,
-      ]),
-    },
+    table: cellTable(rows, [
+      ...LAUNCH_COLUMNS,
+      [text('bound by'), (row) => row.limiter],
+      [text('because'), (row) => row.because],
+    ]),
   };
 }
 
@@ -197,15 +183,7 @@ function launchFigure(rows: readonly LaunchRow[]): Figure {
     id: 'launches',
     title: 'Times of launches',
     note: 'By events: the counters could not be read.',
-    table: {
-      columns: [text('pattern'), text('variant'), number('µs a launch'), number('tables')],
-      rows: rows.map((row) => [
-        row.pattern,
-        label(row),
-        significant(row.timeUs),
-        String(row.tablesPerLaunch),
-      ]),
-    },
+    table: cellTable(rows, LAUNCH_COLUMNS),
   };
 }
 

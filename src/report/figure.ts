@@ -74,7 +74,7 @@ export interface Figure {
   readonly table: Omit<RenderedTable, 'title'>;
 }
 
-type Column = Figure['table']['columns'][number];
+export type Column = Figure['table']['columns'][number];
 
 /** A column of words. */
 export const text = (title: string): Column => ({ title, left: true });

@@ -88,12 +88,27 @@ describe('hotrow tune', () => {
     assert.equal(predicted.code, 0, predicted.stderr);
   });
 
+  test('tunes a preset of other tables for a trace', async () => {
+    const trace = join(folder, 'tune.txt');
+    await writeFile(trace, Array.from({ length: 50 }, (_, i) => i * 7).join('\n'));
+    const out = join(folder, 'preset-plan.json');
+    const { code, stderr } = await hotrow(
+      ...['tune', '--tables', '1', '--rows', '400', '--dim', '8', '--row-format', 'float16'],
+      ...['--batch', '16', '--bag-lengths', '3', '--index-type', 'int32', '--trace', trace],
+      ...['--budget', '100ms', '--out', out],
+    );
+    assert.equal(code, 0, stderr);
+    const { tunedOn } = JSON.parse(await readFile(out, 'utf8'));
+    assert.deepEqual([tunedOn.workload, tunedOn.batchSize], ['tune', 16]);
+  });
+
   test('bad options are usage errors', async () => {
     for (const args of [
       ['--budget', '0s'],
       ['--budget', 'long'],
       ['--pattern', 'warm'],
       ['--device', 'tpu'],
+      ['--tables', '2'],
     ]) {
       const { code, stdout } = await hotrow('tune', MODEL, ...args);
       assert.equal(code, 2, args.join(' '));

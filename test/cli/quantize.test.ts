@@ -1,7 +1,7 @@
 /** `hotrow quantize` and `hotrow characterize` as a user types them. */
 import assert from 'node:assert/strict';
 import { existsSync } from 'node:fs';
-import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
@@ -97,6 +97,21 @@ describe('hotrow characterize', () => {
     ] as const) {
       const { code, stdout, stderr } = await hotrow('characterize', ...args);
       assert.deepEqual([code, stdout], [2, '']);
+      assert.match(stderr, said);
+    }
+  });
+
+  test('lookups that cannot be are refused before a GPU is looked for', async () => {
+    const trace = join(folder, 'bad.txt');
+    await writeFile(trace, '1\nseven\n');
+    for (const [args, exit, said] of [
+      [['--patterns', 'random,warm'], 2, /^error\[USAGE\]: there is no access pattern "warm"/],
+      [['--bag-lengths', 'long'], 2, /^error\[USAGE\]: .*long/],
+      [['--trace', trace], 1, /^error\[TRACE_INVALID\]: .*line 2: "seven"/],
+      [['--trace', join(folder, 'none.txt')], 1, /^error\[FILE_NOT_FOUND\]: /],
+    ] as const) {
+      const { code, stdout, stderr } = await hotrow('characterize', '--device', 'cuda:63', ...args);
+      assert.deepEqual([code, stdout], [exit, '']);
       assert.match(stderr, said);
     }
   });

@@ -2,7 +2,7 @@
 import { describe, test } from 'node:test';
 import { CpuBackend } from '../../src/backend/cpu/cpu-backend.ts';
 import { plainPlan, planLabel, withTechniques } from '../../src/embedding/plan.ts';
-import { bestIsa, ISA, type Isa } from '../../src/ffi/cpu-library.ts';
+import { bestIsa, ISA, type Isa } from '../../src/ffi/thread-pool.ts';
 import { DlrmModel } from '../../src/model/dlrm.ts';
 import { mixedProblem } from '../support/cases.ts';
 import { assertSameBits } from '../support/compare.ts';

@@ -7,8 +7,8 @@ import { DeviceMemory, PinnedMemory } from '../../src/cuda/memory.ts';
 import { CudaModule } from '../../src/cuda/module.ts';
 import { CudaStream } from '../../src/cuda/stream.ts';
 import type { CudaError } from '../../src/errors.ts';
-import { addressOf } from '../../src/ffi/cpu-library.ts';
 import { CudaDriver } from '../../src/ffi/cuda-driver.ts';
+import { addressOf } from '../../src/ffi/host-memory.ts';
 import { ParameterBlock } from '../../src/ffi/parameter-block.ts';
 import { buildFakeDriver, fakeCubin } from '../fake-driver/fake-driver.ts';
 

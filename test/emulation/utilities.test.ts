@@ -21,13 +21,9 @@ import { deviceRowBytes, deviceTableBytes } from '../../src/backend/cuda/row-lay
 import { type BagBatch, type Bags, bagFaultError, type EmbeddingTable } from '../../src/embedding/bag.ts';
 import { referenceCheckBags } from '../../src/embedding/reference.ts';
 import { QUANTIZED_ROW_FORMATS, rowBytes } from '../../src/embedding/row-format.ts';
-import {
-  createPool,
-  destroyPool,
-  fillQuantized,
-  fillUniform,
-  NativeMemory,
-} from '../../src/ffi/cpu-library.ts';
+import { fillQuantized, fillUniform } from '../../src/ffi/cpu-operators.ts';
+import { NativeMemory } from '../../src/ffi/host-memory.ts';
+import { createPool, destroyPool } from '../../src/ffi/thread-pool.ts';
 import {
   bagsOf,
   INTEGER_TYPES,

@@ -7,7 +7,6 @@ import { dirname, join } from 'node:path';
 import { after, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import type { CudaError } from '../../src/errors.ts';
-import { addressOf } from '../../src/ffi/cpu-library.ts';
 import { CublasLt, isRefusal } from '../../src/ffi/cublaslt.ts';
 import {
   LT_ALGORITHM_WORDS,
@@ -23,6 +22,7 @@ import {
   LT_TYPE,
 } from '../../src/ffi/cublaslt-symbols.ts';
 import type { DevicePtr } from '../../src/ffi/cuda-symbols.ts';
+import { addressOf } from '../../src/ffi/host-memory.ts';
 import { buildFakeCublasLt, buildFakeDriver, emptyPlaces } from '../fake-driver/fake-driver.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'hotrow-cublaslt-'));

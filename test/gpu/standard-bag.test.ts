@@ -20,7 +20,7 @@ import { DeviceMemory } from '../../src/cuda/memory.ts';
 import { CudaModule } from '../../src/cuda/module.ts';
 import { CudaStream } from '../../src/cuda/stream.ts';
 import type { Bags, EmbeddingTable } from '../../src/embedding/bag.ts';
-import { addressOf } from '../../src/ffi/cpu-library.ts';
+import { addressOf } from '../../src/ffi/host-memory.ts';
 import { Nvrtc } from '../../src/ffi/nvrtc.ts';
 import { ParameterBlock } from '../../src/ffi/parameter-block.ts';
 import { compileKernel } from '../../src/jit/compile-kernel.ts';

@@ -12,18 +12,14 @@ import {
 import { type Plan, planFor } from '../../embedding/plan.ts';
 import { DeviceError } from '../../errors.ts';
 import {
-  bestIsa,
-  createPool,
-  destroyPool,
   fillUniform,
-  type Isa,
   measureFmaRate,
   measureReadRate,
-  NativeMemory,
   packLinear,
   runOperators,
-  type ThreadPool,
-} from '../../ffi/cpu-library.ts';
+} from '../../ffi/cpu-operators.ts';
+import { NativeMemory } from '../../ffi/host-memory.ts';
+import { bestIsa, createPool, destroyPool, type Isa, type ThreadPool } from '../../ffi/thread-pool.ts';
 import type {
   Backend,
   Ceilings,

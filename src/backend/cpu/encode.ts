@@ -2,18 +2,15 @@
 import type { Bags } from '../../embedding/bag.ts';
 import {
   ACTIVATION,
-  addressOf,
   BAGS_WORDS,
   CHECK_REPORT_WORDS,
-  type HostPtr,
-  NativeMemory,
-  NULL_PTR,
   OPERATOR,
   OPERATOR_WORDS,
   PREFETCH_LEVEL,
   ROW_FORMAT,
-  type ThreadPool,
-} from '../../ffi/cpu-library.ts';
+} from '../../ffi/cpu-operators.ts';
+import { addressOf, type HostPtr, NativeMemory, NULL_PTR } from '../../ffi/host-memory.ts';
+import type { ThreadPool } from '../../ffi/thread-pool.ts';
 import {
   type DeviceBuffer,
   type EmbeddingBagsOperation,

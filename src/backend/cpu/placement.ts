@@ -7,19 +7,9 @@ import { rowBytes } from '../../embedding/bag.ts';
 import { type CpuPlan, placementKey, planLabel } from '../../embedding/plan.ts';
 import { isQuantized } from '../../embedding/row-format.ts';
 import { DeviceError, FormatError, PlanError } from '../../errors.ts';
-import {
-  addressOf,
-  fillQuantized,
-  fillUniform,
-  type HostPtr,
-  MappedFile,
-  NativeMemory,
-  NULL_PTR,
-  POOLING,
-  ROW_FORMAT,
-  TABLE_WORDS,
-  type ThreadPool,
-} from '../../ffi/cpu-library.ts';
+import { fillQuantized, fillUniform, POOLING, ROW_FORMAT, TABLE_WORDS } from '../../ffi/cpu-operators.ts';
+import { addressOf, type HostPtr, MappedFile, NativeMemory, NULL_PTR } from '../../ffi/host-memory.ts';
+import type { ThreadPool } from '../../ffi/thread-pool.ts';
 import { isHost, isStored } from '../../tensor.ts';
 import type { PlacedTables } from '../backend.ts';
 

@@ -7,8 +7,8 @@ import type { DeviceMemory, HostArray, PinnedMemory, RegisteredMemory } from '..
 import type { CudaStream } from '../../cuda/stream.ts';
 import type { BagBatch, Bags, EmbeddingTable } from '../../embedding/bag.ts';
 import { DeviceError } from '../../errors.ts';
-import { copyAll, type HostCopy } from '../../ffi/cpu-library.ts';
 import type { DevicePtr } from '../../ffi/cuda-symbols.ts';
+import { copyAll, type HostCopy } from '../../ffi/host-memory.ts';
 import type { PlacedBags } from '../backend.ts';
 import type { BagKinds } from './bag-kinds.ts';
 import { type FusedLayout, fusedLayout } from './fused-layout.ts';

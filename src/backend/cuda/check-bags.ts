@@ -2,8 +2,8 @@
 import type { CudaKernel } from '../../cuda/module.ts';
 import type { CudaStream } from '../../cuda/stream.ts';
 import { type BagFindings, bagFaultError, type EmbeddingTable } from '../../embedding/bag.ts';
-import { addressOf } from '../../ffi/cpu-library.ts';
 import type { DevicePtr } from '../../ffi/cuda-symbols.ts';
+import { addressOf } from '../../ffi/host-memory.ts';
 import type { CudaBags } from './bags.ts';
 import type { KernelLibrary } from './kernel-library.ts';
 import { BAGS_REPORT_WORDS, decodeBagsReport, encodeCheckBags } from './kernel-params.ts';

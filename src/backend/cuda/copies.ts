@@ -1,6 +1,6 @@
 /** Copies of matrices between the host's staging memory and device memory. */
 import type { CudaStream } from '../../cuda/stream.ts';
-import type { HostPtr } from '../../ffi/cpu-library.ts';
+import type { HostPtr } from '../../ffi/host-memory.ts';
 import { elementBytes, type Matrix, type PooledMatrix } from '../backend.ts';
 import { startOf } from './buffer.ts';
 

@@ -3,7 +3,7 @@ import type { CudaDevice } from '../../cuda/device.ts';
 import { DeviceMemory } from '../../cuda/memory.ts';
 import type { CudaStream } from '../../cuda/stream.ts';
 import { DeviceError, PlanError } from '../../errors.ts';
-import { addressOf } from '../../ffi/cpu-library.ts';
+import { addressOf } from '../../ffi/host-memory.ts';
 import { numberToBfloat16, numberToFloat16 } from '../../tensor.ts';
 import type { DensePrecision, PlacedLinear } from '../backend.ts';
 

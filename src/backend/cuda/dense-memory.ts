@@ -3,8 +3,8 @@ import type { CudaDevice } from '../../cuda/device.ts';
 import { DeviceMemory } from '../../cuda/memory.ts';
 import type { CudaStream } from '../../cuda/stream.ts';
 import { DeviceError } from '../../errors.ts';
-import { addressOf } from '../../ffi/cpu-library.ts';
 import type { DevicePtr } from '../../ffi/cuda-symbols.ts';
+import { addressOf } from '../../ffi/host-memory.ts';
 import type { DeviceLinear, DeviceMatrix } from './dense-operation.ts';
 
 /** Device memory that grows. What it was before stays until disposal, for graphs that have captured its address. */

@@ -5,7 +5,7 @@
 import { DeviceMemory } from '../../cuda/memory.ts';
 import type { EmbeddingTable } from '../../embedding/bag.ts';
 import { type PinningParameters, pinnedRows } from '../../embedding/techniques/pinning.ts';
-import { addressOf } from '../../ffi/cpu-library.ts';
+import { addressOf } from '../../ffi/host-memory.ts';
 import type { CudaBags } from './bags.ts';
 import { encodeCountRows, encodeHotRows, HOT_ROWS_BINS, ROW_CHOICE_WORDS } from './kernel-params.ts';
 import { launch, launchStriding } from './launcher.ts';

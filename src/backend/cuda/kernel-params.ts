@@ -1,6 +1,6 @@
 /** Parameter blocks of the CUDA kernels, as their structs in kernels/cuda lay them out: one 64-bit word a field. */
 import type { BagFault, RowFormat } from '../../embedding/bag.ts';
-import { ROW_FORMAT } from '../../ffi/cpu-library.ts';
+import { ROW_FORMAT } from '../../ffi/cpu-operators.ts';
 
 /** An address in device memory; 0: none. As a number, which sums faster, it is exact below 2^53, where they all lie. */
 type Address = bigint | number;

@@ -8,8 +8,8 @@ import { type Bags, type EmbeddingTable, rowBytes } from '../../embedding/bag.ts
 import { type CudaPlan, type Plan, placementKey, planFor, planLabel } from '../../embedding/plan.ts';
 import { isQuantized } from '../../embedding/row-format.ts';
 import { DeviceError, PlanError } from '../../errors.ts';
-import { addressOf, copyAll, type HostPtr, readFileTo } from '../../ffi/cpu-library.ts';
 import type { DevicePtr } from '../../ffi/cuda-symbols.ts';
+import { addressOf, copyAll, type HostPtr, readFileTo } from '../../ffi/host-memory.ts';
 import { isHost, isStored } from '../../tensor.ts';
 import type { PlacedTables } from '../backend.ts';
 import { type BagKinds, BagKindsCache } from './bag-kinds.ts';

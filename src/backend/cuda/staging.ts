@@ -1,6 +1,6 @@
 import type { BlockPool } from '../../cuda/block-pool.ts';
 import type { PinnedMemory } from '../../cuda/memory.ts';
-import { copyAll, type HostCopy, type HostPtr } from '../../ffi/cpu-library.ts';
+import { copyAll, type HostCopy, type HostPtr } from '../../ffi/host-memory.ts';
 import { elementBytes, type Operation, type PooledMatrix } from '../backend.ts';
 
 const WORD_BYTES = 8;

@@ -7,21 +7,26 @@ import { PRESETS } from '../../bench/presets.ts';
 import type { DeviceDescription } from '../../device.ts';
 import { TECHNIQUES, techniquesOn } from '../../embedding/techniques/registry.ts';
 import { UsageError } from '../../errors.ts';
-import { checkReportFile } from '../../report/write-report.ts';
 import { benchText } from '../bench-text.ts';
 import { formatOption, integer, planOption, precisionOption, resolvePlan, withDevice } from '../options.ts';
 import { type Format, printJson, printLine, progress } from '../output.ts';
 import {
-  drawWorkloads,
+  checkResultFiles,
+  commandLine,
+  type ResultFiles,
+  withResultFiles,
+  writeResults,
+} from '../result-files.ts';
+import {
   presetLines,
+  readWorkloads,
   type WorkloadOptions,
   withWorkload,
   workloadFiles,
   workloadShape,
 } from '../workload-options.ts';
-import { writeResults } from '../write-results.ts';
 
-interface Options extends WorkloadOptions {
+interface Options extends WorkloadOptions, ResultFiles {
   readonly device: string;
   readonly threads?: number;
   readonly precision?: DensePrecision;
@@ -29,16 +34,14 @@ interface Options extends WorkloadOptions {
   readonly rounds?: number;
   readonly sweep?: readonly string[];
   readonly peers: boolean;
-  readonly json?: string;
-  readonly report?: string;
   readonly format: Format;
 }
 
 export function benchCommand(): Command {
-  const command = new Command('bench')
-    .description('compare the embedding stage under every technique, then time the whole model')
-    .argument('[model]', "a checkpoint; default: the preset's synthetic model");
-  return withWorkload(withDevice(command), 'quick')
+  const command = new Command('bench').description(
+    'compare the embedding stage under every technique, then time the whole model',
+  );
+  return withResultFiles(withWorkload(withDevice(command), 'quick'))
     .option('--rounds <n>', 'timed rounds', integer(1))
     .addOption(precisionOption())
     .addOption(planOption().default('auto', 'only the techniques and the best found').argParser(String))
@@ -48,8 +51,6 @@ export function benchCommand(): Command {
       ),
     )
     .option('--no-peers', `do not measure ${PEERS.map(({ name }) => name).join(' and ')}`)
-    .option('--json <file>', 'write the results as JSON')
-    .option('--report <file>', 'write the results as an HTML page')
     .addOption(formatOption())
     .addHelpText(
       'after',
@@ -67,24 +68,21 @@ Examples:
 
 async function run(modelFile: string | undefined, options: Options): Promise<void> {
   const preset = PRESETS[options.preset];
-  if (options.report !== undefined) {
-    const others = [options.json, options.plan].filter((file) => file !== undefined);
-    await checkReportFile(options.report, [...workloadFiles(modelFile, options), ...others]);
-  }
+  await checkResultFiles(options, [...workloadFiles(modelFile, options), options.plan]);
   const plan = await resolvePlan(options.plan);
   const shape = await workloadShape(modelFile, options);
+  const draw = await readWorkloads(shape, options);
   const { backend, reason } = openBackend(options);
   using _ = backend;
   checkSweeps(options.sweep ?? [], backend.device);
   const { architecture, bagLengths } = shape;
-  const workloads = await drawWorkloads(shape, options);
 
   const results = await bench({
     backend,
     architecture,
     preset: options.preset,
-    command: ['hotrow', ...process.argv.slice(2)].join(' '),
-    workloads,
+    command: commandLine(),
+    workloads: draw(),
     bagLengths,
     seed: options.seed,
     indexType: options.indexType,

@@ -10,28 +10,31 @@ import { staticReport } from '../../characterize/static-report.ts';
 import { cudaDevices } from '../../cuda/discover.ts';
 import type { DeviceDescription } from '../../device.ts';
 import { DeviceError, UsageError } from '../../errors.ts';
-import { checkReportFile } from '../../report/write-report.ts';
 import { version } from '../../version.ts';
 import { characterizeText } from '../characterize-text.ts';
 import { formatOption } from '../options.ts';
 import { type Format, printJson, printLine, progress } from '../output.ts';
 import {
-  drawWorkloads,
+  checkResultFiles,
+  commandLine,
+  type ResultFiles,
+  withResultFiles,
+  writeResults,
+} from '../result-files.ts';
+import {
   presetLines,
+  readWorkloads,
   type WorkloadOptions,
   withWorkload,
   workloadFiles,
   workloadShape,
 } from '../workload-options.ts';
-import { writeResults } from '../write-results.ts';
 
-interface Options extends WorkloadOptions {
+interface Options extends WorkloadOptions, ResultFiles {
   readonly static?: boolean;
   readonly gpu?: string;
   readonly device: string;
   readonly cells?: string;
-  readonly json?: string;
-  readonly report?: string;
   readonly format: Format;
 }
 
@@ -41,15 +44,13 @@ const STATIC_GPUS = 'A100,H100,H200';
 const MODEL_ROUNDS = 20;
 
 export function characterizeCommand(): Command {
-  const command = new Command('characterize')
-    .description('what bounds the kernels of every technique on a GPU, by its counters')
-    .argument('[model]', "a checkpoint; default: the preset's synthetic model");
-  return withWorkload(command, 'paper')
+  const command = new Command('characterize').description(
+    'what bounds the kernels of every technique on a GPU, by its counters',
+  );
+  return withResultFiles(withWorkload(command, 'paper'))
     .option('--device <device>', 'cuda[:N]', 'cuda')
     .option('--static', "from the compiler's report alone, for GPUs that need not be here")
     .option('--gpu <list>', `GPUs by name, with --static (default: ${STATIC_GPUS})`)
-    .option('--json <file>', 'write the results as JSON')
-    .option('--report <file>', 'write the results as an HTML page')
     .addOption(formatOption())
     .addOption(new Option('--cells <file>', 'run what a profiler is to record, and list it').hideHelp())
     .addHelpText(
@@ -69,10 +70,7 @@ Examples:
 
 async function run(modelFile: string | undefined, options: Options): Promise<void> {
   if (options.cells !== undefined) return runProfiled(modelFile, options, options.cells);
-  if (options.report !== undefined) {
-    const json = options.json === undefined ? [] : [options.json];
-    await checkReportFile(options.report, [...workloadFiles(modelFile, options), ...json]);
-  }
+  await checkResultFiles(options, workloadFiles(modelFile, options));
   const results = await (options.static === true ? compile : measure)(modelFile, options);
   progress('');
   await writeResults(results, options);
@@ -106,13 +104,14 @@ async function measure(modelFile: string | undefined, options: Options): Promise
   if (options.gpu !== undefined) {
     throw new UsageError('USAGE', '--gpu names GPUs for --static; counters are read on --device');
   }
-  const device = deviceOf(options.device);
+  const id = gpuId(options.device);
   const preset = PRESETS[options.preset];
   const shape = await workloadShape(modelFile, options);
   const { architecture, bagLengths, seed, indexType } = shape;
-  const workloads = await drawWorkloads(shape, options);
+  const draw = await readWorkloads(shape, options);
+  const device = findGpu(id);
   return characterize({
-    ...{ device, architecture, workloads, bagLengths, seed, indexType },
+    ...{ device, architecture, workloads: draw(), bagLengths, seed, indexType },
     open: () => openGpu(device),
     ncu: findNcu(),
     cellsCommand,
@@ -127,8 +126,9 @@ async function measure(modelFile: string | undefined, options: Options): Promise
 /** What `measure` has profiled: the lookups alone, without a word. */
 async function runProfiled(modelFile: string | undefined, options: Options, file: string): Promise<void> {
   const shape = await workloadShape(modelFile, options);
-  using backend = openGpu(deviceOf(options.device));
-  const workloads = (await drawWorkloads(shape, options)).map(({ embedding }) => embedding);
+  const draw = await readWorkloads(shape, options);
+  using backend = openGpu(findGpu(gpuId(options.device)));
+  const workloads = draw().map(({ embedding }) => embedding);
   await runCells({ backend, tables: shape.architecture.tables, workloads }, file);
 }
 
@@ -138,16 +138,20 @@ function cellsCommand(file: string): string[] {
   return [process.execPath, ...process.execArgv, main, verb, '--cells', file, ...rest];
 }
 
-/** @throws UsageError for a name of no GPU; DeviceError DEVICE_UNAVAILABLE. */
-function deviceOf(name: string): DeviceDescription {
+/** `cuda:N` of what `--device` names. @throws UsageError for a name of no GPU. */
+function gpuId(name: string): string {
   const ordinal = /^cuda(?::(\d+))?$/.exec(name);
   if (ordinal === null) {
     throw new UsageError('USAGE', `--device ${name}: counters are those of a GPU`, {
       hint: 'devices are cuda and cuda:N; without a GPU, pass --static',
     });
   }
+  return `cuda:${ordinal[1] ?? 0}`;
+}
+
+/** @throws DeviceError DEVICE_UNAVAILABLE. */
+function findGpu(id: string): DeviceDescription {
   const found = cudaDevices();
-  const id = `cuda:${ordinal[1] ?? 0}`;
   const device = 'reason' in found ? undefined : found.devices.find((known) => known.id === id);
   if (device !== undefined) return device;
   const why = 'reason' in found ? found.reason : `there is no ${id}`;
@@ -158,8 +162,4 @@ function deviceOf(name: string): DeviceDescription {
 
 function openGpu({ id }: DeviceDescription): CudaBackend {
   return new CudaBackend({ ordinal: Number(id.replace('cuda:', '')) });
-}
-
-function commandLine(): string {
-  return ['hotrow', ...process.argv.slice(2)].join(' ');
 }

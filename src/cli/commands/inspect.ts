@@ -1,31 +1,32 @@
 import { Command } from 'commander';
 import { rowBytes } from '../../embedding/bag.ts';
-import { fromFile } from '../../errors.ts';
 import type { DlrmArchitecture, LinearLayer } from '../../model/architecture.ts';
-import { loadCheckpoint } from '../../model/checkpoint.ts';
 import { bottomWidth } from '../../model/dlrm.ts';
-import { type ArchitectureOverrides, inferArchitecture } from '../../model/infer-architecture.ts';
-import { formatOption, withModel } from '../options.ts';
+import { loadArchitecture } from '../../model/load-model.ts';
+import {
+  architectureOverrides,
+  formatOption,
+  type ModelOptions,
+  modelArgument,
+  withModel,
+} from '../options.ts';
 import { type Format, formatBytes, formatCount, printJson, printLine, renderTable } from '../output.ts';
 
-interface Options {
+interface Options extends ModelOptions {
   readonly format: Format;
-  readonly interaction?: NonNullable<ArchitectureOverrides['interaction']>;
 }
 
 export function inspectCommand(): Command {
   const command = new Command('inspect')
     .description('a model: its architecture, its tables, and the memory it needs')
-    .argument('<model>', 'a checkpoint: .pt, .safetensors, an index file or a folder');
+    .addArgument(modelArgument());
   return withModel(command)
     .addOption(formatOption())
     .addHelpText('after', '\nExample:\n  hotrow inspect dlrm.safetensors')
-    .action(async (model: string, { format, interaction }: Options) => {
-      const { tensors } = await loadCheckpoint(model);
-      const overrides = interaction === undefined ? {} : { interaction };
-      const architecture = await fromFile(model, () => inferArchitecture(tensors, overrides));
+    .action(async (model: string, options: Options) => {
+      const { architecture } = await loadArchitecture(model, architectureOverrides(options));
       const summary = summarise(model, architecture);
-      if (format === 'json') printJson(summary);
+      if (options.format === 'json') printJson(summary);
       else printSummary(summary);
     });
 }

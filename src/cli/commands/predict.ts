@@ -5,14 +5,16 @@ import { planLabel } from '../../embedding/plan.ts';
 import { fromFile, UsageError } from '../../errors.ts';
 import { writeSafetensors } from '../../formats/safetensors.ts';
 import type { DlrmModel, StagedPrediction } from '../../model/dlrm.ts';
-import type { ArchitectureOverrides } from '../../model/infer-architecture.ts';
 import { loadModel } from '../../model/load-model.ts';
 import { type DlrmRequest, readRequest } from '../../model/request.ts';
 import { readCriteo } from '../../workload/criteo.ts';
 import {
+  architectureOverrides,
   formatOption,
   indexCheckingOption,
   integer,
+  type ModelOptions,
+  modelArgument,
   planOption,
   precisionOption,
   resolvePlan,
@@ -21,14 +23,13 @@ import {
 } from '../options.ts';
 import { type Format, formatMs, notice, printJson, printLine, renderTable } from '../output.ts';
 
-interface Options {
+interface Options extends ModelOptions {
   readonly format: Format;
   readonly device: string;
   readonly threads?: number;
   readonly precision?: DensePrecision;
   readonly plan: string;
   readonly indexChecking: IndexChecking;
-  readonly interaction?: NonNullable<ArchitectureOverrides['interaction']>;
   readonly out?: string;
   readonly vocabulary?: string;
   readonly hash?: boolean;
@@ -42,7 +43,7 @@ const SHOWN = 20;
 export function predictCommand(): Command {
   const command = new Command('predict')
     .description('score a request')
-    .argument('<model>', 'a checkpoint: .pt, .safetensors, an index file or a folder')
+    .addArgument(modelArgument())
     .argument('<request>', 'a request (.safetensors), or Criteo rows (.csv, .tsv, .txt, also gzipped)');
   return withModel(withDevice(command))
     .addOption(precisionOption())
@@ -74,15 +75,15 @@ Examples:
 }
 
 async function predict(modelFile: string, requestFile: string, options: Options): Promise<void> {
-  const { device, threads, precision, interaction, indexChecking } = options;
+  const { device, threads, precision, indexChecking } = options;
   const plan = await resolvePlan(options.plan);
   await using model = await loadModel(modelFile, {
     device,
     indexChecking,
+    architecture: architectureOverrides(options),
     ...(threads === undefined ? {} : { threads }),
     ...(precision === undefined ? {} : { precision }),
     ...(plan === undefined ? {} : { plan }),
-    ...(interaction === undefined ? {} : { architecture: { interaction } }),
   });
   const request = await loadRequest(requestFile, model, options);
   const prediction = await fromFile(requestFile, () => model.predict(request, { stages: true }));

@@ -3,10 +3,15 @@ import type { EmbeddingTable } from '../../embedding/bag.ts';
 import { relativeRmsError } from '../../embedding/quantize.ts';
 import { ROW_FORMATS, type RowFormat } from '../../embedding/row-format.ts';
 import { fromFile, UsageError } from '../../errors.ts';
-import { loadCheckpoint } from '../../model/checkpoint.ts';
-import { type ArchitectureOverrides, inferArchitecture } from '../../model/infer-architecture.ts';
+import { loadArchitecture } from '../../model/load-model.ts';
 import { type QuantizedTable, quantizeCheckpoint } from '../../model/quantize-checkpoint.ts';
-import { formatOption, withModel } from '../options.ts';
+import {
+  architectureOverrides,
+  formatOption,
+  type ModelOptions,
+  modelArgument,
+  withModel,
+} from '../options.ts';
 import {
   type Format,
   formatBytes,
@@ -18,18 +23,17 @@ import {
   renderTable,
 } from '../output.ts';
 
-interface Options {
+interface Options extends ModelOptions {
   readonly rows: RowFormat;
   readonly out: string;
   readonly tables?: string;
   readonly format: Format;
-  readonly interaction?: NonNullable<ArchitectureOverrides['interaction']>;
 }
 
 export function quantizeCommand(): Command {
   const command = new Command('quantize')
     .description("convert a checkpoint's tables to another row format, and say what it costs in accuracy")
-    .argument('<model>', 'a checkpoint: .pt, .safetensors, an index file or a folder');
+    .addArgument(modelArgument());
   return withModel(command)
     .addOption(
       new Option('--rows <format>', 'how rows are to be stored').choices(ROW_FORMATS).makeOptionMandatory(),
@@ -47,10 +51,9 @@ Examples:
     .action(run);
 }
 
-async function run(model: string, { rows, out, tables, format, interaction }: Options): Promise<void> {
-  const { tensors } = await loadCheckpoint(model);
-  const overrides = interaction === undefined ? {} : { interaction };
-  const architecture = await fromFile(model, () => inferArchitecture(tensors, overrides));
+async function run(model: string, options: Options): Promise<void> {
+  const { rows, out, tables, format } = options;
+  const { tensors, architecture } = await loadArchitecture(model, architectureOverrides(options));
   const chosen = tables === undefined ? architecture.tables : chooseTables(architecture.tables, tables);
   const converted = await fromFile(model, () =>
     quantizeCheckpoint({ tensors, tables: chosen, rows, out, onProgress: progress }),

@@ -1,42 +1,30 @@
-import { basename } from 'node:path';
 import { Command, Option } from 'commander';
 import type { Backend } from '../../backend/backend.ts';
 import { openBackend } from '../../backend/open-backend.ts';
-import { PRESETS, type PresetName } from '../../bench/presets.ts';
-import { type BenchWorkload, patternWorkload, traceWorkload } from '../../bench/workload.ts';
+import type { BenchWorkload } from '../../bench/workload.ts';
 import { type Plan, planLabel } from '../../embedding/plan.ts';
 import { savedPlanFile, savePlan, tunedVersions } from '../../embedding/saved-plans.ts';
-import { fromFile } from '../../errors.ts';
-import type { DlrmArchitecture } from '../../model/architecture.ts';
-import { loadCheckpoint } from '../../model/checkpoint.ts';
-import { type ArchitectureOverrides, inferArchitecture } from '../../model/infer-architecture.ts';
 import { EmbeddingTimer } from '../../tuner/embedding-timer.ts';
 import { type SearchResult, searchPlan } from '../../tuner/search.ts';
-import { ACCESS_PATTERNS, accessPattern } from '../../workload/access-patterns.ts';
-import { duration, formatOption, integer, withDevice, withModel } from '../options.ts';
+import { ACCESS_PATTERNS } from '../../workload/access-patterns.ts';
+import { duration, formatOption, withDevice } from '../options.ts';
 import {
   type Format,
   formatMs,
   formatPercent,
-  notice,
   printJson,
   printLine,
   progress,
   renderTable,
 } from '../output.ts';
+import { readWorkloads, type ShapeOptions, withShape, workloadShape } from '../workload-options.ts';
 
-interface Options {
-  readonly preset: PresetName;
+interface Options extends ShapeOptions {
   readonly device: string;
   readonly threads?: number;
-  readonly interaction?: NonNullable<ArchitectureOverrides['interaction']>;
   readonly trace?: string;
   readonly pattern: string;
-  readonly batch?: number;
-  readonly bagLengths?: string;
-  readonly tables?: number;
   readonly budget: number;
-  readonly seed: number;
   readonly out?: string;
   readonly format: Format;
 }
@@ -47,24 +35,17 @@ const BATCHES = 4;
 const SHOWN = 10;
 
 export function tuneCommand(): Command {
-  const command = new Command('tune')
-    .description('find the fastest plan for a model, its traffic and this device, and save it')
-    .argument('[model]', "a checkpoint; default: the preset's synthetic model");
-  return withModel(withDevice(command))
-    .addOption(
-      new Option('--preset <preset>', 'tables and batches').choices(Object.keys(PRESETS)).default('quick'),
-    )
+  const command = new Command('tune').description(
+    'find the fastest plan for a model, its traffic and this device, and save it',
+  );
+  return withShape(withDevice(command), 'quick')
     .option('--trace <file>', 'lookups to tune for')
     .addOption(
       new Option('--pattern <pattern>', 'access pattern to tune for when there is no trace')
         .choices(Object.keys(ACCESS_PATTERNS))
         .default('med_hot'),
     )
-    .option('--tables <n>', "number of the preset's tables", integer(1))
-    .option('--batch <n>', 'samples of a batch', integer(1))
-    .option('--bag-lengths <spec>', 'lookups of a bag: 150, uniform:1:300, poisson:20, …')
     .option('--budget <time>', 'time to spend on measurements: 60s, 2m', duration, 60)
-    .option('--seed <n>', 'seed of rows and lookups', integer(0), 1)
     .option('--out <file>', 'save the plan here, for --plan; default: where --plan auto finds it')
     .addOption(formatOption())
     .addHelpText('after', '\nExample:\n  hotrow tune dlrm.pt --trace lookups.txt --budget 30s')
@@ -72,12 +53,13 @@ export function tuneCommand(): Command {
 }
 
 async function tune(modelFile: string | undefined, options: Options): Promise<void> {
-  const architecture =
-    modelFile === undefined ? presetModel(options) : await loadArchitecture(modelFile, options);
+  const shape = { ...(await workloadShape(modelFile, options)), batches: BATCHES };
+  const { trace, pattern } = options;
+  const draw = await readWorkloads(shape, trace === undefined ? { patterns: pattern } : { trace: [trace] });
   const { backend, reason } = openBackend(options);
   using _ = backend;
-  const { embedding } = await lookups(architecture, options);
-  using timer = new EmbeddingTimer(backend, architecture.tables);
+  const [{ embedding }] = draw() as [BenchWorkload];
+  using timer = new EmbeddingTimer(backend, shape.architecture.tables);
   progress('placing tables');
   await timer.load(embedding.batches);
   const search = await searchPlan(timer, { seconds: options.budget, onProgress: progress });
@@ -153,30 +135,4 @@ function printSearch(
     `best    ${planLabel(plan)}: ${formatMs(batchMs)} ms a batch, ${(plainMs / batchMs).toFixed(2)}× the plain kernel`,
   );
   printLine(`saved   ${file}`);
-}
-
-function presetModel({ preset, tables }: Options): DlrmArchitecture {
-  return PRESETS[preset].architecture(tables === undefined ? {} : { tables });
-}
-
-async function loadArchitecture(file: string, { interaction }: Options): Promise<DlrmArchitecture> {
-  progress(`reading ${basename(file)}`);
-  const { tensors } = await loadCheckpoint(file);
-  return fromFile(file, () => inferArchitecture(tensors, interaction === undefined ? {} : { interaction }));
-}
-
-async function lookups(architecture: DlrmArchitecture, options: Options): Promise<BenchWorkload> {
-  const preset = PRESETS[options.preset];
-  const shape = {
-    architecture,
-    batchSize: options.batch ?? preset.batchSize,
-    bagLengths:
-      options.bagLengths ?? preset.bagLengths(options.tables === undefined ? {} : { tables: options.tables }),
-    batches: BATCHES,
-    seed: options.seed,
-  };
-  if (options.trace === undefined) return patternWorkload(accessPattern(options.pattern), shape);
-  const { workload, note } = await traceWorkload(options.trace, shape);
-  if (note !== undefined) notice(note);
-  return workload;
 }

@@ -5,7 +5,7 @@ import { matrix } from '../../../src/backend/backend.ts';
 import { CpuBackend } from '../../../src/backend/cpu/cpu-backend.ts';
 import { EmbeddingCollection } from '../../../src/embedding/collection.ts';
 import { plainPlan, withTechniques } from '../../../src/embedding/plan.ts';
-import { bestIsa, ISA, type Isa } from '../../../src/ffi/cpu-library.ts';
+import { bestIsa, ISA, type Isa } from '../../../src/ffi/thread-pool.ts';
 import { DlrmModel } from '../../../src/model/dlrm.ts';
 import { bagsOf, mixedProblem, randomTable } from '../../support/cases.ts';
 import { assertSameBits } from '../../support/compare.ts';

@@ -8,7 +8,7 @@ import { CpuBackend } from '../../../src/backend/cpu/cpu-backend.ts';
 import { type BagBatch, type EmbeddingTable, ROW_FORMATS, rowBytes } from '../../../src/embedding/bag.ts';
 import { plainPlan, withTechniques } from '../../../src/embedding/plan.ts';
 import { isQuantized, weightShape } from '../../../src/embedding/row-format.ts';
-import { bestIsa, ISA, type Isa } from '../../../src/ffi/cpu-library.ts';
+import { bestIsa, ISA, type Isa } from '../../../src/ffi/thread-pool.ts';
 import type { StoredTensor, SyntheticTensor } from '../../../src/tensor.ts';
 import { hostWeight, mixedProblem, randomBags, randomTable } from '../../support/cases.ts';
 import { assertSameBits } from '../../support/compare.ts';

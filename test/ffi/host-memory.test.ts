@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { setTimeout } from 'node:timers/promises';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
-import { copyAll, type HostCopy } from '../../src/ffi/cpu-library.ts';
+import { copyAll, type HostCopy } from '../../src/ffi/host-memory.ts';
 
 setFlagsFromString('--expose-gc');
 const collectGarbage = runInNewContext('gc') as () => void;
@@ -37,12 +38,16 @@ test('copies of every size, at once and in the background', async () => {
 });
 
 test('arrays that only a copy under way knows are kept from the collector', async () => {
-  // Keeps the copying threads busy while the collector runs.
-  const large = new Int32Array(16 * KIB * KIB);
-  const busy = copyAll([copyOf(large, new Int32Array(large.length))]);
   const lengths = Array.from({ length: 32 }, (_, i) => 256 * KIB + i);
   const targets = lengths.map((length) => new Int32Array(length));
-  const pending = copyAll(lengths.map((length, i) => copyOf(counting(length, i), targets[i] as Int32Array)));
+  const large = new Int32Array(16 * KIB * KIB);
+  const largeTarget = new Int32Array(large.length);
+  const made = [lengths.map((length, i) => copyOf(counting(length, i), targets[i] as Int32Array))];
+  // Keeps the copying threads busy while the collector runs.
+  const busy = copyAll(Array.from({ length: 16 }, () => copyOf(large, largeTarget)));
+  await setTimeout(1);
+  // In a frame of its own, which keeps nothing once it has returned.
+  const pending = (() => copyAll(made.pop() as HostCopy[]))();
   collectGarbage();
   collectGarbage();
   const others = lengths.map((length) => new Int32Array(length).fill(-1));

@@ -1,0 +1,106 @@
+/** The operators of the CPU kernels: encoded lists of them, packed weights, seeded rows, and what the CPU can do at most. */
+import { DeviceError } from '../errors.ts';
+import { NativeMemory } from './host-memory.ts';
+import { checkRun, inBackground, library } from './native-library.ts';
+import type { ThreadPool } from './thread-pool.ts';
+
+/** Numbers of the C header's enums. */
+export const ROW_FORMAT = { float32: 0, float16: 1, bfloat16: 2, int8: 3, int4: 4, float8_e4m3: 5 } as const;
+export const POOLING = { sum: 0, mean: 1, max: 2 } as const;
+export const ACTIVATION = { none: 0, relu: 1, sigmoid: 2 } as const;
+export const PREFETCH_LEVEL = { L1: 1, L2: 2, L3: 3, NTA: 4 } as const;
+export const OPERATOR = { checkBags: 1, embeddingBags: 2, linear: 3, dotInteraction: 4, copy: 5 } as const;
+/** 64-bit words of an operator, a table and a batch of bags. */
+export const OPERATOR_WORDS = 24;
+export const TABLE_WORDS = 8;
+export const BAGS_WORDS = 8;
+export const CHECK_REPORT_WORDS = 7;
+
+/** `hr_run` stopped at bad bags. */
+const RUN_STOPPED = 1;
+
+/**
+ * Executes encoded operators; `false` when an embedding operator found bad bags and stopped the list.
+ * `inline`: on this thread, for lists of some tens of microseconds; else on one of libuv's.
+ * @throws DeviceError KERNEL_FAILED, OUT_OF_MEMORY.
+ */
+export async function runOperators(
+  pool: ThreadPool,
+  operators: BigInt64Array,
+  seconds: Float64Array,
+  inline: boolean,
+): Promise<boolean> {
+  const { run } = library();
+  const count = operators.length / OPERATOR_WORDS;
+  const status = Number(
+    inline
+      ? run(pool, operators, count, seconds)
+      : await inBackground<number>(run, [pool, operators, count, seconds]),
+  );
+  if (status === RUN_STOPPED) return false;
+  checkRun(status);
+  return true;
+}
+
+/** Packs W [outputs, inputs] for the linear operator of this pool. */
+export function packLinear(
+  pool: ThreadPool,
+  weight: Float32Array,
+  outputs: number,
+  inputs: number,
+): NativeMemory {
+  const bytes = Number(library().packedLinearBytes(pool, outputs, inputs));
+  if (bytes < 0)
+    throw new DeviceError('OUT_OF_MEMORY', `a weight of [${outputs}, ${inputs}] does not fit in memory`);
+  const packed = new NativeMemory(bytes);
+  library().packLinear(pool, weight, outputs, inputs, packed.address);
+  return packed;
+}
+
+/** Fills memory with seeded values, uniform in [-1, 1). */
+export async function fillUniform(
+  pool: ThreadPool,
+  target: NativeMemory,
+  format: keyof typeof ROW_FORMAT,
+  count: number,
+  seed: number,
+): Promise<void> {
+  const status = await inBackground<number>(library().fillUniform, [
+    pool,
+    target.address,
+    ROW_FORMAT[format],
+    count,
+    seed,
+  ]);
+  if (Number(status) !== 0) throw new DeviceError('KERNEL_FAILED', `fill failed with status ${status}`);
+}
+
+/** Fills quantised rows [rows, rowBytes] of `dim` elements with seeded values. */
+export async function fillQuantized(
+  pool: ThreadPool,
+  target: NativeMemory,
+  format: keyof typeof ROW_FORMAT,
+  shape: { readonly rows: number; readonly dim: number; readonly rowBytes: number },
+  seed: number,
+): Promise<void> {
+  const status = await inBackground<number>(library().fillQuantized, [
+    pool,
+    target.address,
+    ROW_FORMAT[format],
+    shape.rows,
+    shape.dim,
+    shape.rowBytes,
+    seed,
+  ]);
+  if (Number(status) !== 0) throw new DeviceError('KERNEL_FAILED', `fill failed with status ${status}`);
+}
+
+/** Multiply-adds per second of a loop that only touches registers, on all threads of the pool. */
+export function measureFmaRate(pool: ThreadPool, seconds: number): Promise<number> {
+  return inBackground(library().measureFmaRate, [pool, seconds]);
+}
+
+/** Bytes per second that the pool's threads read in order from memory. */
+export function measureReadRate(pool: ThreadPool, memory: NativeMemory): Promise<number> {
+  return inBackground(library().measureReadRate, [pool, memory.address, memory.bytes]);
+}
