@@ -41,6 +41,7 @@ export function h200Page(): string {
     ['counters', counterTable()],
     ['characterized', codeBlock(characterizeText(JSON.parse(recorded('h200-characterize-random.json'))))],
     ['tuned', tunedTable()],
+    ['int8', tablesTitled(benchOf('h200-paper-int8.json'), 'one table, µs by')],
     ['formats', ['int8', 'float16', 'bfloat16'].map(bestOf).join('\n\n')],
     ['model', recordedBench('h200-model.json')],
     ['mlperf', ['float16', 'int8'].map((format) => recordedBench(`h200-mlperf-${format}.json`)).join('\n\n')],
