@@ -4,9 +4,9 @@ import { fileURLToPath } from 'node:url';
 import { type BenchResults, resultsSchema } from '../src/bench/results.ts';
 import { characterizationSchema } from '../src/characterize/results.ts';
 import type { DeviceDescription, DeviceKind } from '../src/device.ts';
-import { planSchema } from '../src/embedding/plan.ts';
+import { KERNEL_FAMILIES, planSchema } from '../src/embedding/plan.ts';
 import { TECHNIQUES } from '../src/embedding/techniques/registry.ts';
-import type { PlanContext, Technique } from '../src/embedding/techniques/technique.ts';
+import type { PlanContext, Technique, TechniqueOnDevice } from '../src/embedding/techniques/technique.ts';
 import { BENCH_RULES } from '../src/report/bench-findings.ts';
 import { CHARACTERIZE_RULES } from '../src/report/characterize-findings.ts';
 import { ACCESS_PATTERNS, type AccessPatternName, createStream } from '../src/workload/access-patterns.ts';
@@ -32,13 +32,23 @@ function example(device: Pick<DeviceDescription, 'kind' | 'architecture' | 'thre
   };
 }
 
+/** What searches try on a kernel family, and what the best guess costs; nothing where the technique does not apply. */
+function triedOn(context: PlanContext, on: TechniqueOnDevice): string[][] {
+  const candidates = on.candidates(context);
+  const [best] = candidates;
+  if (best === undefined) return [];
+  const { note, memoryBytes } = on.cost(best, context);
+  const family = context.device.kind === 'cpu' ? '' : ` with the ${context.kernel} kernel`;
+  const list = candidates.map((candidate) => `\`${JSON.stringify(candidate)}\``).join(', ');
+  const memory = memoryBytes ? ` (${memoryBytes / 1e6} MB for the example table)` : '';
+  return [[`Tried by searches${family}, best guess first: ${list}.`, `Cost: ${note}${memory}.`]];
+}
+
 function techniquesPage(): string {
   const sections = TECHNIQUES.map(({ name, title, summary, devices }) => {
     const perDevice = Object.entries(devices as Technique['devices']).map(([kind, on]) => {
-      const context = EXAMPLES[kind as DeviceKind];
-      const candidates = on.candidates(context);
-      const [best] = candidates;
-      const cost = best === undefined ? undefined : on.cost(best, context);
+      const families = KERNEL_FAMILIES[kind as DeviceKind];
+      const tried = families.flatMap((kernel) => triedOn({ ...EXAMPLES[kind as DeviceKind], kernel }, on));
       return [
         `On \`${kind}\`: parameters`,
         '',
@@ -46,10 +56,7 @@ function techniquesPage(): string {
         JSON.stringify(on.parameters, null, 2),
         '```',
         '',
-        `Tried by searches, best guess first: ${candidates.map((candidate) => `\`${JSON.stringify(candidate)}\``).join(', ')}.`,
-        cost === undefined
-          ? ''
-          : `Cost: ${cost.note}${cost.memoryBytes ? ` (${cost.memoryBytes / 1e6} MB for the example table)` : ''}.`,
+        ...tried.flatMap((lines) => [...lines, '']),
         on.changesPlacement ? 'Switching it places the tables anew.' : 'Switching it moves no table.',
       ].join('\n');
     });

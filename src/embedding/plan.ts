@@ -45,7 +45,7 @@ interface PlanOn<K extends DeviceKind> {
 export interface PlanGroup {
   readonly dim: number;
   readonly rowFormat: RowFormat;
-  readonly techniques: Pick<TechniqueSettings<'cuda'>, 'prefetch' | 'occupancy'>;
+  readonly techniques: Pick<TechniqueSettings<'cuda'>, 'prefetch' | 'occupancy' | 'lanes'>;
 }
 
 export type CpuPlan = PlanOn<'cpu'>;

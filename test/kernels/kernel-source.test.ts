@@ -10,6 +10,7 @@ import {
   encodeFinishLinear,
 } from '../../src/backend/cuda/dense-params.ts';
 import {
+  type FusedKind,
   type FusedVariant,
   fusedId,
   fusedShape,
@@ -40,8 +41,10 @@ import {
   standardBagSource,
   variantId,
 } from '../../src/backend/cuda/kernel-source.ts';
+import { fusedVariant } from '../../src/backend/cuda/plan-kernels.ts';
 import { capForWarps, warpsPerMultiprocessor } from '../../src/cuda/occupancy.ts';
 import type { RowFormat } from '../../src/embedding/bag.ts';
+import { type CudaPlan, plainPlan, withGroup, withKernel, withTechniques } from '../../src/embedding/plan.ts';
 import { ALL_VARIANTS, FUSED_VARIANTS, PREFETCH_VARIANTS, prefetching } from '../support/cuda-variants.ts';
 
 test('ids name what is on, and no two variants share one', () => {
@@ -224,6 +227,21 @@ test('lanes, tiles and widths of rows', () => {
   assert.deepEqual(shape('float32', 1024), { lanes: 32, tiles: 2, tileElements: 512 });
   assert.deepEqual(shape('float16', 33), { lanes: 32, tiles: 1, tileElements: 64 });
   assert.deepEqual(shape('bfloat16', 1), { lanes: 1, tiles: 1, tileElements: 1 });
+});
+
+test('lanes of a plan: for all tables or a group of them, not for short bags', () => {
+  const kinds = FUSED_VARIANTS.find((variant) => variant.kinds.length > 3)?.kinds as FusedKind[];
+  const plan = withTechniques(withKernel(plainPlan('cuda'), 'fused'), { lanes: { bytes: 8 } });
+  const laneBytes = (of: CudaPlan, several: boolean) =>
+    fusedVariant(of, kinds, { checking: 'error' }, { splits: false, several }).kinds.map(
+      (kind) => kind.laneBytes,
+    );
+  assert.deepEqual(new Set(laneBytes(plan, false)), new Set([8]));
+  assert.deepEqual(new Set(laneBytes(plan, true)), new Set([undefined]));
+  const { dim, rowFormat } = kinds[1] as FusedKind;
+  const grouped = withGroup(plan, { dim, rowFormat, techniques: { lanes: { bytes: 4 } } });
+  const expected = kinds.map((kind) => (kind.dim === dim && kind.rowFormat === rowFormat ? 4 : 8));
+  assert.deepEqual(laneBytes(grouped, false), expected);
 });
 
 test('every prefetch has variants', () => assert.equal(PREFETCH_VARIANTS.length, 40));

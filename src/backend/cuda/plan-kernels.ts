@@ -34,7 +34,7 @@ export function standardVariant(
 
 const CHECKING = { error: 'stop', warn: 'repair', ignore: 'repair', none: 'none' } as const;
 
-/** What a batch's bags ask of the fused kernel: long ones are cut, short ones go several to a group. */
+/** What a batch's bags ask of the fused kernel: long ones are cut, short ones go several to a group, of wide lanes. */
 export interface FusedBagShapes {
   readonly splits: boolean;
   readonly several: boolean;
@@ -57,7 +57,8 @@ export function fusedVariant(
       const same = own.rows === flight.rows && own.pipelined === flight.pipelined;
       return {
         ...kind,
-        ...(lanes === undefined ? {} : { laneBytes: lanes.bytes }),
+        // Short bags are mostly what a group does once a bag: more groups would do it once more each.
+        ...(lanes === undefined || several ? {} : { laneBytes: lanes.bytes }),
         ...(same ? {} : { flight: own }),
       };
     }),

@@ -34,7 +34,7 @@ const cuda = onDevice({
     kernel === 'fused' ? undefined : 'a lane of the standard kernel has one feature of a row, as in PyTorch',
   label: ({ bytes }) => `${bytes} bytes a lane`,
   cost: ({ bytes }) => ({
-    note: `${DEFAULT_LANE_BYTES / bytes} times the instructions for a row; pays where the hot rows of fewer tables fit into L2`,
+    note: `${DEFAULT_LANE_BYTES / bytes} times the instructions for a row; pays where the hot rows of fewer tables fit into L2; short bags that go several to a group keep ${DEFAULT_LANE_BYTES}`,
   }),
   changesPlacement: false,
   perGroup: ['fused'],
