@@ -44,7 +44,7 @@ export async function openGpu() {
   const request = {
     id: 'test.plumbing',
     kernel: 'add',
-    // NVRTC keeps what it compiled, too, and a source that it knows gets no log.
+    // On an H200's machine the same source, compiled again, came without the assembler's log: each is a new one.
     source: `// ${randomUUID()}\n${SOURCE}`,
     options: [],
     includeFolder: '',
