@@ -1,6 +1,8 @@
 /** Arrays of a caller in one stretch of host memory. */
+
+import type { Bags, IndexArray } from '../embedding/bag.ts';
 import { DeviceError } from '../errors.ts';
-import type { HostMemory } from './backend.ts';
+import type { Backend, HostMemory } from './backend.ts';
 
 /** Arrays start at multiples of this. */
 const ALIGNMENT = 16;
@@ -52,6 +54,42 @@ export function hostBytes(arrays: Iterable<{ readonly byteLength: number }>): nu
   let end = 0;
   for (const { byteLength } of arrays) end += aligned(byteLength);
   return end;
+}
+
+/** A copy of bags whose arrays lie in host memory of a backend, in the order in which they come over in one piece. */
+export class HostBags implements Disposable {
+  readonly bags: readonly Bags[];
+  readonly #memory: HostMemory;
+
+  /** @throws DeviceError OUT_OF_MEMORY. */
+  constructor(backend: Pick<Backend, 'allocateHost'>, bags: readonly Bags[]) {
+    const arrays = bags.flatMap(({ indices, offsets, weights }) => [
+      indices,
+      offsets,
+      ...(weights === undefined ? [] : [weights]),
+    ]);
+    const memory = backend.allocateHost(hostBytes(arrays));
+    const integers = (array: IndexArray) => {
+      const own = array instanceof BigInt64Array ? memory.int64(array.length) : memory.int32(array.length);
+      own.set(array as never);
+      return own;
+    };
+    const floats = (array: Float32Array) => {
+      const own = memory.float32(array.length);
+      own.set(array);
+      return own;
+    };
+    this.#memory = memory;
+    this.bags = bags.map(({ indices, offsets, weights }) => ({
+      indices: integers(indices),
+      offsets: integers(offsets),
+      ...(weights === undefined ? {} : { weights: floats(weights) }),
+    }));
+  }
+
+  [Symbol.dispose](): void {
+    this.#memory[Symbol.dispose]();
+  }
 }
 
 function aligned(bytes: number): number {

@@ -1,7 +1,6 @@
 /** The whole model: latency, throughput with several batches in flight, and where the time goes. */
-import type { Backend, Ceilings, HostMemory } from '../backend/backend.ts';
-import { hostBytes } from '../backend/host-arrays.ts';
-import type { IndexArray } from '../embedding/bag.ts';
+import type { Backend, Ceilings } from '../backend/backend.ts';
+import { HostBags } from '../backend/host-arrays.ts';
 import type { Plan } from '../embedding/plan.ts';
 import { planLabel } from '../embedding/plan.ts';
 import type { DlrmArchitecture } from '../model/architecture.ts';
@@ -63,49 +62,16 @@ async function measurePlaced(model: DlrmModel, workload: ModelWorkload, options:
 }
 
 async function measurePinned(model: DlrmModel, workload: ModelWorkload, options: ModelBenchOptions) {
-  const pinned: HostRequest[] = [];
+  const pinned: HostBags[] = [];
   try {
-    for (const request of workload.requests) pinned.push(new HostRequest(options.backend, request));
-    const requests = pinned.map(({ request }) => request);
+    for (const { bags } of workload.requests) pinned.push(new HostBags(options.backend, bags));
+    const requests = workload.requests.map((request, i) => ({
+      ...request,
+      bags: (pinned[i] as HostBags).bags,
+    }));
     return await measureRequests(model, workload, requests, 'pinned', options);
   } finally {
     for (const one of pinned) one[Symbol.dispose]();
-  }
-}
-
-/** A copy of a request whose lookups lie in host memory of a backend. */
-class HostRequest implements Disposable {
-  readonly request: DlrmRequest;
-  readonly #memory: HostMemory;
-
-  constructor(backend: Backend, request: DlrmRequest) {
-    const arrays = request.bags.flatMap(({ indices, offsets, weights }) => [
-      indices,
-      offsets,
-      ...(weights === undefined ? [] : [weights]),
-    ]);
-    const memory = backend.allocateHost(hostBytes(arrays));
-    const integers = (array: IndexArray) => {
-      const own = array instanceof BigInt64Array ? memory.int64(array.length) : memory.int32(array.length);
-      own.set(array as never);
-      return own;
-    };
-    const floats = (array: Float32Array) => {
-      const own = memory.float32(array.length);
-      own.set(array);
-      return own;
-    };
-    const bags = request.bags.map(({ indices, offsets, weights }) => ({
-      indices: integers(indices),
-      offsets: integers(offsets),
-      ...(weights === undefined ? {} : { weights: floats(weights) }),
-    }));
-    this.#memory = memory;
-    this.request = { ...request, bags };
-  }
-
-  [Symbol.dispose](): void {
-    this.#memory[Symbol.dispose]();
   }
 }
 

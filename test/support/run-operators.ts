@@ -15,9 +15,9 @@ import {
   type PooledFormat,
   type PooledMatrix,
 } from '../../src/backend/backend.ts';
-import { hostBytes } from '../../src/backend/host-arrays.ts';
+import { HostBags } from '../../src/backend/host-arrays.ts';
 import type { HostArray } from '../../src/cuda/memory.ts';
-import type { BagBatch, BagFindings, EmbeddingTable, IndexChecking } from '../../src/embedding/bag.ts';
+import type { BagBatch, BagFindings, Bags, EmbeddingTable, IndexChecking } from '../../src/embedding/bag.ts';
 import { placeCollection, totalDim } from '../../src/embedding/collection.ts';
 import { type Plan, plainPlan } from '../../src/embedding/plan.ts';
 
@@ -151,30 +151,19 @@ export function inHostMemory(
   batch: BagBatch,
   chosen: (array: HostArray) => boolean = () => true,
 ): { readonly batch: BagBatch; [Symbol.dispose](): void } {
-  const arrays = batch.bags.flatMap(({ indices, offsets, weights }) => [
-    indices,
-    offsets,
-    ...(weights === undefined ? [] : [weights]),
-  ]);
-  const memory = backend.allocateHost(hostBytes(arrays));
-  const move = <A extends HostArray>(array: A): A => {
-    if (!chosen(array)) return array;
-    const { length } = array;
-    const home =
-      array instanceof BigInt64Array
-        ? memory.int64(length)
-        : array instanceof Int32Array
-          ? memory.int32(length)
-          : memory.float32(length);
-    home.set(array as never);
-    return home as A;
-  };
-  const bags = batch.bags.map(({ indices, offsets, weights }) => ({
-    indices: move(indices),
-    offsets: move(offsets),
-    ...(weights === undefined ? {} : { weights: move(weights) }),
-  }));
-  return { batch: { ...batch, bags }, [Symbol.dispose]: () => memory[Symbol.dispose]() };
+  const moved = new HostBags(backend, batch.bags);
+  const either = <A extends HostArray>(array: A, home: A): A => (chosen(array) ? home : array);
+  const bags = batch.bags.map((own, t) => {
+    const home = moved.bags[t] as Bags;
+    return {
+      indices: either(own.indices, home.indices),
+      offsets: either(own.offsets, home.offsets),
+      ...(own.weights === undefined || home.weights === undefined
+        ? {}
+        : { weights: either(own.weights, home.weights) }),
+    };
+  });
+  return { batch: { ...batch, bags }, [Symbol.dispose]: () => moved[Symbol.dispose]() };
 }
 
 /** Places tables, by default under the plain plan, and pools a batch. */
