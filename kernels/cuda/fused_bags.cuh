@@ -5,7 +5,9 @@
  *
  * A *group* of lanes (a part of a warp, or all of it) walks a bag. It loads as many indices as it has lanes at once,
  * hands them round by shuffles, and asks for `in_flight` rows before it adds the first: each lane has its vectors of at
- * most 16 bytes of every row. Rows wider than a group's lanes hold are cut into *tiles*, which are units of their own.
+ * most 16 bytes of every row. Rows wider than a group's lanes hold are cut into *tiles*, which are units of their own. A
+ * table's units go tile by tile, and each tile bag by bag: what is read at one time is then one tile of the rows, which L2
+ * has room for more often than for whole rows.
  * Tables may differ in everything: each belongs to a *kind*, and a launch's kernel is compiled for the kinds that its
  * collection has.
  *
@@ -484,7 +486,16 @@ __device__ __forceinline__ void check_unread(const Bag<L, K> &walker, uint32 end
   }
 }
 
-/* The lookups of a unit: a bag, or a tile of one. */
+/* A bag, or a tile of one: those of a table are numbered tile by tile. */
+template <class K>
+struct Unit {
+  uint32 bag;
+  int tile;
+  __device__ __forceinline__ Unit(uint32 number, uint32 batch)
+      : bag(Shape<K>::tiles == 1 ? number : number % batch), tile(Shape<K>::tiles == 1 ? 0 : number / batch) {}
+};
+
+/* The lookups of a unit. */
 struct UnitBounds {
   uint32 begin = 0;
   uint32 end = 0;
@@ -492,17 +503,15 @@ struct UnitBounds {
 };
 
 template <class L, class K>
-__device__ __forceinline__ UnitBounds unit_bounds(const FusedBagsParams &params, const FusedTable &table, uint32 unit,
+__device__ __forceinline__ UnitBounds unit_bounds(const FusedBagsParams &params, const FusedTable &table, uint32 number,
                                                   uint32 units) {
-  using S = Shape<K>;
   UnitBounds own;
-  if (unit >= units) return own;
-  const uint32 bag = S::tiles == 1 ? unit : unit / S::tiles;
-  const bool is_first_tile = S::tiles == 1 || unit % S::tiles == 0;
-  const bool leads = is_first_tile && threadIdx.x % S::lanes == 0;
-  bounds_of<L, K>(params, table, bag, leads, own.begin, own.end);
+  if (number >= units) return own;
+  const Unit<K> unit(number, static_cast<uint32>(params.batch));
+  const bool leads = unit.tile == 0 && threadIdx.x % Shape<K>::lanes == 0;
+  bounds_of<L, K>(params, table, unit.bag, leads, own.begin, own.end);
   if constexpr (L::checking == Checking::Stop) {
-    if (is_first_tile && bag + 1 == params.batch && bag + 1 < table.offset_count)
+    if (unit.tile == 0 && unit.bag + 1 == params.batch && unit.bag + 1 < table.offset_count)
       check_unread<L, K>(Bag<L, K>(params, table, 0), own.end);
   }
   own.stored = !(L::splits && own.end - own.begin > static_cast<uint32>(params.split));
@@ -528,19 +537,20 @@ __device__ __forceinline__ void ordinary_bags(const FusedBagsParams &params, con
   int64 index = any_tile.index_at(ahead.begin + any_tile.lane, ahead.end);
 #pragma unroll 1
   for (uint32 i = 0; i < each; i++) {
-    const uint32 unit = group * each + i;
+    const uint32 number = group * each + i;
     const UnitBounds own = ahead;
     const int64 own_index = index;
     if (L::several) {
       ahead = after;
       index = any_tile.index_at(ahead.begin + any_tile.lane, ahead.end);
-      if (i + 2 < each) after = unit_bounds<L, K>(params, table, unit + 2, units);
+      if (i + 2 < each) after = unit_bounds<L, K>(params, table, number + 2, units);
     }
-    const Bag<L, K> walker(params, table, S::tiles == 1 ? 0 : static_cast<int>(unit % S::tiles));
+    const Unit<K> unit(number, static_cast<uint32>(params.batch));
+    const Bag<L, K> walker(params, table, unit.tile);
     Sums<K> sums;
     walker.walk(sums, own.begin, own.end, own_index);
     walker.finish_bias(sums);
-    if (own.stored) walker.store(sums, S::tiles == 1 ? unit : unit / S::tiles);
+    if (own.stored) walker.store(sums, unit.bag);
   }
 }
 
