@@ -34,20 +34,21 @@ const cuda = onDevice({
     kernel === 'fused' ? undefined : 'a lane of the standard kernel has one feature of a row, as in PyTorch',
   label: ({ bytes }) => `${bytes} bytes a lane`,
   cost: ({ bytes }) => ({
-    note: `${DEFAULT_LANE_BYTES / bytes} times the instructions for a row; pays where the hot rows of fewer tables fit into L2; short bags that go several to a group keep ${DEFAULT_LANE_BYTES}`,
+    note: `${DEFAULT_LANE_BYTES / bytes} times the instructions for a row, and a bag's indices are read once for each part of wide rows; pays where a part of a table's rows fits into L2 and all of them do not; short bags that go several to a group keep ${DEFAULT_LANE_BYTES}`,
   }),
   changesPlacement: false,
   perGroup: ['fused'],
 });
 
 /**
- * How much of a row each lane holds: the less, the more warps share a bag, and the fewer bags, and so tables, a GPU has in
- * flight. The order of additions stays.
+ * How much of a row each lane holds: the less, the more lanes share a row, and the fewer bags, and so tables, a GPU has in
+ * flight. Rows that a warp cannot hold are worked on part by part: first one part of all rows of a table, then the next. The
+ * order of additions stays.
  */
 export const lanes = {
   name: 'lanes',
   title: 'Lanes of a row',
   summary:
-    'spreads a row over more lanes, so that fewer bags, and the hot rows of fewer tables, are in flight at once',
+    'spreads a row over more lanes, so that L2 holds the hot rows of fewer tables, or of a part of one, at once',
   devices: { cuda },
 } satisfies Technique;
