@@ -1,4 +1,5 @@
 import Type from 'typebox';
+import { fillsWarps } from './lanes.ts';
 import { onDevice, type Technique } from './technique.ts';
 
 /** Threads of a block of the fused kernel, when a plan does not say. */
@@ -11,7 +12,8 @@ const cuda = onDevice({
   ),
   candidates: ({ kernel }): { threads: 64 | 256 }[] =>
     kernel === 'fused' ? [{ threads: 256 }, { threads: 64 }] : [],
-  guess: () => undefined,
+  // Blocks of few warps, each of which starts the next part of a table as soon as it is done.
+  guess: (context): { threads: 64 } | undefined => (fillsWarps(context) ? { threads: 64 } : undefined),
   refuse: (_, { kernel }) =>
     kernel === 'fused' ? undefined : "the standard kernel's block is 32 × 8 threads, as in PyTorch",
   label: ({ threads }) => `blocks of ${threads}`,

@@ -34,7 +34,7 @@ const cuda = onDevice({
   ]),
   candidates: ({ kernel }) =>
     kernel === 'fused'
-      ? [{ warps: 32 }, { maxRegisters: 96 }, { warps: 24 }, { warps: 48 }]
+      ? [{ warps: 32 }, { warps: 16 }, { warps: 24 }]
       : [{ warps: 64 }, { warps: 48 }, { maxRegisters: 24 }],
   // The fused kernel gains where its rows are spread over more lanes.
   guess: (context) => {
