@@ -12,6 +12,7 @@ import { version } from '../version.ts';
 import { readCells, timeCells } from './cells.ts';
 import { counterRows } from './counters.ts';
 import { describedGpu } from './gpus.ts';
+import { extraMetrics } from './metrics.ts';
 import { type Ncu, profile } from './ncu.ts';
 import { CHARACTERIZE_VERSION, type Characterization, type CounterRow, type LaunchRow } from './results.ts';
 import { staticReport } from './static-report.ts';
@@ -90,14 +91,14 @@ async function embeddingStage(options: CharacterizeOptions): Promise<Measured> {
 /** Why there are no counters, in place of them. */
 async function countCells(
   ncu: Ncu,
-  { cellsCommand, workloads, onProgress }: CharacterizeOptions,
+  { device, cellsCommand, workloads, onProgress }: CharacterizeOptions,
 ): Promise<Measured | typeof NOT_ALLOWED> {
   const folder = await mkdtemp(join(tmpdir(), 'hotrow-ncu-'));
   try {
     onProgress(`reading counters, ${workloads.map(({ pattern }) => pattern).join(', ')}`);
     const began = performance.now();
     const file = join(folder, 'cells.jsonl');
-    const launches = await profile(ncu, cellsCommand(file), folder);
+    const launches = await profile(ncu, cellsCommand(file), extraMetrics(device.architecture), folder);
     if (launches === 'refused') return NOT_ALLOWED;
     const { cells, notes, runs } = await readCells(file);
     const seconds = (performance.now() - began) / 1e3;

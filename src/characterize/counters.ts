@@ -4,7 +4,7 @@ import { DeviceError } from '../errors.ts';
 import { mean } from '../tuner/quantile.ts';
 import type { Cell } from './cells.ts';
 import { limitOf } from './limiter.ts';
-import { METRICS, type Metric, STALL_REASONS, stallMetric } from './metrics.ts';
+import { FABRIC_METRIC, METRICS, type Metric, STALL_REASONS, stallMetric } from './metrics.ts';
 import type { ProfiledLaunch } from './ncu-csv.ts';
 import type { CounterRow } from './results.ts';
 
@@ -48,6 +48,7 @@ function counterRow(
     reason: reason.replaceAll('_', ' '),
     perIssue: average(stallMetric(reason)),
   })).toSorted((a, b) => b.perIssue - a.perIssue);
+  const fabric = own.flatMap(({ metrics }) => metrics.get(FABRIC_METRIC) ?? []);
   const figures = {
     timeUs: value('timeNs') / 1e3,
     theoreticalWarps: value('theoreticalWarps'),
@@ -59,6 +60,7 @@ function counterRow(
     dramShare: share('dramPercent'),
     l1Share: share('l1Percent'),
     l2Share: share('l2Percent'),
+    ...(fabric.length === 0 ? {} : { fabricShare: Math.min(1, mean(fabric) / 100) }),
     smShare: share('smPercent'),
   };
   return {

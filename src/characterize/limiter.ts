@@ -6,6 +6,8 @@ import type { CounterRow } from './results.ts';
 export const FULL_SHARE = 0.7;
 /** How much busier than the memory L2 may be, of their peaks, where it only passes on what the memory delivers. */
 const PASSED_ON = 0.1;
+/** Counters of different passes differ by so much of a peak. */
+const ROUNDING = 0.02;
 /** Share of the cycles below which the multiprocessors stand idle for want of blocks. */
 const IDLE_SHARE = 0.6;
 /** Share of the waiting from which a reason dominates. */
@@ -16,6 +18,7 @@ const LOW_OCCUPANCY = 0.5;
 export const LIMITERS = {
   dram: 'DRAM bandwidth',
   l2: 'L2 bandwidth',
+  fabric: 'fabric of L2',
   l1: 'L1 bandwidth',
   issue: 'instruction issue',
   tail: 'launch overhead and tail',
@@ -37,6 +40,7 @@ export type LimitFigures = Pick<
   | 'timeUs'
   | 'dramShare'
   | 'l2Share'
+  | 'fabricShare'
   | 'l1Share'
   | 'smShare'
   | 'activeShare'
@@ -57,15 +61,29 @@ export function limitOf(figures: LimitFigures): Limit {
 
 /**
  * Memory comes first where L2 is hardly busier: all that it delivers passes through L2. A busier L2 serves hits as well, and
- * is then what is full. Of the others, the fullest one.
+ * is then what is full; its busiest part may be the fabric between its halves. Of the others, the fullest one.
  */
-function fullUnit({ dramShare, l2Share, l1Share, smShare }: LimitFigures): Limit | undefined {
+function fullUnit({
+  dramShare,
+  l2Share,
+  l1Share,
+  smShare,
+  fabricShare = 0,
+}: LimitFigures): Limit | undefined {
+  const fabric =
+    fabricShare < FULL_SHARE ? '' : `, the fabric between L2's halves at ${percent(fabricShare)}`;
   const full = (limiter: Limit['limiter'], share: number, what: string): Limit[] =>
     share < FULL_SHARE ? [] : [{ limiter, because: `${what} at ${percent(share)} of its peak` }];
   const [memory] = full(LIMITERS.dram, dramShare, 'memory');
-  if (memory !== undefined && l2Share - dramShare < PASSED_ON) return memory;
+  if (memory !== undefined && l2Share - dramShare < PASSED_ON) {
+    return { ...memory, because: `${memory.because}${fabric}` };
+  }
+  // The counter of all of L2 is that of its busiest part.
+  const crosses = fabricShare >= l2Share - ROUNDING;
   const units = [
-    { limiter: LIMITERS.l2, share: l2Share, what: 'L2' },
+    crosses
+      ? { limiter: LIMITERS.fabric, share: fabricShare, what: "the fabric between L2's halves" }
+      : { limiter: LIMITERS.l2, share: l2Share, what: 'L2' },
     { limiter: LIMITERS.l1, share: l1Share, what: 'L1' },
     { limiter: LIMITERS.issue, share: smShare, what: 'instruction throughput' },
   ].toSorted((a, b) => b.share - a.share);

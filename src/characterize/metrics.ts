@@ -46,5 +46,19 @@ export function stallMetric(reason: StallReason): string {
   return `smsp__average_warps_issue_stalled_${reason}_per_issue_active.ratio`;
 }
 
+/**
+ * What L2's halves send each other, of its peak. An H200's L2 is two halves, each beside half of the multiprocessors and of the
+ * memory; what a multiprocessor asks of the other half's memory crosses the fabric between them.
+ */
+export const FABRIC_METRIC = 'lts__ltcfabric2ltc_cycles_active.avg.pct_of_peak_sustained_elapsed';
+
+/** GPUs whose L2 has two halves. */
+const FABRIC_ARCHITECTURES: readonly string[] = ['sm_80', 'sm_90', 'sm_100'];
+
+/** What only some GPUs have. */
+export function extraMetrics(architecture: string): readonly string[] {
+  return FABRIC_ARCHITECTURES.includes(architecture) ? [FABRIC_METRIC] : [];
+}
+
 /** Every metric that a report must have. */
 export const METRIC_NAMES: readonly string[] = [...Object.values(METRICS), ...STALL_REASONS.map(stallMetric)];

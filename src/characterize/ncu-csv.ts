@@ -23,10 +23,14 @@ const SCALES: ReadonlyMap<string, number> = new Map([
 ]);
 
 /**
- * The launches of a report, in their order, with `metrics` of each.
+ * The launches of a report, in their order, with `metrics` of each, and those of `extra` that the report has.
  * @throws DeviceError PROFILER_FAILED for text that is no such page, was cut, or lacks a value.
  */
-export function parseRawPage(text: string, metrics: readonly string[]): ProfiledLaunch[] {
+export function parseRawPage(
+  text: string,
+  metrics: readonly string[],
+  extra: readonly string[] = [],
+): ProfiledLaunch[] {
   const begin = text.search(/^"ID",/m);
   if (begin < 0) throw unexpected(`no table: ${firstLine(text)}`);
   const [heads = [], units = [], ...rows] = parseCsv(text.slice(begin));
@@ -36,7 +40,8 @@ export function parseRawPage(text: string, metrics: readonly string[]): Profiled
     return found;
   };
   const kernelColumn = column(KERNEL_COLUMN);
-  const wanted = metrics.map((name) => ({ name, at: column(name) }));
+  const there = extra.filter((name) => heads.includes(name));
+  const wanted = [...metrics, ...there].map((name) => ({ name, at: column(name) }));
   return rows.map((row, i) => {
     if (row.length !== heads.length) {
       throw unexpected(`launch ${i} has ${row.length} of ${heads.length} values: the text was cut`);

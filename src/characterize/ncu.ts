@@ -51,13 +51,14 @@ const REFUSED = 'ERR_NVGPUCTRPERM';
 const TAIL_CHARACTERS = 2000;
 
 /**
- * Profiles a command. `folder`: an empty one, for its files. Returns its recorded launches in their order, or `refused`
+ * Profiles a command. `extra`: metrics beside METRIC_NAMES. `folder`: an empty one, for its files. Returns its recorded launches in their order, or `refused`
  * when the user may not read counters.
  * @throws DeviceError PROFILER_FAILED with what was printed, when the command or the profiler fails.
  */
 export async function profile(
   { program }: Ncu,
   command: readonly string[],
+  extra: readonly string[],
   folder: string,
 ): Promise<readonly ProfiledLaunch[] | 'refused'> {
   const [log, report] = [join(folder, 'ncu.log'), join(folder, 'launches.ncu-rep')];
@@ -65,7 +66,7 @@ export async function profile(
   const run = await spawned(program, [
     ...PROTOCOL,
     '--metrics',
-    METRIC_NAMES.join(','),
+    [...METRIC_NAMES, ...extra].join(','),
     ...files,
     ...command,
   ]);
@@ -78,7 +79,7 @@ export async function profile(
   if (imported.code !== 0) {
     throw failed(`${program} wrote no report`, [printed, imported.stdout, imported.stderr].join('\n'));
   }
-  return parseRawPage(imported.stdout, METRIC_NAMES);
+  return parseRawPage(imported.stdout, METRIC_NAMES, extra);
 }
 
 function failed(what: string, printed: string): DeviceError {

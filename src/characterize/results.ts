@@ -68,6 +68,7 @@ const counterRowSchema = Type.Object(
     dramShare: share("of the memory's peak throughput"),
     l1Share: share("of L1's peak throughput"),
     l2Share: share("of L2's peak throughput"),
+    fabricShare: Type.Optional(share('of the peak throughput of the fabric between the halves of L2')),
     smShare: share("of the multiprocessors' peak instruction throughput"),
     /** What bounds the kernel, and the figures that say so. */
     limiter: Type.String(),

@@ -53,7 +53,7 @@ function counterTable(rows: readonly CounterRow[]): string {
       ...['µs a table', 'of plain', 'regs', 'warps', 'issue', 'loads', 'L1 hit', 'L2 hit', 'DRAM MB'].map(
         (title) => ({ title }),
       ),
-      ...['DRAM', 'L2', 'L1', 'SM'].map((title) => ({ title })),
+      ...['DRAM', 'L2', 'fabric', 'L1', 'SM'].map((title) => ({ title })),
     ],
     rows.map((row) => [
       label(row.variant),
@@ -66,7 +66,9 @@ function counterTable(rows: readonly CounterRow[]): string {
       percent(row.l1HitRate),
       percent(row.l2HitRate),
       (row.dramBytes / row.tablesPerLaunch / 1e6).toFixed(1),
-      ...[row.dramShare, row.l2Share, row.l1Share, row.smShare].map((share) => percent(share)),
+      ...[row.dramShare, row.l2Share, row.fabricShare, row.l1Share, row.smShare].map((share) =>
+        share === undefined ? '–' : percent(share),
+      ),
     ]),
   );
   const limits = renderTable(

@@ -139,15 +139,18 @@ const SHARES = [
   ['L2 hits', 'l2HitRate'],
   ['DRAM', 'dramShare'],
   ['L2', 'l2Share'],
+  ['fabric', 'fabricShare'],
   ['L1', 'l1Share'],
   ['SM', 'smShare'],
 ] as const;
+
+const shareText = (share: number | undefined) => (share === undefined ? '–' : percent(share, 1));
 
 function heatFigure(rows: readonly CounterRow[]): Figure {
   return {
     id: 'shares',
     title: 'Hit rates and shares of peak throughput',
-    note: 'Hits: share of the sectors asked of L1 and L2. DRAM, L2, L1, SM: share of what the memory, the caches and the multiprocessors do at most.',
+    note: 'Hits: share of the sectors asked of L1 and L2. DRAM, L2, L1, SM: share of what the memory, the caches and the multiprocessors do at most; fabric: of what the halves of L2 can send each other, where L2 has halves.',
     chart: {
       kind: 'heat',
       panels: unique(rows.map(({ pattern }) => pattern)).map((pattern) => ({
@@ -159,7 +162,7 @@ function heatFigure(rows: readonly CounterRow[]): Figure {
       })),
     },
     table: cellTable(rows, [
-      ...SHARES.map(([title, key]): CellColumn<CounterRow> => [number(title), (row) => percent(row[key], 1)]),
+      ...SHARES.map(([title, key]): CellColumn<CounterRow> => [number(title), (row) => shareText(row[key])]),
       [number('DRAM MB a launch'), (row) => (row.dramBytes / 1e6).toFixed(1)],
     ]),
   };

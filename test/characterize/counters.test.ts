@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { counterRows } from '../../src/characterize/counters.ts';
-import { METRIC_NAMES, METRICS } from '../../src/characterize/metrics.ts';
+import { FABRIC_METRIC, METRIC_NAMES, METRICS } from '../../src/characterize/metrics.ts';
 import { plainPlan } from '../../src/embedding/plan.ts';
 
 const cell = (pattern: string, kernel: string) => ({
@@ -11,7 +11,10 @@ const cell = (pattern: string, kernel: string) => ({
 
 const launch = (kernel: string, change: Readonly<Record<string, number>> = {}) => ({
   kernel,
-  metrics: new Map(METRIC_NAMES.map((name) => [name, change[name] ?? 50])),
+  metrics: new Map([
+    ...METRIC_NAMES.map((name) => [name, change[name] ?? 50] as const),
+    ...Object.entries(change),
+  ]),
 });
 
 test('means of the launches, the most registers, shares of at most 1', () => {
@@ -20,8 +23,8 @@ test('means of the launches, the most registers, shares of at most 1', () => {
     [
       launch('a', { [METRICS.timeNs]: 1000, [METRICS.registers]: 20, [METRICS.dramPercent]: 101 }),
       launch('a', { [METRICS.timeNs]: 2000, [METRICS.registers]: 30, [METRICS.dramPercent]: 101 }),
-      launch('b'),
-      launch('b'),
+      launch('b', { [FABRIC_METRIC]: 30 }),
+      launch('b', { [FABRIC_METRIC]: 40 }),
     ],
   );
   assert.deepEqual(
@@ -29,6 +32,7 @@ test('means of the launches, the most registers, shares of at most 1', () => {
     ['random', 1.5, 30, 1],
   );
   assert.deepEqual([second?.pattern, second?.timeUs, second?.dramShare], ['one_item', 0.05, 0.5]);
+  assert.deepEqual([first?.fabricShare, second?.fabricShare], [undefined, 0.35]);
   assert.equal(first?.launches, 2);
 });
 

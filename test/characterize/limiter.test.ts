@@ -59,6 +59,18 @@ test('the fused kernel on an H200, as its recorded counters have it', () => {
     assert.equal(limiterOf({ dramShare, l2Share, l1Share, smShare }), limiter, lookups);
 });
 
+test('the fabric between the halves of L2, when it is what is busiest there', () => {
+  assert.deepEqual(limitOf({ ...LATENCY, dramShare: 0.51, l2Share: 0.83, fabricShare: 0.828 }), {
+    limiter: LIMITERS.fabric,
+    because: "the fabric between L2's halves at 83 % of its peak",
+  });
+  assert.equal(limiterOf({ l2Share: 0.83, fabricShare: 0.6 }), LIMITERS.l2);
+  assert.deepEqual(limitOf({ ...LATENCY, dramShare: 0.87, l2Share: 0.94, fabricShare: 0.94 }), {
+    limiter: LIMITERS.dram,
+    because: "memory at 87 % of its peak, the fabric between L2's halves at 94 %",
+  });
+});
+
 test('idle multiprocessors', () => {
   assert.deepEqual(limitOf({ ...LATENCY, activeShare: 0.4, timeUs: 5.3 }), {
     limiter: LIMITERS.tail,

@@ -25,6 +25,12 @@ test('launches in their order, in base units', () => {
   assert.deepEqual([...(fused?.metrics.keys() ?? [])], METRIC_NAMES);
 });
 
+test('extra metrics are there where the report has them', () => {
+  const registers = 'launch__registers_per_thread';
+  const [first] = parseRawPage(PAGE, ['gpu__time_duration.sum'], [registers, 'lts__none']);
+  assert.deepEqual([...(first?.metrics.keys() ?? [])], ['gpu__time_duration.sum', registers]);
+});
+
 test('what precedes the table is passed over; thousands, quotes, units', () => {
   const text =
     '==WARNING== "x"\n"ID","Kernel Name","a","b"\r\n"","","ms","Kbyte"\r\n"0","k ""q"", 2","1,043","2.5"\r\n';
