@@ -130,12 +130,15 @@ struct SampleFusedMultiplyAdd {
   static __device__ __forceinline__ void multiply(float *sums, const float *a, const float *b) {
 #pragma unroll 1
     for (int unit = 0; unit < chunk_units; unit++) {
+      /* Rows that are 8 apart have their units at the same place. */
+      const float *lefts[2] = {place_of(a, row(0), unit), place_of(a, row(1), unit)};
+      const float *rights = place_of(b, column(0), unit);
       Unit right[thread_columns];
 #pragma unroll
-      for (int c = 0; c < thread_columns; c++) right[c] = unit_of(b, column(c), unit);
+      for (int c = 0; c < thread_columns; c++) right[c] = unit_at(rights + c * 8 * chunk_columns);
 #pragma unroll
       for (int r = 0; r < thread_rows<on_diagonal>; r++) {
-        const Unit left = unit_of(a, row(r), unit);
+        const Unit left = unit_at(lefts[r % 2] + r / 2 * 8 * chunk_columns);
 #pragma unroll
         for (int c = 0; c < thread_columns; c++) {
           if (above<on_diagonal>(r, c)) continue;
@@ -146,6 +149,12 @@ struct SampleFusedMultiplyAdd {
       }
     }
   }
+
+private:
+  static __device__ __forceinline__ const float *place_of(const float *rows, int row, int unit) {
+    return rows + row * chunk_columns + swizzled(row, unit) * unit_floats;
+  }
+  static __device__ __forceinline__ Unit unit_at(const float *place) { return *reinterpret_cast<const Unit *>(place); }
 };
 
 template <class Math, bool on_diagonal>
