@@ -1,13 +1,11 @@
 /*
  * Dot interaction of 129 to 256 features, whole samples at a time (dot_interaction.cuh says what it computes).
  *
- * A block makes a sample's triangle at once, 16 features squares of 64: what lies below the diagonal is cut into pieces of
- * 32 by 64, a warp's each, and the squares on the diagonal are a warp's each, so that all sums stay in registers, Z is
- * read once, and little above the diagonal is computed. A block takes one sample after the other. Chunks of 32 columns,
- * three in flight, come in all the while; sums are packed in shared memory as the output has them, and leave from there in
- * one asynchronous copy while the next sample is multiplied.
- *
- * Rows of Z that do not exist are not filled: what is multiplied with them goes to sums that are not written.
+ * A block makes a sample's triangle at once. Of the triangle's squares of 64 by 64, those on the diagonal are a warp's each,
+ * those below it two warps' each, so that all sums stay in registers, Z is read once, and little above the diagonal is
+ * computed. A block takes one sample after the other. Chunks of 32 columns, three in flight, come in all the while; sums are
+ * packed in shared memory as the output has them, and leave from there in one asynchronous copy while the next sample is
+ * multiplied.
  *
  * A variant is a struct with these members (src/backend/cuda/dense-source.ts writes it):
  *   Math     dot::SampleTensorCores<Tf32Product>, <Float16Product>, <Bfloat16Product>; dot::SampleFusedMultiplyAdd
@@ -51,7 +49,7 @@ template <bool on_diagonal>
 constexpr int piece_rows = on_diagonal ? square : warp_rows;
 
 /*
- * How a warp multiplies: sums += a · bᵀ over a chunk, a = b on the diagonal. A thread has sums of rows row(r) by columns
+ * How a warp multiplies: sums += a · bᵀ over half a chunk, a = b on the diagonal. A thread has sums of rows row(r) by columns
  * column(c), in sums[at(r, c)]; on the diagonal those that are `above` it have no place.
  */
 template <class Product>
@@ -76,33 +74,30 @@ struct SampleTensorCores {
   }
 
   template <bool on_diagonal>
-  static __device__ __forceinline__ void multiply(float *sums, const float *a, const float *b) {
+  static __device__ __forceinline__ void multiply(float *sums, const float *a, const float *b, int half) {
     constexpr int rows = piece_rows<on_diagonal>;
     const int lane = threadIdx.x % 32;
     const int g = lane / 4;
+    const int unit = chunk_units / 2 * half + lane % 4;
+    uint32 left[rows / 8][Product::words];
 #pragma unroll
-    for (int step = 0; step < 2; step++) {
-      const int unit = 4 * step + lane % 4;
-      uint32 left[rows / 8][Product::words];
+    for (int r = 0; r < rows / 8; r++) Product::convert(left[r], unit_of(a, 8 * r + g, unit));
 #pragma unroll
-      for (int r = 0; r < rows / 8; r++) Product::convert(left[r], unit_of(a, 8 * r + g, unit));
+    for (int n = 0; n < square / 8; n++) {
+      uint32 right[Product::words];
+      if constexpr (on_diagonal) {
 #pragma unroll
-      for (int n = 0; n < square / 8; n++) {
-        uint32 right[Product::words];
-        if constexpr (on_diagonal) {
+        for (int word = 0; word < Product::words; word++) right[word] = left[n][word];
+      } else {
+        Product::convert(right, unit_of(b, 8 * n + g, unit));
+      }
+      /* A sum's next addition waits for its last: other sums' go between. */
 #pragma unroll
-          for (int word = 0; word < Product::words; word++) right[word] = left[n][word];
-        } else {
-          Product::convert(right, unit_of(b, 8 * n + g, unit));
-        }
-        /* A sum's next addition waits for its last: other sums' go between. */
+      for (int part = 0; part < Product::parts; part++) {
 #pragma unroll
-        for (int part = 0; part < Product::parts; part++) {
-#pragma unroll
-          for (int q = 0; q < rows / 16; q++) {
-            if (above<on_diagonal>(2 * q, 2 * n)) continue;
-            Product::multiply(sums + at<on_diagonal>(2 * q, 2 * n), left[2 * q], left[2 * q + 1], right, part);
-          }
+        for (int q = 0; q < rows / 16; q++) {
+          if (above<on_diagonal>(2 * q, 2 * n)) continue;
+          Product::multiply(sums + at<on_diagonal>(2 * q, 2 * n), left[2 * q], left[2 * q + 1], right, part);
         }
       }
     }
@@ -127,9 +122,9 @@ struct SampleFusedMultiplyAdd {
   }
 
   template <bool on_diagonal>
-  static __device__ __forceinline__ void multiply(float *sums, const float *a, const float *b) {
+  static __device__ __forceinline__ void multiply(float *sums, const float *a, const float *b, int half) {
 #pragma unroll 1
-    for (int unit = 0; unit < chunk_units; unit++) {
+    for (int unit = chunk_units / 2 * half; unit < chunk_units / 2 * (half + 1); unit++) {
       /* Rows that are 8 apart have their units at the same place. */
       const float *lefts[2] = {place_of(a, row(0), unit), place_of(a, row(1), unit)};
       const float *rights = place_of(b, column(0), unit);
@@ -204,7 +199,7 @@ struct SampleChunks {
   int sample;
   int column;
 
-  /* Of one chunk, as one group; when there is none left, an empty one. */
+  /* Of one chunk, as one group; what lies outside of Z is 0. When there is none left, an empty group. */
   __device__ __forceinline__ void start(float *to_stage) {
     constexpr int pass_rows = sample_threads / chunk_units;
     static_assert(pass_rows % 8 == 0, "a thread's units stand at the same place of their rows");
@@ -212,18 +207,17 @@ struct SampleChunks {
       const int features = static_cast<int>(params.features);
       const int dim = static_cast<int>(params.dim);
       const float *z = params.input + sample * params.input_stride;
-      const int thread = ptx::anew(static_cast<int>(threadIdx.x));
-      const int first_row = thread / chunk_units;
-      const int unit = thread % chunk_units;
+      const uint32 thread = ptx::anew(threadIdx.x);
+      const int first_row = static_cast<int>(thread / chunk_units);
+      const int unit = static_cast<int>(thread % chunk_units);
       const int from_column = column + unit * unit_floats;
-      const bool inside = from_column < dim;
-      const float *from = inside ? z + (static_cast<int64>(first_row) * dim + from_column) : z;
       float *to = to_stage + first_row * chunk_columns + swizzled(first_row, unit) * unit_floats;
+      int from = first_row * dim + from_column;
 #pragma unroll
       for (int pass = 0; pass < most_features / pass_rows; pass++) {
-        if (first_row + pass * pass_rows < features) ptx::copy_async<16>(to, from, inside);
-        to += pass_rows * chunk_columns;
-        if (inside) from += static_cast<int64>(pass_rows) * dim;
+        const bool inside = first_row + pass * pass_rows < features && from_column < dim;
+        ptx::copy_async<16>(to + pass * pass_rows * chunk_columns, z + from, inside);
+        from += pass_rows * dim;
       }
       column += chunk_columns;
       if (column >= dim) {
@@ -272,11 +266,13 @@ __device__ __forceinline__ void make_samples(const DotInteractionParams &params,
       if (chunk == chunks - 1 && threadIdx.x == 0) ptx::wait_for_bulk_reads();
       /* … every thread's copies of this chunk are there, and nobody reads the stage that is filled next. */
       ptx::block_barrier();
+      const float *a = ring + stage * ring_stage_floats + piece.row * chunk_columns;
+      const float *b = ring + stage * ring_stage_floats + piece.column * chunk_columns;
+      if (works) Math::template multiply<on_diagonal>(sums, a, b, 0);
+      /* Amid the products: the warps that multiply hide what it takes to start copies. */
       to_come.start(ring + (stage == 0 ? stages - 1 : stage - 1) * ring_stage_floats);
-      const float *z = ring + stage * ring_stage_floats;
+      if (works) Math::template multiply<on_diagonal>(sums, a, b, 1);
       stage = stage == stages - 1 ? 0 : stage + 1;
-      if (works)
-        Math::template multiply<on_diagonal>(sums, z + piece.row * chunk_columns, z + piece.column * chunk_columns);
     }
 
     float *output = params.output + sample * params.output_stride;

@@ -131,7 +131,9 @@ __device__ __forceinline__ T *opaque(T *pointer) {
 }
 
 /* `value`, as if it were not known: what loops compute of it is computed in each round, and keeps no register between. */
-__device__ __forceinline__ int anew(int value) {
+template <class T>
+__device__ __forceinline__ T anew(T value) {
+  static_assert(sizeof(T) == 4, "a 32-bit register");
   asm volatile("" : "+r"(value));
   return value;
 }

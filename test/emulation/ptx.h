@@ -119,7 +119,10 @@ T *opaque(T *pointer) {
   return pointer;
 }
 
-inline int anew(int value) { return value; }
+template <class T>
+T anew(T value) {
+  return value;
+}
 
 inline unsigned long long multiply_wide(unsigned int a, unsigned int b) {
   return static_cast<unsigned long long>(a) * b;
