@@ -38,6 +38,7 @@ struct DotInteractionParams {
   int64 upper;         /* 0: row i holds columns before i; 1: those after it */
   float *output;       /* [batch, pairs] */
   int64 output_stride;
+  int64 batch;
 };
 
 namespace dot {
@@ -66,38 +67,41 @@ __device__ __forceinline__ Unit unit_of(const float *rows, int row, int unit) {
 /* Tensor cores read 11 significant bits of a factor and drop the rest: rounding instead would take longer than they do. */
 struct Tf32Product {
   static constexpr int words = 4;
+  static constexpr int parts = 2;
   static __device__ __forceinline__ void convert(uint32 (&to)[words], const Unit &from) {
 #pragma unroll
     for (int e = 0; e < 4; e++) to[e] = __float_as_uint(from.at[e]);
   }
-  /* sums[16 x 8] += rows g and g + 8 of a times row g of b, over 16 columns. */
+  /* sums[16 x 8] += rows g and g + 8 of a times row g of b; all parts: over 16 columns. */
   static __device__ __forceinline__ void multiply(float *sums, const uint32 (&a)[words], const uint32 (&a8)[words],
-                                                  const uint32 (&b)[words]) {
-    ptx::multiply_tf32(sums, {a[0], a8[0], a[1], a8[1]}, {b[0], b[1]});
-    ptx::multiply_tf32(sums, {a[2], a8[2], a[3], a8[3]}, {b[2], b[3]});
+                                                  const uint32 (&b)[words], int part) {
+    const int k = 2 * part;
+    ptx::multiply_tf32(sums, {a[k], a8[k], a[k + 1], a8[k + 1]}, {b[k], b[k + 1]});
   }
 };
 
 struct Float16Product {
   static constexpr int words = 2;
+  static constexpr int parts = 1;
   static __device__ __forceinline__ void convert(uint32 (&to)[words], const Unit &from) {
     to[0] = ptx::to_float16_pair(from.at[0], from.at[1]);
     to[1] = ptx::to_float16_pair(from.at[2], from.at[3]);
   }
   static __device__ __forceinline__ void multiply(float *sums, const uint32 (&a)[words], const uint32 (&a8)[words],
-                                                  const uint32 (&b)[words]) {
+                                                  const uint32 (&b)[words], int) {
     ptx::multiply_float16(sums, {a[0], a8[0], a[1], a8[1]}, b);
   }
 };
 
 struct Bfloat16Product {
   static constexpr int words = 2;
+  static constexpr int parts = 1;
   static __device__ __forceinline__ void convert(uint32 (&to)[words], const Unit &from) {
     to[0] = ptx::to_bfloat16_pair(from.at[0], from.at[1]);
     to[1] = ptx::to_bfloat16_pair(from.at[2], from.at[3]);
   }
   static __device__ __forceinline__ void multiply(float *sums, const uint32 (&a)[words], const uint32 (&a8)[words],
-                                                  const uint32 (&b)[words]) {
+                                                  const uint32 (&b)[words], int) {
     ptx::multiply_bfloat16(sums, {a[0], a8[0], a[1], a8[1]}, b);
   }
 };
@@ -126,8 +130,11 @@ struct TensorCores {
         uint32 right[Product::words];
         Product::convert(right, unit_of(b, 8 * n + g, unit));
 #pragma unroll
-        for (int half = 0; half < 2; half++)
-          Product::multiply(sums + (half * columns / 8 + n) * 4, low[half], high[half], right);
+        for (int half = 0; half < 2; half++) {
+#pragma unroll
+          for (int part = 0; part < Product::parts; part++)
+            Product::multiply(sums + (half * columns / 8 + n) * 4, low[half], high[half], right, part);
+        }
       }
     }
   }

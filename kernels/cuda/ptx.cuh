@@ -77,6 +77,9 @@ __device__ __forceinline__ void store4(unsigned short *to, unsigned short a, uns
   asm volatile("st.global.v4.u16 [%0], {%1, %2, %3, %4};" : : "l"(to), "h"(a), "h"(b), "h"(c), "h"(d) : "memory");
 }
 
+/* A barrier of the block's threads, who may come to it at different places, a warp at one. */
+__device__ __forceinline__ void block_barrier() { asm volatile("bar.sync 0;" ::: "memory"); }
+
 /* What this thread wrote before is seen by all before what it writes after. */
 __device__ __forceinline__ void fence() { __threadfence(); }
 
@@ -125,6 +128,14 @@ template <class T>
 __device__ __forceinline__ T *opaque(T *pointer) {
   asm("" : "+l"(pointer));
   return pointer;
+}
+
+/* `value`, as if it were not known: what loops compute of it is computed in each round, and keeps no register between. */
+template <class T>
+__device__ __forceinline__ T anew(T value) {
+  static_assert(sizeof(T) == 4, "a 32-bit register");
+  asm volatile("" : "+r"(value));
+  return value;
 }
 
 /* The 64-bit product: with a sum, one instruction (from C++, nvcc makes two). */
@@ -212,6 +223,20 @@ template <int groups>
 __device__ __forceinline__ void wait_for_copies() {
   asm volatile("cp.async.wait_group %0;" ::"n"(groups) : "memory");
 }
+
+/*
+ * From sm_90 on. Starts copying `bytes` from shared to global memory: addresses and size are multiples of 16. What threads
+ * of the block wrote to `from` is copied when each of them has published it, and a barrier lies between. `from` may be
+ * written again, and the block may end, when this thread has waited for the reads of its copies.
+ */
+__device__ __forceinline__ void store_bulk(float *to, const float *from, int bytes) {
+  const unsigned int source = static_cast<unsigned int>(__cvta_generic_to_shared(from));
+  asm volatile("cp.async.bulk.global.shared::cta.bulk_group [%0], [%1], %2;" ::"l"(to), "r"(source), "r"(bytes)
+               : "memory");
+  asm volatile("cp.async.bulk.commit_group;" ::: "memory");
+}
+__device__ __forceinline__ void publish_to_bulk() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
+__device__ __forceinline__ void wait_for_bulk_reads() { asm volatile("cp.async.bulk.wait_group.read 0;" ::: "memory"); }
 
 /*
  * sums[16 x 8] += a[16 x k] . b[k x 8] by the warp's 32 threads, float32 sums, k = 8 (TF32) or 16. Of thread 4 g + t:

@@ -16,9 +16,12 @@ import {
   directLinearSource,
   dotInteractionSource,
   dotLaunch,
+  dotSamplesLaunch,
+  dotSamplesSource,
   dotTile,
   factorBits,
   finishLinearSource,
+  isMadeOfSamples,
   type PackWidth,
   packLaunch,
 } from '../../src/backend/cuda/dense-source.ts';
@@ -34,7 +37,7 @@ let emulator: Emulator;
 
 before(async () => {
   if (skip !== undefined) return;
-  const sources = DENSE_PRECISIONS.flatMap(denseSources);
+  const sources = DENSE_PRECISIONS.flatMap((precision) => denseSources(precision, true));
   emulator = await emulate([...new Map(sources.map((source) => [source.id, source])).values()]);
 });
 
@@ -112,10 +115,15 @@ function dotOnDevice(
   input: Float32Array,
   width: PackWidth,
   backwards: boolean,
+  /** In whole samples, by so many blocks, to an output of this alignment; else in tiles. */
+  samples?: { readonly blocks: number; readonly offset: number; readonly stride: number },
 ): Float32Array {
   const pairs = interactionPairs(features, diagonal, order).length;
   const z = framed(width, batch, features * dim, input);
-  const output = framed(1, batch, pairs);
+  const output =
+    samples === undefined
+      ? framed(1, batch, pairs)
+      : new HostMatrix(batch, pairs, pairs + samples.stride, samples.offset);
   const params = encodeDotInteraction({
     input: z.address,
     inputStride: z.stride,
@@ -125,9 +133,13 @@ function dotOnDevice(
     upper: order === 'upper' ? 1 : 0,
     output: output.address,
     outputStride: output.stride,
+    batch,
   });
-  const { kernel } = dotInteractionSource(precision, dotTile(features), width);
-  launch(kernel, dotLaunch(batch, features), params, [z.array], [output.array], backwards);
+  const [{ kernel }, shape] =
+    samples === undefined
+      ? [dotInteractionSource(precision, dotTile(features), width), dotLaunch(batch, features)]
+      : [dotSamplesSource(precision), dotSamplesLaunch(batch, pairs, samples.blocks)];
+  launch(kernel, shape, params, [z.array], [output.array], backwards);
   return output.values();
 }
 
@@ -173,6 +185,36 @@ for (const precision of DENSE_PRECISIONS) {
     });
   });
 
+  test(`dot interaction, ${precision}: whole samples, exact on integers`, { skip }, () => {
+    const random = new Random(6);
+    // Squares of 64 features, the last one full, begun, or empty; chunks of 32 columns, more or fewer than the stages.
+    for (const [s, [batch, features, dim, blocks]] of (
+      [
+        [1, 129, 4, 1],
+        [3, 160, 36, 1],
+        [2, 192, 32, 2],
+        [3, 193, 68, 2],
+        [5, 251, 8, 2],
+        [2, 256, 100, 1],
+      ] as const
+    ).entries()) {
+      ORDERS.forEach(([order, diagonal], o) => {
+        const problem = { batch, features, dim, diagonal, order };
+        assert.ok(isMadeOfSamples(features, dim, 4));
+        const input = random.integers(batch * features * dim, 8);
+        const place = { blocks, offset: (s + o) % 4, stride: (s + 2 * o) % 5 };
+        const out = dotOnDevice(precision, problem, input, 4, (s + o) % 2 === 0, place);
+        const expected = referenceDotInteraction({ ...problem, input });
+        const what = `${features} × ${dim}, ${order}${diagonal ? ' with diagonal' : ''}`;
+        assertSameValues(
+          out.map((x) => x + 0),
+          expected.map((x) => x + 0),
+          what,
+        );
+      });
+    }
+  });
+
   test(`dot interaction, ${precision}: reals, 27 and 251 features of 128`, { skip }, () => {
     const random = new Random(2);
     for (const features of [27, 251]) {
@@ -181,6 +223,10 @@ for (const precision of DENSE_PRECISIONS) {
       const expected = referenceDotInteraction({ ...problem, input });
       const magnitude = referenceDotInteraction({ ...problem, input: input.map(Math.abs) });
       const out = dotOnDevice(precision, problem, input, 4, false);
+      if (isMadeOfSamples(features, 128, 4)) {
+        const place = { blocks: 132, offset: 0, stride: 0 };
+        assert.deepEqual(dotOnDevice(precision, problem, input, 4, false, place), out, 'bit for bit');
+      }
       // Both factors are rounded; then each of the products and sums.
       const bound = 2.1 * factorRounding(precision) + 129 * FLOAT32_ROUNDING;
       assertWithin(out, expected, (i) => bound * (magnitude[i] as number), `${features} features`);
@@ -191,16 +237,21 @@ for (const precision of DENSE_PRECISIONS) {
 test('dot interaction: a NaN stays in its sample and its pairs', { skip }, () => {
   const random = new Random(3);
   for (const precision of DENSE_PRECISIONS) {
-    const problem = { batch: 3, features: 40, dim: 8, diagonal: false, order: 'lower' } as const;
-    const input = random.reals(3 * 40 * 8);
-    input[40 * 8 + 5 * 8 + 2] = Number.NaN;
-    const out = dotOnDevice(precision, problem, input, 4, false);
-    const pairs = interactionPairs(40, false, 'lower');
-    out.forEach((x, i) => {
-      const [a, b] = pairs[i % pairs.length] as [number, number];
-      const touched = Math.floor(i / pairs.length) === 1 && (a === 5 || b === 5);
-      assert.equal(Number.isNaN(x), touched, `${precision}: sample and pair ${i}`);
-    });
+    for (const [features, samples] of [
+      [40, undefined],
+      [130, { blocks: 1, offset: 0, stride: 0 }],
+    ] as const) {
+      const problem = { batch: 3, features, dim: 8, diagonal: false, order: 'lower' } as const;
+      const input = random.reals(3 * features * 8);
+      input[features * 8 + 5 * 8 + 2] = Number.NaN;
+      const out = dotOnDevice(precision, problem, input, 4, false, samples);
+      const pairs = interactionPairs(features, false, 'lower');
+      out.forEach((x, i) => {
+        const [a, b] = pairs[i % pairs.length] as [number, number];
+        const touched = Math.floor(i / pairs.length) === 1 && (a === 5 || b === 5);
+        assert.equal(Number.isNaN(x), touched, `${precision}: sample and pair ${i}`);
+      });
+    }
   }
 });
 

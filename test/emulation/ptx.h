@@ -79,6 +79,7 @@ void store4(T *to, T a, T b, T c, T d) {
   store(reinterpret_cast<Four *>(to), Four{a, b, c, d});
 }
 
+inline void block_barrier() { simt::block_barrier(); }
 inline void fence() {}
 
 template <int width, class T>
@@ -116,6 +117,11 @@ inline void prefetch_l2_evict_normal(const void *address) { prefetch(address); }
 template <class T>
 T *opaque(T *pointer) {
   return pointer;
+}
+
+template <class T>
+T anew(T value) {
+  return value;
 }
 
 inline unsigned long long multiply_wide(unsigned int a, unsigned int b) {
@@ -186,6 +192,16 @@ template <int groups>
 void wait_for_copies() {
   simt::wait_for_copies(groups);
 }
+
+inline void store_bulk(float *to, const float *from, int bytes) {
+  for (int done = 0; done < bytes; done += 16) {
+    simt::counts.writes++;
+    if (!simt::may_access(to + done / 4, 16, simt::Access::Write)) return;
+  }
+  simt::start_bulk_copy(to, from, static_cast<std::size_t>(bytes));
+}
+inline void publish_to_bulk() {}
+inline void wait_for_bulk_reads() { simt::wait_for_bulk_copies(); }
 
 /*
  * The product of a warp: every thread shows its words, then each adds up its own four sums in float64, rounded once.

@@ -43,6 +43,7 @@ struct Fiber {
   unsigned int exchanges; /* parity of the lane's exchanges so far */
   std::deque<std::vector<Copy>> groups; /* committed, not waited for */
   std::vector<Copy> open_group;
+  std::vector<Copy> bulk_copies; /* not waited for */
 };
 
 std::vector<Region> regions;
@@ -126,6 +127,7 @@ void run_block(std::size_t threads, bool backwards) {
     fiber.exchanges = 0;
     fiber.groups.clear();
     fiber.open_group.clear();
+    fiber.bulk_copies.clear();
   }
   for (;;) {
     bool any_ran = false;
@@ -222,6 +224,20 @@ void wait_for_copies(std::size_t groups) {
       if (copy.from == nullptr) std::memset(copy.to, 0, copy.bytes);
       else std::memcpy(copy.to, copy.from, copy.bytes);
     }
+}
+
+void start_bulk_copy(void *to, const void *from, std::size_t bytes) {
+  const unsigned char *begin = static_cast<const unsigned char *>(from);
+  if (begin < shared_memory || begin + bytes > shared_memory + sizeof shared_memory ||
+      static_cast<std::size_t>(begin - shared_memory) % 16 != 0 || bytes % 16 != 0)
+    fail("bulk copy from outside of shared memory, or unaligned", from, bytes);
+  else
+    running->bulk_copies.push_back({to, from, bytes});
+}
+
+void wait_for_bulk_copies() {
+  for (const Copy &copy : running->bulk_copies) std::memcpy(copy.to, copy.from, copy.bytes);
+  running->bulk_copies.clear();
 }
 
 } // namespace simt

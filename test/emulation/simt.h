@@ -73,6 +73,10 @@ void start_copy(void *to, const void *from, std::size_t bytes);
 void commit_copies();
 void wait_for_copies(std::size_t groups);
 
+/* Asynchronous copies out of shared memory: nothing has been read before the thread waits, and nothing is if it does not. */
+void start_bulk_copy(void *to, const void *from, std::size_t bytes);
+void wait_for_bulk_copies();
+
 } // namespace simt
 
 struct alignas(16) uint4 {

@@ -87,6 +87,25 @@ const KERNELS = [
      hotrow::ptx::store(params.data + 9, early ? 1 : 0);
      hotrow::ptx::store(params.data + 10, static_cast<int>(shared[4] + shared[5]));`,
   ),
+  // Two copies out of shared memory, of which one takes what is there when it is waited for, and nobody waits for the other.
+  kernel(
+    'bulk_copy',
+    `float *shared = static_cast<float *>(hotrow::ptx::dynamic_shared());
+     float *to = reinterpret_cast<float *>(params.data);
+     for (int i = 0; i < 8; i++) shared[i] = static_cast<float>(i);
+     hotrow::ptx::publish_to_bulk();
+     hotrow::ptx::store_bulk(to, shared + 4, 16);
+     shared[4] = 9.0f;
+     hotrow::ptx::wait_for_bulk_reads();
+     shared[5] = 9.0f;
+     hotrow::ptx::store_bulk(to + 4, shared, 16);`,
+  ),
+  kernel(
+    'bulk_copy_to',
+    `float *shared = static_cast<float *>(hotrow::ptx::dynamic_shared());
+     shared[0] = 0.0f;
+     hotrow::ptx::store_bulk(reinterpret_cast<float *>(params.data) + params.count, shared, 16);`,
+  ),
   // a [16, 8] at 0, b [8, 8] at 128, sums [16, 8] at 192, every thread with the elements that ptx.cuh gives it.
   kernel(
     'tensor',
@@ -192,6 +211,16 @@ test('asynchronous copies are there when they were waited for, and not before', 
   const { reads } = emulator.launch('copy_async', launch);
   assert.deepEqual([...data.subarray(8)], [4, 0, 5]);
   assert.equal(reads, 2, 'zeros are not read');
+});
+
+test('bulk copies read when they are waited for, and not at all otherwise', { skip: refusal }, () => {
+  const data = new Int32Array(8);
+  const launch = (kernel: string, count: number) =>
+    emulator.launch(kernel, { grid: [1], block: [1], params: at(data, count), reads: [], writes: [data] });
+  launch('bulk_copy', 0);
+  assert.deepEqual([...new Float32Array(data.buffer)], [9, 5, 6, 7, 0, 0, 0, 0]);
+  assert.throws(() => launch('bulk_copy_to', 2), /unaligned access/);
+  assert.throws(() => launch('bulk_copy_to', 8), /write outside of every array/);
 });
 
 test('tensor cores multiply what ptx.cuh says that each thread holds', { skip: refusal }, () => {

@@ -277,6 +277,7 @@ CUresult cuDeviceGetAttribute(int *out, CUdevice_attribute attribute, CUdevice d
   case 39: *out = 2048; return 0;
   case 75: *out = 9; return 0;
   case 76: *out = 0; return 0;
+  case 97: *out = 227 << 10; return 0;
   case 108: *out = 1 << 20; return 0;
   default: *out = 1000 + (int)attribute; return 0;
   }

@@ -89,7 +89,7 @@ for (const architecture of ARCHITECTURES) {
 
   test(`dense kernels for ${architecture}`, { skip }, async () => {
     for (const precision of DENSE_PRECISIONS) {
-      const kernels = denseSources(precision);
+      const kernels = denseSources(precision, architecture !== 'sm_80');
       const compiled = await compileWithNvcc(kernels, architecture);
       for (const { kernel, id } of kernels) {
         const { registers, spilledBytes } = compiled.get(kernel) as Resources;

@@ -37,6 +37,7 @@ import {
   encodeFinishLinear,
 } from './dense-params.ts';
 import {
+  canMakeSamples,
   convertRowsSource,
   DOT_TILES,
   denseModule,
@@ -45,11 +46,16 @@ import {
   directLinearSource,
   dotInteractionSource,
   dotLaunch,
+  dotSamplesLaunch,
+  dotSamplesSharedBytes,
+  dotSamplesSource,
   dotSharedBytes,
   dotTile,
   finishLinearSource,
+  isMadeOfSamples,
   packLaunch,
 } from './dense-source.ts';
+import type { KernelSource } from './kernel-source.ts';
 import { addressAlignment, mayBeDirect, tailSplits } from './linear-choice.ts';
 
 export interface DenseOptions {
@@ -124,8 +130,9 @@ export class DenseKernels implements Disposable {
         hint: 'the dense kernels need sm_80 (A100) or newer',
       });
     }
-    const { id, source } = denseModule(options.precision);
-    const [first] = denseSources(options.precision);
+    const makesSamples = canMakeSamples(device.properties);
+    const { id, source } = denseModule(options.precision, makesSamples);
+    const [first] = denseSources(options.precision, makesSamples);
     const { cubin } = await compileKernel(
       {
         id,
@@ -186,8 +193,11 @@ export class DenseKernels implements Disposable {
     checkMatrix('the output', output, input.rows, pairs);
     if (input.rows === 0 || pairs === 0) return;
     const width = widthOf(dim, [input]);
-    const shape = dotLaunch(input.rows, features);
-    if (shape.grid[0] > MOST_GRID_BLOCKS) {
+    const ofSamples = this.#makesSamples && isMadeOfSamples(features, dim, width);
+    const shape = ofSamples
+      ? dotSamplesLaunch(input.rows, pairs, this.device.properties.multiprocessors)
+      : dotLaunch(input.rows, features);
+    if (Math.max(shape.grid[0], input.rows) > MOST_GRID_BLOCKS) {
       throw new DeviceError('KERNEL_FAILED', `${input.rows} samples of ${features} features are too many`);
     }
     const words = encodeDotInteraction({
@@ -199,8 +209,12 @@ export class DenseKernels implements Disposable {
       upper: order === 'upper' ? 1 : 0,
       output: output.address,
       outputStride: output.stride,
+      batch: input.rows,
     });
-    this.#launch(stream, dotInteractionSource(this.precision, dotTile(features), width).id, shape, words);
+    const { id } = ofSamples
+      ? dotSamplesSource(this.precision)
+      : dotInteractionSource(this.precision, dotTile(features), width);
+    this.#launch(stream, id, shape, words);
   }
 
   /** output = input. @throws DeviceError KERNEL_FAILED for matrices that do not fit. */
@@ -223,16 +237,24 @@ export class DenseKernels implements Disposable {
 
   /** Looks every kernel up now, since a capture must not load anything. */
   #loadKernels(): void {
-    for (const { id, kernel } of denseSources(this.precision)) {
+    for (const { id, kernel } of denseSources(this.precision, this.#makesSamples)) {
       this.#kernels.set(id, this.#module.kernel(kernel));
     }
+    const allowShared = ({ id }: KernelSource, sharedBytes: number) => {
+      const kernel = this.#kernel(id);
+      kernel.allowDynamicShared(sharedBytes);
+      kernel.preferSharedCarveout(100);
+    };
     for (const tile of DOT_TILES) {
-      for (const width of [1, 4] as const) {
-        const kernel = this.#kernel(dotInteractionSource(this.precision, tile, width).id);
-        kernel.allowDynamicShared(dotSharedBytes(tile));
-        kernel.preferSharedCarveout(100);
-      }
+      for (const width of [1, 4] as const)
+        allowShared(dotInteractionSource(this.precision, tile, width), dotSharedBytes(tile));
     }
+    if (this.#makesSamples) allowShared(dotSamplesSource(this.precision), dotSamplesSharedBytes());
+  }
+
+  /** Whether the GPU can make dot interactions whole samples at a time. */
+  get #makesSamples(): boolean {
+    return canMakeSamples(this.device.properties);
   }
 
   #kernel(id: string): CudaKernel {

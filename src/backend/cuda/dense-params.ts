@@ -17,11 +17,12 @@ export interface DotInteractionParams {
   readonly upper: number;
   readonly output: Address;
   readonly outputStride: number;
+  readonly batch: number;
 }
 
 export function encodeDotInteraction(params: DotInteractionParams): BigInt64Array {
-  const { input, inputStride, features, dim, diagonal, upper, output, outputStride } = params;
-  return words(input, inputStride, features, dim, diagonal, upper, output, outputStride);
+  const { input, inputStride, features, dim, diagonal, upper, output, outputStride, batch } = params;
+  return words(input, inputStride, features, dim, diagonal, upper, output, outputStride, batch);
 }
 
 /** `hotrow::Activation`. */

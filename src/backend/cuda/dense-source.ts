@@ -1,4 +1,5 @@
 /** The dense CUDA kernels: their variants as source text, and how they are launched. Pure. */
+import type { DeviceProperties } from '../../cuda/properties.ts';
 import type { LaunchShape } from '../../ffi/cuda-structs.ts';
 import type { DensePrecision } from '../backend.ts';
 import type { KernelSource } from './kernel-source.ts';
@@ -24,6 +25,12 @@ const FACTS = {
 /** As in kernels/cuda/dot_interaction.cuh. */
 const DOT_STAGES = 3;
 const DOT_CHUNK_BYTES = 128;
+
+/** As in kernels/cuda/dot_samples.cuh: what a block makes at once, and how. */
+const SAMPLE_FEATURES = 256;
+const SAMPLE_THREADS = 512;
+/** Up to so many features are one tile of dot_interaction anyway. */
+const ONE_TILE_FEATURES = 128;
 
 const THREADS = 256;
 /** Blocks stride over what there is to do; more than this keep no more of a GPU busy. */
@@ -74,6 +81,24 @@ extern "C" __global__ void __launch_bounds__(${dotThreads(tile)}, ${DOT_BLOCKS[t
   return { id, kernel, source: text, options: [] };
 }
 
+/** The dot interaction whole samples at a time, for rows that are aligned to 16 bytes; where `canMakeSamples`. */
+export function dotSamplesSource(precision: DensePrecision): KernelSource {
+  const { id: format, math } = FACTS[precision];
+  const id = `dot_samples.${format}`;
+  const kernel = `hotrow_${id.replaceAll('.', '_')}`;
+  const text = `#include "dot_samples.cuh"
+
+struct ${kernel}_variant {
+  using Math = hotrow::dot::Sample${math};
+};
+
+extern "C" __global__ void __launch_bounds__(${SAMPLE_THREADS}, 1) ${kernel}(const hotrow::DotInteractionParams params) {
+  hotrow::dot_samples<${kernel}_variant>(params);
+}
+`;
+  return { id, kernel, source: text, options: [] };
+}
+
 export function finishLinearSource(width: PackWidth): KernelSource {
   return source('linear', `finish_linear.w${width}`, 'FinishLinearParams', `finish_linear<${width}>`);
 }
@@ -93,21 +118,25 @@ export function convertRowsSource(precision: DensePrecision, width: PackWidth): 
 
 const WEIGHT_IDS = { Float32: 'f32', Float16: 'f16', Bfloat16: 'bf16' } as const;
 
-/** Every kernel that a precision needs. */
-export function denseSources(precision: DensePrecision): KernelSource[] {
+/** Every kernel that a precision needs. `makesSamples`: on GPUs that can. */
+export function denseSources(precision: DensePrecision, makesSamples: boolean): KernelSource[] {
   const converted = precision === 'float16' || precision === 'bfloat16';
-  return WIDTHS.flatMap((width) => [
+  const ofWidths = WIDTHS.flatMap((width) => [
     ...DOT_TILES.map((tile) => dotInteractionSource(precision, tile, width)),
     finishLinearSource(width),
     directLinearSource(precision, width),
     convertRowsSource('float32', width),
     ...(converted ? [convertRowsSource(precision, width)] : []),
   ]);
+  return makesSamples ? [...ofWidths, dotSamplesSource(precision)] : ofWidths;
 }
 
 /** The same as one translation unit. */
-export function denseModule(precision: DensePrecision): { readonly id: string; readonly source: string } {
-  const sources = denseSources(precision).map(({ source }) => source);
+export function denseModule(
+  precision: DensePrecision,
+  makesSamples: boolean,
+): { readonly id: string; readonly source: string } {
+  const sources = denseSources(precision, makesSamples).map(({ source }) => source);
   return { id: `dense.${FACTS[precision].id}`, source: sources.join('\n') };
 }
 
@@ -132,6 +161,33 @@ export function dotLaunch(batch: number, features: number): LaunchShape {
     grid: [(batch * side * (side + 1)) / 2, 1, 1],
     block: [dotThreads(tile), 1, 1],
     dynamicSharedBytes: dotSharedBytes(tile, side === 1),
+  };
+}
+
+/** Whether a GPU can make whole samples: asynchronous copies out of shared memory, and all the memory that it may take. */
+export function canMakeSamples({
+  computeCapability: [major],
+  sharedBytesPerBlockOptIn,
+}: Pick<DeviceProperties, 'computeCapability' | 'sharedBytesPerBlockOptIn'>): boolean {
+  return major >= 9 && sharedBytesPerBlockOptIn >= dotSamplesSharedBytes();
+}
+
+/** Whether an interaction, on a GPU that can, is made whole samples at a time. */
+export function isMadeOfSamples(features: number, dim: number, width: PackWidth): boolean {
+  return features > ONE_TILE_FEATURES && features <= SAMPLE_FEATURES && dim > 0 && width === 4;
+}
+
+/** The dynamic shared memory of a launch for so many pairs: chunks, and packed sums as the output is aligned. */
+export function dotSamplesSharedBytes(pairs = (SAMPLE_FEATURES * (SAMPLE_FEATURES + 1)) / 2): number {
+  return DOT_STAGES * SAMPLE_FEATURES * DOT_CHUNK_BYTES + 16 * Math.ceil((pairs + 3) / 4);
+}
+
+/** A block a multiprocessor, one sample after the other. */
+export function dotSamplesLaunch(batch: number, pairs: number, multiprocessors: number): LaunchShape {
+  return {
+    grid: [Math.min(batch, multiprocessors), 1, 1],
+    block: [SAMPLE_THREADS, 1, 1],
+    dynamicSharedBytes: dotSamplesSharedBytes(pairs),
   };
 }
 

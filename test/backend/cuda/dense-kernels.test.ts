@@ -44,7 +44,7 @@ describe('dense operations over the fake device', { skip }, () => {
   };
 
   before(async () => {
-    const sources = DENSE_PRECISIONS.flatMap(denseSources);
+    const sources = DENSE_PRECISIONS.flatMap((precision) => denseSources(precision, true));
     const emulator = await emulate([...new Map(sources.map((source) => [source.id, source])).values()]);
     fake.setEmulator(emulator);
   });

@@ -4,13 +4,16 @@ import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
 import { DENSE_PRECISIONS } from '../../../src/backend/backend.ts';
 import {
+  canMakeSamples,
   DOT_TILES,
   denseModule,
   denseSources,
   directLaunch,
   dotLaunch,
+  dotSamplesLaunch,
   dotSharedBytes,
   dotTile,
+  isMadeOfSamples,
   packLaunch,
 } from '../../../src/backend/cuda/dense-source.ts';
 import { addressAlignment, mayBeDirect, tailSplits } from '../../../src/backend/cuda/linear-choice.ts';
@@ -62,6 +65,27 @@ test('the launch agrees with the kernel', () => {
   }
 });
 
+test('whole samples: where they are made, and the launch', () => {
+  const hopper = { computeCapability: [9, 0], sharedBytesPerBlockOptIn: 232448 } as const;
+  assert.equal(canMakeSamples(hopper), true);
+  assert.equal(canMakeSamples({ ...hopper, computeCapability: [8, 0] }), false);
+  assert.equal(canMakeSamples({ computeCapability: [12, 0], sharedBytesPerBlockOptIn: 101376 }), false);
+  assert.deepEqual(
+    [128, 129, 256, 257].map((features) => isMadeOfSamples(features, 128, 4)),
+    [false, true, true, false],
+  );
+  assert.deepEqual([isMadeOfSamples(251, 0, 4), isMadeOfSamples(251, 128, 1)], [false, false]);
+  const header = readFileSync(new URL('../../../kernels/cuda/dot_samples.cuh', import.meta.url), 'utf8');
+  const constant = (name: string) => Number(new RegExp(`constexpr int ${name} = (\\d+);`).exec(header)?.[1]);
+  const pairs = (251 * 250) / 2;
+  assert.deepEqual(dotSamplesLaunch(2048, pairs, 132), {
+    grid: [132, 1, 1],
+    block: [constant('sample_threads'), 1, 1],
+    dynamicSharedBytes: 3 * constant('most_features') * 128 + 16 * Math.ceil((pairs + 3) / 4),
+  });
+  assert.equal(dotSamplesLaunch(7, pairs, 132).grid[0], 7);
+});
+
 test('launches over packs and sums cover them', () => {
   for (const [rows, columns, width] of [
     [1, 1, 1],
@@ -81,10 +105,13 @@ test('launches over packs and sums cover them', () => {
 
 test('every kernel of a precision is in its module, once', () => {
   for (const precision of DENSE_PRECISIONS) {
-    const sources = denseSources(precision);
-    const { source } = denseModule(precision);
-    assert.equal(new Set(sources.map(({ id }) => id)).size, sources.length, precision);
-    for (const { kernel } of sources) assert.equal(source.split(` ${kernel}(`).length, 2, kernel);
+    for (const makesSamples of [false, true]) {
+      const sources = denseSources(precision, makesSamples);
+      const { source } = denseModule(precision, makesSamples);
+      assert.equal(new Set(sources.map(({ id }) => id)).size, sources.length, precision);
+      for (const { kernel } of sources) assert.equal(source.split(` ${kernel}(`).length, 2, kernel);
+      assert.equal(source.includes('dot_samples'), makesSamples);
+    }
   }
-  assert.equal(new Set(DENSE_PRECISIONS.map((precision) => denseModule(precision).id)).size, 4);
+  assert.equal(new Set(DENSE_PRECISIONS.map((precision) => denseModule(precision, true).id)).size, 4);
 });
