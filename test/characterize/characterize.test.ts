@@ -49,7 +49,7 @@ const VARIANTS = [
   'standard + OptMT 64 warps',
   'standard + OptMT 64 warps + RPF d6',
   /^standard \+ OptMT 64 warps \+ RPF d6 \+ L2P /,
-  'fused + OptMT 32 warps + RPF d8 + 8 bytes a lane',
+  'fused + OptMT 32 warps + RPF d8 + 8 bytes a lane + blocks of 64',
 ];
 
 function assertCells(rows: readonly { readonly pattern: string; readonly variant: string }[]): void {

@@ -36,10 +36,10 @@ test('every variant on GPUs that are not here', { skip }, async () => {
   assert.equal(capped.warps, 64);
   assert.equal(of('L4', 'standard').warps, 48);
   assert.equal(of('L4', 'standard').occupancy, 1);
-  const fused = of('H200', 'fused + OptMT 32 warps + RPF d8 + 8 bytes a lane');
+  const fused = of('H200', 'fused + OptMT 32 warps + RPF d8 + 8 bytes a lane + blocks of 64');
   assert.ok(fused.registers > 32 && fused.occupancy < 1);
   assert.equal(fused.limiter, 'registers');
-  assert.equal(fused.blockThreads, 128);
+  assert.equal(fused.blockThreads, 64);
 });
 
 test('GPUs by name, and an unknown one', () => {
