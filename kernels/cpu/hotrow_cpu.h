@@ -227,6 +227,16 @@ typedef struct hr_host_copy {
  * is NULL. Returns 0; -2: no memory. */
 int64_t hr_copy_all(hr_pool *pool, const hr_host_copy *copies, int64_t count);
 
+/* The offsets of a table's bags. */
+typedef struct hr_bag_offsets {
+  const void *offsets; /* [count] */
+  int64_t offset_bytes; /* 4 or 8 */
+  int64_t count;        /* batch or batch + 1 */
+  int64_t lookups;
+} hr_bag_offsets;
+/* found[t] = whether a bag of table t has more than `split` lookups, its bounds clamped to [0, lookups]; else 0. */
+void hr_find_long_bags(const hr_bag_offsets *tables, int64_t count, int64_t batch, int64_t split, uint8_t *found);
+
 /* Fills `count` elements of `row_format` with seeded values uniform in [-1, 1), the same on every isa and thread count. */
 int64_t hr_fill_uniform(hr_pool *pool, void *target, int64_t row_format, int64_t count, int64_t seed);
 

@@ -7,7 +7,7 @@ import type { Backend, KeptProgram, Operation, RunOptions, RunReport } from './b
 import { Workspace } from './workspace.ts';
 
 /** Memory of idle programs, at most; the one that was used last stays whatever it takes. */
-const IDLE_BYTES = 2 ** 30;
+const IDLE_BYTES = 2 ** 32;
 
 /** The program for a batch, over matrices that it has for itself. */
 export type ProgramOf<B> = (batch: B) => readonly Operation[];

@@ -7,15 +7,15 @@ const SMALLEST_BYTES = 1 << 12;
 type Block = DeviceMemory | PinnedMemory;
 
 /**
- * Blocks of memory kept for the next batch: the driver takes up to milliseconds to give one, and waits for the device
- * when it takes one back. A block has a power of two of bytes, so that batches of similar size share it.
+ * Blocks of memory kept for the next batch: the driver takes up to milliseconds to give one (pinned, hundreds for a GiB),
+ * and waits for the device when it takes one back. Batches of similar size share blocks.
  */
 export class BlockPool<B extends Block> implements Disposable {
   readonly #make: (bytes: number) => B;
   /** The most bytes that lie idle. */
   readonly #idleLimit: number;
-  /** By size; what came back last is lent first. */
-  readonly #idle = new Map<number, B[]>();
+  /** What came back last stands last, and is lent first. */
+  readonly #idle: B[] = [];
   #idleBytes = 0;
 
   private constructor(make: (bytes: number) => B, idleLimit: number) {
@@ -33,28 +33,27 @@ export class BlockPool<B extends Block> implements Disposable {
 
   /** A block of at least `bytes`, with whatever it held before. @throws CudaError OUT_OF_MEMORY. */
   borrow(bytes: number): B {
-    const size = 2 ** Math.ceil(Math.log2(Math.max(bytes, SMALLEST_BYTES)));
-    const block = this.#idle.get(size)?.pop();
-    if (block === undefined) return this.#allocate(size);
-    this.#idleBytes -= size;
+    const size = blockBytes(bytes);
+    const known = this.#idle.findLastIndex((block) => block.bytes >= size && block.bytes <= 2 * size);
+    if (known < 0) return this.#allocate(size);
+    const [block] = this.#idle.splice(known, 1) as [B];
+    this.#idleBytes -= block.bytes;
     return block;
   }
 
-  /** Takes a block back that no work needs any more. */
+  /** Takes a block back that no work needs any more. What lay idle longest makes room for it. */
   giveBack(block: B): void {
-    const { bytes } = block;
-    if (this.#idleBytes + bytes > this.#idleLimit) {
-      block[Symbol.dispose]();
-      return;
+    this.#idle.push(block);
+    this.#idleBytes += block.bytes;
+    while (this.#idleBytes > this.#idleLimit) {
+      const oldest = this.#idle.shift() as B;
+      this.#idleBytes -= oldest.bytes;
+      oldest[Symbol.dispose]();
     }
-    const alike = this.#idle.get(bytes) ?? [];
-    alike.push(block);
-    this.#idle.set(bytes, alike);
-    this.#idleBytes += bytes;
   }
 
   [Symbol.dispose](): void {
-    for (const blocks of this.#idle.values()) for (const block of blocks.splice(0)) block[Symbol.dispose]();
+    for (const block of this.#idle.splice(0)) block[Symbol.dispose]();
     this.#idleBytes = 0;
   }
 
@@ -68,4 +67,11 @@ export class BlockPool<B extends Block> implements Disposable {
       return this.#make(size);
     }
   }
+}
+
+/** An eighth of a power of two times a whole number: at most an eighth more than asked for. */
+function blockBytes(bytes: number): number {
+  if (bytes <= SMALLEST_BYTES) return SMALLEST_BYTES;
+  const step = 2 ** (Math.ceil(Math.log2(bytes)) - 4);
+  return Math.ceil(bytes / step) * step;
 }

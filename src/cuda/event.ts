@@ -5,10 +5,11 @@ import { Resource } from './resource.ts';
 import type { CudaStream } from './stream.ts';
 
 /**
- * How long a wait asks the driver at every turn of the event loop before it sleeps. Asking notices the end of short work
- * within some microseconds and lets other callbacks run between; it costs a core, so it does not go on.
+ * How long a wait asks the driver at every turn of the event loop before it sleeps. Asking notices the end of work within
+ * some microseconds and lets other callbacks run between; it costs a core, so it does not go on. Waking up takes some
+ * 0.2 ms (the driver's thread, then the event loop), which is a small part of work that takes longer than this.
  */
-const POLL_MS = 1;
+const POLL_MS = 5;
 
 const nextTurn = () => new Promise<void>((resolve) => setImmediate(resolve));
 
@@ -33,7 +34,7 @@ export class CudaEvent extends Resource<EventHandle> {
    * Resolves when the work before the last record is done; the event loop stays free.
    *
    * Two stages: at first the event loop polls (see POLL_MS); then one of libuv's threads sleeps in the driver, which
-   * costs a few tens of microseconds of latency and no processor.
+   * costs latency and no processor.
    * @throws CudaError KERNEL_FAILED when the work failed.
    */
   wait(): Promise<void> {

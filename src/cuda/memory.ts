@@ -96,6 +96,18 @@ export class PinnedMemory extends Resource<HostPtr> {
     else copyInline(float32, at, array);
   }
 
+  /** Copies what is at byte `offset` to a small array; to a larger one, the copy goes to `later`, for `copyAll`. */
+  take(offset: number, array: Float32Array | Uint16Array, later: HostCopy[]): void {
+    const { byteLength: bytes } = array;
+    const end = offset + bytes;
+    if (end > this.bytes) throw new RangeError(`bytes [${offset}, ${end}) are not in ${this.bytes} bytes`);
+    const { float32 } = this.#kept;
+    const at = offset / Float32Array.BYTES_PER_ELEMENT;
+    if (bytes > INLINE_BYTES || end > VIEW_BYTES || !Number.isInteger(at) || array instanceof Uint16Array)
+      later.push({ target: array, source: this.address(offset), bytes });
+    else array.set(float32.subarray(at, at + array.length));
+  }
+
   /** The 64-bit word at byte `offset`, within the first GiB. */
   word(offset: number): bigint {
     const value = this.#kept.int64[offset / BigInt64Array.BYTES_PER_ELEMENT];

@@ -60,6 +60,9 @@ function load() {
     fillQuantized: library.func(
       'int64_t hr_fill_quantized(uintptr_t pool, uintptr_t target, int64_t row_format, int64_t rows, int64_t dim, int64_t row_stride_bytes, int64_t seed)',
     ),
+    findLongBags: library.func(
+      'void hr_find_long_bags(void *tables, int64_t count, int64_t batch, int64_t split, void *found)',
+    ),
     waitInContext: library.func(
       'int64_t hr_wait_in_context(uintptr_t set_current, uintptr_t context, uintptr_t wait, uintptr_t handle)',
     ),

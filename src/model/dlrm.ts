@@ -60,9 +60,10 @@ export interface StagedPrediction extends Prediction {
 
 type Stage = Exclude<keyof StageTimes, 'hostMs'>;
 
-/** The arrays of a batch, its dense features in the host's memory. */
+/** The arrays of a batch. */
 interface Batch {
-  readonly dense: Float32Array;
+  /** Undefined: they are on the device already. */
+  readonly dense: Float32Array | undefined;
   readonly bags: PlacedBags;
   readonly probabilities: Float32Array;
 }
@@ -113,7 +114,7 @@ export class DlrmModel implements AsyncDisposable {
   readonly #checking: IndexChecking;
   readonly #closesBackend: boolean;
   readonly #programs: BatchPrograms<Batch>;
-  /** The stage that each operation belongs to, the upload left out. */
+  /** The stage that each operation belongs to; the upload is the second of them. */
   #stages: readonly Stage[] = [];
   readonly #inFlight = new InFlight('the model');
 
@@ -131,11 +132,7 @@ export class DlrmModel implements AsyncDisposable {
     this.#closesBackend = options.closesBackend ?? false;
     this.#checking = options.indexChecking ?? 'error';
     this.#programs = new BatchPrograms(backend, (capacity, workspace) => {
-      const { input, rest } = this.#program(capacity, workspace);
-      return ({ dense, bags, probabilities }) => [
-        { op: 'upload', source: dense, output: input },
-        ...rest(bags, probabilities),
-      ];
+      return this.#program(capacity, workspace).programOf;
     });
   }
 
@@ -220,7 +217,7 @@ export class DlrmModel implements AsyncDisposable {
       const latencyMs = performance.now() - began;
       const prediction: Prediction = { probabilities, latencyMs, findings };
       if (!stages) return prediction;
-      const names = placed ? this.#stages : (['copyMs', ...this.#stages] as const);
+      const names = placed ? this.#stages.toSpliced(1, 1) : this.#stages;
       return Object.assign(prediction, { stages: stageTimes(names, seconds, latencyMs) });
     });
   }
@@ -238,10 +235,10 @@ export class DlrmModel implements AsyncDisposable {
       const kept = this.#backend.keep();
       const owned = [kept, workspace];
       try {
-        const { input, rest } = this.#program(this.#backend.capacityFor(batchSize), workspace);
+        const { input, programOf } = this.#program(this.#backend.capacityFor(batchSize), workspace);
         await this.#backend.run([{ op: 'upload', source: dense, output: input }]);
         const run = (probabilities: Float32Array, options: RunOptions) =>
-          kept.run(rest(bags, probabilities), options);
+          kept.run(programOf({ dense: undefined, bags, probabilities }), options);
         // The bags come over with the first run.
         await run(new Float32Array(batchSize), { timing: 'none' });
         return new PlacedRequest(bags, owned, run);
@@ -263,7 +260,10 @@ export class DlrmModel implements AsyncDisposable {
     return await this.#programs.run(batchSize, { dense, bags, probabilities }, options);
   }
 
-  /** The program for batches of at most `capacity` samples: where their dense features go, and what follows that. */
+  /**
+   * The program for batches of at most `capacity` samples, and where their dense features go. The lookups come first: they
+   * take longest, and what else there is to do is done meanwhile.
+   */
   #program(capacity: number, workspace: Workspace) {
     const { tables, bottom, interaction, top } = this.#placed;
     const width = bottomWidth(this.architecture);
@@ -276,20 +276,22 @@ export class DlrmModel implements AsyncDisposable {
     const topOperations = top.operations(result, probability, workspace);
     const of = (stage: Stage, operations: readonly unknown[]) => operations.map(() => stage);
     this.#stages = [
-      ...of('bottomMs', bottomOperations),
       'embeddingMs',
+      'copyMs',
+      ...of('bottomMs', bottomOperations),
       ...of('interactionMs', interactions),
       ...of('topMs', topOperations),
       'copyMs',
     ];
-    const rest = (bags: PlacedBags, probabilities: Float32Array): Operation[] => [
-      ...bottomOperations,
+    const programOf = ({ dense, bags, probabilities }: Batch): Operation[] => [
       { op: 'embeddingBags', tables, bags, output: pooled, checking: this.#checking },
+      ...(dense === undefined ? [] : [{ op: 'upload', source: dense, output: input } as const]),
+      ...bottomOperations,
       ...interactions,
       ...topOperations,
       { op: 'download', input: probability, target: probabilities },
     ];
-    return { input, rest };
+    return { input, programOf };
   }
 
   /** Gives the model's memory back, after predictions under way. */

@@ -37,6 +37,21 @@ test('copies of every size, at once and in the background', async () => {
   }
 });
 
+test('copies in the background from and to any byte, and nothing beside them', async () => {
+  const length = 600 * KIB;
+  const source = Uint8Array.from({ length: length + 64 }, (_, i) => i % 251);
+  for (const [from, to] of [
+    [0, 1],
+    [3, 0],
+    [17, 63],
+  ] as const) {
+    const target = new Uint8Array(length + 128).fill(255);
+    await copyAll([{ source: source.subarray(from), target: target.subarray(to), bytes: length }]);
+    assert.deepEqual(target.subarray(to, to + length), source.subarray(from, from + length));
+    assert.ok([...target.subarray(0, to), ...target.subarray(to + length)].every((byte) => byte === 255));
+  }
+});
+
 test('arrays that only a copy under way knows are kept from the collector', async () => {
   const lengths = Array.from({ length: 32 }, (_, i) => 256 * KIB + i);
   const targets = lengths.map((length) => new Int32Array(length));

@@ -72,6 +72,8 @@ export interface FusedBatch extends FusedLayout {
 export class CudaBags implements PlacedBags {
   readonly batchSize: number;
   readonly lookups: number;
+  /** Of one table. */
+  readonly mostLookups: number;
   readonly tableCount: number;
   readonly kinds: BagKinds;
   readonly #tables: CudaTables;
@@ -104,6 +106,7 @@ export class CudaBags implements PlacedBags {
     this.batchSize = batchSize;
     this.tableCount = bags.length;
     this.lookups = bags.reduce((sum, { indices }) => sum + indices.length, 0);
+    this.mostLookups = bags.reduce((most, { indices }) => Math.max(most, indices.length), 0);
     this.#tables = tables;
     this.#bags = bags;
     this.#pools = pools;

@@ -56,7 +56,7 @@ export interface CudaBackendOptions {
 
 /** The most idle memory that is kept for the batches to come. */
 const IDLE_DEVICE_BYTES = 2 ** 31;
-const IDLE_PINNED_BYTES = 2 ** 30;
+const IDLE_PINNED_BYTES = 2 ** 31;
 
 /** Up to here capacities are powers of two. */
 const FINE_CAPACITY = 64;

@@ -1,5 +1,6 @@
 /** How a launch of the fused kernel divides the bags of a batch among blocks. Pure. */
 import type { Bags } from '../../embedding/bag.ts';
+import { findLongBags } from '../../ffi/long-bags.ts';
 import type { FusedShape } from './fused-source.ts';
 import type { FusedSegment } from './kernel-params.ts';
 
@@ -14,6 +15,9 @@ const GROUP_LOOKUPS = 32;
 /** … and when there are more bags than so many warps have lanes for at once: about those of 132 multiprocessors. */
 const FILLING_WARPS = 132 * 32;
 const WARP_LANES = 32;
+
+/** Fewer offsets than this are read here sooner than by a native call. */
+const FEW_OFFSETS = 1 << 12;
 
 /** The bags of a batch, and how lanes share each table's rows. */
 export interface BatchShape {
@@ -63,7 +67,14 @@ function cutLongBags(
 ): Pick<FusedLayout, 'segments' | 'slots' | 'arrivals'> {
   const segments: FusedSegment[] = [];
   let arrivals = 0;
-  bags.forEach((own, table) => {
+  // So many offsets are scanned natively; after that, only those of tables that have a long bag are read here.
+  const mayBeLong = bags.flatMap(({ indices }, table) => (indices.length > split ? [table] : []));
+  const scanned =
+    mayBeLong.length * batchSize < FEW_OFFSETS
+      ? mayBeLong
+      : tablesOfLongBags(bags, mayBeLong, batchSize, split);
+  for (const table of scanned) {
+    const own = bags[table] as Bags;
     for (const { bag, begin, end } of longBags(own, batchSize, split)) {
       for (let tile = 0; tile < (shapes[table] as FusedShape).tiles; tile++) {
         const slots = Math.ceil((end - begin) / SEGMENT_LOOKUPS);
@@ -85,8 +96,22 @@ function cutLongBags(
         arrivals += 1;
       }
     }
-  });
+  }
   return { segments, slots: segments.length, arrivals };
+}
+
+function tablesOfLongBags(
+  bags: readonly Bags[],
+  tables: readonly number[],
+  batchSize: number,
+  split: number,
+) {
+  const offsets = tables.map((table) => {
+    const { offsets, indices } = bags[table] as Bags;
+    return { offsets, lookups: indices.length };
+  });
+  const long = findLongBags(offsets, batchSize, split);
+  return tables.filter((_, i) => long[i]);
 }
 
 interface LongBag {
@@ -98,8 +123,7 @@ interface LongBag {
 /** Bags of more than `split` lookups, their bounds clamped as the kernel's repairs clamp them. */
 function longBags({ indices, offsets }: Bags, batchSize: number, split: number): LongBag[] {
   const lookups = indices.length;
-  if (lookups <= split) return [];
-  // Every batch's offsets are read here: halves of words are many times faster to read than BigInts.
+  // Halves of words are many times faster to read than BigInts.
   const wide = offsets instanceof BigInt64Array;
   const halves = new Int32Array(
     offsets.buffer,

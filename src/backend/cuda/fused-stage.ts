@@ -1,5 +1,6 @@
 /** The embedding stage by the fused kernel: one launch for all tables. */
 import type { CudaKernel } from '../../cuda/module.ts';
+import type { EmbeddingTable } from '../../embedding/bag.ts';
 import type { CudaPlan } from '../../embedding/plan.ts';
 import { RequestError } from '../../errors.ts';
 import type { DevicePtr } from '../../ffi/cuda-symbols.ts';
@@ -26,7 +27,7 @@ const WORD_BYTES = 8;
 interface FusedKernel {
   readonly kernel: CudaKernel;
   readonly threads: number;
-  /** How lanes share the rows of each table's ordinary bags. */
+  /** How lanes share the rows of ordinary bags: one a kind of bags. */
   readonly shapes: readonly FusedShape[];
   /** Shared memory that a block takes for no other purpose than to keep others out. */
   readonly reservedBytes: number;
@@ -68,15 +69,7 @@ export class FusedStage implements EmbeddingStage {
   static async prepare(operation: EmbeddingBagsOperation, tools: StageTools): Promise<FusedStage> {
     const bags = ownBy(CudaBags, operation.bags);
     const { tables } = ownBy(CudaTables, operation.tables);
-    tables.forEach(({ name }, t) => {
-      const lookups = bags.bagsOf(t).indices.length;
-      if (lookups > MOST_LOOKUPS) {
-        throw new RequestError(
-          'TENSOR_SHAPE',
-          `table ${t} (${name}): ${lookups} lookups; at most ${MOST_LOOKUPS}`,
-        );
-      }
-    });
+    if (bags.mostLookups > MOST_LOOKUPS) throw tooManyLookups(tables, bags);
     const fused = await fusedKernel(operation, tools.kernels);
     const checksFirst =
       operation.checking === 'warn' || (operation.checking === 'error' && bags.batchSize === 0);
@@ -153,6 +146,12 @@ export class FusedStage implements EmbeddingStage {
   }
 }
 
+function tooManyLookups(tables: readonly EmbeddingTable[], bags: CudaBags): RequestError {
+  const table = tables.findIndex((_, t) => bags.bagsOf(t).indices.length === bags.mostLookups);
+  const message = `table ${table} (${tables[table]?.name}): ${bags.mostLookups} lookups; at most ${MOST_LOOKUPS}`;
+  return new RequestError('TENSOR_SHAPE', message);
+}
+
 /** The kernel that an operation's plan and batch ask for. */
 async function fusedKernel(operation: EmbeddingBagsOperation, kernels: KernelLibrary): Promise<FusedKernel> {
   const { checking, output, bags, tables } = operation;
@@ -171,9 +170,7 @@ async function fusedKernel(operation: EmbeddingBagsOperation, kernels: KernelLib
   const { threads } = variant;
   const kernel = await kernels.get(fusedSource(variant));
   const reservedBytes = mostWarps === undefined ? 0 : sharedBytesFor(kernel, threads, mostWarps);
-  const ofKind = variant.kinds.map(fusedShape);
-  const shapes = kinds.numbers.map((kind) => ofKind[kind] as FusedShape);
-  const made = { kernel, threads, shapes, reservedBytes };
+  const made = { kernel, threads, shapes: variant.kinds.map(fusedShape), reservedBytes };
   ofKinds.set(key, made);
   return made;
 }

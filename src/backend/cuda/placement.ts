@@ -34,6 +34,7 @@ export interface PlacementTools {
 class TableMemory implements Disposable {
   readonly columns: readonly number[];
   readonly kinds: BagKindsCache;
+  readonly widestRowBytes: number;
 
   constructor(
     tables: readonly EmbeddingTable[],
@@ -42,6 +43,7 @@ class TableMemory implements Disposable {
     readonly hotRows: HotRows,
   ) {
     this.kinds = new BagKindsCache(tables);
+    this.widestRowBytes = tables.reduce((widest, table) => Math.max(widest, rowBytes(table)), 0);
     let next = 0;
     this.columns = tables.map(({ dim }) => {
       next += dim;
@@ -77,6 +79,10 @@ export class CudaTables implements PlacedTables {
 
   get hotRows(): HotRows {
     return this.#memory.hotRows;
+  }
+
+  get widestRowBytes(): number {
+    return this.#memory.widestRowBytes;
   }
 
   /** The column of the pooled output where each table starts. */

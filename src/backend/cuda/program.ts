@@ -5,11 +5,10 @@
  */
 import type { BlockPool } from '../../cuda/block-pool.ts';
 import type { CudaDevice } from '../../cuda/device.ts';
-import type { CudaEvent } from '../../cuda/event.ts';
 import type { CudaGraph } from '../../cuda/graph.ts';
 import type { DeviceMemory, PinnedMemory } from '../../cuda/memory.ts';
 import type { CudaStream } from '../../cuda/stream.ts';
-import { type BagFindings, rowBytes } from '../../embedding/bag.ts';
+import type { BagFindings } from '../../embedding/bag.ts';
 import type { GraphNodeHandle } from '../../ffi/cuda-symbols.ts';
 import {
   type EmbeddingBagsOperation,
@@ -30,7 +29,8 @@ import { FusedStage } from './fused-stage.ts';
 import type { KernelLibrary } from './kernel-library.ts';
 import { type KernelLaunch, parametersOf, sameLaunch } from './launcher.ts';
 import { CudaTables } from './placement.ts';
-import { LANES, type Lane, type Schedule, type Step, schedule } from './schedule.ts';
+import { noProgress, type Progress, recorded, type Span, timed, untimed } from './progress.ts';
+import { type Lane, type Schedule, type Step, schedule } from './schedule.ts';
 import type { EmbeddingStage, LaunchTimer, PersistingL2, StageTools } from './stage.ts';
 import { Staging } from './staging.ts';
 import { StandardStage } from './standard-stage.ts';
@@ -125,11 +125,10 @@ export class CudaProgram implements KeptProgram {
     const { staging, schedule } = prepared;
     using events = this.#tools.events.open();
     const stages = await this.#prepareStages(program, events, prepared);
-    await staging.fill(program);
     const timer = new EventTimer(timing === 'launches' ? events : undefined);
     const run: Run = { program, stages, timing, whole: false, timer, events };
     try {
-      const spans = this.#start(run, prepared);
+      const spans = await this.#start(run, prepared);
       await this.#tools.streams[schedule.end].finished();
       const findings = await this.#findings(run, staging);
       await staging.deliver(program);
@@ -192,10 +191,11 @@ export class CudaProgram implements KeptProgram {
   }
 
   /** Puts everything into the streams; the times that are taken. */
-  #start(run: Run, prepared: Prepared): readonly Span[] {
+  async #start(run: Run, prepared: Prepared): Promise<readonly Span[]> {
     this.#runs += 1;
     this.#uploadBags(run);
     if (run.timing !== 'none' || this.#runs === 1 || !isGraphable(run)) return this.#enqueue(run, prepared);
+    await prepared.staging.fill(run.program);
     this.#launchGraph(run, prepared);
     return [];
   }
@@ -207,32 +207,35 @@ export class CudaProgram implements KeptProgram {
     if (uploads.length > 0) lookups.waitFor(recorded(events, copies));
   }
 
-  /** Operation by operation, each in its lane. */
-  #enqueue(run: Run, prepared: Prepared): Span[] {
-    const { streams } = this.#tools;
-    const { end, joins } = prepared.schedule;
+  /** Operation by operation, each in its lane. The lookups do not wait until what follows them is staged. */
+  async #enqueue(run: Run, prepared: Prepared): Promise<Span[]> {
     const spans: Span[] = [];
-    const done = this.#enqueueSteps(run, prepared, (stream, work) => {
+    const around = (stream: CudaStream, work: () => void) => {
       if (run.timing === 'none') work();
       else spans.push(timed(run.events, stream, work));
-    });
-    for (const place of joins) streams[end].waitFor(done.get(place) as CudaEvent);
+    };
+    const progress = noProgress();
+    const { firstUpload } = prepared.schedule;
+    this.#enqueueSteps(run, prepared, around, progress, (_, place) => place < firstUpload);
+    await prepared.staging.fill(run.program);
+    this.#enqueueSteps(run, prepared, around, progress, (_, place) => place >= firstUpload);
+    this.#join(progress, prepared.schedule);
     return spans;
   }
 
-  /** Puts the operations of some lanes into their streams; an event behind each that others wait for. */
+  /** Puts some of the operations into their streams; an event behind each that others wait for. */
   #enqueueSteps(
     run: Run,
     prepared: Prepared,
     around: (stream: CudaStream, work: () => void) => void,
-    lanes: readonly Lane[] = LANES,
-  ): Map<number, CudaEvent> {
+    { done, totals }: Progress,
+    chosen: (lane: Lane, place: number) => boolean,
+  ): void {
     const { streams } = this.#tools;
     const { steps, awaited } = prepared.schedule;
-    const done = new Map<number, CudaEvent>();
     run.program.forEach((operation, place) => {
       const { lane, after } = steps[place] as Step;
-      if (!lanes.includes(lane)) return;
+      if (!chosen(lane, place)) return;
       const stream = streams[lane];
       for (const earlier of after) {
         const event = done.get(earlier);
@@ -240,8 +243,22 @@ export class CudaProgram implements KeptProgram {
       }
       around(stream, () => this.#enqueueOne(run, prepared, operation, place, stream));
       if (awaited.has(place)) done.set(place, recorded(run.events, stream));
+      // Behind the event: what waits for the lookups need not wait for this copy too.
+      const stage = run.stages.get(place);
+      if (stage?.checks !== true) return;
+      stream.copyToHost(prepared.staging.address(place), stage.total, WORD_BYTES);
+      totals.push(recorded(run.events, stream));
     });
-    return done;
+  }
+
+  /** Has the last lane wait for what the others still do. */
+  #join({ done, totals }: Progress, { end, joins }: Schedule): void {
+    const stream = this.#tools.streams[end];
+    for (const place of joins) {
+      const event = done.get(place);
+      if (event !== undefined) stream.waitFor(event);
+    }
+    for (const event of totals) stream.waitFor(event);
   }
 
   #enqueueOne(run: Run, prepared: Prepared, operation: Operation, place: number, stream: CudaStream): void {
@@ -257,12 +274,9 @@ export class CudaProgram implements KeptProgram {
         download(stream, input, staging.address(place), run.whole ? input.rows * input.cols : target.length);
         break;
       }
-      case 'embeddingBags': {
-        const stage = run.stages.get(place) as EmbeddingStage;
-        stage.enqueue(place, run.timer);
-        if (stage.checks) stream.copyToHost(staging.address(place), stage.total, WORD_BYTES);
+      case 'embeddingBags':
+        (run.stages.get(place) as EmbeddingStage).enqueue(place, run.timer);
         break;
-      }
       default:
         dense.get(place)?.(stream);
     }
@@ -272,7 +286,7 @@ export class CudaProgram implements KeptProgram {
   #launchGraph(run: Run, prepared: Prepared): void {
     const { streams, l2 } = this.#tools;
     l2.prepare(undefined);
-    this.#enqueueSteps(run, prepared, (_, work) => work(), ['copies']);
+    this.#enqueueSteps(run, prepared, untimed, noProgress(), (lane) => lane === 'copies');
     streams.dense.waitFor(recorded(run.events, streams.copies));
     const captured = this.#followBatch(run) ?? this.#capture(run, prepared);
     captured.graph.launch(streams.dense);
@@ -309,12 +323,10 @@ export class CudaProgram implements KeptProgram {
     };
     const graph = dense.capture(() => {
       lookups.waitFor(recorded(run.events, dense));
-      const lanes = ['lookups', 'dense'] as const;
-      const done = this.#enqueueSteps({ ...run, timer, whole: true }, prepared, (_, work) => work(), lanes);
-      for (const place of prepared.schedule.joins) {
-        const event = done.get(place);
-        if (event !== undefined) dense.waitFor(event);
-      }
+      const whole = { ...run, timer, whole: true };
+      const progress = noProgress();
+      this.#enqueueSteps(whole, prepared, untimed, progress, (lane) => lane !== 'copies');
+      this.#join(progress, prepared.schedule);
     });
     this.#captured = { graph, launches };
     return this.#captured;
@@ -346,28 +358,18 @@ export class CudaProgram implements KeptProgram {
   }
 }
 
-/** Where an operation's time is taken. */
-interface Span {
-  readonly start: CudaEvent;
-  readonly end: CudaEvent;
-}
-
 /**
  * Whether a graph can follow from batch to batch, and pays: it makes a run's launches one call, but the next batch's
  * lookups wait for its end. Where the lookups take longer than all launches, some tens of microseconds, they hide them.
  */
 function isGraphable({ stages }: Run): boolean {
   const lookups = [...stages.values()];
-  const bytes = lookups.reduce((sum, { bags, tables }) => sum + bags.lookups * widestRowBytes(tables), 0);
+  const bytes = lookups.reduce((sum, { bags, tables }) => sum + bags.lookups * tables.widestRowBytes, 0);
   return bytes <= MOST_GRAPH_BYTES && lookups.every((stage) => stage.launch() !== undefined);
 }
 
 /** Some 60 µs of reads from the memory of the fastest GPUs. */
 const MOST_GRAPH_BYTES = 2 ** 28;
-
-function widestRowBytes({ tables }: CudaTables): number {
-  return tables.reduce((widest, table) => Math.max(widest, rowBytes(table)), 0);
-}
 
 /** The stage of the kernel family that the plan names. */
 function prepareStage(operation: EmbeddingBagsOperation, tools: StageTools): Promise<EmbeddingStage> {
@@ -378,17 +380,4 @@ function prepareStage(operation: EmbeddingBagsOperation, tools: StageTools): Pro
 /** Runs `work` while all of `bags` are held. */
 function holdAll<T>([first, ...rest]: readonly CudaBags[], work: () => Promise<T>): Promise<T> {
   return first === undefined ? work() : first.hold(() => holdAll(rest, work));
-}
-
-function timed(events: BorrowedEvents, stream: CudaStream, work: () => void): Span {
-  const start = events.mark(stream);
-  work();
-  return { start, end: events.mark(stream) };
-}
-
-/** An event behind all work of the stream. */
-function recorded(events: BorrowedEvents, stream: CudaStream): CudaEvent {
-  const event = events.take(false);
-  event.record(stream);
-  return event;
 }

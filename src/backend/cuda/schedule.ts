@@ -2,7 +2,7 @@
 import { type Extent, elementBytes, type Operation, type PooledMatrix } from '../backend.ts';
 
 /**
- * - `copies`: what a program uploads first, so that it comes over while the batch before is computed;
+ * - `copies`: what a program uploads before any dense work, so that it comes over while the batch before is computed;
  * - `lookups`: the embedding stage;
  * - `dense`: everything else, so that the bottom MLP runs beside the lookups, and the top MLP beside the next batch's.
  */
@@ -24,13 +24,14 @@ export interface Schedule {
   readonly joins: readonly number[];
   /** Operations that something waits for. */
   readonly awaited: ReadonlySet<number>;
+  /** The place of the first upload; that behind all operations when there is none. */
+  readonly firstUpload: number;
 }
 
 /** Lanes keep their order; an operation waits for those of other lanes whose memory it shares. */
 export function schedule(program: readonly Operation[]): Schedule {
-  const uploads = program.findIndex(({ op }) => op !== 'upload');
-  const lanes = program.map((operation, i) => laneOf(operation, uploads < 0 || i < uploads));
   const uses = program.map(usesOf);
+  const lanes = program.map((operation, i) => laneOf(operation, leads(program, uses, i)));
   const steps = lanes.map((lane, i): Step => {
     const after = LANES.flatMap((other) => {
       if (other === lane) return [];
@@ -47,7 +48,16 @@ export function schedule(program: readonly Operation[]): Schedule {
     const joined = steps.some(({ lane, after }) => lane === end && after.includes(last));
     return other === end || last < 0 || joined ? [] : [last];
   });
-  return { steps, end, joins, awaited: new Set([...steps.flatMap(({ after }) => after), ...joins]) };
+  const awaited = new Set([...steps.flatMap(({ after }) => after), ...joins]);
+  const upload = program.findIndex(({ op }) => op === 'upload');
+  return { steps, end, joins, awaited, firstUpload: upload < 0 ? program.length : upload };
+}
+
+/** Whether only uploads precede an operation, and lookups that it has nothing to do with. */
+function leads(program: readonly Operation[], uses: readonly Uses[], place: number): boolean {
+  return program.slice(0, place).every(({ op }, i) => {
+    return op === 'upload' || (op === 'embeddingBags' && !collide(uses[i] as Uses, uses[place] as Uses));
+  });
 }
 
 function laneOf({ op }: Operation, leads: boolean): Lane {

@@ -50,12 +50,11 @@ export class Staging implements Disposable {
 
   /** Copies what was downloaded to the caller's arrays. */
   async deliver(program: readonly Operation[]): Promise<void> {
-    const copies = program.flatMap((operation, place): HostCopy[] => {
-      if (operation.op !== 'download') return [];
-      const { target } = operation;
-      return [{ target, source: this.address(place), bytes: target.byteLength }];
+    const later: HostCopy[] = [];
+    program.forEach((operation, place) => {
+      if (operation.op === 'download') this.#block.take(this.#offsetOf(place), operation.target, later);
     });
-    await copyAll(copies);
+    await copyAll(later);
   }
 
   [Symbol.dispose](): void {

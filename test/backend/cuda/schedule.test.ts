@@ -104,6 +104,15 @@ describe('schedule', () => {
     );
   });
 
+  test('an upload leads behind lookups that write elsewhere, and not behind those that write there too', () => {
+    const [x, y, z] = [whole(2, 2), whole(2, 2), whole(2, 2)];
+    const lanesOf = (...program: Operation[]) => schedule(program).steps.map(({ lane }) => lane);
+    assert.deepEqual(lanesOf(bags(y), upload(x), linear(x, z)), ['lookups', 'copies', 'dense']);
+    assert.deepEqual(lanesOf(bags(x), upload(x)), ['lookups', 'dense']);
+    assert.deepEqual(lanesOf(linear(x, y), upload(z)), ['dense', 'dense']);
+    assert.equal(schedule([bags(y), upload(x)]).firstUpload, 1);
+  });
+
   test('what nothing waited for is joined at the end', () => {
     const [x, y, z] = [whole(2, 2), whole(2, 2), whole(2, 2)];
     const { joins, end } = schedule([upload(x), bags(y), download(z)]);
@@ -114,6 +123,7 @@ describe('schedule', () => {
       end: 'lookups',
       joins: [],
       awaited: new Set(),
+      firstUpload: 1,
     });
     assert.equal(schedule([]).end, 'dense');
   });
