@@ -91,7 +91,7 @@ async function run(modelFile: string | undefined, options: Options): Promise<voi
     sweeps: options.sweep ?? [],
     peers: options.peers,
     onProgress: progress,
-    ...(plan === undefined || plan === 'plain' ? {} : { plan }),
+    ...(plan === undefined ? {} : { plan }),
   });
   progress('');
   await writeResults(results, options);
