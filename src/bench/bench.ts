@@ -3,7 +3,7 @@ import { freemem } from 'node:os';
 import type { Backend, Ceilings } from '../backend/backend.ts';
 import type { EmbeddingTable } from '../embedding/bag.ts';
 import { rowBytes } from '../embedding/bag.ts';
-import { type Plan, plainPlan, withTechniques } from '../embedding/plan.ts';
+import { checkPlan, type Plan, type PlanChoice, plainPlan, withTechniques } from '../embedding/plan.ts';
 import type { PlanContext } from '../embedding/techniques/technique.ts';
 import { ModelError } from '../errors.ts';
 import type { DlrmArchitecture } from '../model/architecture.ts';
@@ -16,11 +16,11 @@ import {
   sweepVariants,
   turnOn,
 } from './embedding-bench.ts';
-import { measureModel, WARM_UP } from './model-bench.ts';
 import { Peers, peersOn } from './peers.ts';
-import { measurePytorchModel } from './pytorch-model.ts';
-import type { BenchResults, EmbeddingRow, ModelRow } from './results.ts';
+import { RACE_SECONDS, racedTables } from './race.ts';
+import type { BenchResults, EmbeddingRow } from './results.ts';
 import { RESULTS_VERSION } from './results.ts';
+import { wholeModel } from './whole-model.ts';
 import { type BenchWorkload, type IndexType, MOST_DRAWN } from './workload.ts';
 
 export interface BenchOptions {
@@ -38,8 +38,8 @@ export interface BenchOptions {
   /** Timed rounds of the embedding stage per variant, and predictions of the whole model; 0 leaves a part out. */
   readonly embeddingRounds: number;
   readonly modelRounds: number;
-  /** A plan to compare besides the standard set. */
-  readonly plan?: Plan;
+  /** A plan to compare besides the standard set, and in place of the tuned ones under the whole model. */
+  readonly plan?: PlanChoice;
   /** Techniques to run over their whole range. */
   readonly sweeps: readonly string[];
   /** Measure other libraries in the same run. */
@@ -47,10 +47,15 @@ export interface BenchOptions {
   readonly onProgress?: (text: string) => void;
 }
 
-/** Runs the benchmark. @throws ModelError MODEL_TOO_LARGE before any work when the tables do not fit in memory. */
+/**
+ * Runs the benchmark.
+ * @throws before any work ModelError MODEL_TOO_LARGE when the tables do not fit in memory, PlanError PLAN_ILLEGAL.
+ */
 export async function bench(options: BenchOptions): Promise<BenchResults> {
-  const { backend, architecture, workloads } = options;
+  const { backend, architecture, workloads, plan } = options;
   const progress = options.onProgress ?? (() => {});
+  const given = plan === 'plain' ? plainPlan(backend.device.kind) : plan;
+  if (given !== undefined) checkPlan(given, { device: backend.device, tables: architecture.tables });
   if (backend.device.kind === 'cpu') checkHostMemory(architecture.tables, options);
   const notes: string[] = [];
 
@@ -58,8 +63,15 @@ export async function bench(options: BenchOptions): Promise<BenchResults> {
   const ceilings = await backend.measureCeilings();
   const embedding =
     options.embeddingRounds > 0 ? await embeddingStage(options, ceilings, notes, progress) : [];
-  const model =
-    options.modelRounds > 0 ? await wholeModel(options, bestPlans(embedding), ceilings, notes, progress) : [];
+  const whole =
+    options.modelRounds > 0
+      ? await wholeModel({
+          ...{ backend, architecture, workloads, ceilings, given, notes, progress },
+          rounds: options.modelRounds,
+          best: bestPlans(embedding),
+          peers: options.peers,
+        })
+      : { rows: [], protocol: [] };
 
   return {
     version: RESULTS_VERSION,
@@ -86,7 +98,7 @@ export async function bench(options: BenchOptions): Promise<BenchResults> {
       pattern,
       points: hotness.map(({ k, share }): [number, number] => [k, share]),
     })),
-    protocol: protocol(workloads, options),
+    protocol: [...protocol(options), ...whole.protocol, ALWAYS].join('. '),
     ceilings: {
       readGigabytesPerSecond: ceilings.readBytesPerSecond / 1e9,
       ...(ceilings.cacheReadBytesPerSecond === undefined
@@ -98,7 +110,7 @@ export async function bench(options: BenchOptions): Promise<BenchResults> {
       multiplyAddsPerSecond: ceilings.multiplyAddsPerSecond,
     },
     embedding,
-    model,
+    model: whole.rows,
     // What keeps a peer from one stage may keep it from the other.
     notes: [...new Set(notes)],
   };
@@ -113,13 +125,13 @@ async function embeddingStage(
   const { tables } = architecture;
   const kinds = wanted ? peersOn(backend.device.kind) : [];
   await using peers = await Peers.start(kinds, backend.device, { tables, indexType }, notes);
-  using embeddingBench = new EmbeddingBench(backend, tables);
+  using embeddingBench = new EmbeddingBench(backend, tables, progress);
   const { context } = embeddingBench;
   const plans = [
     ...singleTechniquePlans(context),
     ...combinedPlans(context),
     ...familyPlans(context),
-    ...(plan === undefined ? [] : [plan]),
+    ...(plan === undefined || plan === 'plain' ? [] : [plan]),
   ];
   const variants = [
     ...plans.map((compared) => ({ plan: compared })),
@@ -128,12 +140,8 @@ async function embeddingStage(
     ),
   ];
   const rows: EmbeddingRow[] = [];
-  for (const [i, workload] of workloads.entries()) {
-    progress(`embedding stage, ${workload.pattern} (${i + 1} of ${workloads.length})`);
-    rows.push(
-      ...(await embeddingBench.measure(workload.embedding, variants, embeddingRounds, ceilings, peers)),
-    );
-  }
+  for (const { embedding } of workloads)
+    rows.push(...(await embeddingBench.measure(embedding, variants, embeddingRounds, ceilings, peers)));
   notes.push(...embeddingBench.notes);
   return rows;
 }
@@ -152,73 +160,37 @@ function bestPlans(rows: readonly EmbeddingRow[]): Map<string, Plan> {
   );
 }
 
-/**
- * The whole model with the plain kernel, with one tuned plan (the one that was best on most patterns, else the saved or
- * the heuristic one), and on PyTorch.
- */
-async function wholeModel(
-  { backend, architecture, workloads, modelRounds, plan, peers }: BenchOptions,
-  best: ReadonlyMap<string, Plan>,
-  ceilings: Ceilings,
-  notes: string[],
-  progress: (text: string) => void,
-): Promise<ModelRow[]> {
-  const models = workloads.map((workload) => workload.model);
-  const measure = (measured: Plan | undefined, what: string) => {
-    progress(`whole model, ${what}`);
-    return measureModel({
-      backend,
-      architecture,
-      plan: measured,
-      workloads: models,
-      rounds: modelRounds,
-      ceilings,
-    });
-  };
-  const plainRows = await measure(plainPlan(backend.device.kind), 'plain kernel');
-  const tunedRows = await measure(plan ?? mostFrequent([...best.values()]), 'tuned plan');
-  progress('whole model, PyTorch');
-  const peerRows = peers
-    ? await measurePytorchModel({ backend, architecture, workloads: models, rounds: modelRounds }, notes)
-    : [];
-  const key = ({ pattern, inputs }: Pick<ModelRow, 'pattern' | 'inputs'>) => `${pattern} ${inputs}`;
-  const baseline = new Map(plainRows.map((row) => [key(row), row.batchMs ?? row.timing.medianMs]));
-  return [...plainRows, ...tunedRows, ...peerRows].map((row) => ({
-    ...row,
-    speedup: (baseline.get(key(row)) as number) / (row.batchMs ?? row.timing.medianMs),
-  }));
-}
-
-function mostFrequent(plans: readonly Plan[]): Plan | undefined {
-  const counts = new Map<string, { plan: Plan; count: number }>();
-  for (const plan of plans) {
-    const key = JSON.stringify(plan.techniques);
-    counts.set(key, { plan, count: (counts.get(key)?.count ?? 0) + 1 });
-  }
-  return [...counts.values()].sort((a, b) => b.count - a.count)[0]?.plan;
-}
-
-/** Two placements of the tables stand side by side, so that variants run in turns. */
-function checkHostMemory(tables: readonly EmbeddingTable[], { embeddingRounds, peers }: BenchOptions): void {
-  const bytes = tables.reduce((sum, table) => sum + table.rows * rowBytes(table), 0);
+/** Two placements of the tables stand side by side where plans run in turns, of those that race too. */
+function checkHostMemory(
+  tables: readonly EmbeddingTable[],
+  { embeddingRounds, peers, plan }: BenchOptions,
+): void {
+  const bytesOf = (some: readonly EmbeddingTable[]) =>
+    some.reduce((sum, table) => sum + table.rows * rowBytes(table), 0);
+  const bytes = bytesOf(tables);
   const beside = peers ? peersOn('cpu').length : 0;
-  const needed = embeddingRounds > 0 ? bytes * (2 + beside) : bytes;
+  const raced = plan === undefined ? racedTables(tables).map((t) => tables[t] as EmbeddingTable) : [];
+  const needed = embeddingRounds > 0 ? bytes * (2 + beside) : Math.max(bytes, 2 * bytesOf(raced));
   const available = freemem();
   if (needed <= available) return;
   const gib = (count: number) => (count / 2 ** 30).toFixed(1);
+  const count = Math.max(1, Math.floor((tables.length * available) / needed));
   throw new ModelError(
     'MODEL_TOO_LARGE',
     `the tables need ${gib(needed)} GiB for this comparison, ${gib(available)} GiB are free`,
-    {
-      hint: `pass --tables ${Math.max(1, Math.floor((tables.length * available) / needed))} or fewer, or --no-peers`,
-    },
+    { hint: `pass --tables ${count} or fewer, or ${embeddingRounds > 0 ? '--no-peers' : '--plan plain'}` },
   );
 }
 
-function protocol(
-  workloads: readonly BenchWorkload[],
-  { backend, architecture, embeddingRounds, modelRounds, peers }: BenchOptions,
-): string {
+/** How the embedding stage was timed. */
+function protocol({ workloads, backend, architecture, embeddingRounds, peers }: BenchOptions): string[] {
+  const drawn =
+    architecture.tables.length > MOST_DRAWN
+      ? [
+          `patterns are drawn for ${MOST_DRAWN} tables; of equal tables beyond them, each has the lookups of one of those in its own rows`,
+        ]
+      : [];
+  if (embeddingRounds === 0) return drawn;
   const batches = workloads[0]?.embedding.batches.length ?? 0;
   const { warmup, timed } = turnOn(backend.device.kind);
   const turn =
@@ -226,24 +198,21 @@ function protocol(
       ? `in each round every variant runs one batch in turn, out of ${batches} batches in rotation`
       : `in each round every variant runs ${warmup + timed} batches in turn, of which ${warmup} warm up, out of ${batches} batches in rotation`;
   return [
+    ...drawn,
     `embedding: ${embeddingRounds} rounds; ${turn}`,
     ...(backend.device.kind === 'cuda'
       ? [
           'tables are launched one by one; µs per table: a pair of events around each launch; ms per batch: the same launches back to back, one pair of events around checks, pinning and all',
         ]
       : []),
-    ...(peers && embeddingRounds > 0
+    ...(peers
       ? [
           'peers: the same batches in turns with the plans, in processes of their own, indices unchecked; of a launch that serves all tables, each has an equal share',
         ]
       : []),
-    `best found: coordinate search over the techniques' candidates, the fastest of 5 runs each, then timed among the others`,
-    ...(architecture.tables.length > MOST_DRAWN
-      ? [
-          `patterns are drawn for ${MOST_DRAWN} tables; of equal tables beyond them, each has the lookups of one of those in its own rows`,
-        ]
-      : []),
-    `model: ${modelRounds} predictions after ${WARM_UP[backend.device.kind]} to warm up, one after the other, for the latency; on GPUs as many with several in flight for the throughput; half as many, timed stage by stage, for the stages`,
-    'medians with the 10th and 90th percentile; index checking counted in; ratios within this run only',
-  ].join('. ');
+    `best found: the legal plans raced for at most ${RACE_SECONDS} s, compiling left out, then the winner was timed among the others`,
+  ];
 }
+
+const ALWAYS =
+  'medians with the 10th and 90th percentile; index checking counted in; ratios within this run only';

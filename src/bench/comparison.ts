@@ -1,6 +1,6 @@
 /** What results compare: rows with their baselines, and the names that tables and reports give them. */
 import { type CudaPlan, type Plan, planLabel, withTechniques } from '../embedding/plan.ts';
-import type { BenchResults, EmbeddingRow, LaunchTimes } from './results.ts';
+import type { BenchResults, EmbeddingRow, LaunchTimes, ModelRow } from './results.ts';
 
 /** The distinct values, in order of their first appearance. */
 export function unique<T>(values: readonly T[]): T[] {
@@ -21,6 +21,40 @@ export function heading(row: EmbeddingRow): string {
 /** Rows of the comparison, which are all but those of sweeps. */
 export function compared({ embedding }: Pick<BenchResults, 'embedding'>): EmbeddingRow[] {
   return embedding.filter((row) => row.sweep === undefined);
+}
+
+/** What a plan is in the comparison of the whole model. */
+export type ModelRole = NonNullable<ModelRow['role']>;
+
+/** Rows of the whole model under plans of one role. */
+export interface RoleRows<Row> {
+  readonly role: ModelRole;
+  /** Labels of the plans: one, or different ones on different patterns. */
+  readonly plans: readonly string[];
+  /** The plans in words: `the plain kernel`, `the tuned plan (fused, RPF d8)`. */
+  readonly words: string;
+  readonly rows: readonly Row[];
+}
+
+/** Rows of the whole model role by role, without those of peers. */
+export function byRole<Row extends ModelRow>(rows: readonly Row[]): RoleRows<Row>[] {
+  const own = rows.filter(({ implementation }) => implementation === 'hotrow');
+  return unique(own.map(modelRole)).map((role) => {
+    const ofRole = own.filter((row) => modelRole(row) === role);
+    const plans = unique(ofRole.map(({ variant }) => variant));
+    return { role, plans, words: roleWords(role, plans), rows: ofRole };
+  });
+}
+
+/** Before rows said their role, every plan but the plain one was a tuned one. */
+export function modelRole({ role, variant }: ModelRow): ModelRole {
+  return role ?? (techniques(variant) === 'none' ? 'plain' : 'tuned');
+}
+
+function roleWords(role: ModelRole, [plan, ...others]: readonly string[]): string {
+  if (role === 'plain') return 'the plain kernel';
+  if (others.length > 0) return `the plans ${role} for each pattern`;
+  return `the ${role} plan (${techniques(plan as string)})`;
 }
 
 const byPattern = (rows: readonly EmbeddingRow[]) => new Map(rows.map((row) => [row.pattern, row]));

@@ -18,9 +18,9 @@ import type { PlanContext } from '../embedding/techniques/technique.ts';
 import { DeviceError } from '../errors.ts';
 import { EmbeddingTimer } from '../tuner/embedding-timer.ts';
 import { median, quantile } from '../tuner/quantile.ts';
-import { searchPlan } from '../tuner/search.ts';
 import type { EmbeddingPeer } from './embedding-peer.ts';
 import type { Peers } from './peers.ts';
+import { racePlans } from './race.ts';
 import type { EmbeddingRow, LaunchTimes } from './results.ts';
 import { timing } from './statistics.ts';
 
@@ -116,9 +116,6 @@ export function turnOn(kind: Plan['device']): Turn {
   return kind === 'cuda' ? { warmup: 8, timed: 4 } : { warmup: 0, timed: 1 };
 }
 
-/** How long the best plan is searched for, on each pattern. */
-const SEARCH_SECONDS = 2;
-
 const CACHE_STATE = 'warm, batches in rotation';
 
 /** Times of one variant. */
@@ -137,9 +134,11 @@ export class EmbeddingBench implements Disposable {
   readonly #tables: readonly EmbeddingTable[];
   readonly #timer: EmbeddingTimer;
   readonly #turn: Turn;
+  readonly #progress: (text: string) => void;
 
-  constructor(backend: Backend, tables: readonly EmbeddingTable[]) {
+  constructor(backend: Backend, tables: readonly EmbeddingTable[], progress: (text: string) => void) {
     this.#backend = backend;
+    this.#progress = progress;
     this.#tables = tables;
     this.#timer = new EmbeddingTimer(backend, tables);
     this.#turn = turnOn(backend.device.kind);
@@ -166,14 +165,15 @@ export class EmbeddingBench implements Disposable {
     ceilings: Ceilings,
     peers?: Peers,
   ): Promise<EmbeddingRow[]> {
+    const { pattern } = workload;
     await this.#timer.load(workload.batches);
-    const { plan: best } = await searchPlan(this.#timer, { seconds: SEARCH_SECONDS });
+    const { plan: best } = await racePlans(this.#timer, pattern, this.#progress);
+    this.#progress(`embedding stage, ${pattern}`);
     const contenders = [...variants, { plan: best, best: true }].map((variant) => ({
       ...variant,
       samples: new Samples(),
     }));
     await this.#compareResults(contenders.map(({ plan }) => plan));
-    const { pattern } = workload;
     await peers?.each(pattern, (peer) => peer.load(workload.batches.map((batch) => batch.bags)));
     const peerSamples = new Map(peers?.running.map((peer) => [peer, new Samples()]));
 

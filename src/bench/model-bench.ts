@@ -29,19 +29,21 @@ const HOST_IN_FLIGHT = 3;
 export interface ModelBenchOptions {
   readonly backend: Backend;
   readonly architecture: DlrmArchitecture;
-  /** Default: the saved plan, else the heuristic one. */
-  readonly plan: Plan | undefined;
+  readonly plan: Plan;
   readonly workloads: readonly ModelWorkload[];
   /** Timed predictions, after WARM_UP others. */
   readonly rounds: number;
   readonly ceilings: Ceilings;
 }
 
+/** A row that has not been compared yet. */
+export type MeasuredModelRow = Omit<ModelRow, 'speedup'>;
+
 /** Times a model under one plan on every workload, on GPUs with inputs on the device and in pinned memory too. */
-export async function measureModel(options: ModelBenchOptions): Promise<Omit<ModelRow, 'speedup'>[]> {
+export async function measureModel(options: ModelBenchOptions): Promise<MeasuredModelRow[]> {
   const { backend, architecture, plan, workloads } = options;
-  await using model = await DlrmModel.create(backend, architecture, plan === undefined ? {} : { plan });
-  const rows: Omit<ModelRow, 'speedup'>[] = [];
+  await using model = await DlrmModel.create(backend, architecture, { plan });
+  const rows: MeasuredModelRow[] = [];
   for (const workload of workloads) {
     const isGpu = backend.device.kind === 'cuda';
     if (isGpu) rows.push(await measurePlaced(model, workload, options));
@@ -81,7 +83,7 @@ async function measureRequests(
   rotation: readonly (DlrmRequest | PlacedRequest)[],
   inputs: Inputs,
   { backend, architecture, rounds, ceilings }: ModelBenchOptions,
-): Promise<Omit<ModelRow, 'speedup'>> {
+): Promise<MeasuredModelRow> {
   const requestOf = (round: number) => rotation[round % rotation.length] as DlrmRequest | PlacedRequest;
   const latencies: number[] = [];
   const warmUp = WARM_UP[backend.device.kind];

@@ -6,9 +6,8 @@ import type { Backend } from '../backend/backend.ts';
 import { isQuantized } from '../embedding/row-format.ts';
 import type { DlrmArchitecture } from '../model/architecture.ts';
 import type { DlrmRequest } from '../model/request.ts';
-import type { ModelWorkload } from './model-bench.ts';
+import type { MeasuredModelRow, ModelWorkload } from './model-bench.ts';
 import { PytorchProcess } from './pytorch-process.ts';
-import type { ModelRow } from './results.ts';
 import { timing } from './statistics.ts';
 
 interface Variant {
@@ -34,7 +33,7 @@ export interface PytorchModelOptions {
 export async function measurePytorchModel(
   options: PytorchModelOptions,
   notes: string[],
-): Promise<Omit<ModelRow, 'speedup'>[]> {
+): Promise<MeasuredModelRow[]> {
   const { backend, architecture, workloads } = options;
   if (backend.device.kind === 'cpu') return [];
   const reason = refuse(architecture);
@@ -48,7 +47,7 @@ export async function measurePytorchModel(
     return [];
   }
   await using process = started;
-  const rows: Omit<ModelRow, 'speedup'>[] = [];
+  const rows: MeasuredModelRow[] = [];
   try {
     await setUp(process, options);
     for (const workload of workloads) rows.push(...(await measure(process, workload, options)));
@@ -91,14 +90,14 @@ async function measure(
   process: PytorchProcess,
   { pattern, requests, distinctShare }: ModelWorkload,
   { backend, architecture, rounds }: PytorchModelOptions,
-): Promise<Omit<ModelRow, 'speedup'>[]> {
+): Promise<MeasuredModelRow[]> {
   const [first] = requests as [DlrmRequest];
   const { batchSize } = first;
   await process.withLookups(
     requests.map(({ bags }) => bags),
     (batches) => process.ask({ load: { batches, batchSize } }),
   );
-  const rows: Omit<ModelRow, 'speedup'>[] = [];
+  const rows: MeasuredModelRow[] = [];
   for (const { name, variant, tf32 } of VARIANTS) {
     const { latencies, batchSeconds } = (await process.ask({ run: { variant, tf32, rounds } })) as {
       readonly latencies: readonly number[];

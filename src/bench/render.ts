@@ -2,10 +2,12 @@
 import { type Plan, planLabel } from '../embedding/plan.ts';
 import { percent, significant } from '../numbers.ts';
 import {
+  byRole,
   compared,
   heading,
   launchPerTable,
   launchSpeedup,
+  modelRole,
   peersOf,
   plainRows,
   techniques,
@@ -172,32 +174,40 @@ export function bestTable(results: BenchResults): RenderedTable | undefined {
 }
 
 /** Pattern × plan: latency, the embedding stage's share, throughput. One table for each place of the inputs. */
-export function modelTables({ model }: BenchResults): RenderedTable[] {
-  const plans = unique(
-    model.filter(({ implementation }) => implementation === 'hotrow').map(({ variant }) => variant),
-  );
+export function modelTables({ model, embedding }: BenchResults): RenderedTable[] {
+  const bestTold = embedding.some(({ best }) => best);
   return unique(model.map(({ inputs }) => inputs)).map((inputs) =>
     modelTable(
       model.filter((row) => row.inputs === inputs),
-      plans,
+      bestTold,
     ),
   );
 }
 
-function modelTable(model: readonly ModelRow[], plans: readonly string[]): RenderedTable {
+/** `bestTold`: a table before this one has the best plans of all patterns. */
+function modelTable(model: readonly ModelRow[], bestTold: boolean): RenderedTable {
   const [first] = model as [ModelRow];
   const withP99 = first.timing.p99Ms !== undefined;
   const several = model.some(({ inFlight = 1 }) => inFlight > 1);
-  const name = ({ implementation, variant }: ModelRow) => {
-    if (implementation !== 'hotrow') return `${implementation.split(/[ +]/, 2).join(' ')} ${variant}`;
-    return variant === plans[0] ? 'plain' : 'tuned';
-  };
+  const isOwn = ({ implementation }: ModelRow) => implementation === 'hotrow';
+  const name = (row: ModelRow) =>
+    isOwn(row) ? modelRole(row) : `${row.implementation.split(/[ +]/, 2).join(' ')} ${row.variant}`;
   const where = several && first.inputs !== undefined ? `; inputs in ${PLACES[first.inputs]}` : '';
-  const tuned = plans[1] === undefined ? '' : `\ntuned: ${techniques(plans[1])}`;
+  const roles = byRole(model);
+  const rowsTellPlans = !bestTold && roles.some(({ plans }) => plans.length > 1);
+  const plans = rowsTellPlans
+    ? []
+    : roles
+        .filter(({ role }) => role !== 'plain')
+        .map(({ role, plans: [plan, ...others] }) =>
+          others.length > 0
+            ? `${role}: the best plan found on each pattern`
+            : `${role}: ${techniques(plan as string)}`,
+        );
   const ms = (value: number | undefined) => (value === undefined ? '–' : significant(value));
   const share = (value: number | undefined) => (value === undefined ? '–' : percent(value));
   return {
-    title: `whole model: latency per batch of ${first.batchSize}, ${first.tables} tables${where}${tuned}`,
+    title: `whole model: latency per batch of ${first.batchSize}, ${first.tables} tables${where}${plans.map((line) => `\n${line}`).join('')}`,
     columns: [
       { title: 'pattern', left: true },
       { title: 'plan', left: true },
@@ -209,6 +219,7 @@ function modelTable(model: readonly ModelRow[], plans: readonly string[]): Rende
       ...(first.inputLimitShare === undefined ? [] : [{ title: 'of link' }]),
       { title: 'samples/s' },
       { title: 'speed' },
+      ...(rowsTellPlans ? [{ title: 'techniques', left: true }] : []),
     ],
     rows: model.map((row) => [
       row.pattern,
@@ -223,6 +234,7 @@ function modelTable(model: readonly ModelRow[], plans: readonly string[]): Rende
       ...(first.inputLimitShare === undefined ? [] : [share(row.inputLimitShare)]),
       Math.round(row.samplesPerSecond).toLocaleString('en-US'),
       `${significant(row.speedup)}×`,
+      ...(rowsTellPlans ? [isOwn(row) ? techniques(row.variant) : ''] : []),
     ]),
   };
 }

@@ -102,6 +102,11 @@ export const modelRowSchema = Type.Object(
   {
     stage: Type.Literal('model'),
     ...rowBase,
+    /**
+     * What the plan is in the comparison: the plain kernel, the one found best on this pattern's lookups, or the one that
+     * was given. Absent for peers, and from results of before there were roles.
+     */
+    role: Type.Optional(Type.Union([Type.Literal('plain'), Type.Literal('tuned'), Type.Literal('given')])),
     /** How the dense layers multiplied. */
     precision: Type.Optional(Type.String()),
     /** Where the arrays of requests were. */

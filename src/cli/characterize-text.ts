@@ -1,4 +1,5 @@
 /** Characterization results as the terminal shows them. */
+import { byRole, techniques, unique } from '../bench/comparison.ts';
 import { hasStages, type ModelRow, PLACES, type StagedModelRow } from '../bench/results.ts';
 import type { Characterization, CounterRow, LaunchRow, StaticRow } from '../characterize/results.ts';
 import { percent, significant } from '../numbers.ts';
@@ -15,7 +16,9 @@ export function characterizeText(results: Characterization): string {
     ...byKey(counters, ({ pattern }) => pattern, counterTable),
     ...byKey(launches, ({ pattern }) => pattern, launchTable),
     ...byKey(compiled, ({ gpu, architecture }) => `${gpu} (${architecture})`, staticTable),
-    ...byKey(model.filter(hasStages), modelKey, stageTable),
+    ...byRole(model.filter(hasStages)).flatMap(({ words, rows }) =>
+      byKey(rows, ({ inputs }) => `whole model under ${words}${place(inputs)}`, stageTable),
+    ),
     ...notes.map((note) => `\nnote: ${note}`),
   ].join('\n');
 }
@@ -112,11 +115,11 @@ function staticTable(rows: readonly StaticRow[]): string {
   );
 }
 
-const modelKey = ({ variant, inputs }: ModelRow) =>
-  `whole model, ${variant}${inputs === undefined ? '' : `, inputs in ${PLACES[inputs]}`}`;
+const place = (inputs: ModelRow['inputs']) => (inputs === undefined ? '' : `, inputs in ${PLACES[inputs]}`);
 
-/** Where the time of one plan goes, and how much longer the coldest pattern takes than the hottest. */
+/** Where the time goes, and how much longer the coldest pattern takes than the hottest. */
 function stageTable(rows: readonly StagedModelRow[]): string {
+  const tellPlans = unique(rows.map(({ variant }) => variant)).length > 1;
   const stages = ['embedding', 'bottom', 'interaction', 'top', 'copies', 'host'];
   const table = renderTable(
     [
@@ -124,12 +127,14 @@ function stageTable(rows: readonly StagedModelRow[]): string {
       { title: 'ms' },
       ...stages.map((title) => ({ title })),
       { title: 'share' },
+      ...(tellPlans ? [{ title: 'techniques', left: true }] : []),
     ],
     rows.map((row) => [
       row.pattern,
       ...[row.timing.medianMs, row.embeddingMs, row.bottomMs, row.interactionMs, row.topMs].map(significant),
       ...[row.copyMs, row.hostMs].map(significant),
       percent(row.embeddingShare),
+      ...(tellPlans ? [techniques(row.variant)] : []),
     ]),
   );
   const times = rows.toSorted((a, b) => a.timing.medianMs - b.timing.medianMs);

@@ -1,9 +1,11 @@
 /** The figures of a benchmark's results. */
 import {
+  byRole,
   compared,
   heading,
   launchPerTable,
   launchSpeedup,
+  modelRole,
   peersOf,
   plainRows,
   techniques,
@@ -278,8 +280,11 @@ function modelLabel(row: ModelRow, rows: readonly ModelRow[]): string {
     : row.pattern;
 }
 
-const modelVariant = ({ implementation, variant }: ModelRow) =>
-  implementation === 'hotrow' ? techniques(variant) : `${implementation} ${variant}`;
+function modelPlan(row: ModelRow): string {
+  if (row.implementation !== 'hotrow') return `${row.implementation} ${row.variant}`;
+  const role = modelRole(row);
+  return role === 'plain' ? 'plain kernel' : `${role}: ${techniques(row.variant)}`;
+}
 
 /** Where the time of the whole model goes; undefined: it was not run, or not stage by stage. */
 export function modelFigure(model: readonly ModelRow[]): Figure | undefined {
@@ -294,15 +299,13 @@ export function modelFigure(model: readonly ModelRow[]): Figure | undefined {
       axis: 'time of a batch (ms)',
       legend: [...STAGES],
       references: [],
-      panels: unique(staged.map(({ variant }) => variant)).map((variant) => ({
-        title: `plan: ${techniques(variant) === 'none' ? 'plain kernel' : techniques(variant)}`,
-        bars: staged
-          .filter((row) => row.variant === variant)
-          .map((row) => ({
-            label: modelLabel(row, staged),
-            text: `${significant(row.timing.medianMs)} ms · ${percent(row.embeddingShare)}`,
-            parts: stageTimes(row),
-          })),
+      panels: byRole(staged).map(({ plans, words, rows }) => ({
+        title: `under ${words}`,
+        bars: rows.map((row) => ({
+          label: `${modelLabel(row, staged)}${plans.length > 1 ? `: ${techniques(row.variant)}` : ''}`,
+          text: `${significant(row.timing.medianMs)} ms · ${percent(row.embeddingShare)}`,
+          parts: stageTimes(row),
+        })),
       })),
     },
     table: {
@@ -316,7 +319,7 @@ export function modelFigure(model: readonly ModelRow[]): Figure | undefined {
         number('speed'),
       ],
       rows: model.map((row) => [
-        modelVariant(row),
+        modelPlan(row),
         modelLabel(row, model),
         significant(row.timing.medianMs),
         ...(hasStages(row) ? stageTimes(row).map(significant) : STAGES.map(() => '–')),

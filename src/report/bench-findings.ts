@@ -1,5 +1,6 @@
 /** What a benchmark's results say, rule by rule. */
 import {
+  byRole,
   compared,
   heading,
   launchSpeedup,
@@ -10,7 +11,7 @@ import {
   unique,
   unpinned,
 } from '../bench/comparison.ts';
-import { type BenchResults, type EmbeddingRow, hasStages } from '../bench/results.ts';
+import { type BenchResults, type EmbeddingRow, hasStages, type ModelRow } from '../bench/results.ts';
 import { type Plan, planLabel } from '../embedding/plan.ts';
 import { percent, significant } from '../numbers.ts';
 import { applyRules, type Citation, type Finding, highest, type Rule } from './findings.ts';
@@ -326,8 +327,8 @@ const EMBEDDING_SHARE: Rule<BenchResults> = {
   threshold: 0.5,
   reason: "the embedding stage's share of the latency; past half, it is worth more than all else together",
   find({ model }) {
-    const plain = model.filter(hasStages).filter(({ variant }) => variant === model[0]?.variant);
-    const most = highest(plain, ({ embeddingShare }) => embeddingShare);
+    const plain = byRole(model.filter(hasStages)).find(({ role }) => role === 'plain');
+    const most = highest(plain?.rows ?? [], ({ embeddingShare }) => embeddingShare);
     if (most === undefined) return [];
     const cites = [
       { what: `embedding, ${most.pattern}`, value: ms(most.embeddingMs) },
@@ -348,23 +349,22 @@ const MODEL_HOTNESS: Rule<BenchResults> = {
   reason: `latency on the coldest over the hottest pattern; ${NOISE_REASON}`,
   find({ model }) {
     // Inputs in one place: elsewhere, copies hide what the lookups take.
-    const own = model.filter(
-      ({ implementation, inputs }) => implementation === 'hotrow' && inputs === model[0]?.inputs,
-    );
-    return unique(own.map(({ variant }) => variant)).flatMap((variant) => {
-      const ends = hottestAndColdest(own.filter((row) => row.variant === variant));
+    const inOnePlace = model.filter(({ inputs }) => inputs === model[0]?.inputs);
+    return byRole(inOnePlace).flatMap(({ plans, words, rows }) => {
+      const ends = hottestAndColdest(rows);
       if (ends === undefined) return [];
       const { hottest, coldest } = ends;
       const ratio = coldest.timing.medianMs / hottest.timing.medianMs;
+      const on = ({ pattern, variant }: ModelRow) =>
+        plans.length > 1 ? `${pattern} (${techniques(variant)})` : pattern;
       const cites = [
-        { what: coldest.pattern, value: ms(coldest.timing.medianMs) },
-        { what: hottest.pattern, value: ms(hottest.timing.medianMs) },
+        { what: on(coldest), value: ms(coldest.timing.medianMs) },
+        { what: on(hottest), value: ms(hottest.timing.medianMs) },
       ] as const;
-      const plan = techniques(variant) === 'none' ? 'the plain kernel' : techniques(variant);
       const text =
         ratio >= this.threshold
-          ? `With ${plan}, the whole model takes ${times(ratio)} as long on ${coldest.pattern} as on ${hottest.pattern}.`
-          : `With ${plan}, the whole model does not slow down on cold lookups: ${times(ratio)} from ${hottest.pattern} to ${coldest.pattern}.`;
+          ? `With ${words}, the whole model takes ${times(ratio)} as long on ${on(coldest)} as on ${on(hottest)}.`
+          : `With ${words}, the whole model does not slow down on cold lookups: ${times(ratio)} from ${on(hottest)} to ${on(coldest)}.`;
       return [{ text, cites, figure: 'model' }];
     });
   },

@@ -2,46 +2,20 @@
 import assert from 'node:assert/strict';
 import { afterEach, describe, test } from 'node:test';
 import Value from 'typebox/value';
-import type { Operation, RunReport } from '../../src/backend/backend.ts';
 import { bench } from '../../src/bench/bench.ts';
 import { launchPerTable, peersOf } from '../../src/bench/comparison.ts';
 import { type BenchResults, resultsSchema } from '../../src/bench/results.ts';
 import { patternWorkload } from '../../src/bench/workload.ts';
 import { benchText } from '../../src/cli/bench-text.ts';
-import type { DeviceDescription } from '../../src/device.ts';
 import type { RowFormat } from '../../src/embedding/row-format.ts';
 import { renderReport } from '../../src/report/page.ts';
 import { randomTable } from '../support/cases.ts';
 import { smallModel } from '../support/models.ts';
 import { Random } from '../support/random.ts';
-import { ReferenceBackend } from '../support/reference-backend.ts';
+import { ReferenceGpu } from '../support/reference-gpu.ts';
 import { noStandIns, refuseStandIns, standIns } from './stand-ins.ts';
 
 const TABLES = 2;
-
-/** The plain reference under every plan of a GPU; 1 ms a batch, and 1 ms a launch. */
-class ReferenceGpu extends ReferenceBackend {
-  override readonly device: DeviceDescription = {
-    kind: 'cuda',
-    id: 'cuda:0',
-    name: 'plain TypeScript',
-    architecture: 'sm_90',
-    threads: 2048,
-    memoryBytes: 2 ** 36,
-    versions: {},
-    gpu: { multiprocessors: 1, l2Bytes: 2 ** 20, persistingL2Bytes: 2 ** 19 },
-  };
-
-  override async run(program: readonly Operation[]): Promise<RunReport> {
-    const report = await super.run(program);
-    const launches = Array.from({ length: TABLES }, () => ({
-      operation: 0,
-      kind: 'bags' as const,
-      seconds: 1e-3,
-    }));
-    return { ...report, seconds: report.seconds.fill(1e-3), launches };
-  }
-}
 
 /** One pattern over two tables. */
 async function run(

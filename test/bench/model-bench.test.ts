@@ -5,6 +5,7 @@ import Value from 'typebox/value';
 import { measureModel } from '../../src/bench/model-bench.ts';
 import { benchTables } from '../../src/bench/render.ts';
 import { type BenchResults, type ModelRow, resultsSchema } from '../../src/bench/results.ts';
+import { heuristicPlan } from '../../src/embedding/plan.ts';
 import { refuseEmulation } from '../emulation/emulator.ts';
 import { fake, openFakeBackend } from '../fake-driver/open-backend.ts';
 import { smallModel, smallRequest } from '../support/models.ts';
@@ -23,7 +24,7 @@ describe('measureModel on a GPU', { skip }, () => {
     const rows = await measureModel({
       backend,
       architecture,
-      plan: undefined,
+      plan: heuristicPlan({ device: backend.device, tables: architecture.tables }),
       workloads: [{ pattern: 'random', requests, distinctShare: 0.5 }],
       rounds: 3,
       ceilings: { readBytesPerSecond: 1e9, multiplyAddsPerSecond: 1e9, hostCopyBytesPerSecond: 1e9 },

@@ -414,6 +414,7 @@ describe('hotrow bench', () => {
     assert.equal(variants[0], 'standard');
     assert.ok(variants.some((variant: string) => variant.startsWith('standard + prefetch')));
     for (const line of stdout.split('\n')) assert.ok(line.length <= 80, `${line.length}: ${line}`);
+    assert.equal(stderr, 'charts: add --report bench.html\n');
   });
 
   test('traces, patterns and models are told apart', async () => {
@@ -421,6 +422,7 @@ describe('hotrow bench', () => {
     await writeFile(trace, Array.from({ length: 50 }, (_, i) => i * 7).join('\n'));
     const traced = await hotrow('bench', ...small, '--trace', trace, '--format', 'json');
     assert.equal(traced.code, 0, traced.stderr);
+    assert.equal(traced.stderr, '');
     assert.equal(JSON.parse(traced.stdout).embedding[0].pattern, 'bench');
     const modelled = await hotrow(
       'bench',

@@ -9,7 +9,7 @@ import { TECHNIQUES, techniquesOn } from '../../embedding/techniques/registry.ts
 import { UsageError } from '../../errors.ts';
 import { benchText } from '../bench-text.ts';
 import { formatOption, integer, planOption, precisionOption, resolvePlan, withDevice } from '../options.ts';
-import { type Format, printJson, printLine, progress } from '../output.ts';
+import { type Format, notice, printJson, printLine, progress } from '../output.ts';
 import {
   checkResultFiles,
   commandLine,
@@ -91,12 +91,13 @@ async function run(modelFile: string | undefined, options: Options): Promise<voi
     sweeps: options.sweep ?? [],
     peers: options.peers,
     onProgress: progress,
-    ...(plan === undefined || plan === 'plain' ? {} : { plan }),
+    ...(plan === undefined ? {} : { plan }),
   });
   progress('');
   await writeResults(results, options);
   if (options.format === 'json') printJson(results);
   else printLine(benchText(results, reason));
+  if (options.format === 'table' && options.report === undefined) notice('charts: add --report bench.html');
 }
 
 /** @throws UsageError for a technique that the device does not have. */

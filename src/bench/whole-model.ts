@@ -1,0 +1,141 @@
+/**
+ * The whole model's part of the benchmark: under the plain kernel; under the plan that was given, or else under the plan
+ * tuned for each pattern; and in PyTorch.
+ */
+import type { Backend, Ceilings } from '../backend/backend.ts';
+import { type Plan, plainPlan, planLabel } from '../embedding/plan.ts';
+import type { DlrmArchitecture } from '../model/architecture.ts';
+import type { SearchResult } from '../tuner/search.ts';
+import { type ModelRole, unique } from './comparison.ts';
+import { type MeasuredModelRow, type ModelWorkload, measureModel, WARM_UP } from './model-bench.ts';
+import { measurePytorchModel } from './pytorch-model.ts';
+import { RACE_SECONDS, racedTables, racePatterns } from './race.ts';
+import type { ModelRow } from './results.ts';
+import type { BenchWorkload } from './workload.ts';
+
+export interface WholeModelOptions {
+  readonly backend: Backend;
+  readonly architecture: DlrmArchitecture;
+  readonly workloads: readonly BenchWorkload[];
+  /** Timed predictions. */
+  readonly rounds: number;
+  readonly ceilings: Ceilings;
+  /** Compared on every pattern, in place of a tuned one. */
+  readonly given: Plan | undefined;
+  /** Plans found best in this run, by pattern; none: plans race first, unless one is given. */
+  readonly best: ReadonlyMap<string, Plan>;
+  /** Measure PyTorch in the same run. */
+  readonly peers: boolean;
+  /** Gets what was not run and why, what a placement brought about. */
+  readonly notes: string[];
+  readonly progress: (text: string) => void;
+}
+
+export interface WholeModel {
+  /** Role by role, patterns in the workloads' order. */
+  readonly rows: ModelRow[];
+  /** How times were taken, and where the plans come from. */
+  readonly protocol: string[];
+}
+
+/** Times the whole model; each distinct plan places it once. */
+export async function wholeModel(options: WholeModelOptions): Promise<WholeModel> {
+  const { backend, architecture, workloads, rounds, peers, notes, progress } = options;
+  const { plans, protocol } = await comparedPlans(options);
+  const ownRows = await measureRuns(plans, options);
+  progress('whole model, PyTorch');
+  const models = workloads.map(({ model }) => model);
+  const peerRows = peers
+    ? await measurePytorchModel({ backend, architecture, workloads: models, rounds }, notes)
+    : [];
+  return {
+    rows: withSpeedups([...ownRows, ...peerRows]),
+    protocol: [
+      ...protocol,
+      `model: ${rounds} predictions after ${WARM_UP[backend.device.kind]} to warm up, one after the other, for the latency; on GPUs as many with several in flight for the throughput; half as many, timed stage by stage, for the stages`,
+    ],
+  };
+}
+
+/** A plan with its role on one pattern. */
+interface Run {
+  readonly role: ModelRole;
+  readonly plan: Plan;
+  readonly workload: ModelWorkload;
+}
+
+interface ComparedPlans {
+  /** In the order of the rows. */
+  readonly plans: readonly Run[];
+  /** Where they come from. */
+  readonly protocol: readonly string[];
+}
+
+async function comparedPlans(options: WholeModelOptions): Promise<ComparedPlans> {
+  const { backend, workloads, given } = options;
+  const plain = plainPlan(backend.device.kind);
+  const runs = (role: ModelRole, planOn: (pattern: string) => Plan) =>
+    workloads.map(({ pattern, model }): Run => ({ role, plan: planOn(pattern), workload: model }));
+  const plainRuns = runs('plain', () => plain);
+  if (given !== undefined) {
+    if (planLabel(given) === planLabel(plain)) return { plans: plainRuns, protocol: [] };
+    return {
+      plans: [...plainRuns, ...runs('given', () => given)],
+      protocol: ['given: the plan that --plan names, on every pattern'],
+    };
+  }
+  const { best, protocol } = await tunedPlans(options);
+  return { plans: [...plainRuns, ...runs('tuned', (pattern) => best.get(pattern) as Plan)], protocol };
+}
+
+/** The best plan on each pattern's own lookups: of the embedding stage's benchmark, else of a race. */
+async function tunedPlans(options: WholeModelOptions) {
+  const { architecture, workloads, best } = options;
+  if (best.size > 0) {
+    return { best, protocol: ['tuned: the plan found best for the embedding stage on the same pattern'] };
+  }
+  const { tables } = architecture;
+  const embedding = workloads.map((workload) => workload.embedding);
+  const found = await racePatterns({ ...options, tables, workloads: embedding });
+  const where = `on ${racedTables(tables).length} of ${tables.length} tables`;
+  return {
+    best: new Map([...found].map(([pattern, { plan }]) => [pattern, plan])),
+    protocol: [
+      `tuned: on each pattern's own lookups ${where}, the legal plans raced for at most ${RACE_SECONDS} s, compiling left out: ${[...found].map(raceWords).join(', ')}`,
+    ],
+  };
+}
+
+function raceWords([pattern, { measured, seconds, finished }]: [string, SearchResult]): string {
+  const words = `${pattern} ${measured.length} plans in ${seconds.toFixed(1)} s`;
+  return finished ? words : `${words} (out of time)`;
+}
+
+/** The rows of all runs, in their order. A plan that has several roles on a pattern is measured there once. */
+async function measureRuns(runs: readonly Run[], options: WholeModelOptions): Promise<MeasuredModelRow[]> {
+  const rows = new Map<Run, MeasuredModelRow[]>();
+  for (const label of unique(runs.map(({ plan }) => planLabel(plan)))) {
+    const own = runs.filter(({ plan }) => planLabel(plan) === label);
+    const [{ plan }] = own as [Run];
+    options.progress(`whole model, ${label}`);
+    const workloads = unique(own.map(({ workload }) => workload));
+    const measured = await measureModel({ ...options, plan, workloads });
+    for (const run of own) {
+      const onPattern = measured.filter(({ pattern }) => pattern === run.workload.pattern);
+      rows.set(
+        run,
+        onPattern.map((row) => ({ ...row, role: run.role })),
+      );
+    }
+  }
+  return runs.flatMap((run) => rows.get(run) as MeasuredModelRow[]);
+}
+
+/** Throughput relative to the plain kernel's on the same pattern, inputs in the same place. */
+function withSpeedups(rows: readonly MeasuredModelRow[]): ModelRow[] {
+  const key = ({ pattern, inputs }: MeasuredModelRow) => `${pattern} ${inputs}`;
+  const batchMs = (row: MeasuredModelRow) => row.batchMs ?? row.timing.medianMs;
+  const plain = rows.filter(({ role }) => role === 'plain');
+  const baseline = new Map(plain.map((row) => [key(row), batchMs(row)]));
+  return rows.map((row) => ({ ...row, speedup: (baseline.get(key(row)) as number) / batchMs(row) }));
+}
