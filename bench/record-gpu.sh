@@ -3,13 +3,13 @@
 #
 #   bench/record-gpu.sh OUT PREFIX [STEP...]     PREFIX: h200; TRACES: a folder with the artifact's traces
 #
-# Steps: conformance sanitizer kernels counters paper traces formats sweeps characterize tune model mlperf (default: all). A
+# Steps: conformance sanitizer paper traces formats sweeps characterize tune model mlperf grid dense host (default: all). A
 # step that fails is said at the end, the others go on. What is slow to look at goes to OUT/PREFIX-*.txt.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 out=$1 prefix=$2
 shift 2
-steps=${*:-conformance sanitizer kernels counters paper traces formats sweeps characterize tune model mlperf}
+steps=${*:-conformance sanitizer paper traces formats sweeps characterize tune model mlperf grid dense host}
 traces=${TRACES:-../shared/traces}
 golden=${HOTROW_SHARED:-../shared}/golden
 failed=()
@@ -42,23 +42,11 @@ sanitize() {
   compute-sanitizer --tool "$1" --error-exitcode 1 --kernel-name kns=hotrow_ \
     node --import tsx --test-name-pattern="$2" test/gpu/conformance.test.ts >"$out/$prefix-$1.txt"
 }
-kernels() {
-  node --import tsx bench/cuda-kernels/fused-grid.ts "$out/$prefix-fused-grid.json" "$traces" &&
-    node --import tsx bench/cuda-kernels/dense-run.ts "$out/$prefix-dense.json" &&
-    node --import tsx bench/cuda-kernels/host-cost.ts "$out/$prefix-host-cost.json" \
-      "$golden/criteo_dlrm.safetensors" "$golden/criteo.request.safetensors"
-}
-# What limits the fused kernel, by the counters.
-counters() {
-  local metrics=gpu__time_duration.sum,launch__registers_per_thread,sm__warps_active.avg.per_cycle_active
-  metrics+=,smsp__issue_active.avg.per_cycle_active,sm__throughput.avg.pct_of_peak_sustained_elapsed
-  metrics+=,smsp__average_warps_issue_stalled_long_scoreboard_per_issue_active.ratio
-  metrics+=,l1tex__throughput.avg.pct_of_peak_sustained_elapsed,l1tex__t_sector_hit_rate.pct
-  metrics+=,lts__throughput.avg.pct_of_peak_sustained_elapsed,lts__t_sector_hit_rate.pct
-  metrics+=,gpu__dram_throughput.avg.pct_of_peak_sustained_elapsed,dram__bytes.sum
-  ncu --clock-control none --cache-control none --csv --page raw --print-units base --metrics "$metrics" \
-    --kernel-name regex:hotrow_fused --log-file "$out/$prefix-fused-counters.csv" \
-    node --import tsx bench/cuda-kernels/fused-counters.ts "$out/$prefix-fused-counters.json" "$traces"
+grid() { node --import tsx bench/cuda-kernels/fused-grid.ts "$out/$prefix-fused-grid.json" "$traces" float32,float16,int8; }
+dense() { node --import tsx bench/cuda-kernels/dense-run.ts "$out/$prefix-dense.json"; }
+host() {
+  node --import tsx bench/cuda-kernels/host-cost.ts "$out/$prefix-host-cost.json" \
+    "$golden/criteo_dlrm.safetensors" "$golden/criteo.request.safetensors"
 }
 paper() { bench paper --preset paper --rounds 8; }
 traces() { bench paper-traces --preset paper --rounds 8 --trace "$traces"/{med_hot,low_hot}.500K.txt; }
@@ -69,7 +57,9 @@ formats() {
 }
 sweeps() { bench paper-sweeps --preset paper --rounds 4 --no-peers --sweep occupancy prefetch pinning; }
 characterize() {
-  hotrow characterize --device cuda --json "$out/$prefix-counters.json" >"$out/$prefix-counters.txt"
+  hotrow characterize --device cuda --preset paper --json "$out/$prefix-counters.json" >"$out/$prefix-counters.txt" &&
+    hotrow characterize --device cuda --preset paper --row-format int8 --patterns one_item,med_hot,random \
+      --json "$out/$prefix-counters-int8.json" >"$out/$prefix-counters-int8.txt"
 }
 tune() {
   local pattern run separator='['
