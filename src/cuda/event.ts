@@ -7,11 +7,14 @@ import type { CudaStream } from './stream.ts';
 /**
  * How long a wait asks the driver at every turn of the event loop before it sleeps. Asking notices the end of work within
  * some microseconds and lets other callbacks run between; it costs a core, so it does not go on. Waking up takes some
- * 0.2 ms (the driver's thread, then the event loop), which is a small part of work that takes longer than this.
+ * 0.2 ms (the driver's thread, then the event loop).
  */
 const POLL_MS = 5;
+/** How much earlier than work is expected to end that begins; until then timers ask, about once a millisecond. */
+const LEAD_MS = 2;
 
 const nextTurn = () => new Promise<void>((resolve) => setImmediate(resolve));
+const nextTimer = () => new Promise<void>((resolve) => setTimeout(resolve, 1));
 
 /** A point in a stream. */
 export class CudaEvent extends Resource<EventHandle> {
@@ -33,18 +36,21 @@ export class CudaEvent extends Resource<EventHandle> {
   /**
    * Resolves when the work before the last record is done; the event loop stays free.
    *
-   * Two stages: at first the event loop polls (see POLL_MS); then one of libuv's threads sleeps in the driver, which
-   * costs latency and no processor.
+   * At first the event loop polls: seldom while the work is expected to last, then at every turn (see POLL_MS). What
+   * takes longer has one of libuv's threads sleep in the driver, which costs latency and no processor.
+   * `expectedMs`: how long the wait may be expected to be; 0: nobody knows.
    * @throws CudaError KERNEL_FAILED when the work failed.
    */
-  wait(): Promise<void> {
+  wait(expectedMs = 0): Promise<void> {
     return this.hold(async (handle) => {
       const { device } = this;
-      const sleepAt = performance.now() + POLL_MS;
+      const began = performance.now();
+      let waitedMs = 0;
       do {
         if (device.whileCurrent((driver) => driver.eventDone(handle))) return;
-        await nextTurn();
-      } while (performance.now() < sleepAt);
+        await (waitedMs < expectedMs - LEAD_MS ? nextTimer() : nextTurn());
+        waitedMs = performance.now() - began;
+      } while (waitedMs < Math.max(0, expectedMs - LEAD_MS) + POLL_MS);
       await device.driver.waitForEvent(device.context, handle);
     });
   }

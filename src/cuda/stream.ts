@@ -71,13 +71,16 @@ export class CudaStream extends Resource<StreamHandle> {
     return this.device.enter().streamDone(this.handle);
   }
 
-  /** Resolves when all work that is in the stream now is done. @throws CudaError KERNEL_FAILED when it failed. */
-  async finished(): Promise<void> {
+  /**
+   * Resolves when all work that is in the stream now is done; `expectedMs`: as in CudaEvent.wait.
+   * @throws CudaError KERNEL_FAILED when it failed.
+   */
+  async finished(expectedMs = 0): Promise<void> {
     const event = this.#idleEvents.pop() ?? new CudaEvent(this.device);
     let reusable = false;
     try {
       event.record(this);
-      await event.wait();
+      await event.wait(expectedMs);
       reusable = !this.disposed;
     } finally {
       if (reusable) this.#idleEvents.push(event);

@@ -53,6 +53,22 @@ test('a long wait neither blocks the event loop nor asks the driver all the time
   assert.ok((used.user + used.system) / 1000 < 60, 'less than the time waited is spent computing');
 });
 
+for (const [workMs, expectedMs] of [
+  [20, 20],
+  [3, 20],
+  [40, 20],
+] as const) {
+  test(`work of ${workMs} ms that was expected to take ${expectedMs} ms`, async () => {
+    using device = new CudaDevice(driver);
+    using memory = new DeviceMemory(device, 8);
+    const stream = busyStream(device, memory, workMs);
+    const started = performance.now();
+    await stream.finished(expectedMs);
+    assert.ok(performance.now() - started >= workMs - 0.1);
+    assert.equal(stream.done, true);
+  });
+}
+
 test('many waits at once', async () => {
   using device = new CudaDevice(driver);
   using memory = new DeviceMemory(device, 8);
@@ -79,7 +95,7 @@ test('what a wait needs is given back after it, whatever is disposed meanwhile',
 test("a fault that comes while a thread waits is the wait's error", async () => {
   using device = new CudaDevice(driver);
   const memory = new DeviceMemory(device, 8);
-  const stream = busyStream(device, memory, 10);
+  const stream = busyStream(device, memory, 100);
   fake.fail('cuEventSynchronize', 1, 719);
   await assert.rejects(stream.finished(), {
     code: 'KERNEL_FAILED',
