@@ -268,8 +268,9 @@ __device__ __forceinline__ void make_samples(const DotInteractionParams &params,
       ptx::block_barrier();
       const float *a = ring + stage * ring_stage_floats + piece.row * chunk_columns;
       const float *b = ring + stage * ring_stage_floats + piece.column * chunk_columns;
-      to_come.start(ring + (stage == 0 ? stages - 1 : stage - 1) * ring_stage_floats);
       if (works) Math::template multiply<on_diagonal>(sums, a, b, 0);
+      /* Amid the products: the warps that multiply hide what it takes to start copies. */
+      to_come.start(ring + (stage == 0 ? stages - 1 : stage - 1) * ring_stage_floats);
       if (works) Math::template multiply<on_diagonal>(sums, a, b, 1);
       stage = stage == stages - 1 ? 0 : stage + 1;
     }
