@@ -3,13 +3,13 @@
 #
 #   bench/record-gpu.sh OUT PREFIX [STEP...]     PREFIX: h200; TRACES: a folder with the artifact's traces
 #
-# Steps: conformance sanitizer paper traces formats sweeps characterize tune model mlperf grid dense host (default: all). A
+# Steps: conformance sanitizer paper traces formats sweeps characterize tune model mlperf shapes dense host (default: all). A
 # step that fails is said at the end, the others go on. What is slow to look at goes to OUT/PREFIX-*.txt.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 out=$1 prefix=$2
 shift 2
-steps=${*:-conformance sanitizer paper traces formats sweeps characterize tune model mlperf grid dense host}
+steps=${*:-conformance sanitizer paper traces formats sweeps characterize tune model mlperf shapes dense host}
 traces=${TRACES:-../shared/traces}
 golden=${HOTROW_SHARED:-../shared}/golden
 failed=()
@@ -42,7 +42,7 @@ sanitize() {
   compute-sanitizer --tool "$1" --error-exitcode 1 --kernel-name kns=hotrow_ \
     node --import tsx --test-name-pattern="$2" test/gpu/conformance.test.ts >"$out/$prefix-$1.txt"
 }
-grid() { node --import tsx bench/cuda-kernels/fused-grid.ts "$out/$prefix-fused-grid.json" "$traces" float32,float16,int8; }
+shapes() { node --import tsx bench/cuda-kernels/bag-shapes.ts "$out/$prefix-bag-shapes.json"; }
 dense() { node --import tsx bench/cuda-kernels/dense-run.ts "$out/$prefix-dense.json"; }
 host() {
   node --import tsx bench/cuda-kernels/host-cost.ts "$out/$prefix-host-cost.json" \
@@ -51,8 +51,8 @@ host() {
 paper() { bench paper --preset paper --rounds 8; }
 traces() { bench paper-traces --preset paper --rounds 8 --trace "$traces"/{med_hot,low_hot}.500K.txt; }
 formats() {
-  for format in float16 bfloat16 int8 int4 float8_e4m3; do
-    bench "paper-$format" --preset paper --rounds 8 --row-format $format || return 1
+  for format in ${FORMATS:-float16 bfloat16 int8 int4 float8_e4m3}; do
+    bench "paper-$format" --preset paper --rounds 5 --row-format $format || return 1
   done
 }
 sweeps() { bench paper-sweeps --preset paper --rounds 4 --no-peers --sweep occupancy prefetch pinning; }
@@ -73,7 +73,7 @@ tune() {
   done >"$out/$prefix-tune.json"
   printf ']\n' >>"$out/$prefix-tune.json"
 }
-model() { bench model --preset model --rounds 30 --index-type int32; }
+model() { bench model --preset model --rounds 20 --index-type int32; }
 mlperf() {
   for format in float16 int8; do
     bench "mlperf-$format" --preset mlperf --patterns random,med_hot --row-format $format || return 1

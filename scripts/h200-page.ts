@@ -37,12 +37,11 @@ export function h200Page(): string {
     ['findings', findingsList('h200-paper.json')],
     ['sweep-findings', findingsList('h200-paper-sweeps.json', 'sweep-optimum')],
     ['sweeps', sweeps()],
-    ['fused', fusedTable()],
-    ['counters', counterTable()],
-    ['characterized', codeBlock(characterizeText(JSON.parse(recorded('h200-characterize-random.json'))))],
+    ['shapes', shapesTable()],
+    ['counters', codeBlock(characterizeText(JSON.parse(recorded('h200-counters.json'))))],
     ['tuned', tunedTable()],
     ['int8', tablesTitled(benchOf('h200-paper-int8.json'), 'one table, µs by')],
-    ['formats', ['int8', 'float16', 'bfloat16'].map(bestOf).join('\n\n')],
+    ['formats', ['int8', 'float16'].map(bestOf).join('\n\n')],
     ['model', recordedBench('h200-model.json')],
     ['mlperf', ['float16', 'int8'].map((format) => recordedBench(`h200-mlperf-${format}.json`)).join('\n\n')],
     ['dense', denseTable()],
@@ -100,90 +99,27 @@ function hostTable(): string {
   );
 }
 
-interface FusedSetting {
-  readonly rowFormat: string;
-  readonly index: string;
+interface ShapeRow {
   readonly pattern: string;
-  readonly perTable: number;
   readonly inFlight: number;
   readonly pipelined?: boolean;
   readonly threads: number;
-  readonly laneBytes?: number;
-  readonly checking?: string;
   readonly medianUs: number;
 }
 
-/** Formats that were measured with their headers in front of the rows. */
-const SCALED = ['int8', 'int4'];
-
-/** What the fused kernel takes: the best setting of each pattern, and one setting for all. */
-function fusedTable(): string {
-  const grid = (name: string) => (JSON.parse(recorded(name)) as { results: readonly FusedSetting[] }).results;
-  const results = [
-    ...grid('h200-fused-grid.json').filter(({ rowFormat }) => !SCALED.includes(rowFormat)),
-    ...grid('h200-fused-grid-quantized.json').filter(({ rowFormat }) => SCALED.includes(rowFormat)),
-  ].filter(({ checking, index }) => checking === undefined && index === 'int64');
-  const setting = ({ inFlight, pipelined, threads, laneBytes }: FusedSetting) =>
-    `${inFlight} rows${pipelined ? ' pipelined' : ''}, ${laneBytes === undefined ? '' : `${laneBytes} bytes a lane, `}${threads} threads`;
-  const time = (row: FusedSetting | undefined) =>
-    row === undefined ? '–' : (row.medianUs / row.perTable).toFixed(2);
-  const rows = [...groupBy(results, ({ rowFormat, pattern }) => `${rowFormat} ${pattern}`).values()].map(
-    (own) => {
-      const [best] = own.toSorted((a, b) => a.medianUs - b.medianUs) as [FusedSetting];
-      const usual = own.find(
-        ({ inFlight, pipelined, threads, laneBytes }) =>
-          inFlight === 8 && !pipelined && threads === 128 && laneBytes === undefined,
-      );
-      return [best.rowFormat, best.pattern, time(best), setting(best), time(usual)];
-    },
-  );
-  return markdownTable(['rows', 'lookups', 'best, µs', 'with', '8 rows, 128 threads, µs'], rows);
-}
-
-/** What the counters say of the fused kernel: the mean of a plan's launches. */
-function counterTable(): string {
-  const launches = JSON.parse(recorded('h200-fused-counters.json')) as {
-    readonly rowFormat: string;
-    readonly pattern: string;
-    readonly plan: string;
-  }[];
-  const lines = recorded('h200-fused-counters.csv')
-    .split('\n')
-    .filter((line) => line.startsWith('"'))
-    .map((line) => [...line.matchAll(/"([^"]*)"/g)].map(([, cell]) => cell as string));
-  const [header = [], , ...profiled] = lines;
-  if (profiled.length !== launches.length) throw new Error('the counters are not of these launches');
-  const counted = launches.map((launch, i) => ({ ...launch, cells: profiled[i] as string[] }));
-  const groups = groupBy(counted, ({ rowFormat, pattern, plan }) => [rowFormat, pattern, plan].join());
-  const rows = [...groups.values()].map((own) => {
-    const mean = (metric: string) => {
-      const column = header.indexOf(metric);
-      const values = own.map(({ cells }) => Number((cells[column] as string).replaceAll(',', '')));
-      return values.reduce((sum, value) => sum + value, 0) / values.length;
-    };
-    const percent = (metric: string) => `${mean(metric).toFixed(0)} %`;
-    const [first] = own as [(typeof own)[number]];
-    return [
-      ...[first.rowFormat, first.pattern, first.plan.replace('fused + ', '')],
-      (mean('gpu__time_duration.sum') / 1e3 / TABLES).toFixed(2),
-      percent('gpu__dram_throughput.avg.pct_of_peak_sustained_elapsed'),
-      percent('lts__throughput.avg.pct_of_peak_sustained_elapsed'),
-      percent('l1tex__throughput.avg.pct_of_peak_sustained_elapsed'),
-      percent('sm__throughput.avg.pct_of_peak_sustained_elapsed'),
-      percent('l1tex__t_sector_hit_rate.pct'),
-      percent('lts__t_sector_hit_rate.pct'),
-      (mean('dram__bytes.sum') / 1e6).toFixed(0),
-      mean('sm__warps_active.avg.per_cycle_active').toFixed(1),
-    ];
+/** What the fused kernel takes for other bags than the paper's: the best setting of each. */
+function shapesTable(): string {
+  const { results } = JSON.parse(recorded('h200-bag-shapes.json')) as {
+    readonly results: readonly ShapeRow[];
+  };
+  const rows = [...groupBy(results, ({ pattern }) => pattern).values()].map((own) => {
+    const [best] = own.toSorted((a, b) => a.medianUs - b.medianUs) as [ShapeRow];
+    const { pattern, medianUs, inFlight, pipelined, threads } = best;
+    const flight = `${inFlight} rows${pipelined === true ? ' pipelined' : ''}`;
+    return [pattern, medianUs.toFixed(1), `${flight}, ${threads} threads`];
   });
-  return markdownTable(
-    ['rows', 'lookups', 'plan', 'µs', 'DRAM', 'L2', 'L1', 'SM', 'L1 hits', 'L2 hits', 'MB', 'warps'],
-    rows,
-  );
+  return markdownTable(['lookups', 'best, µs', 'with'], rows);
 }
-
-/** Tables of a launch of the fused kernel. */
-const TABLES = 12;
 
 /** What `hotrow tune` found, twice on each pattern. */
 function tunedTable(): string {
