@@ -70,6 +70,9 @@ function bind({ library, location }: ReturnType<typeof openLibrary>) {
   return functions;
 }
 
+/** From this version on NVRTC keeps what it compiled, and gives no log with what it kept; ours are kept by KernelCache. */
+const FIRST_WITH_CACHE = [12, 9] as const;
+
 export class Nvrtc {
   readonly location: LibraryLocation;
   /** `13.0`. */
@@ -79,6 +82,8 @@ export class Nvrtc {
   /** Loaded as long as this is referred to. */
   readonly builtins: ReturnType<typeof koffi.load> | undefined;
   readonly #functions: ReturnType<typeof bind>;
+  /** Options of every program that change nothing about its machine code. */
+  readonly #options: readonly string[];
   readonly #out = new BigUint64Array(new ArrayBuffer(16));
   readonly #outInt = new Int32Array(this.#out.buffer);
   readonly #o = addressOf(this.#out);
@@ -92,7 +97,11 @@ export class Nvrtc {
     this.location = opened.location;
     this.#functions = bind(opened);
     this.#check('nvrtcVersion', this.#functions.nvrtcVersion(this.#o, this.#o + 4n));
-    this.version = `${this.#outInt[0]}.${this.#outInt[1]}`;
+    const [major, minor] = this.#outInt as Int32Array & [number, number];
+    this.version = `${major}.${minor}`;
+    const [firstMajor, firstMinor] = FIRST_WITH_CACHE;
+    const caches = major > firstMajor || (major === firstMajor && minor >= firstMinor);
+    this.#options = caches ? ['--no-cache'] : [];
     // Patch releases share a version, but not a size.
     this.identity = `nvrtc ${this.version}, ${statSync(this.location.path).size} bytes`;
     // NVRTC asks the linker for its builtins, who does not look beside NVRTC but does know what is loaded.
@@ -111,7 +120,7 @@ export class Nvrtc {
   /** @throws CudaError KERNEL_COMPILE_FAILED with the compiler's log. */
   async compile({ source, fileName, headers, options }: NvrtcProgram): Promise<NvrtcResult> {
     const program = this.#create(source, fileName, headers);
-    const optionStrings = new CStringArray(options);
+    const optionStrings = new CStringArray([...options, ...this.#options]);
     try {
       const status = await this.#compile(program[0] as bigint, optionStrings);
       const log = this.#log(program[0] as bigint);

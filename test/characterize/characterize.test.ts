@@ -94,7 +94,10 @@ describe('on an emulated GPU', { skip: refuseEmulation() }, () => {
 
     const text = characterizeText(results);
     // The fused launch does the work of two.
-    assert.match(text, /^fused \+ OptMT 32 warps \+ RPF d8 \+ 8 bytes a lane \+ blocks of 64 +41\.0 +0\.50× /m);
+    assert.match(
+      text,
+      /^fused \+ OptMT 32 warps \+ RPF d8 \+ 8 bytes a lane \+ blocks of 64 +41\.0 +0\.50× /m,
+    );
     assert.match(text, /memory at 76 % of its peak/);
   });
 

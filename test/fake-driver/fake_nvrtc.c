@@ -1,6 +1,7 @@
 /*
  * NVRTC without a compiler: "machine code" that fake_cuda.c loads, holding the kernels' names and a checksum of all that
- * went in. A source with the words `syntax error` does not compile.
+ * went in. A source with the words `syntax error` does not compile. From version 13 on, what was compiled before without
+ * --no-cache has no log, as with the real one; before, that option is unknown.
  *
  *   -DFAKE_MAJOR=12            nvrtcVersion
  *   -DFAKE_SECONDS=0.2         how long a compilation takes
@@ -27,6 +28,7 @@ typedef struct Program {
 } Program;
 
 static int64_t live;
+static uint64_t kept;
 
 int64_t fake_live_programs(void) { return live; }
 
@@ -88,8 +90,14 @@ int nvrtcCompileProgram(Program *program, int option_count, const char *const *o
     fprintf(file, "compiled\n");
     fclose(file);
   }
+  int caches = FAKE_MAJOR >= 13;
   for (int i = 0; i < option_count; i++) {
     if (options[i][0] != '-') return 5;
+    if (strcmp(options[i], "--no-cache") == 0) {
+      if (FAKE_MAJOR < 13) return 5;
+      caches = 0;
+      continue;
+    }
     program->checksum = add_checksum(program->checksum, options[i]);
   }
   if (strstr(program->source, "syntax error") != NULL) {
@@ -112,6 +120,8 @@ int nvrtcCompileProgram(Program *program, int option_count, const char *const *o
   }
   snprintf(program->cubin + length, sizeof program->cubin - (size_t)length, " %016llx",
            (unsigned long long)program->checksum);
+  if (caches && kept == program->checksum) program->log[0] = 0;
+  kept = program->checksum;
   return 0;
 }
 

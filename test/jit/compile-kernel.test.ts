@@ -90,6 +90,13 @@ test('the second time it comes from the cache, with log and resources', async ()
   assert.equal(Number(livePrograms()), 0);
 });
 
+test("a log every time, whatever the compiler's own cache holds; compilers before there was one", async () => {
+  const program = { source: SOURCE, fileName: 'add.cu', headers: new Map(), options: ['--std=c++17'] };
+  for (let i = 0; i < 2; i++) assert.match((await compiler.compile(program)).log, /Used 40 registers/);
+  const old = new Nvrtc({ path: buildFake('fake_nvrtc', ['FAKE_MAJOR=12']) });
+  assert.match((await old.compile(program)).log, /Used 40 registers/);
+});
+
 test('source, headers of headers, options, architecture, compiler and id make a new entry', async () => {
   const cacheFolder = folder();
   const includeFolder = folder(HEADERS);
