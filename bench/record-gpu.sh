@@ -73,7 +73,7 @@ tune() {
   done >"$out/$prefix-tune.json"
   printf ']\n' >>"$out/$prefix-tune.json"
 }
-model() { bench model --preset model --rounds 20 --index-type int32; }
+model() { bench model --preset model --rounds 30 --index-type int32; }
 mlperf() {
   for format in float16 int8; do
     bench "mlperf-$format" --preset mlperf --patterns random,med_hot --row-format $format || return 1
