@@ -1,4 +1,4 @@
-/** Pattern × plan cells: run so that a profiler records them, and timed by events where none can. */
+/** Pattern × plan cells: run so that a profiler records them, and timed by events. */
 import { appendFile, readFile } from 'node:fs/promises';
 import Type, { type Static } from 'typebox';
 import Value from 'typebox/value';
@@ -84,7 +84,7 @@ export async function readCells(file: string): Promise<CellRun & { readonly runs
   return { ...Value.Parse(runSchema, JSON.parse(first)), runs: lines.length };
 }
 
-/** The same cells by events, on devices whose counters cannot be read. `onProgress`: told every pattern. */
+/** The same cells by events, without a profiler. `onProgress`: told every pattern. */
 export async function timeCells(
   { backend, tables, workloads }: CellOptions,
   onProgress: (text: string) => void,

@@ -80,12 +80,18 @@ const NOT_ALLOWED =
 async function embeddingStage(options: CharacterizeOptions): Promise<Measured> {
   const { ncu } = options;
   const counted = ncu === undefined ? NO_NCU : await countCells(ncu, options);
-  if (typeof counted !== 'string') return counted;
   using backend = options.open();
   const { tables } = options.architecture;
   const workloads = options.workloads.map(({ embedding }) => embedding);
   const { rows, notes } = await timeCells({ backend, tables, workloads }, options.onProgress);
-  return { counters: [], launches: rows, notes: [counted, ...notes] };
+  if (typeof counted === 'string') return { counters: [], launches: rows, notes: [counted, ...notes] };
+  return { ...counted, counters: counted.counters.map((row) => ({ ...row, ...pairOf(row, rows) })) };
+}
+
+/** What a pair of events says of a cell. */
+function pairOf({ pattern, variant }: CounterRow, rows: readonly LaunchRow[]): Pick<CounterRow, 'pairUs'> {
+  const own = rows.find((row) => row.pattern === pattern && row.variant === variant);
+  return own === undefined ? {} : { pairUs: own.timeUs };
 }
 
 /** Why there are no counters, in place of them. */

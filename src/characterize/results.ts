@@ -50,6 +50,9 @@ const counterRowSchema = Type.Object(
     kernel: Type.String(),
     launches: Type.Integer({ minimum: 1 }),
     timeUs: count('of one launch, by the profiler'),
+    pairUs: Type.Optional(
+      count('of one launch, by a pair of events around it, as in the benchmark: without the profiler'),
+    ),
     /** Tables that one launch serves. */
     tablesPerLaunch: Type.Integer({ minimum: 1 }),
     registers: Type.Integer({ minimum: 0 }),

@@ -53,14 +53,24 @@ function counterTable(rows: readonly CounterRow[]): string {
   const figures = renderTable(
     [
       { title: 'variant', left: true },
-      ...['µs a table', 'of plain', 'regs', 'warps', 'issue', 'loads', 'L1 hit', 'L2 hit', 'DRAM MB'].map(
-        (title) => ({ title }),
-      ),
+      ...[
+        'µs a table',
+        'by events',
+        'of plain',
+        'regs',
+        'warps',
+        'issue',
+        'loads',
+        'L1 hit',
+        'L2 hit',
+        'DRAM MB',
+      ].map((title) => ({ title })),
       ...['DRAM', 'L2', 'fabric', 'L1', 'SM'].map((title) => ({ title })),
     ],
     rows.map((row) => [
       label(row.variant),
       significant(tableUs(row)),
+      row.pairUs === undefined ? '–' : significant(row.pairUs / row.tablesPerLaunch),
       ratio(row, rows),
       String(row.registers),
       `${significant(row.achievedWarps)}/${Number(significant(row.theoreticalWarps))}`,

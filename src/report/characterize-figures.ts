@@ -175,6 +175,7 @@ function limiterFigure(rows: readonly CounterRow[]): Figure {
     note: 'By the counters; times are the profiler’s.',
     table: cellTable(rows, [
       ...LAUNCH_COLUMNS,
+      [number('µs by events'), ({ pairUs }) => (pairUs === undefined ? '–' : significant(pairUs))],
       [text('bound by'), (row) => row.limiter],
       [text('because'), (row) => row.because],
     ]),
