@@ -18,7 +18,7 @@ const PICTURES = [
     from: '#run-1 .findings',
     scheme: 'light',
     width: 1100,
-    height: 860,
+    height: 740,
   },
   {
     name: 'report-dark',
