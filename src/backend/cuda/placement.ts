@@ -126,14 +126,15 @@ export async function placeTables(
   tables: readonly EmbeddingTable[],
   plan: CudaPlan,
 ): Promise<CudaTables> {
-  checkMemory(tools.device, tables);
+  const passing = tables.some(isPassedOn) ? streamBytes(tables) : 0;
+  checkMemory(tools.device, tables, passing);
   const allocations: DeviceMemory[] = [];
   const allocate = (bytes: number) => {
     const memory = new DeviceMemory(tools.device, bytes);
     allocations.push(memory);
     return memory;
   };
-  using upload = new StreamedUpload(tools);
+  using upload = new StreamedUpload(tools, streamBytes(tables));
   try {
     const rows: DeviceMemory[] = [];
     const rowWeights: (DeviceMemory | undefined)[] = [];
@@ -195,9 +196,23 @@ async function placeRows(
   }
 }
 
-/** @throws DeviceError OUT_OF_MEMORY, before any work, with what is needed, what there is, and the largest table. */
-function checkMemory(device: CudaDevice, tables: readonly EmbeddingTable[]): void {
-  const needed = tables.reduce((sum, table) => sum + deviceTableBytes(table), 0);
+/** Bytes of a piece that is uploaded at once: no more than the largest table has. */
+function streamBytes(tables: readonly EmbeddingTable[]): number {
+  const largest = tables.reduce((most, table) => Math.max(most, table.rows * rowBytes(table)), 0);
+  return Math.min(STREAM_BYTES, largest);
+}
+
+/** Whether a table's rows pass through device memory of their own on their way. */
+function isPassedOn(table: EmbeddingTable): boolean {
+  return isScaled(table) && (isStored(table.weight) || isHost(table.weight));
+}
+
+/**
+ * `passing`: bytes that are needed beside the tables until they are placed.
+ * @throws DeviceError OUT_OF_MEMORY, before any work, with what is needed, what there is, and the largest table.
+ */
+function checkMemory(device: CudaDevice, tables: readonly EmbeddingTable[], passing: number): void {
+  const needed = tables.reduce((sum, table) => sum + deviceTableBytes(table), passing);
   const { freeBytes, totalBytes } = device.memoryInfo();
   if (needed <= freeBytes) return;
   const largest = tables.reduce((a, b) => (deviceTableBytes(b) > deviceTableBytes(a) ? b : a));
@@ -220,20 +235,23 @@ interface UploadTarget {
 /** Host memory and files to the device, while the next piece is read. */
 class StreamedUpload implements Disposable {
   readonly #tools: PlacementTools;
+  readonly #pieceBytes: number;
   /** A piece of scaled rows as files have them; made when first needed. */
   #scaled: DeviceMemory | undefined;
   /** Made when first needed. */
   #blocks: { readonly memory: PinnedMemory; readonly passed: CudaEvent }[] = [];
   #next = 0;
 
-  constructor(tools: PlacementTools) {
+  /** `pieceBytes`: a row of every table at least. */
+  constructor(tools: PlacementTools, pieceBytes: number) {
     this.#tools = tools;
+    this.#pieceBytes = pieceBytes;
   }
 
   /** Memory that takes the bytes as they are. */
   to(address: DevicePtr): UploadTarget {
     return {
-      pieceBytes: STREAM_BYTES,
+      pieceBytes: this.#pieceBytes,
       put: (piece, offset, length) =>
         this.#tools.stream.copyToDevice((address + BigInt(offset)) as DevicePtr, piece, length),
     };
@@ -245,10 +263,10 @@ class StreamedUpload implements Disposable {
     const fileRowBytes = rowBytes(table);
     const stride = deviceRowBytes(table);
     const headers = table.rows * stride;
-    this.#scaled ??= new DeviceMemory(device, STREAM_BYTES);
+    this.#scaled ??= new DeviceMemory(device, this.#pieceBytes);
     const source = this.#scaled.address();
     return {
-      pieceBytes: Math.floor(STREAM_BYTES / fileRowBytes) * fileRowBytes,
+      pieceBytes: Math.floor(this.#pieceBytes / fileRowBytes) * fileRowBytes,
       put: (piece, offset, length) => {
         const [first, rows] = [offset / fileRowBytes, length / fileRowBytes];
         stream.copyToDevice(source, piece, length);
@@ -288,7 +306,7 @@ class StreamedUpload implements Disposable {
       const length = Math.min(pieceBytes, bytes - offset);
       const which = this.#next++ % 2;
       this.#blocks[which] ??= {
-        memory: new PinnedMemory(device, STREAM_BYTES),
+        memory: new PinnedMemory(device, this.#pieceBytes),
         passed: new CudaEvent(device),
       };
       const { memory, passed } = this.#blocks[which];
