@@ -1,9 +1,13 @@
 // Builds what tests need, then runs every test file (or those named on the command line) with node's test runner.
 import { spawnSync } from 'node:child_process';
 import { readdirSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { buildNative } from './build-native.mjs';
 import { requireNode } from './require-node.mjs';
+
+/** Run the CPU kernels on all cores: beside other tests their threads would wait for each other. These run one by one. */
+const ON_ALL_CORES = /^test\/(?:backend\/cpu|bench|cli|conformance\/cpu)/;
 
 requireNode();
 const root = fileURLToPath(new URL('..', import.meta.url));
@@ -21,9 +25,20 @@ const files =
         .filter((file) => file.endsWith('.test.ts'))
         .map((file) => `test/${file}`)
         .sort();
-const { status } = spawnSync(
-  process.execPath,
-  ['--import', 'tsx', '--test', '--test-reporter=spec', ...files],
-  { cwd: root, stdio: 'inherit' },
+
+/** The exit status of `chosen`, so many files at once. */
+function run(chosen, atOnce) {
+  if (chosen.length === 0) return 0;
+  const options = ['--import', 'tsx', '--test', `--test-concurrency=${atOnce}`, '--test-reporter=spec'];
+  return spawnSync(process.execPath, [...options, ...chosen], { cwd: root, stdio: 'inherit' }).status ?? 1;
+}
+
+const beside = run(
+  files.filter((file) => !ON_ALL_CORES.test(file)),
+  availableParallelism(),
 );
-process.exit(status ?? 1);
+const alone = run(
+  files.filter((file) => ON_ALL_CORES.test(file)),
+  1,
+);
+process.exit(Math.max(beside, alone));
