@@ -8,7 +8,10 @@ import { fileURLToPath } from 'node:url';
 const dataHome = mkdtempSync(join(tmpdir(), 'hotrow-data-'));
 process.on('exit', () => rmSync(dataHome, { recursive: true, force: true }));
 
-const MAIN = fileURLToPath(new URL('../../src/cli/main.ts', import.meta.url));
+const SOURCE = fileURLToPath(new URL('../../src/cli/main.ts', import.meta.url));
+/** The command as it is built, where scripts/test.mjs has built it; else its source. */
+const { HOTROW_TEST_MAIN: built } = process.env;
+const MAIN = built === undefined ? ['--import', 'tsx', SOURCE] : [built];
 
 export interface CliResult {
   readonly code: number | null;
@@ -19,7 +22,7 @@ export interface CliResult {
 /** `hotrow …args`, with what it printed and its exit code. */
 export function hotrow(...args: string[]): Promise<CliResult> {
   return new Promise((resolve, reject) => {
-    const child = spawn(process.execPath, ['--import', 'tsx', MAIN, ...args], {
+    const child = spawn(process.execPath, [...MAIN, ...args], {
       stdio: ['ignore', 'pipe', 'pipe'],
       // Plans that the user has tuned are not these tests' business.
       env: { ...process.env, XDG_DATA_HOME: dataHome },
