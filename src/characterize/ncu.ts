@@ -51,8 +51,8 @@ const REFUSED = 'ERR_NVGPUCTRPERM';
 const TAIL_CHARACTERS = 2000;
 
 /**
- * Profiles a command. `extra`: metrics beside METRIC_NAMES. `folder`: an empty one, for its files. Returns its recorded launches in their order, or `refused`
- * when the user may not read counters.
+ * Profiles a command. `extra`: metrics beside METRIC_NAMES. `folder`: an empty one, for its files.
+ * Returns its recorded launches in their order, or `refused` when the user may not read counters.
  * @throws DeviceError PROFILER_FAILED with what was printed, when the command or the profiler fails.
  */
 export async function profile(

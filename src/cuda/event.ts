@@ -45,12 +45,13 @@ export class CudaEvent extends Resource<EventHandle> {
     return this.hold(async (handle) => {
       const { device } = this;
       const began = performance.now();
+      const seldomMs = Math.max(0, expectedMs - LEAD_MS);
       let waitedMs = 0;
       do {
         if (device.whileCurrent((driver) => driver.eventDone(handle))) return;
-        await (waitedMs < expectedMs - LEAD_MS ? nextTimer() : nextTurn());
+        await (waitedMs < seldomMs ? nextTimer() : nextTurn());
         waitedMs = performance.now() - began;
-      } while (waitedMs < Math.max(0, expectedMs - LEAD_MS) + POLL_MS);
+      } while (waitedMs < seldomMs + POLL_MS);
       await device.driver.waitForEvent(device.context, handle);
     });
   }

@@ -126,15 +126,15 @@ export async function placeTables(
   tables: readonly EmbeddingTable[],
   plan: CudaPlan,
 ): Promise<CudaTables> {
-  const passing = tables.some(isPassedOn) ? streamBytes(tables) : 0;
-  checkMemory(tools.device, tables, passing);
+  const pieceBytes = streamBytes(tables);
+  checkMemory(tools.device, tables, tables.some(isPassedOn) ? pieceBytes : 0);
   const allocations: DeviceMemory[] = [];
   const allocate = (bytes: number) => {
     const memory = new DeviceMemory(tools.device, bytes);
     allocations.push(memory);
     return memory;
   };
-  using upload = new StreamedUpload(tools, streamBytes(tables));
+  using upload = new StreamedUpload(tools, pieceBytes);
   try {
     const rows: DeviceMemory[] = [];
     const rowWeights: (DeviceMemory | undefined)[] = [];
