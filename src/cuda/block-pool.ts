@@ -43,6 +43,10 @@ export class BlockPool<B extends Block> implements Disposable {
 
   /** Takes a block back that no work needs any more. What lay idle longest makes room for it. */
   giveBack(block: B): void {
+    if (block.bytes > this.#idleLimit) {
+      block[Symbol.dispose]();
+      return;
+    }
     this.#idle.push(block);
     this.#idleBytes += block.bytes;
     while (this.#idleBytes > this.#idleLimit) {

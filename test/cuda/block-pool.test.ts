@@ -31,5 +31,8 @@ test('what lay idle longest goes when too much does', () => {
     blocks.map(({ disposed }) => disposed),
     [true, false, false, false],
   );
+  const large = pool.borrow(4 * MIB);
+  pool.giveBack(large);
+  assert.ok(large.disposed, 'what is larger than all that may lie idle goes itself');
   assert.equal(pool.borrow(MIB), blocks[3]);
 });

@@ -623,7 +623,8 @@ CUresult cuEventRecord(CUevent event, CUstream stream) {
   event->capture = capturing(stream);
   event->in = stream;
   event->last = stream->last;
-  event->ready_at = stream->busy_until;
+  const double now = now_seconds(); /* an idle stream passes the event at once */
+  event->ready_at = stream->busy_until > now ? stream->busy_until : now;
   return 0;
 }
 

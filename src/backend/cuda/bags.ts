@@ -23,12 +23,11 @@ import {
   FUSED_SEGMENT_WORDS,
   FUSED_TABLE_WORDS,
 } from './kernel-params.ts';
-import type { CudaTables } from './placement.ts';
+import type { CudaTables, DescribedTable } from './placement.ts';
 
 /** Arrays start at multiples of this. */
 const ALIGNMENT = 16;
 const WORD_BYTES = 8;
-const PARTS = ['indices', 'offsets', 'weights'] as const;
 const REPORT_BYTES = WORD_BYTES * BAGS_REPORT_WORDS;
 const CHECKED_BYTES = WORD_BYTES * CHECKED_BAGS_WORDS;
 
@@ -37,11 +36,11 @@ export interface BagPools {
   readonly pinned: BlockPool<PinnedMemory>;
 }
 
-/** Where the arrays of one table lie. */
+/** Where the arrays of one table lie; of weights, if there are any. */
 interface BagsLayout {
   indices: number;
   offsets: number;
-  weights: number | undefined;
+  weights: number;
 }
 
 /** Bytes of registered memory that come over in one copy. `from`: in its buffer. */
@@ -98,6 +97,8 @@ export class CudaBags implements PlacedBags {
   #staging: Promise<void> | undefined;
   #pinned: PinnedMemory | undefined;
   #uploaded = false;
+  /** The stream of the upload, until no run is left that may have begun before its end. */
+  #uploading: CudaStream | undefined;
   #checkUploaded = false;
   #users = 0;
   #disposed = false;
@@ -105,33 +106,34 @@ export class CudaBags implements PlacedBags {
   constructor(tables: CudaTables, { batchSize, bags }: BagBatch, pools: BagPools) {
     this.batchSize = batchSize;
     this.tableCount = bags.length;
-    this.lookups = bags.reduce((sum, { indices }) => sum + indices.length, 0);
-    this.mostLookups = bags.reduce((most, { indices }) => Math.max(most, indices.length), 0);
+    let lookups = 0;
+    let mostLookups = 0;
+    for (const { indices } of bags) {
+      lookups += indices.length;
+      mostLookups = Math.max(mostLookups, indices.length);
+    }
+    this.lookups = lookups;
+    this.mostLookups = mostLookups;
     this.#tables = tables;
     this.#bags = bags;
     this.#pools = pools;
-    let end = 0;
-    const reserve = (bytes: number) => {
-      const start = end;
-      end = Math.ceil((start + bytes) / ALIGNMENT) * ALIGNMENT;
-      return start;
-    };
-    this.#layout = bags.map(() => ({ indices: 0, offsets: 0, weights: undefined }));
-    this.#reserveArrays(reserve, true);
-    this.#stagedAt = end;
-    this.#reserveArrays(reserve, false);
+    const space = new Space();
+    this.#layout = bags.map(() => ({ indices: 0, offsets: 0, weights: 0 }));
+    if (bags.some(liesInHostMemory)) this.#reserveArrays(space, true);
+    this.#stagedAt = space.end;
+    this.#reserveArrays(space, false);
     this.kinds = tables.kindsOf(bags);
     const layout = fusedLayout({ batchSize, bags, shapes: this.kinds.shapes });
     const { segments, arrivals, slots, partialWidth } = layout;
-    this.#fusedTablesAt = reserve(bags.length * FUSED_TABLE_WORDS * WORD_BYTES);
-    this.#segmentsAt = reserve(segments.length * FUSED_SEGMENT_WORDS * WORD_BYTES);
-    this.#arrivalsAt = reserve(arrivals * Uint32Array.BYTES_PER_ELEMENT);
-    this.#uploadedBytes = end;
-    this.#checkedAt = reserve(bags.length * CHECKED_BYTES);
-    this.#checkedEnd = end;
-    this.#findingsAt = reserve(this.findingsBytes);
-    this.#partialsAt = reserve(slots * partialWidth * Float32Array.BYTES_PER_ELEMENT);
-    this.#block = pools.device.borrow(end);
+    this.#fusedTablesAt = space.reserve(bags.length * FUSED_TABLE_WORDS * WORD_BYTES);
+    this.#segmentsAt = space.reserve(segments.length * FUSED_SEGMENT_WORDS * WORD_BYTES);
+    this.#arrivalsAt = space.reserve(arrivals * Uint32Array.BYTES_PER_ELEMENT);
+    this.#uploadedBytes = space.end;
+    this.#checkedAt = space.reserve(bags.length * CHECKED_BYTES);
+    this.#checkedEnd = space.end;
+    this.#findingsAt = space.reserve(this.findingsBytes);
+    this.#partialsAt = space.reserve(slots * partialWidth * Float32Array.BYTES_PER_ELEMENT);
+    this.#block = pools.device.borrow(space.end);
     this.fused = {
       ...layout,
       tables: this.#address(this.#fusedTablesAt),
@@ -168,11 +170,12 @@ export class CudaBags implements PlacedBags {
 
   of(t: number): DeviceBags {
     const { indices, offsets, weights } = this.#layout[t] as BagsLayout;
+    const bags = this.#bags[t] as Bags;
     return {
-      bags: this.#bags[t] as Bags,
+      bags,
       indices: this.#address(indices),
       offsets: this.#address(offsets),
-      weights: weights === undefined ? 0n : this.#address(weights),
+      weights: bags.weights === undefined ? 0n : this.#address(weights),
     };
   }
 
@@ -184,6 +187,7 @@ export class CudaBags implements PlacedBags {
       return await duringAll(new Set(this.#direct.map(({ home }) => home)), work);
     } finally {
       this.#users -= 1;
+      if (this.#users === 0) this.#uploading = undefined;
       if (this.#disposed) this.#giveBack();
     }
   }
@@ -194,17 +198,26 @@ export class CudaBags implements PlacedBags {
     await this.#staging;
   }
 
-  /** Puts the copy of what was staged into the stream, the first time; whether it did. */
-  upload(stream: CudaStream): boolean {
-    if (this.#uploaded) return false;
+  /** Bytes of the arrays and of what describes them. */
+  get uploadedBytes(): number {
+    return this.#uploadedBytes;
+  }
+
+  /**
+   * Puts the copy of what was staged into the stream, the first time. Returns the stream that it went into, then or before;
+   * undefined: it is over.
+   */
+  upload(stream: CudaStream): CudaStream | undefined {
+    if (this.#uploaded) return this.#uploading;
     if (this.#pinned === undefined) throw new TypeError('bags are staged before they are uploaded');
     this.#uploaded = true;
+    this.#uploading = stream;
     for (const { home, from, to, bytes } of this.#direct) {
       stream.copyToDevice(this.#address(to), home.address(from), bytes);
     }
     const stagedBytes = this.#uploadedBytes - this.#stagedAt;
     stream.copyToDevice(this.#address(this.#stagedAt), this.#pinned.address(), stagedBytes);
-    return true;
+    return stream;
   }
 
   /** Puts what checks need into the stream, the first time. */
@@ -234,42 +247,45 @@ export class CudaBags implements PlacedBags {
     const pinned = this.#pools.pinned.borrow(this.#checkedEnd - this.#stagedAt);
     this.#pinned = pinned;
     const later: HostCopy[] = [];
-    const put = (offset: number, array: HostArray) => pinned.put(offset - this.#stagedAt, array, later);
-    this.#bags.forEach((own, t) => {
+    const stagedAt = this.#stagedAt;
+    const put = (offset: number, array: HostArray) => {
+      if (offset >= stagedAt) pinned.put(offset - stagedAt, array, later);
+    };
+    for (let t = 0; t < this.tableCount; t++) {
+      const own = this.#bags[t] as Bags;
       const at = this.#layout[t] as BagsLayout;
-      for (const part of PARTS) {
-        const array = own[part];
-        const to = at[part];
-        if (array !== undefined && to !== undefined && to >= this.#stagedAt) put(to, array);
-      }
-    });
+      put(at.indices, own.indices);
+      put(at.offsets, own.offsets);
+      if (own.weights !== undefined) put(at.weights, own.weights);
+    }
     const { segments, arrivals } = this.fused;
     const order = longestFirst(this.#bags);
     put(this.#fusedTablesAt, this.#describeFused(order));
-    put(
-      this.#segmentsAt,
-      encodeFusedSegments(segments.map((own) => ({ ...own, table: order.indexOf(own.table) }))),
-    );
-    put(this.#arrivalsAt, new Int32Array(arrivals));
+    if (segments.length > 0) {
+      const placed = segments.map((own) => ({ ...own, table: order.indexOf(own.table) }));
+      put(this.#segmentsAt, encodeFusedSegments(placed));
+      put(this.#arrivalsAt, new Int32Array(arrivals));
+    }
     await copyAll(later);
   }
 
   /** Gives places to the arrays that the device reads by itself, or to all others. */
-  #reserveArrays(reserve: (bytes: number) => number, direct: boolean): void {
-    this.#bags.forEach((own, t) => {
+  #reserveArrays(space: Space, direct: boolean): void {
+    const place = (array: HostArray): number | undefined => {
+      const home = homeOf(array);
+      if ((home !== undefined) !== direct) return undefined;
+      const to = space.reserve(array.byteLength);
+      if (home !== undefined)
+        addCopy(this.#direct, { home, from: array.byteOffset, to, bytes: array.byteLength });
+      return to;
+    };
+    for (let t = 0; t < this.tableCount; t++) {
+      const { indices, offsets, weights } = this.#bags[t] as Bags;
       const at = this.#layout[t] as BagsLayout;
-      for (const part of PARTS) {
-        const array = own[part];
-        if (array === undefined) continue;
-        const home = homeOf(array);
-        if ((home !== undefined) !== direct) continue;
-        const to = reserve(array.byteLength);
-        at[part] = to;
-        if (home !== undefined) {
-          addCopy(this.#direct, { home, from: array.byteOffset, to, bytes: array.byteLength });
-        }
-      }
-    });
+      at.indices = place(indices) ?? at.indices;
+      at.offsets = place(offsets) ?? at.offsets;
+      if (weights !== undefined) at.weights = place(weights) ?? at.weights;
+    }
   }
 
   #describeChecked(): BigInt64Array {
@@ -293,24 +309,26 @@ export class CudaBags implements PlacedBags {
   #describeFused(order: readonly number[]): Int32Array {
     const described = new Int32Array(2 * this.tableCount * FUSED_TABLE_WORDS);
     const start = Number(this.#address(0));
-    order.forEach((t, place) => {
-      const { indices, offsets } = this.#bags[t] as Bags;
+    const tables = this.#tables.described;
+    for (let place = 0; place < order.length; place++) {
+      const t = order[place] as number;
+      const { indices, offsets, weights } = this.#bags[t] as Bags;
       const at = this.#layout[t] as BagsLayout;
-      const table = this.#tables.tables[t] as EmbeddingTable;
+      const { rows, rowCount, rowWeights, paddingIndex, column } = tables[t] as DescribedTable;
       encodeFusedTable(described, place * FUSED_TABLE_WORDS, {
-        rows: this.#tables.rows(t),
-        rowCount: table.rows,
+        rows,
+        rowCount,
         indices: start + at.indices,
         lookups: indices.length,
         offsets: start + at.offsets,
         offsetCount: offsets.length,
-        weights: at.weights === undefined ? 0 : start + at.weights,
-        rowWeights: this.#tables.rowWeights(t),
-        paddingIndex: table.paddingIdx ?? -1,
-        column: this.#tables.columns[t] as number,
+        weights: weights === undefined ? 0 : start + at.weights,
+        rowWeights,
+        paddingIndex,
+        column,
         kind: this.kinds.numbers[t] as number,
       });
-    });
+    }
     return described;
   }
 
@@ -319,6 +337,23 @@ export class CudaBags implements PlacedBags {
     this.#pools.device.giveBack(this.#block);
     if (this.#pinned !== undefined) this.#pools.pinned.giveBack(this.#pinned);
   }
+}
+
+/** What is reserved of a block, from its start on. */
+class Space {
+  end = 0;
+
+  /** Where `bytes` begin. */
+  reserve(bytes: number): number {
+    const start = this.end;
+    this.end = Math.ceil((start + bytes) / ALIGNMENT) * ALIGNMENT;
+    return start;
+  }
+}
+
+/** Whether the device reads some of the arrays by itself. */
+function liesInHostMemory({ indices, offsets, weights }: Bags): boolean {
+  return [indices, offsets, weights].some((array) => array !== undefined && homeOf(array) !== undefined);
 }
 
 /** Adds a copy to those before, or lengthens the last one: neighbours there that are neighbours here are one copy. */
@@ -344,5 +379,6 @@ function duringAll<T>(memory: Iterable<RegisteredMemory>, work: () => Promise<T>
 function longestFirst(bags: readonly Bags[]): number[] {
   const order = bags.map((_, t) => t);
   const lookups = (t: number) => (bags[t] as Bags).indices.length;
-  return order.sort((a, b) => lookups(b) - lookups(a));
+  const sorted = order.every((t) => t === 0 || lookups(t) <= lookups(t - 1));
+  return sorted ? order : order.sort((a, b) => lookups(b) - lookups(a));
 }

@@ -68,7 +68,10 @@ function cutLongBags(
   const segments: FusedSegment[] = [];
   let arrivals = 0;
   // So many offsets are scanned natively; after that, only those of tables that have a long bag are read here.
-  const mayBeLong = bags.flatMap(({ indices }, table) => (indices.length > split ? [table] : []));
+  const mayBeLong: number[] = [];
+  for (let table = 0; table < bags.length; table++) {
+    if ((bags[table] as Bags).indices.length > split) mayBeLong.push(table);
+  }
   const scanned =
     mayBeLong.length * batchSize < FEW_OFFSETS
       ? mayBeLong

@@ -169,7 +169,8 @@ export class HotRows implements Disposable {
     const countRows = await kernels.utility('count_rows');
     await bags.hold(async () => {
       await bags.stage();
-      bags.upload(stream);
+      const uploading = bags.upload(stream);
+      if (uploading !== undefined && uploading !== stream) await uploading.finished();
       const counts = this.#liveCounts();
       for (const [t, table] of this.#tables.entries()) {
         const { indices, bags: own } = bags.of(t);

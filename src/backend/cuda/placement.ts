@@ -15,7 +15,7 @@ import type { PlacedTables } from '../backend.ts';
 import { type BagKinds, BagKindsCache } from './bag-kinds.ts';
 import { HotRows } from './hot-rows.ts';
 import type { KernelLibrary } from './kernel-library.ts';
-import { encodeFillQuantized, encodeFillUniform, encodeSplitRows } from './kernel-params.ts';
+import { encodeFillQuantized, encodeFillUniform, encodeSplitRows, type FusedTable } from './kernel-params.ts';
 import { launchStriding } from './launcher.ts';
 import { deviceRowBytes, deviceTableBytes, isScaled } from './row-layout.ts';
 
@@ -30,11 +30,16 @@ export interface PlacementTools {
   readonly kernels: KernelLibrary;
 }
 
+/** What is the same in every batch's description of a table. */
+export type DescribedTable = Pick<FusedTable, 'rows' | 'rowCount' | 'rowWeights' | 'paddingIndex' | 'column'>;
+
 /** The memory of placed tables. */
 class TableMemory implements Disposable {
   readonly columns: readonly number[];
   readonly kinds: BagKindsCache;
   readonly widestRowBytes: number;
+  readonly described: readonly DescribedTable[];
+  #disposed = false;
 
   constructor(
     tables: readonly EmbeddingTable[],
@@ -49,9 +54,21 @@ class TableMemory implements Disposable {
       next += dim;
       return next - dim;
     });
+    this.described = tables.map((table, t) => ({
+      rows: Number((rows[t] as DeviceMemory).address()),
+      rowCount: table.rows,
+      rowWeights: Number(rowWeights[t]?.address() ?? 0),
+      paddingIndex: table.paddingIdx ?? -1,
+      column: this.columns[t] as number,
+    }));
+  }
+
+  get disposed(): boolean {
+    return this.#disposed;
   }
 
   [Symbol.dispose](): void {
+    this.#disposed = true;
     for (const memory of [...this.rows, ...this.rowWeights]) memory?.[Symbol.dispose]();
     this.hotRows[Symbol.dispose]();
   }
@@ -103,6 +120,12 @@ export class CudaTables implements PlacedTables {
   /** Where table t's learned weights start; 0: it has none. */
   rowWeights(t: number): bigint {
     return this.#memory.rowWeights[t]?.address() ?? 0n;
+  }
+
+  /** What the fused kernel is told of each table, whatever the batch. @throws DeviceError DISPOSED. */
+  get described(): readonly DescribedTable[] {
+    if (this.#memory.disposed) throw new DeviceError('DISPOSED', 'tables were used after they were disposed');
+    return this.#memory.described;
   }
 
   withPlan(plan: Plan): CudaTables {

@@ -29,16 +29,14 @@ import { FusedStage } from './fused-stage.ts';
 import type { KernelLibrary } from './kernel-library.ts';
 import { type KernelLaunch, parametersOf, sameLaunch } from './launcher.ts';
 import { CudaTables } from './placement.ts';
-import { noProgress, type Progress, recorded, type Span, timed, untimed } from './progress.ts';
-import { type Lane, type Schedule, type Step, schedule } from './schedule.ts';
+import { noProgress, type Progress, RecurringEnd, recorded, type Span, timed, untimed } from './progress.ts';
+import { type Lane, type Schedule, SHORT_COPY_BYTES, type Step, schedule } from './schedule.ts';
 import type { EmbeddingStage, LaunchTimer, PersistingL2, StageTools } from './stage.ts';
 import { Staging } from './staging.ts';
 import { StandardStage } from './standard-stage.ts';
 import { type BorrowedEvents, type EventPool, EventTimer } from './timers.ts';
 
 const WORD_BYTES = 8;
-/** A run is expected to take as long as the shortest of so many before it. */
-const WAITS_KEPT = 4;
 
 /** The streams of a device: a lane each, and one for what happens in the shadow of the lookups. */
 export type Streams = Readonly<Record<Lane | 'aside', CudaStream>>;
@@ -93,8 +91,7 @@ export class CudaProgram implements KeptProgram {
   #prepared: Prepared | undefined;
   #captured: Captured | undefined;
   #runs = 0;
-  /** How long the ends of the last runs were waited for. */
-  readonly #waitsMs: number[] = [];
+  readonly #end = new RecurringEnd();
   #running = false;
   #disposed = false;
 
@@ -133,7 +130,7 @@ export class CudaProgram implements KeptProgram {
     const run: Run = { program, stages, timing, whole: false, timer, events };
     try {
       const spans = await this.#start(run, prepared);
-      await this.#waitFor(this.#tools.streams[schedule.end]);
+      await this.#end.wait(this.#tools.streams[schedule.end]);
       const findings = await this.#findings(run, staging);
       await staging.deliver(program);
       return {
@@ -146,15 +143,6 @@ export class CudaProgram implements KeptProgram {
       await this.#tools.quiet();
       throw error;
     }
-  }
-
-  /** Waits for the end of a run, with what the last ones took for what to expect. */
-  async #waitFor(stream: CudaStream): Promise<void> {
-    const began = performance.now();
-    const known = this.#waitsMs.length === WAITS_KEPT;
-    await stream.finished(known ? Math.min(...this.#waitsMs) : 0);
-    if (known) this.#waitsMs.shift();
-    this.#waitsMs.push(performance.now() - began);
   }
 
   async #prepareOnce(program: readonly Operation[]): Promise<Prepared> {
@@ -206,18 +194,26 @@ export class CudaProgram implements KeptProgram {
   /** Puts everything into the streams; the times that are taken. */
   async #start(run: Run, prepared: Prepared): Promise<readonly Span[]> {
     this.#runs += 1;
-    this.#uploadBags(run);
-    if (run.timing !== 'none' || this.#runs === 1 || !isGraphable(run)) return this.#enqueue(run, prepared);
+    const { lookups, dense } = this.#tools.streams;
+    if (run.timing !== 'none' || this.#runs === 1 || !isGraphable(run)) {
+      this.#uploadBags(run, lookups);
+      return this.#enqueue(run, prepared);
+    }
+    this.#uploadBags(run, dense);
     await prepared.staging.fill(run.program);
     this.#launchGraph(run, prepared);
     return [];
   }
 
-  /** Bags come over before anything else: the lookups take longest. */
-  #uploadBags({ stages, events }: Run): void {
-    const { copies, lookups } = this.#tools.streams;
-    const uploads = [...stages.values()].filter(({ bags }) => bags.upload(copies));
-    if (uploads.length > 0) lookups.waitFor(recorded(events, copies));
+  /** Bags come over before anything else: the lookups take longest. `reader`: what waits for them. */
+  #uploadBags({ stages, events }: Run, reader: CudaStream): void {
+    const { copies } = this.#tools.streams;
+    const uploading = new Set<CudaStream>();
+    for (const { bags } of stages.values()) {
+      const stream = bags.upload(bags.uploadedBytes <= SHORT_COPY_BYTES ? reader : copies);
+      if (stream !== undefined && stream !== reader) uploading.add(stream);
+    }
+    for (const stream of uploading) reader.waitFor(recorded(events, stream));
   }
 
   /** Operation by operation, each in its lane. The lookups do not wait until what follows them is staged. */
@@ -299,8 +295,10 @@ export class CudaProgram implements KeptProgram {
   #launchGraph(run: Run, prepared: Prepared): void {
     const { streams, l2 } = this.#tools;
     l2.prepare(undefined);
-    this.#enqueueSteps(run, prepared, untimed, noProgress(), (lane) => lane === 'copies');
-    streams.dense.waitFor(recorded(run.events, streams.copies));
+    if (prepared.schedule.steps.some(({ lane }) => lane === 'copies')) {
+      this.#enqueueSteps(run, prepared, untimed, noProgress(), (lane) => lane === 'copies');
+      streams.dense.waitFor(recorded(run.events, streams.copies));
+    }
     const captured = this.#followBatch(run) ?? this.#capture(run, prepared);
     captured.graph.launch(streams.dense);
   }

@@ -1,4 +1,4 @@
-/** Events behind what a program has put into its streams. */
+/** How far a program has come: events behind what it has put into its streams, and the wait for its end. */
 import type { CudaEvent } from '../../cuda/event.ts';
 import type { CudaStream } from '../../cuda/stream.ts';
 import type { BorrowedEvents } from './timers.ts';
@@ -31,4 +31,22 @@ export function recorded(events: BorrowedEvents, stream: CudaStream): CudaEvent 
   const event = events.take(false);
   event.record(stream);
   return event;
+}
+
+/** A run is expected to take as long as the shortest of so many before it. */
+const WAITS_KEPT = 4;
+
+/** The end of a program that runs again and again. */
+export class RecurringEnd {
+  /** How long it was waited for the last times. */
+  readonly #waitsMs: number[] = [];
+
+  /** Resolves when all work of the stream is done, with what the last waits took for what to expect. */
+  async wait(stream: CudaStream): Promise<void> {
+    const began = performance.now();
+    const known = this.#waitsMs.length === WAITS_KEPT;
+    await stream.finished(known ? Math.min(...this.#waitsMs) : 0);
+    if (known) this.#waitsMs.shift();
+    this.#waitsMs.push(performance.now() - began);
+  }
 }

@@ -1,8 +1,12 @@
 /** Which stream each operation of a program goes to, and which operations of other streams it waits for. Pure. */
 import { type Extent, elementBytes, type Operation, type PooledMatrix } from '../backend.ts';
 
+/** Copies of so little to the device take less time than having one stream wait for another. */
+export const SHORT_COPY_BYTES = 2 ** 16;
+
 /**
- * - `copies`: what a program uploads before any dense work, so that it comes over while the batch before is computed;
+ * - `copies`: what a program uploads before any dense work, so that it comes over while the batch before is computed; short
+ *   copies go with what reads them;
  * - `lookups`: the embedding stage;
  * - `dense`: everything else, so that the bottom MLP runs beside the lookups, and the top MLP beside the next batch's.
  */
@@ -60,9 +64,13 @@ function leads(program: readonly Operation[], uses: readonly Uses[], place: numb
   });
 }
 
-function laneOf({ op }: Operation, leads: boolean): Lane {
-  if (op === 'upload' && leads) return 'copies';
-  return op === 'embeddingBags' ? 'lookups' : 'dense';
+function laneOf(operation: Operation, leads: boolean): Lane {
+  if (operation.op === 'embeddingBags') return 'lookups';
+  return operation.op === 'upload' && leads && !isShort(operation.output) ? 'copies' : 'dense';
+}
+
+function isShort(matrix: PooledMatrix): boolean {
+  return matrix.rows * matrix.cols * elementBytes(matrix) <= SHORT_COPY_BYTES;
 }
 
 interface Uses {

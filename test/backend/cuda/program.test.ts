@@ -3,7 +3,9 @@ import assert from 'node:assert/strict';
 import { after, describe, test } from 'node:test';
 import type { Operation, PlacedTables } from '../../../src/backend/backend.ts';
 import { matrix } from '../../../src/backend/backend.ts';
+import type { CudaBags } from '../../../src/backend/cuda/bags.ts';
 import type { CudaBackend } from '../../../src/backend/cuda/cuda-backend.ts';
+import type { CudaStream } from '../../../src/cuda/stream.ts';
 import type { BagBatch } from '../../../src/embedding/bag.ts';
 import { placeCollection } from '../../../src/embedding/collection.ts';
 import { refuseEmulation } from '../../emulation/emulator.ts';
@@ -93,6 +95,29 @@ describe('CUDA programs', { skip }, () => {
       assert.equal(graphs(), run === 0 ? 0 : 1, `run ${run}`);
     }
     assert.equal(fake.live().graph, 1);
+  });
+
+  test('a replay of a small batch costs a copy, a launch, and the wait for its end', async () => {
+    using kept = await open(2);
+    for (const row of [1, 2]) await kept.pool(batchOf([row]));
+    const before = fake.calls();
+    assert.deepEqual(await kept.pool(batchOf([3])), sums([3]));
+    // One more: the event behind the launch is recorded before it is asked for.
+    assert.equal(fake.calls() - before, 4);
+  });
+
+  test('bags tell in which stream their upload is, while runs may meet it', async () => {
+    using kept = await open(2);
+    using bags = kept.backend.placeBags(kept.placed, batchOf([1], [2])) as CudaBags;
+    const stream = () => ({ copyToDevice() {} }) as unknown as CudaStream;
+    const [first, second] = [stream(), stream()];
+    await bags.hold(async () => {
+      await bags.stage();
+      assert.equal(bags.upload(first), first);
+      await bags.hold(async () => assert.equal(bags.upload(second), first));
+      assert.equal(bags.upload(second), first);
+    });
+    assert.equal(bags.upload(second), undefined);
   });
 
   test('bags that need another kernel are captured anew, or launched as they are', async () => {

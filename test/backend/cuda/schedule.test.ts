@@ -10,7 +10,7 @@ import {
   type PlacedLinear,
   type PlacedTables,
 } from '../../../src/backend/backend.ts';
-import { type Lane, schedule } from '../../../src/backend/cuda/schedule.ts';
+import { type Lane, SHORT_COPY_BYTES, schedule } from '../../../src/backend/cuda/schedule.ts';
 
 /** Schedules look at matrices only. */
 const nothing = {} as PlacedBags & PlacedLinear & PlacedTables;
@@ -37,6 +37,8 @@ const linear = (input: Matrix, output: Matrix): Operation => ({
 });
 
 const whole = (rows: number, cols: number) => matrix(buffer(rows * cols), rows, cols);
+/** Too long for an upload to go with what reads it. */
+const long = () => whole(SHORT_COPY_BYTES / 4 + 1, 1);
 
 function steps(program: Operation[]): [Lane, number[]][] {
   return schedule(program).steps.map(({ lane, after }) => [lane, [...after]]);
@@ -44,7 +46,7 @@ function steps(program: Operation[]): [Lane, number[]][] {
 
 describe('schedule', () => {
   test('the bottom MLP runs beside the lookups, the interaction after both', () => {
-    const dense = whole(4, 3);
+    const dense = long();
     const z = whole(4, 24);
     const out = whole(4, 1);
     const program = [
@@ -96,7 +98,7 @@ describe('schedule', () => {
   });
 
   test('uploads after other work keep their place', () => {
-    const [x, y] = [whole(2, 2), whole(2, 2)];
+    const [x, y] = [long(), whole(2, 2)];
     const program = [upload(x), linear(x, y), upload(x), download(x)];
     assert.deepEqual(
       steps(program).map(([lane]) => lane),
@@ -105,7 +107,7 @@ describe('schedule', () => {
   });
 
   test('an upload leads behind lookups that write elsewhere, and not behind those that write there too', () => {
-    const [x, y, z] = [whole(2, 2), whole(2, 2), whole(2, 2)];
+    const [x, y, z] = [long(), whole(2, 2), whole(2, 2)];
     const lanesOf = (...program: Operation[]) => schedule(program).steps.map(({ lane }) => lane);
     assert.deepEqual(lanesOf(bags(y), upload(x), linear(x, z)), ['lookups', 'copies', 'dense']);
     assert.deepEqual(lanesOf(bags(x), upload(x)), ['lookups', 'dense']);
@@ -113,8 +115,17 @@ describe('schedule', () => {
     assert.equal(schedule([bags(y), upload(x)]).firstUpload, 1);
   });
 
+  test('a short upload goes with what reads it', () => {
+    const [x, y] = [whole(SHORT_COPY_BYTES / 4, 1), whole(2, 2)];
+    assert.deepEqual(steps([bags(y), upload(x), linear(x, y)]), [
+      ['lookups', []],
+      ['dense', []],
+      ['dense', [0]],
+    ]);
+  });
+
   test('what nothing waited for is joined at the end', () => {
-    const [x, y, z] = [whole(2, 2), whole(2, 2), whole(2, 2)];
+    const [x, y, z] = [long(), whole(2, 2), whole(2, 2)];
     const { joins, end } = schedule([upload(x), bags(y), download(z)]);
     assert.equal(end, 'dense');
     assert.deepEqual(joins, [0, 1]);
