@@ -183,9 +183,9 @@ test('parameter blocks follow the structs field by field', () => {
     ['linear.cuh', 'DirectLinearParams', encodeDirectLinear],
     ['convert_rows.cuh', 'ConvertRowsParams', encodeConvertRows],
     ['check_bags.cuh', 'CheckedBags', (table: never) => encodeCheckedBags([table])],
-    ['fused_bags.cuh', 'FusedTable', fusedTableWords, 1],
-    ['fused_bags.cuh', 'FusedSegment', (segment: never) => encodeFusedSegments([segment]), 1],
-    ['fused_bags.cuh', 'FusedBagsParams', encodeFusedBags],
+    ['fused_params.cuh', 'FusedTable', fusedTableWords, 1],
+    ['fused_params.cuh', 'FusedSegment', (segment: never) => encodeFusedSegments([segment]), 1],
+    ['fused_params.cuh', 'FusedBagsParams', encodeFusedBags],
   ] as const) {
     const all = fieldsOf(file, struct);
     const fields = all.slice(0, all.length - unused);

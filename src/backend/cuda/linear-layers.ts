@@ -1,0 +1,260 @@
+/** Linear layers on a GPU: by cuBLASLt or a kernel of their own, whichever is fastest for a shape. */
+import { CudaEvent } from '../../cuda/event.ts';
+import { type MatmulPlan, MatrixProducts } from '../../cuda/matrix-products.ts';
+import type { CudaStream } from '../../cuda/stream.ts';
+import { DeviceError } from '../../errors.ts';
+import { type CublasLt, isRefusal } from '../../ffi/cublaslt.ts';
+import type { DenseLibrary } from './dense-library.ts';
+import { Scratch, Trial } from './dense-memory.ts';
+import {
+  checkLinear,
+  type DeviceLinear,
+  type DeviceMatrix,
+  shapeKey,
+  sumsStride,
+  widthOf,
+} from './dense-operation.ts';
+import { ACTIVATION_NUMBER, encodeDirectLinear, encodeFinishLinear } from './dense-params.ts';
+import { directLaunch, directLinearSource, finishLinearSource, packLaunch } from './dense-source.ts';
+import { addressAlignment, mayBeDirect, tailSplits } from './linear-choice.ts';
+
+/** How a shape of linear layer is computed. */
+type LinearChoice =
+  | { readonly kind: 'direct' }
+  | {
+      readonly kind: 'product';
+      readonly plan: MatmulPlan;
+      readonly fused: boolean;
+      readonly finished: boolean;
+    };
+
+/** Of a measurement: the fastest of some rounds of a few runs each. */
+const ROUNDS = 4;
+const RUNS = 5;
+
+/** Its workspace is its own, so one stream uses it at a time. */
+export class LinearLayers implements Disposable {
+  readonly #library: DenseLibrary;
+  readonly #products: MatrixProducts;
+  /** For measurements. */
+  readonly #stream: CudaStream;
+  readonly #candidates: number;
+  readonly #choices = new Map<string, LinearChoice>();
+  /** The input of a product, converted. */
+  readonly #converted: Scratch;
+  /** The sums of a product that the output has no place for yet. */
+  readonly #sums: Scratch;
+
+  /** `candidates`: algorithms of cuBLASLt that are measured for a shape. @throws CudaError OUT_OF_MEMORY. */
+  constructor(library: DenseLibrary, stream: CudaStream, cublasLt: CublasLt, candidates: number) {
+    this.#library = library;
+    this.#stream = stream;
+    this.#candidates = candidates;
+    this.#products = new MatrixProducts(library.device, cublasLt);
+    this.#converted = new Scratch(library.device);
+    this.#sums = new Scratch(library.device);
+  }
+
+  /**
+   * Chooses how layers of this shape and alignment are computed, unless it did, and reserves memory; blocks. Returns the
+   * choice in words. @throws DeviceError OUT_OF_MEMORY, KERNEL_FAILED.
+   */
+  prepare(operation: DeviceLinear): string {
+    checkLinear(operation, this.#library.precision);
+    if (operation.input.rows === 0) return 'nothing to do';
+    this.#reserve(operation);
+    const key = shapeKey(operation);
+    const choice = this.#choices.get(key) ?? this.#choose(operation);
+    this.#choices.set(key, choice);
+    return describe(choice);
+  }
+
+  /** @throws DeviceError KERNEL_FAILED for matrices that do not fit, or that were not prepared. */
+  run(stream: CudaStream, operation: DeviceLinear): void {
+    checkLinear(operation, this.#library.precision);
+    if (operation.input.rows === 0) return;
+    const key = shapeKey(operation);
+    const choice = this.#choices.get(key);
+    if (choice === undefined) {
+      throw new DeviceError('KERNEL_FAILED', `the linear layer ${key} ran before it was prepared`);
+    }
+    this.#enqueue(stream, operation, choice);
+  }
+
+  [Symbol.dispose](): void {
+    this.#products[Symbol.dispose]();
+    this.#converted[Symbol.dispose]();
+    this.#sums[Symbol.dispose]();
+  }
+
+  /** Memory for a product's converted input and for sums that wait for a cross. */
+  #reserve({ layer, input, output, cross }: DeviceLinear): void {
+    if (this.#isConverted) this.#converted.reserve(input.rows * layer.weightStride * 2);
+    if (cross !== undefined) this.#sums.reserve(input.rows * sumsStride(output) * 4);
+  }
+
+  get #isConverted(): boolean {
+    return this.#library.precision === 'float16' || this.#library.precision === 'bfloat16';
+  }
+
+  #enqueue(stream: CudaStream, operation: DeviceLinear, choice: LinearChoice): void {
+    if (choice.kind === 'direct') this.#direct(stream, operation);
+    else this.#product(stream, operation, choice);
+  }
+
+  #direct(stream: CudaStream, operation: DeviceLinear): void {
+    const { layer, input, output } = operation;
+    const words = encodeDirectLinear({
+      input: input.address,
+      inputStride: input.stride,
+      weight: layer.weight.address(),
+      weightStride: layer.weightStride,
+      inputs: layer.inputs,
+      ...finishOf(operation),
+    });
+    const { id } = directLinearSource(this.#library.precision, widthOf(layer.inputs, [input]));
+    this.#library.launch(stream, id, directLaunch(output.rows, layer.outputs), words);
+  }
+
+  #product(
+    stream: CudaStream,
+    operation: DeviceLinear,
+    { plan, fused, finished }: Extract<LinearChoice, { kind: 'product' }>,
+  ): void {
+    const { layer, input, output, cross } = operation;
+    let factor = input.address;
+    if (this.#isConverted) {
+      const { weightStride } = layer;
+      factor = this.#converted.address;
+      const converted = { address: factor, rows: input.rows, cols: weightStride, stride: weightStride };
+      this.#library.convert(stream, this.#library.precision, input, converted);
+    }
+    const sums: DeviceMatrix =
+      cross === undefined ? output : { ...output, address: this.#sums.address, stride: sumsStride(output) };
+    this.#products.run(stream, plan, {
+      input: factor,
+      weight: layer.weight.address(),
+      output: sums.address,
+      ...(fused && layer.bias !== undefined ? { bias: layer.bias.address() } : {}),
+    });
+    if (finished) this.#finish(stream, operation, sums);
+  }
+
+  #finish(stream: CudaStream, operation: DeviceLinear, sums: DeviceMatrix): void {
+    const { output, cross } = operation;
+    const words = encodeFinishLinear({
+      sums: sums.address,
+      sumsStride: sums.stride,
+      ...finishOf(operation),
+    });
+    const matrices = [sums, output, ...(cross === undefined ? [] : [cross.x0, cross.x])];
+    const width = widthOf(output.cols, matrices);
+    this.#library.launch(
+      stream,
+      finishLinearSource(width).id,
+      packLaunch(output.rows, output.cols, width),
+      words,
+    );
+  }
+
+  /** The fastest way to compute a shape that gives what it must, measured on memory of its own. */
+  #choose(operation: DeviceLinear): LinearChoice {
+    const { layer, input } = operation;
+    // Measurements use the same workspace as work that may be under way.
+    this.#library.device.synchronize();
+    using trial = new Trial(operation);
+    const candidates: LinearChoice[] = this.#productChoices(trial);
+    if (mayBeDirect(input.rows, layer.outputs) || candidates.length === 0)
+      candidates.push({ kind: 'direct' });
+    const [only] = candidates;
+    if (only !== undefined && candidates.length === 1) return only;
+    trial.fillInput(this.#stream, 'ones');
+    let fastest: { readonly choice: LinearChoice; readonly ms: number } | undefined;
+    for (const choice of candidates) {
+      const ms = this.#measure(trial, choice);
+      if (fastest === undefined || ms < fastest.ms) fastest = { choice, ms };
+    }
+    return fastest?.choice ?? { kind: 'direct' };
+  }
+
+  /** Products that can be run and that keep NaNs. The library's epilogues come first; without one of use, the kernel's. */
+  #productChoices(trial: Trial): LinearChoice[] {
+    const { layer, input, output, activation, cross } = trial.operation;
+    const tail = { activation, biased: layer.bias !== undefined, crossed: cross !== undefined };
+    trial.fillInput(this.#stream, 'NaNs');
+    for (const { epilogue, finished } of tailSplits(tail)) {
+      const problem = {
+        rows: input.rows,
+        // Weights and converted inputs end in zeros: sums of whole vectors are faster.
+        inputs: this.#isConverted ? layer.weightStride : layer.inputs,
+        outputs: layer.outputs,
+        type: this.#isConverted ? (this.#library.precision as 'float16' | 'bfloat16') : 'float32',
+        compute: this.#library.precision === 'tf32' ? 'tf32' : 'float32',
+        epilogue,
+        inputStride: this.#isConverted ? layer.weightStride : input.stride,
+        weightStride: layer.weightStride,
+        outputStride: cross === undefined ? output.stride : sumsStride(output),
+      } as const;
+      const alignment = {
+        input: this.#isConverted ? 16 : addressAlignment(input.address),
+        weight: 16,
+        output: cross === undefined ? addressAlignment(output.address) : 16,
+      };
+      // A bias that the epilogue does not add makes the library refuse the problem.
+      const bias = epilogue === 'none' ? undefined : layer.bias?.address();
+      const choices = this.#products
+        .plans(problem, alignment, this.#candidates, bias)
+        .map((plan): LinearChoice => ({ kind: 'product', plan, fused: epilogue !== 'none', finished }))
+        .filter((choice) => this.#keepsNaN(trial, choice));
+      if (choices.length > 0) return choices;
+    }
+    return [];
+  }
+
+  /** Whether a choice can be run, and a NaN in the input reaches the output: a library's ReLU may make it 0. */
+  #keepsNaN(trial: Trial, choice: LinearChoice): boolean {
+    try {
+      this.#enqueue(this.#stream, trial.operation, choice);
+    } catch (error) {
+      if (isRefusal(error)) return false;
+      throw error;
+    }
+    return Number.isNaN(trial.firstOutput(this.#stream));
+  }
+
+  /** Milliseconds of one run. */
+  #measure(trial: Trial, choice: LinearChoice): number {
+    using start = new CudaEvent(this.#library.device, { timing: true });
+    using end = new CudaEvent(this.#library.device, { timing: true });
+    let fastest = Number.POSITIVE_INFINITY;
+    for (let round = 0; round < ROUNDS; round++) {
+      start.record(this.#stream);
+      for (let run = 0; run < RUNS; run++) this.#enqueue(this.#stream, trial.operation, choice);
+      end.record(this.#stream);
+      this.#stream.synchronize();
+      fastest = Math.min(fastest, end.msSince(start) / RUNS);
+    }
+    return fastest;
+  }
+}
+
+function describe(choice: LinearChoice): string {
+  if (choice.kind === 'direct') return 'direct';
+  return `cuBLASLt${choice.fused ? ', fused' : ''}${choice.finished ? ', finished by a kernel' : ''}`;
+}
+
+/** The fields of a layer's end, as the kernels take them. */
+function finishOf({ layer, output, activation, cross }: DeviceLinear) {
+  return {
+    bias: layer.bias?.address() ?? 0n,
+    activation: ACTIVATION_NUMBER[activation],
+    x0: cross?.x0.address ?? 0n,
+    x0Stride: cross?.x0.stride ?? 0,
+    x: cross?.x.address ?? 0n,
+    xStride: cross?.x.stride ?? 0,
+    output: output.address,
+    outputStride: output.stride,
+    batch: output.rows,
+    outputs: output.cols,
+  };
+}
