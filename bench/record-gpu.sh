@@ -57,9 +57,15 @@ formats() {
 }
 sweeps() { bench paper-sweeps --preset paper --rounds 4 --no-peers --sweep occupancy prefetch pinning; }
 characterize() {
-  hotrow characterize --device cuda --preset paper --json "$out/$prefix-counters.json" >"$out/$prefix-counters.txt" &&
-    hotrow characterize --device cuda --preset paper --row-format int8 --patterns one_item,med_hot,random \
-      --json "$out/$prefix-counters-int8.json" >"$out/$prefix-counters-int8.txt"
+  counters counters || return 1
+  for format in float16 int8; do
+    counters counters-$format --variants fused --row-format $format || return 1
+  done
+}
+counters() {
+  local name=$1
+  shift
+  hotrow characterize --device cuda --preset paper --json "$out/$prefix-$name.json" "$@" >"$out/$prefix-$name.txt"
 }
 tune() {
   local pattern run separator='['

@@ -11,7 +11,7 @@ import { DeviceError, fileError } from '../errors.ts';
 import { EmbeddingTimer, type TimedRun } from '../tuner/embedding-timer.ts';
 import { median } from '../tuner/quantile.ts';
 import type { LaunchRow } from './results.ts';
-import { characterizedPlans } from './variants.ts';
+import { characterizedPlans, type VariantName } from './variants.ts';
 
 /** A cell is run in whole batches, until it has this many launches. */
 const LEAST_LAUNCHES = 3;
@@ -41,15 +41,19 @@ export interface CellOptions {
   readonly backend: CudaBackend;
   readonly tables: readonly EmbeddingTable[];
   readonly workloads: readonly PatternWorkload[];
+  readonly variants: readonly VariantName[];
 }
 
 /** Runs every cell: warm-up batches, then recorded ones. Appends a line to `file` that says what was recorded. */
-export async function runCells({ backend, tables, workloads }: CellOptions, file: string): Promise<void> {
+export async function runCells(
+  { backend, tables, workloads, variants }: CellOptions,
+  file: string,
+): Promise<void> {
   using timer = new EmbeddingTimer(backend, tables);
   const cells: Cell[] = [];
   for (const { pattern, batches } of workloads) {
     await timer.load(batches);
-    for (const plan of characterizedPlans(timer.context)) {
+    for (const plan of characterizedPlans(timer.context, variants)) {
       const { launches, kernel, next } = await warmUp(timer, plan);
       const recorded = batchesFor(launches);
       await backend.profiled(async () => {
@@ -86,7 +90,7 @@ export async function readCells(file: string): Promise<CellRun & { readonly runs
 
 /** The same cells by events, without a profiler. `onProgress`: told every pattern. */
 export async function timeCells(
-  { backend, tables, workloads }: CellOptions,
+  { backend, tables, workloads, variants }: CellOptions,
   onProgress: (text: string) => void,
 ): Promise<{ rows: LaunchRow[]; notes: string[] }> {
   using timer = new EmbeddingTimer(backend, tables);
@@ -94,7 +98,7 @@ export async function timeCells(
   for (const { pattern, batches } of workloads) {
     onProgress(`timing launches, ${pattern}`);
     await timer.load(batches);
-    for (const plan of characterizedPlans(timer.context)) {
+    for (const plan of characterizedPlans(timer.context, variants)) {
       const { launches, next } = await warmUp(timer, plan);
       const times: number[] = [];
       for (let i = 0; i < batchesFor(launches); i++) {

@@ -16,7 +16,7 @@ import { extraMetrics } from './metrics.ts';
 import { type Ncu, profile } from './ncu.ts';
 import { CHARACTERIZE_VERSION, type Characterization, type CounterRow, type LaunchRow } from './results.ts';
 import { staticReport } from './static-report.ts';
-import { characterizedPlans } from './variants.ts';
+import { characterizedPlans, type VariantName } from './variants.ts';
 
 export interface CharacterizeOptions {
   readonly device: DeviceDescription;
@@ -28,6 +28,7 @@ export interface CharacterizeOptions {
   readonly cellsCommand: (file: string) => readonly string[];
   readonly architecture: DlrmArchitecture;
   readonly workloads: readonly BenchWorkload[];
+  readonly variants: readonly VariantName[];
   /** The preset's name, the bag lengths, the seed and the index type of the workloads, for the record. */
   readonly preset: string;
   readonly bagLengths: string;
@@ -81,9 +82,10 @@ async function embeddingStage(options: CharacterizeOptions): Promise<Measured> {
   const { ncu } = options;
   const counted = ncu === undefined ? NO_NCU : await countCells(ncu, options);
   using backend = options.open();
+  const { variants } = options;
   const { tables } = options.architecture;
   const workloads = options.workloads.map(({ embedding }) => embedding);
-  const { rows, notes } = await timeCells({ backend, tables, workloads }, options.onProgress);
+  const { rows, notes } = await timeCells({ backend, tables, workloads, variants }, options.onProgress);
   if (typeof counted === 'string') return { counters: [], launches: rows, notes: [counted, ...notes] };
   return { ...counted, counters: counted.counters.map((row) => ({ ...row, ...pairOf(row, rows) })) };
 }
@@ -116,13 +118,13 @@ async function countCells(
 }
 
 /** What the compiler says of the characterized plans' kernels; without a compiler, or for a GPU too new, a note. */
-async function deviceReport({ device, architecture, onProgress }: CharacterizeOptions) {
+async function deviceReport({ device, architecture, variants, onProgress }: CharacterizeOptions) {
   const { tables } = architecture;
   try {
     return await staticReport({
       tables,
       gpus: [describedGpu(device)],
-      plans: characterizedPlans,
+      plans: (context) => characterizedPlans(context, variants),
       onProgress,
     });
   } catch (error) {

@@ -12,6 +12,7 @@ import { runCells } from '../../src/characterize/cells.ts';
 import { type CharacterizeOptions, characterize } from '../../src/characterize/characterize.ts';
 import { findNcu, type Ncu } from '../../src/characterize/ncu.ts';
 import { characterizationSchema } from '../../src/characterize/results.ts';
+import { parseVariants, VARIANTS } from '../../src/characterize/variants.ts';
 import { characterizeText } from '../../src/cli/characterize-text.ts';
 import { HotrowError } from '../../src/errors.ts';
 import { refuseEmulation } from '../emulation/emulator.ts';
@@ -34,6 +35,7 @@ function run(change: Partial<CharacterizeOptions> = {}) {
     cellsCommand: (file) => [process.execPath, '--import', 'tsx', PROGRAM, file],
     architecture: SHAPE.architecture,
     workloads: WORKLOADS,
+    variants: VARIANTS,
     preset: 'paper',
     bagLengths: SHAPE.bagLengths,
     seed: SHAPE.seed,
@@ -46,7 +48,7 @@ function run(change: Partial<CharacterizeOptions> = {}) {
   });
 }
 
-const VARIANTS = [
+const LABELS = [
   'standard',
   'standard + OptMT 64 warps',
   'standard + OptMT 64 warps + RPF d6',
@@ -57,10 +59,10 @@ const VARIANTS = [
 function assertCells(rows: readonly { readonly pattern: string; readonly variant: string }[]): void {
   assert.deepEqual(
     rows.map(({ pattern }) => pattern),
-    ['random', 'one_item'].flatMap((pattern) => VARIANTS.map(() => pattern)),
+    ['random', 'one_item'].flatMap((pattern) => LABELS.map(() => pattern)),
   );
   for (const [i, { variant }] of rows.entries()) {
-    const expected = VARIANTS[i % VARIANTS.length] as string | RegExp;
+    const expected = LABELS[i % LABELS.length] as string | RegExp;
     if (typeof expected === 'string') assert.equal(variant, expected);
     else assert.match(variant, expected);
   }
@@ -109,9 +111,9 @@ describe('on an emulated GPU', { skip: refuseEmulation() }, () => {
     try {
       for (const call of ['cuProfilerStart', 'cuProfilerStop']) {
         using backend = openFakeBackend();
-        fake.fail(call, workloads.length * VARIANTS.length, 1);
+        fake.fail(call, workloads.length * LABELS.length, 1);
         const running = runCells(
-          { backend, tables: SHAPE.architecture.tables, workloads },
+          { backend, tables: SHAPE.architecture.tables, workloads, variants: VARIANTS },
           join(folder, call),
         );
         await assert.rejects(running, { message: new RegExp(`^${call} failed`) });
@@ -124,6 +126,11 @@ describe('on an emulated GPU', { skip: refuseEmulation() }, () => {
 
   test('no profiler, or no leave to read counters: times by events, and how to get counters', async () => {
     const without = await run({ ncu: undefined });
+    const some = await run({ ncu: undefined, variants: parseVariants('fused, standard') });
+    assert.deepEqual(
+      some.launches?.map(({ variant }) => variant),
+      ['random', 'one_item'].flatMap(() => [LABELS[0], LABELS[4]]),
+    );
     assert.match(without.notes.join('\n'), /nsight-compute/);
     process.env.FAKE_NCU = 'refused';
     const refused = await run();

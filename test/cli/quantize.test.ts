@@ -94,6 +94,8 @@ describe('hotrow characterize', () => {
       [['--device', 'cpu'], /--device cpu: counters are those of a GPU/],
       [['--gpu', 'A100'], /--gpu names GPUs for --static/],
       [['--static', '--patterns', 'random'], /--static looks nothing up: --patterns/],
+      [['--static', '--variants', 'fused'], /--variants chooses what runs on a GPU/],
+      [['--variants', 'fused,best'], /there is no variant "best".*variants are standard, optmt, /s],
     ] as const) {
       const { code, stdout, stderr } = await hotrow('characterize', ...args);
       assert.deepEqual([code, stdout], [2, '']);

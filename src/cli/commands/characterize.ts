@@ -7,6 +7,7 @@ import { describeGpu } from '../../characterize/gpus.ts';
 import { findNcu } from '../../characterize/ncu.ts';
 import { CHARACTERIZE_VERSION, type Characterization } from '../../characterize/results.ts';
 import { staticReport } from '../../characterize/static-report.ts';
+import { parseVariants, VARIANTS, type VariantName } from '../../characterize/variants.ts';
 import { cudaDevices } from '../../cuda/discover.ts';
 import type { DeviceDescription } from '../../device.ts';
 import { DeviceError, UsageError } from '../../errors.ts';
@@ -34,6 +35,7 @@ interface Options extends WorkloadOptions, ResultFiles {
   readonly static?: boolean;
   readonly gpu?: string;
   readonly device: string;
+  readonly variants?: string;
   readonly cells?: string;
   readonly format: Format;
 }
@@ -49,6 +51,7 @@ export function characterizeCommand(): Command {
   );
   return withResultFiles(withWorkload(command, 'paper'))
     .option('--device <device>', 'cuda[:N]', 'cuda')
+    .option('--variants <list>', `whose counters are read, of ${VARIANTS.join(',')} (default: all)`)
     .option('--static', "from the compiler's report alone, for GPUs that need not be here")
     .option('--gpu <list>', `GPUs by name, with --static (default: ${STATIC_GPUS})`)
     .addOption(formatOption())
@@ -62,6 +65,7 @@ ${presetLines()}
 Examples:
   hotrow characterize --report counters.html
   hotrow characterize --tables 4 --patterns random,med_hot
+  hotrow characterize --row-format int8 --variants fused
   hotrow characterize --static
   hotrow characterize dlrm.safetensors --static --gpu L40S,B200 --json static.json`,
     )
@@ -84,6 +88,12 @@ async function compile(modelFile: string | undefined, options: Options): Promise
   const [given] = Object.entries(lookups).flatMap(([name, value]) => (value === undefined ? [] : [name]));
   if (given !== undefined)
     throw new UsageError('USAGE', `--static looks nothing up: ${given} has no meaning`);
+  if (options.variants !== undefined) {
+    throw new UsageError(
+      'USAGE',
+      '--variants chooses what runs on a GPU; --static reports all that there are',
+    );
+  }
   const { tables } = (await workloadShape(modelFile, options)).architecture;
   const gpus = (options.gpu ?? STATIC_GPUS).split(',').map(describeGpu);
   const report = await staticReport({ tables, gpus, onProgress: progress });
@@ -105,13 +115,14 @@ async function measure(modelFile: string | undefined, options: Options): Promise
     throw new UsageError('USAGE', '--gpu names GPUs for --static; counters are read on --device');
   }
   const id = gpuId(options.device);
+  const variants = chosenVariants(options);
   const preset = PRESETS[options.preset];
   const shape = await workloadShape(modelFile, options);
   const { architecture, bagLengths, seed, indexType } = shape;
   const draw = await readWorkloads(shape, options);
   const device = findGpu(id);
   return characterize({
-    ...{ device, architecture, workloads: draw(), bagLengths, seed, indexType },
+    ...{ device, architecture, workloads: draw(), variants, bagLengths, seed, indexType },
     open: () => openGpu(device),
     ncu: findNcu(),
     cellsCommand,
@@ -129,7 +140,12 @@ async function runProfiled(modelFile: string | undefined, options: Options, file
   const draw = await readWorkloads(shape, options);
   using backend = openGpu(findGpu(gpuId(options.device)));
   const workloads = draw().map(({ embedding }) => embedding);
-  await runCells({ backend, tables: shape.architecture.tables, workloads }, file);
+  const { tables } = shape.architecture;
+  await runCells({ backend, tables, workloads, variants: chosenVariants(options) }, file);
+}
+
+function chosenVariants({ variants }: Options): readonly VariantName[] {
+  return variants === undefined ? VARIANTS : parseVariants(variants);
 }
 
 /** This command line again, so that the profiled program draws the same lookups. */
