@@ -84,23 +84,27 @@ function enqueue({ bags, output, width }: Placed, turn: number, kernel: CudaKern
   const batch = bags[turn % bags.length] as CudaBags;
   const { fused, batchSize, tableCount, total } = batch;
   const { threads } = setting;
-  const perTable = blocksPerTable({ batchSize, shapes: batch.kinds.shapes }, fused.bagsPerGroup, threads);
+  const perTable = blocksPerTable(
+    { batchSize, shapes: batch.kinds.shapes },
+    fused.layout.bagsPerGroup,
+    threads,
+  );
   const words = encodeFusedBags({
     tables: fused.tables,
     batch: batchSize,
     blocksPerTable: perTable,
-    bagsPerGroup: fused.bagsPerGroup,
+    bagsPerGroup: fused.layout.bagsPerGroup,
     output: output.address(),
     outputStride: width,
     findings: total,
-    split: fused.split,
-    segments: fused.segmentArray,
-    segmentCount: fused.segments.length,
+    split: fused.layout.split,
+    segments: fused.segments,
+    segmentCount: fused.layout.segments.length,
     partials: fused.partials,
-    partialWidth: fused.partialWidth,
-    arrivals: fused.arrivalCounters,
+    partialWidth: fused.layout.partialWidth,
+    arrivals: fused.arrivals,
   });
-  launch(stream, kernel, words, [fused.segments.length + tableCount * perTable], [threads]);
+  launch(stream, kernel, words, [fused.layout.segments.length + tableCount * perTable], [threads]);
 }
 
 function kernelOf({ bags }: Placed, setting: Setting): Promise<CudaKernel> {
@@ -109,8 +113,8 @@ function kernelOf({ bags }: Placed, setting: Setting): Promise<CudaKernel> {
     fusedSource({
       kinds: first.kinds.distinct,
       checking: 'stop',
-      splits: bags.some(({ fused }) => fused.segments.length > 0),
-      several: first.fused.bagsPerGroup > 1,
+      splits: bags.some(({ fused }) => fused.layout.segments.length > 0),
+      several: first.fused.layout.bagsPerGroup > 1,
       flight: { rows: setting.inFlight, pipelined: setting.pipelined ?? false },
       threads: setting.threads,
     }),

@@ -13,6 +13,12 @@ const POLL_MS = 5;
 /** How much earlier than work is expected to end that begins; until then timers ask, about once a millisecond. */
 const LEAD_MS = 2;
 
+/**
+ * How long a wait asks again and again before it lets the event loop turn, which takes longer than asking. Whatever else
+ * can go on without a turn does so in between.
+ */
+const ASKING_MS = 0.02;
+
 const nextTurn = () => new Promise<void>((resolve) => setImmediate(resolve));
 const nextTimer = () => new Promise<void>((resolve) => setTimeout(resolve, 1));
 
@@ -46,12 +52,17 @@ export class CudaEvent extends Resource<EventHandle> {
       const { device } = this;
       const began = performance.now();
       const seldomMs = Math.max(0, expectedMs - LEAD_MS);
-      let waitedMs = 0;
+      let turnedAt = began - ASKING_MS;
+      let now = began;
       do {
         if (device.whileCurrent((driver) => driver.eventDone(handle))) return;
-        await (waitedMs < seldomMs ? nextTimer() : nextTurn());
-        waitedMs = performance.now() - began;
-      } while (waitedMs < seldomMs + POLL_MS);
+        if (now - turnedAt < ASKING_MS) await undefined;
+        else {
+          await (now - began < seldomMs ? nextTimer() : nextTurn());
+          turnedAt = performance.now();
+        }
+        now = performance.now();
+      } while (now - began < seldomMs + POLL_MS);
       await device.driver.waitForEvent(device.context, handle);
     });
   }

@@ -108,6 +108,14 @@ export class PinnedMemory extends Resource<HostPtr> {
     else array.set(float32.subarray(at, at + array.length));
   }
 
+  /** `count` elements from byte `offset` on, a multiple of 4. Not to be used after disposal. */
+  int32(offset: number, count: number): Int32Array {
+    const at = offset / Int32Array.BYTES_PER_ELEMENT;
+    const { int32 } = this.#kept;
+    if (at + count <= int32.length) return int32.subarray(at, at + count);
+    return new Int32Array(this.view(offset, count * Int32Array.BYTES_PER_ELEMENT));
+  }
+
   /** The 64-bit word at byte `offset`, within the first GiB. */
   word(offset: number): bigint {
     const value = this.#kept.int64[offset / BigInt64Array.BYTES_PER_ELEMENT];

@@ -314,6 +314,8 @@ export function denseCases(subject: Subject): void {
       [13, 27, 16],
       [257, 4, 33],
       [2, 251, 128],
+      // Whole samples at a time, from a quarter of the multiprocessors on.
+      [34, 129, 8],
     ] as const) {
       for (const [order, diagonal] of INTERACTIONS) {
         const problem: DotProblem = {

@@ -200,7 +200,7 @@ for (const precision of DENSE_PRECISIONS) {
     ).entries()) {
       ORDERS.forEach(([order, diagonal], o) => {
         const problem = { batch, features, dim, diagonal, order };
-        assert.ok(isMadeOfSamples(features, dim, 4));
+        assert.ok(isMadeOfSamples({ batch: 33, features, dim }, 4, 132));
         const input = random.integers(batch * features * dim, 8);
         const place = { blocks, offset: (s + o) % 4, stride: (s + 2 * o) % 5 };
         const out = dotOnDevice(precision, problem, input, 4, (s + o) % 2 === 0, place);
@@ -223,7 +223,7 @@ for (const precision of DENSE_PRECISIONS) {
       const expected = referenceDotInteraction({ ...problem, input });
       const magnitude = referenceDotInteraction({ ...problem, input: input.map(Math.abs) });
       const out = dotOnDevice(precision, problem, input, 4, false);
-      if (isMadeOfSamples(features, 128, 4)) {
+      if (isMadeOfSamples({ batch: 33, features, dim: 128 }, 4, 132)) {
         const place = { blocks: 132, offset: 0, stride: 0 };
         assert.deepEqual(dotOnDevice(precision, problem, input, 4, false, place), out, 'bit for bit');
       }

@@ -7,6 +7,7 @@ import {
   encodeCeilings,
   encodeCheckBags,
   encodeCheckedBags,
+  encodeCopyWords,
   encodeCountRows,
   encodeFillQuantized,
   encodeFillUniform,
@@ -316,6 +317,25 @@ test('scaled rows of files are taken apart', { skip }, () => {
         writes: [target],
       });
       assert.deepEqual(new Uint8Array(target.buffer), deviceRowsOf(file, shape), `${rowFormat}, dim ${dim}`);
+    }
+  }
+});
+
+test('words are copied, and cleared where that is asked for', { skip }, () => {
+  for (const words of [1, 3, 64, 1000]) {
+    for (const clears of [0, 1] as const) {
+      const source = Uint32Array.from({ length: words }, (_, i) => 0x7fa0_0000 + i);
+      const target = new Uint32Array(words);
+      const expected = source.slice();
+      emulator.launch('hotrow_copy_words', {
+        grid: [3],
+        block: [64],
+        params: encodeCopyWords({ source: addressOf(source), target: addressOf(target), words, clears }),
+        reads: clears === 1 ? [] : [source],
+        writes: clears === 1 ? [source, target] : [target],
+      });
+      assert.deepEqual(target, expected);
+      assert.deepEqual(source, clears === 1 ? new Uint32Array(words) : expected);
     }
   }
 });

@@ -420,7 +420,7 @@ static void run_emulated(const Node *node) {
   static int64_t memory[2 * MOST_BLOCKS];
   int64_t count = 0;
   for (const Block *block = blocks; block != NULL && count < MOST_BLOCKS; block = block->next) {
-    if (block->kind != MEMORY) continue;
+    if (block->kind != MEMORY && block->kind != PINNED) continue;
     memory[2 * count] = (int64_t)(uintptr_t)(block + 1);
     memory[2 * count + 1] = (int64_t)block->bytes;
     count += 1;

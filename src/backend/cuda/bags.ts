@@ -60,12 +60,13 @@ export interface DeviceBags {
   readonly weights: bigint;
 }
 
-/** What the fused kernel needs of a batch: its layout, and where its arrays lie. */
-export interface FusedBatch extends FusedLayout {
-  readonly tables: DevicePtr;
-  readonly segmentArray: DevicePtr;
-  readonly arrivalCounters: DevicePtr;
-  readonly partials: DevicePtr;
+/** What the fused kernel needs of a batch: its layout, and the addresses of its arrays. */
+export interface FusedBatch {
+  readonly layout: FusedLayout;
+  readonly tables: number;
+  readonly segments: number;
+  readonly arrivals: number;
+  readonly partials: number;
 }
 
 export class CudaBags implements PlacedBags {
@@ -94,6 +95,8 @@ export class CudaBags implements PlacedBags {
   readonly #arrivalsAt: number;
   readonly #partialsAt: number;
   readonly #block: DeviceMemory;
+  /** The block's address. */
+  readonly #start: number;
   #staging: Promise<void> | undefined;
   #pinned: PinnedMemory | undefined;
   #uploaded = false;
@@ -134,12 +137,14 @@ export class CudaBags implements PlacedBags {
     this.#findingsAt = space.reserve(this.findingsBytes);
     this.#partialsAt = space.reserve(slots * partialWidth * Float32Array.BYTES_PER_ELEMENT);
     this.#block = pools.device.borrow(space.end);
+    const start = Number(this.#address(0));
+    this.#start = start;
     this.fused = {
-      ...layout,
-      tables: this.#address(this.#fusedTablesAt),
-      segmentArray: this.#address(this.#segmentsAt),
-      arrivalCounters: this.#address(this.#arrivalsAt),
-      partials: this.#address(this.#partialsAt),
+      layout,
+      tables: start + this.#fusedTablesAt,
+      segments: start + this.#segmentsAt,
+      arrivals: start + this.#arrivalsAt,
+      partials: start + this.#partialsAt,
     };
   }
 
@@ -258,9 +263,10 @@ export class CudaBags implements PlacedBags {
       put(at.offsets, own.offsets);
       if (own.weights !== undefined) put(at.weights, own.weights);
     }
-    const { segments, arrivals } = this.fused;
+    const { segments, arrivals } = this.fused.layout;
     const order = longestFirst(this.#bags);
-    put(this.#fusedTablesAt, this.#describeFused(order));
+    const describedWords = 2 * this.tableCount * FUSED_TABLE_WORDS;
+    this.#describeFused(order, pinned.int32(this.#fusedTablesAt - stagedAt, describedWords));
     if (segments.length > 0) {
       const placed = segments.map((own) => ({ ...own, table: order.indexOf(own.table) }));
       put(this.#segmentsAt, encodeFusedSegments(placed));
@@ -306,9 +312,8 @@ export class CudaBags implements PlacedBags {
   }
 
   /** `order`: the tables, in the order of their blocks. */
-  #describeFused(order: readonly number[]): Int32Array {
-    const described = new Int32Array(2 * this.tableCount * FUSED_TABLE_WORDS);
-    const start = Number(this.#address(0));
+  #describeFused(order: readonly number[], described: Int32Array): void {
+    const start = this.#start;
     const tables = this.#tables.described;
     for (let place = 0; place < order.length; place++) {
       const t = order[place] as number;
@@ -329,7 +334,6 @@ export class CudaBags implements PlacedBags {
         kind: this.kinds.numbers[t] as number,
       });
     }
-    return described;
   }
 
   #giveBack(): void {

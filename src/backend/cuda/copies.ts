@@ -1,21 +1,61 @@
-/** Copies of matrices between the host's staging memory and device memory. */
+/** Copies between the host's pinned memory and device memory. */
+import type { CudaKernel } from '../../cuda/module.ts';
 import type { CudaStream } from '../../cuda/stream.ts';
+import type { DevicePtr } from '../../ffi/cuda-symbols.ts';
 import type { HostPtr } from '../../ffi/host-memory.ts';
 import { elementBytes, type Matrix, type PooledMatrix } from '../backend.ts';
 import { startOf } from './buffer.ts';
+import { encodeCopyWords } from './kernel-params.ts';
+import { launchStriding } from './launcher.ts';
 
-/** The first rows of the matrix = staged ones, `elements` in all, which lie without gaps. */
-export function upload(stream: CudaStream, staged: HostPtr, output: Matrix, elements: number): void {
-  eachRun(output, elements, (to, from, bytes) => {
-    stream.copyToDevice(plus(startOf(output), to), plus(staged, from), bytes);
-  });
+/** A copy of so little is over before one stream has waited for another, or a copy engine for a kernel. */
+export const SHORT_COPY_BYTES = 2 ** 16;
+
+const WORD_BYTES = 4;
+
+/** Puts copies into streams: of short ones, a kernel. The host's side is pinned and stays until the stream has passed it. */
+export class Copies {
+  readonly #copyWords: CudaKernel;
+
+  /** `copyWords`: the utility of that name. */
+  constructor(copyWords: CudaKernel) {
+    this.#copyWords = copyWords;
+  }
+
+  /** The first rows of the matrix = staged ones, `elements` in all, which lie without gaps. */
+  upload(stream: CudaStream, staged: HostPtr, output: Matrix, elements: number): void {
+    eachRun(output, elements, (to, from, bytes) => {
+      const target = plus(startOf(output), to);
+      const source = plus(staged, from);
+      if (isShort(bytes)) this.#put(stream, target, source, bytes);
+      else stream.copyToDevice(target, source, bytes);
+    });
+  }
+
+  /** Staged rows, `elements` in all, which lie without gaps = the first of the matrix. */
+  download(stream: CudaStream, input: PooledMatrix, staged: HostPtr, elements: number): void {
+    eachRun(input, elements, (from, to, bytes) => {
+      const target = plus(staged, to);
+      const source = plus(startOf(input), from);
+      if (isShort(bytes)) this.#put(stream, target, source, bytes);
+      else stream.copyToHost(target, source, bytes);
+    });
+  }
+
+  /** Copies `bytes`, a multiple of 4, to the host, and leaves zeros. */
+  take(stream: CudaStream, target: HostPtr, source: DevicePtr, bytes: number): void {
+    this.#put(stream, target, source, bytes, true);
+  }
+
+  #put(stream: CudaStream, target: bigint, source: bigint, bytes: number, clears = false): void {
+    const words = bytes / WORD_BYTES;
+    const params = encodeCopyWords({ source, target, words, clears: clears ? 1 : 0 });
+    launchStriding(stream, this.#copyWords, params, words);
+  }
 }
 
-/** Staged rows, `elements` in all, which lie without gaps = the first of the matrix. */
-export function download(stream: CudaStream, input: PooledMatrix, staged: HostPtr, elements: number): void {
-  eachRun(input, elements, (from, to, bytes) => {
-    stream.copyToHost(plus(staged, to), plus(startOf(input), from), bytes);
-  });
+function isShort(bytes: number): boolean {
+  return bytes <= SHORT_COPY_BYTES && bytes % WORD_BYTES === 0;
 }
 
 /** Every stretch of the first elements that lies without gaps on both sides, as byte offsets. */

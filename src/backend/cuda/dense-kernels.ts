@@ -107,9 +107,11 @@ export class DenseKernels implements Disposable {
     checkMatrix('the output', output, input.rows, pairs);
     if (input.rows === 0 || pairs === 0) return;
     const width = widthOf(dim, [input]);
-    const ofSamples = this.#library.makesSamples && isMadeOfSamples(features, dim, width);
+    const { multiprocessors } = this.device.properties;
+    const shaped = { batch: input.rows, features, dim };
+    const ofSamples = this.#library.makesSamples && isMadeOfSamples(shaped, width, multiprocessors);
     const shape = ofSamples
-      ? dotSamplesLaunch(input.rows, pairs, this.device.properties.multiprocessors)
+      ? dotSamplesLaunch(input.rows, pairs, multiprocessors)
       : dotLaunch(input.rows, features);
     if (Math.max(shape.grid[0], input.rows) > MOST_GRID_BLOCKS) {
       throw new DeviceError('KERNEL_FAILED', `${input.rows} samples of ${features} features are too many`);

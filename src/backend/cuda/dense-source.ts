@@ -172,9 +172,17 @@ export function canMakeSamples({
   return major >= 9 && sharedBytesPerBlockOptIn >= dotSamplesSharedBytes();
 }
 
+/** With fewer samples a multiprocessor the tiles of each, spread over all of them, are made sooner. */
+const LEAST_SAMPLES = 1 / 4;
+
 /** Whether an interaction, on a GPU that can, is made whole samples at a time. */
-export function isMadeOfSamples(features: number, dim: number, width: PackWidth): boolean {
-  return features > ONE_TILE_FEATURES && features <= SAMPLE_FEATURES && dim > 0 && width === 4;
+export function isMadeOfSamples(
+  { batch, features, dim }: { readonly batch: number; readonly features: number; readonly dim: number },
+  width: PackWidth,
+  multiprocessors: number,
+): boolean {
+  const fits = features > ONE_TILE_FEATURES && features <= SAMPLE_FEATURES && dim > 0 && width === 4;
+  return fits && batch >= LEAST_SAMPLES * multiprocessors;
 }
 
 /** The dynamic shared memory of a launch for so many pairs: chunks, and packed sums as the output is aligned. */

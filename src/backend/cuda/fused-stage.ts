@@ -21,8 +21,6 @@ import type { EmbeddingStage, LaunchTimer, StageTools } from './stage.ts';
 const MOST_BLOCKS = 2 ** 31 - 1;
 const MOST_LOOKUPS = 2 ** 31 - 1;
 
-const WORD_BYTES = 8;
-
 /** A variant of the kernel, with the blocks that it runs in. */
 interface FusedKernel {
   readonly kernel: CudaKernel;
@@ -31,6 +29,7 @@ interface FusedKernel {
   readonly shapes: readonly FusedShape[];
   /** Shared memory that a block takes for no other purpose than to keep others out. */
   readonly reservedBytes: number;
+  readonly uses: readonly KernelUse[];
 }
 
 /** Kernels by what their plan and batch ask of them: naming a variant in full takes longer than launching it. */
@@ -87,9 +86,8 @@ export class FusedStage implements EmbeddingStage {
     return this.#check !== undefined;
   }
 
-  get uses(): KernelUse[] {
-    const { kernel, threads, reservedBytes } = this.#fused;
-    return [this.#tools.kernels.use(kernel, threads, reservedBytes)];
+  get uses(): readonly KernelUse[] {
+    return this.#fused.uses;
   }
 
   get total(): DevicePtr {
@@ -103,8 +101,6 @@ export class FusedStage implements EmbeddingStage {
     l2.prepare(undefined);
     if (check !== undefined) {
       timer.time(stream, { operation: place, kind: 'check' }, () => enqueueCheck(stream, check, bags));
-    } else if (this.checks) {
-      stream.fillBytes(this.total, 0, WORD_BYTES);
     }
     const own = this.#launch;
     if (own !== undefined)
@@ -120,7 +116,7 @@ export class FusedStage implements EmbeddingStage {
     const { bags } = this;
     const { batchSize, tableCount, fused } = bags;
     if (batchSize === 0 || tableCount === 0) return undefined;
-    const { segments, bagsPerGroup } = fused;
+    const { segments, bagsPerGroup, split, partialWidth } = fused.layout;
     const { shapes } = this.#fused;
     const perTable = blocksPerTable({ batchSize, shapes }, bagsPerGroup, this.#fused.threads);
     const blocks = segments.length + tableCount * perTable;
@@ -134,12 +130,12 @@ export class FusedStage implements EmbeddingStage {
       output: startOf(output),
       outputStride: output.stride,
       findings: this.total,
-      split: fused.split,
-      segments: fused.segmentArray,
+      split,
+      segments: fused.segments,
       segmentCount: segments.length,
       partials: fused.partials,
-      partialWidth: fused.partialWidth,
-      arrivals: fused.arrivalCounters,
+      partialWidth,
+      arrivals: fused.arrivals,
     });
     const { kernel, threads, reservedBytes } = this.#fused;
     return kernelLaunch(kernel, words, [blocks], [threads], reservedBytes);
@@ -157,7 +153,8 @@ async function fusedKernel(operation: EmbeddingBagsOperation, kernels: KernelLib
   const { checking, output, bags, tables } = operation;
   const { kinds, fused } = ownBy(CudaBags, bags);
   const { plan } = ownBy(CudaTables, tables);
-  const bagShapes = { splits: fused.segments.length > 0, several: fused.bagsPerGroup > 1 };
+  const { segments, bagsPerGroup } = fused.layout;
+  const bagShapes = { splits: segments.length > 0, several: bagsPerGroup > 1 };
   const ofKinds = known.get(kinds) ?? new Map<string, FusedKernel>();
   known.set(kinds, ofKinds);
   const key = [plansNumber(plan), checking, output.format, bagShapes.splits, bagShapes.several].join();
@@ -170,7 +167,8 @@ async function fusedKernel(operation: EmbeddingBagsOperation, kernels: KernelLib
   const { threads } = variant;
   const kernel = await kernels.get(fusedSource(variant));
   const reservedBytes = mostWarps === undefined ? 0 : sharedBytesFor(kernel, threads, mostWarps);
-  const made = { kernel, threads, shapes: variant.kinds.map(fusedShape), reservedBytes };
+  const uses = [kernels.use(kernel, threads, reservedBytes)];
+  const made = { kernel, threads, shapes: variant.kinds.map(fusedShape), reservedBytes, uses };
   ofKinds.set(key, made);
   return made;
 }

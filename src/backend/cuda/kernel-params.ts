@@ -271,6 +271,18 @@ export function encodeSplitRows(params: SplitRowsParams): BigInt64Array {
   return words(source, elements, headers, rows, sourceStride, stride);
 }
 
+/** `hotrow::CopyWordsParams`. */
+export interface CopyWordsParams {
+  readonly source: Address;
+  readonly target: Address;
+  readonly words: number;
+  readonly clears: 0 | 1;
+}
+
+export function encodeCopyWords({ source, target, words: count, clears }: CopyWordsParams): BigInt64Array {
+  return words(source, target, count, clears);
+}
+
 /** `hotrow::CeilingsParams`. */
 export interface CeilingsParams {
   readonly memory: Address;

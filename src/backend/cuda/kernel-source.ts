@@ -224,6 +224,7 @@ const UTILITIES = {
   fill_uniform: { header: 'fill_uniform', params: 'FillUniformParams' },
   fill_quantized: { header: 'fill_uniform', params: 'FillQuantizedParams' },
   split_rows: { header: 'split_rows', params: 'SplitRowsParams' },
+  copy_words: { header: 'copy_words', params: 'CopyWordsParams' },
   read_bytes: { header: 'ceilings', params: 'CeilingsParams' },
   multiply_add: { header: 'ceilings', params: 'CeilingsParams' },
 } as const;

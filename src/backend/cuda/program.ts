@@ -13,7 +13,6 @@ import type { GraphNodeHandle } from '../../ffi/cuda-symbols.ts';
 import {
   type EmbeddingBagsOperation,
   type KeptProgram,
-  type KernelUse,
   type Operation,
   ownBy,
   type RunOptions,
@@ -22,16 +21,23 @@ import {
 } from '../backend.ts';
 import { CudaBags } from './bags.ts';
 import { describeBags } from './check-bags.ts';
-import { download, upload } from './copies.ts';
+import { Copies, SHORT_COPY_BYTES } from './copies.ts';
 import type { DenseKernels } from './dense-kernels.ts';
 import { isDense, prepareDense } from './dense-stage.ts';
 import { FusedStage } from './fused-stage.ts';
+import { isGraphable, isLine } from './graph-choice.ts';
 import type { KernelLibrary } from './kernel-library.ts';
 import { type KernelLaunch, parametersOf, sameLaunch } from './launcher.ts';
 import { CudaTables } from './placement.ts';
 import { noProgress, type Progress, RecurringEnd, recorded, type Span, timed, untimed } from './progress.ts';
-import { type Lane, type Schedule, SHORT_COPY_BYTES, type Step, schedule } from './schedule.ts';
-import type { EmbeddingStage, LaunchTimer, PersistingL2, StageTools } from './stage.ts';
+import { type Lane, type Schedule, type Step, schedule } from './schedule.ts';
+import {
+  type EmbeddingStage,
+  type LaunchTimer,
+  type PersistingL2,
+  type StageTools,
+  usesOf,
+} from './stage.ts';
 import { Staging } from './staging.ts';
 import { StandardStage } from './standard-stage.ts';
 import { type BorrowedEvents, type EventPool, EventTimer } from './timers.ts';
@@ -63,6 +69,7 @@ interface Run {
   readonly program: readonly Operation[];
   /** By their place. */
   readonly stages: ReadonlyMap<number, EmbeddingStage>;
+  readonly streams: Readonly<Record<Lane, CudaStream>>;
   readonly timing: RunTiming;
   /** Whether matrices are copied with all their rows, for batches of other sizes to come. */
   readonly whole: boolean;
@@ -80,7 +87,8 @@ interface Captured {
 interface Prepared {
   readonly schedule: Schedule;
   readonly staging: Staging;
-  /** Findings of each operation's check, where no report of the check's own has them. */
+  readonly copies: Copies;
+  /** Findings of each operation's check, where no report of the check's own has them; 0 between runs. */
   readonly totals: DeviceMemory;
   /** Puts a dense operation into a stream, by its place. */
   readonly dense: ReadonlyMap<number, (stream: CudaStream) => void>;
@@ -90,8 +98,9 @@ export class CudaProgram implements KeptProgram {
   readonly #tools: ProgramTools;
   #prepared: Prepared | undefined;
   #captured: Captured | undefined;
-  #runs = 0;
   readonly #end = new RecurringEnd();
+  /** Whether each word of the totals is 0. */
+  #totalsZero = false;
   #running = false;
   #disposed = false;
 
@@ -104,9 +113,10 @@ export class CudaProgram implements KeptProgram {
       throw new TypeError(this.#disposed ? 'the program was disposed' : 'the program runs already');
     }
     this.#running = true;
-    const bags = program.flatMap((operation) =>
-      operation.op === 'embeddingBags' ? [ownBy(CudaBags, operation.bags)] : [],
-    );
+    const bags: CudaBags[] = [];
+    for (const operation of program) {
+      if (operation.op === 'embeddingBags') bags.push(ownBy(CudaBags, operation.bags));
+    }
     try {
       return await holdAll(bags, () => this.#run(program, timing));
     } finally {
@@ -127,19 +137,21 @@ export class CudaProgram implements KeptProgram {
     using events = this.#tools.events.open();
     const stages = await this.#prepareStages(program, events, prepared);
     const timer = new EventTimer(timing === 'launches' ? events : undefined);
-    const run: Run = { program, stages, timing, whole: false, timer, events };
+    const { streams } = this.#tools;
+    const run: Run = { program, stages, streams, timing, whole: false, timer, events };
     try {
       const spans = await this.#start(run, prepared);
-      await this.#end.wait(this.#tools.streams[schedule.end]);
+      await this.#end.wait(streams[schedule.end]);
       const findings = await this.#findings(run, staging);
       await staging.deliver(program);
       return {
         seconds: Float64Array.from(spans, ({ start, end }) => end.msSince(start) / 1e3),
         findings,
         launches: timer.launches(),
-        kernels: [...new Set([...stages.values()].flatMap((stage): readonly KernelUse[] => stage.uses))],
+        kernels: usesOf(stages.values()),
       };
     } catch (error) {
+      this.#totalsZero = false;
       await this.#tools.quiet();
       throw error;
     }
@@ -158,10 +170,11 @@ export class CudaProgram implements KeptProgram {
       if (kernels !== undefined && isDense(operation)) dense.set(place, prepareDense(kernels, operation));
     }
     const { pools } = this.#tools;
+    const copies = new Copies(await this.#tools.kernels.utility('copy_words'));
     const staging = new Staging(program, pools.pinned);
     try {
       const totals = pools.device.borrow(program.length * WORD_BYTES);
-      return { schedule: schedule(program), staging, totals, dense };
+      return { schedule: schedule(program), staging, copies, totals, dense };
     } catch (error) {
       staging[Symbol.dispose]();
       throw error;
@@ -193,9 +206,9 @@ export class CudaProgram implements KeptProgram {
 
   /** Puts everything into the streams; the times that are taken. */
   async #start(run: Run, prepared: Prepared): Promise<readonly Span[]> {
-    this.#runs += 1;
-    const { lookups, dense } = this.#tools.streams;
-    if (run.timing !== 'none' || this.#runs === 1 || !isGraphable(run)) {
+    const { lookups, dense } = run.streams;
+    if (run.timing !== 'none' || !this.#totalsZero || !isGraphable(run.stages.values())) {
+      this.#zeroTotals(prepared);
       this.#uploadBags(run, lookups);
       return this.#enqueue(run, prepared);
     }
@@ -206,14 +219,18 @@ export class CudaProgram implements KeptProgram {
   }
 
   /** Bags come over before anything else: the lookups take longest. `reader`: what waits for them. */
-  #uploadBags({ stages, events }: Run, reader: CudaStream): void {
-    const { copies } = this.#tools.streams;
+  #uploadBags({ stages, streams: { copies }, events }: Run, reader: CudaStream): void {
     const uploading = new Set<CudaStream>();
     for (const { bags } of stages.values()) {
       const stream = bags.upload(bags.uploadedBytes <= SHORT_COPY_BYTES ? reader : copies);
       if (stream !== undefined && stream !== reader) uploading.add(stream);
     }
     for (const stream of uploading) reader.waitFor(recorded(events, stream));
+  }
+
+  #zeroTotals({ totals }: Prepared): void {
+    if (!this.#totalsZero) this.#tools.streams.lookups.fillBytes(totals.address(), 0, totals.bytes);
+    this.#totalsZero = true;
   }
 
   /** Operation by operation, each in its lane. The lookups do not wait until what follows them is staged. */
@@ -228,7 +245,7 @@ export class CudaProgram implements KeptProgram {
     this.#enqueueSteps(run, prepared, around, progress, (_, place) => place < firstUpload);
     await prepared.staging.fill(run.program);
     this.#enqueueSteps(run, prepared, around, progress, (_, place) => place >= firstUpload);
-    this.#join(progress, prepared.schedule);
+    this.#join(run, progress, prepared.schedule);
     return spans;
   }
 
@@ -240,7 +257,7 @@ export class CudaProgram implements KeptProgram {
     { done, totals }: Progress,
     chosen: (lane: Lane, place: number) => boolean,
   ): void {
-    const { streams } = this.#tools;
+    const { streams } = run;
     const { steps, awaited } = prepared.schedule;
     run.program.forEach((operation, place) => {
       const { lane, after } = steps[place] as Step;
@@ -255,14 +272,14 @@ export class CudaProgram implements KeptProgram {
       // Behind the event: what waits for the lookups need not wait for this copy too.
       const stage = run.stages.get(place);
       if (stage?.checks !== true) return;
-      stream.copyToHost(prepared.staging.address(place), stage.total, WORD_BYTES);
+      prepared.copies.take(stream, prepared.staging.address(place), stage.total, WORD_BYTES);
       totals.push(recorded(run.events, stream));
     });
   }
 
   /** Has the last lane wait for what the others still do. */
-  #join({ done, totals }: Progress, { end, joins }: Schedule): void {
-    const stream = this.#tools.streams[end];
+  #join({ streams }: Run, { done, totals }: Progress, { end, joins }: Schedule): void {
+    const stream = streams[end];
     for (const place of joins) {
       const event = done.get(place);
       if (event !== undefined) stream.waitFor(event);
@@ -271,16 +288,18 @@ export class CudaProgram implements KeptProgram {
   }
 
   #enqueueOne(run: Run, prepared: Prepared, operation: Operation, place: number, stream: CudaStream): void {
-    const { staging, dense } = prepared;
+    const { staging, copies, dense } = prepared;
     switch (operation.op) {
       case 'upload': {
         const { source, output } = operation;
-        upload(stream, staging.address(place), output, run.whole ? output.rows * output.cols : source.length);
+        const elements = run.whole ? output.rows * output.cols : source.length;
+        copies.upload(stream, staging.address(place), output, elements);
         break;
       }
       case 'download': {
         const { input, target } = operation;
-        download(stream, input, staging.address(place), run.whole ? input.rows * input.cols : target.length);
+        const elements = run.whole ? input.rows * input.cols : target.length;
+        copies.download(stream, input, staging.address(place), elements);
         break;
       }
       case 'embeddingBags':
@@ -293,8 +312,8 @@ export class CudaProgram implements KeptProgram {
 
   /** What is uploaded first comes over while the batch before is computed; all else is in the graph. */
   #launchGraph(run: Run, prepared: Prepared): void {
-    const { streams, l2 } = this.#tools;
-    l2.prepare(undefined);
+    const { streams } = run;
+    this.#tools.l2.prepare(undefined);
     if (prepared.schedule.steps.some(({ lane }) => lane === 'copies')) {
       this.#enqueueSteps(run, prepared, untimed, noProgress(), (lane) => lane === 'copies');
       streams.dense.waitFor(recorded(run.events, streams.copies));
@@ -322,7 +341,8 @@ export class CudaProgram implements KeptProgram {
   #capture(run: Run, prepared: Prepared): Captured {
     this.#captured?.graph[Symbol.dispose]();
     this.#captured = undefined;
-    const { lookups, dense } = this.#tools.streams;
+    const streams = isLine(run.stages.values()) ? inOne(run.streams.lookups) : run.streams;
+    const { lookups, dense } = streams;
     const launches: Captured['launches'] = new Map();
     const timer: LaunchTimer = {
       time: (stream, { operation }, work) => {
@@ -334,10 +354,10 @@ export class CudaProgram implements KeptProgram {
     };
     const graph = dense.capture(() => {
       lookups.waitFor(recorded(run.events, dense));
-      const whole = { ...run, timer, whole: true };
+      const whole = { ...run, streams, timer, whole: true };
       const progress = noProgress();
       this.#enqueueSteps(whole, prepared, untimed, progress, (lane) => lane !== 'copies');
-      this.#join(progress, prepared.schedule);
+      this.#join(whole, progress, prepared.schedule);
     });
     this.#captured = { graph, launches };
     return this.#captured;
@@ -369,19 +389,6 @@ export class CudaProgram implements KeptProgram {
   }
 }
 
-/**
- * Whether a graph can follow from batch to batch, and pays: it makes a run's launches one call, but the next batch's
- * lookups wait for its end. Where the lookups take longer than all launches, some tens of microseconds, they hide them.
- */
-function isGraphable({ stages }: Run): boolean {
-  const lookups = [...stages.values()];
-  const bytes = lookups.reduce((sum, { bags, tables }) => sum + bags.lookups * tables.widestRowBytes, 0);
-  return bytes <= MOST_GRAPH_BYTES && lookups.every((stage) => stage.launch() !== undefined);
-}
-
-/** Some 60 µs of reads from the memory of the fastest GPUs. */
-const MOST_GRAPH_BYTES = 2 ** 28;
-
 /** The stage of the kernel family that the plan names. */
 function prepareStage(operation: EmbeddingBagsOperation, tools: StageTools): Promise<EmbeddingStage> {
   const family = ownBy(CudaTables, operation.tables).plan.kernel === 'fused' ? FusedStage : StandardStage;
@@ -391,4 +398,9 @@ function prepareStage(operation: EmbeddingBagsOperation, tools: StageTools): Pro
 /** Runs `work` while all of `bags` are held. */
 function holdAll<T>([first, ...rest]: readonly CudaBags[], work: () => Promise<T>): Promise<T> {
   return first === undefined ? work() : first.hold(() => holdAll(rest, work));
+}
+
+/** One stream for every lane. */
+function inOne(stream: CudaStream): Run['streams'] {
+  return { copies: stream, lookups: stream, dense: stream };
 }

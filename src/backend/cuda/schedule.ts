@@ -1,8 +1,7 @@
 /** Which stream each operation of a program goes to, and which operations of other streams it waits for. Pure. */
-import { type Extent, elementBytes, type Operation, type PooledMatrix } from '../backend.ts';
 
-/** Copies of so little to the device take less time than having one stream wait for another. */
-export const SHORT_COPY_BYTES = 2 ** 16;
+import { type Extent, elementBytes, type Operation, type PooledMatrix } from '../backend.ts';
+import { SHORT_COPY_BYTES } from './copies.ts';
 
 /**
  * - `copies`: what a program uploads before any dense work, so that it comes over while the batch before is computed; short

@@ -21,7 +21,7 @@ export interface EmbeddingStage {
   readonly reports: boolean;
   /** Where the number of findings stands once the stage is done; 0: nothing was found. */
   readonly total: DevicePtr;
-  /** The kernels that pool bags. */
+  /** The kernels that pool bags, each once. */
   readonly uses: readonly KernelUse[];
   /**
    * The one launch that follows the batch, when all else that the stage puts into its stream is the same for every batch;
@@ -40,10 +40,17 @@ export interface StageTools {
   /** For work in the shadow of `stream`'s. */
   readonly sideStream: CudaStream;
   readonly l2: PersistingL2;
-  /** A word of device memory for the stage. */
+  /** A word of device memory for the stage, 0 until it counts. */
   readonly total: DevicePtr;
   /** An event without timing, free once the program is done. */
   event(): CudaEvent;
+}
+
+/** The kernels of some stages, each once. */
+export function usesOf(stages: Iterable<EmbeddingStage>): readonly KernelUse[] {
+  const [first, ...others] = stages;
+  if (first === undefined || others.length === 0) return first?.uses ?? [];
+  return [...new Set([first, ...others].flatMap(({ uses }) => uses))];
 }
 
 /** Gives events with timing, and notes what they time. */

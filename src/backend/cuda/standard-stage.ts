@@ -92,7 +92,8 @@ export class StandardStage implements EmbeddingStage {
   }
 
   get uses(): KernelUse[] {
-    return this.#kernels.map((kernel) => this.#tools.kernels.use(kernel, DEFAULT_BLOCK.x * DEFAULT_BLOCK.y));
+    const threads = DEFAULT_BLOCK.x * DEFAULT_BLOCK.y;
+    return [...new Set(this.#kernels)].map((kernel) => this.#tools.kernels.use(kernel, threads));
   }
 
   get total(): DevicePtr {

@@ -71,10 +71,13 @@ test('whole samples: where they are made, and the launch', () => {
   assert.equal(canMakeSamples({ ...hopper, computeCapability: [8, 0] }), false);
   assert.equal(canMakeSamples({ computeCapability: [12, 0], sharedBytesPerBlockOptIn: 101376 }), false);
   assert.deepEqual(
-    [128, 129, 256, 257].map((features) => isMadeOfSamples(features, 128, 4)),
+    [128, 129, 256, 257].map((features) => isMadeOfSamples({ batch: 33, features, dim: 128 }, 4, 132)),
     [false, true, true, false],
   );
-  assert.deepEqual([isMadeOfSamples(251, 0, 4), isMadeOfSamples(251, 128, 1)], [false, false]);
+  const shaped = { batch: 33, features: 251, dim: 128 };
+  assert.equal(isMadeOfSamples({ ...shaped, dim: 0 }, 4, 132), false);
+  assert.equal(isMadeOfSamples(shaped, 1, 132), false);
+  assert.equal(isMadeOfSamples({ ...shaped, batch: 32 }, 4, 132), false);
   const header = readFileSync(new URL('../../../kernels/cuda/dot_samples.cuh', import.meta.url), 'utf8');
   const constant = (name: string) => Number(new RegExp(`constexpr int ${name} = (\\d+);`).exec(header)?.[1]);
   const pairs = (251 * 250) / 2;
