@@ -5,7 +5,7 @@ import { rowContentBytes } from '../embedding/row-format.ts';
 import type { DlrmArchitecture } from '../model/architecture.ts';
 import type { AccessPatternName } from '../workload/access-patterns.ts';
 import { type Coverage, countRows, coverageCurve } from '../workload/hotness.ts';
-import { createRandom } from '../workload/random.ts';
+import { createRandom, floats } from '../workload/random.ts';
 import { syntheticBags } from '../workload/synthetic.ts';
 import { readTrace, traceBatches } from '../workload/trace.ts';
 import type { PatternWorkload, Traffic } from './embedding-bench.ts';
@@ -97,7 +97,7 @@ function workload(
   const share = traffic.lookups === 0 ? 0 : traffic.distinct / traffic.lookups;
   const random = createRandom(seed);
   const [first] = batches[0]?.bags ?? [];
-  const dense = Float32Array.from({ length: batchSize * denseFeatures }, () => random.float());
+  const dense = floats(random, batchSize * denseFeatures);
   return {
     pattern,
     embedding: { pattern, batches, distinctShare: share, traffic },

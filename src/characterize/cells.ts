@@ -13,8 +13,10 @@ import { median } from '../tuner/quantile.ts';
 import type { LaunchRow } from './results.ts';
 import { characterizedPlans, type VariantName } from './variants.ts';
 
-/** A cell is run in whole batches, until it has this many launches. */
+/** A profiled cell is run in whole batches, until it has this many launches. */
 const LEAST_LAUNCHES = 3;
+/** Batches of a cell that are timed by events: while the engine still compiles, launches reach short kernels late. */
+const TIMED_BATCHES = 40;
 
 const cellSchema = Type.Object(
   {
@@ -101,7 +103,7 @@ export async function timeCells(
     for (const plan of characterizedPlans(timer.context, variants)) {
       const { launches, next } = await warmUp(timer, plan);
       const times: number[] = [];
-      for (let i = 0; i < batchesFor(launches); i++) {
+      for (let i = 0; i < TIMED_BATCHES; i++) {
         times.push(...bagSeconds(await timer.run(plan, next + i, true)).map((seconds) => seconds * 1e6));
       }
       rows.push({

@@ -136,12 +136,20 @@ function scatter(rows: number, seed: number): (rank: number) => number {
   while (greatestCommonDivisor(step, rows) !== 1) step += 1;
   const start = seed % rows;
   if (rows > 2 ** 31) return (rank) => Number((BigInt(rank) * BigInt(step) + BigInt(start)) % BigInt(rows));
-  // step · rank < 2^62 would lose bits as a double: multiply in two parts of 16 bits.
+  if (rows * (step + 1) < 2 ** 53) return (rank) => remainder(rank * step + start, rows);
+  // The product would lose bits as a double: multiply in two parts of 16 bits.
   return (rank) => {
     const high = Math.floor(rank / 65536);
-    const low = rank % 65536;
-    return (((((high * step) % rows) * 65536 + low * step) % rows) + start) % rows;
+    const low = rank - high * 65536;
+    return remainder(remainder(remainder(high * step, rows) * 65536 + low * step, rows) + start, rows);
   };
+}
+
+/** x mod n of whole numbers, 0 ≤ x < 2^53: many times faster than `%` of doubles. */
+function remainder(x: number, n: number): number {
+  const rest = x - Math.floor(x / n) * n;
+  // The quotient may be rounded up to a whole number.
+  return rest < 0 ? rest + n : rest;
 }
 
 function greatestCommonDivisor(a: number, b: number): number {

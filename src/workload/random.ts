@@ -11,6 +11,13 @@ export interface Random {
   integer(bound: number): number;
 }
 
+/** `count` values of `random.float()`. */
+export function floats(random: Random, count: number): Float32Array {
+  const values = new Float32Array(count);
+  for (let i = 0; i < count; i++) values[i] = random.float();
+  return values;
+}
+
 const rotateLeft = (x: number, bits: number) => (x << bits) | (x >>> (32 - bits));
 
 /** A generator of its own sequence; equal seeds give equal sequences. */

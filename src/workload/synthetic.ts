@@ -9,7 +9,7 @@ import {
   parseTableBagLengths,
   totalLookups,
 } from './bag-lengths.ts';
-import { createRandom } from './random.ts';
+import { createRandom, floats } from './random.ts';
 
 export interface SyntheticBags {
   readonly tables: readonly { readonly rows: number }[];
@@ -58,6 +58,6 @@ export interface SyntheticRequest extends Omit<SyntheticBags, 'batches'> {
 export function syntheticRequest({ denseFeatures, ...options }: SyntheticRequest): DlrmRequest {
   const [batch] = syntheticBags({ ...options, batches: 1 }) as [BagBatch];
   const random = createRandom(options.seed);
-  const dense = Float32Array.from({ length: options.batchSize * denseFeatures }, () => random.float());
+  const dense = floats(random, options.batchSize * denseFeatures);
   return { ...batch, dense, denseFeatures };
 }
