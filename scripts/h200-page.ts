@@ -38,7 +38,8 @@ export function h200Page(): string {
     ['sweep-findings', findingsList('h200-paper-sweeps.json', 'sweep-optimum')],
     ['sweeps', sweeps()],
     ['shapes', shapesTable()],
-    ['counters', codeBlock(characterizeText(JSON.parse(recorded('h200-counters.json'))))],
+    ['counters', counters('h200-counters.json')],
+    ['format-counters', ['float16', 'int8'].map(formatCounters).join('\n\n')],
     ['tuned', tunedTable()],
     ['int8', tablesTitled(benchOf('h200-paper-int8.json'), 'one table, µs by')],
     ['formats', ['int8', 'float16'].map(bestOf).join('\n\n')],
@@ -72,6 +73,14 @@ function sweeps(): string {
 /** The best plans of the paper's set-up with rows of another format. */
 function bestOf(format: string): string {
   return `Rows of ${format}:\n\n${tablesTitled(benchOf(`h200-paper-${format}.json`), 'best plan found')}`;
+}
+
+function counters(name: string): string {
+  return codeBlock(characterizeText(JSON.parse(recorded(name))));
+}
+
+function formatCounters(format: string): string {
+  return `Rows of ${format}:\n\n${counters(`h200-counters-${format}.json`)}`;
 }
 
 function hostTable(): string {

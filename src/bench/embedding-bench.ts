@@ -119,13 +119,34 @@ export function turnOn(kind: Plan['device']): Turn {
 const CACHE_STATE = 'warm, batches in rotation';
 
 /** Times of one variant. */
-class Samples {
+export class Samples {
   /** ms of whole batches, launches back to back. */
   readonly batchMs: number[] = [];
   /** µs of single launches. */
   readonly bagsUs: number[] = [];
   readonly pinUs: number[] = [];
   kernel: KernelUse | undefined;
+}
+
+/** A plan's turn, from batch `first` of the rotation on; of single launches, on a GPU. */
+export async function takeTurn(
+  timer: EmbeddingTimer,
+  plan: Plan,
+  first: number,
+  samples: Samples,
+): Promise<void> {
+  const { warmup, timed } = turnOn(plan.device);
+  for (let i = 0; i < warmup + timed; i++) {
+    const { batchMs, kernel } = await timer.run(plan, first + i);
+    if (i < warmup) continue;
+    samples.batchMs.push(batchMs);
+    samples.kernel = kernel;
+    if (plan.device !== 'cuda') continue;
+    for (const { kind, seconds } of (await timer.run(plan, first + i, true)).launches) {
+      if (kind === 'bags') samples.bagsUs.push(seconds * 1e6);
+      if (kind === 'pin') samples.pinUs.push(seconds * 1e6);
+    }
+  }
 }
 
 /** The embedding stage under many plans. */
@@ -179,7 +200,7 @@ export class EmbeddingBench implements Disposable {
 
     for (let round = -1; round < rounds; round++) {
       for (const [v, { plan, samples }] of contenders.entries()) {
-        await this.#takeTurn(plan, round + 1 + v, round < 0 ? new Samples() : samples);
+        await takeTurn(this.#timer, plan, round + 1 + v, round < 0 ? new Samples() : samples);
       }
       const first = round + 1 + contenders.length;
       await peers?.each(pattern, (peer) => {
@@ -219,21 +240,6 @@ export class EmbeddingBench implements Disposable {
       return row({ implementation, variant, best: false, ...launches }, samples);
     });
     return [...rows, ...beside];
-  }
-
-  async #takeTurn(plan: Plan, first: number, samples: Samples): Promise<void> {
-    const { warmup, timed } = this.#turn;
-    for (let i = 0; i < warmup + timed; i++) {
-      const { batchMs, kernel } = await this.#timer.run(plan, first + i);
-      if (i < warmup) continue;
-      samples.batchMs.push(batchMs);
-      samples.kernel = kernel;
-      if (this.#backend.device.kind !== 'cuda') continue;
-      for (const { kind, seconds } of (await this.#timer.run(plan, first + i, true)).launches) {
-        if (kind === 'bags') samples.bagsUs.push(seconds * 1e6);
-        if (kind === 'pin') samples.pinUs.push(seconds * 1e6);
-      }
-    }
   }
 
   async #takePeerTurn(peer: EmbeddingPeer, first: number, samples: Samples): Promise<void> {

@@ -4,7 +4,7 @@ import Type, { type Static } from 'typebox';
 import Value from 'typebox/value';
 import type { CudaBackend } from '../backend/cuda/cuda-backend.ts';
 import { kernelFunction } from '../backend/cuda/kernel-source.ts';
-import { type PatternWorkload, turnOn } from '../bench/embedding-bench.ts';
+import { type PatternWorkload, Samples, takeTurn, turnOn } from '../bench/embedding-bench.ts';
 import type { EmbeddingTable } from '../embedding/bag.ts';
 import { type Plan, planLabel, planSchema } from '../embedding/plan.ts';
 import { DeviceError, fileError } from '../errors.ts';
@@ -15,8 +15,9 @@ import { characterizedPlans, type VariantName } from './variants.ts';
 
 /** A profiled cell is run in whole batches, until it has this many launches. */
 const LEAST_LAUNCHES = 3;
-/** Batches of a cell that are timed by events: while the engine still compiles, launches reach short kernels late. */
-const TIMED_BATCHES = 40;
+/** Turns of each cell that is timed by events, after some that are not: until the engine has compiled, launches come late. */
+const WARM_UP_ROUNDS = 2;
+const TIMED_ROUNDS = 3;
 
 const cellSchema = Type.Object(
   {
@@ -90,7 +91,7 @@ export async function readCells(file: string): Promise<CellRun & { readonly runs
   return { ...Value.Parse(runSchema, JSON.parse(first)), runs: lines.length };
 }
 
-/** The same cells by events, without a profiler. `onProgress`: told every pattern. */
+/** The same cells by events, in turns as in the benchmark, without a profiler. `onProgress`: told every pattern. */
 export async function timeCells(
   { backend, tables, workloads, variants }: CellOptions,
   onProgress: (text: string) => void,
@@ -100,19 +101,24 @@ export async function timeCells(
   for (const { pattern, batches } of workloads) {
     onProgress(`timing launches, ${pattern}`);
     await timer.load(batches);
-    for (const plan of characterizedPlans(timer.context, variants)) {
-      const { launches, next } = await warmUp(timer, plan);
-      const times: number[] = [];
-      for (let i = 0; i < TIMED_BATCHES; i++) {
-        times.push(...bagSeconds(await timer.run(plan, next + i, true)).map((seconds) => seconds * 1e6));
+    const cells = characterizedPlans(timer.context, variants).map((plan) => ({
+      plan,
+      samples: new Samples(),
+    }));
+    for (let round = 0; round < WARM_UP_ROUNDS + TIMED_ROUNDS; round++) {
+      for (const [place, { plan, samples }] of cells.entries()) {
+        await takeTurn(timer, plan, round + place, round < WARM_UP_ROUNDS ? new Samples() : samples);
       }
+    }
+    for (const { plan, samples } of cells) {
+      const { bagsUs, batchMs } = samples;
       rows.push({
         pattern,
         variant: planLabel(plan),
         plan,
-        launches: times.length,
-        timeUs: median(times),
-        tablesPerLaunch: tables.length / launches,
+        launches: bagsUs.length,
+        timeUs: median(bagsUs),
+        tablesPerLaunch: (tables.length * batchMs.length) / bagsUs.length,
       });
     }
   }

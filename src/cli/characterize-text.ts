@@ -2,6 +2,7 @@
 import { byRole, techniques, unique } from '../bench/comparison.ts';
 import { hasStages, type ModelRow, PLACES, type StagedModelRow } from '../bench/results.ts';
 import type { Characterization, CounterRow, LaunchRow, StaticRow } from '../characterize/results.ts';
+import { plainPlan, planLabel } from '../embedding/plan.ts';
 import { percent, significant } from '../numbers.ts';
 import { emphasise, renderTable } from './output.ts';
 
@@ -34,19 +35,21 @@ function byKey<Row>(
   );
 }
 
+const PLAIN = planLabel(plainPlan('cuda'));
+
 const label = (variant: string) => variant.replace(/^standard \+ /, '+ ');
 
 /** µs of a table: a launch serves one, or all. */
 const tableUs = ({ timeUs, tablesPerLaunch }: Pick<LaunchRow, 'timeUs' | 'tablesPerLaunch'>) =>
   timeUs / tablesPerLaunch;
 
-/** Time over the plain kernel's, which comes first. */
-function ratio<Row extends Pick<LaunchRow, 'timeUs' | 'tablesPerLaunch'>>(
+/** Time over the plain kernel's, if that is among the rows. */
+function ratio<Row extends Pick<LaunchRow, 'variant' | 'timeUs' | 'tablesPerLaunch'>>(
   row: Row,
   rows: readonly Row[],
 ): string {
-  const [plain = row] = rows;
-  return `${significant(tableUs(row) / tableUs(plain))}×`;
+  const plain = rows.find(({ variant }) => variant === PLAIN);
+  return plain === undefined ? '–' : `${significant(tableUs(row) / tableUs(plain))}×`;
 }
 
 function counterTable(rows: readonly CounterRow[]): string {

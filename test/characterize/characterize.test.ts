@@ -126,6 +126,8 @@ describe('on an emulated GPU', { skip: refuseEmulation() }, () => {
 
   test('no profiler, or no leave to read counters: times by events, and how to get counters', async () => {
     const without = await run({ ncu: undefined });
+    const alone = await run({ ncu: undefined, variants: ['fused'] });
+    assert.match(characterizeText(alone), /^fused .* \S+ +–$/m);
     const some = await run({ ncu: undefined, variants: parseVariants('fused, standard') });
     assert.deepEqual(
       some.launches?.map(({ variant }) => variant),
