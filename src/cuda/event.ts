@@ -17,7 +17,7 @@ const LEAD_MS = 2;
  * How long a wait asks again and again before it lets the event loop turn, which takes longer than asking. Whatever else
  * can go on without a turn does so in between.
  */
-const ASKING_MS = 0.02;
+const ASKING_MS = 0.01;
 
 const nextTurn = () => new Promise<void>((resolve) => setImmediate(resolve));
 const nextTimer = () => new Promise<void>((resolve) => setTimeout(resolve, 1));

@@ -1,5 +1,10 @@
 /** Whether a run is launched as a graph, and whether that is a line of kernels. Pure. */
+import type { CudaStream } from '../../cuda/stream.ts';
+import type { Lane } from './schedule.ts';
 import type { EmbeddingStage } from './stage.ts';
+
+/** A stream for each lane. */
+export type LaneStreams = Readonly<Record<Lane, CudaStream>>;
 
 type Lookups = Iterable<Pick<EmbeddingStage, 'bags' | 'tables' | 'launch'>>;
 
@@ -18,11 +23,13 @@ export function isGraphable(lookups: Lookups): boolean {
 }
 
 /**
- * Whether the graph had better be one line: then nothing runs beside the lookups, but there are neither forks nor joins,
- * which cost more than short lookups take, in the launch and between kernels.
+ * The streams that a graph is captured in. Short lookups take all lanes into their own: then nothing runs beside them, but
+ * there are neither forks nor joins, which cost more than such lookups take, in the launch and between kernels.
  */
-export function isLine(lookups: Lookups): boolean {
-  return bytesOf(lookups) <= MOST_LINE_BYTES;
+export function graphStreams(lookups: Lookups, streams: LaneStreams): LaneStreams {
+  if (bytesOf(lookups) > MOST_LINE_BYTES) return streams;
+  const line = streams.lookups;
+  return { copies: line, lookups: line, dense: line };
 }
 
 function bytesOf(lookups: Lookups): number {

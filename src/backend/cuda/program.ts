@@ -25,7 +25,7 @@ import { Copies, SHORT_COPY_BYTES } from './copies.ts';
 import type { DenseKernels } from './dense-kernels.ts';
 import { isDense, prepareDense } from './dense-stage.ts';
 import { FusedStage } from './fused-stage.ts';
-import { isGraphable, isLine } from './graph-choice.ts';
+import { graphStreams, isGraphable, type LaneStreams } from './graph-choice.ts';
 import type { KernelLibrary } from './kernel-library.ts';
 import { type KernelLaunch, parametersOf, sameLaunch } from './launcher.ts';
 import { CudaTables } from './placement.ts';
@@ -44,8 +44,8 @@ import { type BorrowedEvents, type EventPool, EventTimer } from './timers.ts';
 
 const WORD_BYTES = 8;
 
-/** The streams of a device: a lane each, and one for what happens in the shadow of the lookups. */
-export type Streams = Readonly<Record<Lane | 'aside', CudaStream>>;
+/** The streams of a device: the lanes', and one for what happens in the shadow of the lookups. */
+export type Streams = LaneStreams & { readonly aside: CudaStream };
 
 /** What programs need of the backend. */
 export interface ProgramTools {
@@ -69,7 +69,7 @@ interface Run {
   readonly program: readonly Operation[];
   /** By their place. */
   readonly stages: ReadonlyMap<number, EmbeddingStage>;
-  readonly streams: Readonly<Record<Lane, CudaStream>>;
+  readonly streams: LaneStreams;
   readonly timing: RunTiming;
   /** Whether matrices are copied with all their rows, for batches of other sizes to come. */
   readonly whole: boolean;
@@ -132,7 +132,8 @@ export class CudaProgram implements KeptProgram {
   }
 
   async #run(program: readonly Operation[], timing: RunTiming): Promise<RunReport> {
-    const prepared = await this.#prepareOnce(program);
+    this.#prepared ??= await this.#prepare(program);
+    const prepared = this.#prepared;
     const { staging, schedule } = prepared;
     using events = this.#tools.events.open();
     const stages = await this.#prepareStages(program, events, prepared);
@@ -155,11 +156,6 @@ export class CudaProgram implements KeptProgram {
       await this.#tools.quiet();
       throw error;
     }
-  }
-
-  async #prepareOnce(program: readonly Operation[]): Promise<Prepared> {
-    this.#prepared ??= await this.#prepare(program);
-    return this.#prepared;
   }
 
   /** Compiles and measures what was not before. */
@@ -207,7 +203,8 @@ export class CudaProgram implements KeptProgram {
   /** Puts everything into the streams; the times that are taken. */
   async #start(run: Run, prepared: Prepared): Promise<readonly Span[]> {
     const { lookups, dense } = run.streams;
-    if (run.timing !== 'none' || !this.#totalsZero || !isGraphable(run.stages.values())) {
+    const graphed = run.timing === 'none' && this.#totalsZero && prepared.schedule.end === 'dense';
+    if (!graphed || !isGraphable(run.stages.values())) {
       this.#zeroTotals(prepared);
       this.#uploadBags(run, lookups);
       return this.#enqueue(run, prepared);
@@ -228,6 +225,7 @@ export class CudaProgram implements KeptProgram {
     for (const stream of uploading) reader.waitFor(recorded(events, stream));
   }
 
+  /** What brings totals to the host leaves zeros; before the first run, and after a failed one, they may be anything. */
   #zeroTotals({ totals }: Prepared): void {
     if (!this.#totalsZero) this.#tools.streams.lookups.fillBytes(totals.address(), 0, totals.bytes);
     this.#totalsZero = true;
@@ -341,7 +339,7 @@ export class CudaProgram implements KeptProgram {
   #capture(run: Run, prepared: Prepared): Captured {
     this.#captured?.graph[Symbol.dispose]();
     this.#captured = undefined;
-    const streams = isLine(run.stages.values()) ? inOne(run.streams.lookups) : run.streams;
+    const streams = graphStreams(run.stages.values(), run.streams);
     const { lookups, dense } = streams;
     const launches: Captured['launches'] = new Map();
     const timer: LaunchTimer = {
@@ -398,9 +396,4 @@ function prepareStage(operation: EmbeddingBagsOperation, tools: StageTools): Pro
 /** Runs `work` while all of `bags` are held. */
 function holdAll<T>([first, ...rest]: readonly CudaBags[], work: () => Promise<T>): Promise<T> {
   return first === undefined ? work() : first.hold(() => holdAll(rest, work));
-}
-
-/** One stream for every lane. */
-function inOne(stream: CudaStream): Run['streams'] {
-  return { copies: stream, lookups: stream, dense: stream };
 }
