@@ -54,6 +54,9 @@ export type LimitFigures = Pick<
 /** Reasons that warps wait for the units between the multiprocessor and L1. */
 const QUEUE_REASONS: readonly string[] = ['short scoreboard', 'lg throttle', 'mio throttle'];
 
+/** Why a warp waits that could go on, had its scheduler not chosen another. */
+const OTHERS_TURN = 'not selected';
+
 /** The first rule that holds: a full unit, idle multiprocessors, what the warps wait for. */
 export function limitOf(figures: LimitFigures): Limit {
   return fullUnit(figures) ?? idle(figures) ?? waiting(figures) ?? several(figures);
@@ -112,6 +115,13 @@ function waiting(figures: LimitFigures): Limit | undefined {
     return {
       limiter: LIMITERS.queue,
       because: `${significant(queued)} of ${significant(all)} cycles an instruction waited for the load/store units, ${busiest(figures)}`,
+    };
+  }
+  const [longest] = stalls;
+  if (longest?.reason === OTHERS_TURN) {
+    return {
+      limiter: LIMITERS.issue,
+      because: `warps waited longest for their turn, ${significant(longest.perIssue)} of ${significant(all)} cycles an instruction, ${busiest(figures)}`,
     };
   }
   return undefined;

@@ -33,6 +33,19 @@ test('waiting for loads, with many warps or few', () => {
   assert.equal(limiterOf({ occupancy: 0.49 }), LIMITERS.fewWarps);
 });
 
+test('warps that are ready, and wait longest for their turn', () => {
+  // The fused kernel on one row of float16, as recorded.
+  const stalls = [
+    { reason: 'not selected', perIssue: 3.5 },
+    { reason: 'wait', perIssue: 1.6 },
+    { reason: 'long scoreboard', perIssue: 0.9 },
+  ];
+  const ready = { l1Share: 0.68, smShare: 0.699, longScoreboardPerIssue: 0.9, stalls };
+  assert.equal(limiterOf(ready), LIMITERS.issue);
+  assert.match(limitOf({ ...LATENCY, ...ready }).because, /3\.50 of 6\.00 cycles/);
+  assert.equal(limiterOf({ ...ready, stalls: stalls.toReversed() }), LIMITERS.several);
+});
+
 test('a full unit comes before what warps wait for', () => {
   // The fused kernel on random lookups: L2 passes on all that the memory delivers.
   assert.deepEqual(limitOf({ ...LATENCY, dramShare: 0.757, l2Share: 0.816, occupancy: 0.416 }), {
