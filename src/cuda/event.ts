@@ -5,7 +5,7 @@ import { Resource } from './resource.ts';
 import type { CudaStream } from './stream.ts';
 
 /**
- * How long a wait asks the driver at every turn of the event loop before it sleeps. Asking notices the end of work within
+ * How long a wait asks the driver, between turns of the event loop, before it sleeps. Asking notices the end of work within
  * some microseconds and lets other callbacks run between; it costs a core, so it does not go on. Waking up takes some
  * 0.2 ms (the driver's thread, then the event loop).
  */
@@ -42,8 +42,8 @@ export class CudaEvent extends Resource<EventHandle> {
   /**
    * Resolves when the work before the last record is done; the event loop stays free.
    *
-   * At first the event loop polls: seldom while the work is expected to last, then at every turn (see POLL_MS). What
-   * takes longer has one of libuv's threads sleep in the driver, which costs latency and no processor.
+   * At first the event loop polls: seldom while the work is expected to last, then in bursts between its turns (see
+   * POLL_MS). What takes longer has one of libuv's threads sleep in the driver, which costs latency and no processor.
    * `expectedMs`: how long the wait may be expected to be; 0: nobody knows.
    * @throws CudaError KERNEL_FAILED when the work failed.
    */
