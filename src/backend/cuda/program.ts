@@ -160,13 +160,15 @@ export class CudaProgram implements KeptProgram {
 
   /** Compiles and measures what was not before. */
   async #prepare(program: readonly Operation[]): Promise<Prepared> {
+    // Compiled beside the dense kernels.
+    const copyWords = this.#tools.kernels.utility('copy_words');
     const kernels = program.some(isDense) ? await this.#tools.dense() : undefined;
     const dense = new Map<number, (stream: CudaStream) => void>();
     for (const [place, operation] of program.entries()) {
       if (kernels !== undefined && isDense(operation)) dense.set(place, prepareDense(kernels, operation));
     }
     const { pools } = this.#tools;
-    const copies = new Copies(await this.#tools.kernels.utility('copy_words'));
+    const copies = new Copies(await copyWords);
     const staging = new Staging(program, pools.pinned);
     try {
       const totals = pools.device.borrow(program.length * WORD_BYTES);
@@ -255,12 +257,11 @@ export class CudaProgram implements KeptProgram {
     { done, totals }: Progress,
     chosen: (lane: Lane, place: number) => boolean,
   ): void {
-    const { streams } = run;
     const { steps, awaited } = prepared.schedule;
     run.program.forEach((operation, place) => {
       const { lane, after } = steps[place] as Step;
       if (!chosen(lane, place)) return;
-      const stream = streams[lane];
+      const stream = run.streams[lane];
       for (const earlier of after) {
         const event = done.get(earlier);
         if (event !== undefined) stream.waitFor(event);
