@@ -4,12 +4,13 @@ import Type, { type Static } from 'typebox';
 import Value from 'typebox/value';
 import type { CudaBackend } from '../backend/cuda/cuda-backend.ts';
 import { kernelFunction } from '../backend/cuda/kernel-source.ts';
-import { type PatternWorkload, Samples, takeTurn, turnOn } from '../bench/embedding-bench.ts';
+import { Samples, takeTurn, turnOn } from '../bench/embedding-bench.ts';
 import type { EmbeddingTable } from '../embedding/bag.ts';
 import { type Plan, planLabel, planSchema } from '../embedding/plan.ts';
 import { DeviceError, fileError } from '../errors.ts';
 import { EmbeddingTimer, type TimedRun } from '../tuner/embedding-timer.ts';
 import { median } from '../tuner/quantile.ts';
+import type { Lookups } from './kept-lookups.ts';
 import type { LaunchRow } from './results.ts';
 import { characterizedPlans, type VariantName } from './variants.ts';
 
@@ -43,7 +44,7 @@ type CellRun = Static<typeof runSchema>;
 export interface CellOptions {
   readonly backend: CudaBackend;
   readonly tables: readonly EmbeddingTable[];
-  readonly workloads: readonly PatternWorkload[];
+  readonly workloads: readonly Lookups[];
   readonly variants: readonly VariantName[];
 }
 

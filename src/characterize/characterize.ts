@@ -12,6 +12,7 @@ import { version } from '../version.ts';
 import { readCells, timeCells } from './cells.ts';
 import { counterRows } from './counters.ts';
 import { describedGpu } from './gpus.ts';
+import { keepLookups } from './kept-lookups.ts';
 import { extraMetrics } from './metrics.ts';
 import { type Ncu, profile } from './ncu.ts';
 import { CHARACTERIZE_VERSION, type Characterization, type CounterRow, type LaunchRow } from './results.ts';
@@ -24,7 +25,7 @@ export interface CharacterizeOptions {
   readonly open: () => CudaBackend;
   /** Undefined: there is none, and launches are timed by events instead. */
   readonly ncu: Ncu | undefined;
-  /** The command that calls `runCells` for the same device, tables and workloads, with this file. */
+  /** The command that calls `runCells` for the same device and tables, with the lookups kept beside this file and with it. */
   readonly cellsCommand: (file: string) => readonly string[];
   readonly architecture: DlrmArchitecture;
   readonly workloads: readonly BenchWorkload[];
@@ -106,6 +107,10 @@ async function countCells(
     onProgress(`reading counters, ${workloads.map(({ pattern }) => pattern).join(', ')}`);
     const began = performance.now();
     const file = join(folder, 'cells.jsonl');
+    await keepLookups(
+      folder,
+      workloads.map(({ embedding }) => embedding),
+    );
     const launches = await profile(ncu, cellsCommand(file), extraMetrics(device.architecture), folder);
     if (launches === 'refused') return NOT_ALLOWED;
     const { cells, notes, runs } = await readCells(file);

@@ -10,6 +10,7 @@ import type { CudaBackend } from '../../src/backend/cuda/cuda-backend.ts';
 import { patternWorkload } from '../../src/bench/workload.ts';
 import { runCells } from '../../src/characterize/cells.ts';
 import { type CharacterizeOptions, characterize } from '../../src/characterize/characterize.ts';
+import { keepLookups, keptLookups } from '../../src/characterize/kept-lookups.ts';
 import { findNcu, type Ncu } from '../../src/characterize/ncu.ts';
 import { characterizationSchema } from '../../src/characterize/results.ts';
 import { parseVariants, VARIANTS } from '../../src/characterize/variants.ts';
@@ -126,13 +127,13 @@ describe('on an emulated GPU', { skip: refuseEmulation() }, () => {
 
   test('no profiler, or no leave to read counters: times by events, and how to get counters', async () => {
     const without = await run({ ncu: undefined });
+    assert.deepEqual(parseVariants('fused, standard'), ['standard', 'fused']);
     const alone = await run({ ncu: undefined, variants: ['fused'] });
-    assert.match(characterizeText(alone), /^fused .* \S+ +–$/m);
-    const some = await run({ ncu: undefined, variants: parseVariants('fused, standard') });
     assert.deepEqual(
-      some.launches?.map(({ variant }) => variant),
-      ['random', 'one_item'].flatMap(() => [LABELS[0], LABELS[4]]),
+      alone.launches?.map(({ variant }) => variant),
+      [LABELS[4], LABELS[4]],
     );
+    assert.match(characterizeText(alone), /^fused .* \S+ +–$/m);
     assert.match(without.notes.join('\n'), /nsight-compute/);
     process.env.FAKE_NCU = 'refused';
     const refused = await run();
@@ -179,6 +180,37 @@ describe('on an emulated GPU', { skip: refuseEmulation() }, () => {
     );
     assert.match(characterizeText(results), /takes \d\S+× as long as/);
   });
+});
+
+test('kept lookups are read back, and arrays that tables share are shared again', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'hotrow-kept-'));
+  try {
+    const own = (value: number) => ({
+      indices: BigInt64Array.of(BigInt(value), -1n, 2n ** 40n),
+      offsets: Int32Array.of(0, 2),
+      weights: Float32Array.of(0.5, Number.NaN, value),
+    });
+    const shared = own(7);
+    const lookups = [
+      { pattern: 'random', batches: [{ batchSize: 2, bags: [shared, own(3), shared] }] },
+      {
+        pattern: 'a/b c',
+        batches: [
+          { batchSize: 0, bags: [] },
+          { batchSize: 2, bags: [own(1)] },
+        ],
+      },
+    ];
+    await keepLookups(folder, lookups);
+    const read = await keptLookups(folder);
+    assert.deepEqual(read, lookups);
+    const bags = read[0]?.batches[0]?.bags ?? [];
+    assert.equal(bags[0]?.indices, bags[2]?.indices);
+    await assert.rejects(keptLookups(join(folder, 'none')), { code: 'FILE_NOT_FOUND' });
+    await assert.rejects(keepLookups(join(folder, 'none'), lookups), HotrowError);
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
 });
 
 test('ncu is found on the PATH', () => {

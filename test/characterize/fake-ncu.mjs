@@ -31,7 +31,9 @@ function record([program, ...args]) {
     writeFileSync(options.get('--log-file'), text);
     process.exit(1);
   }
-  const [run] = readFileSync(args.at(-1), 'utf8').split('\n');
+  // Of the command line, or of the program that stands in for it.
+  const file = args.includes('--cells') ? args[args.indexOf('--cells') + 1] : args.at(-1);
+  const [run] = readFileSync(file, 'utf8').split('\n');
   writeFileSync(options.get('--export'), run);
 }
 

@@ -1,9 +1,11 @@
+import { dirname } from 'node:path';
 import { Command, Option } from 'commander';
 import { CudaBackend } from '../../backend/cuda/cuda-backend.ts';
 import { PRESETS } from '../../bench/presets.ts';
 import { runCells } from '../../characterize/cells.ts';
 import { characterize } from '../../characterize/characterize.ts';
 import { describeGpu } from '../../characterize/gpus.ts';
+import { keptLookups } from '../../characterize/kept-lookups.ts';
 import { findNcu } from '../../characterize/ncu.ts';
 import { CHARACTERIZE_VERSION, type Characterization } from '../../characterize/results.ts';
 import { staticReport } from '../../characterize/static-report.ts';
@@ -136,11 +138,9 @@ async function measure(modelFile: string | undefined, options: Options): Promise
 
 /** What `measure` has profiled: the lookups alone, without a word. */
 async function runProfiled(modelFile: string | undefined, options: Options, file: string): Promise<void> {
-  const shape = await workloadShape(modelFile, options);
-  const draw = await readWorkloads(shape, options);
+  const { tables } = (await workloadShape(modelFile, options)).architecture;
+  const workloads = await keptLookups(dirname(file));
   using backend = openGpu(findGpu(gpuId(options.device)));
-  const workloads = draw().map(({ embedding }) => embedding);
-  const { tables } = shape.architecture;
   await runCells({ backend, tables, workloads, variants: chosenVariants(options) }, file);
 }
 
@@ -148,7 +148,7 @@ function chosenVariants({ variants }: Options): readonly VariantName[] {
   return variants === undefined ? VARIANTS : parseVariants(variants);
 }
 
-/** This command line again, so that the profiled program draws the same lookups. */
+/** This command line again, so that the profiled program has the same tables. */
 function cellsCommand(file: string): string[] {
   const [, main, verb, ...rest] = process.argv as [string, string, string];
   return [process.execPath, ...process.execArgv, main, verb, '--cells', file, ...rest];

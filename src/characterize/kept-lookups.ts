@@ -1,0 +1,50 @@
+/** Lookups in files, for programs that run many times on the same ones: reading them takes a fraction of drawing them. */
+import { readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { deserialize, serialize } from 'node:v8';
+import type { PatternWorkload } from '../bench/embedding-bench.ts';
+import type { BagBatch } from '../embedding/bag.ts';
+import { fileError } from '../errors.ts';
+
+/** The lookups of one pattern or trace. */
+export type Lookups = Pick<PatternWorkload, 'pattern' | 'batches'>;
+
+/** What stands in the list of a folder's lookups. */
+interface Listed {
+  readonly pattern: string;
+  readonly batches: number;
+}
+
+const listOf = (folder: string) => join(folder, 'lookups.json');
+const batchFile = (folder: string, pattern: number, batch: number) =>
+  join(folder, `lookups-${pattern}-${batch}.bin`);
+
+/** Writes lookups into a folder, a file a batch. @throws UsageError FILE_UNWRITABLE. */
+export async function keepLookups(folder: string, lookups: readonly Lookups[]): Promise<void> {
+  const write = (file: string, content: string | Uint8Array) =>
+    writeFile(file, content).catch((cause) => {
+      throw fileError(file, cause);
+    });
+  for (const [p, { batches }] of lookups.entries()) {
+    // Arrays that tables share are written once, and shared again when they are read.
+    for (const [b, batch] of batches.entries()) await write(batchFile(folder, p, b), serialize(batch));
+  }
+  const list = lookups.map(({ pattern, batches }): Listed => ({ pattern, batches: batches.length }));
+  await write(listOf(folder), JSON.stringify(list));
+}
+
+/** What `keepLookups` wrote. @throws UsageError FILE_NOT_FOUND. */
+export async function keptLookups(folder: string): Promise<Lookups[]> {
+  const read = (file: string) =>
+    readFile(file).catch((cause) => {
+      throw fileError(file, cause);
+    });
+  const list = JSON.parse((await read(listOf(folder))).toString()) as Listed[];
+  const lookups: Lookups[] = [];
+  for (const [p, { pattern, batches: count }] of list.entries()) {
+    const batches: BagBatch[] = [];
+    for (let b = 0; b < count; b++) batches.push(deserialize(await read(batchFile(folder, p, b))));
+    lookups.push({ pattern, batches });
+  }
+  return lookups;
+}
