@@ -4,30 +4,8 @@
  */
 import { FormatError } from '../errors.ts';
 import { latin1, PickleCursor } from './pickle-cursor.ts';
-
-/** What a pickle holds: tuples and lists are arrays, dicts are Maps, sets are Sets. */
-export type PickledValue =
-  | null
-  | boolean
-  | number
-  | bigint
-  | string
-  | Uint8Array
-  | readonly PickledValue[]
-  | Map<PickledValue, PickledValue>
-  | Set<PickledValue>
-  | object;
-
-/** An object that takes a state after it was made. */
-export interface Stateful {
-  setState(state: PickledValue): void;
-}
-
-const isStateful = (value: PickledValue): value is Stateful =>
-  typeof value === 'object' && value !== null && 'setState' in value;
-
-/** An allowed global: called with the arguments that the pickle gives it. */
-export type Global = (...args: PickledValue[]) => PickledValue;
+import { PickleStack } from './pickle-stack.ts';
+import { type Global, isMap, isSet, isStateful, type PickledValue, setPairs } from './pickled-value.ts';
 
 export interface UnpickleOptions {
   /** Named in errors. */
@@ -40,15 +18,8 @@ export interface UnpickleOptions {
   readonly persistentLoad?: (id: PickledValue) => PickledValue;
 }
 
-/** More objects than any state dict has; keeps hostile files from filling memory. */
-const MAX_OBJECTS = 20_000_000;
-
-/** Of these, how many may be containers, which take a hundred bytes or more from a file's one. */
-const MAX_CONTAINERS = 2_000_000;
-
-/** Pushed where a MARK is. */
-const MARK = Symbol('mark');
-type StackValue = PickledValue | typeof MARK;
+/** More operations than any state dict takes; keeps hostile files from filling memory. */
+const MAX_OPERATIONS = 20_000_000;
 
 /** A global on the stack, waiting for its arguments. */
 class Callable {
@@ -73,11 +44,9 @@ export function unpickle(bytes: Uint8Array, options: UnpickleOptions): { value: 
 class Unpickler {
   readonly #cursor: PickleCursor;
   readonly #options: UnpickleOptions;
-  readonly #stack: StackValue[] = [];
-  readonly #memo = new Map<number, PickledValue>();
+  readonly #stack = new PickleStack();
   #opcodeAt = 0;
-  #objects = 0;
-  #containers = 0;
+  #operations = 0;
 
   constructor(bytes: Uint8Array, options: UnpickleOptions) {
     this.#options = options;
@@ -99,9 +68,10 @@ class Unpickler {
   run(): { value: PickledValue; end: number } {
     for (;;) {
       this.#opcodeAt = this.#cursor.at;
-      if (++this.#objects > MAX_OBJECTS) throw this.invalid(`it has more than ${MAX_OBJECTS} operations`);
+      if (++this.#operations > MAX_OPERATIONS)
+        throw this.invalid(`it has more than ${MAX_OPERATIONS} operations`);
       const opcode = String.fromCharCode(this.#cursor.uint8());
-      if (opcode === '.') return { value: this.#pop(), end: this.#cursor.at };
+      if (opcode === '.') return { value: this.#stack.pop(), end: this.#cursor.at };
       this.#execute(opcode);
     }
   }
@@ -115,27 +85,25 @@ class Unpickler {
         this.#cursor.take(8);
         return;
       case '(':
-        this.#stack.push(MARK);
+        this.#stack.mark();
         return;
       case '0':
-        this.#pop();
+        this.#stack.pop();
         return;
       case '1':
-        this.#popMark();
+        this.#stack.popMark();
         return;
-      case '2': {
-        const top = this.#pop();
-        this.#stack.push(top, top);
+      case '2':
+        this.#stack.duplicate();
         return;
-      }
       case 'N':
-        this.#push(null);
+        this.#stack.push(null);
         return;
       case '\x88':
-        this.#push(true);
+        this.#stack.push(true);
         return;
       case '\x89':
-        this.#push(false);
+        this.#stack.push(false);
         return;
       default:
         if (
@@ -153,34 +121,34 @@ class Unpickler {
   #number(opcode: string): boolean {
     switch (opcode) {
       case 'K':
-        this.#push(this.#cursor.uint8());
+        this.#stack.push(this.#cursor.uint8());
         return true;
       case 'M':
-        this.#push(this.#cursor.uint16());
+        this.#stack.push(this.#cursor.uint16());
         return true;
       case 'J':
-        this.#push(this.#cursor.int32());
+        this.#stack.push(this.#cursor.int32());
         return true;
       case 'G':
-        this.#push(this.#cursor.float64());
+        this.#stack.push(this.#cursor.float64());
         return true;
       case '\x8a': // LONG1
-        this.#push(this.#cursor.long(this.#cursor.uint8()));
+        this.#stack.push(this.#cursor.long(this.#cursor.uint8()));
         return true;
       case '\x8b': // LONG4
-        this.#push(this.#cursor.long(this.#cursor.int32()));
+        this.#stack.push(this.#cursor.long(this.#cursor.int32()));
         return true;
       case 'I': {
         const text = this.#cursor.line();
-        this.#push(text === '00' ? false : text === '01' ? true : this.#cursor.decimal(text));
+        this.#stack.push(text === '00' ? false : text === '01' ? true : this.#cursor.decimal(text));
         return true;
       }
       case 'L':
-        this.#push(this.#cursor.decimal(this.#cursor.line().replace(/L$/, '')));
+        this.#stack.push(this.#cursor.decimal(this.#cursor.line().replace(/L$/, '')));
         return true;
       case 'F': {
         const value = Number(this.#cursor.line());
-        this.#push(value);
+        this.#stack.push(value);
         return true;
       }
       default:
@@ -191,35 +159,35 @@ class Unpickler {
   #text(opcode: string): boolean {
     switch (opcode) {
       case 'X': // BINUNICODE
-        this.#push(this.#cursor.utf8(this.#cursor.uint32()));
+        this.#stack.push(this.#cursor.utf8(this.#cursor.uint32()));
         return true;
       case '\x8c': // SHORT_BINUNICODE
-        this.#push(this.#cursor.utf8(this.#cursor.uint8()));
+        this.#stack.push(this.#cursor.utf8(this.#cursor.uint8()));
         return true;
       case '\x8d': // BINUNICODE8
-        this.#push(this.#cursor.utf8(this.#cursor.size64()));
+        this.#stack.push(this.#cursor.utf8(this.#cursor.size64()));
         return true;
       case 'V':
-        this.#push(this.#cursor.line());
+        this.#stack.push(this.#cursor.line());
         return true;
       case 'T': // BINSTRING
-        this.#push(latin1(this.#cursor.take(this.#cursor.uint32())));
+        this.#stack.push(latin1(this.#cursor.take(this.#cursor.uint32())));
         return true;
       case 'U': // SHORT_BINSTRING
-        this.#push(latin1(this.#cursor.take(this.#cursor.uint8())));
+        this.#stack.push(latin1(this.#cursor.take(this.#cursor.uint8())));
         return true;
       case 'S': // STRING, quoted
-        this.#push(this.#cursor.line().replace(/^(['"])(.*)\1$/s, '$2'));
+        this.#stack.push(this.#cursor.line().replace(/^(['"])(.*)\1$/s, '$2'));
         return true;
       case 'B':
-        this.#push(this.#cursor.take(this.#cursor.uint32()));
+        this.#stack.push(this.#cursor.take(this.#cursor.uint32()));
         return true;
       case 'C':
-        this.#push(this.#cursor.take(this.#cursor.uint8()));
+        this.#stack.push(this.#cursor.take(this.#cursor.uint8()));
         return true;
       case '\x8e': // BINBYTES8
       case '\x96': // BYTEARRAY8
-        this.#push(this.#cursor.take(this.#cursor.size64()));
+        this.#stack.push(this.#cursor.take(this.#cursor.size64()));
         return true;
       default:
         return false;
@@ -230,57 +198,57 @@ class Unpickler {
     switch (opcode) {
       case ')':
       case ']':
-        this.#push([]);
+        this.#stack.push([]);
         return true;
       case '}':
-        this.#push(new Map());
+        this.#stack.push(new Map());
         return true;
       case '\x8f':
-        this.#push(new Set());
+        this.#stack.push(new Set());
         return true;
       case 't':
       case 'l':
-        this.#push(this.#popMark());
+        this.#stack.push(this.#stack.popMark());
         return true;
       case '\x91': // FROZENSET
-        this.#push(new Set(this.#popMark()));
+        this.#stack.push(new Set(this.#stack.popMark()));
         return true;
       case 'd':
-        this.#push(pairs(new Map(), this.#popMark()));
+        this.#stack.push(setPairs(new Map(), this.#stack.popMark()));
         return true;
       case '\x85':
-        this.#push([this.#pop()]);
+        this.#stack.push([this.#stack.pop()]);
         return true;
       case '\x86':
-        this.#push(this.#popMany(2));
+        this.#stack.push(this.#stack.popMany(2));
         return true;
       case '\x87':
-        this.#push(this.#popMany(3));
+        this.#stack.push(this.#stack.popMany(3));
         return true;
       case 'a': {
-        const value = this.#pop();
-        this.#top(Array.isArray, 'a list').push(value);
+        const value = this.#stack.pop();
+        this.#stack.top(Array.isArray, 'a list').push(value);
         return true;
       }
       case 'e': {
-        const values = this.#popMark();
-        const list = this.#top(Array.isArray, 'a list');
+        const values = this.#stack.popMark();
+        const list = this.#stack.top(Array.isArray, 'a list');
         for (const value of values) list.push(value);
         return true;
       }
       case 's': {
-        const [key, value] = this.#popMany(2) as [PickledValue, PickledValue];
-        this.#top(isMap, 'a dict').set(key, value);
+        const [key, value] = this.#stack.popMany(2) as [PickledValue, PickledValue];
+        this.#stack.top(isMap, 'a dict').set(key, value);
         return true;
       }
       case 'u': {
-        const values = this.#popMark();
-        pairs(this.#top(isMap, 'a dict'), values);
+        const values = this.#stack.popMark();
+        setPairs(this.#stack.top(isMap, 'a dict'), values);
         return true;
       }
       case '\x90': {
-        const values = this.#popMark();
-        const set = this.#top((value): value is Set<PickledValue> => value instanceof Set, 'a set');
+        const values = this.#stack.popMark();
+        const set = this.#stack.top(isSet, 'a set');
         for (const value of values) set.add(value);
         return true;
       }
@@ -292,23 +260,26 @@ class Unpickler {
   #memoise(opcode: string): boolean {
     switch (opcode) {
       case 'p':
-        this.#memo.set(Number(this.#cursor.line()), this.#peek());
+        this.#stack.memoise(Number(this.#cursor.line()));
         return true;
       case 'q':
-        this.#memo.set(this.#cursor.uint8(), this.#peek());
+        this.#stack.memoise(this.#cursor.uint8());
         return true;
       case 'r':
-        this.#memo.set(this.#cursor.uint32(), this.#peek());
+        this.#stack.memoise(this.#cursor.uint32());
         return true;
       case '\x94':
-        this.#memo.set(this.#memo.size, this.#peek());
+        this.#stack.memoiseNext();
         return true;
       case 'g':
-        return this.#recall(Number(this.#cursor.line()));
+        this.#stack.recall(Number(this.#cursor.line()));
+        return true;
       case 'h':
-        return this.#recall(this.#cursor.uint8());
+        this.#stack.recall(this.#cursor.uint8());
+        return true;
       case 'j':
-        return this.#recall(this.#cursor.uint32());
+        this.#stack.recall(this.#cursor.uint32());
+        return true;
       default:
         return false;
     }
@@ -320,7 +291,7 @@ class Unpickler {
         this.#pushGlobal(this.#cursor.line(), this.#cursor.line());
         return true;
       case '\x93': {
-        const [module, name] = this.#popMany(2);
+        const [module, name] = this.#stack.popMany(2);
         if (typeof module !== 'string' || typeof name !== 'string')
           throw this.invalid('a global without a name');
         this.#pushGlobal(module, name);
@@ -329,21 +300,21 @@ class Unpickler {
       case 'R': // REDUCE
       case '\x81': {
         // NEWOBJ
-        const [callable, args] = this.#popMany(2);
+        const [callable, args] = this.#stack.popMany(2);
         if (!(callable instanceof Callable) || !Array.isArray(args))
           throw this.invalid('a call of something that is not callable');
-        this.#push(callable.call(...args));
+        this.#stack.push(callable.call(...args));
         return true;
       }
       case 'b': {
         // BUILD: most attributes mean nothing here, such as a state dict's _metadata
-        const state = this.#pop();
-        const target = this.#peek();
+        const state = this.#stack.pop();
+        const target = this.#stack.peek();
         if (isStateful(target)) target.setState(state);
         return true;
       }
       case 'Q':
-        this.#pushPersistent(this.#pop());
+        this.#pushPersistent(this.#stack.pop());
         return true;
       case 'P':
         this.#pushPersistent(this.#cursor.line());
@@ -367,67 +338,12 @@ class Unpickler {
         },
       );
     }
-    this.#push(typeof allowed === 'function' ? new Callable(allowed) : allowed.value);
+    this.#stack.push(typeof allowed === 'function' ? new Callable(allowed) : allowed.value);
   }
 
   #pushPersistent(id: PickledValue): void {
     const { persistentLoad } = this.#options;
     if (persistentLoad === undefined) throw this.invalid('a persistent id where none is expected');
-    this.#push(persistentLoad(id));
+    this.#stack.push(persistentLoad(id));
   }
-
-  #push(value: PickledValue): void {
-    if (typeof value === 'object' && value !== null && ++this.#containers > MAX_CONTAINERS)
-      throw this.invalid(`it has more than ${MAX_CONTAINERS} containers`);
-    this.#stack.push(value);
-  }
-
-  #pop(): PickledValue {
-    const value = this.#stack.pop();
-    if (value === undefined || value === MARK) throw this.invalid('the stack is empty');
-    return value;
-  }
-
-  #peek(): PickledValue {
-    const value = this.#stack.at(-1);
-    if (value === undefined || value === MARK) throw this.invalid('the stack is empty');
-    return value;
-  }
-
-  #popMany(count: number): PickledValue[] {
-    return Array.from({ length: count }, () => this.#pop()).reverse();
-  }
-
-  #popMark(): PickledValue[] {
-    const mark = this.#stack.lastIndexOf(MARK);
-    if (mark < 0) throw this.invalid('there is no mark on the stack');
-    const values = this.#stack.splice(mark) as PickledValue[];
-    values.shift();
-    return values;
-  }
-
-  #top<T>(is: (value: unknown) => value is T, what: string): T {
-    const value = this.#peek();
-    if (!is(value)) throw this.invalid(`${what} was expected`);
-    return value;
-  }
-
-  #recall(key: number): boolean {
-    const value = this.#memo.get(key);
-    if (value === undefined) throw this.invalid(`memo ${key} was never written`);
-    this.#push(value);
-    return true;
-  }
-}
-
-const isMap = (value: unknown): value is Map<PickledValue, PickledValue> => value instanceof Map;
-
-function pairs(
-  map: Map<PickledValue, PickledValue>,
-  values: readonly PickledValue[],
-): Map<PickledValue, PickledValue> {
-  if (values.length % 2 !== 0) throw new Error('a key without a value');
-  for (let i = 0; i < values.length; i += 2)
-    map.set(values[i] as PickledValue, values[i + 1] as PickledValue);
-  return map;
 }

@@ -1,7 +1,7 @@
 /** Files of torch.save, in either format; and what kind of file a file is. */
 import { open } from 'node:fs/promises';
 import { FormatError, fileError } from '../errors.ts';
-import type { PickledValue } from './pickle.ts';
+import type { PickledValue } from './pickled-value.ts';
 import { readTorchLegacy } from './torch-legacy.ts';
 import { readTorchZip } from './torch-zip.ts';
 

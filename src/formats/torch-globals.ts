@@ -1,7 +1,7 @@
 /** The globals that files of torch.save may name, and what they stand for: tensors, containers and numbers. */
 import { FormatError } from '../errors.ts';
 import { type DType, elementBytes, elementCount, float16ToNumber, type StoredTensor } from '../tensor.ts';
-import type { Global, PickledValue, Stateful } from './pickle.ts';
+import type { Global, PickledValue, Stateful } from './pickled-value.ts';
 
 /** A storage's dtype, by the name of its class. */
 const STORAGES: Readonly<Record<string, DType>> = {

@@ -5,7 +5,8 @@
 import { open } from 'node:fs/promises';
 import { FormatError, fileError } from '../errors.ts';
 import { elementBytes } from '../tensor.ts';
-import { type PickledValue, unpickle } from './pickle.ts';
+import { unpickle } from './pickle.ts';
+import type { PickledValue } from './pickled-value.ts';
 import { resolveTensors, type Storage, StorageType, torchGlobal } from './torch-globals.ts';
 
 export const LEGACY_MAGIC = 0x1950a86a20f9469cfc6cn;

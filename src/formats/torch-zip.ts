@@ -4,7 +4,8 @@ import { inflateRawSync } from 'node:zlib';
 import { type Entry, openPromise, type ZipFile } from 'yauzl';
 import { FormatError, fileError } from '../errors.ts';
 import { elementBytes } from '../tensor.ts';
-import { type PickledValue, unpickle } from './pickle.ts';
+import { unpickle } from './pickle.ts';
+import type { PickledValue } from './pickled-value.ts';
 import { resolveTensors, type Storage, StorageType, torchGlobal } from './torch-globals.ts';
 
 /** A pickle names tensors and holds none: real ones have kilobytes. */

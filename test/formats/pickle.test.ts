@@ -2,7 +2,8 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
 import { FormatError, HotrowError } from '../../src/errors.ts';
-import { type PickledValue, type UnpickleOptions, unpickle } from '../../src/formats/pickle.ts';
+import { type UnpickleOptions, unpickle } from '../../src/formats/pickle.ts';
+import type { PickledValue } from '../../src/formats/pickled-value.ts';
 import { torchGlobal } from '../../src/formats/torch-globals.ts';
 
 /** A pickle of opcodes (latin1 text) and raw bytes. */

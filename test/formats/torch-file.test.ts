@@ -8,7 +8,7 @@ import { fileURLToPath } from 'node:url';
 import { deflateRawSync, gzipSync } from 'node:zlib';
 import fc from 'fast-check';
 import { FormatError, HotrowError } from '../../src/errors.ts';
-import type { PickledValue } from '../../src/formats/pickle.ts';
+import type { PickledValue } from '../../src/formats/pickled-value.ts';
 import { readSafetensors, writeSafetensors } from '../../src/formats/safetensors.ts';
 import { detectFormat, readTorchFile } from '../../src/formats/torch-file.ts';
 import { type HostTensor, readTensor, type StoredTensor } from '../../src/tensor.ts';
