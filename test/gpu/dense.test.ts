@@ -291,13 +291,15 @@ describe('the dense operations on a GPU', { skip: reason !== undefined && `no GP
           [300, 27, 128],
           [5, 251, 128],
           [40, 251, 32],
-          [141, 130, 128],
         ] as const) {
           for (const interaction of INTERACTIONS) {
             for (const captured of [false, true])
               checkDot(shape, interaction, { pad: 4, captured }, (n) => random.reals(n), false);
           }
         }
+        // More samples than an H200 has blocks for at once: some take two.
+        const [first] = INTERACTIONS;
+        checkDot([141, 130, 128], first, { pad: 4, captured: false }, (n) => random.reals(n), false);
       });
 
       test('copies of any alignment', () => {
