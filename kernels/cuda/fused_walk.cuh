@@ -61,17 +61,6 @@ struct Shape {
   static constexpr uint32 stride = Row::stride(K::dim);
 };
 
-template <bool wide>
-struct RowNumberOf {
-  using Type = uint32;
-};
-template <>
-struct RowNumberOf<true> {
-  using Type = uint64;
-};
-template <class K>
-using RowNumber = typename RowNumberOf<K::wide_rows>::Type;
-
 /* One lane's share of the group's next `lanes` lookups: a lookup of its own. */
 template <class K>
 struct Lookup {

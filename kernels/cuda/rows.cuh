@@ -1,5 +1,5 @@
 /*
- * Integer names, and the formats of embedding rows and of dense weights. No header is needed: NVRTC compiles these files as they are.
+ * Integer names, numbers of rows, and the formats of embedding rows and of dense weights. No header is needed: NVRTC compiles these files as they are.
  *
  * A row of `dim` elements lies in stride(dim) bytes: the elements, `bits` each, lower bits first, then what pads it.
  * Quantised rows are padded to 16 bytes. Scaled ones have a header, a float16 scale and a float16 bias: an element's value
@@ -18,6 +18,19 @@ using int32 = int;
 using int64 = long long;
 using uint32 = unsigned int;
 using uint64 = unsigned long long;
+
+template <bool wide>
+struct RowNumberOf {
+  using Type = uint32;
+};
+template <>
+struct RowNumberOf<true> {
+  using Type = uint64;
+};
+
+/* The number of a row, of a variant that may have tables of more than 2^31, or of one that has none. */
+template <class V>
+using RowNumber = typename RowNumberOf<V::wide_rows>::Type;
 
 __host__ __device__ constexpr int align16(int bytes) { return (bytes + 15) / 16 * 16; }
 

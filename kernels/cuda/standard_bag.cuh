@@ -64,17 +64,6 @@ struct StandardBagParams {
 
 namespace standard {
 
-template <bool wide>
-struct RowNumberOf {
-  using Type = uint32;
-};
-template <>
-struct RowNumberOf<true> {
-  using Type = uint64;
-};
-template <class V>
-using RowNumber = typename RowNumberOf<V::wide_rows>::Type;
-
 __device__ __forceinline__ uint32 clamp_position(int64 value, uint32 low, uint32 high) {
   return value < static_cast<int64>(low) ? low : value > static_cast<int64>(high) ? high : static_cast<uint32>(value);
 }
