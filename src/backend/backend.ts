@@ -59,6 +59,11 @@ export function elementBytes({ format = 'float32' }: Pick<PooledMatrix, 'format'
   return format === 'float32' ? 4 : 2;
 }
 
+/** Bytes of a matrix whose rows lie without gaps. */
+export function packedBytes(matrix: Pick<PooledMatrix, 'rows' | 'cols' | 'format'>): number {
+  return matrix.rows * matrix.cols * elementBytes(matrix);
+}
+
 /** Embedding tables on the device, laid out as their plan says. */
 export interface PlacedTables extends Disposable {
   readonly tables: readonly EmbeddingTable[];

@@ -2,11 +2,11 @@
 import {
   type Backend,
   type DeviceBuffer,
-  elementBytes,
   type Matrix,
   matrix,
   type PooledFormat,
   type PooledMatrix,
+  packedBytes,
 } from './backend.ts';
 
 /** Rows begin at multiples of so many elements: 16 bytes of float32. */
@@ -37,7 +37,7 @@ export class Workspace implements Disposable {
 
   /** An uninitialised [rows, cols] matrix of pooled rows. @throws DeviceError OUT_OF_MEMORY. */
   pooled(rows: number, cols: number, format: PooledFormat): PooledMatrix {
-    const bytes = rows * cols * elementBytes({ format });
+    const bytes = packedBytes({ rows, cols, format });
     const buffer = this.#backend.allocate(Math.ceil(bytes / Float32Array.BYTES_PER_ELEMENT));
     this.#buffers.push(buffer);
     return { buffer, offset: 0, rows, cols, stride: cols, format };

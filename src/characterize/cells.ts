@@ -8,7 +8,7 @@ import { Samples, takeTurn, turnOn } from '../bench/embedding-bench.ts';
 import type { EmbeddingTable } from '../embedding/bag.ts';
 import { type Plan, planLabel, planSchema } from '../embedding/plan.ts';
 import { DeviceError, fileError } from '../errors.ts';
-import { EmbeddingTimer, type TimedRun } from '../tuner/embedding-timer.ts';
+import { EmbeddingTimer } from '../tuner/embedding-timer.ts';
 import { median } from '../tuner/quantile.ts';
 import type { Lookups } from './kept-lookups.ts';
 import type { LaunchRow } from './results.ts';
@@ -131,14 +131,10 @@ async function warmUp(timer: EmbeddingTimer, plan: Plan) {
   const { warmup } = turnOn('cuda');
   for (let i = 0; i < warmup - 1; i++) await timer.run(plan, i);
   const last = await timer.run(plan, warmup - 1, true);
-  return { launches: bagSeconds(last).length, kernel: last.kernel, next: warmup };
+  const launches = last.launches.filter(({ kind }) => kind === 'bags').length;
+  return { launches, kernel: last.kernel, next: warmup };
 }
 
 function batchesFor(launches: number): number {
   return Math.ceil(LEAST_LAUNCHES / launches);
-}
-
-/** Seconds of the launches that pool bags. */
-function bagSeconds({ launches }: TimedRun): number[] {
-  return launches.filter(({ kind }) => kind === 'bags').map(({ seconds }) => seconds);
 }

@@ -12,7 +12,7 @@ import { version } from '../version.ts';
 import { readCells, timeCells } from './cells.ts';
 import { counterRows } from './counters.ts';
 import { describedGpu } from './gpus.ts';
-import { keepLookups } from './kept-lookups.ts';
+import { keepLookups, type Lookups } from './kept-lookups.ts';
 import { extraMetrics } from './metrics.ts';
 import { type Ncu, profile } from './ncu.ts';
 import { CHARACTERIZE_VERSION, type Characterization, type CounterRow, type LaunchRow } from './results.ts';
@@ -81,11 +81,11 @@ const NOT_ALLOWED =
 
 async function embeddingStage(options: CharacterizeOptions): Promise<Measured> {
   const { ncu } = options;
-  const counted = ncu === undefined ? NO_NCU : await countCells(ncu, options);
+  const workloads = options.workloads.map(({ embedding }) => embedding);
+  const counted = ncu === undefined ? NO_NCU : await countCells(ncu, workloads, options);
   using backend = options.open();
   const { variants } = options;
   const { tables } = options.architecture;
-  const workloads = options.workloads.map(({ embedding }) => embedding);
   const { rows, notes } = await timeCells({ backend, tables, workloads, variants }, options.onProgress);
   if (typeof counted === 'string') return { counters: [], launches: rows, notes: [counted, ...notes] };
   return { ...counted, counters: counted.counters.map((row) => ({ ...row, ...pairOf(row, rows) })) };
@@ -100,17 +100,15 @@ function pairOf({ pattern, variant }: CounterRow, rows: readonly LaunchRow[]): P
 /** Why there are no counters, in place of them. */
 async function countCells(
   ncu: Ncu,
-  { device, cellsCommand, workloads, onProgress }: CharacterizeOptions,
+  workloads: readonly Lookups[],
+  { device, cellsCommand, onProgress }: CharacterizeOptions,
 ): Promise<Measured | typeof NOT_ALLOWED> {
   const folder = await mkdtemp(join(tmpdir(), 'hotrow-ncu-'));
   try {
     onProgress(`reading counters, ${workloads.map(({ pattern }) => pattern).join(', ')}`);
     const began = performance.now();
     const file = join(folder, 'cells.jsonl');
-    await keepLookups(
-      folder,
-      workloads.map(({ embedding }) => embedding),
-    );
+    await keepLookups(folder, workloads);
     const launches = await profile(ncu, cellsCommand(file), extraMetrics(device.architecture), folder);
     if (launches === 'refused') return NOT_ALLOWED;
     const { cells, notes, runs } = await readCells(file);

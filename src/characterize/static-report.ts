@@ -3,10 +3,9 @@ import { spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { bagKinds } from '../backend/cuda/bag-kinds.ts';
 import { fusedSource } from '../backend/cuda/fused-source.ts';
-import { type KernelSource, standardBagSource } from '../backend/cuda/kernel-source.ts';
+import { KERNELS_FOLDER, type KernelSource, standardBagSource } from '../backend/cuda/kernel-source.ts';
 import { fusedVariant, standardVariant } from '../backend/cuda/plan-kernels.ts';
 import { combinedPlans, familyPlans, singleTechniquePlans } from '../bench/embedding-bench.ts';
 import { multiprocessorLimits, occupancyOf } from '../cuda/occupancy.ts';
@@ -19,8 +18,6 @@ import type { CompiledResources } from '../jit/ptxas-log.ts';
 import type { DescribedGpu } from './gpus.ts';
 import type { StaticRow } from './results.ts';
 import { instructionMix } from './sass.ts';
-
-const KERNELS_FOLDER = fileURLToPath(new URL('../../kernels/cuda', import.meta.url));
 
 export interface StaticReport {
   readonly rows: StaticRow[];

@@ -83,8 +83,8 @@ export class CudaBags implements PlacedBags {
   readonly #direct: DirectCopy[] = [];
   /** What is staged begins here. */
   readonly #stagedAt: number;
-  /** What is uploaded of the block ends here; then come what checks need, which few batches do, and partial sums. */
-  readonly #uploadedBytes: number;
+  /** What is uploaded, at the start of the block; then come what checks need, which few batches do, and partial sums. */
+  readonly uploadedBytes: number;
   readonly #checkedAt: number;
   readonly #checkedEnd: number;
   /** A total and hotrow::BagsReports. */
@@ -93,7 +93,6 @@ export class CudaBags implements PlacedBags {
   readonly #fusedTablesAt: number;
   readonly #segmentsAt: number;
   readonly #arrivalsAt: number;
-  readonly #partialsAt: number;
   readonly #block: DeviceMemory;
   /** The block's address. */
   readonly #start: number;
@@ -122,7 +121,7 @@ export class CudaBags implements PlacedBags {
     this.#pools = pools;
     const space = new Space();
     this.#layout = bags.map(() => ({ indices: 0, offsets: 0, weights: 0 }));
-    if (bags.some(liesInHostMemory)) this.#reserveArrays(space, true);
+    this.#reserveArrays(space, true);
     this.#stagedAt = space.end;
     this.#reserveArrays(space, false);
     this.kinds = tables.kindsOf(bags);
@@ -131,11 +130,11 @@ export class CudaBags implements PlacedBags {
     this.#fusedTablesAt = space.reserve(bags.length * FUSED_TABLE_WORDS * WORD_BYTES);
     this.#segmentsAt = space.reserve(segments.length * FUSED_SEGMENT_WORDS * WORD_BYTES);
     this.#arrivalsAt = space.reserve(arrivals * Uint32Array.BYTES_PER_ELEMENT);
-    this.#uploadedBytes = space.end;
+    this.uploadedBytes = space.end;
     this.#checkedAt = space.reserve(bags.length * CHECKED_BYTES);
     this.#checkedEnd = space.end;
     this.#findingsAt = space.reserve(this.findingsBytes);
-    this.#partialsAt = space.reserve(slots * partialWidth * Float32Array.BYTES_PER_ELEMENT);
+    const partialsAt = space.reserve(slots * partialWidth * Float32Array.BYTES_PER_ELEMENT);
     this.#block = pools.device.borrow(space.end);
     const start = Number(this.#address(0));
     this.#start = start;
@@ -144,7 +143,7 @@ export class CudaBags implements PlacedBags {
       tables: start + this.#fusedTablesAt,
       segments: start + this.#segmentsAt,
       arrivals: start + this.#arrivalsAt,
-      partials: start + this.#partialsAt,
+      partials: start + partialsAt,
     };
   }
 
@@ -203,11 +202,6 @@ export class CudaBags implements PlacedBags {
     await this.#staging;
   }
 
-  /** Bytes of the arrays and of what describes them. */
-  get uploadedBytes(): number {
-    return this.#uploadedBytes;
-  }
-
   /**
    * Puts the copy of what was staged into the stream, the first time. Returns the stream that it went into, then or before;
    * undefined: it is over.
@@ -220,7 +214,7 @@ export class CudaBags implements PlacedBags {
     for (const { home, from, to, bytes } of this.#direct) {
       stream.copyToDevice(this.#address(to), home.address(from), bytes);
     }
-    const stagedBytes = this.#uploadedBytes - this.#stagedAt;
+    const stagedBytes = this.uploadedBytes - this.#stagedAt;
     stream.copyToDevice(this.#address(this.#stagedAt), this.#pinned.address(), stagedBytes);
     return stream;
   }
@@ -355,11 +349,6 @@ class Space {
   }
 }
 
-/** Whether the device reads some of the arrays by itself. */
-function liesInHostMemory({ indices, offsets, weights }: Bags): boolean {
-  return [indices, offsets, weights].some((array) => array !== undefined && homeOf(array) !== undefined);
-}
-
 /** Adds a copy to those before, or lengthens the last one: neighbours there that are neighbours here are one copy. */
 function addCopy(copies: DirectCopy[], copy: DirectCopy): void {
   const last = copies.at(-1);
@@ -383,6 +372,5 @@ function duringAll<T>(memory: Iterable<RegisteredMemory>, work: () => Promise<T>
 function longestFirst(bags: readonly Bags[]): number[] {
   const order = bags.map((_, t) => t);
   const lookups = (t: number) => (bags[t] as Bags).indices.length;
-  const sorted = order.every((t) => t === 0 || lookups(t) <= lookups(t - 1));
-  return sorted ? order : order.sort((a, b) => lookups(b) - lookups(a));
+  return order.sort((a, b) => lookups(b) - lookups(a));
 }

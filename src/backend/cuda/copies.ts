@@ -7,9 +7,7 @@ import { elementBytes, type Matrix, type PooledMatrix } from '../backend.ts';
 import { startOf } from './buffer.ts';
 import { encodeCopyWords } from './kernel-params.ts';
 import { launchStriding } from './launcher.ts';
-
-/** A copy of so little is over before one stream has waited for another, or a copy engine for a kernel. */
-export const SHORT_COPY_BYTES = 2 ** 16;
+import { isShortCopy } from './schedule.ts';
 
 const WORD_BYTES = 4;
 
@@ -27,7 +25,7 @@ export class Copies {
     eachRun(output, elements, (to, from, bytes) => {
       const target = plus(startOf(output), to);
       const source = plus(staged, from);
-      if (isShort(bytes)) this.#put(stream, target, source, bytes);
+      if (byKernel(bytes)) this.#put(stream, target, source, bytes);
       else stream.copyToDevice(target, source, bytes);
     });
   }
@@ -37,7 +35,7 @@ export class Copies {
     eachRun(input, elements, (from, to, bytes) => {
       const target = plus(staged, to);
       const source = plus(startOf(input), from);
-      if (isShort(bytes)) this.#put(stream, target, source, bytes);
+      if (byKernel(bytes)) this.#put(stream, target, source, bytes);
       else stream.copyToHost(target, source, bytes);
     });
   }
@@ -54,8 +52,8 @@ export class Copies {
   }
 }
 
-function isShort(bytes: number): boolean {
-  return bytes <= SHORT_COPY_BYTES && bytes % WORD_BYTES === 0;
+function byKernel(bytes: number): boolean {
+  return isShortCopy(bytes) && bytes % WORD_BYTES === 0;
 }
 
 /** Every stretch of the first elements that lies without gaps on both sides, as byte offsets. */

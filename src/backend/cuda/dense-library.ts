@@ -1,4 +1,3 @@
-import { fileURLToPath } from 'node:url';
 import type { CudaDevice } from '../../cuda/device.ts';
 import { type CudaKernel, CudaModule } from '../../cuda/module.ts';
 import type { CudaStream } from '../../cuda/stream.ts';
@@ -22,9 +21,8 @@ import {
   dotSharedBytes,
   packLaunch,
 } from './dense-source.ts';
-import type { KernelSource } from './kernel-source.ts';
+import { KERNELS_FOLDER, type KernelSource } from './kernel-source.ts';
 
-const KERNELS_FOLDER = fileURLToPath(new URL('../../../kernels/cuda', import.meta.url));
 const OLDEST_MAJOR = 8;
 
 /** The dense kernels of one precision: compiled together, loaded until disposal, launched by their ids. */

@@ -1,12 +1,9 @@
-import { fileURLToPath } from 'node:url';
 import type { CudaDevice } from '../../cuda/device.ts';
 import { type CudaKernel, CudaModule } from '../../cuda/module.ts';
 import { type Compiler, compileKernel } from '../../jit/compile-kernel.ts';
 import type { KernelCache } from '../../jit/kernel-cache.ts';
 import type { KernelUse } from '../backend.ts';
-import { type KernelSource, type UtilityKernel, utilitySource } from './kernel-source.ts';
-
-const KERNELS_FOLDER = fileURLToPath(new URL('../../../kernels/cuda', import.meta.url));
+import { KERNELS_FOLDER, type KernelSource, type UtilityKernel, utilitySource } from './kernel-source.ts';
 
 /** The kernels of a device: compiled, or taken from the cache, when they are first asked for; loaded until it closes. */
 export class KernelLibrary {

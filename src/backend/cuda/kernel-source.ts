@@ -2,10 +2,14 @@
  * The variants of the CUDA kernels: description → legality, variant id, source text, compile options. Pure; nothing
  * here touches a device. The kernels themselves are kernels/cuda/*.cuh, which say what every parameter means.
  */
+import { fileURLToPath } from 'node:url';
 import { DEVICE_LIMITS, MIN_REGISTER_CAP } from '../../cuda/occupancy.ts';
 import type { PoolingMode, RowFormat } from '../../embedding/bag.ts';
 import { MAX_CUDA_PREFETCH_DISTANCE, type PrefetchBuffer } from '../../embedding/techniques/prefetch.ts';
 import type { PooledFormat } from '../backend.ts';
+
+/** Where the kernels lie, and every header that they include. */
+export const KERNELS_FOLDER = fileURLToPath(new URL('../../../kernels/cuda', import.meta.url));
 
 export type IntegerWidth = 'int32' | 'int64';
 /** Weights of lookups: none, given with the bags, or learned, one a row. */

@@ -39,7 +39,6 @@ class TableMemory implements Disposable {
   readonly kinds: BagKindsCache;
   readonly widestRowBytes: number;
   readonly described: readonly DescribedTable[];
-  #disposed = false;
 
   constructor(
     tables: readonly EmbeddingTable[],
@@ -63,12 +62,7 @@ class TableMemory implements Disposable {
     }));
   }
 
-  get disposed(): boolean {
-    return this.#disposed;
-  }
-
   [Symbol.dispose](): void {
-    this.#disposed = true;
     for (const memory of [...this.rows, ...this.rowWeights]) memory?.[Symbol.dispose]();
     this.hotRows[Symbol.dispose]();
   }
@@ -124,7 +118,7 @@ export class CudaTables implements PlacedTables {
 
   /** What the fused kernel is told of each table, whatever the batch. @throws DeviceError DISPOSED. */
   get described(): readonly DescribedTable[] {
-    if (this.#memory.disposed) throw new DeviceError('DISPOSED', 'tables were used after they were disposed');
+    if (this.tables.length > 0) this.rows(0);
     return this.#memory.described;
   }
 

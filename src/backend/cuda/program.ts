@@ -21,7 +21,7 @@ import {
 } from '../backend.ts';
 import { CudaBags } from './bags.ts';
 import { describeBags } from './check-bags.ts';
-import { Copies, SHORT_COPY_BYTES } from './copies.ts';
+import { Copies } from './copies.ts';
 import type { DenseKernels } from './dense-kernels.ts';
 import { isDense, prepareDense } from './dense-stage.ts';
 import { FusedStage } from './fused-stage.ts';
@@ -30,7 +30,7 @@ import type { KernelLibrary } from './kernel-library.ts';
 import { type KernelLaunch, parametersOf, sameLaunch } from './launcher.ts';
 import { CudaTables } from './placement.ts';
 import { noProgress, type Progress, RecurringEnd, recorded, type Span, timed, untimed } from './progress.ts';
-import { type Lane, type Schedule, type Step, schedule } from './schedule.ts';
+import { isShortCopy, type Lane, type Schedule, type Step, schedule } from './schedule.ts';
 import {
   type EmbeddingStage,
   type LaunchTimer,
@@ -205,8 +205,8 @@ export class CudaProgram implements KeptProgram {
   /** Puts everything into the streams; the times that are taken. */
   async #start(run: Run, prepared: Prepared): Promise<readonly Span[]> {
     const { lookups, dense } = run.streams;
-    const graphed = run.timing === 'none' && this.#totalsZero && prepared.schedule.end === 'dense';
-    if (!graphed || !isGraphable(run.stages.values())) {
+    const endsInDense = prepared.schedule.end === 'dense';
+    if (run.timing !== 'none' || !this.#totalsZero || !endsInDense || !isGraphable(run.stages.values())) {
       this.#zeroTotals(prepared);
       this.#uploadBags(run, lookups);
       return this.#enqueue(run, prepared);
@@ -221,7 +221,7 @@ export class CudaProgram implements KeptProgram {
   #uploadBags({ stages, streams: { copies }, events }: Run, reader: CudaStream): void {
     const uploading = new Set<CudaStream>();
     for (const { bags } of stages.values()) {
-      const stream = bags.upload(bags.uploadedBytes <= SHORT_COPY_BYTES ? reader : copies);
+      const stream = bags.upload(isShortCopy(bags.uploadedBytes) ? reader : copies);
       if (stream !== undefined && stream !== reader) uploading.add(stream);
     }
     for (const stream of uploading) reader.waitFor(recorded(events, stream));

@@ -1,7 +1,12 @@
 /** Which stream each operation of a program goes to, and which operations of other streams it waits for. Pure. */
+import { type Extent, elementBytes, type Operation, type PooledMatrix, packedBytes } from '../backend.ts';
 
-import { type Extent, elementBytes, type Operation, type PooledMatrix } from '../backend.ts';
-import { SHORT_COPY_BYTES } from './copies.ts';
+/** A copy of so little is over before one stream has waited for another, or a copy engine for a kernel. */
+export const SHORT_COPY_BYTES = 2 ** 16;
+
+export function isShortCopy(bytes: number): boolean {
+  return bytes <= SHORT_COPY_BYTES;
+}
 
 /**
  * - `copies`: what a program uploads before any dense work, so that it comes over while the batch before is computed; short
@@ -65,11 +70,9 @@ function leads(program: readonly Operation[], uses: readonly Uses[], place: numb
 
 function laneOf(operation: Operation, leads: boolean): Lane {
   if (operation.op === 'embeddingBags') return 'lookups';
-  return operation.op === 'upload' && leads && !isShort(operation.output) ? 'copies' : 'dense';
-}
-
-function isShort(matrix: PooledMatrix): boolean {
-  return matrix.rows * matrix.cols * elementBytes(matrix) <= SHORT_COPY_BYTES;
+  return operation.op === 'upload' && leads && !isShortCopy(packedBytes(operation.output))
+    ? 'copies'
+    : 'dense';
 }
 
 interface Uses {

@@ -1,7 +1,7 @@
 import type { BlockPool } from '../../cuda/block-pool.ts';
 import type { PinnedMemory } from '../../cuda/memory.ts';
 import { copyAll, type HostCopy, type HostPtr } from '../../ffi/host-memory.ts';
-import { elementBytes, type Operation, type PooledMatrix } from '../backend.ts';
+import { type Operation, packedBytes } from '../backend.ts';
 
 const WORD_BYTES = 8;
 
@@ -72,14 +72,10 @@ export class Staging implements Disposable {
 function stagedBytes(operation: Operation): number | undefined {
   switch (operation.op) {
     case 'upload':
-      return bytesOf(operation.output);
+      return packedBytes(operation.output);
     case 'download':
-      return bytesOf(operation.input);
+      return packedBytes(operation.input);
     default:
       return undefined;
   }
-}
-
-function bytesOf(matrix: PooledMatrix): number {
-  return matrix.rows * matrix.cols * elementBytes(matrix);
 }
