@@ -151,11 +151,10 @@ extern "C" long long simt_params_bytes(const char *name) {
 /** The shared library with `kernels` and the emulator. */
 export async function build(kernels: readonly Pick<KernelSource, 'kernel' | 'source'>[]): Promise<string> {
   const shares = Array.from({ length: SHARES }, (_, share) => kernels.filter((_, i) => i % SHARES === share));
-  const units = shares.filter((share) => share.length > 0).map(unitOf);
-  const sources = new Map([
-    ...units.map((unit, i) => [`unit-${i}.cpp`, unit] as const),
-    ['find.cpp', finderOf(kernels)],
-  ]);
+  const [first, ...others] = shares.filter((share) => share.length > 0).map(unitOf);
+  const sources = new Map(
+    [`${first}\n${finderOf(kernels)}`, ...others].map((unit, i) => [`unit-${i}.cpp`, unit] as const),
+  );
   const headers = [
     ...readdirSync(KERNELS).map((name) => join(KERNELS, name)),
     ...['simt.h', 'simt.cpp', 'ptx.h'].map((name) => join(HERE, name)),

@@ -132,18 +132,18 @@ inline float float16_to_float32(unsigned short bits) {
   const int exponent = bits >> 10 & 31;
   const int fraction = bits & 1023;
   const float sign = bits >> 15 ? -1.0f : 1.0f;
-  if (exponent == 31) return fraction ? NAN : sign * INFINITY;
-  if (exponent == 0) return sign * std::ldexp(static_cast<float>(fraction), -24);
-  return sign * std::ldexp(static_cast<float>(fraction + 1024), exponent - 25);
+  if (exponent == 31) return fraction ? __builtin_nanf("") : sign * __builtin_inff();
+  if (exponent == 0) return sign * __builtin_ldexpf(static_cast<float>(fraction), -24);
+  return sign * __builtin_ldexpf(static_cast<float>(fraction + 1024), exponent - 25);
 }
 
 inline float float8_e4m3_to_float32(unsigned int bits) {
   const int exponent = bits >> 3 & 15;
   const int mantissa = bits & 7;
   const float sign = bits & 0x80 ? -1.0f : 1.0f;
-  if (exponent == 15 && mantissa == 7) return NAN;
-  if (exponent == 0) return sign * std::ldexp(static_cast<float>(mantissa), -9);
-  return sign * std::ldexp(static_cast<float>(8 + mantissa), exponent - 10);
+  if (exponent == 15 && mantissa == 7) return __builtin_nanf("");
+  if (exponent == 0) return sign * __builtin_ldexpf(static_cast<float>(mantissa), -9);
+  return sign * __builtin_ldexpf(static_cast<float>(8 + mantissa), exponent - 10);
 }
 
 inline float float8_e4m3_at(unsigned int word, int which) { return float8_e4m3_to_float32(word >> which * 8 & 0xff); }
@@ -152,7 +152,7 @@ inline float float8_e4m3_at(unsigned int word, int which) { return float8_e4m3_t
 inline unsigned int round_float32(float value, int bits) {
   const unsigned int from = __float_as_uint(value);
   const int lost = 24 - bits;
-  if (value != value || std::isinf(value)) return from;
+  if (value != value || __builtin_isinf(value)) return from;
   const unsigned int tie = 1u << (lost - 1);
   const unsigned int odd = from >> lost & 1;
   return (from + tie - 1 + odd) & ~((1u << lost) - 1);
@@ -164,10 +164,10 @@ inline unsigned short to_bfloat16(float value) {
 
 inline unsigned short to_float16(float value) {
   const unsigned int sign = __float_as_uint(value) >> 16 & 0x8000;
-  const float size = std::fabs(value);
+  const float size = fabsf(value);
   if (value != value) return 0x7fff;
   if (size >= 65520.0f) return static_cast<unsigned short>(sign | 0x7c00);
-  if (size < 0x1p-14f) return static_cast<unsigned short>(sign | static_cast<unsigned int>(std::nearbyint(size * 0x1p24f)));
+  if (size < 0x1p-14f) return static_cast<unsigned short>(sign | static_cast<unsigned int>(__builtin_nearbyintf(size * 0x1p24f)));
   const unsigned int rounded = round_float32(size, 11);
   return static_cast<unsigned short>(sign | ((rounded >> 13) - (112u << 10)));
 }

@@ -6,10 +6,13 @@
 #ifndef HOTROW_SIMT_H
 #define HOTROW_SIMT_H
 
-#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+
+/* Of <cmath> only this: to read all of it takes longer than to compile a kernel. */
+extern "C" float expf(float) noexcept;
+extern "C" float fabsf(float) noexcept;
 
 #define __global__
 #define __device__
@@ -93,7 +96,7 @@ inline void __syncwarp(unsigned int = 0xffffffffu) { simt::warp_barrier(); }
 inline float __fadd_rn(float a, float b) { volatile float sum = a + b; return sum; }
 inline float __fmul_rn(float a, float b) { volatile float product = a * b; return product; }
 inline float __fdiv_rn(float a, float b) { volatile float quotient = a / b; return quotient; }
-inline float __fmaf_rn(float a, float b, float c) { return std::fma(a, b, c); }
+inline float __fmaf_rn(float a, float b, float c) { return __builtin_fmaf(a, b, c); }
 inline unsigned int __float_as_uint(float value) {
   unsigned int bits;
   std::memcpy(&bits, &value, sizeof bits);

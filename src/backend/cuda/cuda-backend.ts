@@ -34,6 +34,7 @@ import { CudaLinear } from './cuda-linear.ts';
 import { DenseKernels } from './dense-kernels.ts';
 import { CudaHostMemory } from './host-memory.ts';
 import { KernelLibrary } from './kernel-library.ts';
+import type { LinearSearch } from './linear-layers.ts';
 import { CudaTables, placeTables } from './placement.ts';
 import { CudaProgram, type ProgramTools, type Streams } from './program.ts';
 import { PersistingL2 } from './stage.ts';
@@ -52,6 +53,8 @@ export interface CudaBackendOptions {
   readonly precision?: DensePrecision;
   /** What multiplies matrices; default: cuBLASLt of the driver's major version, opened when a layer is placed. */
   readonly cublasLt?: CublasLt;
+  /** How the fastest way to multiply is looked for; default: 8 algorithms, 20 runs each. */
+  readonly linearSearch?: LinearSearch;
 }
 
 /** The most idle memory that is kept for the batches to come. */
@@ -75,6 +78,7 @@ export class CudaBackend implements Backend {
   readonly #pools;
   readonly #events: EventPool;
   readonly #l2: PersistingL2;
+  readonly #linearSearch: LinearSearch | undefined;
   #cublasLt: CublasLt | undefined;
   #dense: Promise<DenseKernels> | undefined;
   #running = 0;
@@ -86,6 +90,7 @@ export class CudaBackend implements Backend {
     this.#compiler = options.compiler ?? new Nvrtc({ majorVersion: majorVersionOf(driver) });
     this.#cache = options.cache ?? new KernelCache();
     this.#cublasLt = options.cublasLt;
+    this.#linearSearch = options.linearSearch;
     this.precision = options.precision ?? DEFAULT_PRECISION;
     this.#device = new CudaDevice(driver, options.ordinal ?? 0);
     this.device = describe(driver, this.#device.properties);
@@ -196,6 +201,7 @@ export class CudaBackend implements Backend {
       compiler: this.#compiler,
       cache: this.#cache,
       cublasLt: this.#products,
+      linearSearch: this.#linearSearch,
     });
     this.#dense = opening;
     // What failed, for want of memory say, may be tried again.

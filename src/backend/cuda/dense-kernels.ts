@@ -28,18 +28,16 @@ import {
   dotTile,
   isMadeOfSamples,
 } from './dense-source.ts';
-import { LinearLayers } from './linear-layers.ts';
+import { DEFAULT_LINEAR_SEARCH, LinearLayers, type LinearSearch } from './linear-layers.ts';
 
 export interface DenseOptions {
   readonly precision: DensePrecision;
   readonly compiler: Compiler;
   readonly cache: KernelCache;
   readonly cublasLt: CublasLt;
-  /** Algorithms of cuBLASLt that are measured for a shape; 1: its own first choice is taken. Default 8. */
-  readonly candidates?: number;
+  readonly linearSearch?: LinearSearch | undefined;
 }
 
-const DEFAULT_CANDIDATES = 8;
 const MOST_GRID_BLOCKS = 2 ** 31 - 1;
 
 /** The dense operations in one precision. Its workspace is its own, so one stream uses it at a time. */
@@ -53,13 +51,16 @@ export class DenseKernels implements Disposable {
   readonly #layers: LinearLayers;
 
   /** Takes `library` over, also when it throws. */
-  private constructor(library: DenseLibrary, { cublasLt, candidates = DEFAULT_CANDIDATES }: DenseOptions) {
+  private constructor(
+    library: DenseLibrary,
+    { cublasLt, linearSearch = DEFAULT_LINEAR_SEARCH }: DenseOptions,
+  ) {
     this.device = library.device;
     this.precision = library.precision;
     this.#library = this.#own(library);
     try {
       this.#stream = this.#own(new CudaStream(this.device));
-      this.#layers = this.#own(new LinearLayers(library, this.#stream, cublasLt, candidates));
+      this.#layers = this.#own(new LinearLayers(library, this.#stream, cublasLt, linearSearch));
     } catch (error) {
       this[Symbol.dispose]();
       throw error;

@@ -28,9 +28,16 @@ type LinearChoice =
       readonly finished: boolean;
     };
 
-/** Of a measurement: the fastest of some rounds of a few runs each. */
-const ROUNDS = 4;
-const RUNS = 5;
+/** How the fastest way to compute a shape is looked for. */
+export interface LinearSearch {
+  /** Algorithms of cuBLASLt that are measured for a shape; 1: its own first choice is taken. */
+  readonly candidates: number;
+  /** Of a measurement: the fastest of `rounds`, each of `runs` in a graph. */
+  readonly rounds: number;
+  readonly runs: number;
+}
+
+export const DEFAULT_LINEAR_SEARCH: LinearSearch = { candidates: 8, rounds: 4, runs: 5 };
 
 /** Its workspace is its own, so one stream uses it at a time. */
 export class LinearLayers implements Disposable {
@@ -38,18 +45,18 @@ export class LinearLayers implements Disposable {
   readonly #products: MatrixProducts;
   /** For measurements. */
   readonly #stream: CudaStream;
-  readonly #candidates: number;
+  readonly #search: LinearSearch;
   readonly #choices = new Map<string, LinearChoice>();
   /** The input of a product, converted. */
   readonly #converted: Scratch;
   /** The sums of a product that the output has no place for yet. */
   readonly #sums: Scratch;
 
-  /** `candidates`: algorithms of cuBLASLt that are measured for a shape. @throws CudaError OUT_OF_MEMORY. */
-  constructor(library: DenseLibrary, stream: CudaStream, cublasLt: CublasLt, candidates: number) {
+  /** @throws CudaError OUT_OF_MEMORY. */
+  constructor(library: DenseLibrary, stream: CudaStream, cublasLt: CublasLt, search: LinearSearch) {
     this.#library = library;
     this.#stream = stream;
-    this.#candidates = candidates;
+    this.#search = search;
     this.#products = new MatrixProducts(library.device, cublasLt);
     this.#converted = new Scratch(library.device);
     this.#sums = new Scratch(library.device);
@@ -203,7 +210,7 @@ export class LinearLayers implements Disposable {
       // A bias that the epilogue does not add makes the library refuse the problem.
       const bias = epilogue === 'none' ? undefined : layer.bias?.address();
       const choices = this.#products
-        .plans(problem, alignment, this.#candidates, bias)
+        .plans(problem, alignment, this.#search.candidates, bias)
         .map((plan): LinearChoice => ({ kind: 'product', plan, fused: epilogue !== 'none', finished }))
         .filter((choice) => this.#keepsNaN(trial, choice));
       if (choices.length > 0) return choices;
@@ -224,18 +231,19 @@ export class LinearLayers implements Disposable {
 
   /** Milliseconds of one run, of a graph: small products take the GPU less time than their launches take the host. */
   #measure(trial: Trial, choice: LinearChoice): number {
+    const { rounds, runs } = this.#search;
     using graph = this.#stream.capture(() => {
-      for (let run = 0; run < RUNS; run++) this.#enqueue(this.#stream, trial.operation, choice);
+      for (let run = 0; run < runs; run++) this.#enqueue(this.#stream, trial.operation, choice);
     });
     using start = new CudaEvent(this.#library.device, { timing: true });
     using end = new CudaEvent(this.#library.device, { timing: true });
     let fastest = Number.POSITIVE_INFINITY;
-    for (let round = 0; round < ROUNDS; round++) {
+    for (let round = 0; round < rounds; round++) {
       start.record(this.#stream);
       graph.launch(this.#stream);
       end.record(this.#stream);
       this.#stream.synchronize();
-      fastest = Math.min(fastest, end.msSince(start) / RUNS);
+      fastest = Math.min(fastest, end.msSince(start) / runs);
     }
     return fastest;
   }
