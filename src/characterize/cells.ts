@@ -17,8 +17,8 @@ import { characterizedPlans, type VariantName } from './variants.ts';
 /** A profiled cell is run in whole batches, until it has this many launches. */
 const LEAST_LAUNCHES = 3;
 /** Turns of each cell that is timed by events, after some that are not: until the engine has compiled, launches come late. */
-const WARM_UP_ROUNDS = 2;
-const TIMED_ROUNDS = 3;
+const WARM_UP_ROUNDS = 3;
+const TIMED_ROUNDS = 9;
 
 const cellSchema = Type.Object(
   {

@@ -6,6 +6,8 @@ import type { CounterRow } from './results.ts';
 export const FULL_SHARE = 0.7;
 /** How much busier than the memory L2 may be, of their peaks, where it only passes on what the memory delivers. */
 const PASSED_ON = 0.1;
+/** Share of its peak from which a unit is named where none is full. */
+const BUSY_SHARE = 0.5;
 /** Counters of different passes differ by so much of a peak. */
 const ROUNDING = 0.02;
 /** Share of the cycles below which the multiprocessors stand idle for want of blocks. */
@@ -102,19 +104,17 @@ function idle({ activeShare, timeUs }: LimitFigures): Limit | undefined {
 }
 
 function waiting(figures: LimitFigures): Limit | undefined {
-  const { longScoreboardPerIssue, stalls, occupancy, achievedWarps, theoreticalWarps } = figures;
+  const { longScoreboardPerIssue: loads, stalls, occupancy, achievedWarps, theoreticalWarps } = figures;
   const all = totalPerIssue(stalls);
-  if (longScoreboardPerIssue > 0 && longScoreboardPerIssue >= DOMINANT_SHARE * all) {
+  const queued = totalPerIssue(stalls.filter(({ reason }) => QUEUE_REASONS.includes(reason)));
+  if (loads + queued > 0 && loads + queued >= DOMINANT_SHARE * all) {
+    const onLoads = `${significant(loads)} of ${significant(all)} cycles an instruction waited for loads`;
+    const onUnits = `${significant(queued)} of ${significant(all)} cycles an instruction waited for the load/store units`;
+    if (queued > loads) return { limiter: LIMITERS.queue, because: `${onUnits}, ${busiest(figures)}` };
+    const both = loads < DOMINANT_SHARE * all ? `, ${significant(queued)} for the load/store units` : '';
     return {
       limiter: occupancy < LOW_OCCUPANCY ? LIMITERS.fewWarps : LIMITERS.latency,
-      because: `${significant(longScoreboardPerIssue)} of ${significant(all)} cycles an instruction waited for loads, ${significant(achievedWarps)} of ${significant(theoreticalWarps)} warps, ${busiest(figures)}`,
-    };
-  }
-  const queued = totalPerIssue(stalls.filter(({ reason }) => QUEUE_REASONS.includes(reason)));
-  if (queued > 0 && queued >= DOMINANT_SHARE * all) {
-    return {
-      limiter: LIMITERS.queue,
-      because: `${significant(queued)} of ${significant(all)} cycles an instruction waited for the load/store units, ${busiest(figures)}`,
+      because: `${onLoads}${both}, ${significant(achievedWarps)} of ${significant(theoreticalWarps)} warps, ${busiest(figures)}`,
     };
   }
   const [longest] = stalls;
@@ -133,7 +133,13 @@ function several(figures: LimitFigures): Limit {
     first === undefined
       ? ''
       : `, the longest wait ${significant(first.perIssue)} cycles an instruction (${first.reason})`;
-  return { limiter: LIMITERS.several, because: `${busiest(figures)}${most}` };
+  const busy = unitsOf(figures).filter(({ share }) => share >= BUSY_SHARE);
+  const units = busy.map(({ name, share }) => `${name} at ${percent(share)}`);
+  const what =
+    busy.length > 1
+      ? `${units.slice(0, -1).join(', ')} and ${units.at(-1)} of their peaks`
+      : busiest(figures);
+  return { limiter: LIMITERS.several, because: `${what}${most}` };
 }
 
 function totalPerIssue(stalls: LimitFigures['stalls']): number {
@@ -141,8 +147,20 @@ function totalPerIssue(stalls: LimitFigures['stalls']): number {
 }
 
 /** `L2 busiest at 41 % of its peak`. */
-function busiest({ dramShare, l2Share, l1Share, smShare }: LimitFigures): string {
+function busiest(figures: LimitFigures): string {
+  const [first] = unitsOf(figures);
+  return `${first.name} busiest at ${percent(first.share)} of its peak`;
+}
+
+interface Unit {
+  readonly name: string;
+  readonly share: number;
+}
+
+/** The busiest first. */
+function unitsOf({ dramShare, l2Share, l1Share, smShare }: LimitFigures): [Unit, ...Unit[]] {
   const units = { memory: dramShare, L2: l2Share, L1: l1Share, 'instruction throughput': smShare };
-  const [[name, share]] = Object.entries(units).sort(([, a], [, b]) => b - a) as [[string, number]];
-  return `${name} busiest at ${percent(share)} of its peak`;
+  return Object.entries(units)
+    .map(([name, share]) => ({ name, share }))
+    .sort((a, b) => b.share - a.share) as [Unit, ...Unit[]];
 }

@@ -108,13 +108,38 @@ test('the units before L1, and nothing by itself', () => {
     limitOf({ ...LATENCY, ...queued }).because,
     /^7\.00 of 11\.0 cycles .* memory busiest at 44 %/,
   );
+  // Register prefetch on one row, as recorded: loads that hit in L1, and the units on the way there.
+  const both = {
+    longScoreboardPerIssue: 10.45,
+    stalls: [
+      { reason: 'long scoreboard', perIssue: 10.45 },
+      { reason: 'lg throttle', perIssue: 3.73 },
+      { reason: 'not selected', perIssue: 7 },
+      { reason: 'wait', perIssue: 3 },
+    ],
+  };
+  assert.deepEqual(limitOf({ ...LATENCY, ...both, l1Share: 0.48 }), {
+    limiter: LIMITERS.latency,
+    because:
+      '10.4 of 24.2 cycles an instruction waited for loads, 3.73 for the load/store units, 55.5 of 64.0 warps, L1 busiest at 48 % of its peak',
+  });
+  assert.equal(limiterOf({ ...both, longScoreboardPerIssue: 3.7 }), LIMITERS.several);
   const mixed = {
-    longScoreboardPerIssue: 3,
-    stalls: ['wait', 'long scoreboard', 'mio throttle'].map((reason) => ({ reason, perIssue: 3 })),
+    longScoreboardPerIssue: 2,
+    stalls: [
+      { reason: 'wait', perIssue: 4 },
+      { reason: 'long scoreboard', perIssue: 2 },
+      { reason: 'mio throttle', perIssue: 1 },
+    ],
   };
   assert.deepEqual(limitOf({ ...LATENCY, ...mixed }), {
     limiter: LIMITERS.several,
-    because: 'memory busiest at 44 % of its peak, the longest wait 3.00 cycles an instruction (wait)',
+    because: 'memory busiest at 44 % of its peak, the longest wait 4.00 cycles an instruction (wait)',
   });
+  // The fused kernel on high_hot rows of float16, as recorded: three units are about as busy.
+  assert.match(
+    limitOf({ ...LATENCY, ...mixed, l2Share: 0.69, smShare: 0.66, l1Share: 0.64 }).because,
+    /^L2 at 69 %, instruction throughput at 66 % and L1 at 64 % of their peaks, the longest wait 4\.00/,
+  );
   assert.equal(limiterOf({ longScoreboardPerIssue: 0, stalls: [] }), LIMITERS.several);
 });
