@@ -191,14 +191,14 @@ function emulatorCore(): Promise<string> {
     const folder = mkdtempSync(join(CACHE, 'core-'));
     process.on('exit', () => rmSync(folder, { recursive: true, force: true }));
     const object = join(folder, 'simt.o');
-    await compileObject(join(HERE, 'simt.cpp'), object);
+    await compileObject(join(HERE, 'simt.cpp'), object, '-O2');
     return object;
   })();
   return core;
 }
 
-function compileObject(file: string, object: string): Promise<void> {
-  return compile([...FLAGS, `-I${HERE}`, `-I${KERNELS}`, '-c', file, '-o', object]);
+function compileObject(file: string, object: string, ...more: string[]): Promise<void> {
+  return compile([...FLAGS, ...more, `-I${HERE}`, `-I${KERNELS}`, '-c', file, '-o', object]);
 }
 
 function compile(args: readonly string[]): Promise<void> {

@@ -1,10 +1,10 @@
 #include "simt.h"
 
-#include <csetjmp>
 #include <cstdio>
 #include <deque>
 #include <memory>
 #include <ucontext.h>
+#include <utility>
 #include <vector>
 
 simt::Index3 threadIdx, blockIdx, blockDim, gridDim;
@@ -32,10 +32,15 @@ struct Copy {
   std::size_t bytes;
 };
 
-/* Fibers change places by _setjmp and _longjmp: swapcontext asks the system for the signal mask every time. */
+/*
+ * Fibers change places by the compiler's own setjmp and longjmp, in functions of their own as those ask for: swapcontext asks the
+ * system for the signal mask every time, and the C library's longjmp looks for handlers to call.
+ */
+using Place = void *[5];
+
 struct Fiber {
   ucontext_t context; /* of the first entry */
-  jmp_buf place;      /* where it goes on */
+  Place place;        /* where it goes on */
   bool entered = false;
   std::unique_ptr<char[]> stack;
   Index3 index;
@@ -48,13 +53,14 @@ struct Fiber {
 
 std::vector<Region> regions;
 std::vector<std::unique_ptr<Fiber>> fibers; /* kept between launches, for their stacks */
-jmp_buf scheduler;
+Place scheduler;
 Fiber *running;
 void (*kernel_running)(const void *);
 const void *kernel_params;
 char error[256];
 Shown shown[MOST_WARPS];
 alignas(16) unsigned char shared_memory[DYNAMIC_SHARED_BYTES];
+bool shared_is_used = true;
 
 void fail(const char *what, const void *address, std::size_t bytes) {
   if (error[0]) return;
@@ -62,10 +68,12 @@ void fail(const char *what, const void *address, std::size_t bytes) {
                 threadIdx.y, what, bytes, address);
 }
 
+[[noreturn]] __attribute__((noinline)) void go_to(Place &place) { __builtin_longjmp(place, 1); }
+
 /* Leaves the running fiber, which goes on from here when it is resumed. */
 __attribute__((noinline)) void leave(State state) {
   running->state = state;
-  if (_setjmp(running->place) == 0) _longjmp(scheduler, 1);
+  if (__builtin_setjmp(running->place) == 0) go_to(scheduler);
 }
 
 /* A fiber runs one thread after the other, of this block and those to come. */
@@ -84,8 +92,8 @@ void wait(State state) {
 __attribute__((noinline)) void resume(Fiber &fiber) {
   running = &fiber;
   threadIdx = fiber.index;
-  if (_setjmp(scheduler) != 0) return;
-  if (fiber.entered) _longjmp(fiber.place, 1);
+  if (__builtin_setjmp(scheduler) != 0) return;
+  if (fiber.entered) go_to(fiber.place);
   fiber.entered = true;
   setcontext(&fiber.context);
 }
@@ -117,7 +125,8 @@ bool release(std::size_t first, std::size_t last, State barrier) {
 
 void run_block(std::size_t threads, bool backwards) {
   /* NaNs: what a block reads before it wrote it shows. */
-  std::memset(shared_memory, 0xff, sizeof shared_memory);
+  if (shared_is_used) std::memset(shared_memory, 0xff, sizeof shared_memory);
+  shared_is_used = false;
   while (fibers.size() < threads) make_fiber();
   for (std::size_t i = 0; i < threads; i++) {
     Fiber &fiber = *fibers[i];
@@ -157,18 +166,15 @@ void run_block(std::size_t threads, bool backwards) {
 
 bool may_access(const void *address, std::size_t bytes, Access access) {
   const std::uintptr_t at = reinterpret_cast<std::uintptr_t>(address);
-  if (at % bytes != 0) {
+  if ((at & (bytes - 1)) != 0) { /* sizes are powers of two */
     fail("unaligned access", address, bytes);
     return false;
   }
-  /* Most accesses are to the region of the one before. */
-  static std::size_t last;
-  for (std::size_t i = 0; i < regions.size(); i++) {
-    const std::size_t candidate = (last + i) % regions.size();
-    const Region &region = regions[candidate];
+  /* Most accesses are to the region of the one before: it comes first. */
+  for (Region &region : regions) {
     if (at < region.begin || at + bytes > region.end) continue;
-    last = candidate;
-    if (access != Access::Write || region.writable) return true;
+    std::swap(region, regions.front());
+    if (access != Access::Write || regions.front().writable) return true;
     fail("write to read-only memory", address, bytes);
     return false;
   }
@@ -202,7 +208,10 @@ const Shown &show(const unsigned int *words, unsigned int count) {
   return warp;
 }
 
-void *dynamic_shared() { return shared_memory; }
+void *dynamic_shared() {
+  shared_is_used = true;
+  return shared_memory;
+}
 
 void start_copy(void *to, const void *from, std::size_t bytes) {
   const unsigned char *begin = static_cast<unsigned char *>(to);
