@@ -30,9 +30,12 @@ type LinearChoice =
 
 /** How the fastest way to compute a shape is looked for. */
 export interface LinearSearch {
-  /** Algorithms of cuBLASLt that are measured for a shape; 1: its own first choice is taken. */
+  /** Algorithms of cuBLASLt that are tried for a shape. */
   readonly candidates: number;
-  /** Of a measurement: the fastest of `rounds`, each of `runs` in a graph. */
+  /**
+   * Of a measurement: the fastest of `rounds`, each of `runs` in a graph. 0 rounds: nothing is measured, and the choice is always the
+   * same: the direct kernel for few samples or outputs, else cuBLASLt's first that works.
+   */
   readonly rounds: number;
   readonly runs: number;
 }
@@ -170,11 +173,11 @@ export class LinearLayers implements Disposable {
     // Measurements use the same workspace as work that may be under way.
     this.#library.device.synchronize();
     using trial = new Trial(operation);
-    const candidates: LinearChoice[] = this.#productChoices(trial);
-    if (mayBeDirect(input.rows, layer.outputs) || candidates.length === 0)
-      candidates.push({ kind: 'direct' });
-    const [only] = candidates;
-    if (only !== undefined && candidates.length === 1) return only;
+    const products = this.#productChoices(trial);
+    const isDirect = mayBeDirect(input.rows, layer.outputs) || products.length === 0;
+    const candidates: LinearChoice[] = isDirect ? [{ kind: 'direct' }, ...products] : products;
+    const [first] = candidates;
+    if (first !== undefined && (candidates.length === 1 || this.#search.rounds === 0)) return first;
     trial.fillInput(this.#stream, 'ones');
     let fastest: { readonly choice: LinearChoice; readonly ms: number } | undefined;
     for (const choice of candidates) {

@@ -260,6 +260,24 @@ describe('dense operations over the fake device', { skip }, () => {
     assertSameValues(withoutSignOfZero(out), withoutSignOfZero(expected), 'the second layer');
   });
 
+  test('without rounds nothing is measured: the choice does not hang on times', async () => {
+    const linearSearch = { candidates: 8, rounds: 0, runs: 0 };
+    using opened = await open('tf32', { linearSearch });
+    const choices = { many: 'cuBLASLt, fused', few: 'direct' };
+    for (const [shape, choice] of [
+      [[20, 16, 24], choices.many],
+      [[3, 16, 24], choices.few],
+      [[20, 16, 2], choices.few],
+    ] as const) {
+      const before = fakeLt.products();
+      const layer = runLinear(opened, { shape, activation: 'relu' });
+      assert.equal(layer.choice, choice);
+      assertSameValues(withoutSignOfZero(layer.out), withoutSignOfZero(layer.expected), `${shape}`);
+      // Each of the library's three algorithms shows once that it keeps NaNs; then the layer runs.
+      assert.equal(fakeLt.products() - before, choice === choices.many ? 4 : 3);
+    }
+  });
+
   const choiceWith = async (shape: Case['shape'], tail: Partial<Case> = {}) => {
     using opened = await open('tf32');
     const { out, expected, choice } = runLinear(opened, { shape, activation: 'relu', ...tail });

@@ -1,4 +1,4 @@
-/** The dense kernels on the host, against the reference: every precision, shape, alignment. */
+/** Linear layers by warps, the ends of linear layers and conversions on the host, against the reference. */
 import assert from 'node:assert/strict';
 import { before, test } from 'node:test';
 import { DENSE_PRECISIONS, type DensePrecision } from '../../src/backend/backend.ts';
@@ -6,253 +6,27 @@ import {
   ACTIVATION_NUMBER,
   encodeConvertRows,
   encodeDirectLinear,
-  encodeDotInteraction,
   encodeFinishLinear,
 } from '../../src/backend/cuda/dense-params.ts';
 import {
   convertRowsSource,
-  denseSources,
   directLaunch,
   directLinearSource,
-  dotInteractionSource,
-  dotLaunch,
-  dotSamplesLaunch,
-  dotSamplesSource,
-  dotTile,
-  factorBits,
   finishLinearSource,
-  isMadeOfSamples,
-  type PackWidth,
   packLaunch,
 } from '../../src/backend/cuda/dense-source.ts';
-import { interactionPairs, referenceDotInteraction, referenceLinear } from '../../src/dense/reference.ts';
-import type { LaunchShape } from '../../src/ffi/cuda-structs.ts';
+import { referenceLinear } from '../../src/dense/reference.ts';
 import { bfloat16ToNumber, float16ToNumber, numberToBfloat16, numberToFloat16 } from '../../src/tensor.ts';
-import { assertSameValues, assertWithin, FLOAT32_ROUNDING } from '../support/compare.ts';
+import { assertWithin, FLOAT32_ROUNDING } from '../support/compare.ts';
 import { Random } from '../support/random.ts';
-import { addressOf, type Emulator, emulate, type HostArray, refuseEmulation } from './emulator.ts';
+import { addressOf, type Emulator, refuseEmulation } from './emulator.ts';
+import { emulateDense, framed, HostMatrix, launch } from './host-matrix.ts';
 
 const skip = refuseEmulation();
 let emulator: Emulator;
 
 before(async () => {
-  if (skip !== undefined) return;
-  const sources = DENSE_PRECISIONS.flatMap((precision) => denseSources(precision, true));
-  emulator = await emulate([...new Map(sources.map((source) => [source.id, source])).values()]);
-});
-
-const SENTINEL = 12345.5;
-
-/** A float32 matrix that begins at an element `offset` of an array which is aligned to 16 bytes. */
-class HostMatrix {
-  readonly array: Float32Array;
-
-  constructor(
-    readonly rows: number,
-    readonly cols: number,
-    readonly stride: number,
-    readonly offset: number,
-    values?: Float32Array,
-  ) {
-    this.array = new Float32Array(new ArrayBuffer(4 * (offset + rows * stride + 4))).fill(SENTINEL);
-    assert.equal(addressOf(this.array) % 16n, 0n);
-    if (values !== undefined)
-      for (let r = 0; r < rows; r++)
-        this.array.set(values.subarray(r * cols, (r + 1) * cols), offset + r * stride);
-  }
-
-  get address(): bigint {
-    return addressOf(this.array) + BigInt(4 * this.offset);
-  }
-
-  /** The values; what stands beside them must not have changed. */
-  values(): Float32Array {
-    const values = new Float32Array(this.rows * this.cols);
-    this.array.forEach((x, i) => {
-      const at = i - this.offset;
-      const [row, col] = [Math.floor(at / this.stride), at - Math.floor(at / this.stride) * this.stride];
-      if (at >= 0 && row < this.rows && col < this.cols) values[row * this.cols + col] = x;
-      else assert.equal(x, SENTINEL, `element ${i}, beside the matrix, was written`);
-    });
-    return values;
-  }
-}
-
-/** A matrix whose rows are aligned for `width`, and for no more. */
-function framed(width: PackWidth, rows: number, cols: number, values?: Float32Array): HostMatrix {
-  const stride = width === 4 ? Math.ceil(cols / 4) * 4 + 4 : cols + 3;
-  return new HostMatrix(rows, cols, stride, width === 4 ? 4 : 1, values);
-}
-
-function launch(
-  kernel: string,
-  { grid, block }: LaunchShape,
-  params: BigInt64Array,
-  reads: readonly HostArray[],
-  writes: readonly HostArray[],
-  backwards = false,
-): void {
-  if (grid[0] === 0) return;
-  const shape = { grid: [grid[0], grid[1]], block: [block[0], block[1]] } as const;
-  emulator.launch(kernel, { ...shape, params, reads, writes, backwards });
-}
-
-/** The most that one rounding of a factor changes it by, of its size. */
-const factorRounding = (precision: DensePrecision) =>
-  precision === 'float32' ? 0 : 2 ** -factorBits(precision);
-
-interface DotCase {
-  readonly batch: number;
-  readonly features: number;
-  readonly dim: number;
-  readonly diagonal: boolean;
-  readonly order: 'lower' | 'upper';
-}
-
-function dotOnDevice(
-  precision: DensePrecision,
-  { batch, features, dim, diagonal, order }: DotCase,
-  input: Float32Array,
-  width: PackWidth,
-  backwards: boolean,
-  /** In whole samples, by so many blocks, to an output of this alignment; else in tiles. */
-  samples?: { readonly blocks: number; readonly offset: number; readonly stride: number },
-): Float32Array {
-  const pairs = interactionPairs(features, diagonal, order).length;
-  const z = framed(width, batch, features * dim, input);
-  const output =
-    samples === undefined
-      ? framed(1, batch, pairs)
-      : new HostMatrix(batch, pairs, pairs + samples.stride, samples.offset);
-  const params = encodeDotInteraction({
-    input: z.address,
-    inputStride: z.stride,
-    features,
-    dim,
-    diagonal: diagonal ? 1 : 0,
-    upper: order === 'upper' ? 1 : 0,
-    output: output.address,
-    outputStride: output.stride,
-    batch,
-  });
-  const [{ kernel }, shape] =
-    samples === undefined
-      ? [dotInteractionSource(precision, dotTile(features), width), dotLaunch(batch, features)]
-      : [dotSamplesSource(precision), dotSamplesLaunch(batch, pairs, samples.blocks)];
-  launch(kernel, shape, params, [z.array], [output.array], backwards);
-  return output.values();
-}
-
-const ORDERS = [
-  ['lower', false],
-  ['lower', true],
-  ['upper', false],
-  ['upper', true],
-] as const;
-
-for (const precision of DENSE_PRECISIONS) {
-  test(`dot interaction, ${precision}: exact on integers, every shape`, { skip }, () => {
-    const random = new Random(1);
-    const shapes = [
-      ...[1, 2, 3, 8, 9, 27, 32].flatMap((features) =>
-        [1, 4, 7, 32, 33, 68].map((dim) => [features, dim] as const),
-      ),
-      ...([
-        [33, 5],
-        [64, 36],
-        [65, 16],
-        [128, 3],
-        [129, 8],
-        [160, 4],
-      ] as const),
-    ];
-    shapes.forEach(([features, dim], s) => {
-      ORDERS.forEach(([order, diagonal], o) => {
-        const problem = { batch: 1 + ((s + o) % 2), features, dim, diagonal, order };
-        const input = random.integers(problem.batch * features * dim, 8);
-        const widths: PackWidth[] = dim % 4 === 0 ? [1, 4] : [1];
-        const expected = referenceDotInteraction({ ...problem, input });
-        for (const width of widths) {
-          const out = dotOnDevice(precision, problem, input, width, (s + o) % 3 === 0);
-          const what = `${features} × ${dim}, ${order}${diagonal ? ' with diagonal' : ''}, width ${width}`;
-          assertSameValues(
-            out.map((x) => x + 0),
-            expected.map((x) => x + 0),
-            what,
-          );
-        }
-      });
-    });
-  });
-
-  test(`dot interaction, ${precision}: whole samples, exact on integers`, { skip }, () => {
-    const random = new Random(6);
-    // Squares of 64 features, the last one full, begun, or empty; chunks of 32 columns, more or fewer than the stages.
-    for (const [s, [batch, features, dim, blocks]] of (
-      [
-        [1, 129, 4, 1],
-        [3, 160, 36, 1],
-        [2, 192, 32, 2],
-        [3, 193, 68, 2],
-        [5, 251, 8, 2],
-        [2, 256, 100, 1],
-      ] as const
-    ).entries()) {
-      ORDERS.forEach(([order, diagonal], o) => {
-        const problem = { batch, features, dim, diagonal, order };
-        assert.ok(isMadeOfSamples({ batch: 33, features, dim }, 4, 132));
-        const input = random.integers(batch * features * dim, 8);
-        const place = { blocks, offset: (s + o) % 4, stride: (s + 2 * o) % 5 };
-        const out = dotOnDevice(precision, problem, input, 4, (s + o) % 2 === 0, place);
-        const expected = referenceDotInteraction({ ...problem, input });
-        const what = `${features} × ${dim}, ${order}${diagonal ? ' with diagonal' : ''}`;
-        assertSameValues(
-          out.map((x) => x + 0),
-          expected.map((x) => x + 0),
-          what,
-        );
-      });
-    }
-  });
-
-  test(`dot interaction, ${precision}: reals, 27 and 251 features of 128`, { skip }, () => {
-    const random = new Random(2);
-    for (const features of [27, 251]) {
-      const problem = { batch: 1, features, dim: 128, diagonal: false, order: 'lower' } as const;
-      const input = random.reals(features * 128);
-      const expected = referenceDotInteraction({ ...problem, input });
-      const magnitude = referenceDotInteraction({ ...problem, input: input.map(Math.abs) });
-      const out = dotOnDevice(precision, problem, input, 4, false);
-      if (isMadeOfSamples({ batch: 33, features, dim: 128 }, 4, 132)) {
-        const place = { blocks: 132, offset: 0, stride: 0 };
-        assert.deepEqual(dotOnDevice(precision, problem, input, 4, false, place), out, 'bit for bit');
-      }
-      // Both factors are rounded; then each of the products and sums.
-      const bound = 2.1 * factorRounding(precision) + 129 * FLOAT32_ROUNDING;
-      assertWithin(out, expected, (i) => bound * (magnitude[i] as number), `${features} features`);
-    }
-  });
-}
-
-test('dot interaction: a NaN stays in its sample and its pairs', { skip }, () => {
-  const random = new Random(3);
-  for (const precision of DENSE_PRECISIONS) {
-    for (const [features, samples] of [
-      [40, undefined],
-      [130, { blocks: 1, offset: 0, stride: 0 }],
-    ] as const) {
-      const problem = { batch: 3, features, dim: 8, diagonal: false, order: 'lower' } as const;
-      const input = random.reals(3 * features * 8);
-      input[features * 8 + 5 * 8 + 2] = Number.NaN;
-      const out = dotOnDevice(precision, problem, input, 4, false, samples);
-      const pairs = interactionPairs(features, false, 'lower');
-      out.forEach((x, i) => {
-        const [a, b] = pairs[i % pairs.length] as [number, number];
-        const touched = Math.floor(i / pairs.length) === 1 && (a === 5 || b === 5);
-        assert.equal(Number.isNaN(x), touched, `${precision}: sample and pair ${i}`);
-      });
-    }
-  }
+  if (skip === undefined) emulator = await emulateDense(/^(?!dot)/);
 });
 
 /** The stored form of a weight [outputs, inputs], rows padded to a multiple of 8, and what it then stands for. */
@@ -335,7 +109,7 @@ for (const precision of DENSE_PRECISIONS) {
           });
           const reads = [input.array, weight.array, bias, x0.array, ...(inPlace ? [] : [x.array])];
           const { kernel } = directLinearSource(precision, width);
-          launch(kernel, directLaunch(batch, outputs), params, reads, [output.array]);
+          launch(emulator, kernel, directLaunch(batch, outputs), params, reads, [output.array]);
           const bound = (inputs + 6) * FLOAT32_ROUNDING * (inputs + 2);
           assertWithin(output.values(), expected, () => bound, `${batch} × ${inputs} → ${outputs}, ${f}`);
         }
@@ -383,7 +157,7 @@ test('finishing sums: bias, activation, cross; in place, any alignment', { skip 
         const { kernel } = finishLinearSource(width);
         const written = [...new Set([sums.array, output.array])];
         const shape = packLaunch(batch, outputs, width);
-        launch(kernel, shape, params, [bias, x0.array, ...(crossed ? [] : [x.array])], written);
+        launch(emulator, kernel, shape, params, [bias, x0.array, ...(crossed ? [] : [x.array])], written);
         assertWithin(output.values(), expected, () => 2 ** -21, `${batch} × ${outputs}, ${activation}`);
       }
     }
@@ -429,7 +203,7 @@ test('activations at their limits', { skip }, () => {
       batch: 1,
       outputs: values.length,
     });
-    launch(finishLinearSource(1).kernel, packLaunch(1, values.length, 1), params, [], [sums.array]);
+    launch(emulator, finishLinearSource(1).kernel, packLaunch(1, values.length, 1), params, [], [sums.array]);
     sums.values().forEach((y, i) => {
       const x = values[i] as number;
       const expected = activation === 'relu' ? Math.max(0, x) : 1 / (1 + Math.exp(-x));
@@ -489,7 +263,7 @@ test('rows are converted to the nearest, and copied as they are', { skip }, () =
         });
         const { kernel } = convertRowsSource(precision, width);
         output.fill(7);
-        launch(kernel, packLaunch(rows, padded, width), params, [input.array], [output]);
+        launch(emulator, kernel, packLaunch(rows, padded, width), params, [input.array], [output]);
         const encode = { float32: (x: number) => x, float16: numberToFloat16, bfloat16: numberToBfloat16 };
         output.forEach((x, i) => {
           const [row, col] = [Math.floor(i / stride), i % stride];
