@@ -19,3 +19,8 @@ export function significant(value: number): string {
 export function percent(share: number, digits = 0): string {
   return `${(100 * share).toFixed(digits)} %`;
 }
+
+/** A ratio with three significant digits: `1.24×`. */
+export function times(ratio: number): string {
+  return `${significant(ratio)}×`;
+}

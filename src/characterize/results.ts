@@ -121,3 +121,8 @@ export type Characterization = Static<typeof characterizationSchema>;
 export type StaticRow = Static<typeof staticRowSchema>;
 export type CounterRow = Static<typeof counterRowSchema>;
 export type LaunchRow = Static<typeof launchRowSchema>;
+
+/** µs of a table: a launch serves one, or several alike. */
+export function tableUs({ timeUs, tablesPerLaunch }: Pick<LaunchRow, 'timeUs' | 'tablesPerLaunch'>): number {
+  return timeUs / tablesPerLaunch;
+}

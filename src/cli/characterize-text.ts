@@ -1,9 +1,15 @@
 /** Characterization results as the terminal shows them. */
 import { byRole, techniques, unique } from '../bench/comparison.ts';
 import { hasStages, type ModelRow, PLACES, type StagedModelRow } from '../bench/results.ts';
-import type { Characterization, CounterRow, LaunchRow, StaticRow } from '../characterize/results.ts';
+import {
+  type Characterization,
+  type CounterRow,
+  type LaunchRow,
+  type StaticRow,
+  tableUs,
+} from '../characterize/results.ts';
 import { plainPlan, planLabel } from '../embedding/plan.ts';
-import { percent, significant } from '../numbers.ts';
+import { percent, significant, times } from '../numbers.ts';
 import { emphasise, renderTable } from './output.ts';
 
 export function characterizeText(results: Characterization): string {
@@ -39,17 +45,13 @@ const PLAIN = planLabel(plainPlan('cuda'));
 
 const label = (variant: string) => variant.replace(/^standard \+ /, '+ ');
 
-/** µs of a table: a launch serves one, or all. */
-const tableUs = ({ timeUs, tablesPerLaunch }: Pick<LaunchRow, 'timeUs' | 'tablesPerLaunch'>) =>
-  timeUs / tablesPerLaunch;
-
 /** Time over the plain kernel's, if that is among the rows. */
 function ratio<Row extends Pick<LaunchRow, 'variant' | 'timeUs' | 'tablesPerLaunch'>>(
   row: Row,
   rows: readonly Row[],
 ): string {
   const plain = rows.find(({ variant }) => variant === PLAIN);
-  return plain === undefined ? '–' : `${significant(tableUs(row) / tableUs(plain))}×`;
+  return plain === undefined ? '–' : times(tableUs(row) / tableUs(plain));
 }
 
 function counterTable(rows: readonly CounterRow[]): string {
@@ -150,8 +152,8 @@ function stageTable(rows: readonly StagedModelRow[]): string {
       ...(tellPlans ? [techniques(row.variant)] : []),
     ]),
   );
-  const times = rows.toSorted((a, b) => a.timing.medianMs - b.timing.medianMs);
-  const [hottest, coldest] = [times[0] as ModelRow, times.at(-1) as ModelRow];
+  const byTime = rows.toSorted((a, b) => a.timing.medianMs - b.timing.medianMs);
+  const [hottest, coldest] = [byTime[0] as ModelRow, byTime.at(-1) as ModelRow];
   const over = significant(coldest.timing.medianMs / hottest.timing.medianMs);
   return `${table}\n${coldest.pattern} takes ${over}× as long as ${hottest.pattern}`;
 }

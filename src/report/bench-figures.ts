@@ -21,7 +21,7 @@ import {
   type StagedModelRow,
 } from '../bench/results.ts';
 import { type Plan, planLabel } from '../embedding/plan.ts';
-import { percent, significant } from '../numbers.ts';
+import { percent, significant, times } from '../numbers.ts';
 import { type Bar, type BarChart, type Figure, number, text } from './figure.ts';
 import { sweepFigure, sweptTechniques } from './sweep-figures.ts';
 
@@ -39,8 +39,6 @@ export function benchFigures(results: BenchResults): Figure[] {
     bestFigure(results),
   ].filter((figure) => figure !== undefined);
 }
-
-const times = (ratio: number) => `${significant(ratio)}×`;
 
 /** One panel per pattern, one bar per row. */
 function panelsByPattern(

@@ -13,7 +13,7 @@ import {
 } from '../bench/comparison.ts';
 import { type BenchResults, type EmbeddingRow, hasStages, type ModelRow } from '../bench/results.ts';
 import { type Plan, planLabel } from '../embedding/plan.ts';
-import { percent, significant } from '../numbers.ts';
+import { percent, significant, times } from '../numbers.ts';
 import { applyRules, type Citation, type Finding, highest, type Rule } from './findings.ts';
 import { sweepPoints, sweptTechniques } from './sweep-figures.ts';
 
@@ -21,7 +21,6 @@ import { sweepPoints, sweptTechniques } from './sweep-figures.ts';
 const NOISE = 1.05;
 const NOISE_REASON = 'medians of the same plan differ by a few percent from run to run';
 
-const times = (ratio: number) => `${significant(ratio)}×`;
 const ms = (value: number) => `${significant(value)} ms`;
 const us = (value: number) => `${significant(value)} µs`;
 

@@ -1,58 +1,98 @@
 /** What a characterization says, rule by rule. */
 import { techniques, unique } from '../bench/comparison.ts';
-import { FULL_SHARE } from '../characterize/limiter.ts';
-import type { Characterization } from '../characterize/results.ts';
-import { percent, significant } from '../numbers.ts';
+import { FULL_SHARE, LIMITERS } from '../characterize/limiter.ts';
+import { type Characterization, type CounterRow, tableUs } from '../characterize/results.ts';
+import { plainPlan, planLabel } from '../embedding/plan.ts';
+import { percent, significant, times } from '../numbers.ts';
 import { applyRules, highest, type Rule } from './findings.ts';
 
-const MEMORY_BOUND: Rule<Characterization> = {
-  name: 'memory-bound',
+const PLAIN = planLabel(plainPlan('cuda'));
+
+/** What would make a kernel faster, by what bounds it. */
+const REMEDIES: Readonly<Record<string, string>> = {
+  [LIMITERS.dram]: 'Fewer bytes from memory would make them faster',
+  [LIMITERS.l2]: 'Fewer bytes from L2, or more hits in L1, would make them faster',
+  [LIMITERS.fabric]: "Fewer rows from the other half of L2's memory would make them faster",
+  [LIMITERS.l1]: 'Fewer bytes through L1 would make them faster',
+  [LIMITERS.issue]: 'Fewer instructions a row would make them faster',
+  [LIMITERS.tail]: 'More work in a launch would make better use of the device',
+  [LIMITERS.latency]: 'More loads in flight of each warp would hide it',
+  [LIMITERS.fewWarps]: 'More warps, or more loads in flight of each, would hide it',
+  [LIMITERS.queue]: 'Fewer and wider loads would relieve it',
+  [LIMITERS.several]: 'No one thing would make them much faster',
+};
+
+const BOUND_BY: Rule<Characterization> = {
+  name: 'bound-by',
   threshold: FULL_SHARE,
-  reason: "share of the memory's peak throughput; streaming reads reach 80 to 90 % of it",
+  reason:
+    'share of its peak from which a unit bounds a kernel; below it, what warps wait for does, as in the table that it links to',
   find({ counters }) {
-    const bound = counters.filter(({ dramShare }) => dramShare >= this.threshold);
-    const first = highest(bound, ({ dramShare }) => dramShare);
-    if (first === undefined) return [];
-    const patterns = unique(bound.map(({ pattern }) => pattern)).join(', ');
-    return [
-      {
-        text: `Memory bounds ${bound.length} of ${counters.length} measured kernels (${patterns}): only fewer bytes would make them faster.`,
-        cites: [
-          { what: `memory throughput, ${first.variant}, ${first.pattern}`, value: percent(first.dramShare) },
-        ],
-        figure: 'shares',
-      },
-    ];
+    const limiters = unique(counters.map(({ limiter }) => limiter));
+    return limiters.flatMap((limiter) => {
+      const bound = counters.filter((row) => row.limiter === limiter);
+      const slowest = highest(bound, tableUs);
+      if (slowest === undefined) return [];
+      const patterns = unique(bound.map(({ pattern }) => pattern)).join(', ');
+      const remedy = REMEDIES[limiter];
+      return [
+        {
+          text: `Bound by ${limiter}: ${bound.length} of ${counters.length} measured kernels (${patterns}).${remedy === undefined ? '' : ` ${remedy}.`}`,
+          cites: [{ what: `${slowest.variant}, ${slowest.pattern}`, value: slowest.because }],
+          figure: 'limiters',
+        },
+      ];
+    });
   },
 };
 
-const LATENCY_BOUND: Rule<Characterization> = {
-  name: 'waits-for-memory',
-  threshold: 0.5,
-  reason:
-    'share of the waiting that is for memory loads, where neither the memory nor L2 is full: latency, not bandwidth',
+const TECHNIQUES_MOVE: Rule<Characterization> = {
+  name: 'techniques-move',
+  threshold: 1.05,
+  reason: 'time of the plain kernel over that of the fastest variant; launches differ by a few percent',
   find({ counters }) {
-    const share = ({ stalls, longScoreboardPerIssue }: Characterization['counters'][number]) => {
-      const all = stalls.reduce((sum, { perIssue }) => sum + perIssue, 0);
-      return all === 0 ? 0 : longScoreboardPerIssue / all;
-    };
-    const waiting = counters.filter(
-      (row) => share(row) >= this.threshold && Math.max(row.dramShare, row.l2Share) < FULL_SHARE,
-    );
-    const most = highest(waiting, share);
-    if (most === undefined) return [];
-    return [
-      {
-        text: `${waiting.length} of ${counters.length} measured kernels mostly wait for loads without filling the memory's or L2's bandwidth: more loads in flight would help.`,
-        cites: [
-          { what: `waiting for loads, ${most.variant}, ${most.pattern}`, value: percent(share(most)) },
-          { what: 'of peak: memory, L2', value: `${percent(most.dramShare)}, ${percent(most.l2Share)}` },
-        ],
-        figure: 'stalls',
-      },
-    ];
+    const patterns = unique(counters.map(({ pattern }) => pattern));
+    const pairs = patterns.flatMap((pattern) => {
+      const rows = counters.filter((row) => row.pattern === pattern);
+      const plain = rows.find(({ variant }) => variant === PLAIN);
+      const fastest = highest(rows, (row) => -tableUs(row));
+      if (plain === undefined || fastest === undefined) return [];
+      const gain = tableUs(plain) / tableUs(fastest);
+      return gain < this.threshold ? [] : [{ plain, fastest, gain }];
+    });
+    return unique(pairs.map(({ fastest }) => fastest.variant)).flatMap((variant) => {
+      const own = pairs.filter(({ fastest }) => fastest.variant === variant);
+      const most = highest(own, ({ gain }) => gain);
+      if (most === undefined) return [];
+      const gains = own.map(({ gain }) => times(gain)).join(', ');
+      const [after, before] = [own.map(({ fastest }) => fastest), own.map(({ plain }) => plain)].map(limits);
+      return [
+        {
+          text: `${techniques(variant)} is fastest on ${own.map(({ plain }) => plain.pattern).join(', ')}: ${gains} the plain kernel's speed. It is bound by ${after}; the plain kernel by ${before}.`,
+          cites: [
+            {
+              what: `${most.plain.pattern}, µs a table: plain, ${techniques(variant)}`,
+              value: `${significant(tableUs(most.plain))}, ${significant(tableUs(most.fastest))}`,
+            },
+          ],
+          figure: 'limiters',
+        },
+      ];
+    });
   },
 };
+
+/** `L1 bandwidth (one_item), DRAM bandwidth (low_hot, random)`; one limit on all patterns stands by itself. */
+function limits(rows: readonly CounterRow[]): string {
+  const limiters = unique(rows.map(({ limiter }) => limiter));
+  if (limiters.length === 1) return limiters.join();
+  return limiters
+    .map((limiter) => {
+      const patterns = rows.filter((row) => row.limiter === limiter).map(({ pattern }) => pattern);
+      return `${limiter} (${patterns.join(', ')})`;
+    })
+    .join(', ');
+}
 
 const WARPS_LOST: Rule<Characterization> = {
   name: 'warps-lost',
@@ -119,8 +159,8 @@ const REGISTERS: Rule<Characterization> = {
 };
 
 export const CHARACTERIZE_RULES: readonly Rule<Characterization>[] = [
-  MEMORY_BOUND,
-  LATENCY_BOUND,
+  BOUND_BY,
+  TECHNIQUES_MOVE,
   WARPS_LOST,
   REGISTERS,
   SPILLS,

@@ -245,14 +245,31 @@ describe('characterization', () => {
   const kernels = (change: Partial<Characterization['static'][number]>) => (results: Characterization) => {
     for (const row of results.static) Object.assign(row, change);
   };
-  test('memory-bound', () => {
-    assert.match(characterSaid('memory-bound').join(), /^Memory bounds 2 of 4 .*one_item, random/);
-    assert.deepEqual(characterSaid('memory-bound', counters({ dramShare: 0.69 })), []);
+  test('bound-by', () => {
+    assert.deepEqual(characterSaid('bound-by'), [
+      'Bound by memory latency: 2 of 4 measured kernels (one_item, random). More loads in flight of each warp would hide it.',
+      'Bound by DRAM bandwidth: 2 of 4 measured kernels (one_item, random). Fewer bytes from memory would make them faster.',
+    ]);
+    assert.deepEqual(characterSaid('bound-by', counters({ limiter: 'a limit of a later version' })), [
+      'Bound by a limit of a later version: 4 of 4 measured kernels (one_item, random).',
+    ]);
   });
-  test('waits-for-memory', () => {
-    assert.match(characterSaid('waits-for-memory').join(), /^2 of 4 /);
-    assert.deepEqual(characterSaid('waits-for-memory', counters({ longScoreboardPerIssue: 2 })), []);
-    assert.deepEqual(characterSaid('waits-for-memory', counters({ l2Share: 0.9 })), []);
+  test('techniques-move', () => {
+    assert.deepEqual(characterSaid('techniques-move'), [
+      "RPF d6 is fastest on one_item, random: 1.69×, 1.69× the plain kernel's speed. It is bound by DRAM bandwidth; the plain kernel by memory latency.",
+    ]);
+    const change = (results: Characterization) => {
+      for (const row of results.counters.slice(0, 2)) row.limiter = 'L1 bandwidth';
+    };
+    assert.match(
+      characterSaid('techniques-move', change).join(),
+      /by L1 bandwidth \(one_item\), DRAM bandwidth \(random\); the plain kernel by L1 bandwidth \(one_item\), memory latency \(random\)/,
+    );
+    assert.deepEqual(characterSaid('techniques-move', counters({ timeUs: 50 })), []);
+    const withoutPlain = (results: Characterization) => {
+      results.counters = results.counters.filter(({ variant }) => variant !== 'standard');
+    };
+    assert.deepEqual(characterSaid('techniques-move', withoutPlain), []);
   });
   test('warps-lost', () => {
     assert.match(characterSaid('warps-lost').join(), /RPF d6 on one_item keeps only 69 %/);

@@ -1,6 +1,7 @@
 /** Results to report on: the recorded ones, and a small characterization. */
 import { readFileSync } from 'node:fs';
 import type { BenchResults } from '../../src/bench/results.ts';
+import { LIMITERS } from '../../src/characterize/limiter.ts';
 import type { Characterization, CounterRow, StaticRow } from '../../src/characterize/results.ts';
 
 /** A file of bench/results, parsed; every call gives a copy of its own. */
@@ -57,8 +58,8 @@ const counters: CounterRow = {
   l1Share: 0.25,
   l2Share: 0.41,
   smShare: 0.2,
-  limiter: 'latency',
-  because: 'warps wait 40 cycles an instruction for memory, whose throughput is 44 % of its peak',
+  limiter: LIMITERS.latency,
+  because: '40.0 of 45.5 cycles an instruction waited for loads',
 };
 
 /** Two kernels on two patterns: the plain one waits for memory, register prefetch fills the memory. */
@@ -98,6 +99,8 @@ export function smallCharacterization(): Characterization {
         achievedWarps: 44.2,
         dramShare: 0.86,
         l2Share: 0.7,
+        limiter: LIMITERS.dram,
+        because: 'memory at 86 % of its peak',
         l1HitRate: pattern === 'one_item' ? 0.99 : 0.04,
       },
     ]),
