@@ -1,6 +1,7 @@
 /**
- * Runs CUDA kernels on the host: compiles their sources against simt.h into a shared library (kept in the folder for
- * temporary files, by the hash of everything that went into it) and launches them with checked memory.
+ * Runs CUDA kernels on the host: compiles their sources against simt.h into a shared library and launches them with checked
+ * memory. Libraries are kept in the folder for temporary files, by the hash of everything that went into them; simt.cpp is one of
+ * its own, which those of kernels need.
  */
 import { spawn, spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
@@ -25,7 +26,6 @@ const KERNELS = fileURLToPath(new URL('../../kernels/cuda', import.meta.url));
 const CACHE = join(tmpdir(), 'hotrow-emulation');
 const FLAGS = [
   '-std=c++17',
-  '-O1',
   '-fPIC',
   '-ffp-contract=off',
   '-Wall',
@@ -36,6 +36,10 @@ const FLAGS = [
   // A lookup that is skipped leaves its slot as it was; nobody adds it.
   '-Wno-maybe-uninitialized',
 ];
+const INCLUDES = [`-I${HERE}`, `-I${KERNELS}`];
+
+/** Characters of a unit from which compiling it faster is worth more than running it faster: kernels of many kinds of tables. */
+const LONG_UNIT = 6000;
 /** Compilations at once, each with its share of the kernels. */
 const SHARES = 2;
 
@@ -145,60 +149,68 @@ extern "C" long long simt_params_bytes(const char *name) {
     if (std::strcmp(kernel.name, name) == 0) return *kernel.bytes;
   return 0;
 }
+extern "C" const char *simt_launch_within(void (*)(const void *), const std::int64_t *, const void *, const std::int64_t *, std::int64_t);
+extern "C" const char *simt_launch_named(const char *name, const std::int64_t *shape, const void *params,
+                                         const std::int64_t *memory, std::int64_t count) {
+  return simt_launch_within(simt_find(name), shape, params, memory, count);
+}
 `;
 }
 
-/** The shared library with `kernels` and the emulator. */
+/** The shared library with `kernels`. */
 export async function build(kernels: readonly Pick<KernelSource, 'kernel' | 'source'>[]): Promise<string> {
   const shares = Array.from({ length: SHARES }, (_, share) => kernels.filter((_, i) => i % SHARES === share));
   const [first, ...others] = shares.filter((share) => share.length > 0).map(unitOf);
-  const sources = new Map(
-    [`${first}\n${finderOf(kernels)}`, ...others].map((unit, i) => [`unit-${i}.cpp`, unit] as const),
+  const units = [`${first}\n${finderOf(kernels)}`, ...others];
+  const simt = await emulatorCore();
+  const headers = readdirSync(KERNELS).map((name) => join(KERNELS, name));
+  return kept([simt, ...units], [...headers, join(HERE, 'ptx.h')], async (folder, library) => {
+    const objects = units.map((_, i) => join(folder, `unit-${i}.o`));
+    await Promise.all(
+      units.map((unit, i) => {
+        const file = join(folder, `unit-${i}.cpp`);
+        writeFileSync(file, unit);
+        const optimisation = unit.length > LONG_UNIT ? '-O0' : '-O1';
+        return compile([...FLAGS, optimisation, ...INCLUDES, '-c', file, '-o', objects[i] as string]);
+      }),
+    );
+    // The C and C++ libraries come with the emulator's: to read them takes a linker longer than all else.
+    await compile(['-shared', '-nostdlib', '-o', library, ...objects, simt, '-lgcc']);
+  });
+}
+
+let core: Promise<string> | undefined;
+
+/** The shared library of simt.cpp. */
+function emulatorCore(): Promise<string> {
+  const source = join(HERE, 'simt.cpp');
+  core ??= kept([], [source, join(HERE, 'simt.h')], (_, library) =>
+    compile([...FLAGS, '-O2', ...INCLUDES, '-shared', source, '-o', library]),
   );
-  const headers = [
-    ...readdirSync(KERNELS).map((name) => join(KERNELS, name)),
-    ...['simt.h', 'simt.cpp', 'ptx.h'].map((name) => join(HERE, name)),
-  ];
+  return core;
+}
+
+/** The library that `make` makes of `texts` and `files`, unless it is there. */
+async function kept(
+  texts: readonly string[],
+  files: readonly string[],
+  make: (folder: string, library: string) => Promise<void>,
+): Promise<string> {
   const hash = createHash('sha256');
-  for (const part of [compiler(), ...FLAGS, ...sources.values()]) hash.update(part);
-  for (const header of headers.sort()) hash.update(readFileSync(header));
+  for (const part of [compiler(), ...FLAGS, ...texts]) hash.update(part);
+  for (const file of files.toSorted()) hash.update(readFileSync(file));
   const library = join(CACHE, `${hash.digest('hex').slice(0, 32)}.so`);
   if (existsSync(library)) return library;
 
   mkdirSync(CACHE, { recursive: true });
   const folder = mkdtempSync(join(CACHE, 'build-'));
   try {
-    for (const [name, text] of sources) writeFileSync(join(folder, name), text);
-    const files = [...sources.keys()].map((name) => join(folder, name));
-    const objects = files.map((_, i) => join(folder, `${i}.o`));
-    const [core] = await Promise.all([
-      emulatorCore(),
-      ...files.map((file, i) => compileObject(file, objects[i] as string)),
-    ]);
-    await compile(['-shared', '-o', join(folder, 'library.so'), ...objects, core as string]);
+    await make(folder, join(folder, 'library.so'));
     renameSync(join(folder, 'library.so'), library);
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }
   return library;
-}
-
-let core: Promise<string> | undefined;
-
-/** simt.cpp, compiled once a process. */
-function emulatorCore(): Promise<string> {
-  core ??= (async () => {
-    const folder = mkdtempSync(join(CACHE, 'core-'));
-    process.on('exit', () => rmSync(folder, { recursive: true, force: true }));
-    const object = join(folder, 'simt.o');
-    await compileObject(join(HERE, 'simt.cpp'), object, '-O2');
-    return object;
-  })();
-  return core;
-}
-
-function compileObject(file: string, object: string, ...more: string[]): Promise<void> {
-  return compile([...FLAGS, ...more, `-I${HERE}`, `-I${KERNELS}`, '-c', file, '-o', object]);
 }
 
 function compile(args: readonly string[]): Promise<void> {

@@ -282,14 +282,12 @@ extern "C" const char *simt_launch(void (*kernel)(const void *), const std::int6
   return error[0] ? error : nullptr;
 }
 
-/* For another library: the same for a kernel's name, with leave to read and write `count` pieces of memory, pairs of an
- * address and a length. */
-extern "C" void (*simt_find(const char *name))(const void *);
-extern "C" const char *simt_launch_named(const char *name, const std::int64_t *shape, const void *params,
-                                         const std::int64_t *memory, std::int64_t count) {
+/* For another library: the same, with leave to read and write `count` pieces of memory, pairs of an address and a length. */
+extern "C" const char *simt_launch_within(void (*kernel)(const void *), const std::int64_t *shape, const void *params,
+                                          const std::int64_t *memory, std::int64_t count) {
   simt_forget_regions();
   for (std::int64_t i = 0; i < count; i++)
     simt_add_region(static_cast<std::uintptr_t>(memory[2 * i]), memory[2 * i + 1], 1);
   std::int64_t counts[3];
-  return simt_launch(simt_find(name), shape, params, counts);
+  return simt_launch(kernel, shape, params, counts);
 }
