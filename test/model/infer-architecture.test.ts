@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { mkdtemp, writeFile } from 'node:fs/promises';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
@@ -121,8 +121,9 @@ describe('facebookresearch/dlrm names', () => {
     assert.equal(interaction.kind, 'cat');
   });
 
-  test('learned pooling weights belong to their table', async () => {
+  test('learned pooling weights belong to their table', async (t) => {
     const folder = await mkdtemp(join(tmpdir(), 'hotrow-architecture-'));
+    t.after(() => rm(folder, { recursive: true }));
     const file = join(folder, 'weights');
     await writeFile(file, new Uint8Array(Float32Array.from({ length: 11 }, (_, i) => i).buffer));
     const tensors = stored(facebook(14));
