@@ -29,6 +29,14 @@ const PICTURES = [
     height: 720,
   },
   {
+    name: 'report-counters',
+    results: 'h200-counters',
+    from: '#run-1 .findings',
+    scheme: 'light',
+    width: 1100,
+    height: 900,
+  },
+  {
     name: 'report-phone',
     results: 'cpu-zen5-quick',
     from: '#run-1-model',

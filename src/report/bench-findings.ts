@@ -14,7 +14,7 @@ import {
 import { type BenchResults, type EmbeddingRow, hasStages, type ModelRow } from '../bench/results.ts';
 import { type Plan, planLabel } from '../embedding/plan.ts';
 import { percent, significant, times } from '../numbers.ts';
-import { applyRules, type Citation, type Finding, highest, type Rule } from './findings.ts';
+import { applyRules, type Citation, type Finding, highest, type Rule, span } from './findings.ts';
 import { sweepPoints, sweptTechniques } from './sweep-figures.ts';
 
 /** Medians of repeated runs of one plan differ by up to a few percent; less than this is no difference. */
@@ -76,16 +76,6 @@ const planWords = (row: EmbeddingRow) =>
 /** The fastest candidate of every pattern, the plain kernel left out. */
 function fastest(results: BenchResults): EmbeddingRow[] {
   return [...candidates(results).values()].flatMap((rows) => highest(rows, ({ speedup }) => speedup) ?? []);
-}
-
-/** `1.26× (one_item) to 1.82× (med_hot)`, or one of them. */
-function span(rows: readonly EmbeddingRow[], value: (row: EmbeddingRow) => number): string {
-  const [low, high] = [highest(rows, (row) => -value(row)), highest(rows, value)] as [
-    EmbeddingRow,
-    EmbeddingRow,
-  ];
-  const words = (row: EmbeddingRow) => `${times(value(row))} (${row.pattern})`;
-  return low === high ? words(low) : `${words(low)} to ${words(high)}`;
 }
 
 const speedCitation = (row: EmbeddingRow) => ({

@@ -22,7 +22,7 @@ export function characterizeFigures(results: Characterization): Figure[] {
 }
 
 const label = ({ variant }: { readonly variant: string }) =>
-  techniques(variant) === 'none' ? 'standard' : `+ ${techniques(variant)}`;
+  variant.startsWith('standard + ') ? `+ ${techniques(variant)}` : variant.replaceAll(' + ', ', ');
 
 /** A column of a table, and its text on a row. */
 type CellColumn<Row> = readonly [Column, (row: Row) => string];

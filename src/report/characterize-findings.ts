@@ -3,8 +3,8 @@ import { techniques, unique } from '../bench/comparison.ts';
 import { FULL_SHARE, LIMITERS } from '../characterize/limiter.ts';
 import { type Characterization, type CounterRow, tableUs } from '../characterize/results.ts';
 import { plainPlan, planLabel } from '../embedding/plan.ts';
-import { percent, significant, times } from '../numbers.ts';
-import { applyRules, highest, type Rule } from './findings.ts';
+import { percent, significant } from '../numbers.ts';
+import { applyRules, highest, type Rule, span } from './findings.ts';
 
 const PLAIN = planLabel(plainPlan('cuda'));
 
@@ -58,20 +58,19 @@ const TECHNIQUES_MOVE: Rule<Characterization> = {
       const fastest = highest(rows, (row) => -tableUs(row));
       if (plain === undefined || fastest === undefined) return [];
       const gain = tableUs(plain) / tableUs(fastest);
-      return gain < this.threshold ? [] : [{ plain, fastest, gain }];
+      return gain < this.threshold ? [] : [{ pattern, plain, fastest, gain }];
     });
     return unique(pairs.map(({ fastest }) => fastest.variant)).flatMap((variant) => {
       const own = pairs.filter(({ fastest }) => fastest.variant === variant);
       const most = highest(own, ({ gain }) => gain);
       if (most === undefined) return [];
-      const gains = own.map(({ gain }) => times(gain)).join(', ');
       const [after, before] = [own.map(({ fastest }) => fastest), own.map(({ plain }) => plain)].map(limits);
       return [
         {
-          text: `${techniques(variant)} is fastest on ${own.map(({ plain }) => plain.pattern).join(', ')}: ${gains} the plain kernel's speed. It is bound by ${after}; the plain kernel by ${before}.`,
+          text: `${techniques(variant)} is fastest on ${own.map(({ pattern }) => pattern).join(', ')}: ${span(own, ({ gain }) => gain)} the plain kernel's speed. It is bound by ${after}; the plain kernel by ${before}.`,
           cites: [
             {
-              what: `${most.plain.pattern}, µs a table: plain, ${techniques(variant)}`,
+              what: `${most.pattern}, µs a table: plain, ${techniques(variant)}`,
               value: `${significant(tableUs(most.plain))}, ${significant(tableUs(most.fastest))}`,
             },
           ],

@@ -2,6 +2,8 @@
  * What results say, by stated rules. A rule looks at figures and speaks only past its threshold; what it says cites the
  * figures that it was derived from, and the chart that shows them.
  */
+import { times } from '../numbers.ts';
+
 export interface Citation {
   readonly what: string;
   /** With its unit. */
@@ -32,6 +34,18 @@ export function highest<T>(entries: readonly T[], score: (entry: T) => number): 
     (best, entry) => (best === undefined || score(entry) > score(best) ? entry : best),
     undefined,
   );
+}
+
+/** `1.26× (one_item) to 1.82× (med_hot)`, or one of them. */
+export function span<Row extends { readonly pattern: string }>(
+  rows: readonly Row[],
+  value: (row: Row) => number,
+): string {
+  const [low, high] = [highest(rows, (row) => -value(row)), highest(rows, value)];
+  const words = (row: Row) => `${times(value(row))} (${row.pattern})`;
+  return [low, ...(low === high ? [] : [high])]
+    .flatMap((row) => (row === undefined ? [] : words(row)))
+    .join(' to ');
 }
 
 /** Applies every rule. */

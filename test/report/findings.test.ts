@@ -256,7 +256,7 @@ describe('characterization', () => {
   });
   test('techniques-move', () => {
     assert.deepEqual(characterSaid('techniques-move'), [
-      "RPF d6 is fastest on one_item, random: 1.69×, 1.69× the plain kernel's speed. It is bound by DRAM bandwidth; the plain kernel by memory latency.",
+      "RPF d6 is fastest on one_item, random: 1.69× (one_item) the plain kernel's speed. It is bound by DRAM bandwidth; the plain kernel by memory latency.",
     ]);
     const change = (results: Characterization) => {
       for (const row of results.counters.slice(0, 2)) row.limiter = 'L1 bandwidth';
