@@ -12,7 +12,7 @@ import { launchPerTable } from '../../src/bench/comparison.ts';
 import type { BenchResults } from '../../src/bench/results.ts';
 import { hasStages } from '../../src/bench/results.ts';
 import { renderReport } from '../../src/report/page.ts';
-import { recordedBench, smallCharacterization } from './results.ts';
+import { recordedBench, recordedCharacterization, smallCharacterization } from './results.ts';
 
 const executable = findChromium();
 const skip = executable === undefined ? 'no Chromium: set CHROMIUM, or install the package chromium' : false;
@@ -47,7 +47,12 @@ function withHotness(results: BenchResults): BenchResults {
 }
 
 const H200 = ['h200-paper.json', 'h200-paper-traces.json', 'h200-paper-sweeps.json'].map(recordedBench);
-const EVERYTHING = [...H200, withHotness(recordedBench('cpu-zen5-quick.json')), smallCharacterization()];
+const EVERYTHING = [
+  ...H200,
+  recordedCharacterization('h200-counters.json'),
+  withHotness(recordedBench('cpu-zen5-quick.json')),
+  smallCharacterization(),
+];
 
 describe('the page in Chromium', { skip }, () => {
   let browser: Browser;

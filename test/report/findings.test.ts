@@ -8,7 +8,7 @@ import { benchFigures } from '../../src/report/bench-figures.ts';
 import { BENCH_RULES, benchFindings } from '../../src/report/bench-findings.ts';
 import { characterizeFigures } from '../../src/report/characterize-figures.ts';
 import { CHARACTERIZE_RULES, characterizeFindings } from '../../src/report/characterize-findings.ts';
-import { recordedBench, smallCharacterization } from './results.ts';
+import { recordedBench, recordedCharacterization, smallCharacterization } from './results.ts';
 
 const RECORDED = [
   'h200-paper',
@@ -49,6 +49,18 @@ for (const name of RECORDED) {
     }
   });
 }
+
+test('findings of h200-counters name every limit that its kernels meet, and figures that are there', () => {
+  const results = recordedCharacterization('h200-counters.json');
+  const figures = new Set(characterizeFigures(results).map(({ id }) => id));
+  const findings = characterizeFindings(results);
+  for (const { figure, cites } of findings) {
+    assert.ok(figures.has(figure), figure);
+    for (const { value } of cites) assert.match(value, /\d/);
+  }
+  const said = findings.map(({ text }) => text).join('\n');
+  for (const { limiter } of results.counters) assert.ok(said.includes(`Bound by ${limiter}`), limiter);
+});
 
 test('rules have names of their own and reasons', () => {
   const rules = [...BENCH_RULES, ...CHARACTERIZE_RULES];

@@ -5,9 +5,11 @@ import { LIMITERS } from '../../src/characterize/limiter.ts';
 import type { Characterization, CounterRow, StaticRow } from '../../src/characterize/results.ts';
 
 /** A file of bench/results, parsed; every call gives a copy of its own. */
-export function recordedBench(name: string): BenchResults {
-  const file = new URL(`../../bench/results/${name}`, import.meta.url);
-  return JSON.parse(readFileSync(file, 'utf8')) as BenchResults;
+export const recordedBench = (name: string) => recorded(name) as BenchResults;
+export const recordedCharacterization = (name: string) => recorded(name) as Characterization;
+
+function recorded(name: string): unknown {
+  return JSON.parse(readFileSync(new URL(`../../bench/results/${name}`, import.meta.url), 'utf8'));
 }
 
 const PLAIN = { version: 1, device: 'cuda', kernel: 'standard', techniques: {} } as const;
