@@ -11,11 +11,14 @@ export function unique<T>(values: readonly T[]): T[] {
 export const techniques = (label: string) =>
   label.replace(/^standard( \+ )?/, '').replaceAll(' + ', ', ') || 'none';
 
-/** A variant's row heading: what it adds to the plain kernel. */
+/** A variant by what it adds to the standard kernel, if that is its own. */
+export const variantHeading = (variant: string) => variant.replace(/^standard \+ /, '+ ');
+
+/** A row's heading: its variant's, unless that is not what tells it from the others. */
 export function heading(row: EmbeddingRow): string {
   if (row.implementation !== 'hotrow') return row.implementation;
   if (row.best) return 'best found';
-  return row.variant.replace(/^standard \+ /, '+ ');
+  return variantHeading(row.variant);
 }
 
 /** Rows of the comparison, which are all but those of sweeps. */

@@ -1,7 +1,7 @@
 /** Characterization results: versioned JSON of what limits each kernel variant, by compiler report and by counters. */
 import Type, { type Static } from 'typebox';
 import { deviceSchema, modelRowSchema } from '../bench/results.ts';
-import { planSchema } from '../embedding/plan.ts';
+import { plainPlan, planLabel, planSchema } from '../embedding/plan.ts';
 
 export const CHARACTERIZE_VERSION = 1;
 
@@ -125,4 +125,11 @@ export type LaunchRow = Static<typeof launchRowSchema>;
 /** µs of a table: a launch serves one, or several alike. */
 export function tableUs({ timeUs, tablesPerLaunch }: Pick<LaunchRow, 'timeUs' | 'tablesPerLaunch'>): number {
   return timeUs / tablesPerLaunch;
+}
+
+const PLAIN = planLabel(plainPlan('cuda'));
+
+/** The row of the plain kernel, if it was measured. */
+export function plainAmong<Row extends Pick<LaunchRow, 'variant'>>(rows: readonly Row[]): Row | undefined {
+  return rows.find(({ variant }) => variant === PLAIN);
 }

@@ -1,14 +1,14 @@
 /** Characterization results as the terminal shows them. */
-import { byRole, techniques, unique } from '../bench/comparison.ts';
+import { byRole, techniques, unique, variantHeading } from '../bench/comparison.ts';
 import { hasStages, type ModelRow, PLACES, type StagedModelRow } from '../bench/results.ts';
 import {
   type Characterization,
   type CounterRow,
   type LaunchRow,
+  plainAmong,
   type StaticRow,
   tableUs,
 } from '../characterize/results.ts';
-import { plainPlan, planLabel } from '../embedding/plan.ts';
 import { percent, significant, times } from '../numbers.ts';
 import { emphasise, renderTable } from './output.ts';
 
@@ -41,16 +41,12 @@ function byKey<Row>(
   );
 }
 
-const PLAIN = planLabel(plainPlan('cuda'));
-
-const label = (variant: string) => variant.replace(/^standard \+ /, '+ ');
-
 /** Time over the plain kernel's, if that is among the rows. */
 function ratio<Row extends Pick<LaunchRow, 'variant' | 'timeUs' | 'tablesPerLaunch'>>(
   row: Row,
   rows: readonly Row[],
 ): string {
-  const plain = rows.find(({ variant }) => variant === PLAIN);
+  const plain = plainAmong(rows);
   return plain === undefined ? '–' : times(tableUs(row) / tableUs(plain));
 }
 
@@ -73,7 +69,7 @@ function counterTable(rows: readonly CounterRow[]): string {
       ...['DRAM', 'L2', 'fabric', 'L1', 'SM'].map((title) => ({ title })),
     ],
     rows.map((row) => [
-      label(row.variant),
+      variantHeading(row.variant),
       significant(tableUs(row)),
       row.pairUs === undefined ? '–' : significant(row.pairUs / row.tablesPerLaunch),
       ratio(row, rows),
@@ -95,7 +91,7 @@ function counterTable(rows: readonly CounterRow[]): string {
       { title: 'bound by', left: true },
       { title: 'because', left: true },
     ],
-    rows.map(({ variant, limiter, because }) => [label(variant), limiter, because]),
+    rows.map(({ variant, limiter, because }) => [variantHeading(variant), limiter, because]),
   );
   return `${figures}\n\n${limits}`;
 }
@@ -103,7 +99,7 @@ function counterTable(rows: readonly CounterRow[]): string {
 function launchTable(rows: readonly LaunchRow[]): string {
   return renderTable(
     [{ title: 'variant', left: true }, { title: 'µs a table' }, { title: 'of plain' }],
-    rows.map((row) => [label(row.variant), significant(tableUs(row)), ratio(row, rows)]),
+    rows.map((row) => [variantHeading(row.variant), significant(tableUs(row)), ratio(row, rows)]),
   );
 }
 
@@ -119,7 +115,7 @@ function staticTable(rows: readonly StaticRow[]): string {
       { title: 'limited by', left: true },
     ],
     rows.map(({ variant, registers, spillBytes, sharedBytes, warps, occupancy, limiter }) => [
-      label(variant),
+      variantHeading(variant),
       String(registers),
       spillBytes === 0 ? '–' : `${spillBytes} B`,
       sharedBytes === 0 ? '–' : `${sharedBytes} B`,

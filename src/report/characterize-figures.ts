@@ -1,5 +1,5 @@
 /** The figures of a characterization. */
-import { techniques, unique } from '../bench/comparison.ts';
+import { unique, variantHeading } from '../bench/comparison.ts';
 import type { Characterization, CounterRow, LaunchRow, StaticRow } from '../characterize/results.ts';
 import { percent, significant } from '../numbers.ts';
 import { modelFigure } from './bench-figures.ts';
@@ -21,8 +21,7 @@ export function characterizeFigures(results: Characterization): Figure[] {
   ];
 }
 
-const label = ({ variant }: { readonly variant: string }) =>
-  variant.startsWith('standard + ') ? `+ ${techniques(variant)}` : variant.replaceAll(' + ', ', ');
+const label = ({ variant }: { readonly variant: string }) => variantHeading(variant).replaceAll(' + ', ', ');
 
 /** A column of a table, and its text on a row. */
 type CellColumn<Row> = readonly [Column, (row: Row) => string];

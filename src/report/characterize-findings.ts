@@ -1,12 +1,9 @@
 /** What a characterization says, rule by rule. */
 import { techniques, unique } from '../bench/comparison.ts';
 import { FULL_SHARE, LIMITERS } from '../characterize/limiter.ts';
-import { type Characterization, type CounterRow, tableUs } from '../characterize/results.ts';
-import { plainPlan, planLabel } from '../embedding/plan.ts';
+import { type Characterization, type CounterRow, plainAmong, tableUs } from '../characterize/results.ts';
 import { percent, significant } from '../numbers.ts';
 import { applyRules, highest, type Rule, span } from './findings.ts';
-
-const PLAIN = planLabel(plainPlan('cuda'));
 
 /** What would make a kernel faster, by what bounds it. */
 const REMEDIES: Readonly<Record<string, string>> = {
@@ -28,9 +25,7 @@ const BOUND_BY: Rule<Characterization> = {
   reason:
     'share of its peak from which a unit bounds a kernel; below it, what warps wait for does, as in the table that it links to',
   find({ counters }) {
-    const limiters = unique(counters.map(({ limiter }) => limiter));
-    return limiters.flatMap((limiter) => {
-      const bound = counters.filter((row) => row.limiter === limiter);
+    return byLimiter(counters).flatMap(([limiter, bound]) => {
       const slowest = highest(bound, tableUs);
       if (slowest === undefined) return [];
       const patterns = unique(bound.map(({ pattern }) => pattern)).join(', ');
@@ -54,7 +49,7 @@ const TECHNIQUES_MOVE: Rule<Characterization> = {
     const patterns = unique(counters.map(({ pattern }) => pattern));
     const pairs = patterns.flatMap((pattern) => {
       const rows = counters.filter((row) => row.pattern === pattern);
-      const plain = rows.find(({ variant }) => variant === PLAIN);
+      const plain = plainAmong(rows);
       const fastest = highest(rows, (row) => -tableUs(row));
       if (plain === undefined || fastest === undefined) return [];
       const gain = tableUs(plain) / tableUs(fastest);
@@ -83,14 +78,17 @@ const TECHNIQUES_MOVE: Rule<Characterization> = {
 
 /** `L1 bandwidth (one_item), DRAM bandwidth (low_hot, random)`; one limit on all patterns stands by itself. */
 function limits(rows: readonly CounterRow[]): string {
+  const bound = byLimiter(rows);
+  const words = bound.map(([limiter, own]) =>
+    bound.length === 1 ? limiter : `${limiter} (${own.map(({ pattern }) => pattern).join(', ')})`,
+  );
+  return words.join(', ');
+}
+
+/** The rows of each limiter. */
+function byLimiter(rows: readonly CounterRow[]): [string, CounterRow[]][] {
   const limiters = unique(rows.map(({ limiter }) => limiter));
-  if (limiters.length === 1) return limiters.join();
-  return limiters
-    .map((limiter) => {
-      const patterns = rows.filter((row) => row.limiter === limiter).map(({ pattern }) => pattern);
-      return `${limiter} (${patterns.join(', ')})`;
-    })
-    .join(', ');
+  return limiters.map((limiter) => [limiter, rows.filter((row) => row.limiter === limiter)]);
 }
 
 const WARPS_LOST: Rule<Characterization> = {

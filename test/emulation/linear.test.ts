@@ -1,7 +1,7 @@
 /** Linear layers by warps, the ends of linear layers and conversions on the host, against the reference. */
 import assert from 'node:assert/strict';
 import { before, test } from 'node:test';
-import { DENSE_PRECISIONS, type DensePrecision } from '../../src/backend/backend.ts';
+import { type Activation, DENSE_PRECISIONS, type DensePrecision } from '../../src/backend/backend.ts';
 import {
   ACTIVATION_NUMBER,
   encodeConvertRows,
@@ -59,6 +59,27 @@ const FINISHES = [
   { activation: 'none', biased: false, crossed: true },
 ] as const;
 
+/** What the kernels take of a layer's end. */
+function endOf(
+  output: HostMatrix,
+  activation: Activation,
+  bias?: Float32Array,
+  cross?: { readonly x0: HostMatrix; readonly x: HostMatrix },
+) {
+  return {
+    bias: bias === undefined ? 0n : addressOf(bias),
+    activation: ACTIVATION_NUMBER[activation],
+    x0: cross?.x0.address ?? 0n,
+    x0Stride: cross?.x0.stride ?? 0,
+    x: cross?.x.address ?? 0n,
+    xStride: cross?.x.stride ?? 0,
+    output: output.address,
+    outputStride: output.stride,
+    batch: output.rows,
+    outputs: output.cols,
+  };
+}
+
 for (const precision of DENSE_PRECISIONS) {
   test(`direct linear layers, ${precision} weights`, { skip }, () => {
     const random = new Random(4);
@@ -96,16 +117,7 @@ for (const precision of DENSE_PRECISIONS) {
             weight: addressOf(weight.array),
             weightStride: weight.stride,
             inputs,
-            bias: biased ? addressOf(bias) : 0n,
-            activation: ACTIVATION_NUMBER[activation],
-            x0: crossed ? x0.address : 0n,
-            x0Stride: x0.stride,
-            x: crossed ? x.address : 0n,
-            xStride: x.stride,
-            output: output.address,
-            outputStride: output.stride,
-            batch,
-            outputs,
+            ...endOf(output, activation, biased ? bias : undefined, crossed ? { x0, x } : undefined),
           });
           const reads = [input.array, weight.array, bias, x0.array, ...(inPlace ? [] : [x.array])];
           const { kernel } = directLinearSource(precision, width);
@@ -143,16 +155,7 @@ test('finishing sums: bias, activation, cross; in place, any alignment', { skip 
         const params = encodeFinishLinear({
           sums: sums.address,
           sumsStride: sums.stride,
-          bias: biased ? addressOf(bias) : 0n,
-          activation: ACTIVATION_NUMBER[activation],
-          x0: crossed ? x0.address : 0n,
-          x0Stride: x0.stride,
-          x: crossed ? x.address : 0n,
-          xStride: x.stride,
-          output: output.address,
-          outputStride: output.stride,
-          batch,
-          outputs,
+          ...endOf(output, activation, biased ? bias : undefined, crossed ? { x0, x } : undefined),
         });
         const { kernel } = finishLinearSource(width);
         const written = [...new Set([sums.array, output.array])];
@@ -192,16 +195,7 @@ test('activations at their limits', { skip }, () => {
     const params = encodeFinishLinear({
       sums: sums.address,
       sumsStride: sums.stride,
-      bias: 0n,
-      activation: ACTIVATION_NUMBER[activation],
-      x0: 0n,
-      x0Stride: 0,
-      x: 0n,
-      xStride: 0,
-      output: sums.address,
-      outputStride: sums.stride,
-      batch: 1,
-      outputs: values.length,
+      ...endOf(sums, activation),
     });
     launch(emulator, finishLinearSource(1).kernel, packLaunch(1, values.length, 1), params, [], [sums.array]);
     sums.values().forEach((y, i) => {

@@ -9,6 +9,7 @@ namespace ptx {
 
 template <class T>
 T load(const T *from) {
+  static_assert((sizeof(T) & (sizeof(T) - 1)) == 0, "a GPU loads and stores powers of two");
   simt::counts.reads++;
   T value{};
   if (simt::may_access(from, sizeof(T), simt::Access::Read)) std::memcpy(&value, from, sizeof(T));
@@ -27,6 +28,7 @@ T load_past_l1(const T *from) {
 
 template <class T>
 void store(T *to, T value) {
+  static_assert((sizeof(T) & (sizeof(T) - 1)) == 0, "a GPU loads and stores powers of two");
   simt::counts.writes++;
   if (simt::may_access(to, sizeof(T), simt::Access::Write)) std::memcpy(to, &value, sizeof(T));
 }

@@ -3,6 +3,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { CudaBackend, type CudaBackendOptions } from '../../src/backend/cuda/cuda-backend.ts';
+import { DEFAULT_LINEAR_SEARCH } from '../../src/backend/cuda/linear-layers.ts';
 import { CublasLt } from '../../src/ffi/cublaslt.ts';
 import { CudaDriver } from '../../src/ffi/cuda-driver.ts';
 import { KernelCache } from '../../src/jit/kernel-cache.ts';
@@ -19,7 +20,7 @@ const cublasLt = new CublasLt({ path: fakeLt.path });
 const cache = new KernelCache({ folder });
 
 /** Times of emulated kernels would choose by chance among ways to multiply that round differently. */
-const linearSearch = { candidates: 8, rounds: 0, runs: 0 };
+const linearSearch = { ...DEFAULT_LINEAR_SEARCH, rounds: 0 };
 
 /** `options`: what differs from an emulated device. */
 export function openFakeBackend(options: CudaBackendOptions = {}): CudaBackend {

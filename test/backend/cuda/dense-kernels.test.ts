@@ -11,6 +11,7 @@ import { DENSE_PRECISIONS, type DensePrecision } from '../../../src/backend/back
 import { DenseKernels, type DenseOptions } from '../../../src/backend/cuda/dense-kernels.ts';
 import type { DeviceLinear, DeviceMatrix } from '../../../src/backend/cuda/dense-operation.ts';
 import { denseSources, factorBits } from '../../../src/backend/cuda/dense-source.ts';
+import { DEFAULT_LINEAR_SEARCH } from '../../../src/backend/cuda/linear-layers.ts';
 import { CudaDevice } from '../../../src/cuda/device.ts';
 import { DeviceMemory } from '../../../src/cuda/memory.ts';
 import { CudaStream } from '../../../src/cuda/stream.ts';
@@ -261,8 +262,7 @@ describe('dense operations over the fake device', { skip }, () => {
   });
 
   test('without rounds nothing is measured: the choice does not hang on times', async () => {
-    const linearSearch = { candidates: 8, rounds: 0, runs: 0 };
-    using opened = await open('tf32', { linearSearch });
+    using opened = await open('tf32', { linearSearch: { ...DEFAULT_LINEAR_SEARCH, rounds: 0 } });
     const choices = { many: 'cuBLASLt, fused', few: 'direct' };
     for (const [shape, choice] of [
       [[20, 16, 24], choices.many],
