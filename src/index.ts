@@ -71,7 +71,15 @@ export {
 export { type DlrmRequest, readRequest, writeRequest } from './model/request.ts';
 export { type Results, renderReport } from './report/page.ts';
 export { parseResults, readResults } from './report/read-results.ts';
-export type { DType, HostTensor, StoredTensor, SyntheticTensor, Tensor } from './tensor.ts';
+export type {
+  AssembledTensor,
+  DType,
+  FileTensor,
+  HostTensor,
+  StoredTensor,
+  SyntheticTensor,
+  Tensor,
+} from './tensor.ts';
 export { version } from './version.ts';
 export {
   ACCESS_PATTERNS,

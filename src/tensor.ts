@@ -2,9 +2,8 @@
  * Tensors as they lie in host memory or in a file. Always contiguous, row-major, little-endian.
  * float16 and bfloat16 are held as their 16 bits in a Uint16Array.
  */
-import { open } from 'node:fs/promises';
 import { endianness } from 'node:os';
-import { DeviceError, FormatError, fileError } from './errors.ts';
+import { DeviceError, FormatError } from './errors.ts';
 
 if (endianness() !== 'LE') {
   throw new DeviceError('DEVICE_UNAVAILABLE', 'Hotrow needs a little-endian machine');
@@ -70,17 +69,38 @@ export interface HostTensor {
   readonly data: TensorData;
 }
 
-/** A tensor that lies uncompressed in a file, at any byte offset; read, mapped or streamed when it is used. */
-export interface StoredTensor {
+/** What is known of a tensor that is not in memory. */
+interface StoredShape {
   readonly dtype: DType;
   readonly shape: readonly number[];
-  /** The file that holds the bytes. */
-  readonly file: string;
-  readonly byteOffset: number;
   readonly byteLength: number;
   /** What the file's metadata says of this tensor. */
   readonly annotation?: string;
 }
+
+/** A tensor that lies uncompressed and in one piece in a file, at any byte offset; read, mapped or streamed when it is used. */
+export interface FileTensor extends StoredShape {
+  /** The file that holds the bytes. */
+  readonly file: string;
+  readonly byteOffset: number;
+}
+
+/**
+ * A tensor that is put together while it is read: shards of several files, a view with strides, rows in another layout. It
+ * cannot be mapped; any range of its bytes can be read by itself, so that no more than a piece is in memory.
+ */
+export interface AssembledTensor extends StoredShape {
+  /** The files that its bytes come from. */
+  readonly files: readonly string[];
+  /**
+   * Fills `into` with the tensor's bytes from byte `at` on; both ends lie within the tensor.
+   * @throws UsageError FILE_*; FormatError FILE_TRUNCATED.
+   */
+  readonly read: (into: Uint8Array, at: number) => Promise<void>;
+}
+
+/** A tensor in files, not read yet. */
+export type StoredTensor = FileTensor | AssembledTensor;
 
 /** Named tensors of a file or a model, in file order. */
 export type StoredTensors = ReadonlyMap<string, StoredTensor>;
@@ -98,8 +118,13 @@ export interface SyntheticTensor {
 /** A tensor from any of these places. */
 export type Tensor = HostTensor | StoredTensor | SyntheticTensor;
 
-/** True for a tensor in a file. */
+/** True for a tensor in files. */
 export function isStored(tensor: Tensor): tensor is StoredTensor {
+  return isInFile(tensor) || 'files' in tensor;
+}
+
+/** True for a tensor that lies in one piece in a file. */
+export function isInFile(tensor: Tensor): tensor is FileTensor {
   return 'file' in tensor;
 }
 
@@ -136,37 +161,6 @@ export function viewElements(dtype: DType, buffer: Uint8Array): TensorData {
     default:
       return dtype satisfies never;
   }
-}
-
-/** Reads in pieces of this many bytes: one read call moves at most 2 GiB. */
-const READ_CHUNK_BYTES = 256 << 20;
-
-/** Reads a stored tensor into host memory. Throws FILE_NOT_FOUND, FILE_UNREADABLE or FILE_TRUNCATED. */
-export async function readTensor(tensor: StoredTensor): Promise<HostTensor> {
-  const bytes = new Uint8Array(tensor.byteLength);
-  const handle = await open(tensor.file).catch((cause) => {
-    throw fileError(tensor.file, cause);
-  });
-  try {
-    for (let done = 0; done < bytes.length; ) {
-      const length = Math.min(READ_CHUNK_BYTES, bytes.length - done);
-      const { bytesRead } = await handle.read(bytes, done, length, tensor.byteOffset + done);
-      if (bytesRead === 0) {
-        throw new FormatError(
-          'FILE_TRUNCATED',
-          `${tensor.file} ends at byte ${tensor.byteOffset + done}, inside a tensor`,
-          {
-            file: tensor.file,
-            hint: 'the file is truncated, or was changed while it was being read',
-          },
-        );
-      }
-      done += bytesRead;
-    }
-  } finally {
-    await handle.close();
-  }
-  return { dtype: tensor.dtype, shape: tensor.shape, data: viewElements(tensor.dtype, bytes) };
 }
 
 /** True for a tensor in host memory. */

@@ -14,6 +14,7 @@ const SRC = fileURLToPath(new URL('../src', import.meta.url));
 const LAYERS: readonly (readonly string[])[] = [
   ['errors.ts', 'version.ts', 'numbers.ts'],
   ['tensor.ts', 'device.ts'],
+  ['stored-tensor.ts'],
   ['ffi', 'formats'],
   ['cuda', 'jit'],
   // The operator and its plans, independent of devices.

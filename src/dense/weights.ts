@@ -1,5 +1,6 @@
 import { DeviceError } from '../errors.ts';
-import { isHost, isStored, readTensor, type Tensor, toFloat32 } from '../tensor.ts';
+import { readTensor } from '../stored-tensor.ts';
+import { isHost, isStored, type Tensor, toFloat32 } from '../tensor.ts';
 
 /** A weight's values as float32, whatever floating-point dtype it is stored in. */
 export async function readFloat32(tensor: Tensor): Promise<Float32Array> {

@@ -29,7 +29,7 @@ export type IndexChecking = 'error' | 'warn' | 'ignore' | 'none';
 
 export const INDEX_CHECKING: readonly IndexChecking[] = ['error', 'warn', 'ignore', 'none'];
 
-/** One embedding table. */
+/** One embedding table, as one feature reads it. Features on one table have the same `weight`, and share its memory. */
 export interface EmbeddingTable {
   readonly name: string;
   /** [rows, dim] of `rowFormat`; of quantised rows, uint8 [rows, rowBytes]. */
@@ -40,6 +40,8 @@ export interface EmbeddingTable {
   readonly mode: PoolingMode;
   /** A row that lookups skip. */
   readonly paddingIdx?: number;
+  /** Whether index −1 stands for a pruned row: it contributes nothing and still counts for the mean. Default: it is a bad index. */
+  readonly pruned?: boolean;
   /** [rows], a learned pooling weight per row (facebookresearch/dlrm's `v_W_l`); `sum` only. */
   readonly rowWeights?: Float32Array;
 }
@@ -54,6 +56,8 @@ export interface Bags {
   readonly offsets: IndexArray;
   /** [lookups], per-sample weights. */
   readonly weights?: Float32Array;
+  /** True: a bag per user of the batch, offsets [U] or [U + 1]; all candidates of a user get its pooled row. */
+  readonly perUser?: boolean;
 }
 
 /** Lookups of one batch into every table of a collection, in the collection's table order. */
@@ -61,6 +65,8 @@ export interface BagBatch {
   /** B, the number of samples. */
   readonly batchSize: number;
   readonly bags: readonly Bags[];
+  /** [U + 1], from 0 to B: the candidates of user u are the samples [users[u], users[u + 1]). */
+  readonly users?: Int32Array;
 }
 
 /** What index checking found in a batch (in `warn` mode); nothing found is `badIndices` = `badOffsets` = 0. */

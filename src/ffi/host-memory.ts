@@ -22,6 +22,9 @@ export function viewMemory(address: HostPtr, length: number): ArrayBuffer {
   return koffi.view(address, length);
 }
 
+/** Bytes of a piece that is filled at once. */
+const FILL_BYTES = 64 << 20;
+
 /** Anonymous memory that is given back when disposed. */
 export class NativeMemory implements Disposable {
   readonly #address: HostPtr;
@@ -62,6 +65,13 @@ export class NativeMemory implements Disposable {
   /** Reads bytes of a file into byte `offset`. @throws FormatError FILE_TRUNCATED; UsageError FILE_*. */
   async readFile(file: string, fileOffset: number, length: number, offset = 0): Promise<void> {
     await readFileTo((this.address + BigInt(offset)) as HostPtr, file, fileOffset, length);
+  }
+
+  /** Fills the first `bytes` bytes, piece by piece: `read` fills a piece from byte `at` on. @throws what `read` throws. */
+  async fill(bytes: number, read: (into: Uint8Array, at: number) => Promise<void>): Promise<void> {
+    for (let at = 0; at < bytes; at += FILL_BYTES) {
+      await read(this.view(at, Math.min(FILL_BYTES, bytes - at)), at);
+    }
   }
 
   /** Bytes backed by huge pages now; undefined where the system does not say. */

@@ -12,6 +12,7 @@ import {
   type DType,
   elementBytes,
   elementCount,
+  type FileTensor,
   type HostTensor,
   type StoredTensor,
   type StoredTensors,
@@ -71,14 +72,14 @@ const ANNOTATION = 'hotrow.';
 export async function readSafetensors(file: string): Promise<SafetensorsFile> {
   const { header, dataStart, fileBytes } = await readHeader(file);
   const metadata: Record<string, string> = Object.create(null);
-  const tensors: [string, StoredTensor][] = [];
+  const tensors: [string, FileTensor][] = [];
   for (const [name, entry] of Object.entries(header)) {
     if (name === '__metadata__') Object.assign(metadata, readMetadata(file, entry));
     else tensors.push([name, readEntry(file, name, entry, dataStart)]);
   }
   tensors.sort(([, a], [, b]) => a.byteOffset - b.byteOffset || a.byteLength - b.byteLength);
   checkLayout(file, tensors, dataStart, fileBytes);
-  const annotated = tensors.map(([name, tensor]): [string, StoredTensor] => {
+  const annotated = tensors.map(([name, tensor]): [string, FileTensor] => {
     const annotation = metadata[`${ANNOTATION}${name}`];
     return [name, annotation === undefined ? tensor : { ...tensor, annotation }];
   });
@@ -149,7 +150,7 @@ function preview(value: unknown): string {
 
 const isCount = (value: unknown): value is number => Number.isSafeInteger(value) && (value as number) >= 0;
 
-function readEntry(file: string, name: string, entry: unknown, dataStart: number): StoredTensor {
+function readEntry(file: string, name: string, entry: unknown, dataStart: number): FileTensor {
   if (typeof entry !== 'object' || entry === null) throw invalid(file, 'its entry is not an object', name);
   const { dtype: dtypeName, shape, data_offsets: offsets } = entry as Record<string, unknown>;
   const dtype =
@@ -183,7 +184,7 @@ function readEntry(file: string, name: string, entry: unknown, dataStart: number
 /** Tensors follow each other without overlap or gap, and end where the file does. */
 function checkLayout(
   file: string,
-  tensors: readonly (readonly [string, StoredTensor])[],
+  tensors: readonly (readonly [string, FileTensor])[],
   dataStart: number,
   fileBytes: number,
 ): void {

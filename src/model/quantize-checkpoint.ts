@@ -1,10 +1,11 @@
 /** A checkpoint with its tables' rows in another format: row by row, so that no table is in memory as a whole. */
-import { type FileHandle, open, realpath } from 'node:fs/promises';
+import { realpath } from 'node:fs/promises';
 import type { EmbeddingTable } from '../embedding/bag.ts';
 import { addErrors, NO_ERROR, type QuantizationError, quantizeRows } from '../embedding/quantize.ts';
 import { isQuantized, type RowFormat, rowBytes, weightShape } from '../embedding/row-format.ts';
-import { FormatError, fileError, ModelError, UsageError } from '../errors.ts';
+import { ModelError, UsageError } from '../errors.ts';
 import { type StreamedTensor, writeSafetensors } from '../formats/safetensors.ts';
+import { chunksOf, filesOf } from '../stored-tensor.ts';
 import {
   numberToBfloat16,
   numberToFloat16,
@@ -86,43 +87,13 @@ export async function quantizeCheckpoint(options: QuantizeOptions): Promise<Quan
 async function refuseInputs(tensors: StoredTensors, out: string): Promise<void> {
   const target = await realpath(out).catch(() => undefined);
   if (target === undefined) return;
-  for (const file of new Set([...tensors.values()].map((tensor) => tensor.file))) {
+  for (const file of new Set([...tensors.values()].flatMap(filesOf))) {
     if ((await realpath(file)) !== target) continue;
     throw new UsageError('FILE_UNWRITABLE', `${out} is the checkpoint that is read`, {
       file: out,
       hint: 'name another file with --out',
     });
   }
-}
-
-/** A tensor's bytes, `bytes` at a time. */
-async function* chunksOf(tensor: StoredTensor, bytes: number): AsyncGenerator<Uint8Array> {
-  const handle = await open(tensor.file).catch((cause) => {
-    throw fileError(tensor.file, cause);
-  });
-  try {
-    for (let at = 0; at < tensor.byteLength; at += bytes)
-      yield await readPart(handle, tensor, at, Math.min(bytes, tensor.byteLength - at));
-  } finally {
-    await handle.close();
-  }
-}
-
-async function readPart(
-  handle: FileHandle,
-  tensor: StoredTensor,
-  at: number,
-  bytes: number,
-): Promise<Uint8Array> {
-  const part = new Uint8Array(bytes);
-  for (let done = 0; done < bytes; ) {
-    const { bytesRead } = await handle.read(part, done, bytes - done, tensor.byteOffset + at + done);
-    if (bytesRead === 0) {
-      throw new FormatError('FILE_TRUNCATED', `${tensor.file} ends inside a tensor`, { file: tensor.file });
-    }
-    done += bytesRead;
-  }
-  return part;
 }
 
 async function* convertedChunks(

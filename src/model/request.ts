@@ -7,7 +7,8 @@
 import type { BagBatch, Bags, IndexArray } from '../embedding/bag.ts';
 import { RequestError, type RequestErrorCode } from '../errors.ts';
 import { readSafetensors, writeSafetensors } from '../formats/safetensors.ts';
-import { elementCount, type HostTensor, readTensor, type StoredTensor, toFloat32 } from '../tensor.ts';
+import { readTensor } from '../stored-tensor.ts';
+import { elementCount, type HostTensor, type StoredTensor, toFloat32 } from '../tensor.ts';
 
 /** One batch to score. */
 export interface DlrmRequest extends BagBatch {

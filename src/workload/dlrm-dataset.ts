@@ -6,7 +6,8 @@ import type { IndexArray } from '../embedding/bag.ts';
 import { type ErrorDetails, WorkloadError } from '../errors.ts';
 import { gunzipToTemporaryFile } from '../formats/gzip.ts';
 import { readTorchFile } from '../formats/torch-file.ts';
-import { isStored, readTensor, type StoredTensor, type Tensor } from '../tensor.ts';
+import { readTensor } from '../stored-tensor.ts';
+import { isStored, type StoredTensor, type Tensor } from '../tensor.ts';
 import { asInt32, asNumbers, MAX_INDEX } from './index-values.ts';
 import type { ReadTraceOptions, Trace } from './trace.ts';
 

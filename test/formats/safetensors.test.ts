@@ -6,7 +6,8 @@ import { after, before, describe, test } from 'node:test';
 import fc from 'fast-check';
 import { FormatError, HotrowError } from '../../src/errors.ts';
 import { readSafetensors, readSafetensorsModel, writeSafetensors } from '../../src/formats/safetensors.ts';
-import { type HostTensor, readTensor } from '../../src/tensor.ts';
+import { readTensor } from '../../src/stored-tensor.ts';
+import type { HostTensor } from '../../src/tensor.ts';
 
 let folder = '';
 before(async () => {

@@ -11,7 +11,8 @@ import { FormatError, HotrowError } from '../../src/errors.ts';
 import type { PickledValue } from '../../src/formats/pickled-value.ts';
 import { readSafetensors, writeSafetensors } from '../../src/formats/safetensors.ts';
 import { detectFormat, readTorchFile } from '../../src/formats/torch-file.ts';
-import { type HostTensor, readTensor, type StoredTensor } from '../../src/tensor.ts';
+import { readTensor } from '../../src/stored-tensor.ts';
+import type { FileTensor, HostTensor } from '../../src/tensor.ts';
 import { goldenPath } from '../support/golden.ts';
 
 let folder = '';
@@ -114,7 +115,7 @@ const asMap = (value: PickledValue | undefined): Map<string, PickledValue> => {
   assert.ok(value instanceof Map);
   return value as Map<string, PickledValue>;
 };
-const load = (value: PickledValue | undefined): Promise<HostTensor> => readTensor(value as StoredTensor);
+const load = (value: PickledValue | undefined): Promise<HostTensor> => readTensor(value as FileTensor);
 const numbers = async (value: PickledValue | undefined): Promise<number[]> =>
   Array.from((await load(value)).data as Iterable<number | bigint>, Number);
 const ramp = (count: number, from = 0): number[] => Array.from({ length: count }, (_, i) => from + i);
@@ -145,7 +146,7 @@ for (const kind of ['zip', 'legacy']) {
       const value = asMap(await readTorchFile(file));
       assert.equal(value.size, 10);
       for (const [name, leaf] of value) {
-        const tensor = leaf as StoredTensor;
+        const tensor = leaf as FileTensor;
         assert.deepEqual([tensor.dtype, tensor.shape, tensor.file], [name, [3, 4], file]);
         if (name === 'bool')
           assert.deepEqual(
@@ -166,10 +167,10 @@ for (const kind of ['zip', 'legacy']) {
       assert.deepEqual(await numbers(value.get('whole')), ramp(24));
       assert.deepEqual(await numbers(value.get('rows')), ramp(8, 8));
       assert.deepEqual(await numbers(value.get('scalar')), [5]);
-      assert.deepEqual((value.get('scalar') as StoredTensor).shape, []);
+      assert.deepEqual((value.get('scalar') as FileTensor).shape, []);
       assert.deepEqual(await numbers(value.get('empty')), []);
-      assert.deepEqual((value.get('column') as StoredTensor).shape, [1, 1]);
-      const [whole, rows] = [value.get('whole'), value.get('rows')] as [StoredTensor, StoredTensor];
+      assert.deepEqual((value.get('column') as FileTensor).shape, [1, 1]);
+      const [whole, rows] = [value.get('whole'), value.get('rows')] as [FileTensor, FileTensor];
       assert.equal(rows.byteOffset - whole.byteOffset, 32);
     });
 
@@ -181,7 +182,7 @@ for (const kind of ['zip', 'legacy']) {
       assert.deepEqual(await numbers(value[0]), [7, 1, 4, 1, 9, 2]);
       assert.deepEqual(await numbers(value[1]), [0, 2, 3, 6]);
       assert.deepEqual(await numbers(value[2]), [2, 1, 3]);
-      assert.deepEqual((value[2] as StoredTensor).shape, [1, 3]);
+      assert.deepEqual((value[2] as FileTensor).shape, [1, 3]);
     });
 
     test('a state dict', async () => {
@@ -236,7 +237,7 @@ for (const kind of ['zip', 'legacy']) {
           });
           assert.ok(performance.now() - began < 2000);
           for (const leaf of Array.isArray(value) ? value : []) {
-            const { byteOffset, byteLength } = (leaf ?? {}) as Partial<StoredTensor>;
+            const { byteOffset, byteLength } = (leaf ?? {}) as Partial<FileTensor>;
             if (byteOffset !== undefined && byteLength !== undefined)
               assert.ok(byteOffset >= 0 && byteOffset + byteLength <= bytes.length, `byte ${at}`);
           }
@@ -269,7 +270,7 @@ describe('hostile files', () => {
         { name: 'a/data/0', data: new Uint8Array(24) },
       ]),
     );
-    assert.deepEqual(((await readTorchFile(path)) as StoredTensor).shape, [2, 3]);
+    assert.deepEqual(((await readTorchFile(path)) as FileTensor).shape, [2, 3]);
   });
 
   const bomb = new Uint8Array(80 << 20);

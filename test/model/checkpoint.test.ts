@@ -9,7 +9,8 @@ import { HotrowError } from '../../src/errors.ts';
 import { writeSafetensors } from '../../src/formats/safetensors.ts';
 import { loadCheckpoint } from '../../src/model/checkpoint.ts';
 import { inferArchitecture } from '../../src/model/infer-architecture.ts';
-import { type HostTensor, readTensor } from '../../src/tensor.ts';
+import { readTensor } from '../../src/stored-tensor.ts';
+import type { HostTensor } from '../../src/tensor.ts';
 import { goldenPath } from '../support/golden.ts';
 
 let folder = '';

@@ -12,7 +12,8 @@ import { DlrmModel } from '../../src/model/dlrm.ts';
 import { inferArchitecture } from '../../src/model/infer-architecture.ts';
 import { quantizeCheckpoint } from '../../src/model/quantize-checkpoint.ts';
 import { readRequest } from '../../src/model/request.ts';
-import { type HostTensor, readTensor, type StoredTensor, toFloat32 } from '../../src/tensor.ts';
+import { readTensor } from '../../src/stored-tensor.ts';
+import { type HostTensor, type StoredTensor, toFloat32 } from '../../src/tensor.ts';
 import { goldenPath } from '../support/golden.ts';
 
 const original = goldenPath('dlrm_multihot.model.safetensors');

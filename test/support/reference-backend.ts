@@ -30,7 +30,8 @@ import {
 import { type Plan, placementKey } from '../../src/embedding/plan.ts';
 import { referenceCheckBags, referenceEmbeddingBags } from '../../src/embedding/reference.ts';
 import { DeviceError, PlanError } from '../../src/errors.ts';
-import { isHost, isStored, numberToBfloat16, numberToFloat16, readTensor } from '../../src/tensor.ts';
+import { readTensor } from '../../src/stored-tensor.ts';
+import { isHost, isStored, numberToBfloat16, numberToFloat16 } from '../../src/tensor.ts';
 import { rowsTensor } from './cases.ts';
 import { Random } from './random.ts';
 

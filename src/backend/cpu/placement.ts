@@ -1,6 +1,7 @@
 /**
  * Embedding tables in host memory. A table in a file is mapped in place, at any size and without a copy; a plan with
- * huge pages copies it into anonymous memory instead, because file mappings have small pages.
+ * huge pages copies it into anonymous memory instead, because file mappings have small pages. A table that is put together
+ * from pieces is always copied.
  */
 import type { EmbeddingTable } from '../../embedding/bag.ts';
 import { rowBytes } from '../../embedding/bag.ts';
@@ -10,7 +11,7 @@ import { DeviceError, FormatError, PlanError } from '../../errors.ts';
 import { fillQuantized, fillUniform, POOLING, ROW_FORMAT, TABLE_WORDS } from '../../ffi/cpu-operators.ts';
 import { addressOf, type HostPtr, MappedFile, NativeMemory, NULL_PTR } from '../../ffi/host-memory.ts';
 import type { ThreadPool } from '../../ffi/thread-pool.ts';
-import { isHost, isStored } from '../../tensor.ts';
+import { isHost, isInFile, isStored } from '../../tensor.ts';
 import type { PlacedTables } from '../backend.ts';
 
 /** The rows of placed tables: `descriptors` are the library's `hr_table`s over memory that `resources` hold. */
@@ -119,6 +120,11 @@ export async function placeTables(
 
   const place = async ({ name, rowFormat, weight, rows, dim }: EmbeddingTable): Promise<HostPtr> => {
     const bytes = rows * rowBytes({ dim, rowFormat });
+    if (isStored(weight) && !isInFile(weight)) {
+      const memory = allocate(bytes);
+      await memory.fill(bytes, weight.read);
+      return memory.address;
+    }
     if (isStored(weight)) {
       if (hugePages) {
         const memory = allocate(bytes);

@@ -9,8 +9,8 @@ import { type CudaPlan, type Plan, placementKey, planFor, planLabel } from '../.
 import { isQuantized } from '../../embedding/row-format.ts';
 import { DeviceError, PlanError } from '../../errors.ts';
 import type { DevicePtr } from '../../ffi/cuda-symbols.ts';
-import { addressOf, copyAll, type HostPtr, readFileTo } from '../../ffi/host-memory.ts';
-import { isHost, isStored } from '../../tensor.ts';
+import { addressOf, copyAll, type HostPtr, readFileTo, viewMemory } from '../../ffi/host-memory.ts';
+import { isHost, isInFile, isStored, type StoredTensor } from '../../tensor.ts';
 import type { PlacedTables } from '../backend.ts';
 import { type BagKinds, BagKindsCache } from './bag-kinds.ts';
 import { HotRows } from './hot-rows.ts';
@@ -188,7 +188,7 @@ async function placeRows(
       ? upload.toScaled(table, memory, await kernels.utility('split_rows'))
       : upload.to(memory.address());
   if (isStored(weight)) {
-    await upload.file(await target(), weight.file, weight.byteOffset, rows * rowBytes(table));
+    await upload.stored(await target(), weight);
   } else if (isHost(weight)) {
     await upload.array(await target(), weight.data);
   } else if (isQuantized(rowFormat)) {
@@ -307,9 +307,11 @@ class StreamedUpload implements Disposable {
     });
   }
 
-  file(target: UploadTarget, file: string, fileOffset: number, bytes: number): Promise<void> {
-    return this.#pieces(target, bytes, (piece, offset, length) =>
-      readFileTo(piece, file, fileOffset + offset, length),
+  stored(target: UploadTarget, tensor: StoredTensor): Promise<void> {
+    return this.#pieces(target, tensor.byteLength, (piece, offset, length) =>
+      isInFile(tensor)
+        ? readFileTo(piece, tensor.file, tensor.byteOffset + offset, length)
+        : tensor.read(new Uint8Array(viewMemory(piece, length)), offset),
     );
   }
 

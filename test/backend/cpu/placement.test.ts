@@ -6,10 +6,11 @@ import { join } from 'node:path';
 import { after, describe, test } from 'node:test';
 import { CpuBackend } from '../../../src/backend/cpu/cpu-backend.ts';
 import { type BagBatch, type EmbeddingTable, ROW_FORMATS, rowBytes } from '../../../src/embedding/bag.ts';
-import { plainPlan, withTechniques } from '../../../src/embedding/plan.ts';
+import { plainPlan, planLabel, withTechniques } from '../../../src/embedding/plan.ts';
 import { isQuantized, weightShape } from '../../../src/embedding/row-format.ts';
 import { bestIsa, ISA, type Isa } from '../../../src/ffi/thread-pool.ts';
-import type { StoredTensor, SyntheticTensor } from '../../../src/tensor.ts';
+import { readBytes } from '../../../src/stored-tensor.ts';
+import type { AssembledTensor, FileTensor, SyntheticTensor } from '../../../src/tensor.ts';
 import { hostWeight, mixedProblem, randomBags, randomTable } from '../../support/cases.ts';
 import { assertSameBits } from '../../support/compare.ts';
 import { Random } from '../../support/random.ts';
@@ -35,7 +36,7 @@ function stored(name: string, tables: readonly EmbeddingTable[]): EmbeddingTable
   const result = tables.map((table) => {
     append(new Uint8Array(at % 2 === 0 ? 1 : 2).fill(0xff));
     const { dtype, shape, data } = hostWeight(table);
-    const weight: StoredTensor = { dtype, shape, file, byteOffset: at, byteLength: data.byteLength };
+    const weight: FileTensor = { dtype, shape, file, byteOffset: at, byteLength: data.byteLength };
     append(new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
     return { ...table, weight };
   });
@@ -50,7 +51,7 @@ for (const isa of isas) {
     using backend = new CpuBackend({ isa, threads: 2 });
     const { tables, batch } = mixedProblem(new Random(1), 50);
     const inFile = stored(`mixed-${isa}.bin`, tables);
-    for (const { weight } of inFile) assert.equal((weight as StoredTensor).byteOffset % 2, 1);
+    for (const { weight } of inFile) assert.equal((weight as FileTensor).byteOffset % 2, 1);
     const { pooled } = await poolOn(backend, tables, batch);
     for (const plan of [plain, hugePages, everything]) {
       assertSameBits((await poolOn(backend, tables, batch, { plan })).pooled, pooled, 'host tables');
@@ -102,13 +103,13 @@ describe('files that cannot be', () => {
     test(`${what}: a truncated file is refused`, async () => {
       using backend = new CpuBackend({ threads: 1 });
       const [inFile] = stored(`short-${what}.bin`, [table]) as [EmbeddingTable];
-      truncateSync((inFile.weight as StoredTensor).file, 3000);
+      truncateSync((inFile.weight as FileTensor).file, 3000);
       await assert.rejects(poolOn(backend, [inFile], batch, { plan }), { code: 'FILE_TRUNCATED' });
     });
 
     test(`${what}: a missing file is refused`, async () => {
       using backend = new CpuBackend({ threads: 1 });
-      const weight: StoredTensor = {
+      const weight: FileTensor = {
         dtype: 'float32',
         shape: [100, 8],
         file: join(folder, 'missing.bin'),
@@ -199,3 +200,23 @@ test('huge pages: the memory they take and the note about them', async () => {
   assert.equal(host.allocatedBytes, 0);
   assert.deepEqual(host.notes, []);
 });
+
+for (const plan of [plain, hugePages]) {
+  test(`a table put together from pieces is the same bits: ${planLabel(plan)}`, async () => {
+    using backend = new CpuBackend({ threads: 1 });
+    const { tables, batch } = mixedProblem(new Random(6), 50);
+    const assembled = stored(`assembled-${planLabel(plan)}.bin`, tables).map((table): EmbeddingTable => {
+      const { file, ...whole } = table.weight as FileTensor;
+      const weight: AssembledTensor = {
+        dtype: whole.dtype,
+        shape: whole.shape,
+        byteLength: whole.byteLength,
+        files: [file],
+        read: (into, at) => readBytes({ ...whole, file }, into, at),
+      };
+      return { ...table, weight };
+    });
+    const { pooled } = await poolOn(backend, tables, batch);
+    assertSameBits((await poolOn(backend, assembled, batch, { plan })).pooled, pooled, 'assembled tables');
+  });
+}

@@ -1,0 +1,75 @@
+/** Reading tensors that lie in files: whole, or a range of their bytes. */
+import { type FileHandle, open } from 'node:fs/promises';
+import { FormatError, fileError } from './errors.ts';
+import { type HostTensor, isInFile, type StoredTensor, viewElements } from './tensor.ts';
+
+/** One read call moves at most 2 GiB. */
+const READ_CHUNK_BYTES = 256 << 20;
+
+/** The files that a tensor's bytes come from. */
+export function filesOf(tensor: StoredTensor): readonly string[] {
+  return isInFile(tensor) ? [tensor.file] : tensor.files;
+}
+
+/** Opens a file for reading. @throws UsageError FILE_*. */
+export async function openFile(file: string): Promise<FileHandle> {
+  return open(file).catch((cause) => {
+    throw fileError(file, cause);
+  });
+}
+
+/** Fills `into` with bytes of `file` from `position` on. @throws FormatError FILE_TRUNCATED; UsageError FILE_UNREADABLE. */
+export async function readFully(
+  handle: FileHandle,
+  file: string,
+  into: Uint8Array,
+  position: number,
+): Promise<void> {
+  for (let done = 0; done < into.length; ) {
+    const length = Math.min(READ_CHUNK_BYTES, into.length - done);
+    const { bytesRead } = await handle.read(into, done, length, position + done).catch((cause) => {
+      throw fileError(file, cause);
+    });
+    if (bytesRead === 0) {
+      throw new FormatError('FILE_TRUNCATED', `${file} ends at byte ${position + done}, inside a tensor`, {
+        file,
+        hint: 'the file is truncated, or was changed while it was being read',
+      });
+    }
+    done += bytesRead;
+  }
+}
+
+/** Fills `into` with a tensor's bytes from byte `at` on. @throws UsageError FILE_*; FormatError FILE_TRUNCATED. */
+export async function readBytes(tensor: StoredTensor, into: Uint8Array, at: number): Promise<void> {
+  if (!isInFile(tensor)) return tensor.read(into, at);
+  const handle = await openFile(tensor.file);
+  try {
+    await readFully(handle, tensor.file, into, tensor.byteOffset + at);
+  } finally {
+    await handle.close();
+  }
+}
+
+/** A tensor's bytes in order, `bytes` at a time. @throws as readBytes. */
+export async function* chunksOf(tensor: StoredTensor, bytes: number): AsyncGenerator<Uint8Array> {
+  const handle = isInFile(tensor) ? await openFile(tensor.file) : undefined;
+  try {
+    for (let at = 0; at < tensor.byteLength; at += bytes) {
+      const chunk = new Uint8Array(Math.min(bytes, tensor.byteLength - at));
+      if (isInFile(tensor) && handle !== undefined)
+        await readFully(handle, tensor.file, chunk, tensor.byteOffset + at);
+      else await readBytes(tensor, chunk, at);
+      yield chunk;
+    }
+  } finally {
+    await handle?.close();
+  }
+}
+
+/** Reads a stored tensor into host memory. @throws as readBytes. */
+export async function readTensor(tensor: StoredTensor): Promise<HostTensor> {
+  const bytes = new Uint8Array(tensor.byteLength);
+  await readBytes(tensor, bytes, 0);
+  return { dtype: tensor.dtype, shape: tensor.shape, data: viewElements(tensor.dtype, bytes) };
+}
