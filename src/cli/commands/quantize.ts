@@ -4,12 +4,14 @@ import { relativeRmsError } from '../../embedding/quantize.ts';
 import { ROW_FORMATS, type RowFormat } from '../../embedding/row-format.ts';
 import { fromFile, UsageError } from '../../errors.ts';
 import { loadArchitecture } from '../../model/load-model.ts';
+import { lossWarnings } from '../../model/quantization-loss.ts';
 import { type QuantizedTable, quantizeCheckpoint } from '../../model/quantize-checkpoint.ts';
 import {
   architectureOverrides,
   formatOption,
   type ModelOptions,
   modelArgument,
+  percentage,
   withModel,
 } from '../options.ts';
 import {
@@ -27,6 +29,8 @@ interface Options extends ModelOptions {
   readonly rows: RowFormat;
   readonly out: string;
   readonly tables?: string;
+  /** A share. */
+  readonly warnAbove?: number;
   readonly format: Format;
 }
 
@@ -40,6 +44,11 @@ export function quantizeCommand(): Command {
     )
     .requiredOption('--out <file>', 'the checkpoint to write, .safetensors')
     .option('--tables <list>', 'tables by number or name: 0,3-5,emb_l.7 (default: all)')
+    .option(
+      '--warn-above <percent>',
+      'warn of tables that lose more, as relative RMS error (default: by format)',
+      percentage,
+    )
     .addOption(formatOption())
     .addHelpText(
       'after',
@@ -52,15 +61,17 @@ Examples:
 }
 
 async function run(model: string, options: Options): Promise<void> {
-  const { rows, out, tables, format } = options;
+  const { rows, out, tables, warnAbove, format } = options;
   const { tensors, architecture } = await loadArchitecture(model, architectureOverrides(options));
   const chosen = tables === undefined ? architecture.tables : chooseTables(architecture.tables, tables);
   const converted = await fromFile(model, () =>
     quantizeCheckpoint({ tensors, tables: chosen, rows, out, onProgress: progress }),
   );
   progress('');
-  if (format === 'json') printJson({ model, out, rows, tables: converted.map(asJson) });
-  else printConverted(out, converted);
+  const told = converted.map((table) => ({ ...table, warnings: lossWarnings(table, warnAbove) }));
+  if (format === 'json') printJson({ model, out, rows, tables: told.map(asJson) });
+  else printConverted(out, told);
+  for (const warning of told.flatMap(({ warnings }) => warnings)) notice(`warning: ${warning}`);
 }
 
 /** @throws UsageError USAGE for a table that is not there. */
@@ -83,7 +94,11 @@ export function chooseTables(tables: readonly EmbeddingTable[], list: string): E
   return tables.filter((table) => chosen.has(table));
 }
 
-function asJson({ error, ...table }: QuantizedTable) {
+interface ToldTable extends QuantizedTable {
+  readonly warnings: readonly string[];
+}
+
+function asJson({ error, ...table }: ToldTable) {
   const { maxAbsolute, saturated } = error;
   return { ...table, maxAbsoluteError: maxAbsolute, relativeRmsError: relativeRmsError(error), saturated };
 }
@@ -116,6 +131,4 @@ function printConverted(out: string, tables: readonly QuantizedTable[]): void {
       ]),
     ),
   );
-  const saturated = tables.reduce((sum, { error }) => sum + error.saturated, 0);
-  if (saturated > 0) notice(`warning: ${saturated} elements were beyond the format's range`);
 }
