@@ -22,6 +22,7 @@ export type ModelErrorCode =
   | 'CHECKPOINT_INCONSISTENT'
   | 'CHECKPOINT_UNSUPPORTED'
   | 'ARCHITECTURE_AMBIGUOUS'
+  | 'DESCRIPTION_INVALID'
   | 'VALUE_NOT_FINITE'
   | 'VALUE_OUT_OF_RANGE'
   | 'MODEL_TOO_LARGE';
@@ -99,7 +100,9 @@ const HINTS: Readonly<Record<ErrorCode, string>> = {
   CHECKPOINT_UNRECOGNISED: CHECKPOINT_HINT,
   CHECKPOINT_INCONSISTENT: CHECKPOINT_HINT,
   CHECKPOINT_UNSUPPORTED: CHECKPOINT_HINT,
-  ARCHITECTURE_AMBIGUOUS: 'pass --interaction',
+  ARCHITECTURE_AMBIGUOUS:
+    'write a model description that says which (hotrow inspect MODEL --write-description FILE)',
+  DESCRIPTION_INVALID: 'docs/model-description.md lists every member',
   MODEL_TOO_LARGE: 'use fewer or smaller tables',
   INDEX_OUT_OF_RANGE:
     'check that the request was made for this model, or pass --index-checking warn to read row 0 instead',

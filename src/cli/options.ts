@@ -68,7 +68,10 @@ export async function resolvePlan(text: string): Promise<PlanChoice | undefined>
 
 /** The checkpoint of commands that need one. */
 export function modelArgument(): Argument {
-  return new Argument('<model>', 'a checkpoint: .pt, .safetensors, an index file or a folder');
+  return new Argument(
+    '<model>',
+    'a checkpoint (.pt, .safetensors, an index file, a folder) or a description (.hotrow.json)',
+  );
 }
 
 export interface ModelOptions {

@@ -215,14 +215,14 @@ const INDEX_SUFFIX = '.safetensors.index.json';
  * Reads a model in one file, in shards with an index file, or in a folder that holds either.
  * @throws UsageError FILE_*; FormatError SAFETENSORS_INVALID, JSON_INVALID, FORMAT_UNKNOWN.
  */
-export async function readSafetensorsModel(path: string): Promise<StoredTensors> {
+export async function readSafetensorsModel(path: string): Promise<SafetensorsFile> {
   const info = await stat(path).catch((cause) => {
     throw fileError(path, cause);
   });
   if (info.isDirectory()) return readSafetensorsModel(await soleModel(path));
   return path.endsWith(INDEX_SUFFIX) || path.endsWith('.index.json')
-    ? readShards(path)
-    : (await readSafetensors(path)).tensors;
+    ? { tensors: await readShards(path), metadata: {} }
+    : readSafetensors(path);
 }
 
 /** The one model in a folder: its index file, else its only .safetensors. */

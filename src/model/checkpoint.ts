@@ -4,31 +4,31 @@ import { FormatError, fileError, ModelError } from '../errors.ts';
 import { readSafetensorsModel } from '../formats/safetensors.ts';
 import { describeMistake, detectFormat, readTorchFile } from '../formats/torch-file.ts';
 import { isStored, type StoredTensor, type StoredTensors, type Tensor } from '../tensor.ts';
+import { findStateDict, type StateDictOptions, savedEntries } from './state-dict.ts';
+import type { TableOrder } from './table-order.ts';
 
 export interface Checkpoint {
-  /** The parameters by name, wrappers' prefixes taken off, in file order. */
+  /** The model's parameters by name, what stands before them taken off, in file order. */
   readonly tensors: StoredTensors;
   readonly format: 'safetensors' | 'torch';
+  /** What the file says of the order of tables. */
+  readonly order: TableOrder;
+  /** What was taken off or left aside, for people. */
+  readonly notes: readonly string[];
 }
-
-/** Where training scripts keep the state dict in what they save. */
-const STATE_DICT_KEYS = ['state_dict', 'model_state_dict', 'model'];
-
-/** What training loops put before every parameter's name. */
-const WRAPPER_PREFIXES = ['dlrm_model.', 'model.'];
 
 /**
  * Loads a checkpoint: `.pt` (zip or legacy), one `.safetensors`, an index file of shards, or a folder with either.
  * Nothing in it is executed, and no tensor is read yet.
  * @throws UsageError FILE_*; FormatError; ModelError CHECKPOINT_UNRECOGNISED when there is no state dict.
  */
-export async function loadCheckpoint(path: string): Promise<Checkpoint> {
+export async function loadCheckpoint(path: string, options: StateDictOptions = {}): Promise<Checkpoint> {
   const info = await stat(path).catch((cause) => {
     throw fileError(path, cause);
   });
-  if (info.isDirectory() || path.endsWith('.json')) return safetensorsCheckpoint(path);
+  if (info.isDirectory() || path.endsWith('.json')) return safetensorsCheckpoint(path, options);
   const format = await detectFormat(path);
-  if (format === 'safetensors') return safetensorsCheckpoint(path);
+  if (format === 'safetensors') return safetensorsCheckpoint(path, options);
   if (format === 'gzip') {
     throw new FormatError(
       'FORMAT_UNKNOWN',
@@ -47,58 +47,58 @@ export async function loadCheckpoint(path: string): Promise<Checkpoint> {
         file: path,
         hint: 'copy or download the file again',
       });
-    return safetensorsCheckpoint(path);
+    return safetensorsCheckpoint(path, options);
   }
-  return { tensors: stripWrappers(stateDict(path, await readTorchFile(path))), format: 'torch' };
+  return torchCheckpoint(path, options);
 }
 
-async function safetensorsCheckpoint(path: string): Promise<Checkpoint> {
-  return { tensors: stripWrappers(await readSafetensorsModel(path)), format: 'safetensors' };
+async function safetensorsCheckpoint(path: string, options: StateDictOptions): Promise<Checkpoint> {
+  const { tensors: all, metadata } = await readSafetensorsModel(path);
+  const entries = [...all].map(([name, tensor]) => ({ path: name, container: all, tensor }));
+  const { tensors, notes } = findStateDict(entries, options);
+  const written = metadata[TABLE_ORDER_KEY];
+  const order = written === undefined ? 'unsaved' : writtenOrder(path, written);
+  return { tensors, format: 'safetensors', order, notes };
+}
+
+async function torchCheckpoint(path: string, options: StateDictOptions): Promise<Checkpoint> {
+  const saved = await readTorchFile(path);
+  const entries = savedEntries(saved, isTensor);
+  if (entries.length === 0) {
+    const keys =
+      saved instanceof Map
+        ? `its keys are ${[...saved.keys()].slice(0, 5).map(String).join(', ')}`
+        : 'it is not a dict';
+    throw new ModelError('CHECKPOINT_UNRECOGNISED', `${path} holds no state dict: ${keys}`, {
+      file: path,
+      hint: 'save it with torch.save(model.state_dict(), path)',
+    });
+  }
+  const { tensors, notes } = findStateDict(entries, options);
+  return { tensors, format: 'torch', order: 'saved', notes };
 }
 
 const isTensor = (value: unknown): value is StoredTensor =>
   typeof value === 'object' && value !== null && 'dtype' in value && isStored(value as Tensor);
 
-/** The named tensors of a saved object: itself, or under one of the usual keys. */
-function stateDict(path: string, saved: unknown): Map<string, StoredTensor> {
-  const candidates = saved instanceof Map ? [...STATE_DICT_KEYS.map((key) => saved.get(key)), saved] : [];
-  for (const candidate of candidates) {
-    if (!(candidate instanceof Map)) continue;
-    const tensors = [...candidate].filter(
-      (entry): entry is [string, StoredTensor] => typeof entry[0] === 'string' && isTensor(entry[1]),
-    );
-    if (tensors.length > 0) return new Map(tensors);
+/** Metadata of files that Hotrow writes: the names of the tables in the model's order, as JSON. */
+export const TABLE_ORDER_KEY = 'hotrow:tables';
+
+/** @throws FormatError SAFETENSORS_INVALID for metadata that is no list of names. */
+function writtenOrder(path: string, text: string): TableOrder {
+  let names: unknown;
+  try {
+    names = JSON.parse(text);
+  } catch {
+    names = undefined;
   }
-  const keys =
-    saved instanceof Map ? `its keys are ${[...saved.keys()].slice(0, 5).join(', ')}` : 'it is not a dict';
-  throw new ModelError('CHECKPOINT_UNRECOGNISED', `${path} holds no state dict: ${keys}`, {
-    file: path,
-    hint: 'save it with torch.save(model.state_dict(), path)',
-  });
-}
-
-/** Parts of names that wrappers add anywhere, as DistributedDataParallel does around single MLPs. */
-const WRAPPER_PARTS = new Set(['module', '_orig_mod', '_dmp_wrapped_module']);
-
-/** Takes off what wrappers add: their parts everywhere, and prefixes that all names share. */
-function stripWrappers(tensors: StoredTensors): StoredTensors {
-  let names = [...tensors.keys()].map((name) =>
-    name
-      .split('.')
-      .filter((part) => !WRAPPER_PARTS.has(part))
-      .join('.'),
+  if (Array.isArray(names) && names.every((name) => typeof name === 'string'))
+    return { names, from: "the file's metadata" };
+  throw new FormatError(
+    'SAFETENSORS_INVALID',
+    `${path}: metadata ${TABLE_ORDER_KEY} is no list of table names`,
+    {
+      file: path,
+    },
   );
-  for (;;) {
-    const prefix = WRAPPER_PREFIXES.find((candidate) => names.every((name) => name.startsWith(candidate)));
-    if (prefix === undefined || names.length === 0) break;
-    names = names.map((name) => name.slice(prefix.length));
-  }
-  const stripped = new Map([...tensors.values()].map((tensor, i) => [names[i] as string, tensor]));
-  if (stripped.size < tensors.size) {
-    const twice = names.find((name, i) => names.indexOf(name) !== i) as string;
-    throw new ModelError('CHECKPOINT_INCONSISTENT', `${twice} is there twice, with and without a wrapper`, {
-      tensor: twice,
-    });
-  }
-  return stripped;
 }

@@ -48,3 +48,11 @@ export interface ModelInputs {
   /** In the order of the bottom MLP's inputs. */
   readonly dense: readonly DenseInput[];
 }
+
+/** Inputs of a model that says nothing of them: ids are rows, numbers `dense_0` … are taken as they are. */
+export function defaultInputs(features: readonly string[], denseFeatures: number): ModelInputs {
+  return {
+    features: features.map((name) => ({ name, ids: { kind: 'rows' }, unknown: 'error', missing: 'error' })),
+    dense: Array.from({ length: denseFeatures }, (_, i) => ({ name: `dense_${i}`, preprocessing: 'none' })),
+  };
+}

@@ -14,6 +14,7 @@ import {
   toFloat32,
   viewElements,
 } from '../tensor.ts';
+import { TABLE_ORDER_KEY } from './checkpoint.ts';
 import { quantizedRowsText } from './quantized-rows.ts';
 
 /** Bytes that are read and written at a time. */
@@ -35,6 +36,8 @@ export interface QuantizeOptions {
   /** The tables to convert; their weights are among the tensors, under their names. */
   readonly tables: readonly EmbeddingTable[];
   readonly rows: RowFormat;
+  /** The tables' names in the model's order, which the file then carries. */
+  readonly tableOrder?: readonly string[];
   /** The file to write; it appears only when it is whole. */
   readonly out: string;
   readonly onProgress?: (text: string) => void;
@@ -46,7 +49,7 @@ export interface QuantizeOptions {
  * UsageError FILE_* (a file of the checkpoint is not overwritten); FormatError FILE_TRUNCATED.
  */
 export async function quantizeCheckpoint(options: QuantizeOptions): Promise<QuantizedTable[]> {
-  const { tensors, tables, rows: to, out, onProgress = () => {} } = options;
+  const { tensors, tables, rows: to, tableOrder, out, onProgress = () => {} } = options;
   for (const { name, rowFormat } of tables) {
     if (!isQuantized(rowFormat)) continue;
     throw new ModelError('CHECKPOINT_UNSUPPORTED', `table ${name} has ${rowFormat} rows already`, {
@@ -79,7 +82,8 @@ export async function quantizeCheckpoint(options: QuantizeOptions): Promise<Quan
       },
     ];
   });
-  await writeSafetensors(out, new Map(streamed));
+  const metadata = tableOrder === undefined ? {} : { [TABLE_ORDER_KEY]: JSON.stringify(tableOrder) };
+  await writeSafetensors(out, new Map(streamed), metadata);
   return [...converted.values()];
 }
 

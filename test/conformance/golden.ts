@@ -97,7 +97,7 @@ export function goldenModelCases(subject: Subject): void {
       const { architecture, request, expected, file } = golden;
       await using model = await DlrmModel.create(subject.backend, architecture);
       const { probabilities } = await model.predict(request);
-      const inferred = await inferArchitecture(await readSafetensorsModel(file));
+      const inferred = await inferArchitecture((await readSafetensorsModel(file)).tensors);
       await using fromFile = await DlrmModel.create(subject.backend, inferred);
       const loaded = await fromFile.predict(request);
       assertSameBits(loaded.probabilities, probabilities, 'the architecture inferred from the file');

@@ -160,7 +160,7 @@ describe('sharded safetensors', () => {
     await file({ a: f32([1], 0, 4) }, 4, 's1.safetensors');
     await file({ b: f32([2], 0, 8) }, 8, 's2.safetensors');
     await index({ a: 's1.safetensors', b: 's2.safetensors' });
-    const tensors = await readSafetensorsModel(join(folder, 'm.safetensors.index.json'));
+    const { tensors } = await readSafetensorsModel(join(folder, 'm.safetensors.index.json'));
     assert.deepEqual(
       [...tensors].map(([name, { shape }]) => [name, shape]),
       [
@@ -169,7 +169,7 @@ describe('sharded safetensors', () => {
       ],
     );
     assert.deepEqual(
-      [...(await readSafetensorsModel(folder)).keys()],
+      [...(await readSafetensorsModel(folder)).tensors.keys()],
       ['a', 'b'],
       'a folder stands for its index',
     );

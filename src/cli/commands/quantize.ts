@@ -1,8 +1,11 @@
+import { writeFile } from 'node:fs/promises';
+import { basename } from 'node:path';
 import { Command, Option } from 'commander';
 import type { EmbeddingTable } from '../../embedding/bag.ts';
 import { relativeRmsError } from '../../embedding/quantize.ts';
 import { ROW_FORMATS, type RowFormat } from '../../embedding/row-format.ts';
 import { fromFile, UsageError } from '../../errors.ts';
+import { DESCRIPTION_SUFFIX, type FoundDescription } from '../../model/description.ts';
 import { loadArchitecture } from '../../model/load-model.ts';
 import { lossWarnings } from '../../model/quantization-loss.ts';
 import { type QuantizedTable, quantizeCheckpoint } from '../../model/quantize-checkpoint.ts';
@@ -62,16 +65,41 @@ Examples:
 
 async function run(model: string, options: Options): Promise<void> {
   const { rows, out, tables, warnAbove, format } = options;
-  const { tensors, architecture } = await loadArchitecture(model, architectureOverrides(options));
+  const { tensors, architecture, description } = await loadArchitecture(
+    model,
+    architectureOverrides(options),
+  );
   const chosen = tables === undefined ? architecture.tables : chooseTables(architecture.tables, tables);
   const converted = await fromFile(model, () =>
-    quantizeCheckpoint({ tensors, tables: chosen, rows, out, onProgress: progress }),
+    quantizeCheckpoint({
+      tensors,
+      tables: chosen,
+      rows,
+      out,
+      onProgress: progress,
+      ...(architecture.tableOrder === undefined ? {} : { tableOrder: architecture.tableOrder.names }),
+    }),
   );
   progress('');
+  if (description !== undefined) await describeOutput(out, description);
   const told = converted.map((table) => ({ ...table, warnings: lossWarnings(table, warnAbove) }));
   if (format === 'json') printJson({ model, out, rows, tables: told.map(asJson) });
   else printConverted(out, told);
   for (const warning of told.flatMap(({ warnings }) => warnings)) notice(`warning: ${warning}`);
+}
+
+/** Writes the description of what was written beside it: names stand without a prefix there. */
+async function describeOutput(out: string, { description }: FoundDescription): Promise<void> {
+  const { prefix: _, ...rest } = description;
+  const file = `${out.replace(/\.[^./]*$/, '')}${DESCRIPTION_SUFFIX}`;
+  const text = `${JSON.stringify({ ...rest, checkpoint: basename(out) }, null, 2)}\n`;
+  await writeFile(file, text).catch((cause) => {
+    throw new UsageError('FILE_UNWRITABLE', `cannot write ${file}: ${(cause as Error).message}`, {
+      file,
+      cause,
+    });
+  });
+  notice(`wrote ${file}, the model's description`);
 }
 
 /** @throws UsageError USAGE for a table that is not there. */
