@@ -63,6 +63,7 @@ export {
 } from './model/dlrm.ts';
 export { type ArchitectureOverrides, inferArchitecture } from './model/infer-architecture.ts';
 export { type LoadModelOptions, loadModel } from './model/load-model.ts';
+export { lossWarnings } from './model/quantization-loss.ts';
 export {
   type QuantizedTable,
   type QuantizeOptions,

@@ -128,6 +128,16 @@ export function embeddingBagCases(subject: Subject): void {
     });
   }
 
+  test('scales and biases that are subnormal in float16', async () => {
+    for (const rowFormat of ['int8', 'int4'] as const) {
+      for (const mode of MODES) {
+        // int8: scales of 1, 22 and 264 units of 2^-24; int4 scales of 1 to 450.
+        for (const size of rowFormat === 'int8' ? [2e-6, 1.6e-4, 2e-3] : [2e-7, 2e-6, 2e-4])
+          await check(everyWidth({ rowFormat, mode, size }), `${mode} of ${rowFormat}, ±${size}`);
+      }
+    }
+  });
+
   test('tables of different dims, row formats and modes in one call', async () => {
     for (const batchSize of [1, 2, 13, 64]) {
       await check(mixed(batchSize), `batch ${batchSize}`);

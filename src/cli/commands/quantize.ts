@@ -7,12 +7,14 @@ import { ROW_FORMATS, type RowFormat } from '../../embedding/row-format.ts';
 import { fromFile, UsageError } from '../../errors.ts';
 import { DESCRIPTION_SUFFIX, type FoundDescription } from '../../model/description.ts';
 import { loadArchitecture } from '../../model/load-model.ts';
+import { lossWarnings } from '../../model/quantization-loss.ts';
 import { type QuantizedTable, quantizeCheckpoint } from '../../model/quantize-checkpoint.ts';
 import {
   architectureOverrides,
   formatOption,
   type ModelOptions,
   modelArgument,
+  percentage,
   withModel,
 } from '../options.ts';
 import {
@@ -30,6 +32,8 @@ interface Options extends ModelOptions {
   readonly rows: RowFormat;
   readonly out: string;
   readonly tables?: string;
+  /** A share. */
+  readonly warnAbove?: number;
   readonly format: Format;
 }
 
@@ -43,6 +47,11 @@ export function quantizeCommand(): Command {
     )
     .requiredOption('--out <file>', 'the checkpoint to write, .safetensors')
     .option('--tables <list>', 'tables by number or name: 0,3-5,emb_l.7 (default: all)')
+    .option(
+      '--warn-above <percent>',
+      'warn of tables that lose more, as relative RMS error (default: by format)',
+      percentage,
+    )
     .addOption(formatOption())
     .addHelpText(
       'after',
@@ -55,7 +64,7 @@ Examples:
 }
 
 async function run(model: string, options: Options): Promise<void> {
-  const { rows, out, tables, format } = options;
+  const { rows, out, tables, warnAbove, format } = options;
   const { tensors, architecture, description } = await loadArchitecture(
     model,
     architectureOverrides(options),
@@ -73,8 +82,10 @@ async function run(model: string, options: Options): Promise<void> {
   );
   progress('');
   if (description !== undefined) await describeOutput(out, description);
-  if (format === 'json') printJson({ model, out, rows, tables: converted.map(asJson) });
-  else printConverted(out, converted);
+  const told = converted.map((table) => ({ ...table, warnings: lossWarnings(table, warnAbove) }));
+  if (format === 'json') printJson({ model, out, rows, tables: told.map(asJson) });
+  else printConverted(out, told);
+  for (const warning of told.flatMap(({ warnings }) => warnings)) notice(`warning: ${warning}`);
 }
 
 /** Writes the description of what was written beside it: names stand without a prefix there. */
@@ -111,7 +122,11 @@ export function chooseTables(tables: readonly EmbeddingTable[], list: string): E
   return tables.filter((table) => chosen.has(table));
 }
 
-function asJson({ error, ...table }: QuantizedTable) {
+interface ToldTable extends QuantizedTable {
+  readonly warnings: readonly string[];
+}
+
+function asJson({ error, ...table }: ToldTable) {
   const { maxAbsolute, saturated } = error;
   return { ...table, maxAbsoluteError: maxAbsolute, relativeRmsError: relativeRmsError(error), saturated };
 }
@@ -144,6 +159,4 @@ function printConverted(out: string, tables: readonly QuantizedTable[]): void {
       ]),
     ),
   );
-  const saturated = tables.reduce((sum, { error }) => sum + error.saturated, 0);
-  if (saturated > 0) notice(`warning: ${saturated} elements were beyond the format's range`);
 }
