@@ -1,5 +1,6 @@
 import { Command } from 'commander';
-import { rowBytes } from '../../embedding/bag.ts';
+import { type EmbeddingTable, rowBytes } from '../../embedding/bag.ts';
+import { distinctTables, tableNumbers } from '../../embedding/shared-tables.ts';
 import type { DlrmArchitecture, LinearLayer } from '../../model/architecture.ts';
 import { bottomWidth } from '../../model/dlrm.ts';
 import { loadArchitecture } from '../../model/load-model.ts';
@@ -35,8 +36,11 @@ type Summary = ReturnType<typeof summarise>;
 
 function summarise(model: string, architecture: DlrmArchitecture) {
   const { naming, denseFeatures, bottom, top, interaction } = architecture;
-  const tables = architecture.tables.map((table) => ({
+  const distinct = distinctTables(architecture.tables);
+  const numbers = tableNumbers(architecture.tables);
+  const tables = architecture.tables.map((table, t) => ({
     name: table.name,
+    ...sharing(table, distinct[numbers[t] as number]),
     rows: table.rows,
     dim: table.dim,
     rowFormat: table.rowFormat,
@@ -52,7 +56,7 @@ function summarise(model: string, architecture: DlrmArchitecture) {
     interaction.kind === 'cross'
       ? interaction.layers.reduce((sum, { width, rank }) => sum + 2 * width * rank + width, 0)
       : 0;
-  const tableBytes = tables.reduce((sum, table) => sum + table.bytes, 0);
+  const tableBytes = distinct.reduce((sum, table) => sum + table.rows * rowBytes(table), 0);
   const denseBytes = (denseParameters + crossParameters) * 4;
   return {
     model,
@@ -64,9 +68,14 @@ function summarise(model: string, architecture: DlrmArchitecture) {
     top: widths(top[0]?.inputs ?? 0, top),
     tables,
     parameters:
-      tables.reduce((sum, table) => sum + table.rows * table.dim, 0) + denseParameters + crossParameters,
+      distinct.reduce((sum, table) => sum + table.rows * table.dim, 0) + denseParameters + crossParameters,
     bytes: { tables: tableBytes, dense: denseBytes, total: tableBytes + denseBytes },
   };
+}
+
+/** The table's first feature, where that is another. */
+function sharing(table: EmbeddingTable, first: EmbeddingTable | undefined): { sharesTableOf?: string } {
+  return first === undefined || first === table ? {} : { sharesTableOf: first.name };
 }
 
 function widths(inputs: number, layers: readonly LinearLayer[]): number[] {
@@ -93,7 +102,9 @@ function printSummary({ model, naming, bottom, interaction, top, tables, paramet
   printLine(`bottom MLP    ${bottom.join(' → ')}`);
   printLine(`interaction   ${interaction}`);
   printLine(`top MLP       ${top.join(' → ')}`);
-  printLine(`tables        ${tables.length}, ${formatBytes(bytes.tables)}`);
+  const count = tables.filter(({ sharesTableOf }) => sharesTableOf === undefined).length;
+  const features = count < tables.length ? ` of ${tables.length} features` : '';
+  printLine(`tables        ${count}${features}, ${formatBytes(bytes.tables)}`);
   printLine(`parameters    ${formatCount(parameters)}`);
   printLine(`on a device   ${formatBytes(bytes.total)} of weights (${formatBytes(bytes.dense)} dense)`);
   printLine();
@@ -107,14 +118,16 @@ function printSummary({ model, naming, bottom, interaction, top, tables, paramet
         { title: 'pooling', left: true },
         { title: 'bytes' },
       ],
-      tables.map(({ name, rows, dim, rowFormat, mode, learnedPoolingWeights, bytes: size }) => [
-        name,
-        formatCount(rows),
-        String(dim),
-        rowFormat,
-        learnedPoolingWeights ? `${mode}, learned weights` : mode,
-        formatBytes(size),
-      ]),
+      tables.map(
+        ({ name, sharesTableOf, rows, dim, rowFormat, mode, learnedPoolingWeights, bytes: size }) => [
+          name,
+          formatCount(rows),
+          String(dim),
+          rowFormat,
+          learnedPoolingWeights ? `${mode}, learned weights` : mode,
+          sharesTableOf === undefined ? formatBytes(size) : `in ${sharesTableOf}`,
+        ],
+      ),
     ),
   );
 }
