@@ -1,0 +1,16 @@
+/** What raw dense numbers become before the bottom MLP. */
+import type { Preprocessing } from './inputs.ts';
+
+/** `values` under `rule`, computed in float64, rounded to float32 once. NaN passes. */
+export function preprocess(values: ArrayLike<number>, rule: Preprocessing): Float32Array {
+  switch (rule) {
+    case 'none':
+      return Float32Array.from(values);
+    case 'log(1 + max(x, 0))':
+      return Float32Array.from(values, (x) => Math.log(1 + Math.max(x, 0)));
+    case 'log(x + 3)':
+      return Float32Array.from(values, (x) => Math.log(x + 3));
+    default:
+      return rule satisfies never;
+  }
+}
