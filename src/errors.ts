@@ -39,6 +39,7 @@ export type RequestErrorCode =
   | 'LENGTHS_INVALID'
   | 'BAG_TOO_LONG'
   | 'USERS_INVALID'
+  | 'DENSE_OUT_OF_RANGE'
   | 'REQUEST_INVALID';
 export type WorkloadErrorCode = 'TRACE_INVALID' | 'TRACE_EMPTY' | 'CRITEO_INVALID' | 'VOCABULARY_INVALID';
 export type PlanErrorCode = 'PLAN_INVALID' | 'PLAN_ILLEGAL';
@@ -129,6 +130,7 @@ const HINTS: Readonly<Record<ErrorCode, string>> = {
   BAG_TOO_LONG: "shorten the list, or raise `longestBag` in the model's inputs",
   USERS_INVALID:
     'users are the counts of candidates [U], or where the candidates of each user begin [U + 1], up to the number of samples',
+  DENSE_OUT_OF_RANGE: "check that the preprocessing of the model's inputs is the one it was trained with",
   REQUEST_INVALID: FORMS_HINT,
   VALUE_NOT_FINITE: 'only finite numbers can be quantised: find out how the row came to hold it',
   VALUE_OUT_OF_RANGE: 'leave the table as it is (--tables), or scale it',

@@ -79,6 +79,8 @@ export type {
   Preprocessing,
   UnknownId,
 } from './model/inputs.ts';
+export { readJsonRequest } from './model/json-request.ts';
+export { requestSchema } from './model/json-samples.ts';
 export { type LoadModelOptions, loadModel } from './model/load-model.ts';
 export {
   type QuantizedTable,

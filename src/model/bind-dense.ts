@@ -1,7 +1,7 @@
 /** The dense features of a request's samples, from what samples and users bring. */
 import { RequestError, type RequestErrorCode } from '../errors.ts';
 import type { DenseInput } from './inputs.ts';
-import { preprocess } from './preprocess.ts';
+import { outsideDomain, preprocess } from './preprocess.ts';
 import type { DenseRows, RawColumn, RequestPart, RequestParts } from './request-parts.ts';
 
 /** What is known of the dense features: undefined, nothing. */
@@ -10,13 +10,14 @@ export type DenseInputs = readonly DenseInput[] | undefined;
 /**
  * [batchSize, F]: a user's numbers, then the sample's own; or each by its name, preprocessed.
  * `userOf` [batchSize]: the user of each sample.
- * @throws RequestError TENSOR_MISSING, TENSOR_SHAPE, TENSOR_UNEXPECTED, FEATURE_UNKNOWN.
+ * @throws RequestError TENSOR_MISSING, TENSOR_SHAPE, TENSOR_UNEXPECTED, FEATURE_UNKNOWN, DENSE_OUT_OF_RANGE.
  */
 export function bindDense(
   { samples, user }: RequestParts,
   inputs: DenseInputs,
   batchSize: number,
   userOf: Int32Array | undefined,
+  nameOf: (sample: number) => string,
 ): DenseRows {
   const parts = user === undefined ? [samples] : [user, samples];
   const named = parts.find(({ denseByName }) => denseByName.size > 0);
@@ -32,7 +33,7 @@ export function bindDense(
       'give all dense features in one piece, or each by its name',
     );
   }
-  return byName(parts, inputs, batchSize, userOf);
+  return byName(parts, inputs ?? [], batchSize, userOf, nameOf);
 }
 
 function concatenated(
@@ -66,37 +67,52 @@ function concatenated(
 
 function byName(
   parts: readonly RequestPart[],
-  inputs: DenseInputs,
+  inputs: readonly DenseInput[],
   batchSize: number,
   userOf: Int32Array | undefined,
+  nameOf: (sample: number) => string,
 ): DenseRows {
+  const names = inputs.map(({ name }) => name);
+  const known = new Set(names);
   const given = new Map<string, { readonly column: RawColumn; readonly of: RequestPart }>();
   for (const of of parts) {
     for (const [name, column] of of.denseByName) {
       const tensor = `${of.prefix}dense.${name}`;
-      if (inputs?.some((input) => input.name === name) !== true) {
-        const hint =
-          inputs === undefined
-            ? 'give the inputs of the model'
-            : `they are ${shortList(inputs.map((input) => input.name))}`;
-        fail('FEATURE_UNKNOWN', tensor, `${tensor}: the model has no dense feature ${name}`, hint);
-      }
-      if (given.has(name))
-        fail('TENSOR_UNEXPECTED', tensor, `${tensor}: the user's part has dense feature ${name} too`);
+      const hint = `dense features are ${shortList(names)}`;
+      if (!known.has(name))
+        fail('FEATURE_UNKNOWN', tensor, `the model has no dense feature for ${tensor}`, hint);
+      if (given.has(name)) fail('TENSOR_UNEXPECTED', tensor, `${tensor} stands beside user.dense.${name}`);
       given.set(name, { column, of });
     }
   }
-  const known = inputs ?? [];
-  const data = new Float32Array(batchSize * known.length);
-  known.forEach(({ name, preprocessing }, f) => {
-    const found = given.get(name);
-    if (found === undefined) fail('TENSOR_MISSING', `dense.${name}`, `dense feature ${name} is missing`);
-    const values = preprocess(found.column, preprocessing);
+  const width = inputs.length;
+  const data = new Float32Array(batchSize * width);
+  inputs.forEach((input, f) => {
+    const found = given.get(input.name);
+    if (found === undefined)
+      fail('TENSOR_MISSING', `dense.${input.name}`, `dense feature ${input.name} is missing`);
+    const values = processed(found.column, input, found.of, nameOf);
     const rowOf = found.of.prefix === '' ? undefined : userOf;
     for (let b = 0; b < batchSize; b++)
-      data[b * known.length + f] = values[rowOf === undefined ? b : (rowOf[b] as number)] as number;
+      data[b * width + f] = values[rowOf === undefined ? b : (rowOf[b] as number)] as number;
   });
-  return { data, rows: batchSize, width: known.length };
+  return { data, rows: batchSize, width };
+}
+
+/** @throws RequestError DENSE_OUT_OF_RANGE naming the sample. */
+function processed(
+  column: RawColumn,
+  { name, preprocessing }: DenseInput,
+  { prefix }: RequestPart,
+  nameOf: (sample: number) => string,
+): Float32Array {
+  const sample = column.findIndex((value) => outsideDomain(value, preprocessing));
+  if (sample < 0) return preprocess(column, preprocessing);
+  const value = column[sample] as number;
+  const where = prefix === '' ? nameOf(sample) : `user ${sample}`;
+  const details = { tensor: `${prefix}dense.${name}`, feature: name, sample, value };
+  const message = `${where}: dense feature ${name}: there is no ${preprocessing} of ${value}`;
+  throw new RequestError('DENSE_OUT_OF_RANGE', message, details);
 }
 
 /** The first of many names, for a message. */

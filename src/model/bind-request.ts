@@ -22,7 +22,7 @@ export async function bindRequest(
   const features = inputs?.features ?? numberedFeatures(parts);
   const { batchSize, users } = sizesOf(parts, features.length);
   const userOf = users === undefined ? undefined : usersOfSamples(users);
-  const dense = bindDense(parts, inputs?.dense, batchSize, userOf);
+  const dense = bindDense(parts, inputs?.dense, batchSize, userOf, nameOf);
   const bags = await bindFeatures(parts, features, { batchSize, users, nameOf });
   return {
     batchSize,
@@ -55,10 +55,10 @@ async function bindFeatures(
   const bound = new Map<number, { readonly bags: Bags; readonly tensor: string }>();
   for (const { part, bags, nameOf, perUser } of common === undefined ? [own] : [common, own]) {
     for (const lookups of allLookups(part, features, bags)) {
-      const table = numbers.of(lookups);
+      const tensor = lookups.names.values;
+      const table = numbers.of(lookups.feature, lookups.kind, tensor);
       const place: BagsPlace = { feature: features[table] as FeatureInput, table, bags, nameOf };
       const before = bound.get(table);
-      const tensor = lookups.names.values;
       if (before !== undefined) {
         const message = `${tensor} gives it once more, after ${before.tensor}`;
         rejectFeature(place, 'TENSOR_UNEXPECTED', message, { tensor });

@@ -1,7 +1,8 @@
 /** Which table lookups are for: by its number, or by the name of its feature. */
-import { RequestError } from '../errors.ts';
+import { type ErrorDetails, RequestError } from '../errors.ts';
 import { runningSums } from './bag-bounds.ts';
 import { shortList } from './bind-dense.ts';
+import { quoted } from './id-mapping.ts';
 import type { FeatureInput } from './inputs.ts';
 import type { KeyedLookups, Lookups, RequestPart, RequestParts } from './request-parts.ts';
 
@@ -56,25 +57,24 @@ export class TableNumbers {
     this.#byName = new Map(features.map(({ name }, table) => [name, table]));
   }
 
-  /** @throws RequestError TABLE_UNEXPECTED, FEATURE_UNKNOWN. */
-  of({ feature, kind, names }: Lookups): number {
+  /**
+   * The table that a name or a number is for; of a name that is a number, rows go by table, ids by feature first.
+   * @throws RequestError TABLE_UNEXPECTED, FEATURE_UNKNOWN, saying what gives it.
+   */
+  of(feature: string, kind: Lookups['kind'], tensor: string, details: ErrorDetails = {}): number {
     const number = numberOf(feature);
     const named = this.#byName.get(feature);
     const table = kind === 'rows' ? (number ?? named) : (named ?? number);
-    const tensor = names.values;
     if (table === undefined) {
-      throw new RequestError(
-        'FEATURE_UNKNOWN',
-        `${tensor}: the model has no feature ${feature.slice(0, 80)}`,
-        {
-          tensor,
-          hint: `its features are ${shortList(this.#features.map(({ name }) => name))}`,
-        },
-      );
+      throw new RequestError('FEATURE_UNKNOWN', `${tensor}: the model has no feature ${quoted(feature)}`, {
+        tensor,
+        hint: `its features are ${shortList(this.#features.map(({ name }) => name))}`,
+        ...details,
+      });
     }
     if (table < this.#features.length) return table;
     const message = `${tensor}: table ${table} of a model of ${this.#features.length} tables`;
-    throw new RequestError('TABLE_UNEXPECTED', message, { table, tensor });
+    throw new RequestError('TABLE_UNEXPECTED', message, { table, tensor, ...details });
   }
 }
 

@@ -121,7 +121,9 @@ function lookupsOf(name: string, given: FeatureLookups, prefix: string): Lookups
     values,
     bounds: boundsOf(values.length, lengths, offsets, bounds),
     names,
-    ...(weights === undefined ? {} : { weights: Float32Array.from(weights) }),
+    ...(weights === undefined
+      ? {}
+      : { weights: weights instanceof Float32Array ? weights : Float32Array.from(weights) }),
   };
 }
 

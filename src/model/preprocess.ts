@@ -14,3 +14,8 @@ export function preprocess(values: ArrayLike<number>, rule: Preprocessing): Floa
       return rule satisfies never;
   }
 }
+
+/** Whether `rule` has no value for `x`: a logarithm of 0 or of less. */
+export function outsideDomain(x: number, rule: Preprocessing): boolean {
+  return rule === 'log(x + 3)' && x <= -3;
+}
