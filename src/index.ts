@@ -61,7 +61,26 @@ export {
   type StagedPrediction,
   type StageTimes,
 } from './model/dlrm.ts';
+export {
+  defaultInputs,
+  type FeatureLookups,
+  type FeaturePart,
+  type FeatureRequest,
+  requestByFeature,
+} from './model/feature-request.ts';
 export { type ArchitectureOverrides, inferArchitecture } from './model/infer-architecture.ts';
+export type {
+  DenseInput,
+  FeatureInput,
+  IdHash,
+  IdRule,
+  MissingFeature,
+  ModelInputs,
+  Preprocessing,
+  UnknownId,
+} from './model/inputs.ts';
+export { readJsonRequest } from './model/json-request.ts';
+export { requestSchema } from './model/json-samples.ts';
 export { type LoadModelOptions, loadModel } from './model/load-model.ts';
 export { lossWarnings } from './model/quantization-loss.ts';
 export {
