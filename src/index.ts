@@ -62,6 +62,7 @@ export {
   type StageTimes,
 } from './model/dlrm.ts';
 export { type ArchitectureOverrides, inferArchitecture } from './model/infer-architecture.ts';
+export { PREPROCESSING, type Preprocessing } from './model/inputs.ts';
 export { type LoadModelOptions, loadModel } from './model/load-model.ts';
 export {
   type QuantizedTable,
@@ -88,7 +89,7 @@ export {
   createStream,
   generateIndices,
 } from './workload/access-patterns.ts';
-export { type CategoryRows, type CriteoRows, readCriteo } from './workload/criteo.ts';
+export { type CategoryRows, type CriteoOptions, type CriteoRows, readCriteo } from './workload/criteo.ts';
 export {
   type Coverage,
   countRows,
@@ -98,5 +99,6 @@ export {
   nearestPattern,
   type RowCounts,
 } from './workload/hotness.ts';
+export { type RequestFile, type RequestFileOptions, readRequestFile } from './workload/request-file.ts';
 export { syntheticBags, syntheticRequest } from './workload/synthetic.ts';
 export { readTrace, type Trace, type TraceBatches, traceBatches } from './workload/trace.ts';
