@@ -4,7 +4,7 @@
  */
 import { randomUUID } from 'node:crypto';
 import { createWriteStream } from 'node:fs';
-import { open, readdir, readFile, rename, rm, stat } from 'node:fs/promises';
+import { open, readdir, rename, rm, stat } from 'node:fs/promises';
 import { dirname, isAbsolute, join, normalize, sep } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { FormatError, fileError, HotrowError, UsageError } from '../errors.ts';
@@ -17,12 +17,19 @@ import {
   type StoredTensor,
   type StoredTensors,
 } from '../tensor.ts';
+import { identify, mistaken } from './file-kind.ts';
+import { readJsonFile } from './json-file.ts';
 import { findDuplicateKey } from './json-keys.ts';
 
 /** The format's own bound on a header. */
 const MAX_HEADER_BYTES = 100_000_000;
 
 const MAX_RANK = 64;
+
+const TRUNCATED = 'the file is truncated: copy or download it again';
+
+/** What a header begins with. */
+const OPEN_OBJECT = 0x7b;
 
 const DTYPES: Readonly<Record<string, DType>> = {
   BOOL: 'bool',
@@ -94,10 +101,11 @@ async function readHeader(
   });
   try {
     const { size } = await handle.stat();
-    const prefix = Buffer.alloc(8);
-    const { bytesRead } = await handle.read(prefix, 0, 8, 0).catch((cause) => {
+    const prefix = Buffer.alloc(9);
+    const { bytesRead } = await handle.read(prefix, 0, 9, 0).catch((cause) => {
       throw fileError(file, cause);
     });
+    if (prefix[8] !== OPEN_OBJECT) await refuseOtherKinds(file);
     if (bytesRead < 8) throw invalid(file, `${size} bytes are too few for a header`);
     const length = prefix.readBigUInt64LE();
     if (length > BigInt(MAX_HEADER_BYTES)) {
@@ -105,7 +113,7 @@ async function readHeader(
     }
     const headerBytes = Number(length);
     if (8 + headerBytes > size)
-      throw invalid(file, `says its header has ${length} bytes, the file has ${size}`);
+      throw invalid(file, `says its header has ${length} bytes, the file has ${size}`, undefined, TRUNCATED);
     const text = Buffer.alloc(headerBytes);
     await handle.read(text, 0, headerBytes, 8);
     let header: unknown;
@@ -124,6 +132,12 @@ async function readHeader(
   } finally {
     await handle.close();
   }
+}
+
+/** Names the kind of a file whose header cannot be one's of safetensors. */
+async function refuseOtherKinds(file: string): Promise<void> {
+  const found = await identify(file);
+  if (!['safetensors', 'binary'].includes(found.kind)) throw mistaken(file, found, 'safetensors');
 }
 
 function readMetadata(file: string, value: unknown): Record<string, string> {
@@ -203,7 +217,7 @@ function checkLayout(
       file,
       `is ${end - fileBytes} bytes short`,
       tensors.find(([, t]) => t.byteOffset + t.byteLength > fileBytes)?.[0],
-      'the file is truncated: copy or download it again',
+      TRUNCATED,
     );
   }
   if (end < fileBytes) throw invalid(file, `has ${fileBytes - end} bytes after its last tensor`);
@@ -220,7 +234,7 @@ export async function readSafetensorsModel(path: string): Promise<SafetensorsFil
     throw fileError(path, cause);
   });
   if (info.isDirectory()) return readSafetensorsModel(await soleModel(path));
-  return path.endsWith(INDEX_SUFFIX) || path.endsWith('.index.json')
+  return (await identify(path)).kind === 'safetensors-index'
     ? { tensors: await readShards(path), metadata: {} }
     : readSafetensors(path);
 }
@@ -252,19 +266,7 @@ async function readShards(indexFile: string): Promise<StoredTensors> {
     throw fileError(indexFile, cause);
   });
   if (size > MAX_HEADER_BYTES) throw invalid(indexFile, `an index of ${size} bytes is too large`);
-  const text = await readFile(indexFile, 'utf8').catch((cause) => {
-    throw fileError(indexFile, cause);
-  });
-  let index: { weight_map?: unknown };
-  try {
-    index = JSON.parse(text);
-  } catch (cause) {
-    throw new FormatError('JSON_INVALID', `${indexFile}: ${(cause as Error).message}`, {
-      file: indexFile,
-      cause,
-    });
-  }
-  const map = index?.weight_map;
+  const { weight_map: map } = (await readJsonFile(indexFile, 'model')) as { weight_map?: unknown };
   if (typeof map !== 'object' || map === null || Array.isArray(map))
     throw invalid(indexFile, 'has no weight_map');
   const shards = new Map<string, StoredTensors>();

@@ -1,8 +1,9 @@
 /** Checkpoints: the named tensors of a model, from safetensors or from what torch.save writes. */
 import { stat } from 'node:fs/promises';
 import { FormatError, fileError, ModelError } from '../errors.ts';
+import { expectKind } from '../formats/file-kind.ts';
 import { readSafetensorsModel } from '../formats/safetensors.ts';
-import { describeMistake, detectFormat, readTorchFile } from '../formats/torch-file.ts';
+import { readTorchFile } from '../formats/torch-file.ts';
 import { isStored, type StoredTensor, type StoredTensors, type Tensor } from '../tensor.ts';
 import { findStateDict, type StateDictOptions, savedEntries } from './state-dict.ts';
 import type { TableOrder } from './table-order.ts';
@@ -18,37 +19,17 @@ export interface Checkpoint {
 }
 
 /**
- * Loads a checkpoint: `.pt` (zip or legacy), one `.safetensors`, an index file of shards, or a folder with either.
- * Nothing in it is executed, and no tensor is read yet.
- * @throws UsageError FILE_*; FormatError; ModelError CHECKPOINT_UNRECOGNISED when there is no state dict.
+ * Loads a checkpoint: `.pt` (zip or legacy), one `.safetensors`, an index file of shards, or a folder with either. The
+ * contents tell which it is, not the name. Nothing in it is executed, and no tensor is read yet.
+ * @throws UsageError FILE_*; FormatError, FORMAT_UNKNOWN naming what the file is instead; ModelError CHECKPOINT_UNRECOGNISED when there is no state dict.
  */
 export async function loadCheckpoint(path: string, options: StateDictOptions = {}): Promise<Checkpoint> {
   const info = await stat(path).catch((cause) => {
     throw fileError(path, cause);
   });
-  if (info.isDirectory() || path.endsWith('.json')) return safetensorsCheckpoint(path, options);
-  const format = await detectFormat(path);
-  if (format === 'safetensors') return safetensorsCheckpoint(path, options);
-  if (format === 'gzip') {
-    throw new FormatError(
-      'FORMAT_UNKNOWN',
-      `${path} is compressed; tables are mapped from their file, so it must not be`,
-      {
-        file: path,
-        hint: `gunzip it first`,
-      },
-    );
-  }
-  // Unknown content: a name says which reader explains best what is wrong with it.
-  if (format === 'unknown' && path.endsWith('.safetensors')) {
-    const mistake = await describeMistake(path);
-    if (mistake !== undefined)
-      throw new FormatError('FORMAT_UNKNOWN', `${path} ${mistake}`, {
-        file: path,
-        hint: 'copy or download the file again',
-      });
-    return safetensorsCheckpoint(path, options);
-  }
+  if (info.isDirectory()) return safetensorsCheckpoint(path, options);
+  const { kind } = await expectKind(path, 'model');
+  if (kind === 'safetensors' || kind === 'safetensors-index') return safetensorsCheckpoint(path, options);
   return torchCheckpoint(path, options);
 }
 

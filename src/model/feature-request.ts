@@ -145,14 +145,3 @@ function integersOf(values: IndexArray | readonly number[], tensor: string): Ind
 function fail(code: RequestErrorCode, tensor: string, message: string): never {
   throw new RequestError(code, message, { tensor });
 }
-
-/**
- * Inputs of a model that says nothing of them: features named as the tables, ids are rows, `dense_0` … as the model takes
- * them; a missing feature is refused.
- */
-export function defaultInputs(tableNames: readonly string[], denseFeatures: number): ModelInputs {
-  return {
-    features: tableNames.map((name) => ({ name, ids: { kind: 'rows' }, unknown: 'error', missing: 'error' })),
-    dense: Array.from({ length: denseFeatures }, (_, i) => ({ name: `dense_${i}`, preprocessing: 'none' })),
-  };
-}
