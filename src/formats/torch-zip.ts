@@ -8,6 +8,7 @@ import { resolveTensors, type Storage, StorageType, torchGlobal } from './torch-
 import {
   type ByteRange,
   type Invalid,
+  type OpenedFile,
   readZipDirectory,
   readZipEntry,
   type ZipEntry,
@@ -18,15 +19,21 @@ const MAX_PICKLE_BYTES = 64 << 20;
 
 /**
  * Reads the pickle of an archive that is a file, or that lies in `range` of one, as the items of
- * torch.distributed.checkpoint do; tensors are left where they lie in the file. @throws UsageError FILE_*; FormatError.
+ * torch.distributed.checkpoint do; tensors are left where they lie in the file. `opened` stands for the file
+ * where many archives of one are read; it stays open. @throws UsageError FILE_*; FormatError.
  */
-export async function readTorchZip(file: string, range?: ByteRange): Promise<PickledValue> {
+export async function readTorchZip(
+  file: string,
+  range?: ByteRange,
+  opened?: OpenedFile,
+): Promise<PickledValue> {
   const invalid = (message: string, hint?: string): FormatError =>
     new FormatError('TORCH_FILE_INVALID', `${file}: ${message}`, {
       file,
       ...(hint === undefined ? {} : { hint }),
     });
-  const handle = await openFile(file);
+  const own = opened === undefined ? await openFile(file) : undefined;
+  const handle = (opened ?? own) as OpenedFile;
   try {
     const { size } = await handle.stat();
     const { offset, length } = range ?? { offset: 0, length: size };
@@ -67,7 +74,7 @@ export async function readTorchZip(file: string, range?: ByteRange): Promise<Pic
     });
     return resolveTensors(value);
   } finally {
-    await handle.close();
+    await own?.close();
   }
 }
 

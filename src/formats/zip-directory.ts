@@ -1,5 +1,4 @@
 /** The entries of a zip that is a file, or lies in one: where each one's bytes are. */
-import type { FileHandle } from 'node:fs/promises';
 import { inflateRawSync } from 'node:zlib';
 import { type Entry, fromRandomAccessReaderPromise, RandomAccessReader } from 'yauzl';
 import type { FormatError } from '../errors.ts';
@@ -8,6 +7,17 @@ import type { FormatError } from '../errors.ts';
 export interface ByteRange {
   readonly offset: number;
   readonly length: number;
+}
+
+/** An open file, or what stands for one. */
+export interface OpenedFile {
+  read(
+    into: Buffer,
+    offset: number,
+    length: number,
+    position: number,
+  ): Promise<{ readonly bytesRead: number }>;
+  stat(): Promise<{ readonly size: number }>;
 }
 
 /** An entry whose bytes lie within the zip and overlap no other's. */
@@ -36,12 +46,12 @@ const LOCAL_HEADER = 0x04034b50;
 
 /** Reads a part of a file for yauzl, a block at a time; nothing outside of the part. */
 class RangeReader extends RandomAccessReader {
-  readonly #handle: FileHandle;
+  readonly #handle: OpenedFile;
   readonly #range: ByteRange;
   #block = Buffer.alloc(0);
   #blockAt = 0;
 
-  constructor(handle: FileHandle, range: ByteRange) {
+  constructor(handle: OpenedFile, range: ByteRange) {
     super();
     this.#handle = handle;
     this.#range = range;
@@ -73,7 +83,7 @@ class RangeReader extends RandomAccessReader {
 
 /** Reads the directory of the zip in `range` of a file. @throws what `invalid` makes. */
 export async function readZipDirectory(
-  handle: FileHandle,
+  handle: OpenedFile,
   range: ByteRange,
   invalid: Invalid,
 ): Promise<ReadonlyMap<string, ZipEntry>> {
@@ -100,7 +110,7 @@ export async function readZipDirectory(
 }
 
 /** The directory's entries, one more than are allowed at most. */
-async function listEntries(handle: FileHandle, range: ByteRange): Promise<Entry[]> {
+async function listEntries(handle: OpenedFile, range: ByteRange): Promise<Entry[]> {
   const reader = new RangeReader(handle, range);
   const zip = await fromRandomAccessReaderPromise(reader, range.length, {
     autoClose: false,
@@ -115,7 +125,7 @@ async function listEntries(handle: FileHandle, range: ByteRange): Promise<Entry[
 }
 
 /** Byte of the zip where an entry's bytes begin: only the header before them says how long it is. */
-async function dataStart(handle: FileHandle, range: ByteRange, entry: Entry): Promise<number> {
+async function dataStart(handle: OpenedFile, range: ByteRange, entry: Entry): Promise<number> {
   const at = entry.relativeOffsetOfLocalHeader;
   if (at + LOCAL_HEADER_BYTES > range.length)
     throw new Error(`${entry.fileName} lies past the end of the file`);
@@ -139,7 +149,7 @@ function checkPlaces(members: ReadonlyMap<string, ZipEntry>, range: ByteRange, i
 
 /** A small entry's bytes, inflated if need be, never more than `limit`. @throws what `invalid` makes. */
 export async function readZipEntry(
-  handle: FileHandle,
+  handle: OpenedFile,
   { name, byteOffset, uncompressedSize, compressedSize, compressionMethod }: ZipEntry,
   limit: number,
   invalid: Invalid,

@@ -6,6 +6,7 @@ import { readFile, realpath, stat } from 'node:fs/promises';
 import { dirname, join, relative } from 'node:path';
 import { FormatError, fileError, HotrowError, UsageError } from '../../errors.ts';
 import { elementCount, isStored, type StoredTensor, type StoredTensors, type Tensor } from '../../tensor.ts';
+import { BlockCache } from '../block-cache.ts';
 import type { PickledValue } from '../pickled-value.ts';
 import { readTorchZip } from '../torch-zip.ts';
 import { withinFolder } from '../within-folder.ts';
@@ -37,6 +38,7 @@ export async function readDcp(file: string): Promise<DcpCheckpoint> {
   const info = await stat(file).catch((cause) => {
     throw fileError(file, cause);
   });
+  if (!info.isFile()) throw invalidDcp(file, 'it is no file');
   if (info.size > MAX_METADATA_BYTES) throw invalidDcp(file, `metadata of ${info.size} bytes is too large`);
   const bytes = await readFile(file).catch((cause) => {
     throw fileError(file, cause);
@@ -44,11 +46,12 @@ export async function readDcp(file: string): Promise<DcpCheckpoint> {
   const divided = readDcpMetadata(file, bytes);
   const files = await findFiles(file, divided);
   checkItems(file, divided, files);
+  const cache = new BlockCache();
   const tensors = new Map<string, StoredTensor>();
   for (let first = 0; first < divided.length; first += AT_ONCE) {
     const some = divided.slice(first, first + AT_ONCE);
     const stored = await Promise.all(
-      some.map(async (tensor) => [tensor.name, await readDivided(tensor, files)] as const),
+      some.map(async (tensor) => [tensor.name, await readDivided(tensor, files, cache)] as const),
     );
     for (const [name, tensor] of stored) tensors.set(name, tensor);
   }
@@ -134,12 +137,14 @@ function checkItems(
 async function readDivided(
   { name, dtype, shape, chunks }: DividedTensor,
   files: ReadonlyMap<string, FoundFile>,
+  cache: BlockCache,
 ): Promise<StoredTensor> {
   try {
     const parts = [];
     for (const { box, item } of chunks) {
-      const { file } = files.get(item.path) as FoundFile;
-      parts.push({ box, tensor: await readItem(file, item, { dtype, shape: box.sizes }) });
+      const { file, size } = files.get(item.path) as FoundFile;
+      const value = await readTorchZip(file, item, cache.file(file, size));
+      parts.push({ box, tensor: checkedTensor(file, item, value, { dtype, shape: box.sizes }) });
     }
     const [first] = parts;
     const whole = first !== undefined && elementCount(first.box.sizes) === elementCount(shape);
@@ -149,13 +154,13 @@ async function readDivided(
   }
 }
 
-/** The tensor of an archive, which must be as the metadata says. */
-async function readItem(
+/** The tensor that an archive holds, which must be as the metadata says. */
+function checkedTensor(
   file: string,
-  { offset, length }: Item,
+  { offset }: Item,
+  value: PickledValue,
   { dtype, shape }: Pick<StoredTensor, 'dtype' | 'shape'>,
-): Promise<StoredTensor> {
-  const value = await readTorchZip(file, { offset, length });
+): StoredTensor {
   const is = isTensor(value) ? `${value.dtype} [${value.shape.join(', ')}]` : 'no tensor';
   const expected = `${dtype} [${shape.join(', ')}]`;
   if (isTensor(value) && is === expected) return value;
