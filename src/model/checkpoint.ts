@@ -1,14 +1,18 @@
 /** Checkpoints: the named tensors of a model, from safetensors or from what torch.save writes. */
 import { stat } from 'node:fs/promises';
+import { basename } from 'node:path';
 import { FormatError, fileError, ModelError } from '../errors.ts';
-import { readSafetensorsModel } from '../formats/safetensors.ts';
+import { checkpointInFolder, checkWhole } from '../formats/checkpoint-folder.ts';
+import { DCP_METADATA, type DcpCheckpoint, readDcp } from '../formats/dcp/dcp.ts';
+import { readSafetensors } from '../formats/safetensors.ts';
+import { isIndex, readShards } from '../formats/sharded-index.ts';
 import { describeMistake, detectFormat, readTorchFile } from '../formats/torch-file.ts';
 import { isStored, type StoredTensor, type StoredTensors, type Tensor } from '../tensor.ts';
 
 export interface Checkpoint {
   /** The parameters by name, wrappers' prefixes taken off, in file order. */
   readonly tensors: StoredTensors;
-  readonly format: 'safetensors' | 'torch';
+  readonly format: 'safetensors' | 'torch' | 'dcp';
 }
 
 /** Where training scripts keep the state dict in what they save. */
@@ -18,7 +22,8 @@ const STATE_DICT_KEYS = ['state_dict', 'model_state_dict', 'model'];
 const WRAPPER_PREFIXES = ['dlrm_model.', 'model.'];
 
 /**
- * Loads a checkpoint: `.pt` (zip or legacy), one `.safetensors`, an index file of shards, or a folder with either.
+ * Loads a checkpoint: `.pt` (zip or legacy), `.safetensors`, an index file of shards of either, the `.metadata` of
+ * torch.distributed.checkpoint, or a folder with one of these.
  * Nothing in it is executed, and no tensor is read yet.
  * @throws UsageError FILE_*; FormatError; ModelError CHECKPOINT_UNRECOGNISED when there is no state dict.
  */
@@ -26,7 +31,15 @@ export async function loadCheckpoint(path: string): Promise<Checkpoint> {
   const info = await stat(path).catch((cause) => {
     throw fileError(path, cause);
   });
-  if (info.isDirectory() || path.endsWith('.json')) return safetensorsCheckpoint(path);
+  if (info.isDirectory()) return loadCheckpoint(await checkpointInFolder(path));
+  if (basename(path) === DCP_METADATA) {
+    return { tensors: stripWrappers(dividedStateDict(path, await readDcp(path))), format: 'dcp' };
+  }
+  checkWhole(path);
+  if (isIndex(path)) {
+    const { tensors, format } = await readShards(path);
+    return { tensors: stripWrappers(tensors), format };
+  }
   const format = await detectFormat(path);
   if (format === 'safetensors') return safetensorsCheckpoint(path);
   if (format === 'gzip') {
@@ -53,7 +66,29 @@ export async function loadCheckpoint(path: string): Promise<Checkpoint> {
 }
 
 async function safetensorsCheckpoint(path: string): Promise<Checkpoint> {
-  return { tensors: stripWrappers(await readSafetensorsModel(path)), format: 'safetensors' };
+  return { tensors: stripWrappers((await readSafetensors(path)).tensors), format: 'safetensors' };
+}
+
+/** The state dict of a divided checkpoint: the one under one of the usual keys, at any depth; else all that it holds. */
+function dividedStateDict(path: string, { tensors, keys }: DcpCheckpoint): StoredTensors {
+  const stateDicts = new Map<string, Map<string, StoredTensor>>();
+  for (const [name, tensor] of tensors) {
+    const around = keys.get(name) ?? [name];
+    const at = around.slice(0, -1).findIndex((key) => STATE_DICT_KEYS.includes(key));
+    if (at < 0) continue;
+    const within = around.slice(0, at + 1).join('.');
+    const stateDict = stateDicts.get(within) ?? new Map<string, StoredTensor>();
+    stateDicts.set(within, stateDict.set(around.slice(at + 1).join('.'), tensor));
+  }
+  if (stateDicts.size > 1) {
+    throw new ModelError(
+      'CHECKPOINT_UNRECOGNISED',
+      `${path} holds several state dicts: ${[...stateDicts.keys()].slice(0, 5).join(', ')}`,
+      { file: path, hint: 'save the one to load by itself' },
+    );
+  }
+  const [only] = stateDicts.values();
+  return only ?? tensors;
 }
 
 const isTensor = (value: unknown): value is StoredTensor =>

@@ -5,8 +5,9 @@
 import { readFile, realpath, stat } from 'node:fs/promises';
 import { dirname, join, relative } from 'node:path';
 import { FormatError, fileError, HotrowError, UsageError } from '../../errors.ts';
-import { elementCount, isStored, type StoredTensor, type StoredTensors, type Tensor } from '../../tensor.ts';
+import { elementCount, type StoredTensor, type StoredTensors } from '../../tensor.ts';
 import { BlockCache } from '../block-cache.ts';
+import { pickledTensor } from '../pickled-tensor.ts';
 import type { PickledValue } from '../pickled-value.ts';
 import { readTorchZip } from '../torch-zip.ts';
 import { withinFolder } from '../within-folder.ts';
@@ -161,15 +162,13 @@ function checkedTensor(
   value: PickledValue,
   { dtype, shape }: Pick<StoredTensor, 'dtype' | 'shape'>,
 ): StoredTensor {
-  const is = isTensor(value) ? `${value.dtype} [${value.shape.join(', ')}]` : 'no tensor';
+  const tensor = pickledTensor(value);
+  const is = tensor === undefined ? 'no tensor' : `${tensor.dtype} [${tensor.shape.join(', ')}]`;
   const expected = `${dtype} [${shape.join(', ')}]`;
-  if (isTensor(value) && is === expected) return value;
+  if (tensor !== undefined && is === expected) return tensor;
   throw new FormatError(
     'DCP_INVALID',
     `${file}: a chunk at byte ${offset} is ${is}, .metadata says ${expected}`,
     { file },
   );
 }
-
-const isTensor = (value: PickledValue): value is StoredTensor =>
-  typeof value === 'object' && value !== null && 'dtype' in value && isStored(value as Tensor);
