@@ -11,6 +11,7 @@ export type FormatErrorCode =
   | 'SAFETENSORS_INVALID'
   | 'TORCH_FILE_INVALID'
   | 'TORCH_FORMAT_UNSUPPORTED'
+  | 'DCP_INVALID'
   | 'PICKLE_INVALID'
   | 'PICKLE_FORBIDDEN'
   | 'GZIP_INVALID'
@@ -102,6 +103,8 @@ const HINTS: Readonly<Record<ErrorCode, string>> = {
   TORCH_FILE_INVALID:
     'the file is damaged: copy it again, or save it again with torch.save(model.state_dict(), path)',
   TORCH_FORMAT_UNSUPPORTED: 'save it with torch.save(model.state_dict(), path)',
+  DCP_INVALID:
+    'the checkpoint is damaged or incomplete: copy its whole folder again, or save it again with torch.distributed.checkpoint',
   PICKLE_INVALID:
     'the file is damaged: copy it again, or save it again with torch.save(model.state_dict(), path)',
   PICKLE_FORBIDDEN: 'save the state dict by itself: torch.save(model.state_dict(), path)',
@@ -162,7 +165,7 @@ export class HotrowError<Code extends ErrorCode = ErrorCode> extends Error {
   readonly code: ErrorCode;
   /** What to do about it. */
   readonly hint: string;
-  /** What is wrong where; `inFile` may add the file. */
+  /** What is wrong where; `inFile` and `ofTensor` may add to it. */
   details: ErrorDetails;
 
   constructor(code: Code, message: string, details: ErrorDetails = {}) {
@@ -178,6 +181,14 @@ export class HotrowError<Code extends ErrorCode = ErrorCode> extends Error {
     if (this.details.file !== undefined) return this;
     this.message = `${file}: ${this.message}`;
     this.details = { ...this.details, file };
+    return this;
+  }
+
+  /** Names the tensor where the error was found, unless it names one already. Gives itself back. */
+  ofTensor(tensor: string): this {
+    if (this.details.tensor !== undefined) return this;
+    this.message = `tensor ${tensor}: ${this.message}`;
+    this.details = { ...this.details, tensor };
     return this;
   }
 }

@@ -172,7 +172,7 @@ describe('files', () => {
       '{"kind": "model", "kind": "model", "version": 1, "checkpoint": "x"}',
     );
     await assert.rejects(readDescription(twice), { code: 'JSON_INVALID', message: /twice/ });
-    await assert.rejects(readDescription(await put('text.hotrow.json', 'hello')), { code: 'JSON_INVALID' });
+    await assert.rejects(readDescription(await put('text.hotrow.json', 'hello')), { code: 'FORMAT_UNKNOWN' });
   });
 
   test('a confined description stays in its folder, links included', async () => {
