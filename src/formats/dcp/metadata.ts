@@ -144,11 +144,12 @@ function readDtype(file: string, name: string, properties: PickledValue | undefi
   });
 }
 
+const isCount = (value: PickledValue | undefined): value is number =>
+  Number.isSafeInteger(value) && (value as number) >= 0;
+
 /** A torch.Size, or a list that stands for one; the product is the caller's to bound. */
 function extents(value: PickledValue | undefined): readonly number[] | undefined {
-  const isExtent = (extent: unknown) => Number.isSafeInteger(extent) && (extent as number) >= 0;
-  if (!Array.isArray(value) || value.length > MAX_RANK || !value.every(isExtent)) return undefined;
-  return value;
+  return Array.isArray(value) && value.length <= MAX_RANK && value.every(isCount) ? value : undefined;
 }
 
 /** Where chunks were saved: storage_data, by name and offsets. */
@@ -159,11 +160,11 @@ class Items {
   constructor(file: string, places: ReadonlyMap<PickledValue, PickledValue>) {
     this.#file = file;
     for (const [index, info] of places) {
-      const [name, offsets] = [attribute(index, 'fqn'), attribute(index, 'offset')];
+      const [name, offsets] = [attribute(index, 'fqn'), extents(attribute(index, 'offset'))];
       if (!isA(index, 'MetadataIndex') || typeof name !== 'string')
         throw invalidDcp(file, 'storage_data has a key that names no tensor');
       // What was saved without offsets is no tensor.
-      if (!Array.isArray(offsets)) continue;
+      if (offsets === undefined) continue;
       const key = this.#key(name, offsets);
       if (this.#items.has(key))
         throw invalidDcp(file, `storage_data has its chunk at [${offsets}] twice`, name);
@@ -171,8 +172,8 @@ class Items {
     }
   }
 
-  #key(name: string, offsets: readonly PickledValue[]): string {
-    return JSON.stringify([name, ...offsets.slice(0, MAX_RANK).map(String)]);
+  #key(name: string, offsets: readonly number[]): string {
+    return `${offsets.join(',')} ${name}`;
   }
 
   /** @throws FormatError DCP_INVALID, TORCH_FORMAT_UNSUPPORTED. */
@@ -182,28 +183,24 @@ class Items {
     const at = `its chunk at [${offsets.join(', ')}]`;
     if (info === undefined) throw invalidDcp(file, `storage_data does not say where ${at} is`, name);
     const [path, offset, length] = ['relative_path', 'offset', 'length'].map((key) => attribute(info, key));
-    const end = (offset as number) + (length as number);
-    if (
-      !isA(info, '_StorageInfo') ||
-      typeof path !== 'string' ||
-      ![offset, length, end].every((value) => Number.isSafeInteger(value) && (value as number) >= 0)
-    )
+    const isPlace = isCount(offset) && isCount(length) && isCount(offset + length);
+    if (!isA(info, '_StorageInfo') || typeof path !== 'string' || !isPlace)
       throw invalidDcp(file, `storage_data has no file, offset and length for ${at}`, name);
     const transforms = attribute(info, 'transform_descriptors');
     if (Array.isArray(transforms) && transforms.length > 0) {
       throw new FormatError(
         'TORCH_FORMAT_UNSUPPORTED',
-        `${file}, tensor ${name}: ${at} was saved through ${transforms.map(String).join(', ').slice(0, 100)}`,
+        `${file}, tensor ${name}: ${at} was saved through an extension${typeof transforms[0] === 'string' ? `, ${transforms[0].slice(0, 100)}` : ''}`,
         { file, tensor: name, hint: 'tensors are mapped where they lie: save it without extensions' },
       );
     }
     const bytes = elementCount(sizes) * elementBytes(dtype);
-    if (bytes > (length as number))
+    if (bytes > length)
       throw invalidDcp(
         file,
         `${at} of [${sizes.join(', ')}] needs ${bytes} bytes, storage_data gives it ${length}`,
         name,
       );
-    return { path, offset: offset as number, length: length as number };
+    return { path, offset, length };
   }
 }
