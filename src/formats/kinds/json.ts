@@ -12,9 +12,9 @@ const KEYS: readonly (readonly [Kind, readonly string[]])[] = [
   // They say the version of Hotrow too.
   ['results', ['kind', 'version']],
   ['model-description', ['hotrow']],
-  ['json-request', ['inputs']],
-  ['json-request', ['instances']],
   ['json-request', ['samples']],
+  ['json-request', ['candidates']],
+  ['json-request', ['features']],
   ['json-request', ['dense']],
 ];
 
