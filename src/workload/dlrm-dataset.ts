@@ -3,7 +3,7 @@
  * B bags each, table-major: `indices` [lookups], `offsets` [T·B] or [T·B + 1], `lengths` [T, B] or [T·B], int32 or int64.
  */
 import type { IndexArray } from '../embedding/bag.ts';
-import { type ErrorDetails, WorkloadError } from '../errors.ts';
+import { type ErrorDetails, HotrowError, WorkloadError } from '../errors.ts';
 import { gunzipToTemporaryFile } from '../formats/gzip.ts';
 import { readTorchFile } from '../formats/torch-file.ts';
 import { readTensor } from '../stored-tensor.ts';
@@ -34,8 +34,8 @@ export async function readDlrmDataset(
   };
   const saved: unknown = await readTorchFile(path);
   if (!Array.isArray(saved) || saved.length < 2) {
-    const what = saved instanceof Map ? `a dict (${[...saved.keys()].slice(0, 3).join(', ')}), ` : '';
-    return invalid(`holds ${what}no tuple (indices, offsets, lengths)`);
+    const what = saved instanceof Map ? 'a dict' : Array.isArray(saved) ? 'a short tuple' : 'a single value';
+    return invalid(`holds ${what}, no tuple (indices, offsets, lengths)`);
   }
   const integers = async (at: number, name: string): Promise<Integers> => {
     const value: unknown = saved[at];
@@ -68,7 +68,16 @@ export async function readDlrmDataset(
 /** Reads a gzipped data set, through a temporary file. @throws as readDlrmDataset; FormatError GZIP_*. */
 export async function readGzippedDlrmDataset(file: string, options: ReadTraceOptions): Promise<Trace> {
   await using unpacked = await gunzipToTemporaryFile(file);
-  return await readDlrmDataset(file, unpacked.path, options);
+  try {
+    return await readDlrmDataset(file, unpacked.path, options);
+  } catch (error) {
+    // Nobody knows the temporary file, and it will be gone.
+    if (error instanceof HotrowError) {
+      error.message = error.message.replaceAll(unpacked.path, file);
+      error.details = { ...error.details, file };
+    }
+    throw error;
+  }
 }
 
 type Invalid = (message: string, details?: ErrorDetails) => never;

@@ -214,6 +214,31 @@ describe('hotrow predict', () => {
     });
   });
 
+  test('Criteo rows of any name, with what their numbers become', {
+    skip: criteo === undefined && 'the Criteo files are not here',
+  }, async () => {
+    const rows = join(folder, 'day_0');
+    await writeFile(rows, await readFile(goldenPath('criteo_sample.csv') as string));
+    const args = [
+      'predict',
+      criteo as string,
+      rows,
+      '--vocabulary',
+      goldenPath('criteo_vocab.json') as string,
+    ];
+    const usual = await hotrow(...args, '--limit', '2', '--format', 'json');
+    assert.equal(usual.code, 0, usual.stderr);
+    assert.match(
+      usual.stderr,
+      /^note: numbers of .*day_0 become log\(1 \+ max\(x, 0\)\), as facebookresearch/,
+    );
+    const other = await hotrow(...args, '--limit', '2', '--dense', 'log3', '--format', 'json');
+    assert.equal(other.code, 0, other.stderr);
+    assert.match(other.stderr, /^note: numbers of .*day_0 become log\(x \+ 3\)$/m);
+    assert.notDeepEqual(JSON.parse(other.stdout).probabilities, JSON.parse(usual.stdout).probabilities);
+    assert.equal((await hotrow(...args, '--dense', 'log2')).code, 2);
+  });
+
   test('a batch of 0 rows answers with none', async () => {
     const empty = join(folder, 'empty.safetensors');
     const none = { indices: new Int32Array(0), offsets: new Int32Array(0) };
@@ -330,6 +355,10 @@ describe('hotrow predict', () => {
     const text = join(folder, 'text.pt');
     await writeFile(text, 'version https://git-lfs.github.com/spec/v1\n');
     await fails(['predict', text, REQUEST], 'FORMAT_UNKNOWN', /git lfs pull/);
+    await fails(['predict', REQUEST, MODEL], 'FORMAT_UNKNOWN', /are model and request swapped\?/);
+    const array = join(folder, 'request.safetensors');
+    await writeFile(array, '\x93NUMPY\x01\x00v\x00', 'latin1');
+    await fails(['predict', MODEL, array], 'FORMAT_UNKNOWN', /is a NumPy array \(\.npy\), not a request/);
     const cut = join(folder, 'cut.safetensors');
     await writeFile(cut, (await readFile(MODEL)).subarray(0, 5000));
     await fails(['predict', cut, REQUEST], 'SAFETENSORS_INVALID', /bytes short/);

@@ -136,6 +136,115 @@ describe('layouts', () => {
   });
 });
 
+describe('names of columns', () => {
+  const TORCHREC = [
+    'label',
+    ...INTEGERS.map((_, i) => `int_${i}`),
+    ...CATEGORIES.map((_, i) => `cat_${i}`),
+  ].join(',');
+  const fifth = async (header: string, line = row()) => {
+    const { request } = await readCriteo(await file('names.csv', `${header}\n${line}\n`), { tableRows });
+    return [request.batchSize, request.dense[4], numbers(request.bags[4]?.indices)[0]];
+  };
+  const expected = [1, Math.fround(Math.log(6)), 10];
+
+  test("TorchRec's", async () => assert.deepEqual(await fifth(TORCHREC), expected));
+  test('in capitals and small letters', async () => {
+    assert.deepEqual(await fifth(HEADER.toLowerCase()), expected);
+    assert.deepEqual(await fifth(TORCHREC.toUpperCase()), expected);
+    assert.deepEqual(await fifth(HEADER.replace('label', 'Label')), expected);
+  });
+  test("TorchRec's in another order", async () => {
+    const reversed = (line: string) => line.split(',').reverse().join(',');
+    assert.deepEqual(await fifth(reversed(TORCHREC), reversed(row())), expected);
+  });
+  test('after a byte order mark', async () => assert.deepEqual(await fifth(`\uFEFF${HEADER}`), expected));
+  test('an error calls a column as the file does', async () => {
+    await refuses(`${TORCHREC}\n${row({ I5: 'x' })}\n`, /column int_4: "x"/, 2);
+    await refuses(`${TORCHREC}\n${row({ C26: 'xyz' })}\n`, /column cat_25: category "xyz"/, 2);
+  });
+  test('a column that is none of them', async () => {
+    await refuses(`${HEADER},user_id\n`, /names a column "user_id"/, 1);
+    await refuses(`id,${HEADER}\n`, /names a column "id"/, 1);
+    await refuses(`${TORCHREC.replace('int_12', 'int_13')}\n`, /names a column "int_13"/, 1);
+  });
+  test('a column twice', async () => {
+    await refuses(`${HEADER},I3\n`, /"I3" and "I3", which are the same column/, 1);
+    await refuses(`${HEADER},int_2\n`, /"I3" and "int_2", which are the same column/, 1);
+    await refuses(`${HEADER},LABEL\n`, /"label" and "LABEL"/, 1);
+  });
+  test('a column that is missing', async () => {
+    await refuses(`${TORCHREC.replace(',cat_25', '')}\n`, /lacks C26/, 1);
+    await refuses(`${HEADER.replace(',I13', '')}\n`, /lacks I13/, 1);
+  });
+  test('numbers instead of names', () =>
+    refuses(
+      `${Array.from({ length: 40 }, (_, i) => i).join(',')}\n${row()}\n`,
+      /numbers the columns, and does not name them/,
+      1,
+    ).then(() => {}));
+  test('a category that is called as a column is one', async () => {
+    const { request } = await readCriteo(await file('c1.tsv', row({ C1: 'c1', C2: 'C2' }, '\t')), {
+      tableRows,
+    });
+    assert.equal(request.batchSize, 1);
+    assert.deepEqual(numbers(request.bags[0]?.indices), [0xc1]);
+  });
+});
+
+describe('what TorchRec trains on', () => {
+  const torchrec = async (changed: Record<string, string>) =>
+    (
+      await readCriteo(await file('torchrec.csv', `${HEADER}\n${row(changed)}\n`), {
+        tableRows,
+        hexadecimal: 'int32',
+        preprocessing: 'log(x + 3)',
+      })
+    ).request;
+
+  test('numbers are log(x + 3), missing ones log 3', async () => {
+    const { dense } = await torchrec({ I1: '', I2: '-2', I3: '0', I4: '260' });
+    assert.deepEqual(
+      Array.from(dense.subarray(0, 4)),
+      [3, 1, 3, 263].map((x) => Math.fround(Math.log(x))),
+    );
+  });
+
+  for (const value of ['-3', '-4', '-3.0']) {
+    test(`${value} has no logarithm`, async () => {
+      const error = await torchrec({ I7: value }).then(
+        () => assert.fail('was read'),
+        (cause: unknown) => cause,
+      );
+      assert.ok(error instanceof WorkloadError);
+      assert.equal(error.code, 'CRITEO_INVALID');
+      assert.match(error.message, /line 2, column I7: log\(x \+ 3\) has no value for "-/);
+      assert.deepEqual([error.details.position, error.details.value], [2, value]);
+    });
+  }
+
+  // numpy: numpy.array([0xffffffff, 0x80000001], dtype=numpy.int32) % 1000 == [999, 353]
+  test('categories keep 32 bits as an int32', async () => {
+    const { bags } = await torchrec({
+      C1: 'ffffffff',
+      C2: '80000001',
+      C3: '7fffffff',
+      C4: '',
+      C5: '05db9164',
+    });
+    assert.deepEqual(
+      bags.slice(0, 5).map(({ indices }) => Number(indices[0])),
+      [999, 353, 0x7fffffff % 1000, 0, 0x05db9164 % 1000],
+    );
+  });
+
+  test('numbers as they are', async () => {
+    const path = await file('none.csv', `${HEADER}\n${row({ I1: '', I2: '-7', I3: '0.5' })}\n`);
+    const { request } = await readCriteo(path, { tableRows, preprocessing: 'none' });
+    assert.deepEqual(Array.from(request.dense.subarray(0, 4)), [0, -7, 0.5, 4]);
+  });
+});
+
 describe('values', () => {
   const read = async (changed: Record<string, string>) =>
     (await readCriteo(await file('values.csv', `${HEADER}\n${row(changed)}\n`), { tableRows })).request;

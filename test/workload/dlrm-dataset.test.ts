@@ -102,6 +102,19 @@ describe('dlrm_datasets', () => {
   test('bad ones', async () => {
     const negative = [1, 2, 3, -1, 20];
     await refuses(saved(withEnd, negative), 'TRACE_INVALID', /table 1, lookup 0: -1/, 'f.pt');
+    // Gzipped, it is read from a temporary copy, which no message names.
+    const packed = await refuses(
+      gzipSync(saved(withEnd, negative)),
+      'TRACE_INVALID',
+      /table 1, lookup 0/,
+      'f.gz',
+    );
+    assert.doesNotMatch(packed.message, /inflated/);
+    const cut = await file('cut.gz', gzipSync(saved(withEnd).subarray(0, -30)));
+    await assert.rejects(readTrace(cut), (error: Error) => {
+      assert.ok(error.message.startsWith(`${cut}: the zip is damaged or truncated`), error.message);
+      return true;
+    });
     await refuses(saved([0, 1, 3, 9, 9, 9, 9]), 'TRACE_INVALID', /offsets of table/, 'g.pt');
     await refuses(saved([0, 1, 3, -1, 3, 4, 5]), 'TRACE_INVALID', /offsets of table/, 'h.pt');
   });

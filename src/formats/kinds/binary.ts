@@ -10,20 +10,23 @@ function isSafetensors({ head, size }: Contents): boolean {
   return head[8] === 0x7b;
 }
 
-/** Tensors that requests hold and parameters are never called. */
-const REQUEST_TENSOR = /^(user\.)?(dense|(indices|offsets|values|lengths)(\..+)?)$/;
+/** Tensors that requests hold; parameters that are called so end otherwise. */
+const REQUEST_TENSOR = /^(user\.)?(dense|indices|offsets|values|lengths)(\..+)?$/;
+const PARAMETER = /\.(weight|bias)$/;
 
-/** Headers of requests are far smaller. */
-const MAX_REQUEST_HEADER = 8 << 20;
+/** The format's own bound on a header. */
+const MAX_HEADER_BYTES = 100_000_000;
 
 /** Whether a safetensors file holds a request, by the names of its tensors. */
 async function safetensorsKind({ head, read }: Contents): Promise<Kind> {
   const headerBytes = head.readUInt32LE(0);
-  if (headerBytes > MAX_REQUEST_HEADER) return 'safetensors';
+  if (headerBytes > MAX_HEADER_BYTES) return 'safetensors';
   try {
     const header: unknown = JSON.parse((await read(8, headerBytes)).toString('utf8'));
     const names = Object.keys(header as object);
-    return names.some((name) => REQUEST_TENSOR.test(name)) ? 'safetensors-request' : 'safetensors';
+    return names.some((name) => REQUEST_TENSOR.test(name) && !PARAMETER.test(name))
+      ? 'safetensors-request'
+      : 'safetensors';
   } catch {
     // The reader says what is wrong with the header.
     return 'safetensors';

@@ -11,9 +11,9 @@ const KEYS: readonly (readonly [Kind, readonly string[]])[] = [
   ['plan', ['device', 'kernel', 'techniques']],
   ['model-description', ['kind', 'version', 'checkpoint']],
   ['results', ['kind', 'version']],
-  ['json-request', ['inputs']],
-  ['json-request', ['instances']],
   ['json-request', ['samples']],
+  ['json-request', ['candidates']],
+  ['json-request', ['features']],
   ['json-request', ['dense']],
 ];
 

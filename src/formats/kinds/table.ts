@@ -289,7 +289,7 @@ export const PURPOSES: Readonly<Record<Purpose, PurposeFacts>> = {
   request: {
     called: 'a request',
     reads: ['safetensors-request', 'criteo', 'table', 'json-request', 'json-lines', 'json'],
-    gzipped: ['criteo', 'table'],
+    gzipped: ['criteo', 'table', 'json-request', 'json-lines', 'json'],
     hint: 'a request is a safetensors file with dense, indices.{t} and offsets.{t}, or rows of Criteo',
   },
   trace: {
