@@ -31,6 +31,15 @@ export function bagCount(bounds: BagBounds): number | undefined {
   }
 }
 
+/** How many numbers say the bounds. */
+export function boundCount(bounds: BagBounds): number {
+  return bounds.kind === 'offsets'
+    ? bounds.offsets.length
+    : bounds.kind === 'lengths'
+      ? bounds.lengths.length
+      : 0;
+}
+
 /**
  * Offsets of `bags` bags: given ones as they are, [bags] or [bags + 1], unchecked but for their number; others as int32
  * [bags + 1].

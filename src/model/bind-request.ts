@@ -79,9 +79,9 @@ async function missingBags(place: BagsPlace): Promise<Bags> {
   const { feature, table, bags } = place;
   const { name, missing, weighted } = feature;
   const tensor = `indices.${table}`;
-  if (missing === 'error')
+  if (missing === 'error' && bags > 0)
     return rejectFeature(place, 'TABLE_MISSING', `table ${table} is missing in the request`, { tensor });
-  const values = missing === 'empty' ? [] : missing.ids;
+  const values = typeof missing === 'string' ? [] : missing.ids;
   const names = { values: name, bounds: name, weights: name };
   const weights = weighted === true ? { weights: new Float32Array(values.length).fill(1) } : {};
   const bounds = { kind: 'fixed', bags: 1, length: values.length } as const;

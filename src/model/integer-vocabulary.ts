@@ -1,60 +1,60 @@
 /** A vocabulary of integers as a hash table in typed arrays: ids of 64 bits are looked up as two words, none is boxed. */
 import type { IndexArray } from '../embedding/bag.ts';
 
+/** Words of an entry: the id's low and high word, its row, and one that keeps an entry within a cache line. */
+const WORDS = 4;
 const EMPTY = -1;
 
 /** Rows by id. */
 export class VocabularyOfIntegers {
   /** The first id that the list has twice. */
   readonly duplicate: number | undefined;
-  /** Open addressing with linear probing, at most half full. */
-  readonly #low: Int32Array;
-  readonly #high: Int32Array;
-  readonly #rows: Int32Array;
+  /** Entries by open addressing with linear probing, at most half of them taken. */
+  readonly #entries: Int32Array;
 
   /** `values`: safe integers; the place of each is its row. */
   constructor(values: readonly number[]) {
     const capacity = 2 ** Math.ceil(Math.log2(Math.max(2, 2 * values.length)));
-    this.#low = new Int32Array(capacity);
-    this.#high = new Int32Array(capacity);
-    this.#rows = new Int32Array(capacity).fill(EMPTY);
+    const entries = new Int32Array(WORDS * capacity).fill(EMPTY);
+    this.#entries = entries;
     for (let row = 0; row < values.length; row++) {
       const value = values[row] as number;
       const low = value | 0;
       const high = Math.floor(value / 2 ** 32);
-      const slot = this.#slot(low, high);
-      if (this.#rows[slot] !== EMPTY) {
+      const at = find(entries, low, high);
+      if (entries[at + 2] !== EMPTY) {
         this.duplicate = value;
         return;
       }
-      this.#low[slot] = low;
-      this.#high[slot] = high;
-      this.#rows[slot] = row;
+      entries[at] = low;
+      entries[at + 1] = high;
+      entries[at + 2] = row;
     }
   }
 
   /** The row of each id [n]; -1 where the list lacks it. */
   rowsOf(ids: IndexArray): Int32Array {
-    const found = new Int32Array(ids.length);
+    const entries = this.#entries;
+    const rows = new Int32Array(ids.length);
     if (ids instanceof Int32Array) {
-      for (let i = 0; i < found.length; i++) {
+      for (let i = 0; i < rows.length; i++) {
         const id = ids[i] as number;
-        found[i] = this.#rows[this.#slot(id, id >> 31)] as number;
+        rows[i] = entries[find(entries, id, id >> 31) + 2] as number;
       }
-      return found;
+      return rows;
     }
     const words = new Int32Array(ids.buffer, ids.byteOffset, 2 * ids.length);
-    for (let i = 0; i < found.length; i++)
-      found[i] = this.#rows[this.#slot(words[2 * i] as number, words[2 * i + 1] as number)] as number;
-    return found;
+    for (let i = 0; i < rows.length; i++)
+      rows[i] = entries[find(entries, words[2 * i] as number, words[2 * i + 1] as number) + 2] as number;
+    return rows;
   }
+}
 
-  /** Where an id is, or the empty place where it would be. */
-  #slot(low: number, high: number): number {
-    const mask = this.#rows.length - 1;
-    for (let slot = mixed(low, high) & mask; ; slot = (slot + 1) & mask) {
-      if (this.#rows[slot] === EMPTY || (this.#low[slot] === low && this.#high[slot] === high)) return slot;
-    }
+/** Where the entry of an id is, or the empty one where it would be. */
+function find(entries: Int32Array, low: number, high: number): number {
+  const mask = entries.length - 1;
+  for (let at = (mixed(low, high) * WORDS) & mask; ; at = (at + WORDS) & mask) {
+    if (entries[at + 2] === EMPTY || (entries[at] === low && entries[at + 1] === high)) return at;
   }
 }
 

@@ -1,7 +1,7 @@
 /** How many samples and users a request has. */
 import type { IndexArray } from '../embedding/bag.ts';
 import { RequestError, type RequestErrorCode } from '../errors.ts';
-import { bagCount } from './bag-bounds.ts';
+import { bagCount, boundCount } from './bag-bounds.ts';
 import { keyCount } from './feature-names.ts';
 import type { RequestPart, RequestParts } from './request-parts.ts';
 
@@ -30,7 +30,6 @@ export function sizesOf({ samples, user, users }: RequestParts, features: number
   const batchSize = starts[starts.length - 1] as number;
   if (own !== undefined && own !== batchSize)
     fail('USERS_INVALID', 'users', `users have ${batchSize} candidates, the request has ${own}`);
-  if (user !== undefined) backed(starts.length - 1, user);
   return { batchSize: backed(batchSize, samples), users: starts };
 }
 
@@ -99,29 +98,16 @@ export function usersOfSamples(users: Int32Array): Int32Array {
   return userOf;
 }
 
-/** A size that the part has data for: nothing is made for samples that a small file only claims. */
-function backed(size: number, part: RequestPart): number {
-  const { dense, denseByName, lookups, keyed, prefix } = part;
+/** A size that the samples have data for: nothing is made for samples that a small file only claims. */
+function backed(size: number, { dense, denseByName, lookups, keyed }: RequestPart): number {
   const lengths = [
     dense?.data.length ?? 0,
     keyed?.lengths.length ?? 0,
     ...[...denseByName.values()].map(({ length }) => length),
-    ...lookups.flatMap(({ values, bounds }) => [
-      values.length,
-      bounds.kind === 'offsets'
-        ? bounds.offsets.length
-        : bounds.kind === 'lengths'
-          ? bounds.lengths.length
-          : 0,
-    ]),
+    ...lookups.map(({ values, bounds }) => Math.max(values.length, boundCount(bounds))),
   ];
   if (lengths.some((length) => length >= size)) return size;
-  const tensor = `${prefix}dense`;
-  return fail(
-    'TENSOR_SHAPE',
-    tensor,
-    `there are ${size} ${prefix === '' ? 'samples' : 'users'}, and no tensor has that many elements`,
-  );
+  return fail('TENSOR_SHAPE', 'dense', `there are ${size} samples, and no tensor has that many elements`);
 }
 
 function fail(code: RequestErrorCode, tensor: string, message: string): never {
