@@ -330,6 +330,35 @@ export function userModelCases(subject: Subject): void {
     }
   });
 
+  test('a user and candidates are scored as the request that repeats the user', async () => {
+    const architecture = smallModel(new Random(216), 'dot-diagonal');
+    await using model = await DlrmModel.create(subject.backend, architecture);
+    const request = usersRequest(new Random(217), architecture, [0, 6]);
+    const { batchSize, denseFeatures, dense, bags } = request;
+    const ownFeatures = denseFeatures - 2;
+    const own = new Float32Array(batchSize * ownFeatures);
+    for (let b = 0; b < batchSize; b++) {
+      dense.copyWithin(b * denseFeatures, 0, 2);
+      own.set(dense.subarray(b * denseFeatures + 2, (b + 1) * denseFeatures), b * ownFeatures);
+    }
+    const { probabilities } = await model.score(
+      {
+        dense: dense.slice(0, 2),
+        bags: new Map<number | string, Bags>([
+          [0, bags[0] as Bags],
+          ['t2', bags[2] as Bags],
+        ]),
+      },
+      { batchSize, dense: own, denseFeatures: ownFeatures, bags: [undefined, bags[1]] },
+    );
+    const expanded = await model.predict(expandedRequest(request));
+    assertSameBits(probabilities, expanded.probabilities, 'as repeated');
+    await assert.rejects(
+      model.score({ bags: [] }, { batchSize: 0, dense: new Float32Array(), denseFeatures, bags: [] }),
+      { code: 'TABLE_MISSING', message: /table 0 \(t0\) is given neither/ },
+    );
+  });
+
   test('a placed request of users is scored as often as one likes', async () => {
     const architecture = smallModel(new Random(214), 'dot-upper');
     await using model = await DlrmModel.create(subject.backend, architecture);
