@@ -30,6 +30,7 @@ export type ModelErrorCode =
 export type RequestErrorCode =
   | 'INDEX_OUT_OF_RANGE'
   | 'OFFSETS_INVALID'
+  | 'USERS_INVALID'
   | 'TABLE_MISSING'
   | 'TABLE_UNEXPECTED'
   | 'TENSOR_MISSING'
@@ -123,6 +124,8 @@ const HINTS: Readonly<Record<ErrorCode, string>> = {
     'check that the request was made for this model, or pass --index-checking warn to read row 0 instead',
   OFFSETS_INVALID:
     'offsets are running sums of the bag lengths, from 0; --index-checking warn clamps bad ones instead',
+  USERS_INVALID:
+    'users has one entry more than there are users and runs from 0 to the batch size: the candidates of user u are the samples from users[u] to before users[u + 1]',
   TABLE_MISSING: REQUEST_HINT,
   TABLE_UNEXPECTED: REQUEST_HINT,
   TENSOR_MISSING: REQUEST_HINT,

@@ -90,6 +90,7 @@ export {
   quantizeCheckpoint,
 } from './model/quantize-checkpoint.ts';
 export { type DlrmRequest, readRequest, writeRequest } from './model/request.ts';
+export { type CandidatePart, scoreRequest, type TableBags, type UserPart } from './model/score.ts';
 export { type Results, renderReport } from './report/page.ts';
 export { parseResults, readResults } from './report/read-results.ts';
 export type {

@@ -85,7 +85,7 @@ function enqueue({ bags, output, width }: Placed, turn: number, kernel: CudaKern
   const { fused, batchSize, tableCount, total } = batch;
   const { threads } = setting;
   const perTable = blocksPerTable(
-    { batchSize, shapes: batch.kinds.shapes },
+    batch.kinds.shapes.map((shape) => ({ count: batchSize, shape })),
     fused.layout.bagsPerGroup,
     threads,
   );
@@ -103,6 +103,9 @@ function enqueue({ bags, output, width }: Placed, turn: number, kernel: CudaKern
     partials: fused.partials,
     partialWidth: fused.layout.partialWidth,
     arrivals: fused.arrivals,
+    users: 0,
+    userOutput: 0,
+    userOutputStride: 0,
   });
   launch(stream, kernel, words, [fused.layout.segments.length + tableCount * perTable], [threads]);
 }

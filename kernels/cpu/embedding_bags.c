@@ -23,28 +23,33 @@ static int64_t bytes_before(const hr_table *table, int64_t column) {
   return hr_row_header(table->row_format) + hr_ceil_div(column * hr_row_bits(table->row_format), 8);
 }
 
-static int64_t table_units(const hr_bags *bags, int64_t batch) { return bags->lookups + batch * BAG_OVERHEAD_LOOKUPS; }
+/* Bags of a table. */
+static int64_t bag_count(const hr_op_embedding_bags *op, int64_t table) {
+  return op->bags[table].per_user ? op->users : op->batch;
+}
+
+static int64_t table_units(const hr_bags *bags, int64_t count) { return bags->lookups + count * BAG_OVERHEAD_LOOKUPS; }
 
 static int64_t unit_bytes(const hr_table *table) { return bytes_before(table, table->dim) + 32; }
 
 static int64_t table_bytes(const hr_op_embedding_bags *op, int64_t table) {
-  return table_units(&op->bags[table], op->batch) * unit_bytes(&op->tables[table]);
+  return table_units(&op->bags[table], bag_count(op, table)) * unit_bytes(&op->tables[table]);
 }
 
 static int64_t table_tasks(const hr_op_embedding_bags *op, int64_t table, int64_t task_bytes) {
   int64_t tasks = hr_ceil_div(table_bytes(op, table), task_bytes);
-  return hr_clamp(tasks, 1, hr_min(op->batch, MOST_TASKS_PER_TABLE));
+  return hr_clamp(tasks, 1, hr_min(bag_count(op, table), MOST_TASKS_PER_TABLE));
 }
 
 /* The first bag of part `part` of `parts`: the first one before which `part` parts of the table's work lie. Searches
  * the offsets as if they were sorted; for any content the result grows with `part`, so that the parts partition the
- * batch. */
-static int64_t first_bag_of_part(const hr_bags *bags, int64_t batch, int64_t part, int64_t parts) {
-  if (part >= parts) return batch;
-  int64_t units = table_units(bags, batch);
+ * table's `count` bags. */
+static int64_t first_bag_of_part(const hr_bags *bags, int64_t count, int64_t part, int64_t parts) {
+  if (part >= parts) return count;
+  int64_t units = table_units(bags, count);
   int64_t before = units / parts * part + units % parts * part / parts;
   int64_t low = 0;
-  int64_t high = batch;
+  int64_t high = count;
   while (low < high) {
     int64_t middle = low + (high - low) / 2;
     int64_t offset = hr_clamp(hr_load_integer(bags->offsets, bags->offset_bytes, middle), 0, bags->lookups);
@@ -61,14 +66,14 @@ static int64_t first_bag_of_part(const hr_bags *bags, int64_t batch, int64_t par
  * that hr_reduce_bags reads for them has been checked. The tasks of a table partition its bags: together they check every
  * offset once and, when all of those are good, every index once. The last task takes the indices that no bag holds.
  */
-static int has_good_bags(const hr_table *table, const hr_bags *bags, int64_t batch, int64_t first, int64_t last) {
+static int has_good_bags(const hr_table *table, const hr_bags *bags, int64_t count, int64_t first, int64_t last) {
   const int64_t first_offset = first == 0 ? 0 : first + 1; /* offsets[first] is the end of the run before */
   const int64_t past_offset = hr_min(last + 1, bags->offset_count);
   if (HR_NAME(hr_count_bad_offsets)(bags, first_offset, past_offset - first_offset) != 0) return 0;
   /* Where the run before is bad, offsets[first] may be anything: clamped as the reduction clamps it. */
   const int64_t begin = hr_clamp(hr_load_integer(bags->offsets, bags->offset_bytes, first), 0, bags->lookups);
   int64_t end = bags->lookups;
-  if (last < batch) end = hr_clamp(hr_load_integer(bags->offsets, bags->offset_bytes, last), begin, bags->lookups);
+  if (last < count) end = hr_clamp(hr_load_integer(bags->offsets, bags->offset_bytes, last), begin, bags->lookups);
   return HR_NAME(hr_count_bad_indices)(table, bags, begin, end - begin) == 0;
 }
 
@@ -76,10 +81,11 @@ static int has_good_bags(const hr_table *table, const hr_bags *bags, int64_t bat
 static int run_task(const hr_op_embedding_bags *op, int64_t t, int64_t part, int64_t parts) {
   const hr_table *table = &op->tables[t];
   const hr_bags *bags = &op->bags[t];
-  int64_t first = first_bag_of_part(bags, op->batch, part, parts);
-  int64_t last = first_bag_of_part(bags, op->batch, part + 1, parts);
+  int64_t count = bag_count(op, t);
+  int64_t first = first_bag_of_part(bags, count, part, parts);
+  int64_t last = first_bag_of_part(bags, count, part + 1, parts);
   if (first >= last) return 1;
-  if (op->stop_report && !has_good_bags(table, bags, op->batch, first, last)) return 0;
+  if (op->stop_report && !has_good_bags(table, bags, count, first, last)) return 0;
   int64_t vectors = hr_ceil_div(table->dim, HR_LANES);
   int64_t blocks = hr_ceil_div(vectors, hr_most_vectors(table, bags));
   int64_t block_columns = hr_ceil_div(vectors, blocks) * HR_LANES;
@@ -91,8 +97,8 @@ static int run_task(const hr_op_embedding_bags *op, int64_t t, int64_t part, int
         .columns = columns,
         .table = table,
         .bags = bags,
-        .output = op->output + bags->output_column + column,
-        .output_stride = op->output_stride,
+        .output = (bags->per_user ? op->user_output : op->output) + bags->output_column + column,
+        .output_stride = bags->per_user ? op->user_output_stride : op->output_stride,
         .first_bag = first,
         .last_bag = last,
         .repair = op->repair != 0,
@@ -131,6 +137,7 @@ static void fill_stop_report(hr_pool *pool, const hr_op_embedding_bags *op) {
       .bags = op->bags,
       .table_count = op->table_count,
       .batch = op->batch,
+      .users = op->users,
       .report = op->stop_report,
   };
   HR_NAME(hr_check_bags)(pool, &check);

@@ -11,7 +11,7 @@
 
 #include <stdint.h>
 
-#define HR_ABI_VERSION 5
+#define HR_ABI_VERSION 6
 
 /* Instruction sets, weakest first. A pool runs every operator on one of them. */
 enum { HR_ISA_PORTABLE = 0, HR_ISA_AVX2 = 1, HR_ISA_AVX512 = 2 };
@@ -54,13 +54,14 @@ typedef struct hr_table {
 /* The bags of one table for one batch. */
 typedef struct hr_bags {
   const void *indices;        /* [lookups] */
-  const void *offsets;        /* [offset_count]: batch or batch + 1 entries */
+  const void *offsets;        /* [offset_count]: as many entries as bags, or one more */
   int64_t index_bytes;        /* 4 or 8: int32 or int64 */
   int64_t offset_bytes;       /* 4 or 8 */
   int64_t lookups;
   int64_t offset_count;
   const float *weights;       /* [lookups], per-sample weights (sum only); NULL: none */
-  int64_t output_column;      /* the table's first column in the output row */
+  int64_t output_column;      /* the table's first column in the output row, or in a user's */
+  int64_t per_user;           /* 1: a bag per user, instead of one per sample; 0 */
 } hr_bags;
 
 /* What a check of bags found; the first finding is the one in the lowest table, offsets before indices, lowest
@@ -76,7 +77,8 @@ typedef struct hr_check_report {
 } hr_check_report;
 
 /* Operators. hr_run executes a list of them in order. */
-enum { HR_OP_CHECK_BAGS = 1, HR_OP_EMBEDDING_BAGS = 2, HR_OP_LINEAR = 3, HR_OP_DOT_INTERACTION = 4, HR_OP_COPY = 5 };
+enum { HR_OP_CHECK_BAGS = 1, HR_OP_EMBEDDING_BAGS = 2, HR_OP_LINEAR = 3, HR_OP_DOT_INTERACTION = 4, HR_OP_COPY = 5,
+       HR_OP_SPREAD_ROWS = 6 };
 
 #define HR_OP_WORDS 24 /* every operator occupies this many 64-bit words */
 
@@ -88,11 +90,14 @@ typedef struct hr_op_check_bags {
   const hr_bags *bags;
   int64_t table_count;
   int64_t batch;
+  int64_t users;              /* bags of tables with a bag per user */
   hr_check_report *report;
 } hr_op_check_bags;
 
 /*
- * HR_OP_EMBEDDING_BAGS: output[b, column(t) : column(t) + dim(t)] = pooled rows of bag b of table t, for all tables.
+ * HR_OP_EMBEDDING_BAGS: output[b, column(t) : column(t) + dim(t)] = pooled rows of bag b of table t, for all tables; of
+ * tables with a bag per user, user_output[u, …] = those of bag u. Without samples there may be users: their bags are checked,
+ * and not pooled.
  * Semantics are torch.nn.EmbeddingBag's: empty bags give zeros (max too), padding_index is left out of sum, mean's
  * count and max; max keeps `w > m ? w : m` NaN behaviour with the first counted row as the start.
  * repair != 0: an index outside [0, row_count) reads row 0, and bag bounds are clamped into
@@ -118,6 +123,9 @@ typedef struct hr_op_embedding_bags {
   int64_t prefetch_distance;  /* lookups ahead; 0: no software prefetch */
   int64_t prefetch_level;     /* HR_PREFETCH_… */
   hr_check_report *stop_report; /* NULL: no check */
+  int64_t users;              /* bags of tables with a bag per user */
+  float *user_output;         /* NULL where no table has them */
+  int64_t user_output_stride;
 } hr_op_embedding_bags;
 
 /*
@@ -180,6 +188,30 @@ typedef struct hr_op_copy {
   /* HR_FLOAT32: elements are copied as they are. HR_FLOAT16, HR_BFLOAT16: float32 is rounded to them. */
   int64_t narrow_to;
 } hr_op_copy;
+
+/* Columns [from, from + columns) of a row, which become columns [to, to + columns) of another. */
+typedef struct hr_span {
+  int64_t from;
+  int64_t to;
+  int64_t columns;
+} hr_span;
+
+/*
+ * HR_OP_SPREAD_ROWS: output[b, to : to + columns] = input[u, from : from + columns] for every span, every u in [0, count) and
+ * every b in [starts[u], starts[u + 1]). What else there is of the output stays.
+ */
+typedef struct hr_op_spread_rows {
+  int64_t kind;
+  int64_t threads;
+  const float *input;
+  int64_t input_stride;
+  float *output;
+  int64_t output_stride;
+  const int32_t *starts;      /* [count + 1], from 0 on, never decreasing */
+  int64_t count;
+  const hr_span *spans;
+  int64_t span_count;
+} hr_op_spread_rows;
 
 typedef struct hr_pool hr_pool;
 

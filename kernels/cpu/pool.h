@@ -41,6 +41,7 @@ struct hr_pool {
 extern const hr_kernels hr_kernels_portable, hr_kernels_avx2, hr_kernels_avx512;
 
 int64_t hr_copy(hr_pool *pool, const hr_op_copy *op);
+int64_t hr_spread_rows(hr_pool *pool, const hr_op_spread_rows *op);
 
 /* Makes at least `bytes` of 64-byte aligned scratch memory per thread; 0: no memory. Contents are undefined. */
 int hr_pool_reserve_scratch(hr_pool *pool, int64_t bytes);

@@ -20,32 +20,41 @@ static int is_valid_table(const hr_table *table) {
          (table->pooling == HR_POOL_SUM || !table->row_weights);
 }
 
-static int is_valid_bags(const hr_table *table, const hr_bags *bags, int64_t batch) {
+static int is_valid_bags(const hr_table *table, const hr_bags *bags, int64_t batch, int64_t users) {
+  if (bags->per_user != 0 && bags->per_user != 1) return 0;
+  const int64_t count = bags->per_user ? users : batch;
   return is_size(bags->lookups) && (bags->indices || bags->lookups == 0) && is_integer_bytes(bags->index_bytes) &&
          is_integer_bytes(bags->offset_bytes) && (bags->offsets || bags->offset_count == 0) &&
-         (bags->offset_count == batch || bags->offset_count == batch + 1) && is_size(bags->output_column) &&
+         (bags->offset_count == count || bags->offset_count == count + 1) && is_size(bags->output_column) &&
          (table->pooling == HR_POOL_SUM || !bags->weights);
 }
 
-static int are_valid_tables(const hr_table *tables, const hr_bags *bags, int64_t count, int64_t batch) {
-  if (!is_size(count) || !is_size(batch) || (count > 0 && (!tables || !bags))) return 0;
+static int are_valid_tables(const hr_table *tables, const hr_bags *bags, int64_t count, int64_t batch, int64_t users) {
+  if (!is_size(count) || !is_size(batch) || !is_size(users) || (count > 0 && (!tables || !bags))) return 0;
   for (int64_t t = 0; t < count; t++)
-    if (!is_valid_table(&tables[t]) || !is_valid_bags(&tables[t], &bags[t], batch)) return 0;
+    if (!is_valid_table(&tables[t]) || !is_valid_bags(&tables[t], &bags[t], batch, users)) return 0;
   return 1;
 }
 
 static int is_valid_check(const hr_op_check_bags *op) {
-  return op->report && are_valid_tables(op->tables, op->bags, op->table_count, op->batch);
+  return op->report && are_valid_tables(op->tables, op->bags, op->table_count, op->batch, op->users);
 }
 
 static int is_valid_embedding(const hr_op_embedding_bags *op) {
-  if (!are_valid_tables(op->tables, op->bags, op->table_count, op->batch) || !is_size(op->prefetch_distance)) return 0;
+  if (!are_valid_tables(op->tables, op->bags, op->table_count, op->batch, op->users)) return 0;
+  if (!is_size(op->prefetch_distance)) return 0;
   if (op->prefetch_distance > 0 && (op->prefetch_level < HR_PREFETCH_L1 || op->prefetch_level > HR_PREFETCH_NTA))
     return 0;
   if (op->batch == 0 || op->table_count == 0) return 1;
-  for (int64_t t = 0; t < op->table_count; t++)
-    if (!is_stride(op->output_stride, op->batch, op->bags[t].output_column + op->tables[t].dim)) return 0;
-  return op->output != NULL;
+  for (int64_t t = 0; t < op->table_count; t++) {
+    const int64_t columns = op->bags[t].output_column + op->tables[t].dim;
+    if (!op->bags[t].per_user) {
+      if (!op->output || !is_stride(op->output_stride, op->batch, columns)) return 0;
+    } else if (op->users == 0 || !op->user_output || !is_stride(op->user_output_stride, op->users, columns)) {
+      return 0; /* no task would check the lookups of tables without a bag */
+    }
+  }
+  return 1;
 }
 
 static int is_valid_linear(const hr_op_linear *op) {
@@ -80,6 +89,17 @@ static int is_valid_copy(const hr_op_copy *op) {
          op->input_stride >= 0 && op->input_stride <= MOST;
 }
 
+static int is_valid_spread(const hr_op_spread_rows *op) {
+  if (!is_size(op->count) || !is_size(op->span_count) || !is_size(op->input_stride) || !is_size(op->output_stride)) return 0;
+  if (op->count == 0 || op->span_count == 0) return 1;
+  for (int64_t s = 0; s < op->span_count; s++) {
+    const hr_span *span = &op->spans[s];
+    if (!is_size(span->from) || !is_size(span->to) || !is_size(span->columns)) return 0;
+    if (!is_stride(op->input_stride, op->count, span->from + span->columns)) return 0;
+  }
+  return op->input && op->output && op->starts;
+}
+
 int hr_is_valid_operator(const int64_t *op) {
   const void *any = op;
   if (op[1] < 0) return 0; /* threads */
@@ -89,6 +109,7 @@ int hr_is_valid_operator(const int64_t *op) {
     case HR_OP_LINEAR: return is_valid_linear(any);
     case HR_OP_DOT_INTERACTION: return is_valid_dot(any);
     case HR_OP_COPY: return is_valid_copy(any);
+    case HR_OP_SPREAD_ROWS: return is_valid_spread(any);
     default: return 0;
   }
 }

@@ -34,6 +34,7 @@
  *   pooling       Pooling; weights: Weights; padding: whether params.padding_index is a row that lookups skip
  *   dim           elements of a row
  *   wide_rows     whether row_count may exceed 2^31
+ *   per_user      whether the table has a bag per user, whose pooled rows go to params.user_output (spread_rows.cuh takes them on)
  *   lane_bytes    bytes of a row that a lane holds at most: with fewer, more lanes share a row; 4 to MOST_LANE_BYTES
  *   in_flight     rows of a bag that a group asks for at once, 1 to 32; wide rows: fewer, see most_flight_words
  *   pipelined     whether one more is asked for as each is added, instead of as many again when all are added
@@ -85,13 +86,19 @@ __device__ __forceinline__ void check_unread(const Bag<L, K> &walker, uint32 end
   }
 }
 
+/* Bags of a table. */
+template <class K>
+__device__ __forceinline__ uint32 bag_count(const FusedBagsParams &params) {
+  return static_cast<uint32>(K::per_user ? params.users : params.batch);
+}
+
 /* A bag, or a tile of one: those of a table are numbered tile by tile. */
 template <class K>
 struct Unit {
   uint32 bag;
   int tile;
-  __device__ __forceinline__ Unit(uint32 number, uint32 batch)
-      : bag(Shape<K>::tiles == 1 ? number : number % batch), tile(Shape<K>::tiles == 1 ? 0 : number / batch) {}
+  __device__ __forceinline__ Unit(uint32 number, uint32 bags)
+      : bag(Shape<K>::tiles == 1 ? number : number % bags), tile(Shape<K>::tiles == 1 ? 0 : number / bags) {}
 };
 
 /* The lookups of a unit. */
@@ -106,11 +113,11 @@ __device__ __forceinline__ UnitBounds unit_bounds(const FusedBagsParams &params,
                                                   uint32 units) {
   UnitBounds own;
   if (number >= units) return own;
-  const Unit<K> unit(number, static_cast<uint32>(params.batch));
+  const Unit<K> unit(number, bag_count<K>(params));
   const bool leads = unit.tile == 0 && threadIdx.x % Shape<K>::lanes == 0;
   bounds_of<L, K>(params, table, unit.bag, leads, own.begin, own.end);
   if constexpr (L::checking == Checking::Stop) {
-    if (unit.tile == 0 && unit.bag + 1 == params.batch && unit.bag + 1 < table.offset_count)
+    if (unit.tile == 0 && unit.bag + 1 == bag_count<K>(params) && unit.bag + 1 < table.offset_count)
       check_unread<L, K>(Bag<L, K>(params, table, 0), own.end);
   }
   own.stored = !(L::splits && own.end - own.begin > static_cast<uint32>(params.split));
@@ -123,7 +130,7 @@ template <class L, class K>
 __device__ __forceinline__ void ordinary_bags(const FusedBagsParams &params, const FusedTable &table, uint32 block) {
   using S = Shape<K>;
   constexpr uint32 groups = L::threads / S::lanes;
-  const uint32 units = static_cast<uint32>(params.batch) * S::tiles;
+  const uint32 units = bag_count<K>(params) * S::tiles;
   const uint32 each = L::several ? static_cast<uint32>(params.bags_per_group) : 1;
   const uint32 group = block * groups + threadIdx.x / S::lanes;
   const uint32 warp_first = (block * groups + threadIdx.x / WARP * (WARP / S::lanes)) * each;
@@ -144,7 +151,7 @@ __device__ __forceinline__ void ordinary_bags(const FusedBagsParams &params, con
       index = any_tile.index_at(ahead.begin + any_tile.lane, ahead.end);
       if (i + 2 < each) after = unit_bounds<L, K>(params, table, number + 2, units);
     }
-    const Unit<K> unit(number, static_cast<uint32>(params.batch));
+    const Unit<K> unit(number, bag_count<K>(params));
     const Bag<L, K> walker(params, table, unit.tile);
     Sums<K> sums;
     walker.walk(sums, own.begin, own.end, own_index);

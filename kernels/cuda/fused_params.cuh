@@ -12,11 +12,11 @@ struct alignas(16) FusedTable {
   const void *indices;      /* [lookups] */
   int64 lookups;            /* < 2^31 */
   const void *offsets;      /* [offset_count] */
-  int64 offset_count;       /* batch or batch + 1 */
+  int64 offset_count;       /* as many as the table has bags, or one more */
   const float *weights;     /* [lookups] */
   const float *row_weights; /* [row_count] */
   int64 padding_index;
-  int64 column;             /* of the output where the table starts */
+  int64 column;             /* where the table starts in the output, or in the users' */
   int64 kind;
   int64 unused;
 };
@@ -47,6 +47,9 @@ struct FusedBagsParams {
   float *partials;              /* [slots, partial_width] */
   int64 partial_width;          /* floats of a slot: the widest tile, and one for the count */
   uint32 *arrivals;             /* zeroed by the caller, and by the kernel when it is done */
+  int64 users;                  /* bags of tables with a bag per user … */
+  void *user_output;            /* … [users, user_output_stride] of Output::Bits: their pooled rows */
+  int64 user_output_stride;
 };
 
 } // namespace hotrow

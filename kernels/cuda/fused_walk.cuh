@@ -330,7 +330,9 @@ struct Bag {
   __device__ __forceinline__ void store(const Sums<K> &sums, uint32 bag) const {
     using Output = typename K::Output;
     using Bits = typename Output::Bits;
-    Bits *row = static_cast<Bits *>(params.output) + bag * static_cast<uint64>(params.output_stride) + table.column;
+    void *output = K::per_user ? params.user_output : params.output;
+    const int64 stride = K::per_user ? params.user_output_stride : params.output_stride;
+    Bits *row = static_cast<Bits *>(output) + bag * static_cast<uint64>(stride) + table.column;
     float results[S::values];
 #pragma unroll
     for (int i = 0; i < S::values; i++) {

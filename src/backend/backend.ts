@@ -172,8 +172,8 @@ export interface RunOptions {
 export interface LaunchTime {
   /** The operation's place in the program. */
   readonly operation: number;
-  /** A check of all bags, a table's pinned rows brought in, a table's bags pooled. */
-  readonly kind: 'check' | 'pin' | 'bags';
+  /** A check of all bags, a table's pinned rows brought in, a table's bags pooled, users' pooled rows copied to candidates. */
+  readonly kind: 'check' | 'pin' | 'bags' | 'spread';
   /** The table, by its number; undefined: all of them. */
   readonly table?: number;
   readonly seconds: number;

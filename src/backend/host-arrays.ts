@@ -80,7 +80,8 @@ export class HostBags implements Disposable {
       return own;
     };
     this.#memory = memory;
-    this.bags = bags.map(({ indices, offsets, weights }) => ({
+    this.bags = bags.map(({ indices, offsets, weights, ...rest }) => ({
+      ...rest,
       indices: integers(indices),
       offsets: integers(offsets),
       ...(weights === undefined ? {} : { weights: floats(weights) }),

@@ -8,6 +8,7 @@
  * - `paddingIdx` is left out of the reduction and of the mean's count; an empty bag gives zeros, `max` included.
  * - per-sample weights go with `sum` alone.
  * - offsets have B entries, or B + 1 with the end of the last bag.
+ * - a table whose bags are per user has U of them: bag u is pooled once, and every candidate of user u gets the result.
  */
 import { RequestError, type RequestErrorCode } from '../errors.ts';
 import { elementCount, type Tensor } from '../tensor.ts';
@@ -52,7 +53,7 @@ export type IndexArray = Int32Array | BigInt64Array;
 export interface Bags {
   /** [lookups]. */
   readonly indices: IndexArray;
-  /** [B] or [B + 1]: where each bag starts in `indices`. */
+  /** [B] or [B + 1], or by users [U] or [U + 1]: where each bag starts in `indices`. */
   readonly offsets: IndexArray;
   /** [lookups], per-sample weights. */
   readonly weights?: Float32Array;
@@ -67,6 +68,16 @@ export interface BagBatch {
   readonly bags: readonly Bags[];
   /** [U + 1], from 0 to B: the candidates of user u are the samples [users[u], users[u + 1]). */
   readonly users?: Int32Array;
+}
+
+/** U; 0 where a batch does not say. */
+export function userCount({ users }: Pick<BagBatch, 'users'>): number {
+  return users === undefined ? 0 : users.length - 1;
+}
+
+/** How many bags a table has: one a user, or one a sample. */
+export function bagCount({ perUser }: Bags, batch: Pick<BagBatch, 'batchSize' | 'users'>): number {
+  return perUser === true ? userCount(batch) : batch.batchSize;
 }
 
 /** What index checking found in a batch (in `warn` mode); nothing found is `badIndices` = `badOffsets` = 0. */
@@ -117,11 +128,11 @@ export function checkTable(table: EmbeddingTable): void {
 }
 
 /**
- * Checks everything about a batch that does not depend on index values: number of tables, lengths, dtypes, weights.
- * @throws RequestError TABLE_MISSING, TABLE_UNEXPECTED, TENSOR_SHAPE, TENSOR_DTYPE.
+ * Checks everything about a batch that does not depend on index values: number of tables, users, lengths, dtypes, weights.
+ * @throws RequestError TABLE_MISSING, TABLE_UNEXPECTED, USERS_INVALID, TENSOR_SHAPE, TENSOR_DTYPE.
  */
 export function checkBagShapes(tables: readonly EmbeddingTable[], batch: BagBatch): void {
-  const { batchSize, bags } = batch;
+  const { bags } = batch;
   const counts = `the request has bags for ${bags.length} tables, the model has ${tables.length}`;
   const missing = tables[bags.length];
   if (missing !== undefined) {
@@ -131,24 +142,53 @@ export function checkBagShapes(tables: readonly EmbeddingTable[], batch: BagBatc
   }
   if (bags.length > tables.length)
     throw new RequestError('TABLE_UNEXPECTED', counts, { table: tables.length });
+  checkUsers(batch);
   bags.forEach((own, t) => {
-    checkBags(tables[t] as EmbeddingTable, own, t, batchSize);
+    checkBags(tables[t] as EmbeddingTable, own, t, batch);
   });
+}
+
+/** Checks the users of a batch, if there are any. @throws RequestError USERS_INVALID, TENSOR_DTYPE. */
+export function checkUsers({ users, batchSize }: Pick<BagBatch, 'users' | 'batchSize'>): void {
+  if (users === undefined) return;
+  if (!(users instanceof Int32Array))
+    throw new RequestError('TENSOR_DTYPE', 'users must be int32', { tensor: 'users' });
+  const fail = (message: string, position: number, value?: number): never => {
+    const details = { tensor: 'users', position, ...(value === undefined ? {} : { value }) };
+    throw new RequestError('USERS_INVALID', message, details);
+  };
+  if (users.length === 0) fail('users is empty, must begin with 0', 0);
+  let before = 0;
+  for (let u = 0; u < users.length; u++) {
+    const start = users[u] as number;
+    if (u === 0 && start !== 0) fail(`users[0] = ${start}, must be 0`, 0, start);
+    if (start < before) fail(`users[${u}] = ${start} is less than users[${u - 1}] = ${before}`, u, start);
+    before = start;
+  }
+  const last = users.length - 1;
+  if (before !== batchSize)
+    fail(`users[${last}] = ${before}, must be the batch size, ${batchSize}`, last, before);
 }
 
 function checkBags(
   table: EmbeddingTable,
-  { indices, offsets, weights }: Bags,
+  bags: Bags,
   t: number,
-  batchSize: number,
+  batch: Pick<BagBatch, 'batchSize' | 'users'>,
 ): void {
+  const { indices, offsets, weights, perUser } = bags;
   if (!isIndexArray(indices))
     throw bagsError(table, t, 'TENSOR_DTYPE', 'indices', 'indices must be int32 or int64');
   if (!isIndexArray(offsets))
     throw bagsError(table, t, 'TENSOR_DTYPE', 'offsets', 'offsets must be int32 or int64');
-  if (offsets.length !== batchSize && offsets.length !== batchSize + 1) {
-    const expected = `expected ${batchSize} or ${batchSize + 1}`;
-    const message = `${offsets.length} offsets for a batch of ${batchSize}; ${expected}`;
+  if (perUser === true && batch.users === undefined) {
+    const message = 'it has a bag per user, and the request names no users';
+    throw bagsError(table, t, 'USERS_INVALID', 'offsets', message);
+  }
+  const count = bagCount(bags, batch);
+  if (offsets.length !== count && offsets.length !== count + 1) {
+    const of = perUser === true ? `${count} users` : `a batch of ${count}`;
+    const message = `${offsets.length} offsets for ${of}; expected ${count} or ${count + 1}`;
     throw bagsError(table, t, 'TENSOR_SHAPE', 'offsets', message);
   }
   if (weights !== undefined) checkWeights(table, weights, t, indices.length);

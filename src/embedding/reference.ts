@@ -45,17 +45,27 @@ export function referenceEmbeddingBags(
 
   const width = tables.reduce((sum, { dim }) => sum + dim, 0);
   const pooled = new Float64Array(batch.batchSize * width);
+  const users = usersOf(batch);
   let column = 0;
   tables.forEach((table, t) => {
     const rows = hostRows(table);
     const bags = batch.bags[t] as Bags;
     for (let b = 0; b < batch.batchSize; b++) {
       const output = pooled.subarray(b * width + column, b * width + column + table.dim);
-      poolBag(table, rows, bags, b, accumulate, output);
+      const bag = bags.perUser === true ? (users[b] as number) : b;
+      poolBag(table, rows, bags, bag, accumulate, output);
     }
     column += table.dim;
   });
   return { pooled, findings: checking === 'warn' ? found : { badIndices: 0, badOffsets: 0 } };
+}
+
+/** The user of each sample; of none where the batch has no users. */
+function usersOf({ users }: BagBatch): number[] {
+  if (users === undefined) return [];
+  return Array.from(users.subarray(1)).flatMap((end, u) => {
+    return Array.from({ length: end - (users[u] as number) }, () => u);
+  });
 }
 
 /** Counts what is wrong; the first finding is in the lowest table, offsets before indices, at the lowest position. */

@@ -9,11 +9,19 @@ export const ROW_FORMAT = { float32: 0, float16: 1, bfloat16: 2, int8: 3, int4: 
 export const POOLING = { sum: 0, mean: 1, max: 2 } as const;
 export const ACTIVATION = { none: 0, relu: 1, sigmoid: 2 } as const;
 export const PREFETCH_LEVEL = { L1: 1, L2: 2, L3: 3, NTA: 4 } as const;
-export const OPERATOR = { checkBags: 1, embeddingBags: 2, linear: 3, dotInteraction: 4, copy: 5 } as const;
-/** 64-bit words of an operator, a table and a batch of bags. */
+export const OPERATOR = {
+  checkBags: 1,
+  embeddingBags: 2,
+  linear: 3,
+  dotInteraction: 4,
+  copy: 5,
+  spreadRows: 6,
+} as const;
+/** 64-bit words of an operator, a table, a batch of bags and a span of columns. */
 export const OPERATOR_WORDS = 24;
 export const TABLE_WORDS = 8;
-export const BAGS_WORDS = 8;
+export const BAGS_WORDS = 9;
+export const SPAN_WORDS = 3;
 export const CHECK_REPORT_WORDS = 7;
 
 /** `hr_run` stopped at bad bags. */

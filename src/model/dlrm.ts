@@ -20,6 +20,7 @@ import { choosePlan } from '../embedding/saved-plans.ts';
 import { RequestError } from '../errors.ts';
 import type { DlrmArchitecture } from './architecture.ts';
 import type { DlrmRequest } from './request.ts';
+import { type CandidatePart, scoreRequest, type UserPart } from './score.ts';
 
 export interface DlrmOptions {
   /** How the embedding stage runs; default: the saved plan, else the heuristic one. */
@@ -196,7 +197,8 @@ export class DlrmModel implements AsyncDisposable {
   }
 
   /**
-   * Scores a batch. The request's arrays must not change until it is done; NaN in `dense` passes through.
+   * Scores a batch. The request's arrays must not change until it is done; NaN in `dense` passes through. Bags per user
+   * are pooled once for all candidates of the user.
    * @throws RequestError when the request does not fit the model, or, in `error` mode, for a bad index or offset.
    */
   predict(
@@ -222,6 +224,21 @@ export class DlrmModel implements AsyncDisposable {
       const names = placed ? this.#stages.toSpliced(1, 1) : this.#stages;
       return Object.assign(prediction, { stages: stageTimes(names, seconds, latencyMs) });
     });
+  }
+
+  /**
+   * Scores candidates for a user, or for several: the user's bags are pooled once. The probabilities are those of the
+   * candidates, in their order.
+   * @throws RequestError as `predict`, and for a table that is not given exactly once.
+   */
+  score(
+    user: UserPart,
+    candidates: CandidatePart,
+    options: { readonly stages: true },
+  ): Promise<StagedPrediction>;
+  score(user: UserPart, candidates: CandidatePart, options?: PredictOptions): Promise<Prediction>;
+  async score(user: UserPart, candidates: CandidatePart, options: PredictOptions = {}): Promise<Prediction> {
+    return this.predict(scoreRequest(this.architecture, user, candidates), options);
   }
 
   /**

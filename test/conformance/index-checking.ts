@@ -47,14 +47,14 @@ function goodBatch(type: IntegerType, endOffset: boolean): BagBatch {
 }
 
 /** `array` with `value` at `position`, of the same type. */
-function withValue(array: IndexArray, position: number, value: bigint): IndexArray {
+export function withValue(array: IndexArray, position: number, value: bigint): IndexArray {
   const values = Array.from(array, BigInt);
   values[position] = value;
   return integers(values, array instanceof Int32Array ? 'int32' : 'int64');
 }
 
 /** `batch` with the bags of one table changed. */
-function withBags(batch: BagBatch, table: number, change: Partial<Bags>): BagBatch {
+export function withBags(batch: BagBatch, table: number, change: Partial<Bags>): BagBatch {
   return { ...batch, bags: batch.bags.map((bags, t) => (t === table ? { ...bags, ...change } : bags)) };
 }
 
@@ -64,7 +64,7 @@ function positions(random: Random, length: number, count: number): number[] {
 }
 
 /** Runs a bad batch in the three modes that define what happens, and compares all of it with the reference. */
-async function assertRefusedAndRepaired(
+export async function assertRefusedAndRepaired(
   subject: Subject,
   placed: PlacedTables,
   batch: BagBatch,

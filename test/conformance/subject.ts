@@ -1,5 +1,5 @@
 import type { Backend } from '../../src/backend/backend.ts';
-import type { Bags, EmbeddingTable, IndexChecking } from '../../src/embedding/bag.ts';
+import type { BagBatch, Bags, EmbeddingTable, IndexChecking } from '../../src/embedding/bag.ts';
 import {
   KERNEL_FAMILIES,
   type Plan,
@@ -82,7 +82,8 @@ export function assertPooled(
   let column = 0;
   tables.forEach((table, t) => {
     const bags = batch.bags[t] as Bags;
-    const own = { table, bags, batchSize: batch.batchSize };
+    const { batchSize, users } = batch;
+    const own = { table, bags, batchSize, ...(users === undefined ? {} : { users }) };
     const out = new Float32Array(batch.batchSize * table.dim);
     for (let b = 0; b < batch.batchSize; b++) {
       const start = b * width + column;
@@ -141,7 +142,7 @@ function expectedOf(own: OneTable, exact: boolean, refuses: boolean): Expected {
   ofTable.set(bags, ofBags);
   const found = ofBags.get(exact);
   if (found !== undefined) return found;
-  const batch = { batchSize: own.batchSize, bags: [bags] };
+  const batch = batchOf(own, bags);
   const checking = refuses ? 'error' : 'ignore';
   const { pooled } = referenceEmbeddingBags([table], batch, checking, exact ? 'float32' : 'float64');
   const made = { expected: pooled, magnitudes: exact ? new Float64Array() : magnitudeOf(own) };
@@ -150,7 +151,8 @@ function expectedOf(own: OneTable, exact: boolean, refuses: boolean): Expected {
 }
 
 /** Σ |weight · x| for every output. */
-function magnitudeOf({ table, bags, batchSize }: OneTable): Float64Array {
+function magnitudeOf(own: OneTable): Float64Array {
+  const { table, bags } = own;
   const absolute = (values: Float32Array) => values.map(Math.abs);
   const { rowWeights, ...rest } = table;
   const { weights, ...lookups } = bags;
@@ -163,7 +165,12 @@ function magnitudeOf({ table, bags, batchSize }: OneTable): Float64Array {
     ...(rowWeights === undefined ? {} : { rowWeights: absolute(rowWeights) }),
   };
   const positiveBags = { ...lookups, ...(weights === undefined ? {} : { weights: absolute(weights) }) };
-  return referenceEmbeddingBags([positive], { batchSize, bags: [positiveBags] }, 'ignore').pooled;
+  return referenceEmbeddingBags([positive], batchOf(own, positiveBags), 'ignore').pooled;
+}
+
+/** `bags` as the only ones of the table's batch. */
+function batchOf({ batchSize, users }: OneTable, bags: Bags): BagBatch {
+  return { batchSize, bags: [bags], ...(users === undefined ? {} : { users }) };
 }
 
 /** |x|; of quantised rows |scale · q| + |bias|, whose sums may be rounded apart. */
@@ -183,4 +190,5 @@ interface OneTable {
   readonly table: EmbeddingTable;
   readonly bags: Bags;
   readonly batchSize: number;
+  readonly users?: Int32Array;
 }

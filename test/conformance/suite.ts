@@ -12,6 +12,7 @@ import { modelCases } from './model.ts';
 import { propertyCases } from './properties.ts';
 import { type Capabilities, plansOfOneTechnique, type Subject } from './subject.ts';
 import { techniqueCases } from './techniques.ts';
+import { userCases, userModelCases } from './users.ts';
 
 /** Runs every case on the backend that `openBackend` gives. */
 export function conformance(
@@ -48,11 +49,13 @@ export function conformance(
       describe('embedding bags', { concurrency }, () => embeddingBagCases(subject));
       describe('techniques', { concurrency }, () => techniqueCases(subject));
       describe('index checking', () => indexCheckingCases(subject));
+      describe('users', { concurrency }, () => userCases(subject));
       describe('properties', () => propertyCases(subject));
       describe('golden embedding bags', () => goldenBagCases(subject));
     }
     describe('dense operators', () => denseCases(subject));
     describe('models', () => modelCases(subject));
+    describe('models with users', () => userModelCases(subject));
     describe('golden models', () => goldenModelCases(subject));
   });
 }

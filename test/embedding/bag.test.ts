@@ -131,3 +131,57 @@ test('rowBytes', () => {
   assert.equal(rowBytes({ dim: 3, rowFormat: 'float16' }), 6);
   assert.equal(rowBytes({ dim: 3, rowFormat: 'bfloat16' }), 6);
 });
+
+test('checkBagShapes accepts users, with bags per user and without', () => {
+  for (const endOffset of [false, true]) {
+    const own = bagsOf([[0], [1, 2]], { endOffset });
+    const perUser = { ...own, perUser: true };
+    checkBagShapes([table], { batchSize: 5, users: Int32Array.of(0, 5, 5), bags: [perUser] });
+    checkBagShapes([table, table], { batchSize: 2, users: Int32Array.of(0, 0, 2), bags: [own, perUser] });
+    checkBagShapes([table], { batchSize: 2, users: Int32Array.of(0, 2), bags: [own] });
+    checkBagShapes([table], { batchSize: 2, bags: [{ ...own, perUser: false }] });
+  }
+  const nobody = bagsOf([]);
+  checkBagShapes([table], { batchSize: 0, users: Int32Array.of(0), bags: [{ ...nobody, perUser: true }] });
+});
+
+test('checkBagShapes refuses users that do not fit, and says where', () => {
+  const own = bagsOf([[0], [1, 2]]);
+  const perUser = { ...own, perUser: true };
+  const refused: [string, BagBatch, string, RegExp][] = [
+    ['no users', { batchSize: 2, bags: [perUser] }, 'USERS_INVALID', /table 0 \(users\): .* no users/],
+    ['an empty array', { batchSize: 0, users: new Int32Array(), bags: [own] }, 'USERS_INVALID', /is empty/],
+    [
+      'a first one',
+      { batchSize: 2, users: Int32Array.of(1, 2), bags: [own] },
+      'USERS_INVALID',
+      /users\[0\] = 1/,
+    ],
+    [
+      'a last one',
+      { batchSize: 2, users: Int32Array.of(0, 3), bags: [own] },
+      'USERS_INVALID',
+      /users\[1\] = 3.* 2$/,
+    ],
+    [
+      'ones that decrease',
+      { batchSize: 2, users: Int32Array.of(0, 2, 1, 2), bags: [own] },
+      'USERS_INVALID',
+      /users\[2\] = 1 is less than users\[1\] = 2/,
+    ],
+    [
+      'another type',
+      { batchSize: 2, users: [0, 2] as never, bags: [own] },
+      'TENSOR_DTYPE',
+      /users must be int32/,
+    ],
+    [
+      'offsets for samples',
+      { batchSize: 2, users: Int32Array.of(0, 1, 1, 1, 1, 2), bags: [perUser] },
+      'TENSOR_SHAPE',
+      /2 offsets for 5 users; expected 5 or 6/,
+    ],
+  ];
+  for (const [what, batch, code, message] of refused)
+    assert.throws(() => checkBagShapes([table], batch), { code, message }, what);
+});

@@ -28,6 +28,7 @@ import {
   encodeFusedTable,
   encodeHotRows,
   encodePinRows,
+  encodeSpreadRows,
   encodeStandardBag,
   FUSED_TABLE_WORDS,
   words,
@@ -183,6 +184,7 @@ test('parameter blocks follow the structs field by field', () => {
     ['linear.cuh', 'DirectLinearParams', encodeDirectLinear],
     ['convert_rows.cuh', 'ConvertRowsParams', encodeConvertRows],
     ['check_bags.cuh', 'CheckedBags', (table: never) => encodeCheckedBags([table])],
+    ['spread_rows.cuh', 'SpreadRowsParams', encodeSpreadRows],
     ['fused_params.cuh', 'FusedTable', fusedTableWords, 1],
     ['fused_params.cuh', 'FusedSegment', (segment: never) => encodeFusedSegments([segment]), 1],
     ['fused_params.cuh', 'FusedBagsParams', encodeFusedBags],
@@ -198,6 +200,7 @@ test('parameter blocks follow the structs field by field', () => {
     );
   }
   assert.equal(fieldsOf('check_bags.cuh', 'BagsReport').length, BAGS_REPORT_WORDS);
+  assert.deepEqual(fieldsOf('spread_rows.cuh', 'ColumnSpan'), ['from', 'to', 'columns']);
 });
 
 test('fused variants: what is refused, and what the compiler gets', () => {

@@ -64,6 +64,7 @@ const FUSED_KIND: FusedKind = {
   weights: 'none',
   padding: false,
   wideRows: false,
+  perUser: false,
 };
 
 const fused = (change: Partial<FusedVariant>, ...kinds: readonly Partial<FusedKind>[]): FusedVariant => ({
@@ -93,6 +94,8 @@ export const FUSED_VARIANTS: readonly FusedVariant[] = [
   ),
   fused({ splits: true }),
   fused({ several: true }, { dim: 16 }),
+  fused({}, { perUser: true }),
+  fused({ splits: true, several: true }, {}, { perUser: true }, { dim: 1000, perUser: true }),
   fused({ splits: true, several: true, checking: 'repair' }, { dim: 64, index: 'int32', offset: 'int32' }),
   fused({}, { weights: 'sample', padding: true }, { weights: 'row' }, { pooling: 'mean', padding: true }),
   fused(

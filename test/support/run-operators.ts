@@ -156,6 +156,7 @@ export function inHostMemory(
   const bags = batch.bags.map((own, t) => {
     const home = moved.bags[t] as Bags;
     return {
+      ...own,
       indices: either(own.indices, home.indices),
       offsets: either(own.offsets, home.offsets),
       ...(own.weights === undefined || home.weights === undefined

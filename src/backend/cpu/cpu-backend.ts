@@ -82,11 +82,7 @@ export class CpuBackend implements Backend {
 
   placeBags(tables: PlacedTables, batch: BagBatch): PlacedBags {
     checkBagShapes(tables.tables, batch);
-    return new CpuBags(
-      batch.batchSize,
-      batch.bags,
-      tables.tables.map((table) => table.dim),
-    );
+    return new CpuBags(batch, tables.tables);
   }
 
   placeLinear(

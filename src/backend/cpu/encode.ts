@@ -1,5 +1,5 @@
 /** Programs as the CPU library reads them: one fixed-size record of 64-bit words an operator. */
-import type { Bags } from '../../embedding/bag.ts';
+import type { BagBatch, Bags, EmbeddingTable } from '../../embedding/bag.ts';
 import {
   ACTIVATION,
   BAGS_WORDS,
@@ -8,6 +8,7 @@ import {
   OPERATOR_WORDS,
   PREFETCH_LEVEL,
   ROW_FORMAT,
+  SPAN_WORDS,
 } from '../../ffi/cpu-operators.ts';
 import { addressOf, type HostPtr, NativeMemory, NULL_PTR } from '../../ffi/host-memory.ts';
 import type { ThreadPool } from '../../ffi/thread-pool.ts';
@@ -25,6 +26,7 @@ import {
   type PooledMatrix,
   rowsIn,
 } from '../backend.ts';
+import { type UserRows, userRows } from '../user-rows.ts';
 import { CpuTables } from './placement.ts';
 
 export class CpuBuffer implements DeviceBuffer {
@@ -41,17 +43,25 @@ export class CpuBuffer implements DeviceBuffer {
 /** A batch of bags: `descriptors` are the library's `hr_bags`, pointing into the caller's arrays. */
 export class CpuBags implements PlacedBags {
   readonly descriptors: BigInt64Array;
+  readonly batchSize: number;
+  readonly bags: readonly Bags[];
   readonly lookups: number;
+  /** Where users' pooled rows go; undefined: no table has a bag per user. */
+  readonly users: UserRows | undefined;
+  /** The spans of users' rows, as the library's `hr_span`s. */
+  readonly spans: BigInt64Array;
 
-  constructor(
-    readonly batchSize: number,
-    readonly bags: readonly Bags[],
-    dims: readonly number[],
-  ) {
+  constructor(batch: BagBatch, tables: readonly EmbeddingTable[]) {
+    const { batchSize, bags } = batch;
+    this.batchSize = batchSize;
+    this.bags = bags;
+    const users = userRows(batch, tables);
+    this.users = users;
+    this.spans = encodeSpans(users);
     this.descriptors = new BigInt64Array(bags.length * BAGS_WORDS);
     this.lookups = bags.reduce((sum, { indices }) => sum + indices.length, 0);
     let column = 0;
-    bags.forEach(({ indices, offsets, weights }, t) => {
+    bags.forEach(({ indices, offsets, weights, perUser }, t) => {
       this.descriptors.set(
         [
           addressOf(indices),
@@ -61,15 +71,25 @@ export class CpuBags implements PlacedBags {
           BigInt(indices.length),
           BigInt(offsets.length),
           weights === undefined ? NULL_PTR : addressOf(weights),
-          BigInt(column),
+          BigInt(users?.columns[t] ?? column),
+          perUser === true ? 1n : 0n,
         ],
         t * BAGS_WORDS,
       );
-      column += dims[t] as number;
+      column += (tables[t] as EmbeddingTable).dim;
     });
   }
 
   [Symbol.dispose](): void {}
+}
+
+function encodeSpans(users: UserRows | undefined): BigInt64Array {
+  const spans = users?.spans ?? [];
+  const words = new BigInt64Array(spans.length * SPAN_WORDS);
+  spans.forEach(({ from, to, columns }, s) => {
+    words.set([BigInt(from), BigInt(to), BigInt(columns)], s * SPAN_WORDS);
+  });
+  return words;
 }
 
 export class CpuLinear implements PlacedLinear {
@@ -110,7 +130,7 @@ export class EncodedProgram implements Disposable {
   readonly #program: readonly Operation[];
   /** The operation that each record is a part of. */
   readonly #owners: number[] = [];
-  /** Pooled rows that wait to be narrowed. */
+  /** Pooled rows that wait to be narrowed, or spread. */
   readonly #scratch: NativeMemory[] = [];
 
   constructor(program: readonly Operation[], pool: ThreadPool) {
@@ -150,16 +170,45 @@ export class EncodedProgram implements Disposable {
     if (operation.op !== 'embeddingBags') return [encodeOperation(operation, pool)];
     const { output } = operation;
     const { format = 'float32' } = output;
-    if (format === 'float32') return [encodeBags(operation, start(output), output.stride, this.stops)];
+    if (format === 'float32') return this.#encodeLookups(operation, start(output), output.stride);
     // Kernels pool in float32; what they made is rounded once, afterwards.
     const { batchSize } = operation.bags;
-    const scratch = new NativeMemory(Math.max(1, batchSize * output.cols) * Float32Array.BYTES_PER_ELEMENT);
-    this.#scratch.push(scratch);
+    const pooled = this.#reserve(batchSize * output.cols);
     const rows = firstRows(output, batchSize);
     return [
-      encodeBags(operation, scratch.address, output.cols, this.stops),
-      encodeCopy(scratch.address, output.cols, start(output), output.stride, rows, { narrowTo: format }),
+      ...this.#encodeLookups(operation, pooled, output.cols),
+      encodeCopy(pooled, output.cols, start(output), output.stride, rows, { narrowTo: format }),
     ];
+  }
+
+  /** Pools bags, and spreads what was pooled for users to their candidates. */
+  #encodeLookups(operation: EmbeddingBagsOperation, output: HostPtr, stride: number): bigint[][] {
+    const bags = ownBy(CpuBags, operation.bags);
+    const { users } = bags;
+    if (users === undefined) return [encodeBags(operation, { output, stride }, this.stops)];
+    const ofUsers = { users, output: this.#reserve(users.count * users.width) };
+    return [
+      encodeBags(operation, { output, stride, ofUsers }, this.stops),
+      [
+        BigInt(OPERATOR.spreadRows),
+        threadsOf(ownBy(CpuTables, operation.tables)),
+        ofUsers.output,
+        BigInt(users.width),
+        output,
+        BigInt(stride),
+        addressOf(users.starts),
+        BigInt(users.count),
+        addressOf(bags.spans),
+        BigInt(users.spans.length),
+      ],
+    ];
+  }
+
+  /** Memory for pooled rows, until the program has run. */
+  #reserve(elements: number): HostPtr {
+    const memory = new NativeMemory(Math.max(1, elements) * Float32Array.BYTES_PER_ELEMENT);
+    this.#scratch.push(memory);
+    return memory.address;
   }
 
   #encodeCheck(operation: EmbeddingBagsOperation): bigint[] {
@@ -172,6 +221,7 @@ export class EncodedProgram implements Disposable {
       addressOf(bags.descriptors),
       BigInt(bags.bags.length),
       BigInt(bags.batchSize),
+      BigInt(bags.users?.count ?? 0),
       addReport(this.warnings, tables),
     ];
   }
@@ -194,10 +244,16 @@ function threadsOf(tables: CpuTables): bigint {
   return BigInt(tables.plan.techniques.threads?.count ?? 1);
 }
 
+/** Where pooled rows go: those of samples, and those of users if there are any. */
+interface PooledRows {
+  readonly output: HostPtr;
+  readonly stride: number;
+  readonly ofUsers?: { readonly users: UserRows; readonly output: HostPtr };
+}
+
 function encodeBags(
   operation: EmbeddingBagsOperation,
-  output: HostPtr,
-  outputStride: number,
+  { output, stride, ofUsers }: PooledRows,
   stops: BagReport[],
 ): bigint[] {
   const tables = ownBy(CpuTables, operation.tables);
@@ -211,11 +267,14 @@ function encodeBags(
     BigInt(bags.bags.length),
     BigInt(bags.batchSize),
     output,
-    BigInt(outputStride),
+    BigInt(stride),
     operation.checking === 'warn' || operation.checking === 'ignore' ? 1n : 0n,
     BigInt(prefetch?.distance ?? 0),
     BigInt(PREFETCH_LEVEL[prefetch?.level ?? 'L1']),
     operation.checking === 'error' ? addReport(stops, tables) : NULL_PTR,
+    BigInt(ofUsers?.users.count ?? 0),
+    ofUsers?.output ?? NULL_PTR,
+    BigInt(ofUsers?.users.width ?? 0),
   ];
 }
 

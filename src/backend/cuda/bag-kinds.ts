@@ -44,11 +44,12 @@ export class BagKindsCache {
   }
 }
 
-/** A digit for the types of a table's arrays. */
-function typesCode({ indices, offsets, weights }: Bags): number {
+/** A digit for the types of a table's arrays, and for whether it has a bag per user. */
+function typesCode({ indices, offsets, weights, perUser }: Bags): string {
+  const ofUsers = perUser === true ? 8 : 0;
   const wideIndices = indices instanceof BigInt64Array ? 4 : 0;
   const wideOffsets = offsets instanceof BigInt64Array ? 2 : 0;
-  return wideIndices + wideOffsets + (weights === undefined ? 0 : 1);
+  return (ofUsers + wideIndices + wideOffsets + (weights === undefined ? 0 : 1)).toString(16);
 }
 
 /** From this row count on, row numbers need more than 32 bits. */
@@ -64,6 +65,7 @@ function kindOf(table: EmbeddingTable, bags: Bags): FusedKind {
     weights: weightsOf(table, bags),
     padding: table.paddingIdx !== undefined,
     wideRows: table.rows > WIDE_ROWS,
+    perUser: bags.perUser === true,
   };
 }
 

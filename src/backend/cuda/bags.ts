@@ -3,21 +3,25 @@
  * neighbours together; all else is staged, and one copy brings it.
  */
 import type { BlockPool } from '../../cuda/block-pool.ts';
-import type { DeviceMemory, HostArray, PinnedMemory, RegisteredMemory } from '../../cuda/memory.ts';
+import type { DeviceMemory, HostArray, PinnedMemory } from '../../cuda/memory.ts';
 import type { CudaStream } from '../../cuda/stream.ts';
-import type { BagBatch, Bags, EmbeddingTable } from '../../embedding/bag.ts';
+import { type BagBatch, type Bags, bagCount, type EmbeddingTable } from '../../embedding/bag.ts';
 import { DeviceError } from '../../errors.ts';
 import type { DevicePtr } from '../../ffi/cuda-symbols.ts';
 import { copyAll, type HostCopy } from '../../ffi/host-memory.ts';
 import type { PlacedBags } from '../backend.ts';
+import { type UserRows, userRows } from '../user-rows.ts';
 import type { BagKinds } from './bag-kinds.ts';
+import { addCopy, type DirectCopy, duringAll } from './direct-copies.ts';
 import { type FusedLayout, fusedLayout } from './fused-layout.ts';
 import { homeOf } from './host-memory.ts';
 import {
   BAGS_REPORT_WORDS,
   CHECKED_BAGS_WORDS,
   type CheckBagsParams,
+  COLUMN_SPAN_WORDS,
   encodeCheckedBags,
+  encodeColumnSpans,
   encodeFusedSegments,
   encodeFusedTable,
   FUSED_SEGMENT_WORDS,
@@ -43,14 +47,6 @@ interface BagsLayout {
   weights: number;
 }
 
-/** Bytes of registered memory that come over in one copy. `from`: in its buffer. */
-interface DirectCopy {
-  readonly home: RegisteredMemory;
-  readonly from: number;
-  readonly to: number;
-  bytes: number;
-}
-
 /** A table's bags on the device. */
 export interface DeviceBags {
   readonly bags: Bags;
@@ -58,6 +54,19 @@ export interface DeviceBags {
   readonly offsets: DevicePtr;
   /** 0: none. */
   readonly weights: bigint;
+  /** How many there are. */
+  readonly count: number;
+}
+
+/** Addresses of what tables with a bag per user need. */
+export interface DeviceUsers {
+  readonly rows: UserRows;
+  /** [U, rows.width], of at most 4 bytes an element: their pooled rows. */
+  readonly pooled: number;
+  /** int32 [B]: the user of each sample. */
+  readonly userOf: number;
+  /** hotrow::ColumnSpans. */
+  readonly spans: number;
 }
 
 /** What the fused kernel needs of a batch: its layout, and the addresses of its arrays. */
@@ -77,7 +86,6 @@ export class CudaBags implements PlacedBags {
   readonly tableCount: number;
   readonly kinds: BagKinds;
   readonly #tables: CudaTables;
-  readonly #bags: readonly Bags[];
   readonly #pools: BagPools;
   readonly #layout: readonly BagsLayout[];
   readonly #direct: DirectCopy[] = [];
@@ -90,6 +98,11 @@ export class CudaBags implements PlacedBags {
   /** A total and hotrow::BagsReports. */
   readonly #findingsAt: number;
   readonly fused: FusedBatch;
+  /** Undefined: no table has a bag per user. */
+  readonly users: DeviceUsers | undefined;
+  readonly #batch: BagBatch;
+  readonly #userOfAt: number;
+  readonly #spansAt: number;
   readonly #fusedTablesAt: number;
   readonly #segmentsAt: number;
   readonly #arrivalsAt: number;
@@ -105,7 +118,9 @@ export class CudaBags implements PlacedBags {
   #users = 0;
   #disposed = false;
 
-  constructor(tables: CudaTables, { batchSize, bags }: BagBatch, pools: BagPools) {
+  constructor(tables: CudaTables, batch: BagBatch, pools: BagPools) {
+    const { batchSize, bags } = batch;
+    this.#batch = batch;
     this.batchSize = batchSize;
     this.tableCount = bags.length;
     let lookups = 0;
@@ -117,7 +132,6 @@ export class CudaBags implements PlacedBags {
     this.lookups = lookups;
     this.mostLookups = mostLookups;
     this.#tables = tables;
-    this.#bags = bags;
     this.#pools = pools;
     const space = new Space();
     this.#layout = bags.map(() => ({ indices: 0, offsets: 0, weights: 0 }));
@@ -125,16 +139,21 @@ export class CudaBags implements PlacedBags {
     this.#stagedAt = space.end;
     this.#reserveArrays(space, false);
     this.kinds = tables.kindsOf(bags);
-    const layout = fusedLayout({ batchSize, bags, shapes: this.kinds.shapes });
+    const layout = fusedLayout({ ...batch, shapes: this.kinds.shapes });
+    const users = userRows(batch, tables.tables);
     const { segments, arrivals, slots, partialWidth } = layout;
     this.#fusedTablesAt = space.reserve(bags.length * FUSED_TABLE_WORDS * WORD_BYTES);
     this.#segmentsAt = space.reserve(segments.length * FUSED_SEGMENT_WORDS * WORD_BYTES);
     this.#arrivalsAt = space.reserve(arrivals * Uint32Array.BYTES_PER_ELEMENT);
+    this.#userOfAt = space.reserve(users === undefined ? 0 : batchSize * Int32Array.BYTES_PER_ELEMENT);
+    this.#spansAt = space.reserve((users?.spans.length ?? 0) * COLUMN_SPAN_WORDS * WORD_BYTES);
     this.uploadedBytes = space.end;
     this.#checkedAt = space.reserve(bags.length * CHECKED_BYTES);
     this.#checkedEnd = space.end;
     this.#findingsAt = space.reserve(this.findingsBytes);
     const partialsAt = space.reserve(slots * partialWidth * Float32Array.BYTES_PER_ELEMENT);
+    const pooledElements = users === undefined ? 0 : users.count * users.width;
+    const pooledAt = space.reserve(pooledElements * Float32Array.BYTES_PER_ELEMENT);
     this.#block = pools.device.borrow(space.end);
     const start = Number(this.#address(0));
     this.#start = start;
@@ -144,6 +163,12 @@ export class CudaBags implements PlacedBags {
       segments: start + this.#segmentsAt,
       arrivals: start + this.#arrivalsAt,
       partials: start + partialsAt,
+    };
+    this.users = users && {
+      rows: users,
+      pooled: start + pooledAt,
+      userOf: start + this.#userOfAt,
+      spans: start + this.#spansAt,
     };
   }
 
@@ -169,17 +194,18 @@ export class CudaBags implements PlacedBags {
 
   /** The caller's. */
   bagsOf(t: number): Bags {
-    return this.#bags[t] as Bags;
+    return this.#batch.bags[t] as Bags;
   }
 
   of(t: number): DeviceBags {
     const { indices, offsets, weights } = this.#layout[t] as BagsLayout;
-    const bags = this.#bags[t] as Bags;
+    const bags = this.#batch.bags[t] as Bags;
     return {
       bags,
       indices: this.#address(indices),
       offsets: this.#address(offsets),
       weights: bags.weights === undefined ? 0n : this.#address(weights),
+      count: bagCount(bags, this.#batch),
     };
   }
 
@@ -251,20 +277,24 @@ export class CudaBags implements PlacedBags {
       if (offset >= stagedAt) pinned.put(offset - stagedAt, array, later);
     };
     for (let t = 0; t < this.tableCount; t++) {
-      const own = this.#bags[t] as Bags;
+      const own = this.#batch.bags[t] as Bags;
       const at = this.#layout[t] as BagsLayout;
       put(at.indices, own.indices);
       put(at.offsets, own.offsets);
       if (own.weights !== undefined) put(at.weights, own.weights);
     }
     const { segments, arrivals } = this.fused.layout;
-    const order = longestFirst(this.#bags);
+    const order = longestFirst(this.#batch.bags);
     const describedWords = 2 * this.tableCount * FUSED_TABLE_WORDS;
     this.#describeFused(order, pinned.int32(this.#fusedTablesAt - stagedAt, describedWords));
     if (segments.length > 0) {
       const placed = segments.map((own) => ({ ...own, table: order.indexOf(own.table) }));
       put(this.#segmentsAt, encodeFusedSegments(placed));
       put(this.#arrivalsAt, new Int32Array(arrivals));
+    }
+    if (this.users !== undefined) {
+      put(this.#userOfAt, usersOf(this.users.rows));
+      put(this.#spansAt, encodeColumnSpans(this.users.rows.spans));
     }
     await copyAll(later);
   }
@@ -280,7 +310,7 @@ export class CudaBags implements PlacedBags {
       return to;
     };
     for (let t = 0; t < this.tableCount; t++) {
-      const { indices, offsets, weights } = this.#bags[t] as Bags;
+      const { indices, offsets, weights } = this.#batch.bags[t] as Bags;
       const at = this.#layout[t] as BagsLayout;
       at.indices = place(indices) ?? at.indices;
       at.offsets = place(offsets) ?? at.offsets;
@@ -290,7 +320,7 @@ export class CudaBags implements PlacedBags {
 
   #describeChecked(): BigInt64Array {
     return encodeCheckedBags(
-      this.#bags.map(({ indices, offsets }, t) => {
+      this.#batch.bags.map(({ indices, offsets }, t) => {
         const at = this.#layout[t] as BagsLayout;
         return {
           indices: this.#address(at.indices),
@@ -309,9 +339,10 @@ export class CudaBags implements PlacedBags {
   #describeFused(order: readonly number[], described: Int32Array): void {
     const start = this.#start;
     const tables = this.#tables.described;
+    const columns = this.users?.rows.columns;
     for (let place = 0; place < order.length; place++) {
       const t = order[place] as number;
-      const { indices, offsets, weights } = this.#bags[t] as Bags;
+      const { indices, offsets, weights } = this.#batch.bags[t] as Bags;
       const at = this.#layout[t] as BagsLayout;
       const { rows, rowCount, rowWeights, paddingIndex, column } = tables[t] as DescribedTable;
       encodeFusedTable(described, place * FUSED_TABLE_WORDS, {
@@ -324,7 +355,7 @@ export class CudaBags implements PlacedBags {
         weights: weights === undefined ? 0 : start + at.weights,
         rowWeights,
         paddingIndex,
-        column,
+        column: columns?.[t] ?? column,
         kind: this.kinds.numbers[t] as number,
       });
     }
@@ -337,6 +368,13 @@ export class CudaBags implements PlacedBags {
   }
 }
 
+/** The user of each sample. */
+function usersOf({ starts, count }: UserRows): Int32Array {
+  const users = new Int32Array(new ArrayBuffer((starts[count] as number) * Int32Array.BYTES_PER_ELEMENT));
+  for (let u = 0; u < count; u++) users.fill(u, starts[u], starts[u + 1]);
+  return users;
+}
+
 /** What is reserved of a block, from its start on. */
 class Space {
   end = 0;
@@ -347,25 +385,6 @@ class Space {
     this.end = Math.ceil((start + bytes) / ALIGNMENT) * ALIGNMENT;
     return start;
   }
-}
-
-/** Adds a copy to those before, or lengthens the last one: neighbours there that are neighbours here are one copy. */
-function addCopy(copies: DirectCopy[], copy: DirectCopy): void {
-  const last = copies.at(-1);
-  const follows =
-    last !== undefined && last.home === copy.home && copy.from - last.from === copy.to - last.to;
-  if (follows && copy.to >= last.to) last.bytes = copy.to + copy.bytes - last.to;
-  else copies.push(copy);
-}
-
-/** Runs `work` while all of `memory` is kept. */
-function duringAll<T>(memory: Iterable<RegisteredMemory>, work: () => Promise<T>): Promise<T> {
-  let held = work;
-  for (const own of memory) {
-    const inner = held;
-    held = () => own.during(inner);
-  }
-  return held();
 }
 
 /** The tables, those with the most lookups first: what takes long starts early, and the short work fills up behind it. */

@@ -1,5 +1,5 @@
 /** How a launch of the fused kernel divides the bags of a batch among blocks. Pure. */
-import type { Bags } from '../../embedding/bag.ts';
+import { type BagBatch, type Bags, bagCount } from '../../embedding/bag.ts';
 import { findLongBags } from '../../ffi/long-bags.ts';
 import type { FusedShape } from './fused-source.ts';
 import type { FusedSegment } from './kernel-params.ts';
@@ -20,9 +20,7 @@ const WARP_LANES = 32;
 const FEW_OFFSETS = 1 << 12;
 
 /** The bags of a batch, and how lanes share each table's rows. */
-export interface BatchShape {
-  readonly batchSize: number;
-  readonly bags: readonly Bags[];
+export interface BatchShape extends BagBatch {
   readonly shapes: readonly FusedShape[];
 }
 
@@ -39,20 +37,34 @@ export interface FusedLayout {
   readonly bagsPerGroup: number;
 }
 
-/** Looks for long bags and cuts them, so that no warp is left alone with one. */
-export function fusedLayout({ batchSize, bags, shapes }: BatchShape): FusedLayout {
-  const lookups = bags.reduce((sum, { indices }) => sum + indices.length, 0);
-  const bagCount = bags.length * batchSize;
-  const mean = bagCount === 0 ? 0 : lookups / bagCount;
+/**
+ * Looks for long bags and cuts them, so that no warp is left alone with one. Bags of users count once a candidate: what is
+ * cut, and so the order of additions, is as if the request repeated them.
+ */
+export function fusedLayout(batch: BatchShape): FusedLayout {
+  const { batchSize, bags, shapes } = batch;
+  const lookups = bags.reduce((sum, own) => sum + repeatedLookups(own, batch), 0);
+  const count = bags.length * batchSize;
+  const mean = count === 0 ? 0 : lookups / count;
   const split = Math.max(SHORTEST_SPLIT, Math.ceil(SPLIT_OVER_MEAN * mean));
   const groups = shapes.reduce((sum, { lanes, tiles }) => sum + tiles * lanes, 0);
   const warps = (batchSize * groups) / WARP_LANES;
   return {
     split,
-    ...cutLongBags({ batchSize, bags, shapes }, split),
+    ...cutLongBags(batch, split),
     partialWidth: shapes.reduce((widest, { tileElements }) => Math.max(widest, 1 + tileElements), 1),
     bagsPerGroup: powerBelow(Math.min(GROUP_LOOKUPS / Math.max(1, mean), warps / FILLING_WARPS)),
   };
+}
+
+/** A table's lookups, those of a user once a candidate. */
+function repeatedLookups(own: Bags, { users }: BagBatch): number {
+  if (own.perUser !== true || users === undefined) return own.indices.length;
+  let lookups = 0;
+  eachBag(own, users.length - 1, (user, begin, end) => {
+    lookups += Math.max(0, end - begin) * ((users[user + 1] as number) - (users[user] as number));
+  });
+  return lookups;
 }
 
 /** A power of two, so that batches that differ a little are launched alike. */
@@ -61,24 +73,24 @@ function powerBelow(most: number): number {
 }
 
 /** The segments of bags of more than `split` lookups. */
-function cutLongBags(
-  { batchSize, bags, shapes }: BatchShape,
-  split: number,
-): Pick<FusedLayout, 'segments' | 'slots' | 'arrivals'> {
+function cutLongBags(batch: BatchShape, split: number): Pick<FusedLayout, 'segments' | 'slots' | 'arrivals'> {
+  const { batchSize, bags, shapes } = batch;
   const segments: FusedSegment[] = [];
   let arrivals = 0;
-  // So many offsets are scanned natively; after that, only those of tables that have a long bag are read here.
   const mayBeLong: number[] = [];
+  const ofUsers: number[] = [];
   for (let table = 0; table < bags.length; table++) {
-    if ((bags[table] as Bags).indices.length > split) mayBeLong.push(table);
+    const { indices, perUser } = bags[table] as Bags;
+    if (indices.length > split) (perUser === true ? ofUsers : mayBeLong).push(table);
   }
+  // So many offsets are scanned natively; after that, only those of tables that have a long bag are read here.
   const scanned =
     mayBeLong.length * batchSize < FEW_OFFSETS
       ? mayBeLong
       : tablesOfLongBags(bags, mayBeLong, batchSize, split);
-  for (const table of scanned) {
+  for (const table of [...scanned, ...ofUsers]) {
     const own = bags[table] as Bags;
-    for (const { bag, begin, end } of longBags(own, batchSize, split)) {
+    for (const { bag, begin, end } of longBags(own, bagCount(own, batch), split)) {
       for (let tile = 0; tile < (shapes[table] as FusedShape).tiles; tile++) {
         const slots = Math.ceil((end - begin) / SEGMENT_LOOKUPS);
         const firstSlot = segments.length;
@@ -123,8 +135,21 @@ interface LongBag {
   readonly end: number;
 }
 
-/** Bags of more than `split` lookups, their bounds clamped as the kernel's repairs clamp them. */
-function longBags({ indices, offsets }: Bags, batchSize: number, split: number): LongBag[] {
+/** Bags of more than `split` lookups. */
+function longBags(own: Bags, count: number, split: number): LongBag[] {
+  const long: LongBag[] = [];
+  eachBag(own, count, (bag, begin, end) => {
+    if (end - begin > split) long.push({ bag, begin, end });
+  });
+  return long;
+}
+
+/** The first `count` bags, their bounds clamped as the kernel's repairs clamp them. */
+function eachBag(
+  { indices, offsets }: Bags,
+  count: number,
+  visit: (bag: number, begin: number, end: number) => void,
+): void {
   const lookups = indices.length;
   // Halves of words are many times faster to read than BigInts.
   const wide = offsets instanceof BigInt64Array;
@@ -134,14 +159,12 @@ function longBags({ indices, offsets }: Bags, batchSize: number, split: number):
     wide ? 2 * offsets.length : offsets.length,
   );
   const step = wide ? 2 : 1;
-  const long: LongBag[] = [];
   let begin = clampedOffset(halves, 0, wide, lookups);
-  for (let bag = 0; bag < batchSize; bag++) {
+  for (let bag = 0; bag < count; bag++) {
     const next = bag + 1 < offsets.length ? clampedOffset(halves, (bag + 1) * step, wide, lookups) : lookups;
-    if (next - begin > split) long.push({ bag, begin, end: next });
+    visit(bag, begin, next);
     begin = next;
   }
-  return long;
 }
 
 /** The offset whose word begins at half `at`, clamped to [0, lookups]; lookups < 2^31. */
@@ -152,14 +175,14 @@ function clampedOffset(halves: Int32Array, at: number, wide: boolean, lookups: n
   return high > 0 || low < 0 || low > lookups ? lookups : low;
 }
 
-/** Blocks that share the ordinary bags of a table: as many as the table that needs most. */
+/** Blocks that share the ordinary bags of a table: as many as the table that needs most. `tables`: how many bags each has. */
 export function blocksPerTable(
-  { batchSize, shapes }: Pick<BatchShape, 'batchSize' | 'shapes'>,
+  tables: readonly { readonly count: number; readonly shape: FusedShape }[],
   bagsPerGroup: number,
   threads: number,
 ): number {
-  return shapes.reduce((most, { lanes, tiles }) => {
-    const blocks = Math.ceil(Math.ceil((batchSize * tiles) / bagsPerGroup) / (threads / lanes));
+  return tables.reduce((most, { count, shape: { lanes, tiles } }) => {
+    const blocks = Math.ceil(Math.ceil((count * tiles) / bagsPerGroup) / (threads / lanes));
     return Math.max(most, blocks);
   }, 1);
 }

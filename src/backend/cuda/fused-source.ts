@@ -36,6 +36,8 @@ export interface FusedKind {
   readonly padding: boolean;
   /** Needed from 2^31 rows on. */
   readonly wideRows: boolean;
+  /** Whether there is a bag per user, and not one per sample. */
+  readonly perUser: boolean;
   /** Where that is not the variant's. */
   readonly flight?: FusedFlight;
   /** Bytes of a row that a lane holds at most; default: MOST_LANE_BYTES. */
@@ -127,6 +129,7 @@ export function kindId(kind: FusedKind): string {
     ...(kind.weights === 'none' ? [] : [`w${kind.weights}`]),
     ...(kind.padding ? ['pad'] : []),
     ...(kind.wideRows ? ['wide'] : []),
+    ...(kind.perUser ? ['user'] : []),
     ...(kind.laneBytes === undefined ? [] : [`lane${kind.laneBytes}`]),
     ...(kind.flight === undefined ? [] : [flightId(kind.flight)]),
   ].join('.');
@@ -211,6 +214,7 @@ function kindSource(name: string, kind: FusedKind, flight: FusedFlight, output: 
   static constexpr hotrow::Weights weights = hotrow::Weights::${WEIGHTS_NAMES[kind.weights]};
   static constexpr bool padding = ${kind.padding};
   static constexpr bool wide_rows = ${kind.wideRows};
+  static constexpr bool per_user = ${kind.perUser};
   static constexpr int dim = ${kind.dim};
   static constexpr int lane_bytes = ${kind.laneBytes ?? MOST_LANE_BYTES};
   static constexpr int in_flight = ${flight.rows};

@@ -16,6 +16,7 @@ import { encodeFusedBags } from './kernel-params.ts';
 import { type KernelLaunch, kernelLaunch, putLaunch } from './launcher.ts';
 import { CudaTables } from './placement.ts';
 import { fusedVariant } from './plan-kernels.ts';
+import { spreadLaunch } from './spread-rows.ts';
 import type { EmbeddingStage, LaunchTimer, StageTools } from './stage.ts';
 
 const MOST_BLOCKS = 2 ** 31 - 1;
@@ -46,14 +47,15 @@ export class FusedStage implements EmbeddingStage {
    * sample, which no group walks.
    */
   readonly #check: CudaKernel | undefined;
-  /** Undefined: there is nothing to pool. */
-  readonly #launch: KernelLaunch | undefined;
+  /** The bags' and, where there are users, what spreads their rows; none: there is nothing to pool. */
+  readonly #launches: readonly KernelLaunch[];
 
   private constructor(
     operation: EmbeddingBagsOperation,
     tools: StageTools,
     fused: FusedKernel,
     check: CudaKernel | undefined,
+    spread: CudaKernel | undefined,
   ) {
     this.operation = operation;
     this.bags = ownBy(CudaBags, operation.bags);
@@ -61,7 +63,7 @@ export class FusedStage implements EmbeddingStage {
     this.#tools = tools;
     this.#fused = fused;
     this.#check = check;
-    this.#launch = this.#launchOf();
+    this.#launches = this.#launchesOf(spread);
   }
 
   /** Compiles what is not compiled yet, and stages the bags. @throws RequestError for a batch that is too large. */
@@ -73,8 +75,9 @@ export class FusedStage implements EmbeddingStage {
     const checksFirst =
       operation.checking === 'warn' || (operation.checking === 'error' && bags.batchSize === 0);
     const check = checksFirst ? await tools.kernels.utility('check_bags') : undefined;
+    const spread = bags.users === undefined ? undefined : await tools.kernels.utility('spread_rows');
     await bags.stage();
-    return new FusedStage(operation, tools, fused, check);
+    return new FusedStage(operation, tools, fused, check, spread);
   }
 
   get checks(): boolean {
@@ -102,23 +105,36 @@ export class FusedStage implements EmbeddingStage {
     if (check !== undefined) {
       timer.time(stream, { operation: place, kind: 'check' }, () => enqueueCheck(stream, check, bags));
     }
-    const own = this.#launch;
-    if (own !== undefined)
-      timer.time(stream, { operation: place, kind: 'bags' }, () => putLaunch(stream, own));
+    const [pool, spread] = this.#launches;
+    if (pool !== undefined)
+      timer.time(stream, { operation: place, kind: 'bags' }, () => putLaunch(stream, pool));
+    if (spread !== undefined)
+      timer.time(stream, { operation: place, kind: 'spread' }, () => putLaunch(stream, spread));
   }
 
-  launch(): KernelLaunch | undefined {
-    return this.#check === undefined ? this.#launch : undefined;
+  launches(): readonly KernelLaunch[] | undefined {
+    return this.#check === undefined && this.#launches.length > 0 ? this.#launches : undefined;
   }
 
-  #launchOf(): KernelLaunch | undefined {
-    const { output } = this.operation;
+  #launchesOf(spread: CudaKernel | undefined): KernelLaunch[] {
     const { bags } = this;
-    const { batchSize, tableCount, fused } = bags;
-    if (batchSize === 0 || tableCount === 0) return undefined;
+    const { users } = bags;
+    if (bags.batchSize === 0 || bags.tableCount === 0) return [];
+    const pool = this.#poolLaunch();
+    if (spread === undefined || users === undefined) return [pool];
+    return [pool, spreadLaunch(spread, bags, users, this.operation.output)];
+  }
+
+  #poolLaunch(): KernelLaunch {
+    const { output } = this.operation;
+    const { batchSize, tableCount, fused, kinds, users } = this.bags;
     const { segments, bagsPerGroup, split, partialWidth } = fused.layout;
-    const { shapes } = this.#fused;
-    const perTable = blocksPerTable({ batchSize, shapes }, bagsPerGroup, this.#fused.threads);
+    const userCount = users?.rows.count ?? 0;
+    const tables = kinds.distinct.map(({ perUser }, kind) => ({
+      count: perUser ? userCount : batchSize,
+      shape: this.#fused.shapes[kind] as FusedShape,
+    }));
+    const perTable = blocksPerTable(tables, bagsPerGroup, this.#fused.threads);
     const blocks = segments.length + tableCount * perTable;
     if (blocks > MOST_BLOCKS)
       throw new RequestError('TENSOR_SHAPE', `a batch of ${batchSize} samples is too large`);
@@ -136,6 +152,9 @@ export class FusedStage implements EmbeddingStage {
       partials: fused.partials,
       partialWidth,
       arrivals: fused.arrivals,
+      users: userCount,
+      userOutput: users?.pooled ?? 0,
+      userOutputStride: users?.rows.width ?? 0,
     });
     const { kernel, threads, reservedBytes } = this.#fused;
     return kernelLaunch(kernel, words, [blocks], [threads], reservedBytes);

@@ -6,7 +6,7 @@ import type { EmbeddingStage } from './stage.ts';
 /** A stream for each lane. */
 export type LaneStreams = Readonly<Record<Lane, CudaStream>>;
 
-type Lookups = Iterable<Pick<EmbeddingStage, 'bags' | 'tables' | 'launch'>>;
+type Lookups = Iterable<Pick<EmbeddingStage, 'bags' | 'tables' | 'launches'>>;
 
 /** Some 60 µs of reads from the memory of the fastest GPUs. */
 const MOST_GRAPH_BYTES = 2 ** 28;
@@ -19,7 +19,7 @@ const MOST_LINE_BYTES = 2 ** 22;
  */
 export function isGraphable(lookups: Lookups): boolean {
   const stages = [...lookups];
-  return bytesOf(stages) <= MOST_GRAPH_BYTES && stages.every((stage) => stage.launch() !== undefined);
+  return bytesOf(stages) <= MOST_GRAPH_BYTES && stages.every((stage) => stage.launches() !== undefined);
 }
 
 /**

@@ -1,6 +1,7 @@
 /** Parameter blocks of the CUDA kernels, as their structs in kernels/cuda lay them out: one 64-bit word a field. */
 import type { BagFault, RowFormat } from '../../embedding/bag.ts';
 import { ROW_FORMAT } from '../../ffi/cpu-operators.ts';
+import type { ColumnSpan } from '../user-rows.ts';
 
 /** An address in device memory; 0: none. As a number, which sums faster, it is exact below 2^53, where they all lie. */
 type Address = bigint | number;
@@ -108,14 +109,19 @@ export interface FusedBagsParams {
   readonly partials: Address;
   readonly partialWidth: number;
   readonly arrivals: Address;
+  readonly users: number;
+  readonly userOutput: Address;
+  readonly userOutputStride: number;
 }
 
 export function encodeFusedBags(params: FusedBagsParams): BigInt64Array {
   const { tables, batch, blocksPerTable, bagsPerGroup, output, outputStride, findings } = params;
   const { split, segments, segmentCount, partials, partialWidth, arrivals } = params;
+  const { users, userOutput, userOutputStride } = params;
   return words(
     ...[tables, batch, blocksPerTable, bagsPerGroup, output, outputStride, findings],
     ...[split, segments, segmentCount, partials, partialWidth, arrivals],
+    ...[users, userOutput, userOutputStride],
   );
 }
 
@@ -281,6 +287,33 @@ export interface CopyWordsParams {
 
 export function encodeCopyWords({ source, target, words: count, clears }: CopyWordsParams): BigInt64Array {
   return words(source, target, count, clears);
+}
+
+/** 64-bit words of `hotrow::ColumnSpan`. */
+export const COLUMN_SPAN_WORDS = 3;
+
+/** An array of `hotrow::ColumnSpan`. */
+export function encodeColumnSpans(spans: readonly ColumnSpan[]): BigInt64Array {
+  return words(...spans.flatMap(({ from, to, columns }) => [from, to, columns]));
+}
+
+/** `hotrow::SpreadRowsParams`. */
+export interface SpreadRowsParams {
+  readonly input: Address;
+  /** In elements, as is the next. */
+  readonly inputStride: number;
+  readonly output: Address;
+  readonly outputStride: number;
+  readonly elementBytes: number;
+  readonly users: Address;
+  readonly rows: number;
+  readonly spans: Address;
+  readonly spanCount: number;
+}
+
+export function encodeSpreadRows(params: SpreadRowsParams): BigInt64Array {
+  const { input, inputStride, output, outputStride, elementBytes, users, rows, spans, spanCount } = params;
+  return words(input, inputStride, output, outputStride, elementBytes, users, rows, spans, spanCount);
 }
 
 /** `hotrow::CeilingsParams`. */

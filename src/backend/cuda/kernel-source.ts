@@ -229,6 +229,7 @@ const UTILITIES = {
   fill_quantized: { header: 'fill_uniform', params: 'FillQuantizedParams' },
   split_rows: { header: 'split_rows', params: 'SplitRowsParams' },
   copy_words: { header: 'copy_words', params: 'CopyWordsParams' },
+  spread_rows: { header: 'spread_rows', params: 'SpreadRowsParams' },
   read_bytes: { header: 'ceilings', params: 'CeilingsParams' },
   multiply_add: { header: 'ceilings', params: 'CeilingsParams' },
 } as const;

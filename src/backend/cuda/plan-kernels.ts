@@ -17,7 +17,7 @@ export interface CallOptions {
 /** The standard kernel for a table's bags. */
 export function standardVariant(
   plan: CudaPlan,
-  { dim, ...kind }: FusedKind,
+  { dim, perUser: _, ...kind }: FusedKind,
   { checking, output }: CallOptions,
 ): StandardBagVariant {
   const { occupancy, prefetch } = techniquesFor(plan, { dim, rowFormat: kind.rowFormat });

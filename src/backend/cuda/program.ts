@@ -5,11 +5,9 @@
  */
 import type { BlockPool } from '../../cuda/block-pool.ts';
 import type { CudaDevice } from '../../cuda/device.ts';
-import type { CudaGraph } from '../../cuda/graph.ts';
 import type { DeviceMemory, PinnedMemory } from '../../cuda/memory.ts';
 import type { CudaStream } from '../../cuda/stream.ts';
 import type { BagFindings } from '../../embedding/bag.ts';
-import type { GraphNodeHandle } from '../../ffi/cuda-symbols.ts';
 import {
   type EmbeddingBagsOperation,
   type KeptProgram,
@@ -20,6 +18,7 @@ import {
   type RunTiming,
 } from '../backend.ts';
 import { CudaBags } from './bags.ts';
+import { CapturedProgram, CaptureTimer } from './captured.ts';
 import { describeBags } from './check-bags.ts';
 import { Copies } from './copies.ts';
 import type { DenseKernels } from './dense-kernels.ts';
@@ -27,7 +26,6 @@ import { isDense, prepareDense } from './dense-stage.ts';
 import { FusedStage } from './fused-stage.ts';
 import { graphStreams, isGraphable, type LaneStreams } from './graph-choice.ts';
 import type { KernelLibrary } from './kernel-library.ts';
-import { type KernelLaunch, parametersOf, sameLaunch } from './launcher.ts';
 import { CudaTables } from './placement.ts';
 import { noProgress, type Progress, RecurringEnd, recorded, type Span, timed, untimed } from './progress.ts';
 import { isShortCopy, type Lane, type Schedule, type Step, schedule } from './schedule.ts';
@@ -77,12 +75,6 @@ interface Run {
   readonly events: BorrowedEvents;
 }
 
-/** A captured program, and the launches in it that follow the batch. */
-interface Captured {
-  readonly graph: CudaGraph;
-  readonly launches: Map<number, { readonly node: GraphNodeHandle; launch: KernelLaunch }>;
-}
-
 /** What stays between runs. */
 interface Prepared {
   readonly schedule: Schedule;
@@ -97,7 +89,7 @@ interface Prepared {
 export class CudaProgram implements KeptProgram {
   readonly #tools: ProgramTools;
   #prepared: Prepared | undefined;
-  #captured: Captured | undefined;
+  #captured: CapturedProgram | undefined;
   readonly #end = new RecurringEnd();
   /** Whether each word of the totals is 0. */
   #totalsZero = false;
@@ -317,40 +309,17 @@ export class CudaProgram implements KeptProgram {
       this.#enqueueSteps(run, prepared, untimed, noProgress(), (lane) => lane === 'copies');
       streams.dense.waitFor(recorded(run.events, streams.copies));
     }
-    const captured = this.#followBatch(run) ?? this.#capture(run, prepared);
-    captured.graph.launch(streams.dense);
+    const known = this.#captured;
+    const captured = known?.follow(run.stages) === true ? known : this.#capture(run, prepared);
+    captured.launch(streams.dense);
   }
 
-  /** The captured graph, brought to this batch; undefined: it must be captured anew. */
-  #followBatch({ stages }: Run): Captured | undefined {
-    const captured = this.#captured;
-    if (captured === undefined) return undefined;
-    for (const [place, stage] of stages) {
-      const known = captured.launches.get(place);
-      const launch = stage.launch();
-      if (known === undefined || launch === undefined || known.launch.kernel !== launch.kernel)
-        return undefined;
-      if (sameLaunch(known.launch, launch)) continue;
-      captured.graph.updateKernel(known.node, launch.kernel, launch.shape, parametersOf(launch.words));
-      known.launch = launch;
-    }
-    return captured;
-  }
-
-  #capture(run: Run, prepared: Prepared): Captured {
-    this.#captured?.graph[Symbol.dispose]();
+  #capture(run: Run, prepared: Prepared): CapturedProgram {
+    this.#captured?.[Symbol.dispose]();
     this.#captured = undefined;
     const streams = graphStreams(run.stages.values(), run.streams);
     const { lookups, dense } = streams;
-    const launches: Captured['launches'] = new Map();
-    const timer: LaunchTimer = {
-      time: (stream, { operation }, work) => {
-        work();
-        const node = stream.lastCapturedNode();
-        const launch = run.stages.get(operation)?.launch();
-        if (node !== undefined && launch !== undefined) launches.set(operation, { node, launch });
-      },
-    };
+    const timer = new CaptureTimer(run.stages);
     const graph = dense.capture(() => {
       lookups.waitFor(recorded(run.events, dense));
       const whole = { ...run, streams, timer, whole: true };
@@ -358,7 +327,7 @@ export class CudaProgram implements KeptProgram {
       this.#enqueueSteps(whole, prepared, untimed, progress, (lane) => lane !== 'copies');
       this.#join(whole, progress, prepared.schedule);
     });
-    this.#captured = { graph, launches };
+    this.#captured = new CapturedProgram(graph, timer);
     return this.#captured;
   }
 
@@ -379,7 +348,7 @@ export class CudaProgram implements KeptProgram {
   }
 
   #giveBack(): void {
-    this.#captured?.graph[Symbol.dispose]();
+    this.#captured?.[Symbol.dispose]();
     this.#captured = undefined;
     if (this.#prepared === undefined) return;
     this.#prepared.staging[Symbol.dispose]();

@@ -24,10 +24,10 @@ export interface EmbeddingStage {
   /** The kernels that pool bags, each once. */
   readonly uses: readonly KernelUse[];
   /**
-   * The one launch that follows the batch, when all else that the stage puts into its stream is the same for every batch;
-   * undefined: more follows it.
+   * The launches that follow the batch, in their order, when they are all that the stage puts into its stream, each timed by
+   * itself; undefined: there is more.
    */
-  launch(): KernelLaunch | undefined;
+  launches(): readonly KernelLaunch[] | undefined;
   /** Puts the stage into the streams; its bags are uploaded already. `place`: the operation's in the program. */
   enqueue(place: number, timer: LaunchTimer): void;
 }

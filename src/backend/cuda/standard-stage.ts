@@ -6,7 +6,7 @@ import type { EmbeddingTable } from '../../embedding/bag.ts';
 import type { PinningParameters } from '../../embedding/techniques/pinning.ts';
 import { RequestError } from '../../errors.ts';
 import type { DevicePtr } from '../../ffi/cuda-symbols.ts';
-import { type EmbeddingBagsOperation, type KernelUse, ownBy } from '../backend.ts';
+import { type EmbeddingBagsOperation, elementBytes, type KernelUse, ownBy } from '../backend.ts';
 import { CudaBags } from './bags.ts';
 import { startOf } from './buffer.ts';
 import { enqueueCheck } from './check-bags.ts';
@@ -14,10 +14,11 @@ import type { FusedKind } from './fused-source.ts';
 import type { ChosenRows, ChosenWindow } from './hot-rows.ts';
 import { encodePinRows, encodeStandardBag } from './kernel-params.ts';
 import { coveringGrid, DEFAULT_BLOCK, refuseLaunch, standardBagSource } from './kernel-source.ts';
-import { launch } from './launcher.ts';
+import { launch, putLaunch } from './launcher.ts';
 import { CudaTables } from './placement.ts';
 import { standardVariant } from './plan-kernels.ts';
 import { deviceRowBytes } from './row-layout.ts';
+import { spreadLaunch } from './spread-rows.ts';
 import type { EmbeddingStage, LaunchTimer, StageTools } from './stage.ts';
 
 /** Rows at once and steps of a row of a pinning block. */
@@ -42,13 +43,15 @@ export class StandardStage implements EmbeddingStage {
   readonly #kernels: readonly CudaKernel[];
   readonly #tools: StageTools;
   readonly #check: CudaKernel;
+  /** What spreads the rows of users, where there are any. */
+  readonly #spread: CudaKernel | undefined;
   readonly #pinned: Pinned | undefined;
 
   private constructor(
     operation: EmbeddingBagsOperation,
     tools: StageTools,
     kernels: readonly CudaKernel[],
-    check: CudaKernel,
+    { check, spread }: { readonly check: CudaKernel; readonly spread: CudaKernel | undefined },
     pinned: Pinned | undefined,
   ) {
     this.operation = operation;
@@ -57,6 +60,7 @@ export class StandardStage implements EmbeddingStage {
     this.#kernels = kernels;
     this.#tools = tools;
     this.#check = check;
+    this.#spread = spread;
     this.#pinned = pinned;
   }
 
@@ -69,8 +73,8 @@ export class StandardStage implements EmbeddingStage {
       const call = { checking: operation.checking, ...(format === undefined ? {} : { output: format }) };
       const variant = standardVariant(tables.plan, bags.kinds.kinds[t] as FusedKind, call);
       const { dim, rows } = table;
-      const lookups = bags.of(t).bags.indices.length;
-      const shape = { dim, batch: bags.batchSize, lookups, rows, block: DEFAULT_BLOCK };
+      const { bags: own, count } = bags.of(t);
+      const shape = { dim, batch: count, lookups: own.indices.length, rows, block: DEFAULT_BLOCK };
       const refusal = refuseLaunch(variant, shape);
       if (refusal !== undefined)
         throw new RequestError('TENSOR_SHAPE', `table ${t} (${table.name}): ${refusal}`);
@@ -78,10 +82,11 @@ export class StandardStage implements EmbeddingStage {
     });
     const kernels = await Promise.all(sources.map((source) => tools.kernels.get(source)));
     const check = await tools.kernels.utility('check_bags');
+    const spread = bags.users === undefined ? undefined : await tools.kernels.utility('spread_rows');
     await bags.stage();
     const { pinning } = tables.plan.techniques;
     const pinned = pinning === undefined ? undefined : await choosePinned(pinning, tables, bags, tools);
-    return new StandardStage(operation, tools, kernels, check, pinned);
+    return new StandardStage(operation, tools, kernels, { check, spread }, pinned);
   }
 
   readonly reports = true;
@@ -101,7 +106,7 @@ export class StandardStage implements EmbeddingStage {
   }
 
   /** Every table has a launch of its own. */
-  launch(): undefined {
+  launches(): undefined {
     return undefined;
   }
 
@@ -118,6 +123,15 @@ export class StandardStage implements EmbeddingStage {
       timer.time(stream, { operation: place, kind: 'bags', table }, () => this.#enqueueBags(table));
     });
     if (this.#pinned?.parameters.by === 'window') stream.setAccessPolicyWindow(undefined);
+    this.#spreadRows(place, timer);
+  }
+
+  #spreadRows(place: number, timer: LaunchTimer): void {
+    const { stream } = this.#tools;
+    const { users, batchSize } = this.bags;
+    if (this.#spread === undefined || users === undefined || batchSize === 0) return;
+    const spread = spreadLaunch(this.#spread, this.bags, users, this.operation.output);
+    timer.time(stream, { operation: place, kind: 'spread' }, () => putLaunch(stream, spread));
   }
 
   #enqueueCheck(): void {
@@ -173,14 +187,22 @@ export class StandardStage implements EmbeddingStage {
     launch(stream, kernel, words, [Math.max(1, blocks)], [PIN_BLOCK.steps, PIN_BLOCK.rows]);
   }
 
+  /** Where a table's pooled rows go: to the output, or with a bag per user to the users' rows. */
+  #targetOf(t: number): { readonly output: number | bigint; readonly outputStride: number } {
+    const { output } = this.operation;
+    const { users } = this.bags;
+    if (users === undefined || this.bags.bagsOf(t).perUser !== true)
+      return { output: startOf(output, this.tables.columns[t] as number), outputStride: output.stride };
+    const column = users.rows.columns[t] as number;
+    return { output: users.pooled + column * elementBytes(output), outputStride: users.rows.width };
+  }
+
   #enqueueBags(t: number): void {
-    const { output, checking } = this.operation;
+    const { checking } = this.operation;
     const { tables, bags } = this;
-    const { batchSize } = bags;
-    if (batchSize === 0) return;
+    if (bags.batchSize === 0) return;
     const table = tables.tables[t] as EmbeddingTable;
-    const { bags: own, indices, offsets, weights } = bags.of(t);
-    const column = tables.columns[t] as number;
+    const { bags: own, indices, offsets, weights, count } = bags.of(t);
     const words = encodeStandardBag({
       rows: tables.rows(t),
       rowStrideBytes: deviceRowBytes(table),
@@ -193,13 +215,12 @@ export class StandardStage implements EmbeddingStage {
       weights,
       rowWeights: tables.rowWeights(t),
       paddingIndex: table.paddingIdx ?? -1,
-      output: startOf(output, column),
-      outputStride: output.stride,
-      batch: batchSize,
+      ...this.#targetOf(t),
+      batch: count,
       stop: checking === 'error' ? bags.total : 0n,
     });
     const { x, y } = DEFAULT_BLOCK;
-    const grid = coveringGrid({ dim: table.dim, batch: batchSize, block: DEFAULT_BLOCK });
+    const grid = coveringGrid({ dim: table.dim, batch: count, block: DEFAULT_BLOCK });
     launch(this.#tools.stream, this.#kernels[t] as CudaKernel, words, [grid], [x, y]);
   }
 }

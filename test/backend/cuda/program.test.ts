@@ -106,6 +106,48 @@ describe('CUDA programs', { skip }, () => {
     assert.equal(fake.calls() - before, 4);
   });
 
+  test('users take one launch more; replays follow users of other candidates', async () => {
+    using kept = await open(8);
+    const usersOf = (starts: number[], ...bags: number[][]): BagBatch => {
+      const { bags: own } = batchOf(...bags);
+      return {
+        batchSize: starts.at(-1) as number,
+        users: Int32Array.from(starts),
+        bags: own.map((one) => ({ ...one, perUser: true })),
+      };
+    };
+    const repeated = (starts: number[], ...bags: number[][]) =>
+      sums(...bags.flatMap((bag, u) => Array((starts[u + 1] as number) - (starts[u] as number)).fill(bag)));
+    const turns: [number[], ...number[][]][] = [
+      [
+        [0, 3],
+        [1, 2],
+      ],
+      [
+        [0, 3],
+        [4, 5],
+      ],
+      [[0, 1, 8], [6], [7, 7]],
+      [[0, 0, 5, 5], [1], [2, 3], [4]],
+    ];
+    for (const [run, turn] of turns.entries()) {
+      const before = fake.calls();
+      assert.deepEqual(await kept.pool(usersOf(...turn)), repeated(...turn), `run ${run}`);
+      assert.equal(graphs(), run === 0 ? 0 : 1, `run ${run}`);
+      // The copy of the bags, the launch of the graph, the end; and two updates, where parameters changed.
+      if (run > 1) assert.ok(fake.calls() - before <= 6, `run ${run}: ${fake.calls() - before} calls`);
+    }
+    // Batches without users have one launch less, and are captured anew.
+    for (const bags of [
+      [[1], [2]],
+      [[3], [4, 4]],
+    ]) {
+      assert.deepEqual(await kept.pool(batchOf(...bags)), sums(...bags));
+      assert.equal(graphs(), 1);
+    }
+    assert.deepEqual(await kept.pool(usersOf([0, 2], [9])), repeated([0, 2], [9]));
+  });
+
   test('lookups whose rows nobody brings to the host are waited for in each run', async () => {
     using kept = await open(2);
     using bags = kept.backend.placeBags(kept.placed, batchOf([1], [2]));
