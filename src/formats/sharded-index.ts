@@ -7,9 +7,8 @@ import { dirname, join } from 'node:path';
 import { FormatError, fileError } from '../errors.ts';
 import type { StoredTensor, StoredTensors } from '../tensor.ts';
 import { findDuplicateKey } from './json-keys.ts';
-import { pickledTensor } from './pickled-tensor.ts';
 import { readSafetensors } from './safetensors.ts';
-import { detectFormat, readTorchFile } from './torch-file.ts';
+import { detectFormat, dictOf, isSavedTensor, readTorchFile } from './torch-file.ts';
 import { withinFolder } from './within-folder.ts';
 
 const MAX_INDEX_BYTES = 100_000_000;
@@ -84,13 +83,10 @@ async function readWeightMap(indexFile: string): Promise<object> {
 async function readShard(file: string): Promise<ShardedModel> {
   if ((await detectFormat(file)) === 'safetensors' || file.endsWith('.safetensors'))
     return { tensors: (await readSafetensors(file)).tensors, format: 'safetensors' };
-  const saved = await readTorchFile(file);
-  const entries = saved instanceof Map ? [...saved] : [];
-  const tensors = entries.flatMap(([name, value]) => {
-    const tensor = pickledTensor(value);
-    return typeof name === 'string' && tensor !== undefined ? [[name, tensor] as const] : [];
-  });
-  return { tensors: new Map(tensors), format: 'torch' };
+  const tensors = new Map<string, StoredTensor>();
+  for (const [name, value] of dictOf(await readTorchFile(file)) ?? [])
+    if (typeof name === 'string' && isSavedTensor(value)) tensors.set(name, value.stored(name));
+  return { tensors, format: 'torch' };
 }
 
 function invalid(indexFile: string, message: string, tensor?: string, hint?: string): FormatError {

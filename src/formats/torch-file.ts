@@ -3,7 +3,12 @@ import { open } from 'node:fs/promises';
 import { FormatError, fileError } from '../errors.ts';
 import type { PickledValue } from './pickled-value.ts';
 import { readTorchLegacy } from './torch-legacy.ts';
+import { objectRefused } from './torch-refusals.ts';
 import { readTorchZip } from './torch-zip.ts';
+
+export { dictOf } from './pickled-value.ts';
+export { isSavedTensor, SavedTensor } from './saved-tensor.ts';
+export { noTensors } from './torch-refusals.ts';
 
 export type FileFormat = 'safetensors' | 'torch' | 'gzip' | 'unknown';
 
@@ -39,11 +44,19 @@ export async function detectFormat(file: string): Promise<FileFormat> {
 }
 
 /**
- * Reads what torch.save wrote: tuples and lists as arrays, dicts as Maps, tensors as StoredTensors that are not read yet.
- * Nothing in the file is executed.
- * @throws UsageError FILE_*; FormatError PICKLE_FORBIDDEN, PICKLE_INVALID, TORCH_FILE_INVALID, TORCH_FORMAT_UNSUPPORTED.
+ * Reads what torch.save wrote: tuples and lists as arrays, dicts as Maps, tensors as SavedTensors, which say where they lie
+ * when they are asked. All that only Python could make is an InertObject; nothing in the file is executed.
+ * @throws UsageError FILE_*; FormatError PICKLE_INVALID, TORCH_FILE_INVALID, TORCH_FORMAT_UNSUPPORTED; PICKLE_FORBIDDEN
+ * when the saved value as a whole is such an object.
  */
 export async function readTorchFile(file: string): Promise<PickledValue> {
+  const value = await readSaved(file);
+  const refused = objectRefused(file, value);
+  if (refused !== undefined) throw refused;
+  return value;
+}
+
+async function readSaved(file: string): Promise<PickledValue> {
   const head = await readHead(file);
   if (isZip(head)) return readTorchZip(file);
   if (isPickle(head)) return readTorchLegacy(file);

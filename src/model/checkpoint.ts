@@ -6,8 +6,16 @@ import { checkpointInFolder, checkWhole } from '../formats/checkpoint-folder.ts'
 import { DCP_METADATA, type DcpCheckpoint, readDcp } from '../formats/dcp/dcp.ts';
 import { readSafetensors } from '../formats/safetensors.ts';
 import { isIndex, readShards } from '../formats/sharded-index.ts';
-import { describeMistake, detectFormat, readTorchFile } from '../formats/torch-file.ts';
-import { isStored, type StoredTensor, type StoredTensors, type Tensor } from '../tensor.ts';
+import {
+  describeMistake,
+  detectFormat,
+  dictOf,
+  isSavedTensor,
+  noTensors,
+  readTorchFile,
+  type SavedTensor,
+} from '../formats/torch-file.ts';
+import type { StoredTensor, StoredTensors } from '../tensor.ts';
 
 export interface Checkpoint {
   /** The parameters by name, wrappers' prefixes taken off, in file order. */
@@ -91,21 +99,27 @@ function dividedStateDict(path: string, { tensors, keys }: DcpCheckpoint): Store
   return only ?? tensors;
 }
 
-const isTensor = (value: unknown): value is StoredTensor =>
-  typeof value === 'object' && value !== null && 'dtype' in value && isStored(value as Tensor);
-
 /** The named tensors of a saved object: itself, or under one of the usual keys. */
 function stateDict(path: string, saved: unknown): Map<string, StoredTensor> {
-  const candidates = saved instanceof Map ? [...STATE_DICT_KEYS.map((key) => saved.get(key)), saved] : [];
+  const root = dictOf(saved);
+  const candidates = [...STATE_DICT_KEYS.map((key) => root?.get(key)), saved];
   for (const candidate of candidates) {
-    if (!(candidate instanceof Map)) continue;
-    const tensors = [...candidate].filter(
-      (entry): entry is [string, StoredTensor] => typeof entry[0] === 'string' && isTensor(entry[1]),
+    const tensors = [...(dictOf(candidate) ?? [])].filter(
+      (entry): entry is [string, SavedTensor] => typeof entry[0] === 'string' && isSavedTensor(entry[1]),
     );
-    if (tensors.length > 0) return new Map(tensors);
+    if (tensors.length > 0) return new Map(tensors.map(([name, tensor]) => [name, tensor.stored(name)]));
+  }
+  for (const candidate of candidates) {
+    const known = noTensors(path, candidate);
+    if (known !== undefined) throw known;
   }
   const keys =
-    saved instanceof Map ? `its keys are ${[...saved.keys()].slice(0, 5).join(', ')}` : 'it is not a dict';
+    root === undefined
+      ? 'it is not a dict'
+      : `its keys are ${[...root.keys()]
+          .filter((key) => typeof key === 'string')
+          .slice(0, 5)
+          .join(', ')}`;
   throw new ModelError('CHECKPOINT_UNRECOGNISED', `${path} holds no state dict: ${keys}`, {
     file: path,
     hint: 'save it with torch.save(model.state_dict(), path)',
