@@ -30,7 +30,6 @@ export type ModelErrorCode =
 export type RequestErrorCode =
   | 'INDEX_OUT_OF_RANGE'
   | 'OFFSETS_INVALID'
-  | 'USERS_INVALID'
   | 'TABLE_MISSING'
   | 'TABLE_UNEXPECTED'
   | 'TENSOR_MISSING'
@@ -137,8 +136,6 @@ const HINTS: Readonly<Record<ErrorCode, string>> = {
     "use the vocabulary that the model was trained with, or let the model's inputs say what unknown ids become: `skip` or a row",
   LENGTHS_INVALID: 'lengths count the lookups of each bag, and add up to all of them',
   BAG_TOO_LONG: "shorten the list, or raise `longestBag` in the model's inputs",
-  USERS_INVALID:
-    'users are the counts of candidates [U], or where the candidates of each user begin [U + 1], up to the number of samples',
   DENSE_OUT_OF_RANGE: "check that the preprocessing of the model's inputs is the one it was trained with",
   REQUEST_INVALID: FORMS_HINT,
   VALUE_NOT_FINITE: 'only finite numbers can be quantised: find out how the row came to hold it',

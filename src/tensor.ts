@@ -1,6 +1,7 @@
 /**
  * Tensors as they lie in host memory or in a file. Always contiguous, row-major, little-endian.
- * float16 and bfloat16 are held as their 16 bits in a Uint16Array.
+ * float16 and bfloat16 are held as their 16 bits in a Uint16Array, float8 as its 8 bits in a Uint8Array: e4m3 without
+ * infinities (e4m3fn), e5m2 with.
  */
 import { endianness } from 'node:os';
 import { DeviceError, FormatError } from './errors.ts';
@@ -13,6 +14,8 @@ export type DType =
   | 'bool'
   | 'uint8'
   | 'int8'
+  | 'float8_e4m3'
+  | 'float8_e5m2'
   | 'int16'
   | 'uint16'
   | 'float16'
@@ -28,6 +31,8 @@ const ELEMENT_BYTES: Record<DType, number> = {
   bool: 1,
   uint8: 1,
   int8: 1,
+  float8_e4m3: 1,
+  float8_e5m2: 1,
   int16: 2,
   uint16: 2,
   float16: 2,
@@ -137,6 +142,8 @@ export function viewElements(dtype: DType, buffer: Uint8Array): TensorData {
   switch (dtype) {
     case 'bool':
     case 'uint8':
+    case 'float8_e4m3':
+    case 'float8_e5m2':
       return new Uint8Array(...args);
     case 'int8':
       return new Int8Array(...args);
@@ -213,7 +220,7 @@ export function numberToFloat16(value: number): number {
   return sign | ((magnitude - 0x38000000 + 0xfff + ((magnitude >>> 13) & 1)) >>> 13);
 }
 
-/** The tensor's elements as float32. Accepts every floating-point dtype; others are the caller's error to report. */
+/** The tensor's elements as float32. Accepts every floating-point dtype of 16 bits and more; others are the caller's error to report. */
 export function toFloat32(tensor: HostTensor): Float32Array {
   const { dtype, data } = tensor;
   if (dtype === 'float32') return data as Float32Array;

@@ -1,3 +1,5 @@
+const UTF8 = new TextDecoder('utf-8', { ignoreBOM: true });
+
 /**
  * A position in a pickle, read forwards. A read past the end, and a number that is none, throw plain errors: the
  * unpickler says where.
@@ -39,7 +41,7 @@ export class PickleCursor {
   }
 
   utf8(length: number): string {
-    return new TextDecoder().decode(this.take(length));
+    return UTF8.decode(this.take(length));
   }
 
   /** Up to and without the next newline. */
@@ -53,12 +55,11 @@ export class PickleCursor {
 
   /** Little-endian two's complement; a number where it fits. */
   long(length: number): number | bigint {
-    let value = 0n;
     const bytes = this.take(length);
+    if (length === 0) return 0;
     if (length > 1024) throw new Error('an integer of absurd size');
-    for (let i = length - 1; i >= 0; i--) value = (value << 8n) | BigInt(bytes[i] as number);
-    if (length > 0 && (bytes[length - 1] as number) >= 0x80) value -= 1n << BigInt(8 * length);
-    return narrow(value);
+    const value = BigInt(`0x${Buffer.from(bytes).reverse().toString('hex')}`);
+    return narrow(BigInt.asIntN(8 * length, value));
   }
 
   /** An integer in decimal; a number where it fits. */

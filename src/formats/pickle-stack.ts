@@ -1,6 +1,6 @@
 import type { PickledValue } from './pickled-value.ts';
 
-/** How many containers a pickle may push: they take a hundred bytes or more from a file's one. */
+/** How many containers and placeholders a pickle may make: they take a hundred bytes or more from a file's one. */
 const MAX_CONTAINERS = 2_000_000;
 
 /** Pushed where a MARK is. */
@@ -16,13 +16,14 @@ export class PickleStack {
   readonly #memo = new Map<number, PickledValue>();
   #containers = 0;
 
+  /** Pushes a value that was not there before. */
   push(value: PickledValue): void {
     if (typeof value === 'object' && value !== null && ++this.#containers > MAX_CONTAINERS)
       throw new Error(`it has more than ${MAX_CONTAINERS} containers`);
     this.#values.push(value);
   }
 
-  /** Pushes the top once more, which makes no new container. */
+  /** Pushes the top once more. */
   duplicate(): void {
     this.#values.push(this.peek());
   }
@@ -57,13 +58,6 @@ export class PickleStack {
     return value;
   }
 
-  /** The topmost value, which stays; `what` names in the error what it should be. */
-  top<T>(is: (value: unknown) => value is T, what: string): T {
-    const value = this.peek();
-    if (!is(value)) throw new Error(`${what} was expected`);
-    return value;
-  }
-
   /** Keeps the topmost value under `key`. */
   memoise(key: number): void {
     this.#memo.set(key, this.peek());
@@ -78,6 +72,6 @@ export class PickleStack {
   recall(key: number): void {
     const value = this.#memo.get(key);
     if (value === undefined) throw new Error(`memo ${key} was never written`);
-    this.push(value);
+    this.#values.push(value);
   }
 }

@@ -1,19 +1,27 @@
 /**
- * A pickle reader that executes nothing. It knows numbers, strings, containers and the few globals that its caller
- * allows by name; any other global is refused before anything else happens.
+ * A pickle reader that executes and imports nothing. It knows numbers, strings, containers and the few globals that its
+ * caller knows; whatever else the pickle names or makes stands in its value as a placeholder.
  */
 import { FormatError } from '../errors.ts';
-import { latin1, PickleCursor } from './pickle-cursor.ts';
+import { PickleCursor } from './pickle-cursor.ts';
+import { readLiteral } from './pickle-literals.ts';
 import { PickleStack } from './pickle-stack.ts';
-import { type Global, isMap, isSet, isStateful, type PickledValue, setPairs } from './pickled-value.ts';
+import {
+  InertObject,
+  isMap,
+  isStateful,
+  PickledGlobal,
+  type PickledValue,
+  setPairs,
+} from './pickled-value.ts';
 
 export interface UnpickleOptions {
   /** Named in errors. */
   readonly file: string;
   /** Where the pickle begins. */
   readonly offset?: number;
-  /** What an allowed global stands for: a function, or a value; undefined refuses it. */
-  readonly global: (module: string, name: string) => Global | { readonly value: PickledValue } | undefined;
+  /** What a global stands for; undefined leaves a placeholder of it, and of all that it makes. */
+  readonly global: (module: string, name: string) => PickledValue | undefined;
   /** Resolves a persistent id, e.g. a storage. */
   readonly persistentLoad?: (id: PickledValue) => PickledValue;
 }
@@ -21,14 +29,12 @@ export interface UnpickleOptions {
 /** More operations than any state dict takes; keeps hostile files from filling memory. */
 const MAX_OPERATIONS = 20_000_000;
 
-/** A global on the stack, waiting for its arguments. */
-class Callable {
-  constructor(readonly call: Global) {}
-}
+/** Longer than any name of a class; looking names up takes time. */
+const MAX_NAME = 1000;
 
 /**
  * Reads one pickle.
- * @throws FormatError PICKLE_FORBIDDEN naming the global, PICKLE_INVALID naming the byte.
+ * @throws FormatError PICKLE_INVALID naming the byte; PICKLE_FORBIDDEN for what lies outside of the file.
  */
 export function unpickle(bytes: Uint8Array, options: UnpickleOptions): { value: PickledValue; end: number } {
   const reader = new Unpickler(bytes, options);
@@ -65,6 +71,14 @@ class Unpickler {
     );
   }
 
+  #forbidden(message: string): FormatError {
+    const { file } = this.#options;
+    return new FormatError('PICKLE_FORBIDDEN', `${file}: the pickle ${message}`, {
+      file,
+      position: this.#opcodeAt,
+    });
+  }
+
   run(): { value: PickledValue; end: number } {
     for (;;) {
       this.#opcodeAt = this.#cursor.at;
@@ -72,122 +86,54 @@ class Unpickler {
         throw this.invalid(`it has more than ${MAX_OPERATIONS} operations`);
       const opcode = String.fromCharCode(this.#cursor.uint8());
       if (opcode === '.') return { value: this.#stack.pop(), end: this.#cursor.at };
-      this.#execute(opcode);
+      const literal = readLiteral(opcode, this.#cursor);
+      if (literal !== undefined) this.#stack.push(literal);
+      else if (!this.#move(opcode) && !this.#container(opcode) && !this.#object(opcode))
+        throw this.invalid(`opcode 0x${opcode.charCodeAt(0).toString(16)} is unknown`);
     }
   }
 
-  #execute(opcode: string): void {
+  /** Opcodes that move what is there, and those about the pickle itself. */
+  #move(opcode: string): boolean {
     switch (opcode) {
       case '\x80': // PROTO
         if (this.#cursor.uint8() > 5) throw this.invalid('its protocol is newer than 5');
-        return;
+        return true;
       case '\x95': // FRAME
         this.#cursor.take(8);
-        return;
+        return true;
       case '(':
         this.#stack.mark();
-        return;
+        return true;
       case '0':
         this.#stack.pop();
-        return;
+        return true;
       case '1':
         this.#stack.popMark();
-        return;
+        return true;
       case '2':
         this.#stack.duplicate();
-        return;
-      case 'N':
-        this.#stack.push(null);
-        return;
-      case '\x88':
-        this.#stack.push(true);
-        return;
-      case '\x89':
-        this.#stack.push(false);
-        return;
-      default:
-        if (
-          this.#number(opcode) ||
-          this.#text(opcode) ||
-          this.#container(opcode) ||
-          this.#memoise(opcode) ||
-          this.#object(opcode)
-        )
-          return;
-        throw this.invalid(`opcode 0x${opcode.charCodeAt(0).toString(16)} is unknown or not allowed`);
-    }
-  }
-
-  #number(opcode: string): boolean {
-    switch (opcode) {
-      case 'K':
-        this.#stack.push(this.#cursor.uint8());
         return true;
-      case 'M':
-        this.#stack.push(this.#cursor.uint16());
+      case 'p':
+        this.#stack.memoise(Number(this.#cursor.line()));
         return true;
-      case 'J':
-        this.#stack.push(this.#cursor.int32());
+      case 'q':
+        this.#stack.memoise(this.#cursor.uint8());
         return true;
-      case 'G':
-        this.#stack.push(this.#cursor.float64());
+      case 'r':
+        this.#stack.memoise(this.#cursor.uint32());
         return true;
-      case '\x8a': // LONG1
-        this.#stack.push(this.#cursor.long(this.#cursor.uint8()));
+      case '\x94':
+        this.#stack.memoiseNext();
         return true;
-      case '\x8b': // LONG4
-        this.#stack.push(this.#cursor.long(this.#cursor.int32()));
+      case 'g':
+        this.#stack.recall(Number(this.#cursor.line()));
         return true;
-      case 'I': {
-        const text = this.#cursor.line();
-        this.#stack.push(text === '00' ? false : text === '01' ? true : this.#cursor.decimal(text));
+      case 'h':
+        this.#stack.recall(this.#cursor.uint8());
         return true;
-      }
-      case 'L':
-        this.#stack.push(this.#cursor.decimal(this.#cursor.line().replace(/L$/, '')));
-        return true;
-      case 'F': {
-        const value = Number(this.#cursor.line());
-        this.#stack.push(value);
-        return true;
-      }
-      default:
-        return false;
-    }
-  }
-
-  #text(opcode: string): boolean {
-    switch (opcode) {
-      case 'X': // BINUNICODE
-        this.#stack.push(this.#cursor.utf8(this.#cursor.uint32()));
-        return true;
-      case '\x8c': // SHORT_BINUNICODE
-        this.#stack.push(this.#cursor.utf8(this.#cursor.uint8()));
-        return true;
-      case '\x8d': // BINUNICODE8
-        this.#stack.push(this.#cursor.utf8(this.#cursor.size64()));
-        return true;
-      case 'V':
-        this.#stack.push(this.#cursor.line());
-        return true;
-      case 'T': // BINSTRING
-        this.#stack.push(latin1(this.#cursor.take(this.#cursor.uint32())));
-        return true;
-      case 'U': // SHORT_BINSTRING
-        this.#stack.push(latin1(this.#cursor.take(this.#cursor.uint8())));
-        return true;
-      case 'S': // STRING, quoted
-        this.#stack.push(this.#cursor.line().replace(/^(['"])(.*)\1$/s, '$2'));
-        return true;
-      case 'B':
-        this.#stack.push(this.#cursor.take(this.#cursor.uint32()));
-        return true;
-      case 'C':
-        this.#stack.push(this.#cursor.take(this.#cursor.uint8()));
-        return true;
-      case '\x8e': // BINBYTES8
-      case '\x96': // BYTEARRAY8
-        this.#stack.push(this.#cursor.take(this.#cursor.size64()));
+      case 'j':
+        this.#stack.recall(this.#cursor.uint32());
         return true;
       default:
         return false;
@@ -225,89 +171,87 @@ class Unpickler {
       case '\x87':
         this.#stack.push(this.#stack.popMany(3));
         return true;
-      case 'a': {
-        const value = this.#stack.pop();
-        this.#stack.top(Array.isArray, 'a list').push(value);
+      case 'a':
+        this.#append([this.#stack.pop()]);
         return true;
-      }
-      case 'e': {
-        const values = this.#stack.popMark();
-        const list = this.#stack.top(Array.isArray, 'a list');
-        for (const value of values) list.push(value);
+      case 'e': // APPENDS
+      case '\x90': // ADDITEMS
+        this.#append(this.#stack.popMark());
         return true;
-      }
-      case 's': {
-        const [key, value] = this.#stack.popMany(2) as [PickledValue, PickledValue];
-        this.#stack.top(isMap, 'a dict').set(key, value);
+      case 's':
+        this.#setItems(this.#stack.popMany(2));
         return true;
-      }
-      case 'u': {
-        const values = this.#stack.popMark();
-        setPairs(this.#stack.top(isMap, 'a dict'), values);
-        return true;
-      }
-      case '\x90': {
-        const values = this.#stack.popMark();
-        const set = this.#stack.top(isSet, 'a set');
-        for (const value of values) set.add(value);
-        return true;
-      }
-      default:
-        return false;
-    }
-  }
-
-  #memoise(opcode: string): boolean {
-    switch (opcode) {
-      case 'p':
-        this.#stack.memoise(Number(this.#cursor.line()));
-        return true;
-      case 'q':
-        this.#stack.memoise(this.#cursor.uint8());
-        return true;
-      case 'r':
-        this.#stack.memoise(this.#cursor.uint32());
-        return true;
-      case '\x94':
-        this.#stack.memoiseNext();
-        return true;
-      case 'g':
-        this.#stack.recall(Number(this.#cursor.line()));
-        return true;
-      case 'h':
-        this.#stack.recall(this.#cursor.uint8());
-        return true;
-      case 'j':
-        this.#stack.recall(this.#cursor.uint32());
+      case 'u':
+        this.#setItems(this.#stack.popMark());
         return true;
       default:
         return false;
     }
   }
 
+  /** To the list or set on top, or to the placeholder of one. */
+  #append(values: readonly PickledValue[]): void {
+    const target = this.#stack.peek();
+    if (target instanceof Set) {
+      for (const value of values) target.add(value);
+      return;
+    }
+    if (target instanceof InertObject) target.items ??= [];
+    const list = target instanceof InertObject ? target.items : target;
+    if (!Array.isArray(list)) throw this.invalid('a list or a set was expected');
+    for (const value of values) list.push(value);
+  }
+
+  /** Into the dict on top, or into the placeholder of one. */
+  #setItems(pairs: readonly PickledValue[]): void {
+    const target = this.#stack.peek();
+    if (target instanceof InertObject) target.entries ??= new Map();
+    const map = target instanceof InertObject ? target.entries : target;
+    if (!isMap(map)) throw this.invalid('a dict was expected');
+    setPairs(map, pairs);
+  }
+
+  /** Opcodes that name globals, make objects of them, or refer to what the pickle does not hold. */
   #object(opcode: string): boolean {
     switch (opcode) {
       case 'c':
-        this.#pushGlobal(this.#cursor.line(), this.#cursor.line());
+        this.#stack.push(this.#global(this.#cursor.line(), this.#cursor.line()));
         return true;
       case '\x93': {
         const [module, name] = this.#stack.popMany(2);
         if (typeof module !== 'string' || typeof name !== 'string')
           throw this.invalid('a global without a name');
-        this.#pushGlobal(module, name);
+        this.#stack.push(this.#global(module, name));
         return true;
       }
       case 'R': // REDUCE
       case '\x81': {
         // NEWOBJ
         const [callable, args] = this.#stack.popMany(2);
-        if (!(callable instanceof Callable) || !Array.isArray(args))
-          throw this.invalid('a call of something that is not callable');
-        this.#stack.push(callable.call(...args));
+        this.#call(callable, args);
+        return true;
+      }
+      case '\x92': {
+        // NEWOBJ_EX
+        const [callable, args, named] = this.#stack.popMany(3);
+        if (!isMap(named)) throw this.invalid('named arguments that are no dict');
+        this.#call(callable, args, named);
+        return true;
+      }
+      case 'i': {
+        // INST
+        const callable = this.#global(this.#cursor.line(), this.#cursor.line());
+        this.#call(callable, this.#stack.popMark());
+        return true;
+      }
+      case 'o': {
+        // OBJ
+        const [callable, ...args] = this.#stack.popMark();
+        this.#call(callable, args);
         return true;
       }
       case 'b': {
-        // BUILD: most attributes mean nothing here, such as a state dict's _metadata
+        // BUILD: attributes of a container mean nothing here, such as a state dict's _metadata
         const state = this.#stack.pop();
         const target = this.#stack.peek();
         if (isStateful(target)) target.setState(state);
@@ -319,26 +263,39 @@ class Unpickler {
       case 'P':
         this.#pushPersistent(this.#cursor.line());
         return true;
+      case '\x82':
+      case '\x83':
+      case '\x84':
+        throw this.#forbidden(
+          'names a class by a number of copyreg, which only the program that wrote it knows',
+        );
+      case '\x97':
+      case '\x98':
+        throw this.#forbidden('leaves buffers outside of the file (protocol 5, out of band)');
       default:
         return false;
     }
   }
 
-  #pushGlobal(module: string, name: string): void {
-    const allowed = this.#options.global(module, name);
-    if (allowed === undefined) {
-      const { file } = this.#options;
-      throw new FormatError(
-        'PICKLE_FORBIDDEN',
-        `${file} wants to import ${module}.${name}, which is refused`,
-        {
-          file,
-          value: `${module}.${name}`,
-          hint: 'Hotrow reads tensors, containers and numbers only; nothing in the file was executed. Save the state dict by itself: torch.save(model.state_dict(), path)',
-        },
-      );
-    }
-    this.#stack.push(typeof allowed === 'function' ? new Callable(allowed) : allowed.value);
+  #global(module: string, name: string): PickledValue {
+    if (module.length + name.length > MAX_NAME) throw this.invalid('a global of absurd name');
+    return this.#options.global(module, name) ?? new PickledGlobal(`${module}.${name}`);
+  }
+
+  /**
+   * Pushes what a known call gives, or the placeholder of what an unknown one would make. Arguments by name are known to no
+   * call; a placeholder keeps them after the others.
+   */
+  #call(
+    callable: PickledValue | undefined,
+    args: PickledValue | undefined,
+    named?: Map<PickledValue, PickledValue>,
+  ): void {
+    if (!(callable instanceof PickledGlobal || callable instanceof InertObject) || !Array.isArray(args))
+      throw this.invalid('a call of something that is not callable');
+    const unnamed = named === undefined || named.size === 0;
+    const known = callable instanceof PickledGlobal && unnamed ? callable.call?.(args) : undefined;
+    this.#stack.push(known ?? new InertObject(callable.type, unnamed ? args : [args, named]));
   }
 
   #pushPersistent(id: PickledValue): void {

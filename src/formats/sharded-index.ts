@@ -7,9 +7,8 @@ import { FormatError } from '../errors.ts';
 import type { StoredTensor, StoredTensors } from '../tensor.ts';
 import { expectKind } from './file-kind.ts';
 import { readJsonFile } from './json-file.ts';
-import { pickledTensor } from './pickled-tensor.ts';
 import { readSafetensors } from './safetensors.ts';
-import { readTorchFile } from './torch-file.ts';
+import { dictOf, isSavedTensor, readTorchFile } from './torch-file.ts';
 import { withinFolder } from './within-folder.ts';
 
 /** True for a name that index files have. */
@@ -64,13 +63,10 @@ async function readWeightMap(indexFile: string): Promise<object> {
 async function readShard(file: string): Promise<ShardedModel> {
   if ((await expectKind(file, 'model')).kind === 'safetensors')
     return { tensors: (await readSafetensors(file)).tensors, format: 'safetensors' };
-  const saved = await readTorchFile(file);
-  const entries = saved instanceof Map ? [...saved] : [];
-  const tensors = entries.flatMap(([name, value]) => {
-    const tensor = pickledTensor(value);
-    return typeof name === 'string' && tensor !== undefined ? [[name, tensor] as const] : [];
-  });
-  return { tensors: new Map(tensors), format: 'torch' };
+  const tensors = new Map<string, StoredTensor>();
+  for (const [name, value] of dictOf(await readTorchFile(file)) ?? [])
+    if (typeof name === 'string' && isSavedTensor(value)) tensors.set(name, value.stored(name));
+  return { tensors, format: 'torch' };
 }
 
 function invalid(indexFile: string, message: string, tensor?: string, hint?: string): FormatError {

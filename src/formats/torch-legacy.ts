@@ -2,115 +2,133 @@
  * What torch.save wrote before PyTorch 1.6: a magic number, a protocol version, system information, the object and the
  * storages' keys, each a pickle; then per storage its number of elements (int64) and its bytes.
  */
-import { open } from 'node:fs/promises';
-import { FormatError, fileError } from '../errors.ts';
-import { elementBytes } from '../tensor.ts';
+import type { FileHandle } from 'node:fs/promises';
+import { FormatError } from '../errors.ts';
+import { openFile, readFully } from '../stored-tensor.ts';
 import { unpickle } from './pickle.ts';
-import type { PickledValue } from './pickled-value.ts';
-import { resolveTensors, type Storage, StorageType, torchGlobal } from './torch-globals.ts';
+import { InertObject, type PickledValue, shown } from './pickled-value.ts';
+import { damaged, type Problem } from './saved-tensor.ts';
+import { readStorageId, type SavedStorage } from './storage-id.ts';
+import { torchGlobal } from './torch-globals.ts';
+import { numpyArraysIn, objectRefused, SAVE_ARRAYS } from './torch-refusals.ts';
 
-export const LEGACY_MAGIC = 0x1950a86a20f9469cfc6cn;
+const LEGACY_MAGIC = 0x1950a86a20f9469cfc6cn;
 const PROTOCOL = 1001;
 
 /** The pickles stand at the beginning; the storages after them may have any size. */
 const MAX_PICKLES_BYTES = 64 << 20;
 
-/** Reads the pickles; tensors are left where they lie. @throws FormatError. */
+/**
+ * Reads the pickles; tensors are left where they lie.
+ * @throws UsageError FILE_*; FormatError.
+ */
 export async function readTorchLegacy(file: string): Promise<PickledValue> {
-  const handle = await open(file).catch((cause) => {
-    throw fileError(file, cause);
-  });
+  const handle = await openFile(file);
   try {
     const { size } = await handle.stat();
     const bytes = new Uint8Array(Math.min(size, MAX_PICKLES_BYTES));
-    await handle.read(bytes, 0, bytes.length, 0);
+    await readFully(handle, file, bytes, 0);
     const invalid = (message: string): FormatError =>
       new FormatError('TORCH_FILE_INVALID', `${file}: ${message}`, { file });
+    const read = (offset: number) => unpickle(bytes, { file, offset, global: torchGlobal(file) });
 
-    const none = () => undefined;
-    const magic = unpickle(bytes, { file, global: none });
-    if (magic.value !== LEGACY_MAGIC) {
-      throw new FormatError(
-        'TORCH_FORMAT_UNSUPPORTED',
-        `${file} is a pickle, but none that torch.save wrote`,
-        {
-          file,
-          hint: 'save it with torch.save(model.state_dict(), path)',
-        },
-      );
-    }
-    const protocol = unpickle(bytes, { file, offset: magic.end, global: none });
+    const magic = readMagic(file, bytes, bytes.length < size);
+    const protocol = read(magic.end);
     if (protocol.value !== PROTOCOL) throw invalid(`its protocol is not ${PROTOCOL}`);
-    const system = unpickle(bytes, { file, offset: protocol.end, global: none });
+    const system = read(protocol.end);
     if (system.value instanceof Map && system.value.get('little_endian') === false) {
       throw new FormatError('TORCH_FORMAT_UNSUPPORTED', `${file} was written on a big-endian machine`, {
         file,
       });
     }
 
-    const places = new Map<string, number>();
-    const storages = new Map<string, LegacyStorage>();
+    const storages = new Map<string, SavedStorage>();
+    const places = new Map<string, number | Problem>();
     const object = unpickle(bytes, {
       file,
       offset: system.end,
       global: torchGlobal(file),
-      persistentLoad: (id) => legacyStorage(id, storages, places, invalid),
+      persistentLoad: (id) =>
+        readStorageId(id, (storage) => {
+          const first = storages.get(storage.key) ?? storage;
+          storages.set(storage.key, first);
+          const isFirst = first.element === storage.element && first.elements === storage.elements;
+          if (!isFirst)
+            return () => damaged(`lies in storage ${shown(storage.key)}, which is described in two ways`);
+          return () =>
+            places.get(storage.key) ?? damaged(`lies in storage ${shown(storage.key)}, which is missing`);
+        }),
     });
-    const keys = unpickle(bytes, { file, offset: object.end, global: none });
+    const keys = read(object.end);
     if (!Array.isArray(keys.value)) throw invalid('the list of storages is missing');
-
-    let at = keys.end;
-    for (const key of keys.value) {
-      if (typeof key !== 'string') throw invalid('a storage has no key');
-      const storage = storages.get(key);
-      if (storage === undefined) throw invalid(`storage ${key} belongs to no tensor`);
-      const prefix = new BigInt64Array(1);
-      const { bytesRead } = await handle.read(new Uint8Array(prefix.buffer), 0, 8, at);
-      const end = at + 8 + storage.elements * elementBytes(storage.dtype);
-      if (bytesRead < 8 || end > size) throw invalid(`it ends inside storage ${key}: the file is truncated`);
-      if (prefix[0] !== BigInt(storage.elements))
-        throw invalid(`storage ${key} has ${prefix[0]} elements, the pickle says ${storage.elements}`);
-      places.set(key, at + 8);
-      at = end;
-    }
-    const missing = [...storages.keys()].find((key) => !places.has(key));
-    if (missing !== undefined) throw invalid(`storage ${missing} is missing`);
-    return resolveTensors(object.value);
+    await findStorages(handle, size, keys.end, keys.value, storages, places);
+    return object.value;
   } finally {
     await handle.close();
   }
 }
 
-interface LegacyStorage extends Storage {
-  readonly key: string;
-}
-
-/** The storage, or the view of one, of a persistent id ('storage', type, key, location, elements, view). */
-function legacyStorage(
-  id: PickledValue,
-  storages: Map<string, LegacyStorage>,
-  places: ReadonlyMap<string, number>,
-  invalid: (message: string) => FormatError,
-): Storage & object {
-  const [kind, type, key, , elements, view] = Array.isArray(id) ? id : [];
-  if (kind !== 'storage' || !(type instanceof StorageType) || typeof key !== 'string' || !isCount(elements)) {
-    throw invalid('a persistent id that names no storage');
+/** The magic number, or why the file holds another pickle. */
+function readMagic(file: string, bytes: Uint8Array, isCut: boolean): { end: number } {
+  const notTorch = (hint: string) =>
+    new FormatError('TORCH_FORMAT_UNSUPPORTED', `${file} is a pickle, but none that torch.save wrote`, {
+      file,
+      hint,
+    });
+  const byTorch = 'save it with torch.save(model.state_dict(), path)';
+  let magic: { value: PickledValue; end: number };
+  try {
+    magic = unpickle(bytes, {
+      file,
+      global: torchGlobal(file),
+      persistentLoad: (id) => new InertObject('persistent id', [id]),
+    });
+  } catch (error) {
+    // A pickle with large arrays in it goes on past what is read of it.
+    if (!isCut) throw error;
+    throw notTorch(Buffer.from(bytes.subarray(0, 4096)).includes('numpy') ? SAVE_ARRAYS : byTorch);
   }
-  const { dtype } = type;
-  const root = storages.get(key) ?? { key, dtype, elements, byteOffset: () => places.get(key) as number };
-  storages.set(key, root);
-  if (root.dtype !== dtype || root.elements !== elements)
-    throw invalid(`storage ${key} is described in two ways`);
-  if (view === null || view === undefined) return root;
-  const [, offset, viewElements] = Array.isArray(view) ? view : [];
-  if (!isCount(offset) || !isCount(viewElements) || offset + viewElements > elements)
-    throw invalid(`a view reaches past storage ${key}`);
-  return {
-    dtype,
-    elements: viewElements,
-    byteOffset: () => root.byteOffset() + offset * elementBytes(dtype),
-  };
+  if (magic.value === LEGACY_MAGIC) return magic;
+  throw (
+    objectRefused(file, magic.value) ??
+    notTorch(numpyArraysIn(magic.value).length > 0 ? SAVE_ARRAYS : byTorch)
+  );
 }
 
-const isCount = (value: PickledValue | undefined): value is number =>
-  Number.isSafeInteger(value) && (value as number) >= 0;
+/**
+ * Sets where the storages `keys` lie, which follow each other from byte `first` on. After one that is not as the pickle says,
+ * nobody knows where the others are.
+ */
+async function findStorages(
+  handle: FileHandle,
+  size: number,
+  first: number,
+  keys: readonly PickledValue[],
+  storages: ReadonlyMap<string, SavedStorage>,
+  places: Map<string, number | Problem>,
+): Promise<void> {
+  const prefix = Buffer.alloc(8);
+  let broken: Problem | undefined;
+  let at = first;
+  for (const key of keys) {
+    const storage = typeof key === 'string' ? storages.get(key) : undefined;
+    if (storage === undefined) {
+      broken ??= damaged('lies after a storage that belongs to no tensor');
+      continue;
+    }
+    const name = shown(storage.key);
+    const begin = at + prefix.length;
+    at = begin + storage.elements * (storage.element?.bytes ?? 1);
+    if (broken === undefined && at > size)
+      broken = damaged(`lies in or after storage ${name}, where the file ends: it is truncated`);
+    if (broken === undefined) {
+      await handle.read(prefix, 0, prefix.length, begin - prefix.length);
+      const elements = prefix.readBigInt64LE();
+      if (elements !== BigInt(storage.elements)) {
+        const message = `lies in or after storage ${name}, which has ${elements} elements, the pickle says ${storage.elements}`;
+        broken = damaged(message);
+      }
+    }
+    places.set(storage.key, broken ?? begin);
+  }
+}

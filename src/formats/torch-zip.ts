@@ -1,13 +1,14 @@
 /** What torch.save writes since PyTorch 1.6: a zip with `data.pkl` and one uncompressed entry a storage. */
 import { FormatError } from '../errors.ts';
 import { openFile } from '../stored-tensor.ts';
-import { elementBytes } from '../tensor.ts';
 import { unpickle } from './pickle.ts';
-import type { PickledValue } from './pickled-value.ts';
-import { resolveTensors, type Storage, StorageType, torchGlobal } from './torch-globals.ts';
+import { type PickledValue, shown } from './pickled-value.ts';
+import { damaged, type Problem, unsupported } from './saved-tensor.ts';
+import { readStorageId, type SavedStorage } from './storage-id.ts';
+import { torchGlobal } from './torch-globals.ts';
+import { SAVE_ARRAYS } from './torch-refusals.ts';
 import {
   type ByteRange,
-  type Invalid,
   type OpenedFile,
   readZipDirectory,
   readZipEntry,
@@ -19,8 +20,9 @@ const MAX_PICKLE_BYTES = 64 << 20;
 
 /**
  * Reads the pickle of an archive that is a file, or that lies in `range` of one, as the items of
- * torch.distributed.checkpoint do; tensors are left where they lie in the file. `opened` stands for the file
- * where many archives of one are read; it stays open. @throws UsageError FILE_*; FormatError.
+ * torch.distributed.checkpoint do. Tensors are left where they lie: `byteOffset` is the file's, not the range's.
+ * `opened` stands for the file where many archives of one are read; it stays open.
+ * @throws UsageError FILE_*; FormatError.
  */
 export async function readTorchZip(
   file: string,
@@ -43,7 +45,7 @@ export async function readTorchZip(
     const pickle = [...members.values()].find(
       ({ name }) => name === 'data.pkl' || name.endsWith('/data.pkl'),
     );
-    if (pickle === undefined) throw invalid('the zip holds no data.pkl, it was not written by torch.save');
+    if (pickle === undefined) throw notByTorch(file, [...members.keys()]);
     const prefix = pickle.name.slice(0, -'data.pkl'.length);
     if (
       members.has(`${prefix}constants.pkl`) ||
@@ -67,44 +69,40 @@ export async function readTorchZip(
         file,
       });
     }
-    const { value } = unpickle(await readZipEntry(handle, pickle, MAX_PICKLE_BYTES, invalid), {
+    const bytes = await readZipEntry(handle, pickle, MAX_PICKLE_BYTES, invalid);
+    return unpickle(bytes, {
       file,
       global: torchGlobal(file),
-      persistentLoad: (id) => storage(id, (key) => members.get(`${prefix}data/${key}`), invalid),
-    });
-    return resolveTensors(value);
+      persistentLoad: (id) =>
+        readStorageId(id, (storage) => () => locate(storage, members.get(`${prefix}data/${storage.key}`))),
+    }).value;
   } finally {
     await own?.close();
   }
 }
 
-/** The storage of a persistent id ('storage', type, key, location, elements). */
-function storage(
-  id: PickledValue,
-  find: (key: string) => ZipEntry | undefined,
-  invalid: Invalid,
-): Storage & object {
-  const [kind, type, key, , elements] = Array.isArray(id) ? id : [];
-  if (
-    kind !== 'storage' ||
-    !(type instanceof StorageType) ||
-    typeof key !== 'string' ||
-    !(Number.isSafeInteger(elements) && (elements as number) >= 0)
-  ) {
-    throw invalid('a persistent id that names no storage');
-  }
-  const entry = find(key);
-  if (entry === undefined) throw invalid(`storage ${key} is missing`);
-  if (entry.compressionMethod !== 0) {
-    throw invalid(
-      `storage ${key} is compressed, so its tensors cannot be mapped`,
+/** A zip without a pickle. */
+function notByTorch(file: string, names: readonly string[]): FormatError {
+  const isNpz = names.length > 0 && names.every((name) => name.endsWith('.npy'));
+  const what = isNpz ? "is numpy's .npz" : 'is a zip without data.pkl';
+  return new FormatError('TORCH_FORMAT_UNSUPPORTED', `${file} ${what}: torch.save did not write it`, {
+    file,
+    ...(isNpz ? { hint: SAVE_ARRAYS } : {}),
+  });
+}
+
+/** Byte of the file where a storage begins, as its entry says. */
+function locate({ key, element, elements }: SavedStorage, entry: ZipEntry | undefined): number | Problem {
+  if (entry === undefined) return damaged(`lies in storage ${shown(key)}, which is missing`);
+  if (entry.compressionMethod !== 0)
+    return unsupported(
+      `lies in storage ${key}, which is compressed and so cannot be mapped`,
       'torch.save leaves storages uncompressed; save the checkpoint again',
     );
+  const bytes = elements * (element?.bytes ?? 1);
+  if (entry.uncompressedSize !== bytes) {
+    const needed = `its ${elements} elements need ${bytes}`;
+    return damaged(`lies in storage ${key} of ${entry.uncompressedSize} bytes, ${needed}`);
   }
-  const bytes = (elements as number) * elementBytes(type.dtype);
-  if (entry.uncompressedSize !== bytes)
-    throw invalid(
-      `storage ${key} has ${entry.uncompressedSize} bytes, its ${elements} elements need ${bytes}`,
-    );
-  return { dtype: type.dtype, elements: elements as number, byteOffset: () => entry.byteOffset };
+  return entry.byteOffset;
 }

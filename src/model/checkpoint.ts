@@ -7,9 +7,9 @@ import { DCP_METADATA, readDcp } from '../formats/dcp/dcp.ts';
 import { expectKind } from '../formats/file-kind.ts';
 import { readSafetensors } from '../formats/safetensors.ts';
 import { readShards } from '../formats/sharded-index.ts';
-import { readTorchFile } from '../formats/torch-file.ts';
+import { dictOf, isSavedTensor, noTensors, readTorchFile } from '../formats/torch-file.ts';
 import { shareTied } from '../stored-tensor.ts';
-import { isStored, type StoredTensor, type StoredTensors, type Tensor } from '../tensor.ts';
+import type { StoredTensor, StoredTensors } from '../tensor.ts';
 import { findStateDict, type SavedEntry, type StateDictOptions, savedEntries } from './state-dict.ts';
 import type { TableOrder } from './table-order.ts';
 
@@ -23,9 +23,12 @@ export interface Checkpoint {
   readonly notes: readonly string[];
 }
 
+/** Where a tensor lies; only those of the model are asked. `name` names it in errors. */
+type Locate = (name: string) => StoredTensor;
+
 /** All tensors of a checkpoint, the model's and others. */
 interface Saved extends Pick<Checkpoint, 'format' | 'order'> {
-  readonly entries: readonly SavedEntry<StoredTensor>[];
+  readonly entries: readonly SavedEntry<Locate>[];
 }
 
 /**
@@ -42,7 +45,8 @@ export async function loadCheckpoint(path: string, options: StateDictOptions = {
   if (info.isDirectory()) return loadCheckpoint(await checkpointInFolder(path), options);
   const { entries, format, order } = await readSaved(path);
   const { tensors, notes } = findStateDict(entries, options);
-  return { tensors: shareTied(tensors), format, order, notes };
+  const located = new Map([...tensors].map(([name, locate]) => [name, locate(name)]));
+  return { tensors: shareTied(located), format, order, notes };
 }
 
 async function readSaved(path: string): Promise<Saved> {
@@ -65,34 +69,39 @@ async function readSaved(path: string): Promise<Saved> {
 }
 
 const entriesOf = (tensors: StoredTensors) =>
-  [...tensors].map(([path, tensor]) => ({ path, container: tensors, tensor }));
+  [...tensors].map(([path, tensor]) => ({ path, container: tensors, tensor: () => tensor }));
 
 /** Processes may save tables of their own each: their metadata keeps no order of the whole. */
 async function dcpEntries(path: string): Promise<Saved> {
   const { tensors, keys } = await readDcp(path);
   const entries = [...tensors].map(([name, tensor]) => {
     const around = keys.get(name) ?? [name];
-    return { path: around.join('.'), container: around.slice(0, -1).join('.'), tensor };
+    return { path: around.join('.'), container: around.slice(0, -1).join('.'), tensor: () => tensor };
   });
   return { entries, format: 'dcp', order: 'unsaved' };
 }
 
 async function torchEntries(path: string): Promise<Saved> {
   const saved = await readTorchFile(path);
-  const entries = savedEntries(saved, isTensor);
+  const entries = savedEntries(saved, isSavedTensor).map(({ tensor, ...entry }) => ({
+    ...entry,
+    tensor: (name: string) => tensor.stored(name),
+  }));
   if (entries.length > 0) return { entries, format: 'torch', order: 'saved' };
+  const dict = dictOf(saved);
+  for (const value of [saved, ...(dict?.values() ?? [])]) {
+    const refused = noTensors(path, value);
+    if (refused !== undefined) throw refused;
+  }
   const keys =
-    saved instanceof Map
-      ? `its keys are ${[...saved.keys()].slice(0, 5).map(String).join(', ')}`
-      : 'it is not a dict';
+    dict === undefined
+      ? 'it is not a dict'
+      : `its keys are ${[...dict.keys()].slice(0, 5).map(String).join(', ')}`;
   throw new ModelError('CHECKPOINT_UNRECOGNISED', `${path} holds no state dict: ${keys}`, {
     file: path,
     hint: 'save it with torch.save(model.state_dict(), path)',
   });
 }
-
-const isTensor = (value: unknown): value is StoredTensor =>
-  typeof value === 'object' && value !== null && 'dtype' in value && isStored(value as Tensor);
 
 /** Metadata of files that Hotrow writes: the names of the tables in the model's order, as JSON. */
 export const TABLE_ORDER_KEY = 'hotrow:tables';

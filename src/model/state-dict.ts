@@ -3,6 +3,7 @@
  * Only names are looked at; no tensor is resolved.
  */
 import { ModelError } from '../errors.ts';
+import { dictOf } from '../formats/torch-file.ts';
 import {
   CONVENTIONS,
   type NamedParameter,
@@ -40,9 +41,10 @@ export function savedEntries<T>(saved: unknown, isTensor: (value: unknown) => va
     const { value: container, path, depth } = next;
     if (seen.has(container) || depth > MAX_DEPTH) continue;
     seen.add(container);
+    const dict = dictOf(container);
     const items: Iterable<readonly [unknown, unknown]> =
-      container instanceof Map
-        ? container
+      dict !== undefined
+        ? dict
         : Array.isArray(container) && container.length <= MAX_LIST
           ? container.entries()
           : [];
@@ -50,8 +52,8 @@ export function savedEntries<T>(saved: unknown, isTensor: (value: unknown) => va
       if (typeof key !== 'string' && typeof key !== 'number') continue;
       const name = path === '' ? String(key) : `${path}.${key}`;
       if (isTensor(value)) {
-        if (container instanceof Map) entries.push({ path: name, container, tensor: value });
-      } else if (value instanceof Map || Array.isArray(value))
+        if (dict !== undefined) entries.push({ path: name, container, tensor: value });
+      } else if (dictOf(value) !== undefined || Array.isArray(value))
         toVisit.push({ value, path: name, depth: depth + 1 });
     }
   }

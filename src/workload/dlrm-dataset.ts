@@ -5,9 +5,9 @@
 import type { IndexArray } from '../embedding/bag.ts';
 import { type ErrorDetails, HotrowError, WorkloadError } from '../errors.ts';
 import { gunzipToTemporaryFile } from '../formats/gzip.ts';
-import { readTorchFile } from '../formats/torch-file.ts';
+import { isSavedTensor, readTorchFile } from '../formats/torch-file.ts';
 import { readTensor } from '../stored-tensor.ts';
-import { isStored, type StoredTensor, type Tensor } from '../tensor.ts';
+import { isInFile } from '../tensor.ts';
 import { asInt32, asNumbers, MAX_INDEX } from './index-values.ts';
 import type { ReadTraceOptions, Trace } from './trace.ts';
 
@@ -39,8 +39,13 @@ export async function readDlrmDataset(
   }
   const integers = async (at: number, name: string): Promise<Integers> => {
     const value: unknown = saved[at];
-    if (!isTensor(value)) return invalid(`${name} is not a tensor`);
-    const { dtype, shape, data } = await readTensor(value);
+    if (!isSavedTensor(value)) return invalid(`${name} is not a tensor`);
+    const stored = value.stored(name);
+    if (!isInFile(stored))
+      return invalid(`${name} of shape [${stored.shape}] is not contiguous`, {
+        hint: `save ${name}.contiguous()`,
+      });
+    const { dtype, shape, data } = await readTensor(stored);
     if (data instanceof Int32Array || data instanceof BigInt64Array) return { shape, data };
     return invalid(`${name} is ${dtype}, must be int32 or int64`);
   };
@@ -131,6 +136,3 @@ function splitTables(indices: IndexArray, offsets: Float64Array, tables: number,
   }
   return { streams, offsets: bagStarts };
 }
-
-const isTensor = (value: unknown): value is StoredTensor =>
-  typeof value === 'object' && value !== null && 'dtype' in value && isStored(value as Tensor);

@@ -1,9 +1,8 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import fc from 'fast-check';
-import { FormatError, HotrowError } from '../../src/errors.ts';
+import { FormatError } from '../../src/errors.ts';
 import { type UnpickleOptions, unpickle } from '../../src/formats/pickle.ts';
-import type { PickledValue } from '../../src/formats/pickled-value.ts';
+import { dictOf, InertObject, PickledGlobal, type PickledValue } from '../../src/formats/pickled-value.ts';
 import { torchGlobal } from '../../src/formats/torch-globals.ts';
 
 /** A pickle of opcodes (latin1 text) and raw bytes. */
@@ -87,42 +86,122 @@ describe('values', () => {
     assert.equal(read(pickle('Pseven\n.'), { persistentLoad }), 'storage seven');
   });
 
-  test('allowed globals are called, others refused, by REDUCE and by NEWOBJ', () => {
+  test('known globals are called, by REDUCE, NEWOBJ, INST and OBJ', () => {
+    const sum = new PickledGlobal('m.sum', ([a, b]) => Number(a) + Number(b));
     const global: UnpickleOptions['global'] = (module, name) =>
-      `${module}.${name}` === 'm.sum' ? (a, b) => Number(a) + Number(b) : undefined;
-    assert.equal(read(pickle('cm\nsum\nK\x01K\x02\x86R.'), { global }), 3);
-    assert.equal(read(pickle('\x8c\x01m\x8c\x03sum\x93K\x01K\x02\x86\x81.'), { global }), 3);
+      `${module}.${name}` === 'm.sum' ? sum : undefined;
+    for (const text of [
+      'cm\nsum\nK\x01K\x02\x86R.',
+      '\x8c\x01m\x8c\x03sum\x93K\x01K\x02\x86\x81.',
+      'cm\nsum\nK\x01K\x02\x86}\x92.',
+      '(K\x01K\x02im\nsum\n.',
+      '(cm\nsum\nK\x01K\x02o.',
+    ])
+      assert.equal(read(pickle(text), { global }), 3, JSON.stringify(text));
+    const named = read(pickle('cm\nsum\nK\x01K\x02\x86}U\x01aK\x01s\x92.'), { global });
+    assert.deepEqual(named, new InertObject('m.sum', [[1, 2], new Map([['a', 1]])]));
+  });
+
+  test('protocol 0: escapes, infinities', () => {
+    assert.equal(read(pickle('VK\\u00e4se\n.')), 'Käse');
+    assert.deepEqual(read(pickle('(Finf\nF-inf\nFnan\nF1e3\nt.')), [Infinity, -Infinity, NaN, 1000]);
   });
 });
 
-describe('forbidden globals', () => {
-  const rows = [
-    ['os.system', pickle('cos\nsystem\n(U\x02idtR.')],
-    ['os.system', pickle('\x80\x04\x8c\x02os\x8c\x06system\x93\x8c\x02id\x85R.')],
-    ['builtins.eval', pickle('cbuiltins\neval\n(U\x011tR.')],
-    ['builtins.getattr', pickle('cbuiltins\ngetattr\n.')],
-    ['torch.__proto__', pickle('ctorch\n__proto__\n.')],
-    ['__proto__.constructor', pickle('c__proto__\nconstructor\n.')],
-    ['torch.hub.load', pickle('ctorch.hub\nload\n.')],
-    ['numpy.load', pickle('cnumpy\nload\n.')],
-  ] as const;
-  for (const [i, [name, bytes]] of rows.entries()) {
-    test(`${name} (${i})`, () => {
+describe('what only Python could make', () => {
+  // Nothing is imported and nothing is called: a class or function is its name, an object what the pickle says of it.
+  const rows: readonly (readonly [name: string, bytes: Uint8Array, type: string, args: PickledValue])[] = [
+    ['a call', pickle('cos\nsystem\n(U\x02idtR.'), 'os.system', ['id']],
+    ['STACK_GLOBAL', pickle('\x80\x04\x8c\x02os\x8c\x06system\x93\x8c\x02id\x85R.'), 'os.system', ['id']],
+    ['NEWOBJ', pickle('cm\nC\nK\x01\x85\x81.'), 'm.C', [1]],
+    ['NEWOBJ_EX', pickle('cm\nC\nK\x01\x85}\x92.'), 'm.C', [1]],
+    ['INST', pickle('(K\x01im\nC\n.'), 'm.C', [1]],
+    ['OBJ', pickle('(cm\nC\nK\x01o.'), 'm.C', [1]],
+    ['builtins.eval', pickle('cbuiltins\neval\n(U\x011tR.'), 'builtins.eval', ['1']],
+    ['a call of what a call gave', pickle('cbuiltins\ngetattr\n)R(K\x01tR.'), 'builtins.getattr', [1]],
+    ['torch.hub.load', pickle('ctorch.hub\nload\n)R.'), 'torch.hub.load', []],
+    [
+      '_reconstructor',
+      pickle('ccopy_reg\n_reconstructor\n(cm\nC\nc__builtin__\nobject\nNtR.'),
+      'm.C',
+      undefined as never,
+    ],
+  ];
+  for (const [name, bytes, type, args] of rows) {
+    test(name, () => {
+      const value = readTorch(bytes);
+      assert.ok(value instanceof InertObject);
+      assert.equal(value.type, type);
+      if (args !== undefined) assert.deepEqual(value.args, args);
+    });
+  }
+
+  test('names are names, whatever they name', () => {
+    for (const name of ['torch.__proto__', '__proto__.constructor', 'builtins.getattr', 'numpy.load']) {
+      const [module, own] = name.split('.') as [string, string];
+      const value = readTorch(pickle(`c${module}\n${own}\n.`));
+      assert.ok(value instanceof PickledGlobal && value.call === undefined, name);
+      assert.equal(value.type, name);
+    }
+  });
+
+  test('placeholders take states, items and entries', () => {
+    const value = readTorch(pickle('cm\nC\n)\x81K\x01a(K\x02K\x03eK\x04U\x01as(K\x05NuU\x01sb.'));
+    assert.ok(value instanceof InertObject);
+    assert.deepEqual([value.items, value.state], [[1, 2, 3], 's']);
+    assert.deepEqual(
+      dictOf(value),
+      new Map<PickledValue, PickledValue>([
+        [4, 'a'],
+        [5, null],
+      ]),
+    );
+  });
+
+  test('a dict of protocol 1 of a class of its own', () => {
+    const value = readTorch(
+      pickle('ccopy_reg\n_reconstructor\n(cm\nD\nc__builtin__\ndict\n}U\x01aK\x01stR.'),
+    );
+    assert.deepEqual(dictOf(value), new Map([['a', 1]]));
+  });
+
+  test('known calls with arguments that they do not know', () => {
+    const rows = [
+      ['c_codecs\nencode\n(U\x01aU\x05utf-8tR.', '_codecs.encode'],
+      ['ccollections\nOrderedDict\n(K\x01tR.', 'collections.OrderedDict'],
+      ['ccollections\nOrderedDict\n(](K\x01etR.', 'collections.OrderedDict'],
+      ['cbuiltins\nset\n(NtR.', 'builtins.set'],
+      ['cnumpy\ndtype\n)R.', 'numpy.dtype'],
+      ['ctorch\nSize\n)R.', 'torch.Size'],
+      ['ctorch\ndevice\n)R.', 'torch.device'],
+      [
+        'cnumpy.core.multiarray\nscalar\n(cnumpy\ndtype\nU\x02f8\x85RC\x01\x00tR.',
+        'numpy.core.multiarray.scalar',
+      ],
+      [
+        'cnumpy.core.multiarray\nscalar\n(cnumpy\ndtype\nU\x02M8\x85RC\x08abcdefghtR.',
+        'numpy.core.multiarray.scalar',
+      ],
+      ['ctorch._utils\n_rebuild_parameter\n)R.', 'torch._utils._rebuild_parameter'],
+    ] as const;
+    for (const [text, type] of rows) {
+      const value = readTorch(pickle(text));
+      assert.ok(value instanceof InertObject, text);
+      assert.equal(value.type, type);
+    }
+  });
+
+  test('what lies outside of the file is refused, and not called damaged', () => {
+    for (const opcode of ['\x82\x01', '\x83\x01\x00', '\x84\x01\x00\x00\x00', '\x97', '\x98'])
       assert.throws(
-        () => readTorch(bytes),
+        () => readTorch(pickle(opcode, '.')),
         (error: unknown) => {
-          assert.ok(error instanceof FormatError, String(error));
+          assert.ok(error instanceof FormatError);
           assert.equal(error.code, 'PICKLE_FORBIDDEN');
-          assert.ok(error.message.includes(name) && error.message.includes('x.pt'), error.message);
-          assert.match(error.hint ?? '', /nothing in the file was executed/);
+          assert.doesNotMatch(`${error.message} ${error.hint}`, /damaged/);
           return true;
         },
       );
-    });
-  }
-  test('opcodes for extensions and instances do not exist', () => {
-    for (const opcode of ['\x82\x01', '\x83\x01\x00', 'ios\nsystem\n', '\x92', 'o'])
-      assert.throws(() => readTorch(pickle('(', opcode, '.')), { code: 'PICKLE_INVALID' });
   });
 });
 
@@ -148,10 +227,12 @@ describe('malformed pickles', () => {
     ['arguments that are no tuple', pickle('ccollections\nOrderedDict\nNR.')],
     ['a persistent id where none is expected', pickle('K\x01Q.')],
     ['STACK_GLOBAL of numbers', pickle('K\x01K\x02\x93.')],
-    [
-      'a numpy scalar too short',
-      pickle('cnumpy.core.multiarray\nscalar\ncnumpy\ndtype\nU\x02f8\x85RC\x01\x00\x86R.'),
-    ],
+    ['an INST without a mark', pickle('im\nC\n.')],
+    ['an OBJ of nothing', pickle('(o.')],
+    ['NEWOBJ_EX without a dict', pickle('cm\nC\n)N\x92.')],
+    ['items of a number', pickle('K\x01(K\x01e.')],
+    ['entries of a list', pickle('](K\x01K\x01u.')],
+    ['SETITEMS of a placeholder, a key alone', pickle('cm\nC\n)\x81(K\x01u.')],
   ];
   for (const [name, bytes] of rows) {
     test(name, () => {
@@ -168,53 +249,6 @@ describe('malformed pickles', () => {
       );
     });
   }
-
-  const onlyHotrowErrors = (bytes: Uint8Array): void => {
-    try {
-      readTorch(bytes);
-    } catch (error) {
-      assert.ok(error instanceof HotrowError, `${error} for ${Buffer.from(bytes).toString('hex')}`);
-    }
-  };
-
-  test('random bytes: a value or a HotrowError', () => {
-    fc.assert(fc.property(fc.uint8Array({ maxLength: 200 }), onlyHotrowErrors), { numRuns: 2000 });
-  });
-
-  test('random opcodes: a value or a HotrowError', () => {
-    const opcodes = [
-      ...'(.012NKM)]}taeusbRQ',
-      '\x88',
-      '\x85',
-      '\x86',
-      '\x87',
-      '\x8f',
-      '\x90',
-      '\x91',
-      '\x93',
-      '\x94',
-      '\x81',
-      'q\x00',
-      'h\x00',
-      'U\x02f8',
-      'U\x06latin1',
-      'C\x04abcd',
-      'ccollections\nOrderedDict\n',
-      'ctorch\nSize\n',
-      'ctorch\nFloatStorage\n',
-      'ctorch\ndevice\n',
-      'ctorch._utils\n_rebuild_tensor_v2\n',
-      'cnumpy\ndtype\n',
-      'c_codecs\nencode\n',
-      'cnumpy.core.multiarray\nscalar\n',
-      'ctorch._utils\n_rebuild_parameter\n',
-    ];
-    const programs = fc.array(fc.constantFrom(...opcodes), { maxLength: 40 });
-    fc.assert(
-      fc.property(programs, (program) => onlyHotrowErrors(pickle(...program, '.'))),
-      { numRuns: 5000 },
-    );
-  });
 });
 
 describe('bounds', () => {
@@ -229,48 +263,37 @@ describe('bounds', () => {
       calls,
       't.',
     );
-    let value: PickledValue = [];
-    try {
-      value = readTorch(bytes);
-    } catch (error) {
-      assert.ok(error instanceof HotrowError, String(error));
-      return;
-    }
-    const buffers = new Set((value as Uint8Array[]).map((item) => item.buffer));
-    const held = [...buffers].reduce((sum, buffer) => sum + buffer.byteLength, 0);
-    assert.ok(held <= 16 * bytes.length, `${held} bytes of a pickle of ${bytes.length}`);
+    const value = readTorch(bytes);
+    const texts = new Set((value as InertObject[]).map(({ args }) => args[0]));
+    assert.deepEqual(texts, new Set([Buffer.from(text).toString()]));
   });
 
-  test('copies of a dict do not take quadratic time', () => {
+  test('copies of a dict do not take quadratic time: past a bound the calls leave placeholders', () => {
     const entries = Array.from({ length: 20_000 }, (_, i) => pickle('J', uint32(i), 'N'));
-    const bytes = pickle(
-      'ccollections\nOrderedDict\nq\x00}(',
-      ...entries,
-      'u\x85q\x02',
-      'h\x00h\x02R0'.repeat(2000),
-      'N.',
-    );
-    assert.throws(() => readTorch(bytes), { code: 'PICKLE_INVALID', message: /copy more than/ });
+    const value = readTorch(
+      pickle(
+        'ccollections\nOrderedDict\nq\x00}(',
+        ...entries,
+        'u\x85q\x02(',
+        'h\x00h\x02R'.repeat(2000),
+        't.',
+      ),
+    ) as PickledValue[];
+    assert.equal(value.filter((item) => item instanceof Map).length, 50);
+    assert.equal(value.filter((item) => item instanceof InertObject).length, 1950);
   });
 
   test('a type name is no tree', () => {
     const tree = pickle('cnumpy\ndtype\nK\x01', '2\x86'.repeat(20), '\x85R.');
-    assert.throws(() => readTorch(tree), { code: 'PICKLE_INVALID' });
+    assert.ok(readTorch(tree) instanceof InertObject);
   });
 
-  test('numpy scalars of big-endian dtypes are refused or read right', () => {
+  test('numpy scalars of big-endian dtypes', () => {
     const state = '(K\x03U\x01>NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb';
     const one = '\x3f\xf0\x00\x00\x00\x00\x00\x00';
     const bytes = pickle(
       `cnumpy.core.multiarray\nscalar\ncnumpy\ndtype\nU\x02f8\x89\x88\x87R${state}C\x08${one}\x86R.`,
     );
-    let value: PickledValue;
-    try {
-      value = readTorch(bytes);
-    } catch (error) {
-      assert.ok(error instanceof HotrowError);
-      return;
-    }
-    assert.equal(value, 1);
+    assert.equal(readTorch(bytes), 1);
   });
 });

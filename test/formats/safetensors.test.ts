@@ -53,6 +53,8 @@ describe('safetensors', () => {
       ['odd', { dtype: 'uint8', shape: [3], data: Uint8Array.of(1, 2, 3) }],
       ['b', { dtype: 'int64', shape: [2], data: BigInt64Array.of(-1n, 2n ** 40n) }],
       ['empty', { dtype: 'float16', shape: [0, 4], data: new Uint16Array(0) }],
+      ['e4m3', { dtype: 'float8_e4m3', shape: [2], data: Uint8Array.of(0x38, 0x7e) }],
+      ['e5m2', { dtype: 'float8_e5m2', shape: [1, 1], data: Uint8Array.of(0x3c) }],
       ['__proto__', { dtype: 'bool', shape: [], data: Uint8Array.of(1) }],
     ]);
     const path = join(folder, 'round-trip.safetensors');
@@ -88,8 +90,8 @@ describe('safetensors', () => {
   test('refuses entries that contradict themselves', async () => {
     await refuses(await file({ a: f32([4], 0, 12) }, 12), /needs 16 bytes, data_offsets give 12/);
     await refuses(
-      await file({ a: { dtype: 'F8_E4M3', shape: [4], data_offsets: [0, 4] } }, 4),
-      /dtype "F8_E4M3" is not supported/,
+      await file({ a: { dtype: 'F8_E8M0', shape: [4], data_offsets: [0, 4] } }, 4),
+      /dtype "F8_E8M0" is not supported/,
     );
     await refuses(
       await file({ a: { dtype: 'constructor', shape: [4], data_offsets: [0, 4] } }, 4),

@@ -11,7 +11,7 @@ import { loadModel } from '../../src/model/load-model.ts';
 import { readTensor } from '../../src/stored-tensor.ts';
 import type { HostTensor } from '../../src/tensor.ts';
 import { syntheticRequest } from '../../src/workload/synthetic.ts';
-import { type DcpDescription, dcpFixture, putCheckpoint, twoShards } from '../support/dcp.ts';
+import { dcpFixture } from '../support/dcp.ts';
 
 let folder = '';
 before(async () => {
@@ -115,22 +115,6 @@ describe('a model of torch.distributed.checkpoint', () => {
     await cp(dcpFixture('one'), copy, { recursive: true });
     await copyFile(whole, join(copy, 'meta.pt'));
     assert.equal((await loadCheckpoint(copy)).format, 'dcp');
-  });
-
-  test('several state dicts are refused', async () => {
-    const description: DcpDescription = twoShards();
-    const empty = description.tensors.get('t');
-    assert.ok(empty !== undefined && empty !== 'bytes');
-    description.tensors.set('ema.model.t', { ...empty, size: { ...empty.size, args: [[0, 4]] }, chunks: [] });
-    description.planner = new Map([
-      ['t', ['model', 't']],
-      ['ema.model.t', ['ema', 'model', 't']],
-    ]);
-    await refuses(
-      putCheckpoint(folder, description),
-      'CHECKPOINT_UNRECOGNISED',
-      /several state dicts: model, ema\.model/,
-    );
   });
 });
 

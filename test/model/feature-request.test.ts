@@ -1,8 +1,8 @@
 /** Requests made in memory. */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { defaultInputs, type FeatureRequest, requestByFeature } from '../../src/model/feature-request.ts';
-import type { ModelInputs } from '../../src/model/inputs.ts';
+import { type FeatureRequest, requestByFeature } from '../../src/model/feature-request.ts';
+import { defaultInputs, type ModelInputs } from '../../src/model/inputs.ts';
 import { expanded, feature, inputsOf, refuses } from '../support/request-tensors.ts';
 
 const inputs: ModelInputs = {

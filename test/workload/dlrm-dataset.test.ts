@@ -119,12 +119,27 @@ describe('dlrm_datasets', () => {
     await refuses(saved([0, 1, 3, -1, 3, 4, 5]), 'TRACE_INVALID', /offsets of table/, 'h.pt');
   });
 
+  test('lengths that are not contiguous', async () => {
+    const transposed = torchFile([
+      { shape: [5], values: indices },
+      { shape: [7], values: withEnd },
+      { shape: [2, 3], strides: [1, 2], values: lengths },
+    ]);
+    const message = /lengths of shape \[2,3\] is not contiguous/;
+    assert.match(
+      (await refuses(transposed, 'TRACE_INVALID', message, 'm.pt')).hint,
+      /lengths\.contiguous\(\)/,
+    );
+  });
+
   test('offsets that do not fit the lengths', () =>
     refuses(saved([0, 1, 3, 3, 3]), 'TRACE_INVALID', /5 offsets/, 'i.pt').then(() => {}));
 });
 
 interface Saved {
   readonly shape: readonly number[];
+  /** Row-major unless given. */
+  readonly strides?: readonly number[];
   readonly values: readonly number[];
 }
 
@@ -143,8 +158,9 @@ function torchFile(tensors: readonly [Saved, Saved, Saved]): Buffer {
   };
   const tuple = (values: readonly number[]) =>
     Buffer.concat([Buffer.from('('), ...values.map(integer), Buffer.from('t')]);
-  const pickled = tensors.map(({ shape, values }, key) => {
-    const strides = shape.map((_, i) => shape.slice(i + 1).reduce((product, extent) => product * extent, 1));
+  const pickled = tensors.map(({ shape, strides: given, values }, key) => {
+    const strides =
+      given ?? shape.map((_, i) => shape.slice(i + 1).reduce((product, extent) => product * extent, 1));
     return Buffer.concat([
       Buffer.from('ctorch._utils\n_rebuild_tensor_v2\n(('),
       text('storage'),

@@ -7,8 +7,7 @@ import { dirname, join, relative } from 'node:path';
 import { FormatError, fileError, HotrowError, UsageError } from '../../errors.ts';
 import { elementCount, type StoredTensor, type StoredTensors } from '../../tensor.ts';
 import { BlockCache } from '../block-cache.ts';
-import { pickledTensor } from '../pickled-tensor.ts';
-import type { PickledValue } from '../pickled-value.ts';
+import { isSavedTensor } from '../torch-file.ts';
 import { readTorchZip } from '../torch-zip.ts';
 import { withinFolder } from '../within-folder.ts';
 import { assemble } from './assemble.ts';
@@ -145,7 +144,8 @@ async function readDivided(
     for (const { box, item } of chunks) {
       const { file, size } = files.get(item.path) as FoundFile;
       const value = await readTorchZip(file, item, cache.file(file, size));
-      parts.push({ box, tensor: checkedTensor(file, item, value, { dtype, shape: box.sizes }) });
+      const tensor = isSavedTensor(value) ? value.stored(name) : undefined;
+      parts.push({ box, tensor: checked(file, item, tensor, { dtype, shape: box.sizes }) });
     }
     const [first] = parts;
     const whole = first !== undefined && elementCount(first.box.sizes) === elementCount(shape);
@@ -155,14 +155,13 @@ async function readDivided(
   }
 }
 
-/** The tensor that an archive holds, which must be as the metadata says. */
-function checkedTensor(
+/** The tensor of an archive, which must be as the metadata says. */
+function checked(
   file: string,
   { offset }: Item,
-  value: PickledValue,
+  tensor: StoredTensor | undefined,
   { dtype, shape }: Pick<StoredTensor, 'dtype' | 'shape'>,
 ): StoredTensor {
-  const tensor = pickledTensor(value);
   const is = tensor === undefined ? 'no tensor' : `${tensor.dtype} [${tensor.shape.join(', ')}]`;
   const expected = `${dtype} [${shape.join(', ')}]`;
   if (tensor !== undefined && is === expected) return tensor;

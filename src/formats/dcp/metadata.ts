@@ -5,9 +5,9 @@
 import { FormatError } from '../../errors.ts';
 import { type DType, elementBytes, elementCount } from '../../tensor.ts';
 import { unpickle } from '../pickle.ts';
-import { isMap, type PickledValue } from '../pickled-value.ts';
+import { attribute, dictOf, InertObject, PickledGlobal, type PickledValue, shown } from '../pickled-value.ts';
+import { elementType, typeGlobal } from '../torch-dtypes.ts';
 import { type Box, tilingFault } from './box.ts';
-import { attribute, dcpGlobal, isA, TorchType } from './python-objects.ts';
 
 /** Where a chunk was saved: an archive of torch.save at `offset` of a file of the folder, `length` bytes. */
 export interface Item {
@@ -37,21 +37,12 @@ const MAX_RANK = 64;
 /** More than any job has processes. */
 const MAX_CHUNKS = 1 << 16;
 
-const DTYPES: Readonly<Record<string, DType>> = {
-  bool: 'bool',
-  uint8: 'uint8',
-  int8: 'int8',
-  int16: 'int16',
-  uint16: 'uint16',
-  float16: 'float16',
-  bfloat16: 'bfloat16',
-  int32: 'int32',
-  uint32: 'uint32',
-  float32: 'float32',
-  int64: 'int64',
-  uint64: 'uint64',
-  float64: 'float64',
-};
+/** A list of extents, as the pickle has it. */
+const SIZE = new PickledGlobal('torch.Size', ([extents]) => (Array.isArray(extents) ? extents : undefined));
+
+/** True for an object of PyTorch's class of that name; the module it is in changed over the versions. */
+const isA = (value: PickledValue | undefined, className: string): value is InertObject =>
+  value instanceof InertObject && value.type.startsWith('torch.') && value.type.endsWith(`.${className}`);
 
 /** An error about the checkpoint's metadata, naming the tensor. */
 export function invalidDcp(file: string, message: string, tensor?: string): FormatError {
@@ -68,13 +59,15 @@ export function invalidDcp(file: string, message: string, tensor?: string): Form
  * @throws FormatError DCP_INVALID, PICKLE_INVALID, PICKLE_FORBIDDEN, TORCH_FORMAT_UNSUPPORTED, naming file and tensor.
  */
 export function readDcpMetadata(file: string, bytes: Uint8Array): DividedTensor[] {
-  const { value } = unpickle(bytes, { file, global: dcpGlobal });
-  const entries = attribute(value, 'state_dict_metadata');
-  const places = attribute(value, 'storage_data');
-  if (!isA(value, 'Metadata') || !isMap(entries) || !isMap(places))
+  const { value } = unpickle(bytes, {
+    file,
+    global: (module, name) => (`${module}.${name}` === SIZE.type ? SIZE : typeGlobal(module, name)),
+  });
+  const entries = dictOf(attribute(value, 'state_dict_metadata'));
+  const places = dictOf(attribute(value, 'storage_data'));
+  if (!isA(value, 'Metadata') || entries === undefined || places === undefined)
     throw invalidDcp(file, 'it does not describe a checkpoint of torch.distributed.checkpoint');
-  const planned = attribute(value, 'planner_data');
-  const keysByName = isMap(planned) ? planned : new Map<PickledValue, PickledValue>();
+  const keysByName = dictOf(attribute(value, 'planner_data')) ?? new Map<PickledValue, PickledValue>();
   const items = new Items(file, places);
   const tensors: DividedTensor[] = [];
   // The entries come process by process; the planner's names stand as they did in the state dict.
@@ -131,17 +124,27 @@ function readTensor(
 
 function readDtype(file: string, name: string, properties: PickledValue | undefined): DType {
   // __getstate__ gives (dtype, layout, requires_grad, memory format, pin_memory).
-  const [type, layout] =
-    isA(properties, 'TensorProperties') && Array.isArray(properties.state) ? properties.state : [];
-  if (!(type instanceof TorchType)) throw invalidDcp(file, 'it has no dtype', name);
-  const dtype = Object.hasOwn(DTYPES, type.name) ? DTYPES[type.name] : undefined;
-  if (dtype !== undefined && layout === 'torch.strided') return dtype;
-  const what = dtype === undefined ? `dtype ${type.name}` : 'a layout that is not strided';
-  throw new FormatError('TORCH_FORMAT_UNSUPPORTED', `${file}, tensor ${name}: ${what} is not supported`, {
-    file,
-    tensor: name,
-    hint: `dtypes are ${Object.keys(DTYPES).join(', ')}, all strided`,
-  });
+  const state = isA(properties, 'TensorProperties') ? properties.state : undefined;
+  const [type, layout] = Array.isArray(state) ? state : [];
+  if (!isA(layout, '_get_layout') || layout.args[0] !== 'torch.strided') {
+    throw new FormatError('TORCH_FORMAT_UNSUPPORTED', `${file}, tensor ${name}: its layout is not strided`, {
+      file,
+      tensor: name,
+      hint: 'save it with tensor.to_dense()',
+    });
+  }
+  const dtype = elementType(type)?.dtype;
+  if (dtype !== undefined) return dtype;
+  const what = type instanceof PickledGlobal ? type.type : typeof type === 'string' ? type : 'that is none';
+  throw new FormatError(
+    'TORCH_FORMAT_UNSUPPORTED',
+    `${file}, tensor ${name}: dtype ${shown(what)} is not read`,
+    {
+      file,
+      tensor: name,
+      hint: 'save it with tensor.float()',
+    },
+  );
 }
 
 const isCount = (value: PickledValue | undefined): value is number =>

@@ -48,7 +48,8 @@ const columns = (load: string): Remedies => {
 
 const PICKLED: Remedies = {
   ...arrays('what pickle.load gives'),
-  model: 'nothing in it was executed; save the parameters with torch.save(model.state_dict(), path)',
+  model:
+    'nothing in it was executed; save the parameters with torch.save(model.state_dict(), path), arrays of numpy as tensors: torch.from_numpy(array)',
 };
 
 const unpack = (how: string): Remedies => ({ any: `unpack it first: ${how}` });

@@ -301,11 +301,11 @@ describe('chunks that do not fit', () => {
     const dtype = changed((table) => {
       table.dtype = 'complex64';
     });
-    await refuses(dtype, 'TORCH_FORMAT_UNSUPPORTED', /tensor t: dtype complex64 is not supported/);
+    await refuses(dtype, 'TORCH_FORMAT_UNSUPPORTED', /tensor t: dtype torch\.complex64 is not read/);
     const sparse = changed((table) => {
       table.layout = 'torch.sparse_coo';
     });
-    await refuses(sparse, 'TORCH_FORMAT_UNSUPPORTED', /tensor t: a layout that is not strided/);
+    await refuses(sparse, 'TORCH_FORMAT_UNSUPPORTED', /tensor t: its layout is not strided/);
     const compressed = changed((_, { items }) => {
       (items[1] as DcpDescription['items'][0]).transform_descriptors = ['zstd'];
     });
@@ -393,11 +393,7 @@ describe('metadata that is none', () => {
   });
 
   test('nothing in it is called', () =>
-    refuses(
-      pickle({ module: 'os', name: 'system', args: ['true'] }),
-      'PICKLE_FORBIDDEN',
-      /wants to import os\.system/,
-    ));
+    refuses(pickle({ module: 'os', name: 'system', args: ['true'] }), 'DCP_INVALID', /does not describe/));
 
   test('an entry that is no description of a tensor', async () => {
     const object = metadataObject(twoShards());

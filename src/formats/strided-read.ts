@@ -1,0 +1,215 @@
+/** Reading a tensor with strides from a file as if it were contiguous, a piece at a time. */
+import type { FileHandle } from 'node:fs/promises';
+import { openFile, readFully } from '../stored-tensor.ts';
+
+/** A view of bytes in a file: element [i, j, …] lies at byteOffset + (i · stride[0] + j · stride[1] + …) · elementBytes. */
+export interface StridedView {
+  readonly file: string;
+  readonly byteOffset: number;
+  readonly elementBytes: number;
+  readonly shape: readonly number[];
+  /** In elements; 0 repeats what it strides over. */
+  readonly stride: readonly number[];
+}
+
+/** An axis in the file and in memory; strides in bytes. */
+interface Axis {
+  readonly extent: number;
+  readonly from: number;
+  readonly to: number;
+}
+
+/** What is held of the file at a time. */
+const WINDOW_BYTES = 16 << 20;
+
+/** Reading on over a gap costs less than another read call, up to here. */
+const GAP_BYTES = 64 << 10;
+
+/** Fills `into` with the contiguous tensor's bytes from byte `at` on. @throws as readBytes. */
+export function stridedRead(view: StridedView): (into: Uint8Array, at: number) => Promise<void> {
+  const { file, elementBytes } = view;
+  const axes = mergedAxes(view);
+  return async (into, at) => {
+    const handle = await openFile(file);
+    try {
+      const source = new Source(handle);
+      for (const piece of alignedPieces(into, at, elementBytes)) {
+        for (const box of boxes(axes, piece.at / elementBytes, piece.end / elementBytes))
+          await readBox(view, source, box, piece.bytes.subarray(box.to - piece.at));
+        piece.done();
+      }
+    } finally {
+      await handle.close();
+    }
+  };
+}
+
+/** Axes of more than one element; neighbours that are one run in the file are one axis. */
+function mergedAxes({ shape, stride, elementBytes }: StridedView): Axis[] {
+  const axes: Axis[] = [];
+  let to = elementBytes;
+  for (let i = shape.length - 1; i >= 0; i--) {
+    const extent = shape[i] as number;
+    if (extent === 1) continue;
+    const from = (stride[i] as number) * elementBytes;
+    const inner = axes[0];
+    if (inner !== undefined && from === inner.extent * inner.from)
+      axes[0] = { ...inner, extent: extent * inner.extent };
+    else axes.unshift({ extent, from, to });
+    to *= extent;
+  }
+  return axes;
+}
+
+/** Bytes of whole elements to fill, from byte `at` to `end` of the tensor; `done` hands them over. */
+interface Piece {
+  readonly bytes: Uint8Array;
+  readonly at: number;
+  readonly end: number;
+  readonly done: () => void;
+}
+
+/** `into` itself where it holds whole elements at their alignment, else pieces that are copied into it. */
+function* alignedPieces(into: Uint8Array, at: number, elementBytes: number): Generator<Piece> {
+  const end = at + into.length;
+  if (at % elementBytes === 0 && end % elementBytes === 0 && into.byteOffset % elementBytes === 0) {
+    yield { bytes: into, at, end, done: () => {} };
+    return;
+  }
+  const first = at - (at % elementBytes);
+  for (let begin = first; begin < end; begin += WINDOW_BYTES) {
+    const pieceEnd = Math.min(Math.ceil(end / elementBytes) * elementBytes, begin + WINDOW_BYTES);
+    const bytes = new Uint8Array(pieceEnd - begin);
+    const done = () => {
+      const from = Math.max(at, begin);
+      into.set(bytes.subarray(from - begin, Math.min(end, pieceEnd) - begin), from - at);
+    };
+    yield { bytes, at: begin, end: pieceEnd, done };
+  }
+}
+
+/** A part of a tensor that is one run of the contiguous tensor: its axes, and where it begins. */
+interface Box {
+  readonly axes: readonly Axis[];
+  /** Byte of the view. */
+  readonly from: number;
+  /** Byte of the contiguous tensor. */
+  readonly to: number;
+}
+
+/** The elements [first, end) as at most two boxes an axis and one more. */
+function* boxes(axes: readonly Axis[], first: number, end: number, from = 0, to = 0): Generator<Box> {
+  if (first >= end) return;
+  const [axis, ...inner] = axes;
+  if (axis === undefined) {
+    yield { axes, from, to };
+    return;
+  }
+  const size = inner.reduce((count, { extent }) => count * extent, 1);
+  const [head, tail] = [Math.floor(first / size), Math.floor(end / size)];
+  /** The elements [a, b) of one index. */
+  const part = (index: number, a: number, b: number) =>
+    boxes(inner, a, b, from + index * axis.from, to + index * axis.to);
+  if (head === tail) {
+    yield* part(head, first % size, end % size);
+    return;
+  }
+  const whole = Math.ceil(first / size);
+  if (whole > head) yield* part(head, first % size, size);
+  if (tail > whole)
+    yield {
+      axes: [{ ...axis, extent: tail - whole }, ...inner],
+      from: from + whole * axis.from,
+      to: to + whole * axis.to,
+    };
+  yield* part(tail, 0, end % size);
+}
+
+/** Reads a box into `into`, the contiguous tensor's bytes from the box's first on. */
+async function readBox(view: StridedView, source: Source, box: Box, into: Uint8Array): Promise<void> {
+  const axes = [...box.axes].sort((a, b) => a.from - b.from);
+  let span = view.elementBytes;
+  let fitting = 0;
+  for (const { extent, from } of axes) {
+    const whole = span + (extent - 1) * from;
+    if (from - span > GAP_BYTES || whole > WINDOW_BYTES) break;
+    span = whole;
+    fitting++;
+  }
+  const axis = axes[fitting];
+  if (axis === undefined) {
+    const position = view.byteOffset + box.from;
+    const inPlace = isRun(axes, view.elementBytes);
+    const bytes = inPlace ? into.subarray(0, span) : source.window(span);
+    await readFully(source.handle, view.file, bytes, position);
+    if (!inPlace) scatter(bytes, into, axes, view.elementBytes);
+    return;
+  }
+  // An axis too long or too wide for the window: as much of it at a time as fits.
+  const atOnce = axis.from - span > GAP_BYTES ? 1 : Math.floor((WINDOW_BYTES - span) / axis.from) + 1;
+  const others = axes.filter((other) => other !== axis);
+  for (let i = 0; i < axis.extent; i += atOnce) {
+    const extent = Math.min(atOnce, axis.extent - i);
+    const part: Box = {
+      axes: extent === 1 ? others : [...others, { ...axis, extent }],
+      from: box.from + i * axis.from,
+      to: box.to + i * axis.to,
+    };
+    await readBox(view, source, part, into.subarray(i * axis.to));
+  }
+}
+
+/** True where the elements follow each other without gaps, in the file and in memory alike. */
+function isRun(axes: readonly Axis[], elementBytes: number): boolean {
+  let expected = elementBytes;
+  for (const { extent, from, to } of axes) {
+    if (from !== expected || to !== expected) return false;
+    expected *= extent;
+  }
+  return true;
+}
+
+/** An open file, and memory for what is read of it. */
+class Source {
+  #window = new Uint8Array(0);
+
+  constructor(readonly handle: FileHandle) {}
+
+  /** `bytes` to read into; the same memory each time. */
+  window(bytes: number): Uint8Array {
+    if (this.#window.length < bytes) this.#window = new Uint8Array(bytes);
+    return this.#window.subarray(0, bytes);
+  }
+}
+
+/** `bytes` as units of one, two or four bytes. */
+function unitsOf(bytes: Uint8Array, unit: number): Uint8Array | Uint16Array | Uint32Array {
+  const { buffer, byteOffset, length } = bytes;
+  if (unit === 1) return bytes;
+  return unit === 2
+    ? new Uint16Array(buffer, byteOffset, Math.floor(length / 2))
+    : new Uint32Array(buffer, byteOffset, Math.floor(length / 4));
+}
+
+/** Copies the elements of `axes` from `held` to their places in `into`; both are aligned for them. */
+function scatter(held: Uint8Array, into: Uint8Array, axes: readonly Axis[], elementBytes: number): void {
+  const unit = Math.min(elementBytes, 4);
+  const [source, target] = [unitsOf(held, unit), unitsOf(into, unit)];
+  const perElement = elementBytes / unit;
+  // The last axis is the innermost loop: memory is written in order.
+  const loops = axes
+    .map(({ extent, from, to }) => ({ extent, from: from / unit, to: to / unit }))
+    .sort((a, b) => b.to - a.to);
+  const copy = (loop: number, at: number, to: number): void => {
+    const { extent, from: step, to: stride } = loops[loop] as Axis;
+    for (let i = 0; i < extent; i++) {
+      const [s, t] = [at + i * step, to + i * stride];
+      if (loop + 1 < loops.length) copy(loop + 1, s, t);
+      else {
+        target[t] = source[s] as number;
+        if (perElement === 2) target[t + 1] = source[s + 1] as number;
+      }
+    }
+  };
+  copy(0, 0, 0);
+}
