@@ -171,45 +171,62 @@ function isRun(axes: readonly Axis[], elementBytes: number): boolean {
 
 /** An open file, and memory for what is read of it. */
 class Source {
-  #window = new Uint8Array(0);
+  #window: Uint8Array = new Uint8Array(0);
 
   constructor(readonly handle: FileHandle) {}
 
   /** `bytes` to read into; the same memory each time. */
   window(bytes: number): Uint8Array {
-    if (this.#window.length < bytes) this.#window = new Uint8Array(bytes);
+    if (this.#window.length < bytes) this.#window = Buffer.allocUnsafeSlow(bytes);
     return this.#window.subarray(0, bytes);
   }
 }
 
+type Units = Uint8Array | Uint16Array | Uint32Array;
+
 /** `bytes` as units of one, two or four bytes. */
-function unitsOf(bytes: Uint8Array, unit: number): Uint8Array | Uint16Array | Uint32Array {
-  const { buffer, byteOffset, length } = bytes;
-  if (unit === 1) return bytes;
+function unitsOf({ buffer, byteOffset, length }: Uint8Array, unit: number): Units {
+  if (unit === 1) return new Uint8Array(buffer, byteOffset, length);
   return unit === 2
     ? new Uint16Array(buffer, byteOffset, Math.floor(length / 2))
     : new Uint32Array(buffer, byteOffset, Math.floor(length / 4));
 }
 
+/** No further axis. */
+const ONE: Axis = { extent: 1, from: 0, to: 0 };
+
 /** Copies the elements of `axes` from `held` to their places in `into`; both are aligned for them. */
 function scatter(held: Uint8Array, into: Uint8Array, axes: readonly Axis[], elementBytes: number): void {
   const unit = Math.min(elementBytes, 4);
   const [source, target] = [unitsOf(held, unit), unitsOf(into, unit)];
-  const perElement = elementBytes / unit;
-  // The last axis is the innermost loop: memory is written in order.
-  const loops = axes
-    .map(({ extent, from, to }) => ({ extent, from: from / unit, to: to / unit }))
-    .sort((a, b) => b.to - a.to);
-  const copy = (loop: number, at: number, to: number): void => {
-    const { extent, from: step, to: stride } = loops[loop] as Axis;
-    for (let i = 0; i < extent; i++) {
-      const [s, t] = [at + i * step, to + i * stride];
-      if (loop + 1 < loops.length) copy(loop + 1, s, t);
-      else {
-        target[t] = source[s] as number;
-        if (perElement === 2) target[t + 1] = source[s + 1] as number;
-      }
+  const inUnits = axes.map(({ extent, from, to }) => ({ extent, from: from / unit, to: to / unit }));
+  // Planes of the axis that is nearest in the file and of the one that is nearest in memory.
+  const near = inUnits.reduce((a, b) => (b.from < a.from ? b : a));
+  const rest = inUnits.filter((axis) => axis !== near);
+  const other = rest.length === 0 ? ONE : rest.reduce((a, b) => (b.to < a.to ? b : a));
+  const outer = rest.filter((axis) => axis !== other);
+  const copy = (axis: number, s: number, t: number): void => {
+    const next = outer[axis];
+    if (next !== undefined)
+      for (let i = 0; i < next.extent; i++) copy(axis + 1, s + i * next.from, t + i * next.to);
+    else {
+      copyPlane(source, target, near, other, s, t);
+      // The upper halves of elements of eight bytes.
+      if (elementBytes > unit) copyPlane(source, target, near, other, s + 1, t + 1);
     }
   };
   copy(0, 0, 0);
+}
+
+/** So many elements of the near axis are copied in turn, along the whole other one: a cache line of the file. */
+const BLOCK = 16;
+
+function copyPlane(source: Units, target: Units, near: Axis, other: Axis, s: number, t: number): void {
+  for (let first = 0; first < near.extent; first += BLOCK) {
+    const end = Math.min(first + BLOCK, near.extent);
+    for (let i = 0; i < other.extent; i++) {
+      const [from, to] = [s + i * other.from, t + i * other.to];
+      for (let j = first; j < end; j++) target[to + j * near.to] = source[from + j * near.from] as number;
+    }
+  }
 }
