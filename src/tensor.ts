@@ -1,6 +1,7 @@
 /**
  * Tensors as they lie in host memory or in a file. Always contiguous, row-major, little-endian.
- * float16 and bfloat16 are held as their 16 bits in a Uint16Array.
+ * float16 and bfloat16 are held as their 16 bits in a Uint16Array, float8 as its 8 bits in a Uint8Array: e4m3 without
+ * infinities (e4m3fn), e5m2 with.
  */
 import { endianness } from 'node:os';
 import { DeviceError, FormatError } from './errors.ts';
@@ -13,6 +14,8 @@ export type DType =
   | 'bool'
   | 'uint8'
   | 'int8'
+  | 'float8_e4m3'
+  | 'float8_e5m2'
   | 'int16'
   | 'uint16'
   | 'float16'
@@ -28,6 +31,8 @@ const ELEMENT_BYTES: Record<DType, number> = {
   bool: 1,
   uint8: 1,
   int8: 1,
+  float8_e4m3: 1,
+  float8_e5m2: 1,
   int16: 2,
   uint16: 2,
   float16: 2,
@@ -137,6 +142,8 @@ export function viewElements(dtype: DType, buffer: Uint8Array): TensorData {
   switch (dtype) {
     case 'bool':
     case 'uint8':
+    case 'float8_e4m3':
+    case 'float8_e5m2':
       return new Uint8Array(...args);
     case 'int8':
       return new Int8Array(...args);
@@ -171,14 +178,17 @@ export function isHost(tensor: Tensor): tensor is HostTensor {
 const scratchFloat = new Float32Array(1);
 const scratchBits = new Uint32Array(scratchFloat.buffer);
 
+const SMALLEST_FLOAT16 = 2 ** -24;
+
 /** IEEE binary16 bits → number, exact. */
 export function float16ToNumber(bits: number): number {
-  const sign = bits & 0x8000 ? -1 : 1;
-  const exponent = (bits >> 10) & 0x1f;
-  const fraction = bits & 0x3ff;
-  if (exponent === 0) return sign * fraction * 2 ** -24;
-  if (exponent === 31) return fraction === 0 ? sign * Number.POSITIVE_INFINITY : Number.NaN;
-  return sign * (1 + fraction / 1024) * 2 ** (exponent - 15);
+  const magnitude = bits & 0x7fff;
+  if (magnitude < 0x400) return (bits & 0x8000 ? -magnitude : magnitude) * SMALLEST_FLOAT16;
+  // The exponent is rebiased from 15 to 127; infinities and NaNs have the largest in both.
+  const shifted = magnitude << 13;
+  scratchBits[0] =
+    ((bits & 0x8000) << 16) | (magnitude < 0x7c00 ? shifted + 0x38000000 : shifted | 0x7f800000);
+  return scratchFloat[0] as number;
 }
 
 /** bfloat16 bits → number, exact. */
@@ -213,7 +223,7 @@ export function numberToFloat16(value: number): number {
   return sign | ((magnitude - 0x38000000 + 0xfff + ((magnitude >>> 13) & 1)) >>> 13);
 }
 
-/** The tensor's elements as float32. Accepts every floating-point dtype; others are the caller's error to report. */
+/** The tensor's elements as float32. Accepts every floating-point dtype of 16 bits and more; others are the caller's error to report. */
 export function toFloat32(tensor: HostTensor): Float32Array {
   const { dtype, data } = tensor;
   if (dtype === 'float32') return data as Float32Array;

@@ -28,6 +28,8 @@ const DTYPES: Readonly<Record<string, DType>> = {
   BOOL: 'bool',
   U8: 'uint8',
   I8: 'int8',
+  F8_E4M3: 'float8_e4m3',
+  F8_E5M2: 'float8_e5m2',
   I16: 'int16',
   U16: 'uint16',
   F16: 'float16',
