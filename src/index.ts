@@ -61,7 +61,27 @@ export {
   type StagedPrediction,
   type StageTimes,
 } from './model/dlrm.ts';
+export {
+  type FeatureLookups,
+  type FeaturePart,
+  type FeatureRequest,
+  requestByFeature,
+} from './model/feature-request.ts';
 export { type ArchitectureOverrides, inferArchitecture } from './model/infer-architecture.ts';
+export {
+  type DenseInput,
+  defaultInputs,
+  type FeatureInput,
+  type IdHash,
+  type IdRule,
+  type MissingFeature,
+  type ModelInputs,
+  PREPROCESSING,
+  type Preprocessing,
+  type UnknownId,
+} from './model/inputs.ts';
+export { readJsonRequest } from './model/json-request.ts';
+export { requestSchema } from './model/json-samples.ts';
 export { type LoadModelOptions, loadModel } from './model/load-model.ts';
 export { lossWarnings } from './model/quantization-loss.ts';
 export {
@@ -89,7 +109,7 @@ export {
   createStream,
   generateIndices,
 } from './workload/access-patterns.ts';
-export { type CategoryRows, type CriteoRows, readCriteo } from './workload/criteo.ts';
+export { type CategoryRows, type CriteoOptions, type CriteoRows, readCriteo } from './workload/criteo.ts';
 export {
   type Coverage,
   countRows,
@@ -99,5 +119,6 @@ export {
   nearestPattern,
   type RowCounts,
 } from './workload/hotness.ts';
+export { type RequestFile, type RequestFileOptions, readRequestFile } from './workload/request-file.ts';
 export { syntheticBags, syntheticRequest } from './workload/synthetic.ts';
 export { readTrace, type Trace, type TraceBatches, traceBatches } from './workload/trace.ts';

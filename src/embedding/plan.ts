@@ -1,11 +1,11 @@
 /**
  * Plans: how the embedding stage runs on a device. A plan is data; it is legal or refused with the reason.
  */
-import { readFile } from 'node:fs/promises';
 import Type, { type Static, type TSchema } from 'typebox';
 import Value from 'typebox/value';
 import type { DeviceKind } from '../device.ts';
-import { FormatError, fileError, PlanError } from '../errors.ts';
+import { PlanError } from '../errors.ts';
+import { readJsonFile } from '../formats/json-file.ts';
 import type { EmbeddingTable } from './bag.ts';
 import { ROW_FORMATS, type RowFormat } from './row-format.ts';
 import { type TechniqueSettings, techniquesOn } from './techniques/registry.ts';
@@ -195,18 +195,9 @@ export function parsePlan(value: unknown, source = 'plan'): Plan {
   );
 }
 
-/** Reads a plan file. @throws UsageError, FormatError JSON_INVALID, PlanError PLAN_INVALID. */
+/** Reads a plan file. @throws UsageError; FormatError as readJsonFile; PlanError PLAN_INVALID. */
 export async function readPlan(file: string): Promise<Plan> {
-  const text = await readFile(file, 'utf8').catch((cause) => {
-    throw fileError(file, cause);
-  });
-  let value: unknown;
-  try {
-    value = JSON.parse(text);
-  } catch (cause) {
-    throw new FormatError('JSON_INVALID', `${file}: ${(cause as Error).message}`, { file, cause });
-  }
-  return parsePlan(value, file);
+  return parsePlan(await readJsonFile(file, 'plan'), file);
 }
 
 /** Why a plan is not legal on a device for some tables, one reason per technique; empty: it is legal. */

@@ -4,8 +4,7 @@
  */
 import { randomUUID } from 'node:crypto';
 import { createWriteStream } from 'node:fs';
-import { open, readdir, readFile, rename, rm, stat } from 'node:fs/promises';
-import { dirname, isAbsolute, join, normalize, sep } from 'node:path';
+import { open, rename, rm } from 'node:fs/promises';
 import { pipeline } from 'node:stream/promises';
 import { FormatError, fileError, HotrowError, UsageError } from '../errors.ts';
 import {
@@ -14,15 +13,20 @@ import {
   elementCount,
   type FileTensor,
   type HostTensor,
-  type StoredTensor,
   type StoredTensors,
 } from '../tensor.ts';
+import { identify, mistaken } from './file-kind.ts';
 import { findDuplicateKey } from './json-keys.ts';
 
 /** The format's own bound on a header. */
 const MAX_HEADER_BYTES = 100_000_000;
 
 const MAX_RANK = 64;
+
+const TRUNCATED = 'the file is truncated: copy or download it again';
+
+/** What a header begins with. */
+const OPEN_OBJECT = 0x7b;
 
 const DTYPES: Readonly<Record<string, DType>> = {
   BOOL: 'bool',
@@ -96,10 +100,11 @@ async function readHeader(
   });
   try {
     const { size } = await handle.stat();
-    const prefix = Buffer.alloc(8);
-    const { bytesRead } = await handle.read(prefix, 0, 8, 0).catch((cause) => {
+    const prefix = Buffer.alloc(9);
+    const { bytesRead } = await handle.read(prefix, 0, 9, 0).catch((cause) => {
       throw fileError(file, cause);
     });
+    if (prefix[8] !== OPEN_OBJECT) await refuseOtherKinds(file);
     if (bytesRead < 8) throw invalid(file, `${size} bytes are too few for a header`);
     const length = prefix.readBigUInt64LE();
     if (length > BigInt(MAX_HEADER_BYTES)) {
@@ -107,7 +112,7 @@ async function readHeader(
     }
     const headerBytes = Number(length);
     if (8 + headerBytes > size)
-      throw invalid(file, `says its header has ${length} bytes, the file has ${size}`);
+      throw invalid(file, `says its header has ${length} bytes, the file has ${size}`, undefined, TRUNCATED);
     const text = Buffer.alloc(headerBytes);
     await handle.read(text, 0, headerBytes, 8);
     let header: unknown;
@@ -126,6 +131,12 @@ async function readHeader(
   } finally {
     await handle.close();
   }
+}
+
+/** Names the kind of a file whose header cannot be one's of safetensors. */
+async function refuseOtherKinds(file: string): Promise<void> {
+  const found = await identify(file);
+  if (!['safetensors', 'binary'].includes(found.kind)) throw mistaken(file, found, 'safetensors');
 }
 
 function readMetadata(file: string, value: unknown): Record<string, string> {
@@ -205,94 +216,10 @@ function checkLayout(
       file,
       `is ${end - fileBytes} bytes short`,
       tensors.find(([, t]) => t.byteOffset + t.byteLength > fileBytes)?.[0],
-      'the file is truncated: copy or download it again',
+      TRUNCATED,
     );
   }
   if (end < fileBytes) throw invalid(file, `has ${fileBytes - end} bytes after its last tensor`);
-}
-
-const INDEX_SUFFIX = '.safetensors.index.json';
-
-/**
- * Reads a model in one file, in shards with an index file, or in a folder that holds either.
- * @throws UsageError FILE_*; FormatError SAFETENSORS_INVALID, JSON_INVALID, FORMAT_UNKNOWN.
- */
-export async function readSafetensorsModel(path: string): Promise<SafetensorsFile> {
-  const info = await stat(path).catch((cause) => {
-    throw fileError(path, cause);
-  });
-  if (info.isDirectory()) return readSafetensorsModel(await soleModel(path));
-  return path.endsWith(INDEX_SUFFIX) || path.endsWith('.index.json')
-    ? { tensors: await readShards(path), metadata: {} }
-    : readSafetensors(path);
-}
-
-/** The one model in a folder: its index file, else its only .safetensors. */
-async function soleModel(folder: string): Promise<string> {
-  const names = await readdir(folder);
-  for (const suffix of [INDEX_SUFFIX, '.safetensors']) {
-    const found = names.filter((name) => name.endsWith(suffix));
-    if (found.length === 1) return join(folder, found[0] as string);
-    if (found.length > 1) {
-      throw new UsageError(
-        'FILE_UNREADABLE',
-        `${folder} holds ${found.length} files named *${suffix}: ${found.slice(0, 3).join(', ')} …`,
-        {
-          file: folder,
-          hint: 'name the one to load',
-        },
-      );
-    }
-  }
-  throw new UsageError('FILE_NOT_FOUND', `${folder} holds no .safetensors and no ${INDEX_SUFFIX}`, {
-    file: folder,
-  });
-}
-
-async function readShards(indexFile: string): Promise<StoredTensors> {
-  const { size } = await stat(indexFile).catch((cause) => {
-    throw fileError(indexFile, cause);
-  });
-  if (size > MAX_HEADER_BYTES) throw invalid(indexFile, `an index of ${size} bytes is too large`);
-  const text = await readFile(indexFile, 'utf8').catch((cause) => {
-    throw fileError(indexFile, cause);
-  });
-  let index: { weight_map?: unknown };
-  try {
-    index = JSON.parse(text);
-  } catch (cause) {
-    throw new FormatError('JSON_INVALID', `${indexFile}: ${(cause as Error).message}`, {
-      file: indexFile,
-      cause,
-    });
-  }
-  const map = index?.weight_map;
-  if (typeof map !== 'object' || map === null || Array.isArray(map))
-    throw invalid(indexFile, 'has no weight_map');
-  const shards = new Map<string, StoredTensors>();
-  const tensors = new Map<string, StoredTensor>();
-  for (const [name, shard] of Object.entries(map)) {
-    if (typeof shard !== 'string') throw invalid(indexFile, 'its shard is not a file name', name);
-    const inside = normalize(shard);
-    if (isAbsolute(inside) || inside === '..' || inside.startsWith(`..${sep}`)) {
-      throw invalid(
-        indexFile,
-        `its shard ${shard} lies outside the model's folder`,
-        name,
-        'shards stand beside the index file',
-      );
-    }
-    const contents = shards.get(inside) ?? (await readSafetensors(join(dirname(indexFile), inside))).tensors;
-    shards.set(inside, contents);
-    const tensor = contents.get(name);
-    if (tensor === undefined) throw invalid(indexFile, `is not in its shard ${shard}`, name);
-    tensors.set(name, tensor);
-  }
-  for (const [shard, contents] of shards) {
-    const stray = [...contents.keys()].find((name) => !tensors.has(name));
-    if (stray !== undefined) throw invalid(indexFile, `is in shard ${shard} but not in weight_map`, stray);
-  }
-  return tensors;
 }
 
 /** A tensor that is made while it is written. */

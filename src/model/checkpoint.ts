@@ -1,81 +1,94 @@
-/** Checkpoints: the named tensors of a model, from safetensors or from what torch.save writes. */
+/** Checkpoints: the parameters of a model, from safetensors, what torch.save writes, or torch.distributed.checkpoint. */
 import { stat } from 'node:fs/promises';
+import { basename } from 'node:path';
 import { FormatError, fileError, ModelError } from '../errors.ts';
-import { readSafetensorsModel } from '../formats/safetensors.ts';
-import { describeMistake, detectFormat, readTorchFile } from '../formats/torch-file.ts';
+import { checkpointInFolder, checkWhole } from '../formats/checkpoint-folder.ts';
+import { DCP_METADATA, readDcp } from '../formats/dcp/dcp.ts';
+import { expectKind } from '../formats/file-kind.ts';
+import { readSafetensors } from '../formats/safetensors.ts';
+import { readShards } from '../formats/sharded-index.ts';
+import { readTorchFile } from '../formats/torch-file.ts';
+import { shareTied } from '../stored-tensor.ts';
 import { isStored, type StoredTensor, type StoredTensors, type Tensor } from '../tensor.ts';
-import { findStateDict, type StateDictOptions, savedEntries } from './state-dict.ts';
+import { findStateDict, type SavedEntry, type StateDictOptions, savedEntries } from './state-dict.ts';
 import type { TableOrder } from './table-order.ts';
 
 export interface Checkpoint {
   /** The model's parameters by name, what stands before them taken off, in file order. */
   readonly tensors: StoredTensors;
-  readonly format: 'safetensors' | 'torch';
+  readonly format: 'safetensors' | 'torch' | 'dcp';
   /** What the file says of the order of tables. */
   readonly order: TableOrder;
   /** What was taken off or left aside, for people. */
   readonly notes: readonly string[];
 }
 
+/** All tensors of a checkpoint, the model's and others. */
+interface Saved extends Pick<Checkpoint, 'format' | 'order'> {
+  readonly entries: readonly SavedEntry<StoredTensor>[];
+}
+
 /**
- * Loads a checkpoint: `.pt` (zip or legacy), one `.safetensors`, an index file of shards, or a folder with either.
- * Nothing in it is executed, and no tensor is read yet.
- * @throws UsageError FILE_*; FormatError; ModelError CHECKPOINT_UNRECOGNISED when there is no state dict.
+ * Loads a checkpoint: `.pt` (zip or legacy), `.safetensors`, an index file of shards of either, the `.metadata` of
+ * torch.distributed.checkpoint, or a folder with one of these. The contents tell which it is, not the name. Nothing in it
+ * is executed, and no tensor is read yet.
+ * @throws UsageError FILE_*; FormatError, FORMAT_UNKNOWN naming what the file is instead; ModelError as findStateDict,
+ * CHECKPOINT_UNRECOGNISED when there is no state dict.
  */
 export async function loadCheckpoint(path: string, options: StateDictOptions = {}): Promise<Checkpoint> {
   const info = await stat(path).catch((cause) => {
     throw fileError(path, cause);
   });
-  if (info.isDirectory() || path.endsWith('.json')) return safetensorsCheckpoint(path, options);
-  const format = await detectFormat(path);
-  if (format === 'safetensors') return safetensorsCheckpoint(path, options);
-  if (format === 'gzip') {
-    throw new FormatError(
-      'FORMAT_UNKNOWN',
-      `${path} is compressed; tables are mapped from their file, so it must not be`,
-      {
-        file: path,
-        hint: `gunzip it first`,
-      },
-    );
-  }
-  // Unknown content: a name says which reader explains best what is wrong with it.
-  if (format === 'unknown' && path.endsWith('.safetensors')) {
-    const mistake = await describeMistake(path);
-    if (mistake !== undefined)
-      throw new FormatError('FORMAT_UNKNOWN', `${path} ${mistake}`, {
-        file: path,
-        hint: 'copy or download the file again',
-      });
-    return safetensorsCheckpoint(path, options);
-  }
-  return torchCheckpoint(path, options);
-}
-
-async function safetensorsCheckpoint(path: string, options: StateDictOptions): Promise<Checkpoint> {
-  const { tensors: all, metadata } = await readSafetensorsModel(path);
-  const entries = [...all].map(([name, tensor]) => ({ path: name, container: all, tensor }));
+  if (info.isDirectory()) return loadCheckpoint(await checkpointInFolder(path), options);
+  const { entries, format, order } = await readSaved(path);
   const { tensors, notes } = findStateDict(entries, options);
-  const written = metadata[TABLE_ORDER_KEY];
-  const order = written === undefined ? 'unsaved' : writtenOrder(path, written);
-  return { tensors, format: 'safetensors', order, notes };
+  return { tensors: shareTied(tensors), format, order, notes };
 }
 
-async function torchCheckpoint(path: string, options: StateDictOptions): Promise<Checkpoint> {
+async function readSaved(path: string): Promise<Saved> {
+  if (basename(path) === DCP_METADATA) return dcpEntries(path);
+  checkWhole(path);
+  switch ((await expectKind(path, 'model')).kind) {
+    case 'safetensors': {
+      const { tensors, metadata } = await readSafetensors(path);
+      const written = metadata[TABLE_ORDER_KEY];
+      const order = written === undefined ? 'unsaved' : writtenOrder(path, written);
+      return { entries: entriesOf(tensors), format: 'safetensors', order };
+    }
+    case 'safetensors-index': {
+      const { tensors, format } = await readShards(path);
+      return { entries: entriesOf(tensors), format, order: 'unsaved' };
+    }
+    default:
+      return torchEntries(path);
+  }
+}
+
+const entriesOf = (tensors: StoredTensors) =>
+  [...tensors].map(([path, tensor]) => ({ path, container: tensors, tensor }));
+
+/** Processes may save tables of their own each: their metadata keeps no order of the whole. */
+async function dcpEntries(path: string): Promise<Saved> {
+  const { tensors, keys } = await readDcp(path);
+  const entries = [...tensors].map(([name, tensor]) => {
+    const around = keys.get(name) ?? [name];
+    return { path: around.join('.'), container: around.slice(0, -1).join('.'), tensor };
+  });
+  return { entries, format: 'dcp', order: 'unsaved' };
+}
+
+async function torchEntries(path: string): Promise<Saved> {
   const saved = await readTorchFile(path);
   const entries = savedEntries(saved, isTensor);
-  if (entries.length === 0) {
-    const keys =
-      saved instanceof Map
-        ? `its keys are ${[...saved.keys()].slice(0, 5).map(String).join(', ')}`
-        : 'it is not a dict';
-    throw new ModelError('CHECKPOINT_UNRECOGNISED', `${path} holds no state dict: ${keys}`, {
-      file: path,
-      hint: 'save it with torch.save(model.state_dict(), path)',
-    });
-  }
-  const { tensors, notes } = findStateDict(entries, options);
-  return { tensors, format: 'torch', order: 'saved', notes };
+  if (entries.length > 0) return { entries, format: 'torch', order: 'saved' };
+  const keys =
+    saved instanceof Map
+      ? `its keys are ${[...saved.keys()].slice(0, 5).map(String).join(', ')}`
+      : 'it is not a dict';
+  throw new ModelError('CHECKPOINT_UNRECOGNISED', `${path} holds no state dict: ${keys}`, {
+    file: path,
+    hint: 'save it with torch.save(model.state_dict(), path)',
+  });
 }
 
 const isTensor = (value: unknown): value is StoredTensor =>

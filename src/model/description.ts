@@ -2,12 +2,12 @@
  * Model descriptions (`NAME.hotrow.json`): what a state dict cannot say of its model. JSON, versioned, checked against
  * schemas/model-description-1.schema.json before anything is read.
  */
-import { readFile, realpath, stat } from 'node:fs/promises';
+import { realpath } from 'node:fs/promises';
 import { dirname, isAbsolute, relative, resolve, sep } from 'node:path';
 import Type, { type Static } from 'typebox';
 import Value from 'typebox/value';
-import { FormatError, fileError, fromFile, ModelError } from '../errors.ts';
-import { findDuplicateKey } from '../formats/json-keys.ts';
+import { fromFile, ModelError } from '../errors.ts';
+import { readJsonFile } from '../formats/json-file.ts';
 import { ID_HASHES, PREPROCESSING } from './inputs.ts';
 
 export const DESCRIPTION_VERSION = 1;
@@ -260,9 +260,6 @@ export interface ReadDescriptionOptions {
   readonly confined?: boolean;
 }
 
-/** Real descriptions have kilobytes; vocabularies of millions of ids stand in files of their own. */
-const MAX_BYTES = 256 << 20;
-
 /**
  * Reads a description.
  * @throws UsageError FILE_*; FormatError JSON_INVALID; ModelError DESCRIPTION_INVALID naming file and member.
@@ -272,7 +269,7 @@ export async function readDescription(
   { confined = false }: ReadDescriptionOptions = {},
 ): Promise<FoundDescription> {
   return fromFile(file, async () => {
-    const description = parseDescription(await readJson(file));
+    const description = parseDescription(await readJsonFile(file, 'description'));
     const checkpoint = await pathBeside(file, description.checkpoint, '/checkpoint', confined);
     if (description.features === undefined) return { description, file, checkpoint };
     const features: DescribedFeature[] = [];
@@ -280,33 +277,6 @@ export async function readDescription(
       features.push(await withVocabulary(file, feature, `/features/${i}`, confined));
     return { description: { ...description, features }, file, checkpoint };
   });
-}
-
-async function readJson(file: string): Promise<unknown> {
-  const { size } = await stat(file).catch((cause) => {
-    throw fileError(file, cause);
-  });
-  if (size > MAX_BYTES)
-    throw new FormatError('JSON_INVALID', `${file} has ${size} bytes, more than ${MAX_BYTES}`, { file });
-  const text = await readFile(file, 'utf8').catch((cause) => {
-    throw fileError(file, cause);
-  });
-  let value: unknown;
-  try {
-    value = JSON.parse(text);
-  } catch (cause) {
-    throw new FormatError('JSON_INVALID', `${file}: ${(cause as Error).message}`, { file, cause });
-  }
-  const twice = findDuplicateKey(text);
-  if (twice !== undefined)
-    throw new FormatError(
-      'JSON_INVALID',
-      `${file}: the key ${JSON.stringify(twice)} stands twice in one object`,
-      {
-        file,
-      },
-    );
-  return value;
 }
 
 /** `path` resolved beside `file`. @throws ModelError DESCRIPTION_INVALID for one that leaves its folder where it must not. */
@@ -339,7 +309,7 @@ async function withVocabulary(
     return feature;
   const key = `${at}/ids/vocabulary`;
   const path = await pathBeside(file, rule.vocabulary, key, confined);
-  const list = await readJson(path);
+  const list = await readJsonFile(path, 'ids');
   if (!Value.Check(ids, list)) throw badDescription(key, `${path} is not a list of strings or of integers`);
   const described = { ...feature, ids: { vocabulary: list } };
   checkFeature(described, at);

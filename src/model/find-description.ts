@@ -1,7 +1,8 @@
 /** The description of a model: the file that a path names, or one that lies beside a checkpoint. */
-import { open, readdir, stat } from 'node:fs/promises';
+import { readdir, stat } from 'node:fs/promises';
 import { basename, dirname, join, relative, resolve, sep } from 'node:path';
 import { fileError, fromFile, UsageError } from '../errors.ts';
+import { identify } from '../formats/file-kind.ts';
 import {
   badDescription,
   DESCRIPTION_SUFFIX,
@@ -67,17 +68,7 @@ async function soleDescription(folder: string): Promise<string | undefined> {
   return names[0] === undefined ? undefined : join(folder, names[0]);
 }
 
-/** Whether a file is a model description, by its name or the first member of its JSON. */
+/** Whether a file is a model description: by its name, which no checkpoint has, or by its contents. */
 async function isDescription(file: string): Promise<boolean> {
-  if (file.endsWith(DESCRIPTION_SUFFIX)) return true;
-  const handle = await open(file).catch((cause) => {
-    throw fileError(file, cause);
-  });
-  try {
-    const head = Buffer.alloc(1024);
-    const { bytesRead } = await handle.read(head, 0, head.length, 0);
-    return /^\s*\{[^{[]*"kind"\s*:\s*"model"/.test(head.toString('utf8', 0, bytesRead));
-  } finally {
-    await handle.close();
-  }
+  return file.endsWith(DESCRIPTION_SUFFIX) || (await identify(file)).kind === 'model-description';
 }

@@ -173,7 +173,7 @@ function withGuessedFeatures(
   if (first === undefined || features <= tables.length || tables.some(({ dim }) => dim !== width))
     return tables;
   guesses['/features/*/table'] =
-    `the top MLP takes ${features} features, there are ${tables.length} tables: say which features share one, in the model's order`;
+    `the top MLP takes ${features} features, and there are fewer tables (${tables.length}): say which features share one, in the model's order`;
   const unknown = Array.from({ length: features - tables.length }, () => ({ ...first, name: UNKNOWN_TABLE }));
   return [...tables, ...unknown];
 }

@@ -130,7 +130,7 @@ function crossInteraction(
   const width = interactionWidth(interaction, bottomWidth, dims);
   const odd = layers.find((layer) => layer.width !== width);
   if (odd !== undefined) {
-    const message = `${odd.name} is ${odd.width} wide; bottom output and tables together are ${width}`;
+    const message = `${odd.name}, ${rankOf([odd])}, is ${odd.width} wide; bottom output and tables together are ${width}`;
     if (odd.width <= width) throw inconsistent(message, odd.name);
     throw new ModelError('CHECKPOINT_INCONSISTENT', message, {
       tensor: odd.name,
@@ -138,6 +138,11 @@ function crossInteraction(
     });
   }
   if (topInputs !== width)
-    throw inconsistent(`the top MLP takes ${topInputs} inputs, the cross network gives ${width}`);
+    throw inconsistent(
+      `the top MLP takes ${topInputs} inputs, the ${rankOf(layers)} cross network gives ${width}`,
+    );
   return interaction;
 }
+
+const rankOf = (layers: readonly CrossLayer[]) =>
+  layers.some(({ v }) => v === undefined) ? 'full-rank' : 'low-rank';

@@ -49,7 +49,10 @@ export interface ModelInputs {
   readonly dense: readonly DenseInput[];
 }
 
-/** Inputs of a model that says nothing of them: ids are rows, numbers `dense_0` … are taken as they are. */
+/**
+ * Inputs of a model that says nothing of them: ids are rows, numbers `dense_0` … are as the model takes them; a missing
+ * feature is refused.
+ */
 export function defaultInputs(features: readonly string[], denseFeatures: number): ModelInputs {
   return {
     features: features.map((name) => ({ name, ids: { kind: 'rows' }, unknown: 'error', missing: 'error' })),

@@ -63,11 +63,13 @@ async function loadStored(
   options: ArchitectureOptions,
   names: Parameters<typeof loadCheckpoint>[1] = {},
 ): Promise<StoredModel> {
-  const { tensors, order, notes } = await loadCheckpoint(checkpoint, names);
-  const work = () => inferArchitecture(tensors, { order, ...options });
+  const work = async () => {
+    const { tensors, order, notes } = await loadCheckpoint(checkpoint, names);
+    const architecture = await inferArchitecture(tensors, { order, ...options });
+    return { tensors, architecture: { ...architecture, notes: [...notes, ...(architecture.notes ?? [])] } };
+  };
   // What does not fit a description is named by the description's file and key.
-  const architecture = await (options.description === undefined ? fromFile(checkpoint, work) : work());
-  return { tensors, architecture: { ...architecture, notes: [...notes, ...(architecture.notes ?? [])] } };
+  return options.description === undefined ? fromFile(checkpoint, work) : work();
 }
 
 /**

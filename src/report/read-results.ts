@@ -1,10 +1,10 @@
 /** Results files, checked against their schemas before anything is made of them. */
-import { readFile } from 'node:fs/promises';
 import type { TSchema } from 'typebox';
 import Value from 'typebox/value';
 import { RESULTS_VERSION, resultsSchema } from '../bench/results.ts';
 import { CHARACTERIZE_VERSION, characterizationSchema } from '../characterize/results.ts';
-import { FormatError, fileError, fromFile } from '../errors.ts';
+import { FormatError, fromFile } from '../errors.ts';
+import { readJsonFile } from '../formats/json-file.ts';
 import type { Results } from './page.ts';
 
 const KINDS: Readonly<Record<Results['kind'], { readonly version: number; readonly schema: TSchema }>> = {
@@ -47,20 +47,6 @@ export function parseResults(value: unknown): Results {
 
 /** Reads one results file. @throws UsageError, FormatError, each naming the file. */
 export async function readResults(file: string): Promise<Results> {
-  const text = await readFile(file, 'utf8').catch((cause) => {
-    throw fileError(file, cause);
-  });
-  return fromFile(file, async () => parseResults(parseJson(text)));
-}
-
-function parseJson(text: string): unknown {
-  const trimmed = text.trim();
-  if (trimmed === '') throw new FormatError('FILE_TRUNCATED', 'the file is empty');
-  try {
-    return JSON.parse(trimmed);
-  } catch (cause) {
-    if (trimmed.startsWith('{') && !trimmed.endsWith('}'))
-      throw new FormatError('FILE_TRUNCATED', 'the file ends in the middle of its JSON', { cause });
-    throw new FormatError('JSON_INVALID', (cause as Error).message, { cause });
-  }
+  const value = await readJsonFile(file, 'results');
+  return fromFile(file, async () => parseResults(value));
 }

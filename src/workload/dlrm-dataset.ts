@@ -33,7 +33,10 @@ export async function readDlrmDataset(
     });
   };
   const saved: unknown = await readTorchFile(path);
-  if (!Array.isArray(saved) || saved.length < 2) return invalid('holds no tuple (indices, offsets, lengths)');
+  if (!Array.isArray(saved) || saved.length < 2) {
+    const what = saved instanceof Map ? `a dict (${[...saved.keys()].slice(0, 3).join(', ')}), ` : '';
+    return invalid(`holds ${what}no tuple (indices, offsets, lengths)`);
+  }
   const integers = async (at: number, name: string): Promise<Integers> => {
     const value: unknown = saved[at];
     if (!isTensor(value)) return invalid(`${name} is not a tensor`);

@@ -1,8 +1,8 @@
 /** Traces: recorded streams of row indices, and the batches that are made of them. */
 import type { BagBatch, IndexArray } from '../embedding/bag.ts';
 import { WorkloadError } from '../errors.ts';
+import { expectKind } from '../formats/file-kind.ts';
 import { openMaybeGzip } from '../formats/gzip.ts';
-import { detectFormat } from '../formats/torch-file.ts';
 import {
   type BagLengths,
   bagOffsets,
@@ -32,23 +32,16 @@ export interface ReadTraceOptions {
 /**
  * Reads a trace: one row index a line, or Meta's dlrm_datasets (a torch.save of a tuple of indices, offsets and lengths,
  * table-major). Either may be gzipped; the contents tell which it is, not the name.
- * @throws UsageError FILE_*; WorkloadError TRACE_INVALID naming line and value, TRACE_EMPTY; FormatError.
+ * @throws UsageError FILE_*; WorkloadError TRACE_INVALID naming line and value, TRACE_EMPTY; FormatError, FORMAT_UNKNOWN
+ * naming what the file is instead.
  */
 export async function readTrace(file: string, options: ReadTraceOptions = {}): Promise<Trace> {
-  const format = await detectFormat(file);
-  if (format === 'torch') return readDlrmDataset(file, file, options);
-  if (format === 'gzip' && (await holdsTorchFile(file))) return readGzippedDlrmDataset(file, options);
+  const { kind, gzipped } = await expectKind(file, 'trace');
+  if (kind === 'torch' || kind === 'torch-legacy')
+    return gzipped ? readGzippedDlrmDataset(file, options) : readDlrmDataset(file, file, options);
   const indices = await readIndexLines(file);
   if (indices.length === 0) throw new WorkloadError('TRACE_EMPTY', `${file} holds no lookups`, { file });
   return { file, format: 'text', streams: [indices] };
-}
-
-/** Whether a gzipped file inflates to what begins as a zip or a pickle does; text never begins so. */
-async function holdsTorchFile(file: string): Promise<boolean> {
-  for await (const [first, second] of openMaybeGzip(file)) {
-    return (first === 0x50 && second === 0x4b) || (first === 0x80 && (second ?? 0) <= 5);
-  }
-  return false;
 }
 
 const NEWLINE = 0x0a;
@@ -71,7 +64,7 @@ async function readIndexLines(file: string): Promise<Int32Array> {
         file,
         position: line,
         value: shown,
-        hint: 'a trace has one row index a line',
+        hint: "a trace has one row index a line: numpy.savetxt(path, indices, fmt='%d') writes one",
       },
     );
   };

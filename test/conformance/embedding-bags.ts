@@ -144,6 +144,24 @@ export function embeddingBagCases(subject: Subject): void {
     }
   });
 
+  test('features on one table give the bits of features on copies of it', async () => {
+    const random = new Random(23);
+    for (const rowFormat of ['float32', 'int8'] as const) {
+      const table = randomTable(random, { rows: 60, dim: 24, rowFormat });
+      const features: EmbeddingTable[] = [
+        { ...table, name: 'sum', paddingIdx: 7 },
+        { ...table, name: 'mean', mode: 'mean', paddingIdx: 0 },
+        { ...table, name: 'learned', rowWeights: random.reals(60) },
+        { ...table, name: 'learned otherwise', rowWeights: random.reals(60) },
+      ];
+      const bags = features.map(() => randomBags(random, { batch: 9, rows: 60 }));
+      const batch = { batchSize: 9, bags };
+      const copies = features.map((feature) => ({ ...feature, weight: structuredClone(feature.weight) }));
+      const pooled = await check({ tables: features, batch }, 'one table');
+      assertSameBits(await check({ tables: copies, batch }, 'copies'), pooled, `${rowFormat} rows`);
+    }
+  });
+
   test('int32 and int64 indices and offsets, B and B + 1 offsets, in every mix', async () => {
     const random = new Random(21);
     const table = randomTable(random, { rows: 100, dim: 24, mode: 'mean' });

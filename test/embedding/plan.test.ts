@@ -232,7 +232,11 @@ test('plan files', async (t) => {
   await assert.rejects(readPlan(file), { code: 'FILE_NOT_FOUND' });
   await assert.rejects(readPlan(folder), { code: 'FILE_UNREADABLE' });
   await writeFile(file, '{ "version": 1,');
+  await assert.rejects(readPlan(file), { code: 'FILE_TRUNCATED' });
+  await writeFile(file, '{ version: 1 }');
   await assert.rejects(readPlan(file), { code: 'JSON_INVALID' });
+  await writeFile(file, '{ "kind": "bench", "version": 1 }');
+  await assert.rejects(readPlan(file), { code: 'FORMAT_UNKNOWN', message: /is results .*not a plan/ });
   await writeFile(file, JSON.stringify({ ...plain, kernel: 1 }));
   await assert.rejects(readPlan(file), { code: 'PLAN_INVALID', message: /plan\.json: / });
   const plan = heuristicPlan(context);

@@ -84,8 +84,12 @@ describe('files', () => {
       return path;
     };
     await refuses(join(folder, 'none.pt'), 'FILE_NOT_FOUND', /none\.pt/);
-    await refuses(await put('x.pt.gz', gzipSync('x')), 'FORMAT_UNKNOWN', /compressed/);
-    await refuses(await put('page.pt', '<!DOCTYPE html>'), 'TORCH_FORMAT_UNSUPPORTED', /web page/);
+    await refuses(
+      await put('x.pt.gz', gzipSync('x')),
+      'FORMAT_UNKNOWN',
+      /is a text file, gzipped, not a checkpoint/,
+    );
+    await refuses(await put('page.pt', '<!DOCTYPE html>'), 'FORMAT_UNKNOWN', /web page/);
     await refuses(await put('page.safetensors', '<!DOCTYPE html>'), 'FORMAT_UNKNOWN', /web page/);
     await refuses(
       await put('lfs.safetensors', 'version https://git-lfs.github.com/spec/v1\n'),
@@ -94,8 +98,8 @@ describe('files', () => {
     );
     await refuses(
       await put('bad.safetensors', 'some text that is long enough'),
-      'SAFETENSORS_INVALID',
-      /header/,
+      'FORMAT_UNKNOWN',
+      /is a text file, not a checkpoint/,
     );
   });
 

@@ -246,7 +246,7 @@ describe('TorchRec names', () => {
     await refuses(
       { ...torchrec(18), ...cross },
       'CHECKPOINT_INCONSISTENT',
-      /takes 18 inputs, the cross network gives 40/,
+      /takes 18 inputs, the low-rank cross network gives 40/,
     );
     await refuses(
       { ...torchrec(40), ...cross, 'inter_arch.crossnet.W_kernels.0': [40, 4] },

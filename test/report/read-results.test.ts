@@ -63,7 +63,16 @@ test('a folder', () => refuses('.', undefined, 'FILE_UNREADABLE', /is a folder/)
 test('an empty file', () => refuses('empty.json', ' \n', 'FILE_TRUNCATED', /is empty/));
 test('a file that was cut', () =>
   refuses('cut.json', text(() => {}).slice(0, 5000), 'FILE_TRUNCATED', /ends in the middle/));
-test('not JSON', () => refuses('page.json', '<html></html>', 'JSON_INVALID', /Unexpected token/));
+test('not JSON', () => refuses('bad.json', '{"kind": bench}', 'JSON_INVALID', /Unexpected token/));
+test('a web page', () =>
+  refuses('page.json', '<html></html>', 'FORMAT_UNKNOWN', /is a web page, not results/));
+test('a plan', () =>
+  refuses(
+    'tuned.json',
+    '{"version":1,"device":"cpu","kernel":"standard","techniques":{}}',
+    'FORMAT_UNKNOWN',
+    /is a plan, not results/,
+  ));
 test('JSON that is no object', () => refuses('list.json', '[]', 'RESULTS_INVALID', /JSON object/));
 test('no kind', () => refuses('plan.json', '{"version":1}', 'FORMAT_UNKNOWN', /kind is missing/));
 test('another kind', () =>

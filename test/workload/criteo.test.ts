@@ -7,7 +7,7 @@ import { after, before, describe, test } from 'node:test';
 import { gzipSync } from 'node:zlib';
 import { type HotrowError, UsageError, WorkloadError } from '../../src/errors.ts';
 import { readRequest } from '../../src/model/request.ts';
-import { readCriteo } from '../../src/workload/criteo.ts';
+import { type CategoryRows, type CriteoOptions, readCriteo as readRows } from '../../src/workload/criteo.ts';
 import { goldenPath } from '../support/golden.ts';
 import { readSafetensors } from '../support/safetensors.ts';
 
@@ -22,6 +22,10 @@ async function file(name: string, content: string | Uint8Array): Promise<string>
   await writeFile(path, content);
   return path;
 }
+
+/** As facebookresearch/dlrm trains, unless a test says otherwise. */
+const readCriteo = (path: string, options: CategoryRows & Partial<CriteoOptions>) =>
+  readRows(path, { preprocessing: 'log(1 + max(x, 0))', ...options });
 
 const numbers = (indices: Iterable<number | bigint> | undefined) => Array.from(indices ?? [], Number);
 
@@ -260,7 +264,6 @@ describe('vocabularies', () => {
 
   for (const [what, vocabulary] of [
     ['an object', { C1: ['a'] }],
-    ['null', null],
     ['25 fields', words.slice(1)],
     ['27 fields', [...words, []]],
     ['a field that is no list', [...words.slice(1), 'abc']],
@@ -275,7 +278,16 @@ describe('vocabularies', () => {
   test('a vocabulary that is not JSON', async () => {
     const vocabulary = await file('broken.json', '[[');
     const path = await file('v.csv', `${HEADER}\n`);
-    await assert.rejects(readCriteo(path, { vocabulary }), { code: 'VOCABULARY_INVALID' });
+    await assert.rejects(readCriteo(path, { vocabulary }), { code: 'FILE_TRUNCATED' });
+  });
+
+  test('what is no JSON at all is named', async () => {
+    const path = await file('v.csv', `${HEADER}\n`);
+    const vocabulary = await file('words.txt', 'a\nb\n');
+    await assert.rejects(readCriteo(path, { vocabulary }), {
+      code: 'FORMAT_UNKNOWN',
+      message: /is a text file/,
+    });
   });
 
   test('no such vocabulary', async () => {

@@ -105,12 +105,18 @@ describe('bad text traces', () => {
     test(`${what}: empty`, () => refuses(content, 'TRACE_EMPTY', /no lookups/).then(() => {}));
   }
 
-  test('binary', () =>
-    refuses(
+  test('binary', async () => {
+    const path = await file(
+      'binary.txt',
       Uint8Array.from({ length: 4096 }, (_, i) => i * 31),
-      'TRACE_INVALID',
-      /line \d+/,
-    ).then(() => {}));
+    );
+    await assert.rejects(readTrace(path), { code: 'FORMAT_UNKNOWN', message: /binary file.*not a trace/ });
+  });
+
+  test('floating-point numbers, as numpy.savetxt writes them', async () => {
+    const error = await refuses('3.0e+00\n4.0e+00\n', 'TRACE_INVALID', /line 1: "3.0e\+00"/);
+    assert.match(error.hint, /fmt='%d'/);
+  });
 
   test('no such file', () =>
     assert.rejects(

@@ -1,7 +1,8 @@
 import { writeFile } from 'node:fs/promises';
 import { dirname, relative, resolve, sep } from 'node:path';
 import { Command } from 'commander';
-import { rowBytes } from '../../embedding/bag.ts';
+import { type EmbeddingTable, rowBytes } from '../../embedding/bag.ts';
+import { distinctTables, tableNumbers } from '../../embedding/shared-tables.ts';
 import { UsageError } from '../../errors.ts';
 import type { DlrmArchitecture, LinearLayer } from '../../model/architecture.ts';
 import { describeModel } from '../../model/describe-model.ts';
@@ -108,8 +109,11 @@ function summarise(model: string, architecture: DlrmArchitecture) {
     output = 'probability',
     notes = [],
   } = architecture;
-  const tables = architecture.tables.map((table) => ({
+  const distinct = distinctTables(architecture.tables);
+  const numbers = tableNumbers(architecture.tables);
+  const tables = architecture.tables.map((table, t) => ({
     name: table.name,
+    ...sharing(table, distinct[numbers[t] as number]),
     rows: table.rows,
     dim: table.dim,
     rowFormat: table.rowFormat,
@@ -128,7 +132,7 @@ function summarise(model: string, architecture: DlrmArchitecture) {
           0,
         )
       : 0;
-  const tableBytes = tables.reduce((sum, table) => sum + table.bytes, 0);
+  const tableBytes = distinct.reduce((sum, table) => sum + table.rows * rowBytes(table), 0);
   const denseBytes = (denseParameters + crossParameters) * 4;
   return {
     model,
@@ -143,9 +147,14 @@ function summarise(model: string, architecture: DlrmArchitecture) {
     notes,
     tables,
     parameters:
-      tables.reduce((sum, table) => sum + table.rows * table.dim, 0) + denseParameters + crossParameters,
+      distinct.reduce((sum, table) => sum + table.rows * table.dim, 0) + denseParameters + crossParameters,
     bytes: { tables: tableBytes, dense: denseBytes, total: tableBytes + denseBytes },
   };
+}
+
+/** The table's first feature, where that is another. */
+function sharing(table: EmbeddingTable, first: EmbeddingTable | undefined): { sharesTableOf?: string } {
+  return first === undefined || first === table ? {} : { sharesTableOf: first.name };
 }
 
 function widths(inputs: number, layers: readonly LinearLayer[]): number[] {
@@ -181,8 +190,10 @@ function printSummary(summary: Summary): void {
   printLine(`bottom MLP    ${bottom.join(' → ')}`);
   printLine(`interaction   ${interaction}`);
   printLine(`top MLP       ${top.join(' → ')}`);
+  const count = tables.filter(({ sharesTableOf }) => sharesTableOf === undefined).length;
+  const features = count < tables.length ? ` of ${tables.length} features` : '';
   printLine(`output        ${output}`);
-  printLine(`tables        ${tables.length}, ${formatBytes(bytes.tables)}; order: ${summary.tableOrder}`);
+  printLine(`tables        ${count}${features}, ${formatBytes(bytes.tables)}; order: ${summary.tableOrder}`);
   printLine(`parameters    ${formatCount(parameters)}`);
   printLine(`on a device   ${formatBytes(bytes.total)} of weights (${formatBytes(bytes.dense)} dense)`);
   printLine();
@@ -196,14 +207,16 @@ function printSummary(summary: Summary): void {
         { title: 'pooling', left: true },
         { title: 'bytes' },
       ],
-      tables.map(({ name, rows, dim, rowFormat, mode, learnedPoolingWeights, bytes: size }) => [
-        name,
-        formatCount(rows),
-        String(dim),
-        rowFormat,
-        learnedPoolingWeights ? `${mode}, learned weights` : mode,
-        formatBytes(size),
-      ]),
+      tables.map(
+        ({ name, sharesTableOf, rows, dim, rowFormat, mode, learnedPoolingWeights, bytes: size }) => [
+          name,
+          formatCount(rows),
+          String(dim),
+          rowFormat,
+          learnedPoolingWeights ? `${mode}, learned weights` : mode,
+          sharesTableOf === undefined ? formatBytes(size) : `in ${sharesTableOf}`,
+        ],
+      ),
     ),
   );
 }

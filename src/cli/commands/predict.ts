@@ -2,12 +2,14 @@ import { Command, Option } from 'commander';
 import type { DensePrecision } from '../../backend/backend.ts';
 import type { IndexChecking } from '../../embedding/bag.ts';
 import { planLabel } from '../../embedding/plan.ts';
-import { fromFile, UsageError } from '../../errors.ts';
+import { fromFile } from '../../errors.ts';
+import { expectKind } from '../../formats/file-kind.ts';
 import { writeSafetensors } from '../../formats/safetensors.ts';
 import type { DlrmModel, StagedPrediction } from '../../model/dlrm.ts';
+import type { Preprocessing } from '../../model/inputs.ts';
 import { loadModel } from '../../model/load-model.ts';
-import { type DlrmRequest, readRequest } from '../../model/request.ts';
-import { readCriteo } from '../../workload/criteo.ts';
+import type { DlrmRequest } from '../../model/request.ts';
+import { type RequestFileOptions, readRequestFile } from '../../workload/request-file.ts';
 import {
   architectureOverrides,
   formatOption,
@@ -35,7 +37,15 @@ interface Options extends ModelOptions {
   readonly hash?: boolean;
   readonly unknownRow?: number;
   readonly limit?: number;
+  readonly dense?: keyof typeof DENSE;
 }
+
+/** What `--dense` may make of Criteo's numbers. */
+const DENSE = {
+  log1p: 'log(1 + max(x, 0))',
+  log3: 'log(x + 3)',
+  none: 'none',
+} as const satisfies Readonly<Record<string, Preprocessing>>;
 
 /** Probabilities that the table shows before it refers to --format json and --out. */
 const SHOWN = 20;
@@ -44,7 +54,10 @@ export function predictCommand(): Command {
   const command = new Command('predict')
     .description('score a request')
     .addArgument(modelArgument())
-    .argument('<request>', 'a request (.safetensors), or Criteo rows (.csv, .tsv, .txt, also gzipped)');
+    .argument(
+      '<request>',
+      'a request (safetensors), or Criteo rows (text with tabs or commas, also gzipped)',
+    );
   return withModel(withDevice(command))
     .addOption(precisionOption())
     .addOption(planOption())
@@ -60,6 +73,12 @@ export function predictCommand(): Command {
       '--unknown-row <row>',
       'the row of categories that the vocabulary lacks (default: an error)',
       integer(0),
+    )
+    .addOption(
+      new Option(
+        '--dense <preprocessing>',
+        'what Criteo numbers become: log(1 + max(x, 0)), log(x + 3), x (default: as the model was trained)',
+      ).choices(Object.keys(DENSE)),
     )
     .option('--limit <n>', 'score the first rows of a Criteo file only', integer(1))
     .option('--out <file>', 'also write `probability` [B, 1] to a safetensors file')
@@ -77,6 +96,8 @@ Examples:
 async function predict(modelFile: string, requestFile: string, options: Options): Promise<void> {
   const { device, threads, precision, indexChecking } = options;
   const plan = await resolvePlan(options.plan);
+  // Before a model of any size is loaded for it.
+  await expectKind(requestFile, 'request');
   await using model = await loadModel(modelFile, {
     device,
     indexChecking,
@@ -85,7 +106,8 @@ async function predict(modelFile: string, requestFile: string, options: Options)
     ...(precision === undefined ? {} : { precision }),
     ...(plan === undefined ? {} : { plan }),
   });
-  const request = await loadRequest(requestFile, model, options);
+  const { request, notes } = await readRequestFile(requestFile, model.architecture, requestOptions(options));
+  for (const note of notes) notice(note);
   const prediction = await fromFile(requestFile, () => model.predict(request, { stages: true }));
   const { badIndices, badOffsets, first } = prediction.findings;
   if (first !== undefined) {
@@ -105,23 +127,15 @@ async function predict(modelFile: string, requestFile: string, options: Options)
   else printPrediction(model, request, prediction);
 }
 
-/** A safetensors request, or Criteo rows. */
-async function loadRequest(
-  file: string,
-  model: DlrmModel,
-  { vocabulary, hash, unknownRow, limit }: Options,
-): Promise<DlrmRequest> {
-  if (!/\.(csv|tsv|txt)(\.gz)?$/i.test(file)) return readRequest(file);
-  const tableRows = model.architecture.tables.map((table) => table.rows);
-  const bound = limit === undefined ? {} : { limit };
-  if (vocabulary !== undefined) {
-    const unknown = unknownRow === undefined ? {} : { unknownRow };
-    return (await readCriteo(file, { vocabulary, ...unknown, ...bound })).request;
-  }
-  if (hash === true) return (await readCriteo(file, { tableRows, ...bound })).request;
-  throw new UsageError('USAGE', `${file} holds category strings, and nothing says which rows they are`, {
-    hint: 'pass --vocabulary FILE, or --hash if the model was trained on hashed categories',
-  });
+/** What the options say of Criteo rows. */
+function requestOptions({ vocabulary, hash, unknownRow, limit, dense }: Options): RequestFileOptions {
+  return {
+    ...(vocabulary === undefined ? {} : { vocabulary }),
+    ...(hash === undefined ? {} : { hash }),
+    ...(unknownRow === undefined ? {} : { unknownRow }),
+    ...(limit === undefined ? {} : { limit }),
+    ...(dense === undefined ? {} : { preprocessing: DENSE[dense] }),
+  };
 }
 
 function asJson(
