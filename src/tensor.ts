@@ -178,14 +178,17 @@ export function isHost(tensor: Tensor): tensor is HostTensor {
 const scratchFloat = new Float32Array(1);
 const scratchBits = new Uint32Array(scratchFloat.buffer);
 
+const SMALLEST_FLOAT16 = 2 ** -24;
+
 /** IEEE binary16 bits → number, exact. */
 export function float16ToNumber(bits: number): number {
-  const sign = bits & 0x8000 ? -1 : 1;
-  const exponent = (bits >> 10) & 0x1f;
-  const fraction = bits & 0x3ff;
-  if (exponent === 0) return sign * fraction * 2 ** -24;
-  if (exponent === 31) return fraction === 0 ? sign * Number.POSITIVE_INFINITY : Number.NaN;
-  return sign * (1 + fraction / 1024) * 2 ** (exponent - 15);
+  const magnitude = bits & 0x7fff;
+  if (magnitude < 0x400) return (bits & 0x8000 ? -magnitude : magnitude) * SMALLEST_FLOAT16;
+  // The exponent is rebiased from 15 to 127; infinities and NaNs have the largest in both.
+  const shifted = magnitude << 13;
+  scratchBits[0] =
+    ((bits & 0x8000) << 16) | (magnitude < 0x7c00 ? shifted + 0x38000000 : shifted | 0x7f800000);
+  return scratchFloat[0] as number;
 }
 
 /** bfloat16 bits → number, exact. */

@@ -13,6 +13,7 @@ import { describedInputs, featureTables, type StoredTable } from './model-featur
 import { conventionOf } from './naming.ts';
 import { refuseRelatives } from './near-relatives.ts';
 import { parseQuantizedRows, type QuantizedRows } from './quantized-rows.ts';
+import { quantizedTables } from './quantized-tables.ts';
 import { findStateDict, some } from './state-dict.ts';
 import { orderTables, type TableOrder } from './table-order.ts';
 
@@ -60,7 +61,11 @@ export async function inferArchitecture(
       { tensor: `${last.name}.weight` },
     );
   }
-  const stored = await Promise.all(ordered.map((part) => storedTable(part)));
+  const { tables: readable, notes: quantized } = await quantizedTables(ordered, {
+    described: new Map(description.tables?.map((table) => [table.name, table])),
+    usualDim: (bottom.at(-1) as LinearLayer).outputs,
+  });
+  const stored = await Promise.all(readable.map((part) => storedTable(part)));
   const { guesses } = options;
   const read = featureTables(stored, description, options);
   const tables = guesses === undefined ? read : withGuessedFeatures(read, { bottom, top }, guesses);
@@ -81,7 +86,7 @@ export async function inferArchitecture(
     output: description.output ?? 'probability',
     inputs: describedInputs(tables, denseFeatures, description),
     tableOrder: { names: ordered.map(({ name }) => name), source },
-    notes: [...found, ...(note === undefined ? [] : [note])],
+    notes: [...found, ...(note === undefined ? [] : [note]), ...quantized],
   };
 }
 
@@ -212,18 +217,8 @@ function checkChain(what: string, layers: readonly LinearLayer[]): void {
   });
 }
 
-/** What the metadata says of quantised rows. @throws ModelError when it says nothing, or what does not fit. */
-function quantizedRows(name: string, { annotation, shape }: StoredTensor): QuantizedRows {
-  if (annotation === undefined) {
-    throw new ModelError(
-      'CHECKPOINT_UNSUPPORTED',
-      `table ${name} has uint8 rows, and nothing says what they mean`,
-      {
-        tensor: name,
-        hint: 'quantise the original with `hotrow quantize`, or say so in the metadata (docs/file-formats.md)',
-      },
-    );
-  }
+/** What the annotation says of quantised rows. @throws ModelError where it says nothing, or what does not fit. */
+function quantizedRows(name: string, annotation: string, { shape }: StoredTensor): QuantizedRows {
   const rows = parseQuantizedRows(annotation);
   if (rows === undefined) {
     throw inconsistent(`table ${name}: its metadata, ${annotation.slice(0, 80)}, says no row format`, name);
@@ -242,7 +237,9 @@ async function storedTable({ name, weight, rowWeights }: TablePart): Promise<Sto
   const [rows, width] = weight.shape;
   if (weight.shape.length !== 2 || !rows || !width)
     throw inconsistent(`table ${name} has shape [${weight.shape}], not [rows, dim]`, name);
-  const quantized = weight.dtype === 'uint8' ? quantizedRows(name, weight) : undefined;
+  const { annotation, dtype } = weight;
+  const quantized =
+    dtype === 'uint8' && annotation !== undefined ? quantizedRows(name, annotation, weight) : undefined;
   const dim = quantized?.dim ?? width;
   if (quantized === undefined && !(FLOAT_ROW_FORMATS as readonly string[]).includes(weight.dtype)) {
     throw new ModelError(

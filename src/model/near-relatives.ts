@@ -38,7 +38,7 @@ const RELATIVES: readonly Relative[] = [
   { names: /(^|\.)(in_proj_weight|self_attn|attention|attn)(\.|$)/, what: 'attention layers' },
   { names: /(^|\.)(layer_?norm|ln_\d+|norm\d*)\.(weight|bias)$/i, what: 'layer normalisations' },
   {
-    names: /(^|\.)(weights_dev|weights_uvm|split_embedding_weights)\b/,
+    names: /(^|\.)(weights_dev|weights_host|weights_uvm|split_embedding_weights)\b/,
     what: "the inner buffers of FBGEMM's table-batched embeddings, many tables in one tensor,",
     hint: "save the modules' split weights: EmbeddingBagCollection.state_dict()",
   },

@@ -17,6 +17,7 @@ import {
   viewElements,
 } from '../tensor.ts';
 import { TABLE_ORDER_KEY } from './checkpoint.ts';
+import { inTable } from './in-table.ts';
 import { quantizedRowsText } from './quantized-rows.ts';
 
 /** Bytes that are read and written at a time. */
@@ -128,19 +129,6 @@ async function* convertedChunks(
     yield converted.data;
   }
   record(error);
-}
-
-/** Names the table in what went wrong with its rows. */
-function inTable<T>(name: string, work: () => T): T {
-  try {
-    return work();
-  } catch (error) {
-    if (!(error instanceof ModelError)) throw error;
-    throw new ModelError(error.code as 'VALUE_NOT_FINITE', `table ${name}: ${error.message}`, {
-      ...error.details,
-      tensor: name,
-    });
-  }
 }
 
 function convertRows(
