@@ -87,7 +87,7 @@ export interface ErrorDetails {
 }
 
 const REQUEST_HINT =
-  'a request holds dense [B, F] and, per table of the model, indices.{t}, offsets.{t} and optional weights.{t}; `hotrow inspect` lists the tables';
+  'a request holds dense [B, F] and, per table of the model, indices.{t}, offsets.{t} and optional weights.{t}; `hotrow inspect` lists the tables, docs/requests.md other forms';
 const FORMS_HINT = 'docs/requests.md shows every form of a request';
 const CHECKPOINT_HINT = 'docs/file-formats.md lists the parameter names and the architectures that are known';
 

@@ -86,7 +86,8 @@ function parsed(text: string): unknown {
     return JSON.parse(text);
   } catch (cause) {
     const { message } = cause as Error;
-    return new FormatError('JSON_INVALID', message.slice(0, 200), { cause });
+    const hint = 'a request is one JSON value, or one sample a line';
+    return new FormatError('JSON_INVALID', message.slice(0, 200), { cause, hint });
   }
 }
 

@@ -1,13 +1,15 @@
 /** Requests in JSON and JSON Lines. */
 import assert from 'node:assert/strict';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { truncate, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, describe, test } from 'node:test';
 import { gzipSync } from 'node:zlib';
+import Value from 'typebox/value';
 import type { HotrowError } from '../../src/errors.ts';
 import { jsonRequest, readJsonRequest } from '../../src/model/json-request.ts';
+import { parseSamples, requestSchema } from '../../src/model/json-samples.ts';
 import {
   firstSample as first,
   jsonInputs as inputs,
@@ -182,4 +184,14 @@ describe('files', () => {
   });
   test('nothing there', () =>
     assert.rejects(readJsonRequest(join(folder, 'nothing.json'), inputs), { code: 'FILE_NOT_FOUND' }));
+});
+
+test('the examples of docs/requests.md fit the schema, and are read as samples', () => {
+  const page = readFileSync(new URL('../../docs/requests.md', import.meta.url), 'utf8');
+  const examples = [...page.matchAll(/```json\n(.*?)```/gs)].map(([, text]) => JSON.parse(text as string));
+  assert.equal(examples.length, 3);
+  for (const example of examples) {
+    assert.ok(Value.Check(requestSchema, example));
+    assert.ok(parseSamples(example).samples.length > 0);
+  }
 });

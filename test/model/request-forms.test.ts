@@ -1,9 +1,12 @@
 /** Every form of a request says what the plain form says. */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
+import { fileURLToPath } from 'node:url';
 import type { ModelInputs } from '../../src/model/inputs.ts';
+import { readRequest } from '../../src/model/request.ts';
 import {
   denseRows as dense,
+  expanded,
   f32,
   feature,
   i32,
@@ -157,5 +160,17 @@ describe('by feature', () => {
       bags: [],
       dense: Float32Array.of(0, Math.log(3), 0.5, Math.log(2), 0, Number.NaN),
     });
+  });
+});
+
+describe('made by the Python of docs/requests.md', () => {
+  const fixture = (name: string) => fileURLToPath(new URL(`../fixtures/requests/${name}`, import.meta.url));
+  test('from a batch of facebookresearch/dlrm', async () => {
+    const request = await readRequest(fixture('dlrm.safetensors'));
+    assert.deepEqual(expanded(request), expanded(await readTensors(plain)));
+  });
+  test('from a batch of TorchRec', async () => {
+    const request = await readRequest(fixture('torchrec.safetensors'), inputs);
+    assert.deepEqual(expanded(request), expanded(await readTensors(weighted)));
   });
 });
