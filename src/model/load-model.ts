@@ -24,7 +24,7 @@ export async function loadArchitecture(
 
 /**
  * Loads a DLRM: a facebookresearch/dlrm or TorchRec checkpoint as `.pt` or safetensors (one file, an index file, or a
- * folder with either). Close the model when done; its device is closed with it.
+ * folder with either), or a folder of torch.distributed.checkpoint. Close the model when done; its device is closed with it.
  * @throws UsageError, FormatError, ModelError for the checkpoint; PlanError; DeviceError.
  */
 export async function loadModel(checkpoint: string, options: LoadModelOptions = {}): Promise<DlrmModel> {

@@ -35,7 +35,7 @@ export interface DividedTensor {
 const MAX_RANK = 64;
 
 /** Of one tensor: more than any job has processes. */
-const MAX_CHUNKS = 1 << 16;
+const MAX_CHUNKS = 1 << 14;
 
 /** Of all tensors: one list of chunks may stand in a pickle many times. */
 const MAX_CHUNKS_IN_ALL = 1 << 20;

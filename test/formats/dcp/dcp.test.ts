@@ -252,6 +252,15 @@ describe('chunks that do not fit', () => {
     );
   });
 
+  test('more chunks than any job has processes', () =>
+    refuses(
+      changed((table) => {
+        table.chunks = Array<DcpTensor['chunks'][0]>(16_385).fill({ offsets: size(0, 0), sizes: size(0, 4) });
+      }),
+      'DCP_INVALID',
+      /tensor t: it has no list of at most 16384 chunks/,
+    ));
+
   test('a chunk without its place, or with none that can be', async () => {
     const missing = changed((_, { items }) => items.pop());
     await refuses(
