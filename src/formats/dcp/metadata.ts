@@ -34,8 +34,11 @@ export interface DividedTensor {
 
 const MAX_RANK = 64;
 
-/** More than any job has processes. */
-const MAX_CHUNKS = 1 << 16;
+/** Of one tensor: more than any job has processes. */
+const MAX_CHUNKS = 1 << 14;
+
+/** Of all tensors: one list of chunks may stand in a pickle many times. */
+const MAX_CHUNKS_IN_ALL = 1 << 20;
 
 /** A list of extents, as the pickle has it. */
 const SIZE = new PickledGlobal('torch.Size', ([extents]) => (Array.isArray(extents) ? extents : undefined));
@@ -46,7 +49,7 @@ const isA = (value: PickledValue | undefined, className: string): value is Inert
 
 /** An error about the checkpoint's metadata, naming the tensor. */
 export function invalidDcp(file: string, message: string, tensor?: string): FormatError {
-  const where = tensor === undefined ? file : `${file}, tensor ${tensor}`;
+  const where = tensor === undefined ? file : `${file}, tensor ${shown(tensor)}`;
   return new FormatError('DCP_INVALID', `${where}: ${message}`, {
     file,
     ...(tensor === undefined ? {} : { tensor }),
@@ -70,6 +73,7 @@ export function readDcpMetadata(file: string, bytes: Uint8Array): DividedTensor[
   const keysByName = dictOf(attribute(value, 'planner_data')) ?? new Map<PickledValue, PickledValue>();
   const items = new Items(file, places);
   const tensors: DividedTensor[] = [];
+  let chunks = 0;
   // The entries come process by process; the planner's names stand as they did in the state dict.
   const names = [...keysByName.keys()].filter((name) => entries.has(name));
   for (const name of new Set([...names, ...entries.keys()])) {
@@ -78,7 +82,13 @@ export function readDcpMetadata(file: string, bytes: Uint8Array): DividedTensor[
     const keys = keysOf(keysByName.get(name)) ?? [name];
     if (isA(entry, 'BytesStorageMetadata') || isOptimizer(keys)) continue;
     if (!isA(entry, 'TensorStorageMetadata')) throw invalidDcp(file, 'it is described as no tensor', name);
-    tensors.push({ name, keys, ...readTensor(file, name, entry, items) });
+    const described = attribute(entry, 'chunks');
+    if (!Array.isArray(described) || described.length > MAX_CHUNKS)
+      throw invalidDcp(file, `it has no list of at most ${MAX_CHUNKS} chunks`, name);
+    chunks += described.length;
+    if (chunks > MAX_CHUNKS_IN_ALL)
+      throw invalidDcp(file, `it describes more than ${MAX_CHUNKS_IN_ALL} chunks`);
+    tensors.push({ name, keys, ...readTensor(file, name, entry, described, items) });
   }
   return tensors;
 }
@@ -101,16 +111,14 @@ function readTensor(
   file: string,
   name: string,
   entry: PickledValue,
+  described: readonly PickledValue[],
   items: Items,
 ): Pick<DividedTensor, 'dtype' | 'shape' | 'chunks'> {
   const dtype = readDtype(file, name, attribute(entry, 'properties'));
   const shape = extents(attribute(entry, 'size'));
   if (shape === undefined || !Number.isSafeInteger(elementCount(shape) * elementBytes(dtype)))
     throw invalidDcp(file, 'its size is no list of extents, or is too large', name);
-  const described = attribute(entry, 'chunks');
-  if (!Array.isArray(described) || described.length > MAX_CHUNKS)
-    throw invalidDcp(file, `it has no list of at most ${MAX_CHUNKS} chunks`, name);
-  const boxes = described.map((chunk: PickledValue): Box => {
+  const boxes = described.map((chunk): Box => {
     const [offsets, sizes] = [extents(attribute(chunk, 'offsets')), extents(attribute(chunk, 'sizes'))];
     if (offsets === undefined || sizes === undefined)
       throw invalidDcp(file, 'a chunk has no offsets and sizes', name);
@@ -127,18 +135,22 @@ function readDtype(file: string, name: string, properties: PickledValue | undefi
   const state = isA(properties, 'TensorProperties') ? properties.state : undefined;
   const [type, layout] = Array.isArray(state) ? state : [];
   if (!isA(layout, '_get_layout') || layout.args[0] !== 'torch.strided') {
-    throw new FormatError('TORCH_FORMAT_UNSUPPORTED', `${file}, tensor ${name}: its layout is not strided`, {
-      file,
-      tensor: name,
-      hint: 'save it with tensor.to_dense()',
-    });
+    throw new FormatError(
+      'TORCH_FORMAT_UNSUPPORTED',
+      `${file}, tensor ${shown(name)}: its layout is not strided`,
+      {
+        file,
+        tensor: name,
+        hint: 'save it with tensor.to_dense()',
+      },
+    );
   }
   const dtype = elementType(type)?.dtype;
   if (dtype !== undefined) return dtype;
   const what = type instanceof PickledGlobal ? type.type : typeof type === 'string' ? type : 'that is none';
   throw new FormatError(
     'TORCH_FORMAT_UNSUPPORTED',
-    `${file}, tensor ${name}: dtype ${shown(what)} is not read`,
+    `${file}, tensor ${shown(name)}: dtype ${shown(what)} is not read`,
     {
       file,
       tensor: name,
@@ -193,7 +205,7 @@ class Items {
     if (Array.isArray(transforms) && transforms.length > 0) {
       throw new FormatError(
         'TORCH_FORMAT_UNSUPPORTED',
-        `${file}, tensor ${name}: ${at} was saved through an extension${typeof transforms[0] === 'string' ? `, ${transforms[0].slice(0, 100)}` : ''}`,
+        `${file}, tensor ${shown(name)}: ${at} was saved through an extension${typeof transforms[0] === 'string' ? `, ${transforms[0].slice(0, 100)}` : ''}`,
         { file, tensor: name, hint: 'tensors are mapped where they lie: save it without extensions' },
       );
     }

@@ -60,7 +60,7 @@ function changed(change: (table: DcpTensor, description: DcpDescription) => void
   return description;
 }
 
-describe('what PyTorch 2.11 saved', () => {
+describe('what PyTorch saved', () => {
   test('one process: every tensor is mapped where it lies', async () => {
     const { tensors, keys } = await readDcp(metadataOf('one'));
     const expected = await whole();
@@ -95,13 +95,6 @@ describe('what PyTorch 2.11 saved', () => {
     for (const inOnePiece of [first, replicated]) assert.ok(inOnePiece !== undefined && isInFile(inOnePiece));
   });
 
-  test('a file a tensor', async () => {
-    const { tensors } = await readDcp(metadataOf('files'));
-    assert.equal(tensors.size, 4);
-    const expected = await whole();
-    for (const [name, tensor] of tensors) await same(tensor, expected.tensors.get(name), name);
-  });
-
   test('ShardedTensor', async () => {
     const { tensors } = await readDcp(metadataOf('sharded_tensor'));
     await same(
@@ -123,6 +116,20 @@ describe('what PyTorch 2.11 saved', () => {
     assert.deepEqual(await read('few_rows'), { dtype: 'bfloat16', shape: [3, 5], data: halves });
     assert.deepEqual(await read('scalar'), { dtype: 'int64', shape: [], data: BigInt64Array.of(5n) });
     assert.deepEqual(await read('none'), { dtype: 'float32', shape: [0, 4], data: new Float32Array(0) });
+  });
+
+  test('the first form of the format, of PyTorch 1.13', async () => {
+    const { tensors } = await readDcp(metadataOf('torch113'));
+    assert.deepEqual([...tensors.keys()], ['emb_l.0.weight', 'bot_l.0.bias']);
+    const { shape, data } = await readTensor(tensors.get('emb_l.0.weight') as StoredTensor);
+    assert.deepEqual([shape, [...data]], [[7, 4], Array.from({ length: 28 }, (_, i) => i)]);
+  });
+
+  test('the first form of the format, of PyTorch 1.13, a file a tensor', async () => {
+    const { tensors } = await readDcp(metadataOf('torch113'));
+    assert.deepEqual([...tensors.keys()], ['emb_l.0.weight', 'bot_l.0.bias']);
+    const { shape, data } = await readTensor(tensors.get('emb_l.0.weight') as StoredTensor);
+    assert.deepEqual([shape, [...data]], [[7, 4], Array.from({ length: 28 }, (_, i) => i)]);
   });
 
   test('bytes of a divided tensor are read from any place on', async () => {
@@ -244,6 +251,15 @@ describe('chunks that do not fit', () => {
       /tensor t: its chunk at \[0, 0\].* needs 17592186044416 bytes, storage_data gives it 1641/,
     );
   });
+
+  test('more chunks than any job has processes', () =>
+    refuses(
+      changed((table) => {
+        table.chunks = Array<DcpTensor['chunks'][0]>(16_385).fill({ offsets: size(0, 0), sizes: size(0, 4) });
+      }),
+      'DCP_INVALID',
+      /tensor t: it has no list of at most 16384 chunks/,
+    ));
 
   test('a chunk without its place, or with none that can be', async () => {
     const missing = changed((_, { items }) => items.pop());
