@@ -32,6 +32,7 @@
  *   Index, Offset int32, int64
  *   Output        Float32, Float16, Bfloat16: pooled rows are rounded to it once, at the end
  *   pooling       Pooling; weights: Weights; padding: whether params.padding_index is a row that lookups skip
+ *   pruned        whether index -1 is good, and stands for a row that adds nothing; Mean counts it all the same
  *   dim           elements of a row
  *   wide_rows     whether row_count may exceed 2^31
  *   lane_bytes    bytes of a row that a lane holds at most: with fewer, more lanes share a row; 4 to MOST_LANE_BYTES
@@ -81,7 +82,7 @@ __device__ __forceinline__ void check_unread(const Bag<L, K> &walker, uint32 end
   const FusedTable &table = walker.table;
   for (uint32 position = end + walker.lane; position < static_cast<uint32>(table.lookups); position += Shape<K>::lanes) {
     const int64 index = ptx::load_read_only(static_cast<const typename K::Index *>(table.indices) + position);
-    if (static_cast<uint64>(index) >= static_cast<uint64>(table.row_count)) walker.count_finding();
+    if (!is_good_index<K>(index, table.row_count)) walker.count_finding();
   }
 }
 

@@ -12,7 +12,7 @@ export const PREFETCH_LEVEL = { L1: 1, L2: 2, L3: 3, NTA: 4 } as const;
 export const OPERATOR = { checkBags: 1, embeddingBags: 2, linear: 3, dotInteraction: 4, copy: 5 } as const;
 /** 64-bit words of an operator, a table and a batch of bags. */
 export const OPERATOR_WORDS = 24;
-export const TABLE_WORDS = 8;
+export const TABLE_WORDS = 9;
 export const BAGS_WORDS = 8;
 export const CHECK_REPORT_WORDS = 7;
 
