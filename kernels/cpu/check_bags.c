@@ -14,14 +14,14 @@ typedef struct check_context {
   atomic_int_fast64_t bad_offsets;
 } check_context;
 
-/* A value v is out of [0, limit) exactly when v, taken as unsigned, is not below limit. */
+/* A value v is out of [first, first + limit) exactly when v - first, taken as unsigned, is not below limit. */
 #define DEFINE_COUNT_INDICES(name, type, unsigned_type)                                          \
-  static int64_t name(const char *indices, int64_t count, unsigned_type limit) {                 \
+  static int64_t name(const char *indices, int64_t count, unsigned_type first, unsigned_type limit) { \
     unsigned_type bad = 0;                                                                       \
     for (int64_t i = 0; i < count; i++) {                                                        \
       type value;                                                                                \
       memcpy(&value, indices + i * (int64_t)sizeof value, sizeof value);                         \
-      bad += (unsigned_type)value >= limit;                                                      \
+      bad += (unsigned_type)((unsigned_type)value - first) >= limit;                             \
     }                                                                                            \
     return (int64_t)bad;                                                                         \
   }
@@ -46,9 +46,12 @@ DEFINE_COUNT_OFFSETS(count_bad_offsets_int64, int64_t)
 
 int64_t HR_NAME(hr_count_bad_indices)(const hr_table *table, const hr_bags *bags, int64_t first, int64_t count) {
   const char *at = (const char *)bags->indices + first * bags->index_bytes;
-  if (bags->index_bytes == 8) return count_bad_int64(at, count, (uint64_t)table->row_count);
+  const int64_t first_index = -table->pruned;
+  if (bags->index_bytes == 8)
+    return count_bad_int64(at, count, (uint64_t)first_index, (uint64_t)(table->row_count - first_index));
   const int64_t past_int32 = (int64_t)1 << 31;
-  return count_bad_int32(at, count, (uint32_t)hr_min(table->row_count, past_int32));
+  const int64_t past_rows = hr_min(table->row_count, past_int32);
+  return count_bad_int32(at, count, (uint32_t)first_index, (uint32_t)(past_rows - first_index));
 }
 
 int64_t HR_NAME(hr_count_bad_offsets)(const hr_bags *bags, int64_t first, int64_t count) {
@@ -118,7 +121,7 @@ static int find_bad_offset(const hr_bags *bags, hr_check_report *report) {
 static int find_bad_index(const hr_table *table, const hr_bags *bags, hr_check_report *report) {
   for (int64_t i = 0; i < bags->lookups; i++) {
     int64_t value = hr_load_integer(bags->indices, bags->index_bytes, i);
-    if (value >= 0 && value < table->row_count) continue;
+    if (value >= -table->pruned && value < table->row_count) continue;
     report->code = HR_BAGS_INDEX_OUT_OF_RANGE;
     report->position = i;
     report->value = value;

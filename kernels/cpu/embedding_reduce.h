@@ -30,7 +30,7 @@ typedef struct hr_reduce_job {
 enum { REDUCE_SUM, REDUCE_WEIGHTED_SUM, REDUCE_MAX, REDUCTIONS };
 
 /* The lookups of a table, each of which becomes a row: out-of-range indices become 0 when `index_limit` is the row
- * count (repair), and nothing is changed when it is UINT64_MAX. */
+ * count (repair), and nothing but -1 is changed when it is UINT64_MAX. */
 typedef struct lookup_reader {
   const char *indices;
   int64_t index_bytes;
@@ -40,6 +40,12 @@ typedef struct lookup_reader {
 HR_INLINE int64_t read_lookup(const lookup_reader *reader, int64_t position) {
   int64_t index = hr_load_integer(reader->indices, reader->index_bytes, position);
   return (uint64_t)index < reader->index_limit ? index : 0;
+}
+
+/* The same of a table with pruned rows: -1 stays -1. */
+HR_INLINE int64_t read_lookup_or_pruned(const lookup_reader *reader, int64_t position) {
+  int64_t index = hr_load_integer(reader->indices, reader->index_bytes, position);
+  return index == -1 || (uint64_t)index < reader->index_limit ? index : 0;
 }
 
 /*
@@ -84,128 +90,46 @@ static void prefetch_first_rows(const hr_reduce_job *job, const lookup_reader *r
   }
 }
 
-/* vectors = 0: one partial vector. */
-HR_INLINE void reduce_bags(const hr_reduce_job *job, const int vectors, const int row_format, const int reduction) {
-  const int count = vectors ? vectors : 1;
-  const int is_scaled = row_format == HR_INT8 || row_format == HR_INT4;
-  const int bits = (int)hr_row_bits(row_format);
-  const hr_table *table = job->table;
-  const hr_bags *bags = job->bags;
-  const lookup_reader reader = {
-      .indices = bags->indices,
-      .index_bytes = bags->index_bytes,
-      .index_limit = job->repair ? (uint64_t)table->row_count : UINT64_MAX,
-  };
-  const uintptr_t rows = (uintptr_t)job->rows;
-  const uintptr_t row_stride = (uintptr_t)table->row_stride_bytes;
-  const int64_t columns = job->columns;
-  const uintptr_t last_byte = (uintptr_t)(hr_ceil_div(columns * bits, 8) - 1);
-  const int64_t padding = table->padding_index;
-  const float *weights = bags->weights;
-  const float *row_weights = table->row_weights;
-  const int64_t lookups = table->row_count > 0 ? bags->lookups : 0;
-  const int64_t level = job->prefetch_level;
-
-  const int64_t first_lookup =
-      hr_clamp(hr_load_integer(bags->offsets, bags->offset_bytes, job->first_bag), 0, lookups);
-  int64_t prefetch_end = lookups;
-  if (job->last_bag < bags->offset_count)
-    prefetch_end = hr_clamp(hr_load_integer(bags->offsets, bags->offset_bytes, job->last_bag), 0, lookups);
-  const int64_t distance = job->prefetch_distance > 0 ? job->prefetch_distance : lookups;
-  const int64_t prefetch_until = prefetch_end - distance; /* the first position that has nothing to prefetch */
-  if (job->prefetch_distance > 0)
-    prefetch_first_rows(job, &reader, first_lookup, hr_min(first_lookup + distance, prefetch_end));
-
-  int64_t prefetched = -1; /* a row that several lookups in a row name is asked for once */
-  for (int64_t bag = job->first_bag; bag < job->last_bag; bag++) {
-    int64_t begin = hr_clamp(hr_load_integer(bags->offsets, bags->offset_bytes, bag), 0, lookups);
-    int64_t end = lookups;
-    if (bag + 1 < bags->offset_count)
-      end = hr_clamp(hr_load_integer(bags->offsets, bags->offset_bytes, bag + 1), begin, lookups);
-    hr_vec sum[MOST_VECTORS];
-    HR_UNROLL
-    for (int v = 0; v < count; v++) sum[v] = hr_vec_zero();
-    int64_t counted = 0;
-
-    for (int64_t p = begin; p < end; p++) {
-      if (p < prefetch_until) {
-        const int64_t ahead = read_lookup(&reader, p + distance);
-        if (ahead != prefetched)
-          prefetch_row(rows + (uintptr_t)ahead * row_stride, level, count * HR_LANES * bits / 8, last_byte);
-        prefetched = ahead;
-      }
-      int64_t index = read_lookup(&reader, p);
-      if (index == padding) continue;
-      const char *row = (const char *)(rows + (uintptr_t)index * row_stride);
-      hr_vec weight = hr_vec_zero();
-      if (reduction == REDUCE_WEIGHTED_SUM) {
-        float w = weights ? hr_load_float(weights, p) : 1.0f;
-        if (row_weights) w *= hr_load_float(row_weights, index);
-        weight = hr_vec_broadcast(w);
-      }
-      hr_vec scale = hr_vec_zero(), bias = hr_vec_zero();
-      if (is_scaled) {
-        scale = hr_vec_broadcast_f16(row - job->bytes_before);
-        bias = hr_vec_broadcast_f16(row - job->bytes_before + 2);
-      }
-      HR_UNROLL
-      for (int step = 0; step < count; step++) {
-        const int v = vector_in_order(step, count);
-        const int64_t column = first_column(v, vectors, columns);
-        hr_vec x = vectors ? hr_vec_load_as(row_format, row, column) : hr_vec_load_as_partial(row_format, row, columns);
-        /* scale · q is exact: 11 bits by 8. */
-        if (is_scaled) x = hr_vec_fma(scale, x, bias);
-        if (reduction == REDUCE_SUM) sum[v] = hr_vec_add(sum[v], x);
-        if (reduction == REDUCE_WEIGHTED_SUM) sum[v] = hr_vec_fma(weight, x, sum[v]);
-        if (reduction == REDUCE_MAX) sum[v] = counted == 0 ? x : hr_vec_max(x, sum[v]);
-      }
-      counted++;
-    }
-
-    float *output = job->output + bag * job->output_stride;
-    const int is_mean = reduction == REDUCE_SUM && table->pooling == HR_POOL_MEAN && counted > 0;
-    const hr_vec divisor = hr_vec_broadcast(is_mean ? (float)counted : 1.0f);
-    HR_UNROLL
-    for (int v = 0; v < count; v++) {
-      hr_vec y = is_mean ? hr_vec_div(sum[v], divisor) : sum[v];
-      if (vectors)
-        hr_vec_store(output + first_column(v, vectors, columns), y);
-      else
-        hr_vec_store_partial(output, y, columns);
-    }
-  }
-}
+/* The loops, of tables without and with pruned rows. */
+#define PRUNED 0
+#include "embedding_reduce_loop.h"
+#undef PRUNED
+#define PRUNED 1
+#include "embedding_reduce_loop.h"
+#undef PRUNED
 
 typedef void (*reduce_function)(const hr_reduce_job *job);
 
 /* Widths in vectors; a block of another width is reduced by the next wider copy. */
-#define FOR_EACH_WIDTH(X, format, reduction)                                                      \
-  X(0, format, reduction) X(1, format, reduction) X(2, format, reduction) X(4, format, reduction) \
-  X(8, format, reduction)
+#define FOR_EACH_WIDTH(X, format, reduction, pruned)                                                                  \
+  X(0, format, reduction, pruned) X(1, format, reduction, pruned) X(2, format, reduction, pruned)                     \
+  X(4, format, reduction, pruned) X(8, format, reduction, pruned)
 
-#define FOR_EACH_REDUCTION(X, format)       \
-  FOR_EACH_WIDTH(X, format, REDUCE_SUM)     \
-  FOR_EACH_WIDTH(X, format, REDUCE_WEIGHTED_SUM) FOR_EACH_WIDTH(X, format, REDUCE_MAX)
+#define FOR_EACH_REDUCTION(X, format)                                                                                 \
+  FOR_EACH_WIDTH(X, format, REDUCE_SUM, 0)                                                                            \
+  FOR_EACH_WIDTH(X, format, REDUCE_WEIGHTED_SUM, 0) FOR_EACH_WIDTH(X, format, REDUCE_MAX, 0)                          \
+  FOR_EACH_WIDTH(X, format, REDUCE_WEIGHTED_SUM, 1) FOR_EACH_WIDTH(X, format, REDUCE_MAX, 1)
 
 #define FOR_EACH_COPY(X)                                                  \
-  X(16, HR_FLOAT32, REDUCE_SUM)                                           \
+  X(16, HR_FLOAT32, REDUCE_SUM, 0)                                        \
   FOR_EACH_REDUCTION(X, HR_FLOAT32) FOR_EACH_REDUCTION(X, HR_FLOAT16)     \
   FOR_EACH_REDUCTION(X, HR_BFLOAT16) FOR_EACH_REDUCTION(X, HR_INT8)       \
   FOR_EACH_REDUCTION(X, HR_INT4) FOR_EACH_REDUCTION(X, HR_FLOAT8_E4M3)
 
-#define DEFINE_COPY(vectors, format, reduction)                                         \
-  static void reduce_##vectors##_##format##_##reduction(const hr_reduce_job *job) {     \
-    reduce_bags(job, vectors, format, reduction);                                       \
+#define DEFINE_COPY(vectors, format, reduction, pruned)                                         \
+  static void reduce_##vectors##_##format##_##reduction##_##pruned(const hr_reduce_job *job) {  \
+    reduce_bags_##pruned(job, vectors, format, reduction);                                      \
   }
 FOR_EACH_COPY(DEFINE_COPY)
 
-#define COPY_ENTRY(vectors, format, reduction) \
-  [format][reduction][vectors] = reduce_##vectors##_##format##_##reduction,
-static const reduce_function reduce_functions[HR_ROW_FORMATS][REDUCTIONS][MOST_VECTORS + 1] = {FOR_EACH_COPY(COPY_ENTRY)};
+#define COPY_ENTRY(vectors, format, reduction, pruned) \
+  [pruned][format][reduction][vectors] = reduce_##vectors##_##format##_##reduction##_##pruned,
+static const reduce_function reduce_functions[2][HR_ROW_FORMATS][REDUCTIONS][MOST_VECTORS + 1] = {
+    FOR_EACH_COPY(COPY_ENTRY)};
 
 static int reduction_of(const hr_table *table, const hr_bags *bags) {
   if (table->pooling == HR_POOL_MAX) return REDUCE_MAX;
-  const int is_weighted = table->pooling == HR_POOL_SUM && (bags->weights || table->row_weights);
+  const int is_weighted = table->pruned || (table->pooling == HR_POOL_SUM && (bags->weights || table->row_weights));
   return is_weighted ? REDUCE_WEIGHTED_SUM : REDUCE_SUM;
 }
 
@@ -219,7 +143,7 @@ static int64_t hr_most_vectors(const hr_table *table, const hr_bags *bags) {
 static void hr_reduce_bags(const hr_reduce_job *job) {
   int64_t vectors = job->columns < HR_LANES ? 0 : 1;
   while (vectors > 0 && vectors * HR_LANES < job->columns) vectors *= 2;
-  reduce_functions[job->table->row_format][reduction_of(job->table, job->bags)][vectors](job);
+  reduce_functions[job->table->pruned][job->table->row_format][reduction_of(job->table, job->bags)][vectors](job);
 }
 
 #endif

@@ -11,7 +11,7 @@
 
 #include <stdint.h>
 
-#define HR_ABI_VERSION 6
+#define HR_ABI_VERSION 7
 
 /* Instruction sets, weakest first. A pool runs every operator on one of them. */
 enum { HR_ISA_PORTABLE = 0, HR_ISA_AVX2 = 1, HR_ISA_AVX512 = 2 };
@@ -33,7 +33,7 @@ enum { HR_PREFETCH_L1 = 1, HR_PREFETCH_L2 = 2, HR_PREFETCH_L3 = 3, HR_PREFETCH_N
 /* What is wrong with the bags of a table. */
 enum {
   HR_BAGS_OK = 0,
-  HR_BAGS_INDEX_OUT_OF_RANGE = 1,    /* indices[position] is not in [0, row_count) */
+  HR_BAGS_INDEX_OUT_OF_RANGE = 1,    /* indices[position] is not in [0, row_count), nor a pruned row's */
   HR_BAGS_FIRST_OFFSET_NOT_ZERO = 2, /* offsets[0] != 0 */
   HR_BAGS_OFFSETS_DECREASE = 3,      /* offsets[position] < offsets[position - 1] */
   HR_BAGS_OFFSET_PAST_END = 4        /* offsets[position] > lookups */
@@ -49,6 +49,7 @@ typedef struct hr_table {
   int64_t pooling;            /* HR_POOL_SUM … */
   int64_t padding_index;      /* a row left out of the reduction and of the mean's count; -1: none */
   const float *row_weights;   /* [row_count], a learned weight per row (sum only); NULL: none */
+  int64_t pruned;             /* 1: index -1 stands for a pruned row; 0: it is a bad index */
 } hr_table;
 
 /* The bags of one table for one batch. */
@@ -99,8 +100,9 @@ typedef struct hr_op_check_bags {
  * tables with a bag per user, user_output[u, …] = those of bag u. Without samples there may be users: their bags are checked,
  * and not pooled.
  * Semantics are torch.nn.EmbeddingBag's: empty bags give zeros (max too), padding_index is left out of sum, mean's
- * count and max; max keeps `w > m ? w : m` NaN behaviour with the first counted row as the start.
- * repair != 0: an index outside [0, row_count) reads row 0, and bag bounds are clamped into
+ * count and max; max keeps `w > m ? w : m` NaN behaviour with the first counted row as the start. A pruned row is left out of
+ * sum and max, and counts for the mean.
+ * repair != 0: a bad index reads row 0, and bag bounds are clamped into
  * begin = clamp(offsets[b], 0, lookups), end = clamp(offsets[b + 1], begin, lookups); nothing is written back.
  * An index is repaired before it is compared with padding_index.
  * stop_report: when not NULL, everything that HR_OP_CHECK_BAGS checks is checked here, each piece of the work just

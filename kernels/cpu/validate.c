@@ -17,7 +17,7 @@ static int is_valid_table(const hr_table *table) {
   return is_size(table->row_count) && table->dim > 0 && table->dim <= MOST && table->row_format >= HR_FLOAT32 &&
          table->row_format < HR_ROW_FORMATS && table->pooling >= HR_POOL_SUM && table->pooling <= HR_POOL_MAX &&
          (table->rows || table->row_count == 0) && is_size(table->row_stride_bytes) &&
-         (table->pooling == HR_POOL_SUM || !table->row_weights);
+         (table->pooling == HR_POOL_SUM || !table->row_weights) && (table->pruned == 0 || table->pruned == 1);
 }
 
 static int is_valid_bags(const hr_table *table, const hr_bags *bags, int64_t batch, int64_t users) {

@@ -4,7 +4,7 @@
  *   hotrow_check_bags     grid (x, tables), any block: counts what is wrong in every table, and finds its first place
  *   hotrow_describe_bags  grid (1), block (tables or fewer): fills the rest of the reports in; one thread a table
  *
- * An index is bad outside [0, row_count). An offset is bad when it is the first and not 0, less than the one before, or
+ * An index is bad outside [first_index, row_count). An offset is bad when it is the first and not 0, less than the one before, or
  * more than lookups. The first finding of a table is at its lowest position, offsets before indices.
  *
  * Reports and the total are zeroed by the caller. Kernels that take the total as their `stop` word do nothing when
@@ -26,6 +26,7 @@ struct CheckedBags {
   int64 lookups;        /* < 2^61 */
   int64 offset_count;   /* < 2^61 */
   int64 row_count;
+  int64 first_index;    /* 0; -1 where index -1 stands for a pruned row */
 };
 
 struct BagsReport {
@@ -65,7 +66,13 @@ __device__ __forceinline__ CheckedBags load_bags(const CheckedBags *from) {
   bags.lookups = ptx::load_read_only(&from->lookups);
   bags.offset_count = ptx::load_read_only(&from->offset_count);
   bags.row_count = ptx::load_read_only(&from->row_count);
+  bags.first_index = ptx::load_read_only(&from->first_index);
   return bags;
+}
+
+__device__ __forceinline__ bool is_good_index(const CheckedBags &bags, int64 index) {
+  const uint64 first = static_cast<uint64>(bags.first_index);
+  return static_cast<uint64>(index) - first < static_cast<uint64>(bags.row_count) - first;
 }
 
 /* What is wrong with the offset at `position`; `before` receives the one before it, or 0. */
@@ -95,8 +102,8 @@ __device__ __forceinline__ void check_bags(const CheckBagsParams &params) {
     if (bad_offsets++ == 0) first = ~position;
   }
   for (uint64 position = thread; position < static_cast<uint64>(bags.lookups); position += stride) {
-    const uint64 index = static_cast<uint64>(load_integer(bags.indices, bags.index_bytes, position));
-    if (index < static_cast<uint64>(bags.row_count)) continue;
+    const int64 index = load_integer(bags.indices, bags.index_bytes, position);
+    if (is_good_index(bags, index)) continue;
     if (bad_indices++ == 0 && first == 0) first = ~(uint64(1) << KIND_SHIFT | position);
   }
 

@@ -32,6 +32,7 @@
  *   Index, Offset int32, int64
  *   Output        Float32, Float16, Bfloat16: pooled rows are rounded to it once, at the end
  *   pooling       Pooling; weights: Weights; padding: whether params.padding_index is a row that lookups skip
+ *   pruned        whether index -1 is good, and stands for a row that adds nothing; Mean counts it all the same
  *   dim           elements of a row
  *   wide_rows     whether row_count may exceed 2^31
  *   per_user      whether the table has a bag per user, whose pooled rows go to params.user_output (spread_rows.cuh takes them on)
@@ -82,7 +83,7 @@ __device__ __forceinline__ void check_unread(const Bag<L, K> &walker, uint32 end
   const FusedTable &table = walker.table;
   for (uint32 position = end + walker.lane; position < static_cast<uint32>(table.lookups); position += Shape<K>::lanes) {
     const int64 index = ptx::load_read_only(static_cast<const typename K::Index *>(table.indices) + position);
-    if (static_cast<uint64>(index) >= static_cast<uint64>(table.row_count)) walker.count_finding();
+    if (!is_good_index<K>(index, table.row_count)) walker.count_finding();
   }
 }
 

@@ -61,13 +61,22 @@ struct Shape {
   static constexpr uint32 stride = Row::stride(K::dim);
 };
 
+/* Whether an index is that of a row, or of a pruned one. */
+template <class K>
+__device__ __forceinline__ bool is_good_index(int64 index, int64 row_count) {
+  const bool is_row = static_cast<uint64>(index) < static_cast<uint64>(row_count);
+  if constexpr (K::pruned) return is_row || index == PRUNED_INDEX;
+  return is_row;
+}
+
 /* One lane's share of the group's next `lanes` lookups: a lookup of its own. */
 template <class K>
 struct Lookup {
   RowNumber<K> row;
   float weight; /* times the row's scale */
   float bias;   /* the row's, times the weight; 0 where rows have none */
-  bool kept;    /* a lookup of the bag, and not of the padding row */
+  bool kept;    /* a lookup of the bag, and neither of the padding row nor pruned */
+  bool counted; /* the same, or pruned; where that makes a difference */
 };
 
 /* The sums of a lane's elements of a bag. */
@@ -75,7 +84,7 @@ template <class K>
 struct Sums {
   float values[Shape<K>::values];
   float bias = 0.0f;  /* of this lane's own lookups */
-  uint32 counted = 0; /* lookups of the bag that were added, the same in every lane of the group */
+  uint32 counted = 0; /* lookups of the bag that were added, a mean's pruned ones too; the same in every lane of the group */
 
   __device__ __forceinline__ Sums() {
 #pragma unroll
@@ -90,6 +99,7 @@ struct Bag {
   using Index = typename K::Index;
   static constexpr bool is_weighted = K::weights != Weights::None;
   static constexpr bool is_max = K::pooling == Pooling::Max;
+  static constexpr bool counts_pruned = K::pruned && K::pooling == Pooling::Mean;
 
   const FusedTable &table;
   const FusedBagsParams &params;
@@ -122,16 +132,18 @@ struct Bag {
     Lookup<K> own;
     own.kept = position < end;
     if constexpr (L::checking != Checking::None) {
-      const bool is_row = static_cast<uint64>(index) < static_cast<uint64>(table.row_count);
+      const bool is_good = is_good_index<K>(index, table.row_count);
       if constexpr (L::checking == Checking::Stop) {
-        if (own.kept && !is_row) count_finding();
-        own.kept = own.kept && is_row;
+        if (own.kept && !is_good) count_finding();
+        own.kept = own.kept && is_good;
       } else {
-        if (!is_row) index = 0;
+        if (!is_good) index = 0;
       }
     }
     own.row = static_cast<RowNumber<K>>(index);
     if constexpr (K::padding) own.kept = own.kept && own.row != static_cast<RowNumber<K>>(table.padding_index);
+    if constexpr (counts_pruned) own.counted = own.kept;
+    if constexpr (K::pruned) own.kept = own.kept && !is_pruned<K>(own.row);
     own.weight = 1.0f;
     own.bias = 0.0f;
     if (!own.kept) return own;
@@ -164,15 +176,20 @@ struct Bag {
     turn.own = look_up(index, position, end);
     const uint32 warp_kept = ptx::ballot(turn.own.kept);
     turn.full = warp_kept == FULL_WARP;
-    turn.kept = S::lanes == static_cast<int>(WARP)
-                    ? warp_kept
-                    : warp_kept >> (threadIdx.x % WARP / S::lanes * S::lanes) & ((1u << (S::lanes % WARP)) - 1);
+    turn.kept = of_group(warp_kept);
     return turn;
+  }
+
+  /* A warp's ballot, as far as the group's lanes cast it. */
+  static __device__ __forceinline__ uint32 of_group(uint32 ballot) {
+    return S::lanes == static_cast<int>(WARP)
+               ? ballot
+               : ballot >> (threadIdx.x % WARP / S::lanes * S::lanes) & ((1u << (S::lanes % WARP)) - 1);
   }
 
   /* What a turn's lookups come to beside their rows; not for Max, which must know of each. */
   __device__ __forceinline__ void count(Sums<K> &sums, const Turn &turn) const {
-    sums.counted += ptx::count_bits(turn.kept);
+    sums.counted += ptx::count_bits(counts_pruned ? of_group(ptx::ballot(turn.own.counted)) : turn.kept);
     if constexpr (Row::is_scaled) sums.bias = __fadd_rn(sums.bias, turn.own.bias);
   }
 

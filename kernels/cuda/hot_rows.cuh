@@ -1,8 +1,8 @@
 /*
  * Which rows of a table are hot: what pinning needs to know about traffic. In the order of use:
  *
- *   hotrow_count_rows      counts[indices[p]] += 1 for every p in [0, lookups). Indices outside [0, row_count) and the
- *                          padding row are left out. Counts of several batches add up.
+ *   hotrow_count_rows      counts[indices[p]] += 1 for every p in [0, lookups). Indices outside [0, row_count), those of
+ *                          pruned rows among them, and the padding row are left out. Counts of several batches add up.
  *   hotrow_bin_counts      bins[c] = how many rows have count c ≥ 1, counts from BINS - 1 on in the last bin
  *   hotrow_choose_count    one thread: the smallest count whose rows, and all hotter ones, fit `capacity`, and how many
  *                          rows of the count below it still do

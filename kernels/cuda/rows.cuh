@@ -32,6 +32,14 @@ struct RowNumberOf<true> {
 template <class V>
 using RowNumber = typename RowNumberOf<V::wide_rows>::Type;
 
+/* The index of a pruned row, in variants of tables that have such rows (V::pruned). As a row's number it is none. */
+constexpr int64 PRUNED_INDEX = -1;
+
+template <class V>
+__device__ __forceinline__ bool is_pruned(RowNumber<V> row) {
+  return V::pruned && row == static_cast<RowNumber<V>>(PRUNED_INDEX);
+}
+
 __host__ __device__ constexpr int align16(int bytes) { return (bytes + 15) / 16 * 16; }
 
 template <class T>

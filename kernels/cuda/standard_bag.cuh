@@ -27,7 +27,8 @@
  *   pooling             Pooling::Sum, Mean, Max
  *   weights             Weights::None, Sample (params.weights), Row (params.row_weights); the last two with Sum alone
  *   padding             whether params.padding_index is a row that lookups skip
- *   repair              whether an index outside [0, row_count) reads row 0, and bag bounds are clamped; otherwise bad
+ *   pruned              whether index -1 is good, and stands for a row that adds nothing; Mean counts it all the same
+ *   repair              whether a bad index, one outside [0, row_count), reads row 0, and bag bounds are clamped; otherwise bad
  *                       input is undefined behaviour (a check has been there, or none was wanted)
  *   wide_rows           whether row_count may exceed 2^31
  *   prefetch, distance  the version; 1 to 16, of no meaning for None
@@ -75,8 +76,9 @@ __device__ __forceinline__ RowNumber<V> row_of_lookup(const StandardBagParams &p
   const Index *lookup = static_cast<const Index *>(params.indices) + position;
   if constexpr (V::repair) {
     const int64 index = ptx::load_read_only(lookup + slot);
-    const bool is_row = static_cast<uint64>(index) < static_cast<uint64>(params.row_count);
-    return static_cast<RowNumber<V>>(is_row ? index : 0);
+    bool is_good = static_cast<uint64>(index) < static_cast<uint64>(params.row_count);
+    if constexpr (V::pruned) is_good = is_good || index == PRUNED_INDEX;
+    return static_cast<RowNumber<V>>(is_good ? index : 0);
   } else if constexpr (sizeof(Index) == 8 && !V::wide_rows) {
     /* A good index is its low word. */
     return ptx::load_read_only(reinterpret_cast<const uint32 *>(lookup + slot));
@@ -85,10 +87,15 @@ __device__ __forceinline__ RowNumber<V> row_of_lookup(const StandardBagParams &p
   }
 }
 
+/* Whether a lookup of the row adds nothing: its rows are not read. */
 template <class V>
-__device__ __forceinline__ bool is_padding(const StandardBagParams &params, RowNumber<V> row) {
-  return V::padding && row == static_cast<RowNumber<V>>(params.padding_index);
+__device__ __forceinline__ bool is_left_out(const StandardBagParams &params, RowNumber<V> row) {
+  return (V::padding && row == static_cast<RowNumber<V>>(params.padding_index)) || is_pruned<V>(row);
 }
+
+/* Whether lookups that are left out may count. */
+template <class V>
+constexpr bool counts_pruned = V::pruned && V::pooling == Pooling::Mean;
 
 /* A thread's feature, and where its element of row 0 begins. */
 struct Column {
@@ -124,7 +131,7 @@ __device__ __forceinline__ float weight_of_lookup(const StandardBagParams &param
 template <class V>
 struct Accumulator {
   float value = 0.0f;
-  uint32 counted = 0;
+  uint32 counted = 0; /* those added, and the pruned ones of a mean */
 
   __device__ __forceinline__ void add(float x, float weight) {
     if constexpr (V::pooling == Pooling::Max) {
@@ -177,10 +184,11 @@ struct Slots<V, Prefetch::Shared> {
 template <class V>
 struct Group {
   static constexpr bool is_weighted = V::weights != Weights::None;
+  static constexpr int first_pruned = 16;
 
   Slots<V> &slots;
   float weights[is_weighted ? V::distance : 1];
-  uint32 kept; /* bit per slot: a lookup of the bag, and not of the padding row */
+  uint32 kept; /* bit per slot: a lookup of the bag that is not left out; from first_pruned on, one that is pruned and counts */
 
   __device__ __forceinline__ explicit Group(Slots<V> &own_slots) : slots(own_slots) {}
 
@@ -197,7 +205,7 @@ struct Group {
     typename V::Row::Bits elements[V::distance];
 #pragma unroll
     for (int slot = 0; slot < V::distance; slot++) {
-      if ((full || slot < count) && !is_padding<V>(params, rows[slot])) {
+      if ((full || slot < count) && !is_left_out<V>(params, rows[slot])) {
         elements[slot] = load_element<V>(params, column, rows[slot]);
         if constexpr (is_weighted) weights[slot] = weight_of_lookup<V>(params, position, rows[slot], slot);
         kept |= 1u << slot;
@@ -206,6 +214,11 @@ struct Group {
 #pragma unroll
     for (int slot = 0; slot < V::distance; slot++)
       if (full || slot < count) slots.put(slot, V::Row::widen(elements[slot], column.feature));
+    if constexpr (counts_pruned<V>) {
+#pragma unroll
+      for (int slot = 0; slot < V::distance; slot++)
+        if ((full || slot < count) && is_pruned<V>(rows[slot])) kept |= 1u << (first_pruned + slot);
+    }
   }
 
   /* Adds what was asked for, in order. */
@@ -213,8 +226,9 @@ struct Group {
   __device__ __forceinline__ void add_to(Accumulator<V> &pooled) const {
 #pragma unroll
     for (int slot = 0; slot < V::distance; slot++)
-      if ((full && !V::padding) || (kept >> slot & 1) != 0)
+      if ((full && !V::padding && !V::pruned) || (kept >> slot & 1) != 0)
         pooled.add(slots.get(slot), is_weighted ? weights[is_weighted ? slot : 0] : 1.0f);
+    if constexpr (counts_pruned<V>) pooled.counted += ptx::count_bits(kept >> first_pruned);
   }
 };
 
@@ -222,7 +236,10 @@ template <class V>
 __device__ __forceinline__ void add_lookup(const StandardBagParams &params, const Column &column, uint32 position,
                                            Accumulator<V> &pooled) {
   const RowNumber<V> row = row_of_lookup<V>(params, position);
-  if (is_padding<V>(params, row)) return;
+  if (is_left_out<V>(params, row)) {
+    if (counts_pruned<V> && is_pruned<V>(row)) pooled.counted++;
+    return;
+  }
   const float value = V::Row::widen(load_element<V>(params, column, row), column.feature);
   pooled.add(value, weight_of_lookup<V>(params, position, row));
 }
@@ -291,6 +308,12 @@ __device__ __forceinline__ Accumulator<V> pool_pipelined(const StandardBagParams
   return pooled;
 }
 
+template <class V>
+__device__ __forceinline__ void prefetch_element(const StandardBagParams &params, const Column &column,
+                                                 RowNumber<V> row) {
+  if (!is_pruned<V>(row)) ptx::prefetch_l1(element_of<V>(params, column, row));
+}
+
 /* … a lookup at a time, while rows further on are on their way into L1. One thread of a sector asks for it. */
 template <class V>
 __device__ __forceinline__ Accumulator<V> pool_through_l1(const StandardBagParams &params, const Column &column,
@@ -300,13 +323,13 @@ __device__ __forceinline__ Accumulator<V> pool_through_l1(const StandardBagParam
   if (asks) {
 #pragma unroll 1
     for (uint32 position = begin; position < ahead; position++)
-      ptx::prefetch_l1(element_of<V>(params, column, row_of_lookup<V>(params, position)));
+      prefetch_element<V>(params, column, row_of_lookup<V>(params, position));
   }
   uint32 position = begin;
 #pragma unroll 1
   for (; position + V::distance < end; position++) {
     const RowNumber<V> later = row_of_lookup<V>(params, position + V::distance);
-    if (asks) ptx::prefetch_l1(element_of<V>(params, column, later));
+    if (asks) prefetch_element<V>(params, column, later);
     add_lookup<V>(params, column, position, pooled);
   }
 #pragma unroll 1

@@ -6,6 +6,7 @@
  *
  * - `sum`, `mean` and `max`; rows of any format, always accumulated in float32.
  * - `paddingIdx` is left out of the reduction and of the mean's count; an empty bag gives zeros, `max` included.
+ * - of a `pruned` table, index −1 is left out of the reduction, but not of the mean's count; a bag of nothing else gives zeros.
  * - per-sample weights go with `sum` alone.
  * - offsets have B entries, or B + 1 with the end of the last bag.
  * - a table whose bags are per user has U of them: bag u is pooled once, and every candidate of user u gets the result.
@@ -19,7 +20,7 @@ export { ROW_FORMATS, type RowFormat, rowBytes } from './row-format.ts';
 export type PoolingMode = 'sum' | 'mean' | 'max';
 
 /**
- * What happens to a bad index (outside [0, rows)) or offset (first not 0, decreasing, past the end):
+ * What happens to a bad index (outside [0, rows), and not the −1 of a pruned row) or offset (first not 0, decreasing, past the end):
  * - `error`: the call fails before any work and names table, position and value;
  * - `warn`: an index reads row 0, bag bounds are clamped into [0, lookups], and the counts are reported;
  * - `ignore`: the same, silently;
@@ -235,6 +236,9 @@ export interface BagFault {
   readonly limit: number | bigint;
 }
 
+const PRUNED_HINT =
+  'an index of -1 is FBGEMM\'s mark of a pruned row: where it is one, say `"pruned": true` for the feature in the model description (API: EmbeddingTable.pruned); else correct the index';
+
 /** The error that names a fault: the same text on every device. */
 export function bagFaultError(fault: BagFault, tableName: string): RequestError {
   const { table, position, value, limit } = fault;
@@ -248,6 +252,7 @@ export function bagFaultError(fault: BagFault, tableName: string): RequestError 
         {
           ...details,
           tensor: `indices.${table}`,
+          ...(value === -1n ? { hint: PRUNED_HINT } : {}),
         },
       );
     case 'first-offset-not-zero':

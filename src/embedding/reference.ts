@@ -71,8 +71,7 @@ function usersOf({ users }: BagBatch): number[] {
 /** Counts what is wrong; the first finding is in the lowest table, offsets before indices, at the lowest position. */
 export function referenceCheckBags(tables: readonly EmbeddingTable[], batch: BagBatch): BagFindings {
   const faults = batch.bags.flatMap((bags, t) => {
-    const { rows } = tables[t] as EmbeddingTable;
-    return [...offsetFaults(bags, t), ...indexFaults(bags, rows, t)];
+    return [...offsetFaults(bags, t), ...indexFaults(bags, tables[t] as EmbeddingTable, t)];
   });
   const [first] = faults;
   const badIndices = faults.filter(({ kind }) => kind === 'index-out-of-range').length;
@@ -84,6 +83,9 @@ export function referenceCheckBags(tables: readonly EmbeddingTable[], batch: Bag
       : { first: bagFaultError(first, (tables[first.table] as EmbeddingTable).name) }),
   };
 }
+
+/** The index of a pruned row. */
+const PRUNED = -1n;
 
 function offsetFaults({ indices, offsets }: Bags, table: number): BagFault[] {
   const faults: BagFault[] = [];
@@ -102,11 +104,11 @@ function offsetFaults({ indices, offsets }: Bags, table: number): BagFault[] {
   return faults;
 }
 
-function indexFaults({ indices }: Bags, rows: number, table: number): BagFault[] {
+function indexFaults({ indices }: Bags, { rows, pruned = false }: EmbeddingTable, table: number): BagFault[] {
   const faults: BagFault[] = [];
   indices.forEach((entry: number | bigint, position: number) => {
     const value = BigInt(entry);
-    if (value >= 0n && value < rows) return;
+    if ((value >= 0n && value < rows) || (pruned && value === PRUNED)) return;
     faults.push({ kind: 'index-out-of-range', table, position, value, limit: BigInt(rows) });
   });
   return faults;
@@ -121,12 +123,18 @@ function poolBag(
   accumulate: Accumulate,
   output: Float64Array,
 ): void {
-  const { dim, mode, paddingIdx, rowWeights } = table;
+  const { dim, mode, paddingIdx, rowWeights, pruned = false } = table;
   const round = accumulate === 'float32' ? Math.fround : (x: number) => x;
   const [begin, end] = bagBounds(bags, b);
   let counted = 0;
+  let passedOver = 0;
   for (let position = begin; position < end; position++) {
-    const index = repaired(bags.indices[position] as number | bigint, table.rows);
+    const raw = bags.indices[position] as number | bigint;
+    if (pruned && BigInt(raw) === PRUNED) {
+      passedOver += 1;
+      continue;
+    }
+    const index = repaired(raw, table.rows);
     if (index === paddingIdx) continue;
     const weight = bags.weights?.[position] ?? rowWeights?.[index] ?? 1;
     for (let d = 0; d < dim; d++) {
@@ -138,7 +146,7 @@ function poolBag(
     counted += 1;
   }
   if (mode !== 'mean' || counted === 0) return;
-  for (let d = 0; d < dim; d++) output[d] = round((output[d] as number) / counted);
+  for (let d = 0; d < dim; d++) output[d] = round((output[d] as number) / (counted + passedOver));
 }
 
 /** Where bag `b` begins and ends, clamped into the lookups. */

@@ -19,7 +19,7 @@ export const OPERATOR = {
 } as const;
 /** 64-bit words of an operator, a table, a batch of bags and a span of columns. */
 export const OPERATOR_WORDS = 24;
-export const TABLE_WORDS = 8;
+export const TABLE_WORDS = 9;
 export const BAGS_WORDS = 9;
 export const SPAN_WORDS = 3;
 export const CHECK_REPORT_WORDS = 7;

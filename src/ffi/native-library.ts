@@ -7,7 +7,7 @@ import { fileURLToPath } from 'node:url';
 import koffi from 'koffi';
 import { DeviceError } from '../errors.ts';
 
-const ABI_VERSION = 6;
+const ABI_VERSION = 7;
 /** `hr_run` statuses. */
 const RUN_DONE = 0;
 const RUN_NO_MEMORY = -2;

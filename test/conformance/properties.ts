@@ -26,6 +26,7 @@ const tableShape = fc.record({
   rowFormat: fc.constantFrom(...ROW_FORMATS),
   mode: fc.constantFrom(...MODES),
   padded: fc.boolean(),
+  pruned: fc.boolean(),
   weights: fc.constantFrom('none', 'lookup', 'row'),
   longest: fc.constantFrom(0, 1, 4, 20),
   index: fc.constantFrom(...INTEGER_TYPES),

@@ -10,6 +10,7 @@ import { goldenBagCases, goldenModelCases } from './golden.ts';
 import { indexCheckingCases } from './index-checking.ts';
 import { modelCases } from './model.ts';
 import { propertyCases } from './properties.ts';
+import { prunedRowCases } from './pruned-rows.ts';
 import { type Capabilities, plansOfOneTechnique, type Subject } from './subject.ts';
 import { techniqueCases } from './techniques.ts';
 import { userCases, userModelCases } from './users.ts';
@@ -47,6 +48,7 @@ export function conformance(
     const { concurrency } = subject;
     if (!subject.denseOnly) {
       describe('embedding bags', { concurrency }, () => embeddingBagCases(subject));
+      describe('pruned rows', { concurrency }, () => prunedRowCases(subject));
       describe('techniques', { concurrency }, () => techniqueCases(subject));
       describe('index checking', () => indexCheckingCases(subject));
       describe('users', { concurrency }, () => userCases(subject));

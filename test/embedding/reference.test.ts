@@ -41,6 +41,20 @@ test('the padding row is left out of the reduction and of the mean’s count', (
   assert.deepEqual(pool(table('max', { paddingIdx: 0 }), bags, 4), [8, -20, 0, 0, 4, 40, 8, -80]);
 });
 
+test('a pruned row adds nothing, and counts for the mean', () => {
+  const bags = bagsOf([[0, -1, 3], [-1], [-1, 2, 2], [3, -1]]);
+  const pruned = { pruned: true };
+  assert.deepEqual(pool(table('sum', pruned), bags, 4), [9, -70, 0, 0, 8, 80, 8, -80]);
+  assert.deepEqual(pool(table('mean', pruned), bags, 4), [3, -70 / 3, 0, 0, 8 / 3, 80 / 3, 4, -40]);
+  assert.deepEqual(pool(table('mean', { ...pruned, paddingIdx: 3 }), bags, 4), [
+    ...[0.5, 5, 0, 0],
+    ...[8 / 3, 80 / 3, 0, 0],
+  ]);
+  assert.deepEqual(pool(table('max', pruned), bags, 4), [8, 10, 0, 0, 4, 40, 8, -80]);
+  assert.throws(() => pool(table('sum'), bags, 4), { code: 'INDEX_OUT_OF_RANGE', hint: /pruned/ });
+  assert.throws(() => pool(table('sum', pruned), bagsOf([[-2]]), 1), { message: /indices\[0\] = -2/ });
+});
+
 test('per-sample weights and row weights', () => {
   const weights = new Float32Array([1, 10, 0.5, 2, 3, -1]);
   assert.deepEqual(pool(table('sum'), bagsOf(LISTS, { weights }), 4), [25, -230, 0, 0, 20, 200, -8, 80]);

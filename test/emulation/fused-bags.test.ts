@@ -211,3 +211,38 @@ test('repairs are those of the reference', { skip }, async () => {
   const expected = referenceEmbeddingBags(tables, problem.batch, 'ignore', 'float32').pooled;
   assertSameValues(pooled, expected, 'repairs');
 });
+
+test('pruned rows are not read: every flight, tile, and checking, lookups of no bag among them', {
+  skip,
+}, async () => {
+  const random = new Random(19);
+  const specs = [
+    { dim: 128 },
+    { dim: 16, mode: 'mean', paddingIdx: 4 },
+    { dim: 300, mode: 'max', rowFormat: 'float16' },
+    { dim: 40, mode: 'mean', rowFormat: 'int8' },
+    { dim: 8, rowWeights: true, paddingIdx: 0 },
+  ] as const;
+  const tables = specs.map((spec) => randomTable(random, { ...spec, rows: 20, pruned: true }));
+  const lengths = [0, 45] as const;
+  const bags = tables.map((_, t): Bags => {
+    const index = t % 2 === 0 ? 'int64' : 'int32';
+    const own = randomBags(random, { batch: 11, rows: 20, lengths, index, pruned: true, endOffset: true });
+    const unread = integers([...(own.indices as Iterable<number | bigint>), -1, 3, -1], index);
+    return { ...own, indices: unread };
+  });
+  const problem = { tables, batch: { batchSize: 11, bags } };
+  for (const checking of ['none', 'stop', 'repair'] as const) {
+    for (const options of [
+      { inFlight: 1 },
+      { inFlight: 8, laneBytes: 4 },
+      { bagsPerGroup: 3, backwards: true },
+    ]) {
+      for (const pipelined of [false, true]) {
+        const { pooled, findings } = await pool(problem, { checking, pipelined, ...options });
+        assert.equal(findings, 0n);
+        assertExact(pooled, problem, `${checking}, ${JSON.stringify(options)}, pipelined: ${pipelined}`);
+      }
+    }
+  }
+});

@@ -25,6 +25,7 @@ const VARIANT: StandardBagVariant = {
   pooling: 'sum',
   weights: 'none',
   padding: false,
+  pruned: false,
   repair: false,
   wideRows: false,
   threads: 256,

@@ -60,11 +60,15 @@ test('ids name what is on, and no two variants share one', () => {
     index: 'int32',
     weights: 'row',
     padding: true,
+    pruned: true,
     repair: true,
     wideRows: true,
     threads: 128,
   } as const;
-  assert.equal(variantId(everything), 'standard_bag.bf16.i32.o64.sum.wrow.pad.repair.wide.smpf10.t128');
+  assert.equal(
+    variantId(everything),
+    'standard_bag.bf16.i32.o64.sum.wrow.pad.pruned.repair.wide.smpf10.t128',
+  );
   assert.equal(new Set(ALL_VARIANTS.map(variantId)).size, ALL_VARIANTS.length);
   const kernels = ALL_VARIANTS.map((variant) => standardBagSource(variant).kernel);
   assert.equal(new Set(kernels).size, ALL_VARIANTS.length);

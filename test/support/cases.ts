@@ -72,6 +72,7 @@ export interface TableSpec {
   readonly rowFormat?: RowFormat;
   readonly mode?: PoolingMode;
   readonly paddingIdx?: number;
+  readonly pruned?: boolean;
   readonly rowWeights?: boolean;
   /** Small integers instead of reals: every sum is exact. */
   readonly exact?: boolean;
@@ -94,6 +95,7 @@ export function randomTable(random: Random, spec: TableSpec): EmbeddingTable {
     rowFormat,
     mode: spec.mode ?? 'sum',
     ...(spec.paddingIdx === undefined ? {} : { paddingIdx: spec.paddingIdx }),
+    ...(spec.pruned === undefined ? {} : { pruned: spec.pruned }),
     ...(spec.rowWeights ? { rowWeights: draw(rows) } : {}),
   };
 }
@@ -133,12 +135,15 @@ export interface RandomBagsSpec {
   readonly endOffset?: boolean;
   readonly weighted?: boolean;
   readonly exact?: boolean;
+  /** A third of the lookups are of pruned rows. */
+  readonly pruned?: boolean;
 }
 
 export function randomBags(random: Random, spec: RandomBagsSpec): Bags {
   const [shortest, longest] = spec.lengths ?? [0, 9];
+  const row = () => (spec.pruned && random.integer(0, 2) === 0 ? -1 : random.integer(0, spec.rows - 1));
   const lists = Array.from({ length: spec.batch }, () =>
-    Array.from({ length: random.integer(shortest, longest) }, () => random.integer(0, spec.rows - 1)),
+    Array.from({ length: random.integer(shortest, longest) }, row),
   );
   const count = lists.flat().length;
   const weights = spec.exact ? random.integers(count, 4) : random.reals(count);

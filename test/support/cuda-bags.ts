@@ -35,7 +35,7 @@ export function expectedOf(table: EmbeddingTable, bags: Bags, batch: number): Fl
     const end = b + 1 < bags.offsets.length ? Number(bags.offsets[b + 1]) : bags.indices.length;
     for (let p = Number(bags.offsets[b]); p < end; p++) {
       const row = Number(bags.indices[p]);
-      if (row === table.paddingIdx) continue;
+      if (row === table.paddingIdx || (table.pruned && row === -1)) continue;
       const weight = (bags.weights?.[p] ?? table.rowWeights?.[row]) as number;
       for (let d = 0; d < table.dim; d++) {
         const at = b * table.dim + d;
@@ -77,9 +77,10 @@ export function tableFor(
   rows: number,
   dim: number,
 ): EmbeddingTable {
-  const { rowFormat, pooling: mode, padding, weights } = variant;
+  const { rowFormat, pooling: mode, padding, pruned, weights } = variant;
   const paddingIdx = padding ? { paddingIdx: rows >> 1 } : {};
-  return randomTable(random, { rows, dim, rowFormat, mode, rowWeights: weights === 'row', ...paddingIdx });
+  const rowWeights = weights === 'row';
+  return randomTable(random, { rows, dim, rowFormat, mode, pruned, rowWeights, ...paddingIdx });
 }
 
 /** Bags of the given lengths that fit a variant. */
@@ -90,7 +91,8 @@ export function bagsFor(
   lengths: readonly number[],
   endOffset = false,
 ): Bags {
-  const lists = lengths.map((length) => Array.from({ length }, () => random.integer(0, rows - 1)));
+  const row = () => (variant.pruned && random.integer(0, 2) === 0 ? -1 : random.integer(0, rows - 1));
+  const lists = lengths.map((length) => Array.from({ length }, row));
   const weights = variant.weights === 'sample' ? { weights: random.reals(lists.flat().length) } : {};
   return bagsOf(lists, { index: variant.index, offset: variant.offset, endOffset, ...weights });
 }

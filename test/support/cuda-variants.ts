@@ -38,6 +38,11 @@ export const SEMANTIC_VARIANTS: readonly StandardBagVariant[] = [
   { ...PLAIN_VARIANT, repair: true, index: 'int32', offset: 'int32' },
   { ...PLAIN_VARIANT, repair: true, padding: true, pooling: 'mean' },
   { ...PLAIN_VARIANT, repair: true, wideRows: true },
+  { ...PLAIN_VARIANT, pruned: true },
+  { ...PLAIN_VARIANT, pruned: true, padding: true, pooling: 'mean', index: 'int32' },
+  { ...PLAIN_VARIANT, pruned: true, padding: true, pooling: 'max', rowFormat: 'float16' },
+  { ...PLAIN_VARIANT, pruned: true, weights: 'row', rowFormat: 'int8' },
+  { ...PLAIN_VARIANT, pruned: true, repair: true, wideRows: true, pooling: 'mean' },
 ];
 
 /** The same with one prefetch of every kind. */
@@ -63,6 +68,7 @@ const FUSED_KIND: FusedKind = {
   pooling: 'sum',
   weights: 'none',
   padding: false,
+  pruned: false,
   wideRows: false,
   perUser: false,
 };
@@ -97,6 +103,7 @@ export const FUSED_VARIANTS: readonly FusedVariant[] = [
   fused({}, { perUser: true }),
   fused({ splits: true, several: true }, {}, { perUser: true }, { dim: 1000, perUser: true }),
   fused({ splits: true, several: true, checking: 'repair' }, { dim: 64, index: 'int32', offset: 'int32' }),
+  fused({}, { pruned: true }, { pruned: true, pooling: 'mean', dim: 16 }),
   fused({}, { weights: 'sample', padding: true }, { weights: 'row' }, { pooling: 'mean', padding: true }),
   fused(
     { splits: true },

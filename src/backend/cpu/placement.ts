@@ -90,6 +90,7 @@ function describe(tables: readonly EmbeddingTable[], rows: readonly HostPtr[]): 
         BigInt(POOLING[table.mode]),
         BigInt(table.paddingIdx ?? -1),
         table.rowWeights === undefined ? NULL_PTR : addressOf(table.rowWeights),
+        table.pruned === true ? 1n : 0n,
       ],
       t * TABLE_WORDS,
     );

@@ -64,6 +64,7 @@ function kindOf(table: EmbeddingTable, bags: Bags): FusedKind {
     pooling: table.mode,
     weights: weightsOf(table, bags),
     padding: table.paddingIdx !== undefined,
+    pruned: table.pruned === true,
     wideRows: table.rows > WIDE_ROWS,
     perUser: bags.perUser === true,
   };

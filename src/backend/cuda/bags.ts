@@ -322,6 +322,7 @@ export class CudaBags implements PlacedBags {
     return encodeCheckedBags(
       this.#batch.bags.map(({ indices, offsets }, t) => {
         const at = this.#layout[t] as BagsLayout;
+        const { rows, pruned = false } = this.#tables.tables[t] as EmbeddingTable;
         return {
           indices: this.#address(at.indices),
           offsets: this.#address(at.offsets),
@@ -329,7 +330,8 @@ export class CudaBags implements PlacedBags {
           offsetBytes: offsets.BYTES_PER_ELEMENT,
           lookups: indices.length,
           offsetCount: offsets.length,
-          rowCount: (this.#tables.tables[t] as EmbeddingTable).rows,
+          rowCount: rows,
+          firstIndex: pruned ? -1 : 0,
         };
       }),
     );

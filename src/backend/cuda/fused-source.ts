@@ -34,6 +34,8 @@ export interface FusedKind {
   readonly pooling: PoolingMode;
   readonly weights: RowWeights;
   readonly padding: boolean;
+  /** Whether index −1 stands for a pruned row. */
+  readonly pruned: boolean;
   /** Needed from 2^31 rows on. */
   readonly wideRows: boolean;
   /** Whether there is a bag per user, and not one per sample. */
@@ -128,6 +130,7 @@ export function kindId(kind: FusedKind): string {
     kind.pooling,
     ...(kind.weights === 'none' ? [] : [`w${kind.weights}`]),
     ...(kind.padding ? ['pad'] : []),
+    ...(kind.pruned ? ['pruned'] : []),
     ...(kind.wideRows ? ['wide'] : []),
     ...(kind.perUser ? ['user'] : []),
     ...(kind.laneBytes === undefined ? [] : [`lane${kind.laneBytes}`]),
@@ -213,6 +216,7 @@ function kindSource(name: string, kind: FusedKind, flight: FusedFlight, output: 
   static constexpr hotrow::Pooling pooling = hotrow::Pooling::${POOLING_NAMES[kind.pooling]};
   static constexpr hotrow::Weights weights = hotrow::Weights::${WEIGHTS_NAMES[kind.weights]};
   static constexpr bool padding = ${kind.padding};
+  static constexpr bool pruned = ${kind.pruned};
   static constexpr bool wide_rows = ${kind.wideRows};
   static constexpr bool per_user = ${kind.perUser};
   static constexpr int dim = ${kind.dim};

@@ -134,17 +134,21 @@ export interface CheckedBags {
   readonly lookups: number;
   readonly offsetCount: number;
   readonly rowCount: number;
+  /** −1 where that stands for a pruned row. */
+  readonly firstIndex: 0 | -1;
 }
 
 /** 64-bit words of `hotrow::CheckedBags`. */
-export const CHECKED_BAGS_WORDS = 7;
+export const CHECKED_BAGS_WORDS = 8;
 
 /** An array of `hotrow::CheckedBags`. */
 export function encodeCheckedBags(tables: readonly CheckedBags[]): BigInt64Array {
   return words(
-    ...tables.flatMap(({ indices, offsets, indexBytes, offsetBytes, lookups, offsetCount, rowCount }) => [
-      ...[indices, offsets, indexBytes, offsetBytes, lookups, offsetCount, rowCount],
-    ]),
+    ...tables.flatMap(
+      ({ indices, offsets, indexBytes, offsetBytes, lookups, offsetCount, rowCount, firstIndex }) => [
+        ...[indices, offsets, indexBytes, offsetBytes, lookups, offsetCount, rowCount, firstIndex],
+      ],
+    ),
   );
 }
 

@@ -26,6 +26,8 @@ export interface StandardBagVariant {
   readonly weights: RowWeights;
   /** Whether the table has a row that lookups skip. */
   readonly padding: boolean;
+  /** Whether index −1 stands for a pruned row. */
+  readonly pruned: boolean;
   /** Whether bad indices and offsets are repaired (checking `warn` and `ignore`). */
   readonly repair: boolean;
   /** Needed from 2^31 rows on. */
@@ -61,6 +63,7 @@ export const PLAIN_VARIANT: StandardBagVariant = {
   pooling: 'sum',
   weights: 'none',
   padding: false,
+  pruned: false,
   repair: false,
   wideRows: false,
   threads: DEFAULT_BLOCK.x * DEFAULT_BLOCK.y,
@@ -166,6 +169,7 @@ export function variantId(variant: StandardBagVariant): string {
     variant.pooling,
     ...(variant.weights === 'none' ? [] : [`w${variant.weights}`]),
     ...(variant.padding ? ['pad'] : []),
+    ...(variant.pruned ? ['pruned'] : []),
     ...(variant.repair ? ['repair'] : []),
     ...(variant.wideRows ? ['wide'] : []),
     ...outputId(variant.output),
@@ -195,6 +199,7 @@ struct ${kernel}_variant {
   static constexpr hotrow::Pooling pooling = hotrow::Pooling::${POOLING_NAMES[variant.pooling]};
   static constexpr hotrow::Weights weights = hotrow::Weights::${WEIGHTS_NAMES[variant.weights]};
   static constexpr bool padding = ${variant.padding};
+  static constexpr bool pruned = ${variant.pruned};
   static constexpr bool repair = ${variant.repair};
   static constexpr bool wide_rows = ${variant.wideRows};
   static constexpr hotrow::Prefetch prefetch = hotrow::Prefetch::${prefetch ? PREFETCH_TYPES[prefetch.into].name : 'None'};
