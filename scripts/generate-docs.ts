@@ -7,6 +7,8 @@ import type { DeviceDescription, DeviceKind } from '../src/device.ts';
 import { KERNEL_FAMILIES, planSchema } from '../src/embedding/plan.ts';
 import { TECHNIQUES } from '../src/embedding/techniques/registry.ts';
 import type { PlanContext, Technique, TechniqueOnDevice } from '../src/embedding/techniques/technique.ts';
+import { descriptionSchema } from '../src/model/description.ts';
+import { requestSchema } from '../src/model/json-samples.ts';
 import { BENCH_RULES } from '../src/report/bench-findings.ts';
 import { CHARACTERIZE_RULES } from '../src/report/characterize-findings.ts';
 import { ACCESS_PATTERNS, type AccessPatternName, createStream } from '../src/workload/access-patterns.ts';
@@ -174,8 +176,10 @@ export function generatedFiles(): ReadonlyMap<string, string> {
     ['docs/results-h200.md', h200Page()],
     ['README.md', readme()],
     ['schemas/plan-1.schema.json', schema(planSchema)],
+    ['schemas/request-1.schema.json', schema(requestSchema)],
     ['schemas/results-1.schema.json', schema(resultsSchema)],
     ['schemas/characterization-1.schema.json', schema(characterizationSchema)],
+    ['schemas/model-description-1.schema.json', schema(descriptionSchema)],
   ]);
 }
 

@@ -11,6 +11,7 @@ export type FormatErrorCode =
   | 'SAFETENSORS_INVALID'
   | 'TORCH_FILE_INVALID'
   | 'TORCH_FORMAT_UNSUPPORTED'
+  | 'DCP_INVALID'
   | 'PICKLE_INVALID'
   | 'PICKLE_FORBIDDEN'
   | 'GZIP_INVALID'
@@ -22,6 +23,7 @@ export type ModelErrorCode =
   | 'CHECKPOINT_INCONSISTENT'
   | 'CHECKPOINT_UNSUPPORTED'
   | 'ARCHITECTURE_AMBIGUOUS'
+  | 'DESCRIPTION_INVALID'
   | 'VALUE_NOT_FINITE'
   | 'VALUE_OUT_OF_RANGE'
   | 'MODEL_TOO_LARGE';
@@ -33,7 +35,14 @@ export type RequestErrorCode =
   | 'TENSOR_MISSING'
   | 'TENSOR_UNEXPECTED'
   | 'TENSOR_DTYPE'
-  | 'TENSOR_SHAPE';
+  | 'TENSOR_SHAPE'
+  | 'FEATURE_UNKNOWN'
+  | 'UNKNOWN_ID'
+  | 'LENGTHS_INVALID'
+  | 'BAG_TOO_LONG'
+  | 'USERS_INVALID'
+  | 'DENSE_OUT_OF_RANGE'
+  | 'REQUEST_INVALID';
 export type WorkloadErrorCode = 'TRACE_INVALID' | 'TRACE_EMPTY' | 'CRITEO_INVALID' | 'VOCABULARY_INVALID';
 export type PlanErrorCode = 'PLAN_INVALID' | 'PLAN_ILLEGAL';
 export type DeviceErrorCode =
@@ -67,6 +76,10 @@ export interface ErrorDetails {
   readonly tensor?: string;
   /** The embedding table, by its number. */
   readonly table?: number;
+  /** The feature, by its name. */
+  readonly feature?: string;
+  /** The sample, or the user of a user's part, counted from 0. */
+  readonly sample?: number;
   /** The position in the tensor, or the line of a text file (1-based). */
   readonly position?: number;
   /** The offending value. */
@@ -75,6 +88,7 @@ export interface ErrorDetails {
 
 const REQUEST_HINT =
   'a request holds dense [B, F] and, per table of the model, indices.{t}, offsets.{t} and optional weights.{t}; `hotrow inspect` lists the tables';
+const FORMS_HINT = 'docs/requests.md shows every form of a request';
 const CHECKPOINT_HINT = 'docs/file-formats.md lists the parameter names and the architectures that are known';
 
 /** What helps where an error has no hint of its own. */
@@ -89,6 +103,8 @@ const HINTS: Readonly<Record<ErrorCode, string>> = {
   TORCH_FILE_INVALID:
     'the file is damaged: copy it again, or save it again with torch.save(model.state_dict(), path)',
   TORCH_FORMAT_UNSUPPORTED: 'save it with torch.save(model.state_dict(), path)',
+  DCP_INVALID:
+    'the checkpoint is damaged or incomplete: copy its whole folder again, or save it again with torch.distributed.checkpoint',
   PICKLE_INVALID:
     'the file is damaged: copy it again, or save it again with torch.save(model.state_dict(), path)',
   PICKLE_FORBIDDEN: 'save the state dict by itself: torch.save(model.state_dict(), path)',
@@ -99,7 +115,9 @@ const HINTS: Readonly<Record<ErrorCode, string>> = {
   CHECKPOINT_UNRECOGNISED: CHECKPOINT_HINT,
   CHECKPOINT_INCONSISTENT: CHECKPOINT_HINT,
   CHECKPOINT_UNSUPPORTED: CHECKPOINT_HINT,
-  ARCHITECTURE_AMBIGUOUS: 'pass --interaction',
+  ARCHITECTURE_AMBIGUOUS:
+    'write a model description that says which (hotrow inspect MODEL --write-description FILE)',
+  DESCRIPTION_INVALID: 'docs/model-description.md lists every member',
   MODEL_TOO_LARGE: 'use fewer or smaller tables',
   INDEX_OUT_OF_RANGE:
     'check that the request was made for this model, or pass --index-checking warn to read row 0 instead',
@@ -111,6 +129,15 @@ const HINTS: Readonly<Record<ErrorCode, string>> = {
   TENSOR_UNEXPECTED: REQUEST_HINT,
   TENSOR_DTYPE: REQUEST_HINT,
   TENSOR_SHAPE: REQUEST_HINT,
+  FEATURE_UNKNOWN: "features go by the names of the model's inputs; `hotrow inspect` lists them",
+  UNKNOWN_ID:
+    "use the vocabulary that the model was trained with, or let the model's inputs say what unknown ids become: `skip` or a row",
+  LENGTHS_INVALID: 'lengths count the lookups of each bag, and add up to all of them',
+  BAG_TOO_LONG: "shorten the list, or raise `longestBag` in the model's inputs",
+  USERS_INVALID:
+    'users are the counts of candidates [U], or where the candidates of each user begin [U + 1], up to the number of samples',
+  DENSE_OUT_OF_RANGE: "check that the preprocessing of the model's inputs is the one it was trained with",
+  REQUEST_INVALID: FORMS_HINT,
   VALUE_NOT_FINITE: 'only finite numbers can be quantised: find out how the row came to hold it',
   VALUE_OUT_OF_RANGE: 'leave the table as it is (--tables), or scale it',
   TRACE_INVALID: 'a trace has one row index a line, or is a dlrm_datasets file',
@@ -138,7 +165,7 @@ export class HotrowError<Code extends ErrorCode = ErrorCode> extends Error {
   readonly code: ErrorCode;
   /** What to do about it. */
   readonly hint: string;
-  /** What is wrong where; `inFile` may add the file. */
+  /** What is wrong where; `inFile` and `ofTensor` may add to it. */
   details: ErrorDetails;
 
   constructor(code: Code, message: string, details: ErrorDetails = {}) {
@@ -154,6 +181,14 @@ export class HotrowError<Code extends ErrorCode = ErrorCode> extends Error {
     if (this.details.file !== undefined) return this;
     this.message = `${file}: ${this.message}`;
     this.details = { ...this.details, file };
+    return this;
+  }
+
+  /** Names the tensor where the error was found, unless it names one already. Gives itself back. */
+  ofTensor(tensor: string): this {
+    if (this.details.tensor !== undefined) return this;
+    this.message = `tensor ${tensor}: ${this.message}`;
+    this.details = { ...this.details, tensor };
     return this;
   }
 }

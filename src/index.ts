@@ -61,9 +61,29 @@ export {
   type StagedPrediction,
   type StageTimes,
 } from './model/dlrm.ts';
+export {
+  type FeatureLookups,
+  type FeaturePart,
+  type FeatureRequest,
+  requestByFeature,
+} from './model/feature-request.ts';
 export { type ArchitectureOverrides, inferArchitecture } from './model/infer-architecture.ts';
-export { PREPROCESSING, type Preprocessing } from './model/inputs.ts';
+export {
+  type DenseInput,
+  defaultInputs,
+  type FeatureInput,
+  type IdHash,
+  type IdRule,
+  type MissingFeature,
+  type ModelInputs,
+  PREPROCESSING,
+  type Preprocessing,
+  type UnknownId,
+} from './model/inputs.ts';
+export { readJsonRequest } from './model/json-request.ts';
+export { requestSchema } from './model/json-samples.ts';
 export { type LoadModelOptions, loadModel } from './model/load-model.ts';
+export { lossWarnings } from './model/quantization-loss.ts';
 export {
   type QuantizedTable,
   type QuantizeOptions,

@@ -1,7 +1,14 @@
 /** Reading tensors that lie in files: whole, or a range of their bytes. */
 import { type FileHandle, open } from 'node:fs/promises';
 import { FormatError, fileError } from './errors.ts';
-import { type HostTensor, isInFile, type StoredTensor, viewElements } from './tensor.ts';
+import {
+  type FileTensor,
+  type HostTensor,
+  isInFile,
+  type StoredTensor,
+  type StoredTensors,
+  viewElements,
+} from './tensor.ts';
 
 /** One read call moves at most 2 GiB. */
 const READ_CHUNK_BYTES = 256 << 20;
@@ -9,6 +16,23 @@ const READ_CHUNK_BYTES = 256 << 20;
 /** The files that a tensor's bytes come from. */
 export function filesOf(tensor: StoredTensor): readonly string[] {
   return isInFile(tensor) ? [tensor.file] : tensor.files;
+}
+
+/**
+ * The same tensors, those that lie in the same bytes of a file as one object: tied weights, which then share their memory.
+ * Assembled tensors stay as they are.
+ */
+export function shareTied(tensors: StoredTensors): StoredTensors {
+  const known = new Map<string, FileTensor>();
+  const shared = [...tensors].map(([name, tensor]): [string, StoredTensor] => {
+    if (!isInFile(tensor)) return [name, tensor];
+    const { file, byteOffset, dtype, shape, annotation } = tensor;
+    const key = JSON.stringify([file, byteOffset, dtype, shape, annotation ?? null]);
+    const first = known.get(key) ?? tensor;
+    known.set(key, first);
+    return [name, first];
+  });
+  return new Map(shared);
 }
 
 /** Opens a file for reading. @throws UsageError FILE_*. */

@@ -4,6 +4,7 @@ import type { Backend, Ceilings } from '../backend/backend.ts';
 import type { EmbeddingTable } from '../embedding/bag.ts';
 import { rowBytes } from '../embedding/bag.ts';
 import { checkPlan, type Plan, type PlanChoice, plainPlan, withTechniques } from '../embedding/plan.ts';
+import { distinctTables, sharesTables, tableNumbers } from '../embedding/shared-tables.ts';
 import type { PlanContext } from '../embedding/techniques/technique.ts';
 import { ModelError } from '../errors.ts';
 import type { DlrmArchitecture } from '../model/architecture.ts';
@@ -81,12 +82,13 @@ export async function bench(options: BenchOptions): Promise<BenchResults> {
     hotrow: version,
     device: backend.device,
     preset: options.preset,
-    collection: architecture.tables.map(({ name, rows, dim, rowFormat, mode }) => ({
+    collection: architecture.tables.map(({ name, rows, dim, rowFormat, mode }, t) => ({
       name,
       rows,
       dim,
       rowFormat,
       mode,
+      ...(sharesTables(architecture.tables) ? { table: tableNumbers(architecture.tables)[t] as number } : {}),
     })),
     workload: {
       bagLengths: options.bagLengths,
@@ -166,7 +168,7 @@ function checkHostMemory(
   { embeddingRounds, peers, plan }: BenchOptions,
 ): void {
   const bytesOf = (some: readonly EmbeddingTable[]) =>
-    some.reduce((sum, table) => sum + table.rows * rowBytes(table), 0);
+    distinctTables(some).reduce((sum, table) => sum + table.rows * rowBytes(table), 0);
   const bytes = bytesOf(tables);
   const beside = peers ? peersOn('cpu').length : 0;
   const raced = plan === undefined ? racedTables(tables).map((t) => tables[t] as EmbeddingTable) : [];

@@ -23,16 +23,18 @@ export function benchFacts({ device, collection, workload, ceilings }: BenchResu
 }
 
 function describeCollection(collection: BenchResults['collection']): string {
-  const bytes = collection.reduce(
+  const tables = collection.filter(
+    ({ table }, i) => table === undefined || collection.findIndex((other) => other.table === table) === i,
+  );
+  const bytes = tables.reduce(
     (sum, { rows, dim, rowFormat }) => sum + rows * rowBytes({ dim, rowFormat: rowFormat as RowFormat }),
     0,
   );
   const shapes = new Set(
-    collection.map(({ rows, dim, rowFormat }) => `${rows.toLocaleString('en-US')} × ${dim} ${rowFormat}`),
+    tables.map(({ rows, dim, rowFormat }) => `${rows.toLocaleString('en-US')} × ${dim} ${rowFormat}`),
   );
   const shape =
-    shapes.size === 1
-      ? `${collection.length} × ${[...shapes][0]}`
-      : `${collection.length} of ${shapes.size} shapes`;
-  return `${shape}, ${formatBytes(bytes)}`;
+    shapes.size === 1 ? `${tables.length} × ${[...shapes][0]}` : `${tables.length} of ${shapes.size} shapes`;
+  const features = tables.length < collection.length ? ` of ${collection.length} features` : '';
+  return `${shape}${features}, ${formatBytes(bytes)}`;
 }

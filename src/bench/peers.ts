@@ -1,6 +1,8 @@
 /** The peers of a benchmark. A library more is an entry of PEERS and its script in bench/peers. */
 import type { DeviceDescription, DeviceKind } from '../device.ts';
+import type { EmbeddingTable } from '../embedding/bag.ts';
 import { isQuantized } from '../embedding/row-format.ts';
+import { sharesTables } from '../embedding/shared-tables.ts';
 import { EmbeddingPeer, type PeerKind, type PeerWorkload } from './embedding-peer.ts';
 
 export const PEERS: readonly PeerKind[] = [
@@ -104,10 +106,15 @@ export class Peers implements AsyncDisposable {
 
 /** What the peer cannot be; undefined: it pools the same. */
 function refusal({ refuse }: PeerKind, { tables }: PeerWorkload): string | undefined {
+  return refuseCollection(tables) ?? tables.map(refuse).find((reason) => reason !== undefined);
+}
+
+/** What no peer pools; undefined: each table by itself decides. */
+export function refuseCollection(tables: readonly EmbeddingTable[]): string | undefined {
   const odd = tables.some(
     ({ mode, rowWeights, paddingIdx }) =>
       mode !== tables[0]?.mode || rowWeights !== undefined || paddingIdx !== undefined,
   );
   if (odd) return 'the tables differ in pooling, or have learned weights or padding';
-  return tables.map(refuse).find((reason) => reason !== undefined);
+  return sharesTables(tables) ? 'features share tables, which it would have once a feature' : undefined;
 }

@@ -7,6 +7,7 @@ import { isQuantized } from '../embedding/row-format.ts';
 import type { DlrmArchitecture } from '../model/architecture.ts';
 import type { DlrmRequest } from '../model/request.ts';
 import type { MeasuredModelRow, ModelWorkload } from './model-bench.ts';
+import { refuseCollection } from './peers.ts';
 import { PytorchProcess } from './pytorch-process.ts';
 import { timing } from './statistics.ts';
 
@@ -60,12 +61,8 @@ export async function measurePytorchModel(
 /** What the peer cannot be; undefined: it is the same model. */
 function refuse({ tables, interaction }: DlrmArchitecture): string | undefined {
   if (interaction.kind !== 'dot' || interaction.diagonal) return 'its interaction is dot without a diagonal';
-  const [first] = tables;
-  const odd = tables.some(
-    ({ mode, rowWeights, paddingIdx }) =>
-      mode !== first?.mode || rowWeights !== undefined || paddingIdx !== undefined,
-  );
-  if (odd) return 'the tables differ in pooling, or have learned weights or padding';
+  const reason = refuseCollection(tables);
+  if (reason !== undefined) return reason;
   return tables.some(({ rowFormat }) => isQuantized(rowFormat))
     ? 'its embedding_bag has no quantised rows'
     : undefined;

@@ -164,6 +164,8 @@ export const resultsSchema = Type.Object(
           dim: Type.Integer(),
           rowFormat: Type.String(),
           mode: Type.String(),
+          /** The number of the feature's table, where features share some. */
+          table: Type.Optional(Type.Integer({ minimum: 0 })),
         },
         strict,
       ),

@@ -2,6 +2,7 @@
 import { basename } from 'node:path';
 import type { BagBatch, Bags, EmbeddingTable, IndexArray } from '../embedding/bag.ts';
 import { rowContentBytes } from '../embedding/row-format.ts';
+import { tableNumbers } from '../embedding/shared-tables.ts';
 import type { DlrmArchitecture } from '../model/architecture.ts';
 import type { AccessPatternName } from '../workload/access-patterns.ts';
 import { type Coverage, countRows, coverageCurve } from '../workload/hotness.ts';
@@ -133,13 +134,24 @@ function onceEach<K extends object, V>(work: (of: K) => V): (of: K) => V {
   };
 }
 
+/** How many rows of their table some features look up. */
+function distinctRows(features: readonly Bags[], rowsOf: (indices: IndexArray) => Int32Array): number {
+  const [rows] = features.map(({ indices }) => rowsOf(indices));
+  if (features.length === 1) return rows?.length ?? 0;
+  return new Set(features.flatMap(({ indices }) => [...rowsOf(indices)])).size;
+}
+
 /** What a batch must move, whatever the kernel. */
 function trafficOf({ batchSize, bags }: BagBatch, tables: readonly EmbeddingTable[]): Traffic {
-  const distinctRows = onceEach((indices: IndexArray) => countRows(indices).rows.length);
+  const rowsOf = onceEach((indices: IndexArray) => countRows(indices).rows);
+  const numbers = tableNumbers(tables);
   const parts = bags.map(({ indices, offsets, weights }, t): Traffic => {
     const table = tables[t] as EmbeddingTable;
     const bytes = rowContentBytes(table);
-    const distinct = distinctRows(indices);
+    const number = numbers[t] as number;
+    const sharers = bags.filter((_, other) => numbers[other] === number);
+    // Rows of a table that several features read are counted with the first.
+    const distinct = numbers.indexOf(number) === t ? distinctRows(sharers, rowsOf) : 0;
     const inputBytes = indices.byteLength + offsets.byteLength + (weights?.byteLength ?? 0);
     return {
       lookups: indices.length,

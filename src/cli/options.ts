@@ -15,6 +15,13 @@ export function integer(minimum: number): (text: string) => number {
   };
 }
 
+/** An option value that is a percentage from 0 on: `2`, `0.5`, `2%`. As a share. */
+export function percentage(text: string): number {
+  const [, value] = /^(\d+(?:\.\d+)?)\s*%?$/.exec(text) ?? [];
+  if (value === undefined) throw new InvalidArgumentError('a percentage like 2 or 0.5 is needed.');
+  return Number(value) / 100;
+}
+
 /** An option value that is a time: `500ms`, `60s`, `2m`; seconds without a unit. In seconds. */
 export function duration(text: string): number {
   const [, value, unit] = /^(\d+(?:\.\d+)?)(ms|s|m)?$/.exec(text) ?? [];
@@ -61,7 +68,10 @@ export async function resolvePlan(text: string): Promise<PlanChoice | undefined>
 
 /** The checkpoint of commands that need one. */
 export function modelArgument(): Argument {
-  return new Argument('<model>', 'a checkpoint: .pt, .safetensors, an index file or a folder');
+  return new Argument(
+    '<model>',
+    'a checkpoint (.pt, .safetensors, an index file, a folder) or a description (.hotrow.json)',
+  );
 }
 
 export interface ModelOptions {

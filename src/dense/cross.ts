@@ -1,51 +1,51 @@
-/** DCNv2 low-rank cross network: x ← x0 ⊙ (W·(V·x) + b) + x, layer after layer. */
+/** DCNv2 cross network, low-rank or full-rank, layer after layer: x ← x0 ⊙ (W·(V·x) + b) + x, or x ← x0 ⊙ (W·x + b) + x. */
 import type { Backend, Matrix, Operation, PlacedLinear } from '../backend/backend.ts';
 import type { Workspace } from '../backend/workspace.ts';
 import { ModelError } from '../errors.ts';
 import type { Tensor } from '../tensor.ts';
 import { readFloat32 } from './weights.ts';
 
-/** DCNv2 low-rank cross layer: x ← x0 ⊙ (W·(V·x) + b) + x. */
+/** DCNv2 cross layer. */
 export interface CrossLayer {
   readonly name: string;
-  /** [rank, width]. */
-  readonly v: Tensor;
-  /** [width, rank]. */
+  /** [rank, width]; undefined: the layer is full-rank. */
+  readonly v?: Tensor;
+  /** [width, rank], or [width, width] of a full-rank layer. */
   readonly w: Tensor;
   /** [width]. */
   readonly bias: Tensor;
   readonly width: number;
+  /** Of a full-rank layer its width. */
   readonly rank: number;
 }
 
 /**
- * A cross layer from its parameters.
+ * A cross layer from its parameters; a bias may be [width, 1] too, as TorchRec's full-rank layers have it.
  * @throws ModelError CHECKPOINT_INCONSISTENT when the shapes do not fit together.
  */
-export function crossLayer(name: string, v: Tensor, w: Tensor, bias: Tensor): CrossLayer {
-  const [rank, width] = v.shape;
+export function crossLayer(name: string, { v, w, bias }: Pick<CrossLayer, 'v' | 'w' | 'bias'>): CrossLayer {
+  const [width, rank] = w.shape;
   const fits =
-    v.shape.length === 2 &&
-    rank &&
-    width &&
     w.shape.length === 2 &&
-    w.shape[0] === width &&
-    w.shape[1] === rank &&
-    bias.shape.length === 1 &&
-    bias.shape[0] === width;
+    width &&
+    rank &&
+    (v === undefined
+      ? rank === width
+      : v.shape.length === 2 && v.shape[0] === rank && v.shape[1] === width) &&
+    bias.shape[0] === width &&
+    (bias.shape.length === 1 || (bias.shape.length === 2 && bias.shape[1] === 1));
   if (!fits) {
-    const shapes = `V [${v.shape}], W [${w.shape}], bias [${bias.shape}]`;
-    throw new ModelError(
-      'CHECKPOINT_INCONSISTENT',
-      `${name}: ${shapes} are not [rank, width], [width, rank], [width]`,
-      { tensor: name },
-    );
+    const shapes =
+      v === undefined
+        ? `W [${w.shape}], bias [${bias.shape}] are not [width, width], [width]`
+        : `V [${v.shape}], W [${w.shape}], bias [${bias.shape}] are not [rank, width], [width, rank], [width]`;
+    throw new ModelError('CHECKPOINT_INCONSISTENT', `${name}: ${shapes}`, { tensor: name });
   }
-  return { name, v, w, bias, width, rank };
+  return { name, ...(v === undefined ? {} : { v }), w, bias, width, rank };
 }
 
 interface PlacedCross {
-  readonly v: PlacedLinear;
+  readonly v?: PlacedLinear;
   readonly w: PlacedLinear;
 }
 
@@ -60,7 +60,7 @@ export class CrossNetwork implements Disposable {
     const placed: PlacedCross[] = [];
     for (const { v, w, bias, width, rank } of layers) {
       placed.push({
-        v: backend.placeLinear(await readFloat32(v), undefined, rank, width),
+        ...(v === undefined ? {} : { v: backend.placeLinear(await readFloat32(v), undefined, rank, width) }),
         w: backend.placeLinear(await readFloat32(w), await readFloat32(bias), width, rank),
       });
     }
@@ -71,21 +71,20 @@ export class CrossNetwork implements Disposable {
   operations(x0: Matrix, workspace: Workspace): { operations: Operation[]; result: Matrix } {
     let x = x0;
     const operations = this.#layers.flatMap(({ v, w }): Operation[] => {
-      const low = workspace.matrix(x0.rows, v.outputs);
+      const cross = { x0, x };
+      const low = v === undefined ? x : workspace.matrix(x0.rows, v.outputs);
       const next = workspace.matrix(x0.rows, w.outputs);
-      const pair: Operation[] = [
-        { op: 'linear', layer: v, input: x, output: low, activation: 'none' },
-        { op: 'linear', layer: w, input: low, output: next, activation: 'none', cross: { x0, x } },
-      ];
+      const down: Operation[] =
+        v === undefined ? [] : [{ op: 'linear', layer: v, input: x, output: low, activation: 'none' }];
       x = next;
-      return pair;
+      return [...down, { op: 'linear', layer: w, input: low, output: next, activation: 'none', cross }];
     });
     return { operations, result: x };
   }
 
   [Symbol.dispose](): void {
     for (const { v, w } of this.#layers) {
-      v[Symbol.dispose]();
+      v?.[Symbol.dispose]();
       w[Symbol.dispose]();
     }
   }

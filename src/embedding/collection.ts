@@ -14,6 +14,7 @@ import {
 } from './bag.ts';
 import { checkPlan, type Plan, type PlanChoice } from './plan.ts';
 import { choosePlan } from './saved-plans.ts';
+import { checkSharing } from './shared-tables.ts';
 
 export interface CollectionOptions {
   /** How the embedding stage runs; default: the saved plan, else the heuristic one. */
@@ -55,6 +56,7 @@ export async function placeCollection(
   if (tables.length === 0)
     throw new RequestError('TABLE_MISSING', 'an embedding collection needs at least one table');
   tables.forEach(checkTable);
+  checkSharing(tables);
   const context = { device: backend.device, tables };
   const { plan } = await choosePlan(choice, context);
   checkPlan(plan, context);

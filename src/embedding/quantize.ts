@@ -51,8 +51,9 @@ export interface QuantizedRows {
  * Quantises rows [rows, dim], each by itself.
  *
  * `int8` and `int4`, of n bits: bias = the row's smallest element, rounded down to float16; scale = (largest - bias) /
- * (2^n - 1), rounded to float16; q = (x - bias) / scale, rounded and clamped. So an element is off by at most 0.63 steps:
- * half of one, and what rounding the scale moves the last one by. `float8_e4m3`: rounded to nearest even, saturating.
+ * (2^n - 1), rounded to float16; q = (x - bias) / scale, rounded and clamped. Where float16 is too coarse for that scale
+ * or that bias, other scales are tried, and the one whose largest error is smallest is taken (`scalesToTry`). So an
+ * element is off by at most half a scale. `float8_e4m3`: rounded to nearest even, saturating.
  * @throws ModelError VALUE_NOT_FINITE for NaN and infinities, VALUE_OUT_OF_RANGE for a row beyond float16's range; both
  * name the row, counted from `firstRow`.
  */
@@ -119,7 +120,8 @@ function putHeader(
   }
   const biasBits = float16Below(low);
   const bias = float16ToNumber(biasBits);
-  const scaleBits = numberToFloat16((high - bias) / levels);
+  const scales = scalesToTry(low, high, bias, levels);
+  const scaleBits = scales.length === 1 ? (scales[0] as number) : bestScale(row, bias, scales, levels);
   const step = float16ToNumber(scaleBits);
   if (!Number.isFinite(bias) || !Number.isFinite(step)) {
     throw new ModelError(
@@ -134,6 +136,39 @@ function putHeader(
   return { bias, step };
 }
 
+/**
+ * The scales, as float16 bits, that may suit a row from `low` to `high` best: (high - bias) / levels to the nearest; where
+ * its last level is then more than half a step below `high`, the next one up too; where the row is narrower than a step,
+ * the one that puts level 1 in its middle too. The first one covers the row; a row of usual range has no other.
+ */
+function scalesToTry(low: number, high: number, bias: number, levels: number): number[] {
+  const span = high - bias;
+  const nearest = numberToFloat16(span / levels);
+  const covers = span <= (levels + 0.5) * float16ToNumber(nearest);
+  const scales = covers ? [nearest] : [nearest + 1, nearest];
+  const narrow = span > 0 && high - low < float16ToNumber(scales[0] as number);
+  return narrow ? [...scales, numberToFloat16((low + high) / 2 - bias)] : scales;
+}
+
+/** The scale whose largest error of an element is smallest; of equals the first. */
+function bestScale(row: Float32Array, bias: number, scales: readonly number[], levels: number): number {
+  let best = 0;
+  let least = Number.POSITIVE_INFINITY;
+  for (const bits of scales) {
+    const step = float16ToNumber(bits);
+    let largest = 0;
+    for (let d = 0; d < row.length && largest < least; d++) {
+      const x = row[d] as number;
+      const off = Math.abs(level(x, bias, step, levels) * step + bias - x);
+      if (off > largest) largest = off;
+    }
+    if (largest >= least) continue;
+    least = largest;
+    best = bits;
+  }
+  return best;
+}
+
 /** The largest float16 that is not above `x`. */
 function float16Below(x: number): number {
   const nearest = numberToFloat16(x);
@@ -143,9 +178,11 @@ function float16Below(x: number): number {
   return nearest & 0x8000 ? nearest + 1 : nearest - 1;
 }
 
+/** The level nearest to x, which is not below the bias. */
 function level(x: number, bias: number, step: number, levels: number): number {
   if (step === 0) return 0;
-  return Math.min(levels, Math.max(0, Math.round((x - bias) / step)));
+  const q = Math.round((x - bias) / step);
+  return q > levels ? levels : q;
 }
 
 /** float32 number → float8 e4m3 bits, rounded to nearest even, saturating; NaN stays NaN. */

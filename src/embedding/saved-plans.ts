@@ -8,6 +8,7 @@ import type { DeviceDescription } from '../device.ts';
 import { UsageError } from '../errors.ts';
 import { version } from '../version.ts';
 import { heuristicPlan, type Plan, type PlanChoice, plainPlan, readPlan, refusals } from './plan.ts';
+import { sharesTables, tableNumbers } from './shared-tables.ts';
 import type { PlanContext } from './techniques/technique.ts';
 
 /** A plan, and for people where it comes from. */
@@ -31,7 +32,8 @@ export function plansFolder(environment: NodeJS.ProcessEnv = process.env): strin
 /** Where the plan for these tables on this kind of device is saved. */
 export function savedPlanFile({ device, tables }: PlanContext, folder = plansFolder()): string {
   const shapes = tables.map(({ rows, dim, rowFormat }) => [rows, dim, rowFormat]);
-  const key = createHash('sha256').update(JSON.stringify(shapes)).digest('hex').slice(0, 16);
+  const collection = sharesTables(tables) ? [shapes, tableNumbers(tables)] : shapes;
+  const key = createHash('sha256').update(JSON.stringify(collection)).digest('hex').slice(0, 16);
   return join(folder, `${device.kind}-${tables.length}-tables-${key}.json`);
 }
 

@@ -4,8 +4,7 @@
  */
 import { randomUUID } from 'node:crypto';
 import { createWriteStream } from 'node:fs';
-import { open, readdir, rename, rm, stat } from 'node:fs/promises';
-import { dirname, isAbsolute, join, normalize, sep } from 'node:path';
+import { open, rename, rm } from 'node:fs/promises';
 import { pipeline } from 'node:stream/promises';
 import { FormatError, fileError, HotrowError, UsageError } from '../errors.ts';
 import {
@@ -14,11 +13,9 @@ import {
   elementCount,
   type FileTensor,
   type HostTensor,
-  type StoredTensor,
   type StoredTensors,
 } from '../tensor.ts';
 import { identify, mistaken } from './file-kind.ts';
-import { readJsonFile } from './json-file.ts';
 import { findDuplicateKey } from './json-keys.ts';
 
 /** The format's own bound on a header. */
@@ -221,78 +218,6 @@ function checkLayout(
     );
   }
   if (end < fileBytes) throw invalid(file, `has ${fileBytes - end} bytes after its last tensor`);
-}
-
-const INDEX_SUFFIX = '.safetensors.index.json';
-
-/**
- * Reads a model in one file, in shards with an index file, or in a folder that holds either.
- * @throws UsageError FILE_*; FormatError SAFETENSORS_INVALID, JSON_INVALID, FORMAT_UNKNOWN.
- */
-export async function readSafetensorsModel(path: string): Promise<StoredTensors> {
-  const info = await stat(path).catch((cause) => {
-    throw fileError(path, cause);
-  });
-  if (info.isDirectory()) return readSafetensorsModel(await soleModel(path));
-  return (await identify(path)).kind === 'safetensors-index'
-    ? readShards(path)
-    : (await readSafetensors(path)).tensors;
-}
-
-/** The one model in a folder: its index file, else its only .safetensors. */
-async function soleModel(folder: string): Promise<string> {
-  const names = await readdir(folder);
-  for (const suffix of [INDEX_SUFFIX, '.safetensors']) {
-    const found = names.filter((name) => name.endsWith(suffix));
-    if (found.length === 1) return join(folder, found[0] as string);
-    if (found.length > 1) {
-      throw new UsageError(
-        'FILE_UNREADABLE',
-        `${folder} holds ${found.length} files named *${suffix}: ${found.slice(0, 3).join(', ')} …`,
-        {
-          file: folder,
-          hint: 'name the one to load',
-        },
-      );
-    }
-  }
-  throw new UsageError('FILE_NOT_FOUND', `${folder} holds no .safetensors and no ${INDEX_SUFFIX}`, {
-    file: folder,
-  });
-}
-
-async function readShards(indexFile: string): Promise<StoredTensors> {
-  const { size } = await stat(indexFile).catch((cause) => {
-    throw fileError(indexFile, cause);
-  });
-  if (size > MAX_HEADER_BYTES) throw invalid(indexFile, `an index of ${size} bytes is too large`);
-  const { weight_map: map } = (await readJsonFile(indexFile, 'model')) as { weight_map?: unknown };
-  if (typeof map !== 'object' || map === null || Array.isArray(map))
-    throw invalid(indexFile, 'has no weight_map');
-  const shards = new Map<string, StoredTensors>();
-  const tensors = new Map<string, StoredTensor>();
-  for (const [name, shard] of Object.entries(map)) {
-    if (typeof shard !== 'string') throw invalid(indexFile, 'its shard is not a file name', name);
-    const inside = normalize(shard);
-    if (isAbsolute(inside) || inside === '..' || inside.startsWith(`..${sep}`)) {
-      throw invalid(
-        indexFile,
-        `its shard ${shard} lies outside the model's folder`,
-        name,
-        'shards stand beside the index file',
-      );
-    }
-    const contents = shards.get(inside) ?? (await readSafetensors(join(dirname(indexFile), inside))).tensors;
-    shards.set(inside, contents);
-    const tensor = contents.get(name);
-    if (tensor === undefined) throw invalid(indexFile, `is not in its shard ${shard}`, name);
-    tensors.set(name, tensor);
-  }
-  for (const [shard, contents] of shards) {
-    const stray = [...contents.keys()].find((name) => !tensors.has(name));
-    if (stray !== undefined) throw invalid(indexFile, `is in shard ${shard} but not in weight_map`, stray);
-  }
-  return tensors;
 }
 
 /** A tensor that is made while it is written. */

@@ -1,28 +1,27 @@
-/**
- * A checkpoint's parameters sorted into the parts of a DLRM, by their names.
- *
- * facebookresearch/dlrm: `emb_l.{t}.weight`, `v_W_l.{t}`, `bot_l.{2i}.{weight,bias}`, `top_l.{2i}.{weight,bias}`.
- * TorchRec DLRM and DLRM_DCN: `sparse_arch.embedding_bag_collection.embedding_bags.{name}.weight`,
- * `dense_arch.model._mlp.{i}._linear.*`, `inter_arch.crossnet.{V_kernels,W_kernels,bias}.{i}`,
- * `over_arch.model.0._mlp.{i}._linear.*`, `over_arch.model.1.*`.
- */
+/** The parts of a DLRM from parameters under Hotrow's names (naming.ts): tables, layers in their order. */
 import { type CrossLayer, crossLayer } from '../dense/cross.ts';
 import type { LinearLayer } from '../dense/linear.ts';
 import { ModelError } from '../errors.ts';
-import type { StoredTensor, StoredTensors } from '../tensor.ts';
-import type { DlrmArchitecture } from './architecture.ts';
+import type { StoredTensor } from '../tensor.ts';
+import type { Parameter, StateDict } from './state-dict.ts';
 
-/** The parameters of one code base, sorted into their parts. Every parameter is taken exactly once. */
+/** A table's parameters. */
+export interface TablePart {
+  readonly name: string;
+  /** The weight's name in the checkpoint. */
+  readonly parameter: string;
+  readonly weight: StoredTensor;
+  /** Scales and biases of quantised rows that stand apart from them. */
+  readonly scale?: StoredTensor;
+  readonly bias?: StoredTensor;
+  /** Learned pooling weights, one per row. */
+  readonly rowWeights?: StoredTensor;
+}
+
+/** The parameters of a model, sorted into its parts. */
 export interface CheckpointParts {
-  readonly naming: DlrmArchitecture['naming'];
-  /** The triangle of dot products that this code base takes. */
-  readonly triangle: 'lower' | 'upper';
-  readonly tables: readonly {
-    readonly name: string;
-    readonly weight: StoredTensor;
-    /** Learned pooling weights, one per row. */
-    readonly rowWeights?: StoredTensor;
-  }[];
+  /** In the order in which they were saved. */
+  readonly tables: readonly TablePart[];
   readonly bottom: readonly LinearLayer[];
   /** Empty where the model has no cross network. */
   readonly cross: readonly CrossLayer[];
@@ -34,209 +33,152 @@ export function inconsistent(message: string, tensor?: string): ModelError {
   return new ModelError('CHECKPOINT_INCONSISTENT', message, tensor === undefined ? {} : { tensor });
 }
 
-/** Named tensors, each to be taken once; what is left over is not understood. */
-class Parameters {
-  readonly #left: Map<string, StoredTensor>;
-
-  constructor(tensors: StoredTensors) {
-    this.#left = new Map(tensors);
-  }
-
-  names(): string[] {
-    return [...this.#left.keys()];
-  }
-
-  has(pattern: RegExp): boolean {
-    return this.names().some((name) => pattern.test(name));
-  }
-
-  take(name: string): StoredTensor {
-    const tensor = this.#left.get(name);
-    if (tensor === undefined) throw inconsistent(`${name} is missing`, name);
-    this.#left.delete(name);
-    return tensor;
-  }
-
-  /** Takes all names that match; the first group is the key. */
-  takeAll(pattern: RegExp): { key: string; name: string; tensor: StoredTensor }[] {
-    return this.names().flatMap((name) => {
-      const match = pattern.exec(name);
-      return match === null ? [] : [{ key: match[1] as string, name, tensor: this.take(name) }];
-    });
-  }
-}
-
-/** Parameters of variants that compute something else, by name. */
-const UNSUPPORTED: readonly (readonly [RegExp, string])[] = [
-  [/^emb_l\.\d+\.(weight_[qr]|weight_hsh)/, 'quotient-remainder embeddings'],
-  [/^emb_l\.\d+\.(embs|proj)\./, 'mixed-dimension embeddings with projections'],
-  [/^inter_arch\.crossnet\.kernels\./, 'a full-rank cross network'],
-  [/^inter_arch\.interaction_branch/, 'DLRM_Projection'],
-  [/^inter_arch\.crossnet\.(U_kernels|gates)/, 'a mixture-of-experts cross network'],
-];
-
-/** Left over without meaning for inference. */
-const HARMLESS = /(^|\.)(loss_ws|_extra_state|_metadata|num_batches_tracked)$/;
+type Model = NonNullable<StateDict<StoredTensor>['model']>;
 
 /**
- * Sorts the parameters into their parts, and checks names, numbers and the shapes of layers.
- * @throws ModelError CHECKPOINT_UNRECOGNISED, CHECKPOINT_UNSUPPORTED, CHECKPOINT_INCONSISTENT.
+ * Sorts the parameters into the parts, and checks numbers and the shapes of layers.
+ * @throws ModelError CHECKPOINT_UNSUPPORTED, CHECKPOINT_INCONSISTENT.
  */
-export function checkpointParts(tensors: StoredTensors): CheckpointParts {
-  const parameters = new Parameters(tensors);
-  for (const [pattern, what] of UNSUPPORTED) {
-    const name = parameters.names().find((candidate) => pattern.test(candidate));
-    if (name !== undefined)
-      throw new ModelError('CHECKPOINT_UNSUPPORTED', `${name}: ${what} are not supported`, { tensor: name });
+export function checkpointParts({ parameters }: Model): CheckpointParts {
+  const cross = layersOf(parameters, 'cross').map(({ parts, names }): CrossLayer => {
+    const { v, w, weight, bias } = parts;
+    const matrix = weight ?? w;
+    const name = (matrix ?? bias ?? v)?.name as string;
+    if (matrix === undefined || bias === undefined || (weight === undefined) === (v === undefined))
+      throw inconsistent(
+        `${name} lacks its other parameters: ${names.join(', ')} alone make no cross layer`,
+        name,
+      );
+    return crossLayer(name, {
+      ...(v === undefined ? {} : { v: v.tensor }),
+      w: matrix.tensor,
+      bias: bias.tensor,
+    });
+  });
+  return {
+    tables: tablesOf(parameters),
+    bottom: mlp(parameters, 'bottom'),
+    cross,
+    top: mlp(parameters, 'top'),
+  };
+}
+
+function tablesOf(parameters: Model['parameters']): TablePart[] {
+  const tables: TablePart[] = [];
+  const taken = new Set<string>();
+  const take = (key: string) => {
+    const parameter = parameters.get(key);
+    if (parameter !== undefined) taken.add(key);
+    return parameter?.tensor;
+  };
+  const optional = <K extends string>(name: K, tensor: StoredTensor | undefined) =>
+    (tensor === undefined ? {} : { [name]: tensor }) as Partial<Record<K, StoredTensor>>;
+  for (const [key, { name: parameter, tensor }] of parameters) {
+    const name = /^tables\.(.+)\.weight$/s.exec(key)?.[1];
+    if (name === undefined) continue;
+    taken.add(key);
+    tables.push({
+      name,
+      parameter,
+      weight: tensor,
+      ...optional('scale', take(`tables.${name}.weight_qscale`)),
+      ...optional('bias', take(`tables.${name}.weight_qbias`)),
+      ...optional('rowWeights', take(`tables.${name}.row_weights`)),
+    });
   }
-  const parts = recognise(parameters);
-  const stray = parameters.names().filter((name) => !HARMLESS.test(name));
-  if (stray.length > 0) {
+  for (const [key, { name }] of parameters) {
+    if (key.startsWith('tables.') && !taken.has(key))
+      throw inconsistent(`${name} belongs to a table that is not there`, name);
+  }
+  return tables;
+}
+
+/** A layer's parameters by the last part of Hotrow's names. */
+interface LayerParts {
+  readonly parts: Readonly<Record<string, Parameter<StoredTensor> | undefined>>;
+  readonly names: readonly string[];
+}
+
+/**
+ * The layers of a part in their order, `last` after all numbers.
+ * @throws ModelError CHECKPOINT_INCONSISTENT for a gap: the shapes may fit all the same.
+ */
+function layersOf(parameters: Model['parameters'], part: 'bottom' | 'cross' | 'top'): LayerParts[] {
+  const layers = new Map<string, Record<string, Parameter<StoredTensor>>>();
+  for (const [key, parameter] of parameters) {
+    const [own, place, kind] = key.split('.') as [string, string, string];
+    if (own !== part) continue;
+    const layer = layers.get(place) ?? {};
+    layers.set(place, layer);
+    layer[kind] = parameter;
+  }
+  const last = layers.get('last');
+  layers.delete('last');
+  const sorted = [...layers].sort(([a], [b]) => Number(a) - Number(b));
+  sorted.forEach(([place, layer], i) => {
+    if (Number(place) === i) return;
+    const present = Object.values(layer)[0] as Parameter<StoredTensor>;
+    throw missing(present, i);
+  });
+  return [...sorted.map(([, layer]) => layer), ...(last === undefined ? [] : [last])].map((parts) => ({
+    parts,
+    names: Object.values(parts).map(({ name }) => name),
+  }));
+}
+
+/** What layer `number` would be called, of which there is nothing, while `present` is there. */
+function missing(present: Parameter<StoredTensor>, number: number): ModelError {
+  const values = new Map(present.values);
+  for (const [variable, value] of values) if (typeof value === 'number') values.set(variable, number);
+  const absent = present.rule.from.fill(values);
+  return inconsistent(`${absent} is missing, while ${present.name} is there`, absent);
+}
+
+/** An MLP's layers: relu, the top's last one a sigmoid. */
+function mlp(parameters: Model['parameters'], part: 'bottom' | 'top'): LinearLayer[] {
+  const layers = layersOf(parameters, part);
+  if (layers.length === 0) throw inconsistent(`no layer of the ${part} MLP is there, while tables are`);
+  const biased = layers.find(({ parts }) => parts.bias !== undefined);
+  return layers.map(({ parts, names }, i) => {
+    if (parts.weight === undefined) throw inconsistent(`the weight of ${names[0]} is missing`, names[0]);
+    if (biased !== undefined && parts.bias === undefined) {
+      const absent = parts.weight.name.replace(/weight$/, 'bias');
+      throw inconsistent(`${absent} is missing, while ${biased.parts.bias?.name} is there`, absent);
+    }
+    const activation = part === 'top' && i === layers.length - 1 ? 'sigmoid' : 'relu';
+    return linearLayer(parts.weight, parts.bias, activation);
+  });
+}
+
+function linearLayer(
+  weight: Parameter<StoredTensor>,
+  bias: Parameter<StoredTensor> | undefined,
+  activation: LinearLayer['activation'],
+): LinearLayer {
+  for (const { name, tensor } of [weight, ...(bias === undefined ? [] : [bias])]) {
+    if (/^b?float(16|32|64)$/.test(tensor.dtype)) continue;
     throw new ModelError(
       'CHECKPOINT_UNSUPPORTED',
-      `${stray.length} parameters have no place in a DLRM: ${stray.slice(0, 3).join(', ')}${stray.length > 3 ? ' …' : ''}`,
+      `${name} is ${tensor.dtype}; layers are float32, float64, float16 or bfloat16`,
       {
-        tensor: stray[0] as string,
-        hint: 'the model computes something else, or other tensors were saved with it',
+        tensor: name,
       },
     );
   }
-  return parts;
-}
-
-const TORCHREC_TABLE = /^sparse_arch\.embedding_bag_collection\.embedding_bags\.(.+)\.weight$/;
-
-function recognise(parameters: Parameters): CheckpointParts {
-  if (parameters.has(/^emb_l\.\d+\.weight$/)) return facebookParts(parameters);
-  if (parameters.has(TORCHREC_TABLE)) return torchrecParts(parameters);
-  const found = parameters.names();
-  throw new ModelError(
-    'CHECKPOINT_UNRECOGNISED',
-    `no embedding tables among ${found.length} parameters: ${found.slice(0, 3).join(', ')}${found.length > 3 ? ' …' : ''}`,
-    {
-      hint: 'known names are facebookresearch/dlrm (emb_l.0.weight, bot_l.0.weight, top_l.0.weight) and TorchRec (sparse_arch.embedding_bag_collection.embedding_bags.t_cat_0.weight, dense_arch…, over_arch…)',
-    },
-  );
-}
-
-function facebookParts(parameters: Parameters): CheckpointParts {
-  const weights = parameters.takeAll(/^emb_l\.(\d+)\.weight$/).sort((a, b) => Number(a.key) - Number(b.key));
-  const rowWeights = new Map(parameters.takeAll(/^v_W_l\.(\d+)$/).map(({ key, tensor }) => [key, tensor]));
-  const tables = weights.map(({ key, name, tensor }, t) => {
-    if (Number(key) !== t)
-      throw inconsistent(`emb_l.${t}.weight is missing, while ${name} is there`, `emb_l.${t}.weight`);
-    const learned = rowWeights.get(key);
-    rowWeights.delete(key);
-    return {
-      name: `emb_l.${key}`,
-      weight: tensor,
-      ...(learned === undefined ? {} : { rowWeights: learned }),
-    };
-  });
-  const [orphan] = rowWeights.keys();
-  if (orphan !== undefined)
-    throw inconsistent(`v_W_l.${orphan} weights a table that is not there`, `v_W_l.${orphan}`);
+  const [outputs, inputs] = weight.tensor.shape;
+  if (weight.tensor.shape.length !== 2 || !outputs || !inputs)
+    throw inconsistent(
+      `${weight.name} has shape [${weight.tensor.shape}], not [outputs, inputs]`,
+      weight.name,
+    );
+  if (bias !== undefined && (bias.tensor.shape.length !== 1 || bias.tensor.shape[0] !== outputs))
+    throw inconsistent(`${bias.name} has shape [${bias.tensor.shape}] for ${outputs} outputs`, bias.name);
   return {
-    naming: 'dlrm',
-    triangle: 'lower',
-    tables,
-    // Activations count as layers: 0, 2, 4, …
-    bottom: takeMlp(parameters, /^bot_l\.(\d+)\.weight$/, { last: 'relu', step: 2 }),
-    cross: [],
-    top: takeMlp(parameters, /^top_l\.(\d+)\.weight$/, { last: 'sigmoid', step: 2 }),
+    name: weight.name.replace(/\.weight$/, ''),
+    weight: weight.tensor,
+    ...(bias === undefined ? {} : { bias: bias.tensor }),
+    inputs,
+    outputs,
+    activation,
   };
-}
-
-function torchrecParts(parameters: Parameters): CheckpointParts {
-  const weights = parameters.takeAll(TORCHREC_TABLE);
-  const number = (key: string) => Number(/(\d+)$/.exec(key)?.[1] ?? Number.NaN);
-  if (weights.every(({ key }) => !Number.isNaN(number(key))))
-    weights.sort((a, b) => number(a.key) - number(b.key));
-  const cross = parameters
-    .takeAll(/^inter_arch\.crossnet\.V_kernels\.(\d+)$/)
-    .sort((a, b) => Number(a.key) - Number(b.key));
-  checkNumbers(
-    cross.map(({ key, name }) => ({ name, number: Number(key) })),
-    1,
-  );
-  const over = takeMlp(parameters, /^over_arch\.model\.0\._mlp\.(\d+)\._linear\.weight$/, {
-    last: 'relu',
-    step: 1,
-    mayBeEmpty: true,
-  });
-  const final = takeLinear(parameters, 'over_arch.model.1', 'sigmoid');
-  return {
-    naming: 'torchrec',
-    triangle: 'upper',
-    tables: weights.map(({ key, tensor }) => ({ name: key, weight: tensor })),
-    bottom: takeMlp(parameters, /^dense_arch\.model\._mlp\.(\d+)\._linear\.weight$/, {
-      last: 'relu',
-      step: 1,
-    }),
-    cross: cross.map(({ key, tensor }) =>
-      crossLayer(
-        `inter_arch.crossnet.${key}`,
-        tensor,
-        parameters.take(`inter_arch.crossnet.W_kernels.${key}`),
-        parameters.take(`inter_arch.crossnet.bias.${key}`),
-      ),
-    ),
-    top: [...over, final],
-  };
-}
-
-/** The layers whose weights match, numbered 0, step, 2 · step, …; all but the last are relu. */
-function takeMlp(
-  parameters: Parameters,
-  pattern: RegExp,
-  {
-    last,
-    step,
-    mayBeEmpty = false,
-  }: { readonly last: LinearLayer['activation']; readonly step: number; readonly mayBeEmpty?: boolean },
-): LinearLayer[] {
-  const names = parameters.names().flatMap((name) => {
-    const match = pattern.exec(name);
-    return match === null ? [] : [{ name: name.replace(/\.weight$/, ''), number: Number(match[1]) }];
-  });
-  names.sort((a, b) => a.number - b.number);
-  if (names.length === 0 && !mayBeEmpty) throw inconsistent(`no layer matches ${pattern.source}`);
-  checkNumbers(names, step);
-  return names.map(({ name }, i) => takeLinear(parameters, name, i === names.length - 1 ? last : 'relu'));
-}
-
-/** Numbered parameters without a gap; one may be missing where the shapes would fit all the same. */
-function checkNumbers(
-  sorted: readonly { readonly name: string; readonly number: number }[],
-  step: number,
-): void {
-  const gap = sorted.findIndex(({ number }, i) => number !== step * i);
-  if (gap < 0) return;
-  const { name, number } = sorted[gap] as { name: string; number: number };
-  throw inconsistent(
-    `${name} has number ${number} where ${step * gap} is expected; are parameters missing?`,
-    name,
-  );
-}
-
-function takeLinear(
-  parameters: Parameters,
-  name: string,
-  activation: LinearLayer['activation'],
-): LinearLayer {
-  const weight = parameters.take(`${name}.weight`);
-  const bias = parameters.take(`${name}.bias`);
-  for (const [part, { dtype }] of Object.entries({ weight, bias })) {
-    if (!/float/.test(dtype))
-      throw new ModelError('CHECKPOINT_UNSUPPORTED', `${name}.${part} is ${dtype}, not floating point`, {
-        tensor: `${name}.${part}`,
-      });
-  }
-  const [outputs, inputs] = weight.shape;
-  if (weight.shape.length !== 2 || !outputs || !inputs)
-    throw inconsistent(`${name}.weight has shape [${weight.shape}], not [outputs, inputs]`, `${name}.weight`);
-  if (bias.shape.length !== 1 || bias.shape[0] !== outputs) {
-    throw inconsistent(`${name}.bias has shape [${bias.shape}] for ${outputs} outputs`, `${name}.bias`);
-  }
-  return { name, weight, bias, inputs, outputs, activation };
 }

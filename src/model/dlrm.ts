@@ -48,6 +48,8 @@ export interface PredictOptions {
 export interface Prediction {
   /** [batchSize], in (0, 1). */
   readonly probabilities: Float32Array;
+  /** [batchSize], where the model's description says that its output is the logit. */
+  readonly logits?: Float32Array;
   /** From the call to the result. */
   readonly latencyMs: number;
   /** What index checking found, in `warn` mode. */
@@ -215,7 +217,7 @@ export class DlrmModel implements AsyncDisposable {
         ? await request.run(probabilities, options)
         : await this.#runFromHost(request, probabilities, options);
       const latencyMs = performance.now() - began;
-      const prediction: Prediction = { probabilities, latencyMs, findings };
+      const prediction = { ...this.#outputs(probabilities), latencyMs, findings };
       if (!stages) return prediction;
       const names = placed ? this.#stages.toSpliced(1, 1) : this.#stages;
       return Object.assign(prediction, { stages: stageTimes(names, seconds, latencyMs) });
@@ -247,6 +249,12 @@ export class DlrmModel implements AsyncDisposable {
         throw error;
       }
     });
+  }
+
+  /** What the last layer gave, as predictions have it. */
+  #outputs(last: Float32Array): Pick<Prediction, 'probabilities' | 'logits'> {
+    if (this.architecture.output !== 'logit') return { probabilities: last };
+    return { probabilities: last.map((x) => 1 / (1 + Math.exp(-x))), logits: last };
   }
 
   async #runFromHost(

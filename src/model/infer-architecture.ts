@@ -1,6 +1,4 @@
-/** A DLRM's architecture from its parameters: names sort them (checkpoint-parts.ts), shapes say what they compute. */
-import type { CrossLayer } from '../dense/cross.ts';
-import { type Interaction, interactionWidth } from '../dense/interaction.ts';
+/** A DLRM's architecture from its parameters: names sort them (state-dict.ts), shapes say what they compute, a description the rest. */
 import type { LinearLayer } from '../dense/linear.ts';
 import type { EmbeddingTable, PoolingMode } from '../embedding/bag.ts';
 import { FLOAT_ROW_FORMATS, type RowFormat, rowBytes } from '../embedding/row-format.ts';
@@ -8,45 +6,197 @@ import { ModelError } from '../errors.ts';
 import { readTensor } from '../stored-tensor.ts';
 import { type StoredTensor, type StoredTensors, toFloat32 } from '../tensor.ts';
 import type { DlrmArchitecture } from './architecture.ts';
-import { type CheckpointParts, checkpointParts, inconsistent } from './checkpoint-parts.ts';
+import { type CheckpointParts, checkpointParts, inconsistent, type TablePart } from './checkpoint-parts.ts';
+import { badDescription, type ModelDescription } from './description.ts';
+import { featuresOfDot, inferInteraction } from './infer-interaction.ts';
+import { describedInputs, featureTables, type StoredTable } from './model-features.ts';
+import { conventionOf } from './naming.ts';
+import { refuseRelatives } from './near-relatives.ts';
 import { parseQuantizedRows, type QuantizedRows } from './quantized-rows.ts';
+import { findStateDict, some } from './state-dict.ts';
+import { orderTables, type TableOrder } from './table-order.ts';
 
 /** What a checkpoint may leave open. */
 export interface ArchitectureOverrides {
   /** The interaction, where the top MLP's width fits several. */
   readonly interaction?: 'dot' | 'dot-diagonal' | 'cat';
-  /** How bags are pooled; default `sum`, as both code bases train. */
+  /** How bags are pooled, where no description says it; default `sum`, as both code bases train. */
   readonly mode?: PoolingMode;
-  /** A row that lookups of every table skip. */
+  /** A row that lookups of every table skip, where no description says it. */
   readonly paddingIdx?: number;
+}
+
+export interface ArchitectureOptions extends ArchitectureOverrides {
+  /** How the order of tables is found; default: as for files that sort their tensors. */
+  readonly order?: TableOrder;
+  /** What the model's description says. */
+  readonly description?: ModelDescription;
+  /** Takes what had to be guessed, by the description's member, with the reason. Default: nothing is guessed. */
+  readonly guesses?: Record<string, string>;
 }
 
 /**
  * Infers the architecture and checks that everything fits together.
- * @throws ModelError CHECKPOINT_UNRECOGNISED, CHECKPOINT_UNSUPPORTED, CHECKPOINT_INCONSISTENT, ARCHITECTURE_AMBIGUOUS.
+ * @throws ModelError CHECKPOINT_UNRECOGNISED, CHECKPOINT_UNSUPPORTED, CHECKPOINT_INCONSISTENT, ARCHITECTURE_AMBIGUOUS,
+ * DESCRIPTION_INVALID naming the member that does not fit.
  */
 export async function inferArchitecture(
   tensors: StoredTensors,
-  overrides: ArchitectureOverrides = {},
+  options: ArchitectureOptions = {},
 ): Promise<DlrmArchitecture> {
-  const parts = checkpointParts(tensors);
-  const tables = await Promise.all(parts.tables.map((part) => embeddingTable(part, overrides)));
-  const { bottom, top } = parts;
+  const { description = NO_DESCRIPTION } = options;
+  const { model, notes: found } = parametersOf(tensors, description);
+  const { convention } = model;
+  const parts = checkpointParts(model);
+  const { tables: ordered, source, note } = orderParts(parts.tables, convention.naming, options);
+  const { bottom, top } = withActivations(parts, description);
   checkChain('bottom MLP', bottom);
   checkChain('top MLP', top);
   const last = top.at(-1) as LinearLayer;
-  if (last.outputs !== 1)
-    throw inconsistent(
-      `the top MLP ends with ${last.outputs} outputs, a click model has 1`,
-      `${last.name}.weight`,
+  if (last.outputs !== 1) {
+    throw new ModelError(
+      'CHECKPOINT_UNSUPPORTED',
+      `the top MLP ends with ${last.outputs} outputs, a click model has 1: several outputs are not supported`,
+      { tensor: `${last.name}.weight` },
     );
+  }
+  const stored = await Promise.all(ordered.map((part) => storedTable(part)));
+  const { guesses } = options;
+  const read = featureTables(stored, description, options);
+  const tables = guesses === undefined ? read : withGuessedFeatures(read, { bottom, top }, guesses);
+  const denseFeatures = (bottom[0] as LinearLayer).inputs;
+  const interaction = description.interaction ?? options.interaction;
   return {
-    naming: parts.naming,
-    denseFeatures: (bottom[0] as LinearLayer).inputs,
+    naming: convention.naming,
+    denseFeatures,
     tables,
     bottom,
-    interaction: inferInteraction(parts, tables, overrides.interaction),
+    interaction: inferInteraction({ bottom, cross: parts.cross, top }, tables, {
+      naming: convention.naming,
+      triangle: description.triangle ?? (convention.naming === 'hotrow' ? undefined : convention.triangle),
+      ...(interaction === undefined ? {} : { interaction }),
+      ...(guesses === undefined ? {} : { guesses }),
+    }),
     top,
+    output: description.output ?? 'probability',
+    inputs: describedInputs(tables, denseFeatures, description),
+    tableOrder: { names: ordered.map(({ name }) => name), source },
+    notes: [...found, ...(note === undefined ? [] : [note])],
+  };
+}
+
+const NO_DESCRIPTION: Omit<ModelDescription, 'checkpoint'> & { readonly checkpoint: string } = {
+  kind: 'model',
+  version: 1,
+  checkpoint: '',
+};
+
+/** The model's parameters under Hotrow's names. */
+function parametersOf(tensors: StoredTensors, { names }: ModelDescription) {
+  const entries = [...tensors].map(([path, tensor]) => ({ path, container: tensors, tensor }));
+  const own = names === undefined ? {} : { convention: conventionOf(names) };
+  const { model, notes } = findStateDict(entries, own);
+  if (model !== undefined) return { model, notes };
+  const all = [...tensors.keys()];
+  refuseRelatives(all);
+  throw new ModelError(
+    'CHECKPOINT_UNRECOGNISED',
+    `no embedding tables among ${all.length} parameters: ${some(all)}`,
+    {
+      hint: 'known names are facebookresearch/dlrm (emb_l.0.weight, bot_l.0.weight, top_l.0.weight) and TorchRec (sparse_arch.embedding_bag_collection.embedding_bags.t_cat_0.weight, dense_arch…, over_arch…); a model description maps names of your own ("names")',
+    },
+  );
+}
+
+/** The tables in the model's order: a description's, facebookresearch/dlrm's numbers, or what the file tells. */
+function orderParts(
+  tables: readonly TablePart[],
+  naming: DlrmArchitecture['naming'],
+  { order = 'unsaved', description, guesses }: ArchitectureOptions,
+) {
+  const described = description?.tables?.map(({ name }) => name);
+  const read = description?.features?.map(({ table }) => table);
+  // The features' order counts; their tables need none of their own.
+  if (described === undefined && read !== undefined) return { tables, source: 'the model description' };
+  if (described !== undefined) {
+    const there = new Set(tables.map(({ name }) => name));
+    const absent = described.findIndex((name) => !there.has(name));
+    if (absent >= 0) {
+      const name = JSON.stringify(described[absent]);
+      throw badDescription(`/tables/${absent}/name`, `names ${name}, which is no table of the checkpoint`);
+    }
+    const left = tables.find(({ name }) => !described.includes(name));
+    if (left !== undefined) throw badDescription('/tables', `leaves out ${JSON.stringify(left.name)}`);
+    return orderTables(tables, { names: described, from: 'the model description' });
+  }
+  if (naming !== 'dlrm') {
+    try {
+      return orderTables(tables, order);
+    } catch (error) {
+      if (guesses === undefined || !isAmbiguous(error)) throw error;
+      guesses['/features'] = `their order is that of the file: ${error.message}`;
+      return { tables, source: 'a guess' };
+    }
+  }
+  const number = ({ name }: TablePart) => Number(/\d+$/.exec(name)?.[0]);
+  const sorted = [...tables].sort((a, b) => number(a) - number(b));
+  sorted.forEach((table, t) => {
+    if (number(table) === t) return;
+    throw inconsistent(
+      `emb_l.${t}.weight is missing, while ${table.parameter} is there`,
+      `emb_l.${t}.weight`,
+    );
+  });
+  return { tables: sorted, source: 'the numbers of emb_l' };
+}
+
+const isAmbiguous = (error: unknown): error is ModelError =>
+  error instanceof ModelError && error.code === 'ARCHITECTURE_AMBIGUOUS';
+
+/** The table of a feature of which nothing is known: no description with it is taken. */
+export const UNKNOWN_TABLE = '?';
+
+/** The tables, and as many features on unknown tables as the top MLP's width asks for. */
+function withGuessedFeatures(
+  tables: readonly EmbeddingTable[],
+  { bottom, top }: Pick<CheckpointParts, 'bottom' | 'top'>,
+  guesses: Record<string, string>,
+): readonly EmbeddingTable[] {
+  const width = (bottom.at(-1) as LinearLayer).outputs;
+  const features = featuresOfDot((top[0] as LinearLayer).inputs - width) ?? 0;
+  const [first] = tables;
+  if (first === undefined || features <= tables.length || tables.some(({ dim }) => dim !== width))
+    return tables;
+  guesses['/features/*/table'] =
+    `the top MLP takes ${features} features, and there are fewer tables (${tables.length}): say which features share one, in the model's order`;
+  const unknown = Array.from({ length: features - tables.length }, () => ({ ...first, name: UNKNOWN_TABLE }));
+  return [...tables, ...unknown];
+}
+
+/** The MLPs with the activations that a description says. */
+function withActivations(
+  { bottom, top }: CheckpointParts,
+  { activations = {}, output }: ModelDescription,
+): Pick<CheckpointParts, 'bottom' | 'top'> {
+  const apply = (layers: readonly LinearLayer[], part: 'bottom' | 'top') => {
+    const own = activations[part];
+    if (own === undefined) return layers;
+    if (own.length !== layers.length)
+      throw badDescription(`/activations/${part}`, `has ${own.length} entries for ${layers.length} layers`);
+    return layers.map((layer, i) => ({ ...layer, activation: own[i] ?? layer.activation }));
+  };
+  const last = activations.top?.at(-1);
+  if (output === 'logit' && last === 'sigmoid')
+    throw badDescription('/output', 'is logit, and the last of /activations/top is a sigmoid');
+  if (last === 'relu') throw badDescription('/activations/top', 'ends with relu, which gives no probability');
+  const own = apply(top, 'top');
+  return {
+    bottom: apply(bottom, 'bottom'),
+    top: own.map((layer, i) =>
+      i < own.length - 1
+        ? layer
+        : { ...layer, activation: output === 'logit' ? ('none' as const) : ('sigmoid' as const) },
+    ),
   };
 }
 
@@ -88,10 +238,7 @@ function quantizedRows(name: string, { annotation, shape }: StoredTensor): Quant
   return rows;
 }
 
-async function embeddingTable(
-  { name, weight, rowWeights }: CheckpointParts['tables'][number],
-  { mode = 'sum', paddingIdx }: ArchitectureOverrides,
-): Promise<EmbeddingTable> {
+async function storedTable({ name, weight, rowWeights }: TablePart): Promise<StoredTable> {
   const [rows, width] = weight.shape;
   if (weight.shape.length !== 2 || !rows || !width)
     throw inconsistent(`table ${name} has shape [${weight.shape}], not [rows, dim]`, name);
@@ -119,78 +266,6 @@ async function embeddingTable(
     rows,
     dim,
     rowFormat: quantized?.format ?? (weight.dtype as RowFormat),
-    mode,
-    ...(paddingIdx === undefined ? {} : { paddingIdx }),
     ...(rowWeights === undefined ? {} : { rowWeights: toFloat32(await readTensor(rowWeights)) }),
   };
-}
-
-/** The interaction whose output width is what the top MLP takes. */
-function inferInteraction(
-  { naming, triangle, bottom, cross, top }: CheckpointParts,
-  tables: readonly EmbeddingTable[],
-  override: ArchitectureOverrides['interaction'],
-): Interaction {
-  const bottomWidth = (bottom.at(-1) as LinearLayer).outputs;
-  const dims = tables.map((table) => table.dim);
-  const topInputs = (top[0] as LinearLayer).inputs;
-  if (cross.length > 0) {
-    if (override !== undefined)
-      throw inconsistent(`the checkpoint has a cross network, so --interaction ${override} does not apply`);
-    return crossInteraction(cross, bottomWidth, dims, topInputs);
-  }
-
-  const candidates: Record<string, Interaction> = {
-    dot: { kind: 'dot', diagonal: false, order: triangle },
-    ...(naming === 'dlrm' ? { 'dot-diagonal': { kind: 'dot', diagonal: true, order: triangle } } : {}),
-    cat: { kind: 'cat' },
-  };
-  const widths = Object.entries(candidates).map(([name, interaction]) => ({
-    name,
-    interaction,
-    width: interactionWidth(interaction, bottomWidth, dims),
-    // Dot products need vectors of one dim.
-    possible: interaction.kind === 'cat' || dims.every((dim) => dim === bottomWidth),
-  }));
-  const explain = widths
-    .map(({ name, width, possible }) => `${name} gives ${possible ? width : 'nothing, the dims differ'}`)
-    .join(', ');
-  const fitting = widths.filter(({ width, possible }) => possible && width === topInputs);
-  const chosen = override === undefined ? fitting : fitting.filter(({ name }) => name === override);
-  if (chosen.length > 1) {
-    throw new ModelError(
-      'ARCHITECTURE_AMBIGUOUS',
-      `the top MLP takes ${topInputs} inputs, which fits ${fitting.map(({ name }) => name).join(' and ')}`,
-      {
-        hint: `pass --interaction ${fitting.map(({ name }) => name).join(' or ')}`,
-      },
-    );
-  }
-  const [only] = chosen;
-  if (only !== undefined) return only.interaction;
-  const wanted = override === undefined ? '' : ` with --interaction ${override}`;
-  throw inconsistent(
-    `the top MLP takes ${topInputs} inputs, which fits no interaction${wanted} of a bottom output of ${bottomWidth} with ${dims.length} tables: ${explain}`,
-    `${top[0]?.name}.weight`,
-  );
-}
-
-function crossInteraction(
-  layers: readonly CrossLayer[],
-  bottomWidth: number,
-  dims: readonly number[],
-  topInputs: number,
-): Interaction {
-  const interaction: Interaction = { kind: 'cross', layers };
-  const width = interactionWidth(interaction, bottomWidth, dims);
-  const odd = layers.find((layer) => layer.width !== width);
-  if (odd !== undefined) {
-    throw inconsistent(
-      `${odd.name} is ${odd.width} wide; bottom output and tables together are ${width}`,
-      odd.name,
-    );
-  }
-  if (topInputs !== width)
-    throw inconsistent(`the top MLP takes ${topInputs} inputs, the cross network gives ${width}`);
-  return interaction;
 }

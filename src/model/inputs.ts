@@ -48,3 +48,14 @@ export interface ModelInputs {
   /** In the order of the bottom MLP's inputs. */
   readonly dense: readonly DenseInput[];
 }
+
+/**
+ * Inputs of a model that says nothing of them: ids are rows, numbers `dense_0` … are as the model takes them; a missing
+ * feature is refused.
+ */
+export function defaultInputs(features: readonly string[], denseFeatures: number): ModelInputs {
+  return {
+    features: features.map((name) => ({ name, ids: { kind: 'rows' }, unknown: 'error', missing: 'error' })),
+    dense: Array.from({ length: denseFeatures }, (_, i) => ({ name: `dense_${i}`, preprocessing: 'none' })),
+  };
+}

@@ -4,31 +4,82 @@ import { fromFile } from '../errors.ts';
 import type { StoredTensors } from '../tensor.ts';
 import type { DlrmArchitecture } from './architecture.ts';
 import { loadCheckpoint } from './checkpoint.ts';
+import type { FoundDescription } from './description.ts';
 import { DlrmModel, type DlrmOptions } from './dlrm.ts';
-import { type ArchitectureOverrides, inferArchitecture } from './infer-architecture.ts';
+import { findDescription } from './find-description.ts';
+import {
+  type ArchitectureOptions,
+  type ArchitectureOverrides,
+  inferArchitecture,
+} from './infer-architecture.ts';
+import { conventionOf } from './naming.ts';
 
 export interface LoadModelOptions extends OpenOptions, Pick<DlrmOptions, 'plan' | 'indexChecking'> {
-  /** What the checkpoint leaves open. */
+  /** What the checkpoint and its description leave open. */
   readonly architecture?: ArchitectureOverrides;
 }
 
-/** A checkpoint's tensors, where they are, and the model that they make. @throws as loadModel, for the checkpoint. */
-export async function loadArchitecture(
-  checkpoint: string,
-  overrides?: ArchitectureOverrides,
-): Promise<{ readonly tensors: StoredTensors; readonly architecture: DlrmArchitecture }> {
-  const { tensors } = await loadCheckpoint(checkpoint);
-  const architecture = await fromFile(checkpoint, () => inferArchitecture(tensors, overrides));
-  return { tensors, architecture };
+/** A model in files. */
+export interface StoredModel {
+  /** The checkpoint's parameters, where they are, by their bare names. */
+  readonly tensors: StoredTensors;
+  readonly architecture: DlrmArchitecture;
+  /** The description that was used, named or beside the checkpoint. */
+  readonly description?: FoundDescription;
 }
 
 /**
- * Loads a DLRM: a facebookresearch/dlrm or TorchRec checkpoint as `.pt` or safetensors (one file, an index file, or a
- * folder with either). Close the model when done; its device is closed with it.
+ * A checkpoint's tensors, where they are, and the model that they make. `path` names a checkpoint or a model description.
+ * @throws as loadModel, for the checkpoint.
+ */
+export async function loadArchitecture(
+  path: string,
+  options: ArchitectureOptions = {},
+): Promise<StoredModel> {
+  const found = await findDescription(path);
+  if (found === undefined) return loadStored(path, options);
+  return fromFile(found.file, async () => {
+    const { prefix, names } = found.description;
+    const stored = await loadStored(
+      found.checkpoint,
+      { ...options, description: found.description },
+      {
+        ...(prefix === undefined ? {} : { prefix }),
+        ...(names === undefined ? {} : { convention: conventionOf(names) }),
+      },
+    );
+    const guessed = Object.keys(found.description.guesses ?? {});
+    const notes = [
+      `described by ${found.file}`,
+      ...(guessed.length === 0 ? [] : [`guesses not confirmed in it: ${guessed.join(', ')}`]),
+      ...(stored.architecture.notes ?? []),
+    ];
+    return { ...stored, architecture: { ...stored.architecture, notes }, description: found };
+  });
+}
+
+async function loadStored(
+  checkpoint: string,
+  options: ArchitectureOptions,
+  names: Parameters<typeof loadCheckpoint>[1] = {},
+): Promise<StoredModel> {
+  const work = async () => {
+    const { tensors, order, notes } = await loadCheckpoint(checkpoint, names);
+    const architecture = await inferArchitecture(tensors, { order, ...options });
+    return { tensors, architecture: { ...architecture, notes: [...notes, ...(architecture.notes ?? [])] } };
+  };
+  // What does not fit a description is named by the description's file and key.
+  return options.description === undefined ? fromFile(checkpoint, work) : work();
+}
+
+/**
+ * Loads a DLRM: a facebookresearch/dlrm or TorchRec checkpoint as `.pt` or safetensors (one file, shards with an index
+ * file, or a folder), or a model description that names one. A description beside the checkpoint is used. Close the model
+ * when done; its device is closed with it.
  * @throws UsageError, FormatError, ModelError for the checkpoint; PlanError; DeviceError.
  */
-export async function loadModel(checkpoint: string, options: LoadModelOptions = {}): Promise<DlrmModel> {
-  const { architecture } = await loadArchitecture(checkpoint, options.architecture);
+export async function loadModel(path: string, options: LoadModelOptions = {}): Promise<DlrmModel> {
+  const { architecture } = await loadArchitecture(path, options.architecture);
   const { backend } = openBackend(options);
   try {
     return await DlrmModel.create(backend, architecture, { ...options, closesBackend: true });

@@ -3,6 +3,7 @@ import { realpath } from 'node:fs/promises';
 import type { EmbeddingTable } from '../embedding/bag.ts';
 import { addErrors, NO_ERROR, type QuantizationError, quantizeRows } from '../embedding/quantize.ts';
 import { isQuantized, type RowFormat, rowBytes, weightShape } from '../embedding/row-format.ts';
+import { distinctTables } from '../embedding/shared-tables.ts';
 import { ModelError, UsageError } from '../errors.ts';
 import { type StreamedTensor, writeSafetensors } from '../formats/safetensors.ts';
 import { chunksOf, filesOf } from '../stored-tensor.ts';
@@ -11,9 +12,11 @@ import {
   numberToFloat16,
   type StoredTensor,
   type StoredTensors,
+  type Tensor,
   toFloat32,
   viewElements,
 } from '../tensor.ts';
+import { TABLE_ORDER_KEY } from './checkpoint.ts';
 import { quantizedRowsText } from './quantized-rows.ts';
 
 /** Bytes that are read and written at a time. */
@@ -35,18 +38,21 @@ export interface QuantizeOptions {
   /** The tables to convert; their weights are among the tensors, under their names. */
   readonly tables: readonly EmbeddingTable[];
   readonly rows: RowFormat;
+  /** The tables' names in the model's order, which the file then carries. */
+  readonly tableOrder?: readonly string[];
   /** The file to write; it appears only when it is whole. */
   readonly out: string;
   readonly onProgress?: (text: string) => void;
 }
 
 /**
- * Writes the checkpoint with the rows of some tables in another format, all else as it was; says what that lost.
+ * Writes the checkpoint with the rows of some tables in another format, all else as it was; says what that lost. A table of
+ * several features, or under several names, is told of once, by its first feature.
  * @throws ModelError CHECKPOINT_UNSUPPORTED for rows that are quantised already, VALUE_NOT_FINITE, VALUE_OUT_OF_RANGE;
  * UsageError FILE_* (a file of the checkpoint is not overwritten); FormatError FILE_TRUNCATED.
  */
 export async function quantizeCheckpoint(options: QuantizeOptions): Promise<QuantizedTable[]> {
-  const { tensors, tables, rows: to, out, onProgress = () => {} } = options;
+  const { tensors, tables, rows: to, tableOrder, out, onProgress = () => {} } = options;
   for (const { name, rowFormat } of tables) {
     if (!isQuantized(rowFormat)) continue;
     throw new ModelError('CHECKPOINT_UNSUPPORTED', `table ${name} has ${rowFormat} rows already`, {
@@ -55,8 +61,10 @@ export async function quantizeCheckpoint(options: QuantizeOptions): Promise<Quan
     });
   }
   await refuseInputs(tensors, out);
-  const converted = new Map<string, QuantizedTable>();
-  const byWeight = new Map(tables.map((table) => [table.weight, table]));
+  const converted = new Map<Tensor, QuantizedTable>();
+  const byWeight = new Map<Tensor, EmbeddingTable>(
+    distinctTables(tables).map((table) => [table.weight, table]),
+  );
   const streamed = [...tensors].map(([name, tensor]): [string, StreamedTensor] => {
     const table = byWeight.get(tensor);
     if (table === undefined) return [name, { ...tensor, chunks: () => chunksOf(tensor, CHUNK_BYTES) }];
@@ -64,7 +72,7 @@ export async function quantizeCheckpoint(options: QuantizeOptions): Promise<Quan
     const bytesAfter = rows * rowBytes({ dim, rowFormat: to });
     const record = (error: QuantizationError) => {
       const bytesBefore = rows * rowBytes(table);
-      converted.set(name, { name: tableName, rows, dim, from, to, bytesBefore, bytesAfter, error });
+      converted.set(tensor, { name: tableName, rows, dim, from, to, bytesBefore, bytesAfter, error });
     };
     return [
       name,
@@ -79,7 +87,8 @@ export async function quantizeCheckpoint(options: QuantizeOptions): Promise<Quan
       },
     ];
   });
-  await writeSafetensors(out, new Map(streamed));
+  const metadata = tableOrder === undefined ? {} : { [TABLE_ORDER_KEY]: JSON.stringify(tableOrder) };
+  await writeSafetensors(out, new Map(streamed), metadata);
   return [...converted.values()];
 }
 

@@ -115,9 +115,15 @@ describe('peers', { skip: refuseStandIns }, () => {
       /^FBGEMM was not measured: the tables differ in pooling/,
     ],
   ];
+  test('features on one table have no peer', async () => {
+    const table = tableOf('float32');
+    const { notes, measured } = await measure([table, { ...table }]);
+    assert.equal(measured.has(FBGEMM), false);
+    assert.match(notes.join(), /FBGEMM was not measured: features share tables/);
+  });
   for (const [what, tables, reason] of refused) {
     test(`what FBGEMM does not offer is said: ${what}`, async () => {
-      const { notes, measured } = await measure([...tables, ...tables]);
+      const { notes, measured } = await measure([...tables, ...structuredClone(tables)]);
       assert.equal(measured.has(FBGEMM), false);
       assert.equal(notes.filter((note) => reason.test(note)).length, 1, notes.join());
     });

@@ -50,6 +50,24 @@ describe('hotrow quantize', { skip }, () => {
     assert.match(table, /int8/);
   });
 
+  test('tables that lose more than --warn-above are warned of, on stderr and in JSON', async () => {
+    const out = join(folder, 'warned.safetensors');
+    for (const [above, warned] of [
+      ['0.01', true],
+      ['50%', false],
+    ] as const) {
+      const { code, stdout, stderr } = await hotrow(
+        ...['quantize', MODEL as string, '--rows', 'int8', '--tables', '1', '--out', out],
+        ...['--warn-above', above, '--format', 'json'],
+      );
+      assert.equal(code, 0, stderr);
+      const [{ name, warnings }] = JSON.parse(stdout).tables;
+      assert.equal(warnings.length, warned ? 1 : 0);
+      assert.equal(stderr, warned ? `warning: ${warnings[0]}\n` : '');
+      if (warned) assert.ok(warnings[0].startsWith(`table ${name} loses 0.`));
+    }
+  });
+
   test('some tables, as a table for people', async () => {
     const out = join(folder, 'some.safetensors');
     const { code, stdout } = await hotrow(
@@ -67,6 +85,7 @@ describe('hotrow quantize', { skip }, () => {
       [['--rows', 'int8'], 2, /--out/],
       [['--rows', 'int8', '--tables', '99', '--out', out], 2, /no such table/],
       [['--rows', 'int8', '--tables', 'x', '--out', out], 2, /no such table/],
+      [['--rows', 'int8', '--warn-above', 'much', '--out', out], 2, /a percentage like 2 or 0.5/],
       [['--rows', 'int8', '--out', join(folder, 'no', 'folder')], 1, /FILE_UNWRITABLE/],
       [['--rows', 'int8', '--out', MODEL as string], 1, /is the checkpoint that is read/],
     ] as const) {

@@ -128,9 +128,37 @@ export function embeddingBagCases(subject: Subject): void {
     });
   }
 
+  test('scales and biases that are subnormal in float16', async () => {
+    for (const rowFormat of ['int8', 'int4'] as const) {
+      for (const mode of MODES) {
+        // int8: scales of 1, 22 and 264 units of 2^-24; int4 scales of 1 to 450.
+        for (const size of rowFormat === 'int8' ? [2e-6, 1.6e-4, 2e-3] : [2e-7, 2e-6, 2e-4])
+          await check(everyWidth({ rowFormat, mode, size }), `${mode} of ${rowFormat}, ±${size}`);
+      }
+    }
+  });
+
   test('tables of different dims, row formats and modes in one call', async () => {
     for (const batchSize of [1, 2, 13, 64]) {
       await check(mixed(batchSize), `batch ${batchSize}`);
+    }
+  });
+
+  test('features on one table give the bits of features on copies of it', async () => {
+    const random = new Random(23);
+    for (const rowFormat of ['float32', 'int8'] as const) {
+      const table = randomTable(random, { rows: 60, dim: 24, rowFormat });
+      const features: EmbeddingTable[] = [
+        { ...table, name: 'sum', paddingIdx: 7 },
+        { ...table, name: 'mean', mode: 'mean', paddingIdx: 0 },
+        { ...table, name: 'learned', rowWeights: random.reals(60) },
+        { ...table, name: 'learned otherwise', rowWeights: random.reals(60) },
+      ];
+      const bags = features.map(() => randomBags(random, { batch: 9, rows: 60 }));
+      const batch = { batchSize: 9, bags };
+      const copies = features.map((feature) => ({ ...feature, weight: structuredClone(feature.weight) }));
+      const pooled = await check({ tables: features, batch }, 'one table');
+      assertSameBits(await check({ tables: copies, batch }, 'copies'), pooled, `${rowFormat} rows`);
     }
   });
 

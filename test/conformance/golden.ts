@@ -4,7 +4,7 @@ import { test } from 'node:test';
 import type { Bags, EmbeddingTable, IndexArray, PoolingMode } from '../../src/embedding/bag.ts';
 import { plainPlan, planLabel } from '../../src/embedding/plan.ts';
 import type { FloatRowFormat } from '../../src/embedding/row-format.ts';
-import { readSafetensorsModel } from '../../src/formats/safetensors.ts';
+import { loadCheckpoint } from '../../src/model/checkpoint.ts';
 import { DlrmModel } from '../../src/model/dlrm.ts';
 import { inferArchitecture } from '../../src/model/infer-architecture.ts';
 import { type HostTensor, toFloat32 } from '../../src/tensor.ts';
@@ -97,7 +97,7 @@ export function goldenModelCases(subject: Subject): void {
       const { architecture, request, expected, file } = golden;
       await using model = await DlrmModel.create(subject.backend, architecture);
       const { probabilities } = await model.predict(request);
-      const inferred = await inferArchitecture(await readSafetensorsModel(file));
+      const inferred = await inferArchitecture((await loadCheckpoint(file)).tensors);
       await using fromFile = await DlrmModel.create(subject.backend, inferred);
       const loaded = await fromFile.predict(request);
       assertSameBits(loaded.probabilities, probabilities, 'the architecture inferred from the file');

@@ -19,6 +19,7 @@ import {
   savePlan,
   tunedVersions,
 } from '../../src/embedding/saved-plans.ts';
+import type { PlanContext } from '../../src/embedding/techniques/technique.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'hotrow-plans-'));
 after(() => rmSync(folder, { recursive: true }));
@@ -63,6 +64,20 @@ test('a plan that was tuned here is what runs', async () => {
   assert.deepEqual(without.plan, heuristicPlan(other));
   assert.match(without.source, /hotrow tune/);
   assert.deepEqual((await choosePlan('plain', context, folder)).plan, plainPlan('cpu'));
+});
+
+test('a collection whose features share tables has a plan of its own', () => {
+  const weight = { dtype: 'float32', shape: [1000, 8], seed: 1 } as const;
+  const shape = { rows: 1000, dim: 8, rowFormat: 'float32' as const };
+  const fileOf = (...tables: PlanContext['tables']) => savedPlanFile({ device, tables }, folder);
+  const apart = fileOf(shape, shape, shape);
+  assert.equal(fileOf({ ...shape, weight }, { ...shape, weight: { ...weight } }, shape), apart);
+  const files = [
+    fileOf({ ...shape, weight }, { ...shape, weight }, shape),
+    fileOf({ ...shape, weight }, shape, { ...shape, weight }),
+    apart,
+  ];
+  assert.equal(new Set(files).size, 3);
 });
 
 test('Node may change; device, architecture, Hotrow and drivers may not', async () => {

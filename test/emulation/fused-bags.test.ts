@@ -221,6 +221,16 @@ test('every width, in every format and mode', { skip }, async () => {
   }
 });
 
+test('scales and biases that are subnormal in float16', { skip }, async () => {
+  const random = new Random(19);
+  const tables = (['int8', 'int4'] as const).flatMap((rowFormat) =>
+    [2e-7, 2e-6, 1.6e-4].map((size) => randomTable(random, { rows: 30, dim: 48, rowFormat, size })),
+  );
+  const bags = tables.map(() => randomBags(random, { batch: 5, rows: 30, lengths: [0, 37] }));
+  const problem = { tables, batch: { batchSize: 5, bags } };
+  assertExact((await pool(problem)).pooled, problem, 'subnormal scales');
+});
+
 test('bags of every length, alone and beside others', { skip }, async () => {
   const random = new Random(13);
   for (const dim of [128, 16]) {

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import fc from 'fast-check';
 import { FormatError, HotrowError } from '../../src/errors.ts';
-import { readSafetensors, readSafetensorsModel, writeSafetensors } from '../../src/formats/safetensors.ts';
+import { readSafetensors, writeSafetensors } from '../../src/formats/safetensors.ts';
 import { readTensor } from '../../src/stored-tensor.ts';
 import type { HostTensor } from '../../src/tensor.ts';
 
@@ -145,49 +145,5 @@ describe('safetensors', () => {
     const tail = tensors.get('tail');
     assert.ok(tail);
     assert.deepEqual((await readTensor(tail)).data, Float32Array.of(1.5, -2));
-  });
-});
-
-describe('sharded safetensors', () => {
-  const index = (map: unknown) =>
-    writeFile(join(folder, 'm.safetensors.index.json'), JSON.stringify({ weight_map: map }));
-  const fails = (pattern: RegExp) =>
-    assert.rejects(readSafetensorsModel(join(folder, 'm.safetensors.index.json')), (error: Error) =>
-      pattern.test(error.message),
-    );
-
-  test('tensors come from the shards that the index names', async () => {
-    await file({ a: f32([1], 0, 4) }, 4, 's1.safetensors');
-    await file({ b: f32([2], 0, 8) }, 8, 's2.safetensors');
-    await index({ a: 's1.safetensors', b: 's2.safetensors' });
-    const tensors = await readSafetensorsModel(join(folder, 'm.safetensors.index.json'));
-    assert.deepEqual(
-      [...tensors].map(([name, { shape }]) => [name, shape]),
-      [
-        ['a', [1]],
-        ['b', [2]],
-      ],
-    );
-    assert.deepEqual(
-      [...(await readSafetensorsModel(folder)).keys()],
-      ['a', 'b'],
-      'a folder stands for its index',
-    );
-  });
-
-  test('what does not fit is refused', async () => {
-    await index({ a: 's1.safetensors', c: 's1.safetensors' });
-    await fails(/tensor c: is not in its shard s1/);
-    await index({ a: 's1.safetensors', b: 'gone.safetensors' });
-    await fails(/no such file.*gone/);
-    await index({ a: '../s1.safetensors' });
-    await fails(/outside the model's folder/);
-    await index({ a: '/etc/passwd' });
-    await fails(/outside the model's folder/);
-    await file({ a: f32([1], 0, 4), z: f32([1], 4, 8) }, 8, 's1.safetensors');
-    await index({ a: 's1.safetensors' });
-    await fails(/tensor z: is in shard s1.safetensors but not in weight_map/);
-    await index(null);
-    await fails(/no weight_map/);
   });
 });

@@ -11,6 +11,7 @@ import { FormatError, HotrowError } from '../../src/errors.ts';
 import type { PickledValue } from '../../src/formats/pickled-value.ts';
 import { readSafetensors } from '../../src/formats/safetensors.ts';
 import { readTorchFile } from '../../src/formats/torch-file.ts';
+import { readTorchZip } from '../../src/formats/torch-zip.ts';
 import { readTensor } from '../../src/stored-tensor.ts';
 import type { FileTensor, HostTensor } from '../../src/tensor.ts';
 import { goldenPath } from '../support/golden.ts';
@@ -409,6 +410,25 @@ describe('hostile files', () => {
       }),
       { numRuns: 400 },
     );
+  });
+});
+
+describe('an archive inside a larger file', () => {
+  const archive = torchZip(tensorPickle(6, 1, [2], [1]));
+  test('its tensors lie where they lie in the larger file', async () => {
+    const path = await put(Buffer.concat([archive, latin1('between'), archive, latin1('after')]));
+    for (const offset of [0, archive.length + 'between'.length])
+      assert.deepEqual(await numbers(await readTorchZip(path, { offset, length: archive.length })), [1, 2]);
+  });
+  test('nothing is read outside of it', async () => {
+    const path = await put(Buffer.concat([archive, archive]));
+    for (const [offset, length] of [
+      [0, archive.length - 1],
+      [1, archive.length],
+      [0, 0],
+      [archive.length, archive.length + 1],
+    ] as const)
+      await assert.rejects(readTorchZip(path, { offset, length }), { code: 'TORCH_FILE_INVALID' });
   });
 });
 

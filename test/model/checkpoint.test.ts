@@ -57,7 +57,11 @@ describe('wrappers', () => {
     assert.deepEqual(await loadedNames(['emb_l.0.weight', 'bot_l.module.0.weight']), bare));
 
   test("TorchRec's own `model` stays", async () => {
-    const names = ['dense_arch.model._mlp.0._linear.weight', 'over_arch.model.1.weight'];
+    const names = [
+      'sparse_arch.embedding_bag_collection.embedding_bags.t.weight',
+      'dense_arch.model._mlp.0._linear.weight',
+      'over_arch.model.1.weight',
+    ];
     assert.deepEqual(await loadedNames(names.map((name) => `model.${name}`)), names);
   });
 

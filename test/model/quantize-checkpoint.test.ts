@@ -14,7 +14,9 @@ import { quantizeCheckpoint } from '../../src/model/quantize-checkpoint.ts';
 import { readRequest } from '../../src/model/request.ts';
 import { readTensor } from '../../src/stored-tensor.ts';
 import { type HostTensor, type StoredTensor, toFloat32 } from '../../src/tensor.ts';
+import { hostWeight, randomTable } from '../support/cases.ts';
 import { goldenPath } from '../support/golden.ts';
+import { Random } from '../support/random.ts';
 
 const original = goldenPath('dlrm_multihot.model.safetensors');
 const request = goldenPath('dlrm_multihot.request.safetensors');
@@ -174,4 +176,39 @@ describe('quantizeCheckpoint', { skip }, () => {
       });
     }
   });
+});
+
+test('a table of several features, under two names, is converted alike and told of once', async () => {
+  const folder = await mkdtemp(join(tmpdir(), 'hotrow-quantize-shared-'));
+  try {
+    const table = randomTable(new Random(1), { name: 'first', rows: 30, dim: 8 });
+    const file = join(folder, 'tables.safetensors');
+    await writeSafetensors(file, new Map([['t', hostWeight(table)]]));
+    const weight = (await loadCheckpoint(file)).tensors.get('t') as StoredTensor;
+    const out = join(folder, 'out.safetensors');
+    const converted = await quantizeCheckpoint({
+      tensors: new Map([
+        ['first.weight', weight],
+        ['tied.weight', weight],
+      ]),
+      tables: [
+        { ...table, weight },
+        { ...table, name: 'second', weight, mode: 'mean' },
+      ],
+      rows: 'int8',
+      out,
+    });
+    assert.deepEqual(
+      converted.map(({ name, bytesBefore }) => [name, bytesBefore]),
+      [['first', 30 * 8 * 4]],
+    );
+    const { tensors } = await loadCheckpoint(out);
+    const [first, tied] = [...tensors.values()] as [StoredTensor, StoredTensor];
+    assert.deepEqual([...tensors.keys()], ['first.weight', 'tied.weight']);
+    assert.equal(first.dtype, 'uint8');
+    assert.equal(first.annotation, tied.annotation);
+    assert.deepEqual((await readTensor(tied)).data, (await readTensor(first)).data);
+  } finally {
+    await rm(folder, { recursive: true });
+  }
 });

@@ -3,11 +3,19 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
-import { type HotrowError, RequestError } from '../../src/errors.ts';
-import { writeSafetensors } from '../../src/formats/safetensors.ts';
+import type { HotrowError } from '../../src/errors.ts';
 import { type DlrmRequest, readRequest, writeRequest } from '../../src/model/request.ts';
-import { elementCount, type HostTensor, numberToBfloat16, numberToFloat16 } from '../../src/tensor.ts';
+import { numberToBfloat16, numberToFloat16 } from '../../src/tensor.ts';
 import { goldenPath } from '../support/golden.ts';
+import {
+  f32,
+  i32,
+  i64,
+  readTensors,
+  refuses as refusal,
+  type Tensors,
+  without,
+} from '../support/request-tensors.ts';
 import { readSafetensors } from '../support/safetensors.ts';
 
 let folder = '';
@@ -16,33 +24,9 @@ before(async () => {
 });
 after(() => rm(folder, { recursive: true }));
 
-const f32 = (shape: number[], values?: number[]): HostTensor => ({
-  dtype: 'float32',
-  shape,
-  data: values ? Float32Array.from(values) : new Float32Array(elementCount(shape)),
-});
-const i64 = (shape: number[], values?: number[]): HostTensor => ({
-  dtype: 'int64',
-  shape,
-  data: values ? BigInt64Array.from(values, BigInt) : new BigInt64Array(elementCount(shape)),
-});
-const i32 = (shape: number[], values?: number[]): HostTensor => ({
-  dtype: 'int32',
-  shape,
-  data: values ? Int32Array.from(values) : new Int32Array(elementCount(shape)),
-});
-
 const numbers = (values: Iterable<number | bigint> | undefined) => Array.from(values ?? [], Number);
 
-type Tensors = Record<string, HostTensor>;
-
-async function file(tensors: Tensors): Promise<string> {
-  const path = join(folder, 'request.safetensors');
-  await writeSafetensors(path, new Map(Object.entries(tensors)));
-  return path;
-}
-
-const read = async (tensors: Tensors): Promise<DlrmRequest> => readRequest(await file(tensors));
+const read = (tensors: Tensors): Promise<DlrmRequest> => readTensors(tensors);
 
 /** A batch of two for two tables. */
 const perTable: Tensors = {
@@ -58,20 +42,10 @@ const stacked: Tensors = {
   offsets: i64([2, 2], [0, 1, 0, 2]),
 };
 
-const without = (tensors: Tensors, ...names: string[]): Tensors =>
-  Object.fromEntries(Object.entries(tensors).filter(([name]) => !names.includes(name)));
-
+/** Refused, with a message that names the file. */
 async function refuses(tensors: Tensors, code: string, tensor: string): Promise<HotrowError> {
-  const path = await file(tensors);
-  const error = await readRequest(path).then(
-    () => assert.fail('was read'),
-    (cause: unknown) => cause,
-  );
-  assert.ok(error instanceof RequestError, String(error));
-  assert.equal(error.code, code, error.message);
-  assert.equal(error.details.tensor, tensor, error.message);
-  assert.equal(error.details.file, path);
-  assert.ok(error.message.includes(path), error.message);
+  const error = await refusal(readTensors(tensors), code, { tensor });
+  assert.ok(error.details.file !== undefined && error.message.includes(error.details.file), error.message);
   return error;
 }
 
@@ -179,13 +153,23 @@ describe('bad requests', () => {
     ['no table 0', without(perTable, 'indices.0', 'offsets.0'), 'TABLE_MISSING', 'indices.0'],
     [
       'a table of a huge number',
-      { ...perTable, 'indices.99999999999999999999': i64([1]) },
+      { ...perTable, 'indices.99999999999999999999': i64([1]), 'offsets.99999999999999999999': i64([2]) },
       'TABLE_MISSING',
       'indices.2',
     ],
     ['an unknown name', { ...perTable, labels: f32([2]) }, 'TENSOR_UNEXPECTED', 'labels'],
-    ['a table -1', { ...perTable, 'indices.-1': i64([1]) }, 'TENSOR_UNEXPECTED', 'indices.-1'],
-    ['a table 01', { ...perTable, 'indices.01': i64([1]) }, 'TENSOR_UNEXPECTED', 'indices.01'],
+    [
+      'a table -1',
+      { ...perTable, 'indices.-1': i64([1]), 'offsets.-1': i64([2]) },
+      'TENSOR_UNEXPECTED',
+      'indices.-1',
+    ],
+    [
+      'a table 01',
+      { ...perTable, 'indices.01': i64([1]), 'offsets.01': i64([2]) },
+      'TENSOR_UNEXPECTED',
+      'indices.01',
+    ],
     ['a prototype name', { ...perTable, constructor: i64([1]) }, 'TENSOR_UNEXPECTED', 'constructor'],
     ['an unknown name beside stacks', { ...stacked, x: f32([2]) }, 'TENSOR_UNEXPECTED', 'x'],
     ['stacked and per table', { ...stacked, 'indices.0': i64([1]) }, 'TENSOR_UNEXPECTED', 'indices.0'],

@@ -75,17 +75,20 @@ export interface TableSpec {
   readonly rowWeights?: boolean;
   /** Small integers instead of reals: every sum is exact. */
   readonly exact?: boolean;
+  /** The largest size of an element that is a real; default 1. */
+  readonly size?: number;
 }
 
 export function randomTable(random: Random, spec: TableSpec): EmbeddingTable {
-  const { rows, dim, rowFormat = 'float32', exact = false } = spec;
+  const { rows, dim, rowFormat = 'float32', exact = false, size = 1 } = spec;
   const draw = (count: number) => (exact ? random.integers(count, 8) : random.reals(count));
+  const elements = () => draw(rows * dim).map((x) => (exact ? x : size * x));
   return {
     name: spec.name ?? `${rowFormat}-${rows}x${dim}`,
     weight:
       exact && isQuantized(rowFormat)
-        ? exactRows(draw(rows * dim), rows, dim, rowFormat)
-        : rowsTensor(draw(rows * dim), rows, dim, rowFormat),
+        ? exactRows(elements(), rows, dim, rowFormat)
+        : rowsTensor(elements(), rows, dim, rowFormat),
     rows,
     dim,
     rowFormat,

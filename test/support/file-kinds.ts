@@ -100,8 +100,8 @@ export const FILES: Readonly<Record<Kind, readonly Buffer[]>> = {
   plan: [latin1('{"version": 1, "device": "cpu", "kernel": "standard", "techniques": {"kind": 1}}')],
   vocabulary: [latin1('[["", "a"], ["b"]]'), latin1('[[], ["b"]]')],
   'model-description': [
-    latin1('{"hotrow": 1, "tables": []}'),
-    latin1(`{"a": "${'x'.repeat(100_000)}", "hotrow": 1}`),
+    latin1('{"kind": "model", "version": 1, "checkpoint": "a.pt"}'),
+    latin1(`{"kind": "model", "checkpoint": "${'x'.repeat(100_000)}", "version": 1}`),
   ],
   json: [latin1('{"architectures": ["BertModel"]}'), latin1('[]'), latin1('{"nested": {"weight_map": {}}}')],
   empty: [zeros(0), latin1('\n \r\n')],

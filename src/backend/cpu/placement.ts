@@ -1,17 +1,18 @@
 /**
  * Embedding tables in host memory. A table in a file is mapped in place, at any size and without a copy; a plan with
  * huge pages copies it into anonymous memory instead, because file mappings have small pages. A table that is put together
- * from pieces is always copied.
+ * from pieces is always copied. Features on one table share its memory.
  */
 import type { EmbeddingTable } from '../../embedding/bag.ts';
 import { rowBytes } from '../../embedding/bag.ts';
 import { type CpuPlan, placementKey, planLabel } from '../../embedding/plan.ts';
 import { isQuantized } from '../../embedding/row-format.ts';
+import { distinctTables } from '../../embedding/shared-tables.ts';
 import { DeviceError, FormatError, PlanError } from '../../errors.ts';
 import { fillQuantized, fillUniform, POOLING, ROW_FORMAT, TABLE_WORDS } from '../../ffi/cpu-operators.ts';
 import { addressOf, type HostPtr, MappedFile, NativeMemory, NULL_PTR } from '../../ffi/host-memory.ts';
 import type { ThreadPool } from '../../ffi/thread-pool.ts';
-import { isHost, isInFile, isStored } from '../../tensor.ts';
+import { isHost, isInFile, isStored, type Tensor } from '../../tensor.ts';
 import type { PlacedTables } from '../backend.ts';
 
 /** The rows of placed tables: `descriptors` are the library's `hr_table`s over memory that `resources` hold. */
@@ -159,8 +160,9 @@ export async function placeTables(
   };
 
   try {
-    const rows: HostPtr[] = [];
-    for (const table of tables) rows.push(await place(table));
+    const placed = new Map<Tensor, HostPtr>();
+    for (const table of distinctTables(tables)) placed.set(table.weight, await place(table));
+    const rows = tables.map(({ weight }) => placed.get(weight) as HostPtr);
     const allocatedBytes = allocations.reduce((sum, memory) => sum + memory.bytes, 0);
     const notes = hugePages ? [hugePagesNote(allocations)] : [];
     const memory = new TableMemory(describe(tables, rows), resources());

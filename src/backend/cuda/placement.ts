@@ -1,4 +1,7 @@
-/** Embedding tables in device memory. Tables in files are streamed through two pinned blocks, never read whole. */
+/**
+ * Embedding tables in device memory. Tables in files are streamed through two pinned blocks, never read whole. Features on one
+ * table share its memory.
+ */
 import type { CudaDevice } from '../../cuda/device.ts';
 import { CudaEvent } from '../../cuda/event.ts';
 import { DeviceMemory, PinnedMemory } from '../../cuda/memory.ts';
@@ -7,10 +10,11 @@ import type { CudaStream } from '../../cuda/stream.ts';
 import { type Bags, type EmbeddingTable, rowBytes } from '../../embedding/bag.ts';
 import { type CudaPlan, type Plan, placementKey, planFor, planLabel } from '../../embedding/plan.ts';
 import { isQuantized } from '../../embedding/row-format.ts';
+import { distinctTables } from '../../embedding/shared-tables.ts';
 import { DeviceError, PlanError } from '../../errors.ts';
 import type { DevicePtr } from '../../ffi/cuda-symbols.ts';
 import { addressOf, copyAll, type HostPtr, readFileTo, viewMemory } from '../../ffi/host-memory.ts';
-import { isHost, isInFile, isStored, type StoredTensor } from '../../tensor.ts';
+import { isHost, isInFile, isStored, type StoredTensor, type Tensor } from '../../tensor.ts';
 import type { PlacedTables } from '../backend.ts';
 import { type BagKinds, BagKindsCache } from './bag-kinds.ts';
 import { HotRows } from './hot-rows.ts';
@@ -42,6 +46,7 @@ class TableMemory implements Disposable {
 
   constructor(
     tables: readonly EmbeddingTable[],
+    /** By table, as are the next: those of one table, or with the same row weights, share them. */
     readonly rows: readonly DeviceMemory[],
     readonly rowWeights: readonly (DeviceMemory | undefined)[],
     readonly hotRows: HotRows,
@@ -63,7 +68,7 @@ class TableMemory implements Disposable {
   }
 
   [Symbol.dispose](): void {
-    for (const memory of [...this.rows, ...this.rowWeights]) memory?.[Symbol.dispose]();
+    for (const memory of new Set([...this.rows, ...this.rowWeights])) memory?.[Symbol.dispose]();
     this.hotRows[Symbol.dispose]();
   }
 }
@@ -143,8 +148,9 @@ export async function placeTables(
   tables: readonly EmbeddingTable[],
   plan: CudaPlan,
 ): Promise<CudaTables> {
+  const distinct = distinctTables(tables);
   const pieceBytes = streamBytes(tables);
-  checkMemory(tools.device, tables, tables.some(isPassedOn) ? pieceBytes : 0);
+  checkMemory(tools.device, distinct, tables.some(isPassedOn) ? pieceBytes : 0);
   const allocations: DeviceMemory[] = [];
   const allocate = (bytes: number) => {
     const memory = new DeviceMemory(tools.device, bytes);
@@ -153,20 +159,21 @@ export async function placeTables(
   };
   using upload = new StreamedUpload(tools, pieceBytes);
   try {
-    const rows: DeviceMemory[] = [];
-    const rowWeights: (DeviceMemory | undefined)[] = [];
-    for (const table of tables) {
+    const placed = new Map<Tensor | Float32Array, DeviceMemory>();
+    for (const table of distinct) {
       const memory = allocate(deviceTableBytes(table));
-      rows.push(memory);
+      placed.set(table.weight, memory);
       await placeRows(tools, upload, table, memory);
-      const { rowWeights: learned } = table;
-      const weights = learned === undefined ? undefined : allocate(learned.byteLength);
-      rowWeights.push(weights);
-      if (learned !== undefined && weights !== undefined) {
-        await upload.array(upload.to(weights.address()), learned);
-      }
+    }
+    for (const { rowWeights: learned } of tables) {
+      if (learned === undefined || placed.has(learned)) continue;
+      const memory = allocate(learned.byteLength);
+      placed.set(learned, memory);
+      await upload.array(upload.to(memory.address()), learned);
     }
     await tools.stream.finished();
+    const rows = tables.map(({ weight }) => placed.get(weight) as DeviceMemory);
+    const rowWeights = tables.map(({ rowWeights: learned }) => learned && placed.get(learned));
     const hotRows = new HotRows(tools, tables);
     const bytes = allocations.reduce((sum, memory) => sum + memory.bytes, 0);
     return new CudaTables(tables, plan, bytes, new TableMemory(tables, rows, rowWeights, hotRows));

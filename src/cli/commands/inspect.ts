@@ -1,6 +1,12 @@
+import { writeFile } from 'node:fs/promises';
+import { dirname, relative, resolve, sep } from 'node:path';
 import { Command } from 'commander';
-import { rowBytes } from '../../embedding/bag.ts';
+import { type EmbeddingTable, rowBytes } from '../../embedding/bag.ts';
+import { distinctTables, tableNumbers } from '../../embedding/shared-tables.ts';
+import { UsageError } from '../../errors.ts';
 import type { DlrmArchitecture, LinearLayer } from '../../model/architecture.ts';
+import { describeModel } from '../../model/describe-model.ts';
+import type { FoundDescription } from '../../model/description.ts';
 import { bottomWidth } from '../../model/dlrm.ts';
 import { loadArchitecture } from '../../model/load-model.ts';
 import {
@@ -10,10 +16,19 @@ import {
   modelArgument,
   withModel,
 } from '../options.ts';
-import { type Format, formatBytes, formatCount, printJson, printLine, renderTable } from '../output.ts';
+import {
+  type Format,
+  formatBytes,
+  formatCount,
+  notice,
+  printJson,
+  printLine,
+  renderTable,
+} from '../output.ts';
 
 interface Options extends ModelOptions {
   readonly format: Format;
+  readonly writeDescription?: string;
 }
 
 export function inspectCommand(): Command {
@@ -21,10 +36,26 @@ export function inspectCommand(): Command {
     .description('a model: its architecture, its tables, and the memory it needs')
     .addArgument(modelArgument());
   return withModel(command)
+    .option(
+      '--write-description <file>',
+      'write what was inferred as a model description, each guess marked as one',
+    )
     .addOption(formatOption())
-    .addHelpText('after', '\nExample:\n  hotrow inspect dlrm.safetensors')
+    .addHelpText(
+      'after',
+      `
+Examples:
+  hotrow inspect dlrm.safetensors
+  hotrow inspect dlrm.safetensors --write-description dlrm.hotrow.json`,
+    )
     .action(async (model: string, options: Options) => {
-      const { architecture } = await loadArchitecture(model, architectureOverrides(options));
+      const { writeDescription: file } = options;
+      const guesses: Record<string, string> = {};
+      const { architecture, description } = await loadArchitecture(model, {
+        ...architectureOverrides(options),
+        ...(file === undefined ? {} : { guesses }),
+      });
+      if (file !== undefined) await writeDescription(file, model, { architecture, description, guesses });
       const summary = summarise(model, architecture);
       if (options.format === 'json') printJson(summary);
       else printSummary(summary);
@@ -33,10 +64,56 @@ export function inspectCommand(): Command {
 
 type Summary = ReturnType<typeof summarise>;
 
+interface Inferred {
+  readonly architecture: DlrmArchitecture;
+  readonly description: FoundDescription | undefined;
+  readonly guesses: Readonly<Record<string, string>>;
+}
+
+/** @throws UsageError FILE_UNWRITABLE, also for a file that is there: a description is people's work. */
+async function writeDescription(
+  file: string,
+  model: string,
+  { architecture, description, guesses }: Inferred,
+): Promise<void> {
+  const checkpoint = description?.checkpoint ?? resolve(model);
+  const described = describeModel(architecture, {
+    checkpoint: relative(dirname(resolve(file)), checkpoint)
+      .split(sep)
+      .join('/'),
+    guesses,
+    ...(description === undefined ? {} : { given: description.description }),
+  });
+  await writeFile(file, `${JSON.stringify(described, null, 2)}\n`, { flag: 'wx' }).catch((cause) => {
+    const exists = (cause as NodeJS.ErrnoException).code === 'EEXIST';
+    const why = exists ? 'it is there already' : (cause as Error).message;
+    throw new UsageError('FILE_UNWRITABLE', `cannot write ${file}: ${why}`, {
+      file,
+      cause,
+      ...(exists ? { hint: 'name another file, or take it away first' } : {}),
+    });
+  });
+  const marked = Object.entries(described.guesses ?? {});
+  notice(`wrote ${file}${marked.length === 0 ? '' : `; guessed, to be confirmed in it:`}`);
+  for (const [member, why] of marked) notice(`  ${member}: ${why}`);
+}
+
 function summarise(model: string, architecture: DlrmArchitecture) {
-  const { naming, denseFeatures, bottom, top, interaction } = architecture;
-  const tables = architecture.tables.map((table) => ({
+  const {
+    naming,
+    denseFeatures,
+    bottom,
+    top,
+    interaction,
+    tableOrder,
+    output = 'probability',
+    notes = [],
+  } = architecture;
+  const distinct = distinctTables(architecture.tables);
+  const numbers = tableNumbers(architecture.tables);
+  const tables = architecture.tables.map((table, t) => ({
     name: table.name,
+    ...sharing(table, distinct[numbers[t] as number]),
     rows: table.rows,
     dim: table.dim,
     rowFormat: table.rowFormat,
@@ -45,14 +122,17 @@ function summarise(model: string, architecture: DlrmArchitecture) {
     bytes: table.rows * rowBytes(table),
   }));
   const denseParameters = [...bottom, ...top].reduce(
-    (sum, layer) => sum + layer.inputs * layer.outputs + layer.outputs,
+    (sum, layer) => sum + layer.inputs * layer.outputs + (layer.bias === undefined ? 0 : layer.outputs),
     0,
   );
   const crossParameters =
     interaction.kind === 'cross'
-      ? interaction.layers.reduce((sum, { width, rank }) => sum + 2 * width * rank + width, 0)
+      ? interaction.layers.reduce(
+          (sum, { v, width, rank }) => sum + (v === undefined ? 1 : 2) * width * rank + width,
+          0,
+        )
       : 0;
-  const tableBytes = tables.reduce((sum, table) => sum + table.bytes, 0);
+  const tableBytes = distinct.reduce((sum, table) => sum + table.rows * rowBytes(table), 0);
   const denseBytes = (denseParameters + crossParameters) * 4;
   return {
     model,
@@ -62,11 +142,19 @@ function summarise(model: string, architecture: DlrmArchitecture) {
     interaction: describeInteraction(architecture),
     interactionWidth: top[0]?.inputs ?? 0,
     top: widths(top[0]?.inputs ?? 0, top),
+    output,
+    tableOrder: tableOrder?.source ?? 'unknown',
+    notes,
     tables,
     parameters:
-      tables.reduce((sum, table) => sum + table.rows * table.dim, 0) + denseParameters + crossParameters,
+      distinct.reduce((sum, table) => sum + table.rows * table.dim, 0) + denseParameters + crossParameters,
     bytes: { tables: tableBytes, dense: denseBytes, total: tableBytes + denseBytes },
   };
+}
+
+/** The table's first feature, where that is another. */
+function sharing(table: EmbeddingTable, first: EmbeddingTable | undefined): { sharesTableOf?: string } {
+  return first === undefined || first === table ? {} : { sharesTableOf: first.name };
 }
 
 function widths(inputs: number, layers: readonly LinearLayer[]): number[] {
@@ -81,19 +169,31 @@ function describeInteraction({ interaction, tables, ...architecture }: DlrmArchi
     case 'cat':
       return 'cat';
     case 'cross':
-      return `DCNv2 cross, ${interaction.layers.length} layers of rank ${interaction.layers.map((layer) => layer.rank).join(', ')}`;
+      return `DCNv2 cross, ${interaction.layers.length} layers of rank ${interaction.layers.map(({ v, rank }) => (v === undefined ? 'full' : rank)).join(', ')}`;
     default:
       return interaction satisfies never;
   }
 }
 
-function printSummary({ model, naming, bottom, interaction, top, tables, parameters, bytes }: Summary): void {
-  printLine(`${model}: ${naming === 'torchrec' ? 'TorchRec' : 'facebookresearch/dlrm'} parameter names`);
+const NAMING_TITLES: Readonly<Record<DlrmArchitecture['naming'], string>> = {
+  dlrm: 'facebookresearch/dlrm',
+  torchrec: 'TorchRec',
+  hotrow: "Hotrow's own, or described",
+  synthetic: 'synthetic',
+};
+
+function printSummary(summary: Summary): void {
+  const { model, naming, bottom, interaction, top, tables, parameters, bytes, output, notes } = summary;
+  printLine(`${model}: ${NAMING_TITLES[naming]} parameter names`);
+  for (const note of notes) printLine(`note: ${note}`);
   printLine();
   printLine(`bottom MLP    ${bottom.join(' → ')}`);
   printLine(`interaction   ${interaction}`);
   printLine(`top MLP       ${top.join(' → ')}`);
-  printLine(`tables        ${tables.length}, ${formatBytes(bytes.tables)}`);
+  const count = tables.filter(({ sharesTableOf }) => sharesTableOf === undefined).length;
+  const features = count < tables.length ? ` of ${tables.length} features` : '';
+  printLine(`output        ${output}`);
+  printLine(`tables        ${count}${features}, ${formatBytes(bytes.tables)}; order: ${summary.tableOrder}`);
   printLine(`parameters    ${formatCount(parameters)}`);
   printLine(`on a device   ${formatBytes(bytes.total)} of weights (${formatBytes(bytes.dense)} dense)`);
   printLine();
@@ -107,14 +207,16 @@ function printSummary({ model, naming, bottom, interaction, top, tables, paramet
         { title: 'pooling', left: true },
         { title: 'bytes' },
       ],
-      tables.map(({ name, rows, dim, rowFormat, mode, learnedPoolingWeights, bytes: size }) => [
-        name,
-        formatCount(rows),
-        String(dim),
-        rowFormat,
-        learnedPoolingWeights ? `${mode}, learned weights` : mode,
-        formatBytes(size),
-      ]),
+      tables.map(
+        ({ name, sharesTableOf, rows, dim, rowFormat, mode, learnedPoolingWeights, bytes: size }) => [
+          name,
+          formatCount(rows),
+          String(dim),
+          rowFormat,
+          learnedPoolingWeights ? `${mode}, learned weights` : mode,
+          sharesTableOf === undefined ? formatBytes(size) : `in ${sharesTableOf}`,
+        ],
+      ),
     ),
   );
 }

@@ -1,15 +1,20 @@
+import { writeFile } from 'node:fs/promises';
+import { basename } from 'node:path';
 import { Command, Option } from 'commander';
 import type { EmbeddingTable } from '../../embedding/bag.ts';
 import { relativeRmsError } from '../../embedding/quantize.ts';
 import { ROW_FORMATS, type RowFormat } from '../../embedding/row-format.ts';
 import { fromFile, UsageError } from '../../errors.ts';
+import { DESCRIPTION_SUFFIX, type FoundDescription } from '../../model/description.ts';
 import { loadArchitecture } from '../../model/load-model.ts';
+import { lossWarnings } from '../../model/quantization-loss.ts';
 import { type QuantizedTable, quantizeCheckpoint } from '../../model/quantize-checkpoint.ts';
 import {
   architectureOverrides,
   formatOption,
   type ModelOptions,
   modelArgument,
+  percentage,
   withModel,
 } from '../options.ts';
 import {
@@ -27,6 +32,8 @@ interface Options extends ModelOptions {
   readonly rows: RowFormat;
   readonly out: string;
   readonly tables?: string;
+  /** A share. */
+  readonly warnAbove?: number;
   readonly format: Format;
 }
 
@@ -40,6 +47,11 @@ export function quantizeCommand(): Command {
     )
     .requiredOption('--out <file>', 'the checkpoint to write, .safetensors')
     .option('--tables <list>', 'tables by number or name: 0,3-5,emb_l.7 (default: all)')
+    .option(
+      '--warn-above <percent>',
+      'warn of tables that lose more, as relative RMS error (default: by format)',
+      percentage,
+    )
     .addOption(formatOption())
     .addHelpText(
       'after',
@@ -52,15 +64,42 @@ Examples:
 }
 
 async function run(model: string, options: Options): Promise<void> {
-  const { rows, out, tables, format } = options;
-  const { tensors, architecture } = await loadArchitecture(model, architectureOverrides(options));
+  const { rows, out, tables, warnAbove, format } = options;
+  const { tensors, architecture, description } = await loadArchitecture(
+    model,
+    architectureOverrides(options),
+  );
   const chosen = tables === undefined ? architecture.tables : chooseTables(architecture.tables, tables);
   const converted = await fromFile(model, () =>
-    quantizeCheckpoint({ tensors, tables: chosen, rows, out, onProgress: progress }),
+    quantizeCheckpoint({
+      tensors,
+      tables: chosen,
+      rows,
+      out,
+      onProgress: progress,
+      ...(architecture.tableOrder === undefined ? {} : { tableOrder: architecture.tableOrder.names }),
+    }),
   );
   progress('');
-  if (format === 'json') printJson({ model, out, rows, tables: converted.map(asJson) });
-  else printConverted(out, converted);
+  if (description !== undefined) await describeOutput(out, description);
+  const told = converted.map((table) => ({ ...table, warnings: lossWarnings(table, warnAbove) }));
+  if (format === 'json') printJson({ model, out, rows, tables: told.map(asJson) });
+  else printConverted(out, told);
+  for (const warning of told.flatMap(({ warnings }) => warnings)) notice(`warning: ${warning}`);
+}
+
+/** Writes the description of what was written beside it: names stand without a prefix there. */
+async function describeOutput(out: string, { description }: FoundDescription): Promise<void> {
+  const { prefix: _, ...rest } = description;
+  const file = `${out.replace(/\.[^./]*$/, '')}${DESCRIPTION_SUFFIX}`;
+  const text = `${JSON.stringify({ ...rest, checkpoint: basename(out) }, null, 2)}\n`;
+  await writeFile(file, text).catch((cause) => {
+    throw new UsageError('FILE_UNWRITABLE', `cannot write ${file}: ${(cause as Error).message}`, {
+      file,
+      cause,
+    });
+  });
+  notice(`wrote ${file}, the model's description`);
 }
 
 /** @throws UsageError USAGE for a table that is not there. */
@@ -83,7 +122,11 @@ export function chooseTables(tables: readonly EmbeddingTable[], list: string): E
   return tables.filter((table) => chosen.has(table));
 }
 
-function asJson({ error, ...table }: QuantizedTable) {
+interface ToldTable extends QuantizedTable {
+  readonly warnings: readonly string[];
+}
+
+function asJson({ error, ...table }: ToldTable) {
   const { maxAbsolute, saturated } = error;
   return { ...table, maxAbsoluteError: maxAbsolute, relativeRmsError: relativeRmsError(error), saturated };
 }
@@ -116,6 +159,4 @@ function printConverted(out: string, tables: readonly QuantizedTable[]): void {
       ]),
     ),
   );
-  const saturated = tables.reduce((sum, { error }) => sum + error.saturated, 0);
-  if (saturated > 0) notice(`warning: ${saturated} elements were beyond the format's range`);
 }

@@ -1,6 +1,7 @@
 import { platform } from 'node:os';
 import Type from 'typebox';
 import { rowBytes } from '../bag.ts';
+import { distinctTables } from '../shared-tables.ts';
 import { onDevice, type Technique } from './technique.ts';
 
 const cpu = onDevice({
@@ -9,7 +10,7 @@ const cpu = onDevice({
   refuse: () => (platform() === 'linux' ? undefined : 'huge pages by madvise exist on Linux only'),
   label: () => 'huge pages',
   cost: (_, { tables }) => ({
-    memoryBytes: tables.reduce((sum, table) => sum + table.rows * rowBytes(table), 0),
+    memoryBytes: distinctTables(tables).reduce((sum, table) => sum + table.rows * rowBytes(table), 0),
     note: 'tables are copied into anonymous memory instead of being mapped from their file',
   }),
   changesPlacement: true,

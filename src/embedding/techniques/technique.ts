@@ -17,7 +17,8 @@ export interface PlanContext {
   readonly device: DeviceDescription;
   /** The plan's kernel family; default: `standard`. */
   readonly kernel?: KernelFamily;
-  readonly tables: readonly Pick<EmbeddingTable, 'rows' | 'dim' | 'rowFormat'>[];
+  readonly tables: readonly (Pick<EmbeddingTable, 'rows' | 'dim' | 'rowFormat'> &
+    Partial<Pick<EmbeddingTable, 'weight'>>)[];
 }
 
 /** What a technique takes from the device. */

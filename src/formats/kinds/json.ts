@@ -9,9 +9,8 @@ const LIST_OF_LISTS = /^\s*\[\s*\[\s*(\]|"|$)/;
 const KEYS: readonly (readonly [Kind, readonly string[]])[] = [
   ['safetensors-index', ['weight_map']],
   ['plan', ['device', 'kernel', 'techniques']],
-  // They say the version of Hotrow too.
+  ['model-description', ['kind', 'version', 'checkpoint']],
   ['results', ['kind', 'version']],
-  ['model-description', ['hotrow']],
   ['json-request', ['samples']],
   ['json-request', ['candidates']],
   ['json-request', ['features']],

@@ -4,6 +4,8 @@ import type { FormatErrorCode } from '../../errors.ts';
 /** What a file is wanted for. */
 export type Purpose =
   | 'model'
+  | 'description'
+  | 'ids'
   | 'safetensors'
   | 'torch'
   | 'request'
@@ -72,7 +74,10 @@ export const KINDS = {
   },
   plan: { called: 'a plan', remedies: { any: '--plan takes plans' } },
   vocabulary: { called: 'a vocabulary', remedies: { any: '--vocabulary takes vocabularies' } },
-  'model-description': { called: 'a model description' },
+  'model-description': {
+    called: 'a model description',
+    remedies: { any: 'it stands in the place of a checkpoint: hotrow predict NAME.hotrow.json REQUEST' },
+  },
   json: { called: 'a JSON file' },
 
   // Other text.
@@ -253,6 +258,18 @@ export const PURPOSES: Readonly<Record<Purpose, PurposeFacts>> = {
     gzipped: [],
     hint: 'a checkpoint is .safetensors, or a .pt of torch.save(model.state_dict(), path)',
   },
+  description: {
+    called: 'a model description',
+    reads: ['model-description', 'results', 'json'],
+    gzipped: [],
+    hint: 'hotrow inspect MODEL --write-description FILE writes one; docs/model-description.md lists its members',
+  },
+  ids: {
+    called: 'a list of ids',
+    reads: ['json', 'vocabulary'],
+    gzipped: [],
+    hint: 'a vocabulary of a feature is a JSON list of strings or of integers, in row order',
+  },
   safetensors: {
     called: 'a safetensors file',
     reads: ['safetensors', 'safetensors-request'],
@@ -273,7 +290,7 @@ export const PURPOSES: Readonly<Record<Purpose, PurposeFacts>> = {
     called: 'a request',
     reads: ['safetensors-request', 'criteo', 'table', 'json-request', 'json-lines', 'json'],
     gzipped: ['criteo', 'table', 'json-request', 'json-lines', 'json'],
-    hint: 'a request is a safetensors file with dense, indices.{t} and offsets.{t}, or rows of Criteo',
+    hint: 'a request is a safetensors file with dense, indices.{t} and offsets.{t}, JSON, or rows of Criteo',
   },
   trace: {
     called: 'a trace',

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { after, describe, test } from 'node:test';
 import { CpuBackend } from '../../../src/backend/cpu/cpu-backend.ts';
 import { type BagBatch, type EmbeddingTable, ROW_FORMATS, rowBytes } from '../../../src/embedding/bag.ts';
-import { plainPlan, planLabel, withTechniques } from '../../../src/embedding/plan.ts';
+import { type CpuPlan, plainPlan, planLabel, withTechniques } from '../../../src/embedding/plan.ts';
 import { isQuantized, weightShape } from '../../../src/embedding/row-format.ts';
 import { bestIsa, ISA, type Isa } from '../../../src/ffi/thread-pool.ts';
 import { readBytes } from '../../../src/stored-tensor.ts';
@@ -220,3 +220,33 @@ for (const plan of [plain, hugePages]) {
     assertSameBits((await poolOn(backend, assembled, batch, { plan })).pooled, pooled, 'assembled tables');
   });
 }
+
+test('a table of several features is copied, assembled or made once', async () => {
+  using backend = new CpuBackend({ threads: 1 });
+  const table = randomTable(new Random(11), { rows: 2000, dim: 20 });
+  const bytes = 2000 * 20 * 4;
+  const [inFile] = stored('features.bin', [table]) as [EmbeddingTable];
+  const { file, ...whole } = inFile.weight as FileTensor;
+  const { dtype, shape, byteLength } = whole;
+  const read: AssembledTensor['read'] = (into, at) => readBytes({ ...whole, file }, into, at);
+  const synthetic: SyntheticTensor = { dtype: 'float32', shape: [2000, 20], seed: 4 };
+  const weights = {
+    host: table.weight,
+    mapped: inFile.weight,
+    assembled: { dtype, shape, byteLength, files: [file], read },
+    synthetic,
+  };
+  const allocated = async (plan: CpuPlan, ...features: EmbeddingTable[]) => {
+    using placed = await backend.placeTables(features, plan);
+    return placed.allocatedBytes;
+  };
+  for (const [what, weight] of Object.entries(weights)) {
+    const feature = { ...table, weight };
+    const features: EmbeddingTable[] = [feature, { ...feature, mode: 'max' }, { ...feature, paddingIdx: 1 }];
+    assert.equal(await allocated(hugePages, ...features), bytes, what);
+    const inPlace = what === 'host' || what === 'mapped';
+    assert.equal(await allocated(plain, ...features), inPlace ? 0 : bytes, what);
+    const copy = { ...feature, weight: { ...weight } };
+    assert.equal(await allocated(hugePages, feature, copy), 2 * bytes, `${what}, two of them`);
+  }
+});

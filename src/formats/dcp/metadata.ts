@@ -1,0 +1,209 @@
+/**
+ * `.metadata` of torch.distributed.checkpoint (PyTorch 1.13 and newer): a pickle of a `Metadata`, which says of every
+ * tensor its dtype, its size, its chunks, and where each chunk's bytes are. Nothing in it is executed.
+ */
+import { FormatError } from '../../errors.ts';
+import { type DType, elementBytes, elementCount } from '../../tensor.ts';
+import { unpickle } from '../pickle.ts';
+import { isMap, type PickledValue } from '../pickled-value.ts';
+import { type Box, tilingFault } from './box.ts';
+import { attribute, dcpGlobal, isA, TorchType } from './python-objects.ts';
+
+/** Where a chunk was saved: an archive of torch.save at `offset` of a file of the folder, `length` bytes. */
+export interface Item {
+  readonly path: string;
+  readonly offset: number;
+  readonly length: number;
+}
+
+export interface Chunk {
+  readonly box: Box;
+  readonly item: Item;
+}
+
+export interface DividedTensor {
+  /** Its name in the checkpoint, the keys of all dicts around it joined by dots. */
+  readonly name: string;
+  /** The keys of the dicts around it, then its own. */
+  readonly keys: readonly string[];
+  readonly dtype: DType;
+  readonly shape: readonly number[];
+  /** They fill the shape exactly once; none is empty. */
+  readonly chunks: readonly Chunk[];
+}
+
+const MAX_RANK = 64;
+
+/** More than any job has processes. */
+const MAX_CHUNKS = 1 << 16;
+
+const DTYPES: Readonly<Record<string, DType>> = {
+  bool: 'bool',
+  uint8: 'uint8',
+  int8: 'int8',
+  int16: 'int16',
+  uint16: 'uint16',
+  float16: 'float16',
+  bfloat16: 'bfloat16',
+  int32: 'int32',
+  uint32: 'uint32',
+  float32: 'float32',
+  int64: 'int64',
+  uint64: 'uint64',
+  float64: 'float64',
+};
+
+/** An error about the checkpoint's metadata, naming the tensor. */
+export function invalidDcp(file: string, message: string, tensor?: string): FormatError {
+  const where = tensor === undefined ? file : `${file}, tensor ${tensor}`;
+  return new FormatError('DCP_INVALID', `${where}: ${message}`, {
+    file,
+    ...(tensor === undefined ? {} : { tensor }),
+  });
+}
+
+/**
+ * Reads `.metadata`: the tensors in the order of the state dict that was saved, without those of an optimizer. What is no
+ * tensor is left out as well.
+ * @throws FormatError DCP_INVALID, PICKLE_INVALID, PICKLE_FORBIDDEN, TORCH_FORMAT_UNSUPPORTED, naming file and tensor.
+ */
+export function readDcpMetadata(file: string, bytes: Uint8Array): DividedTensor[] {
+  const { value } = unpickle(bytes, { file, global: dcpGlobal });
+  const entries = attribute(value, 'state_dict_metadata');
+  const places = attribute(value, 'storage_data');
+  if (!isA(value, 'Metadata') || !isMap(entries) || !isMap(places))
+    throw invalidDcp(file, 'it does not describe a checkpoint of torch.distributed.checkpoint');
+  const planned = attribute(value, 'planner_data');
+  const keysByName = isMap(planned) ? planned : new Map<PickledValue, PickledValue>();
+  const items = new Items(file, places);
+  const tensors: DividedTensor[] = [];
+  // The entries come process by process; the planner's names stand as they did in the state dict.
+  const names = [...keysByName.keys()].filter((name) => entries.has(name));
+  for (const name of new Set([...names, ...entries.keys()])) {
+    if (typeof name !== 'string') throw invalidDcp(file, 'a tensor has a name that is no text');
+    const entry = entries.get(name);
+    const keys = keysOf(keysByName.get(name)) ?? [name];
+    if (isA(entry, 'BytesStorageMetadata') || isOptimizer(keys)) continue;
+    if (!isA(entry, 'TensorStorageMetadata')) throw invalidDcp(file, 'it is described as no tensor', name);
+    tensors.push({ name, keys, ...readTensor(file, name, entry, items) });
+  }
+  return tensors;
+}
+
+/** The keys that planner_data keeps of a name: of dicts, and of lists by number. */
+function keysOf(value: PickledValue | undefined): readonly string[] | undefined {
+  if (!Array.isArray(value) || value.length === 0) return undefined;
+  const isKey = (key: unknown) => typeof key === 'string' || Number.isSafeInteger(key);
+  return value.every(isKey) ? value.map(String) : undefined;
+}
+
+/** What lies in a dict that is named for an optimizer, or by the name's first part where dicts are not kept, is no parameter. */
+function isOptimizer(keys: readonly string[]): boolean {
+  const around =
+    keys.length > 1 ? keys.slice(0, -1) : (keys[0] as string).split('.').slice(0, -1).slice(0, 1);
+  return around.some((key) => /^optim/i.test(key));
+}
+
+function readTensor(
+  file: string,
+  name: string,
+  entry: PickledValue,
+  items: Items,
+): Pick<DividedTensor, 'dtype' | 'shape' | 'chunks'> {
+  const dtype = readDtype(file, name, attribute(entry, 'properties'));
+  const shape = extents(attribute(entry, 'size'));
+  if (shape === undefined || !Number.isSafeInteger(elementCount(shape) * elementBytes(dtype)))
+    throw invalidDcp(file, 'its size is no list of extents, or is too large', name);
+  const described = attribute(entry, 'chunks');
+  if (!Array.isArray(described) || described.length > MAX_CHUNKS)
+    throw invalidDcp(file, `it has no list of at most ${MAX_CHUNKS} chunks`, name);
+  const boxes = described.map((chunk: PickledValue): Box => {
+    const [offsets, sizes] = [extents(attribute(chunk, 'offsets')), extents(attribute(chunk, 'sizes'))];
+    if (offsets === undefined || sizes === undefined)
+      throw invalidDcp(file, 'a chunk has no offsets and sizes', name);
+    return { offsets, sizes };
+  });
+  const fault = tilingFault(shape, boxes);
+  if (fault !== undefined) throw invalidDcp(file, fault, name);
+  const filled = boxes.filter(({ sizes }) => !sizes.includes(0));
+  return { dtype, shape, chunks: filled.map((box) => ({ box, item: items.find(name, dtype, box) })) };
+}
+
+function readDtype(file: string, name: string, properties: PickledValue | undefined): DType {
+  // __getstate__ gives (dtype, layout, requires_grad, memory format, pin_memory).
+  const [type, layout] =
+    isA(properties, 'TensorProperties') && Array.isArray(properties.state) ? properties.state : [];
+  if (!(type instanceof TorchType)) throw invalidDcp(file, 'it has no dtype', name);
+  const dtype = Object.hasOwn(DTYPES, type.name) ? DTYPES[type.name] : undefined;
+  if (dtype !== undefined && layout === 'torch.strided') return dtype;
+  const what = dtype === undefined ? `dtype ${type.name}` : 'a layout that is not strided';
+  throw new FormatError('TORCH_FORMAT_UNSUPPORTED', `${file}, tensor ${name}: ${what} is not supported`, {
+    file,
+    tensor: name,
+    hint: `dtypes are ${Object.keys(DTYPES).join(', ')}, all strided`,
+  });
+}
+
+/** A torch.Size, or a list that stands for one; the product is the caller's to bound. */
+function extents(value: PickledValue | undefined): readonly number[] | undefined {
+  const isExtent = (extent: unknown) => Number.isSafeInteger(extent) && (extent as number) >= 0;
+  if (!Array.isArray(value) || value.length > MAX_RANK || !value.every(isExtent)) return undefined;
+  return value;
+}
+
+/** Where chunks were saved: storage_data, by name and offsets. */
+class Items {
+  readonly #file: string;
+  readonly #items = new Map<string, PickledValue>();
+
+  constructor(file: string, places: ReadonlyMap<PickledValue, PickledValue>) {
+    this.#file = file;
+    for (const [index, info] of places) {
+      const [name, offsets] = [attribute(index, 'fqn'), attribute(index, 'offset')];
+      if (!isA(index, 'MetadataIndex') || typeof name !== 'string')
+        throw invalidDcp(file, 'storage_data has a key that names no tensor');
+      // What was saved without offsets is no tensor.
+      if (!Array.isArray(offsets)) continue;
+      const key = this.#key(name, offsets);
+      if (this.#items.has(key))
+        throw invalidDcp(file, `storage_data has its chunk at [${offsets}] twice`, name);
+      this.#items.set(key, info);
+    }
+  }
+
+  #key(name: string, offsets: readonly PickledValue[]): string {
+    return JSON.stringify([name, ...offsets.slice(0, MAX_RANK).map(String)]);
+  }
+
+  /** @throws FormatError DCP_INVALID, TORCH_FORMAT_UNSUPPORTED. */
+  find(name: string, dtype: DType, { offsets, sizes }: Box): Item {
+    const file = this.#file;
+    const info = this.#items.get(this.#key(name, offsets));
+    const at = `its chunk at [${offsets.join(', ')}]`;
+    if (info === undefined) throw invalidDcp(file, `storage_data does not say where ${at} is`, name);
+    const [path, offset, length] = ['relative_path', 'offset', 'length'].map((key) => attribute(info, key));
+    const end = (offset as number) + (length as number);
+    if (
+      !isA(info, '_StorageInfo') ||
+      typeof path !== 'string' ||
+      ![offset, length, end].every((value) => Number.isSafeInteger(value) && (value as number) >= 0)
+    )
+      throw invalidDcp(file, `storage_data has no file, offset and length for ${at}`, name);
+    const transforms = attribute(info, 'transform_descriptors');
+    if (Array.isArray(transforms) && transforms.length > 0) {
+      throw new FormatError(
+        'TORCH_FORMAT_UNSUPPORTED',
+        `${file}, tensor ${name}: ${at} was saved through ${transforms.map(String).join(', ').slice(0, 100)}`,
+        { file, tensor: name, hint: 'tensors are mapped where they lie: save it without extensions' },
+      );
+    }
+    const bytes = elementCount(sizes) * elementBytes(dtype);
+    if (bytes > (length as number))
+      throw invalidDcp(
+        file,
+        `${at} of [${sizes.join(', ')}] needs ${bytes} bytes, storage_data gives it ${length}`,
+        name,
+      );
+    return { path, offset: offset as number, length: length as number };
+  }
+}

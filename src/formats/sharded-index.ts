@@ -1,0 +1,86 @@
+/**
+ * Models in several files: an index, `*.index.json`, whose `weight_map` says which file beside it holds each tensor. Shards
+ * are safetensors (`model.safetensors.index.json`) or state dicts of torch.save (`pytorch_model.bin.index.json`).
+ */
+import { dirname, join } from 'node:path';
+import { FormatError } from '../errors.ts';
+import type { StoredTensor, StoredTensors } from '../tensor.ts';
+import { expectKind } from './file-kind.ts';
+import { readJsonFile } from './json-file.ts';
+import { pickledTensor } from './pickled-tensor.ts';
+import { readSafetensors } from './safetensors.ts';
+import { readTorchFile } from './torch-file.ts';
+import { withinFolder } from './within-folder.ts';
+
+/** True for a name that index files have. */
+export const isIndex = (path: string): boolean => path.endsWith('.index.json');
+
+export interface ShardedModel {
+  readonly tensors: StoredTensors;
+  readonly format: 'safetensors' | 'torch';
+}
+
+/**
+ * Reads the tensors of an index file, in its order; none is read yet.
+ * @throws UsageError FILE_*; FormatError JSON_INVALID; SAFETENSORS_INVALID or TORCH_FILE_INVALID, by the shards' format, naming
+ * file and tensor; what a shard's reader throws.
+ */
+export async function readShards(indexFile: string): Promise<ShardedModel> {
+  const shards = new Map<string, ShardedModel>();
+  const tensors = new Map<string, StoredTensor>();
+  for (const [name, shard] of Object.entries(await readWeightMap(indexFile))) {
+    if (typeof shard !== 'string') throw invalid(indexFile, 'its shard is not a file name', name);
+    const inside = withinFolder(shard);
+    if (inside === undefined) {
+      throw invalid(
+        indexFile,
+        `its shard ${shard} lies outside the model's folder`,
+        name,
+        'shards stand beside the index file',
+      );
+    }
+    const contents = shards.get(inside) ?? (await readShard(join(dirname(indexFile), inside)));
+    shards.set(inside, contents);
+    const tensor = contents.tensors.get(name);
+    if (tensor === undefined) throw invalid(indexFile, `is not in its shard ${shard}`, name);
+    tensors.set(name, tensor);
+  }
+  for (const [shard, contents] of shards) {
+    const stray = [...contents.tensors.keys()].find((name) => !tensors.has(name));
+    if (stray !== undefined) throw invalid(indexFile, `is in shard ${shard} but not in weight_map`, stray);
+  }
+  const torch = [...shards.values()].some(({ format }) => format === 'torch');
+  return { tensors, format: torch ? 'torch' : 'safetensors' };
+}
+
+async function readWeightMap(indexFile: string): Promise<object> {
+  const { weight_map: map } = (await readJsonFile(indexFile, 'model')) as { weight_map?: unknown };
+  if (typeof map !== 'object' || map === null || Array.isArray(map))
+    throw invalid(indexFile, 'has no weight_map');
+  return map;
+}
+
+/** A shard's tensors, whichever of the formats it is in. */
+async function readShard(file: string): Promise<ShardedModel> {
+  if ((await expectKind(file, 'model')).kind === 'safetensors')
+    return { tensors: (await readSafetensors(file)).tensors, format: 'safetensors' };
+  const saved = await readTorchFile(file);
+  const entries = saved instanceof Map ? [...saved] : [];
+  const tensors = entries.flatMap(([name, value]) => {
+    const tensor = pickledTensor(value);
+    return typeof name === 'string' && tensor !== undefined ? [[name, tensor] as const] : [];
+  });
+  return { tensors: new Map(tensors), format: 'torch' };
+}
+
+function invalid(indexFile: string, message: string, tensor?: string, hint?: string): FormatError {
+  const code = indexFile.endsWith('.bin.index.json') ? 'TORCH_FILE_INVALID' : 'SAFETENSORS_INVALID';
+  const where = tensor === undefined ? indexFile : `${indexFile}, tensor ${tensor}`;
+  return new FormatError(code, `${where}: ${message}`, {
+    file: indexFile,
+    hint:
+      hint ??
+      'the index and its shards do not belong together, or one is damaged: copy or download the folder again',
+    ...(tensor === undefined ? {} : { tensor }),
+  });
+}
