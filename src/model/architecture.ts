@@ -40,7 +40,11 @@ export interface DlrmArchitecture {
 }
 
 /** The model's inputs. */
-export function inputsOf({ inputs, tables, denseFeatures }: DlrmArchitecture): ModelInputs {
+export function inputsOf({
+  inputs,
+  tables,
+  denseFeatures,
+}: Pick<DlrmArchitecture, 'inputs' | 'tables' | 'denseFeatures'>): ModelInputs {
   return (
     inputs ??
     defaultInputs(

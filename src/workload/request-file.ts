@@ -1,8 +1,9 @@
 /** Requests from files of every kind that is scored; the contents tell the kind. */
-import { FormatError, UsageError } from '../errors.ts';
+import { UsageError } from '../errors.ts';
 import { expectKind } from '../formats/file-kind.ts';
-import type { DlrmArchitecture } from '../model/architecture.ts';
+import { type DlrmArchitecture, inputsOf } from '../model/architecture.ts';
 import type { Preprocessing } from '../model/inputs.ts';
+import { readJsonRequest } from '../model/json-request.ts';
 import { type DlrmRequest, readRequest } from '../model/request.ts';
 import { readCriteo } from './criteo.ts';
 
@@ -13,7 +14,7 @@ export interface RequestFileOptions {
   readonly unknownRow?: number;
   /** Categories by hashing to the tables' rows, instead of a vocabulary. */
   readonly hash?: boolean;
-  /** Default: what the code base whose parameter names the model has trains on. */
+  /** Default: what the model's description says, else what the code base whose parameter names it has trains on. */
   readonly preprocessing?: Preprocessing;
   /** Rows to read at most. */
   readonly limit?: number;
@@ -25,47 +26,41 @@ export interface RequestFile {
   readonly notes: readonly string[];
 }
 
+/** What of a model says how its requests are read. */
+type RequestedModel = Pick<DlrmArchitecture, 'naming' | 'tables' | 'denseFeatures' | 'inputs'>;
+
 /**
- * Reads a request: safetensors, or Criteo rows.
+ * Reads a request: safetensors, JSON, JSON Lines, or Criteo rows.
  * @throws UsageError FILE_*, USAGE where nothing says which rows categories are; FormatError, FORMAT_UNKNOWN naming what the
  * file is instead; RequestError; WorkloadError.
  */
 export async function readRequestFile(
   file: string,
-  architecture: Pick<DlrmArchitecture, 'naming' | 'tables'>,
+  model: RequestedModel,
   options: RequestFileOptions = {},
 ): Promise<RequestFile> {
   const { kind } = await expectKind(file, 'request');
   switch (kind) {
     case 'criteo':
     case 'table':
-      return criteoRequest(file, architecture, options);
+      return criteoRequest(file, model, options);
     case 'json':
     case 'json-lines':
     case 'json-request':
-      throw new FormatError(
-        'FORMAT_UNKNOWN',
-        `${file} is JSON, which this version does not read as a request`,
-        {
-          file,
-          hint: 'write it as safetensors: dense, indices.{t} and offsets.{t}',
-        },
-      );
+      return { request: await readJsonRequest(file, inputsOf(model)), notes: [] };
     default:
-      return { request: await readRequest(file), notes: [] };
+      return { request: await readRequest(file, inputsOf(model)), notes: [] };
   }
 }
 
 async function criteoRequest(
   file: string,
-  { naming, tables }: Pick<DlrmArchitecture, 'naming' | 'tables'>,
+  model: RequestedModel,
   { vocabulary, unknownRow, hash = false, preprocessing: chosen, limit }: RequestFileOptions,
 ): Promise<RequestFile> {
-  const isTorchrec = naming === 'torchrec';
-  const preprocessing = chosen ?? (isTorchrec ? 'log(x + 3)' : 'log(1 + max(x, 0))');
-  const trainer = isTorchrec ? 'TorchRec' : 'facebookresearch/dlrm';
-  const reason = chosen === undefined ? `, as ${trainer} trains on them; --dense chooses otherwise` : '';
-  const notes = [`note: numbers of ${file} become ${preprocessing}${reason}`];
+  const { preprocessing, reason } =
+    chosen === undefined ? criteoPreprocessing(model) : { preprocessing: chosen, reason: 'as asked for' };
+  const notes = [`note: numbers of ${file} become ${preprocessing}, ${reason}`];
   const rows = { preprocessing, ...(limit === undefined ? {} : { limit }) };
   if (vocabulary !== undefined) {
     const unknown = unknownRow === undefined ? {} : { unknownRow };
@@ -76,7 +71,34 @@ async function criteoRequest(
       hint: 'pass --vocabulary FILE, or --hash if the model was trained on hashed categories',
     });
   }
-  const tableRows = tables.map((table) => table.rows);
-  const hexadecimal = isTorchrec ? 'int32' : 'unsigned';
+  const tableRows = model.tables.map((table) => table.rows);
+  const hexadecimal = model.naming === 'torchrec' ? 'int32' : 'unsigned';
   return { request: (await readCriteo(file, { tableRows, hexadecimal, ...rows })).request, notes };
+}
+
+/** What Criteo's numbers become for a model, and for people why. */
+function criteoPreprocessing({ naming, inputs }: RequestedModel): {
+  readonly preprocessing: Preprocessing;
+  readonly reason: string;
+} {
+  const described = new Set(inputs?.dense.map(({ preprocessing }) => preprocessing));
+  const [first] = described;
+  if (described.size > 1) {
+    throw new UsageError(
+      'USAGE',
+      `the model's numbers are not all preprocessed alike: ${[...described].join(', ')}`,
+      {
+        hint: 'pass --dense, or make a request in JSON, whose numbers are preprocessed one by one',
+      },
+    );
+  }
+  // Inputs that say nothing of their numbers take them as they are.
+  if (first !== undefined && first !== 'none')
+    return { preprocessing: first, reason: "as the model's description says" };
+  return naming === 'torchrec'
+    ? { preprocessing: 'log(x + 3)', reason: 'as TorchRec trains on them; --dense chooses otherwise' }
+    : {
+        preprocessing: 'log(1 + max(x, 0))',
+        reason: 'as facebookresearch/dlrm trains on them; --dense chooses otherwise',
+      };
 }

@@ -234,7 +234,7 @@ describe('hotrow predict', () => {
     );
     const other = await hotrow(...args, '--limit', '2', '--dense', 'log3', '--format', 'json');
     assert.equal(other.code, 0, other.stderr);
-    assert.match(other.stderr, /^note: numbers of .*day_0 become log\(x \+ 3\)$/m);
+    assert.match(other.stderr, /^note: numbers of .*day_0 become log\(x \+ 3\), as asked for$/m);
     assert.notDeepEqual(JSON.parse(other.stdout).probabilities, JSON.parse(usual.stdout).probabilities);
     assert.equal((await hotrow(...args, '--dense', 'log2')).code, 2);
   });
@@ -316,7 +316,7 @@ describe('hotrow predict', () => {
     const missing = await brokenRequest(({ bags }) => {
       (bags as unknown[]).pop();
     });
-    await fails(['predict', MODEL, missing], 'TABLE_MISSING', /table 3 \(t_cat_3\) is missing/);
+    await fails(['predict', MODEL, missing], 'TABLE_MISSING', /feature t_cat_3: table 3 is missing/);
     const extra = await brokenRequest(({ bags }) => {
       (bags as unknown[]).push(bags[0]);
     });

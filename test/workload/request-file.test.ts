@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { gzipSync } from 'node:zlib';
 import type { DlrmArchitecture } from '../../src/model/architecture.ts';
+import type { Preprocessing } from '../../src/model/inputs.ts';
 import { writeRequest } from '../../src/model/request.ts';
 import { readRequestFile } from '../../src/workload/request-file.ts';
 import { CRITEO_ROW, FILES } from '../support/file-kinds.ts';
@@ -24,6 +25,7 @@ async function put(bytes: Uint8Array | string, name: string): Promise<string> {
 
 const model = (naming: DlrmArchitecture['naming']) => ({
   naming,
+  denseFeatures: 13,
   tables: Array.from({ length: 26 }, (_, t) => ({
     name: `emb_l.${t}`,
     rows: 10 + t,
@@ -66,7 +68,29 @@ describe('Criteo rows', () => {
       preprocessing: 'none',
     });
     assert.equal(request.dense[0], 2);
-    assert.match(notes[0] as string, /become none$/);
+    assert.match(notes[0] as string, /become none, as asked for$/);
+  });
+
+  test("a description's preprocessing goes before the code base's", async () => {
+    const path = await put(ROWS, 'rows');
+    const described = (...rules: readonly Preprocessing[]) => ({
+      ...model('torchrec'),
+      inputs: { features: [], dense: rules.map((preprocessing, i) => ({ name: `I${i}`, preprocessing })) },
+    });
+    const { request, notes } = await readRequestFile(
+      path,
+      described('log(1 + max(x, 0))', 'log(1 + max(x, 0))'),
+      {
+        hash: true,
+      },
+    );
+    assert.equal(request.dense[0], Math.fround(Math.log(3)));
+    assert.match(notes[0] as string, /as the model's description says$/);
+    const silent = await readRequestFile(path, described('none'), { hash: true });
+    assert.equal(silent.request.dense[0], Math.fround(Math.log(5)));
+    await assert.rejects(readRequestFile(path, described('none', 'log(x + 3)'), { hash: true }), {
+      code: 'USAGE',
+    });
   });
 
   test('nothing says which rows categories are', async () =>
@@ -82,10 +106,21 @@ describe('Criteo rows', () => {
 test('safetensors under any name', async () => {
   const path = join(folder, 'request.csv');
   await writeRequest(path, { batchSize: 1, denseFeatures: 2, dense: Float32Array.of(1, 2), bags: [] });
-  const { request, notes } = await readRequestFile(path, model('dlrm'));
+  const { request, notes } = await readRequestFile(path, { naming: 'dlrm', denseFeatures: 2, tables: [] });
   assert.deepEqual([...request.dense], [1, 2]);
   assert.deepEqual(notes, []);
 });
+
+for (const name of ['request.json', 'request.csv', 'request.gz']) {
+  test(`JSON as ${name}`, async () => {
+    const json = '{"samples": [{"dense": [1, 2], "features": {"genre": [3]}}]}';
+    const tables = [{ ...(model('dlrm').tables[0] as DlrmArchitecture['tables'][number]), name: 'genre' }];
+    const path = await put(name.endsWith('.gz') ? gzipSync(json) : json, name);
+    const { request } = await readRequestFile(path, { naming: 'dlrm', denseFeatures: 2, tables });
+    assert.deepEqual([...request.dense], [1, 2]);
+    assert.deepEqual(Array.from(request.bags[0]?.indices as Iterable<number | bigint>, Number), [3]);
+  });
+}
 
 for (const kind of ['torch', 'npz', 'parquet', 'trace', 'html', 'safetensors'] as const) {
   test(`${kind} is refused by its name`, async () =>

@@ -56,7 +56,7 @@ export function predictCommand(): Command {
     .addArgument(modelArgument())
     .argument(
       '<request>',
-      'a request (safetensors), or Criteo rows (text with tabs or commas, also gzipped)',
+      'a request (safetensors, JSON, JSON Lines), or Criteo rows (text with tabs or commas); text also gzipped',
     );
   return withModel(withDevice(command))
     .addOption(precisionOption())

@@ -291,7 +291,7 @@ export const PURPOSES: Readonly<Record<Purpose, PurposeFacts>> = {
     called: 'a request',
     reads: ['safetensors-request', 'criteo', 'table', 'json-request', 'json-lines', 'json'],
     gzipped: ['criteo', 'table', 'json-request', 'json-lines', 'json'],
-    hint: 'a request is a safetensors file with dense, indices.{t} and offsets.{t}, or rows of Criteo',
+    hint: 'a request is a safetensors file with dense, indices.{t} and offsets.{t}, JSON, or rows of Criteo',
   },
   trace: {
     called: 'a trace',
