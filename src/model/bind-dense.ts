@@ -102,7 +102,7 @@ function byName(
 /** @throws RequestError DENSE_OUT_OF_RANGE naming the sample. */
 function processed(
   column: RawColumn,
-  { name, preprocessing }: DenseInput,
+  { name, preprocessing = 'none' }: DenseInput,
   { prefix }: RequestPart,
   nameOf: (sample: number) => string,
 ): Float32Array {

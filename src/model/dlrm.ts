@@ -18,7 +18,8 @@ import { placeCollection, totalDim } from '../embedding/collection.ts';
 import type { Plan, PlanChoice } from '../embedding/plan.ts';
 import { choosePlan } from '../embedding/saved-plans.ts';
 import { RequestError } from '../errors.ts';
-import type { DlrmArchitecture } from './architecture.ts';
+import { type DlrmArchitecture, inputsOf } from './architecture.ts';
+import { type FeatureRequest, requestByFeature } from './feature-request.ts';
 import type { DlrmRequest } from './request.ts';
 import { type CandidatePart, scoreRequest, type UserPart } from './score.ts';
 
@@ -239,6 +240,14 @@ export class DlrmModel implements AsyncDisposable {
   score(user: UserPart, candidates: CandidatePart, options?: PredictOptions): Promise<Prediction>;
   async score(user: UserPart, candidates: CandidatePart, options: PredictOptions = {}): Promise<Prediction> {
     return this.predict(scoreRequest(this.architecture, user, candidates), options);
+  }
+
+  /**
+   * The request of lookups and numbers by the names of the model's features: ids become rows, raw numbers are preprocessed.
+   * @throws RequestError naming feature and sample; WorkloadError VOCABULARY_INVALID.
+   */
+  request(given: FeatureRequest): Promise<DlrmRequest> {
+    return requestByFeature(inputsOf(this.architecture), given);
   }
 
   /**

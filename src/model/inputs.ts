@@ -38,7 +38,8 @@ export type Preprocessing = (typeof PREPROCESSING)[number];
 /** A dense feature. */
 export interface DenseInput {
   readonly name: string;
-  readonly preprocessing: Preprocessing;
+  /** Default: nothing says it; values are taken as they are. */
+  readonly preprocessing?: Preprocessing;
 }
 
 /** The inputs of a model. */
@@ -56,6 +57,6 @@ export interface ModelInputs {
 export function defaultInputs(features: readonly string[], denseFeatures: number): ModelInputs {
   return {
     features: features.map((name) => ({ name, ids: { kind: 'rows' }, unknown: 'error', missing: 'error' })),
-    dense: Array.from({ length: denseFeatures }, (_, i) => ({ name: `dense_${i}`, preprocessing: 'none' })),
+    dense: Array.from({ length: denseFeatures }, (_, i) => ({ name: `dense_${i}` })),
   };
 }

@@ -24,7 +24,11 @@ export async function readJsonRequest(file: string, inputs: ModelInputs): Promis
 
 /** The request that a text of JSON or JSON Lines holds. @throws as readJsonRequest. */
 export async function jsonRequest(text: string, inputs: ModelInputs): Promise<DlrmRequest> {
-  const given = parseText(text);
+  return samplesRequest(parseText(text), inputs);
+}
+
+/** The request that samples make. @throws RequestError naming sample and place; WorkloadError VOCABULARY_INVALID. */
+export async function samplesRequest(given: JsonSamples, inputs: ModelInputs): Promise<DlrmRequest> {
   const nameOf = (b: number) => given.samples[b]?.name ?? `sample ${b}`;
   return bindRequest(partsByFeature(inputs, featureRequest(given, inputs)), inputs, nameOf);
 }

@@ -4,11 +4,13 @@
  * one; separated by tabs or commas; gzip too.
  */
 import type { Bags } from '../embedding/bag.ts';
-import { UsageError, WorkloadError } from '../errors.ts';
+import { fromFile, UsageError, WorkloadError } from '../errors.ts';
 import { CRITEO_CATEGORIES, CRITEO_NUMBERS } from '../formats/criteo-columns.ts';
 import { expectKind } from '../formats/file-kind.ts';
 import { openMaybeGzip } from '../formats/gzip.ts';
-import type { Preprocessing } from '../model/inputs.ts';
+import type { ModelInputs, Preprocessing } from '../model/inputs.ts';
+import { samplesRequest } from '../model/json-request.ts';
+import type { JsonSample } from '../model/json-samples.ts';
 import { outsideDomain, preprocess } from '../model/preprocess.ts';
 import type { DlrmRequest } from '../model/request.ts';
 import { type CategoryRows, categoryRows, quote, type Reject, shorten } from './criteo-categories.ts';
@@ -34,25 +36,27 @@ export interface CriteoRows {
   readonly labels?: Float32Array;
 }
 
-/**
- * Reads the rows. A missing number counts as 0 before its preprocessing; every category is a bag of one lookup.
- * @throws UsageError FILE_*; WorkloadError CRITEO_INVALID naming line and column, VOCABULARY_INVALID; FormatError,
- * FORMAT_UNKNOWN naming what the file is instead.
- */
-export async function readCriteo(file: string, options: CategoryRows & CriteoOptions): Promise<CriteoRows> {
-  const { limit = Number.POSITIVE_INFINITY, preprocessing } = options;
+/** A row as it stands in the file. */
+interface CriteoRow {
+  /** Undefined when the file has no labels. */
+  readonly label: number | undefined;
+  /** I1–I13; '' where one is missing. */
+  readonly numbers: readonly string[];
+  /** C1–C26. */
+  readonly categories: readonly string[];
+  readonly layout: CriteoLayout;
+  /** Of the file, from 1 on. */
+  readonly line: number;
+  readonly reject: Reject;
+}
+
+/** The rows of a file, `limit` at most. @throws UsageError FILE_*; WorkloadError CRITEO_INVALID; FormatError FORMAT_UNKNOWN. */
+async function* criteoRows(file: string, limit = Number.POSITIVE_INFINITY): AsyncGenerator<CriteoRow> {
   if (!(limit >= 0)) throw new UsageError('USAGE', `cannot read ${limit} rows`, { value: limit });
   await expectKind(file, 'criteo');
-  const rowOf = await categoryRows(options);
-  const dense = new GrowingArray((length) => new Float32Array(length));
-  const labels = new GrowingArray((length) => new Float32Array(length));
-  const lookups = Array.from(
-    { length: CRITEO_CATEGORIES },
-    () => new GrowingArray((length) => new Int32Array(length)),
-  );
-  const numbers = new Float64Array(CRITEO_NUMBERS);
   let layout: CriteoLayout | undefined;
   let line = 0;
+  let rows = 0;
   const reject: Reject = (column, message, details = {}) => {
     const where = column === '' ? `${file}, line ${line}` : `${file}, line ${line}, column ${column}`;
     throw new WorkloadError('CRITEO_INVALID', `${where}: ${message}`, { file, position: line, ...details });
@@ -64,19 +68,49 @@ export async function readCriteo(file: string, options: CategoryRows & CriteoOpt
       layout = criteoLayout(text, reject);
       if (layout.isHeader) continue;
     }
-    if (dense.length >= limit * CRITEO_NUMBERS) break;
+    if (rows++ >= limit) return;
     const fields = text.split(layout.separator);
     if (fields.length !== layout.count) reject('', `has ${fields.length} fields, expected ${layout.count}`);
-    if (layout.label !== undefined) labels.push(parseLabel(fields[layout.label.at] as string, reject));
-    layout.numbers.forEach(({ name, at }, i) => {
-      numbers[i] = parseNumber(fields[at] as string, name, preprocessing, reject);
-    });
-    for (const value of preprocess(numbers, preprocessing)) dense.push(value);
-    layout.categories.forEach(({ name, at }, i) => {
-      lookups[i]?.push(rowOf(i, fields[at] as string, name, reject));
-    });
+    const { label } = layout;
+    yield {
+      label: label === undefined ? undefined : parseLabel(fields[label.at] as string, reject),
+      numbers: layout.numbers.map(({ at }) => fields[at] as string),
+      categories: layout.categories.map(({ at }) => fields[at] as string),
+      layout,
+      line,
+      reject,
+    };
   }
   if (layout === undefined) throw new WorkloadError('CRITEO_INVALID', `${file} is empty`, { file });
+}
+
+/**
+ * Reads the rows. A missing number counts as 0 before its preprocessing; every category is a bag of one lookup.
+ * @throws UsageError FILE_*; WorkloadError CRITEO_INVALID naming line and column, VOCABULARY_INVALID; FormatError,
+ * FORMAT_UNKNOWN naming what the file is instead.
+ */
+export async function readCriteo(file: string, options: CategoryRows & CriteoOptions): Promise<CriteoRows> {
+  const { limit, preprocessing } = options;
+  const rowOf = await categoryRows(options);
+  const dense = new GrowingArray((length) => new Float32Array(length));
+  const labels = new GrowingArray((length) => new Float32Array(length));
+  const lookups = Array.from(
+    { length: CRITEO_CATEGORIES },
+    () => new GrowingArray((length) => new Int32Array(length)),
+  );
+  const values = new Float64Array(CRITEO_NUMBERS);
+  let labelled = false;
+  for await (const { label, numbers, categories, layout, reject } of criteoRows(file, limit)) {
+    labelled = label !== undefined;
+    if (label !== undefined) labels.push(label);
+    numbers.forEach((text, i) => {
+      values[i] = parseNumber(text, layout.numbers[i]?.name ?? '', preprocessing, reject) ?? 0;
+    });
+    for (const value of preprocess(values, preprocessing)) dense.push(value);
+    categories.forEach((text, i) => {
+      lookups[i]?.push(rowOf(i, text, layout.categories[i]?.name ?? '', reject));
+    });
+  }
   const batchSize = dense.length / CRITEO_NUMBERS;
   const bags = lookups.map(
     (indices): Bags => ({
@@ -86,8 +120,41 @@ export async function readCriteo(file: string, options: CategoryRows & CriteoOpt
   );
   return {
     request: { batchSize, denseFeatures: CRITEO_NUMBERS, dense: dense.toArray(), bags },
-    ...(layout.label === undefined ? {} : { labels: labels.toArray() }),
+    ...(labelled ? { labels: labels.toArray() } : {}),
   };
+}
+
+/**
+ * Reads the rows as samples of a model whose inputs say what ids and numbers become: I1–I13 are its numbers, C1–C26 its
+ * features, in their order. An empty category is an id where the vocabulary has it, else the feature is missing.
+ * @throws as readCriteo; RequestError naming the line, UNKNOWN_ID for one.
+ */
+export async function readDescribedCriteo(
+  file: string,
+  inputs: ModelInputs,
+  { limit }: Pick<CriteoOptions, 'limit'> = {},
+): Promise<DlrmRequest> {
+  const known = inputs.features.map(
+    ({ ids }) => ids.kind === 'vocabulary' && new Set<unknown>(ids.values).has(''),
+  );
+  const samples: JsonSample[] = [];
+  for await (const { numbers, categories, layout, line, reject } of criteoRows(file, limit)) {
+    const dense = inputs.dense.map(({ name, preprocessing = 'none' }, i) => {
+      const value = parseNumber(numbers[i] as string, layout.numbers[i]?.name ?? '', preprocessing, reject);
+      return [name, value] as const;
+    });
+    const features = inputs.features.flatMap(({ name }, i) => {
+      const id = categories[i] as string;
+      return id === '' && known[i] !== true ? [] : [[name, { ids: [id] }] as const];
+    });
+    samples.push({
+      name: `line ${line}`,
+      number: samples.length,
+      dense: new Map(dense),
+      features: new Map(features),
+    });
+  }
+  return fromFile(file, () => samplesRequest({ samples }, inputs));
 }
 
 /** A file's lines without their ends. */
@@ -116,9 +183,14 @@ function parseLabel(text: string, reject: Reject): number {
     : reject('label', `${quote(text)} is neither 0 nor 1`, { value: shorten(text) });
 }
 
-/** A number that `preprocessing` takes; 0 where it is missing. */
-function parseNumber(text: string, column: string, preprocessing: Preprocessing, reject: Reject): number {
-  if (text === '') return 0;
+/** A number that `preprocessing` takes; null where it is missing. */
+function parseNumber(
+  text: string,
+  column: string,
+  preprocessing: Preprocessing,
+  reject: Reject,
+): number | null {
+  if (text === '') return null;
   if (!/^-?\d{1,15}(\.\d*)?(e[+-]?\d{1,2})?$/i.test(text))
     reject(column, `${quote(text)} is not a number`, { value: shorten(text) });
   const value = Number(text);

@@ -1,11 +1,12 @@
 /** Requests from files of every kind that is scored; the contents tell the kind. */
 import { UsageError } from '../errors.ts';
+import { CRITEO_CATEGORIES, CRITEO_NUMBERS } from '../formats/criteo-columns.ts';
 import { expectKind } from '../formats/file-kind.ts';
 import { type DlrmArchitecture, inputsOf } from '../model/architecture.ts';
-import type { Preprocessing } from '../model/inputs.ts';
+import type { ModelInputs, Preprocessing } from '../model/inputs.ts';
 import { readJsonRequest } from '../model/json-request.ts';
 import { type DlrmRequest, readRequest } from '../model/request.ts';
-import { readCriteo } from './criteo.ts';
+import { readCriteo, readDescribedCriteo } from './criteo.ts';
 
 /** What Criteo rows leave open. */
 export interface RequestFileOptions {
@@ -58,6 +59,11 @@ async function criteoRequest(
   model: RequestedModel,
   { vocabulary, unknownRow, hash = false, preprocessing: chosen, limit }: RequestFileOptions,
 ): Promise<RequestFile> {
+  const asked = vocabulary !== undefined || hash || chosen !== undefined;
+  if (!asked && model.inputs !== undefined && describesCriteo(model.inputs)) {
+    const request = await readDescribedCriteo(file, model.inputs, limit === undefined ? {} : { limit });
+    return { request, notes: [`note: rows of ${file} are read as the model's description says`] };
+  }
   const { preprocessing, reason } =
     chosen === undefined ? criteoPreprocessing(model) : { preprocessing: chosen, reason: 'as asked for' };
   const notes = [`note: numbers of ${file} become ${preprocessing}, ${reason}`];
@@ -68,7 +74,7 @@ async function criteoRequest(
   }
   if (!hash) {
     throw new UsageError('USAGE', `${file} holds category strings, and nothing says which rows they are`, {
-      hint: 'pass --vocabulary FILE, or --hash if the model was trained on hashed categories',
+      hint: 'pass --vocabulary FILE, or --hash if the model was trained on hashed categories, or let the model description say the ids of its features',
     });
   }
   const tableRows = model.tables.map((table) => table.rows);
@@ -76,12 +82,22 @@ async function criteoRequest(
   return { request: (await readCriteo(file, { tableRows, hexadecimal, ...rows })).request, notes };
 }
 
+/** Whether a model's description says what every column of Criteo's becomes. */
+function describesCriteo({ features, dense }: ModelInputs): boolean {
+  return (
+    features.length === CRITEO_CATEGORIES &&
+    dense.length === CRITEO_NUMBERS &&
+    features.every(({ ids }) => ids.kind !== 'rows') &&
+    dense.every(({ preprocessing }) => preprocessing !== undefined)
+  );
+}
+
 /** What Criteo's numbers become for a model, and for people why. */
 function criteoPreprocessing({ naming, inputs }: RequestedModel): {
   readonly preprocessing: Preprocessing;
   readonly reason: string;
 } {
-  const described = new Set(inputs?.dense.map(({ preprocessing }) => preprocessing));
+  const described = new Set(inputs?.dense.flatMap(({ preprocessing }) => preprocessing ?? []));
   const [first] = described;
   if (described.size > 1) {
     throw new UsageError(
@@ -92,9 +108,7 @@ function criteoPreprocessing({ naming, inputs }: RequestedModel): {
       },
     );
   }
-  // Inputs that say nothing of their numbers take them as they are.
-  if (first !== undefined && first !== 'none')
-    return { preprocessing: first, reason: "as the model's description says" };
+  if (first !== undefined) return { preprocessing: first, reason: "as the model's description says" };
   return naming === 'torchrec'
     ? { preprocessing: 'log(x + 3)', reason: 'as TorchRec trains on them; --dense chooses otherwise' }
     : {

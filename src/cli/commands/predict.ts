@@ -9,6 +9,7 @@ import type { DlrmModel, StagedPrediction } from '../../model/dlrm.ts';
 import type { Preprocessing } from '../../model/inputs.ts';
 import { loadModel } from '../../model/load-model.ts';
 import type { DlrmRequest } from '../../model/request.ts';
+import type { HostTensor } from '../../tensor.ts';
 import { type RequestFileOptions, readRequestFile } from '../../workload/request-file.ts';
 import {
   architectureOverrides,
@@ -116,12 +117,15 @@ async function predict(modelFile: string, requestFile: string, options: Options)
     );
   }
   if (options.out !== undefined) {
-    const probability = {
+    const { probabilities, logits } = prediction;
+    const column = (data: Float32Array): HostTensor => ({
       dtype: 'float32',
       shape: [request.batchSize, 1],
-      data: prediction.probabilities,
-    } as const;
-    await writeSafetensors(options.out, new Map([['probability', probability]]));
+      data,
+    });
+    const columns = new Map([['probability', column(probabilities)]]);
+    if (logits !== undefined) columns.set('logit', column(logits));
+    await writeSafetensors(options.out, columns);
   }
   if (options.format === 'json') printJson(asJson(modelFile, model, request, prediction));
   else printPrediction(model, request, prediction);
@@ -140,19 +144,21 @@ function requestOptions({ vocabulary, hash, unknownRow, limit, dense }: Options)
 
 function asJson(
   model: string,
-  { device, precision, plan, planSource }: DlrmModel,
+  { device, precision, plan, planSource, architecture }: DlrmModel,
   { batchSize }: DlrmRequest,
   prediction: StagedPrediction,
 ) {
-  const { probabilities, latencyMs, stages, findings } = prediction;
+  const { probabilities, logits, latencyMs, stages, findings } = prediction;
   return {
     model,
     device: device.id,
     precision,
     plan: planLabel(plan),
     planSource,
+    notes: architecture.notes ?? [],
     batchSize,
     probabilities: Array.from(probabilities),
+    ...(logits === undefined ? {} : { logits: Array.from(logits) }),
     latencyMs,
     stages,
     badIndices: findings.badIndices,
@@ -161,11 +167,12 @@ function asJson(
 }
 
 function printPrediction(
-  { device, precision, plan, planSource, notes }: DlrmModel,
+  { device, precision, plan, planSource, notes, architecture }: DlrmModel,
   { batchSize }: DlrmRequest,
   prediction: StagedPrediction,
 ): void {
-  const { probabilities, latencyMs, stages } = prediction;
+  const { probabilities, logits, latencyMs, stages } = prediction;
+  for (const note of architecture.notes ?? []) printLine(`model   ${note}`);
   printLine(`device  ${device.id}: ${device.name}, ${device.architecture}, ${device.threads} threads`);
   printLine(`dense   ${precision}`);
   printLine(`plan    ${planLabel(plan)} (${planSource})`);
@@ -178,7 +185,14 @@ function printPrediction(
   const rows = Array.from(probabilities.subarray(0, SHOWN), (probability, i) => [
     String(i),
     probability.toFixed(6),
+    ...(logits === undefined ? [] : [(logits[i] as number).toFixed(6)]),
   ]);
-  printLine(renderTable([{ title: 'sample' }, { title: 'probability' }], rows));
+  const heads = ['sample', 'probability', ...(logits === undefined ? [] : ['logit'])];
+  printLine(
+    renderTable(
+      heads.map((title) => ({ title })),
+      rows,
+    ),
+  );
   if (batchSize > SHOWN) printLine(`… ${batchSize - SHOWN} more: --format json or --out FILE gives all`);
 }
