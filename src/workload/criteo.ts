@@ -50,8 +50,12 @@ interface CriteoRow {
   readonly reject: Reject;
 }
 
-/** The rows of a file, `limit` at most. @throws UsageError FILE_*; WorkloadError CRITEO_INVALID; FormatError FORMAT_UNKNOWN. */
-async function* criteoRows(file: string, limit = Number.POSITIVE_INFINITY): AsyncGenerator<CriteoRow> {
+/** The rows of a file, `limit` at most; `onLayout` is told where fields stand before the first. @throws UsageError FILE_*; WorkloadError CRITEO_INVALID; FormatError FORMAT_UNKNOWN. */
+async function* criteoRows(
+  file: string,
+  limit = Number.POSITIVE_INFINITY,
+  onLayout: (layout: CriteoLayout) => void = () => {},
+): AsyncGenerator<CriteoRow> {
   if (!(limit >= 0)) throw new UsageError('USAGE', `cannot read ${limit} rows`, { value: limit });
   await expectKind(file, 'criteo');
   let layout: CriteoLayout | undefined;
@@ -66,6 +70,7 @@ async function* criteoRows(file: string, limit = Number.POSITIVE_INFINITY): Asyn
     if (text === '') continue;
     if (layout === undefined) {
       layout = criteoLayout(text, reject);
+      onLayout(layout);
       if (layout.isHeader) continue;
     }
     if (rows++ >= limit) return;
@@ -100,8 +105,10 @@ export async function readCriteo(file: string, options: CategoryRows & CriteoOpt
   );
   const values = new Float64Array(CRITEO_NUMBERS);
   let labelled = false;
-  for await (const { label, numbers, categories, layout, reject } of criteoRows(file, limit)) {
+  const rows = criteoRows(file, limit, ({ label }) => {
     labelled = label !== undefined;
+  });
+  for await (const { label, numbers, categories, layout, reject } of rows) {
     if (label !== undefined) labels.push(label);
     numbers.forEach((text, i) => {
       values[i] = parseNumber(text, layout.numbers[i]?.name ?? '', preprocessing, reject) ?? 0;

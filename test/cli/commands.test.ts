@@ -320,7 +320,7 @@ describe('hotrow predict', () => {
     const extra = await brokenRequest(({ bags }) => {
       (bags as unknown[]).push(bags[0]);
     });
-    await fails(['predict', MODEL, extra], 'TABLE_UNEXPECTED', /5 tables, the model has 4/);
+    await fails(['predict', MODEL, extra], 'TABLE_UNEXPECTED', /indices\.4: table 4 of a model of 4 tables/);
     const narrow = join(folder, 'narrow.safetensors');
     const { tensors } = await readSafetensors(REQUEST);
     const parts = new Map(

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { gzipSync } from 'node:zlib';
 import type { DlrmArchitecture } from '../../src/model/architecture.ts';
-import type { Preprocessing } from '../../src/model/inputs.ts';
+import type { FeatureInput, Preprocessing } from '../../src/model/inputs.ts';
 import { writeRequest } from '../../src/model/request.ts';
 import { readRequestFile } from '../../src/workload/request-file.ts';
 import { CRITEO_ROW, FILES } from '../support/file-kinds.ts';
@@ -86,11 +86,43 @@ describe('Criteo rows', () => {
     );
     assert.equal(request.dense[0], Math.fround(Math.log(3)));
     assert.match(notes[0] as string, /as the model's description says$/);
-    const silent = await readRequestFile(path, described('none'), { hash: true });
+    const silent = await readRequestFile(path, described(), { hash: true });
     assert.equal(silent.request.dense[0], Math.fround(Math.log(5)));
+    const plain = await readRequestFile(path, described('none'), { hash: true });
+    assert.equal(plain.request.dense[0], 2);
     await assert.rejects(readRequestFile(path, described('none', 'log(x + 3)'), { hash: true }), {
       code: 'USAGE',
     });
+  });
+
+  test("a description's ids and numbers are those of the columns, empty categories missing", async () => {
+    const described = {
+      ...model('torchrec'),
+      inputs: {
+        features: Array.from(
+          { length: 26 },
+          (_, t): FeatureInput => ({
+            name: `f${t}`,
+            ids:
+              t === 0
+                ? { kind: 'vocabulary', values: ['x', CRITEO_ROW[14] as string] }
+                : { kind: 'hash', hash: 'xxhash64', seed: 0, modulus: 10 },
+            unknown: 'error',
+            missing: 'empty',
+          }),
+        ),
+        dense: Array.from({ length: 13 }, (_, i) => ({ name: `n${i}`, preprocessing: 'none' as const })),
+      },
+    };
+    const holed = CRITEO_ROW.with(15, '');
+    const path = await put(`${ROWS}${holed.join('\t')}\n`, 'described');
+    const { request, notes } = await readRequestFile(path, described);
+    assert.match(notes[0] ?? '', /as the model's description says/);
+    assert.deepEqual([request.batchSize, Number(request.bags[0]?.indices[0])], [2, 1]);
+    assert.equal(request.dense[0], Number(CRITEO_ROW[1]));
+    assert.equal(request.bags[1]?.indices.length, 1, 'the empty category is an empty bag');
+    const stranger = await put(`${CRITEO_ROW.with(14, 'nobody').join('\t')}\n`, 'unknown');
+    await assert.rejects(readRequestFile(stranger, described), { code: 'UNKNOWN_ID', message: /line 1/ });
   });
 
   test('nothing says which rows categories are', async () =>
