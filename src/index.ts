@@ -51,7 +51,13 @@ export type {
 } from './embedding/techniques/technique.ts';
 export * from './errors.ts';
 export type { CrossLayer, DlrmArchitecture, Interaction, LinearLayer } from './model/architecture.ts';
-export { loadCheckpoint } from './model/checkpoint.ts';
+export { loadCheckpoint } from './model/checkpoint/checkpoint.ts';
+export { lossWarnings } from './model/checkpoint/quantization-loss.ts';
+export {
+  type QuantizedTable,
+  type QuantizeOptions,
+  quantizeCheckpoint,
+} from './model/checkpoint/quantize-checkpoint.ts';
 export {
   DlrmModel,
   type DlrmOptions,
@@ -61,12 +67,6 @@ export {
   type StagedPrediction,
   type StageTimes,
 } from './model/dlrm.ts';
-export {
-  type FeatureLookups,
-  type FeaturePart,
-  type FeatureRequest,
-  requestByFeature,
-} from './model/feature-request.ts';
 export { type ArchitectureOverrides, inferArchitecture } from './model/infer-architecture.ts';
 export {
   type DenseInput,
@@ -80,17 +80,17 @@ export {
   type Preprocessing,
   type UnknownId,
 } from './model/inputs.ts';
-export { readJsonRequest } from './model/json-request.ts';
-export { requestSchema } from './model/json-samples.ts';
 export { type LoadModelOptions, loadModel } from './model/load-model.ts';
-export { lossWarnings } from './model/quantization-loss.ts';
 export {
-  type QuantizedTable,
-  type QuantizeOptions,
-  quantizeCheckpoint,
-} from './model/quantize-checkpoint.ts';
-export { type DlrmRequest, readRequest, writeRequest } from './model/request.ts';
-export { type CandidatePart, scoreRequest, type TableBags, type UserPart } from './model/score.ts';
+  type FeatureLookups,
+  type FeaturePart,
+  type FeatureRequest,
+  requestByFeature,
+} from './model/request/feature-request.ts';
+export { readJsonRequest } from './model/request/json-request.ts';
+export { requestSchema } from './model/request/json-samples.ts';
+export { type DlrmRequest, readRequest, writeRequest } from './model/request/request.ts';
+export { type CandidatePart, scoreRequest, type TableBags, type UserPart } from './model/request/score.ts';
 export { type Results, renderReport } from './report/page.ts';
 export { parseResults, readResults } from './report/read-results.ts';
 export type {

@@ -5,7 +5,7 @@ import type { Plan } from '../embedding/plan.ts';
 import { planLabel } from '../embedding/plan.ts';
 import type { DlrmArchitecture } from '../model/architecture.ts';
 import { DlrmModel, type PlacedRequest, type StageTimes } from '../model/dlrm.ts';
-import type { DlrmRequest } from '../model/request.ts';
+import type { DlrmRequest } from '../model/request/request.ts';
 import { median } from '../tuner/quantile.ts';
 import { type ModelRow, PLACES } from './results.ts';
 import { timing } from './statistics.ts';

@@ -5,7 +5,7 @@
 import type { Backend } from '../backend/backend.ts';
 import { isQuantized } from '../embedding/row-format.ts';
 import type { DlrmArchitecture } from '../model/architecture.ts';
-import type { DlrmRequest } from '../model/request.ts';
+import type { DlrmRequest } from '../model/request/request.ts';
 import type { MeasuredModelRow, ModelWorkload } from './model-bench.ts';
 import { refuseCollection } from './peers.ts';
 import { PytorchProcess } from './pytorch-process.ts';

@@ -19,9 +19,9 @@ import type { Plan, PlanChoice } from '../embedding/plan.ts';
 import { choosePlan } from '../embedding/saved-plans.ts';
 import { RequestError } from '../errors.ts';
 import { type DlrmArchitecture, inputsOf } from './architecture.ts';
-import { type FeatureRequest, requestByFeature } from './feature-request.ts';
-import type { DlrmRequest } from './request.ts';
-import { type CandidatePart, scoreRequest, type UserPart } from './score.ts';
+import { type FeatureRequest, requestByFeature } from './request/feature-request.ts';
+import type { DlrmRequest } from './request/request.ts';
+import { type CandidatePart, scoreRequest, type UserPart } from './request/score.ts';
 
 export interface DlrmOptions {
   /** How the embedding stage runs; default: the saved plan, else the heuristic one. */

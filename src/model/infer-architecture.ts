@@ -6,16 +6,21 @@ import { ModelError } from '../errors.ts';
 import { readTensor } from '../stored-tensor.ts';
 import { type StoredTensor, type StoredTensors, toFloat32 } from '../tensor.ts';
 import type { DlrmArchitecture } from './architecture.ts';
-import { type CheckpointParts, checkpointParts, inconsistent, type TablePart } from './checkpoint-parts.ts';
-import { badDescription, type ModelDescription } from './description.ts';
+import {
+  type CheckpointParts,
+  checkpointParts,
+  inconsistent,
+  type TablePart,
+} from './checkpoint/checkpoint-parts.ts';
+import { conventionOf } from './checkpoint/naming.ts';
+import { refuseRelatives } from './checkpoint/near-relatives.ts';
+import { parseQuantizedRows, type QuantizedRows } from './checkpoint/quantized-rows.ts';
+import { quantizedTables } from './checkpoint/quantized-tables.ts';
+import { findStateDict, some } from './checkpoint/state-dict.ts';
+import { orderTables, type TableOrder } from './checkpoint/table-order.ts';
+import { badDescription, type ModelDescription } from './description/description.ts';
 import { featuresOfDot, inferInteraction } from './infer-interaction.ts';
 import { describedInputs, featureTables, type StoredTable } from './model-features.ts';
-import { conventionOf } from './naming.ts';
-import { refuseRelatives } from './near-relatives.ts';
-import { parseQuantizedRows, type QuantizedRows } from './quantized-rows.ts';
-import { quantizedTables } from './quantized-tables.ts';
-import { findStateDict, some } from './state-dict.ts';
-import { orderTables, type TableOrder } from './table-order.ts';
 
 /** What a checkpoint may leave open. */
 export interface ArchitectureOverrides {

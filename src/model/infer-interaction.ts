@@ -5,7 +5,7 @@ import type { LinearLayer } from '../dense/linear.ts';
 import type { EmbeddingTable } from '../embedding/bag.ts';
 import { ModelError } from '../errors.ts';
 import type { DlrmArchitecture } from './architecture.ts';
-import { type CheckpointParts, inconsistent } from './checkpoint-parts.ts';
+import { type CheckpointParts, inconsistent } from './checkpoint/checkpoint-parts.ts';
 
 export type InteractionName = 'dot' | 'dot-diagonal' | 'cat' | 'cross';
 

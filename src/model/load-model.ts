@@ -3,16 +3,16 @@ import { type OpenOptions, openBackend } from '../backend/open-backend.ts';
 import { fromFile } from '../errors.ts';
 import type { StoredTensors } from '../tensor.ts';
 import type { DlrmArchitecture } from './architecture.ts';
-import { loadCheckpoint } from './checkpoint.ts';
-import type { FoundDescription } from './description.ts';
+import { loadCheckpoint } from './checkpoint/checkpoint.ts';
+import { conventionOf } from './checkpoint/naming.ts';
+import type { FoundDescription } from './description/description.ts';
+import { findDescription } from './description/find-description.ts';
 import { DlrmModel, type DlrmOptions } from './dlrm.ts';
-import { findDescription } from './find-description.ts';
 import {
   type ArchitectureOptions,
   type ArchitectureOverrides,
   inferArchitecture,
 } from './infer-architecture.ts';
-import { conventionOf } from './naming.ts';
 
 export interface LoadModelOptions extends OpenOptions, Pick<DlrmOptions, 'plan' | 'indexChecking'> {
   /** What the checkpoint and its description leave open. */

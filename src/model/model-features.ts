@@ -1,6 +1,6 @@
 /** A model's features, each reading a table, and what their raw ids mean. */
 import type { EmbeddingTable, PoolingMode } from '../embedding/bag.ts';
-import { badDescription, type DescribedFeature, type ModelDescription } from './description.ts';
+import { badDescription, type DescribedFeature, type ModelDescription } from './description/description.ts';
 import { defaultInputs, type FeatureInput, type IdRule, type ModelInputs } from './inputs.ts';
 
 /** A table of the checkpoint, whatever reads it. */

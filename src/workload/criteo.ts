@@ -9,10 +9,10 @@ import { CRITEO_CATEGORIES, CRITEO_NUMBERS } from '../formats/criteo-columns.ts'
 import { expectKind } from '../formats/file-kind.ts';
 import { openMaybeGzip } from '../formats/gzip.ts';
 import type { ModelInputs, Preprocessing } from '../model/inputs.ts';
-import { samplesRequest } from '../model/json-request.ts';
-import type { JsonSample } from '../model/json-samples.ts';
-import { outsideDomain, preprocess } from '../model/preprocess.ts';
-import type { DlrmRequest } from '../model/request.ts';
+import { samplesRequest } from '../model/request/json-request.ts';
+import type { JsonSample } from '../model/request/json-samples.ts';
+import { outsideDomain, preprocess } from '../model/request/preprocess.ts';
+import type { DlrmRequest } from '../model/request/request.ts';
 import { type CategoryRows, categoryRows, quote, type Reject, shorten } from './criteo-categories.ts';
 import { type CriteoLayout, criteoLayout } from './criteo-layout.ts';
 import { GrowingArray } from './index-values.ts';

@@ -4,8 +4,8 @@ import { CRITEO_CATEGORIES, CRITEO_NUMBERS } from '../formats/criteo-columns.ts'
 import { expectKind } from '../formats/file-kind.ts';
 import { type DlrmArchitecture, inputsOf } from '../model/architecture.ts';
 import type { ModelInputs, Preprocessing } from '../model/inputs.ts';
-import { readJsonRequest } from '../model/json-request.ts';
-import { type DlrmRequest, readRequest } from '../model/request.ts';
+import { readJsonRequest } from '../model/request/json-request.ts';
+import { type DlrmRequest, readRequest } from '../model/request/request.ts';
 import { readCriteo, readDescribedCriteo } from './criteo.ts';
 
 /** What Criteo rows leave open. */

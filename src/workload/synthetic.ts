@@ -1,6 +1,6 @@
 /** Batches of lookups, and requests, drawn from an access pattern. */
 import type { BagBatch } from '../embedding/bag.ts';
-import type { DlrmRequest } from '../model/request.ts';
+import type { DlrmRequest } from '../model/request/request.ts';
 import { type AccessPatternName, createStream } from './access-patterns.ts';
 import {
   type BagLengths,

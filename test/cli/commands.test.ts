@@ -8,7 +8,7 @@ import Value from 'typebox/value';
 import { resultsSchema } from '../../src/bench/results.ts';
 import { planSchema } from '../../src/embedding/plan.ts';
 import { readSafetensors, writeSafetensors } from '../../src/formats/safetensors.ts';
-import { readRequest, writeRequest } from '../../src/model/request.ts';
+import { readRequest, writeRequest } from '../../src/model/request/request.ts';
 import { readTensor } from '../../src/stored-tensor.ts';
 import { hotrow } from '../support/cli.ts';
 import { relativeError } from '../support/compare.ts';

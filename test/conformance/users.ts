@@ -6,7 +6,7 @@ import type { BagBatch, Bags, EmbeddingTable } from '../../src/embedding/bag.ts'
 import { EmbeddingCollection, placeCollection } from '../../src/embedding/collection.ts';
 import { heuristicPlan, type Plan, plainPlan, planLabel } from '../../src/embedding/plan.ts';
 import { DlrmModel } from '../../src/model/dlrm.ts';
-import type { DlrmRequest } from '../../src/model/request.ts';
+import type { DlrmRequest } from '../../src/model/request/request.ts';
 import { bagsOf, integers, type Problem, randomTable, shared } from '../support/cases.ts';
 import { assertSameBits, assertWithin } from '../support/compare.ts';
 import { smallModel, smallRequest } from '../support/models.ts';

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { FormatError } from '../../src/errors.ts';
-import { loadCheckpoint } from '../../src/model/checkpoint.ts';
+import { loadCheckpoint } from '../../src/model/checkpoint/checkpoint.ts';
 import { readTensor } from '../../src/stored-tensor.ts';
 import type { StoredTensors } from '../../src/tensor.ts';
 

@@ -4,7 +4,7 @@
  */
 import type { Bags, EmbeddingTable, IndexArray } from '../../src/embedding/bag.ts';
 import type { DlrmArchitecture, Interaction, LinearLayer } from '../../src/model/architecture.ts';
-import type { DlrmRequest } from '../../src/model/request.ts';
+import type { DlrmRequest } from '../../src/model/request/request.ts';
 import { type HostTensor, toFloat32 } from '../../src/tensor.ts';
 import { goldenPath } from './golden.ts';
 import { readSafetensors } from './safetensors.ts';

@@ -1,6 +1,6 @@
 /** Requests in JSON by hand, and inputs that they are for. */
 import type { ModelInputs } from '../../src/model/inputs.ts';
-import { jsonRequest } from '../../src/model/json-request.ts';
+import { jsonRequest } from '../../src/model/request/json-request.ts';
 import { expanded, feature } from './request-tensors.ts';
 
 export const jsonInputs: ModelInputs = {

@@ -1,7 +1,7 @@
 /** Small models with seeded weights, and requests for them. */
 import type { Activation, DlrmArchitecture, Interaction, LinearLayer } from '../../src/model/architecture.ts';
 import { interactionWidth } from '../../src/model/architecture.ts';
-import type { DlrmRequest } from '../../src/model/request.ts';
+import type { DlrmRequest } from '../../src/model/request/request.ts';
 import type { HostTensor } from '../../src/tensor.ts';
 import { INTEGER_TYPES, type IntegerType, randomBags, randomTable } from './cases.ts';
 import type { Random } from './random.ts';

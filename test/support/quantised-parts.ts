@@ -1,6 +1,6 @@
 /** Quantised tables as other programs save them. */
-import type { TablePart } from '../../src/model/checkpoint-parts.ts';
-import { type PackedFormat, packedBytes, type RowHeader } from '../../src/model/packed-rows.ts';
+import type { TablePart } from '../../src/model/checkpoint/checkpoint-parts.ts';
+import { type PackedFormat, packedBytes, type RowHeader } from '../../src/model/checkpoint/packed-rows.ts';
 import { float16ToNumber, numberToFloat16, type StoredTensor } from '../../src/tensor.ts';
 import { Random } from './random.ts';
 import { bytesOf, storedBytes } from './stored.ts';

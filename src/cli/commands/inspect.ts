@@ -5,8 +5,8 @@ import { type EmbeddingTable, rowBytes } from '../../embedding/bag.ts';
 import { distinctTables, tableNumbers } from '../../embedding/shared-tables.ts';
 import { UsageError } from '../../errors.ts';
 import type { DlrmArchitecture, LinearLayer } from '../../model/architecture.ts';
-import { describeModel } from '../../model/describe-model.ts';
-import type { FoundDescription } from '../../model/description.ts';
+import { describeModel } from '../../model/description/describe-model.ts';
+import type { FoundDescription } from '../../model/description/description.ts';
 import { bottomWidth } from '../../model/dlrm.ts';
 import { loadArchitecture } from '../../model/load-model.ts';
 import {

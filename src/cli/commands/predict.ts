@@ -8,7 +8,7 @@ import { writeSafetensors } from '../../formats/safetensors.ts';
 import type { DlrmModel, StagedPrediction } from '../../model/dlrm.ts';
 import type { Preprocessing } from '../../model/inputs.ts';
 import { loadModel } from '../../model/load-model.ts';
-import type { DlrmRequest } from '../../model/request.ts';
+import type { DlrmRequest } from '../../model/request/request.ts';
 import type { HostTensor } from '../../tensor.ts';
 import { type RequestFileOptions, readRequestFile } from '../../workload/request-file.ts';
 import {

@@ -5,10 +5,10 @@ import type { EmbeddingTable } from '../../embedding/bag.ts';
 import { relativeRmsError } from '../../embedding/quantize.ts';
 import { ROW_FORMATS, type RowFormat } from '../../embedding/row-format.ts';
 import { fromFile, UsageError } from '../../errors.ts';
-import { DESCRIPTION_SUFFIX, type FoundDescription } from '../../model/description.ts';
+import { lossWarnings } from '../../model/checkpoint/quantization-loss.ts';
+import { type QuantizedTable, quantizeCheckpoint } from '../../model/checkpoint/quantize-checkpoint.ts';
+import { DESCRIPTION_SUFFIX, type FoundDescription } from '../../model/description/description.ts';
 import { loadArchitecture } from '../../model/load-model.ts';
-import { lossWarnings } from '../../model/quantization-loss.ts';
-import { type QuantizedTable, quantizeCheckpoint } from '../../model/quantize-checkpoint.ts';
 import {
   architectureOverrides,
   formatOption,

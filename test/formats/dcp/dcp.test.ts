@@ -5,7 +5,7 @@ import { basename, dirname, join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { HotrowError } from '../../../src/errors.ts';
 import { readDcp } from '../../../src/formats/dcp/dcp.ts';
-import { loadCheckpoint } from '../../../src/model/checkpoint.ts';
+import { loadCheckpoint } from '../../../src/model/checkpoint/checkpoint.ts';
 import { readBytes, readTensor } from '../../../src/stored-tensor.ts';
 import { isInFile, type StoredTensor } from '../../../src/tensor.ts';
 import {

@@ -1,0 +1,126 @@
+/** Checkpoints: the parameters of a model, from safetensors, what torch.save writes, or torch.distributed.checkpoint. */
+import { stat } from 'node:fs/promises';
+import { basename } from 'node:path';
+import { FormatError, fileError, ModelError } from '../../errors.ts';
+import { checkpointInFolder, checkWhole } from '../../formats/checkpoint-folder.ts';
+import { DCP_METADATA, readDcp } from '../../formats/dcp/dcp.ts';
+import { expectKind } from '../../formats/file-kind.ts';
+import { readSafetensors } from '../../formats/safetensors.ts';
+import { readShards } from '../../formats/sharded-index.ts';
+import { dictOf, isSavedTensor, noTensors, readTorchFile } from '../../formats/torch-file.ts';
+import { shareTied } from '../../stored-tensor.ts';
+import type { StoredTensor, StoredTensors } from '../../tensor.ts';
+import { findStateDict, type SavedEntry, type StateDictOptions, savedEntries } from './state-dict.ts';
+import type { TableOrder } from './table-order.ts';
+
+export interface Checkpoint {
+  /** The model's parameters by name, what stands before them taken off, in file order. */
+  readonly tensors: StoredTensors;
+  readonly format: 'safetensors' | 'torch' | 'dcp';
+  /** What the file says of the order of tables. */
+  readonly order: TableOrder;
+  /** What was taken off or left aside, for people. */
+  readonly notes: readonly string[];
+}
+
+/** Where a tensor lies; only those of the model are asked. `name` names it in errors. */
+type Locate = (name: string) => StoredTensor;
+
+/** All tensors of a checkpoint, the model's and others. */
+interface Saved extends Pick<Checkpoint, 'format' | 'order'> {
+  readonly entries: readonly SavedEntry<Locate>[];
+}
+
+/**
+ * Loads a checkpoint: `.pt` (zip or legacy), `.safetensors`, an index file of shards of either, the `.metadata` of
+ * torch.distributed.checkpoint, or a folder with one of these. The contents tell which it is, not the name. Nothing in it
+ * is executed, and no tensor is read yet.
+ * @throws UsageError FILE_*; FormatError, FORMAT_UNKNOWN naming what the file is instead; ModelError as findStateDict,
+ * CHECKPOINT_UNRECOGNISED when there is no state dict.
+ */
+export async function loadCheckpoint(path: string, options: StateDictOptions = {}): Promise<Checkpoint> {
+  const info = await stat(path).catch((cause) => {
+    throw fileError(path, cause);
+  });
+  if (info.isDirectory()) return loadCheckpoint(await checkpointInFolder(path), options);
+  const { entries, format, order } = await readSaved(path);
+  const { tensors, notes } = findStateDict(entries, options);
+  const located = new Map([...tensors].map(([name, locate]) => [name, locate(name)]));
+  return { tensors: shareTied(located), format, order, notes };
+}
+
+async function readSaved(path: string): Promise<Saved> {
+  if (basename(path) === DCP_METADATA) return dcpEntries(path);
+  checkWhole(path);
+  switch ((await expectKind(path, 'model')).kind) {
+    case 'safetensors': {
+      const { tensors, metadata } = await readSafetensors(path);
+      const written = metadata[TABLE_ORDER_KEY];
+      const order = written === undefined ? 'unsaved' : writtenOrder(path, written);
+      return { entries: entriesOf(tensors), format: 'safetensors', order };
+    }
+    case 'safetensors-index': {
+      const { tensors, format } = await readShards(path);
+      return { entries: entriesOf(tensors), format, order: 'unsaved' };
+    }
+    default:
+      return torchEntries(path);
+  }
+}
+
+const entriesOf = (tensors: StoredTensors) =>
+  [...tensors].map(([path, tensor]) => ({ path, container: tensors, tensor: () => tensor }));
+
+/** Processes may save tables of their own each: their metadata keeps no order of the whole. */
+async function dcpEntries(path: string): Promise<Saved> {
+  const { tensors, keys } = await readDcp(path);
+  const entries = [...tensors].map(([name, tensor]) => {
+    const around = keys.get(name) ?? [name];
+    return { path: around.join('.'), container: around.slice(0, -1).join('.'), tensor: () => tensor };
+  });
+  return { entries, format: 'dcp', order: 'unsaved' };
+}
+
+async function torchEntries(path: string): Promise<Saved> {
+  const saved = await readTorchFile(path);
+  const entries = savedEntries(saved, isSavedTensor).map(({ tensor, ...entry }) => ({
+    ...entry,
+    tensor: (name: string) => tensor.stored(name),
+  }));
+  if (entries.length > 0) return { entries, format: 'torch', order: 'saved' };
+  const dict = dictOf(saved);
+  for (const value of [saved, ...(dict?.values() ?? [])]) {
+    const refused = noTensors(path, value);
+    if (refused !== undefined) throw refused;
+  }
+  const keys =
+    dict === undefined
+      ? 'it is not a dict'
+      : `its keys are ${[...dict.keys()].slice(0, 5).map(String).join(', ')}`;
+  throw new ModelError('CHECKPOINT_UNRECOGNISED', `${path} holds no state dict: ${keys}`, {
+    file: path,
+    hint: 'save it with torch.save(model.state_dict(), path)',
+  });
+}
+
+/** Metadata of files that Hotrow writes: the names of the tables in the model's order, as JSON. */
+export const TABLE_ORDER_KEY = 'hotrow:tables';
+
+/** @throws FormatError SAFETENSORS_INVALID for metadata that is no list of names. */
+function writtenOrder(path: string, text: string): TableOrder {
+  let names: unknown;
+  try {
+    names = JSON.parse(text);
+  } catch {
+    names = undefined;
+  }
+  if (Array.isArray(names) && names.every((name) => typeof name === 'string'))
+    return { names, from: "the file's metadata" };
+  throw new FormatError(
+    'SAFETENSORS_INVALID',
+    `${path}: metadata ${TABLE_ORDER_KEY} is no list of table names`,
+    {
+      file: path,
+    },
+  );
+}

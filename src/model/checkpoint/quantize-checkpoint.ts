@@ -1,0 +1,169 @@
+/** A checkpoint with its tables' rows in another format: row by row, so that no table is in memory as a whole. */
+import { realpath } from 'node:fs/promises';
+import type { EmbeddingTable } from '../../embedding/bag.ts';
+import { addErrors, NO_ERROR, type QuantizationError, quantizeRows } from '../../embedding/quantize.ts';
+import { isQuantized, type RowFormat, rowBytes, weightShape } from '../../embedding/row-format.ts';
+import { distinctTables } from '../../embedding/shared-tables.ts';
+import { ModelError, UsageError } from '../../errors.ts';
+import { type StreamedTensor, writeSafetensors } from '../../formats/safetensors.ts';
+import { chunksOf, filesOf } from '../../stored-tensor.ts';
+import {
+  numberToBfloat16,
+  numberToFloat16,
+  type StoredTensor,
+  type StoredTensors,
+  type Tensor,
+  toFloat32,
+  viewElements,
+} from '../../tensor.ts';
+import { TABLE_ORDER_KEY } from './checkpoint.ts';
+import { inTable } from './in-table.ts';
+import { quantizedRowsText } from './quantized-rows.ts';
+
+/** Bytes that are read and written at a time. */
+const CHUNK_BYTES = 8 << 20;
+
+export interface QuantizedTable {
+  readonly name: string;
+  readonly rows: number;
+  readonly dim: number;
+  readonly from: RowFormat;
+  readonly to: RowFormat;
+  readonly bytesBefore: number;
+  readonly bytesAfter: number;
+  readonly error: QuantizationError;
+}
+
+export interface QuantizeOptions {
+  readonly tensors: StoredTensors;
+  /** The tables to convert; their weights are among the tensors, under their names. */
+  readonly tables: readonly EmbeddingTable[];
+  readonly rows: RowFormat;
+  /** The tables' names in the model's order, which the file then carries. */
+  readonly tableOrder?: readonly string[];
+  /** The file to write; it appears only when it is whole. */
+  readonly out: string;
+  readonly onProgress?: (text: string) => void;
+}
+
+/**
+ * Writes the checkpoint with the rows of some tables in another format, all else as it was; says what that lost. A table of
+ * several features, or under several names, is told of once, by its first feature.
+ * @throws ModelError CHECKPOINT_UNSUPPORTED for rows that are quantised already, VALUE_NOT_FINITE, VALUE_OUT_OF_RANGE;
+ * UsageError FILE_* (a file of the checkpoint is not overwritten); FormatError FILE_TRUNCATED.
+ */
+export async function quantizeCheckpoint(options: QuantizeOptions): Promise<QuantizedTable[]> {
+  const { tensors, tables, rows: to, tableOrder, out, onProgress = () => {} } = options;
+  for (const { name, rowFormat } of tables) {
+    if (!isQuantized(rowFormat)) continue;
+    throw new ModelError('CHECKPOINT_UNSUPPORTED', `table ${name} has ${rowFormat} rows already`, {
+      tensor: name,
+      hint: 'convert the original checkpoint, or leave the table out with --tables',
+    });
+  }
+  await refuseInputs(tensors, out);
+  const converted = new Map<Tensor, QuantizedTable>();
+  const byWeight = new Map<Tensor, EmbeddingTable>(
+    distinctTables(tables).map((table) => [table.weight, table]),
+  );
+  const streamed = [...tensors].map(([name, tensor]): [string, StreamedTensor] => {
+    const table = byWeight.get(tensor);
+    if (table === undefined) return [name, { ...tensor, chunks: () => chunksOf(tensor, CHUNK_BYTES) }];
+    const { name: tableName, rows, dim, rowFormat: from } = table;
+    const bytesAfter = rows * rowBytes({ dim, rowFormat: to });
+    const record = (error: QuantizationError) => {
+      const bytesBefore = rows * rowBytes(table);
+      converted.set(tensor, { name: tableName, rows, dim, from, to, bytesBefore, bytesAfter, error });
+    };
+    return [
+      name,
+      {
+        ...weightShape({ rows, dim, rowFormat: to }),
+        byteLength: bytesAfter,
+        ...(isQuantized(to) ? { annotation: quantizedRowsText({ format: to, dim }) } : {}),
+        chunks: () => {
+          onProgress(tableName);
+          return convertedChunks(tableName, tensor, dim, to, record);
+        },
+      },
+    ];
+  });
+  const metadata = tableOrder === undefined ? {} : { [TABLE_ORDER_KEY]: JSON.stringify(tableOrder) };
+  await writeSafetensors(out, new Map(streamed), metadata);
+  return [...converted.values()];
+}
+
+/** @throws UsageError when `out` is one of the files that are read. */
+async function refuseInputs(tensors: StoredTensors, out: string): Promise<void> {
+  const target = await realpath(out).catch(() => undefined);
+  if (target === undefined) return;
+  for (const file of new Set([...tensors.values()].flatMap(filesOf))) {
+    if ((await realpath(file)) !== target) continue;
+    throw new UsageError('FILE_UNWRITABLE', `${out} is the checkpoint that is read`, {
+      file: out,
+      hint: 'name another file with --out',
+    });
+  }
+}
+
+async function* convertedChunks(
+  name: string,
+  tensor: StoredTensor,
+  dim: number,
+  to: RowFormat,
+  record: (error: QuantizationError) => void,
+): AsyncGenerator<Uint8Array> {
+  const bytesOfRow = tensor.byteLength / (tensor.shape[0] as number);
+  const rowsAtOnce = Math.max(1, Math.floor(CHUNK_BYTES / bytesOfRow));
+  let error = NO_ERROR;
+  let firstRow = 0;
+  for await (const bytes of chunksOf(tensor, rowsAtOnce * bytesOfRow)) {
+    const values = toFloat32({
+      dtype: tensor.dtype,
+      shape: [bytes.length / bytesOfRow, dim],
+      data: viewElements(tensor.dtype, bytes),
+    });
+    const converted = inTable(name, () => convertRows(values, dim, to, firstRow));
+    error = addErrors(error, converted.error);
+    firstRow += bytes.length / bytesOfRow;
+    yield converted.data;
+  }
+  record(error);
+}
+
+function convertRows(
+  values: Float32Array,
+  dim: number,
+  to: RowFormat,
+  firstRow: number,
+): { readonly data: Uint8Array; readonly error: QuantizationError } {
+  if (isQuantized(to)) return quantizeRows(values, dim, to, firstRow);
+  if (to === 'float32') return { data: bytesOf(values), error: errorBetween(values, values) };
+  const half = Uint16Array.from(values, to === 'float16' ? numberToFloat16 : numberToBfloat16);
+  const shape = [values.length];
+  return {
+    data: bytesOf(half),
+    error: errorBetween(values, toFloat32({ dtype: to, shape, data: half })),
+  };
+}
+
+function bytesOf(array: Float32Array | Uint16Array): Uint8Array {
+  return new Uint8Array(array.buffer, array.byteOffset, array.byteLength);
+}
+
+function errorBetween(values: Float32Array, rounded: Float32Array): QuantizationError {
+  let maxAbsolute = 0;
+  let sumSquaredError = 0;
+  let sumSquares = 0;
+  let saturated = 0;
+  values.forEach((x, i) => {
+    const y = rounded[i] as number;
+    if (Number.isFinite(x) && !Number.isFinite(y)) saturated += 1;
+    const difference = Math.abs(y - x);
+    if (!Number.isFinite(difference)) return;
+    maxAbsolute = Math.max(maxAbsolute, difference);
+    sumSquaredError += difference * difference;
+    sumSquares += x * x;
+  });
+  return { elements: values.length, maxAbsolute, sumSquaredError, sumSquares, saturated };
+}

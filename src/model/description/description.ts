@@ -1,0 +1,317 @@
+/**
+ * Model descriptions (`NAME.hotrow.json`): what a state dict cannot say of its model. JSON, versioned, checked against
+ * schemas/model-description-1.schema.json before anything is read.
+ */
+import { realpath } from 'node:fs/promises';
+import { dirname, isAbsolute, relative, resolve, sep } from 'node:path';
+import Type, { type Static } from 'typebox';
+import Value from 'typebox/value';
+import { fromFile, ModelError } from '../../errors.ts';
+import { readJsonFile } from '../../formats/json-file.ts';
+import { ID_HASHES, PREPROCESSING } from '../inputs.ts';
+
+export const DESCRIPTION_VERSION = 1;
+export const DESCRIPTION_KIND = 'model';
+export const DESCRIPTION_SUFFIX = '.hotrow.json';
+
+const closed = { additionalProperties: false } as const;
+const name = (description: string) => Type.String({ minLength: 1, description });
+const ids = Type.Union([Type.Array(Type.String()), Type.Array(Type.Integer())]);
+
+const idsSchema = Type.Union(
+  [
+    Type.Literal('rows'),
+    Type.Object(
+      {
+        vocabulary: Type.Union([ids, name('a JSON file with the list, relative to the description')], {
+          description: 'ids in row order: integers or strings, not both',
+        }),
+      },
+      closed,
+    ),
+    Type.Object(
+      {
+        hash: Type.Enum([...ID_HASHES]),
+        seed: Type.Optional(Type.Integer({ minimum: 0, maximum: 2 ** 32 - 1, description: 'default: 0' })),
+        modulus: Type.Integer({ minimum: 1, maximum: 2 ** 31 - 1 }),
+      },
+      { ...closed, description: 'row = hash(id, seed) mod modulus (docs/id-hashes.md)' },
+    ),
+  ],
+  { description: 'how an id becomes a row; default: ids are rows' },
+);
+
+const featureSchema = Type.Object(
+  {
+    name: name('of the feature, in requests'),
+    table: name('the table that it reads; several features may read one'),
+    pooling: Type.Optional(Type.Enum(['sum', 'mean', 'max'], { description: 'default: sum' })),
+    paddingRow: Type.Optional(
+      Type.Integer({ minimum: 0, description: 'a row that lookups skip, and that the mean does not count' }),
+    ),
+    pruned: Type.Optional(
+      Type.Boolean({
+        description:
+          'whether index −1 is a pruned row: it adds nothing and counts for the mean; default: it is an error',
+      }),
+    ),
+    weighted: Type.Optional(
+      Type.Boolean({ description: 'whether every lookup brings a weight; default: it may' }),
+    ),
+    longestBag: Type.Optional(Type.Integer({ minimum: 0, description: 'lookups of a bag, at most' })),
+    ids: Type.Optional(idsSchema),
+    unknown: Type.Optional(
+      Type.Union(
+        [
+          Type.Literal('error'),
+          Type.Literal('skip'),
+          Type.Object({ row: Type.Integer({ minimum: 0 }) }, closed),
+        ],
+        { description: 'what an unknown id becomes; default: error' },
+      ),
+    ),
+    missing: Type.Optional(
+      Type.Union([Type.Literal('error'), Type.Literal('empty'), Type.Object({ ids }, closed)], {
+        description: 'what a request without the feature gets; default: error',
+      }),
+    ),
+  },
+  closed,
+);
+
+const activations = Type.Array(Type.Enum(['none', 'relu', 'sigmoid']), {
+  description: 'one for each layer',
+});
+
+export const descriptionSchema = Type.Object(
+  {
+    $schema: Type.Optional(Type.String()),
+    kind: Type.Literal(DESCRIPTION_KIND),
+    version: Type.Literal(DESCRIPTION_VERSION),
+    checkpoint: name('the checkpoint, relative to the description'),
+    prefix: Type.Optional(
+      Type.String({ description: "what stands before the model's parameter names, with its last dot" }),
+    ),
+    names: Type.Optional(
+      Type.Record(Type.String(), Type.Union([Type.String(), Type.Null()]), {
+        description: "patterns of own parameter names onto Hotrow's; null: no part of the model",
+      }),
+    ),
+    tables: Type.Optional(
+      Type.Array(
+        Type.Object(
+          {
+            name: name('of the table'),
+            dim: Type.Optional(Type.Integer({ minimum: 1, description: 'of quantised rows' })),
+            rowFormat: Type.Optional(
+              Type.Enum(['int8', 'int4'], { description: 'of quantised rows, where shapes fit several' }),
+            ),
+          },
+          closed,
+        ),
+        { description: 'every table of the checkpoint' },
+      ),
+    ),
+    features: Type.Optional(
+      Type.Array(featureSchema, {
+        description: "in the model's order; default: one for each table, in the order of tables",
+      }),
+    ),
+    dense: Type.Optional(
+      Type.Array(
+        Type.Object(
+          { name: name('of the number, in requests'), preprocessing: Type.Enum([...PREPROCESSING]) },
+          closed,
+        ),
+        { description: "in the order of the bottom MLP's inputs" },
+      ),
+    ),
+    interaction: Type.Optional(Type.Enum(['dot', 'dot-diagonal', 'cat', 'cross'])),
+    triangle: Type.Optional(
+      Type.Enum(['lower', 'upper'], {
+        description: "the order of dot's pairs: facebookresearch/dlrm's or TorchRec's triangle",
+      }),
+    ),
+    activations: Type.Optional(
+      Type.Object({ bottom: Type.Optional(activations), top: Type.Optional(activations) }, closed),
+    ),
+    output: Type.Optional(
+      Type.Enum(['probability', 'logit'], {
+        description: 'what predictions give; default: probability, the sigmoid of the last layer',
+      }),
+    ),
+    guesses: Type.Optional(
+      Type.Record(Type.String(), Type.String(), {
+        description: 'members that were guessed, and why; take out what you have confirmed',
+      }),
+    ),
+  },
+  { ...closed, $id: 'hotrow-model-description-1', title: 'Hotrow model description, version 1' },
+);
+
+export type ModelDescription = Readonly<Static<typeof descriptionSchema>>;
+export type DescribedFeature = Readonly<Static<typeof featureSchema>>;
+
+/** A member of a description that cannot be; `key` is its place, as /features/0/table. */
+export function badDescription(key: string, message: string, hint?: string): ModelError {
+  return new ModelError('DESCRIPTION_INVALID', `${key} ${message}`, {
+    value: key,
+    ...(hint === undefined ? {} : { hint }),
+  });
+}
+
+/**
+ * Checks a description's form, and that its members agree with each other.
+ * @throws ModelError DESCRIPTION_INVALID naming the member.
+ */
+export function parseDescription(value: unknown): ModelDescription {
+  if (typeof value !== 'object' || value === null || Array.isArray(value))
+    throw badDescription(
+      '/',
+      'is not an object',
+      'a model description is a JSON object (docs/model-description.md)',
+    );
+  const { kind, version } = value as { kind?: unknown; version?: unknown };
+  if (kind !== DESCRIPTION_KIND)
+    throw badDescription(
+      '/kind',
+      `is ${JSON.stringify(kind) ?? 'missing'}, a model description says "${DESCRIPTION_KIND}"`,
+    );
+  if (version !== DESCRIPTION_VERSION) {
+    throw badDescription(
+      '/version',
+      `is ${JSON.stringify(version) ?? 'missing'}, this Hotrow reads version ${DESCRIPTION_VERSION}`,
+    );
+  }
+  if (!Value.Check(descriptionSchema, value)) {
+    const [first] = Value.Errors(descriptionSchema, value);
+    const unknown = first?.keyword === 'boolean' ? 'is not a member of a model description' : undefined;
+    throw badDescription(
+      first?.instancePath || '/',
+      unknown ?? first?.message ?? 'does not fit the schema',
+      'docs/model-description.md lists every member',
+    );
+  }
+  checkAgreement(value);
+  return value;
+}
+
+function checkAgreement({ tables, features = [], dense = [], names = {} }: ModelDescription): void {
+  const unique = (list: readonly { readonly name: string }[], key: string) => {
+    const seen = new Set<string>();
+    list.forEach(({ name: own }, i) => {
+      if (seen.has(own)) throw badDescription(`/${key}/${i}/name`, `${JSON.stringify(own)} stands twice`);
+      seen.add(own);
+    });
+    return seen;
+  };
+  const known = tables === undefined ? undefined : unique(tables, 'tables');
+  unique(features, 'features');
+  unique(dense, 'dense');
+  features.forEach((feature, i) => {
+    const at = `/features/${i}`;
+    if (known !== undefined && !known.has(feature.table))
+      throw badDescription(`${at}/table`, `${JSON.stringify(feature.table)} is none of the tables`);
+    checkFeature(feature, at);
+  });
+  const read = new Set(features.map(({ table }) => table));
+  const unread = features.length === 0 ? -1 : (tables ?? []).findIndex((table) => !read.has(table.name));
+  if (unread >= 0) {
+    throw badDescription(
+      `/tables/${unread}`,
+      `${JSON.stringify(tables?.[unread]?.name)} is read by no feature`,
+      'give it a feature, or set its parameter aside in "names"',
+    );
+  }
+  for (const [from, to] of Object.entries(names)) {
+    if (to !== null && from === '') throw badDescription('/names', 'has an empty pattern');
+  }
+}
+
+function checkFeature(feature: DescribedFeature, at: string): void {
+  const { pooling = 'sum', weighted, ids: rule = 'rows', unknown, missing } = feature;
+  if (weighted === true && pooling !== 'sum')
+    throw badDescription(`${at}/weighted`, `contradicts pooling ${pooling}: weights go with sum alone`);
+  if (rule === 'rows' && unknown !== undefined && unknown !== 'error')
+    throw badDescription(`${at}/unknown`, 'says what unknown ids become, and its ids are rows');
+  if (typeof rule === 'object' && 'hash' in rule && typeof unknown === 'object')
+    throw badDescription(`${at}/unknown`, 'gives unknown ids a row, and every id has a hash');
+  if (typeof rule === 'object' && 'hash' in rule && typeof missing === 'object') return;
+  if (typeof missing !== 'object' || missing.ids.length === 0) return;
+  const strings = typeof missing.ids[0] === 'string';
+  const vocabulary = typeof rule === 'object' && 'vocabulary' in rule ? rule.vocabulary : undefined;
+  if (rule === 'rows' && strings)
+    throw badDescription(`${at}/missing/ids`, 'are strings, and its ids are rows');
+  if (!Array.isArray(vocabulary) || vocabulary.length === 0) return;
+  if (strings !== (typeof vocabulary[0] === 'string'))
+    throw badDescription(`${at}/missing/ids`, 'are of another kind than the vocabulary');
+}
+
+/** A description, where it was read from, and the checkpoint that it names. */
+export interface FoundDescription {
+  readonly description: ModelDescription;
+  readonly file: string;
+  /** The checkpoint's path, resolved. */
+  readonly checkpoint: string;
+}
+
+export interface ReadDescriptionOptions {
+  /** Refuse checkpoints and vocabularies outside the description's folder. Default: false. */
+  readonly confined?: boolean;
+}
+
+/**
+ * Reads a description.
+ * @throws UsageError FILE_*; FormatError JSON_INVALID; ModelError DESCRIPTION_INVALID naming file and member.
+ */
+export async function readDescription(
+  file: string,
+  { confined = false }: ReadDescriptionOptions = {},
+): Promise<FoundDescription> {
+  return fromFile(file, async () => {
+    const description = parseDescription(await readJsonFile(file, 'description'));
+    const checkpoint = await pathBeside(file, description.checkpoint, '/checkpoint', confined);
+    if (description.features === undefined) return { description, file, checkpoint };
+    const features: DescribedFeature[] = [];
+    for (const [i, feature] of description.features.entries())
+      features.push(await withVocabulary(file, feature, `/features/${i}`, confined));
+    return { description: { ...description, features }, file, checkpoint };
+  });
+}
+
+/** `path` resolved beside `file`. @throws ModelError DESCRIPTION_INVALID for one that leaves its folder where it must not. */
+async function pathBeside(file: string, path: string, key: string, confined: boolean): Promise<string> {
+  const folder = dirname(resolve(file));
+  const resolved = resolve(folder, path);
+  if (!confined) return resolved;
+  // Links may lead out of the folder too; what does not exist is refused by whoever opens it.
+  const real = (target: string) => realpath(target).catch(() => target);
+  for (const [from, to] of [
+    [folder, resolved],
+    [await real(folder), await real(resolved)],
+  ] as const) {
+    const inside = relative(from, to);
+    if (inside === '..' || inside.startsWith(`..${sep}`) || isAbsolute(inside))
+      throw badDescription(key, `${JSON.stringify(path)} leaves the description's folder`);
+  }
+  return resolved;
+}
+
+/** A feature with its vocabulary in place of the file that holds it. */
+async function withVocabulary(
+  file: string,
+  feature: DescribedFeature,
+  at: string,
+  confined: boolean,
+): Promise<DescribedFeature> {
+  const { ids: rule } = feature;
+  if (typeof rule !== 'object' || !('vocabulary' in rule) || typeof rule.vocabulary !== 'string')
+    return feature;
+  const key = `${at}/ids/vocabulary`;
+  const path = await pathBeside(file, rule.vocabulary, key, confined);
+  const list = await readJsonFile(path, 'ids');
+  if (!Value.Check(ids, list)) throw badDescription(key, `${path} is not a list of strings or of integers`);
+  const described = { ...feature, ids: { vocabulary: list } };
+  checkFeature(described, at);
+  return described;
+}

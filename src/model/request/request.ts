@@ -1,0 +1,55 @@
+/** Requests: dense features and, per table, bags of lookups. docs/requests.md lists the forms of their files. */
+import type { BagBatch, IndexArray } from '../../embedding/bag.ts';
+import { fromFile } from '../../errors.ts';
+import { writeSafetensors } from '../../formats/safetensors.ts';
+import type { HostTensor } from '../../tensor.ts';
+import type { ModelInputs } from '../inputs.ts';
+import { bindRequest } from './bind-request.ts';
+import { readRequestParts } from './read-request-parts.ts';
+
+/** One batch to score. */
+export interface DlrmRequest extends BagBatch {
+  /** [batchSize, denseFeatures], row-major. */
+  readonly dense: Float32Array;
+  /** Width of a row of `dense`. */
+  readonly denseFeatures: number;
+}
+
+/**
+ * Reads a request from a safetensors file. With the model's `inputs`, features go by name or number, ids become rows, raw
+ * dense features are preprocessed; without, tables go by number and hold rows. Index values are checked when the request
+ * runs, against the model's tables.
+ * @throws UsageError FILE_*; FormatError SAFETENSORS_INVALID; RequestError naming file and tensor; WorkloadError
+ *   VOCABULARY_INVALID.
+ */
+export async function readRequest(file: string, inputs?: ModelInputs): Promise<DlrmRequest> {
+  return fromFile(file, async () => bindRequest(await readRequestParts(file), inputs));
+}
+
+/**
+ * Writes a request with tensors per table; bags of users under `user.`, with `users` [U], the candidates of each.
+ * @throws UsageError FILE_UNWRITABLE.
+ */
+export async function writeRequest(file: string, request: DlrmRequest): Promise<void> {
+  const { batchSize, dense, denseFeatures, bags, users } = request;
+  const tensors = new Map<string, HostTensor>([
+    ['dense', { dtype: 'float32', shape: [batchSize, denseFeatures], data: dense }],
+  ]);
+  bags.forEach(({ indices, offsets, weights, perUser }, t) => {
+    const prefix = perUser === true ? 'user.' : '';
+    tensors.set(`${prefix}indices.${t}`, integers(indices));
+    tensors.set(`${prefix}offsets.${t}`, integers(offsets));
+    if (weights !== undefined)
+      tensors.set(`${prefix}weights.${t}`, { dtype: 'float32', shape: [weights.length], data: weights });
+  });
+  if (users !== undefined) tensors.set('users', integers(candidateCounts(users)));
+  await writeSafetensors(file, tensors);
+}
+
+function candidateCounts(users: Int32Array): Int32Array {
+  return users.subarray(1).map((end, u) => end - (users[u] as number));
+}
+
+function integers(data: IndexArray): HostTensor {
+  return { dtype: data instanceof BigInt64Array ? 'int64' : 'int32', shape: [data.length], data };
+}

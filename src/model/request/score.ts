@@ -1,0 +1,141 @@
+/** Requests of users with candidates: what is known of a user once, what is known of each candidate, merged into one request. */
+import { type Bags, checkUsers, type EmbeddingTable, userCount } from '../../embedding/bag.ts';
+import { RequestError } from '../../errors.ts';
+import type { DlrmArchitecture } from '../architecture.ts';
+import type { DlrmRequest } from './request.ts';
+
+/** Bags by table: by its number or its name; or one entry a table, undefined where the other part has it. */
+export type TableBags = ReadonlyMap<number | string, Bags> | readonly (Bags | undefined)[];
+
+/** What is known of users. */
+export interface UserPart {
+  /** [U, Fu]: the first of the model's dense features. Default: none, Fu = 0. */
+  readonly dense?: Float32Array;
+  /** Of each of the tables, a bag per user: offsets [U] or [U + 1]. */
+  readonly bags: TableBags;
+}
+
+/** What is known of candidates. */
+export interface CandidatePart {
+  /** B. */
+  readonly batchSize: number;
+  /** [B, denseFeatures]: the rest of the model's dense features, behind the user's. */
+  readonly dense: Float32Array;
+  readonly denseFeatures: number;
+  /** Of each of the other tables, a bag per candidate: offsets [B] or [B + 1]. */
+  readonly bags: TableBags;
+  /** [U + 1], from 0 to B: the candidates of user u are [users[u], users[u + 1]). Default: one user has all of them. */
+  readonly users?: Int32Array;
+}
+
+/**
+ * One request for all candidates, in which users' bags stand once. `dense` is made anew, all other arrays are the given ones.
+ * @throws RequestError TABLE_MISSING, TABLE_UNEXPECTED for a table that is not given exactly once; TENSOR_DTYPE, TENSOR_SHAPE
+ * for dense features that do not fit; USERS_INVALID. Bags are checked when the request runs.
+ */
+export function scoreRequest(
+  { tables, denseFeatures }: Pick<DlrmArchitecture, 'tables' | 'denseFeatures'>,
+  user: UserPart,
+  candidates: CandidatePart,
+): DlrmRequest {
+  const { batchSize } = candidates;
+  const users = candidates.users ?? Int32Array.of(0, batchSize);
+  checkUsers({ users, batchSize });
+  const ofUsers = byTable(user.bags, tables, 'the user');
+  const ofCandidates = byTable(candidates.bags, tables, 'the candidates');
+  const bags = tables.map((table, t): Bags => {
+    const [own, other] = [ofUsers[t], ofCandidates[t]];
+    if (own !== undefined && other !== undefined)
+      throw tableError('TABLE_UNEXPECTED', table, t, 'is given by the user and by the candidates');
+    if (own !== undefined) return { ...own, perUser: true };
+    if (other !== undefined) return other;
+    throw tableError('TABLE_MISSING', table, t, 'is given neither by the user nor by the candidates');
+  });
+  return { batchSize, denseFeatures, dense: mergeDense(denseFeatures, user, candidates, users), bags, users };
+}
+
+function tableError(
+  code: 'TABLE_MISSING' | 'TABLE_UNEXPECTED',
+  { name }: EmbeddingTable,
+  table: number,
+  what: string,
+): RequestError {
+  return new RequestError(code, `table ${table} (${name}) ${what}`, { table, hint: TABLES_HINT });
+}
+
+const TABLES_HINT =
+  'each table has its bags in the user part or in the candidates’ part, by its number or its name';
+
+/** A part's bags in the order of the tables. @throws RequestError TABLE_UNEXPECTED. */
+function byTable(
+  given: TableBags,
+  tables: readonly EmbeddingTable[],
+  part: string,
+): readonly (Bags | undefined)[] {
+  const bags: (Bags | undefined)[] = tables.map(() => undefined);
+  const entries: Iterable<[number | string, Bags | undefined]> = given.entries();
+  for (const [key, own] of entries) {
+    if (own === undefined) continue;
+    const t = typeof key === 'number' ? key : numberOf(key, tables);
+    const table = tables[t];
+    if (table === undefined) {
+      const named = typeof key === 'number' ? `table ${key}` : `a table named ${key}`;
+      const message = `${part} brought bags for ${named}, which the model does not have`;
+      throw new RequestError('TABLE_UNEXPECTED', message, { value: key, hint: TABLES_HINT });
+    }
+    if (bags[t] !== undefined) throw tableError('TABLE_UNEXPECTED', table, t, `is given twice by ${part}`);
+    bags[t] = own;
+  }
+  return bags;
+}
+
+/** The number of the table of that name; -1: there is none. @throws RequestError TABLE_UNEXPECTED where several have it. */
+function numberOf(name: string, tables: readonly EmbeddingTable[]): number {
+  const first = tables.findIndex((table) => table.name === name);
+  const last = tables.findLastIndex((table) => table.name === name);
+  if (first === last) return first;
+  const message = `tables ${first} and ${last} are both named ${name}`;
+  throw new RequestError('TABLE_UNEXPECTED', message, { value: name, hint: 'name them by their numbers' });
+}
+
+/** [B, denseFeatures]: in each row the user's features, then the candidate's. */
+function mergeDense(
+  denseFeatures: number,
+  { dense: ofUsers = new Float32Array() }: UserPart,
+  { batchSize, dense: own, denseFeatures: ownFeatures }: CandidatePart,
+  users: Int32Array,
+): Float32Array {
+  if (!(ofUsers instanceof Float32Array))
+    throw denseError('TENSOR_DTYPE', 'the user’s dense features must be float32');
+  if (!(own instanceof Float32Array))
+    throw denseError('TENSOR_DTYPE', 'the candidates’ dense features must be float32');
+  const userFeatures = denseFeatures - ownFeatures;
+  if (!(ownFeatures >= 0 && userFeatures >= 0)) {
+    const message = `the candidates have ${ownFeatures} dense features, the model takes ${denseFeatures} with the user’s`;
+    throw denseError('TENSOR_SHAPE', message);
+  }
+  if (own.length !== batchSize * ownFeatures) {
+    const message = `the candidates’ dense features are ${own.length} elements, expected [${batchSize}, ${ownFeatures}]`;
+    throw denseError('TENSOR_SHAPE', message);
+  }
+  const count = userCount({ users });
+  if (ofUsers.length !== count * userFeatures) {
+    const message = `the user’s dense features are ${ofUsers.length} elements, expected [${count}, ${userFeatures}]`;
+    throw denseError('TENSOR_SHAPE', message);
+  }
+  const dense = new Float32Array(batchSize * denseFeatures);
+  for (let u = 0; u < count; u++) {
+    const end = users[u + 1] as number;
+    for (let b = users[u] as number; b < end; b++) {
+      const row = b * denseFeatures;
+      for (let f = 0; f < userFeatures; f++) dense[row + f] = ofUsers[u * userFeatures + f] as number;
+      for (let f = 0; f < ownFeatures; f++)
+        dense[row + userFeatures + f] = own[b * ownFeatures + f] as number;
+    }
+  }
+  return dense;
+}
+
+function denseError(code: 'TENSOR_DTYPE' | 'TENSOR_SHAPE', message: string): RequestError {
+  return new RequestError(code, message, { tensor: 'dense' });
+}
