@@ -1,6 +1,6 @@
 /** Reads of files in blocks that are kept for a while: many small pieces side by side take few calls. */
 import { openFile, readFully } from '../stored-tensor.ts';
-import type { OpenedFile } from './zip-directory.ts';
+import type { OpenedFile } from './torch/zip-directory.ts';
 
 const BLOCK_BYTES = 1 << 16;
 

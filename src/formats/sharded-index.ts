@@ -8,7 +8,7 @@ import type { StoredTensor, StoredTensors } from '../tensor.ts';
 import { expectKind } from './file-kind.ts';
 import { readJsonFile } from './json-file.ts';
 import { readSafetensors } from './safetensors.ts';
-import { dictOf, isSavedTensor, readTorchFile } from './torch-file.ts';
+import { dictOf, isSavedTensor, readTorchFile } from './torch/torch-file.ts';
 import { withinFolder } from './within-folder.ts';
 
 /** True for a name that index files have. */

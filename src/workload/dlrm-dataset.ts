@@ -5,7 +5,7 @@
 import type { IndexArray } from '../embedding/bag.ts';
 import { type ErrorDetails, HotrowError, WorkloadError } from '../errors.ts';
 import { gunzipToTemporaryFile } from '../formats/gzip.ts';
-import { isSavedTensor, readTorchFile } from '../formats/torch-file.ts';
+import { isSavedTensor, readTorchFile } from '../formats/torch/torch-file.ts';
 import { readTensor } from '../stored-tensor.ts';
 import { isInFile } from '../tensor.ts';
 import { asInt32, asNumbers, MAX_INDEX } from './index-values.ts';

@@ -1,6 +1,11 @@
 /** Files of torch.save, made by hand. */
 import { deflateRawSync } from 'node:zlib';
-import { dictOf, isSavedTensor, readTorchFile, type SavedTensor } from '../../src/formats/torch-file.ts';
+import {
+  dictOf,
+  isSavedTensor,
+  readTorchFile,
+  type SavedTensor,
+} from '../../src/formats/torch/torch-file.ts';
 import type { StoredTensor } from '../../src/tensor.ts';
 
 const latin1 = (text: string): Buffer => Buffer.from(text, 'latin1');

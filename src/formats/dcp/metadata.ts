@@ -4,9 +4,16 @@
  */
 import { FormatError } from '../../errors.ts';
 import { type DType, elementBytes, elementCount } from '../../tensor.ts';
-import { unpickle } from '../pickle.ts';
-import { attribute, dictOf, InertObject, PickledGlobal, type PickledValue, shown } from '../pickled-value.ts';
-import { elementType, typeGlobal } from '../torch-dtypes.ts';
+import { unpickle } from '../torch/pickle.ts';
+import {
+  attribute,
+  dictOf,
+  InertObject,
+  PickledGlobal,
+  type PickledValue,
+  shown,
+} from '../torch/pickled-value.ts';
+import { elementType, typeGlobal } from '../torch/torch-dtypes.ts';
 import { type Box, tilingFault } from './box.ts';
 
 /** Where a chunk was saved: an archive of torch.save at `offset` of a file of the folder, `length` bytes. */

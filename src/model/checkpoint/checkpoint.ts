@@ -7,7 +7,7 @@ import { DCP_METADATA, readDcp } from '../../formats/dcp/dcp.ts';
 import { expectKind } from '../../formats/file-kind.ts';
 import { readSafetensors } from '../../formats/safetensors.ts';
 import { readShards } from '../../formats/sharded-index.ts';
-import { dictOf, isSavedTensor, noTensors, readTorchFile } from '../../formats/torch-file.ts';
+import { dictOf, isSavedTensor, noTensors, readTorchFile } from '../../formats/torch/torch-file.ts';
 import { shareTied } from '../../stored-tensor.ts';
 import type { StoredTensor, StoredTensors } from '../../tensor.ts';
 import { findStateDict, type SavedEntry, type StateDictOptions, savedEntries } from './state-dict.ts';

@@ -3,7 +3,7 @@
  * Only names are looked at; no tensor is resolved.
  */
 import { ModelError } from '../../errors.ts';
-import { dictOf } from '../../formats/torch-file.ts';
+import { dictOf } from '../../formats/torch/torch-file.ts';
 import {
   CONVENTIONS,
   type NamedParameter,

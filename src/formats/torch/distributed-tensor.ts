@@ -1,5 +1,5 @@
 /** Tensors that PyTorch spreads over processes: ShardedTensor and DTensor. A file holds one process's part. */
-import type { StoredTensor } from '../tensor.ts';
+import type { StoredTensor } from '../../tensor.ts';
 import { attribute, attributeOf, InertObject, type PickledValue, type Stateful } from './pickled-value.ts';
 import { isCounts, SavedTensor, StridedTensor, unsupported } from './saved-tensor.ts';
 

@@ -1,5 +1,5 @@
 /** Files of torch.save, in either format. */
-import { expectKind } from './file-kind.ts';
+import { expectKind } from '../file-kind.ts';
 import type { PickledValue } from './pickled-value.ts';
 import { readTorchLegacy } from './torch-legacy.ts';
 import { objectRefused } from './torch-refusals.ts';

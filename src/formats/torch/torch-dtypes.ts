@@ -1,5 +1,5 @@
 /** PyTorch's element types: their names, their sizes, and which of them Hotrow knows. */
-import type { DType } from '../tensor.ts';
+import type { DType } from '../../tensor.ts';
 import { PickledGlobal, type PickledValue } from './pickled-value.ts';
 
 /** An element type. Without a `dtype` its bytes can be skipped, and not read. */

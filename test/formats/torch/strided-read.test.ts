@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import fc from 'fast-check';
-import { stridedRead } from '../../src/formats/strided-read.ts';
+import { stridedRead } from '../../../src/formats/torch/strided-read.ts';
 
 /** More than one window, so that axes are taken apart. */
 const FILE_BYTES = 20 << 20;

@@ -6,15 +6,15 @@ import { after, before, describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { gzipSync } from 'node:zlib';
 import fc from 'fast-check';
-import { FormatError, HotrowError } from '../../src/errors.ts';
-import type { PickledValue } from '../../src/formats/pickled-value.ts';
-import { readSafetensors } from '../../src/formats/safetensors.ts';
-import { isSavedTensor, readTorchFile } from '../../src/formats/torch-file.ts';
-import { readTorchZip } from '../../src/formats/torch-zip.ts';
-import { readTensor } from '../../src/stored-tensor.ts';
-import { type FileTensor, type HostTensor, isInFile } from '../../src/tensor.ts';
-import { goldenPath } from '../support/golden.ts';
-import { readStored, tensorPickle, torchZip, zip } from '../support/torch-files.ts';
+import { FormatError, HotrowError } from '../../../src/errors.ts';
+import { readSafetensors } from '../../../src/formats/safetensors.ts';
+import type { PickledValue } from '../../../src/formats/torch/pickled-value.ts';
+import { isSavedTensor, readTorchFile } from '../../../src/formats/torch/torch-file.ts';
+import { readTorchZip } from '../../../src/formats/torch/torch-zip.ts';
+import { readTensor } from '../../../src/stored-tensor.ts';
+import { type FileTensor, type HostTensor, isInFile } from '../../../src/tensor.ts';
+import { goldenPath } from '../../support/golden.ts';
+import { readStored, tensorPickle, torchZip, zip } from '../../support/torch-files.ts';
 
 let folder = '';
 before(async () => {
@@ -227,7 +227,9 @@ describe('files that are no checkpoint', () => {
       ));
   }
   test('numpy arrays larger than what is read of a pickle', async () => {
-    const bytes = await readFile(fileURLToPath(new URL('../fixtures/torch/arrays.4.pkl', import.meta.url)));
+    const bytes = await readFile(
+      fileURLToPath(new URL('../../fixtures/torch/arrays.4.pkl', import.meta.url)),
+    );
     // The array's bytes, as BINBYTES of 65 MiB.
     const length = Buffer.alloc(4);
     length.writeUInt32LE(65 << 20);

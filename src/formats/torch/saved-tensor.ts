@@ -1,6 +1,6 @@
 /** The tensors of a pickle: what stands for one until it is asked for, so that one that cannot be had stops no other. */
-import { FormatError } from '../errors.ts';
-import { elementCount, type StoredTensor } from '../tensor.ts';
+import { FormatError } from '../../errors.ts';
+import { elementCount, type StoredTensor } from '../../tensor.ts';
 import { isMap, type PickledValue, shown } from './pickled-value.ts';
 import { stridedRead } from './strided-read.ts';
 import type { ElementType } from './torch-dtypes.ts';

@@ -3,8 +3,8 @@
  * storages' keys, each a pickle; then per storage its number of elements (int64) and its bytes.
  */
 import type { FileHandle } from 'node:fs/promises';
-import { FormatError } from '../errors.ts';
-import { openFile, readFully } from '../stored-tensor.ts';
+import { FormatError } from '../../errors.ts';
+import { openFile, readFully } from '../../stored-tensor.ts';
 import { unpickle } from './pickle.ts';
 import { InertObject, type PickledValue, shown } from './pickled-value.ts';
 import { damaged, type Problem } from './saved-tensor.ts';

@@ -2,7 +2,7 @@
  * A pickle reader that executes and imports nothing. It knows numbers, strings, containers and the few globals that its
  * caller knows; whatever else the pickle names or makes stands in its value as a placeholder.
  */
-import { FormatError } from '../errors.ts';
+import { FormatError } from '../../errors.ts';
 import { PickleCursor } from './pickle-cursor.ts';
 import { readLiteral } from './pickle-literals.ts';
 import { PickleStack } from './pickle-stack.ts';

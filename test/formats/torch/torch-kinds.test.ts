@@ -5,11 +5,11 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
-import { FormatError } from '../../src/errors.ts';
-import { InertObject } from '../../src/formats/pickled-value.ts';
-import { dictOf, isSavedTensor, noTensors, readTorchFile } from '../../src/formats/torch-file.ts';
-import { readTensor } from '../../src/stored-tensor.ts';
-import { op, pickleOf, torchZip, zip } from '../support/torch-files.ts';
+import { FormatError } from '../../../src/errors.ts';
+import { InertObject } from '../../../src/formats/torch/pickled-value.ts';
+import { dictOf, isSavedTensor, noTensors, readTorchFile } from '../../../src/formats/torch/torch-file.ts';
+import { readTensor } from '../../../src/stored-tensor.ts';
+import { op, pickleOf, torchZip, zip } from '../../support/torch-files.ts';
 
 let folder = '';
 before(async () => {

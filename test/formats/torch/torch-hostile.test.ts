@@ -6,9 +6,9 @@ import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import fc from 'fast-check';
-import { FormatError, HotrowError } from '../../src/errors.ts';
-import { readTensor } from '../../src/stored-tensor.ts';
-import { LEGACY_HEAD, readStored, tensorPickle, torchZip, zip } from '../support/torch-files.ts';
+import { FormatError, HotrowError } from '../../../src/errors.ts';
+import { readTensor } from '../../../src/stored-tensor.ts';
+import { LEGACY_HEAD, readStored, tensorPickle, torchZip, zip } from '../../support/torch-files.ts';
 
 let folder = '';
 before(async () => {
@@ -156,13 +156,13 @@ describe('hostile files', () => {
       assert.ok(at > 0);
       bytes[at + field + 6] = 0x8e;
       const path = await put(bytes, 'zip64.pt');
-      const module = new URL('../../src/formats/torch-file.ts', import.meta.url).href;
+      const module = new URL('../../../src/formats/torch/torch-file.ts', import.meta.url).href;
       const program = `import { readTorchFile } from ${JSON.stringify(module)};
           await readTorchFile(${JSON.stringify(path)}).catch((error) => console.log(error.code));`;
       const { stdout, status } = spawnSync(
         process.execPath,
         ['--import', 'tsx', '--input-type=module', '-e', program],
-        { encoding: 'utf8', cwd: fileURLToPath(new URL('../..', import.meta.url)), timeout: 30_000 },
+        { encoding: 'utf8', cwd: fileURLToPath(new URL('../../..', import.meta.url)), timeout: 30_000 },
       );
       assert.deepEqual([stdout, status], ['TORCH_FILE_INVALID\n', 0]);
     });

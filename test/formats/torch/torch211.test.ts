@@ -2,10 +2,10 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
-import { FormatError } from '../../src/errors.ts';
-import { loadCheckpoint } from '../../src/model/checkpoint/checkpoint.ts';
-import { readTensor } from '../../src/stored-tensor.ts';
-import type { StoredTensors } from '../../src/tensor.ts';
+import { FormatError } from '../../../src/errors.ts';
+import { loadCheckpoint } from '../../../src/model/checkpoint/checkpoint.ts';
+import { readTensor } from '../../../src/stored-tensor.ts';
+import type { StoredTensors } from '../../../src/tensor.ts';
 
 const fixture = (name: string): string =>
   fileURLToPath(new URL(`../fixtures/torch211/${name}.pt`, import.meta.url));

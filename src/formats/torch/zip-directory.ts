@@ -1,7 +1,7 @@
 /** The entries of a zip that is a file, or lies in one: where each one's bytes are. */
 import { inflateRawSync } from 'node:zlib';
 import { type Entry, fromRandomAccessReaderPromise, RandomAccessReader } from 'yauzl';
-import type { FormatError } from '../errors.ts';
+import type { FormatError } from '../../errors.ts';
 
 /** A part of a file. */
 export interface ByteRange {

@@ -2,12 +2,12 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
-import { FormatError, HotrowError } from '../../src/errors.ts';
-import { unpickle } from '../../src/formats/pickle.ts';
-import type { PickledValue } from '../../src/formats/pickled-value.ts';
-import { readStorageId } from '../../src/formats/storage-id.ts';
-import { torchGlobal } from '../../src/formats/torch-globals.ts';
-import { savedTensors } from '../support/torch-files.ts';
+import { FormatError, HotrowError } from '../../../src/errors.ts';
+import { unpickle } from '../../../src/formats/torch/pickle.ts';
+import type { PickledValue } from '../../../src/formats/torch/pickled-value.ts';
+import { readStorageId } from '../../../src/formats/torch/storage-id.ts';
+import { torchGlobal } from '../../../src/formats/torch/torch-globals.ts';
+import { savedTensors } from '../../support/torch-files.ts';
 
 const pickle = (...parts: readonly string[]): Uint8Array => Buffer.from(parts.join(''), 'latin1');
 

@@ -1,9 +1,14 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { FormatError } from '../../src/errors.ts';
-import { type UnpickleOptions, unpickle } from '../../src/formats/pickle.ts';
-import { dictOf, InertObject, PickledGlobal, type PickledValue } from '../../src/formats/pickled-value.ts';
-import { torchGlobal } from '../../src/formats/torch-globals.ts';
+import { FormatError } from '../../../src/errors.ts';
+import { type UnpickleOptions, unpickle } from '../../../src/formats/torch/pickle.ts';
+import {
+  dictOf,
+  InertObject,
+  PickledGlobal,
+  type PickledValue,
+} from '../../../src/formats/torch/pickled-value.ts';
+import { torchGlobal } from '../../../src/formats/torch/torch-globals.ts';
 
 /** A pickle of opcodes (latin1 text) and raw bytes. */
 const pickle = (...parts: (string | Uint8Array)[]): Uint8Array =>

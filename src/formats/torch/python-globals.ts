@@ -1,5 +1,5 @@
 /** The globals of Python and numpy that hold data: dicts, sets, bytes and numbers. */
-import { float16ToNumber } from '../tensor.ts';
+import { float16ToNumber } from '../../tensor.ts';
 import {
   type Call,
   InertObject,

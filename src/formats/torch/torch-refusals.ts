@@ -1,5 +1,5 @@
 /** Why a saved value as a whole holds no tensors that can be read. */
-import { FormatError } from '../errors.ts';
+import { FormatError } from '../../errors.ts';
 import { attributeOf, dictOf, InertObject, PickledGlobal, shown } from './pickled-value.ts';
 import { NUMPY_ARRAY } from './python-globals.ts';
 
