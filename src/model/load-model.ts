@@ -1,6 +1,6 @@
 /** From a checkpoint on disk to a model on a device. */
 import { type OpenOptions, openBackend } from '../backend/open-backend.ts';
-import { fromFile } from '../errors.ts';
+import { fromFile, namedIn } from '../errors.ts';
 import type { StoredTensors } from '../tensor.ts';
 import type { DlrmArchitecture } from './architecture.ts';
 import { loadCheckpoint } from './checkpoint/checkpoint.ts';
@@ -40,13 +40,13 @@ export async function loadArchitecture(
   if (found === undefined) return loadStored(path, options);
   return fromFile(found.file, async () => {
     const { prefix, names } = found.description;
-    const stored = await loadStored(
-      found.checkpoint,
-      { ...options, description: found.description },
-      {
-        ...(prefix === undefined ? {} : { prefix }),
-        ...(names === undefined ? {} : { convention: conventionOf(names) }),
-      },
+    const recognised = {
+      ...(prefix === undefined ? {} : { prefix }),
+      ...(names === undefined ? {} : { convention: conventionOf(names) }),
+    };
+    const described = { ...options, description: found.description };
+    const stored = await namedIn(`${found.file}: /checkpoint`, () =>
+      loadStored(found.checkpoint, described, recognised),
     );
     const guessed = Object.keys(found.description.guesses ?? {});
     const notes = [
