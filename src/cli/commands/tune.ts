@@ -12,6 +12,7 @@ import {
   type Format,
   formatMs,
   formatPercent,
+  notice,
   printJson,
   printLine,
   progress,
@@ -67,6 +68,7 @@ async function tune(modelFile: string | undefined, options: Options): Promise<vo
   const plan = withProvenance(search, backend, embedding);
   const file = options.out ?? savedPlanFile(timer.context);
   await savePlan(plan, file);
+  for (const note of shape.architecture.notes ?? []) notice(`model: ${note}`);
   if (options.format === 'json') printJson({ plan, file, ...asJson(search) });
   else printSearch(search, plan, file, backend, reason);
 }
