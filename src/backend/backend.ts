@@ -83,6 +83,8 @@ export interface PlacedTables extends Disposable {
 export interface PlacedBags extends Disposable {
   readonly batchSize: number;
   readonly lookups: number;
+  /** A kept program that goes from bags of one kind to those of another may be made anew. Kinds are compared by identity. */
+  readonly kind: unknown;
 }
 
 /** A linear layer's weight [outputs, inputs] and bias [outputs] on the device, in its own layout. */

@@ -121,7 +121,7 @@ export class EmbeddingCollection implements AsyncDisposable {
       const pooled = format === 'float32' ? new Float32Array(length) : new Uint16Array(length);
       const programs = this.#programsOf(format);
       const options = { timing: timed ? 'operations' : 'none' } as const;
-      const { seconds, findings } = await programs.run(batch.batchSize, { bags, pooled }, options);
+      const { seconds, findings } = await programs.run(bags, { bags, pooled }, options);
       const embeddings: PooledEmbeddings<F> = { pooled: pooled as PooledArray<F>, findings };
       return timed ? { ...embeddings, embeddingMs: (seconds[0] as number) * 1e3 } : embeddings;
     });

@@ -289,9 +289,9 @@ export class DlrmModel implements AsyncDisposable {
     options: RunOptions,
   ): Promise<RunReport> {
     checkDense(request, this.architecture.denseFeatures);
-    const { batchSize, dense } = request;
+    const { dense } = request;
     using bags = this.#backend.placeBags(this.#placed.tables, request);
-    return await this.#programs.run(batchSize, { dense, bags, probabilities }, options);
+    return await this.#programs.run(bags, { dense, bags, probabilities }, options);
   }
 
   /**

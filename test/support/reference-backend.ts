@@ -85,6 +85,7 @@ class ReferenceTables implements PlacedTables {
 class ReferenceBags extends Resource<BagBatch> implements PlacedBags {
   readonly batchSize: number;
   readonly lookups: number;
+  readonly kind = 'any';
 
   constructor(batch: BagBatch) {
     super(batch);

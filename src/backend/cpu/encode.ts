@@ -46,6 +46,8 @@ export class CpuBags implements PlacedBags {
   readonly batchSize: number;
   readonly bags: readonly Bags[];
   readonly lookups: number;
+  /** Programs are encoded for each batch. */
+  readonly kind = 'any';
   /** Where users' pooled rows go; undefined: no table has a bag per user. */
   readonly users: UserRows | undefined;
   /** The spans of users' rows, as the library's `hr_span`s. */

@@ -172,6 +172,11 @@ export class CudaBags implements PlacedBags {
     };
   }
 
+  /** Batches of one kind have the same kernels, as a rule: bags of many lookups are cut by kernels of their own. */
+  get kind(): BagKinds {
+    return this.kinds;
+  }
+
   /** Bytes of the findings: the total, then a report a table. */
   get findingsBytes(): number {
     return WORD_BYTES + this.tableCount * REPORT_BYTES;
