@@ -12,7 +12,7 @@ const SRC = fileURLToPath(new URL('../src', import.meta.url));
  * below. Two entries of one layer may not import each other.
  */
 const LAYERS: readonly (readonly string[])[] = [
-  ['errors.ts', 'version.ts', 'numbers.ts'],
+  ['errors.ts', 'version.ts', 'numbers.ts', 'progress.ts'],
   ['tensor.ts', 'device.ts'],
   ['stored-tensor.ts'],
   ['ffi', 'formats'],

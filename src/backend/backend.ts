@@ -8,6 +8,7 @@
 import type { DeviceDescription } from '../device.ts';
 import type { BagBatch, BagFindings, EmbeddingTable, IndexChecking } from '../embedding/bag.ts';
 import type { Plan } from '../embedding/plan.ts';
+import type { OnProgress } from '../progress.ts';
 
 /**
  * How linear layers and the dot interaction multiply. Matrices between them are float32, and so are the sums.
@@ -253,9 +254,10 @@ export interface Backend extends Disposable {
 
   /**
    * Places tables under a checked plan. Stored tensors are mapped in place or streamed, never read whole.
+   * `onProgress`: told of every table.
    * @throws DeviceError OUT_OF_MEMORY; UsageError, FormatError for a file that cannot be read.
    */
-  placeTables(tables: readonly EmbeddingTable[], plan: Plan): Promise<PlacedTables>;
+  placeTables(tables: readonly EmbeddingTable[], plan: Plan, onProgress?: OnProgress): Promise<PlacedTables>;
 
   /**
    * Makes a batch reachable for the device.

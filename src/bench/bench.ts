@@ -8,6 +8,7 @@ import { distinctTables, sharesTables, tableNumbers } from '../embedding/shared-
 import type { PlanContext } from '../embedding/techniques/technique.ts';
 import { ModelError } from '../errors.ts';
 import type { DlrmArchitecture } from '../model/architecture.ts';
+import type { OnProgress } from '../progress.ts';
 import { version } from '../version.ts';
 import {
   combinedPlans,
@@ -45,7 +46,7 @@ export interface BenchOptions {
   readonly sweeps: readonly string[];
   /** Measure other libraries in the same run. */
   readonly peers: boolean;
-  readonly onProgress?: (text: string) => void;
+  readonly onProgress?: OnProgress;
 }
 
 /**
@@ -122,7 +123,7 @@ async function embeddingStage(
   { backend, architecture, workloads, indexType, embeddingRounds, plan, sweeps, peers: wanted }: BenchOptions,
   ceilings: Ceilings,
   notes: string[],
-  progress: (text: string) => void,
+  progress: OnProgress,
 ): Promise<EmbeddingRow[]> {
   const { tables } = architecture;
   const kinds = wanted ? peersOn(backend.device.kind) : [];

@@ -112,8 +112,8 @@ export async function readWorkloads(
     const names = parsePatterns(patterns);
     parseTableBagLengths(shape.bagLengths, shape.architecture.tables.length);
     return () =>
-      names.map((name) => {
-        progress(`drawing ${name}`);
+      names.map((name, n) => {
+        progress('drawing patterns', n + 1, names.length);
         return patternWorkload(name, shape);
       });
   }

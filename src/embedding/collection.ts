@@ -5,6 +5,7 @@ import type { Backend, PlacedBags, PlacedTables, PooledFormat } from '../backend
 import { BatchPrograms } from '../backend/batch-programs.ts';
 import { InFlight } from '../backend/in-flight.ts';
 import { RequestError } from '../errors.ts';
+import type { OnProgress } from '../progress.ts';
 import {
   type BagBatch,
   type BagFindings,
@@ -52,6 +53,7 @@ export async function placeCollection(
   backend: Backend,
   tables: readonly EmbeddingTable[],
   choice?: PlanChoice,
+  onProgress?: OnProgress,
 ): Promise<PlacedTables> {
   if (tables.length === 0)
     throw new RequestError('TABLE_MISSING', 'an embedding collection needs at least one table');
@@ -60,7 +62,7 @@ export async function placeCollection(
   const context = { device: backend.device, tables };
   const { plan } = await choosePlan(choice, context);
   checkPlan(plan, context);
-  return backend.placeTables(tables, plan);
+  return backend.placeTables(tables, plan, onProgress);
 }
 
 /** The arrays of a call. */

@@ -18,6 +18,7 @@ import { placeCollection, totalDim } from '../embedding/collection.ts';
 import type { Plan, PlanChoice } from '../embedding/plan.ts';
 import { choosePlan } from '../embedding/saved-plans.ts';
 import { RequestError } from '../errors.ts';
+import type { OnProgress } from '../progress.ts';
 import { type DlrmArchitecture, inputsOf } from './architecture.ts';
 import { type FeatureRequest, requestByFeature } from './request/feature-request.ts';
 import type { DlrmRequest } from './request/request.ts';
@@ -30,6 +31,8 @@ export interface DlrmOptions {
   readonly indexChecking?: IndexChecking;
   /** Close the backend together with the model; default: it stays the caller's. */
   readonly closesBackend?: boolean;
+  /** Told what is placed. */
+  readonly onProgress?: OnProgress;
 }
 
 /** Where the time of a batch went, in ms of device time; `host` is the rest of the call. On GPUs stages overlap. */
@@ -158,7 +161,7 @@ export class DlrmModel implements AsyncDisposable {
     try {
       const { plan, source } = await choosePlan(options.plan, { device: backend.device, tables });
       const parts: Placed = {
-        tables: keep(await placeCollection(backend, tables, plan)),
+        tables: keep(await placeCollection(backend, tables, plan, options.onProgress)),
         bottom: keep(await Mlp.place(backend, bottom)),
         interaction: keep(
           await placeInteraction(

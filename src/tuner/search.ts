@@ -18,6 +18,7 @@ import {
 } from '../embedding/plan.ts';
 import { techniquesOn } from '../embedding/techniques/registry.ts';
 import type { KernelFamily, PlanContext } from '../embedding/techniques/technique.ts';
+import type { OnProgress } from '../progress.ts';
 import type { TimedRun } from './embedding-timer.ts';
 import { quantile } from './quantile.ts';
 
@@ -44,7 +45,7 @@ export interface SearchResult {
 export interface SearchOptions {
   /** Time that may be spent. The plain and the heuristic plan are measured in any case. */
   readonly seconds: number;
-  readonly onProgress?: (text: string) => void;
+  readonly onProgress?: OnProgress;
 }
 
 /** Batches that every plan still in the race has run after each round, and how much slower than the best it may be. */

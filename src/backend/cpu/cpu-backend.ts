@@ -20,6 +20,7 @@ import {
 } from '../../ffi/cpu-operators.ts';
 import { NativeMemory } from '../../ffi/host-memory.ts';
 import { bestIsa, createPool, destroyPool, type Isa, type ThreadPool } from '../../ffi/thread-pool.ts';
+import type { OnProgress } from '../../progress.ts';
 import type {
   Backend,
   Ceilings,
@@ -76,8 +77,12 @@ export class CpuBackend implements Backend {
     };
   }
 
-  async placeTables(tables: readonly EmbeddingTable[], plan: Plan): Promise<PlacedTables> {
-    return placeTables(this.#livePool(), tables, planFor('cpu', plan));
+  async placeTables(
+    tables: readonly EmbeddingTable[],
+    plan: Plan,
+    onProgress?: OnProgress,
+  ): Promise<PlacedTables> {
+    return placeTables(this.#livePool(), tables, planFor('cpu', plan), onProgress);
   }
 
   placeBags(tables: PlacedTables, batch: BagBatch): PlacedBags {

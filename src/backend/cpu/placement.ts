@@ -12,6 +12,7 @@ import { DeviceError, FormatError, PlanError } from '../../errors.ts';
 import { fillQuantized, fillUniform, POOLING, ROW_FORMAT, TABLE_WORDS } from '../../ffi/cpu-operators.ts';
 import { addressOf, type HostPtr, MappedFile, NativeMemory, NULL_PTR } from '../../ffi/host-memory.ts';
 import type { ThreadPool } from '../../ffi/thread-pool.ts';
+import type { OnProgress } from '../../progress.ts';
 import { isHost, isInFile, isStored, type Tensor } from '../../tensor.ts';
 import type { PlacedTables } from '../backend.ts';
 
@@ -103,6 +104,7 @@ export async function placeTables(
   pool: ThreadPool,
   tables: readonly EmbeddingTable[],
   plan: CpuPlan,
+  onProgress?: OnProgress,
 ): Promise<CpuTables> {
   const hugePages = plan.techniques.hugePages !== undefined;
   const allocations: NativeMemory[] = [];
@@ -162,7 +164,11 @@ export async function placeTables(
 
   try {
     const placed = new Map<Tensor, HostPtr>();
-    for (const table of distinctTables(tables)) placed.set(table.weight, await place(table));
+    const distinct = distinctTables(tables);
+    for (const [d, table] of distinct.entries()) {
+      onProgress?.('placing tables', d + 1, distinct.length);
+      placed.set(table.weight, await place(table));
+    }
     const rows = tables.map(({ weight }) => placed.get(weight) as HostPtr);
     const allocatedBytes = allocations.reduce((sum, memory) => sum + memory.bytes, 0);
     const notes = hugePages ? [hugePagesNote(allocations)] : [];

@@ -12,6 +12,7 @@ import type { CudaDriver } from '../../ffi/cuda-driver.ts';
 import { Nvrtc } from '../../ffi/nvrtc.ts';
 import type { Compiler } from '../../jit/compile-kernel.ts';
 import { KernelCache } from '../../jit/kernel-cache.ts';
+import type { OnProgress } from '../../progress.ts';
 import {
   type Backend,
   type Ceilings,
@@ -109,9 +110,9 @@ export class CudaBackend implements Backend {
     this.#l2 = new PersistingL2(this.#device);
   }
 
-  placeTables(tables: readonly EmbeddingTable[], plan: Plan): Promise<PlacedTables> {
+  placeTables(tables: readonly EmbeddingTable[], plan: Plan, onProgress?: OnProgress): Promise<PlacedTables> {
     return this.#whileOpen(() => {
-      return placeTables(this.#tools, tables, planFor('cuda', plan));
+      return placeTables(this.#tools, tables, planFor('cuda', plan), onProgress);
     });
   }
 

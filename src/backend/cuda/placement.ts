@@ -14,6 +14,7 @@ import { distinctTables } from '../../embedding/shared-tables.ts';
 import { DeviceError, PlanError } from '../../errors.ts';
 import type { DevicePtr } from '../../ffi/cuda-symbols.ts';
 import { addressOf, copyAll, type HostPtr, readFileTo, viewMemory } from '../../ffi/host-memory.ts';
+import type { OnProgress } from '../../progress.ts';
 import { isHost, isInFile, isStored, type StoredTensor, type Tensor } from '../../tensor.ts';
 import type { PlacedTables } from '../backend.ts';
 import { type BagKinds, BagKindsCache } from './bag-kinds.ts';
@@ -147,6 +148,7 @@ export async function placeTables(
   tools: PlacementTools,
   tables: readonly EmbeddingTable[],
   plan: CudaPlan,
+  onProgress?: OnProgress,
 ): Promise<CudaTables> {
   const distinct = distinctTables(tables);
   const pieceBytes = streamBytes(tables);
@@ -160,7 +162,8 @@ export async function placeTables(
   using upload = new StreamedUpload(tools, pieceBytes);
   try {
     const placed = new Map<Tensor | Float32Array, DeviceMemory>();
-    for (const table of distinct) {
+    for (const [d, table] of distinct.entries()) {
+      onProgress?.('placing tables', d + 1, distinct.length);
       const memory = allocate(deviceTableBytes(table));
       placed.set(table.weight, memory);
       await placeRows(tools, upload, table, memory);

@@ -1,3 +1,4 @@
+import { basename } from 'node:path';
 import { Command, Option } from 'commander';
 import type { DensePrecision } from '../../backend/backend.ts';
 import type { IndexChecking } from '../../embedding/bag.ts';
@@ -24,7 +25,16 @@ import {
   withDevice,
   withModel,
 } from '../options.ts';
-import { type Format, formatMs, notice, printJson, printLine, renderTable } from '../output.ts';
+import {
+  type Format,
+  formatCount,
+  formatMs,
+  notice,
+  printJson,
+  printLine,
+  progress,
+  renderTable,
+} from '../output.ts';
 
 interface Options extends ModelOptions {
   readonly format: Format;
@@ -99,17 +109,22 @@ async function predict(modelFile: string, requestFile: string, options: Options)
   const plan = await resolvePlan(options.plan);
   // Before a model of any size is loaded for it.
   await expectKind(requestFile, 'request');
+  progress(`reading ${basename(modelFile)}`);
   await using model = await loadModel(modelFile, {
     device,
     indexChecking,
     architecture: architectureOverrides(options),
+    onProgress: progress,
     ...(threads === undefined ? {} : { threads }),
     ...(precision === undefined ? {} : { precision }),
     ...(plan === undefined ? {} : { plan }),
   });
+  progress(`reading ${basename(requestFile)}`);
   const { request, notes } = await readRequestFile(requestFile, model.architecture, requestOptions(options));
   for (const note of notes) notice(note);
+  progress(`scoring ${formatCount(request.batchSize)} samples`);
   const prediction = await fromFile(requestFile, () => model.predict(request, { stages: true }));
+  progress('');
   const { badIndices, badOffsets, first } = prediction.findings;
   if (first !== undefined) {
     notice(

@@ -65,6 +65,7 @@ Examples:
 
 async function run(model: string, options: Options): Promise<void> {
   const { rows, out, tables, warnAbove, format } = options;
+  progress(`reading ${basename(model)}`);
   const { tensors, architecture, description } = await loadArchitecture(
     model,
     architectureOverrides(options),

@@ -59,8 +59,7 @@ async function tune(modelFile: string | undefined, options: Options): Promise<vo
   const { backend, reason } = openBackend(options);
   using _ = backend;
   const [{ embedding }] = draw() as [BenchWorkload];
-  using timer = new EmbeddingTimer(backend, shape.architecture.tables);
-  progress('placing tables');
+  using timer = new EmbeddingTimer(backend, shape.architecture.tables, progress);
   await timer.load(embedding.batches);
   const search = await searchPlan(timer, { seconds: options.budget, onProgress: progress });
   progress('');
