@@ -4,7 +4,12 @@
  */
 
 /** What a program may branch on. Grouped by the class that carries them. */
-export type UsageErrorCode = 'USAGE' | 'FILE_NOT_FOUND' | 'FILE_UNREADABLE' | 'FILE_UNWRITABLE';
+export type UsageErrorCode =
+  | 'USAGE'
+  | 'OPTION_INVALID'
+  | 'FILE_NOT_FOUND'
+  | 'FILE_UNREADABLE'
+  | 'FILE_UNWRITABLE';
 export type FormatErrorCode =
   | 'FORMAT_UNKNOWN'
   | 'FILE_TRUNCATED'
@@ -80,6 +85,8 @@ export interface ErrorDetails {
   readonly feature?: string;
   /** The sample, or the user of a user's part, counted from 0. */
   readonly sample?: number;
+  /** The option, or the member of an argument, that is wrong. */
+  readonly option?: string;
   /** The position in the tensor, or the line of a text file (1-based). */
   readonly position?: number;
   /** The offending value. */
@@ -94,6 +101,7 @@ const CHECKPOINT_HINT = 'docs/file-formats.md lists the parameter names and the 
 /** What helps where an error has no hint of its own. */
 const HINTS: Readonly<Record<ErrorCode, string>> = {
   USAGE: 'add --help for what the command takes',
+  OPTION_INVALID: 'the types of the call say what it takes',
   FILE_NOT_FOUND: 'check the path',
   FILE_UNREADABLE: 'check the path and its permissions',
   FILE_UNWRITABLE: 'check the folder, its permissions and the free space',

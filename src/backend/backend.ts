@@ -19,9 +19,16 @@ import type { OnProgress } from '../progress.ts';
  */
 export type DensePrecision = 'float32' | 'tf32' | 'float16' | 'bfloat16';
 
-export const DENSE_PRECISIONS: readonly DensePrecision[] = ['float32', 'tf32', 'float16', 'bfloat16'];
+export const DENSE_PRECISIONS: readonly DensePrecision[] = Object.freeze([
+  'float32',
+  'tf32',
+  'float16',
+  'bfloat16',
+] as const);
 
 export type Activation = 'none' | 'relu' | 'sigmoid';
+
+export const ACTIVATIONS: readonly Activation[] = Object.freeze(['none', 'relu', 'sigmoid'] as const);
 
 /** A block of float32 in device memory. */
 export interface DeviceBuffer extends Disposable {
@@ -31,7 +38,11 @@ export interface DeviceBuffer extends Disposable {
 
 /** How pooled rows are stored. */
 export type PooledFormat = 'float32' | 'float16' | 'bfloat16';
-export const POOLED_FORMATS: readonly PooledFormat[] = ['float32', 'float16', 'bfloat16'];
+export const POOLED_FORMATS: readonly PooledFormat[] = Object.freeze([
+  'float32',
+  'float16',
+  'bfloat16',
+] as const);
 
 /** Where a row-major matrix lies in a device buffer. */
 export interface Extent {
@@ -165,6 +176,8 @@ export type Operation =
  * launched one by one. Timing takes a little time itself.
  */
 export type RunTiming = 'none' | 'operations' | 'launches';
+
+export const RUN_TIMINGS: readonly RunTiming[] = Object.freeze(['none', 'operations', 'launches'] as const);
 
 export interface RunOptions {
   /** Default: `operations`. */

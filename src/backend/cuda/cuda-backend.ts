@@ -1,10 +1,12 @@
 /** The CUDA backend: kernels of kernels/cuda, compiled for this GPU when they are first used. */
+import { deepFrozen } from '../../checks/value.ts';
 import { BlockPool } from '../../cuda/block-pool.ts';
 import { CudaDevice } from '../../cuda/device.ts';
 import { cudaDriver, describe } from '../../cuda/discover.ts';
 import { CudaStream } from '../../cuda/stream.ts';
 import type { DeviceDescription } from '../../device.ts';
-import { type BagBatch, checkBagShapes, type EmbeddingTable } from '../../embedding/bag.ts';
+import type { BagBatch, EmbeddingTable } from '../../embedding/bag.ts';
+import { checkBagShapes } from '../../embedding/check-bags.ts';
 import { type Plan, planFor } from '../../embedding/plan.ts';
 import { DeviceError } from '../../errors.ts';
 import { CublasLt } from '../../ffi/cublaslt.ts';
@@ -94,7 +96,7 @@ export class CudaBackend implements Backend {
     this.#linearSearch = options.linearSearch;
     this.precision = options.precision ?? DEFAULT_PRECISION;
     this.#device = new CudaDevice(driver, options.ordinal ?? 0);
-    this.device = describe(driver, this.#device.properties);
+    this.device = deepFrozen(describe(driver, this.#device.properties));
     this.#streams = {
       copies: new CudaStream(this.#device),
       lookups: new CudaStream(this.#device),
@@ -118,8 +120,8 @@ export class CudaBackend implements Backend {
 
   placeBags(tables: PlacedTables, batch: BagBatch): PlacedBags {
     this.#checkOpen();
-    checkBagShapes(tables.tables, batch);
-    return new CudaBags(ownBy(CudaTables, tables), batch, this.#pools);
+    const own = ownBy(CudaTables, tables);
+    return new CudaBags(own, checkBagShapes(own.tables, batch), this.#pools);
   }
 
   placeLinear(

@@ -1,6 +1,6 @@
 import { Command, Option } from 'commander';
 import type { DensePrecision } from '../../backend/backend.ts';
-import { openBackend } from '../../backend/open-backend.ts';
+import { openDevice } from '../../backend/open-backend.ts';
 import { bench } from '../../bench/bench.ts';
 import { PEERS } from '../../bench/peers.ts';
 import { PRESETS } from '../../bench/presets.ts';
@@ -72,7 +72,7 @@ async function run(modelFile: string | undefined, options: Options): Promise<voi
   const plan = await resolvePlan(options.plan);
   const shape = await workloadShape(modelFile, options);
   const draw = await readWorkloads(shape, options);
-  const { backend, reason } = openBackend(options);
+  const { backend, reason } = openDevice(options);
   using _ = backend;
   checkSweeps(options.sweep ?? [], backend.device);
   const { architecture, bagLengths } = shape;

@@ -1,6 +1,6 @@
 import { Command, Option } from 'commander';
 import type { Backend } from '../../backend/backend.ts';
-import { openBackend } from '../../backend/open-backend.ts';
+import { openDevice } from '../../backend/open-backend.ts';
 import type { BenchWorkload } from '../../bench/workload.ts';
 import { type Plan, planLabel } from '../../embedding/plan.ts';
 import { savedPlanFile, savePlan, tunedVersions } from '../../embedding/saved-plans.ts';
@@ -56,7 +56,7 @@ async function tune(modelFile: string | undefined, options: Options): Promise<vo
   const shape = { ...(await workloadShape(modelFile, options)), batches: BATCHES };
   const { trace, pattern } = options;
   const draw = await readWorkloads(shape, trace === undefined ? { patterns: pattern } : { trace: [trace] });
-  const { backend, reason } = openBackend(options);
+  const { backend, reason } = openDevice(options);
   using _ = backend;
   const [{ embedding }] = draw() as [BenchWorkload];
   using timer = new EmbeddingTimer(backend, shape.architecture.tables, progress);
