@@ -210,6 +210,17 @@ export async function fromFile<T>(file: string, work: () => Promise<T>): Promise
   }
 }
 
+/** Runs `work` on a file that another one names; where it cannot be opened, the error says too `where` it is named. */
+export async function namedIn<T>(where: string, work: () => Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    if (!(error instanceof UsageError)) throw error;
+    const { code, message, hint, details } = error;
+    throw new UsageError(code as UsageErrorCode, `${where}: ${message}`, { ...details, hint, cause: error });
+  }
+}
+
 /** The caller asked for something that does not exist or cannot be: a flag, an option, a path. */
 export class UsageError extends HotrowError<UsageErrorCode> {}
 

@@ -21,10 +21,16 @@ export interface CrossLayer {
 
 /**
  * A cross layer from its parameters; a bias may be [width, 1] too, as TorchRec's full-rank layers have it.
- * @throws ModelError CHECKPOINT_INCONSISTENT when the shapes do not fit together.
+ * @throws ModelError CHECKPOINT_INCONSISTENT when the shapes do not fit together, CHECKPOINT_UNSUPPORTED for a vector.
  */
 export function crossLayer(name: string, { v, w, bias }: Pick<CrossLayer, 'v' | 'w' | 'bias'>): CrossLayer {
   const [width, rank] = w.shape;
+  if (v === undefined && width !== 1 && rank === 1)
+    throw new ModelError(
+      'CHECKPOINT_UNSUPPORTED',
+      `${name} is [${w.shape}]: vector cross layers (DCN, before DCNv2) are not supported`,
+      { tensor: name },
+    );
   const fits =
     w.shape.length === 2 &&
     width &&

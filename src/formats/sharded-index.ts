@@ -3,20 +3,26 @@
  * are safetensors (`model.safetensors.index.json`) or state dicts of torch.save (`pytorch_model.bin.index.json`).
  */
 import { dirname, join } from 'node:path';
-import { FormatError } from '../errors.ts';
+import { FormatError, namedIn } from '../errors.ts';
 import type { StoredTensor, StoredTensors } from '../tensor.ts';
 import { expectKind } from './file-kind.ts';
 import { readJsonFile } from './json-file.ts';
 import { readSafetensors } from './safetensors.ts';
+import { tiedNames } from './tied-names.ts';
 import { dictOf, isSavedTensor, readTorchFile } from './torch/torch-file.ts';
 import { withinFolder } from './within-folder.ts';
 
 /** True for a name that index files have. */
 export const isIndex = (path: string): boolean => path.endsWith('.index.json');
 
-export interface ShardedModel {
+interface Shard {
   readonly tensors: StoredTensors;
   readonly format: 'safetensors' | 'torch';
+}
+
+export interface ShardedModel extends Shard {
+  /** Tensors under further names, which the index's metadata gives (tied-names.ts). */
+  readonly tied: StoredTensors;
 }
 
 /**
@@ -25,9 +31,10 @@ export interface ShardedModel {
  * file and tensor; what a shard's reader throws.
  */
 export async function readShards(indexFile: string): Promise<ShardedModel> {
-  const shards = new Map<string, ShardedModel>();
+  const shards = new Map<string, Shard>();
   const tensors = new Map<string, StoredTensor>();
-  for (const [name, shard] of Object.entries(await readWeightMap(indexFile))) {
+  const { weightMap, metadata } = await readIndex(indexFile);
+  for (const [name, shard] of Object.entries(weightMap)) {
     if (typeof shard !== 'string') throw invalid(indexFile, 'its shard is not a file name', name);
     const inside = withinFolder(shard);
     if (inside === undefined) {
@@ -38,7 +45,9 @@ export async function readShards(indexFile: string): Promise<ShardedModel> {
         'shards stand beside the index file',
       );
     }
-    const contents = shards.get(inside) ?? (await readShard(join(dirname(indexFile), inside)));
+    const open = () => readShard(join(dirname(indexFile), inside));
+    const contents =
+      shards.get(inside) ?? (await namedIn(`${indexFile}, tensor ${name}, shard ${shard}`, open));
     shards.set(inside, contents);
     const tensor = contents.tensors.get(name);
     if (tensor === undefined) throw invalid(indexFile, `is not in its shard ${shard}`, name);
@@ -49,18 +58,22 @@ export async function readShards(indexFile: string): Promise<ShardedModel> {
     if (stray !== undefined) throw invalid(indexFile, `is in shard ${shard} but not in weight_map`, stray);
   }
   const torch = [...shards.values()].some(({ format }) => format === 'torch');
-  return { tensors, format: torch ? 'torch' : 'safetensors' };
+  return { tensors, format: torch ? 'torch' : 'safetensors', tied: tiedNames(metadata, tensors) };
 }
 
-async function readWeightMap(indexFile: string): Promise<object> {
-  const { weight_map: map } = (await readJsonFile(indexFile, 'model')) as { weight_map?: unknown };
-  if (typeof map !== 'object' || map === null || Array.isArray(map))
-    throw invalid(indexFile, 'has no weight_map');
-  return map;
+type JsonObject = Readonly<Record<string, unknown>>;
+
+const isObject = (value: unknown): value is JsonObject =>
+  typeof value === 'object' && value !== null && !Array.isArray(value);
+
+async function readIndex(indexFile: string): Promise<{ weightMap: JsonObject; metadata: JsonObject }> {
+  const { weight_map: weightMap, metadata } = (await readJsonFile(indexFile, 'model')) as JsonObject;
+  if (!isObject(weightMap)) throw invalid(indexFile, 'has no weight_map');
+  return { weightMap, metadata: isObject(metadata) ? metadata : {} };
 }
 
 /** A shard's tensors, whichever of the formats it is in. */
-async function readShard(file: string): Promise<ShardedModel> {
+async function readShard(file: string): Promise<Shard> {
   if ((await expectKind(file, 'model')).kind === 'safetensors')
     return { tensors: (await readSafetensors(file)).tensors, format: 'safetensors' };
   const tensors = new Map<string, StoredTensor>();

@@ -63,7 +63,10 @@ export async function inferArchitecture(
     throw new ModelError(
       'CHECKPOINT_UNSUPPORTED',
       `the top MLP ends with ${last.outputs} outputs, a click model has 1: several outputs are not supported`,
-      { tensor: `${last.name}.weight` },
+      {
+        tensor: `${last.name}.weight`,
+        hint: "save a model of one output: that output's row of the last layer's weight and bias",
+      },
     );
   }
   const { tables: readable, notes: quantized } = await quantizedTables(ordered, {
@@ -75,18 +78,21 @@ export async function inferArchitecture(
   const read = featureTables(stored, description, options);
   const tables = guesses === undefined ? read : withGuessedFeatures(read, { bottom, top }, guesses);
   const denseFeatures = (bottom[0] as LinearLayer).inputs;
-  const interaction = description.interaction ?? options.interaction;
+  const interaction = interactionAskedFor(description, options);
   return {
     naming: convention.naming,
     denseFeatures,
     tables,
     bottom,
-    interaction: inferInteraction({ bottom, cross: parts.cross, top }, tables, {
-      naming: convention.naming,
-      triangle: description.triangle ?? (convention.naming === 'hotrow' ? undefined : convention.triangle),
-      ...(interaction === undefined ? {} : { interaction }),
-      ...(guesses === undefined ? {} : { guesses }),
-    }),
+    interaction: asDescribed(description, () =>
+      inferInteraction({ bottom, cross: parts.cross, top }, tables, {
+        naming: convention.naming,
+        triangle: description.triangle ?? (convention.naming === 'hotrow' ? undefined : convention.triangle),
+        featuresKnown: description.features !== undefined,
+        ...(interaction === undefined ? {} : { interaction }),
+        ...(guesses === undefined ? {} : { guesses }),
+      }),
+    ),
     top,
     output: description.output ?? 'probability',
     inputs: describedInputs(tables, denseFeatures, description),
@@ -101,6 +107,27 @@ const NO_DESCRIPTION: Omit<ModelDescription, 'checkpoint'> & { readonly checkpoi
   checkpoint: '',
 };
 
+/** The interaction that is said. @throws ModelError DESCRIPTION_INVALID where caller and description say different ones. */
+function interactionAskedFor(description: ModelDescription, { interaction: asked }: ArchitectureOverrides) {
+  const { interaction: described } = description;
+  if (described !== undefined && asked !== undefined && described !== asked)
+    throw badDescription('/interaction', `is "${described}", and "${asked}" was asked for`);
+  return described ?? asked;
+}
+
+/** Runs `work`; what does not fit the checkpoint is told by the description's member that says otherwise. */
+function asDescribed<T>({ interaction, features }: ModelDescription, work: () => T): T {
+  try {
+    return work();
+  } catch (error) {
+    const said =
+      interaction !== undefined ? '/interaction' : features !== undefined ? '/features' : undefined;
+    if (said === undefined || !(error instanceof ModelError) || error.code !== 'CHECKPOINT_INCONSISTENT')
+      throw error;
+    throw badDescription(said, `does not fit the checkpoint: ${error.message}`);
+  }
+}
+
 /** The model's parameters under Hotrow's names. */
 function parametersOf(tensors: StoredTensors, { names }: ModelDescription) {
   const entries = [...tensors].map(([path, tensor]) => ({ path, container: tensors, tensor }));
@@ -108,12 +135,12 @@ function parametersOf(tensors: StoredTensors, { names }: ModelDescription) {
   const { model, notes } = findStateDict(entries, own);
   if (model !== undefined) return { model, notes };
   const all = [...tensors.keys()];
-  refuseRelatives(all);
+  refuseRelatives(all, false);
   throw new ModelError(
     'CHECKPOINT_UNRECOGNISED',
-    `no embedding tables among ${all.length} parameters: ${some(all)}`,
+    `no embedding tables of known names among ${all.length} parameters: ${some(all)}`,
     {
-      hint: 'known names are facebookresearch/dlrm (emb_l.0.weight, bot_l.0.weight, top_l.0.weight) and TorchRec (sparse_arch.embedding_bag_collection.embedding_bags.t_cat_0.weight, dense_arch…, over_arch…); a model description maps names of your own ("names")',
+      hint: 'known names are facebookresearch/dlrm (emb_l.0.weight, bot_l.0.weight, top_l.0.weight) and TorchRec (sparse_arch.embedding_bag_collection.embedding_bags.t_cat_0.weight, dense_arch…, over_arch…); a model description maps names of your own ("names", docs/model-description.md)',
     },
   );
 }

@@ -15,6 +15,8 @@ export interface InteractionOptions {
   readonly triangle: 'lower' | 'upper' | undefined;
   /** The interaction, where the width fits several. */
   readonly interaction?: InteractionName;
+  /** Whether it is known which features there are; else some may share a table. */
+  readonly featuresKnown: boolean;
   /** Takes what had to be guessed. Default: nothing is guessed. */
   readonly guesses?: Record<string, string>;
 }
@@ -34,7 +36,7 @@ const KNOWN: Readonly<Record<DlrmArchitecture['naming'], readonly Exclude<Intera
 export function inferInteraction(
   { bottom, cross, top }: Pick<CheckpointParts, 'bottom' | 'cross' | 'top'>,
   tables: readonly EmbeddingTable[],
-  { naming, triangle, interaction: wanted, guesses }: InteractionOptions,
+  { naming, triangle, interaction: wanted, featuresKnown, guesses }: InteractionOptions,
 ): Interaction {
   const bottomWidth = (bottom.at(-1) as LinearLayer).outputs;
   const dims = tables.map((table) => table.dim);
@@ -73,8 +75,22 @@ export function inferInteraction(
       .join(', ');
     throw noneFits({ bottomWidth, dims, topInputs, explained, top, wanted });
   }
-  // Two vectors have one pair, three have the same three pairs in either order.
-  const open = only.interaction.kind === 'dot' && triangle === undefined && dims.length > 2;
+  // The diagonal adds as many products as one more feature would, one that shares a table with another.
+  if (naming === 'hotrow' && only.name === 'dot-diagonal' && wanted === undefined && !featuresKnown) {
+    if (guesses !== undefined) {
+      guesses['/interaction'] = `it may be dot of ${dims.length + 1} features, of which two share a table`;
+    } else {
+      throw new ModelError(
+        'ARCHITECTURE_AMBIGUOUS',
+        `the top MLP takes ${topInputs} inputs, which fits dot-diagonal of ${dims.length} features and dot of ${dims.length + 1}, of which two share a table`,
+        { hint: 'say which in the model description: "interaction", or all "features" and their tables' },
+      );
+    }
+  }
+  // Either order has the same pairs where there are two vectors, or three without the diagonal.
+  const { kind } = only.interaction;
+  const alike = only.name === 'dot-diagonal' ? 1 : 2;
+  const open = kind === 'dot' && triangle === undefined && dims.length > alike;
   if (open && guesses !== undefined) guesses['/triangle'] = 'nothing says in which order the pairs stand';
   if (open && guesses === undefined) {
     throw new ModelError(
@@ -98,8 +114,8 @@ interface Misfit {
 }
 
 function noneFits({ bottomWidth, dims, topInputs, explained, top, wanted }: Misfit): ModelError {
-  const asked = wanted === undefined ? '' : ` with interaction ${wanted}`;
-  const message = `the top MLP takes ${topInputs} inputs, which fits no interaction${asked} of a bottom output of ${bottomWidth} with ${dims.length} tables: ${explained}`;
+  const asked = wanted === undefined ? 'fits no interaction' : `does not fit interaction ${wanted}`;
+  const message = `the top MLP takes ${topInputs} inputs, which ${asked} of a bottom output of ${bottomWidth} with ${dims.length} features: ${explained}`;
   const features = featuresOfDot(topInputs - bottomWidth);
   const error = inconsistent(message, `${top[0]?.name}.weight`);
   if (features === undefined || features <= dims.length || dims.some((dim) => dim !== bottomWidth))

@@ -3,7 +3,7 @@ import { OPEN_MEMBERS, type OpenOptions, openDevice } from '../backend/open-back
 import { called, path as filePath, membersOf, oneOf, optional, whole } from '../checks/value.ts';
 import { INDEX_CHECKING, POOLING_MODES } from '../embedding/bag.ts';
 import { planChoice } from '../embedding/plan.ts';
-import { fromFile } from '../errors.ts';
+import { fromFile, namedIn } from '../errors.ts';
 import type { OnProgress } from '../progress.ts';
 import type { StoredTensors } from '../tensor.ts';
 import type { DlrmArchitecture } from './architecture.ts';
@@ -59,13 +59,13 @@ export async function loadArchitecture(
   if (found === undefined) return loadStored(path, options);
   return fromFile(found.file, async () => {
     const { prefix, names } = found.description;
-    const stored = await loadStored(
-      found.checkpoint,
-      { ...options, description: found.description },
-      {
-        ...(prefix === undefined ? {} : { prefix }),
-        ...(names === undefined ? {} : { convention: conventionOf(names) }),
-      },
+    const recognised = {
+      ...(prefix === undefined ? {} : { prefix }),
+      ...(names === undefined ? {} : { convention: conventionOf(names) }),
+    };
+    const described = { ...options, description: found.description };
+    const stored = await namedIn(`${found.file}: /checkpoint`, () =>
+      loadStored(found.checkpoint, described, recognised),
     );
     const guessed = Object.keys(found.description.guesses ?? {});
     const notes = [

@@ -17,26 +17,29 @@ export interface PoolingDefaults {
  */
 export function featureTables(
   tables: readonly StoredTable[],
-  { features }: Pick<ModelDescription, 'features'>,
+  description: Pick<ModelDescription, 'features' | 'tables'>,
   { mode = 'sum', paddingIdx }: PoolingDefaults,
 ): EmbeddingTable[] {
+  checkTables(tables, description);
+  const { features } = description;
   const padding = paddingIdx === undefined ? {} : { paddingIdx };
   if (features === undefined) return tables.map((table) => ({ ...table, mode, ...padding }));
   const byName = new Map(tables.map((table) => [table.name, table]));
-  const read = new Set(features.map(({ table }) => table));
-  const unread = tables.find((table) => !read.has(table.name));
+  const known = features.map((feature, i) => {
+    const table = byName.get(feature.table);
+    if (table !== undefined) return { feature, table };
+    throw badDescription(
+      `/features/${i}/table`,
+      `names ${JSON.stringify(feature.table)}, which is no table of the checkpoint`,
+      `its tables are ${some([...byName.keys()])}`,
+    );
+  });
+  const read = new Set(known.map(({ table }) => table));
+  const unread = tables.find((table) => !read.has(table));
   if (unread !== undefined) {
     throw badDescription('/features', `leaves table ${JSON.stringify(unread.name)} of the checkpoint unread`);
   }
-  return features.map((feature, i): EmbeddingTable => {
-    const table = byName.get(feature.table);
-    if (table === undefined) {
-      throw badDescription(
-        `/features/${i}/table`,
-        `names ${JSON.stringify(feature.table)}, which is no table of the checkpoint`,
-        `its tables are ${some([...byName.keys()])}`,
-      );
-    }
+  return known.map(({ feature, table }, i): EmbeddingTable => {
     const { paddingRow, pruned, pooling } = feature;
     checkRows(feature, table, `/features/${i}`);
     return {
@@ -49,9 +52,26 @@ export function featureTables(
   });
 }
 
+/** What the description says of a table's rows is so. @throws ModelError DESCRIPTION_INVALID where it is not. */
+function checkTables(
+  tables: readonly StoredTable[],
+  { tables: described = [] }: Pick<ModelDescription, 'tables'>,
+): void {
+  const byName = new Map(tables.map((table) => [table.name, table]));
+  described.forEach(({ name, dim, rowFormat }, i) => {
+    const table = byName.get(name);
+    if (table === undefined) return;
+    const rows = `the rows of ${JSON.stringify(name)}`;
+    if (dim !== undefined && dim !== table.dim)
+      throw badDescription(`/tables/${i}/dim`, `is ${dim}, and ${rows} have ${table.dim} elements`);
+    if (rowFormat !== undefined && rowFormat !== table.rowFormat)
+      throw badDescription(`/tables/${i}/rowFormat`, `is ${rowFormat}, and ${rows} are ${table.rowFormat}`);
+  });
+}
+
 /** Rows that a feature names are rows of its table. */
 function checkRows(
-  { paddingRow, unknown, ids, missing, pooling = 'sum' }: DescribedFeature,
+  { paddingRow, unknown, ids, missing, pruned, pooling = 'sum' }: DescribedFeature,
   { name, rows, rowWeights }: StoredTable,
   at: string,
 ): void {
@@ -62,10 +82,19 @@ function checkRows(
   check('paddingRow', paddingRow, rows);
   if (typeof unknown === 'object') check('unknown/row', unknown.row, rows);
   if (typeof ids === 'object' && 'modulus' in ids) check('ids/modulus', ids.modulus, rows + 1);
-  if (typeof ids === 'object' && 'vocabulary' in ids)
-    check('ids/vocabulary', ids.vocabulary.length, rows + 1);
-  if ((ids ?? 'rows') === 'rows' && typeof missing === 'object')
-    for (const row of missing.ids) check('missing/ids', Number(row), rows);
+  if (typeof ids === 'object' && 'vocabulary' in ids && ids.vocabulary.length > rows) {
+    throw badDescription(
+      `${at}/ids/vocabulary`,
+      `has ${ids.vocabulary.length} ids, and table ${JSON.stringify(name)} has ${rows} rows`,
+    );
+  }
+  if ((ids ?? 'rows') === 'rows' && typeof missing === 'object') {
+    for (const row of missing.ids.map(Number)) {
+      check('missing/ids', row, rows);
+      if (row < 0 && !(pruned && row === -1))
+        throw badDescription(`${at}/missing/ids`, `has ${row}, which is no row`);
+    }
+  }
   if (rowWeights !== undefined && pooling !== 'sum')
     throw badDescription(`${at}/pooling`, `is ${pooling}, and the table's learned weights go with sum alone`);
 }

@@ -63,7 +63,11 @@ describe('an index of safetensors', () => {
       'SAFETENSORS_INVALID',
       /tensor c: is not in its shard s1/,
     );
-    await bad({ a: 's1.safetensors', b: 'gone.safetensors' }, 'FILE_NOT_FOUND', /no such file.*gone/);
+    await bad(
+      { a: 's1.safetensors', b: 'gone.safetensors' },
+      'FILE_NOT_FOUND',
+      /index\.json, tensor b, shard gone\.safetensors: no such file/,
+    );
     for (const outside of [
       '../s1.safetensors',
       '/etc/passwd',

@@ -139,7 +139,9 @@ describe('facebookresearch/dlrm names', () => {
       'CHECKPOINT_INCONSISTENT',
       /takes 15 inputs.*dot gives 14.*dot-diagonal gives 18.*cat gives 32/,
     );
-    await refuses(facebook(14), 'CHECKPOINT_INCONSISTENT', /with interaction cat/, { interaction: 'cat' });
+    await refuses(facebook(14), 'CHECKPOINT_INCONSISTENT', /does not fit interaction cat of/, {
+      interaction: 'cat',
+    });
     await refuses(facebook(14, [8, 8, 4]), 'CHECKPOINT_INCONSISTENT', /nothing, the dims differ/);
     await refuses(
       { ...facebook(14), 'bot_l.2.weight': [8, 15] },
@@ -253,5 +255,71 @@ describe('TorchRec names', () => {
       'CHECKPOINT_INCONSISTENT',
       /V \[3,40\], W \[40,4\]/,
     );
+  });
+});
+
+describe('names that are known, and models that are not', () => {
+  for (const [name, shapes, pattern] of [
+    ['HSTU', { '_hstu_transducer._stu_layers.0._uvqk_weight': [4, 4] }, /sequential recommenders/],
+    ['sequence embeddings', { '_embedding_collection.embeddings.uih.weight': [5, 4] }, /does not pool/],
+    [
+      'tables alone',
+      { 'ebc.embedding_bags.t.weight': [5, 4] },
+      /tables alone .* map all in a model description/,
+    ],
+    [
+      'tables under another name than TorchRec gives them',
+      { 'sparse_arch.ebc.embedding_bags.t.weight': [5, 4], 'dense_arch.model._mlp.0._linear.weight': [4, 3] },
+      /tables outside of sparse_arch\.embedding_bag_collection/,
+    ],
+    ['FSDP', { '_fsdp_wrapped_module._flat_param': [100] }, /FSDP's flattened parameters/],
+    ['vision', { 'bn1.running_mean': [4], 'fc.weight': [3, 4] }, /no embedding tables of known names/],
+  ] as const) {
+    test(name, async () => {
+      await assert.rejects(inferArchitecture(stored(shapes as unknown as Shapes)), (error: unknown) => {
+        assert.ok(error instanceof ModelError, String(error));
+        assert.match(`${error.message} ${error.hint}`, pattern);
+        return true;
+      });
+    });
+  }
+
+  test('vector cross layers', async () => {
+    const cross = { 'inter_arch.crossnet.kernels.0': [40, 1], 'inter_arch.crossnet.bias.0': [40, 1] };
+    await refuses({ ...torchrec(40), ...cross }, 'CHECKPOINT_UNSUPPORTED', /vector cross layers/);
+  });
+});
+
+describe("Hotrow's own names", () => {
+  const own = (topInputs: number) =>
+    stored({
+      'tables.a.weight': [5, 4],
+      'tables.b.weight': [6, 4],
+      'bottom.0.weight': [4, 3],
+      'bottom.0.bias': [4],
+      'top.0.weight': [1, topInputs],
+      'top.0.bias': [1],
+    });
+  const order = { names: ['a', 'b'], from: 'a test' };
+
+  test('the diagonal and one more feature have one width: nothing is guessed of it', async () => {
+    await assert.rejects(inferArchitecture(own(4 + 6), { order }), {
+      code: 'ARCHITECTURE_AMBIGUOUS',
+      message: /dot-diagonal of 2 features and dot of 3/,
+    });
+  });
+
+  test('pairs with the diagonal differ by triangle from three vectors on', async () => {
+    const described = { kind: 'model', version: 1, checkpoint: 'x', interaction: 'dot-diagonal' } as const;
+    await assert.rejects(inferArchitecture(own(4 + 6), { order, description: described }), {
+      code: 'ARCHITECTURE_AMBIGUOUS',
+      message: /in which order its pairs stand/,
+    });
+    const { interaction } = await inferArchitecture(own(4 + 6), {
+      order,
+      description: { ...described, triangle: 'upper' },
+    });
+    assert.deepEqual(interaction, { kind: 'dot', diagonal: true, order: 'upper' });
+    assert.equal((await inferArchitecture(own(4 + 3), { order })).interaction.kind, 'dot');
   });
 });

@@ -1,4 +1,4 @@
-import { writeFile } from 'node:fs/promises';
+import { readFile, writeFile } from 'node:fs/promises';
 import { basename } from 'node:path';
 import { Command, Option } from 'commander';
 import type { EmbeddingTable } from '../../embedding/bag.ts';
@@ -70,6 +70,7 @@ async function run(model: string, options: Options): Promise<void> {
     model,
     architectureOverrides(options),
   );
+  const described = description === undefined ? undefined : await describedOutput(out, description);
   const chosen = tables === undefined ? architecture.tables : chooseTables(architecture.tables, tables);
   const converted = await fromFile(model, () =>
     quantizeCheckpoint({
@@ -82,18 +83,35 @@ async function run(model: string, options: Options): Promise<void> {
     }),
   );
   progress('');
-  if (description !== undefined) await describeOutput(out, description);
+  if (described !== undefined) await writeDescription(described);
   const told = converted.map((table) => ({ ...table, warnings: lossWarnings(table, warnAbove) }));
   if (format === 'json') printJson({ model, out, rows, tables: told.map(asJson) });
   else printConverted(out, told);
   for (const warning of told.flatMap(({ warnings }) => warnings)) notice(`warning: ${warning}`);
 }
 
-/** Writes the description of what was written beside it: names stand without a prefix there. */
-async function describeOutput(out: string, { description }: FoundDescription): Promise<void> {
+interface DescribedOutput {
+  readonly file: string;
+  readonly text: string;
+}
+
+/**
+ * The description that will lie beside `out`: names stand without a prefix there.
+ * @throws UsageError FILE_UNWRITABLE where another one lies there: a description is people's work.
+ */
+async function describedOutput(out: string, { description }: FoundDescription): Promise<DescribedOutput> {
   const { prefix: _, ...rest } = description;
   const file = `${out.replace(/\.[^./]*$/, '')}${DESCRIPTION_SUFFIX}`;
   const text = `${JSON.stringify({ ...rest, checkpoint: basename(out) }, null, 2)}\n`;
+  const there = await readFile(file, 'utf8').catch(() => undefined);
+  if (there === undefined || there === text) return { file, text };
+  throw new UsageError('FILE_UNWRITABLE', `${file} is there already, and would describe ${out}`, {
+    file,
+    hint: 'name another file with --out, or take the description away first',
+  });
+}
+
+async function writeDescription({ file, text }: DescribedOutput): Promise<void> {
   await writeFile(file, text).catch((cause) => {
     throw new UsageError('FILE_UNWRITABLE', `cannot write ${file}: ${(cause as Error).message}`, {
       file,

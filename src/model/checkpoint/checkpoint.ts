@@ -7,6 +7,7 @@ import { DCP_METADATA, readDcp } from '../../formats/dcp/dcp.ts';
 import { expectKind } from '../../formats/file-kind.ts';
 import { readSafetensors } from '../../formats/safetensors.ts';
 import { readShards } from '../../formats/sharded-index.ts';
+import { tiedNames } from '../../formats/tied-names.ts';
 import { dictOf, isSavedTensor, noTensors, readTorchFile } from '../../formats/torch/torch-file.ts';
 import { shareTied } from '../../stored-tensor.ts';
 import type { StoredTensor, StoredTensors } from '../../tensor.ts';
@@ -57,19 +58,23 @@ async function readSaved(path: string): Promise<Saved> {
       const { tensors, metadata } = await readSafetensors(path);
       const written = metadata[TABLE_ORDER_KEY];
       const order = written === undefined ? 'unsaved' : writtenOrder(path, written);
-      return { entries: entriesOf(tensors), format: 'safetensors', order };
+      return { entries: entriesOf(tensors, tiedNames(metadata, tensors)), format: 'safetensors', order };
     }
     case 'safetensors-index': {
-      const { tensors, format } = await readShards(path);
-      return { entries: entriesOf(tensors), format, order: 'unsaved' };
+      const { tensors, tied, format } = await readShards(path);
+      return { entries: entriesOf(tensors, tied), format, order: 'unsaved' };
     }
     default:
       return torchEntries(path);
   }
 }
 
-const entriesOf = (tensors: StoredTensors) =>
-  [...tensors].map(([path, tensor]) => ({ path, container: tensors, tensor: () => tensor }));
+function entriesOf(tensors: StoredTensors, tied: StoredTensors): SavedEntry<Locate>[] {
+  const entry =
+    (alias: boolean) =>
+    ([path, tensor]: [string, StoredTensor]) => ({ path, container: tensors, tensor: () => tensor, alias });
+  return [...[...tensors].map(entry(false)), ...[...tied].map(entry(true))];
+}
 
 /** Processes may save tables of their own each: their metadata keeps no order of the whole. */
 async function dcpEntries(path: string): Promise<Saved> {
@@ -96,7 +101,9 @@ async function torchEntries(path: string): Promise<Saved> {
   const keys =
     dict === undefined
       ? 'it is not a dict'
-      : `its keys are ${[...dict.keys()].slice(0, 5).map(String).join(', ')}`;
+      : dict.size === 0
+        ? 'it is empty'
+        : `its keys are ${[...dict.keys()].slice(0, 5).map(String).join(', ')}`;
   throw new ModelError('CHECKPOINT_UNRECOGNISED', `${path} holds no state dict: ${keys}`, {
     file: path,
     hint: 'save it with torch.save(model.state_dict(), path)',

@@ -22,7 +22,7 @@ function parsePlaceholder(pattern: string, text: string): Placeholder {
   if (text === 'name') return { variable: 'name', factor: 1, addend: 0 };
   const [, factor, variable, addend] = /^([1-9]?)([a-z])(?:\+([1-9]))?$/.exec(text) ?? [];
   if (variable === undefined) {
-    throw new ModelError('DESCRIPTION_INVALID', `names: {${text}} in ${pattern} is no placeholder`, {
+    throw new ModelError('DESCRIPTION_INVALID', `/names: {${text}} in ${pattern} is no placeholder`, {
       value: pattern,
       hint: 'placeholders are {i} for a number, {2i} or {2i+1} for every second one, {name} for any text',
     });
@@ -44,7 +44,7 @@ export class NamePattern {
     );
     const variables = this.variables;
     if (variables.size < this.#placeholders.length || this.#placeholders.length > MOST_NUMBERS + 1) {
-      throw new ModelError('DESCRIPTION_INVALID', `names: ${text} uses a placeholder twice, or too many`, {
+      throw new ModelError('DESCRIPTION_INVALID', `/names: ${text} uses a placeholder twice, or too many`, {
         value: text,
       });
     }

@@ -97,6 +97,9 @@ export const CONVENTIONS: readonly NamingConvention[] = [
   },
 ];
 
+/** The title of the names that a description maps. */
+const OWN = 'own';
+
 /**
  * A convention from a description's own patterns; null stands for what is no part of the model.
  * @throws ModelError DESCRIPTION_INVALID naming the pattern.
@@ -111,12 +114,12 @@ export function conventionOf(patterns: Readonly<Record<string, string | null>>):
     throw new ModelError(
       'DESCRIPTION_INVALID',
       missing === undefined
-        ? `names: ${from.text} becomes ${to.text}, which is none of Hotrow's names`
-        : `names: ${from.text} becomes ${to.text}, and nothing says what {${missing}} is`,
+        ? `/names: ${from.text} becomes ${to.text}, which is none of Hotrow's names`
+        : `/names: ${from.text} becomes ${to.text}, and nothing says what {${missing}} is`,
       { value: to.text, hint: `Hotrow's names are ${HOTROW_NAMES.join(', ')}` },
     );
   }
-  return { naming: 'hotrow', title: 'own', triangle: 'lower', rules: own };
+  return { naming: 'hotrow', title: OWN, triangle: 'lower', rules: own };
 }
 
 /** Whether a pattern (`tables.ads.weight`, `top.{i}.bias`) names what `name` does. */
@@ -156,7 +159,8 @@ interface Group {
 
 /**
  * What conventions know among `names`, by convention and prefix.
- * @throws ModelError CHECKPOINT_INCONSISTENT when two names stand for one parameter.
+ * @throws ModelError when two names stand for one parameter: CHECKPOINT_INCONSISTENT, or DESCRIPTION_INVALID where a
+ * description's patterns say so.
  */
 export function recogniseNames(
   names: readonly string[],
@@ -177,9 +181,10 @@ export function recogniseNames(
       const canonical = rule.to.fill(values);
       const other = group.parameters.get(canonical);
       if (other !== undefined) {
+        const own = convention.title === OWN;
         throw new ModelError(
-          'CHECKPOINT_INCONSISTENT',
-          `${other.name} and ${name} both stand for ${canonical}`,
+          own ? 'DESCRIPTION_INVALID' : 'CHECKPOINT_INCONSISTENT',
+          `${own ? '/names: ' : ''}${other.name} and ${name} both stand for ${canonical}`,
           { tensor: name },
         );
       }

@@ -23,7 +23,8 @@ export function lossWarnings(
   warnAbove: number = USUAL_LOSS[to],
 ): string[] {
   const loss = relativeRmsError(error);
-  const remedy = 'keep it as it is (--tables lists those to convert), or convert it to float16 rows';
+  const halves = to === 'float16' || to === 'bfloat16';
+  const remedy = `keep it as it is (--tables lists those to convert)${halves ? '' : ', or convert it to float16 rows'}`;
   const warnings: string[] = [];
   if (loss > warnAbove) {
     const largest = error.maxAbsolute.toExponential(1);
@@ -32,8 +33,9 @@ export function lossWarnings(
     );
   }
   if (error.saturated > 0) {
+    const became = halves ? 'infinite' : 'the nearest that it does';
     warnings.push(
-      `table ${name} has ${error.saturated} elements beyond what ${to} holds, which became the nearest that it does; ${remedy}`,
+      `table ${name} has ${error.saturated} elements beyond what ${to} holds, which became ${became}; ${remedy}`,
     );
   }
   return warnings;

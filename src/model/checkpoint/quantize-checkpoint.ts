@@ -49,8 +49,9 @@ export interface QuantizeOptions {
 }
 
 /**
- * Writes the checkpoint with the rows of some tables in another format, all else as it was; says what that lost. A table of
- * several features, or under several names, is told of once, by its first feature.
+ * Writes the checkpoint with the rows of some tables in another format, all else as it was; says what that lost. A tensor under
+ * several names is written once, and metadata names it again (tied-names.ts). A table of several features, or under several
+ * names, is told of once, by its first feature.
  * @throws ModelError CHECKPOINT_UNSUPPORTED for rows that are quantised already, VALUE_NOT_FINITE, VALUE_OUT_OF_RANGE;
  * UsageError FILE_* (a file of the checkpoint is not overwritten); FormatError FILE_TRUNCATED.
  */
@@ -69,7 +70,12 @@ export async function quantizeCheckpoint(options: QuantizeOptions): Promise<Quan
     distinctTables(tables).map((table) => [table.weight, table]),
   );
   let converting = 0;
-  const streamed = [...tensors].map(([name, tensor]): [string, StreamedTensor] => {
+  const names = new Map([...tensors].reverse().map(([name, tensor]) => [tensor, name]));
+  const tied = [...tensors].flatMap(([name, tensor]) => {
+    const kept = names.get(tensor);
+    return kept === undefined || kept === name ? [] : [[name, kept] as const];
+  });
+  const streamed = [...names].reverse().map(([tensor, name]): [string, StreamedTensor] => {
     const table = byWeight.get(tensor);
     if (table === undefined) return [name, { ...tensor, chunks: () => chunksOf(tensor, CHUNK_BYTES) }];
     const { name: tableName, rows, dim, rowFormat: from } = table;
@@ -92,8 +98,8 @@ export async function quantizeCheckpoint(options: QuantizeOptions): Promise<Quan
       },
     ];
   });
-  const metadata = tableOrder === undefined ? {} : { [TABLE_ORDER_KEY]: JSON.stringify(tableOrder) };
-  await writeSafetensors(out, new Map(streamed), metadata);
+  const order = tableOrder === undefined ? {} : { [TABLE_ORDER_KEY]: JSON.stringify(tableOrder) };
+  await writeSafetensors(out, new Map(streamed), { ...Object.fromEntries(tied), ...order });
   return [...converted.values()];
 }
 

@@ -20,6 +20,8 @@ export interface SavedEntry<T> {
   /** The container that it stands in; tensors of one state dict have the same. */
   readonly container: unknown;
   readonly tensor: T;
+  /** A further name of a tensor that stands under its own: it counts where the model has a parameter of that name. */
+  readonly alias?: boolean;
 }
 
 /** Containers within containers, at most; state dicts stand in the first few. */
@@ -128,6 +130,7 @@ export function findStateDict<T>(
   for (const entry of entries) {
     const name = withoutWrappers(entry.path);
     const other = named.get(name);
+    if (other !== undefined && entry.alias) continue;
     if (other !== undefined) {
       throw new ModelError(
         'CHECKPOINT_INCONSISTENT',
@@ -139,8 +142,11 @@ export function findStateDict<T>(
   }
   const names = [...named.keys()];
   const conventions = convention === undefined ? CONVENTIONS : [convention];
-  const model = chooseModel(recogniseNames(names, conventions), prefix);
-  return model === undefined ? { tensors: largestContainer(named), notes: [] } : modelTensors(named, model);
+  const groups = recogniseNames(names, conventions);
+  const model = chooseModel(groups, prefix);
+  if (model === undefined) return { tensors: largestContainer(named), notes: [] };
+  const others = groups.filter((group) => group !== model && group.hasTables && group.hasLayers);
+  return modelTensors(named, model, others);
 }
 
 /** The one model, or the one behind a plain name. */
@@ -155,7 +161,7 @@ function chooseModel(
     const there = found.map((model) => quoted(model.prefix)).join(', ') || 'none';
     throw new ModelError(
       'DESCRIPTION_INVALID',
-      `prefix: no tables stand under ${quoted(prefix)}; prefixes with tables: ${there}`,
+      `/prefix: no tables stand under ${quoted(prefix)}; prefixes with tables: ${there}`,
       { value: prefix },
     );
   }
@@ -197,21 +203,27 @@ function refuseDivided(tables: RecognisedNames, groups: readonly RecognisedNames
 
 const quoted = (text: string) => JSON.stringify(text);
 
-function modelTensors<T>(named: ReadonlyMap<string, SavedEntry<T>>, model: RecognisedNames): StateDict<T> {
+/** The parameters of `model`; whole models beside or within it, as an average of it, are left aside. */
+function modelTensors<T>(
+  named: ReadonlyMap<string, SavedEntry<T>>,
+  model: RecognisedNames,
+  others: readonly RecognisedNames[],
+): StateDict<T> {
   const { prefix, parameters, ignored, convention } = model;
-  const own = new Set([...parameters.values()].map(({ name }) => name));
+  const namesOf = (group: RecognisedNames) => [...group.parameters.values()].map(({ name }) => name);
+  const own = new Set(namesOf(model));
   const containers = new Set([...own].map((name) => named.get(name)?.container));
-  const known = new Set(ignored);
+  const known = new Set([...ignored, ...others.flatMap(namesOf)]);
   const aside: string[] = [];
   const stray: string[] = [];
-  for (const [name, { container }] of named) {
-    if (own.has(name)) continue;
+  for (const [name, { container, alias }] of named) {
+    if (own.has(name) || alias) continue;
     const within = containers.has(container) && name.startsWith(prefix);
     const bare = name.slice(prefix.length);
     if (!within || known.has(name) || isBystander(bare)) aside.push(name);
     else stray.push(bare);
   }
-  refuseRelatives(stray);
+  refuseRelatives(stray, true);
   if (stray.length > 0) {
     throw new ModelError(
       'CHECKPOINT_UNSUPPORTED',

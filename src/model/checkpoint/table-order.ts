@@ -17,23 +17,28 @@ export interface OrderedTables<T> {
   readonly note?: string;
 }
 
-/** The text before a name's last number, and the number; undefined: it has none. */
-function numbered(name: string): { readonly stem: string; readonly number: number } | undefined {
-  const [, stem, digits, rest] = /^(.*?)(\d+)(\D*)$/.exec(name) ?? [];
-  return digits === undefined ? undefined : { stem: `${stem}#${rest}`, number: Number(digits) };
+/** The tables by the number that tells their names apart, where all else in them is the same; undefined: it is not. */
+function byNumber<T extends { readonly name: string }>(tables: readonly T[]): Numbered<T> | undefined {
+  // Text, number, text, … of each name.
+  const parts = tables.map(({ name }) => name.split(/(\d+)/));
+  const first = parts[0] ?? [];
+  const differing = first.flatMap((part, i) => (parts.every((other) => other[i] === part) ? [] : [i]));
+  const [at] = differing;
+  const alike = parts.every(({ length }) => length === first.length);
+  if (!alike || at === undefined || at % 2 === 0 || differing.length > 1) return undefined;
+  const numbered = tables.map((table, i) => ({ table, number: Number(parts[i]?.[at]) }));
+  const sorted = numbered.sort((a, b) => a.number - b.number);
+  const start = sorted[0]?.number ?? 0;
+  return {
+    tables: sorted.map(({ table }) => table),
+    complete: start <= 1 && sorted.every(({ number }, i) => number === start + i),
+  };
 }
 
-/** The tables by number, where their names have one stem and the numbers are 0 … T − 1 or 1 … T. */
-function byNumber<T extends { readonly name: string }>(tables: readonly T[]): T[] | undefined {
-  const numbers = tables.map(({ name }) => numbered(name));
-  const stem = numbers[0]?.stem;
-  if (numbers.some((part) => part === undefined || part.stem !== stem)) return undefined;
-  const sorted = tables
-    .map((table, i) => ({ table, number: (numbers[i] as { number: number }).number }))
-    .sort((a, b) => a.number - b.number);
-  const first = sorted[0]?.number ?? 0;
-  const complete = first <= 1 && sorted.every(({ number }, i) => number === first + i);
-  return complete ? sorted.map(({ table }) => table) : undefined;
+interface Numbered<T> {
+  readonly tables: readonly T[];
+  /** Whether the numbers are 0 … T − 1 or 1 … T. */
+  readonly complete: boolean;
 }
 
 /**
@@ -48,7 +53,8 @@ export function orderTables<T extends { readonly name: string }>(
   const sorted = byNumber(tables);
   if (order === 'saved') {
     const source = 'the order in which they were saved';
-    if (sorted === undefined || sorted.every((table, i) => table === tables[i])) return { tables, source };
+    if (sorted === undefined || sorted.tables.every((table, i) => table === tables[i]))
+      return { tables, source };
     const names = tables.map(({ name }) => name);
     return {
       tables,
@@ -57,11 +63,11 @@ export function orderTables<T extends { readonly name: string }>(
     };
   }
   if (tables.length <= 1) return { tables, source: 'there is one' };
-  if (sorted !== undefined) {
+  if (sorted?.complete) {
     return {
-      tables: sorted,
+      tables: sorted.tables,
       source: 'the numbers in their names',
-      note: `tables are in the order of their numbers (${few(sorted.map(({ name }) => name))}): the file does not keep the model's`,
+      note: `tables are in the order of their numbers (${few(sorted.tables.map(({ name }) => name))}): the file does not keep the model's`,
     };
   }
   throw new ModelError(

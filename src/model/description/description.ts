@@ -6,9 +6,10 @@ import { realpath } from 'node:fs/promises';
 import { dirname, isAbsolute, relative, resolve, sep } from 'node:path';
 import Type, { type Static } from 'typebox';
 import Value from 'typebox/value';
-import { fromFile, ModelError } from '../../errors.ts';
+import { fromFile, ModelError, namedIn } from '../../errors.ts';
 import { readJsonFile } from '../../formats/json-file.ts';
 import { ID_HASHES, PREPROCESSING } from '../inputs.ts';
+import { schemaMisfit } from './schema-misfit.ts';
 
 export const DESCRIPTION_VERSION = 1;
 export const DESCRIPTION_KIND = 'model';
@@ -184,11 +185,10 @@ export function parseDescription(value: unknown): ModelDescription {
     );
   }
   if (!Value.Check(descriptionSchema, value)) {
-    const [first] = Value.Errors(descriptionSchema, value);
-    const unknown = first?.keyword === 'boolean' ? 'is not a member of a model description' : undefined;
+    const misfit = schemaMisfit(descriptionSchema, value);
     throw badDescription(
-      first?.instancePath || '/',
-      unknown ?? first?.message ?? 'does not fit the schema',
+      misfit?.at || '/',
+      misfit?.message ?? 'does not fit the schema',
       'docs/model-description.md lists every member',
     );
   }
@@ -228,23 +228,50 @@ function checkAgreement({ tables, features = [], dense = [], names = {} }: Model
   }
 }
 
+/** The vocabulary, where it is not in a file of its own. */
+function vocabularyOf(rule: DescribedFeature['ids']): readonly string[] | readonly number[] | undefined {
+  if (typeof rule !== 'object' || !('vocabulary' in rule)) return undefined;
+  return typeof rule.vocabulary === 'string' ? undefined : rule.vocabulary;
+}
+
+/** Longer vocabularies are looked through when the first request uses them. */
+const MAX_LOOKED_THROUGH = 1 << 20;
+
+/** The first value that stands twice. */
+function repeated(values: readonly string[] | readonly number[]): string | number | undefined {
+  if (values.length > MAX_LOOKED_THROUGH) return undefined;
+  const seen = new Set<string | number>();
+  for (const value of values) {
+    if (seen.has(value)) return value;
+    seen.add(value);
+  }
+  return undefined;
+}
+
 function checkFeature(feature: DescribedFeature, at: string): void {
-  const { pooling = 'sum', weighted, ids: rule = 'rows', unknown, missing } = feature;
+  const { pooling = 'sum', weighted, ids: rule = 'rows', unknown = 'error', missing } = feature;
+  const vocabulary = vocabularyOf(rule);
+  const twice = vocabulary === undefined ? undefined : repeated(vocabulary);
+  if (twice !== undefined)
+    throw badDescription(`${at}/ids/vocabulary`, `has ${JSON.stringify(twice)} twice: an id has one row`);
   if (weighted === true && pooling !== 'sum')
     throw badDescription(`${at}/weighted`, `contradicts pooling ${pooling}: weights go with sum alone`);
-  if (rule === 'rows' && unknown !== undefined && unknown !== 'error')
+  if (rule === 'rows' && unknown !== 'error')
     throw badDescription(`${at}/unknown`, 'says what unknown ids become, and its ids are rows');
   if (typeof rule === 'object' && 'hash' in rule && typeof unknown === 'object')
     throw badDescription(`${at}/unknown`, 'gives unknown ids a row, and every id has a hash');
   if (typeof rule === 'object' && 'hash' in rule && typeof missing === 'object') return;
   if (typeof missing !== 'object' || missing.ids.length === 0) return;
   const strings = typeof missing.ids[0] === 'string';
-  const vocabulary = typeof rule === 'object' && 'vocabulary' in rule ? rule.vocabulary : undefined;
   if (rule === 'rows' && strings)
     throw badDescription(`${at}/missing/ids`, 'are strings, and its ids are rows');
-  if (!Array.isArray(vocabulary) || vocabulary.length === 0) return;
+  if (vocabulary === undefined || vocabulary.length === 0) return;
   if (strings !== (typeof vocabulary[0] === 'string'))
     throw badDescription(`${at}/missing/ids`, 'are of another kind than the vocabulary');
+  const ids: readonly (string | number)[] = vocabulary;
+  const absent = missing.ids.find((id) => !ids.includes(id));
+  if (unknown === 'error' && absent !== undefined)
+    throw badDescription(`${at}/missing/ids`, `has ${JSON.stringify(absent)}, which the vocabulary lacks`);
 }
 
 /** A description, where it was read from, and the checkpoint that it names. */
@@ -309,7 +336,7 @@ async function withVocabulary(
     return feature;
   const key = `${at}/ids/vocabulary`;
   const path = await pathBeside(file, rule.vocabulary, key, confined);
-  const list = await readJsonFile(path, 'ids');
+  const list = await namedIn(`${file}: ${key}`, () => readJsonFile(path, 'ids'));
   if (!Value.Check(ids, list)) throw badDescription(key, `${path} is not a list of strings or of integers`);
   const described = { ...feature, ids: { vocabulary: list } };
   checkFeature(described, at);

@@ -126,6 +126,31 @@ describe('what stands beside the model', () => {
     refuses(equal, 'DESCRIPTION_INVALID', /prefixes with tables: "a\.", "b\."/, { prefix: 'c.' });
   });
 
+  test('a whole model within the same dict stays aside: an average, and what counts its steps', () => {
+    const names = [...NAMES, ...NAMES.map((name) => `ema.${name}`), 'n_averaged'];
+    const { tensors, notes } = find(dict(names));
+    assert.deepEqual([...tensors.keys()], NAMES);
+    assert.match(notes.join('\n'), /left aside: 11 tensors \(ema\./);
+    assert.equal(find(dict(names), { prefix: '' }).tensors.size, NAMES.length);
+    assert.equal(
+      find(dict(names), { prefix: 'ema.' }).tensors.get(NAMES[0] as string)?.name,
+      `ema.${NAMES[0]}`,
+    );
+  });
+
+  test('buffers of losses and metrics are told from what computes', () => {
+    for (const name of [
+      'train_auc',
+      'val_ne.total',
+      'loss_fn.weight',
+      'precision.total',
+      'test_f1_mean.value',
+    ])
+      assert.match(find(dict([...NAMES, name])).notes.join('\n'), /left aside: 1 tensor/, name);
+    for (const name of ['scaler.mean', 'input_scaler.scale', 'precision_head.weight', 'calibration.weight'])
+      refuses(dict([...NAMES, name]), 'CHECKPOINT_UNSUPPORTED', /1 parameter has no place/);
+  });
+
   test('tables and layers under different prefixes are named', () => {
     const saved = new Map([
       ['sparse', dict(NAMES.filter((name) => name.startsWith('emb_l')))],
@@ -162,6 +187,9 @@ describe('what computes something else', () => {
     ['top_l.1.layer_norm.weight', /layer normalisation/],
     ['inter_arch.crossnet.U_kernels.0', /mixture-of-experts/],
     ['gate.weight', /gate\.weight/],
+    ['bot_l.0.weight_g', /parametrised weights/],
+    ['bot_l.0.parametrizations.weight.original0', /parametrised weights/],
+    ['bot_l.0.zero_point', /layers that PyTorch quantised/],
   ] as const) {
     test(name, () => {
       const names = name.startsWith('inter_arch') ? torchrec : NAMES;
@@ -203,8 +231,8 @@ describe("a description's names", () => {
     const twice = { ...own, 'more.{i}.weight': 'bottom.{i}.weight' };
     refuses(
       dict([...names, 'more.0.weight']),
-      'CHECKPOINT_INCONSISTENT',
-      /towers\.0\.weight and more\.0\.weight both stand for bottom\.0\.weight/,
+      'DESCRIPTION_INVALID',
+      /^\/names: towers\.0\.weight and more\.0\.weight both stand for bottom\.0\.weight/,
       {
         convention: conventionOf(twice),
       },

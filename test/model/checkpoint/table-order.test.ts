@@ -16,6 +16,9 @@ test('an order that was saved is kept, and said where numbers disagree', () => {
   assert.match(kept.note ?? '', /not in that of their numbers/);
   assert.equal(order(['t_cat_0', 't_cat_1'], 'saved').note, undefined);
   assert.equal(order(['large', 'small'], 'saved').note, undefined);
+  assert.match(order(['t_0', 't_7', 't_3'], 'saved').note ?? '', /not in that of their numbers/);
+  assert.match(order(['t_1_v2', 't_0_v2'], 'saved').note ?? '', /not in that of their numbers/);
+  assert.equal(order(['t_2', 't_3', 't_7'], 'saved').note, undefined);
 });
 
 test('a file that sorts its tensors: complete numbers of one stem, from 0 or 1, with a note', () => {
@@ -30,6 +33,13 @@ test('a file that sorts its tensors: complete numbers of one stem, from 0 or 1, 
   assert.deepEqual(order(['only'], 'unsaved').names, ['only']);
 });
 
+test('the number that tells names apart may stand anywhere in them, with zeros before it', () => {
+  for (const name of [(t: number) => `cat_${t}_v2`, (t: number) => `v2.cat_${String(t).padStart(2, '0')}`]) {
+    const names = Array.from({ length: 11 }, (_, t) => name(t));
+    assert.deepEqual(order([...names].sort(), 'unsaved').names, names);
+  }
+});
+
 test('anything else is refused with what to do', () => {
   for (const names of [
     ['large', 'small'],
@@ -39,6 +49,8 @@ test('anything else is refused with what to do', () => {
     ['t_0', 't_1', 'user'],
     ['t_0_a', 't_1_b'],
     ['t_0', 't_00'],
+    ['t_0_1', 't_1_0'],
+    ['t_0', 't_1', 't_1_2'],
   ]) {
     assert.throws(
       () => order(names, 'unsaved'),

@@ -176,8 +176,34 @@ describe('what does not fit the checkpoint is named by key', () => {
           { name: 'g', table: 'a' },
         ],
       },
-      /\/features/,
+      /\/features\/0\/table names "x", which is no table/,
     ],
+    [
+      'a dim that is not so',
+      { tables: [{ name: 'a' }, { name: 'b', dim: 5 }] },
+      /\/tables\/1\/dim is 5, .* 4 elements/,
+    ],
+    [
+      'a row format that is not so',
+      { tables: [{ name: 'a', rowFormat: 'int8' }, { name: 'b' }] },
+      /\/tables\/0\/rowFormat is int8, .* are float32/,
+    ],
+    [
+      'a missing row that is none',
+      {
+        features: [
+          { name: 'a', table: 'a', missing: { ids: [-1] } },
+          { name: 'b', table: 'b' },
+        ],
+      },
+      /\/features\/0\/missing\/ids has -1, which is no row/,
+    ],
+    [
+      'more features than the model reads',
+      { features: ['a', 'b', 'b'].map((table, i) => ({ name: `f${i}`, table })) },
+      /\/features does not fit the checkpoint: .* with 3 features: dot gives 10/,
+    ],
+    ['a checkpoint that is not there', { checkpoint: 'gone.pt' }, /: \/checkpoint: no such file: .*gone\.pt/],
     ['a table left out', { features: [{ name: 'f', table: 'a' }] }, /\/features leaves table "b"/],
     [
       'tables that are not there',
@@ -213,7 +239,7 @@ describe('what does not fit the checkpoint is named by key', () => {
           { name: 'b', table: 'b' },
         ],
       },
-      /\/features\/0\/ids\/vocabulary is 7/,
+      /\/features\/0\/ids\/vocabulary has 7 ids, and table "a" has 6 rows/,
     ],
     [
       'too few numbers',
@@ -230,8 +256,8 @@ describe('what does not fit the checkpoint is named by key', () => {
       { activations: { top: ['relu', 'sigmoid'] }, output: 'logit' },
       /\/output is logit/,
     ],
-    ['another interaction', { interaction: 'cross' }, /no cross layer/],
-    ['a prefix that is not there', { prefix: 'net.' }, /prefix: no tables stand under "net\."/],
+    ['another interaction', { interaction: 'cross' }, /\/interaction does not fit .* no cross layer/],
+    ['a prefix that is not there', { prefix: 'net.' }, /\/prefix: no tables stand under "net\."/],
   ];
   for (const [name, description, message] of cases) {
     test(name, async () => {
@@ -247,6 +273,15 @@ describe('what does not fit the checkpoint is named by key', () => {
       });
     });
   }
+});
+
+test('an interaction that is asked for may not contradict the description', async () => {
+  const file = await put(facebookTensors(2), { interaction: 'dot' });
+  await assert.rejects(loadArchitecture(file, { interaction: 'cat' }), {
+    code: 'DESCRIPTION_INVALID',
+    message: /\/interaction is "dot", and "cat" was asked for/,
+  });
+  assert.equal((await loadArchitecture(file, { interaction: 'dot' })).architecture.interaction.kind, 'dot');
 });
 
 describe('a description beside its checkpoint', () => {

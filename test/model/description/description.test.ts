@@ -75,11 +75,58 @@ describe('members that cannot be are named', () => {
     ['another kind', (whole) => ({ ...whole, kind: 'bench' }), /^\/kind is "bench"/],
     ['no kind', ({ kind: _, ...rest }) => rest, /^\/kind is missing/],
     ['a later version', (whole) => ({ ...whole, version: 2 }), /^\/version is 2/],
-    ['an unknown member', (whole) => ({ ...whole, table: [] }), /table/],
-    ['an unknown member of a feature', feature({ pool: 'sum' }), /features\/0/],
-    ['no checkpoint', ({ checkpoint: _, ...rest }) => rest, /checkpoint/],
-    ['a pooling that is none', feature({ pooling: 'avg' }), /\/features\/0\/pooling/],
-    ['a negative padding row', feature({ paddingRow: -1 }), /\/features\/0\/paddingRow/],
+    ['an unknown member', (whole) => ({ ...whole, table: [] }), /^\/table is not a member here: .*tables, /],
+    [
+      'an unknown member of a feature',
+      feature({ pool: 'sum' }),
+      /^\/features\/0\/pool is not a member here: .*pooling, /,
+    ],
+    ['no checkpoint', ({ checkpoint: _, ...rest }) => rest, /^\/ lacks "checkpoint"/],
+    [
+      'a checkpoint that is a number',
+      (whole) => ({ ...whole, checkpoint: 1 }),
+      /^\/checkpoint is 1: it must be/,
+    ],
+    [
+      'a pooling that is none',
+      feature({ pooling: 'avg' }),
+      /^\/features\/0\/pooling is "avg", not "sum", "mean", "max"/,
+    ],
+    [
+      'a negative padding row',
+      feature({ paddingRow: -1 }),
+      /^\/features\/0\/paddingRow is -1: it must be >= 0/,
+    ],
+    [
+      'an unknown that is none',
+      feature({ unknown: 'row' }, 2),
+      /^\/features\/2\/unknown is "row"; it may be "error", "skip", \{"row"\}/,
+    ],
+    [
+      'a row for unknown ids that is none',
+      feature({ unknown: { row: -1 } }, 2),
+      /^\/features\/2\/unknown\/row is -1/,
+    ],
+    [
+      'names onto numbers',
+      (whole) => ({ ...whole, names: { 'a.{i}': 5 } }),
+      /^\/names\/a\.\{i\} is 5; it may be a string, a null/,
+    ],
+    [
+      'a list of features that is none',
+      (whole) => ({ ...whole, features: {} }),
+      /^\/features is an object: it must be array/,
+    ],
+    [
+      'a vocabulary with an id twice',
+      feature({ ids: { vocabulary: ['a', 'b', 'a'] } }, 2),
+      /^\/features\/2\/ids\/vocabulary has "a" twice/,
+    ],
+    [
+      'missing ids that are unknown',
+      feature({ missing: { ids: ['c'] }, unknown: 'error' }, 2),
+      /^\/features\/2\/missing\/ids has "c", which the vocabulary lacks/,
+    ],
     [
       'a table that is not there',
       feature({ table: 'cars' }, 1),
@@ -91,8 +138,21 @@ describe('members that cannot be are named', () => {
     ['a row for unknown hashes', feature({ unknown: { row: 1 } }, 1), /^\/features\/1\/unknown/],
     ['strings for rows', feature({ missing: { ids: ['a'] } }), /^\/features\/0\/missing\/ids/],
     ['integers for strings', feature({ missing: { ids: [1] } }, 2), /^\/features\/2\/missing\/ids/],
-    ['a vocabulary of both', feature({ ids: { vocabulary: ['a', 1] } }, 2), /\/features\/2\/ids/],
-    ['a hash that is none', feature({ ids: { hash: 'md5', modulus: 3 } }, 1), /\/features\/1\/ids/],
+    [
+      'a vocabulary of both',
+      feature({ ids: { vocabulary: ['a', 1] } }, 2),
+      /^\/features\/2\/ids\/vocabulary\/1 is 1/,
+    ],
+    [
+      'a hash that is none',
+      feature({ ids: { hash: 'md5', modulus: 3 } }, 1),
+      /^\/features\/1\/ids\/hash is "md5", not "modulo", /,
+    ],
+    [
+      'a hash without a modulus',
+      feature({ ids: { hash: 'modulo' } }, 1),
+      /^\/features\/1\/ids lacks "modulus"/,
+    ],
     [
       'a table twice',
       (whole) => ({ ...whole, tables: [{ name: 'ads' }, { name: 'ads' }] }),
