@@ -16,7 +16,7 @@ import { Mlp } from '../dense/linear.ts';
 import type { BagFindings, IndexChecking } from '../embedding/bag.ts';
 import { placeCollection, totalDim } from '../embedding/collection.ts';
 import type { Plan, PlanChoice } from '../embedding/plan.ts';
-import { choosePlan } from '../embedding/saved-plans.ts';
+import { choosePlan, type PlanTraffic } from '../embedding/saved-plans.ts';
 import { RequestError } from '../errors.ts';
 import { type DlrmArchitecture, inputsOf } from './architecture.ts';
 import { type FeatureRequest, requestByFeature } from './request/feature-request.ts';
@@ -26,6 +26,8 @@ import { type CandidatePart, scoreRequest, type UserPart } from './request/score
 export interface DlrmOptions {
   /** How the embedding stage runs; default: the saved plan, else the heuristic one. */
   readonly plan?: PlanChoice;
+  /** What will be looked up, where it is known: which of several saved plans is taken. */
+  readonly traffic?: PlanTraffic;
   /** What happens to bad indices and offsets; default `error`. */
   readonly indexChecking?: IndexChecking;
   /** Close the backend together with the model; default: it stays the caller's. */
@@ -156,7 +158,11 @@ export class DlrmModel implements AsyncDisposable {
       return part;
     };
     try {
-      const { plan, source } = await choosePlan(options.plan, { device: backend.device, tables });
+      const { plan, source } = await choosePlan(
+        options.plan,
+        { device: backend.device, tables },
+        options.traffic === undefined ? {} : { traffic: options.traffic },
+      );
       const parts: Placed = {
         tables: keep(await placeCollection(backend, tables, plan)),
         bottom: keep(await Mlp.place(backend, bottom)),

@@ -14,7 +14,9 @@ import {
   inferArchitecture,
 } from './infer-architecture.ts';
 
-export interface LoadModelOptions extends OpenOptions, Pick<DlrmOptions, 'plan' | 'indexChecking'> {
+export interface LoadModelOptions
+  extends OpenOptions,
+    Pick<DlrmOptions, 'plan' | 'traffic' | 'indexChecking'> {
   /** What the checkpoint and its description leave open. */
   readonly architecture?: ArchitectureOverrides;
 }
