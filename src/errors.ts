@@ -48,7 +48,12 @@ export type RequestErrorCode =
   | 'USERS_INVALID'
   | 'DENSE_OUT_OF_RANGE'
   | 'REQUEST_INVALID';
-export type WorkloadErrorCode = 'TRACE_INVALID' | 'TRACE_EMPTY' | 'CRITEO_INVALID' | 'VOCABULARY_INVALID';
+export type WorkloadErrorCode =
+  | 'TRACE_INVALID'
+  | 'TRACE_EMPTY'
+  | 'TRACE_MIXED'
+  | 'CRITEO_INVALID'
+  | 'VOCABULARY_INVALID';
 export type PlanErrorCode = 'PLAN_INVALID' | 'PLAN_ILLEGAL';
 export type DeviceErrorCode =
   | 'DEVICE_UNAVAILABLE'
@@ -150,6 +155,7 @@ const HINTS: Readonly<Record<ErrorCode, string>> = {
   VALUE_OUT_OF_RANGE: 'leave the table as it is (--tables), or scale it',
   TRACE_INVALID: 'a trace has one row index a line, or is a dlrm_datasets file',
   TRACE_EMPTY: 'a trace has one row index a line, or is a dlrm_datasets file',
+  TRACE_MIXED: 'traffic is of one form: put the others elsewhere',
   CRITEO_INVALID: 'Criteo rows have a label, 13 numbers and 26 categories',
   VOCABULARY_INVALID: 'a vocabulary lists, per field C1–C26, the category strings in row order',
   PLAN_INVALID: 'docs/plans.md shows a plan, docs/techniques.md the techniques and their parameters',

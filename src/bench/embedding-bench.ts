@@ -21,6 +21,7 @@ import { EmbeddingTimer } from '../tuner/embedding-timer.ts';
 import { median, quantile } from '../tuner/quantile.ts';
 import type { EmbeddingPeer } from './embedding-peer.ts';
 import { firstDifference } from './first-difference.ts';
+import { peerBags } from './peer-bags.ts';
 import type { Peers } from './peers.ts';
 import { racePlans } from './race.ts';
 import type { EmbeddingRow, LaunchTimes } from './results.ts';
@@ -199,7 +200,7 @@ export class EmbeddingBench implements Disposable {
       pattern,
       contenders.map(({ plan }) => plan),
     );
-    await peers?.each(pattern, (peer) => peer.load(workload.batches.map((batch) => batch.bags)));
+    await peers?.each(pattern, async (peer) => peer.load(workload.batches.map(peerBags)));
     const peerSamples = new Map(peers?.running.map((peer) => [peer, new Samples()]));
 
     for (let round = -1; round < rounds; round++) {

@@ -62,6 +62,6 @@ export async function racePatterns(options: RaceOptions): Promise<Map<string, Se
 }
 
 /** A batch's bags of some of its tables. */
-function bagsOf({ batchSize, bags }: BagBatch, tables: readonly number[]): BagBatch {
-  return { batchSize, bags: tables.map((t) => bags[t] as Bags) };
+function bagsOf({ bags, ...batch }: BagBatch, tables: readonly number[]): BagBatch {
+  return { ...batch, bags: tables.map((t) => bags[t] as Bags) };
 }

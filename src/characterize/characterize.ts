@@ -61,7 +61,14 @@ export async function characterize(options: CharacterizeOptions): Promise<Charac
     counters: [...stage.counters],
     ...(stage.launches.length === 0 ? {} : { launches: [...stage.launches] }),
     ...(model === undefined ? {} : { model: model.rows }),
-    notes: [...stage.notes, ...fixed.notes, ...(model?.notes ?? [])],
+    notes: [
+      ...new Set([
+        ...options.workloads.flatMap(({ notes }) => notes),
+        ...stage.notes,
+        ...fixed.notes,
+        ...(model?.notes ?? []),
+      ]),
+    ],
   };
 }
 

@@ -28,6 +28,9 @@ const provenanceSchema = Type.Object(
     batchSize: Type.Integer(),
     batchMs: Type.Number({ description: 'typical time of a batch under the plan' }),
     plainMs: Type.Number({ description: 'and under the plain kernel' }),
+    overHeuristic: Type.Optional(
+      Type.Number({ description: 'how many times as fast as the heuristic plan it was, in turns with it' }),
+    ),
   },
   { additionalProperties: false },
 );

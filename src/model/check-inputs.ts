@@ -57,6 +57,7 @@ const missing: Check<MissingFeature> = (value, at) =>
 
 const feature = membersOf<FeatureInput>({
   name: text,
+  table: optional(text),
   ids: idRule,
   unknown: unknownId,
   missing,

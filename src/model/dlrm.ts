@@ -18,7 +18,7 @@ import { Mlp } from '../dense/linear.ts';
 import { type BagFindings, INDEX_CHECKING, type IndexChecking } from '../embedding/bag.ts';
 import { placeCollection, totalDim } from '../embedding/collection.ts';
 import { type Plan, type PlanChoice, planChoice } from '../embedding/plan.ts';
-import { choosePlan } from '../embedding/saved-plans.ts';
+import { choosePlan, type PlanTraffic, planTraffic } from '../embedding/saved-plans.ts';
 import { UsageError } from '../errors.ts';
 import type { OnProgress } from '../progress.ts';
 import { type DlrmArchitecture, inputsOf } from './architecture.ts';
@@ -31,6 +31,8 @@ import { type CandidatePart, scoreRequest, type UserPart } from './request/score
 export interface DlrmOptions {
   /** How the embedding stage runs; default: the saved plan, else the heuristic one. */
   readonly plan?: PlanChoice;
+  /** What will be looked up, where it is known: which of several saved plans is taken. */
+  readonly traffic?: PlanTraffic;
   /** What happens to bad indices and offsets; default `error`. */
   readonly indexChecking?: IndexChecking;
   /** Close the backend together with the model; default: it stays the caller's. */
@@ -133,6 +135,7 @@ interface Placed {
 
 const CREATE_OPTIONS = membersOf<DlrmOptions>({
   plan: optional(planChoice),
+  traffic: optional(planTraffic),
   indexChecking: optional(oneOf(INDEX_CHECKING)),
   closesBackend: optional(flag),
   onProgress: optional(called<OnProgress>()),
@@ -191,7 +194,11 @@ export class DlrmModel implements AsyncDisposable {
       return part;
     };
     try {
-      const { plan, source } = await choosePlan(chosen.plan, { device: device.device, tables });
+      const { plan, source } = await choosePlan(
+        chosen.plan,
+        { device: device.device, tables },
+        chosen.traffic === undefined ? {} : { traffic: chosen.traffic },
+      );
       const parts: Placed = {
         tables: keep(await placeCollection(device, tables, plan, chosen.onProgress)),
         bottom: keep(await Mlp.place(device, bottom)),

@@ -3,6 +3,7 @@ import { OPEN_MEMBERS, type OpenOptions, openDevice } from '../backend/open-back
 import { called, path as filePath, membersOf, oneOf, optional, whole } from '../checks/value.ts';
 import { INDEX_CHECKING, POOLING_MODES } from '../embedding/bag.ts';
 import { planChoice } from '../embedding/plan.ts';
+import { planTraffic } from '../embedding/saved-plans.ts';
 import { fromFile, namedIn } from '../errors.ts';
 import type { OnProgress } from '../progress.ts';
 import type { StoredTensors } from '../tensor.ts';
@@ -26,6 +27,7 @@ const OVERRIDES = membersOf<ArchitectureOverrides>({
 const LOAD_OPTIONS = membersOf<LoadModelOptions>({
   ...OPEN_MEMBERS,
   plan: optional(planChoice),
+  traffic: optional(planTraffic),
   indexChecking: optional(oneOf(INDEX_CHECKING)),
   architecture: optional(OVERRIDES),
   onProgress: optional(called<OnProgress>()),
@@ -33,7 +35,7 @@ const LOAD_OPTIONS = membersOf<LoadModelOptions>({
 
 export interface LoadModelOptions
   extends OpenOptions,
-    Pick<DlrmOptions, 'plan' | 'indexChecking' | 'onProgress'> {
+    Pick<DlrmOptions, 'plan' | 'traffic' | 'indexChecking' | 'onProgress'> {
   /** What the checkpoint and its description leave open. */
   readonly architecture?: ArchitectureOverrides;
 }
@@ -101,6 +103,7 @@ export async function loadModel(path: string, options: LoadModelOptions = {}): P
   const {
     architecture: overrides,
     plan,
+    traffic,
     indexChecking,
     onProgress,
     ...device
@@ -111,6 +114,7 @@ export async function loadModel(path: string, options: LoadModelOptions = {}): P
     return await DlrmModel.create(backend, architecture, {
       closesBackend: true,
       ...(plan === undefined ? {} : { plan }),
+      ...(traffic === undefined ? {} : { traffic }),
       ...(indexChecking === undefined ? {} : { indexChecking }),
       ...(onProgress === undefined ? {} : { onProgress }),
     });

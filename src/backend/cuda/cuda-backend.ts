@@ -36,6 +36,7 @@ import { measureCeilings } from './ceilings.ts';
 import { CudaLinear } from './cuda-linear.ts';
 import { DenseKernels } from './dense-kernels.ts';
 import { CudaHostMemory } from './host-memory.ts';
+import { defaultChoicesFolder, type KeptChoicesOptions } from './kept-choices.ts';
 import { KernelLibrary } from './kernel-library.ts';
 import type { LinearSearch } from './linear-layers.ts';
 import { CudaTables, placeTables } from './placement.ts';
@@ -58,6 +59,8 @@ export interface CudaBackendOptions {
   readonly cublasLt?: CublasLt;
   /** How the fastest way to multiply is looked for; default: 8 algorithms, 20 runs each. */
   readonly linearSearch?: LinearSearch;
+  /** Where the fastest ways that were found are kept for the next process; default: the user's cache. */
+  readonly choices?: KeptChoicesOptions;
 }
 
 /** The most idle memory that is kept for the batches to come. */
@@ -82,6 +85,7 @@ export class CudaBackend implements Backend {
   readonly #events: EventPool;
   readonly #l2: PersistingL2;
   readonly #linearSearch: LinearSearch | undefined;
+  readonly #choices: KeptChoicesOptions;
   #cublasLt: CublasLt | undefined;
   #dense: Promise<DenseKernels> | undefined;
   #running = 0;
@@ -94,6 +98,7 @@ export class CudaBackend implements Backend {
     this.#cache = options.cache ?? new KernelCache();
     this.#cublasLt = options.cublasLt;
     this.#linearSearch = options.linearSearch;
+    this.#choices = options.choices ?? { folder: defaultChoicesFolder() };
     this.precision = options.precision ?? DEFAULT_PRECISION;
     this.#device = new CudaDevice(driver, options.ordinal ?? 0);
     this.device = deepFrozen(describe(driver, this.#device.properties));
@@ -205,6 +210,7 @@ export class CudaBackend implements Backend {
       cache: this.#cache,
       cublasLt: this.#products,
       linearSearch: this.#linearSearch,
+      choices: this.#choices,
     });
     this.#dense = opening;
     // What failed, for want of memory say, may be tried again.

@@ -18,6 +18,7 @@ import {
   writeResults,
 } from '../result-files.ts';
 import {
+  bagLengthsOf,
   presetLines,
   readWorkloads,
   type WorkloadOptions,
@@ -61,7 +62,9 @@ ${presetLines()}
 Examples:
   hotrow bench
   hotrow bench --trace med_hot.txt low_hot.txt --json results.json
-  hotrow bench dlrm.safetensors --bag-lengths poisson:20`,
+  hotrow bench dlrm.safetensors --bag-lengths poisson:20
+  hotrow bench dlrm.pt --trace requests/
+  hotrow bench dlrm.pt --trace ads=ads.txt users=users.txt`,
     )
     .action(run);
 }
@@ -75,15 +78,15 @@ async function run(modelFile: string | undefined, options: Options): Promise<voi
   const { backend, reason } = openDevice(options);
   using _ = backend;
   checkSweeps(options.sweep ?? [], backend.device);
-  const { architecture, bagLengths } = shape;
+  const workloads = draw();
 
   const results = await bench({
     backend,
-    architecture,
+    architecture: shape.architecture,
     preset: options.preset,
     command: commandLine(),
-    workloads: draw(),
-    bagLengths,
+    workloads,
+    bagLengths: bagLengthsOf(workloads, shape),
     seed: options.seed,
     indexType: options.indexType,
     embeddingRounds: preset.embeddingRounds === 0 ? 0 : (options.rounds ?? preset.embeddingRounds),

@@ -25,6 +25,7 @@ import {
   writeResults,
 } from '../result-files.ts';
 import {
+  bagLengthsOf,
   presetLines,
   readWorkloads,
   type WorkloadOptions,
@@ -120,11 +121,13 @@ async function measure(modelFile: string | undefined, options: Options): Promise
   const variants = chosenVariants(options);
   const preset = PRESETS[options.preset];
   const shape = await workloadShape(modelFile, options);
-  const { architecture, bagLengths, seed, indexType } = shape;
+  const { architecture, seed, indexType } = shape;
   const draw = await readWorkloads(shape, options);
   const device = findGpu(id);
+  const workloads = draw();
   return characterize({
-    ...{ device, architecture, workloads: draw(), variants, bagLengths, seed, indexType },
+    ...{ device, architecture, workloads, variants, seed, indexType },
+    bagLengths: bagLengthsOf(workloads, shape),
     open: () => openGpu(device),
     ncu: findNcu(),
     cellsCommand,
