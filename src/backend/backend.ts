@@ -182,6 +182,11 @@ export const RUN_TIMINGS: readonly RunTiming[] = Object.freeze(['none', 'operati
 export interface RunOptions {
   /** Default: `operations`. */
   readonly timing?: RunTiming;
+  /**
+   * A profiler, if one listens, records the launches that pool bags of these tables, each by itself, and those for all tables
+   * at once; nothing else. Launches are not timed then.
+   */
+  readonly recorded?: ReadonlySet<number>;
 }
 
 /** A launch of an `embeddingBags` operation, timed by itself. */
@@ -192,6 +197,8 @@ export interface LaunchTime {
   readonly kind: 'check' | 'pin' | 'bags' | 'spread';
   /** The table, by its number; undefined: all of them. */
   readonly table?: number;
+  /** The function, of launches that pool bags. */
+  readonly kernel?: string;
   readonly seconds: number;
 }
 

@@ -47,6 +47,8 @@ export interface BenchOptions {
   /** Measure other libraries in the same run. */
   readonly peers: boolean;
   readonly onProgress?: OnProgress;
+  /** Asked before each pattern of the whole model but the first; true leaves the others out. Default: all are measured. */
+  readonly stop?: () => boolean;
 }
 
 /**
@@ -72,6 +74,7 @@ export async function bench(options: BenchOptions): Promise<BenchResults> {
           rounds: options.modelRounds,
           best: bestPlans(embedding),
           peers: options.peers,
+          stop: options.stop ?? (() => false),
         })
       : { rows: [], protocol: [] };
 

@@ -36,6 +36,8 @@ export interface ModelBenchOptions {
   readonly rounds: number;
   readonly ceilings: Ceilings;
   readonly progress?: OnProgress;
+  /** Asked before each workload but the first; true leaves the others out. */
+  readonly stop?: () => boolean;
 }
 
 /** A row that has not been compared yet. */
@@ -50,6 +52,7 @@ export async function measureModel(options: ModelBenchOptions): Promise<Measured
   });
   const rows: MeasuredModelRow[] = [];
   for (const [w, workload] of workloads.entries()) {
+    if (w > 0 && options.stop?.() === true) break;
     progress?.(`whole model, ${planLabel(plan)}, ${workload.pattern}`, w + 1, workloads.length);
     const isGpu = backend.device.kind === 'cuda';
     if (isGpu) rows.push(await measurePlaced(model, workload, options));

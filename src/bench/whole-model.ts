@@ -30,6 +30,8 @@ export interface WholeModelOptions {
   /** Gets what was not run and why, what a placement brought about. */
   readonly notes: string[];
   readonly progress: OnProgress;
+  /** As BenchOptions has it. */
+  readonly stop: () => boolean;
 }
 
 export interface WholeModel {

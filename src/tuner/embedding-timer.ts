@@ -84,6 +84,12 @@ export class EmbeddingTimer implements Disposable {
     return { batchMs: (seconds[0] ?? Number.NaN) * 1e3, launches, kernel: kernels[0] };
   }
 
+  /** Runs batch `turn` of the rotation for a profiler, which records what RunOptions says. */
+  async record(plan: Plan, turn: number, recorded: ReadonlySet<number>): Promise<void> {
+    const { tables, bags, output } = await this.#problem(plan, turn);
+    await this.#backend.run([{ op: 'embeddingBags', tables, bags, output, checking: 'error' }], { recorded });
+  }
+
   /** Pooled rows of the first batch, in `into` where that is given. */
   async pool(plan: Plan, into?: Float32Array): Promise<Float32Array> {
     const { tables, bags, output } = await this.#problem(plan, 0);

@@ -184,11 +184,6 @@ export class CudaBackend implements Backend {
     return this.#whileOpen(() => measureCeilings(this.#device, this.#streams.lookups, this.#kernels));
   }
 
-  /** Runs `work` as the part that a profiler records, if one listens. */
-  profiled<T>(work: () => Promise<T>): Promise<T> {
-    return this.#whileOpen(() => this.#device.profiled(work));
-  }
-
   /** Gives the device back, after programs that still run. */
   [Symbol.dispose](): void {
     if (this.#closed) return;

@@ -125,7 +125,9 @@ export class StandardStage implements EmbeddingStage {
       if (arrived !== undefined) stream.waitFor(arrived);
       if (pinAhead !== undefined) arrived = this.#pinAside(pinAhead, table + 1, place, timer);
       else if (this.#pinned !== undefined) this.#pinBefore(this.#pinned, table, place, timer);
-      timer.time(stream, { operation: place, kind: 'bags', table }, () => this.#enqueueBags(table));
+      const kernel = this.#kernels[table] as CudaKernel;
+      const what = { operation: place, kind: 'bags', table, kernel: kernel.name } as const;
+      timer.time(stream, what, () => this.#enqueueBags(table));
     });
     if (this.#pinned?.parameters.by === 'window') stream.setAccessPolicyWindow(undefined);
     this.#spreadRows(place, timer);

@@ -4,6 +4,7 @@
  */
 import { isArrayOf } from '../../checks/array.ts';
 import {
+  type Check,
   called,
   listOf,
   membersOf,
@@ -43,7 +44,15 @@ import { checkSameProgram } from './same-program.ts';
 const MOST_WIDTH = 2 ** 26;
 const MOST_ELEMENTS = 2 ** 50;
 
-const RUN_OPTIONS = membersOf<RunOptions>({ timing: optional(oneOf(RUN_TIMINGS)) });
+const numbers: Check<ReadonlySet<number>> = (value, at) =>
+  value instanceof Set
+    ? new Set([...value].map((number: unknown) => whole()(number, at)))
+    : refuseOption(at, value, 'a set of numbers of tables');
+
+const RUN_OPTIONS = membersOf<RunOptions>({
+  timing: optional(oneOf(RUN_TIMINGS)),
+  recorded: optional(numbers),
+});
 
 const CONTRACT = [
   'placeTables',
