@@ -6,7 +6,7 @@
 import { writeFile } from 'node:fs/promises';
 import { parseArgs } from 'node:util';
 import { matrix } from '../src/backend/backend.ts';
-import { openBackend } from '../src/backend/open-backend.ts';
+import { openDevice } from '../src/backend/open-backend.ts';
 import { timing } from '../src/bench/statistics.ts';
 import { median } from '../src/tuner/quantile.ts';
 import { createRandom } from '../src/workload/random.ts';
@@ -17,7 +17,7 @@ const BATCHES = [2048, 256, 32, 1];
 const ROUNDS = 21;
 
 const { values } = parseArgs({ options: { threads: { type: 'string' }, json: { type: 'string' } } });
-const { backend } = openBackend({
+const { backend } = openDevice({
   device: 'cpu',
   ...(values.threads ? { threads: Number(values.threads) } : {}),
 });

@@ -1,6 +1,6 @@
 /**
  * One user with many candidates, whose bags are pooled once, against the request that repeats them for each candidate:
- * `npx tsx bench/user-candidates.ts [--device cpu] [--threads 2] [--pattern random] [--candidates 500] [--user-tables 13]
+ * `npx tsx bench/user-candidates.ts [--device cpu] [--threads 2] [--pattern random] [--rows 200000] [--dim 64] [--candidates 500] [--user-tables 13]
  * [--user-bag 50] [--candidate-bag 50] [--json FILE]`. Both requests must give the same probabilities, bit for bit; then they are
  * timed in turns: pooled once, repeated, and repeated with the time that it takes to repeat the user's bags.
  */
@@ -23,7 +23,7 @@ import { createRandom } from '../src/workload/random.ts';
 import { syntheticBags } from '../src/workload/synthetic.ts';
 
 const TABLES = 26;
-const SHAPE = { tables: TABLES, rows: 200_000, dim: 64, rowFormat: 'float32' } as const;
+
 const DENSE = { user: 7, candidate: 6 } as const;
 const WARM_ROUNDS = 5;
 const ROUNDS = 41;
@@ -36,6 +36,8 @@ const { values } = parseArgs({
     threads: { type: 'string', default: '2' },
     pattern: { type: 'string', default: 'random' },
     candidates: { type: 'string', default: '500' },
+    rows: { type: 'string', default: '200000' },
+    dim: { type: 'string', default: '64' },
     'user-tables': { type: 'string', default: String(TABLES / 2) },
     'user-bag': { type: 'string', default: '50' },
     'candidate-bag': { type: 'string', default: '50' },
@@ -65,7 +67,13 @@ function layers(name: string, widths: readonly number[], last: LinearLayer['acti
 
 const denseFeatures = DENSE.user + DENSE.candidate;
 const pairs = (TABLES * (TABLES + 1)) / 2;
-const tables = syntheticTables(SHAPE);
+const shape = {
+  tables: TABLES,
+  rows: Number(values.rows),
+  dim: Number(values.dim),
+  rowFormat: 'float32',
+} as const;
+const tables = syntheticTables(shape);
 const { backend } = openBackend({ device: values.device, threads: Number(values.threads) });
 await using model = await DlrmModel.create(
   backend,
@@ -73,9 +81,9 @@ await using model = await DlrmModel.create(
     naming: 'synthetic',
     denseFeatures,
     tables,
-    bottom: layers('bottom', [denseFeatures, 64, SHAPE.dim], 'relu'),
+    bottom: layers('bottom', [denseFeatures, 64, shape.dim], 'relu'),
     interaction: { kind: 'dot', diagonal: false, order: 'lower' },
-    top: layers('top', [SHAPE.dim + pairs, 64, 1], 'sigmoid'),
+    top: layers('top', [shape.dim + pairs, 64, 1], 'sigmoid'),
   },
   { closesBackend: true },
 );
@@ -142,7 +150,10 @@ for (const { user, candidates: own, repeated } of all) {
 
 const samples = { once: [] as number[], often: [] as number[], made: [] as number[] };
 for (let round = -WARM_ROUNDS; round < ROUNDS; round++) {
-  const { user, candidates: own, repeated, repeat: make } = all[(round + WARM_ROUNDS) % all.length] as Pair;
+  // Not the request that was just scored: its candidates' rows would be in cache for the second of the two only.
+  const at = round + WARM_ROUNDS;
+  const { user, candidates: own } = all[at % REQUESTS] as Pair;
+  const { repeated, repeat: make } = all[(at + REQUESTS / 2) % REQUESTS] as Pair;
   const began = performance.now();
   await model.score(user, own);
   const between = performance.now();
@@ -162,7 +173,7 @@ const result = {
   device: model.device,
   plan: model.plan,
   shape: {
-    ...SHAPE,
+    ...shape,
     userTables,
     userBag: values['user-bag'],
     candidateBag: values['candidate-bag'],

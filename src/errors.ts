@@ -4,7 +4,12 @@
  */
 
 /** What a program may branch on. Grouped by the class that carries them. */
-export type UsageErrorCode = 'USAGE' | 'FILE_NOT_FOUND' | 'FILE_UNREADABLE' | 'FILE_UNWRITABLE';
+export type UsageErrorCode =
+  | 'USAGE'
+  | 'OPTION_INVALID'
+  | 'FILE_NOT_FOUND'
+  | 'FILE_UNREADABLE'
+  | 'FILE_UNWRITABLE';
 export type FormatErrorCode =
   | 'FORMAT_UNKNOWN'
   | 'FILE_TRUNCATED'
@@ -43,7 +48,12 @@ export type RequestErrorCode =
   | 'USERS_INVALID'
   | 'DENSE_OUT_OF_RANGE'
   | 'REQUEST_INVALID';
-export type WorkloadErrorCode = 'TRACE_INVALID' | 'TRACE_EMPTY' | 'CRITEO_INVALID' | 'VOCABULARY_INVALID';
+export type WorkloadErrorCode =
+  | 'TRACE_INVALID'
+  | 'TRACE_EMPTY'
+  | 'TRACE_MIXED'
+  | 'CRITEO_INVALID'
+  | 'VOCABULARY_INVALID';
 export type PlanErrorCode = 'PLAN_INVALID' | 'PLAN_ILLEGAL';
 export type DeviceErrorCode =
   | 'DEVICE_UNAVAILABLE'
@@ -80,6 +90,8 @@ export interface ErrorDetails {
   readonly feature?: string;
   /** The sample, or the user of a user's part, counted from 0. */
   readonly sample?: number;
+  /** The option, or the member of an argument, that is wrong. */
+  readonly option?: string;
   /** The position in the tensor, or the line of a text file (1-based). */
   readonly position?: number;
   /** The offending value. */
@@ -94,6 +106,7 @@ const CHECKPOINT_HINT = 'docs/file-formats.md lists the parameter names and the 
 /** What helps where an error has no hint of its own. */
 const HINTS: Readonly<Record<ErrorCode, string>> = {
   USAGE: 'add --help for what the command takes',
+  OPTION_INVALID: 'the types of the call say what it takes',
   FILE_NOT_FOUND: 'check the path',
   FILE_UNREADABLE: 'check the path and its permissions',
   FILE_UNWRITABLE: 'check the folder, its permissions and the free space',
@@ -142,6 +155,7 @@ const HINTS: Readonly<Record<ErrorCode, string>> = {
   VALUE_OUT_OF_RANGE: 'leave the table as it is (--tables), or scale it',
   TRACE_INVALID: 'a trace has one row index a line, or is a dlrm_datasets file',
   TRACE_EMPTY: 'a trace has one row index a line, or is a dlrm_datasets file',
+  TRACE_MIXED: 'traffic is of one form: put the others elsewhere',
   CRITEO_INVALID: 'Criteo rows have a label, 13 numbers and 26 categories',
   VOCABULARY_INVALID: 'a vocabulary lists, per field C1–C26, the category strings in row order',
   PLAN_INVALID: 'docs/plans.md shows a plan, docs/techniques.md the techniques and their parameters',

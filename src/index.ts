@@ -122,4 +122,6 @@ export {
 } from './workload/hotness.ts';
 export { type RequestFile, type RequestFileOptions, readRequestFile } from './workload/request-file.ts';
 export { syntheticBags, syntheticRequest } from './workload/synthetic.ts';
-export { readTrace, type Trace, type TraceBatches, traceBatches } from './workload/trace.ts';
+export { readTrace, type Trace } from './workload/trace.ts';
+export { type TrafficSource, trafficSources } from './workload/traffic/sources.ts';
+export { readTraffic, type Traffic, type TrafficShape } from './workload/traffic/traffic.ts';

@@ -45,6 +45,8 @@ const ELEMENT_BYTES: Record<DType, number> = {
   float64: 8,
 };
 
+export const DTYPES = Object.freeze(Object.keys(ELEMENT_BYTES) as DType[]) as readonly DType[];
+
 /** Bytes of one element. */
 export function elementBytes(dtype: DType): number {
   return ELEMENT_BYTES[dtype];

@@ -12,9 +12,9 @@ const SRC = fileURLToPath(new URL('../src', import.meta.url));
  * below. Two entries of one layer may not import each other.
  */
 const LAYERS: readonly (readonly string[])[] = [
-  ['errors.ts', 'version.ts', 'numbers.ts'],
+  ['errors.ts', 'version.ts', 'numbers.ts', 'progress.ts'],
   ['tensor.ts', 'device.ts'],
-  ['stored-tensor.ts'],
+  ['stored-tensor.ts', 'checks'],
   ['ffi', 'formats'],
   ['cuda', 'jit'],
   // The operator and its plans, independent of devices.
@@ -22,6 +22,8 @@ const LAYERS: readonly (readonly string[])[] = [
     'embedding/row-format.ts',
     'embedding/quantize.ts',
     'embedding/bag.ts',
+    'embedding/check-bags.ts',
+    'embedding/check-tables.ts',
     'embedding/shared-tables.ts',
     'embedding/plan.ts',
     'embedding/techniques',
@@ -44,6 +46,8 @@ const ONE_ROOM = new Set([
   'embedding/row-format.ts',
   'embedding/quantize.ts',
   'embedding/bag.ts',
+  'embedding/check-bags.ts',
+  'embedding/check-tables.ts',
   'embedding/shared-tables.ts',
   'embedding/plan.ts',
   'embedding/techniques',

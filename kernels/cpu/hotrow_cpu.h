@@ -11,7 +11,7 @@
 
 #include <stdint.h>
 
-#define HR_ABI_VERSION 7
+#define HR_ABI_VERSION 8
 
 /* Instruction sets, weakest first. A pool runs every operator on one of them. */
 enum { HR_ISA_PORTABLE = 0, HR_ISA_AVX2 = 1, HR_ISA_AVX512 = 2 };
@@ -278,6 +278,36 @@ int64_t hr_fill_uniform(hr_pool *pool, void *target, int64_t row_format, int64_t
  * which scale and bias make values in [-1, 1] (float8: in (-2, 2)), zeros behind them. */
 int64_t hr_fill_quantized(hr_pool *pool, void *target, int64_t row_format, int64_t rows, int64_t dim,
                           int64_t row_stride_bytes, int64_t seed);
+
+/* How popular the rows of a table are, by rank from 0 on, the most popular first; u and v are uniform in [0, 1). */
+enum {
+  HR_POPULARITY_ONE_ROW = 0,     /* rank 0 */
+  HR_POPULARITY_UNIFORM = 1,     /* floor(u · rows) */
+  HR_POPULARITY_LOG_UNIFORM = 2, /* min(touched, floor((touched + 1)^u)) - 1 */
+  /* s: how many of limits[0 … strata - 2] are at most u. The rank is uniform in stratum s by v:
+   * floor((bounds[s] + v · (bounds[s + 1] - bounds[s])) / bounds[strata] · rows), at most rows - 1. */
+  HR_POPULARITY_STRATA = 3
+};
+
+/* The next lookups of a seeded stream into one table. */
+typedef struct hr_draw {
+  int64_t *indices;           /* [count]; the row of a rank is (rank · step + start) mod rows */
+  int64_t count;
+  int64_t seed;               /* its low 32 bits seed xoshiro128** by splitmix32 */
+  int64_t skipped;            /* numbers of the generator before the stream's first lookup; then a lookup takes two, u and v */
+  int64_t first;              /* lookups of the stream before these */
+  int64_t rows;               /* 1 … 2^53 - 1 */
+  int64_t step;               /* 1 … rows, coprime to rows */
+  int64_t start;              /* 0 … rows - 1 */
+  int64_t popularity;         /* HR_POPULARITY_… */
+  int64_t touched;            /* rows that are ever looked up, 1 … rows */
+  int64_t strata;
+  const double *limits;       /* [strata], rising */
+  const double *bounds;       /* [strata + 1], rising from 0 on */
+} hr_draw;
+/* Draws for `count` tables on the pool's threads (a second caller waits). What is drawn does not depend on threads, nor on
+ * how a stream is cut. Returns 0; -1: an argument is out of range. */
+int64_t hr_draw_lookups(hr_pool *pool, const hr_draw *draws, int64_t count);
 
 /*
  * Waits for a GPU on the calling thread: set_current(context), then wait(handle), both int (*)(void *) of the CUDA

@@ -8,6 +8,7 @@
 import type { DeviceDescription } from '../device.ts';
 import type { BagBatch, BagFindings, EmbeddingTable, IndexChecking } from '../embedding/bag.ts';
 import type { Plan } from '../embedding/plan.ts';
+import type { OnProgress } from '../progress.ts';
 
 /**
  * How linear layers and the dot interaction multiply. Matrices between them are float32, and so are the sums.
@@ -18,9 +19,16 @@ import type { Plan } from '../embedding/plan.ts';
  */
 export type DensePrecision = 'float32' | 'tf32' | 'float16' | 'bfloat16';
 
-export const DENSE_PRECISIONS: readonly DensePrecision[] = ['float32', 'tf32', 'float16', 'bfloat16'];
+export const DENSE_PRECISIONS: readonly DensePrecision[] = Object.freeze([
+  'float32',
+  'tf32',
+  'float16',
+  'bfloat16',
+] as const);
 
 export type Activation = 'none' | 'relu' | 'sigmoid';
+
+export const ACTIVATIONS: readonly Activation[] = Object.freeze(['none', 'relu', 'sigmoid'] as const);
 
 /** A block of float32 in device memory. */
 export interface DeviceBuffer extends Disposable {
@@ -30,7 +38,11 @@ export interface DeviceBuffer extends Disposable {
 
 /** How pooled rows are stored. */
 export type PooledFormat = 'float32' | 'float16' | 'bfloat16';
-export const POOLED_FORMATS: readonly PooledFormat[] = ['float32', 'float16', 'bfloat16'];
+export const POOLED_FORMATS: readonly PooledFormat[] = Object.freeze([
+  'float32',
+  'float16',
+  'bfloat16',
+] as const);
 
 /** Where a row-major matrix lies in a device buffer. */
 export interface Extent {
@@ -83,6 +95,8 @@ export interface PlacedTables extends Disposable {
 export interface PlacedBags extends Disposable {
   readonly batchSize: number;
   readonly lookups: number;
+  /** A kept program that goes from bags of one kind to those of another may be made anew. Kinds are compared by identity. */
+  readonly kind: unknown;
 }
 
 /** A linear layer's weight [outputs, inputs] and bias [outputs] on the device, in its own layout. */
@@ -163,9 +177,16 @@ export type Operation =
  */
 export type RunTiming = 'none' | 'operations' | 'launches';
 
+export const RUN_TIMINGS: readonly RunTiming[] = Object.freeze(['none', 'operations', 'launches'] as const);
+
 export interface RunOptions {
   /** Default: `operations`. */
   readonly timing?: RunTiming;
+  /**
+   * A profiler, if one listens, records the launches that pool bags of these tables, each by itself, and those for all tables
+   * at once; nothing else. Launches are not timed then.
+   */
+  readonly recorded?: ReadonlySet<number>;
 }
 
 /** A launch of an `embeddingBags` operation, timed by itself. */
@@ -176,6 +197,8 @@ export interface LaunchTime {
   readonly kind: 'check' | 'pin' | 'bags' | 'spread';
   /** The table, by its number; undefined: all of them. */
   readonly table?: number;
+  /** The function, of launches that pool bags. */
+  readonly kernel?: string;
   readonly seconds: number;
 }
 
@@ -251,9 +274,10 @@ export interface Backend extends Disposable {
 
   /**
    * Places tables under a checked plan. Stored tensors are mapped in place or streamed, never read whole.
+   * `onProgress`: told of every table.
    * @throws DeviceError OUT_OF_MEMORY; UsageError, FormatError for a file that cannot be read.
    */
-  placeTables(tables: readonly EmbeddingTable[], plan: Plan): Promise<PlacedTables>;
+  placeTables(tables: readonly EmbeddingTable[], plan: Plan, onProgress?: OnProgress): Promise<PlacedTables>;
 
   /**
    * Makes a batch reachable for the device.

@@ -3,17 +3,21 @@
  * Concurrent batches get programs of their own.
  */
 import { DeviceError } from '../errors.ts';
-import type { Backend, KeptProgram, Operation, RunOptions, RunReport } from './backend.ts';
+import type { Backend, KeptProgram, Operation, PlacedBags, RunOptions, RunReport } from './backend.ts';
 import { Workspace } from './workspace.ts';
 
 /** Memory of idle programs, at most; the one that was used last stays whatever it takes. */
 const IDLE_BYTES = 2 ** 32;
+/** Idle programs for one number of samples, at most: a request per user and one per candidate, of a few types, take turns. */
+const MOST_KINDS = 4;
 
 /** The program for a batch, over matrices that it has for itself. */
 export type ProgramOf<B> = (batch: B) => readonly Operation[];
 
 interface Entry<B> {
   readonly capacity: number;
+  /** Of the bags that it ran last. */
+  kind: unknown;
   readonly programOf: ProgramOf<B>;
   readonly workspace: Workspace;
   readonly kept: KeptProgram;
@@ -32,9 +36,13 @@ export class BatchPrograms<B> implements Disposable {
     this.#make = make;
   }
 
-  /** Runs the program for a batch of `batchSize` samples. @throws as Backend.run. */
-  async run(batchSize: number, batch: B, options?: RunOptions): Promise<RunReport> {
-    const entry = this.#borrow(this.#backend.capacityFor(batchSize));
+  /** Runs the program for a batch with these bags. @throws as Backend.run. */
+  async run(
+    { batchSize, kind }: Pick<PlacedBags, 'batchSize' | 'kind'>,
+    batch: B,
+    options?: RunOptions,
+  ): Promise<RunReport> {
+    const entry = this.#borrow(this.#backend.capacityFor(batchSize), kind);
     try {
       return await entry.kept.run(entry.programOf(batch), options);
     } finally {
@@ -47,25 +55,33 @@ export class BatchPrograms<B> implements Disposable {
     for (const entry of this.#idle.splice(0)) discard(entry);
   }
 
-  #borrow(capacity: number): Entry<B> {
-    const known = this.#idle.findLastIndex((entry) => entry.capacity === capacity);
-    if (known >= 0) return this.#idle.splice(known, 1)[0] as Entry<B>;
+  /** A program that ran bags of this kind, or a new one; where there are many of other kinds, the one that is idle longest. */
+  #borrow(capacity: number, kind: unknown): Entry<B> {
+    const fitting = this.#idle.filter((entry) => entry.capacity === capacity);
+    const known =
+      fitting.findLast((entry) => entry.kind === kind) ??
+      (fitting.length < MOST_KINDS ? undefined : fitting[0]);
+    if (known !== undefined) {
+      this.#idle.splice(this.#idle.indexOf(known), 1);
+      known.kind = kind;
+      return known;
+    }
     try {
-      return this.#create(capacity);
+      return this.#create(capacity, kind);
     } catch (error) {
       // Programs of other sizes make room.
       if (!(error instanceof DeviceError) || error.code !== 'OUT_OF_MEMORY' || this.#idle.length === 0)
         throw error;
       this[Symbol.dispose]();
-      return this.#create(capacity);
+      return this.#create(capacity, kind);
     }
   }
 
-  #create(capacity: number): Entry<B> {
+  #create(capacity: number, kind: unknown): Entry<B> {
     const workspace = new Workspace(this.#backend);
     try {
       const programOf = this.#make(capacity, workspace);
-      return { capacity, programOf, workspace, kept: this.#backend.keep() };
+      return { capacity, kind, programOf, workspace, kept: this.#backend.keep() };
     } catch (error) {
       workspace[Symbol.dispose]();
       throw error;

@@ -1,9 +1,11 @@
 /** Chooses and opens a device. */
+import { type Members, membersOf, oneOf, optional, shown, text, whole } from '../checks/value.ts';
 import { cudaDevices } from '../cuda/discover.ts';
 import { DeviceError, UsageError } from '../errors.ts';
-import type { Backend, DensePrecision } from './backend.ts';
+import { type Backend, DENSE_PRECISIONS, type DensePrecision } from './backend.ts';
 import { CpuBackend } from './cpu/cpu-backend.ts';
 import { CudaBackend } from './cuda/cuda-backend.ts';
+import { GuardedBackend } from './guarded/backend.ts';
 
 export interface OpenOptions {
   /** `auto` (default), `cpu`, `cuda`, `cuda:N`. */
@@ -20,11 +22,29 @@ export interface OpenedBackend {
   readonly reason?: string;
 }
 
+/** The most threads of the CPU. */
+const MOST_THREADS = 1024;
+
+/** What opens a device, by member. */
+export const OPEN_MEMBERS: Members<OpenOptions> = {
+  device: optional(text),
+  threads: optional(whole(1, MOST_THREADS)),
+  precision: optional(oneOf(DENSE_PRECISIONS)),
+};
+const OPEN_OPTIONS = membersOf<OpenOptions>(OPEN_MEMBERS);
+
 /**
- * Opens the device that `options.device` names. `auto`: the first GPU that kernels can be compiled for, else the CPU.
- * @throws UsageError USAGE for an unknown name; DeviceError when it is not available.
+ * Opens the device that `options.device` names. `auto`: the first GPU that kernels can be compiled for, else the CPU. The backend
+ * checks what it is given.
+ * @throws UsageError USAGE for an unknown name, OPTION_INVALID; DeviceError when it is not available.
  */
 export function openBackend(options: OpenOptions = {}): OpenedBackend {
+  const { backend, ...reason } = openDevice(OPEN_OPTIONS(options, 'openBackend'));
+  return { backend: new GuardedBackend(backend), ...reason };
+}
+
+/** As openBackend, for Hotrow's own parts: the backend trusts them. */
+export function openDevice(options: OpenOptions = {}): OpenedBackend {
   const { device = 'auto', threads, precision } = options;
   const ofPrecision = precision === undefined ? {} : { precision };
   const openCpu = () => {
@@ -44,7 +64,7 @@ export function openBackend(options: OpenOptions = {}): OpenedBackend {
   }
   const cuda = /^cuda(?::(\d+))?$/.exec(device);
   if (cuda !== null) return { backend: new CudaBackend({ ordinal: Number(cuda[1] ?? 0), ...ofPrecision }) };
-  throw new UsageError('USAGE', `unknown device ${device}`, {
+  throw new UsageError('USAGE', `unknown device ${shown(device)}`, {
     hint: 'devices are auto, cpu, cuda and cuda:N; `hotrow devices` lists them',
   });
 }

@@ -12,7 +12,7 @@ export interface ColumnSpan {
 }
 
 export interface UserRows {
-  /** [U + 1], a copy: the candidates of user u are the rows [starts[u], starts[u + 1]) of the output. */
+  /** [U + 1]: the candidates of user u are the rows [starts[u], starts[u + 1]) of the output. */
   readonly starts: Int32Array;
   /** U. */
   readonly count: number;
@@ -46,5 +46,5 @@ export function userRows(
     } else columns.push(to);
     to += dim;
   });
-  return { starts: users.slice(), count: userCount(batch), width, columns, spans };
+  return { starts: users, count: userCount(batch), width, columns, spans };
 }

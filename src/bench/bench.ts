@@ -7,7 +7,8 @@ import { checkPlan, type Plan, type PlanChoice, plainPlan, withTechniques } from
 import { distinctTables, sharesTables, tableNumbers } from '../embedding/shared-tables.ts';
 import type { PlanContext } from '../embedding/techniques/technique.ts';
 import { ModelError } from '../errors.ts';
-import type { DlrmArchitecture } from '../model/architecture.ts';
+import { type DlrmArchitecture, modelNotes } from '../model/architecture.ts';
+import type { OnProgress } from '../progress.ts';
 import { version } from '../version.ts';
 import {
   combinedPlans,
@@ -45,7 +46,9 @@ export interface BenchOptions {
   readonly sweeps: readonly string[];
   /** Measure other libraries in the same run. */
   readonly peers: boolean;
-  readonly onProgress?: (text: string) => void;
+  readonly onProgress?: OnProgress;
+  /** Asked before each pattern of the whole model but the first; true leaves the others out. Default: all are measured. */
+  readonly stop?: () => boolean;
 }
 
 /**
@@ -58,7 +61,7 @@ export async function bench(options: BenchOptions): Promise<BenchResults> {
   const given = plan === 'plain' ? plainPlan(backend.device.kind) : plan;
   if (given !== undefined) checkPlan(given, { device: backend.device, tables: architecture.tables });
   if (backend.device.kind === 'cpu') checkHostMemory(architecture.tables, options);
-  const notes = (architecture.notes ?? []).map((note) => `model: ${note}`);
+  const notes = [...modelNotes(architecture), ...workloads.flatMap((workload) => workload.notes)];
 
   progress('measuring the ceilings');
   const ceilings = await backend.measureCeilings();
@@ -71,6 +74,7 @@ export async function bench(options: BenchOptions): Promise<BenchResults> {
           rounds: options.modelRounds,
           best: bestPlans(embedding),
           peers: options.peers,
+          stop: options.stop ?? (() => false),
         })
       : { rows: [], protocol: [] };
 
@@ -122,7 +126,7 @@ async function embeddingStage(
   { backend, architecture, workloads, indexType, embeddingRounds, plan, sweeps, peers: wanted }: BenchOptions,
   ceilings: Ceilings,
   notes: string[],
-  progress: (text: string) => void,
+  progress: OnProgress,
 ): Promise<EmbeddingRow[]> {
   const { tables } = architecture;
   const kinds = wanted ? peersOn(backend.device.kind) : [];

@@ -16,9 +16,12 @@ import {
 import { techniquesOn } from '../embedding/techniques/registry.ts';
 import type { PlanContext } from '../embedding/techniques/technique.ts';
 import { DeviceError } from '../errors.ts';
+import type { OnProgress } from '../progress.ts';
 import { EmbeddingTimer } from '../tuner/embedding-timer.ts';
 import { median, quantile } from '../tuner/quantile.ts';
 import type { EmbeddingPeer } from './embedding-peer.ts';
+import { firstDifference } from './first-difference.ts';
+import { peerBags } from './peer-bags.ts';
 import type { Peers } from './peers.ts';
 import { racePlans } from './race.ts';
 import type { EmbeddingRow, LaunchTimes } from './results.ts';
@@ -155,13 +158,13 @@ export class EmbeddingBench implements Disposable {
   readonly #tables: readonly EmbeddingTable[];
   readonly #timer: EmbeddingTimer;
   readonly #turn: Turn;
-  readonly #progress: (text: string) => void;
+  readonly #progress: OnProgress;
 
-  constructor(backend: Backend, tables: readonly EmbeddingTable[], progress: (text: string) => void) {
+  constructor(backend: Backend, tables: readonly EmbeddingTable[], progress: OnProgress) {
     this.#backend = backend;
     this.#progress = progress;
     this.#tables = tables;
-    this.#timer = new EmbeddingTimer(backend, tables);
+    this.#timer = new EmbeddingTimer(backend, tables, progress);
     this.#turn = turnOn(backend.device.kind);
   }
 
@@ -189,16 +192,19 @@ export class EmbeddingBench implements Disposable {
     const { pattern } = workload;
     await this.#timer.load(workload.batches);
     const { plan: best } = await racePlans(this.#timer, pattern, this.#progress);
-    this.#progress(`embedding stage, ${pattern}`);
     const contenders = [...variants, { plan: best, best: true }].map((variant) => ({
       ...variant,
       samples: new Samples(),
     }));
-    await this.#compareResults(contenders.map(({ plan }) => plan));
-    await peers?.each(pattern, (peer) => peer.load(workload.batches.map((batch) => batch.bags)));
+    await this.#compareResults(
+      pattern,
+      contenders.map(({ plan }) => plan),
+    );
+    await peers?.each(pattern, async (peer) => peer.load(workload.batches.map(peerBags)));
     const peerSamples = new Map(peers?.running.map((peer) => [peer, new Samples()]));
 
     for (let round = -1; round < rounds; round++) {
+      this.#progress(`embedding stage, ${pattern}: rounds`, round + 2, rounds + 1);
       for (const [v, { plan, samples }] of contenders.entries()) {
         await takeTurn(this.#timer, plan, round + 1 + v, round < 0 ? new Samples() : samples);
       }
@@ -252,23 +258,19 @@ export class EmbeddingBench implements Disposable {
   }
 
   /** @throws DeviceError KERNEL_FAILED when a plan's pooled rows have other bits than the plain plan's. */
-  async #compareResults(plans: readonly Plan[]): Promise<void> {
-    const plain = await this.#pool(plainPlan(this.#backend.device.kind));
-    for (const plan of plans) {
-      const pooled = await this.#pool(plan);
-      const differs = pooled.findIndex((value, i) => value !== plain[i]);
-      if (differs >= 0) {
-        throw new DeviceError(
-          'KERNEL_FAILED',
-          `"${planLabel(plan)}" pools other values than the plain kernel, first at element ${differs}: ${pooled[differs]}, not ${plain[differs]}`,
-        );
-      }
+  async #compareResults(pattern: string, plans: readonly Plan[]): Promise<void> {
+    const plain = await this.#timer.pool(plainPlan(this.#backend.device.kind));
+    const pooled = new Float32Array(plain.length);
+    for (const [p, plan] of plans.entries()) {
+      this.#progress(`embedding stage, ${pattern}: comparing results`, p + 1, plans.length);
+      await this.#timer.pool(plan, pooled);
+      const differs = firstDifference(pooled, plain);
+      if (differs === undefined) continue;
+      throw new DeviceError(
+        'KERNEL_FAILED',
+        `"${planLabel(plan)}" pools other values than the plain kernel, first at element ${differs}: ${pooled[differs]}, not ${plain[differs]}`,
+      );
     }
-  }
-
-  /** Pooled rows, as the bits of their values. */
-  async #pool(plan: Plan): Promise<Uint32Array> {
-    return new Uint32Array((await this.#timer.pool(plan)).buffer);
   }
 
   #shape({ batches, distinctShare }: PatternWorkload) {

@@ -6,6 +6,7 @@ import { planLabel } from '../embedding/plan.ts';
 import type { DlrmArchitecture } from '../model/architecture.ts';
 import { DlrmModel, type PlacedRequest, type StageTimes } from '../model/dlrm.ts';
 import type { DlrmRequest } from '../model/request/request.ts';
+import type { OnProgress } from '../progress.ts';
 import { median } from '../tuner/quantile.ts';
 import { type ModelRow, PLACES } from './results.ts';
 import { timing } from './statistics.ts';
@@ -34,6 +35,9 @@ export interface ModelBenchOptions {
   /** Timed predictions, after WARM_UP others. */
   readonly rounds: number;
   readonly ceilings: Ceilings;
+  readonly progress?: OnProgress;
+  /** Asked before each workload but the first; true leaves the others out. */
+  readonly stop?: () => boolean;
 }
 
 /** A row that has not been compared yet. */
@@ -41,10 +45,15 @@ export type MeasuredModelRow = Omit<ModelRow, 'speedup'>;
 
 /** Times a model under one plan on every workload, on GPUs with inputs on the device and in pinned memory too. */
 export async function measureModel(options: ModelBenchOptions): Promise<MeasuredModelRow[]> {
-  const { backend, architecture, plan, workloads } = options;
-  await using model = await DlrmModel.create(backend, architecture, { plan });
+  const { backend, architecture, plan, workloads, progress } = options;
+  await using model = await DlrmModel.create(backend, architecture, {
+    plan,
+    ...(progress === undefined ? {} : { onProgress: progress }),
+  });
   const rows: MeasuredModelRow[] = [];
-  for (const workload of workloads) {
+  for (const [w, workload] of workloads.entries()) {
+    if (w > 0 && options.stop?.() === true) break;
+    progress?.(`whole model, ${planLabel(plan)}, ${workload.pattern}`, w + 1, workloads.length);
     const isGpu = backend.device.kind === 'cuda';
     if (isGpu) rows.push(await measurePlaced(model, workload, options));
     if (isGpu) rows.push(await measurePinned(model, workload, options));

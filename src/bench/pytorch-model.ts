@@ -7,6 +7,7 @@ import { isQuantized } from '../embedding/row-format.ts';
 import type { DlrmArchitecture } from '../model/architecture.ts';
 import type { DlrmRequest } from '../model/request/request.ts';
 import type { MeasuredModelRow, ModelWorkload } from './model-bench.ts';
+import { peerBags } from './peer-bags.ts';
 import { refuseCollection } from './peers.ts';
 import { PytorchProcess } from './pytorch-process.ts';
 import { timing } from './statistics.ts';
@@ -90,9 +91,8 @@ async function measure(
 ): Promise<MeasuredModelRow[]> {
   const [first] = requests as [DlrmRequest];
   const { batchSize } = first;
-  await process.withLookups(
-    requests.map(({ bags }) => bags),
-    (batches) => process.ask({ load: { batches, batchSize } }),
+  await process.withLookups(requests.map(peerBags), (batches) =>
+    process.ask({ load: { batches, batchSize } }),
   );
   const rows: MeasuredModelRow[] = [];
   for (const { name, variant, tf32 } of VARIANTS) {

@@ -1,6 +1,7 @@
 /** The race for the best plan on the lookups of one pattern, and the tables that it runs on. */
 import type { Backend } from '../backend/backend.ts';
 import type { BagBatch, Bags, EmbeddingTable } from '../embedding/bag.ts';
+import type { OnProgress } from '../progress.ts';
 import { EmbeddingTimer } from '../tuner/embedding-timer.ts';
 import { type PlanTimer, type SearchResult, searchPlan } from '../tuner/search.ts';
 import type { PatternWorkload } from './embedding-bench.ts';
@@ -9,14 +10,10 @@ import type { PatternWorkload } from './embedding-bench.ts';
 export const RACE_SECONDS = 2;
 
 /** Races the legal plans on a pattern's batches, which `timer` has loaded. */
-export function racePlans(
-  timer: PlanTimer,
-  pattern: string,
-  progress: (text: string) => void,
-): Promise<SearchResult> {
+export function racePlans(timer: PlanTimer, pattern: string, progress: OnProgress): Promise<SearchResult> {
   return searchPlan(timer, {
     seconds: RACE_SECONDS,
-    onProgress: (text) => progress(`racing plans, ${pattern}: ${text}`),
+    onProgress: (what, n, of) => progress(`racing plans, ${pattern}: ${what}`, n, of),
   });
 }
 
@@ -46,7 +43,7 @@ export interface RaceOptions {
   readonly workloads: readonly PatternWorkload[];
   /** Gets what the placements brought about. */
   readonly notes: string[];
-  readonly progress: (text: string) => void;
+  readonly progress: OnProgress;
 }
 
 /** Races plans on each pattern's own lookups in a sample of the tables, whose memory is free again afterwards. */
@@ -54,10 +51,9 @@ export async function racePatterns(options: RaceOptions): Promise<Map<string, Se
   const { backend, tables, workloads, notes, progress } = options;
   const raced = racedTables(tables);
   const sample = raced.map((t) => tables[t] as EmbeddingTable);
-  using timer = new EmbeddingTimer(backend, sample);
+  using timer = new EmbeddingTimer(backend, sample, progress);
   const found = new Map<string, SearchResult>();
   for (const { pattern, batches } of workloads) {
-    progress(`racing plans, ${pattern}: placing ${sample.length} of ${tables.length} tables`);
     await timer.load(batches.map((batch) => bagsOf(batch, raced)));
     found.set(pattern, await racePlans(timer, pattern, progress));
   }
@@ -66,6 +62,6 @@ export async function racePatterns(options: RaceOptions): Promise<Map<string, Se
 }
 
 /** A batch's bags of some of its tables. */
-function bagsOf({ batchSize, bags }: BagBatch, tables: readonly number[]): BagBatch {
-  return { batchSize, bags: tables.map((t) => bags[t] as Bags) };
+function bagsOf({ bags, ...batch }: BagBatch, tables: readonly number[]): BagBatch {
+  return { ...batch, bags: tables.map((t) => bags[t] as Bags) };
 }

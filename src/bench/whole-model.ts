@@ -5,6 +5,7 @@
 import type { Backend, Ceilings } from '../backend/backend.ts';
 import { type Plan, plainPlan, planLabel } from '../embedding/plan.ts';
 import type { DlrmArchitecture } from '../model/architecture.ts';
+import type { OnProgress } from '../progress.ts';
 import type { SearchResult } from '../tuner/search.ts';
 import { type ModelRole, unique } from './comparison.ts';
 import { type MeasuredModelRow, type ModelWorkload, measureModel, WARM_UP } from './model-bench.ts';
@@ -28,7 +29,9 @@ export interface WholeModelOptions {
   readonly peers: boolean;
   /** Gets what was not run and why, what a placement brought about. */
   readonly notes: string[];
-  readonly progress: (text: string) => void;
+  readonly progress: OnProgress;
+  /** As BenchOptions has it. */
+  readonly stop: () => boolean;
 }
 
 export interface WholeModel {
@@ -117,7 +120,6 @@ async function measureRuns(runs: readonly Run[], options: WholeModelOptions): Pr
   for (const label of unique(runs.map(({ plan }) => planLabel(plan)))) {
     const own = runs.filter(({ plan }) => planLabel(plan) === label);
     const [{ plan }] = own as [Run];
-    options.progress(`whole model, ${label}`);
     const workloads = unique(own.map(({ workload }) => workload));
     const measured = await measureModel({ ...options, plan, workloads });
     for (const run of own) {

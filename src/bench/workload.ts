@@ -1,14 +1,15 @@
-/** Lookups for the benchmark: drawn from an access pattern, or read from a trace. */
-import { basename } from 'node:path';
+/** Lookups for the benchmark: drawn from an access pattern, or a user's own traffic. */
 import type { BagBatch, Bags, EmbeddingTable, IndexArray } from '../embedding/bag.ts';
 import { rowContentBytes } from '../embedding/row-format.ts';
 import { tableNumbers } from '../embedding/shared-tables.ts';
 import type { DlrmArchitecture } from '../model/architecture.ts';
+import type { DlrmRequest } from '../model/request/request.ts';
 import type { AccessPatternName } from '../workload/access-patterns.ts';
 import { type Coverage, countRows, coverageCurve } from '../workload/hotness.ts';
 import { createRandom, floats } from '../workload/random.ts';
 import { syntheticBags } from '../workload/synthetic.ts';
-import { readTrace, traceBatches } from '../workload/trace.ts';
+import type { TrafficSource } from '../workload/traffic/sources.ts';
+import { type CategoryOptions, readTraffic } from '../workload/traffic/traffic.ts';
 import type { PatternWorkload, Traffic } from './embedding-bench.ts';
 import type { ModelWorkload } from './model-bench.ts';
 
@@ -19,6 +20,10 @@ export interface BenchWorkload {
   readonly model: ModelWorkload;
   /** How much of the first table's lookups in a batch its hottest rows answer. */
   readonly hotness: readonly Coverage[];
+  /** Whether bags are as they were recorded, and not of drawn lengths. */
+  readonly recorded: boolean;
+  /** What of the traffic was assumed, left out or repeated, for people. */
+  readonly notes: readonly string[];
 }
 
 export interface WorkloadShape {
@@ -65,63 +70,95 @@ function drawnTables(tables: readonly EmbeddingTable[], bagLengths: string): rea
   return alike ? tables.slice(0, MOST_DRAWN) : tables;
 }
 
-/** Batches read from a trace; `note` says what was left out. */
-export async function traceWorkload(
-  file: string,
+/**
+ * Batches of a user's own traffic. `batchSize`: of its batches, in place of its own or the shape's.
+ * @throws as readTraffic.
+ */
+export async function trafficWorkload(
+  source: TrafficSource,
   shape: WorkloadShape,
-): Promise<{ workload: BenchWorkload; note?: string }> {
-  const { architecture, batchSize, bagLengths, seed } = shape;
-  const trace = await readTrace(file);
-  const { batches, dropped } = traceBatches(trace, {
-    tables: architecture.tables,
-    batchSize,
-    bagLengths,
-    seed,
-    batches: shape.batches,
-  });
-  const name = basename(file).replace(/(\.500K)?(\.txt|\.pt)?(\.gz)?$/, '');
-  const note =
-    dropped > 0 ? `note: ${file}: ${dropped} lookups past the tables' rows were dropped` : undefined;
-  return { workload: workload(name, batches, shape), ...(note === undefined ? {} : { note }) };
+  { batchSize, ...categories }: CategoryOptions & { readonly batchSize?: number } = {},
+): Promise<BenchWorkload> {
+  const traffic = await readTraffic(
+    source,
+    shape.architecture,
+    {
+      ...{ bagLengths: shape.bagLengths, batches: shape.batches, seed: shape.seed },
+      usualBatchSize: shape.batchSize,
+      ...(batchSize === undefined ? {} : { batchSize }),
+    },
+    categories,
+  );
+  const { recorded, notes } = traffic;
+  return { ...workload(traffic.name, traffic.batches, shape), recorded, notes };
 }
 
 function workload(
   pattern: string,
-  drawn: readonly BagBatch[],
-  { architecture, batchSize, seed, indexType = 'int64' }: WorkloadShape,
+  given: readonly (BagBatch | DlrmRequest)[],
+  { architecture, seed, indexType = 'int64' }: WorkloadShape,
 ): BenchWorkload {
-  const narrow = onceEach(narrowBags);
-  const batches =
-    indexType === 'int64' ? drawn : drawn.map((batch) => ({ ...batch, bags: batch.bags.map(narrow) }));
+  const convert = onceEach((bags: Bags) => withIndexType(bags, indexType));
+  const batches = given.map(
+    ({ batchSize, bags, users }): BagBatch => ({
+      batchSize,
+      bags: bags.map(convert),
+      ...(users === undefined ? {} : { users }),
+    }),
+  );
   const { denseFeatures } = architecture;
   const traffic = trafficOf(batches[0] as BagBatch, architecture.tables);
   const share = traffic.lookups === 0 ? 0 : traffic.distinct / traffic.lookups;
-  const random = createRandom(seed);
   const [first] = batches[0]?.bags ?? [];
-  const dense = floats(random, batchSize * denseFeatures);
+  const drawn = floats(createRandom(seed), (batches[0]?.batchSize ?? 0) * denseFeatures);
   return {
     pattern,
     embedding: { pattern, batches, distinctShare: share, traffic },
     model: {
       pattern,
-      requests: batches.map((batch) => ({ ...batch, dense, denseFeatures })),
+      requests: batches.map((batch, b): DlrmRequest => {
+        const own = given[b] as BagBatch | DlrmRequest;
+        return { ...batch, dense: 'dense' in own ? own.dense : drawn, denseFeatures };
+      }),
       distinctShare: share,
     },
-    hotness: first === undefined ? [] : coverageCurve(countRows(first.indices)),
+    hotness: first === undefined ? [] : coverageCurve(countRows(lookedUp(first.indices))),
+    recorded: false,
+    notes: [],
   };
 }
 
-/** Drawn indices are rows of tables that have fewer than 2^31: their low halves are their values. */
+function withIndexType(bags: Bags, indexType: IndexType): Bags {
+  const convert = indexType === 'int64' ? widen : narrow;
+  return { ...bags, indices: convert(bags.indices), offsets: convert(bags.offsets) };
+}
+
+/** As int64, in halves: by way of BigInt it would take many times as long. */
+function widen(values: IndexArray): BigInt64Array {
+  if (values instanceof BigInt64Array) return values;
+  const wide = new BigInt64Array(values.length);
+  const halves = new Int32Array(wide.buffer);
+  for (let i = 0; i < values.length; i++) {
+    const value = values[i] as number;
+    halves[2 * i] = value;
+    halves[2 * i + 1] = value >> 31;
+  }
+  return wide;
+}
+
+/** Without the marks of pruned rows, which are no lookups. */
+function lookedUp(indices: IndexArray): Int32Array {
+  const rows = narrow(indices);
+  return rows.some((row) => row < 0) ? rows.filter((row) => row >= 0) : rows;
+}
+
+/** Rows of tables that have fewer than 2^31, or −1: their low halves are their values. */
 function narrow(values: IndexArray): Int32Array {
   if (values instanceof Int32Array) return values;
   const halves = new Int32Array(values.buffer, values.byteOffset, 2 * values.length);
   const narrowed = new Int32Array(values.length);
   for (let i = 0; i < narrowed.length; i++) narrowed[i] = halves[2 * i] as number;
   return narrowed;
-}
-
-function narrowBags(bags: Bags): Bags {
-  return { ...bags, indices: narrow(bags.indices), offsets: narrow(bags.offsets) };
 }
 
 /** Works out what belongs to an object once, however often it is asked for. */
@@ -143,7 +180,7 @@ function distinctRows(features: readonly Bags[], rowsOf: (indices: IndexArray) =
 
 /** What a batch must move, whatever the kernel. */
 function trafficOf({ batchSize, bags }: BagBatch, tables: readonly EmbeddingTable[]): Traffic {
-  const rowsOf = onceEach((indices: IndexArray) => countRows(indices).rows);
+  const rowsOf = onceEach((indices: IndexArray) => countRows(lookedUp(indices)).rows);
   const numbers = tableNumbers(tables);
   const parts = bags.map(({ indices, offsets, weights }, t): Traffic => {
     const table = tables[t] as EmbeddingTable;

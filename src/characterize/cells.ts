@@ -1,88 +1,166 @@
-/** Pattern × plan cells: run so that a profiler records them, and timed by events. */
-import { appendFile, readFile } from 'node:fs/promises';
+/** Pattern × plan cells: planned, and run so that a profiler records them. */
+import { appendFile, readFile, writeFile } from 'node:fs/promises';
 import Type, { type Static } from 'typebox';
 import Value from 'typebox/value';
 import type { CudaBackend } from '../backend/cuda/cuda-backend.ts';
-import { kernelFunction } from '../backend/cuda/kernel-source.ts';
-import { Samples, takeTurn, turnOn } from '../bench/embedding-bench.ts';
+import { turnOn } from '../bench/embedding-bench.ts';
 import type { EmbeddingTable } from '../embedding/bag.ts';
-import { type Plan, planLabel, planSchema } from '../embedding/plan.ts';
+import { type Plan, planSchema } from '../embedding/plan.ts';
+import type { PlanContext } from '../embedding/techniques/technique.ts';
 import { DeviceError, fileError } from '../errors.ts';
 import { EmbeddingTimer } from '../tuner/embedding-timer.ts';
-import { median } from '../tuner/quantile.ts';
 import type { Lookups } from './kept-lookups.ts';
-import type { LaunchRow } from './results.ts';
+import type { TableGroup } from './table-groups.ts';
 import { characterizedPlans, type VariantName } from './variants.ts';
 
 /** A profiled cell is run in whole batches, until it has this many launches. */
 const LEAST_LAUNCHES = 3;
-/** Turns of each cell that is timed by events, after some that are not: until the engine has compiled, launches come late. */
-const WARM_UP_ROUNDS = 3;
-const TIMED_ROUNDS = 9;
 
-const cellSchema = Type.Object(
+/** What is measured of a plan on a pattern. */
+export interface Cell {
+  readonly pattern: string;
+  readonly plan: Plan;
+  /** Those whose first tables have a measured launch in each batch, in their order; none: one launch serves all tables. */
+  readonly groups: readonly TableGroup[];
+  /** That a profiler records. */
+  readonly batches: number;
+}
+
+/** Measured launches of a batch. */
+export const launchesPerBatch = ({ groups }: Pick<Cell, 'groups'>) => Math.max(1, groups.length);
+
+/** Every cell, pattern by pattern. */
+export function plannedCells(
+  context: PlanContext,
+  patterns: readonly string[],
+  groups: readonly TableGroup[],
+  variants: readonly VariantName[],
+): Cell[] {
+  const plans = characterizedPlans(context, variants);
+  return patterns.flatMap((pattern) =>
+    plans.map((plan) => {
+      const own = plan.kernel === 'fused' ? [] : groups;
+      const batches = Math.ceil(LEAST_LAUNCHES / launchesPerBatch({ groups: own }));
+      return { pattern, plan, groups: own, batches };
+    }),
+  );
+}
+
+const strict = { additionalProperties: false } as const;
+const requestSchema = Type.Object(
   {
-    pattern: Type.String(),
-    plan: planSchema,
-    /** The function that pools the first table. */
-    kernel: Type.String(),
-    /** Launches that were recorded, in the order of the cells. */
-    launches: Type.Integer({ minimum: 1 }),
-    tablesPerLaunch: Type.Integer({ minimum: 1 }),
+    /** Tables whose launches are recorded. */
+    tables: Type.Array(Type.Integer({ minimum: 0 })),
+    cells: Type.Array(
+      Type.Object(
+        { pattern: Type.String(), plan: planSchema, batches: Type.Integer({ minimum: 1 }) },
+        strict,
+      ),
+    ),
   },
-  { additionalProperties: false },
+  strict,
 );
 const runSchema = Type.Object(
-  { cells: Type.Array(cellSchema), notes: Type.Array(Type.String()) },
-  { additionalProperties: false },
+  {
+    /** The functions that a cell launched, launch by launch. */
+    cells: Type.Array(Type.Array(Type.String())),
+    notes: Type.Array(Type.String()),
+  },
+  strict,
 );
 
-export type Cell = Static<typeof cellSchema>;
+type Request = Static<typeof requestSchema>;
 /** What a run recorded. */
-type CellRun = Static<typeof runSchema>;
+export type CellRun = Static<typeof runSchema>;
 
-export interface CellOptions {
+const requestFile = (file: string) => `${file}.request`;
+const progressFile = (file: string) => `${file}.progress`;
+
+/** Leaves beside `file` what runCells is to run. @throws UsageError FILE_UNWRITABLE. */
+export async function requestCells(file: string, cells: readonly Cell[]): Promise<void> {
+  const request: Request = {
+    tables: [...new Set(cells.flatMap(({ groups }) => groups.map(({ tables }) => tables[0] as number)))],
+    cells: cells.map(({ pattern, plan, batches }) => ({ pattern, plan, batches })),
+  };
+  await written(file, writeFile(requestFile(file), JSON.stringify(request)));
+}
+
+export interface RunOptions {
   readonly backend: CudaBackend;
   readonly tables: readonly EmbeddingTable[];
   readonly workloads: readonly Lookups[];
-  readonly variants: readonly VariantName[];
 }
 
-/** Runs every cell: warm-up batches, then recorded ones. Appends a line to `file` that says what was recorded. */
-export async function runCells(
-  { backend, tables, workloads, variants }: CellOptions,
-  file: string,
-): Promise<void> {
+/**
+ * Runs the cells that were requested beside `file`: warm-up batches, then recorded ones. Appends a line to `file` that says
+ * what was recorded.
+ */
+export async function runCells({ backend, tables, workloads }: RunOptions, file: string): Promise<void> {
+  const request = Value.Parse(
+    requestSchema,
+    JSON.parse(await readFile(requestFile(file), 'utf8')),
+  ) as Request;
+  const recorded = new Set(request.tables);
   using timer = new EmbeddingTimer(backend, tables);
-  const cells: Cell[] = [];
-  for (const { pattern, batches } of workloads) {
-    await timer.load(batches);
-    for (const plan of characterizedPlans(timer.context, variants)) {
-      const { launches, kernel, next } = await warmUp(timer, plan);
-      const recorded = batchesFor(launches);
-      await backend.profiled(async () => {
-        for (let i = 0; i < recorded; i++) await timer.run(plan, next + i);
-      });
-      cells.push({
-        pattern,
-        plan,
-        kernel: kernelFunction(kernel?.id ?? ''),
-        launches: recorded * launches,
-        tablesPerLaunch: tables.length / launches,
-      });
-    }
+  const cells: string[][] = [];
+  let loaded: string | undefined;
+  for (const { pattern, plan, batches } of request.cells) {
+    if (loaded !== pattern) await timer.load(lookupsOf(workloads, pattern).batches);
+    loaded = pattern;
+    await tellProgress(file, cells.length);
+    const { kernels, next } = await warmUp(timer, plan as Plan, recorded);
+    for (let i = 0; i < batches; i++) await timer.record(plan as Plan, next + i, recorded);
+    cells.push(Array.from({ length: batches }, () => kernels).flat());
   }
+  await tellProgress(file, cells.length);
   const run: CellRun = { cells, notes: timer.notes };
-  await appendFile(file, `${JSON.stringify(run)}\n`).catch((cause) => {
-    throw fileError(file, cause);
-  });
+  await written(file, appendFile(file, `${JSON.stringify(run)}\n`));
+}
+
+function lookupsOf(workloads: readonly Lookups[], pattern: string): Lookups {
+  const found = workloads.find((lookups) => lookups.pattern === pattern);
+  if (found === undefined) throw new TypeError(`there are no lookups of ${pattern}`);
+  return found;
+}
+
+/** As many batches as the benchmark warms up with. `kernels`: of the recorded launches of one batch; `next`: the batch that follows. */
+async function warmUp(timer: EmbeddingTimer, plan: Plan, recorded: ReadonlySet<number>) {
+  const { warmup } = turnOn('cuda');
+  for (let i = 0; i < warmup - 1; i++) await timer.run(plan, i);
+  const last = await timer.run(plan, warmup - 1, true);
+  const kernels = last.launches
+    .filter(({ kind, table }) => kind === 'bags' && (table === undefined || recorded.has(table)))
+    .map(({ kernel = '' }) => kernel);
+  return { kernels, next: warmup };
+}
+
+/** When a run began its nth cell, or had done all. */
+export interface CellProgress {
+  readonly cell: number;
+  /** ms since 1970. */
+  readonly atMs: number;
+}
+
+async function tellProgress(file: string, cell: number): Promise<void> {
+  const line: CellProgress = { cell, atMs: Date.now() };
+  await written(file, appendFile(progressFile(file), `${JSON.stringify(line)}\n`));
+}
+
+/** What the runs told so far, in their order. */
+export async function readProgress(file: string): Promise<CellProgress[]> {
+  const text = await readFile(progressFile(file), 'utf8').catch(() => '');
+  // The last line may not be whole yet.
+  return text
+    .split('\n')
+    .slice(0, -1)
+    .map((line) => JSON.parse(line) as CellProgress);
 }
 
 /**
  * What the runs of the cells recorded, and how many there were.
  * @throws DeviceError PROFILER_FAILED when there was none, or they differ: then launches cannot be told apart.
  */
-export async function readCells(file: string): Promise<CellRun & { readonly runs: number }> {
+export async function readRuns(file: string): Promise<CellRun & { readonly runs: number }> {
   const text = await readFile(file, 'utf8').catch(() => '');
   const lines = text.split('\n').filter((line) => line !== '');
   const [first] = lines;
@@ -92,49 +170,8 @@ export async function readCells(file: string): Promise<CellRun & { readonly runs
   return { ...Value.Parse(runSchema, JSON.parse(first)), runs: lines.length };
 }
 
-/** The same cells by events, in turns as in the benchmark, without a profiler. `onProgress`: told every pattern. */
-export async function timeCells(
-  { backend, tables, workloads, variants }: CellOptions,
-  onProgress: (text: string) => void,
-): Promise<{ rows: LaunchRow[]; notes: string[] }> {
-  using timer = new EmbeddingTimer(backend, tables);
-  const rows: LaunchRow[] = [];
-  for (const { pattern, batches } of workloads) {
-    onProgress(`timing launches, ${pattern}`);
-    await timer.load(batches);
-    const cells = characterizedPlans(timer.context, variants).map((plan) => ({
-      plan,
-      samples: new Samples(),
-    }));
-    for (let round = 0; round < WARM_UP_ROUNDS + TIMED_ROUNDS; round++) {
-      for (const [place, { plan, samples }] of cells.entries()) {
-        await takeTurn(timer, plan, round + place, round < WARM_UP_ROUNDS ? new Samples() : samples);
-      }
-    }
-    for (const { plan, samples } of cells) {
-      const { bagsUs, batchMs } = samples;
-      rows.push({
-        pattern,
-        variant: planLabel(plan),
-        plan,
-        launches: bagsUs.length,
-        timeUs: median(bagsUs),
-        tablesPerLaunch: (tables.length * batchMs.length) / bagsUs.length,
-      });
-    }
-  }
-  return { rows, notes: timer.notes };
-}
-
-/** As many batches as the benchmark warms up with. `launches`: of one batch; `next`: the batch that follows. */
-async function warmUp(timer: EmbeddingTimer, plan: Plan) {
-  const { warmup } = turnOn('cuda');
-  for (let i = 0; i < warmup - 1; i++) await timer.run(plan, i);
-  const last = await timer.run(plan, warmup - 1, true);
-  const launches = last.launches.filter(({ kind }) => kind === 'bags').length;
-  return { launches, kernel: last.kernel, next: warmup };
-}
-
-function batchesFor(launches: number): number {
-  return Math.ceil(LEAST_LAUNCHES / launches);
+async function written(file: string, writing: Promise<void>): Promise<void> {
+  await writing.catch((cause) => {
+    throw fileError(file, cause);
+  });
 }

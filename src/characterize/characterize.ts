@@ -1,22 +1,24 @@
 /** `hotrow characterize`: what limits each kernel variant on a GPU that is here, and where a model's time goes. */
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import type { CudaBackend } from '../backend/cuda/cuda-backend.ts';
 import { bench } from '../bench/bench.ts';
+import type { ModelRow } from '../bench/results.ts';
 import type { BenchWorkload, IndexType } from '../bench/workload.ts';
 import type { DeviceDescription } from '../device.ts';
+import { choosePlan } from '../embedding/saved-plans.ts';
 import { DeviceError } from '../errors.ts';
 import type { DlrmArchitecture } from '../model/architecture.ts';
+import type { OnProgress } from '../progress.ts';
 import { version } from '../version.ts';
-import { readCells, timeCells } from './cells.ts';
-import { counterRows } from './counters.ts';
+import type { Budget } from './budget.ts';
+import { type Cell, plannedCells } from './cells.ts';
+import { countCells } from './counted-cells.ts';
 import { describedGpu } from './gpus.ts';
-import { keepLookups, type Lookups } from './kept-lookups.ts';
-import { extraMetrics } from './metrics.ts';
-import { type Ncu, profile } from './ncu.ts';
+import type { Lookups } from './kept-lookups.ts';
+import type { Ncu } from './ncu.ts';
 import { CHARACTERIZE_VERSION, type Characterization, type CounterRow, type LaunchRow } from './results.ts';
 import { staticReport } from './static-report.ts';
+import { tableGroups } from './table-groups.ts';
+import { timeCells } from './timed-cells.ts';
 import { characterizedPlans, type VariantName } from './variants.ts';
 
 export interface CharacterizeOptions {
@@ -41,14 +43,27 @@ export interface CharacterizeOptions {
   readonly embedding: boolean;
   /** Timed predictions of the whole model; 0 leaves it out. */
   readonly modelRounds: number;
-  readonly onProgress: (text: string) => void;
+  readonly budget: Budget;
+  readonly onProgress: OnProgress;
 }
 
-/** @throws DeviceError PROFILER_FAILED, and as the backend does. */
+/**
+ * Measures what the budget has time for, what costs least first: times by events, then counters, the compiler's report, and
+ * the whole model. What was left out is told in the notes.
+ * @throws DeviceError PROFILER_FAILED, and as the backend does.
+ */
 export async function characterize(options: CharacterizeOptions): Promise<Characterization> {
-  const stage = options.embedding ? await embeddingStage(options) : NOTHING;
-  const fixed = options.embedding ? await deviceReport(options) : { rows: [], tools: {}, notes: [] };
+  const { budget, embedding, ncu } = options;
+  const stage = embedding ? await embeddingStage(options) : NOTHING;
+  const goesOn = budget.stopped === undefined;
+  const fixed = embedding && goesOn ? await deviceReport(options) : { rows: [], tools: {}, notes: [] };
   const model = options.modelRounds > 0 ? await wholeModel(options) : undefined;
+  const left = [
+    ...stage.left,
+    ...(embedding && !goesOn ? ["the compiler's report"] : []),
+    ...(model?.left ?? []),
+  ];
+  const partial = left.length === 0 ? undefined : (budget.stopped ?? 'out of time');
   return {
     version: CHARACTERIZE_VERSION,
     kind: 'characterize',
@@ -56,12 +71,21 @@ export async function characterize(options: CharacterizeOptions): Promise<Charac
     command: options.command,
     hotrow: version,
     device: options.device,
-    tools: { ...fixed.tools, ...(options.ncu === undefined ? {} : { ncu: options.ncu.version }) },
+    tools: { ...fixed.tools, ...(ncu === undefined ? {} : { ncu: ncu.version }) },
     static: fixed.rows,
     counters: [...stage.counters],
     ...(stage.launches.length === 0 ? {} : { launches: [...stage.launches] }),
-    ...(model === undefined ? {} : { model: model.rows }),
-    notes: [...stage.notes, ...fixed.notes, ...(model?.notes ?? [])],
+    ...(model === undefined || model.rows.length === 0 ? {} : { model: model.rows }),
+    ...(partial === undefined ? {} : { partial }),
+    notes: [
+      ...new Set([
+        ...(partial === undefined ? [] : [`${partial}; left out: ${left.join(', ')}`]),
+        ...options.workloads.flatMap(({ notes }) => notes),
+        ...stage.notes,
+        ...fixed.notes,
+        ...(model?.notes ?? []),
+      ]),
+    ],
   };
 }
 
@@ -69,10 +93,12 @@ interface Measured {
   readonly counters: readonly CounterRow[];
   /** Where there are no counters. */
   readonly launches: readonly LaunchRow[];
+  /** What there was no time for. */
+  readonly left: readonly string[];
   readonly notes: readonly string[];
 }
 
-const NOTHING: Measured = { counters: [], launches: [], notes: [] };
+const NOTHING: Measured = { counters: [], launches: [], left: [], notes: [] };
 
 const NO_NCU =
   "no counters: Nsight Compute (ncu) was not found on the PATH, in the CUDA toolkit or in /opt/nvidia/nsight-compute; install NVIDIA's package nsight-compute. Launches were timed by events instead";
@@ -80,44 +106,72 @@ const NOT_ALLOWED =
   'no counters: the driver lets only administrators read them (ERR_NVGPUCTRPERM); run as root, or in a container with --cap-add SYS_ADMIN, or load the driver with NVreg_RestrictProfilingToAdminUsers=0. Launches were timed by events instead';
 
 async function embeddingStage(options: CharacterizeOptions): Promise<Measured> {
-  const { ncu } = options;
-  const workloads = options.workloads.map(({ embedding }) => embedding);
-  const counted = ncu === undefined ? NO_NCU : await countCells(ncu, workloads, options);
-  using backend = options.open();
-  const { variants } = options;
+  const { device, variants, ncu, budget } = options;
   const { tables } = options.architecture;
-  const { rows, notes } = await timeCells({ backend, tables, workloads, variants }, options.onProgress);
-  if (typeof counted === 'string') return { counters: [], launches: rows, notes: [counted, ...notes] };
-  return { ...counted, counters: counted.counters.map((row) => ({ ...row, ...pairOf(row, rows) })) };
+  const workloads = options.workloads.map(({ embedding }) => embedding);
+  const groups = tableGroups(tables, workloads);
+  const patterns = workloads.map(({ pattern }) => pattern);
+  const cells = plannedCells({ device, tables }, patterns, groups, variants);
+  const timed = await timedCells(cells, workloads, options);
+  const untimed = patterns.filter((pattern) => !timed.rows.some((row) => row.pattern === pattern));
+  const left = untimed.length === 0 ? [] : [`launches on ${untimed.join(', ')}`];
+  const without = (note: string): Measured => ({
+    counters: [],
+    launches: timed.rows,
+    left,
+    notes: [note, ...timed.notes],
+  });
+  if (ncu === undefined) return without(NO_NCU);
+  const counted = await countedCells(ncu, cells, workloads, options);
+  if (counted === 'refused') return without(NOT_ALLOWED);
+  const uncounted = cells.length - counted.cells;
+  if (uncounted > 0)
+    left.push(`counters of ${uncounted} of ${cells.length} kernels${budget.signal.aborted ? '' : MORE_TIME}`);
+  return {
+    counters: counted.rows.map((row) => ({ ...row, ...pairOf(row, timed.rows) })),
+    launches: timed.rows.filter((row) => !counted.rows.some((other) => isSameCell(row, other))),
+    left,
+    notes: [...counted.notes, ...timed.notes],
+  };
+}
+
+const MORE_TIME = ' (a longer --budget has time for more)';
+
+/** The device is closed again: the profiled program needs its memory. */
+async function timedCells(
+  cells: readonly Cell[],
+  workloads: readonly Lookups[],
+  options: CharacterizeOptions,
+) {
+  using backend = options.open();
+  const { tables } = options.architecture;
+  return await timeCells({ backend, tables, workloads }, cells, options.budget, options.onProgress);
+}
+
+function countedCells(
+  ncu: Ncu,
+  cells: readonly Cell[],
+  workloads: readonly Lookups[],
+  { device, cellsCommand: command, architecture, budget, onProgress }: CharacterizeOptions,
+) {
+  const { tables } = architecture;
+  return countCells({
+    ...{ ncu, cells, workloads, command, budget, onProgress },
+    tables: tables.length,
+    architecture: device.architecture,
+  });
+}
+
+type CellRow = Pick<LaunchRow, 'pattern' | 'variant' | 'group'>;
+
+function isSameCell(a: CellRow, b: CellRow): boolean {
+  return a.pattern === b.pattern && a.variant === b.variant && a.group?.measured === b.group?.measured;
 }
 
 /** What a pair of events says of a cell. */
-function pairOf({ pattern, variant }: CounterRow, rows: readonly LaunchRow[]): Pick<CounterRow, 'pairUs'> {
-  const own = rows.find((row) => row.pattern === pattern && row.variant === variant);
+function pairOf(row: CounterRow, rows: readonly LaunchRow[]): Pick<CounterRow, 'pairUs'> {
+  const own = rows.find((other) => isSameCell(row, other));
   return own === undefined ? {} : { pairUs: own.timeUs };
-}
-
-/** Why there are no counters, in place of them. */
-async function countCells(
-  ncu: Ncu,
-  workloads: readonly Lookups[],
-  { device, cellsCommand, onProgress }: CharacterizeOptions,
-): Promise<Measured | typeof NOT_ALLOWED> {
-  const folder = await mkdtemp(join(tmpdir(), 'hotrow-ncu-'));
-  try {
-    onProgress(`reading counters, ${workloads.map(({ pattern }) => pattern).join(', ')}`);
-    const began = performance.now();
-    const file = join(folder, 'cells.jsonl');
-    await keepLookups(folder, workloads);
-    const launches = await profile(ncu, cellsCommand(file), extraMetrics(device.architecture), folder);
-    if (launches === 'refused') return NOT_ALLOWED;
-    const { cells, notes, runs } = await readCells(file);
-    const seconds = (performance.now() - began) / 1e3;
-    const protocol = `counters: ${launches.length} launches, a counter pass each in ${runs} runs of the same program (${seconds.toFixed(0)} s); every plan runs the benchmark's warm-up, batches in rotation, before its launches are recorded; caches and clocks as they are in use; means over the launches`;
-    return { counters: counterRows(cells, launches), launches: [], notes: [protocol, ...notes] };
-  } finally {
-    await rm(folder, { recursive: true, force: true });
-  }
 }
 
 /** What the compiler says of the characterized plans' kernels; without a compiler, or for a GPU too new, a note. */
@@ -137,16 +191,26 @@ async function deviceReport({ device, architecture, variants, onProgress }: Char
   }
 }
 
+/** Under the plain kernel and under the plan that runs by default, pattern by pattern. */
 async function wholeModel(options: CharacterizeOptions) {
+  const { architecture, workloads, preset, command, bagLengths, seed, indexType, modelRounds } = options;
+  const { budget, onProgress, device } = options;
+  const left = (rows: readonly ModelRow[]) => {
+    const untimed = workloads.filter(({ pattern }) => !rows.some((row) => row.pattern === pattern));
+    return untimed.length === 0
+      ? []
+      : [`the whole model on ${untimed.map(({ pattern }) => pattern).join(', ')}`];
+  };
+  if (budget.stopped !== undefined) return { rows: [], left: left([]), notes: [] };
   using backend = options.open();
-  const { architecture, workloads, preset, command, bagLengths, seed, indexType, modelRounds, onProgress } =
-    options;
+  const { plan } = await choosePlan(undefined, { device, tables: architecture.tables });
   const { model, notes, protocol } = await bench({
-    ...{ backend, architecture, workloads, preset, command, bagLengths, seed, indexType, modelRounds },
+    ...{ backend, architecture, workloads, preset, command, bagLengths, seed, indexType, modelRounds, plan },
     embeddingRounds: 0,
     sweeps: [],
     peers: false,
+    stop: () => budget.stopped !== undefined,
     onProgress,
   });
-  return { rows: model, notes: [protocol, ...notes] };
+  return { rows: model, left: left(model), notes: [protocol, ...notes] };
 }

@@ -1,19 +1,26 @@
 /** Counters of single launches → what they say of each cell. Pure. */
-import { type Plan, planLabel } from '../embedding/plan.ts';
+import { planLabel } from '../embedding/plan.ts';
 import { DeviceError } from '../errors.ts';
 import { mean } from '../tuner/quantile.ts';
-import type { Cell } from './cells.ts';
+import { type Cell, type CellRun, launchesPerBatch } from './cells.ts';
 import { limitOf } from './limiter.ts';
 import { FABRIC_METRIC, METRICS, type Metric, STALL_REASONS, stallMetric } from './metrics.ts';
 import type { ProfiledLaunch } from './ncu-csv.ts';
 import type { CounterRow } from './results.ts';
+import type { TableGroup } from './table-groups.ts';
 
 /**
- * A row for every cell; the launches are the cells', in their order.
- * @throws DeviceError PROFILER_FAILED when the launches are not those that the cells say.
+ * A row for every cell and group of its tables; the launches are the cells', in their order. `kernels`: what each cell
+ * launched; `tables`: of the collection.
+ * @throws DeviceError PROFILER_FAILED when the launches are not those that the program made, or not those of the cells.
  */
-export function counterRows(cells: readonly Cell[], launches: readonly ProfiledLaunch[]): CounterRow[] {
-  const expected = cells.reduce((sum, cell) => sum + cell.launches, 0);
+export function counterRows(
+  cells: readonly Cell[],
+  kernels: CellRun['cells'],
+  launches: readonly ProfiledLaunch[],
+  tables: number,
+): CounterRow[] {
+  const expected = kernels.reduce((sum, ofCell) => sum + ofCell.length, 0);
   if (launches.length !== expected) {
     throw new DeviceError(
       'PROFILER_FAILED',
@@ -21,25 +28,43 @@ export function counterRows(cells: readonly Cell[], launches: readonly ProfiledL
     );
   }
   let begin = 0;
-  return cells.map((cell) => {
-    const own = launches.slice(begin, begin + cell.launches);
-    begin += cell.launches;
-    return counterRow(cell, own);
+  return cells.flatMap((cell, c) => {
+    const made = kernels[c] ?? [];
+    const own = launches.slice(begin, begin + made.length);
+    begin += made.length;
+    checkLaunches(cell, made, own);
+    const perBatch = launchesPerBatch(cell);
+    return Array.from({ length: perBatch }, (_, place) =>
+      counterRow(
+        cell,
+        cell.groups.length === 0 ? tables : 1,
+        cell.groups[place],
+        own.filter((_, i) => i % perBatch === place),
+      ),
+    );
   });
 }
 
-function counterRow(
-  { pattern, plan, kernel, tablesPerLaunch }: Cell,
-  own: readonly ProfiledLaunch[],
-): CounterRow {
-  const variant = planLabel(plan as Plan);
-  const [first] = own;
-  if (first?.kernel !== kernel) {
+function checkLaunches(cell: Cell, made: readonly string[], own: readonly ProfiledLaunch[]): void {
+  const what = `${planLabel(cell.plan)} on ${cell.pattern}`;
+  const planned = cell.batches * launchesPerBatch(cell);
+  if (made.length !== planned)
+    throw new DeviceError('PROFILER_FAILED', `${what} made ${made.length} launches, not ${planned}`);
+  for (const [i, { kernel }] of own.entries()) {
+    if (kernel === made[i]) continue;
     throw new DeviceError(
       'PROFILER_FAILED',
-      `${variant} on ${pattern} launched ${kernel}, ${first?.kernel} was profiled in its place`,
+      `${what} launched ${made[i]}, ${kernel} was profiled in its place`,
     );
   }
+}
+
+function counterRow(
+  { pattern, plan }: Cell,
+  tablesPerLaunch: number,
+  group: TableGroup | undefined,
+  own: readonly ProfiledLaunch[],
+): CounterRow {
   const average = (name: string) => mean(own.map(({ metrics }) => metrics.get(name) ?? Number.NaN));
   const value = (metric: Metric) => average(METRICS[metric]);
   // Units that are counted one after the other can come to a little more than their peak.
@@ -65,12 +90,12 @@ function counterRow(
   };
   return {
     pattern,
-    variant,
+    variant: planLabel(plan),
     plan,
-    kernel,
+    kernel: own[0]?.kernel ?? '',
+    ...(group === undefined ? {} : { group: group.about }),
     launches: own.length,
     tablesPerLaunch,
-    // Tables of several shapes have kernels of their own: the most that one takes.
     registers: Math.max(...own.map(({ metrics }) => metrics.get(METRICS.registers) ?? Number.NaN)),
     issueSlotUse: share('issuePercent'),
     l1HitRate: share('l1HitPercent'),

@@ -1,5 +1,5 @@
 /** Nsight Compute's command line, `ncu`. */
-import { spawn, spawnSync } from 'node:child_process';
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { readdirSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -50,32 +50,37 @@ const REFUSED = 'ERR_NVGPUCTRPERM';
 /** How much is told of what a failed run printed. */
 const TAIL_CHARACTERS = 2000;
 
+export interface ProfileOptions {
+  readonly command: readonly string[];
+  /** Metrics beside METRIC_NAMES. */
+  readonly extra: readonly string[];
+  /** An empty one, for its files. */
+  readonly folder: string;
+  /** Ends it at once. */
+  readonly signal: AbortSignal;
+}
+
 /**
- * Profiles a command. `extra`: metrics beside METRIC_NAMES. `folder`: an empty one, for its files.
- * Returns its recorded launches in their order, or `refused` when the user may not read counters.
+ * Profiles a command. Returns its recorded launches in their order, `refused` when the user may not read counters, or
+ * `stopped` when the signal ended it.
  * @throws DeviceError PROFILER_FAILED with what was printed, when the command or the profiler fails.
  */
 export async function profile(
   { program }: Ncu,
-  command: readonly string[],
-  extra: readonly string[],
-  folder: string,
-): Promise<readonly ProfiledLaunch[] | 'refused'> {
+  { command, extra, folder, signal }: ProfileOptions,
+): Promise<readonly ProfiledLaunch[] | 'refused' | 'stopped'> {
   const [log, report] = [join(folder, 'ncu.log'), join(folder, 'launches.ncu-rep')];
   const files = ['--log-file', log, '--export', report];
-  const run = await spawned(program, [
-    ...PROTOCOL,
-    '--metrics',
-    [...METRIC_NAMES, ...extra].join(','),
-    ...files,
-    ...command,
-  ]);
+  const metrics = ['--metrics', [...METRIC_NAMES, ...extra].join(',')];
+  const run = await spawned(program, [...PROTOCOL, ...metrics, ...files, ...command], signal);
+  if (signal.aborted) return 'stopped';
   const logged = await readFile(log, 'utf8').catch(() => '');
   const printed = [run.stdout, run.stderr, logged].filter((text) => text !== '').join('\n');
   if (printed.includes(REFUSED)) return 'refused';
   if (run.code !== 0) throw failed(`${program} ended with ${run.code}`, printed);
   const page = ['--import', report, '--page', 'raw', '--csv', '--print-units', 'base'];
-  const imported = await spawned(program, page);
+  const imported = await spawned(program, page, signal);
+  if (signal.aborted) return 'stopped';
   if (imported.code !== 0) {
     throw failed(`${program} wrote no report`, [printed, imported.stdout, imported.stderr].join('\n'));
   }
@@ -93,9 +98,18 @@ interface Spawned {
   readonly stderr: string;
 }
 
-function spawned(program: string, args: readonly string[]): Promise<Spawned> {
+/** Runs a program in a process group of its own: what it starts ends with it, and a terminal's interrupt is ours alone. */
+function spawned(program: string, args: readonly string[], signal: AbortSignal): Promise<Spawned> {
   return new Promise((resolve, reject) => {
-    const child = spawn(program, args, { stdio: ['ignore', 'pipe', 'pipe'] });
+    const child = spawn(program, args, { stdio: ['ignore', 'pipe', 'pipe'], detached: true });
+    const end = () => endGroup(child);
+    signal.addEventListener('abort', end);
+    process.on('exit', end);
+    child.once('close', () => {
+      signal.removeEventListener('abort', end);
+      process.off('exit', end);
+    });
+    if (signal.aborted) end();
     const printed = { stdout: '', stderr: '' };
     for (const name of ['stdout', 'stderr'] as const) {
       child[name].setEncoding('utf8').on('data', (text: string) => {
@@ -107,4 +121,14 @@ function spawned(program: string, args: readonly string[]): Promise<Spawned> {
     });
     child.once('close', (code) => resolve({ code, ...printed }));
   });
+}
+
+function endGroup({ pid, exitCode, signalCode }: ChildProcess): void {
+  if (pid === undefined || exitCode !== null || signalCode !== null) return;
+  try {
+    process.kill(-pid, 'SIGKILL');
+  } catch (error) {
+    // All of it has ended meanwhile.
+    if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error;
+  }
 }

@@ -41,6 +41,21 @@ const staticRowSchema = Type.Object(
   strict,
 );
 
+/** Tables that a kernel treats alike, of which one was measured. */
+const groupSchema = Type.Object(
+  {
+    measured: Type.String({ description: 'the table that was measured' }),
+    tables: Type.Integer({ minimum: 1, description: 'that it stands for, itself included' }),
+    rows: Type.Integer({ minimum: 0, description: 'of the measured table, as is what follows' }),
+    dim: Type.Integer({ minimum: 1 }),
+    rowFormat: Type.String(),
+    pooling: Type.String(),
+    bagLength: count('lookups of a bag, mean'),
+    distinctShare: share('of the lookups of a batch, on the coldest pattern'),
+  },
+  strict,
+);
+
 /** What the counters say of one kernel on one access pattern: the mean of its launches. */
 const counterRowSchema = Type.Object(
   {
@@ -48,6 +63,8 @@ const counterRowSchema = Type.Object(
     variant: Type.String(),
     plan: planSchema,
     kernel: Type.String(),
+    /** Where tables are launched one by one. */
+    group: Type.Optional(groupSchema),
     launches: Type.Integer({ minimum: 1 }),
     timeUs: count('of one launch, by the profiler'),
     pairUs: Type.Optional(
@@ -80,12 +97,14 @@ const counterRowSchema = Type.Object(
   strict,
 );
 
-/** Times of one variant's launches by events, where no counters could be read. */
+/** Times of one variant's launches by events, where no counters were read. */
 const launchRowSchema = Type.Object(
   {
     pattern: Type.String(),
     variant: Type.String(),
     plan: planSchema,
+    /** Where tables are launched one by one. */
+    group: Type.Optional(groupSchema),
     launches: Type.Integer({ minimum: 1 }),
     timeUs: count('of one launch, by a pair of events around it; median'),
     /** Tables that one launch serves. */
@@ -107,10 +126,15 @@ export const characterizationSchema = Type.Object(
     tools: Type.Record(Type.String(), Type.String()),
     static: Type.Array(staticRowSchema),
     counters: Type.Array(counterRowSchema),
-    /** What could be measured without counters. */
+    /** What was timed where no counters were read. */
     launches: Type.Optional(Type.Array(launchRowSchema)),
     /** Where the time of the whole model goes, as the benchmark has it. */
     model: Type.Optional(Type.Array(modelRowSchema)),
+    partial: Type.Optional(
+      Type.Union([Type.Literal('interrupted'), Type.Literal('out of time')], {
+        description: 'why some of it was left out; the notes say what',
+      }),
+    ),
     /** How things were measured; what was left out and why. */
     notes: Type.Array(Type.String()),
   },
@@ -121,6 +145,7 @@ export type Characterization = Static<typeof characterizationSchema>;
 export type StaticRow = Static<typeof staticRowSchema>;
 export type CounterRow = Static<typeof counterRowSchema>;
 export type LaunchRow = Static<typeof launchRowSchema>;
+export type MeasuredGroup = Static<typeof groupSchema>;
 
 /** µs of a table: a launch serves one, or several alike. */
 export function tableUs({ timeUs, tablesPerLaunch }: Pick<LaunchRow, 'timeUs' | 'tablesPerLaunch'>): number {
@@ -129,7 +154,41 @@ export function tableUs({ timeUs, tablesPerLaunch }: Pick<LaunchRow, 'timeUs' | 
 
 const PLAIN = planLabel(plainPlan('cuda'));
 
-/** The row of the plain kernel, if it was measured. */
-export function plainAmong<Row extends Pick<LaunchRow, 'variant'>>(rows: readonly Row[]): Row | undefined {
-  return rows.find(({ variant }) => variant === PLAIN);
+type TimedRow = Pick<LaunchRow, 'pattern' | 'variant' | 'group' | 'timeUs' | 'tablesPerLaunch'>;
+
+/** µs of a table, mean over the tables that the rows of a plan on a pattern stand for; undefined: there are no rows. */
+export function meanTableUs(
+  rows: readonly Pick<TimedRow, 'group' | 'timeUs' | 'tablesPerLaunch'>[],
+): number | undefined {
+  const standsFor = ({ group, tablesPerLaunch }: (typeof rows)[number]) => group?.tables ?? tablesPerLaunch;
+  const tables = rows.reduce((sum, row) => sum + standsFor(row), 0);
+  return tables === 0
+    ? undefined
+    : rows.reduce((sum, row) => sum + tableUs(row) * standsFor(row), 0) / tables;
+}
+
+/** The rows of the plain kernel. */
+export function plainAmong<Row extends Pick<LaunchRow, 'variant'>>(rows: readonly Row[]): Row[] {
+  return rows.filter(({ variant }) => variant === PLAIN);
+}
+
+/** µs of a table under the plain kernel on the row's pattern: of the same tables, or the mean of all. */
+export function plainTableUs(row: TimedRow, rows: readonly TimedRow[]): number | undefined {
+  const plain = plainAmong(rows).filter(
+    ({ pattern, group }) =>
+      pattern === row.pattern && (row.group === undefined || group?.measured === row.group.measured),
+  );
+  return meanTableUs(plain);
+}
+
+/** The groups of some rows, each once. */
+export function groupsOf(rows: readonly Pick<LaunchRow, 'group'>[]): MeasuredGroup[] {
+  return [
+    ...new Map(rows.flatMap(({ group }) => (group === undefined ? [] : [[group.measured, group]]))).values(),
+  ];
+}
+
+/** `18 like emb_l.3`. */
+export function groupLabel({ tables, measured }: MeasuredGroup): string {
+  return `${tables} like ${measured}`;
 }

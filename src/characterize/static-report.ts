@@ -15,6 +15,7 @@ import type { PlanContext } from '../embedding/techniques/technique.ts';
 import { DeviceError } from '../errors.ts';
 import { compileUnit, findToolkitProgram, toolkitVersion } from '../jit/nvcc.ts';
 import type { CompiledResources } from '../jit/ptxas-log.ts';
+import type { OnProgress } from '../progress.ts';
 import type { DescribedGpu } from './gpus.ts';
 import type { StaticRow } from './results.ts';
 import { instructionMix } from './sass.ts';
@@ -31,7 +32,7 @@ export interface StaticOptions {
   readonly gpus: readonly DescribedGpu[];
   /** Default: all that the benchmark compares. */
   readonly plans?: (context: PlanContext) => readonly Plan[];
-  readonly onProgress?: (text: string) => void;
+  readonly onProgress?: OnProgress;
 }
 
 /** A plan's kernel for the first table, as the benchmark's rows have it. */

@@ -4,8 +4,11 @@ import { hasStages, type ModelRow, PLACES, type StagedModelRow } from '../bench/
 import {
   type Characterization,
   type CounterRow,
+  groupLabel,
+  groupsOf,
   type LaunchRow,
-  plainAmong,
+  type MeasuredGroup,
+  plainTableUs,
   type StaticRow,
   tableUs,
 } from '../characterize/results.ts';
@@ -20,6 +23,7 @@ export function characterizeText(results: Characterization): string {
     device === undefined
       ? `compiled ${from}; no GPU was asked`
       : `${device.id}: ${device.name}, ${device.architecture} ${from}`.trimEnd(),
+    ...groupTable(groupsOf([...counters, ...launches])),
     ...byKey(counters, ({ pattern }) => pattern, counterTable),
     ...byKey(launches, ({ pattern }) => pattern, launchTable),
     ...byKey(compiled, ({ gpu, architecture }) => `${gpu} (${architecture})`, staticTable),
@@ -41,19 +45,46 @@ function byKey<Row>(
   );
 }
 
-/** Time over the plain kernel's, if that is among the rows. */
-function ratio<Row extends Pick<LaunchRow, 'variant' | 'timeUs' | 'tablesPerLaunch'>>(
-  row: Row,
-  rows: readonly Row[],
-): string {
-  const plain = plainAmong(rows);
-  return plain === undefined ? '–' : times(tableUs(row) / tableUs(plain));
+/** Time over the plain kernel's for the same tables, if that is among the rows. */
+function ratio(row: LaunchRow | CounterRow, rows: readonly (LaunchRow | CounterRow)[]): string {
+  const plain = plainTableUs(row, rows);
+  return plain === undefined ? '–' : times(tableUs(row) / plain);
+}
+
+/** Which tables a row is for. */
+function tablesOf({ group, tablesPerLaunch }: Pick<LaunchRow, 'group' | 'tablesPerLaunch'>): string {
+  if (group !== undefined) return groupLabel(group);
+  return tablesPerLaunch === 1 ? '–' : `all ${tablesPerLaunch}`;
+}
+
+/** Tables of which one was measured for all. */
+function groupTable(groups: readonly MeasuredGroup[]): string[] {
+  if (groups.length === 0) return [];
+  const heads = ['dim', 'lookups a bag', 'distinct'].map((title) => ({ title }));
+  const table = renderTable(
+    [
+      { title: 'tables', left: true },
+      ...heads,
+      { title: 'rows are', left: true },
+      { title: 'pooling', left: true },
+    ],
+    groups.map((group) => [
+      groupLabel(group),
+      String(group.dim),
+      significant(group.bagLength),
+      percent(group.distinctShare),
+      group.rowFormat,
+      group.pooling,
+    ]),
+  );
+  return [`\n${emphasise('tables, one of each kind measured')}\n${table}`];
 }
 
 function counterTable(rows: readonly CounterRow[]): string {
   const figures = renderTable(
     [
       { title: 'variant', left: true },
+      { title: 'tables', left: true },
       ...[
         'µs a table',
         'by events',
@@ -70,6 +101,7 @@ function counterTable(rows: readonly CounterRow[]): string {
     ],
     rows.map((row) => [
       variantHeading(row.variant),
+      tablesOf(row),
       significant(tableUs(row)),
       row.pairUs === undefined ? '–' : significant(row.pairUs / row.tablesPerLaunch),
       ratio(row, rows),
@@ -88,18 +120,29 @@ function counterTable(rows: readonly CounterRow[]): string {
   const limits = renderTable(
     [
       { title: 'variant', left: true },
+      { title: 'tables', left: true },
       { title: 'bound by', left: true },
       { title: 'because', left: true },
     ],
-    rows.map(({ variant, limiter, because }) => [variantHeading(variant), limiter, because]),
+    rows.map((row) => [variantHeading(row.variant), tablesOf(row), row.limiter, row.because]),
   );
   return `${figures}\n\n${limits}`;
 }
 
 function launchTable(rows: readonly LaunchRow[]): string {
   return renderTable(
-    [{ title: 'variant', left: true }, { title: 'µs a table' }, { title: 'of plain' }],
-    rows.map((row) => [variantHeading(row.variant), significant(tableUs(row)), ratio(row, rows)]),
+    [
+      { title: 'variant', left: true },
+      { title: 'tables', left: true },
+      { title: 'µs a table' },
+      { title: 'of plain' },
+    ],
+    rows.map((row) => [
+      variantHeading(row.variant),
+      tablesOf(row),
+      significant(tableUs(row)),
+      ratio(row, rows),
+    ]),
   );
 }
 

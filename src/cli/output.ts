@@ -2,6 +2,8 @@
 import { styleText } from 'node:util';
 import Table from 'cli-table3';
 import { HotrowError } from '../errors.ts';
+import type { OnProgress } from '../progress.ts';
+import { MACHINE_CLOCK, ProgressLine } from './progress-line.ts';
 
 export { formatBytes } from '../numbers.ts';
 
@@ -48,14 +50,17 @@ export function printJson(value: unknown): void {
   process.stdout.write(`${JSON.stringify(value)}\n`);
 }
 
-/** A line of progress, overwritten by the next; only on a terminal. */
-export function progress(text: string): void {
-  if (process.stderr.isTTY) process.stderr.write(`\r\x1b[2K${text}`);
-}
+const line = new ProgressLine(process.stderr, MACHINE_CLOCK);
+
+/** Tells what is under way; an empty text: nothing any more. Stdout stays as it is. */
+export const progress: OnProgress = (what, n, of) => {
+  if (what === '') line.end();
+  else line.report(what, n, of);
+};
 
 /** A line that the user should see whatever stdout is used for. */
 export function notice(text: string): void {
-  progress('');
+  line.erase();
   process.stderr.write(`${text}\n`);
 }
 

@@ -7,7 +7,7 @@ import {
   INDEX_TYPES,
   type IndexType,
   patternWorkload,
-  traceWorkload,
+  trafficWorkload,
   type WorkloadShape,
 } from '../bench/workload.ts';
 import { ROW_FORMATS, type RowFormat } from '../embedding/bag.ts';
@@ -16,8 +16,10 @@ import type { DlrmArchitecture } from '../model/architecture.ts';
 import { loadArchitecture } from '../model/load-model.ts';
 import { ACCESS_PATTERNS, type AccessPatternName, accessPattern } from '../workload/access-patterns.ts';
 import { parseTableBagLengths } from '../workload/bag-lengths.ts';
+import { trafficSources } from '../workload/traffic/sources.ts';
+import { type CategoryOptions, categoriesOf, withCategories } from './category-options.ts';
 import { architectureOverrides, integer, type ModelOptions, withModel } from './options.ts';
-import { notice, progress } from './output.ts';
+import { progress } from './output.ts';
 
 export interface ShapeOptions extends ModelOptions {
   readonly preset: PresetName;
@@ -31,9 +33,13 @@ export interface ShapeOptions extends ModelOptions {
   readonly seed: number;
 }
 
-export interface LookupOptions {
+export interface LookupOptions extends CategoryOptions {
   readonly patterns?: string;
   readonly trace?: readonly string[];
+  /** Samples of a batch, where that was asked for. */
+  readonly batch?: number;
+  /** Of drawn bags, where they were asked for. */
+  readonly bagLengths?: string;
 }
 
 export interface WorkloadOptions extends ShapeOptions, LookupOptions {}
@@ -46,7 +52,7 @@ export function withShape(command: Command, preset: PresetName): Command {
     .option('--rows <n>', 'rows of a table', integer(1))
     .option('--dim <n>', 'embedding dim', integer(1))
     .addOption(new Option('--row-format <format>', 'how rows are stored').choices(ROW_FORMATS))
-    .option('--batch <n>', 'samples of a batch', integer(1))
+    .option('--batch <n>', "samples of a batch (default: a request's own, else the preset's)", integer(1))
     .option(
       '--bag-lengths <spec>',
       'lookups of a bag: 150, uniform:1:300, poisson:20, …; 3/2/1: of each table',
@@ -59,12 +65,22 @@ export function withShape(command: Command, preset: PresetName): Command {
 
 /** As withShape, and `--patterns` and `--trace`. */
 export function withWorkload(command: Command, preset: PresetName): Command {
-  return withShape(command, preset)
-    .option(
+  return withTrace(
+    withShape(command, preset).option(
       '--patterns <list>',
       `access patterns, of ${Object.keys(ACCESS_PATTERNS).join(',')} (default: all)`,
-    )
-    .option('--trace <file...>', 'run traces of row indices instead of the access patterns');
+    ),
+  );
+}
+
+/** `--trace`, and what raw requests in it become. */
+export function withTrace(command: Command): Command {
+  return withCategories(
+    command.option(
+      '--trace <traffic...>',
+      'your own traffic: traces, dlrm_datasets, requests, folders of requests, Criteo rows; TABLE=FILE: a trace each',
+    ),
+  );
 }
 
 /** The presets, a line each, for help. */
@@ -76,7 +92,8 @@ export function presetLines(): string {
 
 /** Files that the options name; a report must not take their place. */
 export function workloadFiles(modelFile: string | undefined, { trace = [] }: LookupOptions): string[] {
-  return [...(modelFile === undefined ? [] : [modelFile]), ...trace];
+  const traces = trace.flatMap((text) => [text, text.slice(text.indexOf('=') + 1)]);
+  return [...(modelFile === undefined ? [] : [modelFile]), ...traces];
 }
 
 /** The tables, and the shape of the lookups. @throws UsageError for options that do not go together; as a checkpoint does. */
@@ -106,25 +123,36 @@ export async function workloadShape(
  */
 export async function readWorkloads(
   shape: WorkloadShape,
-  { trace, patterns }: LookupOptions,
+  options: LookupOptions,
 ): Promise<() => BenchWorkload[]> {
+  const { trace, patterns } = options;
   if (trace === undefined) {
     const names = parsePatterns(patterns);
     parseTableBagLengths(shape.bagLengths, shape.architecture.tables.length);
     return () =>
-      names.map((name) => {
-        progress(`drawing ${name}`);
+      names.map((name, n) => {
+        progress('drawing patterns', n + 1, names.length);
         return patternWorkload(name, shape);
       });
   }
   const workloads: BenchWorkload[] = [];
-  for (const file of trace) {
-    progress(`reading ${basename(file)}`);
-    const { workload, note } = await traceWorkload(file, shape);
-    if (note !== undefined) notice(note);
-    workloads.push(workload);
+  for (const source of await trafficSources(trace)) {
+    progress(`reading ${source.name}`);
+    const batch = options.batch === undefined ? {} : { batchSize: options.batch };
+    const workload = await trafficWorkload(source, shape, { ...categoriesOf(options), ...batch });
+    const aside = `${source.path}: bags are as they were recorded; --bag-lengths is left aside`;
+    const notes =
+      workload.recorded && options.bagLengths !== undefined ? [...workload.notes, aside] : workload.notes;
+    workloads.push({ ...workload, notes });
   }
   return () => workloads;
+}
+
+/** What results say of the bags. */
+export function bagLengthsOf(workloads: readonly BenchWorkload[], { bagLengths }: WorkloadShape): string {
+  const recorded = workloads.filter((workload) => workload.recorded).length;
+  if (recorded === 0) return bagLengths;
+  return recorded === workloads.length ? 'recorded lengths' : `${bagLengths}, or recorded lengths`;
 }
 
 /** What the options change of the preset's model. */

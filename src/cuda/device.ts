@@ -69,10 +69,10 @@ export class CudaDevice implements Disposable {
   }
 
   /** Runs `work` as the part that a profiler records, if one listens (`ncu --profile-from-start off`). */
-  async profiled<T>(work: () => Promise<T>): Promise<T> {
+  profiled(work: () => void): void {
     this.enter().startProfiler();
     try {
-      return await work();
+      work();
     } finally {
       this.enter().stopProfiler();
     }

@@ -65,12 +65,23 @@ export class MatrixProducts extends Resource<LtHandle> {
   plans(problem: MatmulProblem, alignment: MatmulAlignment, count: number, bias?: DevicePtr): MatmulPlan[] {
     this.device.enter();
     const { handle } = this;
-    const descriptors = this.#library.describe(problem);
-    this.#described.push(descriptors);
-    if (bias !== undefined) this.#library.setBias(descriptors, bias);
+    const descriptors = this.#describe(problem, bias);
     return this.#library
       .algorithms(handle, descriptors, alignment, this.#workspace.bytes, count)
       .map((algorithm) => ({ descriptors, algorithm }));
+  }
+
+  /** A way to compute a problem that `plans` of a process before found; `run` refuses one that is of no use here. */
+  planOf(problem: MatmulProblem, algorithm: MatmulAlgorithm, bias?: DevicePtr): MatmulPlan {
+    this.device.enter();
+    return { descriptors: this.#describe(problem, bias), algorithm };
+  }
+
+  #describe(problem: MatmulProblem, bias: DevicePtr | undefined): MatmulDescriptors {
+    const descriptors = this.#library.describe(problem);
+    this.#described.push(descriptors);
+    if (bias !== undefined) this.#library.setBias(descriptors, bias);
+    return descriptors;
   }
 
   /**

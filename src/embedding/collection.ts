@@ -1,20 +1,29 @@
 /**
  * An embedding collection: the tables of a model, placed on a device under a plan, and looked up in one call.
  */
-import type { Backend, PlacedBags, PlacedTables, PooledFormat } from '../backend/backend.ts';
+import {
+  type Backend,
+  type PlacedBags,
+  type PlacedTables,
+  POOLED_FORMATS,
+  type PooledFormat,
+} from '../backend/backend.ts';
 import { BatchPrograms } from '../backend/batch-programs.ts';
+import { ownBackend } from '../backend/guarded/backend.ts';
 import { InFlight } from '../backend/in-flight.ts';
-import { RequestError } from '../errors.ts';
+import { deepFrozen, flag, membersOf, oneOf, optional } from '../checks/value.ts';
+import { UsageError } from '../errors.ts';
+import type { OnProgress } from '../progress.ts';
 import {
   type BagBatch,
   type BagFindings,
-  checkTable,
   type EmbeddingTable,
+  INDEX_CHECKING,
   type IndexChecking,
 } from './bag.ts';
-import { checkPlan, type Plan, type PlanChoice } from './plan.ts';
+import { checkTables } from './check-tables.ts';
+import { checkPlan, type Plan, type PlanChoice, planChoice } from './plan.ts';
 import { choosePlan } from './saved-plans.ts';
-import { checkSharing } from './shared-tables.ts';
 
 export interface CollectionOptions {
   /** How the embedding stage runs; default: the saved plan, else the heuristic one. */
@@ -52,16 +61,26 @@ export async function placeCollection(
   backend: Backend,
   tables: readonly EmbeddingTable[],
   choice?: PlanChoice,
+  onProgress?: OnProgress,
 ): Promise<PlacedTables> {
-  if (tables.length === 0)
-    throw new RequestError('TABLE_MISSING', 'an embedding collection needs at least one table');
-  tables.forEach(checkTable);
-  checkSharing(tables);
-  const context = { device: backend.device, tables };
+  const own = checkTables(tables);
+  const context = { device: backend.device, tables: own };
   const { plan } = await choosePlan(choice, context);
   checkPlan(plan, context);
-  return backend.placeTables(tables, plan);
+  return backend.placeTables(own, deepFrozen(plan), onProgress);
 }
+
+const CREATE_OPTIONS = membersOf<CollectionOptions>({
+  plan: optional(planChoice),
+  indexChecking: optional(oneOf(INDEX_CHECKING)),
+});
+const FORWARD_OPTIONS = membersOf<ForwardOptions<PooledFormat>>({
+  output: optional(oneOf(POOLED_FORMATS)),
+  timed: optional(flag),
+});
+
+/** Kept by this file: what has it was made by `create`. */
+const MADE_BY_CREATE = Symbol('made by EmbeddingCollection.create');
 
 /** The arrays of a call. */
 interface ForwardBatch {
@@ -77,7 +96,14 @@ export class EmbeddingCollection implements AsyncDisposable {
   readonly #programs = new Map<PooledFormat, BatchPrograms<ForwardBatch>>();
   readonly #inFlight = new InFlight('the embedding collection');
 
-  private constructor(backend: Backend, placed: PlacedTables, checking: IndexChecking) {
+  private constructor(
+    made: typeof MADE_BY_CREATE,
+    backend: Backend,
+    placed: PlacedTables,
+    checking: IndexChecking,
+  ) {
+    if (made !== MADE_BY_CREATE)
+      throw new UsageError('USAGE', 'a collection is made by EmbeddingCollection.create');
     this.#backend = backend;
     this.#placed = placed;
     this.#checking = checking;
@@ -85,15 +111,18 @@ export class EmbeddingCollection implements AsyncDisposable {
 
   /**
    * Places `tables` on the device of `backend`, which stays the caller's to close.
-   * @throws RequestError for inconsistent tables; PlanError PLAN_ILLEGAL; DeviceError OUT_OF_MEMORY.
+   * @throws RequestError for inconsistent tables; PlanError PLAN_INVALID, PLAN_ILLEGAL; DeviceError OUT_OF_MEMORY;
+   *   UsageError OPTION_INVALID.
    */
   static async create(
     backend: Backend,
     tables: readonly EmbeddingTable[],
     options: CollectionOptions = {},
   ): Promise<EmbeddingCollection> {
-    const placed = await placeCollection(backend, tables, options.plan);
-    return new EmbeddingCollection(backend, placed, options.indexChecking ?? 'error');
+    const { plan, indexChecking = 'error' } = CREATE_OPTIONS(options, 'EmbeddingCollection.create');
+    const own = ownBackend(backend);
+    const placed = await placeCollection(own, tables, plan);
+    return new EmbeddingCollection(MADE_BY_CREATE, own, placed, indexChecking);
   }
 
   get tables(): readonly EmbeddingTable[] {
@@ -107,21 +136,24 @@ export class EmbeddingCollection implements AsyncDisposable {
 
   /**
    * Pools the bags of every table. The batch's arrays must not change until it is done.
-   * @throws RequestError when the batch does not fit the tables, or, in `error` mode, for a bad index or offset.
+   * @throws RequestError when the batch does not fit the tables, or, in `error` mode, for a bad index or offset;
+   *   UsageError OPTION_INVALID.
    */
   forward<F extends PooledFormat = 'float32'>(
     batch: BagBatch,
-    { output, timed = false }: ForwardOptions<F> = {},
+    options?: ForwardOptions<F>,
   ): Promise<PooledEmbeddings<F>> {
     return this.#inFlight.run(async () => {
-      const format = output ?? 'float32';
+      const { output: format = 'float32', timed = false } =
+        options === undefined ? {} : FORWARD_OPTIONS(options, 'forward');
       const width = totalDim(this.tables);
       using bags = this.#backend.placeBags(this.#placed, batch);
-      const length = batch.batchSize * width;
+      const { batchSize } = bags;
+      const length = batchSize * width;
       const pooled = format === 'float32' ? new Float32Array(length) : new Uint16Array(length);
       const programs = this.#programsOf(format);
-      const options = { timing: timed ? 'operations' : 'none' } as const;
-      const { seconds, findings } = await programs.run(batch.batchSize, { bags, pooled }, options);
+      const timing = timed ? 'operations' : 'none';
+      const { seconds, findings } = await programs.run(bags, { bags, pooled }, { timing });
       const embeddings: PooledEmbeddings<F> = { pooled: pooled as PooledArray<F>, findings };
       return timed ? { ...embeddings, embeddingMs: (seconds[0] as number) * 1e3 } : embeddings;
     });

@@ -3,6 +3,7 @@
  */
 import Type, { type Static, type TSchema } from 'typebox';
 import Value from 'typebox/value';
+import { deepFrozen, shown } from '../checks/value.ts';
 import type { DeviceKind } from '../device.ts';
 import { PlanError } from '../errors.ts';
 import { readJsonFile } from '../formats/json-file.ts';
@@ -27,6 +28,9 @@ const provenanceSchema = Type.Object(
     batchSize: Type.Integer(),
     batchMs: Type.Number({ description: 'typical time of a batch under the plan' }),
     plainMs: Type.Number({ description: 'and under the plain kernel' }),
+    overHeuristic: Type.Optional(
+      Type.Number({ description: 'how many times as fast as the heuristic plan it was, in turns with it' }),
+    ),
   },
   { additionalProperties: false },
 );
@@ -63,6 +67,11 @@ export const KERNEL_FAMILIES = {
 
 /** A plan, or the plain kernel of whatever device it is. */
 export type PlanChoice = Plan | 'plain';
+
+/** A plan to choose, a copy. @throws PlanError PLAN_INVALID. */
+export function planChoice(value: unknown, at: string): PlanChoice {
+  return value === 'plain' ? value : parsePlan(value, at);
+}
 
 /** The kinds of device that plans are for. */
 export const PLAN_DEVICES = ['cpu', 'cuda'] as const satisfies readonly DeviceKind[];
@@ -162,29 +171,39 @@ export function heuristicPlan(context: PlanContext): Plan {
   return withTechniques<Plan>(withKernel<Plan>(plainPlan(kind), kernel), Object.fromEntries(chosen));
 }
 
+/** A copy of a plan, which a caller cannot change any more; undefined: it is no plain data. */
+function copied(plan: unknown): unknown {
+  try {
+    return structuredClone(plan);
+  } catch {
+    return undefined;
+  }
+}
+
 /**
- * Checks a plan's form.
+ * Checks a plan's form; the plan is a copy.
  * @throws PlanError PLAN_INVALID naming the member that is wrong.
  */
-export function parsePlan(value: unknown, source = 'plan'): Plan {
+export function parsePlan(given: unknown, source = 'plan'): Plan {
+  const value = copied(given);
   if (typeof value !== 'object' || value === null)
-    throw new PlanError('PLAN_INVALID', `${source}: a plan is a JSON object`);
+    throw new PlanError('PLAN_INVALID', `${source}: a plan is a JSON object, not ${shown(given)}`);
   const { version, device } = value as { version?: unknown; device?: unknown };
   if (version !== PLAN_VERSION) {
     throw new PlanError(
       'PLAN_INVALID',
-      `${source}: plan version ${JSON.stringify(version)}, this Hotrow reads version ${PLAN_VERSION}`,
+      `${source}: plan version ${shown(version)}, this Hotrow reads version ${PLAN_VERSION}`,
     );
   }
   const kind = PLAN_DEVICES.find((known) => known === device);
   if (kind === undefined) {
     throw new PlanError(
       'PLAN_INVALID',
-      `${source}: device ${JSON.stringify(device)} is none of ${PLAN_DEVICES.join(', ')}`,
+      `${source}: device ${shown(device)} is none of ${PLAN_DEVICES.join(', ')}`,
     );
   }
   const schema = schemaFor(kind);
-  if (Value.Check(schema, value)) return value as unknown as Plan;
+  if (Value.Check(schema, value)) return deepFrozen(value) as unknown as Plan;
   const [first] = Value.Errors(schema, value);
   throw new PlanError(
     'PLAN_INVALID',

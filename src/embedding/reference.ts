@@ -9,10 +9,10 @@ import {
   type BagFindings,
   type Bags,
   bagFaultError,
-  checkBagShapes,
   type EmbeddingTable,
   type IndexChecking,
 } from './bag.ts';
+import { checkBagShapes } from './check-bags.ts';
 import { dequantizeRows } from './quantize.ts';
 import { isQuantized } from './row-format.ts';
 

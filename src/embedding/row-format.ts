@@ -14,7 +14,10 @@ export type RowFormat = FloatRowFormat | QuantizedRowFormat;
 
 export const FLOAT_ROW_FORMATS: readonly FloatRowFormat[] = ['float32', 'float16', 'bfloat16'];
 export const QUANTIZED_ROW_FORMATS: readonly QuantizedRowFormat[] = ['int8', 'int4', 'float8_e4m3'];
-export const ROW_FORMATS: readonly RowFormat[] = [...FLOAT_ROW_FORMATS, ...QUANTIZED_ROW_FORMATS];
+export const ROW_FORMATS: readonly RowFormat[] = Object.freeze([
+  ...FLOAT_ROW_FORMATS,
+  ...QUANTIZED_ROW_FORMATS,
+]);
 
 interface RowLayout {
   readonly elementBits: number;

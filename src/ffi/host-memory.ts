@@ -2,7 +2,8 @@
 import { availableParallelism } from 'node:os';
 import { getSystemErrorMap } from 'node:util';
 import koffi from 'koffi';
-import { DeviceError, FormatError, fileError } from '../errors.ts';
+import { type ArrayName, type ArrayOf, bytesOf, unreadable } from '../checks/array.ts';
+import { DeviceError, FormatError, fileError, RequestError } from '../errors.ts';
 import { checkRun, inBackground, library } from './native-library.ts';
 import { createPool, type ThreadPool } from './thread-pool.ts';
 
@@ -10,8 +11,13 @@ import { createPool, type ThreadPool } from './thread-pool.ts';
 export type HostPtr = bigint & { readonly __brand: 'HostPtr' };
 export const NULL_PTR = 0n as HostPtr;
 
-/** The address of a typed array's first element. The caller keeps the array alive while the address is in use. */
+/**
+ * The address of a typed array's first element. The caller keeps the array alive while the address is in use.
+ * @throws RequestError TENSOR_DTYPE for memory that can be resized, or was transferred to another owner.
+ */
 export function addressOf(array: ArrayBufferView): HostPtr {
+  const reason = unreadable(array);
+  if (reason !== undefined) throw new RequestError('TENSOR_DTYPE', `an array ${reason}`);
   // Reading .buffer moves a small array off the JavaScript heap, where the collector could move it.
   if (array.buffer.byteLength === 0) return NULL_PTR;
   return koffi.address(array) as HostPtr;
@@ -53,8 +59,8 @@ export class NativeMemory implements Disposable {
   }
 
   /** Copies a host array to byte `offset`. */
-  write(source: ArrayBufferView, offset = 0): void {
-    const bytes = new Uint8Array(source.buffer, source.byteOffset, source.byteLength);
+  write(source: ArrayOf<ArrayName>, offset = 0): void {
+    const bytes = new Uint8Array(source.buffer, source.byteOffset, bytesOf(source));
     const window = 1 << 30;
     for (let done = 0; done < bytes.length; done += window) {
       const part = bytes.subarray(done, done + window);

@@ -7,7 +7,7 @@ import { fileURLToPath } from 'node:url';
 import koffi from 'koffi';
 import { DeviceError } from '../errors.ts';
 
-const ABI_VERSION = 7;
+const ABI_VERSION = 8;
 /** `hr_run` statuses. */
 const RUN_DONE = 0;
 const RUN_NO_MEMORY = -2;
@@ -63,6 +63,7 @@ function load() {
     findLongBags: library.func(
       'void hr_find_long_bags(void *tables, int64_t count, int64_t batch, int64_t split, void *found)',
     ),
+    drawLookups: library.func('int64_t hr_draw_lookups(uintptr_t pool, void *draws, int64_t count)'),
     waitInContext: library.func(
       'int64_t hr_wait_in_context(uintptr_t set_current, uintptr_t context, uintptr_t wait, uintptr_t handle)',
     ),

@@ -53,3 +53,8 @@ export function inputsOf({
     )
   );
 }
+
+/** What loading decided, for people, beside notes on other things. */
+export function modelNotes({ notes = [] }: Pick<DlrmArchitecture, 'notes'>): string[] {
+  return notes.map((note) => `model: ${note}`);
+}

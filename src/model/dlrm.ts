@@ -9,27 +9,36 @@ import {
   type RunReport,
 } from '../backend/backend.ts';
 import { BatchPrograms } from '../backend/batch-programs.ts';
+import { ownBackend } from '../backend/guarded/backend.ts';
 import { InFlight } from '../backend/in-flight.ts';
 import { Workspace } from '../backend/workspace.ts';
+import { called, flag, membersOf, oneOf, optional, record } from '../checks/value.ts';
 import { type PlacedInteraction, placeInteraction } from '../dense/interaction.ts';
 import { Mlp } from '../dense/linear.ts';
-import type { BagFindings, IndexChecking } from '../embedding/bag.ts';
+import { type BagFindings, INDEX_CHECKING, type IndexChecking } from '../embedding/bag.ts';
 import { placeCollection, totalDim } from '../embedding/collection.ts';
-import type { Plan, PlanChoice } from '../embedding/plan.ts';
-import { choosePlan } from '../embedding/saved-plans.ts';
-import { RequestError } from '../errors.ts';
+import { type Plan, type PlanChoice, planChoice } from '../embedding/plan.ts';
+import { choosePlan, type PlanTraffic, planTraffic } from '../embedding/saved-plans.ts';
+import { UsageError } from '../errors.ts';
+import type { OnProgress } from '../progress.ts';
 import { type DlrmArchitecture, inputsOf } from './architecture.ts';
-import { type FeatureRequest, requestByFeature } from './request/feature-request.ts';
+import { checkArchitecture } from './check-architecture.ts';
+import { checkDense } from './request/check-dense.ts';
+import { boundByFeature, type FeatureRequest } from './request/feature-request.ts';
 import type { DlrmRequest } from './request/request.ts';
 import { type CandidatePart, scoreRequest, type UserPart } from './request/score.ts';
 
 export interface DlrmOptions {
   /** How the embedding stage runs; default: the saved plan, else the heuristic one. */
   readonly plan?: PlanChoice;
+  /** What will be looked up, where it is known: which of several saved plans is taken. */
+  readonly traffic?: PlanTraffic;
   /** What happens to bad indices and offsets; default `error`. */
   readonly indexChecking?: IndexChecking;
   /** Close the backend together with the model; default: it stays the caller's. */
   readonly closesBackend?: boolean;
+  /** Told what is placed. */
+  readonly onProgress?: OnProgress;
 }
 
 /** Where the time of a batch went, in ms of device time; `host` is the rest of the call. On GPUs stages overlap. */
@@ -64,6 +73,12 @@ export interface StagedPrediction extends Prediction {
 
 type Stage = Exclude<keyof StageTimes, 'hostMs'>;
 
+/** What the last layer gave [batchSize], and what the device reports. */
+interface Scored {
+  readonly probabilities: Float32Array;
+  readonly report: RunReport;
+}
+
 /** The arrays of a batch. */
 interface Batch {
   /** Undefined: they are on the device already. */
@@ -72,33 +87,42 @@ interface Batch {
   readonly probabilities: Float32Array;
 }
 
+/** What a model made of a request. */
+interface PlacedParts {
+  readonly model: DlrmModel;
+  readonly bags: PlacedBags;
+  /** Gives the matrices back. */
+  readonly owned: readonly Disposable[];
+  readonly run: (probabilities: Float32Array, options: RunOptions) => Promise<RunReport>;
+}
+
+/** Kept by this file: what has it was made by `DlrmModel.create` or `place`. */
+const MADE_HERE = Symbol('made by DlrmModel');
+
+/** The parts of a placed request; undefined for what is none. */
+let partsOf: (request: object) => PlacedParts | undefined;
+
 /** A request whose arrays are in device memory, to be scored as often as one likes. Dispose it before its model closes. */
 export class PlacedRequest implements Disposable {
-  readonly batchSize: number;
-  /** @internal */
-  readonly bags: PlacedBags;
-  readonly #owned: readonly Disposable[];
-  readonly #run: (probabilities: Float32Array, options: RunOptions) => Promise<RunReport>;
+  readonly #parts: PlacedParts;
 
-  /** @internal For DlrmModel.place. */
-  constructor(
-    bags: PlacedBags,
-    owned: readonly Disposable[],
-    run: (probabilities: Float32Array, options: RunOptions) => Promise<RunReport>,
-  ) {
-    this.batchSize = bags.batchSize;
-    this.bags = bags;
-    this.#owned = owned;
-    this.#run = run;
+  static {
+    partsOf = (request) => (#parts in request ? request.#parts : undefined);
   }
 
-  /** @internal */
-  run(probabilities: Float32Array, options: RunOptions): Promise<RunReport> {
-    return this.#run(probabilities, options);
+  /** @internal For DlrmModel.place. */
+  constructor(made: typeof MADE_HERE, parts: PlacedParts) {
+    if (made !== MADE_HERE) throw new UsageError('USAGE', 'a placed request is made by DlrmModel.place');
+    this.#parts = parts;
+  }
+
+  get batchSize(): number {
+    return this.#parts.bags.batchSize;
   }
 
   [Symbol.dispose](): void {
-    for (const part of [...this.#owned, this.bags]) part[Symbol.dispose]();
+    const { owned, bags } = this.#parts;
+    for (const part of [...owned, bags]) part[Symbol.dispose]();
   }
 }
 
@@ -109,10 +133,18 @@ interface Placed {
   readonly top: Mlp;
 }
 
+const CREATE_OPTIONS = membersOf<DlrmOptions>({
+  plan: optional(planChoice),
+  traffic: optional(planTraffic),
+  indexChecking: optional(oneOf(INDEX_CHECKING)),
+  closesBackend: optional(flag),
+  onProgress: optional(called<OnProgress>()),
+});
+const PREDICT_OPTIONS = membersOf<PredictOptions>({ stages: optional(flag) });
+
 export class DlrmModel implements AsyncDisposable {
-  readonly architecture: DlrmArchitecture;
-  /** Where the plan that runs comes from, for people. */
-  readonly planSource: string;
+  readonly #architecture: DlrmArchitecture;
+  readonly #planSource: string;
   readonly #backend: Backend;
   readonly #placed: Placed;
   readonly #checking: IndexChecking;
@@ -123,14 +155,16 @@ export class DlrmModel implements AsyncDisposable {
   readonly #inFlight = new InFlight('the model');
 
   private constructor(
+    made: typeof MADE_HERE,
     backend: Backend,
     architecture: DlrmArchitecture,
     placed: Placed,
     planSource: string,
     options: DlrmOptions,
   ) {
-    this.planSource = planSource;
-    this.architecture = architecture;
+    if (made !== MADE_HERE) throw new UsageError('USAGE', 'a model is made by DlrmModel.create or loadModel');
+    this.#planSource = planSource;
+    this.#architecture = architecture;
     this.#backend = backend;
     this.#placed = placed;
     this.#closesBackend = options.closesBackend ?? false;
@@ -142,39 +176,56 @@ export class DlrmModel implements AsyncDisposable {
 
   /**
    * Places a model on the device of `backend`.
-   * @throws PlanError PLAN_ILLEGAL; DeviceError OUT_OF_MEMORY; UsageError, FormatError for files that cannot be read.
+   * @throws PlanError PLAN_INVALID, PLAN_ILLEGAL; DeviceError OUT_OF_MEMORY; UsageError, FormatError for files that cannot be
+   *   read; UsageError OPTION_INVALID, RequestError TENSOR_*, ModelError CHECKPOINT_INCONSISTENT for an architecture that is none.
    */
   static async create(
     backend: Backend,
     architecture: DlrmArchitecture,
     options: DlrmOptions = {},
   ): Promise<DlrmModel> {
-    const { tables, bottom, top, interaction } = architecture;
+    const chosen = CREATE_OPTIONS(options, 'DlrmModel.create');
+    const own = checkArchitecture(architecture);
+    const { tables, bottom, top, interaction } = own;
+    const device = ownBackend(backend);
     const placed: Disposable[] = [];
     const keep = <T extends Disposable>(part: T): T => {
       placed.push(part);
       return part;
     };
     try {
-      const { plan, source } = await choosePlan(options.plan, { device: backend.device, tables });
+      const { plan, source } = await choosePlan(
+        chosen.plan,
+        { device: device.device, tables },
+        chosen.traffic === undefined ? {} : { traffic: chosen.traffic },
+      );
       const parts: Placed = {
-        tables: keep(await placeCollection(backend, tables, plan)),
-        bottom: keep(await Mlp.place(backend, bottom)),
+        tables: keep(await placeCollection(device, tables, plan, chosen.onProgress)),
+        bottom: keep(await Mlp.place(device, bottom)),
         interaction: keep(
           await placeInteraction(
-            backend,
+            device,
             interaction,
-            bottomWidth(architecture),
+            bottomWidth(own),
             tables.map((table) => table.dim),
           ),
         ),
-        top: keep(await Mlp.place(backend, top)),
+        top: keep(await Mlp.place(device, top)),
       };
-      return new DlrmModel(backend, architecture, parts, source, options);
+      return new DlrmModel(MADE_HERE, device, own, parts, source, chosen);
     } catch (error) {
       for (const part of placed) part[Symbol.dispose]();
       throw error;
     }
+  }
+
+  get architecture(): DlrmArchitecture {
+    return this.#architecture;
+  }
+
+  /** Where the plan that runs comes from, for people. */
+  get planSource(): string {
+    return this.#planSource;
   }
 
   /** The device that the model runs on. */
@@ -200,29 +251,29 @@ export class DlrmModel implements AsyncDisposable {
   /**
    * Scores a batch. The request's arrays must not change until it is done; NaN in `dense` passes through. Bags per user
    * are pooled once for all candidates of the user.
-   * @throws RequestError when the request does not fit the model, or, in `error` mode, for a bad index or offset.
+   * @throws RequestError when the request does not fit the model, or, in `error` mode, for a bad index or offset; UsageError
+   *   OPTION_INVALID.
    */
   predict(
     request: DlrmRequest | PlacedRequest,
     options: { readonly stages: true },
   ): Promise<StagedPrediction>;
   predict(request: DlrmRequest | PlacedRequest, options?: PredictOptions): Promise<Prediction>;
-  predict(
-    request: DlrmRequest | PlacedRequest,
-    { stages = false }: PredictOptions = {},
-  ): Promise<Prediction> {
+  predict(request: DlrmRequest | PlacedRequest, options?: PredictOptions): Promise<Prediction> {
     return this.#inFlight.run(async () => {
       const began = performance.now();
-      const probabilities = new Float32Array(request.batchSize);
-      const options = { timing: stages ? 'operations' : 'none' } as const;
-      const placed = request instanceof PlacedRequest;
-      const { seconds, findings } = placed
-        ? await request.run(probabilities, options)
-        : await this.#runFromHost(request, probabilities, options);
+      const { stages = false } = options === undefined ? {} : PREDICT_OPTIONS(options, 'predict');
+      const timing = { timing: stages ? 'operations' : 'none' } as const;
+      const placed = partsOf(record(request, 'predict: request'));
+      const { probabilities, report } =
+        placed === undefined
+          ? await this.#runFromHost(request as DlrmRequest, timing)
+          : await this.#runPlaced(placed, timing);
+      const { seconds, findings } = report;
       const latencyMs = performance.now() - began;
       const prediction = { ...this.#outputs(probabilities), latencyMs, findings };
       if (!stages) return prediction;
-      const names = placed ? this.#stages.toSpliced(1, 1) : this.#stages;
+      const names = placed !== undefined ? this.#stages.toSpliced(1, 1) : this.#stages;
       return Object.assign(prediction, { stages: stageTimes(names, seconds, latencyMs) });
     });
   }
@@ -238,8 +289,8 @@ export class DlrmModel implements AsyncDisposable {
     options: { readonly stages: true },
   ): Promise<StagedPrediction>;
   score(user: UserPart, candidates: CandidatePart, options?: PredictOptions): Promise<Prediction>;
-  async score(user: UserPart, candidates: CandidatePart, options: PredictOptions = {}): Promise<Prediction> {
-    return this.predict(scoreRequest(this.architecture, user, candidates), options);
+  async score(user: UserPart, candidates: CandidatePart, options?: PredictOptions): Promise<Prediction> {
+    return this.predict(scoreRequest(this.#architecture, user, candidates), options);
   }
 
   /**
@@ -247,7 +298,7 @@ export class DlrmModel implements AsyncDisposable {
    * @throws RequestError naming feature and sample; WorkloadError VOCABULARY_INVALID.
    */
   request(given: FeatureRequest): Promise<DlrmRequest> {
-    return requestByFeature(inputsOf(this.architecture), given);
+    return boundByFeature(inputsOf(this.#architecture), given);
   }
 
   /**
@@ -256,20 +307,20 @@ export class DlrmModel implements AsyncDisposable {
    */
   place(request: DlrmRequest): Promise<PlacedRequest> {
     return this.#inFlight.run(async () => {
-      checkDense(request, this.architecture.denseFeatures);
-      const { batchSize, dense } = request;
       const bags = this.#backend.placeBags(this.#placed.tables, request);
+      const { batchSize } = bags;
       const workspace = new Workspace(this.#backend);
       const kept = this.#backend.keep();
       const owned = [kept, workspace];
       try {
+        const dense = checkDense(request, batchSize, this.#architecture.denseFeatures);
         const { input, programOf } = this.#program(this.#backend.capacityFor(batchSize), workspace);
         await this.#backend.run([{ op: 'upload', source: dense, output: input }]);
         const run = (probabilities: Float32Array, options: RunOptions) =>
           kept.run(programOf({ dense: undefined, bags, probabilities }), options);
         // The bags come over with the first run.
         await run(new Float32Array(batchSize), { timing: 'none' });
-        return new PlacedRequest(bags, owned, run);
+        return new PlacedRequest(MADE_HERE, { model: this, bags, owned, run });
       } catch (error) {
         for (const part of [...owned, bags]) part[Symbol.dispose]();
         throw error;
@@ -279,19 +330,26 @@ export class DlrmModel implements AsyncDisposable {
 
   /** What the last layer gave, as predictions have it. */
   #outputs(last: Float32Array): Pick<Prediction, 'probabilities' | 'logits'> {
-    if (this.architecture.output !== 'logit') return { probabilities: last };
+    if (this.#architecture.output !== 'logit') return { probabilities: last };
     return { probabilities: last.map((x) => 1 / (1 + Math.exp(-x))), logits: last };
   }
 
-  async #runFromHost(
-    request: DlrmRequest,
-    probabilities: Float32Array,
-    options: RunOptions,
-  ): Promise<RunReport> {
-    checkDense(request, this.architecture.denseFeatures);
-    const { batchSize, dense } = request;
+  async #runFromHost(request: DlrmRequest, options: RunOptions): Promise<Scored> {
     using bags = this.#backend.placeBags(this.#placed.tables, request);
-    return await this.#programs.run(batchSize, { dense, bags, probabilities }, options);
+    const { batchSize } = bags;
+    const dense = checkDense(request, batchSize, this.#architecture.denseFeatures);
+    const probabilities = new Float32Array(batchSize);
+    const report = await this.#programs.run(bags, { dense, bags, probabilities }, options);
+    return { probabilities, report };
+  }
+
+  async #runPlaced({ model, bags, run }: PlacedParts, options: RunOptions): Promise<Scored> {
+    if (model !== this)
+      throw new UsageError('OPTION_INVALID', 'predict: the request was placed for another model', {
+        option: 'request',
+      });
+    const probabilities = new Float32Array(bags.batchSize);
+    return { probabilities, report: await run(probabilities, options) };
   }
 
   /**
@@ -300,8 +358,8 @@ export class DlrmModel implements AsyncDisposable {
    */
   #program(capacity: number, workspace: Workspace) {
     const { tables, bottom, interaction, top } = this.#placed;
-    const width = bottomWidth(this.architecture);
-    const input = workspace.packed(capacity, this.architecture.denseFeatures);
+    const width = bottomWidth(this.#architecture);
+    const input = workspace.packed(capacity, this.#architecture.denseFeatures);
     const z = workspace.matrix(capacity, width + totalDim(tables.tables));
     const probability = workspace.packed(capacity, 1);
     const bottomOperations = bottom.operations(input, columns(z, 0, width), workspace);
@@ -353,21 +411,4 @@ function stageTimes(stages: readonly Stage[], seconds: Float64Array, latencyMs: 
   });
   const deviceMs = Object.values(times).reduce((sum, ms) => sum + ms, 0);
   return { ...times, hostMs: Math.max(0, latencyMs - deviceMs) };
-}
-
-function checkDense({ dense, batchSize, denseFeatures }: DlrmRequest, expected: number): void {
-  if (!(dense instanceof Float32Array)) {
-    throw new RequestError('TENSOR_DTYPE', 'dense must be float32', { tensor: 'dense' });
-  }
-  if (denseFeatures !== expected || dense.length !== batchSize * denseFeatures) {
-    const shape =
-      denseFeatures * batchSize === dense.length
-        ? `[${batchSize}, ${denseFeatures}]`
-        : `${dense.length} elements`;
-    throw new RequestError(
-      'TENSOR_SHAPE',
-      `dense has ${shape}, the model takes [${batchSize}, ${expected}]`,
-      { tensor: 'dense' },
-    );
-  }
 }

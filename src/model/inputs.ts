@@ -22,6 +22,8 @@ export type MissingFeature = 'empty' | 'error' | { readonly ids: readonly string
 /** A sparse feature. */
 export interface FeatureInput {
   readonly name: string;
+  /** The table that it reads, where that has a name of its own. */
+  readonly table?: string;
   readonly ids: IdRule;
   readonly unknown: UnknownId;
   readonly missing: MissingFeature;

@@ -1,6 +1,11 @@
 /** From a checkpoint on disk to a model on a device. */
-import { type OpenOptions, openBackend } from '../backend/open-backend.ts';
+import { OPEN_MEMBERS, type OpenOptions, openDevice } from '../backend/open-backend.ts';
+import { called, path as filePath, membersOf, oneOf, optional, whole } from '../checks/value.ts';
+import { INDEX_CHECKING, POOLING_MODES } from '../embedding/bag.ts';
+import { planChoice } from '../embedding/plan.ts';
+import { planTraffic } from '../embedding/saved-plans.ts';
 import { fromFile, namedIn } from '../errors.ts';
+import type { OnProgress } from '../progress.ts';
 import type { StoredTensors } from '../tensor.ts';
 import type { DlrmArchitecture } from './architecture.ts';
 import { loadCheckpoint } from './checkpoint/checkpoint.ts';
@@ -14,7 +19,23 @@ import {
   inferArchitecture,
 } from './infer-architecture.ts';
 
-export interface LoadModelOptions extends OpenOptions, Pick<DlrmOptions, 'plan' | 'indexChecking'> {
+const OVERRIDES = membersOf<ArchitectureOverrides>({
+  interaction: optional(oneOf(['dot', 'dot-diagonal', 'cat'])),
+  mode: optional(oneOf(POOLING_MODES)),
+  paddingIdx: optional(whole()),
+});
+const LOAD_OPTIONS = membersOf<LoadModelOptions>({
+  ...OPEN_MEMBERS,
+  plan: optional(planChoice),
+  traffic: optional(planTraffic),
+  indexChecking: optional(oneOf(INDEX_CHECKING)),
+  architecture: optional(OVERRIDES),
+  onProgress: optional(called<OnProgress>()),
+});
+
+export interface LoadModelOptions
+  extends OpenOptions,
+    Pick<DlrmOptions, 'plan' | 'traffic' | 'indexChecking' | 'onProgress'> {
   /** What the checkpoint and its description leave open. */
   readonly architecture?: ArchitectureOverrides;
 }
@@ -76,13 +97,27 @@ async function loadStored(
  * Loads a DLRM: a facebookresearch/dlrm or TorchRec checkpoint as `.pt` or safetensors (one file, shards with an index
  * file, or a folder), or a model description that names one. A description beside the checkpoint is used. Close the model
  * when done; its device is closed with it.
- * @throws UsageError, FormatError, ModelError for the checkpoint; PlanError; DeviceError.
+ * @throws UsageError, FormatError, ModelError for the checkpoint; PlanError; DeviceError; UsageError OPTION_INVALID.
  */
 export async function loadModel(path: string, options: LoadModelOptions = {}): Promise<DlrmModel> {
-  const { architecture } = await loadArchitecture(path, options.architecture);
-  const { backend } = openBackend(options);
+  const {
+    architecture: overrides,
+    plan,
+    traffic,
+    indexChecking,
+    onProgress,
+    ...device
+  } = LOAD_OPTIONS(options, 'loadModel');
+  const { architecture } = await loadArchitecture(filePath(path, 'loadModel: path'), overrides);
+  const { backend } = openDevice(device);
   try {
-    return await DlrmModel.create(backend, architecture, { ...options, closesBackend: true });
+    return await DlrmModel.create(backend, architecture, {
+      closesBackend: true,
+      ...(plan === undefined ? {} : { plan }),
+      ...(traffic === undefined ? {} : { traffic }),
+      ...(indexChecking === undefined ? {} : { indexChecking }),
+      ...(onProgress === undefined ? {} : { onProgress }),
+    });
   } catch (error) {
     backend[Symbol.dispose]();
     throw error;

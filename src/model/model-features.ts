@@ -121,9 +121,10 @@ export function describedInputs(
 }
 
 function featureInput(feature: DescribedFeature): FeatureInput {
-  const { name, unknown = 'error', missing = 'error', weighted, longestBag } = feature;
+  const { name, table, unknown = 'error', missing = 'error', weighted, longestBag } = feature;
   return {
     name,
+    ...(table === name ? {} : { table }),
     ids: idRule(feature.ids),
     unknown,
     missing,

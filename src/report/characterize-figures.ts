@@ -1,6 +1,13 @@
 /** The figures of a characterization. */
 import { unique, variantHeading } from '../bench/comparison.ts';
-import type { Characterization, CounterRow, LaunchRow, StaticRow } from '../characterize/results.ts';
+import {
+  type Characterization,
+  type CounterRow,
+  groupLabel,
+  type LaunchRow,
+  type MeasuredGroup,
+  type StaticRow,
+} from '../characterize/results.ts';
 import { percent, significant } from '../numbers.ts';
 import { modelFigure } from './bench-figures.ts';
 import { type BarChart, type Column, type Figure, number, text } from './figure.ts';
@@ -21,7 +28,17 @@ export function characterizeFigures(results: Characterization): Figure[] {
   ];
 }
 
-const label = ({ variant }: { readonly variant: string }) => variantHeading(variant).replaceAll(' + ', ', ');
+/** The variant, and which tables it was measured for where they were launched one by one. */
+const label = ({
+  variant,
+  group,
+}: {
+  readonly variant: string;
+  readonly group?: MeasuredGroup | undefined;
+}) =>
+  [variantHeading(variant).replaceAll(' + ', ', '), ...(group === undefined ? [] : [groupLabel(group)])].join(
+    ', ',
+  );
 
 /** A column of a table, and its text on a row. */
 type CellColumn<Row> = readonly [Column, (row: Row) => string];
@@ -185,7 +202,7 @@ function launchFigure(rows: readonly LaunchRow[]): Figure {
   return {
     id: 'launches',
     title: 'Times of launches',
-    note: 'By events: the counters could not be read.',
+    note: 'By events, where no counters were read.',
     table: cellTable(rows, LAUNCH_COLUMNS),
   };
 }

@@ -1,7 +1,13 @@
 /** What a characterization says, rule by rule. */
 import { techniques, unique } from '../bench/comparison.ts';
 import { FULL_SHARE, LIMITERS } from '../characterize/limiter.ts';
-import { type Characterization, type CounterRow, plainAmong, tableUs } from '../characterize/results.ts';
+import {
+  type Characterization,
+  type CounterRow,
+  meanTableUs,
+  plainAmong,
+  tableUs,
+} from '../characterize/results.ts';
 import { percent, significant } from '../numbers.ts';
 import { applyRules, highest, type Rule, span } from './findings.ts';
 
@@ -49,24 +55,30 @@ const TECHNIQUES_MOVE: Rule<Characterization> = {
     const patterns = unique(counters.map(({ pattern }) => pattern));
     const pairs = patterns.flatMap((pattern) => {
       const rows = counters.filter((row) => row.pattern === pattern);
-      const plain = plainAmong(rows);
-      const fastest = highest(rows, (row) => -tableUs(row));
+      const byVariant = unique(rows.map(({ variant }) => variant)).map((variant) =>
+        timedVariant(variant, rows),
+      );
+      const [plain] = plainAmong(byVariant);
+      const fastest = highest(byVariant, ({ us }) => -us);
       if (plain === undefined || fastest === undefined) return [];
-      const gain = tableUs(plain) / tableUs(fastest);
+      const gain = plain.us / fastest.us;
       return gain < this.threshold ? [] : [{ pattern, plain, fastest, gain }];
     });
     return unique(pairs.map(({ fastest }) => fastest.variant)).flatMap((variant) => {
       const own = pairs.filter(({ fastest }) => fastest.variant === variant);
       const most = highest(own, ({ gain }) => gain);
       if (most === undefined) return [];
-      const [after, before] = [own.map(({ fastest }) => fastest), own.map(({ plain }) => plain)].map(limits);
+      const [after, before] = [
+        own.flatMap(({ fastest }) => fastest.rows),
+        own.flatMap(({ plain }) => plain.rows),
+      ].map(limits);
       return [
         {
           text: `${techniques(variant)} is fastest on ${own.map(({ pattern }) => pattern).join(', ')}: ${span(own, ({ gain }) => gain)} the plain kernel's speed. It is bound by ${after}; the plain kernel by ${before}.`,
           cites: [
             {
               what: `${most.pattern}, µs a table: plain, ${techniques(variant)}`,
-              value: `${significant(tableUs(most.plain))}, ${significant(tableUs(most.fastest))}`,
+              value: `${significant(most.plain.us)}, ${significant(most.fastest.us)}`,
             },
           ],
           figure: 'limiters',
@@ -76,11 +88,17 @@ const TECHNIQUES_MOVE: Rule<Characterization> = {
   },
 };
 
+/** A variant's rows on a pattern, and its µs of a table, mean over the tables that they stand for. */
+function timedVariant(variant: string, onPattern: readonly CounterRow[]) {
+  const rows = onPattern.filter((row) => row.variant === variant);
+  return { variant, rows, us: meanTableUs(rows) ?? Number.NaN };
+}
+
 /** `L1 bandwidth (one_item), DRAM bandwidth (low_hot, random)`; one limit on all patterns stands by itself. */
 function limits(rows: readonly CounterRow[]): string {
   const bound = byLimiter(rows);
   const words = bound.map(([limiter, own]) =>
-    bound.length === 1 ? limiter : `${limiter} (${own.map(({ pattern }) => pattern).join(', ')})`,
+    bound.length === 1 ? limiter : `${limiter} (${unique(own.map(({ pattern }) => pattern)).join(', ')})`,
   );
   return words.join(', ');
 }

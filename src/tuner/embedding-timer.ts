@@ -12,6 +12,7 @@ import type { BagBatch, EmbeddingTable } from '../embedding/bag.ts';
 import { placeCollection, totalDim } from '../embedding/collection.ts';
 import { type Plan, placementKey, plainPlan } from '../embedding/plan.ts';
 import type { PlanContext } from '../embedding/techniques/technique.ts';
+import type { OnProgress } from '../progress.ts';
 
 /** More than most hosts have threads for. */
 const COMPILED_AT_ONCE = 64;
@@ -30,13 +31,15 @@ export interface TimedRun {
 export class EmbeddingTimer implements Disposable {
   readonly #backend: Backend;
   readonly #tables: readonly EmbeddingTable[];
+  readonly #onProgress: OnProgress | undefined;
   readonly #placed = new Map<string, PlacedTables>();
   #bags: PlacedBags[] = [];
   #output: DeviceBuffer | undefined;
 
-  constructor(backend: Backend, tables: readonly EmbeddingTable[]) {
+  constructor(backend: Backend, tables: readonly EmbeddingTable[], onProgress?: OnProgress) {
     this.#backend = backend;
     this.#tables = tables;
+    this.#onProgress = onProgress;
   }
 
   get context(): PlanContext {
@@ -66,6 +69,7 @@ export class EmbeddingTimer implements Disposable {
     if (this.#backend.device.kind === 'cpu') return;
     for (const plan of plans) await this.#place(plan);
     for (let first = 0; first < plans.length; first += COMPILED_AT_ONCE) {
+      this.#onProgress?.('compiling plans', first, plans.length);
       await Promise.all(plans.slice(first, first + COMPILED_AT_ONCE).map((plan) => this.run(plan, 0)));
     }
   }
@@ -80,10 +84,16 @@ export class EmbeddingTimer implements Disposable {
     return { batchMs: (seconds[0] ?? Number.NaN) * 1e3, launches, kernel: kernels[0] };
   }
 
-  /** Pooled rows of the first batch. */
-  async pool(plan: Plan): Promise<Float32Array> {
+  /** Runs batch `turn` of the rotation for a profiler, which records what RunOptions says. */
+  async record(plan: Plan, turn: number, recorded: ReadonlySet<number>): Promise<void> {
+    const { tables, bags, output } = await this.#problem(plan, turn);
+    await this.#backend.run([{ op: 'embeddingBags', tables, bags, output, checking: 'error' }], { recorded });
+  }
+
+  /** Pooled rows of the first batch, in `into` where that is given. */
+  async pool(plan: Plan, into?: Float32Array): Promise<Float32Array> {
     const { tables, bags, output } = await this.#problem(plan, 0);
-    const target = new Float32Array(output.rows * output.cols);
+    const target = into ?? new Float32Array(output.rows * output.cols);
     await this.#backend.run([
       { op: 'embeddingBags', tables, bags, output, checking: 'error' },
       { op: 'download', input: output, target },
@@ -101,7 +111,8 @@ export class EmbeddingTimer implements Disposable {
 
   async #place(plan: Plan): Promise<PlacedTables> {
     const key = placementKey(plan);
-    const known = this.#placed.get(key) ?? (await placeCollection(this.#backend, this.#tables, plan));
+    const known =
+      this.#placed.get(key) ?? (await placeCollection(this.#backend, this.#tables, plan, this.#onProgress));
     this.#placed.set(key, known);
     return known;
   }

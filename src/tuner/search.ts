@@ -18,6 +18,7 @@ import {
 } from '../embedding/plan.ts';
 import { techniquesOn } from '../embedding/techniques/registry.ts';
 import type { KernelFamily, PlanContext } from '../embedding/techniques/technique.ts';
+import type { OnProgress } from '../progress.ts';
 import type { TimedRun } from './embedding-timer.ts';
 import { quantile } from './quantile.ts';
 
@@ -44,7 +45,9 @@ export interface SearchResult {
 export interface SearchOptions {
   /** Time that may be spent. The plain and the heuristic plan are measured in any case. */
   readonly seconds: number;
-  readonly onProgress?: (text: string) => void;
+  /** Legal plans that are measured in any case, as those are. */
+  readonly also?: readonly Plan[];
+  readonly onProgress?: OnProgress;
 }
 
 /** Batches that every plan still in the race has run after each round, and how much slower than the best it may be. */
@@ -61,7 +64,7 @@ const ROUNDS = [
 const EQUAL = 0.005;
 
 /** What a plan's batches typically take: the lower quartile, since what disturbs a run only ever slows it. */
-function typical(batchMs: readonly number[]): number {
+export function typical(batchMs: readonly number[]): number {
   return quantile(
     batchMs.toSorted((a, b) => a - b),
     0.25,
@@ -81,7 +84,7 @@ export async function searchPlan(timer: PlanTimer, options: SearchOptions): Prom
   const { context } = timer;
   const legal = legalPlans(context);
   const promising = rejectStarved(legal, context);
-  const anyway = [plainPlan(context.device.kind), heuristicPlan(context)];
+  const anyway = [plainPlan(context.device.kind), heuristicPlan(context), ...(options.also ?? [])];
   const entrants = distinct([...anyway, ...promising]).map((plan) => ({ plan, batchMs: [] as number[] }));
   const [plain] = entrants as [(typeof entrants)[number]];
   options.onProgress?.(`compiling ${entrants.length} plans`);

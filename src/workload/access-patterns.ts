@@ -3,43 +3,31 @@
  * the rows of a table, from which lookups are drawn independently; hot rows are scattered over the table.
  */
 import { UsageError } from '../errors.ts';
+import { drawLookups, type LookupDraw, type Popularity } from '../ffi/draw-lookups.ts';
 import { createRandom } from './random.ts';
-
-/** The table and the batch at which the statistics of med_hot and low_hot were fitted. */
-const FITTED_ROWS = 500_000;
-
-/** Rank in [0, 1) of the table's rows, by falling popularity, for a uniform draw `u` and a second one `v`. */
-type RankOf = (u: number, v: number) => number;
 
 export interface AccessPattern {
   readonly title: string;
-  /** Rank ∈ [0, rows), 0 the most popular. */
-  readonly rank: (rows: number, u: number, v: number) => number;
+  /** Of the rows of a table, by rank. */
+  readonly popularity: (rows: number) => Popularity;
 }
 
-/** Ranks where the strata of med_hot and low_hot begin, in a table of FITTED_ROWS rows. */
-const STRATA_ENDS = [1, 10, 100, 1_000, 4_000, 10_000, 25_000, 60_000, 150_000, 500_000];
+/** Ranks where the strata of med_hot and low_hot begin, and the rows of the table at which their shares were fitted. */
+const STRATA_BOUNDS = Float64Array.of(0, 1, 10, 100, 1_000, 4_000, 10_000, 25_000, 60_000, 150_000, 500_000);
 
 /**
  * Rows in strata of falling popularity, uniform within a stratum; `shares` are the strata's shares of the lookups. They
  * were fitted to the artifact's traces: the expected distinct share and coverage of the K hottest rows of a batch of
  * 307,200 lookups (rows of a stratum get Poisson counts) meet those of the traces within 0.1 points.
  */
-function strata(shares: readonly number[]): AccessPattern['rank'] {
+function strata(shares: readonly number[]): AccessPattern['popularity'] {
   const total = shares.reduce((sum, share) => sum + share, 0);
-  const cumulative: number[] = [];
   let sum = 0;
-  for (const share of shares) {
+  const limits = Float64Array.from(shares, (share) => {
     sum += share / total;
-    cumulative.push(sum);
-  }
-  const rankOf: RankOf = (u, v) => {
-    let s = 0;
-    while (s < cumulative.length - 1 && u >= (cumulative[s] as number)) s++;
-    const begin = STRATA_ENDS[s - 1] ?? 0;
-    return (begin + v * ((STRATA_ENDS[s] as number) - begin)) / FITTED_ROWS;
-  };
-  return (rows, u, v) => Math.min(rows - 1, Math.floor(rankOf(u, v) * rows));
+    return sum;
+  });
+  return () => ({ kind: 'strata', limits, bounds: STRATA_BOUNDS });
 }
 
 /** Share of a table's rows that high_hot touches: 20,000 of 500,000. */
@@ -48,31 +36,31 @@ const HIGH_HOT_ROWS = 0.04;
 export const ACCESS_PATTERNS = {
   one_item: {
     title: 'every lookup hits one row',
-    rank: () => 0,
+    popularity: () => ({ kind: 'oneRow' }),
   },
   high_hot: {
     title: 'Zipf with exponent 1 over 4 % of the rows',
     // P(rank = r) = ln(1 + 1 / (r + 1)) / ln(n + 1), the discrete log-uniform distribution.
-    rank: (rows, u) => {
-      const touched = Math.max(1, Math.round(rows * HIGH_HOT_ROWS));
-      return Math.min(touched, Math.floor((touched + 1) ** u)) - 1;
-    },
+    popularity: (rows) => ({
+      kind: 'logUniform',
+      touched: Math.max(1, Math.round(rows * HIGH_HOT_ROWS)),
+    }),
   },
   med_hot: {
     title: "strata fitted to the artifact's medium-hot trace",
-    rank: strata([
+    popularity: strata([
       0.001197, 0.008971, 0.019999, 0.079449, 0.13429, 0.154015, 0.254502, 0.263501, 0.069904, 0.014172,
     ]),
   },
   low_hot: {
     title: "strata fitted to the artifact's low-hot trace",
-    rank: strata([
+    popularity: strata([
       0.000446, 0.003778, 0.009143, 0.028153, 0.037968, 0.039506, 0.078797, 0.141274, 0.2599, 0.401034,
     ]),
   },
   random: {
     title: 'uniform over all rows',
-    rank: (rows, u) => Math.floor(u * rows),
+    popularity: () => ({ kind: 'uniform' }),
   },
 } as const satisfies Record<string, AccessPattern>;
 
@@ -93,31 +81,57 @@ export interface StreamOptions {
   readonly seed: number;
 }
 
+/** Lookups of a stream that are to come. */
+type NextLookups = Pick<LookupDraw, 'indices' | 'first'>;
+
 /**
- * An endless stream of lookups into one table: each call draws the next `count` row indices, as int64. The popularity
- * of every row stays what it is, so that consecutive batches share their hot rows. Draws are independent: unlike recorded
- * traffic, a row that was just looked up is no likelier to come next than its popularity says.
- * @throws UsageError USAGE when `rows` is not a whole number from 1 to 2^53 - 1.
+ * An endless stream of lookups into one table. The popularity of every row stays what it is, so that consecutive batches
+ * share their hot rows. Draws are independent: unlike recorded traffic, a row that was just looked up is no likelier to
+ * come next than its popularity says.
  */
+export class LookupStream {
+  readonly #stream: Omit<LookupDraw, keyof NextLookups>;
+  #drawn = 0;
+
+  /** @throws UsageError USAGE when `rows` is not a whole number from 1 to 2^53 - 1. */
+  constructor(pattern: AccessPatternName, { rows, seed }: StreamOptions) {
+    if (!Number.isSafeInteger(rows) || rows < 1)
+      throw new UsageError('USAGE', `a table of ${rows} rows cannot be looked up`, { value: rows });
+    this.#stream = {
+      seed,
+      // Where rank 0 lies.
+      skipped: 1,
+      rows,
+      step: scatterStep(rows),
+      start: createRandom(seed).uint32() % rows,
+      popularity: ACCESS_PATTERNS[pattern].popularity(rows),
+    };
+  }
+
+  /**
+   * The next `counts[s]` row indices of every stream, as int64, on all cores at once. They depend on neither cores nor how a
+   * stream is cut.
+   */
+  static draw(streams: readonly LookupStream[], counts: readonly number[]): BigInt64Array[] {
+    const draws = streams.map((stream, s) => stream.#next(counts[s] ?? 0));
+    drawLookups(draws);
+    return draws.map(({ indices }) => indices);
+  }
+
+  #next(count: number): LookupDraw {
+    const first = this.#drawn;
+    this.#drawn += count;
+    return { ...this.#stream, indices: new BigInt64Array(count), first };
+  }
+}
+
+/** A stream as a function: each call draws the next `count` row indices. @throws UsageError USAGE as LookupStream. */
 export function createStream(
   pattern: AccessPatternName,
-  { rows, seed }: StreamOptions,
+  options: StreamOptions,
 ): (count: number) => BigInt64Array {
-  if (!Number.isSafeInteger(rows) || rows < 1)
-    throw new UsageError('USAGE', `a table of ${rows} rows cannot be looked up`, { value: rows });
-  const { rank } = ACCESS_PATTERNS[pattern] as AccessPattern;
-  const random = createRandom(seed);
-  const rowOfRank = scatter(rows, random.uint32());
-  return (count) => {
-    const indices = new BigInt64Array(count);
-    const halves = new Int32Array(indices.buffer);
-    for (let i = 0; i < count; i++) {
-      const row = rowOfRank(rank(rows, random.float(), random.float()));
-      halves[2 * i] = row;
-      halves[2 * i + 1] = row / 2 ** 32;
-    }
-    return indices;
-  };
+  const stream = new LookupStream(pattern, options);
+  return (count) => LookupStream.draw([stream], [count])[0] as BigInt64Array;
 }
 
 export interface GeneratedIndices extends StreamOptions {
@@ -130,26 +144,11 @@ export function generateIndices({ pattern, count, ...options }: GeneratedIndices
   return createStream(pattern, options)(count);
 }
 
-/** A seeded bijection of [0, rows): r → (r · step + start) mod rows, step near the golden section and coprime to rows. */
-function scatter(rows: number, seed: number): (rank: number) => number {
+/** Hot rows are scattered by r → (r · step + start) mod rows: a step near the golden section and coprime to rows. */
+function scatterStep(rows: number): number {
   let step = Math.max(1, Math.round(rows * 0.6180339887498949));
   while (greatestCommonDivisor(step, rows) !== 1) step += 1;
-  const start = seed % rows;
-  if (rows > 2 ** 31) return (rank) => Number((BigInt(rank) * BigInt(step) + BigInt(start)) % BigInt(rows));
-  if (rows * (step + 1) < 2 ** 53) return (rank) => remainder(rank * step + start, rows);
-  // The product would lose bits as a double: multiply in two parts of 16 bits.
-  return (rank) => {
-    const high = Math.floor(rank / 65536);
-    const low = rank - high * 65536;
-    return remainder(remainder(remainder(high * step, rows) * 65536 + low * step, rows) + start, rows);
-  };
-}
-
-/** x mod n of whole numbers, 0 ≤ x < 2^53: many times faster than `%` of doubles. */
-function remainder(x: number, n: number): number {
-  const rest = x - Math.floor(x / n) * n;
-  // The quotient may be rounded up to a whole number.
-  return rest < 0 ? rest + n : rest;
+  return step;
 }
 
 function greatestCommonDivisor(a: number, b: number): number {

@@ -165,23 +165,27 @@ function zipf(exponent: number, longest: number): BagLengths['draw'] {
 
 /** Lengths of a batch's bags: [batchSize]. */
 export function drawBagLengths(lengths: BagLengths, batchSize: number, random: Random): Int32Array {
-  return Int32Array.from({ length: batchSize }, () => lengths.draw(random));
+  const drawn = new Int32Array(batchSize);
+  for (let b = 0; b < batchSize; b++) drawn[b] = lengths.draw(random);
+  return drawn;
 }
 
-/** Where each bag starts: [B], the running sum of the lengths before it. */
+/** Where each bag starts: [B], the running sum of the lengths before it. At most 2^31 - 1 lookups, as totalLookups says. */
 export function bagOffsets(lengths: Int32Array): BigInt64Array {
   const offsets = new BigInt64Array(lengths.length);
-  let end = 0n;
-  lengths.forEach((length, b) => {
-    offsets[b] = end;
-    end += BigInt(length);
-  });
+  // Low halves: the high ones are 0. BigInt arithmetic costs an allocation a bag.
+  const halves = new Int32Array(offsets.buffer);
+  for (let b = 0, end = 0; b < lengths.length; b++) {
+    halves[2 * b] = end;
+    end += lengths[b] as number;
+  }
   return offsets;
 }
 
 /** Lookups of one table in a batch. @throws UsageError USAGE when they are more than 2^31 - 1. */
 export function totalLookups(lengths: Int32Array): number {
-  const lookups = lengths.reduce((sum, length) => sum + length, 0);
+  let lookups = 0;
+  for (const length of lengths) lookups += length;
   if (lookups > MAX_LOOKUPS) {
     throw new UsageError(
       'USAGE',

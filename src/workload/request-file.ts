@@ -74,6 +74,7 @@ async function criteoRequest(
   }
   if (!hash) {
     throw new UsageError('USAGE', `${file} holds category strings, and nothing says which rows they are`, {
+      file,
       hint: 'pass --vocabulary FILE, or --hash if the model was trained on hashed categories, or let the model description say the ids of its features',
     });
   }

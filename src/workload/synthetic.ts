@@ -1,14 +1,8 @@
 /** Batches of lookups, and requests, drawn from an access pattern. */
 import type { BagBatch } from '../embedding/bag.ts';
 import type { DlrmRequest } from '../model/request/request.ts';
-import { type AccessPatternName, createStream } from './access-patterns.ts';
-import {
-  type BagLengths,
-  bagOffsets,
-  drawBagLengths,
-  parseTableBagLengths,
-  totalLookups,
-} from './bag-lengths.ts';
+import { type AccessPatternName, LookupStream } from './access-patterns.ts';
+import { bagOffsets, drawBagLengths, parseTableBagLengths, totalLookups } from './bag-lengths.ts';
 import { createRandom, floats } from './random.ts';
 
 export interface SyntheticBags {
@@ -37,14 +31,18 @@ export function syntheticBags({
 }: SyntheticBags): BagBatch[] {
   const lengths = parseTableBagLengths(bagLengths, tables.length);
   const random = createRandom(seed);
-  const streams = tables.map(({ rows }) => createStream(pattern, { rows, seed: random.uint32() }));
-  return Array.from({ length: batches }, () => ({
-    batchSize,
-    bags: streams.map((next, t) => {
-      const drawn = drawBagLengths(lengths[t] as BagLengths, batchSize, random);
-      return { indices: next(totalLookups(drawn)), offsets: bagOffsets(drawn) };
-    }),
-  }));
+  const streams = tables.map(({ rows }) => new LookupStream(pattern, { rows, seed: random.uint32() }));
+  return Array.from({ length: batches }, () => {
+    const drawn = lengths.map((ofTable) => drawBagLengths(ofTable, batchSize, random));
+    const indices = LookupStream.draw(streams, drawn.map(totalLookups));
+    return {
+      batchSize,
+      bags: drawn.map((ofBags, t) => ({
+        indices: indices[t] as BigInt64Array,
+        offsets: bagOffsets(ofBags),
+      })),
+    };
+  });
 }
 
 export interface SyntheticRequest extends Omit<SyntheticBags, 'batches'> {

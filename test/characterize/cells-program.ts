@@ -2,7 +2,6 @@
 import { dirname } from 'node:path';
 import { runCells } from '../../src/characterize/cells.ts';
 import { keptLookups } from '../../src/characterize/kept-lookups.ts';
-import { VARIANTS } from '../../src/characterize/variants.ts';
 import { openFakeBackend } from '../fake-driver/open-backend.ts';
 import { SHAPE } from './workload.ts';
 
@@ -10,4 +9,4 @@ using backend = openFakeBackend();
 const file = process.argv[2] as string;
 const workloads = await keptLookups(dirname(file));
 const { tables } = SHAPE.architecture;
-await runCells({ backend, tables, workloads, variants: VARIANTS }, file);
+await runCells({ backend, tables, workloads }, file);

@@ -1,6 +1,6 @@
 /** The characterization of a GPU: a profiler that repeats recorded counters, over the emulated device. */
 import assert from 'node:assert/strict';
-import { existsSync, mkdtempSync, rmSync, symlinkSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync, symlinkSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { delimiter, dirname, join } from 'node:path';
 import { afterEach, describe, test } from 'node:test';
@@ -8,11 +8,20 @@ import { fileURLToPath } from 'node:url';
 import Value from 'typebox/value';
 import type { CudaBackend } from '../../src/backend/cuda/cuda-backend.ts';
 import { patternWorkload } from '../../src/bench/workload.ts';
-import { runCells } from '../../src/characterize/cells.ts';
+import { Budget } from '../../src/characterize/budget.ts';
+import {
+  launchesPerBatch,
+  plannedCells,
+  readProgress,
+  readRuns,
+  requestCells,
+  runCells,
+} from '../../src/characterize/cells.ts';
 import { type CharacterizeOptions, characterize } from '../../src/characterize/characterize.ts';
 import { keepLookups, keptLookups } from '../../src/characterize/kept-lookups.ts';
 import { findNcu, type Ncu } from '../../src/characterize/ncu.ts';
 import { characterizationSchema } from '../../src/characterize/results.ts';
+import { tableGroups } from '../../src/characterize/table-groups.ts';
 import { parseVariants, VARIANTS } from '../../src/characterize/variants.ts';
 import { characterizeText } from '../../src/cli/characterize-text.ts';
 import { HotrowError } from '../../src/errors.ts';
@@ -26,6 +35,9 @@ import { SHAPE, WORKLOADS } from './workload.ts';
 const FAKE_NCU = fileURLToPath(new URL('fake-ncu.mjs', import.meta.url));
 const PROGRAM = fileURLToPath(new URL('cells-program.ts', import.meta.url));
 const NCU: Ncu = { program: FAKE_NCU, version: '2025.3.0.0' };
+
+/** Emulation takes its time. */
+const ENDLESS = new Budget({ seconds: 1e6 });
 
 function run(change: Partial<CharacterizeOptions> = {}) {
   using backend = openFakeBackend();
@@ -44,6 +56,7 @@ function run(change: Partial<CharacterizeOptions> = {}) {
     command: 'hotrow characterize',
     embedding: true,
     modelRounds: 0,
+    budget: ENDLESS,
     onProgress: () => {},
     ...change,
   });
@@ -57,15 +70,28 @@ const LABELS = [
   'fused + OptMT 32 warps + RPF d8 + 8 bytes a lane + blocks of 64',
 ];
 
-function assertCells(rows: readonly { readonly pattern: string; readonly variant: string }[]): void {
+/** The tables that each variant has rows for: of two kinds one each, or all with one launch. */
+const GROUPS = LABELS.map((_, i) => (i === LABELS.length - 1 ? [undefined] : ['table_0', 'table_2']));
+
+interface Row {
+  readonly pattern: string;
+  readonly variant: string;
+  readonly group?: { readonly measured: string; readonly tables: number };
+}
+
+function assertCells(rows: readonly Row[], patterns = ['random', 'one_item']): void {
   assert.deepEqual(
-    rows.map(({ pattern }) => pattern),
-    ['random', 'one_item'].flatMap((pattern) => LABELS.map(() => pattern)),
+    rows.map(({ pattern, group }) => [pattern, group?.measured]),
+    patterns.flatMap((pattern) => GROUPS.flatMap((own) => own.map((measured) => [pattern, measured]))),
   );
-  for (const [i, { variant }] of rows.entries()) {
-    const expected = LABELS[i % LABELS.length] as string | RegExp;
+  const labels = patterns.flatMap(() =>
+    GROUPS.flatMap((own, i) => own.map(() => LABELS[i] as string | RegExp)),
+  );
+  for (const [i, { variant, group }] of rows.entries()) {
+    const expected = labels[i] as string | RegExp;
     if (typeof expected === 'string') assert.equal(variant, expected);
     else assert.match(variant, expected);
+    if (group !== undefined) assert.equal(group.tables, group.measured === 'table_0' ? 2 : 1);
   }
 }
 
@@ -80,11 +106,14 @@ describe('on an emulated GPU', { skip: refuseEmulation() }, () => {
     assert.deepEqual([...Value.Errors(characterizationSchema, results)], []);
     assertCells(results.counters);
     assert.equal(results.launches, undefined);
-    // A launch serves one table or both; cells have three launches at least, in whole batches.
-    const [plain, , , , fused] = results.counters;
-    assert.deepEqual([plain?.launches, plain?.tablesPerLaunch], [4, 1]);
-    assert.deepEqual([fused?.launches, fused?.tablesPerLaunch], [3, 2]);
+    assert.equal(results.partial, undefined);
+    // A launch serves one table or all; cells have three launches at least, in whole batches.
+    const [plain, plainWide] = results.counters;
+    const fused = results.counters[8];
+    assert.deepEqual([plain?.launches, plain?.tablesPerLaunch], [2, 1]);
+    assert.deepEqual([fused?.launches, fused?.tablesPerLaunch], [3, 3]);
     assert.match(plain?.kernel ?? '', /^hotrow_standard_bag_f32/);
+    assert.equal(plainWide?.group?.dim, 64);
     // As recorded.
     assert.equal(plain?.timeUs, 81.984);
     // Not by the profiler, but by events of this very run.
@@ -98,29 +127,78 @@ describe('on an emulated GPU', { skip: refuseEmulation() }, () => {
     assert.match(results.notes.join('\n'), /^counters: 38 launches, .* in 2 runs/);
 
     const text = characterizeText(results);
-    // The fused launch does the work of two.
-    assert.match(
-      text,
-      /^fused \+ OptMT 32 warps \+ RPF d8 \+ 8 bytes a lane \+ blocks of 64 +41\.0 +[\d.]+ +0\.50× /m,
-    );
+    assert.match(text, /^2 like table_0 +32 +3\.00 +\d+ % +float32 +sum$/m);
+    assert.match(text, /^standard +1 like table_2 +82\.0 +[\d.]+ +1\.00× /m);
+    // The fused launch does the work of three.
+    assert.match(text, /^fused \+ .* +all 3 +27\.3 +[\d.]+ +0\.33× /m);
     assert.match(text, /memory at 76 % of its peak/);
   });
 
-  test('every cell is bracketed for the profiler', async () => {
+  test('every measured launch is bracketed for the profiler, and no other', async () => {
     const folder = mkdtempSync(join(tmpdir(), 'hotrow-cells-'));
     const workloads = WORKLOADS.map(({ embedding }) => embedding);
+    const { tables } = SHAPE.architecture;
     try {
       for (const call of ['cuProfilerStart', 'cuProfilerStop']) {
         using backend = openFakeBackend();
-        fake.fail(call, workloads.length * LABELS.length, 1);
-        const running = runCells(
-          { backend, tables: SHAPE.architecture.tables, workloads, variants: VARIANTS },
-          join(folder, call),
+        const groups = tableGroups(tables, workloads);
+        const cells = plannedCells({ device: backend.device, tables }, ['random'], groups, VARIANTS);
+        const launches = cells.reduce((sum, cell) => sum + cell.batches * launchesPerBatch(cell), 0);
+        assert.equal(launches, 19);
+        const file = join(folder, call);
+        await requestCells(file, cells);
+        fake.fail(call, launches, 1);
+        const failing = runCells({ backend, tables, workloads }, file);
+        await assert.rejects(failing, { message: new RegExp(`^${call} failed`) });
+        assert.ok(!existsSync(file), 'nothing is listed of a run that failed');
+        fake.fail(call, launches + 1, 1);
+        await runCells({ backend, tables, workloads }, file);
+        assert.equal((await readRuns(file)).runs, 1);
+        const told = await readProgress(file);
+        assert.deepEqual(
+          told.slice(-cells.length - 1).map(({ cell }) => cell),
+          [0, 1, 2, 3, 4, 5],
         );
-        await assert.rejects(running, { message: new RegExp(`^${call} failed`) });
-        assert.ok(!existsSync(join(folder, call)), 'nothing is listed of a run that failed');
+        fake.fail(call, 0, 0);
       }
     } finally {
+      rmSync(folder, { recursive: true });
+    }
+  });
+
+  test('out of time: what costs least was measured before, and what was left out is told', async () => {
+    const budget = new Budget({ seconds: 1, now: () => 2000 });
+    const results = await run({ budget });
+    assert.deepEqual([...Value.Errors(characterizationSchema, results)], []);
+    assert.equal(results.partial, 'out of time');
+    assert.deepEqual(results.counters, []);
+    assertCells(results.launches ?? [], ['random']);
+    assert.match(
+      results.notes[0] ?? '',
+      /^out of time; left out: launches on one_item, counters of 10 of 10 kernels.*--budget.*, the compiler's report$/,
+    );
+    assert.match(characterizeText(results), /note: out of time/);
+  });
+
+  test('an interrupt while counters are read: the times are there, and the profiler has ended', async () => {
+    const interrupt = new AbortController();
+    const budget = new Budget({ seconds: 1e6, signal: interrupt.signal });
+    const folder = mkdtempSync(join(tmpdir(), 'hotrow-pids-'));
+    const pids = join(folder, 'pids');
+    try {
+      process.env.FAKE_NCU_PIDS = pids;
+      const onProgress = (what: string) => {
+        if (what.startsWith('reading counters, pass 1') && existsSync(pids)) interrupt.abort();
+      };
+      const results = await run({ budget, onProgress });
+      assert.deepEqual([...Value.Errors(characterizationSchema, results)], []);
+      assert.equal(results.partial, 'interrupted');
+      assert.deepEqual(results.counters, []);
+      assertCells(results.launches ?? []);
+      const [pid] = readFileSync(pids, 'utf8').trim().split('\n').map(Number);
+      assert.throws(() => process.kill(pid as number, 0), { code: 'ESRCH' });
+    } finally {
+      delete process.env.FAKE_NCU_PIDS;
       rmSync(folder, { recursive: true });
     }
   });
@@ -133,7 +211,7 @@ describe('on an emulated GPU', { skip: refuseEmulation() }, () => {
       alone.launches?.map(({ variant }) => variant),
       [LABELS[4], LABELS[4]],
     );
-    assert.match(characterizeText(alone), /^fused .* \S+ +–$/m);
+    assert.match(characterizeText(alone), /^fused .* all 3 +\S+ +–$/m);
     assert.match(without.notes.join('\n'), /nsight-compute/);
     process.env.FAKE_NCU = 'refused';
     const refused = await run();
@@ -142,7 +220,7 @@ describe('on an emulated GPU', { skip: refuseEmulation() }, () => {
       assert.deepEqual([...Value.Errors(characterizationSchema, results)], []);
       assert.deepEqual(results.counters, []);
       assertCells(results.launches ?? []);
-      assert.match(characterizeText(results), /^standard +\S+ +1\.00×$/m);
+      assert.match(characterizeText(results), /^standard +2 like table_0 +\S+ +1\.00×$/m);
     }
   });
 
@@ -164,7 +242,7 @@ describe('on an emulated GPU', { skip: refuseEmulation() }, () => {
   });
 
   test('where the time of the whole model goes', async () => {
-    // Emulation would be at it for minutes: plans race.
+    // Emulation would be at it for minutes.
     const open = () => new ReferenceGpu() as unknown as CudaBackend;
     const architecture = smallModel(new Random(1), 'dot-lower');
     const workloads = (['random', 'one_item'] as const).map((pattern) =>

@@ -1,10 +1,11 @@
 #!/usr/bin/env node
 /**
  * Stands in for Nsight Compute: runs the command twice, as for two counter passes, and gives every launch that it lists the
- * recorded counters of one fused launch. FAKE_NCU says what goes wrong.
+ * recorded counters of one fused launch. FAKE_NCU says what goes wrong, FAKE_NCU_PIDS names a file for its
+ * process's id.
  */
 import { spawnSync } from 'node:child_process';
-import { readFileSync, writeFileSync } from 'node:fs';
+import { appendFileSync, readFileSync, writeFileSync } from 'node:fs';
 
 const PASSES = 2;
 const FLAGS = new Set(['--csv']);
@@ -21,6 +22,7 @@ else if (options.has('--import')) printReport(options.get('--import'));
 else record(rest);
 
 function record([program, ...args]) {
+  if (process.env.FAKE_NCU_PIDS !== undefined) appendFileSync(process.env.FAKE_NCU_PIDS, `${process.pid}\n`);
   writeFileSync(options.get('--log-file'), `==PROF== Connected to process 1 (${program})\n`);
   for (let pass = 0; pass < PASSES; pass++) {
     const { status } = spawnSync(program, args, { stdio: 'inherit' });
@@ -42,9 +44,7 @@ function printReport(file) {
   const page = readFileSync(new URL('../fixtures/ncu/raw-page.csv', import.meta.url), 'utf8');
   const [heads, units, ...lines] = page.trimEnd().split('\n');
   const recorded = lines.find((line) => line.includes('"hotrow_fused_bags'));
-  const rows = cells.flatMap(({ kernel, launches }) =>
-    Array.from({ length: launches }, () => recorded.replace(/"hotrow_fused_bags\w+"/, `"${kernel}"`)),
-  );
+  const rows = cells.flat().map((kernel) => recorded.replace(/"hotrow_fused_bags\w+"/, `"${kernel}"`));
   if (failure === 'too few') rows.pop();
   const text = `==PROF== Opening report\n${[heads, units, ...rows].join('\n')}\n`;
   process.stdout.write(failure === 'cut' ? text.slice(0, -200) : text);

@@ -61,8 +61,8 @@ describe('tables that features share', () => {
 
   test('are one table for tune, which names the description that it uses', async () => {
     const args = ['--batch', '8', '--bag-lengths', '2', '--budget', '1', '--out', join(folder, 'plan.json')];
-    const { stderr } = await succeeds('tune', join(folder, 'shared.safetensors'), ...args);
-    assert.match(stderr, /model: described by .*shared\.hotrow\.json/);
+    const { stdout } = await succeeds('tune', join(folder, 'shared.safetensors'), ...args);
+    assert.match(stdout, /model: described by .*shared\.hotrow\.json/);
   });
 
   test('are told without a description where the file ties them', async () => {

@@ -1,14 +1,9 @@
 /** What tables and batches are refused for, before any device sees them. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import {
-  type BagBatch,
-  bagFaultError,
-  checkBagShapes,
-  checkTable,
-  type EmbeddingTable,
-  rowBytes,
-} from '../../src/embedding/bag.ts';
+import { type BagBatch, bagFaultError, type EmbeddingTable, rowBytes } from '../../src/embedding/bag.ts';
+import { checkBagShapes } from '../../src/embedding/check-bags.ts';
+import { checkTable } from '../../src/embedding/check-tables.ts';
 import { bagsOf, randomTable, rowsTensor } from '../support/cases.ts';
 import { Random } from '../support/random.ts';
 

@@ -21,12 +21,8 @@ import {
 import { HostArrays } from '../../src/backend/host-arrays.ts';
 import { referenceDotInteraction, referenceLinear } from '../../src/dense/reference.ts';
 import type { DeviceDescription } from '../../src/device.ts';
-import {
-  type BagBatch,
-  type BagFindings,
-  checkBagShapes,
-  type EmbeddingTable,
-} from '../../src/embedding/bag.ts';
+import type { BagBatch, BagFindings, EmbeddingTable } from '../../src/embedding/bag.ts';
+import { checkBagShapes } from '../../src/embedding/check-bags.ts';
 import { type Plan, placementKey } from '../../src/embedding/plan.ts';
 import { referenceCheckBags, referenceEmbeddingBags } from '../../src/embedding/reference.ts';
 import { DeviceError, PlanError } from '../../src/errors.ts';
@@ -85,6 +81,7 @@ class ReferenceTables implements PlacedTables {
 class ReferenceBags extends Resource<BagBatch> implements PlacedBags {
   readonly batchSize: number;
   readonly lookups: number;
+  readonly kind = 'any';
 
   constructor(batch: BagBatch) {
     super(batch);
@@ -154,8 +151,7 @@ export class ReferenceBackend implements Backend {
   }
 
   placeBags({ tables }: PlacedTables, batch: BagBatch): PlacedBags {
-    checkBagShapes(tables, batch);
-    return new ReferenceBags(batch);
+    return new ReferenceBags(checkBagShapes(tables, batch));
   }
 
   placeLinear(

@@ -5,7 +5,7 @@ import fc from 'fast-check';
 import type { IndexArray } from '../../src/embedding/bag.ts';
 import { UsageError } from '../../src/errors.ts';
 import { measureHotness, nearestPattern } from '../../src/workload/hotness.ts';
-import { readTrace, type Trace, traceBatches } from '../../src/workload/trace.ts';
+import { readTrace } from '../../src/workload/trace.ts';
 import { tracePath } from '../support/golden.ts';
 import { file, numbers, refuses } from '../support/trace-files.ts';
 
@@ -128,87 +128,6 @@ describe('bad text traces', () => {
     const whole = gzipSync(Array.from({ length: 20_000 }, (_, i) => (i * 7919) % 500_000).join('\n'));
     const path = await file('cut.gz', whole.subarray(0, whole.length / 2));
     await assert.rejects(readTrace(path), { code: 'GZIP_INVALID' });
-  });
-});
-
-describe('batches of a trace', () => {
-  const trace = (...streams: number[][]): Trace => ({
-    file: 'trace.txt',
-    format: streams.length === 1 ? 'text' : 'dlrm_datasets',
-    streams: streams.map((stream) => Int32Array.from(stream)),
-  });
-  const shape = { batchSize: 2, bagLengths: '2', seed: 1, batches: 2 };
-  const lookups = ({ batches }: ReturnType<typeof traceBatches>) =>
-    batches.map(({ bags }) => bags.map(({ indices }) => numbers(indices)));
-
-  test('one stream goes table by table, batch by batch, and wraps', () => {
-    const made = traceBatches(trace([0, 1, 2, 3, 4, 5, 6, 7, 8, 9]), {
-      ...shape,
-      tables: [{ rows: 10 }, { rows: 10 }],
-    });
-    assert.equal(made.dropped, 0);
-    assert.deepEqual(lookups(made), [
-      [
-        [0, 1, 2, 3],
-        [4, 5, 6, 7],
-      ],
-      [
-        [8, 9, 0, 1],
-        [2, 3, 4, 5],
-      ],
-    ]);
-    for (const { batchSize, bags } of made.batches) {
-      assert.equal(batchSize, 2);
-      for (const { offsets } of bags) assert.deepEqual(numbers(offsets), [0, 2]);
-    }
-  });
-
-  test('indices past the rows are dropped before', () => {
-    const made = traceBatches(trace([0, 99, 1, 4, 2]), { ...shape, batches: 1, tables: [{ rows: 4 }] });
-    assert.equal(made.dropped, 2);
-    assert.deepEqual(lookups(made), [[[0, 1, 2, 0]]]);
-  });
-
-  test('a stream shorter than a batch wraps many times', () => {
-    const made = traceBatches(trace([3]), { ...shape, batches: 1, tables: [{ rows: 4 }] });
-    assert.deepEqual(lookups(made), [[[3, 3, 3, 3]]]);
-  });
-
-  test('a stream per table', () => {
-    const made = traceBatches(trace([1, 2, 3], [10, 20]), {
-      ...shape,
-      tables: [{ rows: 100 }, { rows: 100 }],
-    });
-    assert.deepEqual(lookups(made), [
-      [
-        [1, 2, 3, 1],
-        [10, 20, 10, 20],
-      ],
-      [
-        [2, 3, 1, 2],
-        [10, 20, 10, 20],
-      ],
-    ]);
-  });
-
-  test('equal seeds draw equal ragged bags', () => {
-    const ragged = { ...shape, batchSize: 50, bagLengths: 'uniform:0:5', tables: [{ rows: 4 }] };
-    const once = traceBatches(trace([0, 1, 2, 3]), ragged);
-    assert.deepEqual(once, traceBatches(trace([0, 1, 2, 3]), ragged));
-    assert.notDeepEqual(once, traceBatches(trace([0, 1, 2, 3]), { ...ragged, seed: 2 }));
-  });
-
-  test('nothing is left', () => {
-    assert.throws(() => traceBatches(trace([7, 8]), { ...shape, tables: [{ rows: 4 }] }), {
-      code: 'TRACE_EMPTY',
-    });
-  });
-
-  test('an empty batch, and bags of nothing', () => {
-    const empty = traceBatches(trace([1]), { ...shape, batchSize: 0, tables: [{ rows: 4 }] });
-    assert.deepEqual(lookups(empty), [[[]], [[]]]);
-    const hollow = traceBatches(trace([1]), { ...shape, bagLengths: '0', tables: [{ rows: 4 }] });
-    assert.deepEqual(lookups(hollow), [[[]], [[]]]);
   });
 });
 

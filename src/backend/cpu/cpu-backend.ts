@@ -1,14 +1,15 @@
 /** The CPU backend: the kernels of kernels/cpu on a persistent thread pool. */
 import { availableParallelism, cpus, release, totalmem } from 'node:os';
+import { deepFrozen } from '../../checks/value.ts';
 import type { DeviceDescription } from '../../device.ts';
 import {
   type BagBatch,
   type BagFault,
   type BagFindings,
   bagFaultError,
-  checkBagShapes,
   type EmbeddingTable,
 } from '../../embedding/bag.ts';
+import { checkBagShapes } from '../../embedding/check-bags.ts';
 import { type Plan, planFor } from '../../embedding/plan.ts';
 import { DeviceError } from '../../errors.ts';
 import {
@@ -20,6 +21,7 @@ import {
 } from '../../ffi/cpu-operators.ts';
 import { NativeMemory } from '../../ffi/host-memory.ts';
 import { bestIsa, createPool, destroyPool, type Isa, type ThreadPool } from '../../ffi/thread-pool.ts';
+import type { OnProgress } from '../../progress.ts';
 import type {
   Backend,
   Ceilings,
@@ -65,7 +67,7 @@ export class CpuBackend implements Backend {
     }
     const isa = options.isa ?? bestIsa();
     this.#pool = createPool(threads, isa);
-    this.device = {
+    this.device = deepFrozen<DeviceDescription>({
       kind: 'cpu',
       id: 'cpu',
       name: cpus()[0]?.model.trim() ?? 'unknown processor',
@@ -73,16 +75,19 @@ export class CpuBackend implements Backend {
       threads,
       memoryBytes: totalmem(),
       versions: { node: process.versions.node, kernel: release() },
-    };
+    });
   }
 
-  async placeTables(tables: readonly EmbeddingTable[], plan: Plan): Promise<PlacedTables> {
-    return placeTables(this.#livePool(), tables, planFor('cpu', plan));
+  async placeTables(
+    tables: readonly EmbeddingTable[],
+    plan: Plan,
+    onProgress?: OnProgress,
+  ): Promise<PlacedTables> {
+    return placeTables(this.#livePool(), tables, planFor('cpu', plan), onProgress);
   }
 
   placeBags(tables: PlacedTables, batch: BagBatch): PlacedBags {
-    checkBagShapes(tables.tables, batch);
-    return new CpuBags(batch, tables.tables);
+    return new CpuBags(checkBagShapes(tables.tables, batch), tables.tables);
   }
 
   placeLinear(
@@ -95,7 +100,7 @@ export class CpuBackend implements Backend {
       throw new TypeError(`a weight of ${weight.length} elements is not [${outputs}, ${inputs}]`);
     }
     const pool = this.#livePool();
-    return new CpuLinear(outputs, inputs, packLinear(pool, weight, outputs, inputs), bias, pool);
+    return new CpuLinear(outputs, inputs, packLinear(pool, weight, outputs, inputs), bias?.slice(), pool);
   }
 
   allocateHost(bytes: number): HostMemory {

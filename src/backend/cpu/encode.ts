@@ -1,5 +1,5 @@
 /** Programs as the CPU library reads them: one fixed-size record of 64-bit words an operator. */
-import type { BagBatch, Bags, EmbeddingTable } from '../../embedding/bag.ts';
+import type { BagBatch, Bags, EmbeddingTable, IndexArray } from '../../embedding/bag.ts';
 import {
   ACTIVATION,
   BAGS_WORDS,
@@ -46,6 +46,8 @@ export class CpuBags implements PlacedBags {
   readonly batchSize: number;
   readonly bags: readonly Bags[];
   readonly lookups: number;
+  /** Programs are encoded for each batch. */
+  readonly kind = 'any';
   /** Where users' pooled rows go; undefined: no table has a bag per user. */
   readonly users: UserRows | undefined;
   /** The spans of users' rows, as the library's `hr_span`s. */
@@ -66,8 +68,8 @@ export class CpuBags implements PlacedBags {
         [
           addressOf(indices),
           addressOf(offsets),
-          BigInt(indices.BYTES_PER_ELEMENT),
-          BigInt(offsets.BYTES_PER_ELEMENT),
+          integerBytes(indices),
+          integerBytes(offsets),
           BigInt(indices.length),
           BigInt(offsets.length),
           weights === undefined ? NULL_PTR : addressOf(weights),
@@ -81,6 +83,11 @@ export class CpuBags implements PlacedBags {
   }
 
   [Symbol.dispose](): void {}
+}
+
+/** Bytes of an index or an offset. */
+function integerBytes(array: IndexArray): bigint {
+  return array instanceof BigInt64Array ? 8n : 4n;
 }
 
 function encodeSpans(users: UserRows | undefined): BigInt64Array {

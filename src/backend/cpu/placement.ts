@@ -1,8 +1,9 @@
 /**
  * Embedding tables in host memory. A table in a file is mapped in place, at any size and without a copy; a plan with
  * huge pages copies it into anonymous memory instead, because file mappings have small pages. A table that is put together
- * from pieces is always copied. Features on one table share its memory.
+ * from pieces, or lies in an array of the caller's, is always copied. Features on one table share its memory.
  */
+import { bytesOf } from '../../checks/array.ts';
 import type { EmbeddingTable } from '../../embedding/bag.ts';
 import { rowBytes } from '../../embedding/bag.ts';
 import { type CpuPlan, placementKey, planLabel } from '../../embedding/plan.ts';
@@ -10,8 +11,9 @@ import { isQuantized } from '../../embedding/row-format.ts';
 import { distinctTables } from '../../embedding/shared-tables.ts';
 import { DeviceError, FormatError, PlanError } from '../../errors.ts';
 import { fillQuantized, fillUniform, POOLING, ROW_FORMAT, TABLE_WORDS } from '../../ffi/cpu-operators.ts';
-import { addressOf, type HostPtr, MappedFile, NativeMemory, NULL_PTR } from '../../ffi/host-memory.ts';
+import { type HostPtr, MappedFile, NativeMemory, NULL_PTR } from '../../ffi/host-memory.ts';
 import type { ThreadPool } from '../../ffi/thread-pool.ts';
+import type { OnProgress } from '../../progress.ts';
 import { isHost, isInFile, isStored, type Tensor } from '../../tensor.ts';
 import type { PlacedTables } from '../backend.ts';
 
@@ -76,8 +78,12 @@ export class CpuTables implements PlacedTables {
   }
 }
 
-/** The library's `hr_table`s over rows that start at `rows`. */
-function describe(tables: readonly EmbeddingTable[], rows: readonly HostPtr[]): BigInt64Array {
+/** The library's `hr_table`s over rows that start at `rows`, with row weights there. */
+function describe(
+  tables: readonly EmbeddingTable[],
+  rows: readonly HostPtr[],
+  rowWeights: readonly HostPtr[],
+): BigInt64Array {
   const descriptors = new BigInt64Array(tables.length * TABLE_WORDS);
   tables.forEach((table, t) => {
     descriptors.set(
@@ -89,7 +95,7 @@ function describe(tables: readonly EmbeddingTable[], rows: readonly HostPtr[]): 
         BigInt(rowBytes(table)),
         BigInt(POOLING[table.mode]),
         BigInt(table.paddingIdx ?? -1),
-        table.rowWeights === undefined ? NULL_PTR : addressOf(table.rowWeights),
+        rowWeights[t] as HostPtr,
         table.pruned === true ? 1n : 0n,
       ],
       t * TABLE_WORDS,
@@ -103,6 +109,7 @@ export async function placeTables(
   pool: ThreadPool,
   tables: readonly EmbeddingTable[],
   plan: CpuPlan,
+  onProgress?: OnProgress,
 ): Promise<CpuTables> {
   const hugePages = plan.techniques.hugePages !== undefined;
   const allocations: NativeMemory[] = [];
@@ -147,7 +154,6 @@ export async function placeTables(
       return (mapped.address + BigInt(weight.byteOffset)) as HostPtr;
     }
     if (isHost(weight)) {
-      if (!hugePages) return addressOf(weight.data);
       const memory = allocate(bytes);
       memory.write(weight.data);
       return memory.address;
@@ -162,11 +168,23 @@ export async function placeTables(
 
   try {
     const placed = new Map<Tensor, HostPtr>();
-    for (const table of distinctTables(tables)) placed.set(table.weight, await place(table));
+    const distinct = distinctTables(tables);
+    for (const [d, table] of distinct.entries()) {
+      onProgress?.('placing tables', d + 1, distinct.length);
+      placed.set(table.weight, await place(table));
+    }
     const rows = tables.map(({ weight }) => placed.get(weight) as HostPtr);
+    const learned = new Map<Float32Array | undefined, HostPtr>([[undefined, NULL_PTR]]);
+    for (const { rowWeights } of tables) {
+      if (rowWeights === undefined || learned.has(rowWeights)) continue;
+      const memory = allocate(bytesOf(rowWeights));
+      memory.write(rowWeights);
+      learned.set(rowWeights, memory.address);
+    }
+    const rowWeights = tables.map((table) => learned.get(table.rowWeights) as HostPtr);
     const allocatedBytes = allocations.reduce((sum, memory) => sum + memory.bytes, 0);
     const notes = hugePages ? [hugePagesNote(allocations)] : [];
-    const memory = new TableMemory(describe(tables, rows), resources());
+    const memory = new TableMemory(describe(tables, rows, rowWeights), resources());
     return new CpuTables(tables, plan, allocatedBytes, notes, memory);
   } catch (error) {
     for (const resource of resources()) resource[Symbol.dispose]();

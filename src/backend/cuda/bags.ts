@@ -2,11 +2,12 @@
  * A batch of bags in device memory: everything in one block. Arrays in memory that the device reads by itself come over from there,
  * neighbours together; all else is staged, and one copy brings it.
  */
+import { bytesOf } from '../../checks/array.ts';
 import type { BlockPool } from '../../cuda/block-pool.ts';
 import type { DeviceMemory, HostArray, PinnedMemory } from '../../cuda/memory.ts';
 import type { CudaStream } from '../../cuda/stream.ts';
 import { type BagBatch, type Bags, bagCount, type EmbeddingTable } from '../../embedding/bag.ts';
-import { DeviceError } from '../../errors.ts';
+import { DeviceError, RequestError } from '../../errors.ts';
 import type { DevicePtr } from '../../ffi/cuda-symbols.ts';
 import { copyAll, type HostCopy } from '../../ffi/host-memory.ts';
 import type { PlacedBags } from '../backend.ts';
@@ -45,6 +46,8 @@ interface BagsLayout {
   indices: number;
   offsets: number;
   weights: number;
+  readonly lookups: number;
+  readonly offsetCount: number;
 }
 
 /** A table's bags on the device. */
@@ -134,7 +137,13 @@ export class CudaBags implements PlacedBags {
     this.#tables = tables;
     this.#pools = pools;
     const space = new Space();
-    this.#layout = bags.map(() => ({ indices: 0, offsets: 0, weights: 0 }));
+    this.#layout = bags.map(({ indices, offsets }) => ({
+      indices: 0,
+      offsets: 0,
+      weights: 0,
+      lookups: indices.length,
+      offsetCount: offsets.length,
+    }));
     this.#reserveArrays(space, true);
     this.#stagedAt = space.end;
     this.#reserveArrays(space, false);
@@ -170,6 +179,11 @@ export class CudaBags implements PlacedBags {
       userOf: start + this.#userOfAt,
       spans: start + this.#spansAt,
     };
+  }
+
+  /** Batches of one kind have the same kernels, as a rule: bags of many lookups are cut by kernels of their own. */
+  get kind(): BagKinds {
+    return this.kinds;
   }
 
   /** Bytes of the findings: the total, then a report a table. */
@@ -273,15 +287,17 @@ export class CudaBags implements PlacedBags {
     this.#pinned = pinned;
     const later: HostCopy[] = [];
     const stagedAt = this.#stagedAt;
-    const put = (offset: number, array: HostArray) => {
+    const put = (offset: number, array: HostArray, length = array.length) => {
+      // What is described to the device are the lengths that there is room for.
+      if (array.length !== length) throw changedLength();
       if (offset >= stagedAt) pinned.put(offset - stagedAt, array, later);
     };
     for (let t = 0; t < this.tableCount; t++) {
       const own = this.#batch.bags[t] as Bags;
       const at = this.#layout[t] as BagsLayout;
-      put(at.indices, own.indices);
-      put(at.offsets, own.offsets);
-      if (own.weights !== undefined) put(at.weights, own.weights);
+      put(at.indices, own.indices, at.lookups);
+      put(at.offsets, own.offsets, at.offsetCount);
+      if (own.weights !== undefined) put(at.weights, own.weights, at.lookups);
     }
     const { segments, arrivals } = this.fused.layout;
     const order = longestFirst(this.#batch.bags);
@@ -304,9 +320,9 @@ export class CudaBags implements PlacedBags {
     const place = (array: HostArray): number | undefined => {
       const home = homeOf(array);
       if ((home !== undefined) !== direct) return undefined;
-      const to = space.reserve(array.byteLength);
-      if (home !== undefined)
-        addCopy(this.#direct, { home, from: array.byteOffset, to, bytes: array.byteLength });
+      const bytes = bytesOf(array);
+      const to = space.reserve(bytes);
+      if (home !== undefined) addCopy(this.#direct, { home, from: array.byteOffset, to, bytes });
       return to;
     };
     for (let t = 0; t < this.tableCount; t++) {
@@ -326,10 +342,10 @@ export class CudaBags implements PlacedBags {
         return {
           indices: this.#address(at.indices),
           offsets: this.#address(at.offsets),
-          indexBytes: indices.BYTES_PER_ELEMENT,
-          offsetBytes: offsets.BYTES_PER_ELEMENT,
-          lookups: indices.length,
-          offsetCount: offsets.length,
+          indexBytes: indices instanceof BigInt64Array ? 8 : 4,
+          offsetBytes: offsets instanceof BigInt64Array ? 8 : 4,
+          lookups: at.lookups,
+          offsetCount: at.offsetCount,
           rowCount: rows,
           firstIndex: pruned ? -1 : 0,
         };
@@ -344,16 +360,16 @@ export class CudaBags implements PlacedBags {
     const columns = this.users?.rows.columns;
     for (let place = 0; place < order.length; place++) {
       const t = order[place] as number;
-      const { indices, offsets, weights } = this.#batch.bags[t] as Bags;
+      const { weights } = this.#batch.bags[t] as Bags;
       const at = this.#layout[t] as BagsLayout;
       const { rows, rowCount, rowWeights, paddingIndex, column } = tables[t] as DescribedTable;
       encodeFusedTable(described, place * FUSED_TABLE_WORDS, {
         rows,
         rowCount,
         indices: start + at.indices,
-        lookups: indices.length,
+        lookups: at.lookups,
         offsets: start + at.offsets,
-        offsetCount: offsets.length,
+        offsetCount: at.offsetCount,
         weights: weights === undefined ? 0 : start + at.weights,
         rowWeights,
         paddingIndex,
@@ -368,6 +384,12 @@ export class CudaBags implements PlacedBags {
     this.#pools.device.giveBack(this.#block);
     if (this.#pinned !== undefined) this.#pools.pinned.giveBack(this.#pinned);
   }
+}
+
+function changedLength(): RequestError {
+  return new RequestError('TENSOR_SHAPE', 'an array of lookups changed its length while it was read', {
+    hint: "the request's arrays must stay as they are until its prediction is done",
+  });
 }
 
 /** The user of each sample. */

@@ -1,10 +1,12 @@
 /** The CUDA backend: kernels of kernels/cuda, compiled for this GPU when they are first used. */
+import { deepFrozen } from '../../checks/value.ts';
 import { BlockPool } from '../../cuda/block-pool.ts';
 import { CudaDevice } from '../../cuda/device.ts';
 import { cudaDriver, describe } from '../../cuda/discover.ts';
 import { CudaStream } from '../../cuda/stream.ts';
 import type { DeviceDescription } from '../../device.ts';
-import { type BagBatch, checkBagShapes, type EmbeddingTable } from '../../embedding/bag.ts';
+import type { BagBatch, EmbeddingTable } from '../../embedding/bag.ts';
+import { checkBagShapes } from '../../embedding/check-bags.ts';
 import { type Plan, planFor } from '../../embedding/plan.ts';
 import { DeviceError } from '../../errors.ts';
 import { CublasLt } from '../../ffi/cublaslt.ts';
@@ -12,6 +14,7 @@ import type { CudaDriver } from '../../ffi/cuda-driver.ts';
 import { Nvrtc } from '../../ffi/nvrtc.ts';
 import type { Compiler } from '../../jit/compile-kernel.ts';
 import { KernelCache } from '../../jit/kernel-cache.ts';
+import type { OnProgress } from '../../progress.ts';
 import {
   type Backend,
   type Ceilings,
@@ -33,6 +36,7 @@ import { measureCeilings } from './ceilings.ts';
 import { CudaLinear } from './cuda-linear.ts';
 import { DenseKernels } from './dense-kernels.ts';
 import { CudaHostMemory } from './host-memory.ts';
+import { defaultChoicesFolder, type KeptChoicesOptions } from './kept-choices.ts';
 import { KernelLibrary } from './kernel-library.ts';
 import type { LinearSearch } from './linear-layers.ts';
 import { CudaTables, placeTables } from './placement.ts';
@@ -55,6 +59,8 @@ export interface CudaBackendOptions {
   readonly cublasLt?: CublasLt;
   /** How the fastest way to multiply is looked for; default: 8 algorithms, 20 runs each. */
   readonly linearSearch?: LinearSearch;
+  /** Where the fastest ways that were found are kept for the next process; default: the user's cache. */
+  readonly choices?: KeptChoicesOptions;
 }
 
 /** The most idle memory that is kept for the batches to come. */
@@ -79,6 +85,7 @@ export class CudaBackend implements Backend {
   readonly #events: EventPool;
   readonly #l2: PersistingL2;
   readonly #linearSearch: LinearSearch | undefined;
+  readonly #choices: KeptChoicesOptions;
   #cublasLt: CublasLt | undefined;
   #dense: Promise<DenseKernels> | undefined;
   #running = 0;
@@ -91,9 +98,10 @@ export class CudaBackend implements Backend {
     this.#cache = options.cache ?? new KernelCache();
     this.#cublasLt = options.cublasLt;
     this.#linearSearch = options.linearSearch;
+    this.#choices = options.choices ?? { folder: defaultChoicesFolder() };
     this.precision = options.precision ?? DEFAULT_PRECISION;
     this.#device = new CudaDevice(driver, options.ordinal ?? 0);
-    this.device = describe(driver, this.#device.properties);
+    this.device = deepFrozen(describe(driver, this.#device.properties));
     this.#streams = {
       copies: new CudaStream(this.#device),
       lookups: new CudaStream(this.#device),
@@ -109,16 +117,16 @@ export class CudaBackend implements Backend {
     this.#l2 = new PersistingL2(this.#device);
   }
 
-  placeTables(tables: readonly EmbeddingTable[], plan: Plan): Promise<PlacedTables> {
+  placeTables(tables: readonly EmbeddingTable[], plan: Plan, onProgress?: OnProgress): Promise<PlacedTables> {
     return this.#whileOpen(() => {
-      return placeTables(this.#tools, tables, planFor('cuda', plan));
+      return placeTables(this.#tools, tables, planFor('cuda', plan), onProgress);
     });
   }
 
   placeBags(tables: PlacedTables, batch: BagBatch): PlacedBags {
     this.#checkOpen();
-    checkBagShapes(tables.tables, batch);
-    return new CudaBags(ownBy(CudaTables, tables), batch, this.#pools);
+    const own = ownBy(CudaTables, tables);
+    return new CudaBags(own, checkBagShapes(own.tables, batch), this.#pools);
   }
 
   placeLinear(
@@ -176,11 +184,6 @@ export class CudaBackend implements Backend {
     return this.#whileOpen(() => measureCeilings(this.#device, this.#streams.lookups, this.#kernels));
   }
 
-  /** Runs `work` as the part that a profiler records, if one listens. */
-  profiled<T>(work: () => Promise<T>): Promise<T> {
-    return this.#whileOpen(() => this.#device.profiled(work));
-  }
-
   /** Gives the device back, after programs that still run. */
   [Symbol.dispose](): void {
     if (this.#closed) return;
@@ -202,6 +205,7 @@ export class CudaBackend implements Backend {
       cache: this.#cache,
       cublasLt: this.#products,
       linearSearch: this.#linearSearch,
+      choices: this.#choices,
     });
     this.#dense = opening;
     // What failed, for want of memory say, may be tried again.

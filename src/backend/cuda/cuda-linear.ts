@@ -1,4 +1,5 @@
 /** Weights of linear layers on a GPU. */
+import { bytesOf } from '../../checks/array.ts';
 import type { CudaDevice } from '../../cuda/device.ts';
 import { DeviceMemory } from '../../cuda/memory.ts';
 import type { CudaStream } from '../../cuda/stream.ts';
@@ -63,9 +64,10 @@ export class CudaLinear implements PlacedLinear {
 
 /** A copy on the device. */
 function place(stream: CudaStream, array: Float32Array | Uint16Array): DeviceMemory {
-  const memory = new DeviceMemory(stream.device, array.byteLength);
+  const bytes = bytesOf(array);
+  const memory = new DeviceMemory(stream.device, bytes);
   try {
-    stream.copyToDevice(memory.address(), addressOf(array), array.byteLength);
+    stream.copyToDevice(memory.address(), addressOf(array), bytes);
     stream.synchronize();
   } catch (error) {
     memory[Symbol.dispose]();

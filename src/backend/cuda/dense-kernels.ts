@@ -9,6 +9,7 @@ import { DeviceError } from '../../errors.ts';
 import type { CublasLt } from '../../ffi/cublaslt.ts';
 import type { Compiler } from '../../jit/compile-kernel.ts';
 import type { KernelCache } from '../../jit/kernel-cache.ts';
+import { version } from '../../version.ts';
 import type { DensePrecision } from '../backend.ts';
 import { CudaLinear } from './cuda-linear.ts';
 import { DenseLibrary } from './dense-library.ts';
@@ -28,6 +29,7 @@ import {
   dotTile,
   isMadeOfSamples,
 } from './dense-source.ts';
+import { type ChoicesIdentity, KeptChoices, type KeptChoicesOptions } from './kept-choices.ts';
 import { DEFAULT_LINEAR_SEARCH, LinearLayers, type LinearSearch } from './linear-layers.ts';
 
 export interface DenseOptions {
@@ -36,6 +38,8 @@ export interface DenseOptions {
   readonly cache: KernelCache;
   readonly cublasLt: CublasLt;
   readonly linearSearch?: LinearSearch | undefined;
+  /** Where choices of matrix products are kept from process to process; default: nowhere. */
+  readonly choices?: KeptChoicesOptions | undefined;
 }
 
 const MOST_GRID_BLOCKS = 2 ** 31 - 1;
@@ -53,14 +57,19 @@ export class DenseKernels implements Disposable {
   /** Takes `library` over, also when it throws. */
   private constructor(
     library: DenseLibrary,
-    { cublasLt, linearSearch = DEFAULT_LINEAR_SEARCH }: DenseOptions,
+    { cublasLt, linearSearch = DEFAULT_LINEAR_SEARCH, choices }: DenseOptions,
   ) {
     this.device = library.device;
     this.precision = library.precision;
     this.#library = this.#own(library);
     try {
       this.#stream = this.#own(new CudaStream(this.device));
-      this.#layers = this.#own(new LinearLayers(library, this.#stream, cublasLt, linearSearch));
+      // Without measurements the choice is always the same.
+      const kept =
+        choices === undefined || linearSearch.rounds === 0
+          ? undefined
+          : new KeptChoices(identityOf(library, cublasLt), choices);
+      this.#layers = this.#own(new LinearLayers(library, this.#stream, cublasLt, linearSearch, kept));
     } catch (error) {
       this[Symbol.dispose]();
       throw error;
@@ -149,4 +158,14 @@ export class DenseKernels implements Disposable {
     this.#owned.push(resource);
     return resource;
   }
+}
+
+/** What the fastest way to multiply depends on besides the shape. */
+function identityOf({ device, precision }: DenseLibrary, cublasLt: CublasLt): ChoicesIdentity {
+  const { name, architecture, multiprocessors } = device.properties;
+  return {
+    ...{ device: name, architecture, multiprocessors, precision },
+    cublasLt: cublasLt.version,
+    hotrow: version,
+  };
 }

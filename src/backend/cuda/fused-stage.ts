@@ -106,8 +106,10 @@ export class FusedStage implements EmbeddingStage {
       timer.time(stream, { operation: place, kind: 'check' }, () => enqueueCheck(stream, check, bags));
     }
     const [pool, spread] = this.#launches;
-    if (pool !== undefined)
-      timer.time(stream, { operation: place, kind: 'bags' }, () => putLaunch(stream, pool));
+    if (pool !== undefined) {
+      const what = { operation: place, kind: 'bags', kernel: pool.kernel.name } as const;
+      timer.time(stream, what, () => putLaunch(stream, pool));
+    }
     if (spread !== undefined)
       timer.time(stream, { operation: place, kind: 'spread' }, () => putLaunch(stream, spread));
   }

@@ -176,7 +176,7 @@ export class HotRows implements Disposable {
         const { indices, bags: own } = bags.of(t);
         const words = encodeCountRows({
           indices,
-          indexBytes: own.indices.BYTES_PER_ELEMENT,
+          indexBytes: own.indices instanceof BigInt64Array ? 8 : 4,
           lookups: own.indices.length,
           rowCount: table.rows,
           paddingIndex: table.paddingIdx ?? -1,

@@ -16,7 +16,14 @@ import {
 } from './dense-operation.ts';
 import { ACTIVATION_NUMBER, encodeDirectLinear, encodeFinishLinear } from './dense-params.ts';
 import { directLaunch, directLinearSource, finishLinearSource, packLaunch } from './dense-source.ts';
-import { addressAlignment, mayBeDirect, tailSplits } from './linear-choice.ts';
+import type { KeptChoice, KeptChoices } from './kept-choices.ts';
+import {
+  addressAlignment,
+  type LinearTail,
+  mayBeDirect,
+  type TailSplit,
+  tailSplits,
+} from './linear-choice.ts';
 
 /** How a shape of linear layer is computed. */
 type LinearChoice =
@@ -50,13 +57,22 @@ export class LinearLayers implements Disposable {
   readonly #stream: CudaStream;
   readonly #search: LinearSearch;
   readonly #choices = new Map<string, LinearChoice>();
+  /** What earlier processes measured; undefined: nothing is kept. */
+  readonly #kept: KeptChoices | undefined;
   /** The input of a product, converted. */
   readonly #converted: Scratch;
   /** The sums of a product that the output has no place for yet. */
   readonly #sums: Scratch;
 
   /** @throws CudaError OUT_OF_MEMORY. */
-  constructor(library: DenseLibrary, stream: CudaStream, cublasLt: CublasLt, search: LinearSearch) {
+  constructor(
+    library: DenseLibrary,
+    stream: CudaStream,
+    cublasLt: CublasLt,
+    search: LinearSearch,
+    kept?: KeptChoices,
+  ) {
+    this.#kept = kept;
     this.#library = library;
     this.#stream = stream;
     this.#search = search;
@@ -74,7 +90,7 @@ export class LinearLayers implements Disposable {
     if (operation.input.rows === 0) return 'nothing to do';
     this.#reserve(operation);
     const key = shapeKey(operation);
-    const choice = this.#choices.get(key) ?? this.#choose(operation);
+    const choice = this.#choices.get(key) ?? this.#recall(operation, key) ?? this.#measured(operation, key);
     this.#choices.set(key, choice);
     return describe(choice);
   }
@@ -167,6 +183,34 @@ export class LinearLayers implements Disposable {
     );
   }
 
+  /** The choice that was kept for a shape, if it can still be run. */
+  #recall(operation: DeviceLinear, key: string): LinearChoice | undefined {
+    const kept = this.#kept?.get(key);
+    if (kept === undefined || kept.kind === 'direct') return kept;
+    this.#library.device.synchronize();
+    using trial = new Trial(operation);
+    const { fused, finished } = kept;
+    const splits = tailSplits(tailOf(operation));
+    const split = splits.find((own) => (own.epilogue !== 'none') === fused && own.finished === finished);
+    if (split !== undefined) {
+      const { problem, bias } = this.#problem(trial.operation, split);
+      const words = BigUint64Array.from(kept.algorithm, (word) => BigInt(`0x${word}`));
+      const algorithm = { words, workspaceBytes: kept.workspaceBytes };
+      const plan = this.#products.planOf(problem, algorithm, bias);
+      const choice: LinearChoice = { kind: 'product', plan, fused, finished };
+      trial.fillInput(this.#stream, 'NaNs');
+      if (this.#keepsNaN(trial, choice)) return choice;
+    }
+    this.#kept?.reject(key);
+    return undefined;
+  }
+
+  #measured(operation: DeviceLinear, key: string): LinearChoice {
+    const choice = this.#choose(operation);
+    this.#kept?.keep(key, keptChoice(choice));
+    return choice;
+  }
+
   /** The fastest way to compute a shape that gives what it must, measured on memory of its own. */
   #choose(operation: DeviceLinear): LinearChoice {
     const { layer, input } = operation;
@@ -189,29 +233,16 @@ export class LinearLayers implements Disposable {
 
   /** Products that can be run and that keep NaNs. The library's epilogues come first; without one of use, the kernel's. */
   #productChoices(trial: Trial): LinearChoice[] {
-    const { layer, input, output, activation, cross } = trial.operation;
-    const tail = { activation, biased: layer.bias !== undefined, crossed: cross !== undefined };
+    const { input, output, cross } = trial.operation;
     trial.fillInput(this.#stream, 'NaNs');
-    for (const { epilogue, finished } of tailSplits(tail)) {
-      const problem = {
-        rows: input.rows,
-        // Weights and converted inputs end in zeros: sums of whole vectors are faster.
-        inputs: this.#isConverted ? layer.weightStride : layer.inputs,
-        outputs: layer.outputs,
-        type: this.#isConverted ? (this.#library.precision as 'float16' | 'bfloat16') : 'float32',
-        compute: this.#library.precision === 'tf32' ? 'tf32' : 'float32',
-        epilogue,
-        inputStride: this.#isConverted ? layer.weightStride : input.stride,
-        weightStride: layer.weightStride,
-        outputStride: cross === undefined ? output.stride : sumsStride(output),
-      } as const;
+    for (const split of tailSplits(tailOf(trial.operation))) {
+      const { problem, bias } = this.#problem(trial.operation, split);
       const alignment = {
         input: this.#isConverted ? 16 : addressAlignment(input.address),
         weight: 16,
         output: cross === undefined ? addressAlignment(output.address) : 16,
       };
-      // A bias that the epilogue does not add makes the library refuse the problem.
-      const bias = epilogue === 'none' ? undefined : layer.bias?.address();
+      const { epilogue, finished } = split;
       const choices = this.#products
         .plans(problem, alignment, this.#search.candidates, bias)
         .map((plan): LinearChoice => ({ kind: 'product', plan, fused: epilogue !== 'none', finished }))
@@ -219,6 +250,23 @@ export class LinearLayers implements Disposable {
       if (choices.length > 0) return choices;
     }
     return [];
+  }
+
+  /** What the library is asked for, and the bias that its epilogue adds: one that it does not add makes it refuse the problem. */
+  #problem({ layer, input, output, cross }: DeviceLinear, { epilogue }: TailSplit) {
+    const problem = {
+      rows: input.rows,
+      // Weights and converted inputs end in zeros: sums of whole vectors are faster.
+      inputs: this.#isConverted ? layer.weightStride : layer.inputs,
+      outputs: layer.outputs,
+      type: this.#isConverted ? (this.#library.precision as 'float16' | 'bfloat16') : 'float32',
+      compute: this.#library.precision === 'tf32' ? 'tf32' : 'float32',
+      epilogue,
+      inputStride: this.#isConverted ? layer.weightStride : input.stride,
+      weightStride: layer.weightStride,
+      outputStride: cross === undefined ? output.stride : sumsStride(output),
+    } as const;
+    return { problem, bias: epilogue === 'none' ? undefined : layer.bias?.address() };
   }
 
   /** Whether a choice can be run, and a NaN in the input reaches the output: a library's ReLU may make it 0. */
@@ -250,6 +298,23 @@ export class LinearLayers implements Disposable {
     }
     return fastest;
   }
+}
+
+function tailOf({ layer, activation, cross }: DeviceLinear): LinearTail {
+  return { activation, biased: layer.bias !== undefined, crossed: cross !== undefined };
+}
+
+function keptChoice(choice: LinearChoice): KeptChoice {
+  if (choice.kind === 'direct') return choice;
+  const { plan, fused, finished } = choice;
+  const { words, workspaceBytes } = plan.algorithm;
+  return {
+    kind: 'product',
+    algorithm: Array.from(words, (word) => word.toString(16)),
+    workspaceBytes,
+    fused,
+    finished,
+  };
 }
 
 function describe(choice: LinearChoice): string {

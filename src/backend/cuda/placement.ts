@@ -2,6 +2,7 @@
  * Embedding tables in device memory. Tables in files are streamed through two pinned blocks, never read whole. Features on one
  * table share its memory.
  */
+import { bytesOf } from '../../checks/array.ts';
 import type { CudaDevice } from '../../cuda/device.ts';
 import { CudaEvent } from '../../cuda/event.ts';
 import { DeviceMemory, PinnedMemory } from '../../cuda/memory.ts';
@@ -14,7 +15,8 @@ import { distinctTables } from '../../embedding/shared-tables.ts';
 import { DeviceError, PlanError } from '../../errors.ts';
 import type { DevicePtr } from '../../ffi/cuda-symbols.ts';
 import { addressOf, copyAll, type HostPtr, readFileTo, viewMemory } from '../../ffi/host-memory.ts';
-import { isHost, isInFile, isStored, type StoredTensor, type Tensor } from '../../tensor.ts';
+import type { OnProgress } from '../../progress.ts';
+import { isHost, isInFile, isStored, type StoredTensor, type Tensor, type TensorData } from '../../tensor.ts';
 import type { PlacedTables } from '../backend.ts';
 import { type BagKinds, BagKindsCache } from './bag-kinds.ts';
 import { HotRows } from './hot-rows.ts';
@@ -147,6 +149,7 @@ export async function placeTables(
   tools: PlacementTools,
   tables: readonly EmbeddingTable[],
   plan: CudaPlan,
+  onProgress?: OnProgress,
 ): Promise<CudaTables> {
   const distinct = distinctTables(tables);
   const pieceBytes = streamBytes(tables);
@@ -160,14 +163,15 @@ export async function placeTables(
   using upload = new StreamedUpload(tools, pieceBytes);
   try {
     const placed = new Map<Tensor | Float32Array, DeviceMemory>();
-    for (const table of distinct) {
+    for (const [d, table] of distinct.entries()) {
+      onProgress?.('placing tables', d + 1, distinct.length);
       const memory = allocate(deviceTableBytes(table));
       placed.set(table.weight, memory);
       await placeRows(tools, upload, table, memory);
     }
     for (const { rowWeights: learned } of tables) {
       if (learned === undefined || placed.has(learned)) continue;
-      const memory = allocate(learned.byteLength);
+      const memory = allocate(bytesOf(learned));
       placed.set(learned, memory);
       await upload.array(upload.to(memory.address()), learned);
     }
@@ -307,8 +311,8 @@ class StreamedUpload implements Disposable {
     };
   }
 
-  array(target: UploadTarget, array: ArrayBufferView): Promise<void> {
-    return this.#pieces(target, array.byteLength, async (piece, offset, length) => {
+  array(target: UploadTarget, array: TensorData): Promise<void> {
+    return this.#pieces(target, bytesOf(array), async (piece, offset, length) => {
       const source = (addressOf(array) + BigInt(offset)) as HostPtr;
       await copyAll([{ target: piece, source, bytes: length }]);
     });

@@ -38,7 +38,7 @@ import {
 } from './stage.ts';
 import { Staging } from './staging.ts';
 import { StandardStage } from './standard-stage.ts';
-import { type BorrowedEvents, type EventPool, EventTimer } from './timers.ts';
+import { type BorrowedEvents, type EventPool, EventTimer, RecordingTimer } from './timers.ts';
 
 const WORD_BYTES = 8;
 
@@ -100,7 +100,7 @@ export class CudaProgram implements KeptProgram {
     this.#tools = tools;
   }
 
-  async run(program: readonly Operation[], { timing = 'operations' }: RunOptions = {}): Promise<RunReport> {
+  async run(program: readonly Operation[], options: RunOptions = {}): Promise<RunReport> {
     if (this.#running || this.#disposed) {
       throw new TypeError(this.#disposed ? 'the program was disposed' : 'the program runs already');
     }
@@ -110,7 +110,7 @@ export class CudaProgram implements KeptProgram {
       if (operation.op === 'embeddingBags') bags.push(ownBy(CudaBags, operation.bags));
     }
     try {
-      return await holdAll(bags, () => this.#run(program, timing));
+      return await holdAll(bags, () => this.#run(program, options));
     } finally {
       this.#running = false;
       if (this.#disposed) this.#giveBack();
@@ -123,13 +123,19 @@ export class CudaProgram implements KeptProgram {
     if (!this.#running) this.#giveBack();
   }
 
-  async #run(program: readonly Operation[], timing: RunTiming): Promise<RunReport> {
+  async #run(
+    program: readonly Operation[],
+    { timing = 'operations', recorded: tables }: RunOptions,
+  ): Promise<RunReport> {
     this.#prepared ??= await this.#prepare(program);
     const prepared = this.#prepared;
     const { staging, schedule } = prepared;
     using events = this.#tools.events.open();
     const stages = await this.#prepareStages(program, events, prepared);
-    const timer = new EventTimer(timing === 'launches' ? events : undefined);
+    const timer =
+      tables === undefined
+        ? new EventTimer(timing === 'launches' ? events : undefined)
+        : new RecordingTimer(this.#tools.device, tables);
     const { streams } = this.#tools;
     const run: Run = { program, stages, streams, timing, whole: false, timer, events };
     try {

@@ -1,5 +1,6 @@
 /** Which stream each operation of a program goes to, and which operations of other streams it waits for. Pure. */
-import { type Extent, elementBytes, type Operation, type PooledMatrix, packedBytes } from '../backend.ts';
+import { type Operation, type PooledMatrix, packedBytes } from '../backend.ts';
+import { overlap } from '../overlap.ts';
 
 /** A copy of so little is over before one stream has waited for another, or a copy engine for a kernel. */
 export const SHORT_COPY_BYTES = 2 ** 16;
@@ -106,21 +107,4 @@ function collide(a: Uses, b: Uses): boolean {
 
 function meet(some: readonly PooledMatrix[], others: readonly PooledMatrix[]): boolean {
   return some.some((one) => others.some((other) => overlap(one, other)));
-}
-
-/** Whether two matrices share an element; of matrices of unequal strides or elements, whether their extents do. */
-function overlap(a: PooledMatrix, b: PooledMatrix): boolean {
-  if (a.buffer !== b.buffer || a.rows * a.cols === 0 || b.rows * b.cols === 0) return false;
-  const [size, otherSize] = [elementBytes(a), elementBytes(b)];
-  if (size !== otherSize)
-    return a.offset * size < endOf(b) * otherSize && b.offset * otherSize < endOf(a) * size;
-  const apart = endOf(a) <= b.offset || endOf(b) <= a.offset;
-  if (apart || a.stride !== b.stride) return !apart;
-  // Side by side in rows of the same length: the distance between starts, within a row, decides.
-  const distance = (((b.offset - a.offset) % a.stride) + a.stride) % a.stride;
-  return distance < a.cols || distance + b.cols > a.stride;
-}
-
-function endOf({ offset, rows, stride, cols }: Extent): number {
-  return offset + (rows - 1) * stride + cols;
 }

@@ -10,10 +10,15 @@ import { type EmbeddingBagsOperation, elementBytes, type KernelUse, ownBy } from
 import { CudaBags } from './bags.ts';
 import { startOf } from './buffer.ts';
 import { enqueueCheck } from './check-bags.ts';
-import type { FusedKind } from './fused-source.ts';
 import type { ChosenRows, ChosenWindow } from './hot-rows.ts';
 import { encodePinRows, encodeStandardBag } from './kernel-params.ts';
-import { coveringGrid, DEFAULT_BLOCK, refuseLaunch, standardBagSource } from './kernel-source.ts';
+import {
+  coveringGrid,
+  DEFAULT_BLOCK,
+  refuseLaunch,
+  type StandardBagVariant,
+  standardBagSource,
+} from './kernel-source.ts';
 import { launch, putLaunch } from './launcher.ts';
 import { CudaTables } from './placement.ts';
 import { standardVariant } from './plan-kernels.ts';
@@ -68,19 +73,19 @@ export class StandardStage implements EmbeddingStage {
   static async prepare(operation: EmbeddingBagsOperation, tools: StageTools): Promise<StandardStage> {
     const tables = ownBy(CudaTables, operation.tables);
     const bags = ownBy(CudaBags, operation.bags);
-    const sources = tables.tables.map((table, t) => {
-      const { format } = operation.output;
-      const call = { checking: operation.checking, ...(format === undefined ? {} : { output: format }) };
-      const variant = standardVariant(tables.plan, bags.kinds.kinds[t] as FusedKind, call);
-      const { dim, rows } = table;
+    const { format } = operation.output;
+    const call = { checking: operation.checking, ...(format === undefined ? {} : { output: format }) };
+    const { distinct, numbers } = bags.kinds;
+    const variants = distinct.map((kind) => standardVariant(tables.plan, kind, call));
+    for (const [t, { name, dim, rows }] of tables.tables.entries()) {
       const { bags: own, count } = bags.of(t);
       const shape = { dim, batch: count, lookups: own.indices.length, rows, block: DEFAULT_BLOCK };
-      const refusal = refuseLaunch(variant, shape);
-      if (refusal !== undefined)
-        throw new RequestError('TENSOR_SHAPE', `table ${t} (${table.name}): ${refusal}`);
-      return standardBagSource(variant);
-    });
-    const kernels = await Promise.all(sources.map((source) => tools.kernels.get(source)));
+      const refusal = refuseLaunch(variants[numbers[t] as number] as StandardBagVariant, shape);
+      if (refusal !== undefined) throw new RequestError('TENSOR_SHAPE', `table ${t} (${name}): ${refusal}`);
+    }
+    const loading = variants.map((variant) => tools.kernels.get(standardBagSource(variant)));
+    const loaded = await Promise.all(loading);
+    const kernels = numbers.map((number) => loaded[number] as CudaKernel);
     const check = await tools.kernels.utility('check_bags');
     const spread = bags.users === undefined ? undefined : await tools.kernels.utility('spread_rows');
     await bags.stage();
@@ -120,7 +125,9 @@ export class StandardStage implements EmbeddingStage {
       if (arrived !== undefined) stream.waitFor(arrived);
       if (pinAhead !== undefined) arrived = this.#pinAside(pinAhead, table + 1, place, timer);
       else if (this.#pinned !== undefined) this.#pinBefore(this.#pinned, table, place, timer);
-      timer.time(stream, { operation: place, kind: 'bags', table }, () => this.#enqueueBags(table));
+      const kernel = this.#kernels[table] as CudaKernel;
+      const what = { operation: place, kind: 'bags', table, kernel: kernel.name } as const;
+      timer.time(stream, what, () => this.#enqueueBags(table));
     });
     if (this.#pinned?.parameters.by === 'window') stream.setAccessPolicyWindow(undefined);
     this.#spreadRows(place, timer);

@@ -53,6 +53,27 @@ export class BorrowedEvents implements Disposable {
   }
 }
 
+/** Has a profiler record launches that pool bags of some tables, and times nothing. */
+export class RecordingTimer implements LaunchTimer {
+  readonly #device: CudaDevice;
+  readonly #tables: ReadonlySet<number>;
+
+  constructor(device: CudaDevice, tables: ReadonlySet<number>) {
+    this.#device = device;
+    this.#tables = tables;
+  }
+
+  time(_: CudaStream, { kind, table }: Omit<LaunchTime, 'seconds'>, work: () => void): void {
+    const wanted = kind === 'bags' && (table === undefined || this.#tables.has(table));
+    if (wanted) this.#device.profiled(work);
+    else work();
+  }
+
+  launches(): LaunchTime[] {
+    return [];
+  }
+}
+
 /** Times launches by pairs of events, or lets them run untimed. */
 export class EventTimer implements LaunchTimer {
   readonly #events: BorrowedEvents | undefined;

@@ -1,6 +1,6 @@
 import { Command, Option } from 'commander';
 import type { DensePrecision } from '../../backend/backend.ts';
-import { openBackend } from '../../backend/open-backend.ts';
+import { openDevice } from '../../backend/open-backend.ts';
 import { bench } from '../../bench/bench.ts';
 import { PEERS } from '../../bench/peers.ts';
 import { PRESETS } from '../../bench/presets.ts';
@@ -18,6 +18,7 @@ import {
   writeResults,
 } from '../result-files.ts';
 import {
+  bagLengthsOf,
   presetLines,
   readWorkloads,
   type WorkloadOptions,
@@ -61,7 +62,9 @@ ${presetLines()}
 Examples:
   hotrow bench
   hotrow bench --trace med_hot.txt low_hot.txt --json results.json
-  hotrow bench dlrm.safetensors --bag-lengths poisson:20`,
+  hotrow bench dlrm.safetensors --bag-lengths poisson:20
+  hotrow bench dlrm.pt --trace requests/
+  hotrow bench dlrm.pt --trace ads=ads.txt users=users.txt`,
     )
     .action(run);
 }
@@ -72,18 +75,18 @@ async function run(modelFile: string | undefined, options: Options): Promise<voi
   const plan = await resolvePlan(options.plan);
   const shape = await workloadShape(modelFile, options);
   const draw = await readWorkloads(shape, options);
-  const { backend, reason } = openBackend(options);
+  const { backend, reason } = openDevice(options);
   using _ = backend;
   checkSweeps(options.sweep ?? [], backend.device);
-  const { architecture, bagLengths } = shape;
+  const workloads = draw();
 
   const results = await bench({
     backend,
-    architecture,
+    architecture: shape.architecture,
     preset: options.preset,
     command: commandLine(),
-    workloads: draw(),
-    bagLengths,
+    workloads,
+    bagLengths: bagLengthsOf(workloads, shape),
     seed: options.seed,
     indexType: options.indexType,
     embeddingRounds: preset.embeddingRounds === 0 ? 0 : (options.rounds ?? preset.embeddingRounds),

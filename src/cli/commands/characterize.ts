@@ -2,6 +2,7 @@ import { dirname } from 'node:path';
 import { Command, Option } from 'commander';
 import { CudaBackend } from '../../backend/cuda/cuda-backend.ts';
 import { PRESETS } from '../../bench/presets.ts';
+import { Budget } from '../../characterize/budget.ts';
 import { runCells } from '../../characterize/cells.ts';
 import { characterize } from '../../characterize/characterize.ts';
 import { describeGpu } from '../../characterize/gpus.ts';
@@ -15,7 +16,7 @@ import type { DeviceDescription } from '../../device.ts';
 import { DeviceError, UsageError } from '../../errors.ts';
 import { version } from '../../version.ts';
 import { characterizeText } from '../characterize-text.ts';
-import { formatOption } from '../options.ts';
+import { duration, formatOption } from '../options.ts';
 import { type Format, printJson, printLine, progress } from '../output.ts';
 import {
   checkResultFiles,
@@ -25,6 +26,7 @@ import {
   writeResults,
 } from '../result-files.ts';
 import {
+  bagLengthsOf,
   presetLines,
   readWorkloads,
   type WorkloadOptions,
@@ -38,11 +40,18 @@ interface Options extends WorkloadOptions, ResultFiles {
   readonly gpu?: string;
   readonly device: string;
   readonly variants?: string;
+  readonly budget?: number;
   readonly cells?: string;
   readonly format: Format;
 }
 
 const STATIC_GPUS = 'A100,H100,H200';
+
+/** Seconds. */
+const DEFAULT_BUDGET = 120;
+
+/** Of a command that an interrupt ended, with what it had by then. */
+const INTERRUPTED = 130;
 
 /** Timed predictions of a model whose preset times none. */
 const MODEL_ROUNDS = 20;
@@ -54,6 +63,7 @@ export function characterizeCommand(): Command {
   return withResultFiles(withWorkload(command, 'paper'))
     .option('--device <device>', 'cuda[:N]', 'cuda')
     .option('--variants <list>', `whose counters are read, of ${VARIANTS.join(',')} (default: all)`)
+    .option('--budget <time>', 'time to spend: 60s, 5m (default: 2m)', duration)
     .option('--static', "from the compiler's report alone, for GPUs that need not be here")
     .option('--gpu <list>', `GPUs by name, with --static (default: ${STATIC_GPUS})`)
     .addOption(formatOption())
@@ -68,6 +78,7 @@ Examples:
   hotrow characterize --report counters.html
   hotrow characterize --tables 4 --patterns random,med_hot
   hotrow characterize --row-format int8 --variants fused
+  hotrow characterize dlrm.safetensors --budget 5m
   hotrow characterize --static
   hotrow characterize dlrm.safetensors --static --gpu L40S,B200 --json static.json`,
     )
@@ -90,6 +101,8 @@ async function compile(modelFile: string | undefined, options: Options): Promise
   const [given] = Object.entries(lookups).flatMap(([name, value]) => (value === undefined ? [] : [name]));
   if (given !== undefined)
     throw new UsageError('USAGE', `--static looks nothing up: ${given} has no meaning`);
+  if (options.budget !== undefined)
+    throw new UsageError('USAGE', '--static measures nothing: --budget has no meaning');
   if (options.variants !== undefined) {
     throw new UsageError(
       'USAGE',
@@ -120,11 +133,16 @@ async function measure(modelFile: string | undefined, options: Options): Promise
   const variants = chosenVariants(options);
   const preset = PRESETS[options.preset];
   const shape = await workloadShape(modelFile, options);
-  const { architecture, bagLengths, seed, indexType } = shape;
+  const { architecture, seed, indexType } = shape;
   const draw = await readWorkloads(shape, options);
   const device = findGpu(id);
-  return characterize({
-    ...{ device, architecture, workloads: draw(), variants, bagLengths, seed, indexType },
+  const workloads = draw();
+  const interrupt = new AbortController();
+  // A second one ends the process.
+  process.once('SIGINT', () => interrupt.abort());
+  const results = await characterize({
+    ...{ device, architecture, workloads, variants, seed, indexType },
+    bagLengths: bagLengthsOf(workloads, shape),
     open: () => openGpu(device),
     ncu: findNcu(),
     cellsCommand,
@@ -132,8 +150,11 @@ async function measure(modelFile: string | undefined, options: Options): Promise
     command: commandLine(),
     embedding: preset.embeddingRounds > 0,
     modelRounds: preset.modelRounds || (modelFile === undefined ? 0 : MODEL_ROUNDS),
+    budget: new Budget({ seconds: options.budget ?? DEFAULT_BUDGET, signal: interrupt.signal }),
     onProgress: progress,
   });
+  if (interrupt.signal.aborted) process.exitCode = INTERRUPTED;
+  return results;
 }
 
 /** What `measure` has profiled: the lookups alone, without a word. */
@@ -141,7 +162,7 @@ async function runProfiled(modelFile: string | undefined, options: Options, file
   const { tables } = (await workloadShape(modelFile, options)).architecture;
   const workloads = await keptLookups(dirname(file));
   using backend = openGpu(findGpu(gpuId(options.device)));
-  await runCells({ backend, tables, workloads, variants: chosenVariants(options) }, file);
+  await runCells({ backend, tables, workloads }, file);
 }
 
 function chosenVariants({ variants }: Options): readonly VariantName[] {

@@ -1,5 +1,5 @@
 import { Command } from 'commander';
-import { openBackend } from '../../backend/open-backend.ts';
+import { openDevice } from '../../backend/open-backend.ts';
 import { type CudaAbsent, type CudaPresent, cudaDevices } from '../../cuda/discover.ts';
 import type { DeviceDescription } from '../../device.ts';
 import { techniquesOn } from '../../embedding/techniques/registry.ts';
@@ -12,7 +12,7 @@ export function devicesCommand(): Command {
     .addOption(formatOption())
     .addHelpText('after', '\nExample:\n  hotrow devices')
     .action(({ format }: { format: Format }) => {
-      using cpu = openBackend({ device: 'cpu' }).backend;
+      using cpu = openDevice({ device: 'cpu' }).backend;
       const cuda = cudaDevices();
       const devices = [cpu.device, ...('reason' in cuda ? [] : cuda.devices)];
       if (format === 'json') printJson({ devices, cuda: librariesOf(cuda) });

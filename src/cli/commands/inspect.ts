@@ -1,5 +1,5 @@
 import { writeFile } from 'node:fs/promises';
-import { dirname, relative, resolve, sep } from 'node:path';
+import { basename, dirname, relative, resolve, sep } from 'node:path';
 import { Command } from 'commander';
 import { type EmbeddingTable, rowBytes } from '../../embedding/bag.ts';
 import { distinctTables, tableNumbers } from '../../embedding/shared-tables.ts';
@@ -23,6 +23,7 @@ import {
   notice,
   printJson,
   printLine,
+  progress,
   renderTable,
 } from '../output.ts';
 
@@ -51,10 +52,12 @@ Examples:
     .action(async (model: string, options: Options) => {
       const { writeDescription: file } = options;
       const guesses: Record<string, string> = {};
+      progress(`reading ${basename(model)}`);
       const { architecture, description } = await loadArchitecture(model, {
         ...architectureOverrides(options),
         ...(file === undefined ? {} : { guesses }),
       });
+      progress('');
       if (file !== undefined) await writeDescription(file, model, { architecture, description, guesses });
       const summary = summarise(model, architecture);
       if (options.format === 'json') printJson(summary);

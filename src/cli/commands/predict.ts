@@ -1,4 +1,5 @@
-import { Command, Option } from 'commander';
+import { basename } from 'node:path';
+import { Command } from 'commander';
 import type { DensePrecision } from '../../backend/backend.ts';
 import type { IndexChecking } from '../../embedding/bag.ts';
 import { planLabel } from '../../embedding/plan.ts';
@@ -6,11 +7,11 @@ import { fromFile } from '../../errors.ts';
 import { expectKind } from '../../formats/file-kind.ts';
 import { writeSafetensors } from '../../formats/safetensors.ts';
 import type { DlrmModel, StagedPrediction } from '../../model/dlrm.ts';
-import type { Preprocessing } from '../../model/inputs.ts';
 import { loadModel } from '../../model/load-model.ts';
 import type { DlrmRequest } from '../../model/request/request.ts';
 import type { HostTensor } from '../../tensor.ts';
-import { type RequestFileOptions, readRequestFile } from '../../workload/request-file.ts';
+import { readRequestFile } from '../../workload/request-file.ts';
+import { type CategoryOptions, categoriesOf, withCategories } from '../category-options.ts';
 import {
   architectureOverrides,
   formatOption,
@@ -24,9 +25,18 @@ import {
   withDevice,
   withModel,
 } from '../options.ts';
-import { type Format, formatMs, notice, printJson, printLine, renderTable } from '../output.ts';
+import {
+  type Format,
+  formatCount,
+  formatMs,
+  notice,
+  printJson,
+  printLine,
+  progress,
+  renderTable,
+} from '../output.ts';
 
-interface Options extends ModelOptions {
+interface Options extends ModelOptions, CategoryOptions {
   readonly format: Format;
   readonly device: string;
   readonly threads?: number;
@@ -34,19 +44,8 @@ interface Options extends ModelOptions {
   readonly plan: string;
   readonly indexChecking: IndexChecking;
   readonly out?: string;
-  readonly vocabulary?: string;
-  readonly hash?: boolean;
-  readonly unknownRow?: number;
   readonly limit?: number;
-  readonly dense?: keyof typeof DENSE;
 }
-
-/** What `--dense` may make of Criteo's numbers. */
-const DENSE = {
-  log1p: 'log(1 + max(x, 0))',
-  log3: 'log(x + 3)',
-  none: 'none',
-} as const satisfies Readonly<Record<string, Preprocessing>>;
 
 /** Probabilities that the table shows before it refers to --format json and --out. */
 const SHOWN = 20;
@@ -59,28 +58,10 @@ export function predictCommand(): Command {
       '<request>',
       'a request (safetensors, JSON, JSON Lines), or Criteo rows (text with tabs or commas); text also gzipped',
     );
-  return withModel(withDevice(command))
+  return withCategories(withModel(withDevice(command)))
     .addOption(precisionOption())
     .addOption(planOption())
     .addOption(indexCheckingOption())
-    .addOption(
-      new Option(
-        '--vocabulary <file>',
-        'JSON: per Criteo category field, its strings in row order',
-      ).conflicts('hash'),
-    )
-    .option('--hash', 'Criteo categories by hashing to the table size')
-    .option(
-      '--unknown-row <row>',
-      'the row of categories that the vocabulary lacks (default: an error)',
-      integer(0),
-    )
-    .addOption(
-      new Option(
-        '--dense <preprocessing>',
-        'what Criteo numbers become: log(1 + max(x, 0)), log(x + 3), x (default: as the model was trained)',
-      ).choices(Object.keys(DENSE)),
-    )
     .option('--limit <n>', 'score the first rows of a Criteo file only', integer(1))
     .option('--out <file>', 'also write `probability` [B, 1] to a safetensors file')
     .addOption(formatOption())
@@ -99,17 +80,25 @@ async function predict(modelFile: string, requestFile: string, options: Options)
   const plan = await resolvePlan(options.plan);
   // Before a model of any size is loaded for it.
   await expectKind(requestFile, 'request');
+  progress(`reading ${basename(modelFile)}`);
   await using model = await loadModel(modelFile, {
     device,
     indexChecking,
     architecture: architectureOverrides(options),
+    onProgress: progress,
     ...(threads === undefined ? {} : { threads }),
     ...(precision === undefined ? {} : { precision }),
     ...(plan === undefined ? {} : { plan }),
   });
-  const { request, notes } = await readRequestFile(requestFile, model.architecture, requestOptions(options));
+  progress(`reading ${basename(requestFile)}`);
+  const { request, notes } = await readRequestFile(requestFile, model.architecture, {
+    ...categoriesOf(options),
+    ...(options.limit === undefined ? {} : { limit: options.limit }),
+  });
   for (const note of notes) notice(note);
+  progress(`scoring ${formatCount(request.batchSize)} samples`);
   const prediction = await fromFile(requestFile, () => model.predict(request, { stages: true }));
+  progress('');
   const { badIndices, badOffsets, first } = prediction.findings;
   if (first !== undefined) {
     notice(
@@ -129,17 +118,6 @@ async function predict(modelFile: string, requestFile: string, options: Options)
   }
   if (options.format === 'json') printJson(asJson(modelFile, model, request, prediction));
   else printPrediction(model, request, prediction);
-}
-
-/** What the options say of Criteo rows. */
-function requestOptions({ vocabulary, hash, unknownRow, limit, dense }: Options): RequestFileOptions {
-  return {
-    ...(vocabulary === undefined ? {} : { vocabulary }),
-    ...(hash === undefined ? {} : { hash }),
-    ...(unknownRow === undefined ? {} : { unknownRow }),
-    ...(limit === undefined ? {} : { limit }),
-    ...(dense === undefined ? {} : { preprocessing: DENSE[dense] }),
-  };
 }
 
 function asJson(

@@ -5,6 +5,7 @@ import type { EmbeddingTable } from '../../embedding/bag.ts';
 import { relativeRmsError } from '../../embedding/quantize.ts';
 import { ROW_FORMATS, type RowFormat } from '../../embedding/row-format.ts';
 import { fromFile, UsageError } from '../../errors.ts';
+import { modelNotes } from '../../model/architecture.ts';
 import { lossWarnings } from '../../model/checkpoint/quantization-loss.ts';
 import { type QuantizedTable, quantizeCheckpoint } from '../../model/checkpoint/quantize-checkpoint.ts';
 import { DESCRIPTION_SUFFIX, type FoundDescription } from '../../model/description/description.ts';
@@ -65,6 +66,7 @@ Examples:
 
 async function run(model: string, options: Options): Promise<void> {
   const { rows, out, tables, warnAbove, format } = options;
+  progress(`reading ${basename(model)}`);
   const { tensors, architecture, description } = await loadArchitecture(
     model,
     architectureOverrides(options),
@@ -82,7 +84,7 @@ async function run(model: string, options: Options): Promise<void> {
     }),
   );
   progress('');
-  for (const note of architecture.notes ?? []) notice(`model: ${note}`);
+  for (const note of modelNotes(architecture)) notice(note);
   if (described !== undefined) await writeDescription(described);
   const told = converted.map((table) => ({ ...table, warnings: lossWarnings(table, warnAbove) }));
   if (format === 'json') printJson({ model, out, rows, tables: told.map(asJson) });

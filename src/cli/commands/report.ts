@@ -1,8 +1,9 @@
+import { basename } from 'node:path';
 import { Command } from 'commander';
 import { distinctResults } from '../../report/page.ts';
 import { readResults } from '../../report/read-results.ts';
 import { checkReportFile, writeReport } from '../../report/write-report.ts';
-import { notice, printLine } from '../output.ts';
+import { notice, printLine, progress } from '../output.ts';
 
 export function reportCommand(): Command {
   return new Command('report')
@@ -18,9 +19,12 @@ Example:
   hotrow bench --json results.json && hotrow report results.json --out report.html`,
     )
     .action(async (files: readonly string[], { out }: { readonly out: string }) => {
+      progress('reading results');
       const results = await Promise.all(files.map(readResults));
       await checkReportFile(out, files);
+      progress(`writing ${basename(out)}`);
       await writeReport(results, out);
+      progress('');
       const repeats = results.length - distinctResults(results).length;
       if (repeats > 0) notice(`note: ${repeats} of the ${results.length} results repeat another: shown once`);
       printLine(`wrote ${out}`);

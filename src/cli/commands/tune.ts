@@ -1,29 +1,37 @@
 import { Command, Option } from 'commander';
 import type { Backend } from '../../backend/backend.ts';
-import { openBackend } from '../../backend/open-backend.ts';
+import { openDevice } from '../../backend/open-backend.ts';
 import type { BenchWorkload } from '../../bench/workload.ts';
 import { type Plan, planLabel } from '../../embedding/plan.ts';
-import { savedPlanFile, savePlan, tunedVersions } from '../../embedding/saved-plans.ts';
+import {
+  type PlanTraffic,
+  savedPlanFile,
+  savedPlans,
+  savePlan,
+  tunedVersions,
+} from '../../embedding/saved-plans.ts';
+import { UsageError } from '../../errors.ts';
+import { type DlrmArchitecture, modelNotes } from '../../model/architecture.ts';
+import { DlrmModel } from '../../model/dlrm.ts';
+import type { DlrmRequest } from '../../model/request/request.ts';
 import { EmbeddingTimer } from '../../tuner/embedding-timer.ts';
-import { type SearchResult, searchPlan } from '../../tuner/search.ts';
+import { type Tuned, tunePlan } from '../../tuner/tune.ts';
 import { ACCESS_PATTERNS } from '../../workload/access-patterns.ts';
 import { duration, formatOption, withDevice } from '../options.ts';
+import { type Format, printJson, printLine, progress } from '../output.ts';
+import { tunedText } from '../tune-text.ts';
 import {
-  type Format,
-  formatMs,
-  formatPercent,
-  notice,
-  printJson,
-  printLine,
-  progress,
-  renderTable,
-} from '../output.ts';
-import { readWorkloads, type ShapeOptions, withShape, workloadShape } from '../workload-options.ts';
+  type LookupOptions,
+  readWorkloads,
+  type ShapeOptions,
+  withShape,
+  withTrace,
+  workloadShape,
+} from '../workload-options.ts';
 
-interface Options extends ShapeOptions {
+interface Options extends ShapeOptions, Omit<LookupOptions, 'patterns' | 'batch' | 'bagLengths'> {
   readonly device: string;
   readonly threads?: number;
-  readonly trace?: string;
   readonly pattern: string;
   readonly budget: number;
   readonly out?: string;
@@ -32,15 +40,12 @@ interface Options extends ShapeOptions {
 
 /** Distinct batches in rotation. */
 const BATCHES = 4;
-/** Plans that the table shows. */
-const SHOWN = 10;
 
 export function tuneCommand(): Command {
   const command = new Command('tune').description(
     'find the fastest plan for a model, its traffic and this device, and save it',
   );
-  return withShape(withDevice(command), 'quick')
-    .option('--trace <file>', 'lookups to tune for')
+  return withTrace(withShape(withDevice(command), 'quick'))
     .addOption(
       new Option('--pattern <pattern>', 'access pattern to tune for when there is no trace')
         .choices(Object.keys(ACCESS_PATTERNS))
@@ -49,34 +54,91 @@ export function tuneCommand(): Command {
     .option('--budget <time>', 'time to spend on measurements: 60s, 2m', duration, 60)
     .option('--out <file>', 'save the plan here, for --plan; default: where --plan auto finds it')
     .addOption(formatOption())
-    .addHelpText('after', '\nExample:\n  hotrow tune dlrm.pt --trace lookups.txt --budget 30s')
+    .addHelpText(
+      'after',
+      `
+Examples:
+  hotrow tune dlrm.pt --trace request.safetensors
+  hotrow tune dlrm.pt --trace day_0 --vocabulary vocabulary.json --batch 2048
+  hotrow tune dlrm.pt --trace lookups.txt --budget 30s`,
+    )
     .action(tune);
 }
 
 async function tune(modelFile: string | undefined, options: Options): Promise<void> {
   const shape = { ...(await workloadShape(modelFile, options)), batches: BATCHES };
-  const { trace, pattern } = options;
-  const draw = await readWorkloads(shape, trace === undefined ? { patterns: pattern } : { trace: [trace] });
-  const { backend, reason } = openBackend(options);
+  const workload = await readWorkload(shape, options);
+  const { backend, reason } = openDevice(options);
   using _ = backend;
-  const [{ embedding }] = draw() as [BenchWorkload];
-  using timer = new EmbeddingTimer(backend, shape.architecture.tables);
+  const { architecture } = shape;
+  const { embedding } = workload;
+  const traffic: PlanTraffic = {
+    distinctShare: embedding.distinctShare,
+    batchSize: embedding.batches[0]?.batchSize ?? 0,
+  };
+  const context = { device: backend.device, tables: architecture.tables };
+  const { plans: before } = await savedPlans(context, { traffic });
+  const tuned = await race(backend, architecture, workload, before.slice(0, 1), options.budget);
+  const plan = withProvenance(tuned, backend, embedding.pattern, traffic);
+  const file = options.out ?? (tuned.isBetter ? savedPlanFile(context, traffic) : undefined);
+  if (file !== undefined) await savePlan(plan, file);
+  const isDense = modelFile !== undefined && backend.device.kind === 'cuda';
+  if (isDense) await prepareProducts(backend, architecture, plan, workload);
+  progress('');
+  const notes = [...modelNotes(architecture), ...workload.notes];
+  const kept = tuned.isBetter ? 0 : before.length;
+  if (options.format === 'json') printJson({ plan, file: file ?? null, ...asJson(tuned), notes });
+  else printLine(tunedText({ tuned, plan, file, notes, kept, device: backend.device, reason }));
+}
+
+/** @throws UsageError USAGE for several workloads. */
+async function readWorkload(
+  shape: Parameters<typeof readWorkloads>[0],
+  { pattern, ...options }: Options,
+): Promise<BenchWorkload> {
+  const draw = await readWorkloads(
+    shape,
+    options.trace === undefined ? { ...options, patterns: pattern } : options,
+  );
+  const [workload, ...others] = draw() as [BenchWorkload, ...BenchWorkload[]];
+  if (others.length > 0) {
+    throw new UsageError('USAGE', `a plan is tuned for one traffic, and --trace names ${1 + others.length}`, {
+      hint: 'put requests into one folder, name a trace for each table (ads=ads.txt), or tune for one after the other; the MODEL goes before --trace',
+    });
+  }
+  return workload;
+}
+
+async function race(
+  backend: Backend,
+  { tables }: DlrmArchitecture,
+  { embedding }: BenchWorkload,
+  also: readonly Plan[],
+  seconds: number,
+): Promise<Tuned> {
+  using timer = new EmbeddingTimer(backend, tables, progress);
   progress('placing tables');
   await timer.load(embedding.batches);
-  const search = await searchPlan(timer, { seconds: options.budget, onProgress: progress });
-  progress('');
-  const plan = withProvenance(search, backend, embedding);
-  const file = options.out ?? savedPlanFile(timer.context);
-  await savePlan(plan, file);
-  for (const note of shape.architecture.notes ?? []) notice(`model: ${note}`);
-  if (options.format === 'json') printJson({ plan, file, ...asJson(search) });
-  else printSearch(search, plan, file, backend, reason);
+  return await tunePlan(timer, { seconds, also, onProgress: progress });
+}
+
+/** One prediction of the whole model: how its matrices are multiplied best is measured, and kept for every load from now on. */
+async function prepareProducts(
+  backend: Backend,
+  architecture: DlrmArchitecture,
+  plan: Plan,
+  { model }: BenchWorkload,
+): Promise<void> {
+  progress('choosing matrix products');
+  await using placed = await DlrmModel.create(backend, architecture, { plan });
+  await placed.predict(model.requests[0] as DlrmRequest);
 }
 
 function withProvenance(
-  { plan, batchMs, plainMs }: SearchResult,
+  { plan, search, comparison, isBetter, batchMs }: Tuned,
   { device }: Backend,
-  { pattern, batches, distinctShare }: BenchWorkload['embedding'],
+  workload: string,
+  traffic: PlanTraffic,
 ): Plan {
   return {
     ...plan,
@@ -85,56 +147,26 @@ function withProvenance(
       architecture: device.architecture,
       versions: tunedVersions(device),
       createdAt: new Date().toISOString(),
-      workload: pattern,
-      distinctShare,
-      batchSize: batches[0]?.batchSize ?? 0,
+      workload,
+      ...traffic,
       batchMs,
-      plainMs,
+      plainMs: search.plainMs,
+      ...(isBetter && comparison !== undefined ? { overHeuristic: comparison.gain } : {}),
     },
   };
 }
 
-function asJson({ legal, rejected, measured, finished, seconds }: SearchResult) {
-  const plans = measured.map(({ plan, batchMs }) => ({ plan: planLabel(plan), batchMs }));
-  return { legal, rejected, finished, seconds, measured: plans };
-}
-
-function printSearch(
-  search: SearchResult,
-  plan: Plan,
-  file: string,
-  { device }: Backend,
-  reason: string | undefined,
-): void {
-  const { legal, rejected, measured, finished, seconds, batchMs, plainMs } = search;
-  printLine(`device  ${device.id}: ${device.name}, ${device.architecture}`);
-  if (reason !== undefined) printLine(`        (${reason})`);
-  printLine(
-    `lookups ${plan.tunedOn?.workload}, ${formatPercent(plan.tunedOn?.distinctShare ?? 0)} distinct in a batch`,
-  );
-  const left = rejected > 0 ? `, ${rejected} rejected by the model of occupancy` : '';
-  printLine(
-    `search  ${legal} legal plans${left}, ${measured.length} measured in ${seconds.toFixed(1)} s${finished ? '' : '; the budget ended it'}`,
-  );
-  printLine();
-  const rows = measured
-    .map(({ plan, batchMs }) => ({
-      label: planLabel(plan),
-      best: Math.min(...batchMs),
-      runs: batchMs.length,
-    }))
-    .sort((a, b) => b.runs - a.runs || a.best - b.best)
-    .slice(0, SHOWN)
-    .map(({ label, best, runs }) => [label, formatMs(best), String(runs)]);
-  printLine(
-    renderTable(
-      [{ title: 'last in the race', left: true }, { title: 'fastest ms' }, { title: 'runs' }],
-      rows,
-    ),
-  );
-  printLine();
-  printLine(
-    `best    ${planLabel(plan)}: ${formatMs(batchMs)} ms a batch, ${(plainMs / batchMs).toFixed(2)}× the plain kernel`,
-  );
-  printLine(`saved   ${file}`);
+function asJson({ search, heuristic, comparison, isBetter }: Tuned) {
+  const { legal, rejected, measured, finished, seconds } = search;
+  return {
+    legal,
+    rejected,
+    finished,
+    seconds,
+    found: planLabel(search.plan),
+    heuristic: planLabel(heuristic),
+    isBetter,
+    ...(comparison === undefined ? {} : { comparison }),
+    measured: measured.map(({ plan, batchMs }) => ({ plan: planLabel(plan), batchMs })),
+  };
 }

@@ -10,6 +10,7 @@ export type Purpose =
   | 'torch'
   | 'request'
   | 'trace'
+  | 'traffic'
   | 'criteo'
   | 'results'
   | 'plan'
@@ -57,7 +58,10 @@ const unpack = (how: string): Remedies => ({ any: `unpack it first: ${how}` });
 /** Every kind. Magics are tried in this order. */
 export const KINDS = {
   // What Hotrow reads.
-  safetensors: { called: 'a safetensors file', remedies: { request: SWAPPED_MODEL } },
+  safetensors: {
+    called: 'a safetensors file',
+    remedies: { request: SWAPPED_MODEL, trace: 'a checkpoint is no traffic: pass it as the MODEL' },
+  },
   'safetensors-request': { called: 'a request (safetensors)', remedies: { model: SWAPPED_REQUEST } },
   'safetensors-index': { called: 'an index of safetensors shards', remedies: { request: SWAPPED_MODEL } },
   torch: { called: 'a PyTorch file (torch.save)', remedies: { request: SWAPPED_MODEL } },
@@ -252,6 +256,8 @@ interface PurposeFacts {
 /** Text without a meaning of its own: a reader of lines says which line is wrong. */
 const LINES = ['trace', 'numbers', 'table', 'text', 'empty'] as const;
 
+const REQUESTS = ['criteo', 'table', 'json-request', 'json-lines', 'json'] as const;
+
 export const PURPOSES: Readonly<Record<Purpose, PurposeFacts>> = {
   model: {
     called: 'a checkpoint',
@@ -289,8 +295,8 @@ export const PURPOSES: Readonly<Record<Purpose, PurposeFacts>> = {
   },
   request: {
     called: 'a request',
-    reads: ['safetensors-request', 'criteo', 'table', 'json-request', 'json-lines', 'json'],
-    gzipped: ['criteo', 'table', 'json-request', 'json-lines', 'json'],
+    reads: ['safetensors-request', ...REQUESTS],
+    gzipped: REQUESTS,
     hint: 'a request is a safetensors file with dense, indices.{t} and offsets.{t}, JSON, or rows of Criteo',
   },
   trace: {
@@ -298,6 +304,13 @@ export const PURPOSES: Readonly<Record<Purpose, PurposeFacts>> = {
     reads: [...LINES, 'torch', 'torch-legacy'],
     gzipped: [...LINES, 'torch', 'torch-legacy'],
     hint: 'a trace has one row index a line, or is a dlrm_datasets file',
+  },
+  traffic: {
+    called: 'traffic',
+    reads: ['safetensors-request', ...REQUESTS, ...LINES, 'torch', 'torch-legacy'],
+    gzipped: [...REQUESTS, ...LINES, 'torch', 'torch-legacy'],
+    hint: 'traffic is a trace (one row index a line), a dlrm_datasets file, a request, Criteo rows, or a folder of requests',
+    remediesOf: 'trace',
   },
   criteo: {
     called: 'Criteo rows',

@@ -6,6 +6,7 @@ import { isQuantized, type RowFormat, rowBytes, weightShape } from '../../embedd
 import { distinctTables } from '../../embedding/shared-tables.ts';
 import { ModelError, UsageError } from '../../errors.ts';
 import { type StreamedTensor, writeSafetensors } from '../../formats/safetensors.ts';
+import type { OnProgress } from '../../progress.ts';
 import { chunksOf, filesOf } from '../../stored-tensor.ts';
 import {
   numberToBfloat16,
@@ -43,7 +44,8 @@ export interface QuantizeOptions {
   readonly tableOrder?: readonly string[];
   /** The file to write; it appears only when it is whole. */
   readonly out: string;
-  readonly onProgress?: (text: string) => void;
+  /** Told of every table. */
+  readonly onProgress?: OnProgress;
 }
 
 /**
@@ -54,7 +56,7 @@ export interface QuantizeOptions {
  * UsageError FILE_* (a file of the checkpoint is not overwritten); FormatError FILE_TRUNCATED.
  */
 export async function quantizeCheckpoint(options: QuantizeOptions): Promise<QuantizedTable[]> {
-  const { tensors, tables, rows: to, tableOrder, out, onProgress = () => {} } = options;
+  const { tensors, tables, rows: to, tableOrder, out, onProgress } = options;
   for (const { name, rowFormat } of tables) {
     if (!isQuantized(rowFormat)) continue;
     throw new ModelError('CHECKPOINT_UNSUPPORTED', `table ${name} has ${rowFormat} rows already`, {
@@ -67,6 +69,7 @@ export async function quantizeCheckpoint(options: QuantizeOptions): Promise<Quan
   const byWeight = new Map<Tensor, EmbeddingTable>(
     distinctTables(tables).map((table) => [table.weight, table]),
   );
+  let converting = 0;
   const names = new Map([...tensors].reverse().map(([name, tensor]) => [tensor, name]));
   const tied = [...tensors].flatMap(([name, tensor]) => {
     const kept = names.get(tensor);
@@ -88,7 +91,8 @@ export async function quantizeCheckpoint(options: QuantizeOptions): Promise<Quan
         byteLength: bytesAfter,
         ...(isQuantized(to) ? { annotation: quantizedRowsText({ format: to, dim }) } : {}),
         chunks: () => {
-          onProgress(tableName);
+          converting += 1;
+          onProgress?.(`converting ${tableName}`, converting, byWeight.size);
           return convertedChunks(tableName, tensor, dim, to, record);
         },
       },

@@ -1,6 +1,7 @@
 /** Requests made in memory, by the names of a model's features. */
 import type { IndexArray } from '../../embedding/bag.ts';
 import { RequestError, type RequestErrorCode } from '../../errors.ts';
+import { modelInputs } from '../check-inputs.ts';
 import type { ModelInputs } from '../inputs.ts';
 import { bindRequest } from './bind-request.ts';
 import { type Ids, integers } from './id-mapping.ts';
@@ -38,9 +39,14 @@ export interface FeatureRequest extends FeaturePart {
 /**
  * The request that `given` is to a model with `inputs`: ids become rows, raw numbers are preprocessed. Arrays that need no
  * mapping are used as they are.
- * @throws RequestError; WorkloadError VOCABULARY_INVALID.
+ * @throws RequestError; WorkloadError VOCABULARY_INVALID; UsageError OPTION_INVALID.
  */
 export async function requestByFeature(inputs: ModelInputs, given: FeatureRequest): Promise<DlrmRequest> {
+  return boundByFeature(modelInputs(inputs, 'requestByFeature: inputs'), given);
+}
+
+/** As requestByFeature, to a model whose inputs were checked. */
+export async function boundByFeature(inputs: ModelInputs, given: FeatureRequest): Promise<DlrmRequest> {
   return bindRequest(partsByFeature(inputs, given), inputs);
 }
 

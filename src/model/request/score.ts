@@ -1,5 +1,6 @@
 /** Requests of users with candidates: what is known of a user once, what is known of each candidate, merged into one request. */
-import { type Bags, checkUsers, type EmbeddingTable, userCount } from '../../embedding/bag.ts';
+import { type Bags, type EmbeddingTable, userCount } from '../../embedding/bag.ts';
+import { checkUsers } from '../../embedding/check-bags.ts';
 import { RequestError } from '../../errors.ts';
 import type { DlrmArchitecture } from '../architecture.ts';
 import type { DlrmRequest } from './request.ts';
@@ -39,8 +40,7 @@ export function scoreRequest(
   candidates: CandidatePart,
 ): DlrmRequest {
   const { batchSize } = candidates;
-  const users = candidates.users ?? Int32Array.of(0, batchSize);
-  checkUsers({ users, batchSize });
+  const users = checkUsers({ users: candidates.users ?? Int32Array.of(0, batchSize), batchSize });
   const ofUsers = byTable(user.bags, tables, 'the user');
   const ofCandidates = byTable(candidates.bags, tables, 'the candidates');
   const bags = tables.map((table, t): Bags => {

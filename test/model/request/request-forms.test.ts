@@ -164,7 +164,8 @@ describe('by feature', () => {
 });
 
 describe('made by the Python of docs/requests.md', () => {
-  const fixture = (name: string) => fileURLToPath(new URL(`../fixtures/requests/${name}`, import.meta.url));
+  const fixture = (name: string) =>
+    fileURLToPath(new URL(`../../fixtures/requests/${name}`, import.meta.url));
   test('from a batch of facebookresearch/dlrm', async () => {
     const request = await readRequest(fixture('dlrm.safetensors'));
     assert.deepEqual(expanded(request), expanded(await readTensors(plain)));

@@ -1,0 +1,274 @@
+/**
+ * The backend of callers: checks every argument, reads it once, and hands nothing out that native code would trust. Hotrow's
+ * own parts go past it, to the backend behind it.
+ */
+import { isArrayOf } from '../../checks/array.ts';
+import {
+  type Check,
+  called,
+  listOf,
+  membersOf,
+  oneOf,
+  optional,
+  record,
+  refuseOption,
+  whole,
+} from '../../checks/value.ts';
+import type { DeviceDescription } from '../../device.ts';
+import type { BagBatch, EmbeddingTable } from '../../embedding/bag.ts';
+import { MOST_SAMPLES } from '../../embedding/check-bags.ts';
+import { checkTables } from '../../embedding/check-tables.ts';
+import { checkPlan, type Plan, parsePlan } from '../../embedding/plan.ts';
+import { DeviceError, UsageError } from '../../errors.ts';
+import type { OnProgress } from '../../progress.ts';
+import {
+  type Backend,
+  type Ceilings,
+  type DensePrecision,
+  type DeviceBuffer,
+  type HostMemory,
+  type KeptProgram,
+  type Operation,
+  type PlacedBags,
+  type PlacedLinear,
+  type PlacedTables,
+  RUN_TIMINGS,
+  type RunOptions,
+  type RunReport,
+} from '../backend.ts';
+import { Handles, type Held } from './handles.ts';
+import { areAlike, type CheckedProgram, checkProgram, type GivenHandles, readable } from './program.ts';
+import { checkSameProgram } from './same-program.ts';
+
+/** Sizes of layers stay exact numbers, and their products too. */
+const MOST_WIDTH = 2 ** 26;
+const MOST_ELEMENTS = 2 ** 50;
+
+const numbers: Check<ReadonlySet<number>> = (value, at) =>
+  value instanceof Set
+    ? new Set([...value].map((number: unknown) => whole()(number, at)))
+    : refuseOption(at, value, 'a set of numbers of tables');
+
+const RUN_OPTIONS = membersOf<RunOptions>({
+  timing: optional(oneOf(RUN_TIMINGS)),
+  recorded: optional(numbers),
+});
+
+const CONTRACT = [
+  'placeTables',
+  'placeBags',
+  'placeLinear',
+  'allocateHost',
+  'allocate',
+  'run',
+  'keep',
+  'capacityFor',
+  'observe',
+  'measureCeilings',
+] as const satisfies readonly (keyof Backend)[];
+
+const behind = new WeakMap<object, Backend>();
+
+/** The backend to work with for one that a caller gave: what is behind it. @throws UsageError OPTION_INVALID for what is none. */
+export function ownBackend(value: unknown): Backend {
+  const given = record(value, 'backend');
+  const known = behind.get(given);
+  if (known !== undefined) return known;
+  record(given.device, 'backend: device');
+  for (const method of CONTRACT) called()(given[method], `backend: ${method}`);
+  return value as Backend;
+}
+
+export class GuardedBackend implements Backend {
+  readonly #inner: Backend;
+  readonly #given: GivenHandles = {
+    tables: new Handles('tables'),
+    bags: new Handles('bags'),
+    linear: new Handles('a linear layer'),
+    buffers: new Handles('a buffer'),
+  };
+  #running = 0;
+  #closed = false;
+
+  constructor(inner: Backend) {
+    this.#inner = inner;
+    behind.set(this, inner);
+  }
+
+  get device(): DeviceDescription {
+    return this.#inner.device;
+  }
+
+  get precision(): DensePrecision {
+    return this.#inner.precision;
+  }
+
+  placeTables(tables: readonly EmbeddingTable[], plan: Plan, onProgress?: OnProgress): Promise<PlacedTables> {
+    return this.#whileOpen(async () => {
+      if (onProgress !== undefined) called<OnProgress>()(onProgress, 'placeTables: onProgress');
+      const own = checkTables(tables);
+      const parsed = parsePlan(plan, 'placeTables: plan');
+      checkPlan(parsed, { device: this.device, tables: own });
+      return this.#giveTables(await this.#inner.placeTables(own, parsed, onProgress));
+    });
+  }
+
+  placeBags(tables: PlacedTables, batch: BagBatch): PlacedBags {
+    const own = this.#given.tables.of(tables, 'placeBags: tables');
+    const bags = this.#open.placeBags(own.held.inner, batch);
+    const { batchSize, lookups, kind } = bags;
+    const facts = { ...own.facts, batchSize };
+    return this.#given.bags.give(bags, { batchSize, lookups, kind }, facts, own.held);
+  }
+
+  placeLinear(
+    weight: Float32Array,
+    bias: Float32Array | undefined,
+    outputs: number,
+    inputs: number,
+  ): PlacedLinear {
+    const size = {
+      outputs: width(outputs, 'placeLinear: outputs'),
+      inputs: width(inputs, 'placeLinear: inputs'),
+    };
+    const values = floats(weight, size.outputs * size.inputs, 'placeLinear: weight');
+    const offsets = bias === undefined ? undefined : floats(bias, size.outputs, 'placeLinear: bias');
+    const placed = this.#open.placeLinear(values, offsets, size.outputs, size.inputs);
+    return this.#given.linear.give(placed, size, size);
+  }
+
+  allocateHost(bytes: number): HostMemory {
+    return this.#open.allocateHost(whole(0, MOST_ELEMENTS)(bytes, 'allocateHost: bytes'));
+  }
+
+  allocate(length: number): DeviceBuffer {
+    const size = { length: whole(0, MOST_ELEMENTS)(length, 'allocate: length') };
+    return this.#given.buffers.give(this.#open.allocate(size.length), size, size);
+  }
+
+  run(program: readonly Operation[], options?: RunOptions): Promise<RunReport> {
+    return this.#whileOpen(async () => {
+      const timing = timingOf(options);
+      const checked = checkProgram(program, this.#given);
+      return this.#holding(checked.uses, () => this.#inner.run(checked.operations, timing));
+    });
+  }
+
+  keep(): KeptProgram {
+    const kept = this.#open.keep();
+    let first: CheckedProgram | undefined;
+    let running = false;
+    let disposed = false;
+    const run = async (program: readonly Operation[], options?: RunOptions): Promise<RunReport> => {
+      if (disposed) throw new DeviceError('DISPOSED', 'a kept program was used after it was disposed');
+      if (running)
+        throw new UsageError('USAGE', 'a kept program runs already', { hint: 'run one after the other' });
+      const timing = timingOf(options);
+      const checked = checkProgram(program, this.#given);
+      if (first !== undefined) checkSameProgram(first.operations, checked.operations);
+      first = checked;
+      running = true;
+      try {
+        return await this.#holding(checked.uses, () => kept.run(checked.operations, timing));
+      } finally {
+        running = false;
+        if (disposed) kept[Symbol.dispose]();
+      }
+    };
+    return Object.freeze({
+      run: (program: readonly Operation[], options?: RunOptions) =>
+        this.#whileOpen(() => run(program, options)),
+      [Symbol.dispose]: () => {
+        if (!disposed && !running) kept[Symbol.dispose]();
+        disposed = true;
+      },
+    });
+  }
+
+  capacityFor(batchSize: number): number {
+    return this.#inner.capacityFor(whole(0, MOST_SAMPLES)(batchSize, 'capacityFor: batchSize'));
+  }
+
+  observe(tables: PlacedTables, batches: readonly PlacedBags[]): Promise<void> {
+    return this.#whileOpen(async () => {
+      const own = this.#given.tables.of(tables, 'observe: tables');
+      const uses = new Set<Held>([own.held]);
+      const bags = listOf((value, at) => {
+        const { held, facts } = this.#given.bags.of(value, at);
+        if (!areAlike(facts.tables, own.facts.tables))
+          refuseOption(at, value, 'bags placed for tables like these');
+        uses.add(held);
+        return held.inner;
+      })(batches, 'observe: batches');
+      await this.#holding(uses, () => this.#inner.observe(own.held.inner, bags));
+    });
+  }
+
+  measureCeilings(): Promise<Ceilings> {
+    return this.#whileOpen(() => this.#inner.measureCeilings());
+  }
+
+  /** Closes the device, after what is under way. */
+  [Symbol.dispose](): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    if (this.#running === 0) this.#inner[Symbol.dispose]();
+  }
+
+  /** @throws DeviceError DISPOSED. */
+  get #open(): Backend {
+    if (this.#closed) throw new DeviceError('DISPOSED', `${this.device.id} was used after it was closed`);
+    return this.#inner;
+  }
+
+  #giveTables(placed: PlacedTables, parent?: Held): PlacedTables {
+    const { tables, plan, allocatedBytes, notes } = placed;
+    let given: PlacedTables;
+    const withPlan = (other: Plan): PlacedTables => {
+      const { held } = this.#given.tables.of(given, 'withPlan');
+      const parsed = parsePlan(other, 'withPlan: plan');
+      checkPlan(parsed, { device: this.device, tables });
+      return this.#giveTables(held.inner.withPlan(parsed), held);
+    };
+    given = this.#given.tables.give(
+      placed,
+      { tables, plan, allocatedBytes, notes, withPlan },
+      { tables },
+      parent,
+    );
+    return given;
+  }
+
+  /** Runs `work` while everything that it uses stays. */
+  async #holding<T>(uses: ReadonlySet<Held>, work: () => Promise<T>): Promise<T> {
+    for (const held of uses) held.acquire();
+    try {
+      return await work();
+    } finally {
+      for (const held of uses) held.release();
+    }
+  }
+
+  async #whileOpen<T>(work: () => Promise<T>): Promise<T> {
+    void this.#open;
+    this.#running += 1;
+    try {
+      return await work();
+    } finally {
+      this.#running -= 1;
+      if (this.#closed && this.#running === 0) this.#inner[Symbol.dispose]();
+    }
+  }
+}
+
+const width = whole(1, MOST_WIDTH);
+
+function timingOf(options: RunOptions | undefined): RunOptions {
+  return options === undefined ? {} : RUN_OPTIONS(options, 'run');
+}
+
+function floats(value: unknown, length: number, at: string): Float32Array {
+  if (!isArrayOf(value, 'Float32Array')) return refuseOption(at, value, 'a Float32Array');
+  if (value.length !== length) return refuseOption(`${at}.length`, value.length, `${length}`);
+  return readable(value, at);
+}

@@ -1,0 +1,79 @@
+/**
+ * What callers get of a backend's objects: handles that say what the contract says, and nothing else. What is behind one stays
+ * here, so that no address can be read or changed, and it is given back when no run uses it any more.
+ */
+import { refuseOption } from '../../checks/value.ts';
+import { DeviceError } from '../../errors.ts';
+
+/** What is behind a handle. */
+export class Held<T extends Disposable = Disposable> {
+  readonly #inner: T;
+  readonly #what: string;
+  readonly #parent: Held | undefined;
+  #users = 0;
+  #disposed = false;
+
+  /** `parent`: what must stay while this is used. */
+  constructor(what: string, inner: T, parent?: Held) {
+    this.#what = what;
+    this.#inner = inner;
+    this.#parent = parent;
+  }
+
+  /** @throws DeviceError DISPOSED. */
+  get inner(): T {
+    void this.#parent?.inner;
+    if (this.#disposed) throw new DeviceError('DISPOSED', `${this.#what} was used after it was disposed`);
+    return this.#inner;
+  }
+
+  acquire(): void {
+    this.#parent?.acquire();
+    this.#users += 1;
+  }
+
+  release(): void {
+    this.#users -= 1;
+    if (this.#users === 0 && this.#disposed) this.#inner[Symbol.dispose]();
+    this.#parent?.release();
+  }
+
+  dispose(): void {
+    if (this.#disposed) return;
+    this.#disposed = true;
+    if (this.#users === 0) this.#inner[Symbol.dispose]();
+  }
+}
+
+/** What a handle of one kind says, beside what is behind it. */
+interface Entry<T extends Disposable, Facts> {
+  readonly held: Held<T>;
+  readonly facts: Facts;
+}
+
+/** The handles of one kind that one backend gave. */
+export class Handles<T extends Disposable, Facts extends object> {
+  readonly #what: string;
+  readonly #known = new WeakMap<object, Entry<T, Facts>>();
+
+  /** `what`: how messages call one. */
+  constructor(what: string) {
+    this.#what = what;
+  }
+
+  /** A handle, which cannot be changed. */
+  give<H extends object>(inner: T, handle: H, facts: Facts, parent?: Held): H & Disposable {
+    const held = new Held(this.#what, inner, parent);
+    const given = Object.freeze({ ...handle, [Symbol.dispose]: () => held.dispose() });
+    this.#known.set(given, { held, facts });
+    return given;
+  }
+
+  /** What is behind a handle. @throws UsageError OPTION_INVALID for what is none of this backend's; DeviceError DISPOSED. */
+  of(value: unknown, at: string): Entry<T, Facts> {
+    const known = typeof value === 'object' && value !== null ? this.#known.get(value) : undefined;
+    if (known === undefined) return refuseOption(at, value, `${this.#what} that this backend gave`);
+    void known.held.inner;
+    return known;
+  }
+}

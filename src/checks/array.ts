@@ -1,0 +1,87 @@
+/** What typed arrays are by themselves: their class and length as the engine knows them, whatever was done to the object. */
+
+const ARRAYS = {
+  Int8Array,
+  Uint8Array,
+  Int16Array,
+  Uint16Array,
+  Int32Array,
+  Uint32Array,
+  Float32Array,
+  Float64Array,
+  BigInt64Array,
+  BigUint64Array,
+} as const satisfies Record<keyof Arrays, unknown>;
+
+interface Arrays {
+  Int8Array: Int8Array;
+  Uint8Array: Uint8Array;
+  Int16Array: Int16Array;
+  Uint16Array: Uint16Array;
+  Int32Array: Int32Array;
+  Uint32Array: Uint32Array;
+  Float32Array: Float32Array;
+  Float64Array: Float64Array;
+  BigInt64Array: BigInt64Array;
+  BigUint64Array: BigUint64Array;
+}
+
+export type ArrayName = keyof Arrays;
+export type ArrayOf<N extends ArrayName> = Arrays[N];
+
+const prototype: object = Object.getPrototypeOf(Uint8Array.prototype);
+const nameOf = getterOf<string | undefined>(prototype, Symbol.toStringTag);
+const lengthOf = getterOf<number>(prototype, 'length');
+const bufferOf = getterOf<ArrayBufferLike>(prototype, 'buffer');
+
+function getterOf<T>(owner: object, key: PropertyKey): (this: unknown) => T {
+  return Object.getOwnPropertyDescriptor(owner, key)?.get as (this: unknown) => T;
+}
+
+/** A typed array's class, by name; undefined: it is none. */
+export function arrayName(value: unknown): string | undefined {
+  return nameOf.call(value);
+}
+
+/** Whether a value is an array of that class, and does not pretend to another one or to another length. Takes nanoseconds. */
+export function isArrayOf<N extends ArrayName>(value: unknown, name: N): value is ArrayOf<N> {
+  return (
+    nameOf.call(value) === name &&
+    value instanceof ARRAYS[name] &&
+    (value as ArrayOf<N>).length === lengthOf.call(value)
+  );
+}
+
+/** Whether a value is an array of int32 or int64, as isArrayOf. */
+export function isIntegerArray(value: unknown): value is Int32Array | BigInt64Array {
+  const name = nameOf.call(value);
+  const own = name === 'Int32Array' ? Int32Array : name === 'BigInt64Array' ? BigInt64Array : undefined;
+  return own !== undefined && value instanceof own && value.length === lengthOf.call(value);
+}
+
+/** Bytes of the elements of an array, from its class and length. */
+export function bytesOf(array: ArrayOf<ArrayName>): number {
+  return array.length * ARRAYS[arrayName(array) as ArrayName].BYTES_PER_ELEMENT;
+}
+
+/** What TypeScript's library does not know yet. */
+type Resizable = ArrayBufferLike & { readonly resizable?: boolean; readonly growable?: boolean };
+
+/**
+ * Why native code cannot read an array; undefined: it can. Memory that can be resized may go away while it is read, and
+ * the arrays of a buffer that was transferred are empty.
+ */
+export function unreadable(array: ArrayBufferView): string | undefined {
+  const buffer: Resizable = bufferOf.call(array);
+  if (buffer.resizable === true || buffer.growable === true) return 'lies in memory that can be resized';
+  return array.byteLength === 0 && isDetached(buffer) ? 'lies in memory that was transferred' : undefined;
+}
+
+function isDetached(buffer: ArrayBufferLike): boolean {
+  if (buffer.byteLength > 0) return false;
+  try {
+    return new Uint8Array(buffer).length > 0;
+  } catch {
+    return true;
+  }
+}

@@ -1,0 +1,76 @@
+/** Inputs of models, as callers give them. Vocabularies are checked when they are opened, once. */
+import {
+  type Check,
+  flag,
+  isRecord,
+  listOf,
+  membersOf,
+  oneOf,
+  optional,
+  record,
+  refuseOption,
+  text,
+  whole,
+} from '../checks/value.ts';
+import {
+  type DenseInput,
+  type FeatureInput,
+  ID_HASHES,
+  type IdRule,
+  type MissingFeature,
+  type ModelInputs,
+  PREPROCESSING,
+  type UnknownId,
+} from './inputs.ts';
+
+const list: Check<readonly never[]> = (value, at) =>
+  Array.isArray(value) ? (value as unknown as readonly never[]) : refuseOption(at, value, 'a list');
+
+const ID_RULES: Readonly<{ [K in IdRule['kind']]: Check<Extract<IdRule, { kind: K }>> }> = {
+  rows: membersOf<Extract<IdRule, { kind: 'rows' }>>({ kind: oneOf(['rows']) }),
+  vocabulary: membersOf<Extract<IdRule, { kind: 'vocabulary' }>>({
+    kind: oneOf(['vocabulary']),
+    values: list,
+  }),
+  hash: membersOf<Extract<IdRule, { kind: 'hash' }>>({
+    kind: oneOf(['hash']),
+    hash: oneOf(ID_HASHES),
+    seed: whole(0, 2 ** 32 - 1),
+    modulus: whole(1, 2 ** 31 - 1),
+  }),
+};
+
+const idRule: Check<IdRule> = (value, at) => {
+  const kinds = Object.keys(ID_RULES) as IdRule['kind'][];
+  return ID_RULES[oneOf(kinds)(record(value, at).kind, `${at}.kind`)](value, at);
+};
+
+const unknownId: Check<UnknownId> = (value, at) =>
+  isRecord(value)
+    ? membersOf<{ readonly row: number }>({ row: whole() })(value, at)
+    : oneOf(['error', 'skip'])(value, at);
+
+const missing: Check<MissingFeature> = (value, at) =>
+  isRecord(value)
+    ? membersOf<{ readonly ids: readonly never[] }>({ ids: list })(value, at)
+    : oneOf(['empty', 'error'])(value, at);
+
+const feature = membersOf<FeatureInput>({
+  name: text,
+  table: optional(text),
+  ids: idRule,
+  unknown: unknownId,
+  missing,
+  weighted: optional(flag),
+  longestBag: optional(whole()),
+});
+
+const dense = membersOf<DenseInput>({ name: text, preprocessing: optional(oneOf(PREPROCESSING)) });
+
+const inputs = membersOf<ModelInputs>({ features: listOf(feature), dense: listOf(dense) });
+
+/** Inputs of a model: the very object, by which what was made of its vocabularies is known again. */
+export const modelInputs: Check<ModelInputs> = (value, at) => {
+  inputs(value, at);
+  return value as ModelInputs;
+};

@@ -1,0 +1,57 @@
+/** A user's own traffic: batches of recorded requests and traces, for a model or for a preset's tables. */
+import type { BagBatch } from '../../embedding/bag.ts';
+import type { DlrmRequest } from '../../model/request/request.ts';
+import type { RequestFileOptions } from '../request-file.ts';
+import { readNamedStreams } from './named-streams.ts';
+import { requestBatches } from './request-batches.ts';
+import type { TrafficModel } from './samples.ts';
+import type { TrafficSource } from './sources.ts';
+import { readStreams } from './streams.ts';
+import { type FeedShape, feedBatches, lookupsNeeded } from './table-feeds.ts';
+
+export interface TrafficShape extends Omit<FeedShape, 'batchSize'> {
+  /** Samples of a batch; default: as many as a request has, else `usualBatchSize`, or what there is where that is less. */
+  readonly batchSize?: number;
+  readonly usualBatchSize: number;
+}
+
+/** What Criteo rows leave open; how many are read follows from the batches. */
+export type CategoryOptions = Omit<RequestFileOptions, 'limit'>;
+
+/** Batches of one workload. */
+export interface Traffic {
+  readonly name: string;
+  /** Recorded requests with their dense features; of traces, bags alone. */
+  readonly batches: readonly (BagBatch | DlrmRequest)[];
+  /** Whether bags are as they were recorded, and not of drawn lengths. */
+  readonly recorded: boolean;
+  /** What was assumed, left out or repeated, for people. */
+  readonly notes: readonly string[];
+}
+
+/**
+ * Reads the traffic of a source, for a model's tables. Samples are batched in their order, and begin again at their end.
+ * @throws before anything runs UsageError FILE_*, USAGE; FormatError; RequestError and WorkloadError naming file, table and
+ * position where the traffic is of another model.
+ */
+export async function readTraffic(
+  source: TrafficSource,
+  model: TrafficModel,
+  shape: TrafficShape,
+  categories: CategoryOptions = {},
+): Promise<Traffic> {
+  const { name } = source;
+  if (source.kind === 'requests') {
+    const { batches, notes } = await requestBatches(source, model, shape, categories);
+    return { name, batches, notes, recorded: true };
+  }
+  const usual = shape.batchSize ?? shape.usualBatchSize;
+  const streams =
+    source.kind === 'named'
+      ? await readNamedStreams(source, model)
+      : await readStreams(source, model, lookupsNeeded(model.tables.length, { ...shape, batchSize: usual }));
+  const { bags, feeds } = streams;
+  const batchSize = shape.batchSize ?? Math.min(usual, bags ?? usual);
+  const { batches, notes } = feedBatches(feeds, { ...shape, batchSize });
+  return { name, batches, notes: [...streams.notes, ...notes], recorded: bags !== undefined };
+}

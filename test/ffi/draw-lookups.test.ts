@@ -1,0 +1,71 @@
+import assert from 'node:assert/strict';
+import { after, test } from 'node:test';
+import { drawLookups, type LookupDraw } from '../../src/ffi/draw-lookups.ts';
+import { createPool, destroyPool } from '../../src/ffi/thread-pool.ts';
+
+const one = createPool(1, 'portable');
+const three = createPool(3, 'portable');
+after(() => {
+  destroyPool(one);
+  destroyPool(three);
+});
+
+const draw = (count: number, change: Partial<LookupDraw> = {}): LookupDraw => ({
+  indices: new BigInt64Array(count),
+  seed: 7,
+  skipped: 1,
+  first: 0,
+  rows: 1000,
+  step: 617,
+  start: 12,
+  popularity: { kind: 'uniform' },
+  ...change,
+});
+
+/** More than a thread takes at a time, of several draws. */
+const COUNTS = [100_001, 0, 1, 70_000];
+
+test('what is drawn does not depend on threads', () => {
+  const drawn = [one, three, undefined].map((pool) => {
+    const draws = COUNTS.map((count, seed) => draw(count, { seed }));
+    drawLookups(draws, pool);
+    return draws.map(({ indices }) => indices);
+  });
+  assert.deepEqual(drawn[1], drawn[0]);
+  assert.deepEqual(drawn[2], drawn[0]);
+  assert.equal(new Set(drawn[0]?.[0]).size, 1000);
+});
+
+test('a stream may be cut anywhere, far from its beginning too', () => {
+  for (const begin of [0, 1, 32_767, 2 ** 40 + 3]) {
+    const whole = draw(1000, { first: begin });
+    drawLookups([whole]);
+    const parts = [1, 499, 500].map((count, i) => draw(count, { first: begin + ([0, 1, 500][i] as number) }));
+    drawLookups(parts);
+    assert.deepEqual(
+      parts.flatMap(({ indices }) => [...indices]),
+      [...whole.indices],
+    );
+  }
+});
+
+test('nothing is drawn for arguments out of range', () => {
+  const strata = { limits: new Float64Array(), bounds: Float64Array.of(0) };
+  for (const change of [
+    { rows: 0 },
+    { rows: 2 ** 53 },
+    { start: 1000 },
+    { step: 0 },
+    { first: -1 },
+    { popularity: { kind: 'logUniform', touched: 1001 } },
+    { popularity: { kind: 'strata', ...strata } },
+  ] as Partial<LookupDraw>[]) {
+    const good = draw(10);
+    assert.throws(
+      () => drawLookups([good, draw(10, change)]),
+      { code: 'KERNEL_FAILED' },
+      JSON.stringify(change),
+    );
+    assert.ok(good.indices.every((index) => index === 0n));
+  }
+});
