@@ -61,7 +61,10 @@ export async function bench(options: BenchOptions): Promise<BenchResults> {
   const given = plan === 'plain' ? plainPlan(backend.device.kind) : plan;
   if (given !== undefined) checkPlan(given, { device: backend.device, tables: architecture.tables });
   if (backend.device.kind === 'cpu') checkHostMemory(architecture.tables, options);
-  const notes = workloads.flatMap((workload) => workload.notes);
+  const notes = [
+    ...(architecture.notes ?? []).map((note) => `model: ${note}`),
+    ...workloads.flatMap((workload) => workload.notes),
+  ];
 
   progress('measuring the ceilings');
   const ceilings = await backend.measureCeilings();

@@ -12,7 +12,7 @@ import {
   inconsistent,
   type TablePart,
 } from './checkpoint/checkpoint-parts.ts';
-import { conventionOf } from './checkpoint/naming.ts';
+import { conventionOf, type NamingConvention } from './checkpoint/naming.ts';
 import { refuseRelatives } from './checkpoint/near-relatives.ts';
 import { parseQuantizedRows, type QuantizedRows } from './checkpoint/quantized-rows.ts';
 import { quantizedTables } from './checkpoint/quantized-tables.ts';
@@ -74,25 +74,19 @@ export async function inferArchitecture(
     usualDim: (bottom.at(-1) as LinearLayer).outputs,
   });
   const stored = await Promise.all(readable.map((part) => storedTable(part)));
-  const { guesses } = options;
-  const read = featureTables(stored, description, options);
-  const tables = guesses === undefined ? read : withGuessedFeatures(read, { bottom, top }, guesses);
+  const { tables, interaction } = featuresAndInteraction(
+    featureTables(stored, description, options),
+    { ...parts, bottom, top },
+    convention,
+    options,
+  );
   const denseFeatures = (bottom[0] as LinearLayer).inputs;
-  const interaction = interactionAskedFor(description, options);
   return {
     naming: convention.naming,
     denseFeatures,
     tables,
     bottom,
-    interaction: asDescribed(description, () =>
-      inferInteraction({ bottom, cross: parts.cross, top }, tables, {
-        naming: convention.naming,
-        triangle: description.triangle ?? (convention.naming === 'hotrow' ? undefined : convention.triangle),
-        featuresKnown: description.features !== undefined,
-        ...(interaction === undefined ? {} : { interaction }),
-        ...(guesses === undefined ? {} : { guesses }),
-      }),
-    ),
+    interaction,
     top,
     output: description.output ?? 'probability',
     inputs: describedInputs(tables, denseFeatures, description),
@@ -106,6 +100,36 @@ const NO_DESCRIPTION: Omit<ModelDescription, 'checkpoint'> & { readonly checkpoi
   version: 1,
   checkpoint: '',
 };
+
+/** The features' tables, some of them guessed where that is asked for and nothing else fits, and their interaction. */
+function featuresAndInteraction(
+  tables: readonly EmbeddingTable[],
+  parts: CheckpointParts,
+  { naming, triangle }: NamingConvention,
+  options: ArchitectureOptions,
+) {
+  const { description = NO_DESCRIPTION, guesses } = options;
+  const asked = interactionAskedFor(description, options);
+  const interactionOf = (of: readonly EmbeddingTable[]) =>
+    asDescribed(description, () =>
+      inferInteraction(parts, of, {
+        naming,
+        triangle: description.triangle ?? (naming === 'hotrow' ? undefined : triangle),
+        featuresKnown: description.features !== undefined,
+        ...(asked === undefined ? {} : { interaction: asked }),
+        ...(guesses === undefined ? {} : { guesses }),
+      }),
+    );
+  try {
+    return { tables, interaction: interactionOf(tables) };
+  } catch (error) {
+    // facebookresearch/dlrm has a table for each feature.
+    if (guesses === undefined || naming === 'dlrm' || description.features !== undefined) throw error;
+    const guessed = withGuessedFeatures(tables, parts, guesses);
+    if (guessed === tables) throw error;
+    return { tables: guessed, interaction: interactionOf(guessed) };
+  }
+}
 
 /** The interaction that is said. @throws ModelError DESCRIPTION_INVALID where caller and description say different ones. */
 function interactionAskedFor(description: ModelDescription, { interaction: asked }: ArchitectureOverrides) {
@@ -153,8 +177,6 @@ function orderParts(
 ) {
   const described = description?.tables?.map(({ name }) => name);
   const read = description?.features?.map(({ table }) => table);
-  // The features' order counts; their tables need none of their own.
-  if (described === undefined && read !== undefined) return { tables, source: 'the model description' };
   if (described !== undefined) {
     const there = new Set(tables.map(({ name }) => name));
     const absent = described.findIndex((name) => !there.has(name));
@@ -164,7 +186,16 @@ function orderParts(
     }
     const left = tables.find(({ name }) => !described.includes(name));
     if (left !== undefined) throw badDescription('/tables', `leaves out ${JSON.stringify(left.name)}`);
-    return orderTables(tables, { names: described, from: 'the model description' });
+  }
+  const names = read ?? described;
+  if (names !== undefined) {
+    // The features' order counts: tables stand where they are read first.
+    const places = new Map([...new Set(names)].map((name, i) => [name, i]));
+    const place = ({ name }: TablePart) => places.get(name) ?? places.size;
+    return {
+      tables: [...tables].sort((a, b) => place(a) - place(b)),
+      source: 'the model description',
+    };
   }
   if (naming !== 'dlrm') {
     try {
@@ -193,19 +224,25 @@ const isAmbiguous = (error: unknown): error is ModelError =>
 /** The table of a feature of which nothing is known: no description with it is taken. */
 export const UNKNOWN_TABLE = '?';
 
-/** The tables, and as many features on unknown tables as the top MLP's width asks for. */
+/** The tables, and as many features on unknown tables as the width of the interaction asks for. */
 function withGuessedFeatures(
   tables: readonly EmbeddingTable[],
-  { bottom, top }: Pick<CheckpointParts, 'bottom' | 'top'>,
+  { bottom, cross, top }: CheckpointParts,
   guesses: Record<string, string>,
 ): readonly EmbeddingTable[] {
-  const width = (bottom.at(-1) as LinearLayer).outputs;
-  const features = featuresOfDot((top[0] as LinearLayer).inputs - width) ?? 0;
   const [first] = tables;
-  if (first === undefined || features <= tables.length || tables.some(({ dim }) => dim !== width))
-    return tables;
+  if (first === undefined || tables.some(({ dim }) => dim !== first.dim)) return tables;
+  const width = (bottom.at(-1) as LinearLayer).outputs;
+  const [layer] = cross;
+  const features =
+    layer !== undefined
+      ? (layer.width - width) / first.dim
+      : first.dim === width
+        ? (featuresOfDot((top[0] as LinearLayer).inputs - width) ?? 0)
+        : 0;
+  if (!Number.isInteger(features) || features <= tables.length) return tables;
   guesses['/features/*/table'] =
-    `the top MLP takes ${features} features, and there are fewer tables (${tables.length}): say which features share one, in the model's order`;
+    `the model takes ${features} features, and there are fewer tables (${tables.length}): say which features share one, in the model's order`;
   const unknown = Array.from({ length: features - tables.length }, () => ({ ...first, name: UNKNOWN_TABLE }));
   return [...tables, ...unknown];
 }

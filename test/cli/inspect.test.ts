@@ -59,6 +59,12 @@ describe('tables that features share', () => {
     );
   });
 
+  test('are one table for tune, which names the description that it uses', async () => {
+    const args = ['--batch', '8', '--bag-lengths', '2', '--budget', '1', '--out', join(folder, 'plan.json')];
+    const { stderr } = await succeeds('tune', join(folder, 'shared.safetensors'), ...args);
+    assert.match(stderr, /model: described by .*shared\.hotrow\.json/);
+  });
+
   test('are told without a description where the file ties them', async () => {
     const file = join(folder, 'tied.safetensors');
     const tensors = facebookTensors();
@@ -72,7 +78,7 @@ describe('tables that features share', () => {
   test('are written once by quantize, which does not write over another description', async () => {
     const out = join(folder, 'small.safetensors');
     const { stderr } = await succeeds('quantize', described, '--rows', 'int8', '--out', out);
-    assert.match(stderr, /wrote .*small\.hotrow\.json/);
+    assert.match(stderr, /model: described by .*shared\.hotrow\.json\n.*wrote .*small\.hotrow\.json/s);
     assert.match((await succeeds('inspect', out)).stdout, /shown +6 +4 +int8 +sum +in clicked/);
     // The same once more; then over the description of the checkpoint that is read.
     await succeeds('quantize', described, '--rows', 'int8', '--out', out);

@@ -83,6 +83,7 @@ async function run(model: string, options: Options): Promise<void> {
     }),
   );
   progress('');
+  for (const note of architecture.notes ?? []) notice(`model: ${note}`);
   if (described !== undefined) await writeDescription(described);
   const told = converted.map((table) => ({ ...table, warnings: lossWarnings(table, warnAbove) }));
   if (format === 'json') printJson({ model, out, rows, tables: told.map(asJson) });

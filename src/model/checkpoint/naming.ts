@@ -11,6 +11,7 @@
  */
 import { ModelError } from '../../errors.ts';
 import { NamePattern, type PatternValues } from './name-patterns.ts';
+import { withoutWrappers } from './wrappers.ts';
 
 /** A pattern of a code base, and the pattern of Hotrow's names that it becomes; null: no part of the model. */
 export interface NameRule {
@@ -105,7 +106,8 @@ const OWN = 'own';
  * @throws ModelError DESCRIPTION_INVALID naming the pattern.
  */
 export function conventionOf(patterns: Readonly<Record<string, string | null>>): NamingConvention {
-  const own = rules(patterns);
+  const bare = Object.entries(patterns).map(([from, to]) => [withoutWrappers(from), to] as const);
+  const own = rules(Object.fromEntries(bare));
   for (const { from, to } of own) {
     if (to === null) continue;
     const known = HOTROW_NAMES.some((name) => matchesPattern(name, to.text));

@@ -12,6 +12,7 @@ import {
   recogniseNames,
 } from './naming.ts';
 import { isBystander, refuseRelatives } from './near-relatives.ts';
+import { withoutWrappers } from './wrappers.ts';
 
 /** A tensor of what was saved. */
 export interface SavedEntry<T> {
@@ -61,23 +62,6 @@ export function savedEntries<T>(saved: unknown, isTensor: (value: unknown) => va
   }
   return entries;
 }
-
-/** What wrappers add to names anywhere: DistributedDataParallel, torch.compile, FSDP, activation checkpointing, TorchRec. */
-const WRAPPER_PARTS = new Set([
-  'module',
-  '_orig_mod',
-  '_fsdp_wrapped_module',
-  '_checkpoint_wrapped_module',
-  '_dmp_wrapped_module',
-  '_forward_module',
-]);
-
-const withoutWrappers = (name: string) => {
-  const parts = name.split('.');
-  return parts.some((part) => WRAPPER_PARTS.has(part))
-    ? parts.filter((part) => !WRAPPER_PARTS.has(part)).join('.')
-    : name;
-};
 
 /** Where training scripts keep the state dict, and what they call the model: no other stands behind these names. */
 const PLAIN_PARTS = new Set([
@@ -156,7 +140,8 @@ function chooseModel(
 ): RecognisedNames | undefined {
   const found = groups.filter(({ hasTables }) => hasTables);
   if (prefix !== undefined) {
-    const chosen = found.find((model) => model.prefix === prefix);
+    const bare = withoutWrappers(prefix);
+    const chosen = found.find((model) => model.prefix === bare);
     if (chosen !== undefined) return chosen;
     const there = found.map((model) => quoted(model.prefix)).join(', ') || 'none';
     throw new ModelError(

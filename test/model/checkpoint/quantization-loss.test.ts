@@ -49,5 +49,15 @@ test('saturated elements are warned of, whatever the threshold', () => {
   const values = uniform(1);
   values[7] = 1000;
   const [warning] = lossWarnings(converted(values, 'float8_e4m3'), 10);
-  assert.match(warning as string, /^table emb_l\.3 has 1 elements beyond what float8_e4m3 holds/);
+  assert.match(
+    warning as string,
+    /^table emb_l\.3 has 1 elements beyond what float8_e4m3 holds, which became the nearest .* float16 rows/,
+  );
+  const error = { elements: 2, maxAbsolute: 0, sumSquaredError: 0, sumSquares: 1, saturated: 2 };
+  const table = { ...converted(uniform(1), 'int8'), to: 'float16', error } as const;
+  assert.match(
+    lossWarnings(table)[0] as string,
+    /2 elements beyond what float16 holds, which became infinite; .*--tables/,
+  );
+  assert.doesNotMatch(lossWarnings(table)[0] as string, /convert it to float16/);
 });

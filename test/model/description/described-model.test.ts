@@ -1,11 +1,9 @@
 import assert from 'node:assert/strict';
-import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { basename, join } from 'node:path';
+import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import type { Bags } from '../../../src/embedding/bag.ts';
-import { describeModel } from '../../../src/model/description/describe-model.ts';
-import { parseDescription } from '../../../src/model/description/description.ts';
 import { loadArchitecture, loadModel } from '../../../src/model/load-model.ts';
 import type { DlrmRequest } from '../../../src/model/request/request.ts';
 import {
@@ -311,48 +309,28 @@ describe('a description beside its checkpoint', () => {
   });
 });
 
-test('what describes a model loads it alike, and what was guessed is marked', async () => {
-  const checkpoint = await writeCheckpoint(
-    join(folder, 'guessed.safetensors'),
-    torchrecTensors({ tables: ['large', 'small'] }),
-  );
-  await assert.rejects(loadArchitecture(checkpoint), {
-    code: 'ARCHITECTURE_AMBIGUOUS',
-    message: /in which order/,
-  });
-  const guesses: Record<string, string> = {};
-  const { architecture } = await loadArchitecture(checkpoint, { guesses });
-  const described = describeModel(architecture, { checkpoint: basename(checkpoint), guesses });
-  assert.match(described.guesses?.['/features'] ?? '', /order is that of the file/);
-  assert.deepEqual(parseDescription(described), described);
-  await writeFile(join(folder, 'guessed.hotrow.json'), JSON.stringify(described));
-  const again = (await loadArchitecture(checkpoint)).architecture;
-  assert.deepEqual(
-    again.tables.map(({ name, rows }) => [name, rows]),
-    architecture.tables.map(({ name, rows }) => [name, rows]),
-  );
-  assert.match(again.notes?.join('\n') ?? '', /guesses not confirmed in it: .*\/features/);
-  // Described once more, what the description says is no guess of its own.
-  const found = JSON.parse(await readFile(join(folder, 'guessed.hotrow.json'), 'utf8'));
-  const third = describeModel(again, {
-    checkpoint: found.checkpoint,
-    given: parseDescription({ ...found, guesses: {} }),
-  });
-  assert.deepEqual(third.guesses, undefined);
+test("tables stand in the order of the description's features, also in what quantize writes", async () => {
+  const features = ['b', 'a', 'b'].map((table, i) => ({ name: `f${i}`, table }));
+  const file = await put(torchrecTensors({ tables: ['a', 'b'], features: 3 }), { features });
+  assert.deepEqual((await loadArchitecture(file)).architecture.tableOrder?.names, ['b', 'a']);
 });
 
-test('features that cannot be told are written as unknown, and do not load', async () => {
-  const checkpoint = await writeCheckpoint(
-    join(folder, 'unknown.safetensors'),
-    torchrecTensors({ tables: ['t'], features: 2 }),
+test('patterns and prefixes may name wrappers, which names are read without', async () => {
+  const tensors = renamed(facebookTensors(2), (name) =>
+    `_orig_mod.net.module.${name}`.replace(/emb_l\.(\d)\.weight/, 'ids.$1'),
   );
-  const guesses: Record<string, string> = {};
-  const { architecture } = await loadArchitecture(checkpoint, { guesses });
-  const described = describeModel(architecture, { checkpoint: basename(checkpoint), guesses });
-  assert.equal(described.features?.[1]?.table, '?');
-  await writeFile(join(folder, 'unknown.hotrow.json'), JSON.stringify(described));
-  await assert.rejects(loadArchitecture(checkpoint), {
-    code: 'DESCRIPTION_INVALID',
-    message: /\/features\/1\/table "\?"/,
-  });
+  const names = {
+    '_orig_mod.net.module.ids.{i}': 'tables.{i}.weight',
+    'module.bot_l.{2i}.weight': 'bottom.{i}.weight',
+    'module.bot_l.{2i}.bias': 'bottom.{i}.bias',
+    'top_l.{2i}.weight': 'top.{i}.weight',
+    'top_l.{2i}.bias': 'top.{i}.bias',
+  };
+  const whole = Object.fromEntries(
+    Object.entries(names).map(([from, to]) => [from.startsWith('_') ? from : `net.${from}`, to]),
+  );
+  assert.equal((await loadArchitecture(await put(tensors, { names: whole }))).architecture.tables.length, 2);
+  const plain = renamed(facebookTensors(2), (name) => `_orig_mod.net.module.${name}`);
+  const prefixed = await put(plain, { prefix: '_orig_mod.net.module.' });
+  assert.equal((await loadArchitecture(prefixed)).architecture.tables.length, 2);
 });
