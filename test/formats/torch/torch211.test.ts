@@ -8,7 +8,7 @@ import { readTensor } from '../../../src/stored-tensor.ts';
 import type { StoredTensors } from '../../../src/tensor.ts';
 
 const fixture = (name: string): string =>
-  fileURLToPath(new URL(`../fixtures/torch211/${name}.pt`, import.meta.url));
+  fileURLToPath(new URL(`../../fixtures/torch211/${name}.pt`, import.meta.url));
 
 const NAME = 'emb_l.0.weight';
 
