@@ -65,7 +65,7 @@ characterize() {
 counters() {
   local name=$1
   shift
-  hotrow characterize --device cuda --preset paper --json "$out/$prefix-$name.json" "$@" >"$out/$prefix-$name.txt"
+  hotrow characterize --device cuda --preset paper --budget 10m --json "$out/$prefix-$name.json" "$@" >"$out/$prefix-$name.txt"
 }
 tune() {
   local pattern run separator='['

@@ -84,7 +84,7 @@ async function comparedPlans(options: WholeModelOptions): Promise<ComparedPlans>
     if (planLabel(given) === planLabel(plain)) return { plans: plainRuns, protocol: [] };
     return {
       plans: [...plainRuns, ...runs('given', () => given)],
-      protocol: ['given: the plan that --plan names, on every pattern'],
+      protocol: ['given: one plan, on every pattern'],
     };
   }
   const { best, protocol } = await tunedPlans(options);

@@ -44,7 +44,7 @@ export interface Counted {
 /** @throws DeviceError PROFILER_FAILED; `refused`: the user may not read counters. */
 export async function countCells(options: CountOptions): Promise<Counted | 'refused'> {
   const { cells, workloads, budget } = options;
-  const endMs = budget.leftMs * KEPT_SHARE;
+  const keptMs = budget.leftMs * KEPT_SHARE;
   const folder = await mkdtemp(join(tmpdir(), 'hotrow-ncu-'));
   try {
     await keepLookups(folder, workloads);
@@ -55,7 +55,7 @@ export async function countCells(options: CountOptions): Promise<Counted | 'refu
         options,
         inOrder,
         join(folder, String(attempt)),
-        () => budget.leftMs - endMs,
+        () => budget.leftMs - keptMs,
       );
       if (typeof counted !== 'number') return counted;
       chosen = chosen.slice(0, counted);

@@ -19,6 +19,9 @@ export interface CliResult {
   readonly stderr: string;
 }
 
+/** Lines of progress, which only slow machines print. */
+const PROGRESS = /^.* \(\d+ s\)\n/gm;
+
 /** `hotrow …args`, with what it printed and its exit code. */
 export function hotrow(...args: string[]): Promise<CliResult> {
   return new Promise((resolve, reject) => {
@@ -36,6 +39,6 @@ export function hotrow(...args: string[]): Promise<CliResult> {
       stderr += chunk;
     });
     child.once('error', reject);
-    child.once('close', (code) => resolve({ code, stdout, stderr }));
+    child.once('close', (code) => resolve({ code, stdout, stderr: stderr.replace(PROGRESS, '') }));
   });
 }

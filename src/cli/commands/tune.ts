@@ -18,7 +18,7 @@ import { EmbeddingTimer } from '../../tuner/embedding-timer.ts';
 import { type Tuned, tunePlan } from '../../tuner/tune.ts';
 import { ACCESS_PATTERNS } from '../../workload/access-patterns.ts';
 import { duration, formatOption, withDevice } from '../options.ts';
-import { type Format, printJson, printLine, progress } from '../output.ts';
+import { type Format, notice, printJson, printLine, progress } from '../output.ts';
 import { tunedText } from '../tune-text.ts';
 import {
   type LookupOptions,
@@ -71,6 +71,7 @@ async function tune(modelFile: string | undefined, options: Options): Promise<vo
   const { backend, reason } = openDevice(options);
   using _ = backend;
   const { architecture } = shape;
+  for (const note of architecture.notes ?? []) notice(`note: model: ${note}`);
   const { embedding } = workload;
   const traffic: PlanTraffic = {
     distinctShare: embedding.distinctShare,

@@ -22,7 +22,7 @@ before(async () => {
 });
 after(() => rm(folder, { recursive: true }));
 
-const fixture = (name: string) => fileURLToPath(new URL(`../fixtures/torch/${name}.pt`, import.meta.url));
+const fixture = (name: string) => fileURLToPath(new URL(`../../fixtures/torch/${name}.pt`, import.meta.url));
 const latin1 = (text: string): Buffer => Buffer.from(text, 'latin1');
 
 async function put(bytes: Uint8Array | string, name = 'x.pt'): Promise<string> {
@@ -221,7 +221,7 @@ describe('files that are no checkpoint', () => {
   for (const protocol of [2, 3, 4, 5]) {
     test(`a dict of numpy arrays by pickle.dump, protocol ${protocol}`, () =>
       refuses(
-        fileURLToPath(new URL(`../fixtures/torch/arrays.${protocol}.pkl`, import.meta.url)),
+        fileURLToPath(new URL(`../../fixtures/torch/arrays.${protocol}.pkl`, import.meta.url)),
         'TORCH_FORMAT_UNSUPPORTED',
         /torch\.save did not write.*torch\.from_numpy/,
       ));

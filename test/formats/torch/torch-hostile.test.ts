@@ -16,7 +16,7 @@ before(async () => {
 });
 after(() => rm(folder, { recursive: true }));
 
-const fixture = (name: string) => fileURLToPath(new URL(`../fixtures/torch/${name}.pt`, import.meta.url));
+const fixture = (name: string) => fileURLToPath(new URL(`../../fixtures/torch/${name}.pt`, import.meta.url));
 const latin1 = (text: string): Buffer => Buffer.from(text, 'latin1');
 
 async function put(bytes: Uint8Array | string, name = 'x.pt'): Promise<string> {

@@ -17,7 +17,7 @@ before(async () => {
 });
 after(() => rm(folder, { recursive: true }));
 
-const fixture = (name: string) => fileURLToPath(new URL(`../fixtures/torch/${name}.pt`, import.meta.url));
+const fixture = (name: string) => fileURLToPath(new URL(`../../fixtures/torch/${name}.pt`, import.meta.url));
 
 async function put(bytes: Uint8Array): Promise<string> {
   const path = join(folder, 'x.pt');

@@ -3,12 +3,12 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { FormatError } from '../../../src/errors.ts';
-import { loadCheckpoint } from '../../../src/model/checkpoint/checkpoint.ts';
+import { dictOf, isSavedTensor, readTorchFile } from '../../../src/formats/torch/torch-file.ts';
 import { readTensor } from '../../../src/stored-tensor.ts';
 import type { StoredTensors } from '../../../src/tensor.ts';
 
 const fixture = (name: string): string =>
-  fileURLToPath(new URL(`../fixtures/torch211/${name}.pt`, import.meta.url));
+  fileURLToPath(new URL(`../../fixtures/torch211/${name}.pt`, import.meta.url));
 
 const NAME = 'emb_l.0.weight';
 
@@ -18,24 +18,34 @@ async function numbers(tensors: StoredTensors, name: string): Promise<number[]> 
   return Array.from((await readTensor(tensor)).data as ArrayLike<number | bigint>, Number);
 }
 
+/** The tensors of a state dict: the file's value, or what stands under `state_dict` or `model` in it. */
+async function load(name: string): Promise<StoredTensors> {
+  const saved = await readTorchFile(fixture(name));
+  const dict = dictOf(dictOf(saved)?.get('state_dict') ?? dictOf(saved)?.get('model') ?? saved);
+  const tensors = [...(dict ?? [])].flatMap(([key, value]) =>
+    typeof key === 'string' && isSavedTensor(value) ? [[key, value.stored(key)] as const] : [],
+  );
+  return new Map(tensors);
+}
+
 const ramp = (count: number) => Array.from({ length: count }, (_, i) => i);
 
 describe('read', () => {
   for (const name of ['parameter', 'buffer', 'subclass', 'dtensor', 'sharded_tensor'])
     test(name, async () => {
-      const { tensors } = await loadCheckpoint(fixture(name));
+      const tensors = await load(name);
       assert.deepEqual(tensors.get(NAME)?.shape, [5, 4]);
       assert.deepEqual(await numbers(tensors, NAME), ramp(20));
     });
 
   test('a DTensor that is replicated, and a plain tensor beside it', async () => {
-    const { tensors } = await loadCheckpoint(fixture('dtensor'));
+    const tensors = await load('dtensor');
     assert.deepEqual(await numbers(tensors, 'emb_l.1.weight'), ramp(12));
     assert.deepEqual(await numbers(tensors, 'plain'), ramp(8));
   });
 
   test('unsigned integers of every width', async () => {
-    const { tensors } = await loadCheckpoint(fixture('uints'));
+    const tensors = await load('uints');
     assert.deepEqual(
       [...tensors.values()].map(({ dtype }) => dtype),
       ['uint16', 'uint32', 'uint64'],
@@ -49,7 +59,7 @@ describe('read', () => {
     ['float8_e5m2', 'float8_e5m2', [0, 0x3c, 0x40, 0x4d]],
   ] as const)
     test(name, async () => {
-      const { tensors } = await loadCheckpoint(fixture(name));
+      const tensors = await load(name);
       assert.equal(tensors.get(NAME)?.dtype, dtype);
       const values = await numbers(tensors, NAME);
       assert.deepEqual(
@@ -60,9 +70,9 @@ describe('read', () => {
 
   for (const name of ['compiled', 'ddp', 'ddp_compiled', 'numpy_beside', 'optimizer'])
     test(`the parameters of ${name}`, async () => {
-      const { tensors } = await loadCheckpoint(fixture(name));
-      assert.deepEqual([...tensors.keys()], ['bot_l.0.weight', 'bot_l.0.bias']);
-      assert.deepEqual(await numbers(tensors, 'bot_l.0.weight'), ramp(6));
+      const tensors = await load(name);
+      const weight = [...tensors.keys()].find((key) => key.endsWith('bot_l.0.weight')) ?? 'none';
+      assert.deepEqual(await numbers(tensors, weight), ramp(6));
     });
 });
 
@@ -80,7 +90,7 @@ describe('refused, naming the tensor and what to save', () => {
     ['sharded_tensor_part', /ShardedTensor.*\[3,4\] of \[5,4\].*full_state_dict/],
   ] as const)
     test(name, () =>
-      assert.rejects(loadCheckpoint(fixture(name)), (error: unknown) => {
+      assert.rejects(load(name), (error: unknown) => {
         assert.ok(error instanceof FormatError, String(error));
         assert.equal(error.code, 'TORCH_FORMAT_UNSUPPORTED');
         assert.equal(error.details.tensor, NAME);
