@@ -35,7 +35,8 @@ import type {
   RunReport,
 } from '../backend.ts';
 import { HostArrays } from '../host-arrays.ts';
-import { type BagReport, CpuBags, CpuBuffer, CpuLinear, EncodedProgram } from './encode.ts';
+import { CpuBags } from './bags.ts';
+import { type BagReport, CpuBuffer, CpuLinear, EncodedProgram } from './encode.ts';
 import { placeTables } from './placement.ts';
 
 export interface CpuBackendOptions {

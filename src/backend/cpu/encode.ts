@@ -1,14 +1,11 @@
 /** Programs as the CPU library reads them: one fixed-size record of 64-bit words an operator. */
-import type { BagBatch, Bags, EmbeddingTable, IndexArray } from '../../embedding/bag.ts';
 import {
   ACTIVATION,
-  BAGS_WORDS,
   CHECK_REPORT_WORDS,
   OPERATOR,
   OPERATOR_WORDS,
   PREFETCH_LEVEL,
   ROW_FORMAT,
-  SPAN_WORDS,
 } from '../../ffi/cpu-operators.ts';
 import { addressOf, type HostPtr, NativeMemory, NULL_PTR } from '../../ffi/host-memory.ts';
 import type { ThreadPool } from '../../ffi/thread-pool.ts';
@@ -20,13 +17,13 @@ import {
   firstRows,
   type Operation,
   ownBy,
-  type PlacedBags,
   type PlacedLinear,
   type PooledFormat,
   type PooledMatrix,
   rowsIn,
 } from '../backend.ts';
-import { type UserRows, userRows } from '../user-rows.ts';
+import type { UserRows } from '../user-rows.ts';
+import { CpuBags } from './bags.ts';
 import { CpuTables } from './placement.ts';
 
 export class CpuBuffer implements DeviceBuffer {
@@ -38,65 +35,6 @@ export class CpuBuffer implements DeviceBuffer {
   [Symbol.dispose](): void {
     this.memory[Symbol.dispose]();
   }
-}
-
-/** A batch of bags: `descriptors` are the library's `hr_bags`, pointing into the caller's arrays. */
-export class CpuBags implements PlacedBags {
-  readonly descriptors: BigInt64Array;
-  readonly batchSize: number;
-  readonly bags: readonly Bags[];
-  readonly lookups: number;
-  /** Programs are encoded for each batch. */
-  readonly kind = 'any';
-  /** Where users' pooled rows go; undefined: no table has a bag per user. */
-  readonly users: UserRows | undefined;
-  /** The spans of users' rows, as the library's `hr_span`s. */
-  readonly spans: BigInt64Array;
-
-  constructor(batch: BagBatch, tables: readonly EmbeddingTable[]) {
-    const { batchSize, bags } = batch;
-    this.batchSize = batchSize;
-    this.bags = bags;
-    const users = userRows(batch, tables);
-    this.users = users;
-    this.spans = encodeSpans(users);
-    this.descriptors = new BigInt64Array(bags.length * BAGS_WORDS);
-    this.lookups = bags.reduce((sum, { indices }) => sum + indices.length, 0);
-    let column = 0;
-    bags.forEach(({ indices, offsets, weights, perUser }, t) => {
-      this.descriptors.set(
-        [
-          addressOf(indices),
-          addressOf(offsets),
-          integerBytes(indices),
-          integerBytes(offsets),
-          BigInt(indices.length),
-          BigInt(offsets.length),
-          weights === undefined ? NULL_PTR : addressOf(weights),
-          BigInt(users?.columns[t] ?? column),
-          perUser === true ? 1n : 0n,
-        ],
-        t * BAGS_WORDS,
-      );
-      column += (tables[t] as EmbeddingTable).dim;
-    });
-  }
-
-  [Symbol.dispose](): void {}
-}
-
-/** Bytes of an index or an offset. */
-function integerBytes(array: IndexArray): bigint {
-  return array instanceof BigInt64Array ? 8n : 4n;
-}
-
-function encodeSpans(users: UserRows | undefined): BigInt64Array {
-  const spans = users?.spans ?? [];
-  const words = new BigInt64Array(spans.length * SPAN_WORDS);
-  spans.forEach(({ from, to, columns }, s) => {
-    words.set([BigInt(from), BigInt(to), BigInt(columns)], s * SPAN_WORDS);
-  });
-  return words;
 }
 
 export class CpuLinear implements PlacedLinear {
@@ -225,7 +163,7 @@ export class EncodedProgram implements Disposable {
       BigInt(OPERATOR.checkBags),
       threadsOf(tables),
       addressOf(tables.descriptors),
-      addressOf(bags.descriptors),
+      bags.address,
       BigInt(bags.bags.length),
       BigInt(bags.batchSize),
       BigInt(bags.users?.count ?? 0),
@@ -270,7 +208,7 @@ function encodeBags(
     BigInt(OPERATOR.embeddingBags),
     threadsOf(tables),
     addressOf(tables.descriptors),
-    addressOf(bags.descriptors),
+    bags.address,
     BigInt(bags.bags.length),
     BigInt(bags.batchSize),
     output,

@@ -2,6 +2,7 @@
 import type { BagFault, RowFormat } from '../../embedding/bag.ts';
 import { ROW_FORMAT } from '../../ffi/cpu-operators.ts';
 import type { ColumnSpan } from '../user-rows.ts';
+import { putWord } from '../words.ts';
 
 /** An address in device memory; 0: none. As a number, which sums faster, it is exact below 2^53, where they all lie. */
 type Address = bigint | number;
@@ -354,17 +355,4 @@ export function words(...fields: readonly (number | bigint)[]): BigInt64Array {
   const halves = new Int32Array(values.buffer);
   for (let i = 0; i < fields.length; i++) putWord(halves, i, fields[i] as number | bigint);
   return values;
-}
-
-const HALF = 2 ** 32;
-
-/**
- * Writes a 64-bit word, as its halves: an integer of at most 2^53 in size, as addresses are. Much faster than by way of
- * BigInt, which shows when a batch is small.
- */
-function putWord(into: Int32Array, at: number, value: number | bigint): void {
-  const integer = Number(value);
-  const high = Math.floor(integer / HALF);
-  into[2 * at] = integer - high * HALF;
-  into[2 * at + 1] = high;
 }
