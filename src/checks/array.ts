@@ -55,8 +55,9 @@ export function isArrayOf<N extends ArrayName>(value: unknown, name: N): value i
 /** Whether a value is an array of int32 or int64, as isArrayOf. */
 export function isIntegerArray(value: unknown): value is Int32Array | BigInt64Array {
   const name = nameOf.call(value);
-  const own = name === 'Int32Array' ? Int32Array : name === 'BigInt64Array' ? BigInt64Array : undefined;
-  return own !== undefined && value instanceof own && value.length === lengthOf.call(value);
+  return name === 'BigInt64Array'
+    ? value instanceof BigInt64Array && value.length === lengthOf.call(value)
+    : name === 'Int32Array' && value instanceof Int32Array && value.length === lengthOf.call(value);
 }
 
 /** Bytes of the elements of an array, from its class and length. */

@@ -9,10 +9,15 @@ export const MOST_SAMPLES = 2 ** 31 - 1;
 
 /** Of a batch, and of a request, which is one. */
 const BATCH_MEMBERS: ReadonlySet<string> = new Set(['batchSize', 'bags', 'users', 'dense', 'denseFeatures']);
-const BAGS_MEMBERS: ReadonlySet<string> = new Set<keyof Bags>(['indices', 'offsets', 'weights', 'perUser']);
+const BAGS_MEMBERS: readonly (keyof Bags)[] = ['indices', 'offsets', 'weights', 'perUser'];
 
-/** V8 keeps arrays up to here beside their object: their memory is never one that can be resized, unless they are views. */
-const SMALL_BYTES = 64;
+/** Of bags. As comparisons, since it is asked of every table of every batch. */
+function isMember(name: string): name is keyof Bags {
+  return name === 'indices' || name === 'offsets' || name === 'weights' || name === 'perUser';
+}
+
+/** Of arrays of so few elements, to ask for the memory would take longer than to copy it, which is what devices do. */
+const FEW_ELEMENTS = 8;
 
 /**
  * The batch that a value is, read once: number of tables, users, lengths, dtypes, weights are as they must be. Arrays of
@@ -83,7 +88,7 @@ function checkBags(
     throw bagsError(table, t, 'TENSOR_MISSING', 'indices', message);
   }
   for (const member in own)
-    if (!BAGS_MEMBERS.has(member)) refuseKey(`table ${t} (${table.name})`, member, BAGS_MEMBERS);
+    if (!isMember(member)) refuseKey(`table ${t} (${table.name})`, member, BAGS_MEMBERS);
   const { indices, offsets, weights, perUser } = own;
   checkIndexArray(table, t, 'indices', indices);
   checkIndexArray(table, t, 'offsets', offsets);
@@ -124,9 +129,7 @@ function checkMemory(
   part: keyof Bags,
   array: IndexArray | Float32Array,
 ): void {
-  const { byteLength } = array;
-  // Of small arrays, to ask for the memory would take longer than to copy it: they are asked where native code reads them.
-  if (byteLength > 0 && byteLength <= SMALL_BYTES) return;
+  if (array.length > 0 && array.length <= FEW_ELEMENTS) return;
   const reason = unreadable(array);
   if (reason !== undefined) throw bagsError(table, t, 'TENSOR_DTYPE', part, `the array of ${part} ${reason}`);
 }

@@ -2,7 +2,6 @@
  * A batch of bags in device memory: everything in one block. Arrays in memory that the device reads by itself come over from there,
  * neighbours together; all else is staged, and one copy brings it.
  */
-import { bytesOf } from '../../checks/array.ts';
 import type { BlockPool } from '../../cuda/block-pool.ts';
 import type { DeviceMemory, HostArray, PinnedMemory } from '../../cuda/memory.ts';
 import type { CudaStream } from '../../cuda/stream.ts';
@@ -320,7 +319,7 @@ export class CudaBags implements PlacedBags {
     const place = (array: HostArray): number | undefined => {
       const home = homeOf(array);
       if ((home !== undefined) !== direct) return undefined;
-      const bytes = bytesOf(array);
+      const bytes = array.length * elementBytes(array);
       const to = space.reserve(bytes);
       if (home !== undefined) addCopy(this.#direct, { home, from: array.byteOffset, to, bytes });
       return to;
@@ -342,8 +341,8 @@ export class CudaBags implements PlacedBags {
         return {
           indices: this.#address(at.indices),
           offsets: this.#address(at.offsets),
-          indexBytes: indices instanceof BigInt64Array ? 8 : 4,
-          offsetBytes: offsets instanceof BigInt64Array ? 8 : 4,
+          indexBytes: elementBytes(indices),
+          offsetBytes: elementBytes(offsets),
           lookups: at.lookups,
           offsetCount: at.offsetCount,
           rowCount: rows,
@@ -384,6 +383,10 @@ export class CudaBags implements PlacedBags {
     this.#pools.device.giveBack(this.#block);
     if (this.#pinned !== undefined) this.#pools.pinned.giveBack(this.#pinned);
   }
+}
+
+function elementBytes(array: HostArray): number {
+  return array instanceof BigInt64Array ? 8 : 4;
 }
 
 function changedLength(): RequestError {
