@@ -36,7 +36,7 @@ async function fails(args: string[], code: string, pattern: RegExp): Promise<voi
   const result = await hotrow(...args);
   assert.equal(result.code, 1, result.stderr);
   assert.equal(result.stdout, '', 'no partial output');
-  assert.match(result.stderr, new RegExp(`^error\\[${code}\\]: `));
+  assert.match(result.stderr, new RegExp(`^(?:note: model: .*\n)*error\\[${code}\\]: `));
   assert.match(result.stderr, pattern);
   assert.match(result.stderr, /\nhint: /);
 }
