@@ -8,7 +8,7 @@ import { fileURLToPath } from 'node:url';
 import type { DeviceKind } from '../device.ts';
 import type { Bags, IndexArray } from '../embedding/bag.ts';
 
-const PEERS = new URL('../../bench/peers', import.meta.url);
+const PEERS = new URL('../../bench/peers/', import.meta.url);
 
 /** Where a Python with PyTorch is looked for: what the shell finds first, then the system's own. */
 const PYTHONS = ['python3', '/usr/bin/python3'];
