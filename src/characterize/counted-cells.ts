@@ -18,6 +18,8 @@ const KEPT_SHARE = 0.35;
 const POLL_MS = 200;
 /** Attempts with fewer and fewer cells. */
 const MOST_ATTEMPTS = 3;
+/** Of the cells that the first pass has time for: passes are no clockwork. */
+const FITTING_SHARE = 0.85;
 
 export interface CountOptions {
   readonly ncu: Ncu;
@@ -56,9 +58,10 @@ export async function countCells(options: CountOptions): Promise<Counted | 'refu
         inOrder,
         join(folder, String(attempt)),
         () => budget.leftMs - keptMs,
+        attempt === 1,
       );
       if (typeof counted !== 'number') return counted;
-      chosen = chosen.slice(0, counted);
+      chosen = chosen.slice(0, Math.floor(counted * FITTING_SHARE));
     }
     const why =
       budget.stopped === 'interrupted' ? 'they were interrupted' : 'the budget has no time for them';
@@ -78,12 +81,16 @@ function byImportance(cells: readonly Cell[]): Cell[] {
   return plans.flatMap((own) => cells.filter(({ plan }) => JSON.stringify(plan) === own));
 }
 
-/** Profiles some cells; a number: there is no time for more than so many. `leftMs`: of the time for counters. */
+/**
+ * Profiles some cells; a number: there is no time for more than so many. `leftMs`: of the time for counters. `mayShrink`: the
+ * first pass may end it for fewer cells; what it told was too long, by what happens once, so a later attempt goes on.
+ */
 async function attemptCells(
   { ncu, workloads, tables, architecture, command, budget, onProgress }: CountOptions,
   cells: readonly Cell[],
   folder: string,
   leftMs: () => number,
+  mayShrink: boolean,
 ): Promise<Counted | 'refused' | number> {
   await mkdir(folder);
   const file = `${folder}.cells`;
@@ -99,10 +106,10 @@ async function attemptCells(
       Math.min(cell + 1, cells.length),
       cells.length,
     );
-    fits = Math.min(
-      fits,
-      cellsThatFit({ progress, beganMs, nowMs: Date.now(), leftMs: leftMs(), cells: cells.length }),
-    );
+    if (mayShrink) {
+      const run = { progress, beganMs, nowMs: Date.now(), leftMs: leftMs(), cells: cells.length };
+      fits = Math.min(fits, cellsThatFit(run));
+    }
     if (fits < cells.length || budget.stopped !== undefined) stop.abort();
   }, POLL_MS);
   const interrupt = () => stop.abort();
