@@ -283,3 +283,21 @@ export function fileError(file: string, cause: unknown): UsageError {
     cause,
   });
 }
+
+/**
+ * Turns a failing write of `file` into a typed error. `why` it fails: default, what the system says.
+ */
+export function unwritable(
+  file: string,
+  cause: unknown,
+  { why = systemReason(cause), ...details }: Pick<ErrorDetails, 'hint'> & { readonly why?: string } = {},
+): UsageError {
+  return new UsageError('FILE_UNWRITABLE', `cannot write ${file}: ${why}`, { ...details, file, cause });
+}
+
+/** What a system call says, without the call and its paths: `ENOSPC: no space left on device`. */
+export function systemReason(cause: unknown): string {
+  const { syscall, message } = cause as NodeJS.ErrnoException;
+  const [reason = message] = syscall === undefined ? [] : message.split(`, ${syscall}`);
+  return reason;
+}

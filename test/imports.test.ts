@@ -13,7 +13,8 @@ const SRC = fileURLToPath(new URL('../src', import.meta.url));
  */
 const LAYERS: readonly (readonly string[])[] = [
   ['errors.ts', 'version.ts', 'numbers.ts', 'progress.ts'],
-  ['tensor.ts', 'device.ts'],
+  ['unfinished-files.ts'],
+  ['tensor.ts', 'device.ts', 'output-file.ts'],
   ['stored-tensor.ts', 'checks'],
   ['ffi', 'formats'],
   ['cuda', 'jit'],

@@ -35,6 +35,7 @@ import {
   progress,
   renderTable,
 } from '../output.ts';
+import { checkOutputs } from '../outputs.ts';
 
 interface Options extends ModelOptions, CategoryOptions {
   readonly format: Format;
@@ -77,6 +78,8 @@ Examples:
 
 async function predict(modelFile: string, requestFile: string, options: Options): Promise<void> {
   const { device, threads, precision, indexChecking } = options;
+  const inputs = { model: modelFile, files: [requestFile, options.vocabulary, options.plan] };
+  await checkOutputs([{ option: '--out', file: options.out }], inputs);
   const plan = await resolvePlan(options.plan);
   // Before a model of any size is loaded for it.
   await expectKind(requestFile, 'request');

@@ -19,6 +19,7 @@ import { type Tuned, tunePlan } from '../../tuner/tune.ts';
 import { ACCESS_PATTERNS } from '../../workload/access-patterns.ts';
 import { duration, formatOption, withDevice } from '../options.ts';
 import { type Format, notice, printJson, printLine, progress } from '../output.ts';
+import { checkOutputs } from '../outputs.ts';
 import { tunedText } from '../tune-text.ts';
 import {
   type LookupOptions,
@@ -26,6 +27,7 @@ import {
   type ShapeOptions,
   withShape,
   withTrace,
+  workloadInputs,
   workloadShape,
 } from '../workload-options.ts';
 
@@ -66,6 +68,7 @@ Examples:
 }
 
 async function tune(modelFile: string | undefined, options: Options): Promise<void> {
+  await checkOutputs([{ option: '--out', file: options.out }], workloadInputs(modelFile, options));
   const shape = { ...(await workloadShape(modelFile, options)), batches: BATCHES };
   const workload = await readWorkload(shape, options);
   const { backend, reason } = openDevice(options);
