@@ -104,6 +104,7 @@ function failure(file: string, cause: unknown): UsageError {
 }
 
 async function checked(file: string, { bytes = 1, isNew = false, makesFolder = false }: OutputOptions) {
+  if (file === '') throw new Refusal('its name is empty');
   if (file.endsWith('/')) throw new Refusal('it names a folder');
   if (makesFolder) await mkdir(dirname(file), { recursive: true });
   // Before links are followed: those of /proc/self/fd lead to files without a path.
