@@ -2,6 +2,7 @@
 /** The `hotrow` command. Exit codes: 0 done, 1 failed, 2 wrong usage. */
 import { Command, CommanderError } from 'commander';
 import { UsageError, unwritable } from '../errors.ts';
+import { printableLines } from '../text.ts';
 import { version } from '../version.ts';
 import { benchCommand } from './commands/bench.ts';
 import { characterizeCommand } from './commands/characterize.ts';
@@ -12,7 +13,7 @@ import { quantizeCommand } from './commands/quantize.ts';
 import { reportCommand } from './commands/report.ts';
 import { traceCommand } from './commands/trace.ts';
 import { tuneCommand } from './commands/tune.ts';
-import { printError } from './output.ts';
+import { LINE_CHARACTERS, printError } from './output.ts';
 
 const isVerbose = process.argv.includes('--verbose');
 
@@ -34,7 +35,12 @@ for (const command of [
   traceCommand(),
   devicesCommand(),
 ]) {
-  program.addCommand(command.option('--verbose', 'print stacks of errors').exitOverride());
+  command.option('--verbose', 'print stacks of errors').exitOverride();
+  // What it quotes may be the name of a file.
+  command.configureOutput({
+    writeErr: (text) => process.stderr.write(printableLines(text, LINE_CHARACTERS)),
+  });
+  program.addCommand(command);
 }
 program.exitOverride();
 

@@ -8,6 +8,7 @@ import type { FoundDescription } from '../../model/description/description.ts';
 import { bottomWidth } from '../../model/dlrm.ts';
 import { loadArchitecture } from '../../model/load-model.ts';
 import { writeOutputFile } from '../../output-file.ts';
+import { printable } from '../../text.ts';
 import {
   architectureOverrides,
   formatOption,
@@ -19,6 +20,7 @@ import {
   type Format,
   formatBytes,
   formatCount,
+  NOTE_CHARACTERS,
   notice,
   printJson,
   printLine,
@@ -180,8 +182,8 @@ const NAMING_TITLES: Readonly<Record<DlrmArchitecture['naming'], string>> = {
 
 function printSummary(summary: Summary): void {
   const { model, naming, bottom, interaction, top, tables, parameters, bytes, output, notes } = summary;
-  printLine(`${model}: ${NAMING_TITLES[naming]} parameter names`);
-  for (const note of notes) printLine(`note: ${note}`);
+  printLine(`${printable(model)}: ${NAMING_TITLES[naming]} parameter names`);
+  for (const note of notes) printLine(`note: ${printable(note, NOTE_CHARACTERS)}`);
   printLine();
   printLine(`bottom MLP    ${bottom.join(' → ')}`);
   printLine(`interaction   ${interaction}`);

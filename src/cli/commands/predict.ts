@@ -10,6 +10,7 @@ import type { DlrmModel, StagedPrediction } from '../../model/dlrm.ts';
 import { loadModel } from '../../model/load-model.ts';
 import type { DlrmRequest } from '../../model/request/request.ts';
 import type { HostTensor } from '../../tensor.ts';
+import { printable } from '../../text.ts';
 import { readRequestFile } from '../../workload/request-file.ts';
 import { type CategoryOptions, categoriesOf, withCategories } from '../category-options.ts';
 import {
@@ -29,6 +30,7 @@ import {
   type Format,
   formatCount,
   formatMs,
+  NOTE_CHARACTERS,
   notice,
   printJson,
   printLine,
@@ -153,11 +155,12 @@ function printPrediction(
   prediction: StagedPrediction,
 ): void {
   const { probabilities, logits, latencyMs, stages } = prediction;
-  for (const note of architecture.notes ?? []) printLine(`model   ${note}`);
-  printLine(`device  ${device.id}: ${device.name}, ${device.architecture}, ${device.threads} threads`);
+  for (const note of architecture.notes ?? []) printLine(`model   ${printable(note, NOTE_CHARACTERS)}`);
+  const { id, name, threads } = device;
+  printLine(printable(`device  ${id}: ${name}, ${device.architecture}, ${threads} threads`));
   printLine(`dense   ${precision}`);
-  printLine(`plan    ${planLabel(plan)} (${planSource})`);
-  for (const note of notes) printLine(`        ${note}`);
+  printLine(printable(`plan    ${planLabel(plan)} (${planSource})`, NOTE_CHARACTERS));
+  for (const note of notes) printLine(`        ${printable(note, NOTE_CHARACTERS)}`);
   printLine(
     `scored  ${batchSize} samples in ${formatMs(latencyMs)} ms (embedding ${formatMs(stages.embeddingMs)} ms)`,
   );

@@ -11,6 +11,7 @@ import { type QuantizedTable, quantizeCheckpoint } from '../../model/checkpoint/
 import { DESCRIPTION_SUFFIX, type FoundDescription } from '../../model/description/description.ts';
 import { loadArchitecture } from '../../model/load-model.ts';
 import { checkOutputFile, writeOutputFile } from '../../output-file.ts';
+import { printable } from '../../text.ts';
 import {
   architectureOverrides,
   formatOption,
@@ -159,7 +160,7 @@ function asJson({ error, ...table }: ToldTable) {
 function printConverted(out: string, tables: readonly QuantizedTable[]): void {
   const total = (key: 'bytesBefore' | 'bytesAfter') => tables.reduce((sum, table) => sum + table[key], 0);
   printLine(
-    `${out}: ${tables.length} tables, ${formatBytes(total('bytesBefore'))} → ${formatBytes(total('bytesAfter'))}`,
+    `${printable(out)}: ${tables.length} tables, ${formatBytes(total('bytesBefore'))} → ${formatBytes(total('bytesAfter'))}`,
   );
   printLine();
   printLine(

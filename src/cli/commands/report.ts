@@ -3,6 +3,7 @@ import { Command } from 'commander';
 import { writeOutputFile } from '../../output-file.ts';
 import { distinctResults, renderReport } from '../../report/page.ts';
 import { readResults } from '../../report/read-results.ts';
+import { printable } from '../../text.ts';
 import { notice, printLine, progress } from '../output.ts';
 import { checkOutputs } from '../outputs.ts';
 
@@ -28,6 +29,6 @@ Example:
       progress('');
       const repeats = results.length - distinctResults(results).length;
       if (repeats > 0) notice(`note: ${repeats} of the ${results.length} results repeat another: shown once`);
-      printLine(`wrote ${out}`);
+      printLine(`wrote ${printable(out)}`);
     });
 }
