@@ -133,7 +133,7 @@ export async function takeTurn(
     samples.batchMs.push(batchMs);
     samples.kernel = kernel;
     if (plan.device !== 'cuda') continue;
-    for (const { kind, seconds } of (await timer.run(plan, first + i, true)).launches) {
+    for (const { kind, seconds } of (await timer.run(plan, first + i, { timeLaunches: true })).launches) {
       if (kind === 'bags') samples.bagsUs.push(seconds * 1e6);
       if (kind === 'pin') samples.pinUs.push(seconds * 1e6);
     }
