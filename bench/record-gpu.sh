@@ -79,9 +79,10 @@ tune() {
   done >"$out/$prefix-tune.json"
   printf ']\n' >>"$out/$prefix-tune.json"
 }
-# Five processes on each of three patterns: the found plan and the heuristic one in turns, tables of mixed shapes.
+# A benchmark; then five processes on each of three patterns: the found plan and the heuristic one in turns, tables of mixed shapes.
 mixed() {
   local pattern run separator='['
+  bench mixed --preset mixed --no-peers || return 1
   for pattern in high_hot med_hot random; do
     for run in 1 2 3 4 5; do
       printf '%s' "$separator"

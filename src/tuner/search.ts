@@ -43,7 +43,7 @@ export interface SearchResult {
 }
 
 export interface SearchOptions {
-  /** Time that may be spent. The plain and the heuristic plan are measured in any case. */
+  /** Time that may be spent. Each kernel's plain plan and the heuristic one are measured in any case. */
   readonly seconds: number;
   /** Legal plans that are measured in any case, as those are. */
   readonly also?: readonly Plan[];
@@ -84,7 +84,9 @@ export async function searchPlan(timer: PlanTimer, options: SearchOptions): Prom
   const { context } = timer;
   const legal = legalPlans(context);
   const promising = rejectStarved(legal, context);
-  const anyway = [plainPlan(context.device.kind), heuristicPlan(context), ...(options.also ?? [])];
+  const { kind } = context.device;
+  const plains = KERNEL_FAMILIES[kind].map((family) => withKernel<Plan>(plainPlan(kind), family));
+  const anyway = [...plains, heuristicPlan(context), ...(options.also ?? [])];
   const entrants = distinct([...anyway, ...promising]).map((plan) => ({ plan, batchMs: [] as number[] }));
   const [plain] = entrants as [(typeof entrants)[number]];
   let began = performance.now();
