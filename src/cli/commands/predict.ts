@@ -13,6 +13,7 @@ import { DlrmModel, type StagedPrediction } from '../../model/dlrm.ts';
 import { loadArchitecture } from '../../model/load-model.ts';
 import type { DlrmRequest } from '../../model/request/request.ts';
 import type { HostTensor } from '../../tensor.ts';
+import { printable } from '../../text.ts';
 import { planTrafficOf } from '../../workload/batch-traffic.ts';
 import { readRequestFile } from '../../workload/request-file.ts';
 import { type CategoryOptions, categoriesOf, withCategories } from '../category-options.ts';
@@ -33,12 +34,14 @@ import {
   type Format,
   formatCount,
   formatMs,
+  NOTE_CHARACTERS,
   notice,
   printJson,
   printLine,
   progress,
   renderTable,
 } from '../output.ts';
+import { checkOutputs } from '../outputs.ts';
 
 interface Options extends ModelOptions, CategoryOptions {
   readonly format: Format;
@@ -80,6 +83,8 @@ Examples:
 }
 
 async function predict(modelFile: string, requestFile: string, options: Options): Promise<void> {
+  const inputs = { model: modelFile, files: [requestFile, options.vocabulary, options.plan] };
+  await checkOutputs([{ option: '--out', file: options.out }], inputs);
   const plan = await resolvePlan(options.plan);
   // Before a model of any size is loaded for it.
   await expectKind(requestFile, 'request');
@@ -169,11 +174,12 @@ function printPrediction(
   prediction: StagedPrediction,
 ): void {
   const { probabilities, logits, latencyMs, stages } = prediction;
-  for (const note of architecture.notes ?? []) printLine(`model   ${note}`);
-  printLine(`device  ${device.id}: ${device.name}, ${device.architecture}, ${device.threads} threads`);
+  for (const note of architecture.notes ?? []) printLine(`model   ${printable(note, NOTE_CHARACTERS)}`);
+  const { id, name, threads } = device;
+  printLine(printable(`device  ${id}: ${name}, ${device.architecture}, ${threads} threads`));
   printLine(`dense   ${precision}`);
-  printLine(`plan    ${planLabel(plan)} (${planSource})`);
-  for (const note of notes) printLine(`        ${note}`);
+  printLine(printable(`plan    ${planLabel(plan)} (${planSource})`, NOTE_CHARACTERS));
+  for (const note of notes) printLine(`        ${printable(note, NOTE_CHARACTERS)}`);
   printLine(
     `scored  ${batchSize} samples in ${formatMs(latencyMs)} ms (embedding ${formatMs(stages.embeddingMs)} ms)`,
   );
