@@ -1,7 +1,7 @@
 /** Tables of callers, checked and copied before anything is placed. */
-import { isArrayOf, unreadable } from '../checks/array.ts';
+import { isArrayOf, lengthOf, plainArray, unreadable } from '../checks/array.ts';
 import { checkTensor } from '../checks/tensor.ts';
-import { isRecord, refuseKey, refuseOption, shown } from '../checks/value.ts';
+import { isList, isRecord, reading, refuseKey, refuseOption, shown } from '../checks/value.ts';
 import { RequestError, type RequestErrorCode } from '../errors.ts';
 import type { Tensor } from '../tensor.ts';
 import { type EmbeddingTable, POOLING_MODES, type PoolingMode } from './bag.ts';
@@ -30,11 +30,11 @@ const MEMBERS: ReadonlySet<string> = new Set<keyof EmbeddingTable>([
  *   index or row weights are not what they must be, or disagree; UsageError OPTION_INVALID for members that tables do not have.
  */
 export function checkTables(value: unknown): readonly EmbeddingTable[] {
-  if (!Array.isArray(value)) return refuseOption('tables', value, 'a list of tables');
-  if (value.length === 0)
-    throw new RequestError('TABLE_MISSING', 'an embedding collection needs at least one table');
+  if (!isList(value)) return refuseOption('tables', value, 'a list of tables');
   const weights = new Map<unknown, Tensor>();
-  const tables = Array.from(value, (table: unknown) => checkTable(table, weights));
+  const tables = reading('tables', () => Array.from(value, (table) => checkTable(table, weights)));
+  if (tables.length === 0)
+    throw new RequestError('TABLE_MISSING', 'an embedding collection needs at least one table');
   checkSharing(tables);
   return Object.freeze(tables);
 }
@@ -42,6 +42,10 @@ export function checkTables(value: unknown): readonly EmbeddingTable[] {
 /** One table. `weights`: what the weights of tables before became. @throws as checkTables. */
 export function checkTable(value: unknown, weights = new Map<unknown, Tensor>()): EmbeddingTable {
   if (!isRecord(value)) return refuseOption('tables', value, 'an object for each table');
+  return reading('tables', () => readTable(value, weights));
+}
+
+function readTable(value: Readonly<Record<string, unknown>>, weights: Map<unknown, Tensor>): EmbeddingTable {
   const { name, weight: given, rows, dim, rowFormat, mode, paddingIdx, pruned, rowWeights } = value;
   if (typeof name !== 'string') return refuseOption('table: name', name, 'a string');
   const fail: Fail = (message, code = 'TENSOR_SHAPE') => {
@@ -66,7 +70,7 @@ export function checkTable(value: unknown, weights = new Map<unknown, Tensor>())
     weight,
     ...shape,
     mode: mode as PoolingMode,
-    ...(paddingIdx === undefined ? {} : { paddingIdx }),
+    ...(paddingIdx === undefined ? {} : { paddingIdx: paddingIdx + 0 }),
     ...(pruned === undefined ? {} : { pruned }),
     ...(rowWeights === undefined
       ? {}
@@ -111,8 +115,9 @@ function checkRowWeights(
       `learned pooling weights must be float32, in a Float32Array, not ${shown(given)}`,
       'TENSOR_DTYPE',
     );
-  if (given.length !== rows) fail(`has ${given.length} learned pooling weights for ${rows} rows`);
-  if (mode !== 'sum') fail(`learned pooling weights need mode sum, not ${mode}`);
   const reason = unreadable(given);
-  return reason === undefined ? given : fail(`learned pooling weights: the array ${reason}`, 'TENSOR_DTYPE');
+  if (reason !== undefined) fail(`learned pooling weights: the array ${reason}`, 'TENSOR_DTYPE');
+  if (lengthOf(given) !== rows) fail(`has ${lengthOf(given)} learned pooling weights for ${rows} rows`);
+  if (mode !== 'sum') fail(`learned pooling weights need mode sum, not ${mode}`);
+  return plainArray(given);
 }
