@@ -1,4 +1,5 @@
 /** Tensors of callers: dtypes, shapes, and the bytes behind them. */
+import { isDeepStrictEqual } from 'node:util';
 import { RequestError, type RequestErrorCode } from '../errors.ts';
 import {
   type AssembledTensor,
@@ -7,6 +8,7 @@ import {
   elementBytes,
   type FileTensor,
   type HostTensor,
+  type StoredTensor,
   type SyntheticTensor,
   type Tensor,
   type TensorData,
@@ -60,9 +62,21 @@ function readTensor(value: Readonly<Record<string, unknown>>, refuse: Refuse): T
   const size = sizeOf(shape, dtype, refuse);
   if ('data' in value) return hostTensor(data, size, refuse);
   const annotated = typeof annotation === 'string' ? { annotation } : {};
-  if ('file' in value) return { ...fileTensor(file, value, size, refuse), ...annotated };
-  if ('files' in value) return { ...assembledTensor(files, value, size, refuse), ...annotated };
+  if ('file' in value) return kept(value, { ...fileTensor(file, value, size, refuse), ...annotated });
+  if ('files' in value) return kept(value, { ...assembledTensor(files, value, size, refuse), ...annotated });
   return syntheticTensor(value.seed, size, refuse);
+}
+
+/** What stored tensors of callers became, and those themselves. */
+const storedTensors = new WeakMap<object, StoredTensor>();
+
+/** Of one object always the same tensor, as long as it says the same: names that share a tensor still do. */
+function kept(given: object, read: StoredTensor): StoredTensor {
+  const before = storedTensors.get(given);
+  if (before !== undefined && isDeepStrictEqual(before, read)) return before;
+  storedTensors.set(given, Object.freeze(read));
+  storedTensors.set(read, read);
+  return read;
 }
 
 interface Size {

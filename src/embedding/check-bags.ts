@@ -45,9 +45,10 @@ function readBatch(tables: readonly EmbeddingTable[], batch: BagBatch): BagBatch
   return users === undefined ? { batchSize, bags: own } : { batchSize, bags: own, users };
 }
 
-function checkBatchSize(batchSize: unknown): void {
+/** A batch size. @throws RequestError TENSOR_SHAPE. */
+export function checkBatchSize(batchSize: unknown): number {
   if (Number.isSafeInteger(batchSize) && (batchSize as number) >= 0 && (batchSize as number) <= MOST_SAMPLES)
-    return;
+    return batchSize as number;
   const message = `a batch size of ${shown(batchSize)} is no whole number from 0 to ${MOST_SAMPLES}`;
   throw new RequestError('TENSOR_SHAPE', message, { tensor: 'batchSize' });
 }

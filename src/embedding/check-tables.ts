@@ -9,8 +9,8 @@ import { ROW_FORMATS, type RowFormat, weightShape } from './row-format.ts';
 import { checkSharing } from './shared-tables.ts';
 
 /** The most rows and the widest row: sizes of tables stay exact numbers. */
-const MOST_ROWS = 2 ** 47;
-const MOST_DIM = 2 ** 31 - 1;
+export const MOST_ROWS = 2 ** 47;
+export const MOST_DIM = 2 ** 31 - 1;
 
 const MEMBERS: ReadonlySet<string> = new Set<keyof EmbeddingTable>([
   'name',
@@ -24,18 +24,24 @@ const MEMBERS: ReadonlySet<string> = new Set<keyof EmbeddingTable>([
   'rowWeights',
 ]);
 
+/** What checkTables gave. */
+const checked = new WeakSet<object>();
+
 /**
  * The tables that a value is, each read once, frozen; those with one weight still have one.
  * @throws RequestError TABLE_MISSING without any; TENSOR_SHAPE, TENSOR_DTYPE when weight, rows, dim, row format, mode, padding
  *   index or row weights are not what they must be, or disagree; UsageError OPTION_INVALID for members that tables do not have.
  */
 export function checkTables(value: unknown): readonly EmbeddingTable[] {
+  if (typeof value === 'object' && value !== null && checked.has(value))
+    return value as readonly EmbeddingTable[];
   if (!isList(value)) return refuseOption('tables', value, 'a list of tables');
   const weights = new Map<unknown, Tensor>();
   const tables = reading('tables', () => Array.from(value, (table) => checkTable(table, weights)));
   if (tables.length === 0)
     throw new RequestError('TABLE_MISSING', 'an embedding collection needs at least one table');
   checkSharing(tables);
+  checked.add(tables);
   return Object.freeze(tables);
 }
 
