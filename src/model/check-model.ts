@@ -1,6 +1,7 @@
 /** What of a model says how requests and traffic are read, as callers give it: an architecture, or those members of one. */
 import {
   type Check,
+  flag,
   listOf,
   type Members,
   membersOf,
@@ -10,7 +11,8 @@ import {
   text,
   whole,
 } from '../checks/value.ts';
-import { checkTables } from '../embedding/check-tables.ts';
+import { type EmbeddingTable, POOLING_MODES } from '../embedding/bag.ts';
+import { checkTables, MOST_ROWS } from '../embedding/check-tables.ts';
 import { ModelError } from '../errors.ts';
 import type { DlrmArchitecture } from './architecture.ts';
 import { modelInputs } from './check-inputs.ts';
@@ -33,14 +35,29 @@ export const MODEL_MEMBERS = {
 
 export type RequestedModel = Pick<DlrmArchitecture, keyof typeof MODEL_MEMBERS>;
 
-const requested = someOf<RequestedModel>(MODEL_MEMBERS);
+/** What is only compared, or handed to what checks it. */
+const any: Check<never> = (value) => value as never;
 
-/** @throws UsageError OPTION_INVALID; RequestError TENSOR_*; ModelError CHECKPOINT_INCONSISTENT. */
-export const requestedModel: Check<RequestedModel> = (value, at) => {
-  const own = requested(value, at);
-  checkInputsFit(own);
-  return own;
-};
+/** Tables that are read for, not from: their weights are never looked at. */
+const DESCRIBED_TABLES = listOf(
+  someOf<EmbeddingTable>({
+    name: text,
+    rows: whole(1, MOST_ROWS),
+    dim: any,
+    weight: any,
+    rowFormat: any,
+    mode: (value, at) => (value === undefined ? any(value, at) : oneOf(POOLING_MODES)(value, at)),
+    paddingIdx: optional(any),
+    pruned: optional(flag),
+    rowWeights: optional(any),
+  }),
+);
+
+/** @throws UsageError OPTION_INVALID. */
+export const requestedModel: Check<RequestedModel> = someOf<RequestedModel>({
+  ...MODEL_MEMBERS,
+  tables: DESCRIBED_TABLES,
+});
 
 /** @throws ModelError CHECKPOINT_INCONSISTENT where inputs are of other features than the model. */
 export function checkInputsFit({

@@ -26,7 +26,9 @@ const MEMBERS = {
   bagLengths: text,
   seed: whole(),
 };
-const BAGS = membersOf<SyntheticBags>({ ...MEMBERS, batches: whole() });
+/** More are no batches to keep in memory. */
+const MOST_BATCHES = 2 ** 20;
+const BAGS = membersOf<SyntheticBags>({ ...MEMBERS, batches: whole(0, MOST_BATCHES) });
 const REQUEST = membersOf<SyntheticRequest>({ ...MEMBERS, denseFeatures: whole() });
 
 /**

@@ -32,13 +32,15 @@ export interface Traffic {
   readonly notes: readonly string[];
 }
 
+/** More are no batches to keep in memory. */
+const MOST_BATCHES = 2 ** 20;
 const size = whole(1, MOST_SAMPLES);
 const SHAPE = membersOf<TrafficShape>({
   batchSize: optional(size),
   usualBatchSize: size,
   bagLengths: text,
   seed: whole(),
-  batches: whole(1),
+  batches: whole(1, MOST_BATCHES),
 });
 const CATEGORIES = membersOf<CategoryOptions>(CATEGORY_MEMBERS);
 
