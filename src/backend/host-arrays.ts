@@ -1,6 +1,6 @@
 /** Arrays of a caller in one stretch of host memory. */
 
-import { type Check, listOf, reading, refuseOption, whole } from '../checks/value.ts';
+import { type Check, reading, refuseOption, whole } from '../checks/value.ts';
 import type { Bags, IndexArray } from '../embedding/bag.ts';
 import { DeviceError } from '../errors.ts';
 import type { Backend, HostMemory } from './backend.ts';
@@ -67,14 +67,12 @@ export function hostBytes(arrays: Iterable<{ readonly byteLength: number }>): nu
   return end;
 }
 
-const byteLengths: Check<readonly number[]> = (value, at) => {
-  if (
-    typeof (value as Iterable<unknown> | null | undefined)?.[Symbol.iterator] !== 'function' ||
-    typeof value === 'string'
-  )
-    return refuseOption(at, value, 'a list of arrays');
-  return reading(at, () => listOf(byteLength)([...(value as Iterable<unknown>)], at));
-};
+const byteLengths: Check<readonly number[]> = (value, at) =>
+  reading(at, () => {
+    if (typeof value !== 'object' || value === null || !(Symbol.iterator in value))
+      return refuseOption(at, value, 'a list of arrays');
+    return Array.from(value as Iterable<unknown>, (array) => byteLength(array, at));
+  });
 
 const byteLength: Check<number> = (value, at) =>
   elements((value as ArrayBufferView | null | undefined)?.byteLength, `${at}.byteLength`);

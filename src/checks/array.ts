@@ -46,21 +46,20 @@ export function arrayName(value: unknown): string | undefined {
   return nameOf.call(value);
 }
 
-/** Whether a value is an array of that class, and does not pretend to another one or to another length. Takes nanoseconds. */
+/**
+ * Whether a value is an array of that class, and does not pretend to another one. Takes nanoseconds. Properties of its own may
+ * still say anything: read lengthOf and the like, or take its plainArray.
+ */
 export function isArrayOf<N extends ArrayName>(value: unknown, name: N): value is ArrayOf<N> {
-  return (
-    nameOf.call(value) === name &&
-    value instanceof ARRAYS[name] &&
-    (value as ArrayOf<N>).length === ownLength.call(value)
-  );
+  return nameOf.call(value) === name && value instanceof ARRAYS[name];
 }
 
 /** Whether a value is an array of int32 or int64, as isArrayOf. */
 export function isIntegerArray(value: unknown): value is Int32Array | BigInt64Array {
   const name = nameOf.call(value);
   return name === 'BigInt64Array'
-    ? value instanceof BigInt64Array && value.length === ownLength.call(value)
-    : name === 'Int32Array' && value instanceof Int32Array && value.length === ownLength.call(value);
+    ? value instanceof BigInt64Array
+    : name === 'Int32Array' && value instanceof Int32Array;
 }
 
 /** Elements of a typed array; the property `length` may be a caller's own, and change. */

@@ -133,7 +133,13 @@ export const path: Check<string> = (value, at) =>
 
 /** A function. */
 export function called<F extends (...args: never[]) => unknown>(): Check<F> {
-  return (value, at) => (typeof value === 'function' ? (value as F) : refuseOption(at, value, 'a function'));
+  return (value, at) =>
+    typeof value === 'function' && !isClass(value) ? (value as F) : refuseOption(at, value, 'a function');
+}
+
+/** Whether a function can only make objects. */
+function isClass(value: unknown): boolean {
+  return /^class\b/.test(Function.prototype.toString.call(value));
 }
 
 /** One of some strings. */

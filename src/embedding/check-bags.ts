@@ -29,7 +29,9 @@ export function checkBagShapes(tables: readonly EmbeddingTable[], batch: BagBatc
   const { batchSize, bags, users } = reading('batch', () => readBatch(tables, batch));
   const sized = users === undefined ? { batchSize } : { batchSize, users: checkUsers({ users, batchSize }) };
   // Nothing of the caller's runs from here on: arrays stay what they are until they are used.
-  for (let t = 0; t < bags.length; t++) checkBags(tables[t] as EmbeddingTable, bags[t] as Bags, t, sized);
+  reading('bags', () => {
+    for (let t = 0; t < bags.length; t++) checkBags(tables[t] as EmbeddingTable, bags[t] as Bags, t, sized);
+  });
   return { ...sized, bags };
 }
 
@@ -65,7 +67,7 @@ function checkTableCount(tables: readonly EmbeddingTable[], given: number): void
 
 /** A copy of the users of a batch. @throws RequestError USERS_INVALID, TENSOR_DTYPE. */
 export function checkUsers(given: { readonly users: Int32Array; readonly batchSize: number }): Int32Array {
-  if (!isArrayOf(given.users, 'Int32Array'))
+  if (!reading('users', () => isArrayOf(given.users, 'Int32Array')))
     throw new RequestError('TENSOR_DTYPE', 'users must be int32', { tensor: 'users' });
   const reason = unreadable(given.users);
   if (reason !== undefined)

@@ -4,7 +4,7 @@
 import Type, { type Static, type TSchema } from 'typebox';
 import Value from 'typebox/value';
 import { plainData } from '../checks/arguments.ts';
-import { deepFrozen, oneOf, path, reading, record, shown } from '../checks/value.ts';
+import { deepFrozen, oneOf, path, reading, record, shown, text } from '../checks/value.ts';
 import { DEVICE_KINDS, type DeviceKind } from '../device.ts';
 import { PlanError } from '../errors.ts';
 import { readJsonFile } from '../formats/json-file.ts';
@@ -189,7 +189,8 @@ const parsed = new WeakSet<object>();
  * Checks a plan's form; the plan is a copy.
  * @throws PlanError PLAN_INVALID naming the member that is wrong.
  */
-export function parsePlan(given: unknown, source = 'plan'): Plan {
+export function parsePlan(given: unknown, name = 'plan'): Plan {
+  const source = text(name, 'parsePlan: source');
   if (typeof given === 'object' && given !== null && parsed.has(given)) return given as Plan;
   const value = plainData(given);
   if (typeof value !== 'object' || value === null)

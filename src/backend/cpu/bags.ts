@@ -1,5 +1,5 @@
 /** Batches of bags as the CPU library reads them. */
-import { type ArrayOf, lengthOf } from '../../checks/array.ts';
+import { type ArrayOf, arrayName, lengthOf } from '../../checks/array.ts';
 import type { BagBatch, Bags, EmbeddingTable } from '../../embedding/bag.ts';
 import { BAGS_WORDS, SPAN_WORDS } from '../../ffi/cpu-operators.ts';
 import { addressOf, type HostPtr } from '../../ffi/host-memory.ts';
@@ -112,7 +112,7 @@ class BagMemory {
 }
 
 function elementBytes(array: LookupArray): number {
-  return array instanceof BigInt64Array ? 8 : 4;
+  return arrayName(array) === 'BigInt64Array' ? 8 : 4;
 }
 
 /** Words that a copy of `length` elements takes; 0: they are not copied. */
