@@ -16,8 +16,7 @@ typedef struct run_context {
   hr_pool *pool;
   int64_t task_bytes;
   hr_counter tasks;
-  atomic_int found_bad_bags; /* no task starts any more */
-  atomic_int arrays_gone;
+  atomic_int status; /* HR_RUN_…; not HR_RUN_DONE: no task starts any more */
 } run_context;
 
 /* What a member works with. */
@@ -25,6 +24,7 @@ typedef struct member_context {
   run_context *run;
   hr_guard *guard;
   hr_piece *piece;
+  hr_long_piece long_piece;
 } member_context;
 
 /* Bytes of a row before `column`, a multiple of HR_LANES or the end. */
@@ -80,8 +80,8 @@ static int64_t block_columns(const hr_table *table, const hr_bags *bags) {
   return hr_ceil_div(vectors, blocks) * HR_LANES;
 }
 
-/* The job of the block of columns that begins at `column`, for the bags from `bag` on; its bags are still to be said. */
-static hr_reduce_job job_of(const hr_op_embedding_bags *op, int64_t t, int64_t column, int64_t bag) {
+/* The job of the block of `columns` columns from `column` on, or of what there is of them, for the bags from `bag` on; its bags are still to be said. */
+static hr_reduce_job job_of(const hr_op_embedding_bags *op, int64_t t, int64_t column, int64_t columns, int64_t bag) {
   const hr_table *table = &op->tables[t];
   const hr_bags *bags = &op->bags[t];
   float *output = bags->per_user ? op->user_output : op->output;
@@ -89,7 +89,7 @@ static hr_reduce_job job_of(const hr_op_embedding_bags *op, int64_t t, int64_t c
   return (hr_reduce_job){
       .rows = (const char *)table->rows + bytes_before(table, column),
       .bytes_before = bytes_before(table, column),
-      .columns = hr_min(block_columns(table, bags), table->dim - column),
+      .columns = hr_min(columns, table->dim - column),
       .table = table,
       .index_bytes = bags->index_bytes,
       .reduction = reduction_of(table, bags),
@@ -100,65 +100,56 @@ static hr_reduce_job job_of(const hr_op_embedding_bags *op, int64_t t, int64_t c
   };
 }
 
-/* Reduces `count` bags from `first` on, whose bounds are `bounds` and whose lookups fit into a piece. 0: they are bad. */
-static int reduce_short_bags(hr_taking *taking, const hr_op_embedding_bags *op, int64_t t, int64_t first,
-                             const int64_t *bounds, int64_t count) {
+/* Reduces `count` bags from `first` on, whose bounds are `bounds`. Returns HR_RUN_…. */
+static int reduce_piece(hr_taking *taking, const hr_op_embedding_bags *op, int64_t t, int64_t first,
+                        const int64_t *bounds, int64_t count) {
   const hr_table *table = &op->tables[t];
-  if (!hr_take_lookups(taking, bounds[0], bounds[count] - bounds[0])) return 0;
+  const int status = hr_take_lookups(taking, bounds[0], bounds[count] - bounds[0]);
+  if (status != HR_RUN_DONE) return status;
   const int64_t step = block_columns(table, &op->bags[t]);
   for (int64_t column = 0; column < table->dim; column += step) {
-    hr_reduce_job job = job_of(op, t, column, first);
-    hr_set_bags(&job, taking, bounds, count);
+    hr_reduce_job job = job_of(op, t, column, step, first);
+    job.bounds = bounds;
+    job.bag_count = count;
+    job.first_position = bounds[0];
+    job.indices = taking->indices;
+    job.weights = taking->weights;
     hr_reduce_bags(&job);
   }
-  return 1;
+  return HR_RUN_DONE;
 }
 
-/* Reduces a bag of more lookups than fit into a piece: the sums of one piece go on with the next. 0: it is bad. */
-static int reduce_long_bag(hr_taking *taking, const hr_op_embedding_bags *op, int64_t t, int64_t bag, int64_t begin,
-                           int64_t end) {
-  const hr_table *table = &op->tables[t];
-  const int64_t step = block_columns(table, &op->bags[t]);
-  for (int64_t column = 0; column < table->dim; column += step) {
-    hr_reduce_job job = job_of(op, t, column, bag);
-    hr_sums sums = {.counted = 0};
-    for (int64_t from = begin; from < end; from += PIECE_LOOKUPS) {
-      const int64_t bounds[2] = {from, hr_min(from + PIECE_LOOKUPS, end)};
-      if (!hr_take_lookups(taking, bounds[0], bounds[1] - bounds[0])) return 0;
-      hr_set_bags(&job, taking, bounds, 1);
-      job.goes_on_from = from > begin ? &sums : NULL;
-      job.goes_on_to = bounds[1] < end ? &sums : NULL;
-      hr_reduce_bags(&job);
-    }
-  }
-  return 1;
-}
-
-/* 0: the task's bags are bad, and some of them may not be reduced. The tasks of a table partition its bags: together they
- * check every offset once and, when all of those are good, every index at least once. */
-static int run_task(const member_context *member, int64_t t, int64_t part, int64_t parts) {
+/* Returns HR_RUN_…. The tasks of a table partition its bags: together they check every offset once and, when all of those are
+ * good, every index. */
+static int run_task(member_context *member, int64_t t, int64_t part, int64_t parts) {
   const hr_op_embedding_bags *op = member->run->op;
   const hr_bags *bags = &op->bags[t];
   const int64_t count = bag_count(op, t);
   const int64_t last = first_bag_of_part(member->guard, bags, count, part + 1, parts);
-  hr_taking taking = hr_start_taking(member->piece, member->guard, &op->tables[t], bags, op->stop_report != NULL);
-  int64_t *bounds = taking.piece->bounds;
+  int64_t *bounds = member->piece->bounds;
+  hr_taking taking = {
+      .piece = member->piece,
+      .long_piece = &member->long_piece,
+      .guard = member->guard,
+      .table = &op->tables[t],
+      .bags = bags,
+      .checks = op->stop_report != NULL,
+  };
   for (int64_t bag = first_bag_of_part(member->guard, bags, count, part, parts); bag < last;) {
     const int64_t taken = hr_min(last - bag, PIECE_BAGS);
-    if (!hr_take_bounds(&taking, bag, taken)) return 0;
+    if (!hr_take_bounds(&taking, bag, taken)) return HR_RUN_STOPPED;
     for (int64_t at = 0; at < taken;) {
       const int64_t fitting = hr_fitting_bags(&taking, at, taken);
-      const int64_t bag_bounds[2] = {bounds[at], hr_end_of_bag(&taking, at)};
-      const int are_good = fitting == 0   ? reduce_long_bag(&taking, op, t, bag + at, bag_bounds[0], bag_bounds[1])
-                           : fitting == 1 ? reduce_short_bags(&taking, op, t, bag + at, bag_bounds, 1)
-                                          : reduce_short_bags(&taking, op, t, bag + at, bounds + at, fitting);
-      if (!are_good) return 0;
-      at += hr_max(1, fitting);
+      /* Where bounds do not rise, a bag may end before it begins: it is empty. */
+      const int64_t own[2] = {bounds[at], hr_max(bounds[at], bounds[at + 1])};
+      const int status = reduce_piece(&taking, op, t, bag + at, fitting == 1 ? own : bounds + at, fitting);
+      if (status != HR_RUN_DONE) return status;
+      at += fitting;
     }
     bag += taken;
-    if (bag == count && !hr_are_good_lookups(&taking, bounds[taken])) return 0;
+    if (bag == count && !hr_are_good_lookups(&taking, bounds[taken])) return HR_RUN_STOPPED;
   }
-  return 1;
+  return HR_RUN_DONE;
 }
 
 static void run_member(void *context, hr_guard *guard) {
@@ -169,23 +160,23 @@ static void run_member(void *context, hr_guard *guard) {
   int64_t table = 0;
   int64_t first_task_of_table = 0;
   int64_t tasks = table_tasks(op, 0, run->task_bytes);
-  while (!atomic_load_explicit(&run->found_bad_bags, memory_order_relaxed)) {
+  while (atomic_load_explicit(&run->status, memory_order_relaxed) == HR_RUN_DONE) {
     int64_t task = hr_next(&run->tasks);
     while (task >= first_task_of_table + tasks) {
       first_task_of_table += tasks;
       if (++table >= op->table_count) return;
       tasks = table_tasks(op, table, run->task_bytes);
     }
-    if (!run_task(member, table, task - first_task_of_table, tasks)) atomic_store(&run->found_bad_bags, 1);
+    const int status = run_task(member, table, task - first_task_of_table, tasks);
+    if (status != HR_RUN_DONE) atomic_store(&run->status, status);
   }
 }
 
 static void run_tasks(void *context, int64_t number) {
   run_context *run = context;
   member_context member = {.run = run, .piece = (hr_piece *)hr_pool_scratch(run->pool, number)};
-  if (hr_guarded(run_member, &member)) return;
-  atomic_store(&run->arrays_gone, 1);
-  atomic_store(&run->found_bad_bags, 1);
+  if (!hr_guarded(run_member, &member)) atomic_store(&run->status, HR_RUN_ARRAYS_GONE);
+  free(member.long_piece.memory);
 }
 
 /* Something is wrong, or there may be and no task to find it: the whole check says what. */
@@ -218,7 +209,6 @@ int64_t HR_NAME(hr_embedding_bags)(hr_pool *pool, const hr_op_embedding_bags *op
   run_context run = {
       .op = op, .pool = pool, .task_bytes = hr_clamp(bytes / (threads * 8), LEAST_TASK_BYTES, MOST_TASK_BYTES)};
   hr_team_run(pool->team, threads, run_tasks, &run);
-  if (atomic_load(&run.arrays_gone)) return HR_RUN_ARRAYS_GONE;
-  if (!atomic_load(&run.found_bad_bags)) return HR_RUN_DONE;
-  return fill_stop_report(pool, op);
+  const int status = atomic_load(&run.status);
+  return status == HR_RUN_STOPPED ? fill_stop_report(pool, op) : status;
 }

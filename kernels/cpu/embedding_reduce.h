@@ -29,15 +29,7 @@ typedef struct hr_reduce_job {
   float *output; /* the first bag's, at the block's first column */
   int64_t output_stride;
   int64_t prefetch_distance, prefetch_level;
-  struct hr_sums *goes_on_from; /* what the bag, the only one, has come to before; NULL: nothing */
-  struct hr_sums *goes_on_to; /* receives what it comes to instead of the output; NULL: it ends here */
 } hr_reduce_job;
-
-/* A bag that is reduced in parts. */
-typedef struct hr_sums {
-  float sums[MOST_VECTORS * HR_LANES];
-  int64_t counted;
-} hr_sums;
 
 enum { REDUCE_SUM, REDUCE_WEIGHTED_SUM, REDUCE_MAX, REDUCTIONS };
 

@@ -41,11 +41,6 @@ HR_INLINE void REDUCE_BAGS(PRUNED)(const hr_reduce_job *job, const int vectors, 
     HR_UNROLL
     for (int v = 0; v < count; v++) sum[v] = hr_vec_zero();
     int64_t counted = 0;
-    if (job->goes_on_from) {
-      HR_UNROLL
-      for (int v = 0; v < count; v++) sum[v] = hr_vec_load(job->goes_on_from->sums + v * HR_LANES);
-      counted = job->goes_on_from->counted;
-    }
 
     for (int64_t p = begin; p < end; p++) {
       if (p < prefetch_until) {
@@ -86,12 +81,6 @@ HR_INLINE void REDUCE_BAGS(PRUNED)(const hr_reduce_job *job, const int vectors, 
       counted++;
     }
 
-    if (job->goes_on_to) {
-      HR_UNROLL
-      for (int v = 0; v < count; v++) hr_vec_store(job->goes_on_to->sums + v * HR_LANES, sum[v]);
-      job->goes_on_to->counted = counted;
-      return;
-    }
     float *output = job->output + bag * job->output_stride;
     const int is_mean = (reduction == REDUCE_SUM || PRUNED) && table->pooling == HR_POOL_MEAN && counted > 0;
     const hr_vec divisor = hr_vec_broadcast(is_mean ? (float)counted : 1.0f);

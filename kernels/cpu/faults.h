@@ -36,10 +36,23 @@ static inline void hr_unwatch(hr_guard *guard) {
   guard->end = 0;
 }
 
-/* Copies from memory that may go away. */
+/* The first `half` bytes and the last, which may overlap. */
+static inline void hr_copy_halves(char *to, const char *from, int64_t bytes, const size_t half) {
+  memcpy(to, from, half);
+  memcpy(to + bytes - half, from + bytes - half, half);
+}
+
+/* Copies 32-bit words from memory that may go away. Few bytes, as batches of one have, without the call. */
 static inline void hr_copy_from(hr_guard *guard, void *to, const void *from, int64_t bytes) {
   hr_watch(guard, from, bytes);
-  memcpy(to, from, (size_t)bytes);
+  if (bytes > 32)
+    memcpy(to, from, (size_t)bytes);
+  else if (bytes >= 16)
+    hr_copy_halves(to, from, bytes, 16);
+  else if (bytes >= 8)
+    hr_copy_halves(to, from, bytes, 8);
+  else if (bytes > 0)
+    hr_copy_halves(to, from, bytes, 4);
   hr_unwatch(guard);
 }
 
