@@ -152,7 +152,8 @@ const HINTS: Readonly<Record<ErrorCode, string>> = {
   BAG_TOO_LONG: "shorten the list, or raise `longestBag` in the model's inputs",
   DENSE_OUT_OF_RANGE: "check that the preprocessing of the model's inputs is the one it was trained with",
   REQUEST_INVALID: FORMS_HINT,
-  ARRAYS_CHANGED: 'leave the arrays of a request as they are, and with their owner, until its prediction is done',
+  ARRAYS_CHANGED:
+    'leave the arrays of a request as they are, and with their owner, until its prediction is done',
   VALUE_NOT_FINITE: 'only finite numbers can be quantised: find out how the row came to hold it',
   VALUE_OUT_OF_RANGE: 'leave the table as it is (--tables), or scale it',
   TRACE_INVALID: 'a trace has one row index a line, or is a dlrm_datasets file',

@@ -1,4 +1,5 @@
-import { CudaError } from '../errors.ts';
+import { unreadable } from '../checks/array.ts';
+import { arraysChanged, CudaError } from '../errors.ts';
 import type { CudaDriver } from '../ffi/cuda-driver.ts';
 import type { DevicePtr } from '../ffi/cuda-symbols.ts';
 import { addressOf, type HostCopy, type HostPtr, viewMemory } from '../ffi/host-memory.ts';
@@ -82,6 +83,7 @@ export class PinnedMemory extends Resource<HostPtr> {
 
   /** Copies a small array to byte `offset`; of a larger one, the copy goes to `later`, for `copyAll`. */
   put(offset: number, array: HostArray, later: HostCopy[]): void {
+    if (array.byteLength === 0 && unreadable(array) !== undefined) throw arraysChanged('was given away');
     const end = offset + array.byteLength;
     if (end > this.bytes) throw new RangeError(`bytes [${offset}, ${end}) are not in ${this.bytes} bytes`);
     if (array.byteLength > INLINE_BYTES || end > VIEW_BYTES || offset % array.BYTES_PER_ELEMENT !== 0) {
