@@ -1,6 +1,7 @@
 /** Reading tensors that lie in files: whole, or a range of their bytes. */
-import { type FileHandle, open } from 'node:fs/promises';
+import type { FileHandle } from 'node:fs/promises';
 import { FormatError, fileError } from './errors.ts';
+import { openFile } from './input-file.ts';
 import {
   type FileTensor,
   type HostTensor,
@@ -33,13 +34,6 @@ export function shareTied(tensors: StoredTensors): StoredTensors {
     return [name, first];
   });
   return new Map(shared);
-}
-
-/** Opens a file for reading. @throws UsageError FILE_*. */
-export async function openFile(file: string): Promise<FileHandle> {
-  return open(file).catch((cause) => {
-    throw fileError(file, cause);
-  });
 }
 
 /** Fills `into` with bytes of `file` from `position` on. @throws FormatError FILE_TRUNCATED; UsageError FILE_UNREADABLE. */

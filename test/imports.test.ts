@@ -13,7 +13,7 @@ const SRC = fileURLToPath(new URL('../src', import.meta.url));
  */
 const LAYERS: readonly (readonly string[])[] = [
   ['errors.ts', 'version.ts', 'numbers.ts', 'progress.ts'],
-  ['tensor.ts', 'device.ts'],
+  ['tensor.ts', 'device.ts', 'input-file.ts', 'temporary-folder.ts'],
   ['stored-tensor.ts', 'checks'],
   ['ffi', 'formats'],
   ['cuda', 'jit'],

@@ -2,6 +2,7 @@
 import { UsageError } from '../errors.ts';
 import { CRITEO_CATEGORIES, CRITEO_NUMBERS } from '../formats/criteo-columns.ts';
 import { expectKind } from '../formats/file-kind.ts';
+import { withPlainFile } from '../formats/gzip.ts';
 import { type DlrmArchitecture, inputsOf } from '../model/architecture.ts';
 import type { ModelInputs, Preprocessing } from '../model/inputs.ts';
 import { readJsonRequest } from '../model/request/json-request.ts';
@@ -50,7 +51,10 @@ export async function readRequestFile(
     case 'json-request':
       return { request: await readJsonRequest(file, inputsOf(model)), notes: [] };
     default:
-      return { request: await readRequest(file, inputsOf(model)), notes: [] };
+      return {
+        request: await withPlainFile(file, false, (path) => readRequest(path, inputsOf(model))),
+        notes: [],
+      };
   }
 }
 

@@ -2,8 +2,8 @@
 import type { IndexArray } from '../embedding/bag.ts';
 import { WorkloadError } from '../errors.ts';
 import { expectKind } from '../formats/file-kind.ts';
-import { openMaybeGzip } from '../formats/gzip.ts';
-import { readDlrmDataset, readGzippedDlrmDataset } from './dlrm-dataset.ts';
+import { openMaybeGzip, withPlainFile } from '../formats/gzip.ts';
+import { readDlrmDataset } from './dlrm-dataset.ts';
 import { GrowingArray, MAX_INDEX } from './index-values.ts';
 
 /** Recorded lookups: one stream that all tables share, or one per table. */
@@ -30,7 +30,7 @@ export interface ReadTraceOptions {
 export async function readTrace(file: string, options: ReadTraceOptions = {}): Promise<Trace> {
   const { kind, gzipped } = await expectKind(file, 'trace');
   if (kind === 'torch' || kind === 'torch-legacy')
-    return gzipped ? readGzippedDlrmDataset(file, options) : readDlrmDataset(file, file, options);
+    return withPlainFile(file, gzipped, (path) => readDlrmDataset(file, path, options));
   const indices = await readIndexLines(file);
   if (indices.length === 0) throw new WorkloadError('TRACE_EMPTY', `${file} holds no lookups`, { file });
   return { file, format: 'text', streams: [indices] };

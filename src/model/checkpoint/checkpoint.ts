@@ -1,14 +1,15 @@
 /** Checkpoints: the parameters of a model, from safetensors, what torch.save writes, or torch.distributed.checkpoint. */
-import { stat } from 'node:fs/promises';
 import { basename } from 'node:path';
-import { FormatError, fileError, ModelError } from '../../errors.ts';
+import { FormatError, ModelError } from '../../errors.ts';
 import { checkpointInFolder, checkWhole } from '../../formats/checkpoint-folder.ts';
 import { DCP_METADATA, readDcp } from '../../formats/dcp/dcp.ts';
 import { expectKind } from '../../formats/file-kind.ts';
+import { parseJson } from '../../formats/json-text.ts';
 import { readSafetensors } from '../../formats/safetensors.ts';
 import { readShards } from '../../formats/sharded-index.ts';
 import { tiedNames } from '../../formats/tied-names.ts';
 import { dictOf, isSavedTensor, noTensors, readTorchFile } from '../../formats/torch/torch-file.ts';
+import { statFile } from '../../input-file.ts';
 import { shareTied } from '../../stored-tensor.ts';
 import type { StoredTensor, StoredTensors } from '../../tensor.ts';
 import { findStateDict, type SavedEntry, type StateDictOptions, savedEntries } from './state-dict.ts';
@@ -40,10 +41,7 @@ interface Saved extends Pick<Checkpoint, 'format' | 'order'> {
  * CHECKPOINT_UNRECOGNISED when there is no state dict.
  */
 export async function loadCheckpoint(path: string, options: StateDictOptions = {}): Promise<Checkpoint> {
-  const info = await stat(path).catch((cause) => {
-    throw fileError(path, cause);
-  });
-  if (info.isDirectory()) return loadCheckpoint(await checkpointInFolder(path), options);
+  if ((await statFile(path)).isDirectory()) return loadCheckpoint(await checkpointInFolder(path), options);
   const { entries, format, order } = await readSaved(path);
   const { tensors, notes } = findStateDict(entries, options);
   const located = new Map([...tensors].map(([name, locate]) => [name, locate(name)]));
@@ -117,7 +115,7 @@ export const TABLE_ORDER_KEY = 'hotrow:tables';
 function writtenOrder(path: string, text: string): TableOrder {
   let names: unknown;
   try {
-    names = JSON.parse(text);
+    names = parseJson(text);
   } catch {
     names = undefined;
   }

@@ -1,6 +1,7 @@
 /** Reads the parts of a request from a safetensors file, in any of its forms (docs/requests.md). */
 import type { IndexArray } from '../../embedding/bag.ts';
 import { RequestError, type RequestErrorCode } from '../../errors.ts';
+import { parseJson } from '../../formats/json-text.ts';
 import { readSafetensors } from '../../formats/safetensors.ts';
 import { readTensor } from '../../stored-tensor.ts';
 import { type HostTensor, type StoredTensor, type StoredTensors, toFloat32 } from '../../tensor.ts';
@@ -317,7 +318,7 @@ function integers(name: string, { dtype, data }: HostTensor): IndexArray {
 function keysOf(json: string, name: string): readonly string[] {
   let keys: unknown;
   try {
-    keys = JSON.parse(json);
+    keys = parseJson(json);
   } catch {
     keys = undefined;
   }
