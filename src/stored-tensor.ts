@@ -1,6 +1,6 @@
 /** Reading tensors that lie in files: whole, or a range of their bytes. */
 import type { FileHandle } from 'node:fs/promises';
-import { FormatError, fileError } from './errors.ts';
+import { DeviceError, FormatError, fileError } from './errors.ts';
 import { openFile } from './input-file.ts';
 import {
   type FileTensor,
@@ -85,9 +85,28 @@ export async function* chunksOf(tensor: StoredTensor, bytes: number): AsyncGener
   }
 }
 
-/** Reads a stored tensor into host memory. @throws as readBytes. */
+/** One array has no more bytes. */
+const MAX_ARRAY_BYTES = 2 ** 32 - 1;
+
+function allocate(bytes: number): Uint8Array {
+  const failed = (message: string, cause?: unknown) =>
+    new DeviceError('OUT_OF_MEMORY', message, { ...(cause === undefined ? {} : { cause }), hint: SMALLER });
+  if (bytes > MAX_ARRAY_BYTES) throw failed(`a tensor of ${bytes} bytes: less than 4 GiB are read as one`);
+  try {
+    return new Uint8Array(bytes);
+  } catch (cause) {
+    throw failed(`there is no memory for a tensor of ${bytes} bytes`, cause);
+  }
+}
+
+const SMALLER = 'divide it: a request into several, a trace into parts';
+
+/**
+ * Reads a stored tensor into host memory.
+ * @throws as readBytes; DeviceError OUT_OF_MEMORY, also for 4 GiB and more.
+ */
 export async function readTensor(tensor: StoredTensor): Promise<HostTensor> {
-  const bytes = new Uint8Array(tensor.byteLength);
+  const bytes = allocate(tensor.byteLength);
   await readBytes(tensor, bytes, 0);
   return { dtype: tensor.dtype, shape: tensor.shape, data: viewElements(tensor.dtype, bytes) };
 }

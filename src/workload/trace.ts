@@ -36,6 +36,9 @@ export async function readTrace(file: string, options: ReadTraceOptions = {}): P
   return { file, format: 'text', streams: [indices] };
 }
 
+/** Lookups that are held in memory at most: 512 MiB. A few megabytes of gzip hold more. */
+const MAX_LOOKUPS = 2 ** 27;
+
 const NEWLINE = 0x0a;
 const RETURN = 0x0d;
 const ZERO = 0x30;
@@ -66,6 +69,12 @@ async function readIndexLines(file: string): Promise<Int32Array> {
       invalid();
     }
     if (digits > 0) indices.push(value);
+    if (indices.length > MAX_LOOKUPS)
+      throw new WorkloadError('TRACE_INVALID', `${file} has more than ${MAX_LOOKUPS} lookups`, {
+        file,
+        position: line,
+        hint: `take a part of it: head -n ${MAX_LOOKUPS}`,
+      });
     value = 0;
     digits = 0;
     returned = false;

@@ -8,7 +8,7 @@ import { parseJson } from '../../formats/json-text.ts';
 import { readSafetensors } from '../../formats/safetensors.ts';
 import { readShards } from '../../formats/sharded-index.ts';
 import { tiedNames } from '../../formats/tied-names.ts';
-import { dictOf, isSavedTensor, noTensors, readTorchFile } from '../../formats/torch/torch-file.ts';
+import { dictOf, isSavedTensor, noTensors, readTorchFile, shown } from '../../formats/torch/torch-file.ts';
 import { statFile } from '../../input-file.ts';
 import { shareTied } from '../../stored-tensor.ts';
 import type { StoredTensor, StoredTensors } from '../../tensor.ts';
@@ -92,7 +92,8 @@ async function torchEntries(path: string): Promise<Saved> {
   }));
   if (entries.length > 0) return { entries, format: 'torch', order: 'saved' };
   const dict = dictOf(saved);
-  for (const value of [saved, ...(dict?.values() ?? [])]) {
+  // One value may stand under many keys.
+  for (const value of new Set([saved, ...(dict?.values() ?? [])])) {
     const refused = noTensors(path, value);
     if (refused !== undefined) throw refused;
   }
@@ -101,12 +102,16 @@ async function torchEntries(path: string): Promise<Saved> {
       ? 'it is not a dict'
       : dict.size === 0
         ? 'it is empty'
-        : `its keys are ${[...dict.keys()].slice(0, 5).map(String).join(', ')}`;
+        : `its keys are ${[...dict.keys()].slice(0, 5).map(keyText).join(', ')}`;
   throw new ModelError('CHECKPOINT_UNRECOGNISED', `${path} holds no state dict: ${keys}`, {
     file: path,
     hint: 'save it with torch.save(model.state_dict(), path)',
   });
 }
+
+/** A key of a dict as it may stand in a message; tuples may be nested without end. */
+const keyText = (key: unknown): string =>
+  typeof key === 'string' ? shown(key) : typeof key === 'number' ? String(key) : 'one that is no text';
 
 /** Metadata of files that Hotrow writes: the names of the tables in the model's order, as JSON. */
 export const TABLE_ORDER_KEY = 'hotrow:tables';
