@@ -15,7 +15,7 @@ const LAYERS: readonly (readonly string[])[] = [
   ['text.ts'],
   ['errors.ts', 'version.ts', 'numbers.ts', 'progress.ts'],
   ['unfinished-files.ts'],
-  ['tensor.ts', 'device.ts', 'output-file.ts'],
+  ['tensor.ts', 'device.ts', 'input-file.ts', 'output-file.ts', 'temporary-folder.ts'],
   ['stored-tensor.ts', 'checks'],
   ['ffi', 'formats'],
   ['cuda', 'jit'],
