@@ -48,7 +48,8 @@ export type RequestErrorCode =
   | 'BAG_TOO_LONG'
   | 'USERS_INVALID'
   | 'DENSE_OUT_OF_RANGE'
-  | 'REQUEST_INVALID';
+  | 'REQUEST_INVALID'
+  | 'ARRAYS_CHANGED';
 export type WorkloadErrorCode =
   | 'TRACE_INVALID'
   | 'TRACE_EMPTY'
@@ -154,6 +155,8 @@ const HINTS: Readonly<Record<ErrorCode, string>> = {
   BAG_TOO_LONG: "shorten the list, or raise `longestBag` in the model's inputs",
   DENSE_OUT_OF_RANGE: "check that the preprocessing of the model's inputs is the one it was trained with",
   REQUEST_INVALID: FORMS_HINT,
+  ARRAYS_CHANGED:
+    'leave the arrays of a request as they are, and with their owner, until its prediction is done',
   VALUE_NOT_FINITE: 'only finite numbers can be quantised: find out how the row came to hold it',
   VALUE_OUT_OF_RANGE: 'leave the table as it is (--tables), or scale it',
   TRACE_INVALID: 'a trace has one row index a line, or is a dlrm_datasets file',
@@ -284,6 +287,11 @@ export class CudaError extends DeviceError {
     this.status = failure.status;
     this.contextLost = failure.contextLost;
   }
+}
+
+/** The error for an array of a request that something happened to while it was read. */
+export function arraysChanged(what: string): RequestError {
+  return new RequestError('ARRAYS_CHANGED', `an array of the request ${what} while it was read`);
 }
 
 /** Turns a failing open/read of `file` into a typed error. */

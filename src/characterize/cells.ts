@@ -127,7 +127,7 @@ function lookupsOf(workloads: readonly Lookups[], pattern: string): Lookups {
 async function warmUp(timer: EmbeddingTimer, plan: Plan, recorded: ReadonlySet<number>) {
   const { warmup } = turnOn('cuda');
   for (let i = 0; i < warmup - 1; i++) await timer.run(plan, i);
-  const last = await timer.run(plan, warmup - 1, true);
+  const last = await timer.run(plan, warmup - 1, { timeLaunches: true });
   const kernels = last.launches
     .filter(({ kind, table }) => kind === 'bags' && (table === undefined || recorded.has(table)))
     .map(({ kernel = '' }) => kernel);

@@ -2,8 +2,8 @@
  * safetensors: an 8-byte little-endian header length, a JSON header, then the tensors' bytes without gaps. Readers
  * take the header only; tensors are read, mapped or streamed later.
  */
-import { open } from 'node:fs/promises';
 import { FormatError, fileError } from '../errors.ts';
+import { openFile } from '../input-file.ts';
 import { writeOutputFile } from '../output-file.ts';
 import {
   type DType,
@@ -14,7 +14,7 @@ import {
   type StoredTensors,
 } from '../tensor.ts';
 import { identify, mistaken } from './file-kind.ts';
-import { findDuplicateKey } from './json-keys.ts';
+import { JsonFault, parseJson } from './json-text.ts';
 
 /** The format's own bound on a header. */
 const MAX_HEADER_BYTES = 100_000_000;
@@ -93,9 +93,7 @@ export async function readSafetensors(file: string): Promise<SafetensorsFile> {
 async function readHeader(
   file: string,
 ): Promise<{ header: Record<string, unknown>; dataStart: number; fileBytes: number }> {
-  const handle = await open(file).catch((cause) => {
-    throw fileError(file, cause);
-  });
+  const handle = await openFile(file);
   try {
     const { size } = await handle.stat();
     const prefix = Buffer.alloc(9);
@@ -113,21 +111,22 @@ async function readHeader(
       throw invalid(file, `says its header has ${length} bytes, the file has ${size}`, undefined, TRUNCATED);
     const text = Buffer.alloc(headerBytes);
     await handle.read(text, 0, headerBytes, 8);
-    let header: unknown;
-    let duplicate: string | undefined;
-    try {
-      const json = new TextDecoder('utf-8', { fatal: true }).decode(text);
-      header = JSON.parse(json);
-      duplicate = findDuplicateKey(json);
-    } catch (cause) {
-      throw invalid(file, `header is not JSON: ${(cause as Error).message.slice(0, 200)}`);
-    }
+    const header = parseHeader(file, text);
     if (typeof header !== 'object' || header === null || Array.isArray(header))
       throw invalid(file, 'header is not an object');
-    if (duplicate !== undefined) throw invalid(file, 'header names it twice', duplicate);
     return { header: header as Record<string, unknown>, dataStart: 8 + headerBytes, fileBytes: size };
   } finally {
     await handle.close();
+  }
+}
+
+function parseHeader(file: string, text: Uint8Array): unknown {
+  try {
+    return parseJson(new TextDecoder('utf-8', { fatal: true }).decode(text));
+  } catch (cause) {
+    if (cause instanceof JsonFault && cause.duplicate !== undefined)
+      throw invalid(file, 'header names it twice', cause.duplicate);
+    throw invalid(file, `header is not JSON: ${(cause as Error).message}`);
   }
 }
 

@@ -5,7 +5,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
-const dataHome = mkdtempSync(join(tmpdir(), 'hotrow-data-'));
+/** Where the command keeps plans in these tests. */
+export const dataHome = mkdtempSync(join(tmpdir(), 'hotrow-data-'));
 process.on('exit', () => rmSync(dataHome, { recursive: true, force: true }));
 
 const SOURCE = fileURLToPath(new URL('../../src/cli/main.ts', import.meta.url));

@@ -16,6 +16,7 @@ import { DlrmModel } from '../../model/dlrm.ts';
 import type { DlrmRequest } from '../../model/request/request.ts';
 import { checkOutputFile } from '../../output-file.ts';
 import { EmbeddingTimer } from '../../tuner/embedding-timer.ts';
+import { QueuedTimer } from '../../tuner/queued-timer.ts';
 import { type Tuned, tunePlan } from '../../tuner/tune.ts';
 import { ACCESS_PATTERNS } from '../../workload/access-patterns.ts';
 import { duration, formatOption, withDevice } from '../options.ts';
@@ -126,7 +127,7 @@ async function race(
   using timer = new EmbeddingTimer(backend, tables, progress);
   progress('placing tables');
   await timer.load(embedding.batches);
-  return await tunePlan(timer, { seconds, also, onProgress: progress });
+  return await tunePlan(new QueuedTimer(timer), { seconds, also, onProgress: progress });
 }
 
 /** One prediction of the whole model: how its matrices are multiplied best is measured, and kept for every load from now on. */

@@ -1,7 +1,15 @@
 /** A checkpoint with its tables' rows in another format: row by row, so that no table is in memory as a whole. */
+import { called, listOf, membersOf, oneOf, optional, path, text } from '../../checks/value.ts';
 import type { EmbeddingTable } from '../../embedding/bag.ts';
+import { checkTables } from '../../embedding/check-tables.ts';
 import { addErrors, NO_ERROR, type QuantizationError, quantizeRows } from '../../embedding/quantize.ts';
-import { isQuantized, type RowFormat, rowBytes, weightShape } from '../../embedding/row-format.ts';
+import {
+  isQuantized,
+  ROW_FORMATS,
+  type RowFormat,
+  rowBytes,
+  weightShape,
+} from '../../embedding/row-format.ts';
 import { distinctTables } from '../../embedding/shared-tables.ts';
 import { ModelError } from '../../errors.ts';
 import { type StreamedTensor, writeSafetensors } from '../../formats/safetensors.ts';
@@ -16,6 +24,7 @@ import {
   toFloat32,
   viewElements,
 } from '../../tensor.ts';
+import { storedTensors } from '../check-tensors.ts';
 import { TABLE_ORDER_KEY } from './checkpoint.ts';
 import { inTable } from './in-table.ts';
 import { quantizedRowsText } from './quantized-rows.ts';
@@ -47,15 +56,24 @@ export interface QuantizeOptions {
   readonly onProgress?: OnProgress;
 }
 
+const OPTIONS = membersOf<QuantizeOptions>({
+  tensors: storedTensors,
+  tables: checkTables,
+  rows: oneOf(ROW_FORMATS),
+  tableOrder: optional(listOf(text)),
+  out: path,
+  onProgress: optional(called<OnProgress>()),
+});
+
 /**
  * Writes the checkpoint with the rows of some tables in another format, all else as it was; says what that lost. A tensor under
  * several names is written once, and metadata names it again (tied-names.ts). A table of several features, or under several
  * names, is told of once, by its first feature.
  * @throws ModelError CHECKPOINT_UNSUPPORTED for rows that are quantised already, VALUE_NOT_FINITE, VALUE_OUT_OF_RANGE;
- * UsageError FILE_*; FormatError FILE_TRUNCATED.
+ * UsageError FILE_*, OPTION_INVALID; FormatError FILE_TRUNCATED.
  */
 export async function quantizeCheckpoint(options: QuantizeOptions): Promise<QuantizedTable[]> {
-  const { tensors, tables, rows: to, tableOrder, out, onProgress } = options;
+  const { tensors, tables, rows: to, tableOrder, out, onProgress } = OPTIONS(options, 'quantizeCheckpoint');
   for (const { name, rowFormat } of tables) {
     if (!isQuantized(rowFormat)) continue;
     throw new ModelError('CHECKPOINT_UNSUPPORTED', `table ${name} has ${rowFormat} rows already`, {

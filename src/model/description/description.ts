@@ -196,6 +196,9 @@ export function parseDescription(value: unknown): ModelDescription {
   return value;
 }
 
+/** Each is tried on every name of the checkpoint. */
+const MAX_PATTERNS = 1024;
+
 function checkAgreement({ tables, features = [], dense = [], names = {} }: ModelDescription): void {
   const unique = (list: readonly { readonly name: string }[], key: string) => {
     const seen = new Set<string>();
@@ -223,7 +226,10 @@ function checkAgreement({ tables, features = [], dense = [], names = {} }: Model
       'give it a feature, or set its parameter aside in "names"',
     );
   }
-  for (const [from, to] of Object.entries(names)) {
+  const patterns = Object.entries(names);
+  if (patterns.length > MAX_PATTERNS)
+    throw badDescription('/names', `has more than ${MAX_PATTERNS} patterns`);
+  for (const [from, to] of patterns) {
     if (to !== null && from === '') throw badDescription('/names', 'has an empty pattern');
   }
 }
@@ -268,9 +274,13 @@ function checkFeature(feature: DescribedFeature, at: string): void {
   if (vocabulary === undefined || vocabulary.length === 0) return;
   if (strings !== (typeof vocabulary[0] === 'string'))
     throw badDescription(`${at}/missing/ids`, 'are of another kind than the vocabulary');
-  const ids: readonly (string | number)[] = vocabulary;
-  const absent = missing.ids.find((id) => !ids.includes(id));
-  if (unknown === 'error' && absent !== undefined)
+  if (unknown !== 'error') return;
+  const given: readonly (string | number)[] = missing.ids;
+  const wanted = new Set(given);
+  const found = new Set<string | number>();
+  for (const id of vocabulary) if (wanted.has(id)) found.add(id);
+  const absent = given.find((id) => !found.has(id));
+  if (absent !== undefined)
     throw badDescription(`${at}/missing/ids`, `has ${JSON.stringify(absent)}, which the vocabulary lacks`);
 }
 
