@@ -44,7 +44,7 @@ async function refuses(file: string, why: RegExp, options: OutputOptions = {}): 
     assert.ok(error instanceof HotrowError);
     assert.equal(error.code, 'FILE_UNWRITABLE');
     assert.equal(error.details.file, file);
-    assert.ok(error.message.startsWith(`cannot write ${printable(file)}: `), error.message);
+    assert.ok(error.message.startsWith(`cannot write ${printable(file, 2000)}: `), error.message);
     assert.match(error.message, why);
     assert.doesNotMatch(error.message, /\.partial/);
     return true;
