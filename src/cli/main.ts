@@ -12,6 +12,7 @@ import { quantizeCommand } from './commands/quantize.ts';
 import { reportCommand } from './commands/report.ts';
 import { traceCommand } from './commands/trace.ts';
 import { tuneCommand } from './commands/tune.ts';
+import { withStrictOptions } from './options.ts';
 import { printError } from './output.ts';
 
 const program = new Command('hotrow')
@@ -32,7 +33,7 @@ for (const command of [
   traceCommand(),
   devicesCommand(),
 ]) {
-  program.addCommand(command.option('--verbose', 'print stacks of errors').exitOverride());
+  program.addCommand(withStrictOptions(command.option('--verbose', 'print stacks of errors').exitOverride()));
 }
 program.exitOverride();
 
