@@ -1,5 +1,5 @@
-import { bytesOf, lengthOf } from '../checks/array.ts';
-import { CudaError } from '../errors.ts';
+import { bytesOf, lengthOf, unreadable } from '../checks/array.ts';
+import { arraysChanged, CudaError } from '../errors.ts';
 import type { CudaDriver } from '../ffi/cuda-driver.ts';
 import type { DevicePtr } from '../ffi/cuda-symbols.ts';
 import { addressOf, type HostCopy, type HostPtr, viewMemory } from '../ffi/host-memory.ts';
@@ -84,6 +84,7 @@ export class PinnedMemory extends Resource<HostPtr> {
   /** Copies a small array to byte `offset`; of a larger one, the copy goes to `later`, for `copyAll`. */
   put(offset: number, array: HostArray, later: HostCopy[]): void {
     const bytes = bytesOf(array);
+    if (bytes === 0 && unreadable(array) !== undefined) throw arraysChanged('was given away');
     const end = offset + bytes;
     if (end > this.bytes) throw new RangeError(`bytes [${offset}, ${end}) are not in ${this.bytes} bytes`);
     if (bytes > INLINE_BYTES || end > VIEW_BYTES || offset % array.BYTES_PER_ELEMENT !== 0) {

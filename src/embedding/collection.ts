@@ -136,7 +136,8 @@ export class EmbeddingCollection implements AsyncDisposable {
   }
 
   /**
-   * Pools the bags of every table. The batch's arrays must not change until it is done.
+   * Pools the bags of every table. The batch's arrays must not change until it is done: where they do, or are
+   * transferred, it fails or pools what it read.
    * @throws RequestError when the batch does not fit the tables, or, in `error` mode, for a bad index or offset;
    *   UsageError OPTION_INVALID.
    */

@@ -3,6 +3,7 @@ import { flag, membersOf, oneOf, optional, path, whole } from '../checks/value.t
 import { UsageError } from '../errors.ts';
 import { CRITEO_CATEGORIES, CRITEO_NUMBERS } from '../formats/criteo-columns.ts';
 import { expectKind } from '../formats/file-kind.ts';
+import { withPlainFile } from '../formats/gzip.ts';
 import { type DlrmArchitecture, inputsOf } from '../model/architecture.ts';
 import { requestedModel } from '../model/check-model.ts';
 import { type ModelInputs, PREPROCESSING, type Preprocessing } from '../model/inputs.ts';
@@ -65,7 +66,10 @@ export async function readRequestFile(
     case 'json-request':
       return { request: await readJsonRequest(file, inputsOf(model)), notes: [] };
     default:
-      return { request: await readRequest(file, inputsOf(model)), notes: [] };
+      return {
+        request: await withPlainFile(file, false, (path) => readRequest(path, inputsOf(model))),
+        notes: [],
+      };
   }
 }
 

@@ -201,6 +201,19 @@ test('the heuristic plan is legal, well-formed, and takes no memory', () => {
   }
 });
 
+test("on a GPU, the heuristic plan follows the width of the tables' rows", () => {
+  const labelOf = (...dims: number[]) => {
+    const tables = dims.map((dim) => ({ rows: 1000, dim, rowFormat: 'float32' as const }));
+    return planLabel(heuristicPlan({ device: device(1, 'cuda'), tables }));
+  };
+  const wide = 'fused + OptMT 32 warps + RPF d8 + 8 bytes a lane + blocks of 64';
+  assert.equal(labelOf(128, 256), wide);
+  assert.equal(labelOf(64), wide);
+  assert.equal(labelOf(16, 128), 'fused + RPF d8');
+  // Rows of 8 in flight would take two thirds of the warps.
+  assert.equal(labelOf(16, 256), 'fused');
+});
+
 test('techniques are switched on and off', () => {
   const both = withTechniques(plain, { prefetch: { distance: 8, level: 'L2' }, threads: { count: 2 } });
   assert.equal(planLabel(both), 'standard + prefetch d8 L2 + threads 2');

@@ -13,7 +13,7 @@ import {
 } from '../../embedding/bag.ts';
 import { checkBagShapes } from '../../embedding/check-bags.ts';
 import { type Plan, planFor } from '../../embedding/plan.ts';
-import { DeviceError } from '../../errors.ts';
+import { arraysChanged, DeviceError } from '../../errors.ts';
 import {
   fillUniform,
   measureFmaRate,
@@ -128,7 +128,8 @@ export class CpuBackend implements Backend {
       );
       if (!done) {
         const { first } = collectFindings(encoded.stops);
-        throw first ?? new DeviceError('KERNEL_FAILED', 'a check stopped the program without a finding');
+        // A task found something bad, and then it was gone.
+        throw first ?? arraysChanged('changed');
       }
       const findings = collectFindings(encoded.warnings);
       return { seconds: encoded.operationSeconds(), findings, launches: [], kernels: [] };

@@ -7,7 +7,7 @@ import type { BlockPool } from '../../cuda/block-pool.ts';
 import type { DeviceMemory, HostArray, PinnedMemory } from '../../cuda/memory.ts';
 import type { CudaStream } from '../../cuda/stream.ts';
 import { type BagBatch, type Bags, bagCount, type EmbeddingTable } from '../../embedding/bag.ts';
-import { DeviceError, RequestError } from '../../errors.ts';
+import { arraysChanged, DeviceError } from '../../errors.ts';
 import type { DevicePtr } from '../../ffi/cuda-symbols.ts';
 import { copyAll, type HostCopy } from '../../ffi/host-memory.ts';
 import type { PlacedBags } from '../backend.ts';
@@ -290,7 +290,7 @@ export class CudaBags implements PlacedBags {
     const stagedAt = this.#stagedAt;
     const put = (offset: number, array: HostArray, length = array.length) => {
       // What is described to the device are the lengths that there is room for.
-      if (lengthOf(array) !== length) throw changedLength();
+      if (lengthOf(array) !== length) throw arraysChanged('changed its length');
       if (offset >= stagedAt) pinned.put(offset - stagedAt, array, later);
     };
     for (let t = 0; t < this.tableCount; t++) {
@@ -389,12 +389,6 @@ export class CudaBags implements PlacedBags {
 
 function elementBytes(array: HostArray): number {
   return arrayName(array) === 'BigInt64Array' ? 8 : 4;
-}
-
-function changedLength(): RequestError {
-  return new RequestError('TENSOR_SHAPE', 'an array of lookups changed its length while it was read', {
-    hint: "the request's arrays must stay as they are until its prediction is done",
-  });
 }
 
 /** The user of each sample. */

@@ -159,7 +159,9 @@ export class GuardedBackend implements Backend {
     return this.#whileOpen(async () => {
       const timing = timingOf(options);
       const checked = checkProgram(program, this.#given);
-      return this.#holding(checked.uses, () => this.#inner.run(checked.operations, timing));
+      const report = await this.#holding(checked.uses, () => this.#inner.run(checked.operations, timing));
+      checked.deliver();
+      return report;
     });
   }
 
@@ -178,7 +180,9 @@ export class GuardedBackend implements Backend {
       first = checked;
       running = true;
       try {
-        return await this.#holding(checked.uses, () => kept.run(checked.operations, timing));
+        const report = await this.#holding(checked.uses, () => kept.run(checked.operations, timing));
+        checked.deliver();
+        return report;
       } finally {
         running = false;
         if (disposed) kept[Symbol.dispose]();

@@ -1,10 +1,10 @@
 /** What `--trace` names: traces, requests, folders of requests, and files named for tables. */
 import { existsSync } from 'node:fs';
-import { readdir, stat } from 'node:fs/promises';
 import { basename, join, resolve } from 'node:path';
 import { type Check, listOf, membersOf, oneOf, path, reading, record, text } from '../../checks/value.ts';
-import { fileError, UsageError, WorkloadError } from '../../errors.ts';
+import { UsageError, WorkloadError } from '../../errors.ts';
 import { expectKind, type Kind } from '../../formats/file-kind.ts';
+import { isStream, listFolder, statFile } from '../../input-file.ts';
 
 /** How requests are written. */
 export type RequestForm = 'safetensors' | 'JSON' | 'Criteo rows';
@@ -110,10 +110,7 @@ async function namedSource(streams: NamedSource['streams']): Promise<NamedSource
 }
 
 async function sourceOf(path: string): Promise<TrafficSource> {
-  const found = await stat(path).catch((cause) => {
-    throw fileError(path, cause);
-  });
-  if (found.isDirectory()) return folderSource(path);
+  if (!(await isStream(path)) && (await statFile(path)).isDirectory()) return folderSource(path);
   const name = basename(path).replace(/(\.500K)?(\.(txt|pt|safetensors|jsonl?|[ct]sv))?(\.gz)?$/, '');
   const { kind } = await expectKind(path, 'traffic');
   const form = FORMS[kind];
@@ -124,7 +121,7 @@ async function sourceOf(path: string): Promise<TrafficSource> {
 
 /** The requests of a folder by their names; numbers in names count as numbers. Hidden files are left aside. */
 async function folderSource(path: string): Promise<RequestSource> {
-  const entries = (await readdir(path, { withFileTypes: true }))
+  const entries = (await listFolder(path))
     .filter(({ name }) => !name.startsWith('.'))
     .sort((a, b) => a.name.localeCompare(b.name, 'en', { numeric: true }));
   const [first] = entries;
