@@ -2,6 +2,7 @@
  * Every error class and code. An error says what is wrong and where, carries a stable `code`, and, where there is one,
  * a `hint` that says what to do. Codes are part of the public API: they are added, never renamed.
  */
+import { printable, printableLines } from './text.ts';
 
 /** What a program may branch on. Grouped by the class that carries them. */
 export type UsageErrorCode =
@@ -47,7 +48,8 @@ export type RequestErrorCode =
   | 'BAG_TOO_LONG'
   | 'USERS_INVALID'
   | 'DENSE_OUT_OF_RANGE'
-  | 'REQUEST_INVALID';
+  | 'REQUEST_INVALID'
+  | 'ARRAYS_CHANGED';
 export type WorkloadErrorCode =
   | 'TRACE_INVALID'
   | 'TRACE_EMPTY'
@@ -80,6 +82,8 @@ export interface ErrorDetails {
   /** What the user can do about it. */
   readonly hint?: string;
   readonly cause?: unknown;
+  /** What a compiler, a driver or a profiler printed; it follows the message, line by line. */
+  readonly log?: string;
   /** The file that is wrong. */
   readonly file?: string;
   /** The tensor that is wrong, by its name in the file. */
@@ -151,6 +155,8 @@ const HINTS: Readonly<Record<ErrorCode, string>> = {
   BAG_TOO_LONG: "shorten the list, or raise `longestBag` in the model's inputs",
   DENSE_OUT_OF_RANGE: "check that the preprocessing of the model's inputs is the one it was trained with",
   REQUEST_INVALID: FORMS_HINT,
+  ARRAYS_CHANGED:
+    'leave the arrays of a request as they are, and with their owner, until its prediction is done',
   VALUE_NOT_FINITE: 'only finite numbers can be quantised: find out how the row came to hold it',
   VALUE_OUT_OF_RANGE: 'leave the table as it is (--tables), or scale it',
   TRACE_INVALID: 'a trace has one row index a line, or is a dlrm_datasets file',
@@ -174,7 +180,13 @@ const HINTS: Readonly<Record<ErrorCode, string>> = {
   DISPOSED: 'keep models, collections and backends open until the last call has ended',
 };
 
-/** The base of every error that Hotrow throws on purpose; each class has codes of its own. */
+/** Characters of a message or a hint, and of a line of a log. */
+const MESSAGE_CHARACTERS = 2000;
+
+/**
+ * The base of every error that Hotrow throws on purpose; each class has codes of its own. Messages and hints name what files
+ * hold: they are one printable line each (text.ts), `details` has names and values as they are.
+ */
 export class HotrowError<Code extends ErrorCode = ErrorCode> extends Error {
   readonly code: ErrorCode;
   /** What to do about it. */
@@ -183,17 +195,22 @@ export class HotrowError<Code extends ErrorCode = ErrorCode> extends Error {
   details: ErrorDetails;
 
   constructor(code: Code, message: string, details: ErrorDetails = {}) {
-    super(message, details.cause === undefined ? undefined : { cause: details.cause });
+    const { cause, log } = details;
+    const line = printable(message, MESSAGE_CHARACTERS);
+    super(
+      log === undefined ? line : `${line}\n${printableLines(log, MESSAGE_CHARACTERS)}`,
+      cause === undefined ? undefined : { cause },
+    );
     this.name = new.target.name;
     this.code = code;
-    this.hint = details.hint ?? HINTS[code];
+    this.hint = printable(details.hint ?? HINTS[code], MESSAGE_CHARACTERS);
     this.details = details;
   }
 
   /** Names the file where the error was found, unless it names one already. Gives itself back. */
   inFile(file: string): this {
     if (this.details.file !== undefined) return this;
-    this.message = `${file}: ${this.message}`;
+    this.message = `${printable(file)}: ${this.message}`;
     this.details = { ...this.details, file };
     return this;
   }
@@ -201,7 +218,7 @@ export class HotrowError<Code extends ErrorCode = ErrorCode> extends Error {
   /** Names the tensor where the error was found, unless it names one already. Gives itself back. */
   ofTensor(tensor: string): this {
     if (this.details.tensor !== undefined) return this;
-    this.message = `tensor ${tensor}: ${this.message}`;
+    this.message = `tensor ${printable(tensor)}: ${this.message}`;
     this.details = { ...this.details, tensor };
     return this;
   }
@@ -272,6 +289,11 @@ export class CudaError extends DeviceError {
   }
 }
 
+/** The error for an array of a request that something happened to while it was read. */
+export function arraysChanged(what: string): RequestError {
+  return new RequestError('ARRAYS_CHANGED', `an array of the request ${what} while it was read`);
+}
+
 /** Turns a failing open/read of `file` into a typed error. */
 export function fileError(file: string, cause: unknown): UsageError {
   const code = (cause as NodeJS.ErrnoException | null)?.code;
@@ -282,4 +304,22 @@ export function fileError(file: string, cause: unknown): UsageError {
     file,
     cause,
   });
+}
+
+/**
+ * Turns a failing write of `file` into a typed error. `why` it fails: default, what the system says.
+ */
+export function unwritable(
+  file: string,
+  cause: unknown,
+  { why = systemReason(cause), ...details }: Pick<ErrorDetails, 'hint'> & { readonly why?: string } = {},
+): UsageError {
+  return new UsageError('FILE_UNWRITABLE', `cannot write ${file}: ${why}`, { ...details, file, cause });
+}
+
+/** What a system call says, without the call and its paths: `ENOSPC: no space left on device`. */
+export function systemReason(cause: unknown): string {
+  const { syscall, message } = cause as NodeJS.ErrnoException;
+  const [reason = message] = syscall === undefined ? [] : message.split(`, ${syscall}`);
+  return reason;
 }

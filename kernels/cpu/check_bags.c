@@ -1,8 +1,10 @@
 /*
  * HR_OP_CHECK_BAGS. All threads count what is wrong, in loops that the compiler vectorises; only when something is,
  * one thread looks for the first finding, so that the report never depends on the thread count. HR_OP_EMBEDDING_BAGS
- * checks its tasks with the same loops, and leaves its report to the whole check.
+ * checks its pieces with the same loop, and leaves its report to the whole check. No value that is read here is used as a place
+ * in memory, so the caller's arrays are read where they lie.
  */
+#include "faults.h"
 #include "operators.h"
 
 enum { CHUNK = 1 << 15 };
@@ -12,6 +14,7 @@ typedef struct check_context {
   hr_counter chunks;
   atomic_int_fast64_t bad_indices;
   atomic_int_fast64_t bad_offsets;
+  atomic_int arrays_gone;
 } check_context;
 
 /* A value v is out of [first, first + limit) exactly when v - first, taken as unsigned, is not below limit. */
@@ -44,17 +47,23 @@ DEFINE_COUNT_INDICES(count_bad_int64, int64_t, uint64_t)
 DEFINE_COUNT_OFFSETS(count_bad_offsets_int32, int32_t)
 DEFINE_COUNT_OFFSETS(count_bad_offsets_int64, int64_t)
 
-int64_t HR_NAME(hr_count_bad_indices)(const hr_table *table, const hr_bags *bags, int64_t first, int64_t count) {
-  const char *at = (const char *)bags->indices + first * bags->index_bytes;
+int64_t HR_NAME(hr_count_bad_indices)(const hr_table *table, const void *indices, int64_t index_bytes, int64_t count) {
   const int64_t first_index = -table->pruned;
-  if (bags->index_bytes == 8)
-    return count_bad_int64(at, count, (uint64_t)first_index, (uint64_t)(table->row_count - first_index));
+  if (index_bytes == 8)
+    return count_bad_int64(indices, count, (uint64_t)first_index, (uint64_t)(table->row_count - first_index));
   const int64_t past_int32 = (int64_t)1 << 31;
   const int64_t past_rows = hr_min(table->row_count, past_int32);
-  return count_bad_int32(at, count, (uint32_t)first_index, (uint32_t)(past_rows - first_index));
+  return count_bad_int32(indices, count, (uint32_t)first_index, (uint32_t)(past_rows - first_index));
 }
 
-int64_t HR_NAME(hr_count_bad_offsets)(const hr_bags *bags, int64_t first, int64_t count) {
+void HR_NAME(hr_repair_indices)(const hr_table *table, void *indices, int64_t index_bytes, int64_t count) {
+  for (int64_t i = 0; i < count; i++) {
+    const int64_t index = hr_load_integer(indices, index_bytes, i);
+    if (index < -table->pruned || index >= table->row_count) memset((char *)indices + i * index_bytes, 0, (size_t)index_bytes);
+  }
+}
+
+static int64_t count_bad_offsets(const hr_bags *bags, int64_t first, int64_t count) {
   int64_t bad = 0;
   if (first == 0 && count > 0) {
     bad = hr_load_integer(bags->offsets, bags->offset_bytes, 0) != 0;
@@ -70,8 +79,32 @@ static int64_t chunks_of(const hr_bags *bags) {
   return hr_max(1, hr_ceil_div(hr_max(bags->lookups, bags->offset_count), CHUNK));
 }
 
-static void check_chunks(void *context, int64_t member) {
-  (void)member;
+/* Watches all offsets of a table, or all indices. */
+static void watch_offsets(hr_guard *guard, const hr_bags *bags) {
+  hr_watch(guard, bags->offsets, bags->offset_count * bags->offset_bytes);
+}
+
+static void watch_indices(hr_guard *guard, const hr_bags *bags) {
+  hr_watch(guard, bags->indices, bags->lookups * bags->index_bytes);
+}
+
+static int64_t count_in_indices(hr_guard *guard, const hr_table *table, const hr_bags *bags, int64_t first,
+                                int64_t count) {
+  watch_indices(guard, bags);
+  const char *indices = (const char *)bags->indices + first * bags->index_bytes;
+  const int64_t bad = HR_NAME(hr_count_bad_indices)(table, indices, bags->index_bytes, count);
+  hr_unwatch(guard);
+  return bad;
+}
+
+static int64_t count_in_offsets(hr_guard *guard, const hr_bags *bags, int64_t first, int64_t count) {
+  watch_offsets(guard, bags);
+  const int64_t bad = count_bad_offsets(bags, first, count);
+  hr_unwatch(guard);
+  return bad;
+}
+
+static void check_chunks(void *context, hr_guard *guard) {
   check_context *check = context;
   const hr_op_check_bags *op = check->op;
   int64_t table = 0;
@@ -86,10 +119,9 @@ static void check_chunks(void *context, int64_t member) {
     const hr_bags *bags = &op->bags[table];
     int64_t first = (chunk - first_chunk_of_table) * CHUNK;
     if (first < bags->lookups)
-      bad_indices +=
-          HR_NAME(hr_count_bad_indices)(&op->tables[table], bags, first, hr_min(CHUNK, bags->lookups - first));
+      bad_indices += count_in_indices(guard, &op->tables[table], bags, first, hr_min(CHUNK, bags->lookups - first));
     if (first < bags->offset_count)
-      bad_offsets += HR_NAME(hr_count_bad_offsets)(bags, first, hr_min(CHUNK, bags->offset_count - first));
+      bad_offsets += count_in_offsets(guard, bags, first, hr_min(CHUNK, bags->offset_count - first));
   }
   if (bad_indices) atomic_fetch_add(&check->bad_indices, bad_indices);
   if (bad_offsets) atomic_fetch_add(&check->bad_offsets, bad_offsets);
@@ -131,19 +163,33 @@ static int find_bad_index(const hr_table *table, const hr_bags *bags, hr_check_r
   return 0;
 }
 
+static void check_guarded(void *context, int64_t member) {
+  (void)member;
+  check_context *check = context;
+  if (!hr_guarded(check_chunks, check)) atomic_store(&check->arrays_gone, 1);
+}
+
+static void find_first(void *context, hr_guard *guard) {
+  const hr_op_check_bags *op = context;
+  for (int64_t t = 0; t < op->table_count; t++) {
+    op->report->table = t;
+    watch_offsets(guard, &op->bags[t]);
+    if (find_bad_offset(&op->bags[t], op->report)) return;
+    watch_indices(guard, &op->bags[t]);
+    if (find_bad_index(&op->tables[t], &op->bags[t], op->report)) return;
+  }
+}
+
 int64_t HR_NAME(hr_check_bags)(hr_pool *pool, const hr_op_check_bags *op) {
   hr_check_report *report = op->report;
   memset(report, 0, sizeof *report);
   int64_t chunks = 0;
   for (int64_t t = 0; t < op->table_count; t++) chunks += chunks_of(&op->bags[t]);
   check_context check = {.op = op};
-  hr_team_run(pool->team, hr_threads_for(pool, op->threads, chunks / 2), check_chunks, &check);
+  hr_team_run(pool->team, hr_threads_for(pool, op->threads, chunks / 2), check_guarded, &check);
+  if (atomic_load(&check.arrays_gone)) return HR_RUN_ARRAYS_GONE;
   report->bad_indices = atomic_load(&check.bad_indices);
   report->bad_offsets = atomic_load(&check.bad_offsets);
   if (report->bad_indices == 0 && report->bad_offsets == 0) return HR_RUN_DONE;
-  for (int64_t t = 0; t < op->table_count; t++) {
-    report->table = t;
-    if (find_bad_offset(&op->bags[t], report) || find_bad_index(&op->tables[t], &op->bags[t], report)) break;
-  }
-  return HR_RUN_DONE;
+  return hr_guarded(find_first, (void *)op) ? HR_RUN_DONE : HR_RUN_ARRAYS_GONE;
 }

@@ -1,9 +1,10 @@
-/* HR_OP_COPY, and copies of host memory. */
+/* HR_OP_COPY, and copies of host memory. What they read may be a caller's, and go away. */
 #include <stdlib.h>
 #if defined(__x86_64__)
 #include <emmintrin.h>
 #endif
 
+#include "faults.h"
 #include "pool.h"
 
 enum { TASK_BYTES = 1 << 17 };
@@ -12,6 +13,7 @@ typedef struct copy_context {
   const hr_op_copy *op;
   int64_t task_rows;
   hr_counter tasks;
+  atomic_int arrays_gone;
 } copy_context;
 
 /* To nearest even. NaN stays NaN. */
@@ -53,10 +55,10 @@ static void copy_row(const hr_op_copy *op, int64_t row) {
     for (int64_t c = 0; c < op->cols; c++) to[c] = narrow_to_bfloat16(from[c]);
 }
 
-static void copy_rows(void *context, int64_t member) {
-  (void)member;
+static void copy_rows(void *context, hr_guard *guard) {
   copy_context *copy = context;
   const hr_op_copy *op = copy->op;
+  hr_watch(guard, op->input, ((op->rows - 1) * op->input_stride + op->cols) * op->element_bytes);
   for (;;) {
     int64_t first = hr_next(&copy->tasks) * copy->task_rows;
     if (first >= op->rows) return;
@@ -64,12 +66,18 @@ static void copy_rows(void *context, int64_t member) {
   }
 }
 
+static void copy_guarded(void *context, int64_t member) {
+  (void)member;
+  copy_context *copy = context;
+  if (!hr_guarded(copy_rows, copy)) atomic_store(&copy->arrays_gone, 1);
+}
+
 int64_t hr_copy(hr_pool *pool, const hr_op_copy *op) {
   if (op->rows == 0 || op->cols == 0) return HR_RUN_DONE;
   copy_context copy = {.op = op, .task_rows = hr_max(1, TASK_BYTES / 4 / op->cols)};
   int64_t tasks = hr_ceil_div(op->rows, copy.task_rows);
-  hr_team_run(pool->team, hr_threads_for(pool, op->threads, tasks), copy_rows, &copy);
-  return HR_RUN_DONE;
+  hr_team_run(pool->team, hr_threads_for(pool, op->threads, tasks), copy_guarded, &copy);
+  return atomic_load(&copy.arrays_gone) ? HR_RUN_ARRAYS_GONE : HR_RUN_DONE;
 }
 
 enum { PIECE_BYTES = 1 << 18 };
@@ -80,6 +88,7 @@ typedef struct host_copies {
   /* Pieces of the copies before each, [count + 1]. */
   const int64_t *pieces_before;
   hr_counter pieces;
+  atomic_int arrays_gone;
 } host_copies;
 
 /* Copies what the processor will not read soon: past its caches, so that the target's old lines are not read first. */
@@ -97,8 +106,7 @@ static void stream_copy(char *target, const char *source, int64_t bytes) {
   memcpy(target + done, source + done, (size_t)(bytes - done));
 }
 
-static void copy_pieces(void *context, int64_t member) {
-  (void)member;
+static void copy_pieces(void *context, hr_guard *guard) {
   host_copies *all = context;
   int64_t c = 0;
   for (;;) {
@@ -109,8 +117,15 @@ static void copy_pieces(void *context, int64_t member) {
     const hr_host_copy *copy = &all->copies[c];
     int64_t start = (piece - all->pieces_before[c]) * PIECE_BYTES;
     int64_t bytes = hr_min(PIECE_BYTES, copy->bytes - start);
+    hr_watch(guard, copy->source, copy->bytes);
     stream_copy((char *)copy->target + start, (const char *)copy->source + start, bytes);
   }
+}
+
+static void copy_pieces_guarded(void *context, int64_t member) {
+  (void)member;
+  host_copies *all = context;
+  if (!hr_guarded(copy_pieces, all)) atomic_store(&all->arrays_gone, 1);
 }
 
 HR_EXPORT int64_t hr_copy_all(hr_pool *pool, const hr_host_copy *copies, int64_t count) {
@@ -125,8 +140,8 @@ HR_EXPORT int64_t hr_copy_all(hr_pool *pool, const hr_host_copy *copies, int64_t
     pieces_before[c + 1] = pieces_before[c] + hr_ceil_div(copies[c].bytes, PIECE_BYTES);
   host_copies all = {.copies = copies, .count = count, .pieces_before = pieces_before};
   pthread_mutex_lock(&pool->one_run_at_a_time);
-  hr_team_run(pool->team, hr_threads_for(pool, 0, pieces_before[count]), copy_pieces, &all);
+  hr_team_run(pool->team, hr_threads_for(pool, 0, pieces_before[count]), copy_pieces_guarded, &all);
   pthread_mutex_unlock(&pool->one_run_at_a_time);
   free(pieces_before);
-  return HR_RUN_DONE;
+  return atomic_load(&all.arrays_gone) ? HR_RUN_ARRAYS_GONE : HR_RUN_DONE;
 }

@@ -1,9 +1,9 @@
 /*
  * HR_OP_EMBEDDING_BAGS. The work is cut into tasks of (table, run of bags) with about equal row bytes, which the
- * threads take from a counter; a task goes through its run once per column block (see embedding_reduce.h). With a
- * stop_report it first checks its run: the scan brings a task's few thousand indices into the cache that the reduction
- * reads them from.
+ * threads take from a counter; a task goes through its run in pieces (see bag_piece.h), and through a piece once per column
+ * block (see embedding_reduce.h). Nothing that the caller may change meanwhile is used as it lies: a piece is copied first.
  */
+#include "bag_piece.h"
 #include "embedding_reduce.h"
 #include "operators.h"
 
@@ -13,10 +13,19 @@ enum { MOST_TASK_BYTES = 1 << 20, LEAST_TASK_BYTES = 1 << 15, MOST_TASKS_PER_TAB
 
 typedef struct run_context {
   const hr_op_embedding_bags *op;
+  hr_pool *pool;
   int64_t task_bytes;
   hr_counter tasks;
-  atomic_int found_bad_bags; /* no task starts any more */
+  atomic_int status; /* HR_RUN_…; not HR_RUN_DONE: no task starts any more */
 } run_context;
+
+/* What a member works with. */
+typedef struct member_context {
+  run_context *run;
+  hr_guard *guard;
+  hr_piece *piece;
+  hr_long_piece long_piece;
+} member_context;
 
 /* Bytes of a row before `column`, a multiple of HR_LANES or the end. */
 static int64_t bytes_before(const hr_table *table, int64_t column) {
@@ -44,12 +53,14 @@ static int64_t table_tasks(const hr_op_embedding_bags *op, int64_t table, int64_
 /* The first bag of part `part` of `parts`: the first one before which `part` parts of the table's work lie. Searches
  * the offsets as if they were sorted; for any content the result grows with `part`, so that the parts partition the
  * table's `count` bags. */
-static int64_t first_bag_of_part(const hr_bags *bags, int64_t count, int64_t part, int64_t parts) {
+static int64_t first_bag_of_part(hr_guard *guard, const hr_bags *bags, int64_t count, int64_t part, int64_t parts) {
+  if (part == 0) return 0;
   if (part >= parts) return count;
   int64_t units = table_units(bags, count);
   int64_t before = units / parts * part + units % parts * part / parts;
   int64_t low = 0;
   int64_t high = count;
+  hr_watch(guard, bags->offsets, bags->offset_count * bags->offset_bytes);
   while (low < high) {
     int64_t middle = low + (high - low) / 2;
     int64_t offset = hr_clamp(hr_load_integer(bags->offsets, bags->offset_bytes, middle), 0, bags->lookups);
@@ -58,78 +69,118 @@ static int64_t first_bag_of_part(const hr_bags *bags, int64_t count, int64_t par
     else
       high = middle;
   }
-  return part == 0 ? 0 : low;
+  hr_unwatch(guard);
+  return low;
 }
 
-/*
- * Whether the bags [first, last) are good, as far as the task that reduces them can tell. When they are, every lookup
- * that hr_reduce_bags reads for them has been checked. The tasks of a table partition its bags: together they check every
- * offset once and, when all of those are good, every index once. The last task takes the indices that no bag holds.
- */
-static int has_good_bags(const hr_table *table, const hr_bags *bags, int64_t count, int64_t first, int64_t last) {
-  const int64_t first_offset = first == 0 ? 0 : first + 1; /* offsets[first] is the end of the run before */
-  const int64_t past_offset = hr_min(last + 1, bags->offset_count);
-  if (HR_NAME(hr_count_bad_offsets)(bags, first_offset, past_offset - first_offset) != 0) return 0;
-  /* Where the run before is bad, offsets[first] may be anything: clamped as the reduction clamps it. */
-  const int64_t begin = hr_clamp(hr_load_integer(bags->offsets, bags->offset_bytes, first), 0, bags->lookups);
-  int64_t end = bags->lookups;
-  if (last < count) end = hr_clamp(hr_load_integer(bags->offsets, bags->offset_bytes, last), begin, bags->lookups);
-  return HR_NAME(hr_count_bad_indices)(table, bags, begin, end - begin) == 0;
-}
-
-/* 0: the task's bags are bad, and nothing was done. */
-static int run_task(const hr_op_embedding_bags *op, int64_t t, int64_t part, int64_t parts) {
-  const hr_table *table = &op->tables[t];
-  const hr_bags *bags = &op->bags[t];
-  int64_t count = bag_count(op, t);
-  int64_t first = first_bag_of_part(bags, count, part, parts);
-  int64_t last = first_bag_of_part(bags, count, part + 1, parts);
-  if (first >= last) return 1;
-  if (op->stop_report && !has_good_bags(table, bags, count, first, last)) return 0;
+/* The table's columns are reduced in blocks of so many. */
+static int64_t block_columns(const hr_table *table, const hr_bags *bags) {
   int64_t vectors = hr_ceil_div(table->dim, HR_LANES);
   int64_t blocks = hr_ceil_div(vectors, hr_most_vectors(table, bags));
-  int64_t block_columns = hr_ceil_div(vectors, blocks) * HR_LANES;
-  for (int64_t column = 0; column < table->dim; column += block_columns) {
-    int64_t columns = hr_min(block_columns, table->dim - column);
-    hr_reduce_job job = {
-        .rows = (const char *)table->rows + bytes_before(table, column),
-        .bytes_before = bytes_before(table, column),
-        .columns = columns,
-        .table = table,
-        .bags = bags,
-        .output = (bags->per_user ? op->user_output : op->output) + bags->output_column + column,
-        .output_stride = bags->per_user ? op->user_output_stride : op->output_stride,
-        .first_bag = first,
-        .last_bag = last,
-        .repair = op->repair != 0,
-        .prefetch_distance = op->prefetch_distance,
-        .prefetch_level = op->prefetch_level,
-    };
-    hr_reduce_bags(&job);
-  }
-  return 1;
+  return hr_ceil_div(vectors, blocks) * HR_LANES;
 }
 
-static void run_tasks(void *context, int64_t member) {
-  (void)member;
-  run_context *run = context;
+/* The job of the block of `columns` columns from `column` on, or of what there is of them, for the bags from `bag` on; its bags are still to be said. */
+static hr_reduce_job job_of(const hr_op_embedding_bags *op, int64_t t, int64_t column, int64_t columns, int64_t bag) {
+  const hr_table *table = &op->tables[t];
+  const hr_bags *bags = &op->bags[t];
+  float *output = bags->per_user ? op->user_output : op->output;
+  int64_t output_stride = bags->per_user ? op->user_output_stride : op->output_stride;
+  return (hr_reduce_job){
+      .rows = (const char *)table->rows + bytes_before(table, column),
+      .bytes_before = bytes_before(table, column),
+      .columns = hr_min(columns, table->dim - column),
+      .table = table,
+      .index_bytes = bags->index_bytes,
+      .reduction = reduction_of(table, bags),
+      .output = output + bag * output_stride + bags->output_column + column,
+      .output_stride = output_stride,
+      .prefetch_distance = op->prefetch_distance,
+      .prefetch_level = op->prefetch_level,
+  };
+}
+
+/* Reduces `count` bags from `first` on, whose bounds are `bounds`. Returns HR_RUN_…. */
+static int reduce_piece(hr_taking *taking, const hr_op_embedding_bags *op, int64_t t, int64_t first,
+                        const int64_t *bounds, int64_t count) {
+  const hr_table *table = &op->tables[t];
+  const int status = hr_take_lookups(taking, bounds[0], bounds[count] - bounds[0]);
+  if (status != HR_RUN_DONE) return status;
+  const int64_t step = block_columns(table, &op->bags[t]);
+  for (int64_t column = 0; column < table->dim; column += step) {
+    hr_reduce_job job = job_of(op, t, column, step, first);
+    job.bounds = bounds;
+    job.bag_count = count;
+    job.first_position = bounds[0];
+    job.indices = taking->indices;
+    job.weights = taking->weights;
+    hr_reduce_bags(&job);
+  }
+  return HR_RUN_DONE;
+}
+
+/* Returns HR_RUN_…. The tasks of a table partition its bags: together they check every offset once and, when all of those are
+ * good, every index. */
+static int run_task(member_context *member, int64_t t, int64_t part, int64_t parts) {
+  const hr_op_embedding_bags *op = member->run->op;
+  const hr_bags *bags = &op->bags[t];
+  const int64_t count = bag_count(op, t);
+  const int64_t last = first_bag_of_part(member->guard, bags, count, part + 1, parts);
+  int64_t *bounds = member->piece->bounds;
+  hr_taking taking = {
+      .piece = member->piece,
+      .long_piece = &member->long_piece,
+      .guard = member->guard,
+      .table = &op->tables[t],
+      .bags = bags,
+      .checks = op->stop_report != NULL,
+  };
+  for (int64_t bag = first_bag_of_part(member->guard, bags, count, part, parts); bag < last;) {
+    const int64_t taken = hr_min(last - bag, PIECE_BAGS);
+    if (!hr_take_bounds(&taking, bag, taken)) return HR_RUN_STOPPED;
+    for (int64_t at = 0; at < taken;) {
+      const int64_t fitting = hr_fitting_bags(&taking, at, taken);
+      /* Where bounds do not rise, a bag may end before it begins: it is empty. */
+      const int64_t own[2] = {bounds[at], hr_max(bounds[at], bounds[at + 1])};
+      const int status = reduce_piece(&taking, op, t, bag + at, fitting == 1 ? own : bounds + at, fitting);
+      if (status != HR_RUN_DONE) return status;
+      at += fitting;
+    }
+    bag += taken;
+    if (bag == count && !hr_are_good_lookups(&taking, bounds[taken])) return HR_RUN_STOPPED;
+  }
+  return HR_RUN_DONE;
+}
+
+static void run_member(void *context, hr_guard *guard) {
+  member_context *member = context;
+  run_context *run = member->run;
+  member->guard = guard;
   const hr_op_embedding_bags *op = run->op;
   int64_t table = 0;
   int64_t first_task_of_table = 0;
   int64_t tasks = table_tasks(op, 0, run->task_bytes);
-  while (!atomic_load_explicit(&run->found_bad_bags, memory_order_relaxed)) {
+  while (atomic_load_explicit(&run->status, memory_order_relaxed) == HR_RUN_DONE) {
     int64_t task = hr_next(&run->tasks);
     while (task >= first_task_of_table + tasks) {
       first_task_of_table += tasks;
       if (++table >= op->table_count) return;
       tasks = table_tasks(op, table, run->task_bytes);
     }
-    if (!run_task(op, table, task - first_task_of_table, tasks)) atomic_store(&run->found_bad_bags, 1);
+    const int status = run_task(member, table, task - first_task_of_table, tasks);
+    if (status != HR_RUN_DONE) atomic_store(&run->status, status);
   }
 }
 
+static void run_tasks(void *context, int64_t number) {
+  run_context *run = context;
+  member_context member = {.run = run, .piece = (hr_piece *)hr_pool_scratch(run->pool, number)};
+  if (!hr_guarded(run_member, &member)) atomic_store(&run->status, HR_RUN_ARRAYS_GONE);
+  free(member.long_piece.memory);
+}
+
 /* Something is wrong, or there may be and no task to find it: the whole check says what. */
-static void fill_stop_report(hr_pool *pool, const hr_op_embedding_bags *op) {
+static int64_t fill_stop_report(hr_pool *pool, const hr_op_embedding_bags *op) {
   const hr_op_check_bags check = {
       .kind = HR_OP_CHECK_BAGS,
       .threads = op->threads,
@@ -140,22 +191,24 @@ static void fill_stop_report(hr_pool *pool, const hr_op_embedding_bags *op) {
       .users = op->users,
       .report = op->stop_report,
   };
-  HR_NAME(hr_check_bags)(pool, &check);
+  const int64_t status = HR_NAME(hr_check_bags)(pool, &check);
+  return status == HR_RUN_DONE ? HR_RUN_STOPPED : status;
 }
 
 int64_t HR_NAME(hr_embedding_bags)(hr_pool *pool, const hr_op_embedding_bags *op) {
   if (op->table_count == 0 || op->batch == 0) {
     if (!op->stop_report) return HR_RUN_DONE;
-    fill_stop_report(pool, op);
-    return op->stop_report->code == HR_BAGS_OK ? HR_RUN_DONE : HR_RUN_STOPPED;
+    const int64_t status = fill_stop_report(pool, op);
+    return status == HR_RUN_STOPPED && op->stop_report->code == HR_BAGS_OK ? HR_RUN_DONE : status;
   }
+  if (!hr_pool_reserve_scratch(pool, sizeof(hr_piece))) return HR_RUN_NO_MEMORY;
   if (op->stop_report) memset(op->stop_report, 0, sizeof *op->stop_report);
   int64_t bytes = 0;
   for (int64_t t = 0; t < op->table_count; t++) bytes += table_bytes(op, t);
   int64_t threads = hr_threads_for(pool, op->threads, bytes / (2 * LEAST_TASK_BYTES));
-  run_context run = {.op = op, .task_bytes = hr_clamp(bytes / (threads * 8), LEAST_TASK_BYTES, MOST_TASK_BYTES)};
+  run_context run = {
+      .op = op, .pool = pool, .task_bytes = hr_clamp(bytes / (threads * 8), LEAST_TASK_BYTES, MOST_TASK_BYTES)};
   hr_team_run(pool->team, threads, run_tasks, &run);
-  if (!atomic_load(&run.found_bad_bags)) return HR_RUN_DONE;
-  fill_stop_report(pool, op);
-  return HR_RUN_STOPPED;
+  const int status = atomic_load(&run.status);
+  return status == HR_RUN_STOPPED ? fill_stop_report(pool, op) : status;
 }

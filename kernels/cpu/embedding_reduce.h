@@ -19,34 +19,19 @@ typedef struct hr_reduce_job {
   int64_t bytes_before; /* of a row before that: scale and bias stand there */
   int64_t columns;
   const hr_table *table;
-  const hr_bags *bags;
-  float *output; /* bag 0 at the block's first column */
+  int64_t reduction; /* REDUCE_… */
+  int64_t bag_count;
+  const int64_t *bounds; /* [bag_count + 1], rising: bag b holds the lookups at positions [bounds[b], bounds[b + 1]) */
+  int64_t first_position; /* where `indices` and `weights` begin */
+  const void *indices; /* every one is a row, or a pruned one's -1 */
+  int64_t index_bytes;
+  const float *weights; /* NULL: none */
+  float *output; /* the first bag's, at the block's first column */
   int64_t output_stride;
-  int64_t first_bag, last_bag;
-  int64_t repair;
   int64_t prefetch_distance, prefetch_level;
 } hr_reduce_job;
 
 enum { REDUCE_SUM, REDUCE_WEIGHTED_SUM, REDUCE_MAX, REDUCTIONS };
-
-/* The lookups of a table, each of which becomes a row: out-of-range indices become 0 when `index_limit` is the row
- * count (repair), and nothing but -1 is changed when it is UINT64_MAX. */
-typedef struct lookup_reader {
-  const char *indices;
-  int64_t index_bytes;
-  uint64_t index_limit;
-} lookup_reader;
-
-HR_INLINE int64_t read_lookup(const lookup_reader *reader, int64_t position) {
-  int64_t index = hr_load_integer(reader->indices, reader->index_bytes, position);
-  return (uint64_t)index < reader->index_limit ? index : 0;
-}
-
-/* The same of a table with pruned rows: -1 stays -1. */
-HR_INLINE int64_t read_lookup_or_pruned(const lookup_reader *reader, int64_t position) {
-  int64_t index = hr_load_integer(reader->indices, reader->index_bytes, position);
-  return index == -1 || (uint64_t)index < reader->index_limit ? index : 0;
-}
 
 /*
  * The order in which a row's vectors are read. Columns are independent, so any order gives the same sums; this one is
@@ -82,10 +67,11 @@ HR_INLINE void prefetch_row(uintptr_t row, int64_t level, int bytes, uintptr_t l
 }
 
 /* The rows that the loop below would have asked for before the first lookup of its run. */
-static void prefetch_first_rows(const hr_reduce_job *job, const lookup_reader *reader, int64_t begin, int64_t end) {
+static void prefetch_first_rows(const hr_reduce_job *job, int64_t count) {
   const uintptr_t bytes = (uintptr_t)hr_ceil_div(job->columns * hr_row_bits(job->table->row_format), 8);
-  for (int64_t p = begin; p < end; p++) {
-    uintptr_t row = (uintptr_t)job->rows + (uintptr_t)read_lookup(reader, p) * (uintptr_t)job->table->row_stride_bytes;
+  for (int64_t p = 0; p < count; p++) {
+    const uintptr_t index = (uintptr_t)hr_load_integer(job->indices, job->index_bytes, p);
+    uintptr_t row = (uintptr_t)job->rows + index * (uintptr_t)job->table->row_stride_bytes;
     for (uintptr_t byte = 0; byte < bytes; byte += 64) prefetch_row(row + byte, job->prefetch_level, 64, 63);
   }
 }
@@ -143,7 +129,7 @@ static int64_t hr_most_vectors(const hr_table *table, const hr_bags *bags) {
 static void hr_reduce_bags(const hr_reduce_job *job) {
   int64_t vectors = job->columns < HR_LANES ? 0 : 1;
   while (vectors > 0 && vectors * HR_LANES < job->columns) vectors *= 2;
-  reduce_functions[job->table->pruned][job->table->row_format][reduction_of(job->table, job->bags)][vectors](job);
+  reduce_functions[job->table->pruned][job->table->row_format][job->reduction][vectors](job);
 }
 
 #endif

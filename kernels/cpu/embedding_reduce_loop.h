@@ -7,8 +7,6 @@
  */
 #define REDUCE_BAGS_NAME(pruned) reduce_bags_##pruned
 #define REDUCE_BAGS(pruned) REDUCE_BAGS_NAME(pruned)
-#define READ_LOOKUP(reader, position) \
-  (PRUNED ? read_lookup_or_pruned(reader, position) : read_lookup(reader, position))
 
 /* vectors = 0: one partial vector. */
 HR_INLINE void REDUCE_BAGS(PRUNED)(const hr_reduce_job *job, const int vectors, const int row_format,
@@ -17,38 +15,28 @@ HR_INLINE void REDUCE_BAGS(PRUNED)(const hr_reduce_job *job, const int vectors, 
   const int is_scaled = row_format == HR_INT8 || row_format == HR_INT4;
   const int bits = (int)hr_row_bits(row_format);
   const hr_table *table = job->table;
-  const hr_bags *bags = job->bags;
-  const lookup_reader reader = {
-      .indices = bags->indices,
-      .index_bytes = bags->index_bytes,
-      .index_limit = job->repair ? (uint64_t)table->row_count : UINT64_MAX,
-  };
   const uintptr_t rows = (uintptr_t)job->rows;
   const uintptr_t row_stride = (uintptr_t)table->row_stride_bytes;
   const int64_t columns = job->columns;
   const uintptr_t last_byte = (uintptr_t)(hr_ceil_div(columns * bits, 8) - 1);
   const int64_t padding = table->padding_index;
-  const float *weights = bags->weights;
+  /* Positions count from the first lookup that is held. */
+  const void *indices = job->indices;
+  const int64_t index_bytes = job->index_bytes;
+  const float *weights = job->weights;
+  const int64_t *bounds = job->bounds;
+  const int64_t first_position = job->first_position;
   const float *row_weights = table->row_weights;
-  const int64_t lookups = table->row_count > 0 ? bags->lookups : 0;
   const int64_t level = job->prefetch_level;
-
-  const int64_t first_lookup =
-      hr_clamp(hr_load_integer(bags->offsets, bags->offset_bytes, job->first_bag), 0, lookups);
-  int64_t prefetch_end = lookups;
-  if (job->last_bag < bags->offset_count)
-    prefetch_end = hr_clamp(hr_load_integer(bags->offsets, bags->offset_bytes, job->last_bag), 0, lookups);
+  const int64_t lookups = bounds[job->bag_count] - first_position;
   const int64_t distance = job->prefetch_distance > 0 ? job->prefetch_distance : lookups;
-  const int64_t prefetch_until = prefetch_end - distance; /* the first position that has nothing to prefetch */
-  if (job->prefetch_distance > 0)
-    prefetch_first_rows(job, &reader, first_lookup, hr_min(first_lookup + distance, prefetch_end));
+  const int64_t prefetch_until = lookups - distance; /* the first position that has nothing to prefetch */
+  if (job->prefetch_distance > 0) prefetch_first_rows(job, hr_min(distance, lookups));
 
   int64_t prefetched = -1; /* a row that several lookups in a row name is asked for once */
-  for (int64_t bag = job->first_bag; bag < job->last_bag; bag++) {
-    int64_t begin = hr_clamp(hr_load_integer(bags->offsets, bags->offset_bytes, bag), 0, lookups);
-    int64_t end = lookups;
-    if (bag + 1 < bags->offset_count)
-      end = hr_clamp(hr_load_integer(bags->offsets, bags->offset_bytes, bag + 1), begin, lookups);
+  for (int64_t bag = 0; bag < job->bag_count; bag++) {
+    const int64_t begin = bounds[bag] - first_position;
+    const int64_t end = bounds[bag + 1] - first_position;
     hr_vec sum[MOST_VECTORS];
     HR_UNROLL
     for (int v = 0; v < count; v++) sum[v] = hr_vec_zero();
@@ -56,12 +44,12 @@ HR_INLINE void REDUCE_BAGS(PRUNED)(const hr_reduce_job *job, const int vectors, 
 
     for (int64_t p = begin; p < end; p++) {
       if (p < prefetch_until) {
-        const int64_t ahead = READ_LOOKUP(&reader, p + distance);
+        const int64_t ahead = hr_load_integer(indices, index_bytes, p + distance);
         if (ahead != prefetched)
           prefetch_row(rows + (uintptr_t)ahead * row_stride, level, count * HR_LANES * bits / 8, last_byte);
         prefetched = ahead;
       }
-      int64_t index = READ_LOOKUP(&reader, p);
+      int64_t index = hr_load_integer(indices, index_bytes, p);
       if (PRUNED && index == -1) {
         counted += reduction != REDUCE_MAX;
         continue;
@@ -109,4 +97,3 @@ HR_INLINE void REDUCE_BAGS(PRUNED)(const hr_reduce_job *job, const int vectors, 
 
 #undef REDUCE_BAGS_NAME
 #undef REDUCE_BAGS
-#undef READ_LOOKUP

@@ -11,7 +11,7 @@
 
 #include <stdint.h>
 
-#define HR_ABI_VERSION 8
+#define HR_ABI_VERSION 9
 
 /* Instruction sets, weakest first. A pool runs every operator on one of them. */
 enum { HR_ISA_PORTABLE = 0, HR_ISA_AVX2 = 1, HR_ISA_AVX512 = 2 };
@@ -102,13 +102,14 @@ typedef struct hr_op_check_bags {
  * Semantics are torch.nn.EmbeddingBag's: empty bags give zeros (max too), padding_index is left out of sum, mean's
  * count and max; max keeps `w > m ? w : m` NaN behaviour with the first counted row as the start. A pruned row is left out of
  * sum and max, and counts for the mean.
- * repair != 0: a bad index reads row 0, and bag bounds are clamped into
+ * A bad index reads row 0, and bag bounds are clamped into
  * begin = clamp(offsets[b], 0, lookups), end = clamp(offsets[b + 1], begin, lookups); nothing is written back.
  * An index is repaired before it is compared with padding_index.
  * stop_report: when not NULL, everything that HR_OP_CHECK_BAGS checks is checked here, each piece of the work just
  * before it is done, so that indices come from memory once. When anything is wrong, hr_run stops after this operator,
- * *stop_report holds what HR_OP_CHECK_BAGS would have found, and the output's content is undefined. With neither repair
- * nor stop_report, the bags must be good.
+ * *stop_report holds what HR_OP_CHECK_BAGS finds then, and the output's content is undefined.
+ * Indices, offsets and weights may change or go away meanwhile: each is copied, and the copy checked, repaired and read. Sums are
+ * then of what was read, and no other memory is touched.
  * Every bag is reduced by one thread in index order: results do not depend on the thread count, on prefetch, on
  * page size; between instruction sets they differ by nothing for sum, mean and max without weights.
  */
@@ -121,7 +122,6 @@ typedef struct hr_op_embedding_bags {
   int64_t batch;
   float *output;
   int64_t output_stride;
-  int64_t repair;
   int64_t prefetch_distance;  /* lookups ahead; 0: no software prefetch */
   int64_t prefetch_level;     /* HR_PREFETCH_… */
   hr_check_report *stop_report; /* NULL: no check */
@@ -230,7 +230,8 @@ void hr_pool_destroy(hr_pool *pool);
 /*
  * Executes `count` operators in order, each HR_OP_WORDS words apart; a pool runs one list at a time (a second caller
  * waits). seconds[i], if not NULL, receives operator i's wall time.
- * Returns 0; 1: an HR_OP_EMBEDDING_BAGS found bad bags and stopped the list; -1: an operator kind or argument is unknown; -2: no memory.
+ * Returns 0; 1: an HR_OP_EMBEDDING_BAGS found bad bags and stopped the list; 2: memory of bags, or of an HR_OP_COPY's input, was
+ * given back meanwhile, which stopped the list; -1: an operator kind or argument is unknown; -2: no memory.
  */
 int64_t hr_run(hr_pool *pool, const void *operators, int64_t count, double *seconds);
 
@@ -258,7 +259,7 @@ typedef struct hr_host_copy {
   int64_t bytes;
 } hr_host_copy;
 /* Does `count` copies, shared by the pool's threads in pieces (a second caller waits), or on the calling thread where pool
- * is NULL. Returns 0; -2: no memory. */
+ * is NULL. Returns 0; 2: a source was given back meanwhile; -2: no memory. */
 int64_t hr_copy_all(hr_pool *pool, const hr_host_copy *copies, int64_t count);
 
 /* The offsets of a table's bags. */

@@ -6,9 +6,9 @@
 #include "pool.h"
 
 int64_t HR_NAME(hr_check_bags)(hr_pool *pool, const hr_op_check_bags *op);
-/* How many of `count` indices, or offsets, from `first` on are wrong; an offset is compared with the one before it. */
-int64_t HR_NAME(hr_count_bad_indices)(const hr_table *table, const hr_bags *bags, int64_t first, int64_t count);
-int64_t HR_NAME(hr_count_bad_offsets)(const hr_bags *bags, int64_t first, int64_t count);
+/* How many of `count` indices are no rows of the table, nor pruned ones; and the same made row 0. */
+int64_t HR_NAME(hr_count_bad_indices)(const hr_table *table, const void *indices, int64_t index_bytes, int64_t count);
+void HR_NAME(hr_repair_indices)(const hr_table *table, void *indices, int64_t index_bytes, int64_t count);
 int64_t HR_NAME(hr_embedding_bags)(hr_pool *pool, const hr_op_embedding_bags *op);
 int64_t HR_NAME(hr_linear)(hr_pool *pool, const hr_op_linear *op);
 int64_t HR_NAME(hr_packed_linear_bytes)(int64_t outputs, int64_t inputs);

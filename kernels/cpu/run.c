@@ -1,6 +1,7 @@
 /* Pools and hr_run: arguments are checked here, all of a list's before its first operator runs. */
 #include <stdlib.h>
 
+#include "faults.h"
 #include "pool.h"
 #include "validate.h"
 
@@ -36,6 +37,7 @@ HR_EXPORT hr_pool *hr_pool_create(int64_t threads, int64_t isa) {
   if (threads < 1 || !has_isa(isa)) return NULL;
   hr_pool *pool = calloc(1, sizeof *pool);
   if (!pool) return NULL;
+  hr_handle_faults();
   pool->threads = threads;
   pool->kernels = kernels_of(isa);
   pool->team = hr_team_create(threads);

@@ -1,4 +1,5 @@
-import { CudaError } from '../errors.ts';
+import { bytesOf, lengthOf, unreadable } from '../checks/array.ts';
+import { arraysChanged, CudaError } from '../errors.ts';
 import type { CudaDriver } from '../ffi/cuda-driver.ts';
 import type { DevicePtr } from '../ffi/cuda-symbols.ts';
 import { addressOf, type HostCopy, type HostPtr, viewMemory } from '../ffi/host-memory.ts';
@@ -82,10 +83,12 @@ export class PinnedMemory extends Resource<HostPtr> {
 
   /** Copies a small array to byte `offset`; of a larger one, the copy goes to `later`, for `copyAll`. */
   put(offset: number, array: HostArray, later: HostCopy[]): void {
-    const end = offset + array.byteLength;
+    const bytes = bytesOf(array);
+    if (bytes === 0 && unreadable(array) !== undefined) throw arraysChanged('was given away');
+    const end = offset + bytes;
     if (end > this.bytes) throw new RangeError(`bytes [${offset}, ${end}) are not in ${this.bytes} bytes`);
-    if (array.byteLength > INLINE_BYTES || end > VIEW_BYTES || offset % array.BYTES_PER_ELEMENT !== 0) {
-      later.push({ target: this.address(offset), source: array, bytes: array.byteLength });
+    if (bytes > INLINE_BYTES || end > VIEW_BYTES || offset % array.BYTES_PER_ELEMENT !== 0) {
+      later.push({ target: this.address(offset), source: array, bytes });
       return;
     }
     // Views of one type copy fastest, and a view for each array would cost more than the copy.
@@ -98,14 +101,14 @@ export class PinnedMemory extends Resource<HostPtr> {
 
   /** Copies what is at byte `offset` to a small array; to a larger one, the copy goes to `later`, for `copyAll`. */
   take(offset: number, array: Float32Array | Uint16Array, later: HostCopy[]): void {
-    const { byteLength: bytes } = array;
+    const bytes = bytesOf(array);
     const end = offset + bytes;
     if (end > this.bytes) throw new RangeError(`bytes [${offset}, ${end}) are not in ${this.bytes} bytes`);
     const { float32 } = this.#kept;
     const at = offset / Float32Array.BYTES_PER_ELEMENT;
     if (bytes > INLINE_BYTES || end > VIEW_BYTES || !Number.isInteger(at) || array instanceof Uint16Array)
       later.push({ target: array, source: this.address(offset), bytes });
-    else array.set(float32.subarray(at, at + array.length));
+    else array.set(float32.subarray(at, at + lengthOf(array)));
   }
 
   /** `count` elements from byte `offset` on, a multiple of 4. Not to be used after disposal. */

@@ -5,11 +5,12 @@ import { existsSync } from 'node:fs';
 import { platform } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import koffi from 'koffi';
-import { DeviceError } from '../errors.ts';
+import { arraysChanged, DeviceError } from '../errors.ts';
 
-const ABI_VERSION = 8;
+const ABI_VERSION = 9;
 /** `hr_run` statuses. */
 const RUN_DONE = 0;
+const RUN_ARRAYS_GONE = 2;
 const RUN_NO_MEMORY = -2;
 
 function libraryPath(): string {
@@ -129,9 +130,13 @@ export async function inBackground<T>(
   }
 }
 
-/** @throws DeviceError OUT_OF_MEMORY, KERNEL_FAILED for a status of `hr_run` or `hr_copy_all` that is not 0. */
+/**
+ * For a status of `hr_run` or `hr_copy_all` that is not 0.
+ * @throws RequestError ARRAYS_CHANGED; DeviceError OUT_OF_MEMORY, KERNEL_FAILED.
+ */
 export function checkRun(status: number): void {
   if (status === RUN_DONE) return;
+  if (status === RUN_ARRAYS_GONE) throw arraysChanged('was given away or freed');
   if (status === RUN_NO_MEMORY) throw new DeviceError('OUT_OF_MEMORY', 'the CPU kernels ran out of memory');
   throw new DeviceError('KERNEL_FAILED', `the CPU library refused an operator (status ${status})`);
 }

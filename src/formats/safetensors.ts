@@ -2,12 +2,9 @@
  * safetensors: an 8-byte little-endian header length, a JSON header, then the tensors' bytes without gaps. Readers
  * take the header only; tensors are read, mapped or streamed later.
  */
-import { randomUUID } from 'node:crypto';
-import { createWriteStream } from 'node:fs';
-import { rename, rm } from 'node:fs/promises';
-import { pipeline } from 'node:stream/promises';
-import { FormatError, fileError, HotrowError, UsageError } from '../errors.ts';
+import { FormatError, fileError } from '../errors.ts';
 import { openFile } from '../input-file.ts';
+import { writeOutputFile } from '../output-file.ts';
 import {
   type DType,
   elementBytes,
@@ -268,16 +265,6 @@ export async function writeSafetensors(
       else yield Buffer.from(tensor.data.buffer, tensor.data.byteOffset, tensor.data.byteLength);
     }
   };
-  const partial = `${file}.${randomUUID()}.partial`;
-  try {
-    await pipeline(parts, createWriteStream(partial));
-    await rename(partial, file);
-  } catch (cause) {
-    await rm(partial, { force: true });
-    if (cause instanceof HotrowError) throw cause;
-    throw new UsageError('FILE_UNWRITABLE', `cannot write ${file}: ${(cause as Error).message}`, {
-      file,
-      cause,
-    });
-  }
+  const bytes = prefix.length + Buffer.byteLength(padded) + end;
+  await writeOutputFile(file, parts, { bytes });
 }

@@ -249,7 +249,8 @@ export class DlrmModel implements AsyncDisposable {
   }
 
   /**
-   * Scores a batch. The request's arrays must not change until it is done; NaN in `dense` passes through. Bags per user
+   * Scores a batch. The request's arrays must not change until it is done: where they
+   * do, or are transferred, it fails or scores what it read; NaN in `dense` passes through. Bags per user
    * are pooled once for all candidates of the user.
    * @throws RequestError when the request does not fit the model, or, in `error` mode, for a bad index or offset; UsageError
    *   OPTION_INVALID.

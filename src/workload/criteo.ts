@@ -3,19 +3,20 @@
  * With a header line (Criteo's names, or TorchRec's int_0–int_12 and cat_0–cat_25), or in the original order without
  * one; separated by tabs or commas; gzip too.
  */
+import { listOf, membersOf, oneOf, optional, path, refuseOption, whole } from '../checks/value.ts';
 import type { Bags } from '../embedding/bag.ts';
-import { fromFile, UsageError, WorkloadError } from '../errors.ts';
+import { fromFile, WorkloadError } from '../errors.ts';
 import { CRITEO_CATEGORIES, CRITEO_NUMBERS } from '../formats/criteo-columns.ts';
 import { expectKind } from '../formats/file-kind.ts';
 import { openMaybeGzip } from '../formats/gzip.ts';
-import type { ModelInputs, Preprocessing } from '../model/inputs.ts';
+import { type ModelInputs, PREPROCESSING, type Preprocessing } from '../model/inputs.ts';
 import { samplesRequest } from '../model/request/json-request.ts';
 import type { JsonSample } from '../model/request/json-samples.ts';
 import { outsideDomain, preprocess } from '../model/request/preprocess.ts';
 import type { DlrmRequest } from '../model/request/request.ts';
 import { type CategoryRows, categoryRows, quote, type Reject, shorten } from './criteo-categories.ts';
 import { type CriteoLayout, criteoLayout } from './criteo-layout.ts';
-import { GrowingArray } from './index-values.ts';
+import { GrowingArray, MAX_INDEX } from './index-values.ts';
 import { joinRequests } from './join-requests.ts';
 
 export type { CategoryRows } from './criteo-categories.ts';
@@ -63,7 +64,6 @@ async function* criteoRows(
   limit = Number.POSITIVE_INFINITY,
   onLayout: (layout: CriteoLayout) => void = () => {},
 ): AsyncGenerator<CriteoRow> {
-  if (!(limit >= 0)) throw new UsageError('USAGE', `cannot read ${limit} rows`, { value: limit });
   await expectKind(file, 'criteo');
   let layout: CriteoLayout | undefined;
   let line = 0;
@@ -102,14 +102,48 @@ async function* criteoRows(
   if (layout === undefined) throw new WorkloadError('CRITEO_INVALID', `${file} is empty`, { file });
 }
 
+/** Rows are int32. */
+const row = whole(0, MAX_INDEX);
+
+const OPTIONS = membersOf<CriteoOptions & EitherRows>({
+  preprocessing: oneOf(PREPROCESSING),
+  limit: optional(whole()),
+  vocabulary: optional(path),
+  unknownRow: optional(row),
+  tableRows: optional(listOf(whole(1, MAX_INDEX))),
+  hexadecimal: optional(oneOf(['unsigned', 'int32'] as const)),
+});
+
+/** The members of every kind of CategoryRows. */
+interface EitherRows {
+  readonly vocabulary?: string;
+  readonly unknownRow?: number;
+  readonly tableRows?: readonly number[];
+  readonly hexadecimal?: 'unsigned' | 'int32';
+}
+
+function chosenRows({ vocabulary, unknownRow, tableRows, hexadecimal }: EitherRows): CategoryRows {
+  if (vocabulary !== undefined) {
+    if (tableRows !== undefined) refuseOption('readCriteo: tableRows', tableRows, 'none beside vocabulary');
+    if (hexadecimal !== undefined)
+      refuseOption('readCriteo: hexadecimal', hexadecimal, 'none beside vocabulary');
+    return { vocabulary, ...(unknownRow === undefined ? {} : { unknownRow }) };
+  }
+  if (tableRows === undefined)
+    return refuseOption('readCriteo: vocabulary', vocabulary, 'a file, or tableRows');
+  if (unknownRow !== undefined) refuseOption('readCriteo: unknownRow', unknownRow, 'none beside tableRows');
+  return { tableRows, ...(hexadecimal === undefined ? {} : { hexadecimal }) };
+}
+
 /**
  * Reads the rows. A missing number counts as 0 before its preprocessing; every category is a bag of one lookup.
- * @throws UsageError FILE_*; WorkloadError CRITEO_INVALID naming line and column, VOCABULARY_INVALID; FormatError,
+ * @throws UsageError FILE_*, OPTION_INVALID; WorkloadError CRITEO_INVALID naming line and column, VOCABULARY_INVALID; FormatError,
  * FORMAT_UNKNOWN naming what the file is instead.
  */
-export async function readCriteo(file: string, options: CategoryRows & CriteoOptions): Promise<CriteoRows> {
-  const { limit, preprocessing } = options;
-  const rowOf = await categoryRows(options);
+export async function readCriteo(given: string, options: CategoryRows & CriteoOptions): Promise<CriteoRows> {
+  const file = path(given, 'readCriteo: file');
+  const { limit, preprocessing, ...categories } = OPTIONS(options, 'readCriteo');
+  const rowOf = await categoryRows(chosenRows(categories));
   const dense = new GrowingArray((length) => new Float32Array(length));
   const labels = new GrowingArray((length) => new Float32Array(length));
   const lookups = Array.from(

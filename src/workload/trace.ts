@@ -1,4 +1,5 @@
 /** Traces: recorded streams of row indices. */
+import { membersOf, optional, path, whole } from '../checks/value.ts';
 import type { IndexArray } from '../embedding/bag.ts';
 import { WorkloadError } from '../errors.ts';
 import { expectKind } from '../formats/file-kind.ts';
@@ -21,13 +22,19 @@ export interface ReadTraceOptions {
   readonly tables?: number;
 }
 
+/** The most tables of a file. */
+const MOST_TABLES = 2 ** 20;
+const OPTIONS = membersOf<ReadTraceOptions>({ tables: optional(whole(1, MOST_TABLES)) });
+
 /**
  * Reads a trace: one row index a line, or Meta's dlrm_datasets (a torch.save of a tuple of indices, offsets and lengths,
  * table-major). Either may be gzipped; the contents tell which it is, not the name.
  * @throws UsageError FILE_*; WorkloadError TRACE_INVALID naming line and value, TRACE_EMPTY; FormatError, FORMAT_UNKNOWN
  * naming what the file is instead.
  */
-export async function readTrace(file: string, options: ReadTraceOptions = {}): Promise<Trace> {
+export async function readTrace(given: string, tables: ReadTraceOptions = {}): Promise<Trace> {
+  const file = path(given, 'readTrace: file');
+  const options = OPTIONS(tables, 'readTrace');
   const { kind, gzipped } = await expectKind(file, 'trace');
   if (kind === 'torch' || kind === 'torch-legacy')
     return withPlainFile(file, gzipped, (path) => readDlrmDataset(file, path, options));

@@ -1,5 +1,7 @@
 /** The CPU backend: the kernels of kernels/cpu on a persistent thread pool. */
+
 import { availableParallelism, cpus, release, totalmem } from 'node:os';
+import { allocated } from '../../checks/arguments.ts';
 import { deepFrozen } from '../../checks/value.ts';
 import type { DeviceDescription } from '../../device.ts';
 import {
@@ -11,7 +13,7 @@ import {
 } from '../../embedding/bag.ts';
 import { checkBagShapes } from '../../embedding/check-bags.ts';
 import { type Plan, planFor } from '../../embedding/plan.ts';
-import { DeviceError } from '../../errors.ts';
+import { arraysChanged, DeviceError } from '../../errors.ts';
 import {
   fillUniform,
   measureFmaRate,
@@ -105,7 +107,7 @@ export class CpuBackend implements Backend {
   }
 
   allocateHost(bytes: number): HostMemory {
-    return new HostArrays(new ArrayBuffer(bytes));
+    return new HostArrays(allocated(`${bytes} bytes`, () => new ArrayBuffer(bytes)));
   }
 
   allocate(length: number): DeviceBuffer {
@@ -126,7 +128,8 @@ export class CpuBackend implements Backend {
       );
       if (!done) {
         const { first } = collectFindings(encoded.stops);
-        throw first ?? new DeviceError('KERNEL_FAILED', 'a check stopped the program without a finding');
+        // A task found something bad, and then it was gone.
+        throw first ?? arraysChanged('changed');
       }
       const findings = collectFindings(encoded.warnings);
       return { seconds: encoded.operationSeconds(), findings, launches: [], kernels: [] };

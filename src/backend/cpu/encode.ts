@@ -213,7 +213,6 @@ function encodeBags(
     BigInt(bags.batchSize),
     output,
     BigInt(stride),
-    operation.checking === 'warn' || operation.checking === 'ignore' ? 1n : 0n,
     BigInt(prefetch?.distance ?? 0),
     BigInt(PREFETCH_LEVEL[prefetch?.level ?? 'L1']),
     operation.checking === 'error' ? addReport(stops, tables) : NULL_PTR,

@@ -1,5 +1,6 @@
 /** Programs of callers: each operation read once, its matrices inside their buffers, its handles those of the backend. */
-import { isArrayOf, unreadable } from '../../checks/array.ts';
+import { arrayOf } from '../../checks/arguments.ts';
+import { arrayName } from '../../checks/array.ts';
 import {
   type Check,
   flag,
@@ -13,6 +14,7 @@ import {
   whole,
 } from '../../checks/value.ts';
 import { type EmbeddingTable, INDEX_CHECKING } from '../../embedding/bag.ts';
+import { arraysChanged } from '../../errors.ts';
 import {
   ACTIVATIONS,
   type CopyOperation,
@@ -49,6 +51,14 @@ export interface GivenHandles {
 export interface CheckedProgram {
   readonly operations: readonly Operation[];
   readonly uses: ReadonlySet<Held>;
+  /** Hands over what was downloaded, once the program has run. @throws RequestError ARRAYS_CHANGED. */
+  deliver(): void;
+}
+
+/** A download into an array that nobody else has, who could free it while it is written, and where the values go then. */
+interface Delivery {
+  readonly own: DownloadOperation['target'];
+  readonly target: DownloadOperation['target'];
 }
 
 const OPERATIONS = ['upload', 'download', 'embeddingBags', 'linear', 'dotInteraction', 'copy'] as const;
@@ -62,11 +72,17 @@ const MOST_OPERATIONS = 2 ** 20;
  */
 export function checkProgram(program: unknown, given: GivenHandles): CheckedProgram {
   const uses = new Set<Held>();
-  const check = operationOf(given, uses);
+  const deliveries: Delivery[] = [];
+  const check = operationOf(given, uses, deliveries);
   const operations = listOf(check)(program, 'run: program');
   if (operations.length > MOST_OPERATIONS)
     refuseOption('run: program', program, `at most ${MOST_OPERATIONS} operations`);
-  return { operations, uses };
+  return { operations, uses, deliver: () => deliveries.forEach(deliver) };
+}
+
+function deliver({ own, target }: Delivery): void {
+  if (target.length !== own.length) throw arraysChanged('was given away');
+  target.set(own);
 }
 
 /** Whether two tables are read by the same kernels, from bags placed for either. */
@@ -88,7 +104,7 @@ export function areAlike(some: readonly EmbeddingTable[], others: readonly Embed
   );
 }
 
-function operationOf(given: GivenHandles, uses: Set<Held>): Check<Operation> {
+function operationOf(given: GivenHandles, uses: Set<Held>, deliveries: Delivery[]): Check<Operation> {
   const use =
     <T extends Disposable, F extends object>(handles: Handles<T, F>): Check<{ inner: T; facts: F }> =>
     (value, at) => {
@@ -105,7 +121,7 @@ function operationOf(given: GivenHandles, uses: Set<Held>): Check<Operation> {
   };
   const checks = {
     upload: uploadOf(matrix),
-    download: downloadOf(pooledMatrix),
+    download: downloadOf(pooledMatrix, deliveries),
     embeddingBags: bagsOf(use(given.tables), use(given.bags), pooledMatrix),
     linear: linearOf(use(given.linear), matrix),
     dotInteraction: dotOf(matrix),
@@ -150,19 +166,21 @@ function uploadOf(matrix: Check<Matrix>): Check<UploadOperation> {
   };
 }
 
-function downloadOf(matrix: Check<PooledMatrix>): Check<DownloadOperation> {
+function downloadOf(matrix: Check<PooledMatrix>, deliveries: Delivery[]): Check<DownloadOperation> {
   const members = membersOf<DownloadOperation>({
     op: oneOf(['download']),
     input: matrix,
-    target: (value, at) => (isArrayOf(value, 'Uint16Array') ? readable(value, at) : floats(value, at)),
+    target: (value, at) => (arrayName(value) === 'Uint16Array' ? halves : floats)(value, at),
   });
   return (value, at) => {
     const operation = members(value, at);
     const { input, target } = operation;
     const expected = elementBytes(input) === 2 ? 'Uint16Array' : 'Float32Array';
-    if (!isArrayOf(target, expected)) refuseOption(`${at}.target`, target, `a ${expected}`);
+    if (arrayName(target) !== expected) refuseOption(`${at}.target`, target, `a ${expected}`);
     checkRows(target.length, input, `${at}.target`);
-    return operation;
+    const own = expected === 'Uint16Array' ? new Uint16Array(target.length) : new Float32Array(target.length);
+    deliveries.push({ own, target });
+    return { ...operation, target: own };
   };
 }
 
@@ -256,14 +274,8 @@ function copyOf(matrix: Check<Matrix>): Check<CopyOperation> {
   };
 }
 
-const floats: Check<Float32Array> = (value, at) =>
-  isArrayOf(value, 'Float32Array') ? readable(value, at) : refuseOption(at, value, 'a Float32Array');
-
-/** An array in memory that stays. */
-export function readable<A extends Float32Array | Uint16Array>(array: A, at: string): A {
-  const reason = unreadable(array);
-  return reason === undefined ? array : refuseOption(at, array, `other memory: the array ${reason}`);
-}
+const floats = arrayOf('Float32Array');
+const halves = arrayOf('Uint16Array');
 
 /** An array holds whole rows of a matrix, at most all. */
 function checkRows(length: number, { rows, cols }: PooledMatrix, at: string): void {

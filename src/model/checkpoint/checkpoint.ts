@@ -1,5 +1,6 @@
 /** Checkpoints: the parameters of a model, from safetensors, what torch.save writes, or torch.distributed.checkpoint. */
 import { basename } from 'node:path';
+import { type Check, path as filePath, membersOf, optional, refuseOption, text } from '../../checks/value.ts';
 import { FormatError, ModelError } from '../../errors.ts';
 import { checkpointInFolder, checkWhole } from '../../formats/checkpoint-folder.ts';
 import { DCP_METADATA, readDcp } from '../../formats/dcp/dcp.ts';
@@ -12,6 +13,7 @@ import { dictOf, isSavedTensor, noTensors, readTorchFile, shown } from '../../fo
 import { statFile } from '../../input-file.ts';
 import { shareTied } from '../../stored-tensor.ts';
 import type { StoredTensor, StoredTensors } from '../../tensor.ts';
+import { isNamingConvention, type NamingConvention } from './naming.ts';
 import { findStateDict, type SavedEntry, type StateDictOptions, savedEntries } from './state-dict.ts';
 import type { TableOrder } from './table-order.ts';
 
@@ -33,14 +35,22 @@ interface Saved extends Pick<Checkpoint, 'format' | 'order'> {
   readonly entries: readonly SavedEntry<Locate>[];
 }
 
+/** Names of a description; made by conventionOf alone. */
+const convention: Check<NamingConvention> = (value, at) =>
+  isNamingConvention(value) ? value : refuseOption(at, value, 'names that a model description gave');
+
+const OPTIONS = membersOf<StateDictOptions>({ convention: optional(convention), prefix: optional(text) });
+
 /**
  * Loads a checkpoint: `.pt` (zip or legacy), `.safetensors`, an index file of shards of either, the `.metadata` of
  * torch.distributed.checkpoint, or a folder with one of these. The contents tell which it is, not the name. Nothing in it
  * is executed, and no tensor is read yet.
  * @throws UsageError FILE_*; FormatError, FORMAT_UNKNOWN naming what the file is instead; ModelError as findStateDict,
- * CHECKPOINT_UNRECOGNISED when there is no state dict.
+ * CHECKPOINT_UNRECOGNISED when there is no state dict; UsageError OPTION_INVALID.
  */
-export async function loadCheckpoint(path: string, options: StateDictOptions = {}): Promise<Checkpoint> {
+export async function loadCheckpoint(given: string, stateDict: StateDictOptions = {}): Promise<Checkpoint> {
+  const path = filePath(given, 'loadCheckpoint: path');
+  const options = OPTIONS(stateDict, 'loadCheckpoint');
   if ((await statFile(path)).isDirectory()) return loadCheckpoint(await checkpointInFolder(path), options);
   const { entries, format, order } = await readSaved(path);
   const { tensors, notes } = findStateDict(entries, options);

@@ -290,6 +290,8 @@ export interface FoundDescription {
   readonly file: string;
   /** The checkpoint's path, resolved. */
   readonly checkpoint: string;
+  /** Files of vocabularies that were read for it. */
+  readonly vocabularies: readonly string[];
 }
 
 export interface ReadDescriptionOptions {
@@ -308,11 +310,12 @@ export async function readDescription(
   return fromFile(file, async () => {
     const description = parseDescription(await readJsonFile(file, 'description'));
     const checkpoint = await pathBeside(file, description.checkpoint, '/checkpoint', confined);
-    if (description.features === undefined) return { description, file, checkpoint };
+    const vocabularies: string[] = [];
+    if (description.features === undefined) return { description, file, checkpoint, vocabularies };
     const features: DescribedFeature[] = [];
     for (const [i, feature] of description.features.entries())
-      features.push(await withVocabulary(file, feature, `/features/${i}`, confined));
-    return { description: { ...description, features }, file, checkpoint };
+      features.push(await withVocabulary(file, feature, `/features/${i}`, { confined, vocabularies }));
+    return { description: { ...description, features }, file, checkpoint, vocabularies };
   });
 }
 
@@ -334,18 +337,19 @@ async function pathBeside(file: string, path: string, key: string, confined: boo
   return resolved;
 }
 
-/** A feature with its vocabulary in place of the file that holds it. */
+/** A feature with its vocabulary in place of the file that holds it, which is added to `vocabularies`. */
 async function withVocabulary(
   file: string,
   feature: DescribedFeature,
   at: string,
-  confined: boolean,
+  { confined, vocabularies }: { readonly confined: boolean; readonly vocabularies: string[] },
 ): Promise<DescribedFeature> {
   const { ids: rule } = feature;
   if (typeof rule !== 'object' || !('vocabulary' in rule) || typeof rule.vocabulary !== 'string')
     return feature;
   const key = `${at}/ids/vocabulary`;
   const path = await pathBeside(file, rule.vocabulary, key, confined);
+  vocabularies.push(path);
   const list = await namedIn(`${file}: ${key}`, () => readJsonFile(path, 'ids'));
   if (!Value.Check(ids, list)) throw badDescription(key, `${path} is not a list of strings or of integers`);
   const described = { ...feature, ids: { vocabulary: list } };

@@ -1,7 +1,9 @@
 /** Requests in JSON and JSON Lines, gzipped or not: one sample, many, or a user and candidates. */
+import { path } from '../../checks/value.ts';
 import { FormatError, fromFile, HotrowError, RequestError } from '../../errors.ts';
 import { openMaybeGzip } from '../../formats/gzip.ts';
 import { JsonFault, parseJson } from '../../formats/json-text.ts';
+import { modelInputs } from '../check-inputs.ts';
 import type { ModelInputs } from '../inputs.ts';
 import { bindRequest } from './bind-request.ts';
 import { partsByFeature } from './feature-request.ts';
@@ -18,8 +20,10 @@ const MAX_BYTES = 64 << 20;
  * @throws UsageError FILE_*; FormatError JSON_INVALID, GZIP_*; RequestError naming file, sample or line, and place;
  *   WorkloadError VOCABULARY_INVALID.
  */
-export async function readJsonRequest(file: string, inputs: ModelInputs): Promise<DlrmRequest> {
-  return fromFile(file, async () => jsonRequest(await readText(file), inputs));
+export async function readJsonRequest(given: string, inputs: ModelInputs): Promise<DlrmRequest> {
+  const file = path(given, 'readJsonRequest: file');
+  const own = modelInputs(inputs, 'readJsonRequest: inputs');
+  return fromFile(file, async () => jsonRequest(await readText(file), own));
 }
 
 /** The request that a text of JSON or JSON Lines holds. @throws as readJsonRequest. */

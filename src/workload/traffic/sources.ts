@@ -1,6 +1,7 @@
 /** What `--trace` names: traces, requests, folders of requests, and files named for tables. */
 import { existsSync } from 'node:fs';
 import { basename, join, resolve } from 'node:path';
+import { type Check, listOf, membersOf, oneOf, path, record, text } from '../../checks/value.ts';
 import { UsageError, WorkloadError } from '../../errors.ts';
 import { expectKind, type Kind } from '../../formats/file-kind.ts';
 import { isStream, listFolder, statFile } from '../../input-file.ts';
@@ -37,6 +38,29 @@ export interface NamedSource {
 /** One workload. */
 export type TrafficSource = RequestSource | TraceSource | NamedSource;
 
+const SOURCES: Readonly<{ [K in TrafficSource['kind']]: Check<Extract<TrafficSource, { kind: K }>> }> = {
+  requests: membersOf<RequestSource>({
+    kind: oneOf(['requests']),
+    name: text,
+    path,
+    form: oneOf(['safetensors', 'JSON', 'Criteo rows']),
+    files: listOf(path),
+  }),
+  trace: membersOf<TraceSource>({ kind: oneOf(['trace']), name: text, path }),
+  named: membersOf<NamedSource>({
+    kind: oneOf(['named']),
+    name: text,
+    path: text,
+    streams: listOf(membersOf<NamedSource['streams'][number]>({ table: text, file: path })),
+  }),
+};
+
+/** A workload, read once. @throws UsageError OPTION_INVALID. */
+export const trafficSource: Check<TrafficSource> = (value, at) => {
+  const kinds = Object.keys(SOURCES) as TrafficSource['kind'][];
+  return SOURCES[oneOf(kinds)(record(value, at).kind, `${at}.kind`)](value, at);
+};
+
 const FORMS: Readonly<Partial<Record<Kind, RequestForm>>> = {
   'safetensors-request': 'safetensors',
   'json-request': 'JSON',
@@ -52,7 +76,8 @@ const FORMS: Readonly<Partial<Record<Kind, RequestForm>>> = {
  * @throws UsageError FILE_*; FormatError FORMAT_UNKNOWN; WorkloadError TRACE_EMPTY for an empty folder, TRACE_MIXED for a folder
  * of several forms.
  */
-export async function trafficSources(texts: readonly string[]): Promise<TrafficSource[]> {
+export async function trafficSources(given: readonly string[]): Promise<TrafficSource[]> {
+  const texts = listOf(path)(given, 'trafficSources: texts');
   const named = texts.flatMap((text) => namedStream(text) ?? []);
   const sources: TrafficSource[] = [];
   for (const text of texts) {
