@@ -10,6 +10,9 @@ export const RESULTS_VERSION = 1;
 /** Where the arrays of requests are; pinned: the device reads them by itself. */
 export const PLACES = { host: 'host memory', pinned: 'pinned host memory', device: 'device memory' } as const;
 
+/** Of an embedding: an int32. */
+const MOST_DIM = 2 ** 31 - 1;
+
 const strict = { additionalProperties: false } as const;
 
 export const deviceSchema = Type.Object(
@@ -167,7 +170,7 @@ export const resultsSchema = Type.Object(
         {
           name: Type.String(),
           rows: Type.Integer({ minimum: 1 }),
-          dim: Type.Integer({ minimum: 1 }),
+          dim: Type.Integer({ minimum: 1, maximum: MOST_DIM }),
           rowFormat: Type.Enum(ROW_FORMATS as RowFormat[]),
           mode: Type.String(),
           /** The number of the feature's table, where features share some. */
