@@ -3,13 +3,13 @@
 #
 #   bench/record-gpu.sh OUT PREFIX [STEP...]     PREFIX: h200; TRACES: a folder with the artifact's traces
 #
-# Steps: conformance sanitizer paper traces formats sweeps characterize tune model mlperf shapes dense host (default: all). A
+# Steps: conformance sanitizer paper traces formats sweeps characterize tune mixed model mlperf shapes dense host (default: all). A
 # step that fails is said at the end, the others go on. What is slow to look at goes to OUT/PREFIX-*.txt.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 out=$1 prefix=$2
 shift 2
-steps=${*:-conformance sanitizer paper traces formats sweeps characterize tune model mlperf shapes dense host}
+steps=${*:-conformance sanitizer paper traces formats sweeps characterize tune mixed model mlperf shapes dense host}
 traces=${TRACES:-../shared/traces}
 golden=${HOTROW_SHARED:-../shared}/golden
 failed=()
@@ -78,6 +78,20 @@ tune() {
     done
   done >"$out/$prefix-tune.json"
   printf ']\n' >>"$out/$prefix-tune.json"
+}
+# A benchmark; then five processes on each of three patterns: the found plan and the heuristic one in turns, tables of mixed shapes.
+mixed() {
+  local pattern run separator='['
+  bench mixed --preset mixed --no-peers || return 1
+  for pattern in high_hot med_hot random; do
+    for run in 1 2 3 4 5; do
+      printf '%s' "$separator"
+      separator=,
+      hotrow tune --device cuda --preset mixed --pattern $pattern --budget 20s --format json \
+        --out "$out/plan-mixed-$pattern-$run.json" || return 1
+    done
+  done >"$out/$prefix-tune-mixed.json"
+  printf ']\n' >>"$out/$prefix-tune-mixed.json"
 }
 model() { bench model --preset model --rounds 30 --index-type int32; }
 mlperf() {

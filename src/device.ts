@@ -2,6 +2,9 @@
 
 export type DeviceKind = 'cpu' | 'cuda';
 
+/** The kinds of device that there are. */
+export const DEVICE_KINDS = ['cpu', 'cuda'] as const satisfies readonly DeviceKind[];
+
 /** What a device is; goes into plans and results. */
 export interface DeviceDescription {
   readonly kind: DeviceKind;

@@ -2,6 +2,7 @@
  * Every error class and code. An error says what is wrong and where, carries a stable `code`, and, where there is one,
  * a `hint` that says what to do. Codes are part of the public API: they are added, never renamed.
  */
+import { printable, printableLines } from './text.ts';
 
 /** What a program may branch on. Grouped by the class that carries them. */
 export type UsageErrorCode =
@@ -82,6 +83,8 @@ export interface ErrorDetails {
   /** What the user can do about it. */
   readonly hint?: string;
   readonly cause?: unknown;
+  /** What a compiler, a driver or a profiler printed; it follows the message, line by line. */
+  readonly log?: string;
   /** The file that is wrong. */
   readonly file?: string;
   /** The tensor that is wrong, by its name in the file. */
@@ -180,7 +183,13 @@ const HINTS: Readonly<Record<ErrorCode, string>> = {
   DISPOSED: 'keep models, collections and backends open until the last call has ended',
 };
 
-/** The base of every error that Hotrow throws on purpose; each class has codes of its own. */
+/** Characters of a message or a hint, and of a line of a log. */
+const MESSAGE_CHARACTERS = 2000;
+
+/**
+ * The base of every error that Hotrow throws on purpose; each class has codes of its own. Messages and hints name what files
+ * hold: they are one printable line each (text.ts), `details` has names and values as they are.
+ */
 export class HotrowError<Code extends ErrorCode = ErrorCode> extends Error {
   readonly code: ErrorCode;
   /** What to do about it. */
@@ -189,17 +198,22 @@ export class HotrowError<Code extends ErrorCode = ErrorCode> extends Error {
   details: ErrorDetails;
 
   constructor(code: Code, message: string, details: ErrorDetails = {}) {
-    super(message, details.cause === undefined ? undefined : { cause: details.cause });
+    const { cause, log } = details;
+    const line = printable(message, MESSAGE_CHARACTERS);
+    super(
+      log === undefined ? line : `${line}\n${printableLines(log, MESSAGE_CHARACTERS)}`,
+      cause === undefined ? undefined : { cause },
+    );
     this.name = new.target.name;
     this.code = code;
-    this.hint = details.hint ?? HINTS[code];
+    this.hint = printable(details.hint ?? HINTS[code], MESSAGE_CHARACTERS);
     this.details = details;
   }
 
   /** Names the file where the error was found, unless it names one already. Gives itself back. */
   inFile(file: string): this {
     if (this.details.file !== undefined) return this;
-    this.message = `${file}: ${this.message}`;
+    this.message = `${printable(file)}: ${this.message}`;
     this.details = { ...this.details, file };
     return this;
   }
@@ -207,7 +221,7 @@ export class HotrowError<Code extends ErrorCode = ErrorCode> extends Error {
   /** Names the tensor where the error was found, unless it names one already. Gives itself back. */
   ofTensor(tensor: string): this {
     if (this.details.tensor !== undefined) return this;
-    this.message = `tensor ${tensor}: ${this.message}`;
+    this.message = `tensor ${printable(tensor)}: ${this.message}`;
     this.details = { ...this.details, tensor };
     return this;
   }
@@ -293,4 +307,22 @@ export function fileError(file: string, cause: unknown): UsageError {
     file,
     cause,
   });
+}
+
+/**
+ * Turns a failing write of `file` into a typed error. `why` it fails: default, what the system says.
+ */
+export function unwritable(
+  file: string,
+  cause: unknown,
+  { why = systemReason(cause), ...details }: Pick<ErrorDetails, 'hint'> & { readonly why?: string } = {},
+): UsageError {
+  return new UsageError('FILE_UNWRITABLE', `cannot write ${file}: ${why}`, { ...details, file, cause });
+}
+
+/** What a system call says, without the call and its paths: `ENOSPC: no space left on device`. */
+export function systemReason(cause: unknown): string {
+  const { syscall, message } = cause as NodeJS.ErrnoException;
+  const [reason = message] = syscall === undefined ? [] : message.split(`, ${syscall}`);
+  return reason;
 }

@@ -49,8 +49,29 @@ export type {
   TechniqueCost,
   TechniqueOnDevice,
 } from './embedding/techniques/technique.ts';
-export * from './errors.ts';
+export {
+  CudaError,
+  type CudaFailure,
+  DeviceError,
+  type DeviceErrorCode,
+  type ErrorCode,
+  type ErrorDetails,
+  FormatError,
+  type FormatErrorCode,
+  HotrowError,
+  ModelError,
+  type ModelErrorCode,
+  PlanError,
+  type PlanErrorCode,
+  RequestError,
+  type RequestErrorCode,
+  UsageError,
+  type UsageErrorCode,
+  WorkloadError,
+  type WorkloadErrorCode,
+} from './errors.ts';
 export type { CrossLayer, DlrmArchitecture, Interaction, LinearLayer } from './model/architecture.ts';
+export { checkedArchitecture as inferArchitecture } from './model/check-tensors.ts';
 export { loadCheckpoint } from './model/checkpoint/checkpoint.ts';
 export { lossWarnings } from './model/checkpoint/quantization-loss.ts';
 export {
@@ -67,7 +88,7 @@ export {
   type StagedPrediction,
   type StageTimes,
 } from './model/dlrm.ts';
-export { type ArchitectureOverrides, inferArchitecture } from './model/infer-architecture.ts';
+export type { ArchitectureOverrides } from './model/infer-architecture.ts';
 export {
   type DenseInput,
   defaultInputs,

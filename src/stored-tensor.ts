@@ -1,6 +1,7 @@
 /** Reading tensors that lie in files: whole, or a range of their bytes. */
-import { type FileHandle, open } from 'node:fs/promises';
-import { FormatError, fileError } from './errors.ts';
+import type { FileHandle } from 'node:fs/promises';
+import { DeviceError, FormatError, fileError } from './errors.ts';
+import { openFile } from './input-file.ts';
 import {
   type FileTensor,
   type HostTensor,
@@ -33,13 +34,6 @@ export function shareTied(tensors: StoredTensors): StoredTensors {
     return [name, first];
   });
   return new Map(shared);
-}
-
-/** Opens a file for reading. @throws UsageError FILE_*. */
-export async function openFile(file: string): Promise<FileHandle> {
-  return open(file).catch((cause) => {
-    throw fileError(file, cause);
-  });
 }
 
 /** Fills `into` with bytes of `file` from `position` on. @throws FormatError FILE_TRUNCATED; UsageError FILE_UNREADABLE. */
@@ -91,9 +85,28 @@ export async function* chunksOf(tensor: StoredTensor, bytes: number): AsyncGener
   }
 }
 
-/** Reads a stored tensor into host memory. @throws as readBytes. */
+/** One array has no more bytes. */
+const MAX_ARRAY_BYTES = 2 ** 32 - 1;
+
+function allocate(bytes: number): Uint8Array {
+  const failed = (message: string, cause?: unknown) =>
+    new DeviceError('OUT_OF_MEMORY', message, { ...(cause === undefined ? {} : { cause }), hint: SMALLER });
+  if (bytes > MAX_ARRAY_BYTES) throw failed(`a tensor of ${bytes} bytes: less than 4 GiB are read as one`);
+  try {
+    return new Uint8Array(bytes);
+  } catch (cause) {
+    throw failed(`there is no memory for a tensor of ${bytes} bytes`, cause);
+  }
+}
+
+const SMALLER = 'divide it: a request into several, a trace into parts';
+
+/**
+ * Reads a stored tensor into host memory.
+ * @throws as readBytes; DeviceError OUT_OF_MEMORY, also for 4 GiB and more.
+ */
 export async function readTensor(tensor: StoredTensor): Promise<HostTensor> {
-  const bytes = new Uint8Array(tensor.byteLength);
+  const bytes = allocate(tensor.byteLength);
   await readBytes(tensor, bytes, 0);
   return { dtype: tensor.dtype, shape: tensor.shape, data: viewElements(tensor.dtype, bytes) };
 }

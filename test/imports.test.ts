@@ -12,8 +12,10 @@ const SRC = fileURLToPath(new URL('../src', import.meta.url));
  * below. Two entries of one layer may not import each other.
  */
 const LAYERS: readonly (readonly string[])[] = [
+  ['text.ts'],
   ['errors.ts', 'version.ts', 'numbers.ts', 'progress.ts'],
-  ['tensor.ts', 'device.ts'],
+  ['unfinished-files.ts'],
+  ['tensor.ts', 'device.ts', 'input-file.ts', 'output-file.ts', 'temporary-folder.ts'],
   ['stored-tensor.ts', 'checks'],
   ['ffi', 'formats'],
   ['cuda', 'jit'],
@@ -23,6 +25,7 @@ const LAYERS: readonly (readonly string[])[] = [
     'embedding/quantize.ts',
     'embedding/bag.ts',
     'embedding/check-bags.ts',
+    'embedding/check-context.ts',
     'embedding/check-tables.ts',
     'embedding/shared-tables.ts',
     'embedding/plan.ts',
@@ -47,6 +50,7 @@ const ONE_ROOM = new Set([
   'embedding/quantize.ts',
   'embedding/bag.ts',
   'embedding/check-bags.ts',
+  'embedding/check-context.ts',
   'embedding/check-tables.ts',
   'embedding/shared-tables.ts',
   'embedding/plan.ts',

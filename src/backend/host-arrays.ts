@@ -1,8 +1,12 @@
 /** Arrays of a caller in one stretch of host memory. */
 
+import { type Check, reading, refuseOption, whole } from '../checks/value.ts';
 import type { Bags, IndexArray } from '../embedding/bag.ts';
 import { DeviceError } from '../errors.ts';
 import type { Backend, HostMemory } from './backend.ts';
+
+/** Elements and bytes stay exact numbers. */
+const elements = whole(0, 2 ** 50);
 
 /** Arrays start at multiples of this. */
 const ALIGNMENT = 16;
@@ -22,15 +26,18 @@ export class HostArrays implements HostMemory {
   }
 
   int32(length: number): Int32Array {
-    return new Int32Array(this.#buffer, this.#reserve(length * Int32Array.BYTES_PER_ELEMENT), length);
+    const count = elements(length, 'int32: length');
+    return new Int32Array(this.#buffer, this.#reserve(count * Int32Array.BYTES_PER_ELEMENT), count);
   }
 
   int64(length: number): BigInt64Array {
-    return new BigInt64Array(this.#buffer, this.#reserve(length * BigInt64Array.BYTES_PER_ELEMENT), length);
+    const count = elements(length, 'int64: length');
+    return new BigInt64Array(this.#buffer, this.#reserve(count * BigInt64Array.BYTES_PER_ELEMENT), count);
   }
 
   float32(length: number): Float32Array {
-    return new Float32Array(this.#buffer, this.#reserve(length * Float32Array.BYTES_PER_ELEMENT), length);
+    const count = elements(length, 'float32: length');
+    return new Float32Array(this.#buffer, this.#reserve(count * Float32Array.BYTES_PER_ELEMENT), count);
   }
 
   [Symbol.dispose](): void {
@@ -42,19 +49,33 @@ export class HostArrays implements HostMemory {
     const start = this.#end;
     const end = aligned(start + bytes);
     if (start + bytes > this.bytes) {
-      throw new RangeError(`${bytes} bytes do not fit behind ${start} of ${this.bytes} bytes of host memory`);
+      const message = `${bytes} bytes do not fit behind ${start} of ${this.bytes} bytes of host memory`;
+      throw new DeviceError('OUT_OF_MEMORY', message, { hint: 'hostBytes says how much arrays take' });
     }
     this.#end = end;
     return this.#start + start;
   }
 }
 
-/** Bytes of host memory that arrays of these lengths take, one behind the other. */
+/**
+ * Bytes of host memory that arrays of these lengths take, one behind the other.
+ * @throws UsageError OPTION_INVALID for what is no list of arrays.
+ */
 export function hostBytes(arrays: Iterable<{ readonly byteLength: number }>): number {
   let end = 0;
-  for (const { byteLength } of arrays) end += aligned(byteLength);
+  for (const bytes of byteLengths(arrays, 'hostBytes: arrays')) end += aligned(bytes);
   return end;
 }
+
+const byteLengths: Check<readonly number[]> = (value, at) =>
+  reading(at, () => {
+    if (typeof value !== 'object' || value === null || !(Symbol.iterator in value))
+      return refuseOption(at, value, 'a list of arrays');
+    return Array.from(value as Iterable<unknown>, (array) => byteLength(array, at));
+  });
+
+const byteLength: Check<number> = (value, at) =>
+  elements((value as ArrayBufferView | null | undefined)?.byteLength, `${at}.byteLength`);
 
 /** A copy of bags whose arrays lie in host memory of a backend, in the order in which they come over in one piece. */
 export class HostBags implements Disposable {

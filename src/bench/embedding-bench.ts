@@ -19,6 +19,7 @@ import { DeviceError } from '../errors.ts';
 import type { OnProgress } from '../progress.ts';
 import { EmbeddingTimer } from '../tuner/embedding-timer.ts';
 import { median, quantile } from '../tuner/quantile.ts';
+import type { Traffic } from '../workload/batch-traffic.ts';
 import type { EmbeddingPeer } from './embedding-peer.ts';
 import { firstDifference } from './first-difference.ts';
 import { peerBags } from './peer-bags.ts';
@@ -26,19 +27,6 @@ import type { Peers } from './peers.ts';
 import { racePlans } from './race.ts';
 import type { EmbeddingRow, LaunchTimes } from './results.ts';
 import { timing } from './statistics.ts';
-
-/** What a batch must move. */
-export interface Traffic {
-  readonly lookups: number;
-  /** Distinct rows, tables counted apart. */
-  readonly distinct: number;
-  /** Bytes of the distinct rows: these come from memory at least once. */
-  readonly distinctRowBytes: number;
-  /** Bytes of the rows of all lookups: these come from a cache at least. */
-  readonly lookupRowBytes: number;
-  /** Indices, offsets, weights and pooled rows. */
-  readonly otherBytes: number;
-}
 
 /** Lookups of one pattern or trace: several batches, so that a run does not find the last run's rows in cache. */
 export interface PatternWorkload {
@@ -145,7 +133,7 @@ export async function takeTurn(
     samples.batchMs.push(batchMs);
     samples.kernel = kernel;
     if (plan.device !== 'cuda') continue;
-    for (const { kind, seconds } of (await timer.run(plan, first + i, true)).launches) {
+    for (const { kind, seconds } of (await timer.run(plan, first + i, { timeLaunches: true })).launches) {
       if (kind === 'bags') samples.bagsUs.push(seconds * 1e6);
       if (kind === 'pin') samples.pinUs.push(seconds * 1e6);
     }

@@ -4,6 +4,8 @@ import { UsageError } from '../errors.ts';
 import type { DlrmArchitecture } from '../model/architecture.ts';
 import {
   type CollectionShape,
+  mixedBagLengths,
+  mixedModel,
   mlperfBagLengths,
   mlperfModel,
   syntheticModel,
@@ -42,6 +44,16 @@ const paper = (tables: number) => ({
   bagLengths: () => '150',
 });
 
+/** @throws UsageError USAGE for a shape that the preset's model cannot have. */
+function fitting(preset: string, model: () => DlrmArchitecture): DlrmArchitecture {
+  try {
+    return model();
+  } catch (cause) {
+    if (!(cause instanceof RangeError)) throw cause;
+    throw new UsageError('USAGE', `--preset ${preset}: ${cause.message}`, { cause });
+  }
+}
+
 export const PRESETS = {
   quick: {
     title: 'two tables of the paper and its MLPs; under a minute on two cores',
@@ -67,18 +79,25 @@ export const PRESETS = {
   mlperf: {
     title:
       "MLPerf's DLRM-DCNv2: 26 tables, 104.5 GB of float32 rows (--row-format float16, --rows N for less)",
-    architecture: (shape: ModelShape) => {
-      try {
-        return mlperfModel({ dim: 128, rowFormat: 'float32', ...shape });
-      } catch (cause) {
-        if (!(cause instanceof RangeError)) throw cause;
-        throw new UsageError('USAGE', `--preset mlperf: ${cause.message}`, { cause });
-      }
-    },
+    architecture: (shape: ModelShape) =>
+      fitting('mlperf', () => mlperfModel({ dim: 128, rowFormat: 'float32', ...shape })),
     batchSize: 2048,
     bagLengths: ({ tables }: ModelShape) => mlperfBagLengths(tables),
     embeddingRounds: 0,
     modelRounds: 100,
+    batches: 4,
+  },
+  mixed: {
+    title: '20 tables of which no two are alike: dims 16 to 256, 10 to 1,000,000 rows, bags of 1 to 150',
+    architecture: ({ dim, ...shape }: ModelShape) => {
+      if (dim !== undefined)
+        throw new UsageError('USAGE', '--preset mixed: its tables have dims of their own');
+      return fitting('mixed', () => mixedModel({ rowFormat: 'float32', ...shape }));
+    },
+    batchSize: 2048,
+    bagLengths: ({ tables }: ModelShape) => mixedBagLengths(tables),
+    embeddingRounds: 12,
+    modelRounds: 30,
     batches: 4,
   },
 } as const satisfies Record<string, Preset>;

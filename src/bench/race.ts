@@ -3,15 +3,20 @@ import type { Backend } from '../backend/backend.ts';
 import type { BagBatch, Bags, EmbeddingTable } from '../embedding/bag.ts';
 import type { OnProgress } from '../progress.ts';
 import { EmbeddingTimer } from '../tuner/embedding-timer.ts';
-import { type PlanTimer, type SearchResult, searchPlan } from '../tuner/search.ts';
+import { QueuedTimer } from '../tuner/queued-timer.ts';
+import { type SearchResult, searchPlan } from '../tuner/search.ts';
 import type { PatternWorkload } from './embedding-bench.ts';
 
 /** How long plans race on each pattern, compiling left out. */
 export const RACE_SECONDS = 2;
 
 /** Races the legal plans on a pattern's batches, which `timer` has loaded. */
-export function racePlans(timer: PlanTimer, pattern: string, progress: OnProgress): Promise<SearchResult> {
-  return searchPlan(timer, {
+export function racePlans(
+  timer: EmbeddingTimer,
+  pattern: string,
+  progress: OnProgress,
+): Promise<SearchResult> {
+  return searchPlan(new QueuedTimer(timer), {
     seconds: RACE_SECONDS,
     onProgress: (what, n, of) => progress(`racing plans, ${pattern}: ${what}`, n, of),
   });

@@ -97,6 +97,56 @@ export function mlperfModel({ tables: count, rows: most, dim, rowFormat }: Mlper
   };
 }
 
+/**
+ * A collection as serving models have it, where no two features are alike: dims of 16 to 256, 10 to 1,000,000 rows, bags of 1 to
+ * 150 lookups, each dim with each number of rows, each number of rows with every kind of bags.
+ */
+const MIXED_DIMS: readonly number[] = [16, 32, 64, 128, 256];
+const MIXED_ROWS: readonly number[] = [1_000_000, 100_000, 1000, 10];
+const MIXED_LENGTHS: readonly string[] = ['1', 'uniform:1:10', 'poisson:30', '150'];
+const MIXED_TABLES = MIXED_DIMS.length * MIXED_ROWS.length;
+const MIXED = { denseFeatures: 13, bottom: [512, 256], bottomWidth: 64, top: [1024, 512, 256] } as const;
+
+/** Bag lengths of its first tables, as `--bag-lengths` takes them. */
+export function mixedBagLengths(tables = MIXED_TABLES): string {
+  const lengths = Array.from({ length: tables }, (_, t) => {
+    const [dim, rows] = [t % MIXED_DIMS.length, Math.floor(t / MIXED_DIMS.length)];
+    return MIXED_LENGTHS[(dim + rows + 3) % MIXED_LENGTHS.length] as string;
+  });
+  return lengths.join('/');
+}
+
+export interface MixedShape {
+  /** Its first tables; default: all 20. */
+  readonly tables?: number;
+  /** The most rows of a table; default: as they are. */
+  readonly rows?: number;
+  readonly rowFormat: RowFormat;
+}
+
+/** @throws RangeError for more tables than it has. */
+export function mixedModel({
+  tables: count = MIXED_TABLES,
+  rows: most,
+  rowFormat,
+}: MixedShape): DlrmArchitecture {
+  if (count > MIXED_TABLES) throw new RangeError(`the model has ${MIXED_TABLES} tables, not ${count}`);
+  const tables = Array.from({ length: count }, (_, t) => {
+    const dim = MIXED_DIMS[t % MIXED_DIMS.length] as number;
+    const rows = MIXED_ROWS[Math.floor(t / MIXED_DIMS.length)] as number;
+    return syntheticTable(t, Math.min(rows, most ?? rows), dim, rowFormat);
+  });
+  const width = tables.reduce<number>((sum, { dim }) => sum + dim, MIXED.bottomWidth);
+  return {
+    naming: 'synthetic',
+    denseFeatures: MIXED.denseFeatures,
+    tables,
+    bottom: mlp('bottom', MIXED.denseFeatures, [...MIXED.bottom, MIXED.bottomWidth], 'relu'),
+    interaction: { kind: 'cat' },
+    top: mlp('top', width, [...MIXED.top, 1], 'sigmoid'),
+  };
+}
+
 function crossLayer(name: string, width: number, rank: number, seed: number): CrossLayer {
   return {
     name,

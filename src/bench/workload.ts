@@ -1,16 +1,16 @@
 /** Lookups for the benchmark: drawn from an access pattern, or a user's own traffic. */
 import type { BagBatch, Bags, EmbeddingTable, IndexArray } from '../embedding/bag.ts';
-import { rowContentBytes } from '../embedding/row-format.ts';
-import { tableNumbers } from '../embedding/shared-tables.ts';
 import type { DlrmArchitecture } from '../model/architecture.ts';
 import type { DlrmRequest } from '../model/request/request.ts';
 import type { AccessPatternName } from '../workload/access-patterns.ts';
+import { distinctShare, lookedUpRows, trafficOf } from '../workload/batch-traffic.ts';
 import { type Coverage, countRows, coverageCurve } from '../workload/hotness.ts';
+import { onceEach } from '../workload/once-each.ts';
 import { createRandom, floats } from '../workload/random.ts';
 import { syntheticBags } from '../workload/synthetic.ts';
 import type { TrafficSource } from '../workload/traffic/sources.ts';
 import { type CategoryOptions, readTraffic } from '../workload/traffic/traffic.ts';
-import type { PatternWorkload, Traffic } from './embedding-bench.ts';
+import type { PatternWorkload } from './embedding-bench.ts';
 import type { ModelWorkload } from './model-bench.ts';
 
 /** One pattern or trace: lookups for the embedding stage, and the same lookups as requests for the whole model. */
@@ -108,7 +108,7 @@ function workload(
   );
   const { denseFeatures } = architecture;
   const traffic = trafficOf(batches[0] as BagBatch, architecture.tables);
-  const share = traffic.lookups === 0 ? 0 : traffic.distinct / traffic.lookups;
+  const share = distinctShare(traffic);
   const [first] = batches[0]?.bags ?? [];
   const drawn = floats(createRandom(seed), (batches[0]?.batchSize ?? 0) * denseFeatures);
   return {
@@ -122,7 +122,7 @@ function workload(
       }),
       distinctShare: share,
     },
-    hotness: first === undefined ? [] : coverageCurve(countRows(lookedUp(first.indices))),
+    hotness: first === undefined ? [] : coverageCurve(countRows(lookedUpRows(first.indices))),
     recorded: false,
     notes: [],
   };
@@ -146,12 +146,6 @@ function widen(values: IndexArray): BigInt64Array {
   return wide;
 }
 
-/** Without the marks of pruned rows, which are no lookups. */
-function lookedUp(indices: IndexArray): Int32Array {
-  const rows = narrow(indices);
-  return rows.some((row) => row < 0) ? rows.filter((row) => row >= 0) : rows;
-}
-
 /** Rows of tables that have fewer than 2^31, or −1: their low halves are their values. */
 function narrow(values: IndexArray): Int32Array {
   if (values instanceof Int32Array) return values;
@@ -159,51 +153,4 @@ function narrow(values: IndexArray): Int32Array {
   const narrowed = new Int32Array(values.length);
   for (let i = 0; i < narrowed.length; i++) narrowed[i] = halves[2 * i] as number;
   return narrowed;
-}
-
-/** Works out what belongs to an object once, however often it is asked for. */
-function onceEach<K extends object, V>(work: (of: K) => V): (of: K) => V {
-  const known = new Map<K, V>();
-  return (of) => {
-    const value = known.get(of) ?? work(of);
-    known.set(of, value);
-    return value;
-  };
-}
-
-/** How many rows of their table some features look up. */
-function distinctRows(features: readonly Bags[], rowsOf: (indices: IndexArray) => Int32Array): number {
-  const [rows] = features.map(({ indices }) => rowsOf(indices));
-  if (features.length === 1) return rows?.length ?? 0;
-  return new Set(features.flatMap(({ indices }) => [...rowsOf(indices)])).size;
-}
-
-/** What a batch must move, whatever the kernel. */
-function trafficOf({ batchSize, bags }: BagBatch, tables: readonly EmbeddingTable[]): Traffic {
-  const rowsOf = onceEach((indices: IndexArray) => countRows(lookedUp(indices)).rows);
-  const numbers = tableNumbers(tables);
-  const parts = bags.map(({ indices, offsets, weights }, t): Traffic => {
-    const table = tables[t] as EmbeddingTable;
-    const bytes = rowContentBytes(table);
-    const number = numbers[t] as number;
-    const sharers = bags.filter((_, other) => numbers[other] === number);
-    // Rows of a table that several features read are counted with the first.
-    const distinct = numbers.indexOf(number) === t ? distinctRows(sharers, rowsOf) : 0;
-    const inputBytes = indices.byteLength + offsets.byteLength + (weights?.byteLength ?? 0);
-    return {
-      lookups: indices.length,
-      distinct,
-      distinctRowBytes: distinct * bytes,
-      lookupRowBytes: indices.length * bytes,
-      otherBytes: inputBytes + batchSize * table.dim * Float32Array.BYTES_PER_ELEMENT,
-    };
-  });
-  const sum = (key: keyof Traffic) => parts.reduce((total, part) => total + part[key], 0);
-  return {
-    lookups: sum('lookups'),
-    distinct: sum('distinct'),
-    distinctRowBytes: sum('distinctRowBytes'),
-    lookupRowBytes: sum('lookupRowBytes'),
-    otherBytes: sum('otherBytes'),
-  };
 }

@@ -7,7 +7,7 @@ import { turnOn } from '../bench/embedding-bench.ts';
 import type { EmbeddingTable } from '../embedding/bag.ts';
 import { type Plan, planSchema } from '../embedding/plan.ts';
 import type { PlanContext } from '../embedding/techniques/technique.ts';
-import { DeviceError, fileError } from '../errors.ts';
+import { DeviceError, unwritable } from '../errors.ts';
 import { EmbeddingTimer } from '../tuner/embedding-timer.ts';
 import type { Lookups } from './kept-lookups.ts';
 import type { TableGroup } from './table-groups.ts';
@@ -127,7 +127,7 @@ function lookupsOf(workloads: readonly Lookups[], pattern: string): Lookups {
 async function warmUp(timer: EmbeddingTimer, plan: Plan, recorded: ReadonlySet<number>) {
   const { warmup } = turnOn('cuda');
   for (let i = 0; i < warmup - 1; i++) await timer.run(plan, i);
-  const last = await timer.run(plan, warmup - 1, true);
+  const last = await timer.run(plan, warmup - 1, { timeLaunches: true });
   const kernels = last.launches
     .filter(({ kind, table }) => kind === 'bags' && (table === undefined || recorded.has(table)))
     .map(({ kernel = '' }) => kernel);
@@ -172,6 +172,6 @@ export async function readRuns(file: string): Promise<CellRun & { readonly runs:
 
 async function written(file: string, writing: Promise<void>): Promise<void> {
   await writing.catch((cause) => {
-    throw fileError(file, cause);
+    throw unwritable(file, cause);
   });
 }

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { deserialize, serialize } from 'node:v8';
 import type { PatternWorkload } from '../bench/embedding-bench.ts';
 import type { BagBatch } from '../embedding/bag.ts';
-import { fileError } from '../errors.ts';
+import { fileError, unwritable } from '../errors.ts';
 
 /** The lookups of one pattern or trace. */
 export type Lookups = Pick<PatternWorkload, 'pattern' | 'batches'>;
@@ -19,11 +19,11 @@ const listOf = (folder: string) => join(folder, 'lookups.json');
 const batchFile = (folder: string, pattern: number, batch: number) =>
   join(folder, `lookups-${pattern}-${batch}.bin`);
 
-/** Writes lookups into a folder, a file a batch. @throws UsageError FILE_*. */
+/** Writes lookups into a folder, a file a batch. @throws UsageError FILE_UNWRITABLE. */
 export async function keepLookups(folder: string, lookups: readonly Lookups[]): Promise<void> {
   const write = (file: string, content: string | Uint8Array) =>
     writeFile(file, content).catch((cause) => {
-      throw fileError(file, cause);
+      throw unwritable(file, cause);
     });
   for (const [p, { batches }] of lookups.entries()) {
     // Arrays that tables share are written once, and shared again when they are read.

@@ -88,7 +88,7 @@ export async function profile(
 }
 
 function failed(what: string, printed: string): DeviceError {
-  return new DeviceError('PROFILER_FAILED', `${what}:\n${printed.trim().slice(-TAIL_CHARACTERS)}`);
+  return new DeviceError('PROFILER_FAILED', `${what}:`, { log: printed.trim().slice(-TAIL_CHARACTERS) });
 }
 
 interface Spawned {

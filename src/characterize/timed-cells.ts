@@ -61,7 +61,7 @@ async function takeTurn(timer: EmbeddingTimer, plan: Plan, first: number): Promi
   for (let i = warmup; i < warmup + timed; i++) {
     // As in the benchmark, a batch launched back to back comes before each that is timed launch by launch.
     await timer.run(plan, first + i);
-    const { launches } = await timer.run(plan, first + i, true);
+    const { launches } = await timer.run(plan, first + i, { timeLaunches: true });
     taken.push(...launches.filter(({ kind }) => kind === 'bags'));
   }
   return taken;

@@ -31,8 +31,11 @@ export type ArrayOf<N extends ArrayName> = Arrays[N];
 
 const prototype: object = Object.getPrototypeOf(Uint8Array.prototype);
 const nameOf = getterOf<string | undefined>(prototype, Symbol.toStringTag);
-const lengthOf = getterOf<number>(prototype, 'length');
-const bufferOf = getterOf<ArrayBufferLike>(prototype, 'buffer');
+const ownLength = getterOf<number>(prototype, 'length');
+const ownOffset = getterOf<number>(prototype, 'byteOffset');
+const ownBuffer = getterOf<ArrayBufferLike>(prototype, 'buffer');
+const viewLength = getterOf<number>(DataView.prototype, 'byteLength');
+const viewBuffer = getterOf<ArrayBufferLike>(DataView.prototype, 'buffer');
 
 function getterOf<T>(owner: object, key: PropertyKey): (this: unknown) => T {
   return Object.getOwnPropertyDescriptor(owner, key)?.get as (this: unknown) => T;
@@ -43,26 +46,52 @@ export function arrayName(value: unknown): string | undefined {
   return nameOf.call(value);
 }
 
-/** Whether a value is an array of that class, and does not pretend to another one or to another length. Takes nanoseconds. */
+/**
+ * Whether a value is an array of that class, and does not pretend to another one. Takes nanoseconds. Properties of its own may
+ * still say anything: read lengthOf and the like, or take its plainArray.
+ */
 export function isArrayOf<N extends ArrayName>(value: unknown, name: N): value is ArrayOf<N> {
-  return (
-    nameOf.call(value) === name &&
-    value instanceof ARRAYS[name] &&
-    (value as ArrayOf<N>).length === lengthOf.call(value)
-  );
+  return nameOf.call(value) === name && value instanceof ARRAYS[name];
 }
 
 /** Whether a value is an array of int32 or int64, as isArrayOf. */
 export function isIntegerArray(value: unknown): value is Int32Array | BigInt64Array {
   const name = nameOf.call(value);
   return name === 'BigInt64Array'
-    ? value instanceof BigInt64Array && value.length === lengthOf.call(value)
-    : name === 'Int32Array' && value instanceof Int32Array && value.length === lengthOf.call(value);
+    ? value instanceof BigInt64Array
+    : name === 'Int32Array' && value instanceof Int32Array;
 }
+
+/** Elements of a typed array; the property `length` may be a caller's own, and change. */
+export function lengthOf(array: ArrayOf<ArrayName>): number {
+  return ownLength.call(array);
+}
+
+/** Bytes before a typed array's first element in its buffer. */
+export function offsetOf(array: ArrayBufferView): number {
+  return ownOffset.call(array);
+}
+
+/** The buffer of a typed array or a DataView, whatever its property `buffer` says. */
+export function bufferOf(array: ArrayBufferView): ArrayBufferLike {
+  return arrayName(array) === undefined ? viewBuffer.call(array) : ownBuffer.call(array);
+}
+
+/** An array by itself: it, or where it has another class or properties of its own, a view of the same elements that has none. */
+export function plainArray<A extends ArrayOf<ArrayName>>(array: A): A {
+  const made = ARRAYS[arrayName(array) as ArrayName];
+  const isPlain =
+    Object.getPrototypeOf(array) === made.prototype && !PROPERTIES.some((name) => Object.hasOwn(array, name));
+  if (isPlain) return array;
+  return new made(bufferOf(array) as ArrayBuffer, ownOffset.call(array), lengthOf(array)) as unknown as A;
+}
+
+/** What code of Hotrow reads of arrays. */
+const PROPERTIES = ['length', 'buffer', 'byteOffset', 'byteLength', 'subarray', 'slice', 'set'] as const;
 
 /** Bytes of the elements of an array, from its class and length. */
 export function bytesOf(array: ArrayOf<ArrayName>): number {
-  return array.length * ARRAYS[arrayName(array) as ArrayName].BYTES_PER_ELEMENT;
+  return lengthOf(array) * ARRAYS[arrayName(array) as ArrayName].BYTES_PER_ELEMENT;
 }
 
 /** What TypeScript's library does not know yet. */
@@ -73,9 +102,19 @@ type Resizable = ArrayBufferLike & { readonly resizable?: boolean; readonly grow
  * the arrays of a buffer that was transferred are empty.
  */
 export function unreadable(array: ArrayBufferView): string | undefined {
-  const buffer: Resizable = bufferOf.call(array);
+  const buffer: Resizable = bufferOf(array);
   if (buffer.resizable === true || buffer.growable === true) return 'lies in memory that can be resized';
-  return array.byteLength === 0 && isDetached(buffer) ? 'lies in memory that was transferred' : undefined;
+  return isEmpty(array) && isDetached(buffer) ? 'lies in memory that was transferred' : undefined;
+}
+
+function isEmpty(array: ArrayBufferView): boolean {
+  if (arrayName(array) !== undefined) return ownLength.call(array) === 0;
+  try {
+    return viewLength.call(array) === 0;
+  } catch {
+    // A DataView of a buffer that was transferred has no length.
+    return true;
+  }
 }
 
 function isDetached(buffer: ArrayBufferLike): boolean {

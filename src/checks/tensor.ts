@@ -1,4 +1,5 @@
 /** Tensors of callers: dtypes, shapes, and the bytes behind them. */
+import { isDeepStrictEqual } from 'node:util';
 import { RequestError, type RequestErrorCode } from '../errors.ts';
 import {
   type AssembledTensor,
@@ -7,12 +8,13 @@ import {
   elementBytes,
   type FileTensor,
   type HostTensor,
+  type StoredTensor,
   type SyntheticTensor,
   type Tensor,
   type TensorData,
 } from '../tensor.ts';
-import { type ArrayName, arrayName, isArrayOf, unreadable } from './array.ts';
-import { isRecord, shown } from './value.ts';
+import { type ArrayName, arrayName, isArrayOf, lengthOf, plainArray, unreadable } from './array.ts';
+import { isList, isRecord, reading, shown } from './value.ts';
 
 /** The class of the array that holds elements of a dtype. */
 const ARRAY_OF: Readonly<Record<DType, ArrayName>> = {
@@ -49,6 +51,10 @@ export function checkTensor(value: unknown, at: string, tensor = at): Tensor {
     throw new RequestError(code, `${at} ${message}`, { tensor });
   };
   if (!isRecord(value)) return refuse('TENSOR_SHAPE', `is ${shown(value)}, no tensor`);
+  return reading(at, () => readTensor(value, refuse));
+}
+
+function readTensor(value: Readonly<Record<string, unknown>>, refuse: Refuse): Tensor {
   const { dtype: given, shape, data, file, files, annotation } = value;
   const dtype = DTYPES.find((known) => known === given);
   if (dtype === undefined)
@@ -56,9 +62,21 @@ export function checkTensor(value: unknown, at: string, tensor = at): Tensor {
   const size = sizeOf(shape, dtype, refuse);
   if ('data' in value) return hostTensor(data, size, refuse);
   const annotated = typeof annotation === 'string' ? { annotation } : {};
-  if ('file' in value) return { ...fileTensor(file, value, size, refuse), ...annotated };
-  if ('files' in value) return { ...assembledTensor(files, value, size, refuse), ...annotated };
+  if ('file' in value) return kept(value, { ...fileTensor(file, value, size, refuse), ...annotated });
+  if ('files' in value) return kept(value, { ...assembledTensor(files, value, size, refuse), ...annotated });
   return syntheticTensor(value.seed, size, refuse);
+}
+
+/** What stored tensors of callers became, and those themselves. */
+const storedTensors = new WeakMap<object, StoredTensor>();
+
+/** Of one object always the same tensor, as long as it says the same: names that share a tensor still do. */
+function kept(given: object, read: StoredTensor): StoredTensor {
+  const before = storedTensors.get(given);
+  if (before !== undefined && isDeepStrictEqual(before, read)) return before;
+  storedTensors.set(given, Object.freeze(read));
+  storedTensors.set(read, read);
+  return read;
 }
 
 interface Size {
@@ -69,12 +87,13 @@ interface Size {
 }
 
 function sizeOf(given: unknown, dtype: DType, refuse: Refuse): Size {
-  if (!Array.isArray(given) || given.length > MAX_RANK)
-    return refuse('TENSOR_SHAPE', `has shape ${shown(given)}`);
+  if (!isList(given) || given.length > MAX_RANK) return refuse('TENSOR_SHAPE', `has shape ${shown(given)}`);
   const shape: unknown[] = Array.from(given);
+  if (shape.length > MAX_RANK) return refuse('TENSOR_SHAPE', `has ${shape.length} extents`);
   const wrong = shape.findIndex((extent) => !Number.isSafeInteger(extent) || (extent as number) < 0);
   if (wrong >= 0) return refuse('TENSOR_SHAPE', `has ${shown(shape[wrong])} as extent ${wrong} of its shape`);
-  const extents = shape as number[];
+  // Without the sign of -0.
+  const extents = shape.map((extent) => (extent as number) + 0);
   // In order, so that an extent of 0 does not hide a product beyond all numbers.
   const elements = extents.reduce((product, extent) => product * extent, 1);
   const bytes = elements * elementBytes(dtype);
@@ -91,11 +110,11 @@ function hostTensor(data: unknown, { dtype, shape, elements }: Size, refuse: Ref
     const what = given === undefined ? shown(data) : `a ${given}`;
     return refuse('TENSOR_DTYPE', `holds ${what}; ${dtype} elements lie in a ${expected}`);
   }
-  if (data.length !== elements)
-    return refuse('TENSOR_SHAPE', `holds ${data.length} elements, expected ${elements}`);
   const reason = unreadable(data);
   if (reason !== undefined) return refuse('TENSOR_DTYPE', reason);
-  return Object.freeze({ dtype, shape, data: data as TensorData });
+  if (lengthOf(data) !== elements)
+    return refuse('TENSOR_SHAPE', `holds ${lengthOf(data)} elements, expected ${elements}`);
+  return Object.freeze({ dtype, shape, data: plainArray(data) as TensorData });
 }
 
 function fileTensor(
@@ -105,17 +124,21 @@ function fileTensor(
   refuse: Refuse,
 ): FileTensor {
   const { byteOffset } = given;
-  if (typeof file !== 'string' || file.includes('\0'))
-    return refuse('TENSOR_SHAPE', `has ${shown(file)} as the name of its file`);
+  const name = fileName(file, refuse);
   if (!Number.isSafeInteger(byteOffset) || (byteOffset as number) < 0)
     return refuse('TENSOR_SHAPE', `begins at byte ${shown(byteOffset)} of its file, which is none`);
   return {
     dtype,
     shape,
     byteLength: byteLength(given, bytes, refuse),
-    file,
+    file: name,
     byteOffset: byteOffset as number,
   };
+}
+
+function fileName(value: unknown, refuse: Refuse): string {
+  if (typeof value === 'string' && !value.includes('\0')) return value;
+  return refuse('TENSOR_SHAPE', `has ${shown(value)} as the name of its file`);
 }
 
 function assembledTensor(
@@ -125,15 +148,15 @@ function assembledTensor(
   refuse: Refuse,
 ): AssembledTensor {
   const { read } = given;
-  if (!Array.isArray(files) || !files.every((file) => typeof file === 'string'))
-    return refuse('TENSOR_SHAPE', 'has no list of the names of its files');
+  const names = isList(files) ? Array.from(files, (file) => fileName(file, refuse)) : undefined;
+  if (names === undefined) return refuse('TENSOR_SHAPE', 'has no list of the names of its files');
   if (typeof read !== 'function')
     return refuse('TENSOR_SHAPE', `has ${shown(read)} to read it with, no function`);
   return {
     dtype,
     shape,
     byteLength: byteLength(given, bytes, refuse),
-    files: [...files],
+    files: names,
     read: read as AssembledTensor['read'],
   };
 }

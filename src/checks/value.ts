@@ -2,8 +2,9 @@
  * Checks of values that callers give, whatever TypeScript said of them. A check gives back what it checked, and reads it
  * once: what a caller changes afterwards was never checked, and is never used.
  */
-import { UsageError } from '../errors.ts';
+import { HotrowError, UsageError } from '../errors.ts';
 import { arrayName } from './array.ts';
+import { nearest } from './nearest.ts';
 
 /** Checks a value; `at` is the call and the member in it: `loadModel: threads`. @throws UsageError OPTION_INVALID. */
 export type Check<T> = (value: unknown, at: string) => T;
@@ -23,7 +24,7 @@ export type Members<T> = {
 /** Characters of a value that a message shows. */
 const SHOWN = 40;
 
-/** A value as messages give it, however large or strange it is. */
+/** A value as messages give it, however large or strange it is. Runs nothing of the value. */
 export function shown(value: unknown): string {
   switch (typeof value) {
     case 'string':
@@ -32,7 +33,7 @@ export function shown(value: unknown): string {
       return cut(`${value}n`);
     case 'object':
       if (value === null) return 'null';
-      if (Array.isArray(value)) return 'a list';
+      if (isList(value)) return 'a list';
       return arrayName(value) === undefined ? 'an object' : `a ${arrayName(value)}`;
     case 'function':
     case 'symbol':
@@ -46,14 +47,32 @@ function cut(text: string): string {
   return text.length <= SHOWN ? text : `${text.slice(0, SHOWN)}…`;
 }
 
+/** The member that `at` names: `loadModel: threads` is `threads`, `batch` itself. */
+function optionOf(at: string): string {
+  const call = at.lastIndexOf(': ');
+  return call < 0 ? at : at.slice(call + 2);
+}
+
 /** @throws UsageError OPTION_INVALID that names the option. */
 export function refuseOption(at: string, value: unknown, expected: string): never {
   const known = typeof value === 'number' || typeof value === 'bigint' ? { value } : {};
-  const option = at.slice(at.lastIndexOf(': ') + 2);
   throw new UsageError('OPTION_INVALID', `${at} is ${shown(value)}, expected ${expected}`, {
-    option,
+    option: optionOf(at),
     ...known,
   });
+}
+
+/**
+ * Runs `read`, which reads what a caller gave: getters and proxies may throw anything there.
+ * @throws what of Hotrow's own `read` throws; UsageError OPTION_INVALID, with the cause, for all else.
+ */
+export function reading<T>(at: string, read: () => T): T {
+  try {
+    return read();
+  } catch (cause) {
+    if (cause instanceof HotrowError) throw cause;
+    throw new UsageError('OPTION_INVALID', `${at} cannot be read`, { option: optionOf(at), cause });
+  }
 }
 
 /** A value of plain data that cannot be changed any more, nor anything in it. */
@@ -63,15 +82,23 @@ export function deepFrozen<T>(value: T): T {
   return Object.freeze(value);
 }
 
+/** Whether a value is an array; a revoked proxy is none. */
+export function isList(value: unknown): value is readonly unknown[] {
+  try {
+    return Array.isArray(value);
+  } catch {
+    return false;
+  }
+}
+
 /** Whether a value has members by name: no list, no array, no function. */
 export function isRecord(value: unknown): value is Readonly<Record<string, unknown>> {
-  return (
-    typeof value === 'object' &&
-    value !== null &&
-    !Array.isArray(value) &&
-    !ArrayBuffer.isView(value) &&
-    !(value instanceof Map || value instanceof Set)
-  );
+  if (typeof value !== 'object' || value === null || ArrayBuffer.isView(value)) return false;
+  try {
+    return !Array.isArray(value) && !(value instanceof Map || value instanceof Set);
+  } catch {
+    return false;
+  }
 }
 
 /** An object with members by name. */
@@ -83,7 +110,8 @@ export function whole(least = 0, most = Number.MAX_SAFE_INTEGER): Check<number> 
   const range = most === Number.MAX_SAFE_INTEGER ? `from ${least} on` : `from ${least} to ${most}`;
   return (value, at) =>
     Number.isSafeInteger(value) && (value as number) >= least && (value as number) <= most
-      ? (value as number)
+      ? // Without the sign of -0.
+        (value as number) + 0
       : refuseOption(at, value, `a whole number ${range}`);
 }
 
@@ -105,7 +133,13 @@ export const path: Check<string> = (value, at) =>
 
 /** A function. */
 export function called<F extends (...args: never[]) => unknown>(): Check<F> {
-  return (value, at) => (typeof value === 'function' ? (value as F) : refuseOption(at, value, 'a function'));
+  return (value, at) =>
+    typeof value === 'function' && !isClass(value) ? (value as F) : refuseOption(at, value, 'a function');
+}
+
+/** Whether a function can only make objects. */
+function isClass(value: unknown): boolean {
+  return /^class\b/.test(Function.prototype.toString.call(value));
 }
 
 /** One of some strings. */
@@ -119,8 +153,8 @@ export function oneOf<T extends string>(values: readonly T[]): Check<T> {
 /** A list, each entry checked; a new one. */
 export function listOf<T>(check: Check<T>): Check<readonly T[]> {
   return (value, at) =>
-    Array.isArray(value)
-      ? Array.from(value, (entry: unknown, i) => check(entry, `${at}[${i}]`))
+    isList(value)
+      ? reading(at, () => Array.from(value, (entry, i) => check(entry, `${at}[${i}]`)))
       : refuseOption(at, value, 'a list');
 }
 
@@ -133,24 +167,45 @@ export function membersOf<T extends object>(members: Members<T>): Check<T> {
   const entries = Object.entries<Check<unknown> | Optional<unknown>>(members);
   return (value, at) => {
     const given = record(value, at);
-    for (const key of Object.keys(given))
-      if (!Object.hasOwn(members, key)) refuseKey(at, key, Object.keys(members));
-    const read: Record<string, unknown> = {};
-    const inner = at.includes(': ') ? `${at}.` : `${at}: `;
-    for (const [key, check] of entries) {
-      const member = given[key];
-      if (typeof check === 'function') read[key] = check(member, `${inner}${key}`);
-      else if (member !== undefined) read[key] = check.optional(member, `${inner}${key}`);
-    }
-    return read as T;
+    return reading(at, () => {
+      for (const key of Object.keys(given))
+        if (!Object.hasOwn(members, key)) refuseKey(at, key, Object.keys(members));
+      return readMembers<T>(given, entries, at);
+    });
   };
+}
+
+/** As membersOf, of an object that may have other members too: they are left aside. */
+export function someOf<T extends object>(members: Members<T>): Check<T> {
+  const entries = Object.entries<Check<unknown> | Optional<unknown>>(members);
+  return (value, at) => {
+    const given = record(value, at);
+    return reading(at, () => readMembers<T>(given, entries, at));
+  };
+}
+
+function readMembers<T extends object>(
+  given: Readonly<Record<string, unknown>>,
+  entries: readonly (readonly [string, Check<unknown> | Optional<unknown>])[],
+  at: string,
+): T {
+  const read: Record<string, unknown> = {};
+  const inner = at.includes(': ') ? `${at}.` : `${at}: `;
+  for (const [key, check] of entries) {
+    const member = given[key];
+    if (typeof check === 'function') read[key] = check(member, `${inner}${key}`);
+    else if (member !== undefined) read[key] = check.optional(member, `${inner}${key}`);
+  }
+  return read as T;
 }
 
 /** @throws UsageError OPTION_INVALID for a member that has no meaning: a misspelt one would be ignored. */
 export function refuseKey(at: string, key: string, known: Iterable<string>): never {
-  const names = [...known].join(', ');
+  const names = [...known];
+  const meant = nearest(key, names);
+  const hint = meant === undefined ? '' : `did you mean ${meant}? `;
   throw new UsageError('OPTION_INVALID', `${at}: there is no ${shown(key)}`, {
     option: key,
-    hint: names === '' ? 'there are no options' : `known are ${names}`,
+    hint: names.length === 0 ? 'there are no options' : `${hint}known are ${names.join(', ')}`,
   });
 }

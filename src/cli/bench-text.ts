@@ -2,14 +2,15 @@
 import { benchFacts } from '../bench/facts.ts';
 import { benchTables, type RenderedTable } from '../bench/render.ts';
 import type { BenchResults } from '../bench/results.ts';
-import { emphasise, renderTable } from './output.ts';
+import { printable } from '../text.ts';
+import { emphasise, NOTE_CHARACTERS, renderTable } from './output.ts';
 
 /** `reason`: why this device was chosen. */
 export function benchText(results: BenchResults, reason?: string): string {
-  const head = benchFacts(results).map(([name, text]) => `${name.padEnd(10)}${text}`);
-  if (reason !== undefined) head.splice(1, 0, `          (${reason})`);
+  const head = benchFacts(results).map(([name, text]) => `${name.padEnd(10)}${printable(text)}`);
+  if (reason !== undefined) head.splice(1, 0, `          (${printable(reason)})`);
   const tables = benchTables(results).flatMap((table) => ['', tableText(table)]);
-  const remarks = results.notes.map((note) => `note: ${note}`);
+  const remarks = results.notes.map((note) => `note: ${printable(note, NOTE_CHARACTERS)}`);
   return [...head, ...tables, ...(remarks.length > 0 ? ['', ...remarks] : [])].join('\n');
 }
 

@@ -13,7 +13,8 @@ import {
   tableUs,
 } from '../characterize/results.ts';
 import { percent, significant, times } from '../numbers.ts';
-import { emphasise, renderTable } from './output.ts';
+import { printable } from '../text.ts';
+import { emphasise, NOTE_CHARACTERS, renderTable } from './output.ts';
 
 export function characterizeText(results: Characterization): string {
   const { device, tools, counters, launches = [], static: compiled, model = [], notes } = results;
@@ -22,7 +23,7 @@ export function characterizeText(results: Characterization): string {
   return [
     device === undefined
       ? `compiled ${from}; no GPU was asked`
-      : `${device.id}: ${device.name}, ${device.architecture} ${from}`.trimEnd(),
+      : printable(`${device.id}: ${device.name}, ${device.architecture} ${from}`.trimEnd()),
     ...groupTable(groupsOf([...counters, ...launches])),
     ...byKey(counters, ({ pattern }) => pattern, counterTable),
     ...byKey(launches, ({ pattern }) => pattern, launchTable),
@@ -30,7 +31,7 @@ export function characterizeText(results: Characterization): string {
     ...byRole(model.filter(hasStages)).flatMap(({ words, rows }) =>
       byKey(rows, ({ inputs }) => `whole model under ${words}${place(inputs)}`, stageTable),
     ),
-    ...notes.map((note) => `\nnote: ${note}`),
+    ...notes.map((note) => `\nnote: ${printable(note, NOTE_CHARACTERS)}`),
   ].join('\n');
 }
 
@@ -41,7 +42,7 @@ function byKey<Row>(
   table: (rows: readonly Row[]) => string,
 ): string[] {
   return [...new Set(rows.map(key))].map(
-    (wanted) => `\n${emphasise(wanted)}\n${table(rows.filter((row) => key(row) === wanted))}`,
+    (wanted) => `\n${emphasise(printable(wanted))}\n${table(rows.filter((row) => key(row) === wanted))}`,
   );
 }
 
@@ -194,5 +195,5 @@ function stageTable(rows: readonly StagedModelRow[]): string {
   const byTime = rows.toSorted((a, b) => a.timing.medianMs - b.timing.medianMs);
   const [hottest, coldest] = [byTime[0] as ModelRow, byTime.at(-1) as ModelRow];
   const over = significant(coldest.timing.medianMs / hottest.timing.medianMs);
-  return `${table}\n${coldest.pattern} takes ${over}× as long as ${hottest.pattern}`;
+  return `${table}\n${printable(`${coldest.pattern} takes ${over}× as long as ${hottest.pattern}`)}`;
 }

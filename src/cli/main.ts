@@ -1,7 +1,8 @@
 #!/usr/bin/env node
 /** The `hotrow` command. Exit codes: 0 done, 1 failed, 2 wrong usage. */
 import { Command, CommanderError } from 'commander';
-import { UsageError } from '../errors.ts';
+import { UsageError, unwritable } from '../errors.ts';
+import { printableLines } from '../text.ts';
 import { version } from '../version.ts';
 import { benchCommand } from './commands/bench.ts';
 import { characterizeCommand } from './commands/characterize.ts';
@@ -12,7 +13,10 @@ import { quantizeCommand } from './commands/quantize.ts';
 import { reportCommand } from './commands/report.ts';
 import { traceCommand } from './commands/trace.ts';
 import { tuneCommand } from './commands/tune.ts';
-import { printError } from './output.ts';
+import { withStrictOptions } from './options.ts';
+import { LINE_CHARACTERS, printError } from './output.ts';
+
+const isVerbose = process.argv.includes('--verbose');
 
 const program = new Command('hotrow')
   .description(
@@ -32,15 +36,23 @@ for (const command of [
   traceCommand(),
   devicesCommand(),
 ]) {
-  program.addCommand(command.option('--verbose', 'print stacks of errors').exitOverride());
+  command.option('--verbose', 'print stacks of errors').exitOverride();
+  // What it quotes may be the name of a file.
+  command.configureOutput({
+    writeErr: (text) => process.stderr.write(printableLines(text, LINE_CHARACTERS)),
+  });
+  program.addCommand(withStrictOptions(command));
 }
 program.exitOverride();
 
 // A closed pipe (`hotrow … | head`) ends the output, it is no failure.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-  if (error.code !== 'EPIPE') throw error;
-  process.exit(0);
+  if (error.code === 'EPIPE') process.exit();
+  printError(unwritable('standard output', error), isVerbose);
+  process.exit(1);
 });
+// Whoever does not read errors is not told of this one either.
+process.stderr.on('error', () => {});
 
 try {
   await program.parseAsync();
@@ -49,7 +61,7 @@ try {
     // Commander has printed what was wrong, or the help that was asked for.
     process.exitCode = error.exitCode === 0 ? 0 : 2;
   } else {
-    printError(error, process.argv.includes('--verbose'));
+    printError(error, isVerbose);
     process.exitCode = error instanceof UsageError && error.code === 'USAGE' ? 2 : 1;
   }
 }

@@ -3,11 +3,21 @@ import { styleText } from 'node:util';
 import Table from 'cli-table3';
 import { HotrowError } from '../errors.ts';
 import type { OnProgress } from '../progress.ts';
+import { printable, printableJson, printableLines } from '../text.ts';
 import { MACHINE_CLOCK, ProgressLine } from './progress-line.ts';
 
 export { formatBytes } from '../numbers.ts';
 
 export type Format = 'table' | 'json';
+
+/** Characters of a cell of a table. */
+const CELL_CHARACTERS = 250;
+/** Of a note, which may name several things. */
+export const NOTE_CHARACTERS = 2000;
+/** Of any other line. */
+export const LINE_CHARACTERS = 4000;
+/** Of a stack, whose end says where it was. */
+const STACK_CHARACTERS = 20_000;
 
 /** A column: right-aligned unless `left`. */
 export interface Column {
@@ -23,12 +33,12 @@ export function renderTable(columns: readonly Column[], rows: readonly (readonly
     ),
   );
   const table = new Table({
-    head: columns.map(({ title }) => emphasise(title)),
+    head: columns.map(({ title }) => emphasise(printable(title, CELL_CHARACTERS))),
     colAligns: columns.map(({ left }) => (left ? 'left' : 'right')),
     chars: { ...none, 'mid-mid': '', middle: '  ' },
     style: { 'padding-left': 0, 'padding-right': 0, head: [], border: [] },
   });
-  table.push(...rows.map((row) => [...row]));
+  for (const row of rows) table.push(row.map((cell) => printable(cell, CELL_CHARACTERS)));
   return table
     .toString()
     .split('\n')
@@ -42,12 +52,19 @@ export function emphasise(text: string): string {
   return process.stdout.isTTY ? styleText('bold', text) : text;
 }
 
+/** What `emphasise` makes. */
+// biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for
+const EMPHASIS = /(\x1b\[1m|\x1b\[22m)/;
+
+/** Prints lines. Names of files and of what they hold must be `printable` in them, or an end of a line in one ends this one. */
 export function printLine(text = ''): void {
-  process.stdout.write(`${text}\n`);
+  const parts = process.stdout.isTTY ? text.split(EMPHASIS) : [text];
+  const shown = parts.map((part) => (EMPHASIS.test(part) ? part : printableLines(part, LINE_CHARACTERS)));
+  process.stdout.write(`${shown.join('')}\n`);
 }
 
 export function printJson(value: unknown): void {
-  process.stdout.write(`${JSON.stringify(value)}\n`);
+  process.stdout.write(`${printableJson(value)}\n`);
 }
 
 const line = new ProgressLine(process.stderr, MACHINE_CLOCK);
@@ -61,21 +78,23 @@ export const progress: OnProgress = (what, n, of) => {
 /** A line that the user should see whatever stdout is used for. */
 export function notice(text: string): void {
   line.erase();
-  process.stderr.write(`${text}\n`);
+  process.stderr.write(`${printable(text, LINE_CHARACTERS)}\n`);
 }
 
 /** `error[CODE]: what, where`, a hint, and with `verbose` the stack. */
 export function printError(error: unknown, verbose: boolean): void {
   progress('');
   const known = error instanceof HotrowError;
-  const code = known ? error.code : 'INTERNAL';
-  const message = error instanceof Error ? error.message : String(error);
-  const label = `error[${code}]`;
+  const text = error instanceof Error ? error.message : String(error);
+  // Messages of our own may end in a log; others are by whoever, about whatever.
+  const message = known ? printableLines(text, LINE_CHARACTERS) : printable(text, LINE_CHARACTERS);
+  const label = `error[${known ? error.code : 'INTERNAL'}]`;
   process.stderr.write(`${process.stderr.isTTY ? styleText('red', label) : label}: ${message}\n`);
-  if (known) process.stderr.write(`hint: ${error.hint}\n`);
-  if (!known && !verbose)
-    process.stderr.write('hint: this is a defect in Hotrow; run again with --verbose and report it\n');
-  if (verbose && error instanceof Error) process.stderr.write(`${error.stack}\n`);
+  if (known) notice(`hint: ${error.hint}`);
+  if (!known && !verbose) notice('hint: this is a defect in Hotrow; run again with --verbose and report it');
+  if (!verbose || !(error instanceof Error)) return;
+  const stack = (error.stack ?? '').slice(-STACK_CHARACTERS);
+  process.stderr.write(`${printableLines(stack, LINE_CHARACTERS)}\n`);
 }
 
 /** 1234567 → `1,234,567`. */

@@ -1,4 +1,5 @@
 /** What a long command is at: on a terminal a line that is rewritten in place, elsewhere a line every few seconds. */
+import { printable } from '../text.ts';
 
 /** The part of a stream that progress is written to. */
 export interface ProgressStream {
@@ -47,7 +48,7 @@ export class ProgressLine {
     const now = this.#clock.now();
     const last = this.#state;
     const steps = n === undefined ? '' : `: ${count(n)}${of === undefined ? '' : ` of ${count(of)}`}`;
-    this.#state = { what: what.replace(/\p{Cc}/gu, '?'), steps };
+    this.#state = { what: printable(what), steps };
     if (last === undefined) this.#begin(now);
     const isNew = last?.what !== this.#state.what || !this.#shown;
     if (this.#stream.isTTY === true) {

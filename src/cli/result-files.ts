@@ -1,9 +1,8 @@
 /** `--json` and `--report`: where the commands that measure leave their results. */
-import { writeFile } from 'node:fs/promises';
 import type { Command } from 'commander';
-import { fileError } from '../errors.ts';
-import type { Results } from '../report/page.ts';
-import { checkReportFile, writeReport } from '../report/write-report.ts';
+import { writeOutputFile } from '../output-file.ts';
+import { type Results, renderReport } from '../report/page.ts';
+import { checkOutputs, type Inputs } from './outputs.ts';
 
 export interface ResultFiles {
   readonly json?: string;
@@ -16,22 +15,19 @@ export function withResultFiles(command: Command): Command {
     .option('--report <file>', 'write the results as an HTML page');
 }
 
-/** Before the work that makes the results; `inputs` are its files. @throws as checkReportFile. */
-export async function checkResultFiles(
-  { json, report }: ResultFiles,
-  inputs: readonly string[],
-): Promise<void> {
-  if (report !== undefined) await checkReportFile(report, json === undefined ? inputs : [...inputs, json]);
+/** Before the work that makes the results. @throws as checkOutputs. */
+export function checkResultFiles({ json, report }: ResultFiles, inputs: Inputs): Promise<void> {
+  const outputs = [
+    { option: '--json', file: json },
+    { option: '--report', file: report },
+  ];
+  return checkOutputs(outputs, inputs);
 }
 
 /** @throws UsageError FILE_UNWRITABLE. */
 export async function writeResults(results: Results, { json, report }: ResultFiles): Promise<void> {
-  if (json !== undefined) {
-    await writeFile(json, `${JSON.stringify(results, null, 2)}\n`).catch((cause) => {
-      throw fileError(json, cause);
-    });
-  }
-  if (report !== undefined) await writeReport([results], report);
+  if (json !== undefined) await writeOutputFile(json, `${JSON.stringify(results, null, 2)}\n`);
+  if (report !== undefined) await writeOutputFile(report, renderReport([results]));
 }
 
 /** The command that is running, as results keep it. */

@@ -1,10 +1,11 @@
 /** What `hotrow tune` found, for a terminal. */
 import type { DeviceDescription } from '../device.ts';
 import { type Plan, planLabel } from '../embedding/plan.ts';
+import { printable } from '../text.ts';
 import type { SearchResult } from '../tuner/search.ts';
 import type { SideBySide, Spread } from '../tuner/side-by-side.ts';
 import type { Tuned } from '../tuner/tune.ts';
-import { formatMs, formatPercent, renderTable } from './output.ts';
+import { formatMs, formatPercent, NOTE_CHARACTERS, renderTable } from './output.ts';
 
 export interface TunedReport {
   readonly tuned: Tuned;
@@ -28,10 +29,10 @@ export function tunedText({ tuned, plan, file, notes, kept, device, reason }: Tu
   const { workload = '', distinctShare = 0, batchSize = 0, batchMs = 0 } = plan.tunedOn ?? {};
   const left = rejected > 0 ? `, ${rejected} rejected by the model of occupancy` : '';
   return [
-    `device  ${device.id}: ${device.name}, ${device.architecture}`,
-    ...(reason === undefined ? [] : [`        (${reason})`]),
-    `lookups ${workload}, ${formatPercent(distinctShare)} distinct in a batch of ${batchSize}`,
-    ...notes.map((note) => `        note: ${note}`),
+    printable(`device  ${device.id}: ${device.name}, ${device.architecture}`),
+    ...(reason === undefined ? [] : [`        (${printable(reason)})`]),
+    `lookups ${printable(workload)}, ${formatPercent(distinctShare)} distinct in a batch of ${batchSize}`,
+    ...notes.map((note) => `        note: ${printable(note, NOTE_CHARACTERS)}`),
     `search  ${legal} legal plans${left}, ${measured.length} measured in ${seconds.toFixed(1)} s${finished ? '' : '; the budget ended it'}`,
     '',
     lastInTheRace(search),
@@ -39,7 +40,7 @@ export function tunedText({ tuned, plan, file, notes, kept, device, reason }: Tu
     ...(comparison === undefined ? [] : [sideBySideTable(tuned, comparison), '']),
     `best    ${planLabel(plan)}: ${formatMs(batchMs)} ms a batch, ${(plainMs / batchMs).toFixed(2)}× the plain kernel`,
     ...verdict(tuned).map((line) => `        ${line}`),
-    ...(file === undefined ? [] : [`saved   ${file}`]),
+    ...(file === undefined ? [] : [`saved   ${printable(file)}`]),
     ...(file === undefined && kept > 0
       ? ['        plans that were saved before stay; --plan auto takes the newest']
       : []),

@@ -20,6 +20,7 @@ import { trafficSources } from '../workload/traffic/sources.ts';
 import { type CategoryOptions, categoriesOf, withCategories } from './category-options.ts';
 import { architectureOverrides, integer, type ModelOptions, withModel } from './options.ts';
 import { progress } from './output.ts';
+import type { Inputs } from './outputs.ts';
 
 export interface ShapeOptions extends ModelOptions {
   readonly preset: PresetName;
@@ -90,10 +91,14 @@ export function presetLines(): string {
     .join('\n');
 }
 
-/** Files that the options name; a report must not take their place. */
-export function workloadFiles(modelFile: string | undefined, { trace = [] }: LookupOptions): string[] {
+/** What the options name to be read. */
+export function workloadInputs(
+  model: string | undefined,
+  { trace = [], vocabulary }: LookupOptions,
+  ...others: readonly string[]
+): Inputs {
   const traces = trace.flatMap((text) => [text, text.slice(text.indexOf('=') + 1)]);
-  return [...(modelFile === undefined ? [] : [modelFile]), ...traces];
+  return { model, files: [...traces, vocabulary, ...others] };
 }
 
 /** The tables, and the shape of the lookups. @throws UsageError for options that do not go together; as a checkpoint does. */

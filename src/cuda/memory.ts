@@ -1,4 +1,4 @@
-import { unreadable } from '../checks/array.ts';
+import { bytesOf, lengthOf, unreadable } from '../checks/array.ts';
 import { arraysChanged, CudaError } from '../errors.ts';
 import type { CudaDriver } from '../ffi/cuda-driver.ts';
 import type { DevicePtr } from '../ffi/cuda-symbols.ts';
@@ -83,11 +83,12 @@ export class PinnedMemory extends Resource<HostPtr> {
 
   /** Copies a small array to byte `offset`; of a larger one, the copy goes to `later`, for `copyAll`. */
   put(offset: number, array: HostArray, later: HostCopy[]): void {
-    if (array.byteLength === 0 && unreadable(array) !== undefined) throw arraysChanged('was given away');
-    const end = offset + array.byteLength;
+    const bytes = bytesOf(array);
+    if (bytes === 0 && unreadable(array) !== undefined) throw arraysChanged('was given away');
+    const end = offset + bytes;
     if (end > this.bytes) throw new RangeError(`bytes [${offset}, ${end}) are not in ${this.bytes} bytes`);
-    if (array.byteLength > INLINE_BYTES || end > VIEW_BYTES || offset % array.BYTES_PER_ELEMENT !== 0) {
-      later.push({ target: this.address(offset), source: array, bytes: array.byteLength });
+    if (bytes > INLINE_BYTES || end > VIEW_BYTES || offset % array.BYTES_PER_ELEMENT !== 0) {
+      later.push({ target: this.address(offset), source: array, bytes });
       return;
     }
     // Views of one type copy fastest, and a view for each array would cost more than the copy.
@@ -100,14 +101,14 @@ export class PinnedMemory extends Resource<HostPtr> {
 
   /** Copies what is at byte `offset` to a small array; to a larger one, the copy goes to `later`, for `copyAll`. */
   take(offset: number, array: Float32Array | Uint16Array, later: HostCopy[]): void {
-    const { byteLength: bytes } = array;
+    const bytes = bytesOf(array);
     const end = offset + bytes;
     if (end > this.bytes) throw new RangeError(`bytes [${offset}, ${end}) are not in ${this.bytes} bytes`);
     const { float32 } = this.#kept;
     const at = offset / Float32Array.BYTES_PER_ELEMENT;
     if (bytes > INLINE_BYTES || end > VIEW_BYTES || !Number.isInteger(at) || array instanceof Uint16Array)
       later.push({ target: array, source: this.address(offset), bytes });
-    else array.set(float32.subarray(at, at + array.length));
+    else array.set(float32.subarray(at, at + lengthOf(array)));
   }
 
   /** `count` elements from byte `offset` on, a multiple of 4. Not to be used after disposal. */
@@ -179,9 +180,10 @@ export class RegisteredMemory extends Resource<HostPtr> {
 const FEW_ELEMENTS = 8;
 
 function copyInline<A extends HostArray>(to: A, at: number, from: A): void {
-  if (from.length > FEW_ELEMENTS) {
+  const length = lengthOf(from);
+  if (length > FEW_ELEMENTS) {
     to.set(from as never, at);
     return;
   }
-  for (let i = 0; i < from.length; i++) to[at + i] = from[i] as never;
+  for (let i = 0; i < length; i++) to[at + i] = from[i] as never;
 }

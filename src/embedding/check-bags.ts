@@ -1,6 +1,6 @@
 /** Batches of callers, checked and copied before they are placed: all that does not depend on index values. */
-import { isArrayOf, isIntegerArray, unreadable } from '../checks/array.ts';
-import { isRecord, refuseKey, refuseOption, shown } from '../checks/value.ts';
+import { isArrayOf, isIntegerArray, lengthOf, unreadable } from '../checks/array.ts';
+import { isList, isRecord, reading, refuseKey, refuseOption, shown } from '../checks/value.ts';
 import { RequestError, type RequestErrorCode } from '../errors.ts';
 import { type BagBatch, type Bags, bagCount, type EmbeddingTable, type IndexArray } from './bag.ts';
 
@@ -26,19 +26,31 @@ const FEW_ELEMENTS = 8;
  *   UsageError OPTION_INVALID for what is no batch at all.
  */
 export function checkBagShapes(tables: readonly EmbeddingTable[], batch: BagBatch): BagBatch {
+  const { batchSize, bags, users } = reading('batch', () => readBatch(tables, batch));
+  const sized = users === undefined ? { batchSize } : { batchSize, users: checkUsers({ users, batchSize }) };
+  // Nothing of the caller's runs from here on: arrays stay what they are until they are used.
+  reading('bags', () => {
+    for (let t = 0; t < bags.length; t++) checkBags(tables[t] as EmbeddingTable, bags[t] as Bags, t, sized);
+  });
+  return { ...sized, bags };
+}
+
+/** The members of a batch, each read once. */
+function readBatch(tables: readonly EmbeddingTable[], batch: BagBatch): BagBatch {
   if (!isRecord(batch)) return refuseOption('batch', batch, 'an object with batchSize and bags');
   for (const member in batch) if (!BATCH_MEMBERS.has(member)) refuseKey('batch', member, BATCH_MEMBERS);
   const { batchSize, bags, users } = batch as BagBatch;
   checkBatchSize(batchSize);
-  if (!Array.isArray(bags)) return refuseOption('bags', bags, 'a list with bags for each table');
+  if (!isList(bags)) return refuseOption('bags', bags, 'a list with bags for each table');
   checkTableCount(tables, bags.length);
-  const sized = users === undefined ? { batchSize } : { batchSize, users: checkUsers({ users, batchSize }) };
-  return { ...sized, bags: tables.map((table, t) => checkBags(table, bags[t], t, sized)) };
+  const own = tables.map((table, t) => readBags(table, bags[t] as Bags | undefined, t));
+  return users === undefined ? { batchSize, bags: own } : { batchSize, bags: own, users };
 }
 
-function checkBatchSize(batchSize: unknown): void {
+/** A batch size. @throws RequestError TENSOR_SHAPE. */
+export function checkBatchSize(batchSize: unknown): number {
   if (Number.isSafeInteger(batchSize) && (batchSize as number) >= 0 && (batchSize as number) <= MOST_SAMPLES)
-    return;
+    return batchSize as number;
   const message = `a batch size of ${shown(batchSize)} is no whole number from 0 to ${MOST_SAMPLES}`;
   throw new RequestError('TENSOR_SHAPE', message, { tensor: 'batchSize' });
 }
@@ -55,9 +67,12 @@ function checkTableCount(tables: readonly EmbeddingTable[], given: number): void
 
 /** A copy of the users of a batch. @throws RequestError USERS_INVALID, TENSOR_DTYPE. */
 export function checkUsers(given: { readonly users: Int32Array; readonly batchSize: number }): Int32Array {
-  if (!isArrayOf(given.users, 'Int32Array'))
+  if (!reading('users', () => isArrayOf(given.users, 'Int32Array')))
     throw new RequestError('TENSOR_DTYPE', 'users must be int32', { tensor: 'users' });
-  const users = Int32Array.from(given.users);
+  const reason = unreadable(given.users);
+  if (reason !== undefined)
+    throw new RequestError('TENSOR_DTYPE', `the array of users ${reason}`, { tensor: 'users' });
+  const users = new Int32Array(given.users);
   const fail = (message: string, position: number, value?: number): never => {
     const details = { tensor: 'users', position, ...(value === undefined ? {} : { value }) };
     throw new RequestError('USERS_INVALID', message, details);
@@ -77,12 +92,7 @@ export function checkUsers(given: { readonly users: Int32Array; readonly batchSi
   return users;
 }
 
-function checkBags(
-  table: EmbeddingTable,
-  own: Bags | undefined,
-  t: number,
-  batch: Pick<BagBatch, 'batchSize' | 'users'>,
-): Bags {
+function readBags(table: EmbeddingTable, own: Bags | undefined, t: number): Bags {
   if (typeof own !== 'object' || own === null) {
     const message = `its bags are ${shown(own)}, expected an object with indices and offsets`;
     throw bagsError(table, t, 'TENSOR_MISSING', 'indices', message);
@@ -90,26 +100,35 @@ function checkBags(
   for (const member in own)
     if (!isMember(member)) refuseKey(`table ${t} (${table.name})`, member, BAGS_MEMBERS);
   const { indices, offsets, weights, perUser } = own;
-  checkIndexArray(table, t, 'indices', indices);
-  checkIndexArray(table, t, 'offsets', offsets);
   if (perUser !== undefined && typeof perUser !== 'boolean')
     refuseOption(`table ${t} (${table.name}): perUser`, perUser, 'true or false');
+  if (weights !== undefined)
+    return perUser === true ? { indices, offsets, weights, perUser } : { indices, offsets, weights };
+  return perUser === true ? { indices, offsets, perUser } : { indices, offsets };
+}
+
+function checkBags(
+  table: EmbeddingTable,
+  own: Bags,
+  t: number,
+  batch: Pick<BagBatch, 'batchSize' | 'users'>,
+): void {
+  const { indices, offsets, weights, perUser } = own;
+  checkIndexArray(table, t, 'indices', indices);
+  checkIndexArray(table, t, 'offsets', offsets);
   const perUsers = perUser === true;
   if (perUsers && batch.users === undefined) {
     const message = 'it has a bag per user, and the request names no users';
     throw bagsError(table, t, 'USERS_INVALID', 'offsets', message);
   }
-  const count = perUsers ? bagCount({ indices, offsets, perUser }, batch) : batch.batchSize;
-  if (offsets.length !== count && offsets.length !== count + 1) {
+  const count = perUsers ? bagCount(own, batch) : batch.batchSize;
+  const given = lengthOf(offsets);
+  if (given !== count && given !== count + 1) {
     const of = perUsers ? `${count} users` : `a batch of ${count}`;
-    const message = `${offsets.length} offsets for ${of}; expected ${count} or ${count + 1}`;
+    const message = `${given} offsets for ${of}; expected ${count} or ${count + 1}`;
     throw bagsError(table, t, 'TENSOR_SHAPE', 'offsets', message);
   }
-  if (weights !== undefined) {
-    checkWeights(table, weights, t, indices.length);
-    return perUsers ? { indices, offsets, weights, perUser } : { indices, offsets, weights };
-  }
-  return perUsers ? { indices, offsets, perUser } : { indices, offsets };
+  if (weights !== undefined) checkWeights(table, weights, t, lengthOf(indices));
 }
 
 function checkIndexArray(
@@ -129,7 +148,8 @@ function checkMemory(
   part: keyof Bags,
   array: IndexArray | Float32Array,
 ): void {
-  if (array.length > 0 && array.length <= FEW_ELEMENTS) return;
+  const length = lengthOf(array);
+  if (length > 0 && length <= FEW_ELEMENTS) return;
   const reason = unreadable(array);
   if (reason !== undefined) throw bagsError(table, t, 'TENSOR_DTYPE', part, `the array of ${part} ${reason}`);
 }
@@ -138,8 +158,9 @@ function checkWeights(table: EmbeddingTable, weights: unknown, t: number, lookup
   if (!isArrayOf(weights, 'Float32Array'))
     throw bagsError(table, t, 'TENSOR_DTYPE', 'weights', 'weights must be float32');
   checkMemory(table, t, 'weights', weights);
-  if (weights.length !== lookups)
-    throw bagsError(table, t, 'TENSOR_SHAPE', 'weights', `${weights.length} weights for ${lookups} lookups`);
+  const given = lengthOf(weights);
+  if (given !== lookups)
+    throw bagsError(table, t, 'TENSOR_SHAPE', 'weights', `${given} weights for ${lookups} lookups`);
   if (table.mode !== 'sum') {
     const message = `per-sample weights need mode sum, not ${table.mode}`;
     throw bagsError(table, t, 'TENSOR_UNEXPECTED', 'weights', message);

@@ -1,7 +1,7 @@
 /** Tables of callers, checked and copied before anything is placed. */
-import { isArrayOf, unreadable } from '../checks/array.ts';
+import { isArrayOf, lengthOf, plainArray, unreadable } from '../checks/array.ts';
 import { checkTensor } from '../checks/tensor.ts';
-import { isRecord, refuseKey, refuseOption, shown } from '../checks/value.ts';
+import { isList, isRecord, reading, refuseKey, refuseOption, shown } from '../checks/value.ts';
 import { RequestError, type RequestErrorCode } from '../errors.ts';
 import type { Tensor } from '../tensor.ts';
 import { type EmbeddingTable, POOLING_MODES, type PoolingMode } from './bag.ts';
@@ -9,8 +9,8 @@ import { ROW_FORMATS, type RowFormat, weightShape } from './row-format.ts';
 import { checkSharing } from './shared-tables.ts';
 
 /** The most rows and the widest row: sizes of tables stay exact numbers. */
-const MOST_ROWS = 2 ** 47;
-const MOST_DIM = 2 ** 31 - 1;
+export const MOST_ROWS = 2 ** 47;
+export const MOST_DIM = 2 ** 31 - 1;
 
 const MEMBERS: ReadonlySet<string> = new Set<keyof EmbeddingTable>([
   'name',
@@ -24,24 +24,34 @@ const MEMBERS: ReadonlySet<string> = new Set<keyof EmbeddingTable>([
   'rowWeights',
 ]);
 
+/** What checkTables gave. */
+const checked = new WeakSet<object>();
+
 /**
  * The tables that a value is, each read once, frozen; those with one weight still have one.
  * @throws RequestError TABLE_MISSING without any; TENSOR_SHAPE, TENSOR_DTYPE when weight, rows, dim, row format, mode, padding
  *   index or row weights are not what they must be, or disagree; UsageError OPTION_INVALID for members that tables do not have.
  */
 export function checkTables(value: unknown): readonly EmbeddingTable[] {
-  if (!Array.isArray(value)) return refuseOption('tables', value, 'a list of tables');
-  if (value.length === 0)
-    throw new RequestError('TABLE_MISSING', 'an embedding collection needs at least one table');
+  if (typeof value === 'object' && value !== null && checked.has(value))
+    return value as readonly EmbeddingTable[];
+  if (!isList(value)) return refuseOption('tables', value, 'a list of tables');
   const weights = new Map<unknown, Tensor>();
-  const tables = Array.from(value, (table: unknown) => checkTable(table, weights));
+  const tables = reading('tables', () => Array.from(value, (table) => checkTable(table, weights)));
+  if (tables.length === 0)
+    throw new RequestError('TABLE_MISSING', 'an embedding collection needs at least one table');
   checkSharing(tables);
+  checked.add(tables);
   return Object.freeze(tables);
 }
 
 /** One table. `weights`: what the weights of tables before became. @throws as checkTables. */
 export function checkTable(value: unknown, weights = new Map<unknown, Tensor>()): EmbeddingTable {
   if (!isRecord(value)) return refuseOption('tables', value, 'an object for each table');
+  return reading('tables', () => readTable(value, weights));
+}
+
+function readTable(value: Readonly<Record<string, unknown>>, weights: Map<unknown, Tensor>): EmbeddingTable {
   const { name, weight: given, rows, dim, rowFormat, mode, paddingIdx, pruned, rowWeights } = value;
   if (typeof name !== 'string') return refuseOption('table: name', name, 'a string');
   const fail: Fail = (message, code = 'TENSOR_SHAPE') => {
@@ -66,7 +76,7 @@ export function checkTable(value: unknown, weights = new Map<unknown, Tensor>())
     weight,
     ...shape,
     mode: mode as PoolingMode,
-    ...(paddingIdx === undefined ? {} : { paddingIdx }),
+    ...(paddingIdx === undefined ? {} : { paddingIdx: paddingIdx + 0 }),
     ...(pruned === undefined ? {} : { pruned }),
     ...(rowWeights === undefined
       ? {}
@@ -111,8 +121,9 @@ function checkRowWeights(
       `learned pooling weights must be float32, in a Float32Array, not ${shown(given)}`,
       'TENSOR_DTYPE',
     );
-  if (given.length !== rows) fail(`has ${given.length} learned pooling weights for ${rows} rows`);
-  if (mode !== 'sum') fail(`learned pooling weights need mode sum, not ${mode}`);
   const reason = unreadable(given);
-  return reason === undefined ? given : fail(`learned pooling weights: the array ${reason}`, 'TENSOR_DTYPE');
+  if (reason !== undefined) fail(`learned pooling weights: the array ${reason}`, 'TENSOR_DTYPE');
+  if (lengthOf(given) !== rows) fail(`has ${lengthOf(given)} learned pooling weights for ${rows} rows`);
+  if (mode !== 'sum') fail(`learned pooling weights need mode sum, not ${mode}`);
+  return plainArray(given);
 }

@@ -11,6 +11,7 @@ import {
 import { BatchPrograms } from '../backend/batch-programs.ts';
 import { ownBackend } from '../backend/guarded/backend.ts';
 import { InFlight } from '../backend/in-flight.ts';
+import { allocated } from '../checks/arguments.ts';
 import { deepFrozen, flag, membersOf, oneOf, optional } from '../checks/value.ts';
 import { UsageError } from '../errors.ts';
 import type { OnProgress } from '../progress.ts';
@@ -151,7 +152,9 @@ export class EmbeddingCollection implements AsyncDisposable {
       using bags = this.#backend.placeBags(this.#placed, batch);
       const { batchSize } = bags;
       const length = batchSize * width;
-      const pooled = format === 'float32' ? new Float32Array(length) : new Uint16Array(length);
+      const pooled = allocated('pooled rows', () =>
+        format === 'float32' ? new Float32Array(length) : new Uint16Array(length),
+      );
       const programs = this.#programsOf(format);
       const timing = timed ? 'operations' : 'none';
       const { seconds, findings } = await programs.run(bags, { bags, pooled }, { timing });

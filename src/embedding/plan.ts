@@ -3,11 +3,13 @@
  */
 import Type, { type Static, type TSchema } from 'typebox';
 import Value from 'typebox/value';
-import { deepFrozen, shown } from '../checks/value.ts';
-import type { DeviceKind } from '../device.ts';
+import { plainData } from '../checks/arguments.ts';
+import { deepFrozen, oneOf, path, reading, record, shown, text } from '../checks/value.ts';
+import { DEVICE_KINDS, type DeviceKind } from '../device.ts';
 import { PlanError } from '../errors.ts';
 import { readJsonFile } from '../formats/json-file.ts';
 import type { EmbeddingTable } from './bag.ts';
+import { planContext } from './check-context.ts';
 import { ROW_FORMATS, type RowFormat } from './row-format.ts';
 import { type TechniqueSettings, techniquesOn } from './techniques/registry.ts';
 import type { KernelFamily, PlanContext } from './techniques/technique.ts';
@@ -73,9 +75,6 @@ export function planChoice(value: unknown, at: string): PlanChoice {
   return value === 'plain' ? value : parsePlan(value, at);
 }
 
-/** The kinds of device that plans are for. */
-export const PLAN_DEVICES = ['cpu', 'cuda'] as const satisfies readonly DeviceKind[];
-
 /** JSON Schema of plans for one kind of device, assembled from the registry of techniques. */
 function schemaFor(kind: DeviceKind): TSchema {
   const techniques = Object.fromEntries(
@@ -111,26 +110,36 @@ function schemaFor(kind: DeviceKind): TSchema {
   );
 }
 
-/** JSON Schema of every plan. */
-export const planSchema: TSchema = Type.Union(PLAN_DEVICES.map(schemaFor), {
-  $id: 'hotrow-plan-1',
-  title: 'Hotrow plan, version 1',
-});
+const SCHEMAS: Readonly<Record<DeviceKind, TSchema>> = { cpu: schemaFor('cpu'), cuda: schemaFor('cuda') };
 
-/** The plain kernel: no technique. Legal everywhere. */
-export function plainPlan<K extends DeviceKind>(device: K): Extract<Plan, { device: K }> {
+/** JSON Schema of every plan. */
+export const planSchema: TSchema = deepFrozen(
+  Type.Union(Object.values(SCHEMAS), {
+    $id: 'hotrow-plan-1',
+    title: 'Hotrow plan, version 1',
+  }),
+);
+
+/** The plain kernel: no technique. Legal everywhere. @throws UsageError OPTION_INVALID for a device of no such kind. */
+export function plainPlan<K extends DeviceKind>(kind: K): Extract<Plan, { device: K }> {
+  const device = oneOf(DEVICE_KINDS)(kind, 'plainPlan: device');
   return { version: PLAN_VERSION, device, kernel: 'standard', techniques: {} } as Extract<
     Plan,
     { device: K }
   >;
 }
 
-/** `plan` with techniques switched on (parameters) or off (undefined). */
+/**
+ * `plan` with techniques switched on (parameters) or off (undefined).
+ * @throws PlanError PLAN_INVALID for a plan, techniques or parameters that are none; UsageError OPTION_INVALID.
+ */
 export function withTechniques<P extends Plan>(plan: P, change: Readonly<Record<string, unknown>>): P {
-  const techniques = Object.entries({ ...plan.techniques, ...change }).filter(
-    ([, parameters]) => parameters !== undefined,
+  const own = parsePlan(plan, 'withTechniques: plan');
+  const changes = record(change, 'withTechniques: change');
+  const techniques = reading('withTechniques: change', () =>
+    Object.entries({ ...own.techniques, ...changes }).filter(([, parameters]) => parameters !== undefined),
   );
-  return { ...plan, techniques: Object.fromEntries(techniques) };
+  return parsePlan({ ...own, techniques: Object.fromEntries(techniques) }, 'withTechniques') as P;
 }
 
 /** The techniques that a plan runs on tables with such rows. */
@@ -158,11 +167,13 @@ export function withKernel<P extends Plan>(plan: P, kernel: KernelFamily): P {
 /**
  * The plan that runs when none is given: the last of the device's kernel families, and every technique that costs no
  * memory, at its best guess. Always legal.
+ * @throws UsageError OPTION_INVALID for a context that is none.
  */
-export function heuristicPlan(context: PlanContext): Plan {
+export function heuristicPlan(given: PlanContext): Plan {
+  const context = planContext(given, 'heuristicPlan: context');
   const { kind } = context.device;
   const kernel = KERNEL_FAMILIES[kind].at(-1) as KernelFamily;
-  const own = { ...context, kernel };
+  const own = planContext({ ...context, kernel }, 'heuristicPlan: context');
   const chosen = techniquesOn(kind).flatMap(({ technique, on }) => {
     const parameters = on.guess === undefined ? on.candidates(own)[0] : on.guess(own);
     if (parameters === undefined || on.refuse(parameters, own) !== undefined) return [];
@@ -171,21 +182,17 @@ export function heuristicPlan(context: PlanContext): Plan {
   return withTechniques<Plan>(withKernel<Plan>(plainPlan(kind), kernel), Object.fromEntries(chosen));
 }
 
-/** A copy of a plan, which a caller cannot change any more; undefined: it is no plain data. */
-function copied(plan: unknown): unknown {
-  try {
-    return structuredClone(plan);
-  } catch {
-    return undefined;
-  }
-}
+/** What parsePlan gave. */
+const parsed = new WeakSet<object>();
 
 /**
  * Checks a plan's form; the plan is a copy.
  * @throws PlanError PLAN_INVALID naming the member that is wrong.
  */
-export function parsePlan(given: unknown, source = 'plan'): Plan {
-  const value = copied(given);
+export function parsePlan(given: unknown, name = 'plan'): Plan {
+  const source = text(name, 'parsePlan: source');
+  if (typeof given === 'object' && given !== null && parsed.has(given)) return given as Plan;
+  const value = plainData(given);
   if (typeof value !== 'object' || value === null)
     throw new PlanError('PLAN_INVALID', `${source}: a plan is a JSON object, not ${shown(given)}`);
   const { version, device } = value as { version?: unknown; device?: unknown };
@@ -195,15 +202,18 @@ export function parsePlan(given: unknown, source = 'plan'): Plan {
       `${source}: plan version ${shown(version)}, this Hotrow reads version ${PLAN_VERSION}`,
     );
   }
-  const kind = PLAN_DEVICES.find((known) => known === device);
+  const kind = DEVICE_KINDS.find((known) => known === device);
   if (kind === undefined) {
     throw new PlanError(
       'PLAN_INVALID',
-      `${source}: device ${shown(device)} is none of ${PLAN_DEVICES.join(', ')}`,
+      `${source}: device ${shown(device)} is none of ${DEVICE_KINDS.join(', ')}`,
     );
   }
-  const schema = schemaFor(kind);
-  if (Value.Check(schema, value)) return deepFrozen(value) as unknown as Plan;
+  const schema = SCHEMAS[kind];
+  if (Value.Check(schema, value)) {
+    parsed.add(value);
+    return deepFrozen(value) as unknown as Plan;
+  }
   const [first] = Value.Errors(schema, value);
   throw new PlanError(
     'PLAN_INVALID',
@@ -215,15 +225,21 @@ export function parsePlan(given: unknown, source = 'plan'): Plan {
 }
 
 /** Reads a plan file. @throws UsageError; FormatError as readJsonFile; PlanError PLAN_INVALID. */
-export async function readPlan(file: string): Promise<Plan> {
+export async function readPlan(given: string): Promise<Plan> {
+  const file = path(given, 'readPlan: file');
   return parsePlan(await readJsonFile(file, 'plan'), file);
 }
 
-/** Why a plan is not legal on a device for some tables, one reason per technique; empty: it is legal. */
-export function refusals(plan: Plan, context: PlanContext): string[] {
+/**
+ * Why a plan is not legal on a device for some tables, one reason per technique; empty: it is legal.
+ * @throws PlanError PLAN_INVALID for a plan that is none; UsageError OPTION_INVALID for such a context.
+ */
+export function refusals(given: Plan, of: PlanContext): string[] {
+  const plan = parsePlan(given, 'refusals: plan');
+  const context = planContext(of, 'refusals: context');
   if (plan.device !== context.device.kind)
     return [`the plan is for ${plan.device}, the device is ${context.device.id}`];
-  const own = { ...context, kernel: plan.kernel };
+  const own = planContext({ ...context, kernel: plan.kernel }, 'refusals: context');
   const everywhere = techniquesOn(plan.device).flatMap(({ technique, on }) => {
     const parameters = (plan.techniques as Record<string, unknown>)[technique.name];
     const reason = parameters === undefined ? undefined : on.refuse(parameters, own);
@@ -245,17 +261,20 @@ function groupRefusals({ kernel, groups = [] }: CudaPlan, context: PlanContext):
       if (parameters === undefined) return [];
       if (on.perGroup?.includes(kernel) !== true)
         return [`${name}: the ${kernel} kernel has one ${technique.name} for all tables`];
-      const reason = on.refuse(parameters, { ...context, tables });
+      const reason = on.refuse(parameters, planContext({ ...context, tables }, 'refusals: context'));
       return reason === undefined ? [] : [`${name}: ${technique.name}: ${reason}`];
     });
   });
 }
 
-/** @throws PlanError PLAN_ILLEGAL with every reason. */
+/** @throws PlanError PLAN_ILLEGAL with every reason; as refusals. */
 export function checkPlan(plan: Plan, context: PlanContext): void {
   const reasons = refusals(plan, context);
   if (reasons.length === 0) return;
-  throw new PlanError('PLAN_ILLEGAL', `the plan is not legal on ${context.device.id}: ${reasons.join('; ')}`);
+  throw new PlanError(
+    'PLAN_ILLEGAL',
+    `the plan is not legal on ${planContext(context, 'checkPlan: context').device.id}: ${reasons.join('; ')}`,
+  );
 }
 
 /** `plan` as one for `kind`. @throws PlanError PLAN_ILLEGAL when it is for another kind of device. */
@@ -273,8 +292,9 @@ export function placementKey(plan: Plan): string {
   return JSON.stringify(placing);
 }
 
-/** What a plan does, in a few words: `standard + prefetch d8 L1 + threads 2`. */
-export function planLabel(plan: Plan): string {
+/** What a plan does, in a few words: `standard + prefetch d8 L1 + threads 2`. @throws PlanError PLAN_INVALID. */
+export function planLabel(given: Plan): string {
+  const plan = parsePlan(given, 'planLabel: plan');
   const on = techniquesOn(plan.device).flatMap(({ technique, on }) => {
     const parameters = (plan.techniques as Record<string, unknown>)[technique.name];
     return parameters === undefined ? [] : [on.label(parameters)];

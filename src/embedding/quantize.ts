@@ -1,7 +1,9 @@
 /** Rows of floats to quantised rows, and back. */
+import { allocated, arrayOf } from '../checks/arguments.ts';
+import { type Check, oneOf, refuseOption, someOf, whole } from '../checks/value.ts';
 import { ModelError } from '../errors.ts';
 import { float16ToNumber, numberToFloat16 } from '../tensor.ts';
-import { type QuantizedRowFormat, rowBytes, rowLayout } from './row-format.ts';
+import { QUANTIZED_ROW_FORMATS, type QuantizedRowFormat, rowBytes, rowLayout } from './row-format.ts';
 
 /** The largest float8 e4m3. */
 export const FLOAT8_E4M3_MOST = 448;
@@ -36,8 +38,18 @@ export function addErrors(a: QuantizationError, b: QuantizationError): Quantizat
   };
 }
 
-/** √(Σ error² / Σ value²); 0 where all is 0. */
-export function relativeRmsError({ sumSquaredError, sumSquares }: QuantizationError): number {
+/** A number from 0 on; sums may be infinite. */
+const sum: Check<number> = (value, at) =>
+  typeof value === 'number' && value >= 0 ? value : refuseOption(at, value, 'a number from 0 on');
+
+const SUMS = someOf<Pick<QuantizationError, 'sumSquaredError' | 'sumSquares'>>({
+  sumSquaredError: sum,
+  sumSquares: sum,
+});
+
+/** √(Σ error² / Σ value²); 0 where all is 0. @throws UsageError OPTION_INVALID. */
+export function relativeRmsError(error: QuantizationError): number {
+  const { sumSquaredError, sumSquares } = SUMS(error, 'relativeRmsError');
   return sumSquares === 0 ? 0 : Math.sqrt(sumSquaredError / sumSquares);
 }
 
@@ -55,17 +67,20 @@ export interface QuantizedRows {
  * or that bias, other scales are tried, and the one whose largest error is smallest is taken (`scalesToTry`). So an
  * element is off by at most half a scale. `float8_e4m3`: rounded to nearest even, saturating.
  * @throws ModelError VALUE_NOT_FINITE for NaN and infinities, VALUE_OUT_OF_RANGE for a row beyond float16's range; both
- * name the row, counted from `firstRow`.
+ * name the row, counted from `firstRow`. UsageError OPTION_INVALID; DeviceError OUT_OF_MEMORY.
  */
 export function quantizeRows(
-  values: Float32Array,
+  given: Float32Array,
   dim: number,
   format: QuantizedRowFormat,
   firstRow = 0,
 ): QuantizedRows {
-  const rows = values.length / dim;
+  const values = arrayOf('Float32Array')(given, 'quantizeRows: values');
+  oneOf(QUANTIZED_ROW_FORMATS)(format, 'quantizeRows: format');
+  whole()(firstRow, 'quantizeRows: firstRow');
+  const rows = rowsOf(values.length, whole(1)(dim, 'quantizeRows: dim'), 'quantizeRows: values.length');
   const stride = rowBytes({ dim, rowFormat: format });
-  const data = new Uint8Array(rows * stride);
+  const data = allocated(`${rows} rows`, () => new Uint8Array(rows * stride));
   const encode = ENCODERS[format];
   let error = NO_ERROR;
   for (let row = 0; row < rows; row++) {
@@ -76,6 +91,11 @@ export function quantizeRows(
     error = addErrors(error, errorOf(own, into, format));
   }
   return { data, error };
+}
+
+/** Rows of so many elements or bytes. */
+function rowsOf(length: number, ofRow: number, at: string): number {
+  return length % ofRow === 0 ? length / ofRow : refuseOption(at, length, `whole rows, of ${ofRow} each`);
 }
 
 function checkFinite(row: Float32Array, number: number): void {
@@ -221,11 +241,16 @@ export function float8ToNumber(bits: number): number {
 
 const FLOAT8_VALUES = Float32Array.from({ length: 256 }, (_, bits) => float8ToNumber(bits));
 
-/** The float32 values of quantised rows [rows, rowBytes]: scale · q + bias, rounded once; [rows, dim]. */
-export function dequantizeRows(data: Uint8Array, dim: number, format: QuantizedRowFormat): Float32Array {
-  const stride = rowBytes({ dim, rowFormat: format });
-  const rows = data.length / stride;
-  const values = new Float32Array(rows * dim);
+/**
+ * The float32 values of quantised rows [rows, rowBytes]: scale · q + bias, rounded once; [rows, dim].
+ * @throws UsageError OPTION_INVALID; DeviceError OUT_OF_MEMORY.
+ */
+export function dequantizeRows(given: Uint8Array, dim: number, format: QuantizedRowFormat): Float32Array {
+  const data = arrayOf('Uint8Array')(given, 'dequantizeRows: data');
+  oneOf(QUANTIZED_ROW_FORMATS)(format, 'dequantizeRows: format');
+  const stride = rowBytes({ dim: whole(1)(dim, 'dequantizeRows: dim'), rowFormat: format });
+  const rows = rowsOf(data.length, stride, 'dequantizeRows: data.length');
+  const values = allocated(`${rows} rows`, () => new Float32Array(rows * dim));
   for (let row = 0; row < rows; row++) {
     const own = data.subarray(row * stride, (row + 1) * stride);
     const { scale, bias } = headerOf(own, format);

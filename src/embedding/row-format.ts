@@ -1,4 +1,5 @@
 /** How rows of embedding tables are stored: the layout of every format, in one place. */
+import { oneOf, someOf, whole } from '../checks/value.ts';
 
 /** A row is its elements. */
 export type FloatRowFormat = 'float32' | 'float16' | 'bfloat16';
@@ -55,8 +56,13 @@ export function rowContentBytes({ dim, rowFormat }: RowShape): number {
   return headerBytes + Math.ceil((dim * elementBits) / 8);
 }
 
-/** Bytes of one row in files and in the CPU's memory, with what pads it. */
-export function rowBytes(row: RowShape): number {
+/** Elements of a row stay few enough for exact sizes. */
+const MOST_DIM = 2 ** 31 - 1;
+const ROW_SHAPE = someOf<RowShape>({ dim: whole(1, MOST_DIM), rowFormat: oneOf(ROW_FORMATS) });
+
+/** Bytes of one row in files and in the CPU's memory, with what pads it. @throws UsageError OPTION_INVALID. */
+export function rowBytes(given: RowShape): number {
+  const row = ROW_SHAPE(given, 'rowBytes');
   const { alignment } = LAYOUTS[row.rowFormat];
   return Math.ceil(rowContentBytes(row) / alignment) * alignment;
 }

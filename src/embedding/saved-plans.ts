@@ -2,13 +2,13 @@
  * Plans that were tuned and saved: a file for each collection's shape, device, batch size and hotness of the traffic, in the
  * user's data folder.
  */
-import { createHash, randomBytes } from 'node:crypto';
-import { mkdir, readdir, rename, rm, writeFile } from 'node:fs/promises';
+import { createHash } from 'node:crypto';
+import { readdir } from 'node:fs/promises';
 import { homedir } from 'node:os';
-import { dirname, join } from 'node:path';
+import { join } from 'node:path';
 import { finite, membersOf, whole } from '../checks/value.ts';
 import type { DeviceDescription } from '../device.ts';
-import { UsageError } from '../errors.ts';
+import { writeOutputFile } from '../output-file.ts';
 import { version } from '../version.ts';
 import { heuristicPlan, type Plan, type PlanChoice, plainPlan, readPlan, refusals } from './plan.ts';
 import { sharesTables, tableNumbers } from './shared-tables.ts';
@@ -63,18 +63,7 @@ function stem({ device, tables }: PlanContext): string {
 
 /** Saves a plan whole or not at all. @throws UsageError FILE_UNWRITABLE. */
 export async function savePlan(plan: Plan, file: string): Promise<void> {
-  const unfinished = `${file}.${randomBytes(4).toString('hex')}`;
-  try {
-    await mkdir(dirname(file), { recursive: true });
-    await writeFile(unfinished, `${JSON.stringify(plan, null, 2)}\n`);
-    await rename(unfinished, file);
-  } catch (cause) {
-    await rm(unfinished, { force: true }).catch(() => {});
-    throw new UsageError('FILE_UNWRITABLE', `cannot write ${file}: ${(cause as Error).message}`, {
-      file,
-      cause,
-    });
-  }
+  await writeOutputFile(file, `${JSON.stringify(plan, null, 2)}\n`, { makesFolder: true });
 }
 
 /** Why a tuned plan does not stand for this device; undefined: it does, or it does not say where it was tuned. */

@@ -98,11 +98,11 @@ export function cudaStatusError(
   more = '',
 ): CudaError {
   const { code, hint, contextLost = false } = STATUSES[status] ?? { code: 'CUDA_FAILED' as const };
-  const message = `${call} failed: ${name} (${status}), ${text}${more === '' ? '' : `\n${more}`}`;
+  const message = `${call} failed: ${name} (${status}), ${text}`;
   return new CudaError(
     code,
     message,
     { call, status: name, contextLost },
-    hint === undefined ? {} : { hint },
+    { ...(hint === undefined ? {} : { hint }), ...(more === '' ? {} : { log: more }) },
   );
 }

@@ -2,7 +2,7 @@
 import { availableParallelism } from 'node:os';
 import { getSystemErrorMap } from 'node:util';
 import koffi from 'koffi';
-import { type ArrayName, type ArrayOf, bytesOf, unreadable } from '../checks/array.ts';
+import { type ArrayName, type ArrayOf, bufferOf, bytesOf, unreadable } from '../checks/array.ts';
 import { DeviceError, FormatError, fileError, RequestError } from '../errors.ts';
 import { checkRun, inBackground, library } from './native-library.ts';
 import { createPool, type ThreadPool } from './thread-pool.ts';
@@ -19,7 +19,7 @@ export function addressOf(array: ArrayBufferView): HostPtr {
   const reason = unreadable(array);
   if (reason !== undefined) throw new RequestError('TENSOR_DTYPE', `an array ${reason}`);
   // Reading .buffer moves a small array off the JavaScript heap, where the collector could move it.
-  if (array.buffer.byteLength === 0) return NULL_PTR;
+  if (bufferOf(array).byteLength === 0) return NULL_PTR;
   return koffi.address(array) as HostPtr;
 }
 

@@ -1,4 +1,5 @@
 /** Which tables of a batch have long bags: a scan of all offsets, which native code does many times faster than the engine. */
+import { arrayName, lengthOf } from '../checks/array.ts';
 import { addressOf } from './host-memory.ts';
 import { library } from './native-library.ts';
 
@@ -16,8 +17,8 @@ export function findLongBags(tables: readonly BagOffsets[], batchSize: number, s
   const words = new BigInt64Array(new ArrayBuffer(tables.length * WORDS * BigInt64Array.BYTES_PER_ELEMENT));
   tables.forEach(({ offsets, lookups }, t) => {
     words[WORDS * t] = addressOf(offsets);
-    words[WORDS * t + 1] = BigInt(offsets.BYTES_PER_ELEMENT);
-    words[WORDS * t + 2] = BigInt(offsets.length);
+    words[WORDS * t + 1] = arrayName(offsets) === 'BigInt64Array' ? 8n : 4n;
+    words[WORDS * t + 2] = BigInt(lengthOf(offsets));
     words[WORDS * t + 3] = BigInt(lookups);
   });
   const found = new Uint8Array(new ArrayBuffer(tables.length));

@@ -124,7 +124,7 @@ export class Nvrtc {
     try {
       const status = await this.#compile(program[0] as bigint, optionStrings);
       const log = this.#log(program[0] as bigint);
-      this.#check('nvrtcCompileProgram', status, `${fileName}, options ${options.join(' ')}\n${log}`);
+      this.#check('nvrtcCompileProgram', status, `${fileName}, options ${options.join(' ')}`, log);
       return { cubin: this.#cubin(program[0] as bigint), log };
     } finally {
       optionStrings.release();
@@ -175,13 +175,14 @@ export class Nvrtc {
     return cubin;
   }
 
-  #check(call: string, status: number, more?: string): void {
+  #check(call: string, status: number, more?: string, log?: string): void {
     if (status === SUCCESS) return;
     const name = koffi.decode.string(BigInt(this.#functions.nvrtcGetErrorString(status)));
     const code: DeviceErrorCode = status === COMPILATION_FAILED ? 'KERNEL_COMPILE_FAILED' : 'CUDA_FAILED';
     const hint = HINTS[status];
     const message = `${call} failed: ${name} (${status})${more === undefined ? '' : `: ${more}`}`;
     const failure = { call, status: name, contextLost: false };
-    throw new CudaError(code, message, failure, hint === undefined ? {} : { hint });
+    const details = { ...(hint === undefined ? {} : { hint }), ...(log === undefined ? {} : { log }) };
+    throw new CudaError(code, message, failure, details);
   }
 }

@@ -1,5 +1,6 @@
 /** Reads of files in blocks that are kept for a while: many small pieces side by side take few calls. */
-import { openFile, readFully } from '../stored-tensor.ts';
+import { openFile } from '../input-file.ts';
+import { readFully } from '../stored-tensor.ts';
 import type { OpenedFile } from './torch/zip-directory.ts';
 
 const BLOCK_BYTES = 1 << 16;

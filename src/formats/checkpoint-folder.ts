@@ -1,7 +1,7 @@
 /** What a folder holds: the one checkpoint in it, or the files of a program whose checkpoints are not read. */
-import { readdir } from 'node:fs/promises';
 import { basename, join } from 'node:path';
-import { FormatError, fileError, UsageError } from '../errors.ts';
+import { FormatError, UsageError } from '../errors.ts';
+import { listFolder } from '../input-file.ts';
 import { DCP_METADATA } from './dcp/dcp.ts';
 import { isIndex } from './sharded-index.ts';
 
@@ -61,10 +61,7 @@ const MODEL_FILE = /\.(safetensors|pt|pth|bin|ckpt)$/;
  * FORMAT_UNKNOWN for the folders of other programs, DCP_INVALID for shards without their metadata.
  */
 export async function checkpointInFolder(folder: string): Promise<string> {
-  const names = await readdir(folder).catch((cause) => {
-    throw fileError(folder, cause);
-  });
-  names.sort();
+  const names = (await listFolder(folder)).map(({ name }) => name);
   if (names.includes(DCP_METADATA)) return join(folder, DCP_METADATA);
   const isForeign = (name: string) => FOREIGN.some((program) => program.name.test(name));
   const indexes = names.filter(isIndex);

@@ -1,48 +1,52 @@
 /** Files that hold one JSON value. */
-import { readFile, stat } from 'node:fs/promises';
 import { FormatError, fileError } from '../errors.ts';
+import { openFile } from '../input-file.ts';
 import { expectKind, type Purpose } from './file-kind.ts';
-import { findDuplicateKey } from './json-keys.ts';
+import { JsonFault, parseJson } from './json-text.ts';
 
-/** Plans, descriptions and results have up to some megabytes, vocabularies of millions of ids more. */
-const MAX_BYTES = 256 << 20;
+/** Plans, descriptions, indexes and results have up to some megabytes, vocabularies of millions of ids more. */
+const MAX_BYTES = 64 << 20;
+const MAX_VOCABULARY_BYTES = 256 << 20;
 
 /**
  * Reads a JSON file that is wanted for `purpose`; its reader checks what it holds.
  * @throws UsageError FILE_*; FormatError FORMAT_UNKNOWN for a file of another kind, FILE_TRUNCATED, JSON_INVALID (a key that
- * stands twice in an object included), each naming the file.
+ * stands twice in an object, values without end and nesting without end included), each naming the file.
  */
 export async function readJsonFile(file: string, purpose: Purpose): Promise<unknown> {
   await expectKind(file, purpose);
-  const { size } = await stat(file).catch((cause) => {
-    throw fileError(file, cause);
-  });
-  if (size > MAX_BYTES)
-    throw new FormatError(
-      'JSON_INVALID',
-      `${file} has ${size} bytes, more than the ${MAX_BYTES} that are read`,
-      {
-        file,
-      },
-    );
-  const text = await readFile(file, 'utf8').catch((cause) => {
-    throw fileError(file, cause);
-  });
-  const json = text.replace(/^\uFEFF/, '').trim();
-  let value: unknown;
+  const limit = purpose === 'vocabulary' || purpose === 'ids' ? MAX_VOCABULARY_BYTES : MAX_BYTES;
+  const json = (await readText(file, limit)).replace(/^\uFEFF/, '').trim();
   try {
-    value = JSON.parse(json);
+    return parseJson(json);
   } catch (cause) {
+    if (!(cause instanceof JsonFault)) throw cause;
     const close = { '{': '}', '[': ']' }[json.charAt(0)];
-    if (close !== undefined && !json.endsWith(close))
+    if (cause.cause !== undefined && close !== undefined && !json.endsWith(close))
       throw new FormatError('FILE_TRUNCATED', `${file}: the file ends in the middle of its JSON`, {
         file,
         cause,
       });
-    throw new FormatError('JSON_INVALID', `${file}: ${(cause as Error).message}`, { file, cause });
+    throw new FormatError('JSON_INVALID', `${file}: ${cause.message}`, { file, cause });
   }
-  const twice = findDuplicateKey(json);
-  if (twice === undefined) return value;
-  const key = JSON.stringify(twice.slice(0, 100));
-  throw new FormatError('JSON_INVALID', `${file}: the key ${key} stands twice in one object`, { file });
+}
+
+async function readText(file: string, limit: number): Promise<string> {
+  const handle = await openFile(file);
+  try {
+    const { size } = await handle.stat();
+    if (size > limit)
+      throw new FormatError(
+        'JSON_INVALID',
+        `${file} has ${size} bytes, more than the ${limit} that are read`,
+        {
+          file,
+        },
+      );
+    return await handle.readFile('utf8').catch((cause) => {
+      throw fileError(file, cause);
+    });
+  } finally {
+    await handle.close();
+  }
 }

@@ -2,11 +2,9 @@
  * safetensors: an 8-byte little-endian header length, a JSON header, then the tensors' bytes without gaps. Readers
  * take the header only; tensors are read, mapped or streamed later.
  */
-import { randomUUID } from 'node:crypto';
-import { createWriteStream } from 'node:fs';
-import { open, rename, rm } from 'node:fs/promises';
-import { pipeline } from 'node:stream/promises';
-import { FormatError, fileError, HotrowError, UsageError } from '../errors.ts';
+import { FormatError, fileError } from '../errors.ts';
+import { openFile } from '../input-file.ts';
+import { writeOutputFile } from '../output-file.ts';
 import {
   type DType,
   elementBytes,
@@ -16,7 +14,7 @@ import {
   type StoredTensors,
 } from '../tensor.ts';
 import { identify, mistaken } from './file-kind.ts';
-import { findDuplicateKey } from './json-keys.ts';
+import { JsonFault, parseJson } from './json-text.ts';
 
 /** The format's own bound on a header. */
 const MAX_HEADER_BYTES = 100_000_000;
@@ -95,9 +93,7 @@ export async function readSafetensors(file: string): Promise<SafetensorsFile> {
 async function readHeader(
   file: string,
 ): Promise<{ header: Record<string, unknown>; dataStart: number; fileBytes: number }> {
-  const handle = await open(file).catch((cause) => {
-    throw fileError(file, cause);
-  });
+  const handle = await openFile(file);
   try {
     const { size } = await handle.stat();
     const prefix = Buffer.alloc(9);
@@ -115,21 +111,22 @@ async function readHeader(
       throw invalid(file, `says its header has ${length} bytes, the file has ${size}`, undefined, TRUNCATED);
     const text = Buffer.alloc(headerBytes);
     await handle.read(text, 0, headerBytes, 8);
-    let header: unknown;
-    let duplicate: string | undefined;
-    try {
-      const json = new TextDecoder('utf-8', { fatal: true }).decode(text);
-      header = JSON.parse(json);
-      duplicate = findDuplicateKey(json);
-    } catch (cause) {
-      throw invalid(file, `header is not JSON: ${(cause as Error).message.slice(0, 200)}`);
-    }
+    const header = parseHeader(file, text);
     if (typeof header !== 'object' || header === null || Array.isArray(header))
       throw invalid(file, 'header is not an object');
-    if (duplicate !== undefined) throw invalid(file, 'header names it twice', duplicate);
     return { header: header as Record<string, unknown>, dataStart: 8 + headerBytes, fileBytes: size };
   } finally {
     await handle.close();
+  }
+}
+
+function parseHeader(file: string, text: Uint8Array): unknown {
+  try {
+    return parseJson(new TextDecoder('utf-8', { fatal: true }).decode(text));
+  } catch (cause) {
+    if (cause instanceof JsonFault && cause.duplicate !== undefined)
+      throw invalid(file, 'header names it twice', cause.duplicate);
+    throw invalid(file, `header is not JSON: ${(cause as Error).message}`);
   }
 }
 
@@ -268,16 +265,6 @@ export async function writeSafetensors(
       else yield Buffer.from(tensor.data.buffer, tensor.data.byteOffset, tensor.data.byteLength);
     }
   };
-  const partial = `${file}.${randomUUID()}.partial`;
-  try {
-    await pipeline(parts, createWriteStream(partial));
-    await rename(partial, file);
-  } catch (cause) {
-    await rm(partial, { force: true });
-    if (cause instanceof HotrowError) throw cause;
-    throw new UsageError('FILE_UNWRITABLE', `cannot write ${file}: ${(cause as Error).message}`, {
-      file,
-      cause,
-    });
-  }
+  const bytes = prefix.length + Buffer.byteLength(padded) + end;
+  await writeOutputFile(file, parts, { bytes });
 }

@@ -61,6 +61,13 @@ export async function readShards(indexFile: string): Promise<ShardedModel> {
   return { tensors, format: torch ? 'torch' : 'safetensors', tied: tiedNames(metadata, tensors) };
 }
 
+/** The files that an index names, whether they are there or not. @throws as readShards, for the index alone. */
+export async function shardFiles(indexFile: string): Promise<string[]> {
+  const { weightMap } = await readIndex(indexFile);
+  const names = new Set(Object.values(weightMap).filter((name) => typeof name === 'string'));
+  return [...names].map((name) => join(dirname(indexFile), name));
+}
+
 type JsonObject = Readonly<Record<string, unknown>>;
 
 const isObject = (value: unknown): value is JsonObject =>

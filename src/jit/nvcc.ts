@@ -59,7 +59,8 @@ export async function compileUnit(
       ],
       { maxBuffer: 2 ** 26 },
     ).catch((cause: Error) => {
-      throw new DeviceError('KERNEL_COMPILE_FAILED', `nvcc for ${architecture}: ${cause.message}`, { cause });
+      const message = `nvcc failed for ${architecture}:`;
+      throw new DeviceError('KERNEL_COMPILE_FAILED', message, { log: cause.message, cause });
     });
     const resources = kernels.flatMap(({ kernel }) => {
       const own = readResources(stderr, kernel);

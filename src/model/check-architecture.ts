@@ -11,11 +11,8 @@ import {
   optional,
   record,
   text,
-  whole,
 } from '../checks/value.ts';
 import { crossLayer } from '../dense/cross.ts';
-import { checkTables } from '../embedding/check-tables.ts';
-import { ModelError } from '../errors.ts';
 import { elementCount, isHost, isStored, type Tensor } from '../tensor.ts';
 import {
   type CrossLayer,
@@ -24,10 +21,8 @@ import {
   interactionWidth,
   type LinearLayer,
 } from './architecture.ts';
-import { modelInputs } from './check-inputs.ts';
+import { checkInputsFit, inconsistent, MODEL_MEMBERS, layerWidth as width } from './check-model.ts';
 
-const MOST_WIDTH = 2 ** 26;
-const width = whole(1, MOST_WIDTH);
 const FLOATS: readonly string[] = ['float32', 'float16', 'bfloat16', 'float64'];
 
 /** A parameter of a dense layer: floating point, with values. @throws RequestError TENSOR_*; ModelError. */
@@ -98,17 +93,11 @@ const interaction: Check<Interaction> = (value, at) => {
 };
 
 const members = membersOf<DlrmArchitecture>({
-  naming: oneOf(['dlrm', 'torchrec', 'hotrow', 'synthetic']),
-  denseFeatures: width,
-  tables: checkTables,
+  ...MODEL_MEMBERS,
   bottom: listOf(layer),
   interaction,
   top: listOf(layer),
   output: optional(oneOf(['probability', 'logit'])),
-  inputs: optional(modelInputs),
-  tableOrder: optional(
-    membersOf<NonNullable<DlrmArchitecture['tableOrder']>>({ names: listOf(text), source: text }),
-  ),
   notes: optional(listOf(text)),
 } satisfies Members<DlrmArchitecture>);
 
@@ -119,7 +108,7 @@ const members = membersOf<DlrmArchitecture>({
  */
 export function checkArchitecture(value: unknown): DlrmArchitecture {
   const own = members(value, 'architecture');
-  const { tables, bottom, top, denseFeatures, inputs } = own;
+  const { tables, bottom, top, denseFeatures } = own;
   const dims = tables.map(({ dim }) => dim);
   const bottomWidth = checkChain('bottom MLP', bottom, denseFeatures);
   if (own.interaction.kind === 'dot' && dims.some((dim) => dim !== bottomWidth))
@@ -131,10 +120,7 @@ export function checkArchitecture(value: unknown): DlrmArchitecture {
     inconsistent(`cross layers are as wide as what they cross, ${met}`);
   const last = checkChain('top MLP', top, met);
   if (last !== 1) inconsistent(`the top MLP ends with ${last} outputs, a click model has 1`);
-  if (inputs !== undefined && inputs.features.length !== tables.length)
-    inconsistent(`inputs have ${inputs.features.length} features, the model has ${tables.length}`);
-  if (inputs !== undefined && inputs.dense.length !== denseFeatures)
-    inconsistent(`inputs have ${inputs.dense.length} dense features, the model takes ${denseFeatures}`);
+  checkInputsFit(own);
   return Object.freeze(own);
 }
 
@@ -145,8 +131,4 @@ function checkChain(what: string, layers: readonly LinearLayer[], from: number):
     if (inputs !== given) inconsistent(`${what}: ${name} takes ${inputs} inputs, it gets ${given}`);
     return outputs;
   }, from);
-}
-
-function inconsistent(message: string): never {
-  throw new ModelError('CHECKPOINT_INCONSISTENT', message);
 }

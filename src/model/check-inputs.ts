@@ -1,6 +1,7 @@
 /** Inputs of models, as callers give them. Vocabularies are checked when they are opened, once. */
 import {
   type Check,
+  deepFrozen,
   flag,
   isRecord,
   listOf,
@@ -23,14 +24,18 @@ import {
   type UnknownId,
 } from './inputs.ts';
 
-const list: Check<readonly never[]> = (value, at) =>
-  Array.isArray(value) ? (value as unknown as readonly never[]) : refuseOption(at, value, 'a list');
+/** Ids of a vocabulary or a default: strings and numbers; whether they go together is checked when they are opened. */
+const ids = listOf<string | number>((value, at) =>
+  typeof value === 'string' || typeof value === 'number'
+    ? value
+    : refuseOption(at, value, 'a string or a number'),
+) as Check<readonly never[]>;
 
 const ID_RULES: Readonly<{ [K in IdRule['kind']]: Check<Extract<IdRule, { kind: K }>> }> = {
   rows: membersOf<Extract<IdRule, { kind: 'rows' }>>({ kind: oneOf(['rows']) }),
   vocabulary: membersOf<Extract<IdRule, { kind: 'vocabulary' }>>({
     kind: oneOf(['vocabulary']),
-    values: list,
+    values: ids,
   }),
   hash: membersOf<Extract<IdRule, { kind: 'hash' }>>({
     kind: oneOf(['hash']),
@@ -52,7 +57,7 @@ const unknownId: Check<UnknownId> = (value, at) =>
 
 const missing: Check<MissingFeature> = (value, at) =>
   isRecord(value)
-    ? membersOf<{ readonly ids: readonly never[] }>({ ids: list })(value, at)
+    ? membersOf<{ readonly ids: readonly never[] }>({ ids })(value, at)
     : oneOf(['empty', 'error'])(value, at);
 
 const feature = membersOf<FeatureInput>({
@@ -69,8 +74,18 @@ const dense = membersOf<DenseInput>({ name: text, preprocessing: optional(oneOf(
 
 const inputs = membersOf<ModelInputs>({ features: listOf(feature), dense: listOf(dense) });
 
-/** Inputs of a model: the very object, by which what was made of its vocabularies is known again. */
+/** What objects of callers are as inputs, and those themselves. */
+const known = new WeakMap<object, ModelInputs>();
+
+/**
+ * The inputs that a value is, a copy; always the same one of the same object, by which what was made of its vocabularies is known
+ * again.
+ */
 export const modelInputs: Check<ModelInputs> = (value, at) => {
-  inputs(value, at);
-  return value as ModelInputs;
+  const before = typeof value === 'object' && value !== null ? known.get(value) : undefined;
+  if (before !== undefined) return before;
+  const own = deepFrozen(inputs(value, at));
+  known.set(value as object, own);
+  known.set(own, own);
+  return own;
 };

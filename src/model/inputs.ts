@@ -1,4 +1,5 @@
 /** What a model's raw inputs mean: features by name, their ids, and dense numbers before preprocessing. */
+import { listOf, text, whole } from '../checks/value.ts';
 
 /** Hashes that ids may be turned into rows by. */
 export const ID_HASHES = ['modulo', 'xxhash64', 'murmur3_32'] as const;
@@ -34,7 +35,7 @@ export interface FeatureInput {
 }
 
 /** What a raw number becomes before the bottom MLP; a missing one counts as 0. */
-export const PREPROCESSING = ['none', 'log(1 + max(x, 0))', 'log(x + 3)'] as const;
+export const PREPROCESSING = Object.freeze(['none', 'log(1 + max(x, 0))', 'log(x + 3)'] as const);
 export type Preprocessing = (typeof PREPROCESSING)[number];
 
 /** A dense feature. */
@@ -52,13 +53,19 @@ export interface ModelInputs {
   readonly dense: readonly DenseInput[];
 }
 
+/** The most dense features that are named. */
+const MOST_DENSE = 2 ** 20;
+
 /**
  * Inputs of a model that says nothing of them: ids are rows, numbers `dense_0` … are as the model takes them; a missing
  * feature is refused.
+ * @throws UsageError OPTION_INVALID.
  */
 export function defaultInputs(features: readonly string[], denseFeatures: number): ModelInputs {
+  const names = listOf(text)(features, 'defaultInputs: features');
+  const width = whole(0, MOST_DENSE)(denseFeatures, 'defaultInputs: denseFeatures');
   return {
-    features: features.map((name) => ({ name, ids: { kind: 'rows' }, unknown: 'error', missing: 'error' })),
-    dense: Array.from({ length: denseFeatures }, (_, i) => ({ name: `dense_${i}` })),
+    features: names.map((name) => ({ name, ids: { kind: 'rows' }, unknown: 'error', missing: 'error' })),
+    dense: Array.from({ length: width }, (_, i) => ({ name: `dense_${i}` })),
   };
 }

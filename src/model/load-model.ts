@@ -1,13 +1,14 @@
 /** From a checkpoint on disk to a model on a device. */
 import { OPEN_MEMBERS, type OpenOptions, openDevice } from '../backend/open-backend.ts';
-import { called, path as filePath, membersOf, oneOf, optional, whole } from '../checks/value.ts';
-import { INDEX_CHECKING, POOLING_MODES } from '../embedding/bag.ts';
+import { called, path as filePath, membersOf, oneOf, optional } from '../checks/value.ts';
+import { INDEX_CHECKING } from '../embedding/bag.ts';
 import { planChoice } from '../embedding/plan.ts';
 import { planTraffic } from '../embedding/saved-plans.ts';
 import { fromFile, namedIn } from '../errors.ts';
 import type { OnProgress } from '../progress.ts';
 import type { StoredTensors } from '../tensor.ts';
 import type { DlrmArchitecture } from './architecture.ts';
+import { OVERRIDE_MEMBERS } from './check-tensors.ts';
 import { loadCheckpoint } from './checkpoint/checkpoint.ts';
 import { conventionOf } from './checkpoint/naming.ts';
 import type { FoundDescription } from './description/description.ts';
@@ -19,11 +20,7 @@ import {
   inferArchitecture,
 } from './infer-architecture.ts';
 
-const OVERRIDES = membersOf<ArchitectureOverrides>({
-  interaction: optional(oneOf(['dot', 'dot-diagonal', 'cat'])),
-  mode: optional(oneOf(POOLING_MODES)),
-  paddingIdx: optional(whole()),
-});
+const OVERRIDES = membersOf<ArchitectureOverrides>(OVERRIDE_MEMBERS);
 const LOAD_OPTIONS = membersOf<LoadModelOptions>({
   ...OPEN_MEMBERS,
   plan: optional(planChoice),

@@ -1,4 +1,5 @@
 /** HTML and SVG by tagged templates: whatever is put in is escaped, unless it is markup already. */
+import { printableLines } from '../text.ts';
 
 /** Text that is markup. Only `html` and `raw` make it. */
 export class Html {
@@ -19,11 +20,12 @@ const ENTITIES: Readonly<Record<string, string>> = {
   "'": '&#39;',
 };
 
-/** `text` for element contents and quoted attributes. Control characters, which HTML does not allow, become U+FFFD. */
+/** `text` for element contents and quoted attributes. What is unprintable, and mostly not allowed in HTML, is escaped first. */
 export function escapeHtml(text: string): string {
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for
-  const printable = text.replace(/[\u0000-\u0008\u000b-\u001f\u007f]/g, '\ufffd');
-  return printable.replace(/[&<>"']/g, (character) => ENTITIES[character] as string);
+  return printableLines(text, Number.POSITIVE_INFINITY).replace(
+    /[&<>"']/g,
+    (character) => ENTITIES[character] as string,
+  );
 }
 
 function render(content: Content): string {

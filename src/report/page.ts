@@ -3,6 +3,7 @@ import { isDeepStrictEqual } from 'node:util';
 import { benchFacts } from '../bench/facts.ts';
 import type { BenchResults } from '../bench/results.ts';
 import type { Characterization } from '../characterize/results.ts';
+import { listOf } from '../checks/value.ts';
 import { UsageError } from '../errors.ts';
 import { version } from '../version.ts';
 import { benchFigures } from './bench-figures.ts';
@@ -13,6 +14,7 @@ import { drawBars, drawHeat, drawLegend, drawLines } from './charts.ts';
 import type { Figure } from './figure.ts';
 import type { Finding } from './findings.ts';
 import { type Html, html, raw } from './html.ts';
+import { parseResults } from './read-results.ts';
 import { STYLE } from './style.ts';
 
 /** What a report is made of: benchmark results and characterizations. */
@@ -32,9 +34,10 @@ function deviceName(results: Results): string {
 /**
  * One self-contained HTML page. Every device has a section of its own and every run its own charts, since figures
  * compare only with those of the same run. Results that are given twice are shown once, and the page says so.
- * @throws UsageError USAGE without results.
+ * @throws UsageError USAGE without results, OPTION_INVALID; FormatError as parseResults.
  */
-export function renderReport(results: readonly Results[]): string {
+export function renderReport(given: readonly Results[]): string {
+  const results = listOf((value) => parseResults(value))(given, 'renderReport: results');
   const shown = distinctResults(results);
   if (shown.length === 0) throw new UsageError('USAGE', 'a report needs results');
   const devices = [...new Set(shown.map(deviceName))];

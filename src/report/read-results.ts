@@ -3,6 +3,8 @@ import type { TSchema } from 'typebox';
 import Value from 'typebox/value';
 import { RESULTS_VERSION, resultsSchema } from '../bench/results.ts';
 import { CHARACTERIZE_VERSION, characterizationSchema } from '../characterize/results.ts';
+import { plainData } from '../checks/arguments.ts';
+import { path, shown } from '../checks/value.ts';
 import { FormatError, fromFile } from '../errors.ts';
 import { readJsonFile } from '../formats/json-file.ts';
 import type { Results } from './page.ts';
@@ -16,7 +18,8 @@ const KINDS: Readonly<Record<Results['kind'], { readonly version: number; readon
  * Checks that `value` is a benchmark's results or a characterization.
  * @throws FormatError RESULTS_INVALID naming the member that is wrong; FORMAT_UNKNOWN for another kind or version.
  */
-export function parseResults(value: unknown): Results {
+export function parseResults(given: unknown): Results {
+  const value = plainData(given);
   if (typeof value !== 'object' || value === null || Array.isArray(value))
     throw new FormatError('RESULTS_INVALID', 'results are a JSON object');
   const { kind, version } = value as { readonly kind?: unknown; readonly version?: unknown };
@@ -24,7 +27,7 @@ export function parseResults(value: unknown): Results {
   if (typeof kind !== 'string' || !Object.hasOwn(KINDS, kind)) {
     throw new FormatError(
       'FORMAT_UNKNOWN',
-      `kind ${JSON.stringify(kind) ?? 'is missing and'} is none of ${Object.keys(KINDS).join(', ')}`,
+      `kind ${kind === undefined ? 'is missing and' : shown(kind)} is none of ${Object.keys(KINDS).join(', ')}`,
       { hint },
     );
   }
@@ -32,7 +35,7 @@ export function parseResults(value: unknown): Results {
   if (version !== known.version) {
     throw new FormatError(
       'FORMAT_UNKNOWN',
-      `${kind} results of version ${JSON.stringify(version) ?? 'unknown'}, this Hotrow reads version ${known.version}`,
+      `${kind} results of version ${version === undefined ? 'unknown' : shown(version)}, this Hotrow reads version ${known.version}`,
       { hint: 'use the Hotrow that wrote them, or record them again' },
     );
   }
@@ -46,7 +49,8 @@ export function parseResults(value: unknown): Results {
 }
 
 /** Reads one results file. @throws UsageError, FormatError, each naming the file. */
-export async function readResults(file: string): Promise<Results> {
+export async function readResults(given: string): Promise<Results> {
+  const file = path(given, 'readResults: file');
   const value = await readJsonFile(file, 'results');
   return fromFile(file, async () => parseResults(value));
 }

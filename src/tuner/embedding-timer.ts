@@ -5,6 +5,7 @@ import {
   type KernelUse,
   type LaunchTime,
   matrix,
+  type Operation,
   type PlacedBags,
   type PlacedTables,
 } from '../backend/backend.ts';
@@ -24,6 +25,13 @@ export interface TimedRun {
   /** Every launch by itself, when that was asked for. */
   readonly launches: readonly LaunchTime[];
   readonly kernel: KernelUse | undefined;
+}
+
+export interface TimingOptions {
+  /** Also time every launch, whose events lengthen the batch. Default: false. */
+  readonly timeLaunches?: boolean;
+  /** Batches of the rotation that run right before the timed one, in the same program. Default: 0. */
+  readonly ahead?: number;
 }
 
 /** Tables in every placement that a plan asked for, and the batches of one workload. Several batches in rotation, so
@@ -74,14 +82,26 @@ export class EmbeddingTimer implements Disposable {
     }
   }
 
-  /** Runs batch `turn` of the rotation. `timeLaunches`: each launch too, whose events lengthen the batch. */
-  async run(plan: Plan, turn: number, timeLaunches = false): Promise<TimedRun> {
-    const { tables, bags, output } = await this.#problem(plan, turn);
-    const { seconds, launches, kernels } = await this.#backend.run(
-      [{ op: 'embeddingBags', tables, bags, output, checking: 'error' }],
-      { timing: timeLaunches ? 'launches' : 'operations' },
-    );
-    return { batchMs: (seconds[0] ?? Number.NaN) * 1e3, launches, kernel: kernels[0] };
+  /** Runs batch `turn` of the rotation, and times it. */
+  async run(
+    plan: Plan,
+    turn: number,
+    { timeLaunches = false, ahead = 0 }: TimingOptions = {},
+  ): Promise<TimedRun> {
+    const program: Operation[] = [];
+    for (let i = ahead; i >= 0; i--) {
+      // Never below 0: the rotation is whole turns long.
+      const { tables, bags, output } = await this.#problem(plan, turn + (this.batches - 1) * i);
+      program.push({ op: 'embeddingBags', tables, bags, output, checking: 'error' });
+    }
+    const { seconds, launches, kernels } = await this.#backend.run(program, {
+      timing: timeLaunches ? 'launches' : 'operations',
+    });
+    return {
+      batchMs: (seconds[ahead] ?? Number.NaN) * 1e3,
+      launches: launches.filter(({ operation }) => operation === ahead),
+      kernel: kernels[0],
+    };
   }
 
   /** Runs batch `turn` of the rotation for a profiler, which records what RunOptions says. */

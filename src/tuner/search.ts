@@ -43,7 +43,7 @@ export interface SearchResult {
 }
 
 export interface SearchOptions {
-  /** Time that may be spent. The plain and the heuristic plan are measured in any case. */
+  /** Time that may be spent. Each kernel's plain plan and the heuristic one are measured in any case. */
   readonly seconds: number;
   /** Legal plans that are measured in any case, as those are. */
   readonly also?: readonly Plan[];
@@ -84,13 +84,20 @@ export async function searchPlan(timer: PlanTimer, options: SearchOptions): Prom
   const { context } = timer;
   const legal = legalPlans(context);
   const promising = rejectStarved(legal, context);
-  const anyway = [plainPlan(context.device.kind), heuristicPlan(context), ...(options.also ?? [])];
+  const { kind } = context.device;
+  const plains = KERNEL_FAMILIES[kind].map((family) => withKernel<Plan>(plainPlan(kind), family));
+  const anyway = [...plains, heuristicPlan(context), ...(options.also ?? [])];
   const entrants = distinct([...anyway, ...promising]).map((plan) => ({ plan, batchMs: [] as number[] }));
   const [plain] = entrants as [(typeof entrants)[number]];
-  options.onProgress?.(`compiling ${entrants.length} plans`);
-  await timer.prepare?.(entrants.map(({ plan }) => plan));
-  const began = performance.now();
+  let began = performance.now();
   const elapsed = () => (performance.now() - began) / 1e3;
+  const prepare = async (plans: readonly Plan[]) => {
+    const start = performance.now();
+    await timer.prepare?.(plans);
+    began += performance.now() - start;
+  };
+  options.onProgress?.(`compiling ${entrants.length} plans`);
+  await prepare(entrants.map(({ plan }) => plan));
 
   let racing = entrants;
   let finished = true;
@@ -109,7 +116,7 @@ export async function searchPlan(timer: PlanTimer, options: SearchOptions): Prom
   }
   const uniform = simplestOfTheBest(racing);
   const outOfTime = () => elapsed() >= options.seconds;
-  const refined = finished ? await refineGroups(timer, uniform, outOfTime, options) : undefined;
+  const refined = finished ? await refineGroups(timer, uniform, { outOfTime, prepare }, options) : undefined;
   const winner = refined?.winner ?? uniform;
   return {
     plan: winner.plan,
@@ -126,6 +133,12 @@ export async function searchPlan(timer: PlanTimer, options: SearchOptions): Prom
 /** Batches that each setting of a group runs, in turns with the plan so far. */
 const GROUP_BATCHES = 20;
 
+/** The budget of a race, and preparations that do not count. */
+interface RaceClock {
+  readonly outOfTime: () => boolean;
+  readonly prepare: (plans: readonly Plan[]) => Promise<void>;
+}
+
 interface Refined {
   readonly winner: Entrant;
   readonly entrants: readonly Entrant[];
@@ -140,7 +153,7 @@ interface Refined {
 async function refineGroups(
   timer: PlanTimer,
   start: Entrant,
-  outOfTime: () => boolean,
+  { outOfTime, prepare }: RaceClock,
   options: SearchOptions,
 ): Promise<Refined | undefined> {
   const { context } = timer;
@@ -155,6 +168,7 @@ async function refineGroups(
     );
     const plans = settings.filter((plan) => refusals(plan, context).length === 0);
     const racing = [base, ...plans].map((plan) => ({ plan, batchMs: [] as number[] }));
+    await prepare(plans);
     options.onProgress?.(`tables of ${dim} ${rowFormat}: ${racing.length} settings`);
     const finished = await runTo(timer, racing, GROUP_BATCHES, outOfTime);
     if (!finished) return { winner, entrants: all, finished };

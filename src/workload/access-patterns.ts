@@ -2,6 +2,8 @@
  * The five access patterns of the MICRO'24 artifact, by falling hotness. Each is a fixed popularity distribution over
  * the rows of a table, from which lookups are drawn independently; hot rows are scattered over the table.
  */
+import { allocated } from '../checks/arguments.ts';
+import { type Check, deepFrozen, membersOf, oneOf, shown, whole } from '../checks/value.ts';
 import { UsageError } from '../errors.ts';
 import { drawLookups, type LookupDraw, type Popularity } from '../ffi/draw-lookups.ts';
 import { createRandom } from './random.ts';
@@ -27,13 +29,14 @@ function strata(shares: readonly number[]): AccessPattern['popularity'] {
     sum += share / total;
     return sum;
   });
-  return () => ({ kind: 'strata', limits, bounds: STRATA_BOUNDS });
+  // Copies: native code reads them.
+  return () => ({ kind: 'strata', limits: limits.slice(), bounds: STRATA_BOUNDS.slice() });
 }
 
 /** Share of a table's rows that high_hot touches: 20,000 of 500,000. */
 const HIGH_HOT_ROWS = 0.04;
 
-export const ACCESS_PATTERNS = {
+export const ACCESS_PATTERNS = deepFrozen({
   one_item: {
     title: 'every lookup hits one row',
     popularity: () => ({ kind: 'oneRow' }),
@@ -41,7 +44,7 @@ export const ACCESS_PATTERNS = {
   high_hot: {
     title: 'Zipf with exponent 1 over 4 % of the rows',
     // P(rank = r) = ln(1 + 1 / (r + 1)) / ln(n + 1), the discrete log-uniform distribution.
-    popularity: (rows) => ({
+    popularity: (rows: number) => ({
       kind: 'logUniform',
       touched: Math.max(1, Math.round(rows * HIGH_HOT_ROWS)),
     }),
@@ -62,15 +65,14 @@ export const ACCESS_PATTERNS = {
     title: 'uniform over all rows',
     popularity: () => ({ kind: 'uniform' }),
   },
-} as const satisfies Record<string, AccessPattern>;
+} as const satisfies Record<string, AccessPattern>);
 
 export type AccessPatternName = keyof typeof ACCESS_PATTERNS;
 
 /** The pattern of that name. @throws UsageError USAGE that lists the names. */
 export function accessPattern(name: string): AccessPatternName {
-  if (Object.hasOwn(ACCESS_PATTERNS, name)) return name as AccessPatternName;
-  throw new UsageError('USAGE', `there is no access pattern ${JSON.stringify(name)}`, {
-    value: name,
+  if (typeof name === 'string' && Object.hasOwn(ACCESS_PATTERNS, name)) return name as AccessPatternName;
+  throw new UsageError('USAGE', `there is no access pattern ${shown(name)}`, {
     hint: `access patterns are ${Object.keys(ACCESS_PATTERNS).join(', ')}`,
   });
 }
@@ -80,6 +82,16 @@ export interface StreamOptions {
   readonly rows: number;
   readonly seed: number;
 }
+
+const PATTERN_NAMES = Object.keys(ACCESS_PATTERNS) as AccessPatternName[];
+const STREAM_MEMBERS = { rows: whole(1), seed: whole() };
+const STREAM = membersOf<StreamOptions>(STREAM_MEMBERS);
+
+/** Most lookups of one draw. */
+const MOST_LOOKUPS = 2 ** 31 - 1;
+
+export const patternName: Check<AccessPatternName> = oneOf(PATTERN_NAMES);
+const lookupCount = whole(0, MOST_LOOKUPS);
 
 /** Lookups of a stream that are to come. */
 type NextLookups = Pick<LookupDraw, 'indices' | 'first'>;
@@ -93,10 +105,10 @@ export class LookupStream {
   readonly #stream: Omit<LookupDraw, keyof NextLookups>;
   #drawn = 0;
 
-  /** @throws UsageError USAGE when `rows` is not a whole number from 1 to 2^53 - 1. */
-  constructor(pattern: AccessPatternName, { rows, seed }: StreamOptions) {
-    if (!Number.isSafeInteger(rows) || rows < 1)
-      throw new UsageError('USAGE', `a table of ${rows} rows cannot be looked up`, { value: rows });
+  /** @throws UsageError OPTION_INVALID for another pattern, for rows and seeds that are no whole numbers, rows from 1 on. */
+  constructor(pattern: AccessPatternName, options: StreamOptions) {
+    const { rows, seed } = STREAM(options, 'lookups');
+    patternName(pattern, 'lookups: pattern');
     this.#stream = {
       seed,
       // Where rank 0 lies.
@@ -119,19 +131,20 @@ export class LookupStream {
   }
 
   #next(count: number): LookupDraw {
+    const indices = allocated(`${count} lookups`, () => new BigInt64Array(count));
     const first = this.#drawn;
     this.#drawn += count;
-    return { ...this.#stream, indices: new BigInt64Array(count), first };
+    return { ...this.#stream, indices, first };
   }
 }
 
-/** A stream as a function: each call draws the next `count` row indices. @throws UsageError USAGE as LookupStream. */
+/** A stream as a function: each call draws the next `count` row indices. @throws UsageError OPTION_INVALID; DeviceError OUT_OF_MEMORY. */
 export function createStream(
   pattern: AccessPatternName,
   options: StreamOptions,
 ): (count: number) => BigInt64Array {
   const stream = new LookupStream(pattern, options);
-  return (count) => LookupStream.draw([stream], [count])[0] as BigInt64Array;
+  return (count) => LookupStream.draw([stream], [lookupCount(count, 'lookups: count')])[0] as BigInt64Array;
 }
 
 export interface GeneratedIndices extends StreamOptions {
@@ -139,8 +152,15 @@ export interface GeneratedIndices extends StreamOptions {
   readonly count: number;
 }
 
-/** The first `count` lookups of a stream. @throws UsageError USAGE as createStream. */
-export function generateIndices({ pattern, count, ...options }: GeneratedIndices): BigInt64Array {
+const GENERATED = membersOf<GeneratedIndices>({
+  ...STREAM_MEMBERS,
+  pattern: patternName,
+  count: lookupCount,
+});
+
+/** The first `count` lookups of a stream. @throws as createStream. */
+export function generateIndices(given: GeneratedIndices): BigInt64Array {
+  const { pattern, count, ...options } = GENERATED(given, 'generateIndices');
   return createStream(pattern, options)(count);
 }
 

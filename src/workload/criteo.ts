@@ -3,19 +3,21 @@
  * With a header line (Criteo's names, or TorchRec's int_0–int_12 and cat_0–cat_25), or in the original order without
  * one; separated by tabs or commas; gzip too.
  */
+import { listOf, membersOf, oneOf, optional, path, refuseOption, whole } from '../checks/value.ts';
 import type { Bags } from '../embedding/bag.ts';
-import { fromFile, UsageError, WorkloadError } from '../errors.ts';
+import { fromFile, WorkloadError } from '../errors.ts';
 import { CRITEO_CATEGORIES, CRITEO_NUMBERS } from '../formats/criteo-columns.ts';
 import { expectKind } from '../formats/file-kind.ts';
 import { openMaybeGzip } from '../formats/gzip.ts';
-import type { ModelInputs, Preprocessing } from '../model/inputs.ts';
+import { type ModelInputs, PREPROCESSING, type Preprocessing } from '../model/inputs.ts';
 import { samplesRequest } from '../model/request/json-request.ts';
 import type { JsonSample } from '../model/request/json-samples.ts';
 import { outsideDomain, preprocess } from '../model/request/preprocess.ts';
 import type { DlrmRequest } from '../model/request/request.ts';
 import { type CategoryRows, categoryRows, quote, type Reject, shorten } from './criteo-categories.ts';
 import { type CriteoLayout, criteoLayout } from './criteo-layout.ts';
-import { GrowingArray } from './index-values.ts';
+import { GrowingArray, MAX_INDEX } from './index-values.ts';
+import { joinRequests } from './join-requests.ts';
 
 export type { CategoryRows } from './criteo-categories.ts';
 
@@ -35,6 +37,12 @@ export interface CriteoRows {
   /** [B], 0 or 1; undefined when the file has none. */
   readonly labels?: Float32Array;
 }
+
+/** Rows that are held in memory at most: 1.5 GB. */
+const MAX_ROWS = 1 << 23;
+
+/** Rows that become a request at a time: until then each takes some 7 KB. */
+const ROWS_AT_ONCE = 1 << 14;
 
 /** A row as it stands in the file. */
 interface CriteoRow {
@@ -56,7 +64,6 @@ async function* criteoRows(
   limit = Number.POSITIVE_INFINITY,
   onLayout: (layout: CriteoLayout) => void = () => {},
 ): AsyncGenerator<CriteoRow> {
-  if (!(limit >= 0)) throw new UsageError('USAGE', `cannot read ${limit} rows`, { value: limit });
   await expectKind(file, 'criteo');
   let layout: CriteoLayout | undefined;
   let line = 0;
@@ -74,6 +81,12 @@ async function* criteoRows(
       if (layout.isHeader) continue;
     }
     if (rows++ >= limit) return;
+    if (rows > MAX_ROWS)
+      throw new WorkloadError('CRITEO_INVALID', `${file} has more than ${MAX_ROWS} rows`, {
+        file,
+        position: line,
+        hint: 'read a part of it: --limit, or head -n',
+      });
     const fields = text.split(layout.separator);
     if (fields.length !== layout.count) reject('', `has ${fields.length} fields, expected ${layout.count}`);
     const { label } = layout;
@@ -89,14 +102,48 @@ async function* criteoRows(
   if (layout === undefined) throw new WorkloadError('CRITEO_INVALID', `${file} is empty`, { file });
 }
 
+/** Rows are int32. */
+const row = whole(0, MAX_INDEX);
+
+const OPTIONS = membersOf<CriteoOptions & EitherRows>({
+  preprocessing: oneOf(PREPROCESSING),
+  limit: optional(whole()),
+  vocabulary: optional(path),
+  unknownRow: optional(row),
+  tableRows: optional(listOf(whole(1, MAX_INDEX))),
+  hexadecimal: optional(oneOf(['unsigned', 'int32'] as const)),
+});
+
+/** The members of every kind of CategoryRows. */
+interface EitherRows {
+  readonly vocabulary?: string;
+  readonly unknownRow?: number;
+  readonly tableRows?: readonly number[];
+  readonly hexadecimal?: 'unsigned' | 'int32';
+}
+
+function chosenRows({ vocabulary, unknownRow, tableRows, hexadecimal }: EitherRows): CategoryRows {
+  if (vocabulary !== undefined) {
+    if (tableRows !== undefined) refuseOption('readCriteo: tableRows', tableRows, 'none beside vocabulary');
+    if (hexadecimal !== undefined)
+      refuseOption('readCriteo: hexadecimal', hexadecimal, 'none beside vocabulary');
+    return { vocabulary, ...(unknownRow === undefined ? {} : { unknownRow }) };
+  }
+  if (tableRows === undefined)
+    return refuseOption('readCriteo: vocabulary', vocabulary, 'a file, or tableRows');
+  if (unknownRow !== undefined) refuseOption('readCriteo: unknownRow', unknownRow, 'none beside tableRows');
+  return { tableRows, ...(hexadecimal === undefined ? {} : { hexadecimal }) };
+}
+
 /**
  * Reads the rows. A missing number counts as 0 before its preprocessing; every category is a bag of one lookup.
- * @throws UsageError FILE_*; WorkloadError CRITEO_INVALID naming line and column, VOCABULARY_INVALID; FormatError,
+ * @throws UsageError FILE_*, OPTION_INVALID; WorkloadError CRITEO_INVALID naming line and column, VOCABULARY_INVALID; FormatError,
  * FORMAT_UNKNOWN naming what the file is instead.
  */
-export async function readCriteo(file: string, options: CategoryRows & CriteoOptions): Promise<CriteoRows> {
-  const { limit, preprocessing } = options;
-  const rowOf = await categoryRows(options);
+export async function readCriteo(given: string, options: CategoryRows & CriteoOptions): Promise<CriteoRows> {
+  const file = path(given, 'readCriteo: file');
+  const { limit, preprocessing, ...categories } = OPTIONS(options, 'readCriteo');
+  const rowOf = await categoryRows(chosenRows(categories));
   const dense = new GrowingArray((length) => new Float32Array(length));
   const labels = new GrowingArray((length) => new Float32Array(length));
   const lookups = Array.from(
@@ -144,7 +191,12 @@ export async function readDescribedCriteo(
   const known = inputs.features.map(
     ({ ids }) => ids.kind === 'vocabulary' && new Set<unknown>(ids.values).has(''),
   );
-  const samples: JsonSample[] = [];
+  const requests: DlrmRequest[] = [];
+  let samples: JsonSample[] = [];
+  const bind = async () => {
+    requests.push(await fromFile(file, () => samplesRequest({ samples }, inputs)));
+    samples = [];
+  };
   for await (const { numbers, categories, layout, line, reject } of criteoRows(file, limit)) {
     const dense = inputs.dense.map(({ name, preprocessing = 'none' }, i) => {
       const value = parseNumber(numbers[i] as string, layout.numbers[i]?.name ?? '', preprocessing, reject);
@@ -160,8 +212,10 @@ export async function readDescribedCriteo(
       dense: new Map(dense),
       features: new Map(features),
     });
+    if (samples.length === ROWS_AT_ONCE) await bind();
   }
-  return fromFile(file, () => samplesRequest({ samples }, inputs));
+  if (samples.length > 0 || requests.length === 0) await bind();
+  return joinRequests(requests);
 }
 
 /** A file's lines without their ends. */

@@ -3,8 +3,7 @@
  * B bags each, table-major: `indices` [lookups], `offsets` [T·B] or [T·B + 1], `lengths` [T, B] or [T·B], int32 or int64.
  */
 import type { IndexArray } from '../embedding/bag.ts';
-import { type ErrorDetails, HotrowError, WorkloadError } from '../errors.ts';
-import { gunzipToTemporaryFile } from '../formats/gzip.ts';
+import { type ErrorDetails, WorkloadError } from '../errors.ts';
 import { isSavedTensor, readTorchFile } from '../formats/torch/torch-file.ts';
 import { readTensor } from '../stored-tensor.ts';
 import { isInFile } from '../tensor.ts';
@@ -68,21 +67,6 @@ export async function readDlrmDataset(
     format: 'dlrm_datasets',
     ...splitTables(indices, ends, tableCount, invalid),
   };
-}
-
-/** Reads a gzipped data set, through a temporary file. @throws as readDlrmDataset; FormatError GZIP_*. */
-export async function readGzippedDlrmDataset(file: string, options: ReadTraceOptions): Promise<Trace> {
-  await using unpacked = await gunzipToTemporaryFile(file);
-  try {
-    return await readDlrmDataset(file, unpacked.path, options);
-  } catch (error) {
-    // Nobody knows the temporary file, and it will be gone.
-    if (error instanceof HotrowError) {
-      error.message = error.message.replaceAll(unpacked.path, file);
-      error.details = { ...error.details, file };
-    }
-    throw error;
-  }
 }
 
 type Invalid = (message: string, details?: ErrorDetails) => never;

@@ -1,4 +1,6 @@
 /** How hot a stream of lookups is: distinct rows, coverage of the hottest, reuse. */
+import { arrayOf, integerArray } from '../checks/arguments.ts';
+import { listOf, membersOf, refuseOption, whole } from '../checks/value.ts';
 import type { IndexArray } from '../embedding/bag.ts';
 import { WorkloadError } from '../errors.ts';
 import { ACCESS_PATTERNS, type AccessPatternName, createStream } from './access-patterns.ts';
@@ -47,9 +49,10 @@ const MAX_COUNTED_ROWS = 2 ** 26;
 /**
  * Counts lookups per row. Memory: 4 bytes a row of the table and 16 a distinct row; where rows are more than 2^26, 4 bytes a
  * lookup in place of those for the table; 4 more a lookup for int64 indices. Time grows with their numbers, not faster.
- * @throws WorkloadError TRACE_INVALID for an index outside [0, 2^31), naming its position.
+ * @throws WorkloadError TRACE_INVALID for an index outside [0, 2^31), naming its position; UsageError OPTION_INVALID.
  */
-export function countRows(indices: IndexArray): RowCounts {
+export function countRows(given: IndexArray): RowCounts {
+  const indices = integerArray(given, 'indices');
   const values = asInt32(indices);
   let highest = 0;
   for (let i = 0; i < values.length; i++) {
@@ -122,7 +125,9 @@ function byFallingCount(ascending: RowCounts): RowCounts {
 }
 
 /** Measures a stream of row indices in [0, 2^31). @throws WorkloadError TRACE_INVALID as countRows. */
-export function measureHotness(indices: IndexArray, ks: readonly number[] = COVERAGE_ROWS): Hotness {
+export function measureHotness(given: IndexArray, rows: readonly number[] = COVERAGE_ROWS): Hotness {
+  const indices = integerArray(given, 'measureHotness: indices');
+  const ks = listOf(whole())(rows, 'measureHotness: ks');
   const counted = countRows(indices);
   const lookups = indices.length;
   const distinct = counted.rows.length;
@@ -148,8 +153,23 @@ export function coverageOf({ counts }: RowCounts, ks: readonly number[]): Covera
   return ks.map((k) => ({ k, share: shares.get(k) as number }));
 }
 
-/** The coverage curve for a plot: at most `points` values of k from 1 to all distinct rows, evenly apart on a log axis. */
-export function coverageCurve(counted: RowCounts, points = 64): Coverage[] {
+/** The most points of a curve. */
+const MOST_POINTS = 2 ** 16;
+const ROW_COUNTS = membersOf<RowCounts>({ rows: arrayOf('Int32Array'), counts: arrayOf('Uint32Array') });
+
+/**
+ * The coverage curve for a plot: at most `points` values of k from 1 to all distinct rows, evenly apart on a log axis.
+ * @throws UsageError OPTION_INVALID.
+ */
+export function coverageCurve(given: RowCounts, most = 64): Coverage[] {
+  const counted = ROW_COUNTS(given, 'coverageCurve: counted');
+  const points = whole(1, MOST_POINTS)(most, 'coverageCurve: points');
+  if (counted.counts.length !== counted.rows.length)
+    refuseOption(
+      'coverageCurve: counted.counts.length',
+      counted.counts.length,
+      `${counted.rows.length}, as rows`,
+    );
   const distinct = counted.rows.length;
   if (distinct === 0) return [];
   const ks = Array.from({ length: points }, (_, i) => Math.round(distinct ** (i / Math.max(1, points - 1))));
@@ -177,8 +197,11 @@ export interface NearestPattern {
 /**
  * The access pattern whose batch looks most like the first batch of `indices`, drawn for a table of `rows` rows and of
  * the same length.
+ * @throws WorkloadError TRACE_INVALID as countRows; UsageError OPTION_INVALID.
  */
-export function nearestPattern(indices: IndexArray, rows: number): NearestPattern {
+export function nearestPattern(given: IndexArray, ofTable: number): NearestPattern {
+  const indices = integerArray(given, 'nearestPattern: indices');
+  const rows = whole(1)(ofTable, 'nearestPattern: rows');
   const batch = indices.subarray(0, BATCH_LOOKUPS);
   const figures = (stream: IndexArray) => {
     const { distinctShare, coverage } = measureHotness(stream);

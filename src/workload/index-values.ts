@@ -33,10 +33,17 @@ export function asNumbers(values: IndexArray): Float64Array {
   return numbers;
 }
 
-/** A vector that grows by doubling. */
+/** Values of a block of a growing vector, once it is long. */
+const BLOCK = 1 << 20;
+
+/** A vector that grows by blocks, so that it never takes twice its size before it is done. */
 export class GrowingArray<A extends Int32Array | Float32Array> {
+  /** Those that are full. */
+  readonly #blocks: A[] = [];
   #values: A;
-  #length = 0;
+  /** Values in the last block. */
+  #last = 0;
+  #full = 0;
   readonly #make: (length: number) => A;
 
   constructor(make: (length: number) => A) {
@@ -45,20 +52,36 @@ export class GrowingArray<A extends Int32Array | Float32Array> {
   }
 
   get length(): number {
-    return this.#length;
+    return this.#full + this.#last;
   }
 
   push(value: number): void {
-    if (this.#length === this.#values.length) {
-      const larger = this.#make(2 * this.#length);
+    if (this.#last === this.#values.length) this.#grow();
+    this.#values[this.#last++] = value;
+  }
+
+  #grow(): void {
+    if (this.#last < BLOCK) {
+      const larger = this.#make(2 * this.#last);
       larger.set(this.#values);
       this.#values = larger;
+      return;
     }
-    this.#values[this.#length++] = value;
+    this.#blocks.push(this.#values);
+    this.#full += this.#last;
+    this.#values = this.#make(BLOCK);
+    this.#last = 0;
   }
 
   /** What was pushed, copied to its length. */
   toArray(): A {
-    return this.#values.slice(0, this.#length) as A;
+    const all = this.#make(this.length);
+    let at = 0;
+    for (const block of this.#blocks) {
+      all.set(block, at);
+      at += block.length;
+    }
+    all.set(this.#values.subarray(0, this.#last), at);
+    return all;
   }
 }

@@ -1,12 +1,16 @@
 /** Requests from files of every kind that is scored; the contents tell the kind. */
+import { flag, membersOf, oneOf, optional, path, whole } from '../checks/value.ts';
 import { UsageError } from '../errors.ts';
 import { CRITEO_CATEGORIES, CRITEO_NUMBERS } from '../formats/criteo-columns.ts';
 import { expectKind } from '../formats/file-kind.ts';
+import { withPlainFile } from '../formats/gzip.ts';
 import { type DlrmArchitecture, inputsOf } from '../model/architecture.ts';
-import type { ModelInputs, Preprocessing } from '../model/inputs.ts';
+import { requestedModel } from '../model/check-model.ts';
+import { type ModelInputs, PREPROCESSING, type Preprocessing } from '../model/inputs.ts';
 import { readJsonRequest } from '../model/request/json-request.ts';
 import { type DlrmRequest, readRequest } from '../model/request/request.ts';
 import { readCriteo, readDescribedCriteo } from './criteo.ts';
+import { MAX_INDEX } from './index-values.ts';
 
 /** What Criteo rows leave open. */
 export interface RequestFileOptions {
@@ -30,16 +34,28 @@ export interface RequestFile {
 /** What of a model says how its requests are read. */
 type RequestedModel = Pick<DlrmArchitecture, 'naming' | 'tables' | 'denseFeatures' | 'inputs'>;
 
+/** What raw requests become, by member. */
+export const CATEGORY_MEMBERS = {
+  vocabulary: optional(path),
+  unknownRow: optional(whole(0, MAX_INDEX)),
+  hash: optional(flag),
+  preprocessing: optional(oneOf(PREPROCESSING)),
+};
+const OPTIONS = membersOf<RequestFileOptions>({ ...CATEGORY_MEMBERS, limit: optional(whole()) });
+
 /**
  * Reads a request: safetensors, JSON, JSON Lines, or Criteo rows.
  * @throws UsageError FILE_*, USAGE where nothing says which rows categories are; FormatError, FORMAT_UNKNOWN naming what the
  * file is instead; RequestError; WorkloadError.
  */
 export async function readRequestFile(
-  file: string,
-  model: RequestedModel,
-  options: RequestFileOptions = {},
+  given: string,
+  of: RequestedModel,
+  categories: RequestFileOptions = {},
 ): Promise<RequestFile> {
+  const file = path(given, 'readRequestFile: file');
+  const model = requestedModel(of, 'readRequestFile: model');
+  const options = OPTIONS(categories, 'readRequestFile');
   const { kind } = await expectKind(file, 'request');
   switch (kind) {
     case 'criteo':
@@ -50,7 +66,10 @@ export async function readRequestFile(
     case 'json-request':
       return { request: await readJsonRequest(file, inputsOf(model)), notes: [] };
     default:
-      return { request: await readRequest(file, inputsOf(model)), notes: [] };
+      return {
+        request: await withPlainFile(file, false, (path) => readRequest(path, inputsOf(model))),
+        notes: [],
+      };
   }
 }
 

@@ -1,9 +1,10 @@
 /** Traces: recorded streams of row indices. */
+import { membersOf, optional, path, whole } from '../checks/value.ts';
 import type { IndexArray } from '../embedding/bag.ts';
 import { WorkloadError } from '../errors.ts';
 import { expectKind } from '../formats/file-kind.ts';
-import { openMaybeGzip } from '../formats/gzip.ts';
-import { readDlrmDataset, readGzippedDlrmDataset } from './dlrm-dataset.ts';
+import { openMaybeGzip, withPlainFile } from '../formats/gzip.ts';
+import { readDlrmDataset } from './dlrm-dataset.ts';
 import { GrowingArray, MAX_INDEX } from './index-values.ts';
 
 /** Recorded lookups: one stream that all tables share, or one per table. */
@@ -21,20 +22,29 @@ export interface ReadTraceOptions {
   readonly tables?: number;
 }
 
+/** The most tables of a file. */
+const MOST_TABLES = 2 ** 20;
+const OPTIONS = membersOf<ReadTraceOptions>({ tables: optional(whole(1, MOST_TABLES)) });
+
 /**
  * Reads a trace: one row index a line, or Meta's dlrm_datasets (a torch.save of a tuple of indices, offsets and lengths,
  * table-major). Either may be gzipped; the contents tell which it is, not the name.
  * @throws UsageError FILE_*; WorkloadError TRACE_INVALID naming line and value, TRACE_EMPTY; FormatError, FORMAT_UNKNOWN
  * naming what the file is instead.
  */
-export async function readTrace(file: string, options: ReadTraceOptions = {}): Promise<Trace> {
+export async function readTrace(given: string, tables: ReadTraceOptions = {}): Promise<Trace> {
+  const file = path(given, 'readTrace: file');
+  const options = OPTIONS(tables, 'readTrace');
   const { kind, gzipped } = await expectKind(file, 'trace');
   if (kind === 'torch' || kind === 'torch-legacy')
-    return gzipped ? readGzippedDlrmDataset(file, options) : readDlrmDataset(file, file, options);
+    return withPlainFile(file, gzipped, (path) => readDlrmDataset(file, path, options));
   const indices = await readIndexLines(file);
   if (indices.length === 0) throw new WorkloadError('TRACE_EMPTY', `${file} holds no lookups`, { file });
   return { file, format: 'text', streams: [indices] };
 }
+
+/** Lookups that are held in memory at most: 512 MiB. A few megabytes of gzip hold more. */
+const MAX_LOOKUPS = 2 ** 27;
 
 const NEWLINE = 0x0a;
 const RETURN = 0x0d;
@@ -66,6 +76,12 @@ async function readIndexLines(file: string): Promise<Int32Array> {
       invalid();
     }
     if (digits > 0) indices.push(value);
+    if (indices.length > MAX_LOOKUPS)
+      throw new WorkloadError('TRACE_INVALID', `${file} has more than ${MAX_LOOKUPS} lookups`, {
+        file,
+        position: line,
+        hint: `take a part of it: head -n ${MAX_LOOKUPS}`,
+      });
     value = 0;
     digits = 0;
     returned = false;

@@ -59,3 +59,21 @@ test('bag lengths for each table, and for another number of them', () => {
     [3, 2],
   );
 });
+
+test('mixed: no two tables alike, dims 16 to 256, rows 10 to 10^6, bags 1 to 150', () => {
+  const { tables } = PRESETS.mixed.architecture({});
+  const lengths = PRESETS.mixed.bagLengths({}).split('/');
+  const kinds = tables.map(({ dim, rows }, t) => [dim, rows, lengths[t]].join());
+  assert.equal(new Set(kinds).size, tables.length);
+  for (const rows of new Set(tables.map((table) => table.rows))) {
+    const own = lengths.filter((_, t) => tables[t]?.rows === rows);
+    assert.deepEqual([...new Set(own)].sort(), ['1', '150', 'poisson:30', 'uniform:1:10']);
+  }
+  const dims = tables.map(({ dim }) => dim);
+  assert.deepEqual([Math.min(...dims), Math.max(...dims)], [16, 256]);
+  assert.throws(() => PRESETS.mixed.architecture({ tables: 21 }), { code: 'USAGE', message: /20 tables/ });
+  assert.throws(() => PRESETS.mixed.architecture({ dim: 8 }), {
+    code: 'USAGE',
+    message: /dims of their own/,
+  });
+});

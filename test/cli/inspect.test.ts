@@ -92,7 +92,7 @@ describe('tables that features share', () => {
       join(folder, 'shared.bin'),
     );
     assert.equal(refused.code, 1);
-    assert.match(refused.stderr, /^error\[FILE_UNWRITABLE\]: .*shared\.hotrow\.json is there already/);
+    assert.match(refused.stderr, /^error\[FILE_UNWRITABLE\]: .*shared\.hotrow\.json: it is there already/);
     assert.equal(await readFile(described, 'utf8'), before_);
   });
 });

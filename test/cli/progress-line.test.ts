@@ -76,7 +76,7 @@ describe('on a terminal', () => {
   test('names of files cannot steer the terminal', () => {
     const { line, take } = setUp({ isTTY: true, columns: 80 });
     line.report('reading a\x1b[31m\nb');
-    assert.equal(take(), '\r\x1b[2Kreading a?[31m?b');
+    assert.equal(take(), '\r\x1b[2Kreading a\\x1b[31m\\nb');
   });
 
   test('after another line it is shown again', () => {

@@ -88,7 +88,7 @@ describe('hotrow quantize', { skip }, () => {
       [['--rows', 'int8', '--tables', 'x', '--out', out], 2, /no such table/],
       [['--rows', 'int8', '--warn-above', 'much', '--out', out], 2, /a percentage like 2 or 0.5/],
       [['--rows', 'int8', '--out', join(folder, 'no', 'folder')], 1, /FILE_UNWRITABLE/],
-      [['--rows', 'int8', '--out', MODEL as string], 1, /is the checkpoint that is read/],
+      [['--rows', 'int8', '--out', MODEL as string], 1, /it is read by this command/],
     ] as const) {
       const result = await hotrow('quantize', MODEL as string, ...args);
       assert.equal(result.code, code, result.stderr);

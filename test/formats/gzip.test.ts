@@ -9,7 +9,7 @@ import { fileURLToPath } from 'node:url';
 import { gzipSync } from 'node:zlib';
 import fc from 'fast-check';
 import { HotrowError } from '../../src/errors.ts';
-import { gunzipToTemporaryFile, openMaybeGzip } from '../../src/formats/gzip.ts';
+import { openMaybeGzip, withPlainFile } from '../../src/formats/gzip.ts';
 
 let folder = '';
 before(async () => {
@@ -128,15 +128,23 @@ describe('damage', () => {
   });
 });
 
-describe('gunzipToTemporaryFile', () => {
-  test('holds the contents until it is disposed of', async () => {
-    const copy = await gunzipToTemporaryFile(await put(gzipSync(noise)));
-    assert.ok((await readFile(copy.path)).equals(noise));
-    await copy[Symbol.asyncDispose]();
-    assert.ok(!existsSync(copy.path) && !existsSync(dirname(copy.path)));
+describe('withPlainFile', () => {
+  test('gives a copy of a gzipped file, which is gone afterwards', async () => {
+    const seen = await withPlainFile(await put(gzipSync(noise)), true, async (path) => {
+      assert.ok((await readFile(path)).equals(noise));
+      return path;
+    });
+    assert.ok(!existsSync(seen) && !existsSync(dirname(seen)));
+  });
+  test('gives a plain file itself', async () => {
+    const path = await put(noise);
+    assert.equal(await withPlainFile(path, false, async (given) => given), path);
   });
   test('damaged files', async () => {
     const path = await put(gzipSync(noise).subarray(0, 100_000));
-    await assert.rejects(gunzipToTemporaryFile(path), { code: 'GZIP_INVALID' });
+    await assert.rejects(
+      withPlainFile(path, true, async () => {}),
+      { code: 'GZIP_INVALID' },
+    );
   });
 });

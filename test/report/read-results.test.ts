@@ -32,7 +32,7 @@ for (const name of RECORDED) {
 
 test('a characterization is read', () => {
   const own = smallCharacterization();
-  assert.equal(parseResults(own), own);
+  assert.deepEqual(parseResults(own), own);
 });
 
 async function refuses(

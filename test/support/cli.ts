@@ -5,13 +5,17 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
-const dataHome = mkdtempSync(join(tmpdir(), 'hotrow-data-'));
+/** Where the command keeps plans in these tests. */
+export const dataHome = mkdtempSync(join(tmpdir(), 'hotrow-data-'));
 process.on('exit', () => rmSync(dataHome, { recursive: true, force: true }));
 
 const SOURCE = fileURLToPath(new URL('../../src/cli/main.ts', import.meta.url));
 /** The command as it is built, where scripts/test.mjs has built it; else its source. */
 const { HOTROW_TEST_MAIN: built } = process.env;
-const MAIN = built === undefined ? ['--import', 'tsx', SOURCE] : [built];
+export const MAIN = built === undefined ? ['--import', 'tsx', SOURCE] : [built];
+
+/** What runs it: a program and its first arguments. */
+export const COMMAND: readonly [string, ...string[]] = [process.execPath, ...MAIN];
 
 export interface CliResult {
   readonly code: number | null;
@@ -25,7 +29,8 @@ const PROGRESS = /^.* \(\d+ s\)\n/gm;
 /** `hotrow …args`, with what it printed and its exit code. */
 export function hotrow(...args: string[]): Promise<CliResult> {
   return new Promise((resolve, reject) => {
-    const child = spawn(process.execPath, [...MAIN, ...args], {
+    const [program, ...first] = COMMAND;
+    const child = spawn(program, [...first, ...args], {
       stdio: ['ignore', 'pipe', 'pipe'],
       // Plans that the user has tuned are not these tests' business.
       env: { ...process.env, XDG_DATA_HOME: dataHome },

@@ -127,3 +127,25 @@ test('tables of several kinds of rows: each kind gets the setting that makes the
   assert.deepEqual(refusals(found.plan, timer.context), []);
   assert.equal((found.plan as CudaPlan).groups?.length, 1);
 });
+
+test('compiling takes nothing of the budget, of groups neither, and every plan is compiled before it runs', async (t) => {
+  let now = 0;
+  t.mock.method(performance, 'now', () => now);
+  const dims = [16, 128].map((dim) => ({ rows: 1000, dim, rowFormat: 'float32' as const }));
+  const compiled = new Set<string>();
+  const timer: PlanTimer = {
+    context: { device: gpu, tables: dims },
+    prepare: async (plans) => {
+      for (const plan of plans) compiled.add(planLabel(plan));
+      now += 3_600_000;
+    },
+    run: async (plan) => {
+      assert.ok(compiled.has(planLabel(plan)), `${planLabel(plan)} runs before it is compiled`);
+      now += 0.1;
+      return { batchMs: planLabel(plan).length / 100 };
+    },
+  };
+  const found = await searchPlan(timer, { seconds: 20 });
+  assert.equal(found.finished, true);
+  assert.ok(found.seconds < 20, `${found.seconds} s`);
+});

@@ -289,7 +289,7 @@ describe('a limit', () => {
     await assert.rejects(read(3), { code: 'CRITEO_INVALID' });
   });
 
-  test('that is no number', () => assert.rejects(read(Number.NaN), { code: 'USAGE' }));
+  test('that is no number', () => assert.rejects(read(Number.NaN), { code: 'OPTION_INVALID' }));
 });
 
 describe('bad rows', () => {

@@ -74,8 +74,8 @@ describe('dlrm_datasets', () => {
       [1, 2, 3],
       [10, 20],
     ]);
-    for (const tables of [4, 0])
-      await assert.rejects(readTrace(path, { tables }), { code: 'TRACE_INVALID', message: /tables/ });
+    await assert.rejects(readTrace(path, { tables: 4 }), { code: 'TRACE_INVALID', message: /tables/ });
+    await assert.rejects(readTrace(path, { tables: 0 }), { code: 'OPTION_INVALID', message: /tables is 0/ });
   });
 
   test('offsets and lengths that disagree', async () => {

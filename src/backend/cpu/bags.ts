@@ -1,5 +1,5 @@
 /** Batches of bags as the CPU library reads them. */
-import type { ArrayOf } from '../../checks/array.ts';
+import { type ArrayOf, arrayName, lengthOf } from '../../checks/array.ts';
 import type { BagBatch, Bags, EmbeddingTable } from '../../embedding/bag.ts';
 import { BAGS_WORDS, SPAN_WORDS } from '../../ffi/cpu-operators.ts';
 import { addressOf, type HostPtr } from '../../ffi/host-memory.ts';
@@ -40,8 +40,8 @@ export class CpuBags implements PlacedBags {
     let column = 0;
     for (let t = 0; t < bags.length; t++) {
       const { indices, offsets, weights, perUser } = bags[t] as Bags;
-      const count = indices.length;
-      const offsetCount = offsets.length;
+      const count = lengthOf(indices);
+      const offsetCount = lengthOf(offsets);
       memory.put(t * BAGS_WORDS, [
         memory.of(indices, count),
         memory.of(offsets, offsetCount),
@@ -79,8 +79,8 @@ class BagMemory {
     this.#end = bags.length * BAGS_WORDS;
     let words = this.#end;
     for (const { indices, offsets, weights } of bags) {
-      words += copiedWords(indices, indices.length) + copiedWords(offsets, offsets.length);
-      if (weights !== undefined) words += copiedWords(weights, weights.length);
+      words += copiedWords(indices, lengthOf(indices)) + copiedWords(offsets, lengthOf(offsets));
+      if (weights !== undefined) words += copiedWords(weights, lengthOf(weights));
     }
     this.#longs = new BigInt64Array(new ArrayBuffer(words * WORD_BYTES));
     this.#words = new Int32Array(this.#longs.buffer);
@@ -112,7 +112,7 @@ class BagMemory {
 }
 
 function elementBytes(array: LookupArray): number {
-  return array instanceof BigInt64Array ? 8 : 4;
+  return arrayName(array) === 'BigInt64Array' ? 8 : 4;
 }
 
 /** Words that a copy of `length` elements takes; 0: they are not copied. */

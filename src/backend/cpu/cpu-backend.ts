@@ -1,5 +1,7 @@
 /** The CPU backend: the kernels of kernels/cpu on a persistent thread pool. */
+
 import { availableParallelism, cpus, release, totalmem } from 'node:os';
+import { allocated } from '../../checks/arguments.ts';
 import { deepFrozen } from '../../checks/value.ts';
 import type { DeviceDescription } from '../../device.ts';
 import {
@@ -106,7 +108,7 @@ export class CpuBackend implements Backend {
   }
 
   allocateHost(bytes: number): HostMemory {
-    return new HostArrays(new ArrayBuffer(bytes));
+    return new HostArrays(allocated(`${bytes} bytes`, () => new ArrayBuffer(bytes)));
   }
 
   allocate(length: number): DeviceBuffer {

@@ -2,6 +2,7 @@
  * A batch of bags in device memory: everything in one block. Arrays in memory that the device reads by itself come over from there,
  * neighbours together; all else is staged, and one copy brings it.
  */
+import { arrayName, lengthOf, offsetOf } from '../../checks/array.ts';
 import type { BlockPool } from '../../cuda/block-pool.ts';
 import type { DeviceMemory, HostArray, PinnedMemory } from '../../cuda/memory.ts';
 import type { CudaStream } from '../../cuda/stream.ts';
@@ -128,8 +129,9 @@ export class CudaBags implements PlacedBags {
     let lookups = 0;
     let mostLookups = 0;
     for (const { indices } of bags) {
-      lookups += indices.length;
-      mostLookups = Math.max(mostLookups, indices.length);
+      const own = lengthOf(indices);
+      lookups += own;
+      mostLookups = Math.max(mostLookups, own);
     }
     this.lookups = lookups;
     this.mostLookups = mostLookups;
@@ -140,8 +142,8 @@ export class CudaBags implements PlacedBags {
       indices: 0,
       offsets: 0,
       weights: 0,
-      lookups: indices.length,
-      offsetCount: offsets.length,
+      lookups: lengthOf(indices),
+      offsetCount: lengthOf(offsets),
     }));
     this.#reserveArrays(space, true);
     this.#stagedAt = space.end;
@@ -288,7 +290,7 @@ export class CudaBags implements PlacedBags {
     const stagedAt = this.#stagedAt;
     const put = (offset: number, array: HostArray, length = array.length) => {
       // What is described to the device are the lengths that there is room for.
-      if (array.length !== length) throw arraysChanged('changed its length');
+      if (lengthOf(array) !== length) throw arraysChanged('changed its length');
       if (offset >= stagedAt) pinned.put(offset - stagedAt, array, later);
     };
     for (let t = 0; t < this.tableCount; t++) {
@@ -319,9 +321,9 @@ export class CudaBags implements PlacedBags {
     const place = (array: HostArray): number | undefined => {
       const home = homeOf(array);
       if ((home !== undefined) !== direct) return undefined;
-      const bytes = array.length * elementBytes(array);
+      const bytes = lengthOf(array) * elementBytes(array);
       const to = space.reserve(bytes);
-      if (home !== undefined) addCopy(this.#direct, { home, from: array.byteOffset, to, bytes });
+      if (home !== undefined) addCopy(this.#direct, { home, from: offsetOf(array), to, bytes });
       return to;
     };
     for (let t = 0; t < this.tableCount; t++) {
@@ -386,7 +388,7 @@ export class CudaBags implements PlacedBags {
 }
 
 function elementBytes(array: HostArray): number {
-  return array instanceof BigInt64Array ? 8 : 4;
+  return arrayName(array) === 'BigInt64Array' ? 8 : 4;
 }
 
 /** The user of each sample. */
@@ -411,6 +413,6 @@ class Space {
 /** The tables, those with the most lookups first: what takes long starts early, and the short work fills up behind it. */
 function longestFirst(bags: readonly Bags[]): number[] {
   const order = bags.map((_, t) => t);
-  const lookups = (t: number) => (bags[t] as Bags).indices.length;
+  const lookups = (t: number) => lengthOf((bags[t] as Bags).indices);
   return order.sort((a, b) => lookups(b) - lookups(a));
 }

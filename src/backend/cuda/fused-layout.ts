@@ -1,4 +1,5 @@
 /** How a launch of the fused kernel divides the bags of a batch among blocks. Pure. */
+import { bufferOf, lengthOf, offsetOf } from '../../checks/array.ts';
 import { type BagBatch, type Bags, bagCount } from '../../embedding/bag.ts';
 import { findLongBags } from '../../ffi/long-bags.ts';
 import type { FusedShape } from './fused-source.ts';
@@ -59,7 +60,7 @@ export function fusedLayout(batch: BatchShape): FusedLayout {
 
 /** A table's lookups, those of a user once a candidate. */
 function repeatedLookups(own: Bags, { users }: BagBatch): number {
-  if (own.perUser !== true || users === undefined) return own.indices.length;
+  if (own.perUser !== true || users === undefined) return lengthOf(own.indices);
   let lookups = 0;
   eachBag(own, users.length - 1, (user, begin, end) => {
     lookups += Math.max(0, end - begin) * ((users[user + 1] as number) - (users[user] as number));
@@ -81,7 +82,7 @@ function cutLongBags(batch: BatchShape, split: number): Pick<FusedLayout, 'segme
   const ofUsers: number[] = [];
   for (let table = 0; table < bags.length; table++) {
     const { indices, perUser } = bags[table] as Bags;
-    if (indices.length > split) (perUser === true ? ofUsers : mayBeLong).push(table);
+    if (lengthOf(indices) > split) (perUser === true ? ofUsers : mayBeLong).push(table);
   }
   // So many offsets are scanned natively; after that, only those of tables that have a long bag are read here.
   const scanned =
@@ -123,7 +124,7 @@ function tablesOfLongBags(
 ) {
   const offsets = tables.map((table) => {
     const { offsets, indices } = bags[table] as Bags;
-    return { offsets, lookups: indices.length };
+    return { offsets, lookups: lengthOf(indices) };
   });
   const long = findLongBags(offsets, batchSize, split);
   return tables.filter((_, i) => long[i]);
@@ -150,18 +151,15 @@ function eachBag(
   count: number,
   visit: (bag: number, begin: number, end: number) => void,
 ): void {
-  const lookups = indices.length;
+  const lookups = lengthOf(indices);
+  const given = lengthOf(offsets);
   // Halves of words are many times faster to read than BigInts.
   const wide = offsets instanceof BigInt64Array;
-  const halves = new Int32Array(
-    offsets.buffer,
-    offsets.byteOffset,
-    wide ? 2 * offsets.length : offsets.length,
-  );
+  const halves = new Int32Array(bufferOf(offsets), offsetOf(offsets), wide ? 2 * given : given);
   const step = wide ? 2 : 1;
   let begin = clampedOffset(halves, 0, wide, lookups);
   for (let bag = 0; bag < count; bag++) {
-    const next = bag + 1 < offsets.length ? clampedOffset(halves, (bag + 1) * step, wide, lookups) : lookups;
+    const next = bag + 1 < given ? clampedOffset(halves, (bag + 1) * step, wide, lookups) : lookups;
     visit(bag, begin, next);
     begin = next;
   }

@@ -1,4 +1,5 @@
 /** The embedding stage by the fused kernel: one launch for all tables. */
+import { lengthOf } from '../../checks/array.ts';
 import type { CudaKernel } from '../../cuda/module.ts';
 import type { EmbeddingTable } from '../../embedding/bag.ts';
 import type { CudaPlan } from '../../embedding/plan.ts';
@@ -164,7 +165,7 @@ export class FusedStage implements EmbeddingStage {
 }
 
 function tooManyLookups(tables: readonly EmbeddingTable[], bags: CudaBags): RequestError {
-  const table = tables.findIndex((_, t) => bags.bagsOf(t).indices.length === bags.mostLookups);
+  const table = tables.findIndex((_, t) => lengthOf(bags.bagsOf(t).indices) === bags.mostLookups);
   const message = `table ${table} (${tables[table]?.name}): ${bags.mostLookups} lookups; at most ${MOST_LOOKUPS}`;
   return new RequestError('TENSOR_SHAPE', message);
 }

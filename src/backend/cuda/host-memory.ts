@@ -1,4 +1,5 @@
 /** Host memory of callers that the GPU reads by itself. */
+import { bufferOf } from '../../checks/array.ts';
 import type { CudaDevice } from '../../cuda/device.ts';
 import { RegisteredMemory } from '../../cuda/memory.ts';
 import { HostArrays } from '../host-arrays.ts';
@@ -29,6 +30,6 @@ export class CudaHostMemory extends HostArrays {
 
 /** The registered memory that an array lies in; undefined: it is memory like any other. */
 export function homeOf(array: ArrayBufferView): RegisteredMemory | undefined {
-  const home = everMade ? homes.get(array.buffer) : undefined;
+  const home = everMade ? homes.get(bufferOf(array)) : undefined;
   return home?.disposed === true ? undefined : home;
 }

@@ -2,6 +2,7 @@
  * Which rows of a collection's tables are hot. Lookups are counted on the device; the hottest rows that fit a budget are
  * chosen there too, so that no counter crosses the bus and the event loop stays free.
  */
+import { lengthOf } from '../../checks/array.ts';
 import { DeviceMemory } from '../../cuda/memory.ts';
 import type { EmbeddingTable } from '../../embedding/bag.ts';
 import { type PinningParameters, pinnedRows } from '../../embedding/techniques/pinning.ts';
@@ -177,12 +178,12 @@ export class HotRows implements Disposable {
         const words = encodeCountRows({
           indices,
           indexBytes: own.indices instanceof BigInt64Array ? 8 : 4,
-          lookups: own.indices.length,
+          lookups: lengthOf(own.indices),
           rowCount: table.rows,
           paddingIndex: table.paddingIdx ?? -1,
           counts: (counts[t] as DeviceMemory).address(),
         });
-        launchStriding(stream, countRows, words, own.indices.length);
+        launchStriding(stream, countRows, words, lengthOf(own.indices));
       }
       this.#version += 1;
       await stream.finished();

@@ -157,8 +157,8 @@ export class KeptChoices {
 
 /** Writes a file whole or not at all. */
 function putInPlace(unfinished: string, file: string, text: string): void {
-  writeFileSync(unfinished, text);
   try {
+    writeFileSync(unfinished, text);
     renameSync(unfinished, file);
   } catch (error) {
     rmSync(unfinished, { force: true });

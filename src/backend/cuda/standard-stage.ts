@@ -1,4 +1,5 @@
 /** The embedding stage by the standard kernel: one launch a table, with what its plan puts before and around it. */
+import { lengthOf } from '../../checks/array.ts';
 import type { CudaEvent } from '../../cuda/event.ts';
 import type { CudaKernel } from '../../cuda/module.ts';
 import type { CudaStream } from '../../cuda/stream.ts';
@@ -79,7 +80,7 @@ export class StandardStage implements EmbeddingStage {
     const variants = distinct.map((kind) => standardVariant(tables.plan, kind, call));
     for (const [t, { name, dim, rows }] of tables.tables.entries()) {
       const { bags: own, count } = bags.of(t);
-      const shape = { dim, batch: count, lookups: own.indices.length, rows, block: DEFAULT_BLOCK };
+      const shape = { dim, batch: count, lookups: lengthOf(own.indices), rows, block: DEFAULT_BLOCK };
       const refusal = refuseLaunch(variants[numbers[t] as number] as StandardBagVariant, shape);
       if (refusal !== undefined) throw new RequestError('TENSOR_SHAPE', `table ${t} (${name}): ${refusal}`);
     }
@@ -217,8 +218,8 @@ export class StandardStage implements EmbeddingStage {
       dim: table.dim,
       indices,
       offsets,
-      lookups: own.indices.length,
-      offsetCount: own.offsets.length,
+      lookups: lengthOf(own.indices),
+      offsetCount: lengthOf(own.offsets),
       weights,
       rowWeights: tables.rowWeights(t),
       paddingIndex: table.paddingIdx ?? -1,

@@ -2,7 +2,7 @@
  * The backend of callers: checks every argument, reads it once, and hands nothing out that native code would trust. Hotrow's
  * own parts go past it, to the backend behind it.
  */
-import { isArrayOf } from '../../checks/array.ts';
+import { arrayOf } from '../../checks/arguments.ts';
 import {
   type Check,
   called,
@@ -10,11 +10,14 @@ import {
   membersOf,
   oneOf,
   optional,
+  reading,
   record,
   refuseOption,
+  someOf,
+  text,
   whole,
 } from '../../checks/value.ts';
-import type { DeviceDescription } from '../../device.ts';
+import { DEVICE_KINDS, type DeviceDescription } from '../../device.ts';
 import type { BagBatch, EmbeddingTable } from '../../embedding/bag.ts';
 import { MOST_SAMPLES } from '../../embedding/check-bags.ts';
 import { checkTables } from '../../embedding/check-tables.ts';
@@ -37,7 +40,7 @@ import {
   type RunReport,
 } from '../backend.ts';
 import { Handles, type Held } from './handles.ts';
-import { areAlike, type CheckedProgram, checkProgram, type GivenHandles, readable } from './program.ts';
+import { areAlike, type CheckedProgram, checkProgram, type GivenHandles } from './program.ts';
 import { checkSameProgram } from './same-program.ts';
 
 /** Sizes of layers stay exact numbers, and their products too. */
@@ -74,10 +77,15 @@ export function ownBackend(value: unknown): Backend {
   const given = record(value, 'backend');
   const known = behind.get(given);
   if (known !== undefined) return known;
-  record(given.device, 'backend: device');
-  for (const method of CONTRACT) called()(given[method], `backend: ${method}`);
+  reading('backend', () => {
+    DESCRIPTION(given.device, 'backend: device');
+    for (const method of CONTRACT) called()(given[method], `backend: ${method}`);
+  });
   return value as Backend;
 }
+
+/** What plans need to know of a device, whoever made the backend. */
+const DESCRIPTION = someOf<Pick<DeviceDescription, 'kind' | 'id'>>({ kind: oneOf(DEVICE_KINDS), id: text });
 
 export class GuardedBackend implements Backend {
   readonly #inner: Backend;
@@ -131,8 +139,9 @@ export class GuardedBackend implements Backend {
       outputs: width(outputs, 'placeLinear: outputs'),
       inputs: width(inputs, 'placeLinear: inputs'),
     };
-    const values = floats(weight, size.outputs * size.inputs, 'placeLinear: weight');
-    const offsets = bias === undefined ? undefined : floats(bias, size.outputs, 'placeLinear: bias');
+    const values = arrayOf('Float32Array', size.outputs * size.inputs)(weight, 'placeLinear: weight');
+    const offsets =
+      bias === undefined ? undefined : arrayOf('Float32Array', size.outputs)(bias, 'placeLinear: bias');
     const placed = this.#open.placeLinear(values, offsets, size.outputs, size.inputs);
     return this.#given.linear.give(placed, size, size);
   }
@@ -269,10 +278,4 @@ const width = whole(1, MOST_WIDTH);
 
 function timingOf(options: RunOptions | undefined): RunOptions {
   return options === undefined ? {} : RUN_OPTIONS(options, 'run');
-}
-
-function floats(value: unknown, length: number, at: string): Float32Array {
-  if (!isArrayOf(value, 'Float32Array')) return refuseOption(at, value, 'a Float32Array');
-  if (value.length !== length) return refuseOption(`${at}.length`, value.length, `${length}`);
-  return readable(value, at);
 }

@@ -1,5 +1,6 @@
 /** Programs of callers: each operation read once, its matrices inside their buffers, its handles those of the backend. */
-import { isArrayOf, unreadable } from '../../checks/array.ts';
+import { arrayOf } from '../../checks/arguments.ts';
+import { arrayName } from '../../checks/array.ts';
 import {
   type Check,
   flag,
@@ -169,13 +170,13 @@ function downloadOf(matrix: Check<PooledMatrix>, deliveries: Delivery[]): Check<
   const members = membersOf<DownloadOperation>({
     op: oneOf(['download']),
     input: matrix,
-    target: (value, at) => (isArrayOf(value, 'Uint16Array') ? readable(value, at) : floats(value, at)),
+    target: (value, at) => (arrayName(value) === 'Uint16Array' ? halves : floats)(value, at),
   });
   return (value, at) => {
     const operation = members(value, at);
     const { input, target } = operation;
     const expected = elementBytes(input) === 2 ? 'Uint16Array' : 'Float32Array';
-    if (!isArrayOf(target, expected)) refuseOption(`${at}.target`, target, `a ${expected}`);
+    if (arrayName(target) !== expected) refuseOption(`${at}.target`, target, `a ${expected}`);
     checkRows(target.length, input, `${at}.target`);
     const own = expected === 'Uint16Array' ? new Uint16Array(target.length) : new Float32Array(target.length);
     deliveries.push({ own, target });
@@ -273,14 +274,8 @@ function copyOf(matrix: Check<Matrix>): Check<CopyOperation> {
   };
 }
 
-const floats: Check<Float32Array> = (value, at) =>
-  isArrayOf(value, 'Float32Array') ? readable(value, at) : refuseOption(at, value, 'a Float32Array');
-
-/** An array in memory that stays. */
-export function readable<A extends Float32Array | Uint16Array>(array: A, at: string): A {
-  const reason = unreadable(array);
-  return reason === undefined ? array : refuseOption(at, array, `other memory: the array ${reason}`);
-}
+const floats = arrayOf('Float32Array');
+const halves = arrayOf('Uint16Array');
 
 /** An array holds whole rows of a matrix, at most all. */
 function checkRows(length: number, { rows, cols }: PooledMatrix, at: string): void {

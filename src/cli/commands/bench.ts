@@ -23,7 +23,7 @@ import {
   readWorkloads,
   type WorkloadOptions,
   withWorkload,
-  workloadFiles,
+  workloadInputs,
   workloadShape,
 } from '../workload-options.ts';
 
@@ -71,7 +71,7 @@ Examples:
 
 async function run(modelFile: string | undefined, options: Options): Promise<void> {
   const preset = PRESETS[options.preset];
-  await checkResultFiles(options, [...workloadFiles(modelFile, options), options.plan]);
+  await checkResultFiles(options, workloadInputs(modelFile, options, options.plan));
   const plan = await resolvePlan(options.plan);
   const shape = await workloadShape(modelFile, options);
   const draw = await readWorkloads(shape, options);

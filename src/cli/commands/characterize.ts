@@ -31,7 +31,7 @@ import {
   readWorkloads,
   type WorkloadOptions,
   withWorkload,
-  workloadFiles,
+  workloadInputs,
   workloadShape,
 } from '../workload-options.ts';
 
@@ -87,7 +87,7 @@ Examples:
 
 async function run(modelFile: string | undefined, options: Options): Promise<void> {
   if (options.cells !== undefined) return runProfiled(modelFile, options, options.cells);
-  await checkResultFiles(options, workloadFiles(modelFile, options));
+  await checkResultFiles(options, workloadInputs(modelFile, options));
   const results = await (options.static === true ? compile : measure)(modelFile, options);
   progress('');
   await writeResults(results, options);

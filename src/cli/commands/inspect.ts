@@ -1,14 +1,14 @@
-import { writeFile } from 'node:fs/promises';
 import { basename, dirname, relative, resolve, sep } from 'node:path';
 import { Command } from 'commander';
 import { type EmbeddingTable, rowBytes } from '../../embedding/bag.ts';
 import { distinctTables, tableNumbers } from '../../embedding/shared-tables.ts';
-import { UsageError } from '../../errors.ts';
 import type { DlrmArchitecture, LinearLayer } from '../../model/architecture.ts';
 import { describeModel } from '../../model/description/describe-model.ts';
 import type { FoundDescription } from '../../model/description/description.ts';
 import { bottomWidth } from '../../model/dlrm.ts';
 import { loadArchitecture } from '../../model/load-model.ts';
+import { writeOutputFile } from '../../output-file.ts';
+import { printable } from '../../text.ts';
 import {
   architectureOverrides,
   formatOption,
@@ -20,12 +20,14 @@ import {
   type Format,
   formatBytes,
   formatCount,
+  NOTE_CHARACTERS,
   notice,
   printJson,
   printLine,
   progress,
   renderTable,
 } from '../output.ts';
+import { checkOutputs } from '../outputs.ts';
 
 interface Options extends ModelOptions {
   readonly format: Format;
@@ -51,6 +53,7 @@ Examples:
     )
     .action(async (model: string, options: Options) => {
       const { writeDescription: file } = options;
+      await checkOutputs([{ option: '--write-description', file, isNew: true }], { model });
       const guesses: Record<string, string> = {};
       progress(`reading ${basename(model)}`);
       const { architecture, description } = await loadArchitecture(model, {
@@ -87,15 +90,7 @@ async function writeDescription(
     guesses,
     ...(description === undefined ? {} : { given: description.description }),
   });
-  await writeFile(file, `${JSON.stringify(described, null, 2)}\n`, { flag: 'wx' }).catch((cause) => {
-    const exists = (cause as NodeJS.ErrnoException).code === 'EEXIST';
-    const why = exists ? 'it is there already' : (cause as Error).message;
-    throw new UsageError('FILE_UNWRITABLE', `cannot write ${file}: ${why}`, {
-      file,
-      cause,
-      ...(exists ? { hint: 'name another file, or take it away first' } : {}),
-    });
-  });
+  await writeOutputFile(file, `${JSON.stringify(described, null, 2)}\n`, { isNew: true });
   const marked = Object.entries(described.guesses ?? {});
   notice(`wrote ${file}${marked.length === 0 ? '' : `; guessed, to be confirmed in it:`}`);
   for (const [member, why] of marked) notice(`  ${member}: ${why}`);
@@ -187,8 +182,8 @@ const NAMING_TITLES: Readonly<Record<DlrmArchitecture['naming'], string>> = {
 
 function printSummary(summary: Summary): void {
   const { model, naming, bottom, interaction, top, tables, parameters, bytes, output, notes } = summary;
-  printLine(`${model}: ${NAMING_TITLES[naming]} parameter names`);
-  for (const note of notes) printLine(`note: ${note}`);
+  printLine(`${printable(model)}: ${NAMING_TITLES[naming]} parameter names`);
+  for (const note of notes) printLine(`note: ${printable(note, NOTE_CHARACTERS)}`);
   printLine();
   printLine(`bottom MLP    ${bottom.join(' → ')}`);
   printLine(`interaction   ${interaction}`);

@@ -1,15 +1,20 @@
 import { basename } from 'node:path';
 import { Command } from 'commander';
 import type { DensePrecision } from '../../backend/backend.ts';
+import { openDevice } from '../../backend/open-backend.ts';
 import type { IndexChecking } from '../../embedding/bag.ts';
-import { planLabel } from '../../embedding/plan.ts';
+import { type PlanChoice, planLabel } from '../../embedding/plan.ts';
+import { savedPlans } from '../../embedding/saved-plans.ts';
 import { fromFile } from '../../errors.ts';
 import { expectKind } from '../../formats/file-kind.ts';
 import { writeSafetensors } from '../../formats/safetensors.ts';
-import type { DlrmModel, StagedPrediction } from '../../model/dlrm.ts';
-import { loadModel } from '../../model/load-model.ts';
+import type { DlrmArchitecture } from '../../model/architecture.ts';
+import { DlrmModel, type StagedPrediction } from '../../model/dlrm.ts';
+import { loadArchitecture } from '../../model/load-model.ts';
 import type { DlrmRequest } from '../../model/request/request.ts';
 import type { HostTensor } from '../../tensor.ts';
+import { printable } from '../../text.ts';
+import { planTrafficOf } from '../../workload/batch-traffic.ts';
 import { readRequestFile } from '../../workload/request-file.ts';
 import { type CategoryOptions, categoriesOf, withCategories } from '../category-options.ts';
 import {
@@ -29,12 +34,14 @@ import {
   type Format,
   formatCount,
   formatMs,
+  NOTE_CHARACTERS,
   notice,
   printJson,
   printLine,
   progress,
   renderTable,
 } from '../output.ts';
+import { checkOutputs } from '../outputs.ts';
 
 interface Options extends ModelOptions, CategoryOptions {
   readonly format: Format;
@@ -76,26 +83,20 @@ Examples:
 }
 
 async function predict(modelFile: string, requestFile: string, options: Options): Promise<void> {
-  const { device, threads, precision, indexChecking } = options;
+  const inputs = { model: modelFile, files: [requestFile, options.vocabulary, options.plan] };
+  await checkOutputs([{ option: '--out', file: options.out }], inputs);
   const plan = await resolvePlan(options.plan);
   // Before a model of any size is loaded for it.
   await expectKind(requestFile, 'request');
   progress(`reading ${basename(modelFile)}`);
-  await using model = await loadModel(modelFile, {
-    device,
-    indexChecking,
-    architecture: architectureOverrides(options),
-    onProgress: progress,
-    ...(threads === undefined ? {} : { threads }),
-    ...(precision === undefined ? {} : { precision }),
-    ...(plan === undefined ? {} : { plan }),
-  });
+  const { architecture } = await loadArchitecture(modelFile, architectureOverrides(options));
   progress(`reading ${basename(requestFile)}`);
-  const { request, notes } = await readRequestFile(requestFile, model.architecture, {
+  const { request, notes } = await readRequestFile(requestFile, architecture, {
     ...categoriesOf(options),
     ...(options.limit === undefined ? {} : { limit: options.limit }),
   });
   for (const note of notes) notice(note);
+  await using model = await placeModel(architecture, request, plan, options);
   progress(`scoring ${formatCount(request.batchSize)} samples`);
   const prediction = await fromFile(requestFile, () => model.predict(request, { stages: true }));
   progress('');
@@ -118,6 +119,29 @@ async function predict(modelFile: string, requestFile: string, options: Options)
   }
   if (options.format === 'json') printJson(asJson(modelFile, model, request, prediction));
   else printPrediction(model, request, prediction);
+}
+
+/** Opens the device and places the model, under the saved plan that fits this request best where none is given. */
+async function placeModel(
+  architecture: DlrmArchitecture,
+  request: DlrmRequest,
+  plan: PlanChoice | undefined,
+  { indexChecking, ...device }: Options,
+): Promise<DlrmModel> {
+  const { backend } = openDevice(device);
+  try {
+    const { plans } = await savedPlans({ device: backend.device, tables: architecture.tables });
+    return await DlrmModel.create(backend, architecture, {
+      closesBackend: true,
+      indexChecking,
+      onProgress: progress,
+      ...(plan === undefined ? {} : { plan }),
+      ...(plans.length > 1 ? { traffic: planTrafficOf(request, architecture.tables) } : {}),
+    });
+  } catch (error) {
+    backend[Symbol.dispose]();
+    throw error;
+  }
 }
 
 function asJson(
@@ -150,11 +174,12 @@ function printPrediction(
   prediction: StagedPrediction,
 ): void {
   const { probabilities, logits, latencyMs, stages } = prediction;
-  for (const note of architecture.notes ?? []) printLine(`model   ${note}`);
-  printLine(`device  ${device.id}: ${device.name}, ${device.architecture}, ${device.threads} threads`);
+  for (const note of architecture.notes ?? []) printLine(`model   ${printable(note, NOTE_CHARACTERS)}`);
+  const { id, name, threads } = device;
+  printLine(printable(`device  ${id}: ${name}, ${device.architecture}, ${threads} threads`));
   printLine(`dense   ${precision}`);
-  printLine(`plan    ${planLabel(plan)} (${planSource})`);
-  for (const note of notes) printLine(`        ${note}`);
+  printLine(printable(`plan    ${planLabel(plan)} (${planSource})`, NOTE_CHARACTERS));
+  for (const note of notes) printLine(`        ${printable(note, NOTE_CHARACTERS)}`);
   printLine(
     `scored  ${batchSize} samples in ${formatMs(latencyMs)} ms (embedding ${formatMs(stages.embeddingMs)} ms)`,
   );

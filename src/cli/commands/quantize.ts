@@ -1,15 +1,17 @@
-import { readFile, writeFile } from 'node:fs/promises';
 import { basename } from 'node:path';
 import { Command, Option } from 'commander';
 import type { EmbeddingTable } from '../../embedding/bag.ts';
 import { relativeRmsError } from '../../embedding/quantize.ts';
 import { ROW_FORMATS, type RowFormat } from '../../embedding/row-format.ts';
-import { fromFile, UsageError } from '../../errors.ts';
+import { fromFile, UsageError, unwritable } from '../../errors.ts';
+import { openFile } from '../../input-file.ts';
 import { modelNotes } from '../../model/architecture.ts';
 import { lossWarnings } from '../../model/checkpoint/quantization-loss.ts';
 import { type QuantizedTable, quantizeCheckpoint } from '../../model/checkpoint/quantize-checkpoint.ts';
 import { DESCRIPTION_SUFFIX, type FoundDescription } from '../../model/description/description.ts';
 import { loadArchitecture } from '../../model/load-model.ts';
+import { checkOutputFile, writeOutputFile } from '../../output-file.ts';
+import { printable } from '../../text.ts';
 import {
   architectureOverrides,
   formatOption,
@@ -28,6 +30,7 @@ import {
   progress,
   renderTable,
 } from '../output.ts';
+import { checkOutputs } from '../outputs.ts';
 
 interface Options extends ModelOptions {
   readonly rows: RowFormat;
@@ -66,6 +69,7 @@ Examples:
 
 async function run(model: string, options: Options): Promise<void> {
   const { rows, out, tables, warnAbove, format } = options;
+  await checkOutputs([{ option: '--out', file: out }], { model });
   progress(`reading ${basename(model)}`);
   const { tensors, architecture, description } = await loadArchitecture(
     model,
@@ -95,31 +99,42 @@ async function run(model: string, options: Options): Promise<void> {
 interface DescribedOutput {
   readonly file: string;
   readonly text: string;
+  /** Whether it lies there already. */
+  readonly isThere: boolean;
+}
+
+/** What a file holds; undefined where there is none that can be read. */
+async function textOf(file: string): Promise<string | undefined> {
+  const handle = await openFile(file).catch(() => undefined);
+  try {
+    return await handle?.readFile('utf8');
+  } finally {
+    await handle?.close();
+  }
 }
 
 /**
  * The description that will lie beside `out`: names stand without a prefix there.
- * @throws UsageError FILE_UNWRITABLE where another one lies there: a description is people's work.
+ * @throws UsageError FILE_UNWRITABLE, also where another one lies there: a description is people's work.
  */
 async function describedOutput(out: string, { description }: FoundDescription): Promise<DescribedOutput> {
   const { prefix: _, ...rest } = description;
   const file = `${out.replace(/\.[^./]*$/, '')}${DESCRIPTION_SUFFIX}`;
   const text = `${JSON.stringify({ ...rest, checkpoint: basename(out) }, null, 2)}\n`;
-  const there = await readFile(file, 'utf8').catch(() => undefined);
-  if (there === undefined || there === text) return { file, text };
-  throw new UsageError('FILE_UNWRITABLE', `${file} is there already, and would describe ${out}`, {
-    file,
+  const there = await textOf(file);
+  if (there === text) return { file, text, isThere: true };
+  if (there === undefined) {
+    await checkOutputFile(file, { isNew: true });
+    return { file, text, isThere: false };
+  }
+  throw unwritable(file, undefined, {
+    why: `it is there already, and would describe ${out}`,
     hint: 'name another file with --out, or take the description away first',
   });
 }
 
-async function writeDescription({ file, text }: DescribedOutput): Promise<void> {
-  await writeFile(file, text).catch((cause) => {
-    throw new UsageError('FILE_UNWRITABLE', `cannot write ${file}: ${(cause as Error).message}`, {
-      file,
-      cause,
-    });
-  });
+async function writeDescription({ file, text, isThere }: DescribedOutput): Promise<void> {
+  if (!isThere) await writeOutputFile(file, text, { isNew: true });
   notice(`wrote ${file}, the model's description`);
 }
 
@@ -155,7 +170,7 @@ function asJson({ error, ...table }: ToldTable) {
 function printConverted(out: string, tables: readonly QuantizedTable[]): void {
   const total = (key: 'bytesBefore' | 'bytesAfter') => tables.reduce((sum, table) => sum + table[key], 0);
   printLine(
-    `${out}: ${tables.length} tables, ${formatBytes(total('bytesBefore'))} → ${formatBytes(total('bytesAfter'))}`,
+    `${printable(out)}: ${tables.length} tables, ${formatBytes(total('bytesBefore'))} → ${formatBytes(total('bytesAfter'))}`,
   );
   printLine();
   printLine(

@@ -1,9 +1,11 @@
 import { basename } from 'node:path';
 import { Command } from 'commander';
-import { distinctResults } from '../../report/page.ts';
+import { writeOutputFile } from '../../output-file.ts';
+import { distinctResults, renderReport } from '../../report/page.ts';
 import { readResults } from '../../report/read-results.ts';
-import { checkReportFile, writeReport } from '../../report/write-report.ts';
+import { printable } from '../../text.ts';
 import { notice, printLine, progress } from '../output.ts';
+import { checkOutputs } from '../outputs.ts';
 
 export function reportCommand(): Command {
   return new Command('report')
@@ -19,14 +21,14 @@ Example:
   hotrow bench --json results.json && hotrow report results.json --out report.html`,
     )
     .action(async (files: readonly string[], { out }: { readonly out: string }) => {
+      await checkOutputs([{ option: '--out', file: out }], { files });
       progress('reading results');
       const results = await Promise.all(files.map(readResults));
-      await checkReportFile(out, files);
       progress(`writing ${basename(out)}`);
-      await writeReport(results, out);
+      await writeOutputFile(out, renderReport(results));
       progress('');
       const repeats = results.length - distinctResults(results).length;
       if (repeats > 0) notice(`note: ${repeats} of the ${results.length} results repeat another: shown once`);
-      printLine(`wrote ${out}`);
+      printLine(`wrote ${printable(out)}`);
     });
 }

@@ -1,5 +1,6 @@
 import { Command } from 'commander';
 import { loadArchitecture } from '../../model/load-model.ts';
+import { printable } from '../../text.ts';
 import { type Hotness, measureHotness, nearestPattern } from '../../workload/hotness.ts';
 import { trafficSources } from '../../workload/traffic/sources.ts';
 import { type TableLookups, tableLookups } from '../../workload/traffic/table-lookups.ts';
@@ -9,6 +10,7 @@ import {
   type Format,
   formatCount,
   formatPercent,
+  NOTE_CHARACTERS,
   printJson,
   printLine,
   progress,
@@ -112,12 +114,12 @@ function printTraffic({ file, tables, notes }: TrafficReport): void {
   const [first] = tables;
   if (tables.length === 1 && first !== undefined) printTable(file, first);
   else printTables(file, tables);
-  for (const note of notes) printLine(`note: ${note}`);
+  for (const note of notes) printLine(`note: ${printable(note, NOTE_CHARACTERS)}`);
 }
 
 function printTable(file: string, report: TableReport): void {
-  printLine(file);
-  if (report.name !== undefined) printLine(`table            ${report.table} (${report.name})`);
+  printLine(printable(file));
+  if (report.name !== undefined) printLine(`table            ${report.table} (${printable(report.name)})`);
   printLine(`lookups          ${formatCount(report.lookups)}`);
   printLine(
     `distinct rows    ${formatCount(report.distinct)} (${formatPercent(report.distinctShare)} of the lookups)`,
@@ -148,7 +150,7 @@ function printTable(file: string, report: TableReport): void {
 }
 
 function printTables(file: string, reports: readonly TableReport[]): void {
-  printLine(`${file}: ${reports.length} tables`);
+  printLine(`${printable(file)}: ${reports.length} tables`);
   printLine();
   const isNamed = reports.some(({ name, table }) => name !== undefined && name !== String(table));
   printLine(

@@ -14,11 +14,14 @@ import { UsageError } from '../../errors.ts';
 import { type DlrmArchitecture, modelNotes } from '../../model/architecture.ts';
 import { DlrmModel } from '../../model/dlrm.ts';
 import type { DlrmRequest } from '../../model/request/request.ts';
+import { checkOutputFile } from '../../output-file.ts';
 import { EmbeddingTimer } from '../../tuner/embedding-timer.ts';
+import { QueuedTimer } from '../../tuner/queued-timer.ts';
 import { type Tuned, tunePlan } from '../../tuner/tune.ts';
 import { ACCESS_PATTERNS } from '../../workload/access-patterns.ts';
 import { duration, formatOption, withDevice } from '../options.ts';
 import { type Format, notice, printJson, printLine, progress } from '../output.ts';
+import { checkOutputs } from '../outputs.ts';
 import { tunedText } from '../tune-text.ts';
 import {
   type LookupOptions,
@@ -26,6 +29,7 @@ import {
   type ShapeOptions,
   withShape,
   withTrace,
+  workloadInputs,
   workloadShape,
 } from '../workload-options.ts';
 
@@ -66,6 +70,7 @@ Examples:
 }
 
 async function tune(modelFile: string | undefined, options: Options): Promise<void> {
+  await checkOutputs([{ option: '--out', file: options.out }], workloadInputs(modelFile, options));
   const shape = { ...(await workloadShape(modelFile, options)), batches: BATCHES };
   const workload = await readWorkload(shape, options);
   const { backend, reason } = openDevice(options);
@@ -78,10 +83,12 @@ async function tune(modelFile: string | undefined, options: Options): Promise<vo
     batchSize: embedding.batches[0]?.batchSize ?? 0,
   };
   const context = { device: backend.device, tables: architecture.tables };
+  const saved = savedPlanFile(context, traffic);
+  if (options.out === undefined) await checkOutputFile(saved, { makesFolder: true });
   const { plans: before } = await savedPlans(context, { traffic });
   const tuned = await race(backend, architecture, workload, before.slice(0, 1), options.budget);
   const plan = withProvenance(tuned, backend, embedding.pattern, traffic);
-  const file = options.out ?? (tuned.isBetter ? savedPlanFile(context, traffic) : undefined);
+  const file = options.out ?? (tuned.isBetter ? saved : undefined);
   if (file !== undefined) await savePlan(plan, file);
   const isDense = modelFile !== undefined && backend.device.kind === 'cuda';
   if (isDense) await prepareProducts(backend, architecture, plan, workload);
@@ -120,7 +127,7 @@ async function race(
   using timer = new EmbeddingTimer(backend, tables, progress);
   progress('placing tables');
   await timer.load(embedding.batches);
-  return await tunePlan(timer, { seconds, also, onProgress: progress });
+  return await tunePlan(new QueuedTimer(timer), { seconds, also, onProgress: progress });
 }
 
 /** One prediction of the whole model: how its matrices are multiplied best is measured, and kept for every load from now on. */

@@ -1,5 +1,7 @@
 import Type from 'typebox';
 import { rowBytes } from '../bag.ts';
+import { rowContentBytes } from '../row-format.ts';
+import { fillsWarps } from './lanes.ts';
 import { onDevice, type Technique } from './technique.ts';
 
 /** On a CPU, a row is asked for this many lookups ahead, at most. */
@@ -87,6 +89,9 @@ const FUSED_CANDIDATES: { into: PrefetchBuffer; distance: number }[] = [
   { into: 'pipelined', distance: 8 },
 ];
 
+/** Of rows that a warp's lanes hold in 16 bytes each. */
+const NARROW_ROW_BYTES = 512;
+
 /** Indices and rows that wait: two registers a row, twice as many where the next group is asked for ahead. */
 const STANDARD_ROW_REGISTERS = { registers: 2.3, pipelined: 4.5, shared: 1.8, local: 1.8, l1: 0 };
 /** Of a lane's 16 bytes, about. */
@@ -102,6 +107,13 @@ const cuda = onDevice({
   ),
   candidates: ({ kernel }): { into: PrefetchBuffer; distance: number }[] => {
     return kernel === 'fused' ? FUSED_CANDIDATES : STANDARD_CANDIDATES;
+  },
+  // A lane that holds more than 16 bytes of each of 8 rows takes the registers of two thirds of the warps: on tables of mixed
+  // dims up to 256 float32 the kernel is faster without (bench/results/h200-mixed.json).
+  guess: (context) => {
+    const narrow = context.tables.every((row) => rowContentBytes(row) <= NARROW_ROW_BYTES);
+    const [first] = context.kernel === 'fused' ? FUSED_CANDIDATES : STANDARD_CANDIDATES;
+    return context.kernel === 'standard' || narrow || fillsWarps(context) ? first : undefined;
   },
   sweep: () =>
     PREFETCH_BUFFERS.flatMap((into) =>

@@ -3,6 +3,7 @@
  * here; plan checking, the benchmark, the docs and the tests walk this object.
  */
 import type { Static } from 'typebox';
+import { deepFrozen } from '../../checks/value.ts';
 import type { DeviceKind } from '../../device.ts';
 import { block } from './block.ts';
 import { hugePages } from './huge-pages.ts';
@@ -33,7 +34,7 @@ export type TechniqueSettings<K extends DeviceKind> = {
   >;
 };
 
-export const TECHNIQUES: readonly Technique[] = Object.values(registry);
+export const TECHNIQUES: readonly Technique[] = deepFrozen(Object.values(registry));
 
 /** A technique that exists on a kind of device, with what it is there. */
 export interface AvailableTechnique {

@@ -3,14 +3,20 @@
  * technique off the plain kernel runs, and the results are the same bit for bit where the order of additions is.
  */
 import type { Static, TSchema } from 'typebox';
+import Value from 'typebox/value';
+import { plainData } from '../../checks/arguments.ts';
+import { deepFrozen } from '../../checks/value.ts';
 import type { DeviceDescription, DeviceKind } from '../../device.ts';
+import { PlanError } from '../../errors.ts';
 import type { EmbeddingTable } from '../bag.ts';
+import { planContext } from '../check-context.ts';
 
 /**
  * How the embedding stage is computed: `standard`, the plain kernel of a device, one launch a table on a GPU; `fused`, one
  * launch for all tables.
  */
 export type KernelFamily = 'standard' | 'fused';
+export const KERNELS: readonly KernelFamily[] = Object.freeze(['standard', 'fused'] as const);
 
 /** What a plan is checked and chosen against. */
 export interface PlanContext {
@@ -68,7 +74,28 @@ export interface Technique<
   readonly devices: D;
 }
 
-/** Lets a technique's parameter type follow from its schema. */
+/**
+ * A technique that checks what it is called with; its parameter type follows from its schema.
+ * Its functions throw PlanError PLAN_INVALID for parameters that the schema refuses, UsageError OPTION_INVALID for a context that
+ * is none.
+ */
 export function onDevice<S extends TSchema>(technique: TechniqueOnDevice<S>): TechniqueOnDevice<S> {
-  return technique;
+  const { guess, sweep } = technique;
+  const of = (context: PlanContext) => planContext(context, 'context');
+  const parameters = (given: Static<S>): Static<S> => {
+    const own = plainData(given);
+    if (Value.Check(technique.parameters, own)) return own as Static<S>;
+    const [first] = Value.Errors(technique.parameters, own);
+    const what = first?.message ?? 'does not fit the schema';
+    throw new PlanError('PLAN_INVALID', `parameters: ${first?.instancePath || '/'} ${what}`);
+  };
+  return deepFrozen({
+    ...technique,
+    candidates: (context) => structuredClone(technique.candidates(of(context))),
+    ...(guess === undefined ? {} : { guess: (context) => guess(of(context)) }),
+    ...(sweep === undefined ? {} : { sweep: (context) => sweep(of(context)) }),
+    refuse: (given, context) => technique.refuse(parameters(given), of(context)),
+    label: (given) => technique.label(parameters(given)),
+    cost: (given, context) => technique.cost(parameters(given), of(context)),
+  } satisfies TechniqueOnDevice<S>);
 }

@@ -25,21 +25,32 @@ export function tilingFault(shape: readonly number[], boxes: readonly Box[]): st
     return `its chunk ${describe(outside)} reaches out of its shape [${shape.join(', ')}]`;
   const filled = boxes.filter(({ sizes }) => !sizes.includes(0));
   const overlap = findOverlap(shape, filled);
+  if (overlap === 'unknown')
+    return 'its chunks are cut along too many axes at once to see whether they overlap';
   if (overlap !== undefined) return `its chunks ${describe(overlap[0])} and ${describe(overlap[1])} overlap`;
   const covered = filled.reduce((sum, { sizes }) => sum + elementCount(sizes), 0);
   const missing = elementCount(shape) - covered;
   return missing === 0 ? undefined : `its chunks leave ${missing} of its ${elementCount(shape)} elements out`;
 }
 
+/** Pairs of chunks that are compared at most; 16,384 in a grid of two axes need a million. */
+const MAX_PAIRS = 1 << 23;
+
 /** Two boxes that share an element. Walks along the axis that is cut most often, so that few boxes stand side by side. */
-function findOverlap(shape: readonly number[], boxes: readonly Box[]): readonly [Box, Box] | undefined {
+function findOverlap(
+  shape: readonly number[],
+  boxes: readonly Box[],
+): readonly [Box, Box] | 'unknown' | undefined {
   const cuts = shape.map((_, axis) => new Set(boxes.map(({ offsets }) => offsets[axis])).size);
   const along = cuts.indexOf(Math.max(...cuts));
   // A tensor without axes has one element, at 0.
   const begin = (box: Box) => box.offsets[along] ?? 0;
   let open: Box[] = [];
+  let pairs = 0;
   for (const box of [...boxes].sort((a, b) => begin(a) - begin(b))) {
     open = open.filter((other) => begin(other) + (other.sizes[along] ?? 1) > begin(box));
+    pairs += open.length;
+    if (pairs > MAX_PAIRS) return 'unknown';
     const other = open.find((candidate) => overlaps(candidate, box));
     if (other !== undefined) return [other, box];
     open.push(box);

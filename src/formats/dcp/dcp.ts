@@ -2,9 +2,11 @@
  * Checkpoints of torch.distributed.checkpoint: a folder with `.metadata` and, mostly, a `.distcp` file a process, in which
  * the chunks of tensors stand as archives of torch.save one after the other.
  */
-import { readFile, realpath, stat } from 'node:fs/promises';
+import { realpath } from 'node:fs/promises';
 import { dirname, join, relative } from 'node:path';
-import { FormatError, fileError, HotrowError, UsageError } from '../../errors.ts';
+import { FormatError, HotrowError, UsageError } from '../../errors.ts';
+import { openFile, statFile } from '../../input-file.ts';
+import { readFully } from '../../stored-tensor.ts';
 import { elementCount, type StoredTensor, type StoredTensors } from '../../tensor.ts';
 import { BlockCache } from '../block-cache.ts';
 import { isSavedTensor } from '../torch/torch-file.ts';
@@ -35,14 +37,7 @@ export interface DcpCheckpoint {
  * @throws UsageError FILE_*; FormatError DCP_INVALID, FILE_TRUNCATED, TORCH_*, PICKLE_*, naming the tensor and the file.
  */
 export async function readDcp(file: string): Promise<DcpCheckpoint> {
-  const info = await stat(file).catch((cause) => {
-    throw fileError(file, cause);
-  });
-  if (!info.isFile()) throw invalidDcp(file, 'it is no file');
-  if (info.size > MAX_METADATA_BYTES) throw invalidDcp(file, `metadata of ${info.size} bytes is too large`);
-  const bytes = await readFile(file).catch((cause) => {
-    throw fileError(file, cause);
-  });
+  const bytes = await readMetadata(file);
   const divided = readDcpMetadata(file, bytes);
   const files = await findFiles(file, divided);
   checkItems(file, divided, files);
@@ -56,6 +51,19 @@ export async function readDcp(file: string): Promise<DcpCheckpoint> {
     for (const [name, tensor] of stored) tensors.set(name, tensor);
   }
   return { tensors, keys: new Map(divided.map(({ name, keys }) => [name, keys])) };
+}
+
+async function readMetadata(file: string): Promise<Uint8Array> {
+  const handle = await openFile(file);
+  try {
+    const { size } = await handle.stat();
+    if (size > MAX_METADATA_BYTES) throw invalidDcp(file, `metadata of ${size} bytes is too large`);
+    const bytes = new Uint8Array(size);
+    await readFully(handle, file, bytes, 0);
+    return bytes;
+  } finally {
+    await handle.close();
+  }
 }
 
 interface FoundFile {
@@ -95,8 +103,8 @@ async function findFile(
   tensor: string,
   path: string,
 ): Promise<FoundFile> {
-  const info = await stat(file).catch((cause) => {
-    if ((cause as NodeJS.ErrnoException).code !== 'ENOENT') throw fileError(file, cause);
+  const info = await statFile(file).catch((cause: UsageError) => {
+    if (cause.code !== 'FILE_NOT_FOUND') throw cause;
     throw new UsageError('FILE_NOT_FOUND', `no such file: ${file}, which holds a chunk of tensor ${tensor}`, {
       file,
       tensor,

@@ -41,6 +41,12 @@ export interface DividedTensor {
 
 const MAX_RANK = 64;
 
+/** Longer than any parameter's name. A pickle may hold a long text once and use it many times. */
+const MAX_NAME = 1024;
+
+/** Keys of one tensor: dicts within each other. */
+const MAX_KEYS = 64;
+
 /** Of one tensor: more than any job has processes. */
 const MAX_CHUNKS = 1 << 14;
 
@@ -84,7 +90,7 @@ export function readDcpMetadata(file: string, bytes: Uint8Array): DividedTensor[
   // The entries come process by process; the planner's names stand as they did in the state dict.
   const names = [...keysByName.keys()].filter((name) => entries.has(name));
   for (const name of new Set([...names, ...entries.keys()])) {
-    if (typeof name !== 'string') throw invalidDcp(file, 'a tensor has a name that is no text');
+    if (!isName(name)) throw invalidDcp(file, 'a tensor has a name that is no text, or is too long');
     const entry = entries.get(name);
     const keys = keysOf(keysByName.get(name)) ?? [name];
     if (isA(entry, 'BytesStorageMetadata') || isOptimizer(keys)) continue;
@@ -100,10 +106,12 @@ export function readDcpMetadata(file: string, bytes: Uint8Array): DividedTensor[
   return tensors;
 }
 
+const isName = (value: unknown): value is string => typeof value === 'string' && value.length <= MAX_NAME;
+
 /** The keys that planner_data keeps of a name: of dicts, and of lists by number. */
 function keysOf(value: PickledValue | undefined): readonly string[] | undefined {
-  if (!Array.isArray(value) || value.length === 0) return undefined;
-  const isKey = (key: unknown) => typeof key === 'string' || Number.isSafeInteger(key);
+  if (!Array.isArray(value) || value.length === 0 || value.length > MAX_KEYS) return undefined;
+  const isKey = (key: unknown) => isName(key) || Number.isSafeInteger(key);
   return value.every(isKey) ? value.map(String) : undefined;
 }
 
@@ -183,7 +191,7 @@ class Items {
     this.#file = file;
     for (const [index, info] of places) {
       const [name, offsets] = [attribute(index, 'fqn'), extents(attribute(index, 'offset'))];
-      if (!isA(index, 'MetadataIndex') || typeof name !== 'string')
+      if (!isA(index, 'MetadataIndex') || !isName(name))
         throw invalidDcp(file, 'storage_data has a key that names no tensor');
       // What was saved without offsets is no tensor.
       if (offsets === undefined) continue;

@@ -1,4 +1,5 @@
 /** Kinds of binary files that a fixed magic does not tell: safetensors, pickles, TFRecord, TensorFlow's tables. */
+import { parseJson } from '../json-text.ts';
 import type { Contents } from './contents.ts';
 import type { Kind } from './table.ts';
 
@@ -22,7 +23,7 @@ async function safetensorsKind({ head, read }: Contents): Promise<Kind> {
   const headerBytes = head.readUInt32LE(0);
   if (headerBytes > MAX_HEADER_BYTES) return 'safetensors';
   try {
-    const header: unknown = JSON.parse((await read(8, headerBytes)).toString('utf8'));
+    const header: unknown = parseJson((await read(8, headerBytes)).toString('utf8'));
     const names = Object.keys(header as object);
     return names.some((name) => REQUEST_TENSOR.test(name) && !PARAMETER.test(name))
       ? 'safetensors-request'

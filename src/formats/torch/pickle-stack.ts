@@ -3,6 +3,9 @@ import type { PickledValue } from './pickled-value.ts';
 /** How many containers and placeholders a pickle may make: they take a hundred bytes or more from a file's one. */
 const MAX_CONTAINERS = 2_000_000;
 
+/** How many values a pickle may keep under numbers: torch.save keeps some ten a tensor. */
+const MAX_MEMO = 1 << 22;
+
 /** Pushed where a MARK is. */
 const MARK = Symbol('mark');
 type StackValue = PickledValue | typeof MARK;
@@ -61,6 +64,7 @@ export class PickleStack {
   /** Keeps the topmost value under `key`. */
   memoise(key: number): void {
     this.#memo.set(key, this.peek());
+    if (this.#memo.size > MAX_MEMO) throw new Error(`it keeps more than ${MAX_MEMO} values`);
   }
 
   /** Keeps the topmost value under the number of values kept so far. */

@@ -1,4 +1,5 @@
 /** What a pickle holds: data, and placeholders for all that only Python could make. */
+import { printable } from '../../text.ts';
 
 /** A value of a pickle: tuples and lists are arrays, dicts are Maps, sets are Sets. */
 export type PickledValue =
@@ -79,8 +80,7 @@ export function attributeOf(state: PickledValue | undefined, name: string): Pick
 
 /** A name of the file as it may stand in a message, however long and whatever its characters. */
 export function shown(name: string): string {
-  const text = name.slice(0, 120).replace(/\p{C}/gu, '?');
-  return name.length > 120 ? `${text}…` : text;
+  return printable(name, 120);
 }
 
 /** Sets key, value, key, value, … in `map` and returns it. @throws Error for a key without a value. */

@@ -12,6 +12,9 @@ export interface SavedStorage {
   readonly elements: number;
 }
 
+/** Keys are numbers, or addresses and process numbers. Each tensor looks its storage up by it. */
+const MAX_KEY = 256;
+
 const isCount = (value: PickledValue | undefined): value is number =>
   Number.isSafeInteger(value) && (value as number) >= 0;
 
@@ -27,7 +30,8 @@ export function readStorageId(id: PickledValue, register: (storage: SavedStorage
   const parts: readonly PickledValue[] = Array.isArray(id) ? id : [id];
   const [kind, type, key, location, elements, view] = parts;
   if (kind === 'module' && type !== undefined) return type;
-  if (kind !== 'storage' || !(type instanceof StorageClass) || typeof key !== 'string' || !isCount(elements))
+  const named = typeof key === 'string' && key.length <= MAX_KEY;
+  if (kind !== 'storage' || !(type instanceof StorageClass) || !named || !isCount(elements))
     return new InertObject('persistent id', parts);
   const { element } = type;
   const locate = register({ key, element, elements });

@@ -1,6 +1,7 @@
 /** Reading a tensor with strides from a file as if it were contiguous, a piece at a time. */
 import type { FileHandle } from 'node:fs/promises';
-import { openFile, readFully } from '../../stored-tensor.ts';
+import { openFile } from '../../input-file.ts';
+import { readFully } from '../../stored-tensor.ts';
 
 /** A view of bytes in a file: element [i, j, …] lies at byteOffset + (i · stride[0] + j · stride[1] + …) · elementBytes. */
 export interface StridedView {

@@ -5,7 +5,7 @@ import { readTorchLegacy } from './torch-legacy.ts';
 import { objectRefused } from './torch-refusals.ts';
 import { readTorchZip } from './torch-zip.ts';
 
-export { dictOf } from './pickled-value.ts';
+export { dictOf, shown } from './pickled-value.ts';
 export { isSavedTensor, SavedTensor } from './saved-tensor.ts';
 export { noTensors } from './torch-refusals.ts';
 

@@ -4,7 +4,8 @@
  */
 import type { FileHandle } from 'node:fs/promises';
 import { FormatError } from '../../errors.ts';
-import { openFile, readFully } from '../../stored-tensor.ts';
+import { openFile } from '../../input-file.ts';
+import { readFully } from '../../stored-tensor.ts';
 import { unpickle } from './pickle.ts';
 import { InertObject, type PickledValue, shown } from './pickled-value.ts';
 import { damaged, type Problem } from './saved-tensor.ts';

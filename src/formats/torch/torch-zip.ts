@@ -1,6 +1,6 @@
 /** What torch.save writes since PyTorch 1.6: a zip with `data.pkl` and one uncompressed entry a storage. */
 import { FormatError } from '../../errors.ts';
-import { openFile } from '../../stored-tensor.ts';
+import { openFile } from '../../input-file.ts';
 import { unpickle } from './pickle.ts';
 import { type PickledValue, shown } from './pickled-value.ts';
 import { damaged, type Problem, unsupported } from './saved-tensor.ts';

@@ -1,5 +1,5 @@
 /** The entries of a zip that is a file, or lies in one: where each one's bytes are. */
-import { inflateRawSync } from 'node:zlib';
+import { crc32, inflateRawSync } from 'node:zlib';
 import { type Entry, fromRandomAccessReaderPromise, RandomAccessReader } from 'yauzl';
 import type { FormatError } from '../../errors.ts';
 
@@ -29,12 +29,14 @@ export interface ZipEntry {
   readonly uncompressedSize: number;
   /** 0 for bytes as they are. */
   readonly compressionMethod: number;
+  /** Of the bytes, uncompressed; 0 may also mean that none was taken: torch.serialization.set_crc32_options(False). */
+  readonly crc32: number;
 }
 
 /** Makes the error for a zip that is wrong. */
 export type Invalid = (message: string, hint?: string) => FormatError;
 
-const MAX_ENTRIES = 1_000_000;
+const MAX_ENTRIES = 1 << 18;
 
 /** What is read ahead: the directory's entries follow each other, 100 bytes each. */
 const BLOCK_BYTES = 1 << 18;
@@ -99,10 +101,10 @@ export async function readZipDirectory(
       throw damaged(cause);
     });
     for (const [i, entry] of some.entries()) {
-      const { fileName: name, compressedSize, uncompressedSize, compressionMethod } = entry;
+      const { fileName: name, compressedSize, uncompressedSize, compressionMethod, crc32 } = entry;
       if (members.has(name)) throw invalid(`the zip holds ${name} twice`);
       const byteOffset = range.offset + (starts[i] as number);
-      members.set(name, { name, byteOffset, compressedSize, uncompressedSize, compressionMethod });
+      members.set(name, { name, byteOffset, compressedSize, uncompressedSize, compressionMethod, crc32 });
     }
   }
   checkPlaces(members, range, invalid);
@@ -133,6 +135,11 @@ async function dataStart(handle: OpenedFile, range: ByteRange, entry: Entry): Pr
   const { bytesRead } = await handle.read(header, 0, header.length, range.offset + at);
   if (bytesRead < header.length || header.readUInt32LE(0) !== LOCAL_HEADER)
     throw new Error(`${entry.fileName} has no header`);
+  const method = header.readUInt16LE(8);
+  if (method !== entry.compressionMethod)
+    throw new Error(
+      `${entry.fileName} is compressed by method ${method} before its bytes, ${entry.compressionMethod} in the directory`,
+    );
   return at + LOCAL_HEADER_BYTES + header.readUInt16LE(26) + header.readUInt16LE(28);
 }
 
@@ -147,8 +154,29 @@ function checkPlaces(members: ReadonlyMap<string, ZipEntry>, range: ByteRange, i
   }
 }
 
-/** A small entry's bytes, inflated if need be, never more than `limit`. @throws what `invalid` makes. */
+/**
+ * A small entry's bytes, inflated if need be, never more than `limit`, and checked against their CRC-32.
+ * @throws what `invalid` makes.
+ */
 export async function readZipEntry(
+  handle: OpenedFile,
+  entry: ZipEntry,
+  limit: number,
+  invalid: Invalid,
+): Promise<Buffer> {
+  const { name, uncompressedSize } = entry;
+  const bytes = await entryBytes(handle, entry, limit, invalid);
+  if (bytes.length !== uncompressedSize)
+    throw invalid(`${name} has ${bytes.length} bytes, the directory says ${uncompressedSize}`);
+  if (entry.crc32 !== 0 && crc32(bytes) !== entry.crc32)
+    throw invalid(
+      `${name} is damaged: its CRC-32 is not what the zip says`,
+      'copy or download the file again',
+    );
+  return bytes;
+}
+
+async function entryBytes(
   handle: OpenedFile,
   { name, byteOffset, uncompressedSize, compressedSize, compressionMethod }: ZipEntry,
   limit: number,

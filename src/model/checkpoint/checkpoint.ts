@@ -1,16 +1,19 @@
 /** Checkpoints: the parameters of a model, from safetensors, what torch.save writes, or torch.distributed.checkpoint. */
-import { stat } from 'node:fs/promises';
 import { basename } from 'node:path';
-import { FormatError, fileError, ModelError } from '../../errors.ts';
+import { type Check, path as filePath, membersOf, optional, refuseOption, text } from '../../checks/value.ts';
+import { FormatError, ModelError } from '../../errors.ts';
 import { checkpointInFolder, checkWhole } from '../../formats/checkpoint-folder.ts';
 import { DCP_METADATA, readDcp } from '../../formats/dcp/dcp.ts';
 import { expectKind } from '../../formats/file-kind.ts';
+import { parseJson } from '../../formats/json-text.ts';
 import { readSafetensors } from '../../formats/safetensors.ts';
 import { readShards } from '../../formats/sharded-index.ts';
 import { tiedNames } from '../../formats/tied-names.ts';
-import { dictOf, isSavedTensor, noTensors, readTorchFile } from '../../formats/torch/torch-file.ts';
+import { dictOf, isSavedTensor, noTensors, readTorchFile, shown } from '../../formats/torch/torch-file.ts';
+import { statFile } from '../../input-file.ts';
 import { shareTied } from '../../stored-tensor.ts';
 import type { StoredTensor, StoredTensors } from '../../tensor.ts';
+import { isNamingConvention, type NamingConvention } from './naming.ts';
 import { findStateDict, type SavedEntry, type StateDictOptions, savedEntries } from './state-dict.ts';
 import type { TableOrder } from './table-order.ts';
 
@@ -32,18 +35,23 @@ interface Saved extends Pick<Checkpoint, 'format' | 'order'> {
   readonly entries: readonly SavedEntry<Locate>[];
 }
 
+/** Names of a description; made by conventionOf alone. */
+const convention: Check<NamingConvention> = (value, at) =>
+  isNamingConvention(value) ? value : refuseOption(at, value, 'names that a model description gave');
+
+const OPTIONS = membersOf<StateDictOptions>({ convention: optional(convention), prefix: optional(text) });
+
 /**
  * Loads a checkpoint: `.pt` (zip or legacy), `.safetensors`, an index file of shards of either, the `.metadata` of
  * torch.distributed.checkpoint, or a folder with one of these. The contents tell which it is, not the name. Nothing in it
  * is executed, and no tensor is read yet.
  * @throws UsageError FILE_*; FormatError, FORMAT_UNKNOWN naming what the file is instead; ModelError as findStateDict,
- * CHECKPOINT_UNRECOGNISED when there is no state dict.
+ * CHECKPOINT_UNRECOGNISED when there is no state dict; UsageError OPTION_INVALID.
  */
-export async function loadCheckpoint(path: string, options: StateDictOptions = {}): Promise<Checkpoint> {
-  const info = await stat(path).catch((cause) => {
-    throw fileError(path, cause);
-  });
-  if (info.isDirectory()) return loadCheckpoint(await checkpointInFolder(path), options);
+export async function loadCheckpoint(given: string, stateDict: StateDictOptions = {}): Promise<Checkpoint> {
+  const path = filePath(given, 'loadCheckpoint: path');
+  const options = OPTIONS(stateDict, 'loadCheckpoint');
+  if ((await statFile(path)).isDirectory()) return loadCheckpoint(await checkpointInFolder(path), options);
   const { entries, format, order } = await readSaved(path);
   const { tensors, notes } = findStateDict(entries, options);
   const located = new Map([...tensors].map(([name, locate]) => [name, locate(name)]));
@@ -94,7 +102,8 @@ async function torchEntries(path: string): Promise<Saved> {
   }));
   if (entries.length > 0) return { entries, format: 'torch', order: 'saved' };
   const dict = dictOf(saved);
-  for (const value of [saved, ...(dict?.values() ?? [])]) {
+  // One value may stand under many keys.
+  for (const value of new Set([saved, ...(dict?.values() ?? [])])) {
     const refused = noTensors(path, value);
     if (refused !== undefined) throw refused;
   }
@@ -103,12 +112,16 @@ async function torchEntries(path: string): Promise<Saved> {
       ? 'it is not a dict'
       : dict.size === 0
         ? 'it is empty'
-        : `its keys are ${[...dict.keys()].slice(0, 5).map(String).join(', ')}`;
+        : `its keys are ${[...dict.keys()].slice(0, 5).map(keyText).join(', ')}`;
   throw new ModelError('CHECKPOINT_UNRECOGNISED', `${path} holds no state dict: ${keys}`, {
     file: path,
     hint: 'save it with torch.save(model.state_dict(), path)',
   });
 }
+
+/** A key of a dict as it may stand in a message; tuples may be nested without end. */
+const keyText = (key: unknown): string =>
+  typeof key === 'string' ? shown(key) : typeof key === 'number' ? String(key) : 'one that is no text';
 
 /** Metadata of files that Hotrow writes: the names of the tables in the model's order, as JSON. */
 export const TABLE_ORDER_KEY = 'hotrow:tables';
@@ -117,7 +130,7 @@ export const TABLE_ORDER_KEY = 'hotrow:tables';
 function writtenOrder(path: string, text: string): TableOrder {
   let names: unknown;
   try {
-    names = JSON.parse(text);
+    names = parseJson(text);
   } catch {
     names = undefined;
   }

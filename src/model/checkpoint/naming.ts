@@ -121,7 +121,21 @@ export function conventionOf(patterns: Readonly<Record<string, string | null>>):
       { value: to.text, hint: `Hotrow's names are ${HOTROW_NAMES.join(', ')}` },
     );
   }
-  return { naming: 'hotrow', title: OWN, triangle: 'lower', rules: own };
+  const made: NamingConvention = { naming: 'hotrow', title: OWN, triangle: 'lower', rules: own };
+  ownConventions.add(made);
+  return made;
+}
+
+/** What conventionOf gave. */
+const ownConventions = new WeakSet<object>();
+
+/** Whether a value is a convention: of a known code base, or of a description. */
+export function isNamingConvention(value: unknown): value is NamingConvention {
+  return (
+    typeof value === 'object' &&
+    value !== null &&
+    (ownConventions.has(value) || CONVENTIONS.includes(value as NamingConvention))
+  );
 }
 
 /** Whether a pattern (`tables.ads.weight`, `top.{i}.bias`) names what `name` does. */

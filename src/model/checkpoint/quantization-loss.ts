@@ -1,6 +1,7 @@
 /** What a table lost by its new row format, and whether that is more than the format usually loses. */
-import { relativeRmsError } from '../../embedding/quantize.ts';
-import type { RowFormat } from '../../embedding/row-format.ts';
+import { type Check, membersOf, oneOf, refuseOption, someOf, text } from '../../checks/value.ts';
+import { type QuantizationError, relativeRmsError } from '../../embedding/quantize.ts';
+import { ROW_FORMATS, type RowFormat } from '../../embedding/row-format.ts';
 import { percent } from '../../numbers.ts';
 import type { QuantizedTable } from './quantize-checkpoint.ts';
 
@@ -17,11 +18,29 @@ export const USUAL_LOSS: Readonly<Record<RowFormat, number>> = {
   float8_e4m3: 0.04,
 };
 
-/** What the user should know of a table's error; nothing where it is `warnAbove` at most, and no element saturated. */
-export function lossWarnings(
-  { name, to, error }: QuantizedTable,
-  warnAbove: number = USUAL_LOSS[to],
-): string[] {
+/** A number from 0 on; sums may be infinite. */
+const quantity: Check<number> = (value, at) =>
+  typeof value === 'number' && value >= 0 ? value : refuseOption(at, value, 'a number from 0 on');
+
+const TABLE = someOf<Pick<QuantizedTable, 'name' | 'to' | 'error'>>({
+  name: text,
+  to: oneOf(ROW_FORMATS),
+  error: membersOf<QuantizationError>({
+    elements: quantity,
+    maxAbsolute: quantity,
+    sumSquaredError: quantity,
+    sumSquares: quantity,
+    saturated: quantity,
+  }),
+});
+
+/**
+ * What the user should know of a table's error; nothing where it is `warnAbove` at most, and no element saturated.
+ * @throws UsageError OPTION_INVALID.
+ */
+export function lossWarnings(table: QuantizedTable, most?: number): string[] {
+  const { name, to, error } = TABLE(table, 'lossWarnings: table');
+  const warnAbove = most === undefined ? USUAL_LOSS[to] : quantity(most, 'lossWarnings: warnAbove');
   const loss = relativeRmsError(error);
   const halves = to === 'float16' || to === 'bfloat16';
   const remedy = `keep it as it is (--tables lists those to convert)${halves ? '' : ', or convert it to float16 rows'}`;

@@ -1,13 +1,20 @@
 /** A checkpoint with its tables' rows in another format: row by row, so that no table is in memory as a whole. */
-import { realpath } from 'node:fs/promises';
+import { called, listOf, membersOf, oneOf, optional, path, text } from '../../checks/value.ts';
 import type { EmbeddingTable } from '../../embedding/bag.ts';
+import { checkTables } from '../../embedding/check-tables.ts';
 import { addErrors, NO_ERROR, type QuantizationError, quantizeRows } from '../../embedding/quantize.ts';
-import { isQuantized, type RowFormat, rowBytes, weightShape } from '../../embedding/row-format.ts';
+import {
+  isQuantized,
+  ROW_FORMATS,
+  type RowFormat,
+  rowBytes,
+  weightShape,
+} from '../../embedding/row-format.ts';
 import { distinctTables } from '../../embedding/shared-tables.ts';
-import { ModelError, UsageError } from '../../errors.ts';
+import { ModelError } from '../../errors.ts';
 import { type StreamedTensor, writeSafetensors } from '../../formats/safetensors.ts';
 import type { OnProgress } from '../../progress.ts';
-import { chunksOf, filesOf } from '../../stored-tensor.ts';
+import { chunksOf } from '../../stored-tensor.ts';
 import {
   numberToBfloat16,
   numberToFloat16,
@@ -17,6 +24,7 @@ import {
   toFloat32,
   viewElements,
 } from '../../tensor.ts';
+import { storedTensors } from '../check-tensors.ts';
 import { TABLE_ORDER_KEY } from './checkpoint.ts';
 import { inTable } from './in-table.ts';
 import { quantizedRowsText } from './quantized-rows.ts';
@@ -48,15 +56,24 @@ export interface QuantizeOptions {
   readonly onProgress?: OnProgress;
 }
 
+const OPTIONS = membersOf<QuantizeOptions>({
+  tensors: storedTensors,
+  tables: checkTables,
+  rows: oneOf(ROW_FORMATS),
+  tableOrder: optional(listOf(text)),
+  out: path,
+  onProgress: optional(called<OnProgress>()),
+});
+
 /**
  * Writes the checkpoint with the rows of some tables in another format, all else as it was; says what that lost. A tensor under
  * several names is written once, and metadata names it again (tied-names.ts). A table of several features, or under several
  * names, is told of once, by its first feature.
  * @throws ModelError CHECKPOINT_UNSUPPORTED for rows that are quantised already, VALUE_NOT_FINITE, VALUE_OUT_OF_RANGE;
- * UsageError FILE_* (a file of the checkpoint is not overwritten); FormatError FILE_TRUNCATED.
+ * UsageError FILE_*, OPTION_INVALID; FormatError FILE_TRUNCATED.
  */
 export async function quantizeCheckpoint(options: QuantizeOptions): Promise<QuantizedTable[]> {
-  const { tensors, tables, rows: to, tableOrder, out, onProgress } = options;
+  const { tensors, tables, rows: to, tableOrder, out, onProgress } = OPTIONS(options, 'quantizeCheckpoint');
   for (const { name, rowFormat } of tables) {
     if (!isQuantized(rowFormat)) continue;
     throw new ModelError('CHECKPOINT_UNSUPPORTED', `table ${name} has ${rowFormat} rows already`, {
@@ -64,7 +81,6 @@ export async function quantizeCheckpoint(options: QuantizeOptions): Promise<Quan
       hint: 'convert the original checkpoint, or leave the table out with --tables',
     });
   }
-  await refuseInputs(tensors, out);
   const converted = new Map<Tensor, QuantizedTable>();
   const byWeight = new Map<Tensor, EmbeddingTable>(
     distinctTables(tables).map((table) => [table.weight, table]),
@@ -101,19 +117,6 @@ export async function quantizeCheckpoint(options: QuantizeOptions): Promise<Quan
   const order = tableOrder === undefined ? {} : { [TABLE_ORDER_KEY]: JSON.stringify(tableOrder) };
   await writeSafetensors(out, new Map(streamed), { ...Object.fromEntries(tied), ...order });
   return [...converted.values()];
-}
-
-/** @throws UsageError when `out` is one of the files that are read. */
-async function refuseInputs(tensors: StoredTensors, out: string): Promise<void> {
-  const target = await realpath(out).catch(() => undefined);
-  if (target === undefined) return;
-  for (const file of new Set([...tensors.values()].flatMap(filesOf))) {
-    if ((await realpath(file)) !== target) continue;
-    throw new UsageError('FILE_UNWRITABLE', `${out} is the checkpoint that is read`, {
-      file: out,
-      hint: 'name another file with --out',
-    });
-  }
 }
 
 async function* convertedChunks(

@@ -29,6 +29,8 @@ export interface SavedEntry<T> {
 const MAX_DEPTH = 8;
 /** Tensors in lists of so many are an optimizer's. */
 const MAX_LIST = 64;
+/** Longer than any parameter's name, around it included. A pickle may hold a long text once and use it many times. */
+const MAX_NAME = 1024;
 
 /**
  * All tensors in dicts, by their paths, each dict once; dicts may stand in short lists.
@@ -40,8 +42,8 @@ export function savedEntries<T>(saved: unknown, isTensor: (value: unknown) => va
   const toVisit: { readonly value: unknown; readonly path: string; readonly depth: number }[] = [
     { value: saved, path: '', depth: 0 },
   ];
-  for (let next = toVisit.shift(); next !== undefined; next = toVisit.shift()) {
-    const { value: container, path, depth } = next;
+  // It grows on the way.
+  for (const { value: container, path, depth } of toVisit) {
     if (seen.has(container) || depth > MAX_DEPTH) continue;
     seen.add(container);
     const dict = dictOf(container);
@@ -54,6 +56,10 @@ export function savedEntries<T>(saved: unknown, isTensor: (value: unknown) => va
     for (const [key, value] of items) {
       if (typeof key !== 'string' && typeof key !== 'number') continue;
       const name = path === '' ? String(key) : `${path}.${key}`;
+      if (name.length > MAX_NAME)
+        throw new ModelError('CHECKPOINT_UNSUPPORTED', `a key of ${name.length} characters is no name`, {
+          tensor: name.slice(0, MAX_NAME),
+        });
       if (isTensor(value)) {
         if (dict !== undefined) entries.push({ path: name, container, tensor: value });
       } else if (dictOf(value) !== undefined || Array.isArray(value))

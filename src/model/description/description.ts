@@ -196,6 +196,9 @@ export function parseDescription(value: unknown): ModelDescription {
   return value;
 }
 
+/** Each is tried on every name of the checkpoint. */
+const MAX_PATTERNS = 1024;
+
 function checkAgreement({ tables, features = [], dense = [], names = {} }: ModelDescription): void {
   const unique = (list: readonly { readonly name: string }[], key: string) => {
     const seen = new Set<string>();
@@ -223,7 +226,10 @@ function checkAgreement({ tables, features = [], dense = [], names = {} }: Model
       'give it a feature, or set its parameter aside in "names"',
     );
   }
-  for (const [from, to] of Object.entries(names)) {
+  const patterns = Object.entries(names);
+  if (patterns.length > MAX_PATTERNS)
+    throw badDescription('/names', `has more than ${MAX_PATTERNS} patterns`);
+  for (const [from, to] of patterns) {
     if (to !== null && from === '') throw badDescription('/names', 'has an empty pattern');
   }
 }
@@ -268,9 +274,13 @@ function checkFeature(feature: DescribedFeature, at: string): void {
   if (vocabulary === undefined || vocabulary.length === 0) return;
   if (strings !== (typeof vocabulary[0] === 'string'))
     throw badDescription(`${at}/missing/ids`, 'are of another kind than the vocabulary');
-  const ids: readonly (string | number)[] = vocabulary;
-  const absent = missing.ids.find((id) => !ids.includes(id));
-  if (unknown === 'error' && absent !== undefined)
+  if (unknown !== 'error') return;
+  const given: readonly (string | number)[] = missing.ids;
+  const wanted = new Set(given);
+  const found = new Set<string | number>();
+  for (const id of vocabulary) if (wanted.has(id)) found.add(id);
+  const absent = given.find((id) => !found.has(id));
+  if (absent !== undefined)
     throw badDescription(`${at}/missing/ids`, `has ${JSON.stringify(absent)}, which the vocabulary lacks`);
 }
 
@@ -280,6 +290,8 @@ export interface FoundDescription {
   readonly file: string;
   /** The checkpoint's path, resolved. */
   readonly checkpoint: string;
+  /** Files of vocabularies that were read for it. */
+  readonly vocabularies: readonly string[];
 }
 
 export interface ReadDescriptionOptions {
@@ -298,11 +310,12 @@ export async function readDescription(
   return fromFile(file, async () => {
     const description = parseDescription(await readJsonFile(file, 'description'));
     const checkpoint = await pathBeside(file, description.checkpoint, '/checkpoint', confined);
-    if (description.features === undefined) return { description, file, checkpoint };
+    const vocabularies: string[] = [];
+    if (description.features === undefined) return { description, file, checkpoint, vocabularies };
     const features: DescribedFeature[] = [];
     for (const [i, feature] of description.features.entries())
-      features.push(await withVocabulary(file, feature, `/features/${i}`, confined));
-    return { description: { ...description, features }, file, checkpoint };
+      features.push(await withVocabulary(file, feature, `/features/${i}`, { confined, vocabularies }));
+    return { description: { ...description, features }, file, checkpoint, vocabularies };
   });
 }
 
@@ -324,18 +337,19 @@ async function pathBeside(file: string, path: string, key: string, confined: boo
   return resolved;
 }
 
-/** A feature with its vocabulary in place of the file that holds it. */
+/** A feature with its vocabulary in place of the file that holds it, which is added to `vocabularies`. */
 async function withVocabulary(
   file: string,
   feature: DescribedFeature,
   at: string,
-  confined: boolean,
+  { confined, vocabularies }: { readonly confined: boolean; readonly vocabularies: string[] },
 ): Promise<DescribedFeature> {
   const { ids: rule } = feature;
   if (typeof rule !== 'object' || !('vocabulary' in rule) || typeof rule.vocabulary !== 'string')
     return feature;
   const key = `${at}/ids/vocabulary`;
   const path = await pathBeside(file, rule.vocabulary, key, confined);
+  vocabularies.push(path);
   const list = await namedIn(`${file}: ${key}`, () => readJsonFile(path, 'ids'));
   if (!Value.Check(ids, list)) throw badDescription(key, `${path} is not a list of strings or of integers`);
   const described = { ...feature, ids: { vocabulary: list } };

@@ -1,8 +1,9 @@
 /** The description of a model: the file that a path names, or one that lies beside a checkpoint. */
-import { readdir, stat } from 'node:fs/promises';
+import { stat } from 'node:fs/promises';
 import { basename, dirname, join, relative, resolve, sep } from 'node:path';
-import { fileError, fromFile, UsageError } from '../../errors.ts';
+import { fromFile, UsageError } from '../../errors.ts';
 import { identify } from '../../formats/file-kind.ts';
+import { listFolder, statFile } from '../../input-file.ts';
 import {
   badDescription,
   DESCRIPTION_SUFFIX,
@@ -23,9 +24,7 @@ export async function findDescription(
   path: string,
   options: ReadDescriptionOptions = {},
 ): Promise<FoundDescription | undefined> {
-  const info = await stat(path).catch((cause) => {
-    throw fileError(path, cause);
-  });
+  const info = await statFile(path);
   if (!info.isDirectory() && (await isDescription(path))) return readDescription(path, options);
   const beside = join(
     dirname(path),
@@ -57,7 +56,9 @@ const exists = (file: string) =>
   );
 
 async function soleDescription(folder: string): Promise<string | undefined> {
-  const names = (await readdir(folder)).filter((name) => name.endsWith(DESCRIPTION_SUFFIX));
+  const names = (await listFolder(folder))
+    .map(({ name }) => name)
+    .filter((name) => name.endsWith(DESCRIPTION_SUFFIX));
   if (names.length > 1) {
     throw new UsageError(
       'FILE_UNREADABLE',

@@ -1,6 +1,6 @@
 /** Dense features of requests, as the model takes them. */
-import { isArrayOf, unreadable } from '../../checks/array.ts';
-import { shown } from '../../checks/value.ts';
+import { isArrayOf, lengthOf, plainArray, unreadable } from '../../checks/array.ts';
+import { reading, shown } from '../../checks/value.ts';
 import { RequestError } from '../../errors.ts';
 import type { DlrmRequest } from './request.ts';
 
@@ -9,22 +9,27 @@ import type { DlrmRequest } from './request.ts';
  * @throws RequestError TENSOR_DTYPE, TENSOR_SHAPE.
  */
 export function checkDense(
-  { dense, denseFeatures }: Pick<DlrmRequest, 'dense' | 'denseFeatures'>,
+  request: Pick<DlrmRequest, 'dense' | 'denseFeatures'>,
   batchSize: number,
   expected: number,
 ): Float32Array {
-  if (!isArrayOf(dense, 'Float32Array'))
-    throw new RequestError('TENSOR_DTYPE', 'dense must be float32', { tensor: 'dense' });
-  if (denseFeatures !== expected || dense.length !== batchSize * expected) {
-    const shape =
-      typeof denseFeatures === 'number' && denseFeatures * batchSize === dense.length
-        ? `[${batchSize}, ${denseFeatures}]`
-        : `${dense.length} elements, and denseFeatures is ${shown(denseFeatures)}`;
-    const message = `dense has ${shape}, the model takes [${batchSize}, ${expected}]`;
-    throw new RequestError('TENSOR_SHAPE', message, { tensor: 'dense' });
-  }
+  const { dense, denseFeatures } = reading('dense', () => {
+    const { dense: own, denseFeatures: width } = request;
+    if (!isArrayOf(own, 'Float32Array'))
+      throw new RequestError('TENSOR_DTYPE', 'dense must be float32', { tensor: 'dense' });
+    return { dense: plainArray(own), denseFeatures: width };
+  });
   const reason = unreadable(dense);
   if (reason !== undefined)
     throw new RequestError('TENSOR_DTYPE', `the array of dense ${reason}`, { tensor: 'dense' });
+  const length = lengthOf(dense);
+  if (denseFeatures !== expected || length !== batchSize * expected) {
+    const shape =
+      typeof denseFeatures === 'number' && denseFeatures * batchSize === length
+        ? `[${batchSize}, ${denseFeatures}]`
+        : `${length} elements, and denseFeatures is ${shown(denseFeatures)}`;
+    const message = `dense has ${shape}, the model takes [${batchSize}, ${expected}]`;
+    throw new RequestError('TENSOR_SHAPE', message, { tensor: 'dense' });
+  }
   return dense;
 }

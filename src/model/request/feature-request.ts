@@ -4,6 +4,7 @@ import { RequestError, type RequestErrorCode } from '../../errors.ts';
 import { modelInputs } from '../check-inputs.ts';
 import type { ModelInputs } from '../inputs.ts';
 import { bindRequest } from './bind-request.ts';
+import { checkFeatureRequest } from './check-feature-request.ts';
 import { type Ids, integers } from './id-mapping.ts';
 import type { DlrmRequest } from './request.ts';
 import type { BagBounds, DenseRows, Lookups, RawColumn, RequestPart, RequestParts } from './request-parts.ts';
@@ -47,7 +48,7 @@ export async function requestByFeature(inputs: ModelInputs, given: FeatureReques
 
 /** As requestByFeature, to a model whose inputs were checked. */
 export async function boundByFeature(inputs: ModelInputs, given: FeatureRequest): Promise<DlrmRequest> {
-  return bindRequest(partsByFeature(inputs, given), inputs);
+  return bindRequest(partsByFeature(inputs, checkFeatureRequest(given, 'request')), inputs);
 }
 
 /** The parts of a request by feature. @throws RequestError TENSOR_DTYPE, TENSOR_SHAPE. */

@@ -1,7 +1,9 @@
 /** Requests in JSON and JSON Lines, gzipped or not: one sample, many, or a user and candidates. */
+import { path } from '../../checks/value.ts';
 import { FormatError, fromFile, HotrowError, RequestError } from '../../errors.ts';
 import { openMaybeGzip } from '../../formats/gzip.ts';
-import { findDuplicateKey } from '../../formats/json-keys.ts';
+import { JsonFault, parseJson } from '../../formats/json-text.ts';
+import { modelInputs } from '../check-inputs.ts';
 import type { ModelInputs } from '../inputs.ts';
 import { bindRequest } from './bind-request.ts';
 import { partsByFeature } from './feature-request.ts';
@@ -11,15 +13,17 @@ import { type JsonSample, type JsonSamples, parseSample, parseSamples } from './
 import type { DlrmRequest } from './request.ts';
 
 /** Larger requests are for safetensors. */
-const MAX_BYTES = 256 << 20;
+const MAX_BYTES = 64 << 20;
 
 /**
  * Reads a JSON or JSON Lines request, told apart by content; schemas/request-1.schema.json.
  * @throws UsageError FILE_*; FormatError JSON_INVALID, GZIP_*; RequestError naming file, sample or line, and place;
  *   WorkloadError VOCABULARY_INVALID.
  */
-export async function readJsonRequest(file: string, inputs: ModelInputs): Promise<DlrmRequest> {
-  return fromFile(file, async () => jsonRequest(await readText(file), inputs));
+export async function readJsonRequest(given: string, inputs: ModelInputs): Promise<DlrmRequest> {
+  const file = path(given, 'readJsonRequest: file');
+  const own = modelInputs(inputs, 'readJsonRequest: inputs');
+  return fromFile(file, async () => jsonRequest(await readText(file), own));
 }
 
 /** The request that a text of JSON or JSON Lines holds. @throws as readJsonRequest. */
@@ -58,45 +62,56 @@ async function readText(file: string): Promise<string> {
 }
 
 function parseText(text: string): JsonSamples {
-  const whole = parsed(text);
-  if (!(whole instanceof FormatError)) {
-    refuseDuplicates(text, 'the request');
-    return parseSamples(whole);
-  }
-  const lines = text
-    .split('\n')
-    .flatMap((line, at) => (line.trim() === '' ? [] : [{ line, number: at + 1 }]));
-  const [first] = lines;
-  if (first === undefined)
+  const whole = parsed(text, 'the request');
+  if (!(whole instanceof FormatError)) return parseSamples(whole);
+  if (text.trim() === '')
     throw new FormatError('JSON_INVALID', 'it is empty', { hint: 'it holds no request' });
-  if (lines.length === 1 || parsed(first.line) instanceof FormatError) throw whole;
-  return { samples: lines.map(({ line, number }, b) => parseLine(line, number, b)) };
+  const [first, second] = lines(text);
+  // Not lines of JSON: the whole text's error says more.
+  if (first === undefined || second === undefined) throw whole;
+  if (parsed(first.line, '') instanceof FormatError) throw whole;
+  return { samples: Array.from(lines(text), ({ line, number }, b) => parseLine(line, number, b)) };
+}
+
+/** The lines that are not blank. */
+function* lines(text: string): Generator<{ readonly line: string; readonly number: number }> {
+  for (let [at, number] = [0, 1]; at < text.length; number++) {
+    const newline = text.indexOf('\n', at);
+    const end = newline < 0 ? text.length : newline;
+    const line = text.slice(at, end);
+    if (line.trim() !== '') yield { line, number };
+    at = end + 1;
+  }
 }
 
 function parseLine(line: string, lineNumber: number, number: number): JsonSample {
   const name = `line ${lineNumber}`;
-  const value = parsed(line);
+  const value = parsed(line, name);
   if (value instanceof FormatError) {
     const hint = 'each line of JSON Lines is one sample';
     throw new FormatError('JSON_INVALID', `${name}: ${value.message}`, { position: lineNumber, hint });
   }
-  refuseDuplicates(line, name);
   return parseSample(value, name, number);
 }
 
-/** A text's value, or what is wrong with it. */
-function parsed(text: string): unknown {
+/**
+ * A text's value, or what is wrong with its form: it may be JSON Lines. `name` is what errors call it.
+ * @throws RequestError REQUEST_INVALID for a key that stands twice; FormatError JSON_INVALID for a text without end.
+ */
+function parsed(text: string, name: string): unknown {
   try {
-    return JSON.parse(text);
+    return parseJson(text);
   } catch (cause) {
-    const { message } = cause as Error;
+    if (!(cause instanceof JsonFault)) throw cause;
+    const { message, duplicate } = cause;
+    if (duplicate !== undefined)
+      throw new RequestError(
+        'REQUEST_INVALID',
+        `${name}: key ${quoted(duplicate)} stands twice in one object`,
+      );
     const hint = 'a request is one JSON value, or one sample a line';
-    return new FormatError('JSON_INVALID', message.slice(0, 200), { cause, hint });
+    const error = new FormatError('JSON_INVALID', message, { cause, hint });
+    if (cause.cause === undefined) throw error;
+    return error;
   }
-}
-
-function refuseDuplicates(json: string, name: string): void {
-  const twice = findDuplicateKey(json);
-  if (twice !== undefined)
-    throw new RequestError('REQUEST_INVALID', `${name}: key ${quoted(twice)} stands twice in one object`);
 }

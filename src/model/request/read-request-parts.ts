@@ -1,6 +1,7 @@
 /** Reads the parts of a request from a safetensors file, in any of its forms (docs/requests.md). */
 import type { IndexArray } from '../../embedding/bag.ts';
 import { RequestError, type RequestErrorCode } from '../../errors.ts';
+import { parseJson } from '../../formats/json-text.ts';
 import { readSafetensors } from '../../formats/safetensors.ts';
 import { readTensor } from '../../stored-tensor.ts';
 import { type HostTensor, type StoredTensor, type StoredTensors, toFloat32 } from '../../tensor.ts';
@@ -33,6 +34,7 @@ const PLACES =
  */
 export async function readRequestParts(file: string): Promise<RequestParts> {
   const { tensors, metadata } = await readSafetensors(file);
+  checkSize(tensors);
   const own = new Map<string, StoredTensor>();
   const users = new Map<string, StoredTensor>();
   let starts: StoredTensor | undefined;
@@ -48,6 +50,23 @@ export async function readRequestParts(file: string): Promise<RequestParts> {
       : { user: await new PartReader(users, 'user.', metadata['user.features']).read() }),
     ...(starts === undefined ? {} : { users: integers('users', await vector('users', starts)) }),
   };
+}
+
+/** All tensors of a request are held in memory. */
+const MAX_REQUEST_BYTES = 2 ** 32 - 1;
+
+function checkSize(tensors: StoredTensors): void {
+  let bytes = 0;
+  for (const [name, { byteLength }] of tensors) {
+    bytes += byteLength;
+    if (bytes > MAX_REQUEST_BYTES)
+      fail(
+        'REQUEST_INVALID',
+        name,
+        `with ${name} the request has ${bytes} bytes, less than 4 GiB are read`,
+        'divide the request into several',
+      );
+  }
 }
 
 /** Reads the samples' tensors, or the users'. */
@@ -317,7 +336,7 @@ function integers(name: string, { dtype, data }: HostTensor): IndexArray {
 function keysOf(json: string, name: string): readonly string[] {
   let keys: unknown;
   try {
-    keys = JSON.parse(json);
+    keys = parseJson(json);
   } catch {
     keys = undefined;
   }

@@ -1,10 +1,14 @@
 /** Requests: dense features and, per table, bags of lookups. docs/requests.md lists the forms of their files. */
+
+import { path } from '../../checks/value.ts';
 import type { BagBatch, IndexArray } from '../../embedding/bag.ts';
 import { fromFile } from '../../errors.ts';
 import { writeSafetensors } from '../../formats/safetensors.ts';
 import type { HostTensor } from '../../tensor.ts';
+import { modelInputs } from '../check-inputs.ts';
 import type { ModelInputs } from '../inputs.ts';
 import { bindRequest } from './bind-request.ts';
+import { checkRequest } from './check-request.ts';
 import { readRequestParts } from './read-request-parts.ts';
 
 /** One batch to score. */
@@ -22,16 +26,19 @@ export interface DlrmRequest extends BagBatch {
  * @throws UsageError FILE_*; FormatError SAFETENSORS_INVALID; RequestError naming file and tensor; WorkloadError
  *   VOCABULARY_INVALID.
  */
-export async function readRequest(file: string, inputs?: ModelInputs): Promise<DlrmRequest> {
-  return fromFile(file, async () => bindRequest(await readRequestParts(file), inputs));
+export async function readRequest(given: string, inputs?: ModelInputs): Promise<DlrmRequest> {
+  const file = path(given, 'readRequest: file');
+  const own = inputs === undefined ? undefined : modelInputs(inputs, 'readRequest: inputs');
+  return fromFile(file, async () => bindRequest(await readRequestParts(file), own));
 }
 
 /**
  * Writes a request with tensors per table; bags of users under `user.`, with `users` [U], the candidates of each.
- * @throws UsageError FILE_UNWRITABLE.
+ * @throws UsageError FILE_UNWRITABLE, OPTION_INVALID; RequestError for what no model takes.
  */
-export async function writeRequest(file: string, request: DlrmRequest): Promise<void> {
-  const { batchSize, dense, denseFeatures, bags, users } = request;
+export async function writeRequest(given: string, request: DlrmRequest): Promise<void> {
+  const file = path(given, 'writeRequest: file');
+  const { batchSize, dense, denseFeatures, bags, users } = checkRequest(request);
   const tensors = new Map<string, HostTensor>([
     ['dense', { dtype: 'float32', shape: [batchSize, denseFeatures], data: dense }],
   ]);

@@ -1,8 +1,24 @@
 /** Requests of users with candidates: what is known of a user once, what is known of each candidate, merged into one request. */
+
+import { allocated } from '../../checks/arguments.ts';
+import { isArrayOf, plainArray } from '../../checks/array.ts';
+import {
+  type Check,
+  isList,
+  membersOf,
+  optional,
+  reading,
+  record,
+  refuseOption,
+  someOf,
+  whole,
+} from '../../checks/value.ts';
 import { type Bags, type EmbeddingTable, userCount } from '../../embedding/bag.ts';
-import { checkUsers } from '../../embedding/check-bags.ts';
+import { checkBatchSize, checkUsers } from '../../embedding/check-bags.ts';
+import { checkTables } from '../../embedding/check-tables.ts';
 import { RequestError } from '../../errors.ts';
 import type { DlrmArchitecture } from '../architecture.ts';
+import { layerWidth } from '../check-model.ts';
 import type { DlrmRequest } from './request.ts';
 
 /** Bags by table: by its number or its name; or one entry a table, undefined where the other part has it. */
@@ -29,16 +45,66 @@ export interface CandidatePart {
   readonly users?: Int32Array;
 }
 
+const MODEL = someOf<Pick<DlrmArchitecture, 'tables' | 'denseFeatures'>>({
+  tables: checkTables,
+  denseFeatures: layerWidth,
+});
+
+/** The bags of a part, by number or name of their tables. */
+const tableBags: Check<readonly (readonly [number | string, Bags | undefined])[]> = (value, at) => {
+  if (isList(value))
+    return reading(at, () => Array.from(value, (own, t) => [t, bagsOf(own, `${at}[${t}]`)] as const));
+  const entries = reading(at, () =>
+    value instanceof Map ? [...Map.prototype.entries.call(value)] : undefined,
+  );
+  if (entries === undefined) return refuseOption(at, value, 'a list or a Map of bags');
+  return entries.map(([key, own]: [unknown, unknown]) =>
+    typeof key === 'number' || typeof key === 'string'
+      ? ([key, bagsOf(own, `${at}: ${key}`)] as const)
+      : refuseOption(at, key, 'the number or the name of a table'),
+  );
+};
+
+/** Bags of a table, read once. */
+function bagsOf(value: unknown, at: string): Bags | undefined {
+  if (value === undefined) return undefined;
+  const given = record(value, at);
+  return reading(at, () => ({ ...given })) as unknown as Bags;
+}
+
+/** float32, or what mergeDense refuses. */
+const dense: Check<Float32Array> = (value, at) =>
+  reading(at, () => (isArrayOf(value, 'Float32Array') ? plainArray(value) : (value as Float32Array)));
+
+/** What checkUsers takes. */
+const given: Check<Int32Array> = (value) => value as Int32Array;
+
+interface CheckedPart {
+  readonly bags: ReturnType<typeof tableBags>;
+}
+
+const USER = membersOf<Omit<UserPart, 'bags'> & CheckedPart>({ dense: optional(dense), bags: tableBags });
+const CANDIDATES = membersOf<Omit<CandidatePart, 'bags'> & CheckedPart>({
+  batchSize: (value) => checkBatchSize(value),
+  dense,
+  denseFeatures: whole(),
+  bags: tableBags,
+  users: optional(given),
+});
+
 /**
  * One request for all candidates, in which users' bags stand once. `dense` is made anew, all other arrays are the given ones.
  * @throws RequestError TABLE_MISSING, TABLE_UNEXPECTED for a table that is not given exactly once; TENSOR_DTYPE, TENSOR_SHAPE
- * for dense features that do not fit; USERS_INVALID. Bags are checked when the request runs.
+ * for dense features that do not fit; USERS_INVALID. UsageError OPTION_INVALID. Bags are checked when the request runs.
  */
 export function scoreRequest(
-  { tables, denseFeatures }: Pick<DlrmArchitecture, 'tables' | 'denseFeatures'>,
-  user: UserPart,
-  candidates: CandidatePart,
+  architecture: Pick<DlrmArchitecture, 'tables' | 'denseFeatures'>,
+  userPart: UserPart,
+  candidatePart: CandidatePart,
 ): DlrmRequest {
+  const { tables, denseFeatures } = MODEL(architecture, 'scoreRequest: architecture');
+  const user = USER(userPart, 'user');
+  const candidates = CANDIDATES(candidatePart, 'candidates');
   const { batchSize } = candidates;
   const users = checkUsers({ users: candidates.users ?? Int32Array.of(0, batchSize), batchSize });
   const ofUsers = byTable(user.bags, tables, 'the user');
@@ -68,12 +134,11 @@ const TABLES_HINT =
 
 /** A part's bags in the order of the tables. @throws RequestError TABLE_UNEXPECTED. */
 function byTable(
-  given: TableBags,
+  entries: CheckedPart['bags'],
   tables: readonly EmbeddingTable[],
   part: string,
 ): readonly (Bags | undefined)[] {
   const bags: (Bags | undefined)[] = tables.map(() => undefined);
-  const entries: Iterable<[number | string, Bags | undefined]> = given.entries();
   for (const [key, own] of entries) {
     if (own === undefined) continue;
     const t = typeof key === 'number' ? key : numberOf(key, tables);
@@ -101,13 +166,13 @@ function numberOf(name: string, tables: readonly EmbeddingTable[]): number {
 /** [B, denseFeatures]: in each row the user's features, then the candidate's. */
 function mergeDense(
   denseFeatures: number,
-  { dense: ofUsers = new Float32Array() }: UserPart,
-  { batchSize, dense: own, denseFeatures: ownFeatures }: CandidatePart,
+  { dense: ofUsers = new Float32Array() }: Pick<UserPart, 'dense'>,
+  { batchSize, dense: own, denseFeatures: ownFeatures }: Omit<CandidatePart, 'bags'>,
   users: Int32Array,
 ): Float32Array {
-  if (!(ofUsers instanceof Float32Array))
+  if (!isArrayOf(ofUsers, 'Float32Array'))
     throw denseError('TENSOR_DTYPE', 'the user’s dense features must be float32');
-  if (!(own instanceof Float32Array))
+  if (!isArrayOf(own, 'Float32Array'))
     throw denseError('TENSOR_DTYPE', 'the candidates’ dense features must be float32');
   const userFeatures = denseFeatures - ownFeatures;
   if (!(ownFeatures >= 0 && userFeatures >= 0)) {
@@ -123,7 +188,7 @@ function mergeDense(
     const message = `the user’s dense features are ${ofUsers.length} elements, expected [${count}, ${userFeatures}]`;
     throw denseError('TENSOR_SHAPE', message);
   }
-  const dense = new Float32Array(batchSize * denseFeatures);
+  const dense = allocated('dense features', () => new Float32Array(batchSize * denseFeatures));
   for (let u = 0; u < count; u++) {
     const end = users[u + 1] as number;
     for (let b = users[u] as number; b < end; b++) {

@@ -68,7 +68,7 @@ export async function readRequests(
     const wanted =
       'samples' in enough ? enough.samples : (first?.count ?? Number.POSITIVE_INFINITY) * enough.timesFirst;
     if (samples >= wanted) break;
-    const { own, said } = await readSamples(file, model, { ...categories, limit: wanted - samples });
+    const { own, said } = await readSamples(file, model, categories, wanted - samples);
     for (const note of said) notes.add(note.replace(/^note: /, ''));
     if (own.count === 0) continue;
     const why = first === undefined ? undefined : mixture(own, first);
@@ -87,8 +87,10 @@ export async function readRequests(
 async function readSamples(
   file: string,
   model: TrafficModel,
-  options: CategoryOptions & { readonly limit: number },
+  categories: CategoryOptions,
+  limit: number,
 ): Promise<{ readonly own: Samples; readonly said: readonly string[] }> {
+  const options = Number.isFinite(limit) ? { ...categories, limit } : categories;
   try {
     return await fromFile(file, async () => {
       const { request, notes } = await readRequestFile(file, model, options);

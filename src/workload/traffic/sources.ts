@@ -1,9 +1,10 @@
 /** What `--trace` names: traces, requests, folders of requests, and files named for tables. */
 import { existsSync } from 'node:fs';
-import { readdir, stat } from 'node:fs/promises';
 import { basename, join, resolve } from 'node:path';
-import { fileError, UsageError, WorkloadError } from '../../errors.ts';
+import { type Check, listOf, membersOf, oneOf, path, reading, record, text } from '../../checks/value.ts';
+import { UsageError, WorkloadError } from '../../errors.ts';
 import { expectKind, type Kind } from '../../formats/file-kind.ts';
+import { isStream, listFolder, statFile } from '../../input-file.ts';
 
 /** How requests are written. */
 export type RequestForm = 'safetensors' | 'JSON' | 'Criteo rows';
@@ -37,6 +38,30 @@ export interface NamedSource {
 /** One workload. */
 export type TrafficSource = RequestSource | TraceSource | NamedSource;
 
+const SOURCES: Readonly<{ [K in TrafficSource['kind']]: Check<Extract<TrafficSource, { kind: K }>> }> = {
+  requests: membersOf<RequestSource>({
+    kind: oneOf(['requests']),
+    name: text,
+    path,
+    form: oneOf(['safetensors', 'JSON', 'Criteo rows']),
+    files: listOf(path),
+  }),
+  trace: membersOf<TraceSource>({ kind: oneOf(['trace']), name: text, path }),
+  named: membersOf<NamedSource>({
+    kind: oneOf(['named']),
+    name: text,
+    path: text,
+    streams: listOf(membersOf<NamedSource['streams'][number]>({ table: text, file: path })),
+  }),
+};
+
+/** A workload, read once. @throws UsageError OPTION_INVALID. */
+export const trafficSource: Check<TrafficSource> = (value, at) => {
+  const kinds = Object.keys(SOURCES) as TrafficSource['kind'][];
+  const kind = reading(at, () => oneOf(kinds)(record(value, at).kind, `${at}.kind`));
+  return SOURCES[kind](value, at);
+};
+
 const FORMS: Readonly<Partial<Record<Kind, RequestForm>>> = {
   'safetensors-request': 'safetensors',
   'json-request': 'JSON',
@@ -52,7 +77,8 @@ const FORMS: Readonly<Partial<Record<Kind, RequestForm>>> = {
  * @throws UsageError FILE_*; FormatError FORMAT_UNKNOWN; WorkloadError TRACE_EMPTY for an empty folder, TRACE_MIXED for a folder
  * of several forms.
  */
-export async function trafficSources(texts: readonly string[]): Promise<TrafficSource[]> {
+export async function trafficSources(given: readonly string[]): Promise<TrafficSource[]> {
+  const texts = listOf(path)(given, 'trafficSources: texts');
   const named = texts.flatMap((text) => namedStream(text) ?? []);
   const sources: TrafficSource[] = [];
   for (const text of texts) {
@@ -84,10 +110,7 @@ async function namedSource(streams: NamedSource['streams']): Promise<NamedSource
 }
 
 async function sourceOf(path: string): Promise<TrafficSource> {
-  const found = await stat(path).catch((cause) => {
-    throw fileError(path, cause);
-  });
-  if (found.isDirectory()) return folderSource(path);
+  if (!(await isStream(path)) && (await statFile(path)).isDirectory()) return folderSource(path);
   const name = basename(path).replace(/(\.500K)?(\.(txt|pt|safetensors|jsonl?|[ct]sv))?(\.gz)?$/, '');
   const { kind } = await expectKind(path, 'traffic');
   const form = FORMS[kind];
@@ -98,7 +121,7 @@ async function sourceOf(path: string): Promise<TrafficSource> {
 
 /** The requests of a folder by their names; numbers in names count as numbers. Hidden files are left aside. */
 async function folderSource(path: string): Promise<RequestSource> {
-  const entries = (await readdir(path, { withFileTypes: true }))
+  const entries = (await listFolder(path))
     .filter(({ name }) => !name.startsWith('.'))
     .sort((a, b) => a.name.localeCompare(b.name, 'en', { numeric: true }));
   const [first] = entries;

@@ -176,10 +176,10 @@ describe('files', () => {
     });
   test('too large', async () => {
     const path = await file('large.json', '');
-    await truncate(path, (256 << 20) + 1);
+    await truncate(path, (64 << 20) + 1);
     await assert.rejects(readJsonRequest(path, inputs), {
       code: 'JSON_INVALID',
-      message: /more than 256 MiB/,
+      message: /more than 64 MiB/,
     });
   });
   test('nothing there', () =>

@@ -145,7 +145,7 @@ test('dense features and users that do not fit are refused', () => {
       /1 elements, expected \[2, 1\]/,
     ],
     ['too wide candidates', {}, { denseFeatures: 4 }, 'TENSOR_SHAPE', /4 dense features, the model takes 3/],
-    ['no width', {}, { denseFeatures: Number.NaN }, 'TENSOR_SHAPE', /NaN dense features/],
+    ['no width', {}, { denseFeatures: Number.NaN }, 'OPTION_INVALID', /denseFeatures is NaN/],
     ['another type', { dense: [1, 2] as never }, {}, 'TENSOR_DTYPE', /must be float32/],
     ['users past the end', {}, { users: Int32Array.of(0, 2_000_000_000) }, 'USERS_INVALID', /2000000000/],
   ];

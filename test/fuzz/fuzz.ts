@@ -1,0 +1,71 @@
+/**
+ * Fuzzing of what reads files: valid files are changed, and each must be read or refused by a HotrowError, in bounded time and
+ * memory. A watchdog sees what never ends. Case n of a seed is the same on every machine.
+ */
+import { fork } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
+
+export interface FuzzTask {
+  readonly families: readonly string[];
+  /** Number of the first case of each. */
+  readonly first: number;
+  readonly count: number;
+  readonly seed: number;
+  /** Where files are written; default: the temporary folder. */
+  readonly folder?: string;
+}
+
+export type FuzzMessage =
+  | ({ readonly kind: 'began' } & FuzzCase)
+  | ({ readonly kind: 'failed' } & FuzzFailure)
+  | { readonly kind: 'done'; readonly outcomes: FuzzResult['outcomes'] };
+
+export interface FuzzCase {
+  readonly family: string;
+  readonly number: number;
+  /** The folder with its files, which stays where it fails. */
+  readonly path: string;
+}
+
+/** A case that is neither read nor refused. */
+export interface FuzzFailure extends FuzzCase {
+  readonly what: string;
+}
+
+export interface FuzzResult {
+  /** How many cases of each family were read, or refused by each code. */
+  readonly outcomes: Readonly<Record<string, Readonly<Record<string, number>>>>;
+  readonly failure?: FuzzFailure;
+}
+
+/** Longer than any small file takes, on a busy machine too. */
+const MAX_CASE_MS = 20_000;
+
+/** Runs cases until one fails. */
+export function fuzz(task: FuzzTask): Promise<FuzzResult> {
+  return new Promise((resolve) => {
+    const program = fileURLToPath(new URL('cases.ts', import.meta.url));
+    const child = fork(program, [JSON.stringify(task)], {
+      execArgv: ['--import', 'tsx', '--max-old-space-size=1024'],
+    });
+    let last: FuzzCase = { family: '', number: task.first, path: '' };
+    let beganMs = Date.now();
+    const end = (result: FuzzResult) => {
+      clearInterval(watchdog);
+      child.kill('SIGKILL');
+      resolve(result);
+    };
+    const fail = (what: string) => end({ outcomes: {}, failure: { ...last, what } });
+    const watchdog = setInterval(() => {
+      if (Date.now() - beganMs > MAX_CASE_MS) fail(`it takes more than ${MAX_CASE_MS} ms`);
+    }, 1000);
+    child.on('message', (received) => {
+      const message = received as FuzzMessage;
+      beganMs = Date.now();
+      if (message.kind === 'began') last = message;
+      else if (message.kind === 'failed') fail(message.what);
+      else end({ outcomes: message.outcomes });
+    });
+    child.on('exit', (code, signal) => fail(`the process ended: ${signal ?? `exit code ${code}`}`));
+  });
+}
