@@ -13,7 +13,10 @@ const RUN_DONE = 0;
 const RUN_ARRAYS_GONE = 2;
 const RUN_NO_MEMORY = -2;
 
+/** HOTROW_CPU_LIBRARY: another build of the library, for tests (scripts/sanitize.mjs). */
 function libraryPath(): string {
+  const named = process.env.HOTROW_CPU_LIBRARY;
+  if (named !== undefined && named !== '') return named;
   const name = platform() === 'darwin' ? 'libhotrow_cpu.dylib' : 'libhotrow_cpu.so';
   return fileURLToPath(new URL(`../../dist/native/${name}`, import.meta.url));
 }
