@@ -62,7 +62,7 @@ export function openDevice(options: OpenOptions = {}): OpenedBackend {
       return { backend: new CudaBackend(ofPrecision), reason: 'auto: the first GPU' };
     return { backend: openCpu(), reason: `auto: the CPU, because ${/^[^;\n]*/.exec(refusal)?.[0]}` };
   }
-  const cuda = /^cuda(?::(\d+))?$/.exec(device);
+  const cuda = /^cuda(?::(\d{1,9}))?$/.exec(device);
   if (cuda !== null) return { backend: new CudaBackend({ ordinal: Number(cuda[1] ?? 0), ...ofPrecision }) };
   throw new UsageError('USAGE', `unknown device ${shown(device)}`, {
     hint: 'devices are auto, cpu, cuda and cuda:N; `hotrow devices` lists them',

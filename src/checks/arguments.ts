@@ -39,10 +39,22 @@ function sized<A extends ArrayOf<ArrayName>>(array: A, at: string, length: numbe
 /** A copy of plain data, which a caller cannot change any more; undefined: it is none. */
 export function plainData(value: unknown): unknown {
   try {
-    return structuredClone(value);
+    return rebuilt(structuredClone(value));
   } catch {
     return undefined;
   }
+}
+
+/** Lists and objects made anew, without what else hung on them. @throws for holes and cycles. */
+function rebuilt(value: unknown): unknown {
+  if (Array.isArray(value))
+    return Array.from(value, (entry: unknown, i) => {
+      if (!(i in value)) throw new TypeError('a list with holes');
+      return rebuilt(entry);
+    });
+  if (typeof value !== 'object' || value === null || Object.getPrototypeOf(value) !== Object.prototype)
+    return value;
+  return Object.fromEntries(Object.entries(value).map(([key, own]) => [key, rebuilt(own)]));
 }
 
 /** What `make` allocates. @throws DeviceError OUT_OF_MEMORY where the host has no room for it. */

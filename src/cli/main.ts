@@ -13,6 +13,7 @@ import { quantizeCommand } from './commands/quantize.ts';
 import { reportCommand } from './commands/report.ts';
 import { traceCommand } from './commands/trace.ts';
 import { tuneCommand } from './commands/tune.ts';
+import { withStrictOptions } from './options.ts';
 import { LINE_CHARACTERS, printError } from './output.ts';
 
 const isVerbose = process.argv.includes('--verbose');
@@ -40,7 +41,7 @@ for (const command of [
   command.configureOutput({
     writeErr: (text) => process.stderr.write(printableLines(text, LINE_CHARACTERS)),
   });
-  program.addCommand(command);
+  program.addCommand(withStrictOptions(command));
 }
 program.exitOverride();
 

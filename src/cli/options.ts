@@ -8,17 +8,37 @@ import type { ArchitectureOverrides } from '../model/infer-architecture.ts';
 /** An option value that is a whole number of at least `minimum`. */
 export function integer(minimum: number): (text: string) => number {
   return (text) => {
-    const value = Number(text);
+    const value = /^\d+$/.test(text) ? Number(text) : Number.NaN;
     if (!Number.isSafeInteger(value) || value < minimum)
       throw new InvalidArgumentError(`a whole number from ${minimum} on is needed.`);
     return value;
   };
 }
 
+/** Refuses option values that are empty, and options that take one value and are given several times. */
+export function withStrictOptions(command: Command): Command {
+  for (const option of command.options) {
+    if (!option.required && !option.optional) continue;
+    let given = 0;
+    command.on(`option:${option.name()}`, (value: string) => {
+      given += 1;
+      const twice = given > 1 && !option.variadic;
+      if (value !== '' && !twice) return;
+      const what = twice ? 'is given more than once' : 'has an empty value';
+      command.error(`error: option '${option.flags}' ${what}`, {
+        code: 'commander.invalidArgument',
+        exitCode: 2,
+      });
+    });
+  }
+  return command;
+}
+
 /** An option value that is a percentage from 0 on: `2`, `0.5`, `2%`. As a share. */
 export function percentage(text: string): number {
   const [, value] = /^(\d+(?:\.\d+)?)\s*%?$/.exec(text) ?? [];
-  if (value === undefined) throw new InvalidArgumentError('a percentage like 2 or 0.5 is needed.');
+  if (value === undefined || !Number.isFinite(Number(value)))
+    throw new InvalidArgumentError('a percentage like 2 or 0.5 is needed.');
   return Number(value) / 100;
 }
 
@@ -26,7 +46,8 @@ export function percentage(text: string): number {
 export function duration(text: string): number {
   const [, value, unit] = /^(\d+(?:\.\d+)?)(ms|s|m)?$/.exec(text) ?? [];
   const seconds = Number(value) * { ms: 1e-3, s: 1, m: 60 }[(unit ?? 's') as 'ms' | 's' | 'm'];
-  if (!(seconds > 0)) throw new InvalidArgumentError('a time like 500ms, 60s or 2m is needed.');
+  if (!(seconds > 0 && Number.isFinite(seconds)))
+    throw new InvalidArgumentError('a time like 500ms, 60s or 2m is needed.');
   return seconds;
 }
 

@@ -180,9 +180,10 @@ export class RegisteredMemory extends Resource<HostPtr> {
 const FEW_ELEMENTS = 8;
 
 function copyInline<A extends HostArray>(to: A, at: number, from: A): void {
-  if (from.length > FEW_ELEMENTS) {
+  const length = lengthOf(from);
+  if (length > FEW_ELEMENTS) {
     to.set(from as never, at);
     return;
   }
-  for (let i = 0; i < from.length; i++) to[at + i] = from[i] as never;
+  for (let i = 0; i < length; i++) to[at + i] = from[i] as never;
 }

@@ -19,7 +19,7 @@ import { type BagFindings, INDEX_CHECKING, type IndexChecking } from '../embeddi
 import { placeCollection, totalDim } from '../embedding/collection.ts';
 import { type Plan, type PlanChoice, planChoice } from '../embedding/plan.ts';
 import { choosePlan, type PlanTraffic, planTraffic } from '../embedding/saved-plans.ts';
-import { UsageError } from '../errors.ts';
+import { DeviceError, UsageError } from '../errors.ts';
 import type { OnProgress } from '../progress.ts';
 import { type DlrmArchitecture, inputsOf } from './architecture.ts';
 import { checkArchitecture } from './check-architecture.ts';
@@ -102,9 +102,14 @@ const MADE_HERE = Symbol('made by DlrmModel');
 /** The parts of a placed request; undefined for what is none. */
 let partsOf: (request: object) => PlacedParts | undefined;
 
-/** A request whose arrays are in device memory, to be scored as often as one likes. Dispose it before its model closes. */
+/**
+ * A request whose arrays are in device memory, to be scored as often as one likes. Dispose it before its model closes; its memory
+ * is given back after predictions under way.
+ */
 export class PlacedRequest implements Disposable {
   readonly #parts: PlacedParts;
+  #running = 0;
+  #disposed = false;
 
   static {
     partsOf = (request) => (#parts in request ? request.#parts : undefined);
@@ -113,7 +118,8 @@ export class PlacedRequest implements Disposable {
   /** @internal For DlrmModel.place. */
   constructor(made: typeof MADE_HERE, parts: PlacedParts) {
     if (made !== MADE_HERE) throw new UsageError('USAGE', 'a placed request is made by DlrmModel.place');
-    this.#parts = parts;
+    const run: PlacedParts['run'] = (...args) => this.#holding(() => parts.run(...args));
+    this.#parts = { ...parts, run };
   }
 
   get batchSize(): number {
@@ -121,6 +127,24 @@ export class PlacedRequest implements Disposable {
   }
 
   [Symbol.dispose](): void {
+    if (this.#disposed) return;
+    this.#disposed = true;
+    if (this.#running === 0) this.#free();
+  }
+
+  /** Runs `work` while the memory stays. @throws DeviceError DISPOSED. */
+  async #holding<T>(work: () => Promise<T>): Promise<T> {
+    if (this.#disposed) throw new DeviceError('DISPOSED', 'a placed request was used after it was disposed');
+    this.#running += 1;
+    try {
+      return await work();
+    } finally {
+      this.#running -= 1;
+      if (this.#disposed && this.#running === 0) this.#free();
+    }
+  }
+
+  #free(): void {
     const { owned, bags } = this.#parts;
     for (const part of [...owned, bags]) part[Symbol.dispose]();
   }

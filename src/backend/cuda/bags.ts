@@ -2,7 +2,7 @@
  * A batch of bags in device memory: everything in one block. Arrays in memory that the device reads by itself come over from there,
  * neighbours together; all else is staged, and one copy brings it.
  */
-import { lengthOf, offsetOf } from '../../checks/array.ts';
+import { arrayName, lengthOf, offsetOf } from '../../checks/array.ts';
 import type { BlockPool } from '../../cuda/block-pool.ts';
 import type { DeviceMemory, HostArray, PinnedMemory } from '../../cuda/memory.ts';
 import type { CudaStream } from '../../cuda/stream.ts';
@@ -388,7 +388,7 @@ export class CudaBags implements PlacedBags {
 }
 
 function elementBytes(array: HostArray): number {
-  return array instanceof BigInt64Array ? 8 : 4;
+  return arrayName(array) === 'BigInt64Array' ? 8 : 4;
 }
 
 /** The user of each sample. */

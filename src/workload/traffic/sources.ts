@@ -1,7 +1,7 @@
 /** What `--trace` names: traces, requests, folders of requests, and files named for tables. */
 import { existsSync } from 'node:fs';
 import { basename, join, resolve } from 'node:path';
-import { type Check, listOf, membersOf, oneOf, path, record, text } from '../../checks/value.ts';
+import { type Check, listOf, membersOf, oneOf, path, reading, record, text } from '../../checks/value.ts';
 import { UsageError, WorkloadError } from '../../errors.ts';
 import { expectKind, type Kind } from '../../formats/file-kind.ts';
 import { isStream, listFolder, statFile } from '../../input-file.ts';
@@ -58,7 +58,8 @@ const SOURCES: Readonly<{ [K in TrafficSource['kind']]: Check<Extract<TrafficSou
 /** A workload, read once. @throws UsageError OPTION_INVALID. */
 export const trafficSource: Check<TrafficSource> = (value, at) => {
   const kinds = Object.keys(SOURCES) as TrafficSource['kind'][];
-  return SOURCES[oneOf(kinds)(record(value, at).kind, `${at}.kind`)](value, at);
+  const kind = reading(at, () => oneOf(kinds)(record(value, at).kind, `${at}.kind`));
+  return SOURCES[kind](value, at);
 };
 
 const FORMS: Readonly<Partial<Record<Kind, RequestForm>>> = {
