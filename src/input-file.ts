@@ -1,5 +1,5 @@
 /** The one place that opens files which users name: a FIFO or a device there is an error, never a wait without end. */
-import { constants, type Dirent, type Stats } from 'node:fs';
+import { constants, type Dirent, fstatSync, type Stats, statSync } from 'node:fs';
 import { type FileHandle, open, readdir, stat } from 'node:fs/promises';
 import { fileError, UsageError } from './errors.ts';
 
@@ -18,17 +18,27 @@ export async function isStream(file: string): Promise<boolean> {
 
 /** What a path leads to: a file or a folder. Nothing is opened. @throws UsageError FILE_*. */
 export async function statFile(file: string): Promise<Stats> {
-  if (await isStream(file)) {
-    throw new UsageError('FILE_UNREADABLE', `${file} is standard input, which is no file`, {
-      file,
-      hint: 'name a file: standard input gives traces, requests and Criteo rows only',
-    });
-  }
-  const info = await stat(file).catch((cause) => {
+  return statNow(file);
+}
+
+function statNow(file: string): Stats {
+  if (file === '-') throw noFile(file);
+  let info: Stats;
+  try {
+    info = statSync(file);
+  } catch (cause) {
     throw fileError(file, cause);
-  });
+  }
+  if (STANDARD_INPUT.has(file) && !info.isFile() && !info.isDirectory()) throw noFile(file);
   refuseSpecial(file, info);
   return info;
+}
+
+function noFile(file: string): UsageError {
+  return new UsageError('FILE_UNREADABLE', `${file} is standard input, which is no file`, {
+    file,
+    hint: 'name a file: standard input gives traces, requests and Criteo rows only',
+  });
 }
 
 /**
@@ -36,15 +46,15 @@ export async function statFile(file: string): Promise<Stats> {
  * @throws UsageError FILE_NOT_FOUND; FILE_UNREADABLE, also for folders, pipes, sockets, devices and standard input.
  */
 export async function openFile(file: string): Promise<FileHandle> {
-  // A device may act on being opened.
-  await statFile(file);
+  // A device may act on being opened. At once, and below too: a tensor each is opened, and waiting for a thread takes longer.
+  statNow(file);
   // Without waiting, so that a pipe which has taken the file's place since is refused as well.
   const flags = constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOCTTY;
   const handle = await open(file, flags).catch((cause) => {
     throw fileError(file, cause);
   });
   try {
-    const info = await handle.stat();
+    const info = fstatSync(handle.fd);
     refuseSpecial(file, info);
     if (info.isDirectory()) throw fileError(file, { code: 'EISDIR' });
     return handle;
