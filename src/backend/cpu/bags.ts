@@ -1,6 +1,8 @@
 /** Batches of bags as the CPU library reads them. */
 import { type ArrayOf, arrayName, lengthOf } from '../../checks/array.ts';
 import type { BagBatch, Bags, EmbeddingTable } from '../../embedding/bag.ts';
+import { checkOffsetCount } from '../../embedding/check-bags.ts';
+import { RequestError } from '../../errors.ts';
 import { BAGS_WORDS, SPAN_WORDS } from '../../ffi/cpu-operators.ts';
 import { addressOf, type HostPtr } from '../../ffi/host-memory.ts';
 import type { PlacedBags } from '../backend.ts';
@@ -41,7 +43,7 @@ export class CpuBags implements PlacedBags {
     for (let t = 0; t < bags.length; t++) {
       const { indices, offsets, weights, perUser } = bags[t] as Bags;
       const count = lengthOf(indices);
-      const offsetCount = lengthOf(offsets);
+      const offsetCount = checkOffsetCount(bags[t] as Bags, t, batch);
       memory.put(t * BAGS_WORDS, [
         memory.of(indices, count),
         memory.of(offsets, offsetCount),
@@ -79,8 +81,8 @@ class BagMemory {
     this.#end = bags.length * BAGS_WORDS;
     let words = this.#end;
     for (const { indices, offsets, weights } of bags) {
-      words += copiedWords(indices, lengthOf(indices)) + copiedWords(offsets, lengthOf(offsets));
-      if (weights !== undefined) words += copiedWords(weights, lengthOf(weights));
+      words += copiedWords(indices, indices.length) + copiedWords(offsets, offsets.length);
+      if (weights !== undefined) words += copiedWords(weights, weights.length);
     }
     this.#longs = new BigInt64Array(new ArrayBuffer(words * WORD_BYTES));
     this.#words = new Int32Array(this.#longs.buffer);
@@ -98,6 +100,9 @@ class BagMemory {
     if (words === 0) return Number(addressOf(array));
     const at = this.#end;
     this.#end += words;
+    // A property of the array said otherwise when memory was made for it.
+    if (this.#end > this.#longs.length)
+      throw new RequestError('TENSOR_SHAPE', 'an array of lookups is longer than it was said to be');
     this.#copy(array, length, at);
     return this.#start + at * WORD_BYTES;
   }
