@@ -14,6 +14,7 @@ export type UsageErrorCode =
 export type FormatErrorCode =
   | 'FORMAT_UNKNOWN'
   | 'FILE_TRUNCATED'
+  | 'FILE_CHANGED'
   | 'SAFETENSORS_INVALID'
   | 'TORCH_FILE_INVALID'
   | 'TORCH_FORMAT_UNSUPPORTED'
@@ -116,6 +117,8 @@ const HINTS: Readonly<Record<ErrorCode, string>> = {
   FILE_UNWRITABLE: 'check the folder, its permissions and the free space',
   FORMAT_UNKNOWN: 'docs/file-formats.md lists the formats that are read',
   FILE_TRUNCATED: 'copy or download the file again',
+  FILE_CHANGED:
+    'load the model again; to replace a file that is in use, write the new one beside it and rename it over the old one',
   SAFETENSORS_INVALID: 'the file is damaged, or was not written by safetensors',
   TORCH_FILE_INVALID:
     'the file is damaged: copy it again, or save it again with torch.save(model.state_dict(), path)',

@@ -30,6 +30,8 @@ export interface OutputOptions {
   readonly isNew?: boolean;
   /** Whether its folder is made where it is missing. */
   readonly makesFolder?: boolean;
+  /** Files that it is made of, by whatever path: none of them is replaced. */
+  readonly sources?: readonly string[];
 }
 
 /** Where an output goes. */
@@ -103,7 +105,8 @@ function failure(file: string, cause: unknown): UsageError {
   return unwritable(file, cause.cause ?? cause, { why: message, ...(hint === undefined ? {} : { hint }) });
 }
 
-async function checked(file: string, { bytes = 1, isNew = false, makesFolder = false }: OutputOptions) {
+async function checked(file: string, options: OutputOptions) {
+  const { bytes = 1, isNew = false, makesFolder = false, sources = [] } = options;
   if (file === '') throw new Refusal('its name is empty');
   if (file.endsWith('/')) throw new Refusal('it names a folder');
   if (makesFolder) await mkdir(dirname(file), { recursive: true });
@@ -115,6 +118,10 @@ async function checked(file: string, { bytes = 1, isNew = false, makesFolder = f
   const folder = dirname(path);
   if (replaces !== undefined) {
     if (isNew) throw new Refusal('it is there already', { hint: 'name another file, or take it away first' });
+    for (const source of sources) {
+      if (isSameFile(replaces, await existing(source)))
+        throw new Refusal(`it would replace ${source}, which it is made of`, { hint: 'name another file' });
+    }
     await checkReplaceable(path, replaces, await stat(folder, { bigint: true }));
   }
   await checkRoom(folder, bytes);
@@ -122,6 +129,11 @@ async function checked(file: string, { bytes = 1, isNew = false, makesFolder = f
     throw inFolder(folder, cause);
   });
   return { path, replaces };
+}
+
+/** Whether both are there and are one file, by whatever path. */
+export function isSameFile(a: BigIntStats | undefined, b: BigIntStats | undefined): boolean {
+  return a !== undefined && b !== undefined && a.dev === b.dev && a.ino === b.ino;
 }
 
 /** Why a file cannot be written, where the system did not say so. */

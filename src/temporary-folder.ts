@@ -2,7 +2,7 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { HotrowError, UsageError } from './errors.ts';
+import { HotrowError, unwritable } from './errors.ts';
 
 export interface TemporaryFolder extends AsyncDisposable {
   readonly path: string;
@@ -15,9 +15,7 @@ export async function temporaryFolder(): Promise<TemporaryFolder> {
   const failed = (cause: unknown): never => {
     // What went wrong in Hotrow's own words was no write.
     if (cause instanceof HotrowError || (cause as NodeJS.ErrnoException).code === undefined) throw cause;
-    throw new UsageError('FILE_UNWRITABLE', `cannot write to ${tmpdir()}: ${(cause as Error).message}`, {
-      file: tmpdir(),
-      cause,
+    throw unwritable(tmpdir(), cause, {
       hint: 'free space in the temporary folder, or name another one: TMPDIR=/path',
     });
   };

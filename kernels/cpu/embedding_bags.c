@@ -4,6 +4,7 @@
  * block (see embedding_reduce.h). Nothing that the caller may change meanwhile is used as it lies: a piece is copied first.
  */
 #include "bag_piece.h"
+#include "mapped_file.h"
 #include "embedding_reduce.h"
 #include "operators.h"
 
@@ -210,5 +211,6 @@ int64_t HR_NAME(hr_embedding_bags)(hr_pool *pool, const hr_op_embedding_bags *op
       .op = op, .pool = pool, .task_bytes = hr_clamp(bytes / (threads * 8), LEAST_TASK_BYTES, MOST_TASK_BYTES)};
   hr_team_run(pool->team, threads, run_tasks, &run);
   const int status = atomic_load(&run.status);
-  return status == HR_RUN_STOPPED ? fill_stop_report(pool, op) : status;
+  if (status == HR_RUN_STOPPED) return fill_stop_report(pool, op);
+  return status == HR_RUN_DONE && hr_have_files_changed(op->tables, op->table_count) ? HR_RUN_FILE_CHANGED : status;
 }

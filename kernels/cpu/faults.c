@@ -1,6 +1,6 @@
 /*
- * Handlers of SIGSEGV and SIGBUS. They run on the thread that faults and touch nothing but the thread's guard, so they may
- * interrupt anything.
+ * Handlers of SIGSEGV and SIGBUS. They run on the thread that faults and touch nothing but the thread's guard and the list of
+ * mapped files, so they may interrupt anything.
  */
 #include "faults.h"
 
@@ -8,6 +8,8 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stddef.h>
+
+#include "mapped_file.h"
 
 /* glibc makes the variables of a library that was loaded late on their first use, with malloc, which a handler must not call;
  * this model has their place reserved. Others make them together with the thread. */
@@ -42,6 +44,11 @@ static void on_fault(int number, siginfo_t *info, void *context) {
     const uintptr_t address = (uintptr_t)info->si_addr;
     hr_guard *guard = thread_guard;
     if (guard && address >= guard->begin && address < guard->end) siglongjmp(guard->gone, 1);
+    /* The instruction runs again, on what is there now. */
+    if (number == SIGBUS && hr_replace_lost_pages(address)) {
+      errno = interrupted_errno;
+      return;
+    }
   }
   pass_on(number, info, context);
   errno = interrupted_errno;

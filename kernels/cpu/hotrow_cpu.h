@@ -39,6 +39,9 @@ enum {
   HR_BAGS_OFFSET_PAST_END = 4        /* offsets[position] > lookups */
 };
 
+/* A file that is mapped. */
+typedef struct hr_mapping hr_mapping;
+
 /* One embedding table [row_count, dim], as it lies in memory. */
 typedef struct hr_table {
   const void *rows;
@@ -50,6 +53,7 @@ typedef struct hr_table {
   int64_t padding_index;      /* a row left out of the reduction and of the mean's count; -1: none */
   const float *row_weights;   /* [row_count], a learned weight per row (sum only); NULL: none */
   int64_t pruned;             /* 1: index -1 stands for a pruned row; 0: it is a bad index */
+  hr_mapping *file;           /* that the rows lie in; NULL: in none */
 } hr_table;
 
 /* The bags of one table for one batch. */
@@ -231,7 +235,7 @@ void hr_pool_destroy(hr_pool *pool);
  * Executes `count` operators in order, each HR_OP_WORDS words apart; a pool runs one list at a time (a second caller
  * waits). seconds[i], if not NULL, receives operator i's wall time.
  * Returns 0; 1: an HR_OP_EMBEDDING_BAGS found bad bags and stopped the list; 2: memory of bags, or of an HR_OP_COPY's input, was
- * given back meanwhile, which stopped the list; -1: an operator kind or argument is unknown; -2: no memory.
+ * given back meanwhile, which stopped the list; 3: a file that tables lie in was changed, the same; -1: an operator kind or argument is unknown; -2: no memory.
  */
 int64_t hr_run(hr_pool *pool, const void *operators, int64_t count, double *seconds);
 
@@ -246,9 +250,16 @@ void hr_free(void *memory, int64_t bytes);
 /* Bytes of [memory, memory + bytes) that are backed by huge pages now (from /proc/self/smaps); -1: unknown. */
 int64_t hr_huge_bytes(const void *memory, int64_t bytes);
 
-/* Maps a file read-only. NULL on failure, with errno in *error; *bytes receives the length. */
-void *hr_map_file(const char *path, int64_t *bytes, int64_t *error);
-void hr_unmap_file(void *memory, int64_t bytes);
+/*
+ * Maps a file read-only: *memory and *bytes. NULL on failure, with errno in *error. The mapping notices when somebody writes to
+ * the file or cuts it: what is lost reads as zeros, and HR_OP_EMBEDDING_BAGS over tables in it fails from then on. A file may
+ * be renamed, removed, or replaced by renaming another over it. One that is written with content of the same size is noticed by
+ * samples: if the bytes of some pages are not what they were.
+ */
+hr_mapping *hr_map_file(const char *path, void **memory, int64_t *bytes, int64_t *error);
+void hr_unmap_file(hr_mapping *mapping);
+/* 1: it has changed; 0. */
+int64_t hr_has_file_changed(hr_mapping *mapping);
 /* Reads [offset, offset + bytes) of a file to `target` in bounded chunks. 0, an errno, or -1 at an early end. */
 int64_t hr_read_file(const char *path, int64_t offset, int64_t bytes, void *target);
 

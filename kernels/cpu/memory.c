@@ -1,5 +1,5 @@
 /*
- * hr_alloc, files, hr_huge_bytes.
+ * hr_alloc, hr_read_file, hr_huge_bytes.
  *
  * A block of memory is mapped_bytes(bytes) long, whether huge or not, and is followed by one page that cannot be
  * touched; hr_free derives the same extent from `bytes`. The page keeps the kernel from merging neighbouring blocks
@@ -9,7 +9,6 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "pool.h"
@@ -68,25 +67,6 @@ HR_EXPORT int64_t hr_huge_bytes(const void *memory, int64_t bytes) {
   }
   fclose(smaps);
   return huge_bytes;
-}
-
-HR_EXPORT void *hr_map_file(const char *path, int64_t *bytes, int64_t *error) {
-  *bytes = 0;
-  *error = 0;
-  void *memory = MAP_FAILED;
-  struct stat status;
-  int file = open(path, O_RDONLY | O_CLOEXEC);
-  if (file >= 0 && fstat(file, &status) == 0) {
-    memory = mmap(NULL, (size_t)status.st_size, PROT_READ, MAP_PRIVATE, file, 0);
-    if (memory != MAP_FAILED) *bytes = status.st_size;
-  }
-  if (memory == MAP_FAILED) *error = errno;
-  if (file >= 0) close(file);
-  return memory == MAP_FAILED ? NULL : memory;
-}
-
-HR_EXPORT void hr_unmap_file(void *memory, int64_t bytes) {
-  if (memory) munmap(memory, (size_t)bytes);
 }
 
 HR_EXPORT int64_t hr_read_file(const char *path, int64_t offset, int64_t bytes, void *target) {

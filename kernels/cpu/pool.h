@@ -14,7 +14,14 @@
 
 #define HR_EXPORT __attribute__((visibility("default")))
 
-enum { HR_RUN_DONE = 0, HR_RUN_STOPPED = 1, HR_RUN_ARRAYS_GONE = 2, HR_RUN_BAD_ARGUMENT = -1, HR_RUN_NO_MEMORY = -2 };
+enum {
+  HR_RUN_DONE = 0,
+  HR_RUN_STOPPED = 1,
+  HR_RUN_ARRAYS_GONE = 2,
+  HR_RUN_FILE_CHANGED = 3,
+  HR_RUN_BAD_ARGUMENT = -1,
+  HR_RUN_NO_MEMORY = -2
+};
 
 typedef struct hr_kernels {
   int64_t (*check_bags)(hr_pool *pool, const hr_op_check_bags *op);

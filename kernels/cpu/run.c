@@ -1,15 +1,24 @@
 /* Pools and hr_run: arguments are checked here, all of a list's before its first operator runs. */
 #include <stdlib.h>
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
 
 #include "faults.h"
 #include "pool.h"
 #include "validate.h"
 
-#if defined(__x86_64__)
+/* HR_ONE_ISA: a build of the portable copy alone, for sanitizers. */
+#if defined(__x86_64__) && !defined(HR_ONE_ISA)
+/* Asked of the processor: __builtin_cpu_supports of clang 14 does not know it. Its registers are AVX's. */
+static int has_f16c(void) {
+  unsigned eax, ebx, ecx, edx;
+  return __get_cpuid(1, &eax, &ebx, &ecx, &edx) && (ecx & bit_F16C) != 0;
+}
+
 static int has_isa(int64_t isa) {
   __builtin_cpu_init();
-  int has_avx2 =
-      __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+  int has_avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c();
   if (isa == HR_ISA_AVX512)
     return has_avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");

@@ -21,6 +21,11 @@ export function heading(row: EmbeddingRow): string {
   return variantHeading(row.variant);
 }
 
+/** A row's plan in words. */
+export function planWords({ plan, variant }: EmbeddingRow): string {
+  return techniques(plan === undefined ? variant : planLabel(plan as Plan));
+}
+
 /** Rows of the comparison, which are all but those of sweeps. */
 export function compared({ embedding }: Pick<BenchResults, 'embedding'>): EmbeddingRow[] {
   return embedding.filter((row) => row.sweep === undefined);
@@ -101,11 +106,13 @@ function isFused({ plan }: EmbeddingRow): boolean {
   return (plan as Plan | undefined)?.device === 'cuda' && (plan as CudaPlan).kernel === 'fused';
 }
 
-/** How many times faster `row`'s launch is than the baseline's, by table and with pinning left out; undefined: one was not timed. */
+/** How many times faster `row`'s launch is than the baseline's, by table and with pinning left out; undefined: one was not timed, or took no time. */
 export function launchSpeedup(row: EmbeddingRow, baseline: EmbeddingRow | undefined): number | undefined {
   const own = launchPerTable(row);
   const other = baseline && launchPerTable(baseline);
-  return own === undefined || other === undefined ? undefined : other.medianUs / own.medianUs;
+  if (own === undefined || other === undefined) return undefined;
+  const speedup = other.medianUs / own.medianUs;
+  return Number.isFinite(speedup) ? speedup : undefined;
 }
 
 /** The row of the same comparison and pattern that differs in pinning only. */

@@ -1,5 +1,5 @@
 /** What a benchmark ran on, as the terminal and reports say it. */
-import { type RowFormat, rowBytes } from '../embedding/row-format.ts';
+import { rowBytes } from '../embedding/row-format.ts';
 import { formatBytes } from '../numbers.ts';
 import type { BenchResults } from './results.ts';
 
@@ -27,7 +27,7 @@ function describeCollection(collection: BenchResults['collection']): string {
     ({ table }, i) => table === undefined || collection.findIndex((other) => other.table === table) === i,
   );
   const bytes = tables.reduce(
-    (sum, { rows, dim, rowFormat }) => sum + rows * rowBytes({ dim, rowFormat: rowFormat as RowFormat }),
+    (sum, { rows, dim, rowFormat }) => sum + rows * rowBytes({ dim, rowFormat }),
     0,
   );
   const shapes = new Set(

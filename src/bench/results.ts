@@ -1,12 +1,17 @@
 /** Benchmark results: versioned JSON whose rows each say what was run, on what, and how it was timed. */
 import Type, { type Static } from 'typebox';
 import { planSchema } from '../embedding/plan.ts';
+import { ROW_FORMATS, type RowFormat } from '../embedding/row-format.ts';
+import { TECHNIQUES } from '../embedding/techniques/registry.ts';
 import { timingSchema } from './statistics.ts';
 
 export const RESULTS_VERSION = 1;
 
 /** Where the arrays of requests are; pinned: the device reads them by itself. */
 export const PLACES = { host: 'host memory', pinned: 'pinned host memory', device: 'device memory' } as const;
+
+/** Of an embedding: an int32. */
+const MOST_DIM = 2 ** 31 - 1;
 
 const strict = { additionalProperties: false } as const;
 
@@ -21,7 +26,11 @@ export const deviceSchema = Type.Object(
     versions: Type.Record(Type.String(), Type.String()),
     gpu: Type.Optional(
       Type.Object(
-        { multiprocessors: Type.Integer(), l2Bytes: Type.Integer(), persistingL2Bytes: Type.Integer() },
+        {
+          multiprocessors: Type.Integer({ minimum: 1 }),
+          l2Bytes: Type.Integer({ minimum: 0 }),
+          persistingL2Bytes: Type.Integer({ minimum: 0 }),
+        },
         strict,
       ),
     ),
@@ -43,10 +52,10 @@ const launchTimesSchema = Type.Object(
 const kernelSchema = Type.Object(
   {
     id: Type.String(),
-    registers: Type.Integer({ description: 'of a thread' }),
-    localBytes: Type.Integer({ description: 'of a thread: stack and spilled registers' }),
-    sharedBytes: Type.Integer({ description: 'of a block' }),
-    warps: Type.Number({ description: 'that live on a multiprocessor at once' }),
+    registers: Type.Integer({ minimum: 0, description: 'of a thread' }),
+    localBytes: Type.Integer({ minimum: 0, description: 'of a thread: stack and spilled registers' }),
+    sharedBytes: Type.Integer({ minimum: 0, description: 'of a block' }),
+    warps: Type.Number({ minimum: 0, description: 'that live on a multiprocessor at once' }),
     occupancy: Type.Number({ minimum: 0, maximum: 1 }),
   },
   strict,
@@ -79,7 +88,7 @@ const embeddingRowSchema = Type.Object(
     /** The plan that the search found best on this pattern. */
     best: Type.Boolean(),
     /** The technique that this row varies; rows of a comparison have none. */
-    sweep: Type.Optional(Type.String()),
+    sweep: Type.Optional(Type.Enum(TECHNIQUES.map(({ name }) => name))),
     /** Where launches are timed: the kernel that pools bags, the bringing in of a table's pinned rows. */
     launch: Type.Optional(launchTimesSchema),
     /** Of a peer; absent: a fused plan's launch serves all tables, any other's one. */
@@ -160,9 +169,9 @@ export const resultsSchema = Type.Object(
       Type.Object(
         {
           name: Type.String(),
-          rows: Type.Integer(),
-          dim: Type.Integer(),
-          rowFormat: Type.String(),
+          rows: Type.Integer({ minimum: 1 }),
+          dim: Type.Integer({ minimum: 1, maximum: MOST_DIM }),
+          rowFormat: Type.Enum(ROW_FORMATS as RowFormat[]),
           mode: Type.String(),
           /** The number of the feature's table, where features share some. */
           table: Type.Optional(Type.Integer({ minimum: 0 })),
@@ -184,10 +193,10 @@ export const resultsSchema = Type.Object(
     protocol: Type.String(),
     ceilings: Type.Object(
       {
-        readGigabytesPerSecond: Type.Number(),
-        cacheReadGigabytesPerSecond: Type.Optional(Type.Number()),
-        hostCopyGigabytesPerSecond: Type.Optional(Type.Number()),
-        multiplyAddsPerSecond: Type.Number(),
+        readGigabytesPerSecond: Type.Number({ minimum: 0 }),
+        cacheReadGigabytesPerSecond: Type.Optional(Type.Number({ minimum: 0 })),
+        hostCopyGigabytesPerSecond: Type.Optional(Type.Number({ minimum: 0 })),
+        multiplyAddsPerSecond: Type.Number({ minimum: 0 }),
       },
       strict,
     ),
@@ -204,10 +213,13 @@ export type EmbeddingRow = Static<typeof embeddingRowSchema>;
 export type LaunchTimes = Static<typeof launchTimesSchema>;
 export type ModelRow = Static<typeof modelRowSchema>;
 
-type Stages = 'embeddingMs' | 'bottomMs' | 'interactionMs' | 'topMs' | 'copyMs' | 'hostMs' | 'embeddingShare';
+const STAGES = [
+  ...(['embeddingMs', 'bottomMs', 'interactionMs', 'topMs', 'copyMs', 'hostMs'] as const),
+  'embeddingShare',
+] as const;
 /** A row whose stages were timed. */
-export type StagedModelRow = ModelRow & Required<Pick<ModelRow, Stages>>;
+export type StagedModelRow = ModelRow & Required<Pick<ModelRow, (typeof STAGES)[number]>>;
 
 export function hasStages(row: ModelRow): row is StagedModelRow {
-  return row.embeddingMs !== undefined;
+  return STAGES.every((stage) => row[stage] !== undefined);
 }

@@ -1,8 +1,8 @@
 /** Cells whose counters are read: as many as the budget has time for. */
-import { mkdir, mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { OnProgress } from '../progress.ts';
+import { temporaryFolder } from '../temporary-folder.ts';
 import type { Budget } from './budget.ts';
 import { type Cell, type CellProgress, readProgress, readRuns, requestCells } from './cells.ts';
 import { counterRows } from './counters.ts';
@@ -47,28 +47,23 @@ export interface Counted {
 export async function countCells(options: CountOptions): Promise<Counted | 'refused'> {
   const { cells, workloads, budget } = options;
   const keptMs = budget.leftMs * KEPT_SHARE;
-  const folder = await mkdtemp(join(tmpdir(), 'hotrow-ncu-'));
-  try {
-    await keepLookups(folder, workloads);
-    let chosen = byImportance(cells);
-    for (let attempt = 1; attempt <= MOST_ATTEMPTS && chosen.length > 0; attempt++) {
-      const inOrder = cells.filter((cell) => chosen.includes(cell));
-      const counted = await attemptCells(
-        options,
-        inOrder,
-        join(folder, String(attempt)),
-        () => budget.leftMs - keptMs,
-        attempt === 1,
-      );
-      if (typeof counted !== 'number') return counted;
-      chosen = chosen.slice(0, Math.floor(counted * FITTING_SHARE));
-    }
-    const why =
-      budget.stopped === 'interrupted' ? 'they were interrupted' : 'the budget has no time for them';
-    return { rows: [], cells: 0, notes: [`no counters: ${why}`] };
-  } finally {
-    await rm(folder, { recursive: true, force: true });
+  await using folder = await temporaryFolder();
+  await keepLookups(folder.path, workloads);
+  let chosen = byImportance(cells);
+  for (let attempt = 1; attempt <= MOST_ATTEMPTS && chosen.length > 0; attempt++) {
+    const inOrder = cells.filter((cell) => chosen.includes(cell));
+    const counted = await attemptCells(
+      options,
+      inOrder,
+      join(folder.path, String(attempt)),
+      () => budget.leftMs - keptMs,
+      attempt === 1,
+    );
+    if (typeof counted !== 'number') return counted;
+    chosen = chosen.slice(0, Math.floor(counted * FITTING_SHARE));
   }
+  const why = budget.stopped === 'interrupted' ? 'they were interrupted' : 'the budget has no time for them';
+  return { rows: [], cells: 0, notes: [`no counters: ${why}`] };
 }
 
 /** The plain kernel on every pattern first, then the fused one, then what is between them. */

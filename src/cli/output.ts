@@ -11,7 +11,7 @@ export { formatBytes } from '../numbers.ts';
 export type Format = 'table' | 'json';
 
 /** Characters of a cell of a table. */
-const CELL_CHARACTERS = 120;
+const CELL_CHARACTERS = 250;
 /** Of a note, which may name several things. */
 export const NOTE_CHARACTERS = 2000;
 /** Of any other line. */

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { unwritable } from '../errors.ts';
 import { modelFiles } from '../model/model-files.ts';
-import { checkOutputFile, type OutputOptions, type OutputPlace } from '../output-file.ts';
+import { checkOutputFile, isSameFile, type OutputOptions, type OutputPlace } from '../output-file.ts';
 
 /** A file that a command is to write. */
 export interface Output extends OutputOptions {
@@ -60,10 +60,6 @@ function refusal(file: string, why: string, hint: string) {
 
 function isSame(a: OutputPlace, b: OutputPlace): boolean {
   return a.path === b.path || isSameFile(a.replaces, b.replaces);
-}
-
-function isSameFile(a: BigIntStats | undefined, b: BigIntStats | undefined): boolean {
-  return a !== undefined && b !== undefined && a.dev === b.dev && a.ino === b.ino;
 }
 
 interface ReadFile {

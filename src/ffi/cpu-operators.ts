@@ -19,25 +19,27 @@ export const OPERATOR = {
 } as const;
 /** 64-bit words of an operator, a table, a batch of bags and a span of columns. */
 export const OPERATOR_WORDS = 24;
-export const TABLE_WORDS = 9;
+export const TABLE_WORDS = 10;
 export const BAGS_WORDS = 9;
 export const SPAN_WORDS = 3;
 export const CHECK_REPORT_WORDS = 7;
 
-/** `hr_run` stopped at bad bags. */
+/** Where `hr_run` stops: at bad bags, or where a file that rows lie in was changed. */
 const RUN_STOPPED = 1;
+const RUN_FILE_CHANGED = 3;
+export type RunEnd = 'done' | 'bad bags' | 'file changed';
 
 /**
- * Executes encoded operators; `false` when an embedding operator found bad bags and stopped the list.
+ * Executes encoded operators; how that ended, where an embedding operator may have stopped the list.
  * `inline`: on this thread, for lists of some tens of microseconds; else on one of libuv's.
- * @throws DeviceError KERNEL_FAILED, OUT_OF_MEMORY.
+ * @throws RequestError ARRAYS_CHANGED; DeviceError KERNEL_FAILED, OUT_OF_MEMORY.
  */
 export async function runOperators(
   pool: ThreadPool,
   operators: BigInt64Array,
   seconds: Float64Array,
   inline: boolean,
-): Promise<boolean> {
+): Promise<RunEnd> {
   const { run } = library();
   const count = operators.length / OPERATOR_WORDS;
   const status = Number(
@@ -45,9 +47,10 @@ export async function runOperators(
       ? run(pool, operators, count, seconds)
       : await inBackground<number>(run, [pool, operators, count, seconds]),
   );
-  if (status === RUN_STOPPED) return false;
+  if (status === RUN_STOPPED) return 'bad bags';
+  if (status === RUN_FILE_CHANGED) return 'file changed';
   checkRun(status);
-  return true;
+  return 'done';
 }
 
 /** Packs W [outputs, inputs] for the linear operator of this pool. */

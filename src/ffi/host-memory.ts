@@ -93,27 +93,38 @@ export class NativeMemory implements Disposable {
   }
 }
 
-/** A file mapped read-only. */
+/** The library's `hr_mapping` of a file. */
+export type MappingPtr = bigint & { readonly __brand: 'MappingPtr' };
+
+/** A file mapped read-only, which notices when it is written or cut. */
 export class MappedFile implements Disposable {
+  readonly mapping: MappingPtr;
   readonly address: HostPtr;
   readonly bytes: number;
   #live = true;
 
   /** @throws UsageError FILE_*. */
   constructor(readonly file: string) {
+    const address = new BigInt64Array(1);
     const bytes = new BigInt64Array(1);
     const error = new BigInt64Array(1);
-    this.address = BigInt(library().mapFile(file, bytes, error)) as HostPtr;
+    this.mapping = BigInt(library().mapFile(file, address, bytes, error)) as MappingPtr;
+    this.address = address[0] as HostPtr;
     this.bytes = Number(bytes[0]);
-    if (this.address === 0n) {
+    if (this.mapping === 0n) {
       throw fileError(file, errnoError(Number(error[0])));
     }
+  }
+
+  /** Whether it was changed in place since it was mapped. */
+  hasChanged(): boolean {
+    return this.#live && Number(library().hasFileChanged(this.mapping)) !== 0;
   }
 
   [Symbol.dispose](): void {
     if (!this.#live) return;
     this.#live = false;
-    library().unmapFile(this.address, this.bytes);
+    library().unmapFile(this.mapping);
   }
 }
 

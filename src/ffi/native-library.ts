@@ -13,7 +13,10 @@ const RUN_DONE = 0;
 const RUN_ARRAYS_GONE = 2;
 const RUN_NO_MEMORY = -2;
 
+/** HOTROW_CPU_LIBRARY: another build of the library, for tests (scripts/sanitize.mjs). */
 function libraryPath(): string {
+  const named = process.env.HOTROW_CPU_LIBRARY;
+  if (named !== undefined && named !== '') return named;
   const name = platform() === 'darwin' ? 'libhotrow_cpu.dylib' : 'libhotrow_cpu.so';
   return fileURLToPath(new URL(`../../dist/native/${name}`, import.meta.url));
 }
@@ -49,8 +52,9 @@ function load() {
     alloc: library.func('uintptr_t hr_alloc(int64_t bytes, int64_t huge)'),
     free: library.func('void hr_free(uintptr_t memory, int64_t bytes)'),
     hugeBytes: library.func('int64_t hr_huge_bytes(uintptr_t memory, int64_t bytes)'),
-    mapFile: library.func('uintptr_t hr_map_file(const char *path, void *bytes, void *error)'),
-    unmapFile: library.func('void hr_unmap_file(uintptr_t memory, int64_t bytes)'),
+    mapFile: library.func('uintptr_t hr_map_file(const char *path, void *memory, void *bytes, void *error)'),
+    unmapFile: library.func('void hr_unmap_file(uintptr_t mapping)'),
+    hasFileChanged: library.func('int64_t hr_has_file_changed(uintptr_t mapping)'),
     readFile: library.func(
       'int64_t hr_read_file(const char *path, int64_t offset, int64_t bytes, uintptr_t target)',
     ),

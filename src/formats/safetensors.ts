@@ -4,7 +4,7 @@
  */
 import { FormatError, fileError } from '../errors.ts';
 import { openFile } from '../input-file.ts';
-import { writeOutputFile } from '../output-file.ts';
+import { type OutputOptions, writeOutputFile } from '../output-file.ts';
 import {
   type DType,
   elementBytes,
@@ -231,13 +231,14 @@ export interface StreamedTensor {
 }
 
 /**
- * Writes tensors to a file, which appears only when it is whole.
+ * Writes tensors to a file, which appears only when it is whole. `sources`: files that the tensors come from.
  * @throws UsageError FILE_UNWRITABLE; what `chunks` throws.
  */
 export async function writeSafetensors(
   file: string,
   tensors: ReadonlyMap<string, HostTensor | StreamedTensor>,
   metadata: Readonly<Record<string, string>> = {},
+  { sources = [] }: Pick<OutputOptions, 'sources'> = {},
 ): Promise<void> {
   let end = 0;
   const annotations = [...tensors].flatMap(([name, tensor]) =>
@@ -266,5 +267,5 @@ export async function writeSafetensors(
     }
   };
   const bytes = prefix.length + Buffer.byteLength(padded) + end;
-  await writeOutputFile(file, parts, { bytes });
+  await writeOutputFile(file, parts, { bytes, sources });
 }

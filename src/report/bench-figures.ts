@@ -8,6 +8,7 @@ import {
   modelRole,
   peersOf,
   plainRows,
+  planWords,
   techniques,
   unique,
   unpinned,
@@ -20,7 +21,6 @@ import {
   PLACES,
   type StagedModelRow,
 } from '../bench/results.ts';
-import { type Plan, planLabel } from '../embedding/plan.ts';
 import { percent, significant, times } from '../numbers.ts';
 import { type Bar, type BarChart, type Figure, number, text } from './figure.ts';
 import { sweepFigure, sweptTechniques } from './sweep-figures.ts';
@@ -284,28 +284,32 @@ function modelPlan(row: ModelRow): string {
   return role === 'plain' ? 'plain kernel' : `${role}: ${techniques(row.variant)}`;
 }
 
-/** Where the time of the whole model goes; undefined: it was not run, or not stage by stage. */
+function stageChart(staged: readonly StagedModelRow[]): BarChart {
+  return {
+    kind: 'bars',
+    axis: 'time of a batch (ms)',
+    legend: [...STAGES],
+    references: [],
+    panels: byRole(staged).map(({ plans, words, rows }) => ({
+      title: `under ${words}`,
+      bars: rows.map((row) => ({
+        label: `${modelLabel(row, staged)}${plans.length > 1 ? `: ${techniques(row.variant)}` : ''}`,
+        text: `${significant(row.timing.medianMs)} ms · ${percent(row.embeddingShare)}`,
+        parts: stageTimes(row),
+      })),
+    })),
+  };
+}
+
+/** Where the time of the whole model goes; a table alone where stages were not timed. Undefined: it was not run. */
 export function modelFigure(model: readonly ModelRow[]): Figure | undefined {
   const staged = model.filter(hasStages);
-  if (staged.length === 0) return undefined;
+  if (model.length === 0) return undefined;
   return {
     id: 'model',
     title: 'Whole model: where the time goes',
     note: 'Median device time of the stages of one batch, and the host time around them; beside the bars the latency and the share of the embedding stage. Less is better.',
-    chart: {
-      kind: 'bars',
-      axis: 'time of a batch (ms)',
-      legend: [...STAGES],
-      references: [],
-      panels: byRole(staged).map(({ plans, words, rows }) => ({
-        title: `under ${words}`,
-        bars: rows.map((row) => ({
-          label: `${modelLabel(row, staged)}${plans.length > 1 ? `: ${techniques(row.variant)}` : ''}`,
-          text: `${significant(row.timing.medianMs)} ms · ${percent(row.embeddingShare)}`,
-          parts: stageTimes(row),
-        })),
-      })),
-    },
+    ...(staged.length === 0 ? {} : { chart: stageChart(staged) }),
     table: {
       columns: [
         text('plan'),
@@ -355,7 +359,7 @@ function bestFigure(results: BenchResults): Figure | undefined {
           const peer = rows.get(row.pattern);
           return peer === undefined ? '–' : times(peer.timing.medianMs / row.timing.medianMs);
         }),
-        techniques(planLabel(row.plan as Plan)),
+        planWords(row),
       ]),
     },
   };

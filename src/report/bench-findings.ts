@@ -7,12 +7,13 @@ import {
   type MeasuredPeer,
   peersOf,
   plainRows,
+  planWords,
   techniques,
   unique,
   unpinned,
 } from '../bench/comparison.ts';
 import { type BenchResults, type EmbeddingRow, hasStages, type ModelRow } from '../bench/results.ts';
-import { type Plan, planLabel } from '../embedding/plan.ts';
+import type { Plan } from '../embedding/plan.ts';
 import { percent, significant, times } from '../numbers.ts';
 import { applyRules, type Citation, type Finding, highest, type Rule, span } from './findings.ts';
 import { sweepPoints, sweptTechniques } from './sweep-figures.ts';
@@ -42,6 +43,7 @@ const HOTNESS: Rule<BenchResults> = {
     if (ends === undefined) return [];
     const { hottest, coldest } = ends;
     const ratio = coldest.timing.medianMs / hottest.timing.medianMs;
+    if (!Number.isFinite(ratio)) return [];
     const cites = [
       { what: `plain kernel, ${hottest.pattern}`, value: ms(hottest.timing.medianMs) },
       { what: `plain kernel, ${coldest.pattern}`, value: ms(coldest.timing.medianMs) },
@@ -68,10 +70,6 @@ function candidates(results: BenchResults): Map<string, EmbeddingRow[]> {
   const patterns = unique(rows.map(({ pattern }) => pattern));
   return new Map(patterns.map((pattern) => [pattern, rows.filter((row) => row.pattern === pattern)]));
 }
-
-/** A row's plan in words. */
-const planWords = (row: EmbeddingRow) =>
-  techniques(row.plan === undefined ? row.variant : planLabel(row.plan as Plan));
 
 /** The fastest candidate of every pattern, the plain kernel left out. */
 function fastest(results: BenchResults): EmbeddingRow[] {
@@ -147,7 +145,8 @@ const OCCUPANCY: Rule<BenchResults> = {
       { what: "the plain kernel's occupancy", value: percent(kernel.occupancy) },
       { what: 'its registers', value: String(kernel.registers) },
     ] as const;
-    const figure = most.launch === undefined ? 'speedup' : 'launch-speedup';
+    const isLaunch = launchSpeedup(most, plain.get(most.pattern)) !== undefined;
+    const figure = isLaunch ? 'launch-speedup' : 'speedup';
     const text =
       gain(most) >= this.threshold
         ? `A register cap alone brings up to ${times(gain(most))} (${most.pattern}); the plain kernel has ${kernel.registers} registers and ${percent(kernel.occupancy)} occupancy.`
@@ -344,6 +343,7 @@ const MODEL_HOTNESS: Rule<BenchResults> = {
       if (ends === undefined) return [];
       const { hottest, coldest } = ends;
       const ratio = coldest.timing.medianMs / hottest.timing.medianMs;
+      if (!Number.isFinite(ratio)) return [];
       const on = ({ pattern, variant }: ModelRow) =>
         plans.length > 1 ? `${pattern} (${techniques(variant)})` : pattern;
       const cites = [

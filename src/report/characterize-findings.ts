@@ -62,7 +62,7 @@ const TECHNIQUES_MOVE: Rule<Characterization> = {
       const fastest = highest(byVariant, ({ us }) => -us);
       if (plain === undefined || fastest === undefined) return [];
       const gain = plain.us / fastest.us;
-      return gain < this.threshold ? [] : [{ pattern, plain, fastest, gain }];
+      return !Number.isFinite(gain) || gain < this.threshold ? [] : [{ pattern, plain, fastest, gain }];
     });
     return unique(pairs.map(({ fastest }) => fastest.variant)).flatMap((variant) => {
       const own = pairs.filter(({ fastest }) => fastest.variant === variant);

@@ -39,6 +39,8 @@ const LINES_HEIGHT = 250;
 /** Of text in charts, by the widest of the common fonts. */
 const CHARACTER_WIDTH = 7.2;
 
+/** What an axis can show: beyond, what numbers are for is lost in their rounding. */
+const within = (value: number) => Math.min(1e18, Math.max(1e-9, value));
 const round = (value: number) => Math.round(value * 10) / 10;
 const color = (series: number) => `var(--series-${(series % SERIES_COLORS) + 1})`;
 const marker = (series: number, size: number) => symbol(MARKERS[series % MARKERS.length], size)() ?? '';
@@ -58,23 +60,21 @@ function tick(x: number, top: number, bottom: number, label: string): Html {
 export function drawBars(name: string, chart: BarChart): Html[] {
   const { panels, references, axis } = chart;
   const lengths = panels.flatMap(({ bars }) =>
-    bars.map(({ parts, target }) =>
-      Math.max(
-        parts.reduce((sum, part) => sum + part, 0),
-        target ?? 0,
-      ),
-    ),
+    bars.flatMap(({ parts, target }) => [parts.reduce((sum, part) => sum + part, 0), target ?? 0]),
   );
-  const most = Math.max(...lengths, ...references.map(({ value }) => value));
+  const most = Math.max(0, ...[...lengths, ...references.map(({ value }) => value)].filter(Number.isFinite));
   const characters = Math.max(0, ...panels.flatMap(({ bars }) => bars.map(({ text }) => text.length)));
-  const right = WIDTH - characters * CHARACTER_WIDTH - 8;
-  const x = scaleLinear([0, most > 0 ? most : 1], [1, right]).nice(4);
+  const right = Math.max(WIDTH / 4, WIDTH - characters * CHARACTER_WIDTH - 8);
+  const scale = scaleLinear([0, most > 0 ? within(most) : 1], [1, right])
+    .nice(4)
+    .clamp(true);
+  const x = (value: number) => scale(Number.isNaN(value) ? 0 : value);
   return panels.map(({ title, bars }) => {
     const bottom = bars.length * BAR.row + (references.length > 0 ? BAR.label : 0);
     const top = references.length > 0 ? BAR.label : 0;
     const description = bars.map(({ label, text }) => `${label}: ${text}`).join('; ');
     const content = [
-      ...x.ticks(4).map((value) => tick(x(value), top, bottom, x.tickFormat(4)(value))),
+      ...scale.ticks(4).map((value) => tick(x(value), top, bottom, scale.tickFormat(4)(value))),
       ...references.map((reference) => drawReference(reference, x(reference.value), top, bottom)),
       ...bars.map((bar, i) => drawBar(bar, chart.legend, top + i * BAR.row, x)),
       html`<text class="axis" x="1" y="${bottom + BAR.axis - 8}">${axis}</text>`,
@@ -122,8 +122,8 @@ export function drawLines(name: string, chart: LineChart): Html[] {
   const { panels, yScale } = chart;
   const values = panels.flatMap(({ lines }) => lines.flatMap(({ points }) => points.map(([, y]) => y)));
   const range = [LINES_HEIGHT - MARGIN.bottom, MARGIN.top + 12];
-  const ends = logEnds(values.filter((value) => value > 0));
-  const y = yScale === 'share' ? scaleLinear([0, 1], range) : scaleLog(ends, range);
+  const ends = logEnds(values.filter((value) => value > 0).map(within));
+  const y = (yScale === 'share' ? scaleLinear([0, 1], range) : scaleLog(ends, range)).clamp(true);
   const format = yScale === 'share' ? (value: number) => percent(value) : (value: number) => String(value);
   const ticks = yScale === 'share' ? y.ticks(5) : logTicks(ends);
   return panels.map((shown) => {
@@ -142,7 +142,7 @@ export function drawLines(name: string, chart: LineChart): Html[] {
       ...x.ticks.map(({ at, label }) => tick(at, MARGIN.top + 12, LINES_HEIGHT - MARGIN.bottom, label)),
       ...shown.lines.map(({ series, dashed, points }) => {
         const placed = points
-          .filter(([, value]) => yScale === 'share' || value > 0)
+          .filter(([, value]) => Number.isFinite(value) && (yScale === 'share' || value > 0))
           .map(([at, value]): [number, number] => [round(x.scale(at)), round(y(value))]);
         const stroke = dashed ? html` stroke-dasharray="4 3"` : undefined;
         const path = html`<path class="line" d="${linePath()(placed) ?? ''}" stroke="${color(series)}"${stroke}/>`;
@@ -196,8 +196,8 @@ function xAxis({ steps, lines }: LinePanel): XAxis {
     const scale = scaleLinear([0, Math.max(1, steps.length - 1)], range);
     return { scale, ticks: steps.map((label, i) => ({ at: scale(i), label })) };
   }
-  const furthest = Math.max(10, ...lines.flatMap(({ points }) => points.map(([x]) => x)));
-  const scale = scaleLog([1, furthest], range);
+  const furthest = Math.max(10, ...lines.flatMap(({ points }) => points.map(([x]) => within(x))));
+  const scale = scaleLog([1, furthest], range).clamp(true);
   const powers = scale.ticks().filter((value) => Number.isInteger(Math.log10(value)));
   return {
     scale,

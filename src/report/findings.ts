@@ -28,9 +28,10 @@ export interface Rule<R> {
   readonly find: (results: R) => readonly Omit<Finding, 'rule'>[];
 }
 
-/** The entry with the highest score. */
+/** The entry with the highest score. Those whose score is no finite number do not count. */
 export function highest<T>(entries: readonly T[], score: (entry: T) => number): T | undefined {
-  return entries.reduce<T | undefined>(
+  const scored = entries.filter((entry) => Number.isFinite(score(entry)));
+  return scored.reduce<T | undefined>(
     (best, entry) => (best === undefined || score(entry) > score(best) ? entry : best),
     undefined,
   );

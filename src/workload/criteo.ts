@@ -17,6 +17,7 @@ import type { DlrmRequest } from '../model/request/request.ts';
 import { type CategoryRows, categoryRows, quote, type Reject, shorten } from './criteo-categories.ts';
 import { type CriteoLayout, criteoLayout } from './criteo-layout.ts';
 import { GrowingArray, MAX_INDEX } from './index-values.ts';
+import { joinRequests } from './join-requests.ts';
 
 export type { CategoryRows } from './criteo-categories.ts';
 
@@ -36,6 +37,12 @@ export interface CriteoRows {
   /** [B], 0 or 1; undefined when the file has none. */
   readonly labels?: Float32Array;
 }
+
+/** Rows that are held in memory at most: 1.5 GB. */
+const MAX_ROWS = 1 << 23;
+
+/** Rows that become a request at a time: until then each takes some 7 KB. */
+const ROWS_AT_ONCE = 1 << 14;
 
 /** A row as it stands in the file. */
 interface CriteoRow {
@@ -74,6 +81,12 @@ async function* criteoRows(
       if (layout.isHeader) continue;
     }
     if (rows++ >= limit) return;
+    if (rows > MAX_ROWS)
+      throw new WorkloadError('CRITEO_INVALID', `${file} has more than ${MAX_ROWS} rows`, {
+        file,
+        position: line,
+        hint: 'read a part of it: --limit, or head -n',
+      });
     const fields = text.split(layout.separator);
     if (fields.length !== layout.count) reject('', `has ${fields.length} fields, expected ${layout.count}`);
     const { label } = layout;
@@ -178,7 +191,12 @@ export async function readDescribedCriteo(
   const known = inputs.features.map(
     ({ ids }) => ids.kind === 'vocabulary' && new Set<unknown>(ids.values).has(''),
   );
-  const samples: JsonSample[] = [];
+  const requests: DlrmRequest[] = [];
+  let samples: JsonSample[] = [];
+  const bind = async () => {
+    requests.push(await fromFile(file, () => samplesRequest({ samples }, inputs)));
+    samples = [];
+  };
   for await (const { numbers, categories, layout, line, reject } of criteoRows(file, limit)) {
     const dense = inputs.dense.map(({ name, preprocessing = 'none' }, i) => {
       const value = parseNumber(numbers[i] as string, layout.numbers[i]?.name ?? '', preprocessing, reject);
@@ -194,8 +212,10 @@ export async function readDescribedCriteo(
       dense: new Map(dense),
       features: new Map(features),
     });
+    if (samples.length === ROWS_AT_ONCE) await bind();
   }
-  return fromFile(file, () => samplesRequest({ samples }, inputs));
+  if (samples.length > 0 || requests.length === 0) await bind();
+  return joinRequests(requests);
 }
 
 /** A file's lines without their ends. */

@@ -4,7 +4,7 @@ import { benchFacts } from '../../src/bench/facts.ts';
 import type { BenchResults } from '../../src/bench/results.ts';
 import { recordedBench } from '../report/results.ts';
 
-const shape = { rows: 1 << 20, dim: 16, rowFormat: 'float32', mode: 'sum' };
+const shape = { rows: 1 << 20, dim: 16, rowFormat: 'float32', mode: 'sum' } as const;
 const recorded = recordedBench('cpu-zen5-quick.json');
 
 function tablesOf(collection: BenchResults['collection']): string | undefined {

@@ -1,6 +1,5 @@
 /** A process that reads changed files of families, one by one, and says what became of each: cases.ts TASK. */
-import { mkdtempSync, rmSync } from 'node:fs';
-import { mkdir, rm, writeFile } from 'node:fs/promises';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { HotrowError } from '../../src/errors.ts';
@@ -30,8 +29,8 @@ function changed(seeds: readonly Files[], number: number): Files {
 /** Reads one case; gives its outcome, or undefined where it is none that may be. */
 async function settle(family: Family, number: number, files: Files): Promise<string | undefined> {
   const own = join(root, 'case');
-  await mkdir(own, { recursive: true });
-  for (const [file, bytes] of Object.entries(files)) await writeFile(join(own, file), bytes);
+  mkdirSync(own);
+  for (const [file, bytes] of Object.entries(files)) writeFileSync(join(own, file), bytes);
   const path = family.folder ? own : join(own, Object.keys(files)[0] as string);
   const place = { family: family.name, number, path: own };
   say({ kind: 'began', ...place });
@@ -50,7 +49,7 @@ async function settle(family: Family, number: number, files: Files): Promise<str
     say({ kind: 'failed', ...place, what: `the process has ${resident} bytes` });
     return undefined;
   }
-  await rm(own, { recursive: true });
+  rmSync(own, { recursive: true });
   return outcome;
 }
 

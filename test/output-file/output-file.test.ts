@@ -22,6 +22,7 @@ import { after, before, beforeEach, describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { HotrowError, ModelError } from '../../src/errors.ts';
 import { checkOutputFile, type OutputOptions, writeOutputFile } from '../../src/output-file.ts';
+import { printable } from '../../src/text.ts';
 
 let folder = '';
 const at = (name: string) => join(folder, name);
@@ -43,7 +44,7 @@ async function refuses(file: string, why: RegExp, options: OutputOptions = {}): 
     assert.ok(error instanceof HotrowError);
     assert.equal(error.code, 'FILE_UNWRITABLE');
     assert.equal(error.details.file, file);
-    assert.ok(error.message.startsWith(`cannot write ${file}: `), error.message);
+    assert.ok(error.message.startsWith(`cannot write ${printable(file, 2000)}: `), error.message);
     assert.match(error.message, why);
     assert.doesNotMatch(error.message, /\.partial/);
     return true;
@@ -87,7 +88,6 @@ describe('places', () => {
     await symlink(at('a'), at('b'));
     await refuses(at('a'), /ELOOP|leads back/);
     await refuses(at('x'.repeat(256)), /ENAMETOOLONG/);
-    await refuses(at('nul\0'), /null bytes/);
   });
 
   test('a file that may not be written, and a folder that may not', {
@@ -258,4 +258,11 @@ test('the process is listened to while something is unfinished only', async () =
   await Promise.all(Array.from({ length: 20 }, (_, i) => writeOutputFile(at(`${i}`), 'new')));
   assert.equal(counted(), before_);
   assert.ok(existsSync(at('19')));
+});
+
+test('a name with a zero byte, which no file has', async () => {
+  await assert.rejects(writeOutputFile(at('nul\0'), 'new'), {
+    code: 'FILE_UNWRITABLE',
+    message: /^cannot write .*nul\\x00: .* without null bytes/,
+  });
 });

@@ -12,7 +12,7 @@ process.on('exit', () => rmSync(dataHome, { recursive: true, force: true }));
 const SOURCE = fileURLToPath(new URL('../../src/cli/main.ts', import.meta.url));
 /** The command as it is built, where scripts/test.mjs has built it; else its source. */
 const { HOTROW_TEST_MAIN: built } = process.env;
-const MAIN = built === undefined ? ['--import', 'tsx', SOURCE] : [built];
+export const MAIN = built === undefined ? ['--import', 'tsx', SOURCE] : [built];
 
 /** What runs it: a program and its first arguments. */
 export const COMMAND: readonly [string, ...string[]] = [process.execPath, ...MAIN];

@@ -15,7 +15,13 @@ export interface ZipEntry {
   readonly data: Uint8Array;
   readonly deflate?: boolean;
   /** What the directory says instead of the truth. */
-  readonly claims?: { readonly size?: number; readonly compressedSize?: number; readonly at?: number };
+  readonly claims?: {
+    readonly size?: number;
+    readonly compressedSize?: number;
+    readonly at?: number;
+    readonly crc32?: number;
+    readonly method?: number;
+  };
 }
 
 /** A zip, with the directory's lies if any. Checksums are left 0. */
@@ -33,7 +39,8 @@ export function zip(entries: readonly ZipEntry[]): Buffer {
     header.writeUInt16LE(name.length, 26);
     const central = Buffer.alloc(46);
     central.writeUInt32LE(0x02014b50, 0);
-    central.writeUInt16LE(deflate ? 8 : 0, 10);
+    central.writeUInt16LE(claims.method ?? (deflate ? 8 : 0), 10);
+    central.writeUInt32LE(claims.crc32 ?? 0, 16);
     central.writeUInt32LE(claims.compressedSize ?? body.length, 20);
     central.writeUInt32LE(claims.size ?? data.length, 24);
     central.writeUInt16LE(name.length, 28);

@@ -13,7 +13,7 @@ import {
 } from '../../embedding/bag.ts';
 import { checkBagShapes } from '../../embedding/check-bags.ts';
 import { type Plan, planFor } from '../../embedding/plan.ts';
-import { arraysChanged, DeviceError } from '../../errors.ts';
+import { arraysChanged, DeviceError, FormatError } from '../../errors.ts';
 import {
   fillUniform,
   measureFmaRate,
@@ -24,22 +24,23 @@ import {
 import { NativeMemory } from '../../ffi/host-memory.ts';
 import { bestIsa, createPool, destroyPool, type Isa, type ThreadPool } from '../../ffi/thread-pool.ts';
 import type { OnProgress } from '../../progress.ts';
-import type {
-  Backend,
-  Ceilings,
-  DeviceBuffer,
-  HostMemory,
-  KeptProgram,
-  Operation,
-  PlacedBags,
-  PlacedLinear,
-  PlacedTables,
-  RunReport,
+import {
+  type Backend,
+  type Ceilings,
+  type DeviceBuffer,
+  type HostMemory,
+  type KeptProgram,
+  type Operation,
+  ownBy,
+  type PlacedBags,
+  type PlacedLinear,
+  type PlacedTables,
+  type RunReport,
 } from '../backend.ts';
 import { HostArrays } from '../host-arrays.ts';
 import { CpuBags } from './bags.ts';
 import { type BagReport, CpuBuffer, CpuLinear, EncodedProgram } from './encode.ts';
-import { placeTables } from './placement.ts';
+import { CpuTables, placeTables } from './placement.ts';
 
 export interface CpuBackendOptions {
   /** Threads of the pool; default: all cores that this process may use. */
@@ -120,13 +121,14 @@ export class CpuBackend implements Backend {
     using encoded = new EncodedProgram(program, pool);
     this.#running += 1;
     try {
-      const done = await runOperators(
+      const end = await runOperators(
         pool,
         encoded.words,
         encoded.seconds,
         encoded.estimatedBytes < INLINE_BYTES,
       );
-      if (!done) {
+      if (end === 'file changed') throw fileChanged(program);
+      if (end === 'bad bags') {
         const { first } = collectFindings(encoded.stops);
         // A task found something bad, and then it was gone.
         throw first ?? arraysChanged('changed');
@@ -169,6 +171,15 @@ export class CpuBackend implements Backend {
     if (this.#closed) throw new DeviceError('DISPOSED', 'the CPU backend was used after it was closed');
     return this.#pool;
   }
+}
+
+/** The error for a file, mapped for some tables of a program, that was changed. */
+function fileChanged(program: readonly Operation[]): FormatError {
+  const tables = program.flatMap((operation) =>
+    operation.op === 'embeddingBags' ? [ownBy(CpuTables, operation.tables)] : [],
+  );
+  const file = tables.flatMap((own) => own.files).find((own) => own.hasChanged())?.file ?? '?';
+  return new FormatError('FILE_CHANGED', `${file} was written to, or cut, while it was in use`, { file });
 }
 
 const FAULT_KINDS: readonly BagFault['kind'][] = [

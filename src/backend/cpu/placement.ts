@@ -17,15 +17,21 @@ import type { OnProgress } from '../../progress.ts';
 import { isHost, isInFile, isStored, type Tensor } from '../../tensor.ts';
 import type { PlacedTables } from '../backend.ts';
 
-/** The rows of placed tables: `descriptors` are the library's `hr_table`s over memory that `resources` hold. */
+/** The rows of placed tables: `descriptors` are the library's `hr_table`s over `allocations` and mapped `files`. */
 class TableMemory implements Disposable {
   readonly #descriptors: BigInt64Array;
-  readonly #resources: readonly Disposable[];
+  readonly #allocations: readonly NativeMemory[];
+  readonly files: readonly MappedFile[];
   #live = true;
 
-  constructor(descriptors: BigInt64Array, resources: readonly Disposable[]) {
+  constructor(
+    descriptors: BigInt64Array,
+    allocations: readonly NativeMemory[],
+    files: readonly MappedFile[],
+  ) {
     this.#descriptors = descriptors;
-    this.#resources = resources;
+    this.#allocations = allocations;
+    this.files = files;
   }
 
   /** @throws DeviceError DISPOSED. */
@@ -37,7 +43,7 @@ class TableMemory implements Disposable {
   [Symbol.dispose](): void {
     if (!this.#live) return;
     this.#live = false;
-    for (const resource of this.#resources) resource[Symbol.dispose]();
+    for (const resource of [...this.#allocations, ...this.files]) resource[Symbol.dispose]();
   }
 }
 
@@ -63,6 +69,11 @@ export class CpuTables implements PlacedTables {
     return this.#memory.descriptors;
   }
 
+  /** The files that rows lie in, as they are mapped. */
+  get files(): readonly MappedFile[] {
+    return this.#memory.files;
+  }
+
   withPlan(plan: CpuPlan): CpuTables {
     if (placementKey(plan) !== placementKey(this.plan)) {
       throw new PlanError(
@@ -78,17 +89,24 @@ export class CpuTables implements PlacedTables {
   }
 }
 
-/** The library's `hr_table`s over rows that start at `rows`, with row weights there. */
+/** Where the rows of a table begin, and the file that they lie in, if they lie in one. */
+interface PlacedRows {
+  readonly start: HostPtr;
+  readonly file?: MappedFile;
+}
+
+/** The library's `hr_table`s over `rows`, with row weights there. */
 function describe(
   tables: readonly EmbeddingTable[],
-  rows: readonly HostPtr[],
+  rows: readonly PlacedRows[],
   rowWeights: readonly HostPtr[],
 ): BigInt64Array {
   const descriptors = new BigInt64Array(tables.length * TABLE_WORDS);
   tables.forEach((table, t) => {
+    const { start, file } = rows[t] as PlacedRows;
     descriptors.set(
       [
-        rows[t] as HostPtr,
+        start,
         BigInt(table.rows),
         BigInt(table.dim),
         BigInt(ROW_FORMAT[table.rowFormat]),
@@ -97,6 +115,7 @@ function describe(
         BigInt(table.paddingIdx ?? -1),
         rowWeights[t] as HostPtr,
         table.pruned === true ? 1n : 0n,
+        file?.mapping ?? NULL_PTR,
       ],
       t * TABLE_WORDS,
     );
@@ -127,18 +146,18 @@ export async function placeTables(
     return known;
   };
 
-  const place = async ({ name, rowFormat, weight, rows, dim }: EmbeddingTable): Promise<HostPtr> => {
+  const place = async ({ name, rowFormat, weight, rows, dim }: EmbeddingTable): Promise<PlacedRows> => {
     const bytes = rows * rowBytes({ dim, rowFormat });
     if (isStored(weight) && !isInFile(weight)) {
       const memory = allocate(bytes);
       await memory.fill(bytes, weight.read);
-      return memory.address;
+      return { start: memory.address };
     }
     if (isStored(weight)) {
       if (hugePages) {
         const memory = allocate(bytes);
         await memory.readFile(weight.file, weight.byteOffset, bytes);
-        return memory.address;
+        return { start: memory.address };
       }
       const mapped = map(weight.file);
       if (weight.byteOffset + bytes > mapped.bytes) {
@@ -151,29 +170,29 @@ export async function placeTables(
           },
         );
       }
-      return (mapped.address + BigInt(weight.byteOffset)) as HostPtr;
+      return { start: (mapped.address + BigInt(weight.byteOffset)) as HostPtr, file: mapped };
     }
     if (isHost(weight)) {
       const memory = allocate(bytes);
       memory.write(weight.data);
-      return memory.address;
+      return { start: memory.address };
     }
     const memory = allocate(bytes);
     if (isQuantized(rowFormat)) {
       const shape = { rows, dim, rowBytes: rowBytes({ dim, rowFormat }) };
       await fillQuantized(pool, memory, rowFormat, shape, weight.seed);
     } else await fillUniform(pool, memory, rowFormat, rows * dim, weight.seed);
-    return memory.address;
+    return { start: memory.address };
   };
 
   try {
-    const placed = new Map<Tensor, HostPtr>();
+    const placed = new Map<Tensor, PlacedRows>();
     const distinct = distinctTables(tables);
     for (const [d, table] of distinct.entries()) {
       onProgress?.('placing tables', d + 1, distinct.length);
       placed.set(table.weight, await place(table));
     }
-    const rows = tables.map(({ weight }) => placed.get(weight) as HostPtr);
+    const rows = tables.map(({ weight }) => placed.get(weight) as PlacedRows);
     const learned = new Map<Float32Array | undefined, HostPtr>([[undefined, NULL_PTR]]);
     for (const { rowWeights } of tables) {
       if (rowWeights === undefined || learned.has(rowWeights)) continue;
@@ -184,7 +203,7 @@ export async function placeTables(
     const rowWeights = tables.map((table) => learned.get(table.rowWeights) as HostPtr);
     const allocatedBytes = allocations.reduce((sum, memory) => sum + memory.bytes, 0);
     const notes = hugePages ? [hugePagesNote(allocations)] : [];
-    const memory = new TableMemory(describe(tables, rows, rowWeights), resources());
+    const memory = new TableMemory(describe(tables, rows, rowWeights), allocations, [...files.values()]);
     return new CpuTables(tables, plan, allocatedBytes, notes, memory);
   } catch (error) {
     for (const resource of resources()) resource[Symbol.dispose]();

@@ -1,10 +1,10 @@
-import { readFile } from 'node:fs/promises';
 import { basename } from 'node:path';
 import { Command, Option } from 'commander';
 import type { EmbeddingTable } from '../../embedding/bag.ts';
 import { relativeRmsError } from '../../embedding/quantize.ts';
 import { ROW_FORMATS, type RowFormat } from '../../embedding/row-format.ts';
 import { fromFile, UsageError, unwritable } from '../../errors.ts';
+import { openFile } from '../../input-file.ts';
 import { modelNotes } from '../../model/architecture.ts';
 import { lossWarnings } from '../../model/checkpoint/quantization-loss.ts';
 import { type QuantizedTable, quantizeCheckpoint } from '../../model/checkpoint/quantize-checkpoint.ts';
@@ -103,6 +103,16 @@ interface DescribedOutput {
   readonly isThere: boolean;
 }
 
+/** What a file holds; undefined where there is none that can be read. */
+async function textOf(file: string): Promise<string | undefined> {
+  const handle = await openFile(file).catch(() => undefined);
+  try {
+    return await handle?.readFile('utf8');
+  } finally {
+    await handle?.close();
+  }
+}
+
 /**
  * The description that will lie beside `out`: names stand without a prefix there.
  * @throws UsageError FILE_UNWRITABLE, also where another one lies there: a description is people's work.
@@ -111,7 +121,7 @@ async function describedOutput(out: string, { description }: FoundDescription): 
   const { prefix: _, ...rest } = description;
   const file = `${out.replace(/\.[^./]*$/, '')}${DESCRIPTION_SUFFIX}`;
   const text = `${JSON.stringify({ ...rest, checkpoint: basename(out) }, null, 2)}\n`;
-  const there = await readFile(file, 'utf8').catch(() => undefined);
+  const there = await textOf(file);
   if (there === text) return { file, text, isThere: true };
   if (there === undefined) {
     await checkOutputFile(file, { isNew: true });

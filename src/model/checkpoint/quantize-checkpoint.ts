@@ -14,7 +14,7 @@ import { distinctTables } from '../../embedding/shared-tables.ts';
 import { ModelError } from '../../errors.ts';
 import { type StreamedTensor, writeSafetensors } from '../../formats/safetensors.ts';
 import type { OnProgress } from '../../progress.ts';
-import { chunksOf } from '../../stored-tensor.ts';
+import { chunksOf, filesOf } from '../../stored-tensor.ts';
 import {
   numberToBfloat16,
   numberToFloat16,
@@ -70,7 +70,7 @@ const OPTIONS = membersOf<QuantizeOptions>({
  * several names is written once, and metadata names it again (tied-names.ts). A table of several features, or under several
  * names, is told of once, by its first feature.
  * @throws ModelError CHECKPOINT_UNSUPPORTED for rows that are quantised already, VALUE_NOT_FINITE, VALUE_OUT_OF_RANGE;
- * UsageError FILE_*, OPTION_INVALID; FormatError FILE_TRUNCATED.
+ * UsageError FILE_* (a file of the checkpoint is not replaced), OPTION_INVALID; FormatError FILE_TRUNCATED.
  */
 export async function quantizeCheckpoint(options: QuantizeOptions): Promise<QuantizedTable[]> {
   const { tensors, tables, rows: to, tableOrder, out, onProgress } = OPTIONS(options, 'quantizeCheckpoint');
@@ -115,7 +115,8 @@ export async function quantizeCheckpoint(options: QuantizeOptions): Promise<Quan
     ];
   });
   const order = tableOrder === undefined ? {} : { [TABLE_ORDER_KEY]: JSON.stringify(tableOrder) };
-  await writeSafetensors(out, new Map(streamed), { ...Object.fromEntries(tied), ...order });
+  const sources = [...new Set([...tensors.values()].flatMap(filesOf))];
+  await writeSafetensors(out, new Map(streamed), { ...Object.fromEntries(tied), ...order }, { sources });
   return [...converted.values()];
 }
 

@@ -5,8 +5,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
+import { crc32 } from 'node:zlib';
 import fc from 'fast-check';
 import { FormatError, HotrowError } from '../../../src/errors.ts';
+import { loadCheckpoint } from '../../../src/model/checkpoint/checkpoint.ts';
 import { readTensor } from '../../../src/stored-tensor.ts';
 import { LEGACY_HEAD, readStored, tensorPickle, torchZip, zip } from '../../support/torch-files.ts';
 
@@ -66,6 +68,105 @@ describe('hostile files', () => {
       (await readStored(path)).map(({ shape }) => shape),
       [[2, 3]],
     );
+  });
+
+  test('a pickle of another CRC-32; 0 says that none was taken', async () => {
+    const write = (value: number, deflate = false) =>
+      put(
+        zip([
+          { name: 'a/data.pkl', data: good, deflate, claims: { crc32: value } },
+          { name: 'a/data/0', data: new Uint8Array(24) },
+        ]),
+      );
+    for (const deflate of [false, true]) {
+      await refuses(await write(1, deflate), 'TORCH_FILE_INVALID', /data\.pkl is damaged: its CRC-32/);
+      for (const value of [crc32(good), 0])
+        assert.equal((await readStored(await write(value, deflate))).length, 1);
+    }
+  });
+  test('a pickle changed by one bit', async () => {
+    for (const name of ['whole.zip', 'checkpoint.zip', 'bags.zip']) {
+      const bytes = await readFile(fixture(name));
+      const at = bytes.indexOf('_rebuild_tensor_v2');
+      bytes[at + 20] = (bytes[at + 20] as number) ^ 1;
+      await refuses(await put(bytes), 'TORCH_FILE_INVALID', /data\.pkl is damaged/);
+    }
+  });
+  test('a directory that contradicts the header before the bytes', async () =>
+    refuses(
+      await put(zip([{ name: 'a/data.pkl', data: good, claims: { method: 8 } }])),
+      'TORCH_FILE_INVALID',
+      /method 0 before its bytes, 8 in the directory/,
+    ));
+  test('a pickle of another size than the directory says', async () =>
+    refuses(
+      await put(zip([{ name: 'a/data.pkl', data: good, deflate: true, claims: { size: 7 } }])),
+      'TORCH_FILE_INVALID',
+      /the directory says 7/,
+    ));
+
+  describe('what a pickle holds once and uses many times', () => {
+    const count = 30_000;
+    const uint32 = (value: number) => {
+      const bytes = Buffer.alloc(4);
+      bytes.writeUInt32LE(value);
+      return bytes.toString('latin1');
+    };
+    const text = (value: string) => `X${uint32(value.length)}${value}`;
+    const archive = (pickle: string) =>
+      put(
+        zip([
+          { name: 'a/data.pkl', data: latin1(`\x80\x02${pickle}.`) },
+          { name: 'a/data/0', data: new Uint8Array(4) },
+        ]),
+      );
+    const storage = `(${text('storage')}ctorch\nFloatStorage\n${text('0')}${text('cpu')}K\x01tQ`;
+    const tensor = (on: string) => `ctorch._utils\n_rebuild_tensor_v2\n(${on}K\x00(K\x01t(K\x01t\x89NtR`;
+    const items = (item: (i: number) => string) =>
+      `}(${Array.from({ length: count }, (_, i) => item(i)).join('')}u`;
+
+    // Each took minutes when work grew with the product.
+    const programs: readonly (readonly [name: string, pickle: () => string, code: HotrowError['code']])[] = [
+      [
+        'a shape',
+        () =>
+          `(${'K\x01'.repeat(count)}tq\x000${storage}q\x010` +
+          items((i) => `${text(`t${i}`)}ctorch._utils\n_rebuild_tensor_v2\n(h\x01K\x00h\x00h\x00\x89NtR`),
+        'TORCH_FILE_INVALID',
+      ],
+      [
+        'a dict',
+        () => `${items((i) => `${text(`k${i}`)}N`)}q\x000${items((i) => `${text(`d${i}`)}h\x00`)}`,
+        'CHECKPOINT_UNRECOGNISED',
+      ],
+      [
+        'a long key',
+        () =>
+          `${text('x'.repeat(1 << 20))}q\x000${tensor(storage)}q\x010${items((i) => `${text(`d${i}`)}}h\x00h\x01s`)}`,
+        'CHECKPOINT_UNSUPPORTED',
+      ],
+      [
+        'a long name of a storage',
+        () =>
+          `${text('x'.repeat(1 << 20))}q\x000${items((i) => `${text(`t${i}`)}${tensor(storage.replace(text('0'), 'h\x00'))}`)}`,
+        'TORCH_FILE_INVALID',
+      ],
+      ['dicts', () => items((i) => `${text(`d${i}`)}}`), 'CHECKPOINT_UNRECOGNISED'],
+      [
+        'a key within itself',
+        () => `${'('.repeat(count)}${'t'.repeat(count)}q\x000}h\x00Ns`,
+        'CHECKPOINT_UNRECOGNISED',
+      ],
+    ];
+    for (const [name, pickle, code] of programs)
+      test(name, async () => {
+        const path = await archive(pickle());
+        await assert.rejects(loadCheckpoint(path), (error: unknown) => {
+          assert.ok(error instanceof HotrowError, String(error));
+          assert.equal(error.code, code, error.message.slice(0, 500));
+          return true;
+        });
+      });
   });
 
   const bomb = new Uint8Array(80 << 20);

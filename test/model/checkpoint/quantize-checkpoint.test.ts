@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { mkdtemp, readdir, rm } from 'node:fs/promises';
+import { link, mkdtemp, readdir, readFile, rm, symlink } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
@@ -111,6 +111,24 @@ describe('quantizeCheckpoint', { skip }, () => {
       code: 'CHECKPOINT_UNSUPPORTED',
       message: /has int8 rows already/,
     });
+  });
+
+  test('the checkpoint that it is made of is not replaced, by whatever path', async () => {
+    const { out } = await convert('float16', 'made-of.safetensors');
+    const { tensors } = await loadCheckpoint(out);
+    const { tables } = await inferArchitecture(tensors);
+    const before = await readFile(out);
+    const twin = join(folder, 'twin.safetensors');
+    await link(out, twin);
+    const alias = join(folder, 'alias.safetensors');
+    await symlink(out, alias);
+    for (const place of [out, twin, alias]) {
+      await assert.rejects(quantizeCheckpoint({ tensors, tables, rows: 'int8', out: place }), {
+        code: 'FILE_UNWRITABLE',
+        message: /it would replace .*made-of\.safetensors, which it is made of/,
+      });
+    }
+    assert.deepEqual(await readFile(out), before);
   });
 
   test('a row that cannot be quantised leaves no file', async () => {
