@@ -56,21 +56,25 @@ function readBatch(tables: readonly EmbeddingTable[], batch: BagBatch): BagBatch
 }
 
 /**
- * The number of offsets as the engine knows it, once more where they are used: a property of the array may have said otherwise,
- * and a getter of a later table's bags may have transferred it. Nothing of the caller's runs in between.
- * @throws RequestError TENSOR_SHAPE; as for weights.
+ * The number of offsets once more, as it is where they are used: a property of the array may have said otherwise before, and a
+ * getter of a later table's bags may have transferred it.
+ * @throws RequestError TENSOR_SHAPE.
  */
-export function checkOffsetCount(own: Bags, t: number, batch: Pick<BagBatch, 'batchSize' | 'users'>): number {
-  const given = lengthOf(own.offsets);
+export function checkOffsetCount(
+  given: number,
+  own: Bags,
+  t: number,
+  batch: Pick<BagBatch, 'batchSize' | 'users'>,
+): void {
   const count = bagCount(own, batch);
-  if (given !== count && given !== count + 1) changed('offsets', t);
-  if (own.weights !== undefined && lengthOf(own.weights) !== lengthOf(own.indices)) changed('weights', t);
-  return given;
+  if (given === count || given === count + 1) return;
+  const message = `table ${t}: ${given} offsets for ${count} bags, which is not what was said before`;
+  throw new RequestError('TENSOR_SHAPE', message, { table: t, tensor: `offsets.${t}` });
 }
 
-function changed(part: keyof Bags, t: number): never {
-  const message = `table ${t}: the length of its ${part} is not what it was said to be`;
-  throw new RequestError('TENSOR_SHAPE', message, { table: t, tensor: `${part}.${t}` });
+/** An array of lookups has another length than it was said to have. */
+export function changedLength(): RequestError {
+  return new RequestError('TENSOR_SHAPE', 'the length of an array of lookups is not what it was said to be');
 }
 
 /** A batch size. @throws RequestError TENSOR_SHAPE. */
