@@ -81,13 +81,14 @@ export function bufferOf(array: ArrayBufferView): ArrayBufferLike {
 export function plainArray<A extends ArrayOf<ArrayName>>(array: A): A {
   const made = ARRAYS[arrayName(array) as ArrayName];
   const isPlain =
-    Object.getPrototypeOf(array) === made.prototype && !PROPERTIES.some((name) => Object.hasOwn(array, name));
+    Object.getPrototypeOf(array) === made.prototype &&
+    !Object.hasOwn(array, 'length') &&
+    !Object.hasOwn(array, 'buffer') &&
+    !Object.hasOwn(array, 'byteOffset') &&
+    !Object.hasOwn(array, 'byteLength');
   if (isPlain) return array;
   return new made(bufferOf(array) as ArrayBuffer, ownOffset.call(array), lengthOf(array)) as unknown as A;
 }
-
-/** What code of Hotrow reads of arrays. */
-const PROPERTIES = ['length', 'buffer', 'byteOffset', 'byteLength', 'subarray', 'slice', 'set'] as const;
 
 /** Bytes of the elements of an array, from its class and length. */
 export function bytesOf(array: ArrayOf<ArrayName>): number {

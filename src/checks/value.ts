@@ -70,9 +70,14 @@ export function reading<T>(at: string, read: () => T): T {
   try {
     return read();
   } catch (cause) {
-    if (cause instanceof HotrowError) throw cause;
-    throw new UsageError('OPTION_INVALID', `${at} cannot be read`, { option: optionOf(at), cause });
+    return unreadableValue(at, cause);
   }
+}
+
+/** What was thrown while a caller's value was read, as `reading` throws it. */
+export function unreadableValue(at: string, cause: unknown): never {
+  if (cause instanceof HotrowError) throw cause;
+  throw new UsageError('OPTION_INVALID', `${at} cannot be read`, { option: optionOf(at), cause });
 }
 
 /** A value of plain data that cannot be changed any more, nor anything in it. */

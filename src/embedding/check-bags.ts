@@ -1,6 +1,14 @@
 /** Batches of callers, checked and copied before they are placed: all that does not depend on index values. */
 import { isArrayOf, isIntegerArray, lengthOf, unreadable } from '../checks/array.ts';
-import { isList, isRecord, reading, refuseKey, refuseOption, shown } from '../checks/value.ts';
+import {
+  isList,
+  isRecord,
+  reading,
+  refuseKey,
+  refuseOption,
+  shown,
+  unreadableValue,
+} from '../checks/value.ts';
 import { RequestError, type RequestErrorCode } from '../errors.ts';
 import { type BagBatch, type Bags, bagCount, type EmbeddingTable, type IndexArray } from './bag.ts';
 
@@ -26,16 +34,13 @@ const FEW_ELEMENTS = 8;
  *   UsageError OPTION_INVALID for what is no batch at all.
  */
 export function checkBagShapes(tables: readonly EmbeddingTable[], batch: BagBatch): BagBatch {
-  const { batchSize, bags, users } = reading('batch', () => readBatch(tables, batch));
-  const sized = users === undefined ? { batchSize } : { batchSize, users: checkUsers({ users, batchSize }) };
-  // Nothing of the caller's runs from here on: arrays stay what they are until they are used.
-  reading('bags', () => {
-    for (let t = 0; t < bags.length; t++) checkBags(tables[t] as EmbeddingTable, bags[t] as Bags, t, sized);
-  });
-  return { ...sized, bags };
+  try {
+    return readBatch(tables, batch);
+  } catch (cause) {
+    return unreadableValue('batch', cause);
+  }
 }
 
-/** The members of a batch, each read once. */
 function readBatch(tables: readonly EmbeddingTable[], batch: BagBatch): BagBatch {
   if (!isRecord(batch)) return refuseOption('batch', batch, 'an object with batchSize and bags');
   for (const member in batch) if (!BATCH_MEMBERS.has(member)) refuseKey('batch', member, BATCH_MEMBERS);
@@ -43,8 +48,33 @@ function readBatch(tables: readonly EmbeddingTable[], batch: BagBatch): BagBatch
   checkBatchSize(batchSize);
   if (!isList(bags)) return refuseOption('bags', bags, 'a list with bags for each table');
   checkTableCount(tables, bags.length);
-  const own = tables.map((table, t) => readBags(table, bags[t] as Bags | undefined, t));
-  return users === undefined ? { batchSize, bags: own } : { batchSize, bags: own, users };
+  const sized = users === undefined ? { batchSize } : { batchSize, users: checkUsers({ users, batchSize }) };
+  return {
+    ...sized,
+    bags: tables.map((table, t) => checkBags(table, bags[t] as Bags | undefined, t, sized)),
+  };
+}
+
+/**
+ * The number of offsets once more, as it is where they are used: a property of the array may have said otherwise before, and a
+ * getter of a later table's bags may have transferred it.
+ * @throws RequestError TENSOR_SHAPE.
+ */
+export function checkOffsetCount(
+  given: number,
+  own: Bags,
+  t: number,
+  batch: Pick<BagBatch, 'batchSize' | 'users'>,
+): void {
+  const count = bagCount(own, batch);
+  if (given === count || given === count + 1) return;
+  const message = `table ${t}: ${given} offsets for ${count} bags, which is not what was said before`;
+  throw new RequestError('TENSOR_SHAPE', message, { table: t, tensor: `offsets.${t}` });
+}
+
+/** An array of lookups has another length than it was said to have. */
+export function changedLength(): RequestError {
+  return new RequestError('TENSOR_SHAPE', 'the length of an array of lookups is not what it was said to be');
 }
 
 /** A batch size. @throws RequestError TENSOR_SHAPE. */
@@ -92,7 +122,12 @@ export function checkUsers(given: { readonly users: Int32Array; readonly batchSi
   return users;
 }
 
-function readBags(table: EmbeddingTable, own: Bags | undefined, t: number): Bags {
+function checkBags(
+  table: EmbeddingTable,
+  own: Bags | undefined,
+  t: number,
+  batch: Pick<BagBatch, 'batchSize' | 'users'>,
+): Bags {
   if (typeof own !== 'object' || own === null) {
     const message = `its bags are ${shown(own)}, expected an object with indices and offsets`;
     throw bagsError(table, t, 'TENSOR_MISSING', 'indices', message);
@@ -100,35 +135,26 @@ function readBags(table: EmbeddingTable, own: Bags | undefined, t: number): Bags
   for (const member in own)
     if (!isMember(member)) refuseKey(`table ${t} (${table.name})`, member, BAGS_MEMBERS);
   const { indices, offsets, weights, perUser } = own;
-  if (perUser !== undefined && typeof perUser !== 'boolean')
-    refuseOption(`table ${t} (${table.name}): perUser`, perUser, 'true or false');
-  if (weights !== undefined)
-    return perUser === true ? { indices, offsets, weights, perUser } : { indices, offsets, weights };
-  return perUser === true ? { indices, offsets, perUser } : { indices, offsets };
-}
-
-function checkBags(
-  table: EmbeddingTable,
-  own: Bags,
-  t: number,
-  batch: Pick<BagBatch, 'batchSize' | 'users'>,
-): void {
-  const { indices, offsets, weights, perUser } = own;
   checkIndexArray(table, t, 'indices', indices);
   checkIndexArray(table, t, 'offsets', offsets);
+  if (perUser !== undefined && typeof perUser !== 'boolean')
+    refuseOption(`table ${t} (${table.name}): perUser`, perUser, 'true or false');
   const perUsers = perUser === true;
   if (perUsers && batch.users === undefined) {
     const message = 'it has a bag per user, and the request names no users';
     throw bagsError(table, t, 'USERS_INVALID', 'offsets', message);
   }
-  const count = perUsers ? bagCount(own, batch) : batch.batchSize;
-  const given = lengthOf(offsets);
-  if (given !== count && given !== count + 1) {
+  const count = perUsers ? bagCount({ indices, offsets, perUser }, batch) : batch.batchSize;
+  if (offsets.length !== count && offsets.length !== count + 1) {
     const of = perUsers ? `${count} users` : `a batch of ${count}`;
-    const message = `${given} offsets for ${of}; expected ${count} or ${count + 1}`;
+    const message = `${offsets.length} offsets for ${of}; expected ${count} or ${count + 1}`;
     throw bagsError(table, t, 'TENSOR_SHAPE', 'offsets', message);
   }
-  if (weights !== undefined) checkWeights(table, weights, t, lengthOf(indices));
+  if (weights !== undefined) {
+    checkWeights(table, weights, t, indices.length);
+    return perUsers ? { indices, offsets, weights, perUser } : { indices, offsets, weights };
+  }
+  return perUsers ? { indices, offsets, perUser } : { indices, offsets };
 }
 
 function checkIndexArray(
@@ -148,8 +174,7 @@ function checkMemory(
   part: keyof Bags,
   array: IndexArray | Float32Array,
 ): void {
-  const length = lengthOf(array);
-  if (length > 0 && length <= FEW_ELEMENTS) return;
+  if (array.length > 0 && array.length <= FEW_ELEMENTS) return;
   const reason = unreadable(array);
   if (reason !== undefined) throw bagsError(table, t, 'TENSOR_DTYPE', part, `the array of ${part} ${reason}`);
 }

@@ -1,6 +1,7 @@
 /** Batches of bags as the CPU library reads them. */
-import { type ArrayOf, arrayName, lengthOf } from '../../checks/array.ts';
+import { type ArrayOf, bytesOf, lengthOf } from '../../checks/array.ts';
 import type { BagBatch, Bags, EmbeddingTable } from '../../embedding/bag.ts';
+import { changedLength, checkOffsetCount } from '../../embedding/check-bags.ts';
 import { BAGS_WORDS, SPAN_WORDS } from '../../ffi/cpu-operators.ts';
 import { addressOf, type HostPtr } from '../../ffi/host-memory.ts';
 import type { PlacedBags } from '../backend.ts';
@@ -40,8 +41,9 @@ export class CpuBags implements PlacedBags {
     let column = 0;
     for (let t = 0; t < bags.length; t++) {
       const { indices, offsets, weights, perUser } = bags[t] as Bags;
-      const count = lengthOf(indices);
-      const offsetCount = lengthOf(offsets);
+      const count = indices.length;
+      const offsetCount = offsets.length;
+      checkOffsetCount(offsetCount, bags[t] as Bags, t, batch);
       memory.put(t * BAGS_WORDS, [
         memory.of(indices, count),
         memory.of(offsets, offsetCount),
@@ -79,8 +81,8 @@ class BagMemory {
     this.#end = bags.length * BAGS_WORDS;
     let words = this.#end;
     for (const { indices, offsets, weights } of bags) {
-      words += copiedWords(indices, lengthOf(indices)) + copiedWords(offsets, lengthOf(offsets));
-      if (weights !== undefined) words += copiedWords(weights, lengthOf(weights));
+      words += copiedWords(indices, indices.length) + copiedWords(offsets, offsets.length);
+      if (weights !== undefined) words += copiedWords(weights, weights.length);
     }
     this.#longs = new BigInt64Array(new ArrayBuffer(words * WORD_BYTES));
     this.#words = new Int32Array(this.#longs.buffer);
@@ -95,24 +97,34 @@ class BagMemory {
   /** Where the `length` elements of an array lie, once it is copied if it is small. */
   of(array: LookupArray, length: number): number {
     const words = copiedWords(array, length);
-    if (words === 0) return Number(addressOf(array));
+    if (words === 0) {
+      if (bytesOf(array) !== length * elementBytes(array)) throw changedLength();
+      return Number(addressOf(array));
+    }
     const at = this.#end;
     this.#end += words;
+    if (this.#end > this.#longs.length) throw changedLength();
     this.#copy(array, length, at);
     return this.#start + at * WORD_BYTES;
   }
 
+  /** The engine is asked for the length once more: a property of the array may have said anything. */
   #copy(array: LookupArray, length: number, at: number): void {
     if (array instanceof BigInt64Array) {
+      if (lengthOf(array) !== length) throw changedLength();
       for (let i = 0; i < length; i++) this.#longs[at + i] = array[i] as bigint;
     } else if (array instanceof Int32Array) {
+      if (lengthOf(array) !== length) throw changedLength();
       for (let i = 0; i < length; i++) this.#words[2 * at + i] = array[i] as number;
-    } else new Float32Array(this.#longs.buffer, at * WORD_BYTES, length).set(array);
+    } else {
+      if (lengthOf(array) !== length) throw changedLength();
+      new Float32Array(this.#longs.buffer, at * WORD_BYTES, length).set(array);
+    }
   }
 }
 
 function elementBytes(array: LookupArray): number {
-  return arrayName(array) === 'BigInt64Array' ? 8 : 4;
+  return array instanceof BigInt64Array ? 8 : 4;
 }
 
 /** Words that a copy of `length` elements takes; 0: they are not copied. */

@@ -7,6 +7,7 @@ import type { BlockPool } from '../../cuda/block-pool.ts';
 import type { DeviceMemory, HostArray, PinnedMemory } from '../../cuda/memory.ts';
 import type { CudaStream } from '../../cuda/stream.ts';
 import { type BagBatch, type Bags, bagCount, type EmbeddingTable } from '../../embedding/bag.ts';
+import { changedLength, checkOffsetCount } from '../../embedding/check-bags.ts';
 import { arraysChanged, DeviceError } from '../../errors.ts';
 import type { DevicePtr } from '../../ffi/cuda-symbols.ts';
 import { copyAll, type HostCopy } from '../../ffi/host-memory.ts';
@@ -138,13 +139,13 @@ export class CudaBags implements PlacedBags {
     this.#tables = tables;
     this.#pools = pools;
     const space = new Space();
-    this.#layout = bags.map(({ indices, offsets }) => ({
-      indices: 0,
-      offsets: 0,
-      weights: 0,
-      lookups: lengthOf(indices),
-      offsetCount: lengthOf(offsets),
-    }));
+    this.#layout = bags.map((own, t) => {
+      const lookups = lengthOf(own.indices);
+      const offsetCount = lengthOf(own.offsets);
+      checkOffsetCount(offsetCount, own, t, batch);
+      if (own.weights !== undefined && lengthOf(own.weights) !== lookups) throw changedLength();
+      return { indices: 0, offsets: 0, weights: 0, lookups, offsetCount };
+    });
     this.#reserveArrays(space, true);
     this.#stagedAt = space.end;
     this.#reserveArrays(space, false);

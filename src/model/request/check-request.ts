@@ -1,4 +1,5 @@
 /** Requests of callers, whatever model they are for. */
+import { plainArray } from '../../checks/array.ts';
 import { type Check, isList, listOf, membersOf, optional, refuseOption, whole } from '../../checks/value.ts';
 import type { BagBatch, EmbeddingTable } from '../../embedding/bag.ts';
 import { checkBagShapes } from '../../embedding/check-bags.ts';
@@ -26,7 +27,17 @@ export function checkRequest(value: unknown): DlrmRequest {
   const batch = { batchSize, bags, ...(users === undefined ? {} : { users }) } as BagBatch;
   const checked = checkBagShapes(tables, batch);
   const request = { dense, denseFeatures } as Pick<DlrmRequest, 'dense' | 'denseFeatures'>;
-  return { ...checked, dense: checkDense(request, checked.batchSize, denseFeatures), denseFeatures };
+  return {
+    ...checked,
+    bags: checked.bags.map(({ indices, offsets, weights, perUser }) => ({
+      indices: plainArray(indices),
+      offsets: plainArray(offsets),
+      ...(weights === undefined ? {} : { weights: plainArray(weights) }),
+      ...(perUser === undefined ? {} : { perUser }),
+    })),
+    dense: checkDense(request, checked.batchSize, denseFeatures),
+    denseFeatures,
+  };
 }
 
 const any: Check<unknown> = (value) => value;
