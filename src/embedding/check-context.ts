@@ -74,4 +74,14 @@ export const planContext: Check<PlanContext> = (value, at) => {
   return own;
 };
 
+/** A checked context for another kernel, or for some of its tables, which need no check again. */
+export function derivedContext(
+  context: PlanContext,
+  change: Partial<Pick<PlanContext, 'kernel' | 'tables'>>,
+): PlanContext {
+  const own = Object.freeze({ ...planContext(context, 'context'), ...change });
+  checked.add(own);
+  return own;
+}
+
 const MOST_TABLES = 2 ** 16;

@@ -9,7 +9,7 @@ import { DEVICE_KINDS, type DeviceKind } from '../device.ts';
 import { PlanError } from '../errors.ts';
 import { readJsonFile } from '../formats/json-file.ts';
 import type { EmbeddingTable } from './bag.ts';
-import { planContext } from './check-context.ts';
+import { derivedContext, planContext } from './check-context.ts';
 import { ROW_FORMATS, type RowFormat } from './row-format.ts';
 import { type TechniqueSettings, techniquesOn } from './techniques/registry.ts';
 import type { KernelFamily, PlanContext } from './techniques/technique.ts';
@@ -173,7 +173,7 @@ export function heuristicPlan(given: PlanContext): Plan {
   const context = planContext(given, 'heuristicPlan: context');
   const { kind } = context.device;
   const kernel = KERNEL_FAMILIES[kind].at(-1) as KernelFamily;
-  const own = planContext({ ...context, kernel }, 'heuristicPlan: context');
+  const own = derivedContext(context, { kernel });
   const chosen = techniquesOn(kind).flatMap(({ technique, on }) => {
     const parameters = on.guess === undefined ? on.candidates(own)[0] : on.guess(own);
     if (parameters === undefined || on.refuse(parameters, own) !== undefined) return [];
@@ -239,7 +239,7 @@ export function refusals(given: Plan, of: PlanContext): string[] {
   const context = planContext(of, 'refusals: context');
   if (plan.device !== context.device.kind)
     return [`the plan is for ${plan.device}, the device is ${context.device.id}`];
-  const own = planContext({ ...context, kernel: plan.kernel }, 'refusals: context');
+  const own = derivedContext(context, { kernel: plan.kernel });
   const everywhere = techniquesOn(plan.device).flatMap(({ technique, on }) => {
     const parameters = (plan.techniques as Record<string, unknown>)[technique.name];
     const reason = parameters === undefined ? undefined : on.refuse(parameters, own);
@@ -261,7 +261,7 @@ function groupRefusals({ kernel, groups = [] }: CudaPlan, context: PlanContext):
       if (parameters === undefined) return [];
       if (on.perGroup?.includes(kernel) !== true)
         return [`${name}: the ${kernel} kernel has one ${technique.name} for all tables`];
-      const reason = on.refuse(parameters, planContext({ ...context, tables }, 'refusals: context'));
+      const reason = on.refuse(parameters, derivedContext(context, { tables }));
       return reason === undefined ? [] : [`${name}: ${technique.name}: ${reason}`];
     });
   });

@@ -3,6 +3,7 @@
  * device before anything runs, then raced: all run a little, the slow ones drop out, the rest run more.
  */
 import { warpsPerMultiprocessor } from '../cuda/occupancy.ts';
+import { derivedContext, planContext } from '../embedding/check-context.ts';
 import {
   type CudaPlan,
   heuristicPlan,
@@ -81,7 +82,7 @@ export interface PlanTimer {
 
 /** Races the legal plans on the workload that `timer` has loaded. */
 export async function searchPlan(timer: PlanTimer, options: SearchOptions): Promise<SearchResult> {
-  const { context } = timer;
+  const context = planContext(timer.context, 'searchPlan: context');
   const legal = legalPlans(context);
   const promising = rejectStarved(legal, context);
   const { kind } = context.device;
@@ -192,7 +193,7 @@ function groupSettings({ kernel, techniques }: CudaPlan, context: PlanContext): 
     if (on.perGroup?.includes(kernel) !== true) return [];
     const usual = JSON.stringify((techniques as Record<string, unknown>)[technique.name]);
     return on
-      .candidates({ ...context, kernel })
+      .candidates(derivedContext(context, { kernel }))
       .filter((parameters) => JSON.stringify(parameters) !== usual)
       .map((parameters) => ({ [technique.name]: parameters }) as PlanGroup['techniques']);
   });
@@ -234,10 +235,11 @@ function simplestOfTheBest(racing: readonly Entrant[]): Entrant {
 }
 
 /** Every kernel family with every legal combination of the techniques' candidates, each off or at one of them. */
-export function legalPlans(context: PlanContext): Plan[] {
+export function legalPlans(given: PlanContext): Plan[] {
+  const context = planContext(given, 'legalPlans: context');
   const { kind } = context.device;
   return KERNEL_FAMILIES[kind].flatMap((kernel) => {
-    const own = { ...context, kernel };
+    const own = derivedContext(context, { kernel });
     const settings = techniquesOn(kind).map(({ technique, on }) =>
       [undefined, ...on.candidates(own)].map((parameters) => ({ [technique.name]: parameters })),
     );
@@ -277,10 +279,11 @@ function rowsInFlight(plan: Plan, context: PlanContext): number {
   let cap = Number.POSITIVE_INFINITY;
   let sharedBytes = 0;
   let rows = 1;
+  const own = derivedContext(context, { kernel: plan.kernel });
   for (const { technique, on } of techniquesOn(plan.device)) {
     const parameters = (plan.techniques as Record<string, unknown>)[technique.name];
     if (parameters === undefined) continue;
-    const cost = on.cost(parameters, { ...context, kernel: plan.kernel });
+    const cost = on.cost(parameters, own);
     registers += cost.registers ?? 0;
     cap = Math.min(cap, cost.registerCap ?? cap);
     sharedBytes += cost.sharedBytes ?? 0;
