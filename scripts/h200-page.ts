@@ -40,7 +40,9 @@ export function h200Page(): string {
     ['shapes', shapesTable()],
     ['counters', counters('h200-counters.json')],
     ['format-counters', ['float16', 'int8'].map(formatCounters).join('\n\n')],
-    ['tuned', tunedTable()],
+    ['tuned', tunedTable('h200-tune.json')],
+    ['mixed', recordedBench('h200-mixed.json')],
+    ['tuned-mixed', tunedTable('h200-tune-mixed.json')],
     ['int8', tablesTitled(benchOf('h200-paper-int8.json'), 'one table, µs by')],
     ['formats', ['int8', 'float16'].map(bestOf).join('\n\n')],
     ['model', recordedBench('h200-model.json')],
@@ -130,28 +132,38 @@ function shapesTable(): string {
   return markdownTable(['lookups', 'best, µs', 'with'], rows);
 }
 
-/** What `hotrow tune` found, twice on each pattern. */
-function tunedTable(): string {
-  const runs = JSON.parse(recorded('h200-tune.json')) as {
-    readonly plan: {
-      readonly kernel: string;
-      readonly techniques: object;
-      readonly tunedOn: { readonly workload: string; readonly batchMs: number; readonly plainMs: number };
-    };
-    readonly measured: readonly object[];
-    readonly seconds: number;
-  }[];
+interface TunedRun {
+  readonly plan: {
+    readonly tunedOn: { readonly workload: string; readonly batchMs: number; readonly plainMs: number };
+  };
+  /** Labels of the plans, and both in turns; without: the heuristic plan won the race. */
+  readonly found: string;
+  readonly heuristic: string;
+  readonly comparison?: { readonly gain: number; readonly gainLow: number; readonly gainHigh: number };
+  readonly isBetter: boolean;
+  readonly measured: readonly object[];
+  readonly seconds: number;
+}
+
+/** What runs of `hotrow tune` found. */
+function tunedTable(name: string): string {
+  const runs = JSON.parse(recorded(name)) as TunedRun[];
   return markdownTable(
-    ['lookups', 'plan', 'ms of a batch', 'plain, ms', 'plans raced', 'seconds'],
-    runs.map(({ plan: { kernel, techniques, tunedOn }, measured, seconds }) => [
+    ['lookups', 'plan found', 'over the heuristic plan', 'ms of a batch', 'plain, ms', 'raced', 'seconds'],
+    runs.map(({ plan: { tunedOn }, found, comparison, isBetter, measured, seconds }) => [
       tunedOn.workload,
-      `${kernel} \`${JSON.stringify(techniques)}\``,
+      found.replaceAll(' + ', ', '),
+      comparison === undefined ? 'it is that' : `${gainText(comparison)}${isBetter ? '' : ', not taken'}`,
       tunedOn.batchMs.toFixed(3),
       tunedOn.plainMs.toFixed(3),
       String(measured.length),
       seconds.toFixed(1),
     ]),
   );
+}
+
+function gainText({ gain, gainLow, gainHigh }: NonNullable<TunedRun['comparison']>): string {
+  return `${gain.toFixed(3)}× (${gainLow.toFixed(3)}–${gainHigh.toFixed(3)})`;
 }
 
 /** The dense operations at the largest batch, in every precision. */
