@@ -92,3 +92,29 @@ for (const file of files) {
     }
   });
 }
+
+/** The modules that are loaded with a file: types are gone by then. */
+function loadedWith(file: string): string[] {
+  const source = readFileSync(join(SRC, file), 'utf8');
+  const statements = source.matchAll(/^(?:import|export) (?!type )([^;]*?) from '(\.[^']+)';/gms);
+  return [...statements].flatMap(([, names = '', target = '']) => {
+    const listed = /^\{([^}]*)\}$/s
+      .exec(names)?.[1]
+      ?.split(',')
+      .map((name) => name.trim());
+    const isTypes = listed?.every((name) => name === '' || name.startsWith('type ')) === true;
+    return isTypes ? [] : [normalize(join(dirname(file), target))];
+  });
+}
+
+test('no module is loaded in a circle, where one would meet the other half made', () => {
+  const done = new Set<string>();
+  const walk = (file: string, path: readonly string[]) => {
+    assert.ok(!path.includes(file), `a circle: ${[...path.slice(path.indexOf(file)), file].join(' → ')}`);
+    if (done.has(file)) return;
+    for (const next of loadedWith(file)) walk(next, [...path, file]);
+    done.add(file);
+  };
+  for (const file of files) walk(file, []);
+  assert.ok(done.size === files.length && files.some((file) => loadedWith(file).length > 3));
+});

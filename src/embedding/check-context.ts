@@ -15,8 +15,8 @@ import {
 } from '../checks/value.ts';
 import { DEVICE_KINDS, type DeviceDescription, type GpuLimits } from '../device.ts';
 import { MOST_DIM, MOST_ROWS } from './check-tables.ts';
+import { KERNELS, type PlanContext } from './plan-context.ts';
 import { ROW_FORMATS } from './row-format.ts';
-import { KERNELS, type PlanContext } from './techniques/technique.ts';
 
 const LIMITS = someOf<GpuLimits>({
   multiprocessors: whole(1),

@@ -6,26 +6,12 @@ import type { Static, TSchema } from 'typebox';
 import Value from 'typebox/value';
 import { plainData } from '../../checks/arguments.ts';
 import { deepFrozen } from '../../checks/value.ts';
-import type { DeviceDescription, DeviceKind } from '../../device.ts';
+import type { DeviceKind } from '../../device.ts';
 import { PlanError } from '../../errors.ts';
-import type { EmbeddingTable } from '../bag.ts';
 import { planContext } from '../check-context.ts';
+import type { KernelFamily, PlanContext } from '../plan-context.ts';
 
-/**
- * How the embedding stage is computed: `standard`, the plain kernel of a device, one launch a table on a GPU; `fused`, one
- * launch for all tables.
- */
-export type KernelFamily = 'standard' | 'fused';
-export const KERNELS: readonly KernelFamily[] = Object.freeze(['standard', 'fused'] as const);
-
-/** What a plan is checked and chosen against. */
-export interface PlanContext {
-  readonly device: DeviceDescription;
-  /** The plan's kernel family; default: `standard`. */
-  readonly kernel?: KernelFamily;
-  readonly tables: readonly (Pick<EmbeddingTable, 'rows' | 'dim' | 'rowFormat'> &
-    Partial<Pick<EmbeddingTable, 'weight'>>)[];
-}
+export { KERNELS, type KernelFamily, type PlanContext } from '../plan-context.ts';
 
 /** What a technique takes from the device. */
 export interface TechniqueCost {
