@@ -2,8 +2,9 @@
  * The contract that every device fulfils.
  *
  * A backend places weights and lookups on its device and runs a *program*: a list of operations, in order, over
- * matrices in device memory. A program is plain data, made anew for every batch, so that one device can hand it to
- * its thread pool in a single call and another can capture it once and replay it.
+ * matrices in device memory. A program is plain data and a template: what differs from batch to batch is the name of a
+ * *slot* in it. It is prepared once; then each batch binds its own arrays and bags to the slots. So one device can hand a
+ * run to its thread pool in a single call, and another can capture it once and replay it.
  */
 import type { DeviceDescription } from '../device.ts';
 import type { BagBatch, BagFindings, EmbeddingTable, IndexChecking } from '../embedding/bag.ts';
@@ -95,7 +96,7 @@ export interface PlacedTables extends Disposable {
 export interface PlacedBags extends Disposable {
   readonly batchSize: number;
   readonly lookups: number;
-  /** A kept program that goes from bags of one kind to those of another may be made anew. Kinds are compared by identity. */
+  /** An executable that goes from bags of one kind to those of another may be made ready anew. Kinds are compared by identity. */
   readonly kind: unknown;
 }
 
@@ -105,34 +106,44 @@ export interface PlacedLinear extends Disposable {
   readonly outputs: number;
 }
 
-/** The first rows of output = host rows. */
-export interface UploadOperation {
+/** The name of a slot: each run binds something to it. */
+export type Slot = string;
+
+interface Staged {
+  /** What the operation is a part of, for the times of a run: any name. */
+  readonly stage?: string;
+}
+
+/** The first rows of output = host rows. `S`: what gives them: an array, or the slot of one. */
+export interface UploadOperation<S extends Float32Array | Slot = Float32Array | Slot> extends Staged {
   readonly op: 'upload';
   /** [at most output.rows, output.cols], row-major. */
-  readonly source: Float32Array;
+  readonly source: S;
   readonly output: Matrix;
 }
 
 /** target = the first device rows. */
-export interface DownloadOperation {
+export interface DownloadOperation<
+  T extends Float32Array | Uint16Array | Slot = Float32Array | Uint16Array | Slot,
+> extends Staged {
   readonly op: 'download';
   readonly input: PooledMatrix;
   /** [at most input.rows, input.cols], row-major; the bits of elements that are not float32. */
-  readonly target: Float32Array | Uint16Array;
+  readonly target: T;
 }
 
 /** output[b, :] = the pooled rows of bag b of every table, side by side in table order. */
-export interface EmbeddingBagsOperation {
+export interface EmbeddingBagsOperation<B extends PlacedBags | Slot = PlacedBags | Slot> extends Staged {
   readonly op: 'embeddingBags';
   readonly tables: PlacedTables;
-  readonly bags: PlacedBags;
+  readonly bags: B;
   /** [at least B, Σ dim]; rows from B on keep what they hold. Sums are float32, rounded once to the output's format. */
   readonly output: PooledMatrix;
   readonly checking: IndexChecking;
 }
 
 /** output = activation(input · Wᵀ + bias), or with `cross`: x0 ⊙ (input · Wᵀ + bias) + x. */
-export interface LinearOperation {
+export interface LinearOperation extends Staged {
   readonly op: 'linear';
   readonly layer: PlacedLinear;
   /** [B, inputs]. */
@@ -144,7 +155,7 @@ export interface LinearOperation {
 }
 
 /** output[b] = one triangle of Z·Zᵀ, Z = input[b] as [features, dim]. */
-export interface DotInteractionOperation {
+export interface DotInteractionOperation extends Staged {
   readonly op: 'dotInteraction';
   /** [B, features · dim]. */
   readonly input: Matrix;
@@ -157,12 +168,13 @@ export interface DotInteractionOperation {
 }
 
 /** output = input. */
-export interface CopyOperation {
+export interface CopyOperation extends Staged {
   readonly op: 'copy';
   readonly input: Matrix;
   readonly output: Matrix;
 }
 
+/** An operation of a program, with slots or without. */
 export type Operation =
   | UploadOperation
   | DownloadOperation
@@ -170,6 +182,18 @@ export type Operation =
   | LinearOperation
   | DotInteractionOperation
   | CopyOperation;
+
+/** An operation of one run: every slot is bound. */
+export type BoundOperation =
+  | UploadOperation<Float32Array>
+  | DownloadOperation<Float32Array | Uint16Array>
+  | EmbeddingBagsOperation<PlacedBags>
+  | LinearOperation
+  | DotInteractionOperation
+  | CopyOperation;
+
+/** What a run binds to the slots of its program, each by its name: sources, targets and bags. */
+export type Bindings = Readonly<Record<Slot, Float32Array | Uint16Array | PlacedBags>>;
 
 /**
  * What of a run is timed on the device: nothing, each operation, or also each launch of the lookups, where tables are
@@ -224,6 +248,8 @@ export interface RunReport {
    * for, on devices where it takes time.
    */
   readonly seconds: Float64Array;
+  /** The same, summed by the operations' stages; those without a name are left out. */
+  readonly stages: Readonly<Record<string, number>>;
   /** What index checking found, in `warn` mode. */
   readonly findings: BagFindings;
   /** In the order of their launches; empty unless asked for, and where the device does not launch table by table. */
@@ -244,14 +270,15 @@ export interface Ceilings {
   readonly multiplyAddsPerSecond: number;
 }
 
-/** What a device keeps of a program between its runs, a captured graph for one. */
-export interface KeptProgram extends Disposable {
+/** A prepared program. What the device makes of it, a captured graph for one, stays between its runs. */
+export interface Executable extends Disposable {
   /**
-   * As Backend.run; after one run the next, not beside it. From run to run a program may have other sources, targets and
-   * bags, of other sizes too; all else is as in the first run.
-   * @throws TypeError when a run is under way.
+   * Runs the program on a batch's arrays and bags; after one run the next, not beside it. From run to run they may be of other
+   * sizes. As Backend.run otherwise.
+   * @throws UsageError USAGE when a run is under way, OPTION_INVALID for bindings that are missing, unknown, or do not fit;
+   *   DeviceError DISPOSED; as Backend.run.
    */
-  run(program: readonly Operation[], options?: RunOptions): Promise<RunReport>;
+  run(bindings?: Bindings, options?: RunOptions): Promise<RunReport>;
 }
 
 /**
@@ -300,7 +327,7 @@ export interface Backend extends Disposable {
   allocate(length: number): DeviceBuffer;
 
   /**
-   * Runs a program to its end. In `error` mode a bad index or offset stops it at that operation or before: no row is
+   * Runs a program without slots once, to its end. In `error` mode a bad index or offset stops it at that operation or before: no row is
    * read by a bad index, nothing that follows runs, and what device memory then holds is undefined. A program downloads
    * after its lookups, so that nothing of a refused batch reaches the caller.
    * Does not block the event loop for longer than some tens of microseconds.
@@ -308,11 +335,11 @@ export interface Backend extends Disposable {
    */
   run(program: readonly Operation[], options?: RunOptions): Promise<RunReport>;
 
-  /** Room for what the device keeps of one program between its runs. */
-  keep(): KeptProgram;
+  /** A program to run again and again. What it needs is made ready in its first run. */
+  prepare(program: readonly Operation[]): Executable;
 
   /**
-   * How many samples a kept program for batches of `batchSize` should have room for: at least that many, and on devices
+   * How many samples a program for batches of `batchSize` should have room for: at least that many, and on devices
    * where a program of another size costs more than some rows, one of few sizes.
    */
   capacityFor(batchSize: number): number;

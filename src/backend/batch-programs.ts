@@ -3,7 +3,15 @@
  * Concurrent batches get programs of their own.
  */
 import { DeviceError } from '../errors.ts';
-import type { Backend, KeptProgram, Operation, PlacedBags, RunOptions, RunReport } from './backend.ts';
+import type {
+  Backend,
+  Bindings,
+  Executable,
+  Operation,
+  PlacedBags,
+  RunOptions,
+  RunReport,
+} from './backend.ts';
 import { Workspace } from './workspace.ts';
 
 /** Memory of idle programs, at most; the one that was used last stays whatever it takes. */
@@ -11,40 +19,37 @@ const IDLE_BYTES = 2 ** 32;
 /** Idle programs for one number of samples, at most: a request per user and one per candidate, of a few types, take turns. */
 const MOST_KINDS = 4;
 
-/** The program for a batch, over matrices that it has for itself. */
-export type ProgramOf<B> = (batch: B) => readonly Operation[];
+/** A program for batches of at most `capacity` samples, over matrices that it has for itself. */
+export type MakeProgram = (capacity: number, workspace: Workspace) => readonly Operation[];
 
-interface Entry<B> {
+interface Entry {
   readonly capacity: number;
   /** Of the bags that it ran last. */
   kind: unknown;
-  readonly programOf: ProgramOf<B>;
   readonly workspace: Workspace;
-  readonly kept: KeptProgram;
+  readonly executable: Executable;
 }
 
-/** `B`: the arrays of a batch. */
-export class BatchPrograms<B> implements Disposable {
+export class BatchPrograms implements Disposable {
   readonly #backend: Backend;
-  readonly #make: (capacity: number, workspace: Workspace) => ProgramOf<B>;
+  readonly #make: MakeProgram;
   /** Idle ones, least recently used first. */
-  readonly #idle: Entry<B>[] = [];
+  readonly #idle: Entry[] = [];
 
-  /** `make`: the program for batches of at most `capacity` samples, with its matrices. */
-  constructor(backend: Backend, make: (capacity: number, workspace: Workspace) => ProgramOf<B>) {
+  constructor(backend: Backend, make: MakeProgram) {
     this.#backend = backend;
     this.#make = make;
   }
 
-  /** Runs the program for a batch with these bags. @throws as Backend.run. */
+  /** Runs the program on a batch with these bags. @throws as Executable.run. */
   async run(
     { batchSize, kind }: Pick<PlacedBags, 'batchSize' | 'kind'>,
-    batch: B,
+    bindings: Bindings,
     options?: RunOptions,
   ): Promise<RunReport> {
     const entry = this.#borrow(this.#backend.capacityFor(batchSize), kind);
     try {
-      return await entry.kept.run(entry.programOf(batch), options);
+      return await entry.executable.run(bindings, options);
     } finally {
       this.#idle.push(entry);
       this.#trim();
@@ -56,7 +61,7 @@ export class BatchPrograms<B> implements Disposable {
   }
 
   /** A program that ran bags of this kind, or a new one; where there are many of other kinds, the one that is idle longest. */
-  #borrow(capacity: number, kind: unknown): Entry<B> {
+  #borrow(capacity: number, kind: unknown): Entry {
     const fitting = this.#idle.filter((entry) => entry.capacity === capacity);
     const known =
       fitting.findLast((entry) => entry.kind === kind) ??
@@ -77,11 +82,11 @@ export class BatchPrograms<B> implements Disposable {
     }
   }
 
-  #create(capacity: number, kind: unknown): Entry<B> {
+  #create(capacity: number, kind: unknown): Entry {
     const workspace = new Workspace(this.#backend);
     try {
-      const programOf = this.#make(capacity, workspace);
-      return { capacity, kind, programOf, workspace, kept: this.#backend.keep() };
+      const executable = this.#backend.prepare(this.#make(capacity, workspace));
+      return { capacity, kind, workspace, executable };
     } catch (error) {
       workspace[Symbol.dispose]();
       throw error;
@@ -91,14 +96,14 @@ export class BatchPrograms<B> implements Disposable {
   #trim(): void {
     let bytes = this.#idle.reduce((sum, { workspace }) => sum + workspace.bytes, 0);
     while (bytes > IDLE_BYTES && this.#idle.length > 1) {
-      const oldest = this.#idle.shift() as Entry<B>;
+      const oldest = this.#idle.shift() as Entry;
       bytes -= oldest.workspace.bytes;
       discard(oldest);
     }
   }
 }
 
-function discard<B>({ kept, workspace }: Entry<B>): void {
-  kept[Symbol.dispose]();
+function discard({ executable, workspace }: Entry): void {
+  executable[Symbol.dispose]();
   workspace[Symbol.dispose]();
 }

@@ -1,13 +1,7 @@
 /**
  * An embedding collection: the tables of a model, placed on a device under a plan, and looked up in one call.
  */
-import {
-  type Backend,
-  type PlacedBags,
-  type PlacedTables,
-  POOLED_FORMATS,
-  type PooledFormat,
-} from '../backend/backend.ts';
+import { type Backend, type PlacedTables, POOLED_FORMATS, type PooledFormat } from '../backend/backend.ts';
 import { BatchPrograms } from '../backend/batch-programs.ts';
 import { ownBackend } from '../backend/guarded/backend.ts';
 import { InFlight } from '../backend/in-flight.ts';
@@ -83,18 +77,12 @@ const FORWARD_OPTIONS = membersOf<ForwardOptions<PooledFormat>>({
 /** Kept by this file: what has it was made by `create`. */
 const MADE_BY_CREATE = Symbol('made by EmbeddingCollection.create');
 
-/** The arrays of a call. */
-interface ForwardBatch {
-  readonly bags: PlacedBags;
-  readonly pooled: Float32Array | Uint16Array;
-}
-
 export class EmbeddingCollection implements AsyncDisposable {
   readonly #backend: Backend;
   readonly #placed: PlacedTables;
   readonly #checking: IndexChecking;
   /** By the format of their output. */
-  readonly #programs = new Map<PooledFormat, BatchPrograms<ForwardBatch>>();
+  readonly #programs = new Map<PooledFormat, BatchPrograms>();
   readonly #inFlight = new InFlight('the embedding collection');
 
   private constructor(
@@ -163,15 +151,15 @@ export class EmbeddingCollection implements AsyncDisposable {
     });
   }
 
-  #programsOf(format: PooledFormat): BatchPrograms<ForwardBatch> {
+  #programsOf(format: PooledFormat): BatchPrograms {
     const known = this.#programs.get(format);
     if (known !== undefined) return known;
     const width = totalDim(this.tables);
-    const made = new BatchPrograms<ForwardBatch>(this.#backend, (capacity, workspace) => {
+    const made = new BatchPrograms(this.#backend, (capacity, workspace) => {
       const output = workspace.pooled(capacity, width, format);
-      return ({ bags, pooled }) => [
-        { op: 'embeddingBags', tables: this.#placed, bags, output, checking: this.#checking },
-        { op: 'download', input: output, target: pooled },
+      return [
+        { op: 'embeddingBags', tables: this.#placed, bags: 'bags', output, checking: this.#checking },
+        { op: 'download', input: output, target: 'pooled' },
       ];
     });
     this.#programs.set(format, made);

@@ -71,20 +71,20 @@ export interface StagedPrediction extends Prediction {
   readonly stages: StageTimes;
 }
 
-type Stage = Exclude<keyof StageTimes, 'hostMs'>;
+/** The stages that a device times, each summed over its operations. */
+const STAGES = [
+  'copyMs',
+  'embeddingMs',
+  'bottomMs',
+  'interactionMs',
+  'topMs',
+] as const satisfies readonly Exclude<keyof StageTimes, 'hostMs'>[];
+type Stage = (typeof STAGES)[number];
 
 /** What the last layer gave [batchSize], and what the device reports. */
 interface Scored {
   readonly probabilities: Float32Array;
   readonly report: RunReport;
-}
-
-/** The arrays of a batch. */
-interface Batch {
-  /** Undefined: they are on the device already. */
-  readonly dense: Float32Array | undefined;
-  readonly bags: PlacedBags;
-  readonly probabilities: Float32Array;
 }
 
 /** What a model made of a request. */
@@ -173,9 +173,7 @@ export class DlrmModel implements AsyncDisposable {
   readonly #placed: Placed;
   readonly #checking: IndexChecking;
   readonly #closesBackend: boolean;
-  readonly #programs: BatchPrograms<Batch>;
-  /** The stage that each operation belongs to; the upload is the second of them. */
-  #stages: readonly Stage[] = [];
+  readonly #programs: BatchPrograms;
   readonly #inFlight = new InFlight('the model');
 
   private constructor(
@@ -194,7 +192,7 @@ export class DlrmModel implements AsyncDisposable {
     this.#closesBackend = options.closesBackend ?? false;
     this.#checking = options.indexChecking ?? 'error';
     this.#programs = new BatchPrograms(backend, (capacity, workspace) => {
-      return this.#program(capacity, workspace).programOf;
+      return this.#program(capacity, workspace).fromHost;
     });
   }
 
@@ -294,12 +292,11 @@ export class DlrmModel implements AsyncDisposable {
         placed === undefined
           ? await this.#runFromHost(request as DlrmRequest, timing)
           : await this.#runPlaced(placed, timing);
-      const { seconds, findings } = report;
+      const { findings } = report;
       const latencyMs = performance.now() - began;
       const prediction = { ...this.#outputs(probabilities), latencyMs, findings };
       if (!stages) return prediction;
-      const names = placed !== undefined ? this.#stages.toSpliced(1, 1) : this.#stages;
-      return Object.assign(prediction, { stages: stageTimes(names, seconds, latencyMs) });
+      return Object.assign(prediction, { stages: stageTimes(report.stages, latencyMs) });
     });
   }
 
@@ -335,14 +332,15 @@ export class DlrmModel implements AsyncDisposable {
       const bags = this.#backend.placeBags(this.#placed.tables, request);
       const { batchSize } = bags;
       const workspace = new Workspace(this.#backend);
-      const kept = this.#backend.keep();
-      const owned = [kept, workspace];
+      const owned: Disposable[] = [workspace];
       try {
         const dense = checkDense(request, batchSize, this.#architecture.denseFeatures);
-        const { input, programOf } = this.#program(this.#backend.capacityFor(batchSize), workspace);
+        const { input, onDevice } = this.#program(this.#backend.capacityFor(batchSize), workspace);
         await this.#backend.run([{ op: 'upload', source: dense, output: input }]);
+        const executable = this.#backend.prepare(onDevice);
+        owned.unshift(executable);
         const run = (probabilities: Float32Array, options: RunOptions) =>
-          kept.run(programOf({ dense: undefined, bags, probabilities }), options);
+          executable.run({ bags, probabilities }, options);
         // The bags come over with the first run.
         await run(new Float32Array(batchSize), { timing: 'none' });
         return new PlacedRequest(MADE_HERE, { model: this, bags, owned, run });
@@ -378,8 +376,9 @@ export class DlrmModel implements AsyncDisposable {
   }
 
   /**
-   * The program for batches of at most `capacity` samples, and where their dense features go. The lookups come first: they
-   * take longest, and what else there is to do is done meanwhile.
+   * The program for batches of at most `capacity` samples, with slots `bags`, `dense` and `probabilities`, or for dense features
+   * that are on the device, in `input`, already. The lookups come first: they take longest, and what else there is to do is done
+   * meanwhile.
    */
   #program(capacity: number, workspace: Workspace) {
     const { tables, bottom, interaction, top } = this.#placed;
@@ -387,28 +386,19 @@ export class DlrmModel implements AsyncDisposable {
     const input = workspace.packed(capacity, this.#architecture.denseFeatures);
     const z = workspace.matrix(capacity, width + totalDim(tables.tables));
     const probability = workspace.packed(capacity, 1);
-    const bottomOperations = bottom.operations(input, columns(z, 0, width), workspace);
-    const pooled = columns(z, width, z.cols - width);
+    const output = columns(z, width, z.cols - width);
     const { operations: interactions, result } = interaction.operations(z, workspace);
-    const topOperations = top.operations(result, probability, workspace);
-    const of = (stage: Stage, operations: readonly unknown[]) => operations.map(() => stage);
-    this.#stages = [
-      'embeddingMs',
-      'copyMs',
-      ...of('bottomMs', bottomOperations),
-      ...of('interactionMs', interactions),
-      ...of('topMs', topOperations),
-      'copyMs',
+    const lookups = inStage('embeddingMs', [
+      { op: 'embeddingBags', tables, bags: 'bags', output, checking: this.#checking },
+    ]);
+    const rest = [
+      ...inStage('bottomMs', bottom.operations(input, columns(z, 0, width), workspace)),
+      ...inStage('interactionMs', interactions),
+      ...inStage('topMs', top.operations(result, probability, workspace)),
+      ...inStage('copyMs', [{ op: 'download', input: probability, target: 'probabilities' }]),
     ];
-    const programOf = ({ dense, bags, probabilities }: Batch): Operation[] => [
-      { op: 'embeddingBags', tables, bags, output: pooled, checking: this.#checking },
-      ...(dense === undefined ? [] : [{ op: 'upload', source: dense, output: input } as const]),
-      ...bottomOperations,
-      ...interactions,
-      ...topOperations,
-      { op: 'download', input: probability, target: probabilities },
-    ];
-    return { input, programOf };
+    const upload = inStage('copyMs', [{ op: 'upload', source: 'dense', output: input }]);
+    return { input, fromHost: [...lookups, ...upload, ...rest], onDevice: [...lookups, ...rest] };
   }
 
   /** Gives the model's memory back, after predictions under way. */
@@ -429,11 +419,13 @@ export function bottomWidth(architecture: DlrmArchitecture): number {
   return architecture.bottom.at(-1)?.outputs ?? architecture.denseFeatures;
 }
 
-function stageTimes(stages: readonly Stage[], seconds: Float64Array, latencyMs: number): StageTimes {
+function inStage(stage: Stage, operations: readonly Operation[]): Operation[] {
+  return operations.map((operation) => ({ ...operation, stage }));
+}
+
+function stageTimes(seconds: RunReport['stages'], latencyMs: number): StageTimes {
   const times = { copyMs: 0, embeddingMs: 0, bottomMs: 0, interactionMs: 0, topMs: 0 };
-  stages.forEach((stage, i) => {
-    times[stage] += (seconds[i] as number) * 1e3;
-  });
+  for (const stage of STAGES) times[stage] = (seconds[stage] ?? 0) * 1e3;
   const deviceMs = Object.values(times).reduce((sum, ms) => sum + ms, 0);
   return { ...times, hostMs: Math.max(0, latencyMs - deviceMs) };
 }

@@ -1,21 +1,22 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { Backend, KeptProgram, RunReport } from '../../src/backend/backend.ts';
+import type { Backend, Executable, RunReport } from '../../src/backend/backend.ts';
 import { BatchPrograms } from '../../src/backend/batch-programs.ts';
 
 const REPORT: RunReport = {
   seconds: new Float64Array(),
+  stages: {},
   findings: { badIndices: 0, badOffsets: 0 },
   launches: [],
   kernels: [],
 };
 
-/** A backend that keeps programs and says which of them ran, by number. */
+/** A backend that prepares programs and says which of them ran, by number. */
 function open() {
   const ran: number[] = [];
   let made = 0;
   let kept = 0;
-  const keep = (): KeptProgram => {
+  const prepare = (): Executable => {
     const number = made++;
     kept += 1;
     return {
@@ -28,9 +29,12 @@ function open() {
       },
     };
   };
-  const backend = { capacityFor: (batchSize: number) => Math.max(1, batchSize), keep } as unknown as Backend;
-  const programs = new BatchPrograms<undefined>(backend, () => () => []);
-  const run = (batchSize: number, kind: unknown) => programs.run({ batchSize, kind }, undefined);
+  const backend = {
+    capacityFor: (batchSize: number) => Math.max(1, batchSize),
+    prepare,
+  } as unknown as Backend;
+  const programs = new BatchPrograms(backend, () => []);
+  const run = (batchSize: number, kind: unknown) => programs.run({ batchSize, kind }, {});
   return { programs, run, ran, made: () => made, kept: () => kept };
 }
 

@@ -354,23 +354,4 @@ export function denseCases(subject: Subject): void {
     assertSameBits(whole, expected, 'rows past the first four keep what they held');
     assertSameBits(few, source.subarray(0, 15), 'the first three rows of the copy');
   });
-
-  test('a kept program gives each run its own arrays', async () => {
-    const { backend } = subject;
-    using buffer = backend.allocate(6 * 3);
-    using kept = backend.keep();
-    const rows = matrix(buffer, 6, 3);
-    for (const count of [6, 6, 2, 5, 0, 1]) {
-      const source = Float32Array.from({ length: count * 3 }, (_, i) => count * 100 + i);
-      const target = new Float32Array(count * 3);
-      await kept.run(
-        [
-          { op: 'upload', source, output: rows },
-          { op: 'download', input: rows, target },
-        ],
-        { timing: 'none' },
-      );
-      assertSameBits(target, source, `${count} rows`);
-    }
-  });
 }

@@ -9,6 +9,7 @@ import { embeddingBagCases } from './embedding-bags.ts';
 import { goldenBagCases, goldenModelCases } from './golden.ts';
 import { indexCheckingCases } from './index-checking.ts';
 import { modelCases } from './model.ts';
+import { programCases } from './programs.ts';
 import { propertyCases } from './properties.ts';
 import { prunedRowCases } from './pruned-rows.ts';
 import { type Capabilities, plansOfOneTechnique, type Subject } from './subject.ts';
@@ -54,6 +55,7 @@ export function conformance(
       describe('users', { concurrency }, () => userCases(subject));
       describe('properties', () => propertyCases(subject));
       describe('golden embedding bags', () => goldenBagCases(subject));
+      describe('programs', () => programCases(subject));
     }
     describe('dense operators', () => denseCases(subject));
     describe('models', () => modelCases(subject));

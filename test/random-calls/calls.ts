@@ -559,12 +559,28 @@ export async function prepareCalls(backend: Backend, folder: string): Promise<re
       },
     },
     {
-      name: 'keep',
-      args: () => [[operation()]],
-      run: async (a: never) => {
-        using kept = backend.keep();
-        await kept.run(a);
-        return kept.run(a);
+      name: 'prepare',
+      args: (random) => [
+        [
+          {
+            op: 'upload',
+            source: 'values',
+            output: { buffer, offset: 0, rows: 2, cols: 4, stride: 4 },
+            stage: 'copy',
+          },
+          operation(),
+          {
+            op: 'download',
+            input: { buffer, offset: 64, rows: 2, cols: 3, stride: 3 },
+            target: 'result',
+          },
+        ],
+        { values: random.reals(8), result: new Float32Array(6) },
+      ],
+      run: async (program: never, bindings: never) => {
+        using executable = backend.prepare(program);
+        await executable.run(bindings);
+        return executable.run(bindings, { timing: 'none' });
       },
     },
     { name: 'capacityFor', args: () => [5], run: (size: never) => backend.capacityFor(size) },

@@ -1,14 +1,16 @@
 /** The backend contract over the plain references: slow, obvious, and what other backends' models are compared with. */
 import {
   type Backend,
+  type Bindings,
+  type BoundOperation,
   type Ceilings,
   columns,
   type DeviceBuffer,
   type DownloadOperation,
   type EmbeddingBagsOperation,
+  type Executable,
   firstRows,
   type HostMemory,
-  type KeptProgram,
   type Matrix,
   type Operation,
   type PlacedBags,
@@ -19,6 +21,7 @@ import {
   rowsIn,
 } from '../../src/backend/backend.ts';
 import { HostArrays } from '../../src/backend/host-arrays.ts';
+import { bind, OneAtATime, stageSeconds } from '../../src/backend/slots.ts';
 import { referenceDotInteraction, referenceLinear } from '../../src/dense/reference.ts';
 import type { DeviceDescription } from '../../src/device.ts';
 import type { BagBatch, BagFindings, EmbeddingTable } from '../../src/embedding/bag.ts';
@@ -130,6 +133,14 @@ function scatter(values: Float32Array | Float64Array, m: Matrix): void {
   for (let r = 0; r < m.rows; r++) rowOf(m, r).set(values.subarray(r * m.cols, (r + 1) * m.cols));
 }
 
+class ReferenceExecutable extends OneAtATime {
+  constructor(protected override readonly runOne: (bindings: Bindings | undefined) => Promise<RunReport>) {
+    super();
+  }
+
+  protected override giveBack(): void {}
+}
+
 export class ReferenceBackend implements Backend {
   readonly precision = 'float32';
   readonly device: DeviceDescription = {
@@ -174,14 +185,19 @@ export class ReferenceBackend implements Backend {
   }
 
   async run(program: readonly Operation[]): Promise<RunReport> {
-    this.#live.value;
-    const findings = checkAll(program);
-    program.forEach(execute);
-    return { seconds: new Float64Array(program.length), findings, launches: [], kernels: [] };
+    return this.runBound(bind(program));
   }
 
-  keep(): KeptProgram {
-    return { run: (program) => this.run(program), [Symbol.dispose]() {} };
+  prepare(program: readonly Operation[]): Executable {
+    return new ReferenceExecutable((bindings) => this.runBound(bind(program, bindings)));
+  }
+
+  protected async runBound(operations: readonly BoundOperation[]): Promise<RunReport> {
+    this.#live.value;
+    const findings = checkAll(operations);
+    operations.forEach(execute);
+    const seconds = new Float64Array(operations.length);
+    return { seconds, stages: stageSeconds(operations, seconds), findings, launches: [], kernels: [] };
   }
 
   /** Room for more than what is asked for, as GPUs have. */
@@ -207,12 +223,14 @@ async function toHost(table: EmbeddingTable): Promise<EmbeddingTable> {
   return { ...table, weight: rowsTensor(new Random(weight.seed).reals(rows * dim), rows, dim, rowFormat) };
 }
 
-function isBags(operation: Operation): operation is EmbeddingBagsOperation {
+type Download = DownloadOperation<Float32Array | Uint16Array>;
+
+function isBags(operation: BoundOperation): operation is EmbeddingBagsOperation<PlacedBags> {
   return operation.op === 'embeddingBags';
 }
 
 /** Checks the bags of the whole program before any of it runs. */
-function checkAll(program: readonly Operation[]): BagFindings {
+function checkAll(program: readonly BoundOperation[]): BagFindings {
   let findings: BagFindings = { badIndices: 0, badOffsets: 0 };
   for (const { tables, bags, checking } of program.filter(isBags)) {
     if (checking !== 'error' && checking !== 'warn') continue;
@@ -243,7 +261,7 @@ function narrow(values: Float32Array | Float64Array, m: PooledMatrix, to: 'float
     halfRow(m, r).set(Array.from(values.subarray(r * m.cols, (r + 1) * m.cols), NARROW[to]));
 }
 
-function downloadInto({ input, target }: DownloadOperation): void {
+function downloadInto({ input, target }: Download): void {
   if (input.format === undefined || input.format === 'float32') {
     target.set(gather(firstRows(input as Matrix, rowsIn(target, input))));
     return;
@@ -251,7 +269,7 @@ function downloadInto({ input, target }: DownloadOperation): void {
   for (let r = 0; r < rowsIn(target, input); r++) target.set(halfRow(input, r), r * input.cols);
 }
 
-function execute(operation: Operation): void {
+function execute(operation: BoundOperation): void {
   if (operation.op === 'download') {
     downloadInto(operation);
     return;
@@ -270,7 +288,7 @@ function execute(operation: Operation): void {
   scatter(result, partial && output.cols > 0 ? firstRows(output, result.length / output.cols) : output);
 }
 
-function resultOf(operation: Exclude<Operation, DownloadOperation>): Float32Array | Float64Array {
+function resultOf(operation: Exclude<BoundOperation, Download>): Float32Array | Float64Array {
   switch (operation.op) {
     case 'upload':
       return operation.source;

@@ -24,7 +24,9 @@ test('batches that run ahead are those before in the rotation, and the last is w
       if (name === 'run') {
         return async (...given: Parameters<Backend['run']>) => {
           programs.push(
-            given[0].map((operation) => placed.indexOf((operation as EmbeddingBagsOperation).bags)),
+            given[0].map((operation) =>
+              placed.indexOf((operation as EmbeddingBagsOperation<PlacedBags>).bags),
+            ),
           );
           return { ...(await target.run(...given)), seconds: Float64Array.from(given[0], (_, i) => i + 1) };
         };

@@ -26,10 +26,12 @@ import { bestIsa, createPool, destroyPool, type Isa, type ThreadPool } from '../
 import type { OnProgress } from '../../progress.ts';
 import {
   type Backend,
+  type Bindings,
+  type BoundOperation,
   type Ceilings,
   type DeviceBuffer,
+  type Executable,
   type HostMemory,
-  type KeptProgram,
   type Operation,
   ownBy,
   type PlacedBags,
@@ -38,6 +40,7 @@ import {
   type RunReport,
 } from '../backend.ts';
 import { HostArrays } from '../host-arrays.ts';
+import { bind, OneAtATime, stageSeconds } from '../slots.ts';
 import { CpuBags } from './bags.ts';
 import { type BagReport, CpuBuffer, CpuLinear, EncodedProgram } from './encode.ts';
 import { CpuTables, placeTables } from './placement.ts';
@@ -117,8 +120,17 @@ export class CpuBackend implements Backend {
   }
 
   async run(program: readonly Operation[]): Promise<RunReport> {
+    return this.#run(bind(program));
+  }
+
+  prepare(program: readonly Operation[]): Executable {
+    this.#livePool();
+    return new CpuExecutable(program, (operations) => this.#run(operations));
+  }
+
+  async #run(operations: readonly BoundOperation[]): Promise<RunReport> {
     const pool = this.#livePool();
-    using encoded = new EncodedProgram(program, pool);
+    using encoded = new EncodedProgram(operations, pool);
     this.#running += 1;
     try {
       const end = await runOperators(
@@ -127,23 +139,19 @@ export class CpuBackend implements Backend {
         encoded.seconds,
         encoded.estimatedBytes < INLINE_BYTES,
       );
-      if (end === 'file changed') throw fileChanged(program);
+      if (end === 'file changed') throw fileChanged(operations);
       if (end === 'bad bags') {
         const { first } = collectFindings(encoded.stops);
         // A task found something bad, and then it was gone.
         throw first ?? arraysChanged('changed');
       }
       const findings = collectFindings(encoded.warnings);
-      return { seconds: encoded.operationSeconds(), findings, launches: [], kernels: [] };
+      const seconds = encoded.operationSeconds();
+      return { seconds, stages: stageSeconds(operations, seconds), findings, launches: [], kernels: [] };
     } finally {
       this.#running -= 1;
       if (this.#closed && this.#running === 0) destroyPool(this.#pool);
     }
-  }
-
-  /** A program is encoded anew for every run, since a batch's arrays have other addresses. */
-  keep(): KeptProgram {
-    return { run: (program) => this.run(program), [Symbol.dispose]() {} };
   }
 
   capacityFor(batchSize: number): number {
@@ -180,6 +188,27 @@ function fileChanged(program: readonly Operation[]): FormatError {
   );
   const file = tables.flatMap((own) => own.files).find((own) => own.hasChanged())?.file ?? '?';
   return new FormatError('FILE_CHANGED', `${file} was written to, or cut, while it was in use`, { file });
+}
+
+/** A program is encoded anew for every run, since a batch's arrays have other addresses. */
+class CpuExecutable extends OneAtATime {
+  readonly #program: readonly Operation[];
+  readonly #work: (operations: readonly BoundOperation[]) => Promise<RunReport>;
+
+  constructor(
+    program: readonly Operation[],
+    work: (operations: readonly BoundOperation[]) => Promise<RunReport>,
+  ) {
+    super();
+    this.#program = program;
+    this.#work = work;
+  }
+
+  protected override async runOne(bindings: Bindings | undefined): Promise<RunReport> {
+    return this.#work(bind(this.#program, bindings));
+  }
+
+  protected override giveBack(): void {}
 }
 
 const FAULT_KINDS: readonly BagFault['kind'][] = [

@@ -10,13 +10,14 @@ import {
 import { addressOf, type HostPtr, NativeMemory, NULL_PTR } from '../../ffi/host-memory.ts';
 import type { ThreadPool } from '../../ffi/thread-pool.ts';
 import {
+  type BoundOperation,
   type DeviceBuffer,
   type EmbeddingBagsOperation,
   type Extent,
   elementBytes,
   firstRows,
-  type Operation,
   ownBy,
+  type PlacedBags,
   type PlacedLinear,
   type PooledFormat,
   type PooledMatrix,
@@ -25,6 +26,8 @@ import {
 import type { UserRows } from '../user-rows.ts';
 import { CpuBags } from './bags.ts';
 import { CpuTables } from './placement.ts';
+
+type BoundBags = EmbeddingBagsOperation<PlacedBags>;
 
 export class CpuBuffer implements DeviceBuffer {
   constructor(
@@ -72,13 +75,13 @@ export class EncodedProgram implements Disposable {
   readonly stops: BagReport[] = [];
   /** Rough cost of the whole program, to choose where it runs. */
   readonly estimatedBytes: number;
-  readonly #program: readonly Operation[];
+  readonly #program: readonly BoundOperation[];
   /** The operation that each record is a part of. */
   readonly #owners: number[] = [];
   /** Pooled rows that wait to be narrowed, or spread. */
   readonly #scratch: NativeMemory[] = [];
 
-  constructor(program: readonly Operation[], pool: ThreadPool) {
+  constructor(program: readonly BoundOperation[], pool: ThreadPool) {
     this.#program = program;
     const records: (readonly bigint[])[] = [];
     const append = (owner: number, record: readonly bigint[]) => {
@@ -111,7 +114,7 @@ export class EncodedProgram implements Disposable {
     for (const memory of this.#scratch.splice(0)) memory[Symbol.dispose]();
   }
 
-  #encode(operation: Operation, pool: ThreadPool): bigint[][] {
+  #encode(operation: BoundOperation, pool: ThreadPool): bigint[][] {
     if (operation.op !== 'embeddingBags') return [encodeOperation(operation, pool)];
     const { output } = operation;
     const { format = 'float32' } = output;
@@ -127,7 +130,7 @@ export class EncodedProgram implements Disposable {
   }
 
   /** Pools bags, and spreads what was pooled for users to their candidates. */
-  #encodeLookups(operation: EmbeddingBagsOperation, output: HostPtr, stride: number): bigint[][] {
+  #encodeLookups(operation: BoundBags, output: HostPtr, stride: number): bigint[][] {
     const bags = ownBy(CpuBags, operation.bags);
     const { users } = bags;
     if (users === undefined) return [encodeBags(operation, { output, stride }, this.stops)];
@@ -156,7 +159,7 @@ export class EncodedProgram implements Disposable {
     return memory.address;
   }
 
-  #encodeCheck(operation: EmbeddingBagsOperation): bigint[] {
+  #encodeCheck(operation: BoundBags): bigint[] {
     const tables = ownBy(CpuTables, operation.tables);
     const bags = ownBy(CpuBags, operation.bags);
     return [
@@ -173,7 +176,7 @@ export class EncodedProgram implements Disposable {
 }
 
 /** Whether an operator of its own checks the operation's bags. */
-function warns(operation: Operation): operation is EmbeddingBagsOperation {
+function warns(operation: BoundOperation): operation is BoundBags {
   return operation.op === 'embeddingBags' && operation.checking === 'warn';
 }
 
@@ -197,7 +200,7 @@ interface PooledRows {
 }
 
 function encodeBags(
-  operation: EmbeddingBagsOperation,
+  operation: BoundBags,
   { output, stride, ofUsers }: PooledRows,
   stops: BagReport[],
 ): bigint[] {
@@ -222,7 +225,7 @@ function encodeBags(
   ];
 }
 
-function encodeOperation(operation: Exclude<Operation, EmbeddingBagsOperation>, pool: ThreadPool): bigint[] {
+function encodeOperation(operation: Exclude<BoundOperation, BoundBags>, pool: ThreadPool): bigint[] {
   switch (operation.op) {
     case 'linear': {
       const layer = ownBy(CpuLinear, operation.layer);
@@ -305,7 +308,7 @@ function encodeCopy(
 }
 
 /** Bytes that an operation moves, a multiply-add counted as a quarter of a byte. */
-function estimateBytes(operation: Operation): number {
+function estimateBytes(operation: BoundOperation): number {
   switch (operation.op) {
     case 'embeddingBags': {
       const widest = Math.max(...operation.tables.tables.map((table) => table.dim));

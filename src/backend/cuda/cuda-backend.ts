@@ -20,8 +20,8 @@ import {
   type Ceilings,
   type DensePrecision,
   type DeviceBuffer,
+  type Executable,
   type HostMemory,
-  type KeptProgram,
   type Operation,
   ownBy,
   type PlacedBags,
@@ -153,17 +153,17 @@ export class CudaBackend implements Backend {
 
   run(program: readonly Operation[], options: RunOptions = {}): Promise<RunReport> {
     return this.#whileOpen(async () => {
-      using once = new CudaProgram(this.#programTools);
-      return await once.run(program, options);
+      using once = new CudaProgram(this.#programTools, program);
+      return await once.run({}, options);
     });
   }
 
-  keep(): KeptProgram {
+  prepare(program: readonly Operation[]): Executable {
     this.#checkOpen();
-    const kept = new CudaProgram(this.#programTools);
+    const executable = new CudaProgram(this.#programTools, program);
     return {
-      run: (program, options) => this.#whileOpen(() => kept.run(program, options)),
-      [Symbol.dispose]: () => kept[Symbol.dispose](),
+      run: (bindings, options) => this.#whileOpen(() => executable.run(bindings, options)),
+      [Symbol.dispose]: () => executable[Symbol.dispose](),
     };
   }
 

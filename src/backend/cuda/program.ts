@@ -9,14 +9,17 @@ import type { DeviceMemory, PinnedMemory } from '../../cuda/memory.ts';
 import type { CudaStream } from '../../cuda/stream.ts';
 import type { BagFindings } from '../../embedding/bag.ts';
 import {
+  type Bindings,
+  type BoundOperation,
   type EmbeddingBagsOperation,
-  type KeptProgram,
   type Operation,
   ownBy,
+  type PlacedBags,
   type RunOptions,
   type RunReport,
   type RunTiming,
 } from '../backend.ts';
+import { bind, OneAtATime, stageSeconds } from '../slots.ts';
 import { CudaBags } from './bags.ts';
 import { CapturedProgram, CaptureTimer } from './captured.ts';
 import { describeBags } from './check-bags.ts';
@@ -64,7 +67,7 @@ export interface ProgramTools {
 
 /** One run's arrays and times. */
 interface Run {
-  readonly program: readonly Operation[];
+  readonly program: readonly BoundOperation[];
   /** By their place. */
   readonly stages: ReadonlyMap<number, EmbeddingStage>;
   readonly streams: LaneStreams;
@@ -86,48 +89,35 @@ interface Prepared {
   readonly dense: ReadonlyMap<number, (stream: CudaStream) => void>;
 }
 
-export class CudaProgram implements KeptProgram {
+export class CudaProgram extends OneAtATime {
   readonly #tools: ProgramTools;
+  readonly #program: readonly Operation[];
   #prepared: Prepared | undefined;
   #captured: CapturedProgram | undefined;
   readonly #end = new RecurringEnd();
   /** Whether each word of the totals is 0. */
   #totalsZero = false;
-  #running = false;
-  #disposed = false;
 
-  constructor(tools: ProgramTools) {
+  constructor(tools: ProgramTools, program: readonly Operation[]) {
+    super();
     this.#tools = tools;
+    this.#program = program;
   }
 
-  async run(program: readonly Operation[], options: RunOptions = {}): Promise<RunReport> {
-    if (this.#running || this.#disposed) {
-      throw new TypeError(this.#disposed ? 'the program was disposed' : 'the program runs already');
-    }
-    this.#running = true;
+  protected override async runOne(bindings: Bindings | undefined, options: RunOptions): Promise<RunReport> {
+    const operations = bind(this.#program, bindings);
     const bags: CudaBags[] = [];
-    for (const operation of program) {
+    for (const operation of operations) {
       if (operation.op === 'embeddingBags') bags.push(ownBy(CudaBags, operation.bags));
     }
-    try {
-      return await holdAll(bags, () => this.#run(program, options));
-    } finally {
-      this.#running = false;
-      if (this.#disposed) this.#giveBack();
-    }
-  }
-
-  [Symbol.dispose](): void {
-    if (this.#disposed) return;
-    this.#disposed = true;
-    if (!this.#running) this.#giveBack();
+    return holdAll(bags, () => this.#run(operations, options));
   }
 
   async #run(
-    program: readonly Operation[],
+    program: readonly BoundOperation[],
     { timing = 'operations', recorded: tables }: RunOptions,
   ): Promise<RunReport> {
-    this.#prepared ??= await this.#prepare(program);
+    this.#prepared ??= await this.#prepare();
     const prepared = this.#prepared;
     const { staging, schedule } = prepared;
     using events = this.#tools.events.open();
@@ -143,8 +133,10 @@ export class CudaProgram implements KeptProgram {
       await this.#end.wait(streams[schedule.end]);
       const findings = await this.#findings(run, staging);
       await staging.deliver(program);
+      const seconds = Float64Array.from(spans, ({ start, end }) => end.msSince(start) / 1e3);
       return {
-        seconds: Float64Array.from(spans, ({ start, end }) => end.msSince(start) / 1e3),
+        seconds,
+        stages: stageSeconds(program, seconds),
         findings,
         launches: timer.launches(),
         kernels: usesOf(stages.values()),
@@ -157,7 +149,8 @@ export class CudaProgram implements KeptProgram {
   }
 
   /** Compiles and measures what was not before. */
-  async #prepare(program: readonly Operation[]): Promise<Prepared> {
+  async #prepare(): Promise<Prepared> {
+    const program = this.#program;
     // Compiled beside the dense kernels.
     const copyWords = this.#tools.kernels.utility('copy_words');
     const kernels = program.some(isDense) ? await this.#tools.dense() : undefined;
@@ -178,7 +171,7 @@ export class CudaProgram implements KeptProgram {
   }
 
   async #prepareStages(
-    program: readonly Operation[],
+    program: readonly BoundOperation[],
     events: BorrowedEvents,
     { totals }: Prepared,
   ): Promise<Map<number, EmbeddingStage>> {
@@ -284,7 +277,13 @@ export class CudaProgram implements KeptProgram {
     for (const event of totals) stream.waitFor(event);
   }
 
-  #enqueueOne(run: Run, prepared: Prepared, operation: Operation, place: number, stream: CudaStream): void {
+  #enqueueOne(
+    run: Run,
+    prepared: Prepared,
+    operation: BoundOperation,
+    place: number,
+    stream: CudaStream,
+  ): void {
     const { staging, copies, dense } = prepared;
     switch (operation.op) {
       case 'upload': {
@@ -353,7 +352,7 @@ export class CudaProgram implements KeptProgram {
     return { badIndices, badOffsets, ...(first === undefined ? {} : { first }) };
   }
 
-  #giveBack(): void {
+  protected override giveBack(): void {
     this.#captured?.[Symbol.dispose]();
     this.#captured = undefined;
     if (this.#prepared === undefined) return;
@@ -364,7 +363,10 @@ export class CudaProgram implements KeptProgram {
 }
 
 /** The stage of the kernel family that the plan names. */
-function prepareStage(operation: EmbeddingBagsOperation, tools: StageTools): Promise<EmbeddingStage> {
+function prepareStage(
+  operation: EmbeddingBagsOperation<PlacedBags>,
+  tools: StageTools,
+): Promise<EmbeddingStage> {
   const family = ownBy(CudaTables, operation.tables).plan.kernel === 'fused' ? FusedStage : StandardStage;
   return family.prepare(operation, tools);
 }

@@ -1,7 +1,7 @@
 import type { BlockPool } from '../../cuda/block-pool.ts';
 import type { PinnedMemory } from '../../cuda/memory.ts';
 import { copyAll, type HostCopy, type HostPtr } from '../../ffi/host-memory.ts';
-import { type Operation, packedBytes } from '../backend.ts';
+import { type BoundOperation, type Operation, packedBytes } from '../backend.ts';
 
 const WORD_BYTES = 8;
 
@@ -40,7 +40,7 @@ export class Staging implements Disposable {
   }
 
   /** Copies what is to be uploaded. */
-  async fill(program: readonly Operation[]): Promise<void> {
+  async fill(program: readonly BoundOperation[]): Promise<void> {
     const later: HostCopy[] = [];
     program.forEach((operation, place) => {
       if (operation.op === 'upload') this.#block.put(this.#offsetOf(place), operation.source, later);
@@ -49,7 +49,7 @@ export class Staging implements Disposable {
   }
 
   /** Copies what was downloaded to the caller's arrays. */
-  async deliver(program: readonly Operation[]): Promise<void> {
+  async deliver(program: readonly BoundOperation[]): Promise<void> {
     const later: HostCopy[] = [];
     program.forEach((operation, place) => {
       if (operation.op === 'download') this.#block.take(this.#offsetOf(place), operation.target, later);

@@ -22,15 +22,16 @@ import type { BagBatch, EmbeddingTable } from '../../embedding/bag.ts';
 import { MOST_SAMPLES } from '../../embedding/check-bags.ts';
 import { checkTables } from '../../embedding/check-tables.ts';
 import { checkPlan, type Plan, parsePlan } from '../../embedding/plan.ts';
-import { DeviceError, UsageError } from '../../errors.ts';
+import { DeviceError } from '../../errors.ts';
 import type { OnProgress } from '../../progress.ts';
 import {
   type Backend,
+  type Bindings,
   type Ceilings,
   type DensePrecision,
   type DeviceBuffer,
+  type Executable,
   type HostMemory,
-  type KeptProgram,
   type Operation,
   type PlacedBags,
   type PlacedLinear,
@@ -39,9 +40,9 @@ import {
   type RunOptions,
   type RunReport,
 } from '../backend.ts';
+import { OneAtATime } from '../slots.ts';
 import { Handles, type Held } from './handles.ts';
-import { areAlike, type CheckedProgram, checkProgram, type GivenHandles } from './program.ts';
-import { checkSameProgram } from './same-program.ts';
+import { areAlike, type CheckedBindings, checkBindings, checkProgram, type GivenHandles } from './program.ts';
 
 /** Sizes of layers stay exact numbers, and their products too. */
 const MOST_WIDTH = 2 ** 26;
@@ -64,7 +65,7 @@ const CONTRACT = [
   'allocateHost',
   'allocate',
   'run',
-  'keep',
+  'prepare',
   'capacityFor',
   'observe',
   'measureCeilings',
@@ -159,42 +160,24 @@ export class GuardedBackend implements Backend {
     return this.#whileOpen(async () => {
       const timing = timingOf(options);
       const checked = checkProgram(program, this.#given);
-      const report = await this.#holding(checked.uses, () => this.#inner.run(checked.operations, timing));
-      checked.deliver();
+      const { uses, deliver } = checkBindings(checked);
+      const report = await this.#holding(uses, () => this.#inner.run(checked.operations, timing));
+      deliver();
       return report;
     });
   }
 
-  keep(): KeptProgram {
-    const kept = this.#open.keep();
-    let first: CheckedProgram | undefined;
-    let running = false;
-    let disposed = false;
-    const run = async (program: readonly Operation[], options?: RunOptions): Promise<RunReport> => {
-      if (disposed) throw new DeviceError('DISPOSED', 'a kept program was used after it was disposed');
-      if (running)
-        throw new UsageError('USAGE', 'a kept program runs already', { hint: 'run one after the other' });
-      const timing = timingOf(options);
-      const checked = checkProgram(program, this.#given);
-      if (first !== undefined) checkSameProgram(first.operations, checked.operations);
-      first = checked;
-      running = true;
-      try {
-        const report = await this.#holding(checked.uses, () => kept.run(checked.operations, timing));
-        checked.deliver();
-        return report;
-      } finally {
-        running = false;
-        if (disposed) kept[Symbol.dispose]();
-      }
-    };
+  prepare(program: readonly Operation[]): Executable {
+    const checked = checkProgram(program, this.#given);
+    const inner = this.#open.prepare(checked.operations);
+    const executable = new GuardedExecutable(inner, {
+      check: (bindings, options) => ({ ...checkBindings(checked, bindings), timing: timingOf(options) }),
+      during: (uses, work) => this.#whileOpen(() => this.#holding(uses, work)),
+    });
     return Object.freeze({
-      run: (program: readonly Operation[], options?: RunOptions) =>
-        this.#whileOpen(() => run(program, options)),
-      [Symbol.dispose]: () => {
-        if (!disposed && !running) kept[Symbol.dispose]();
-        disposed = true;
-      },
+      run: (bindings?: Bindings, options?: RunOptions) =>
+        this.#whileOpen(() => executable.run(bindings, options)),
+      [Symbol.dispose]: () => executable[Symbol.dispose](),
     });
   }
 
@@ -271,6 +254,35 @@ export class GuardedBackend implements Backend {
       this.#running -= 1;
       if (this.#closed && this.#running === 0) this.#inner[Symbol.dispose]();
     }
+  }
+}
+
+/** What an executable of a caller needs of its backend. */
+interface ExecutableTools {
+  check(bindings: unknown, options: RunOptions): CheckedBindings & { readonly timing: RunOptions };
+  /** Runs `work` while the backend is open and all that is used stays. */
+  during(uses: ReadonlySet<Held>, work: () => Promise<RunReport>): Promise<RunReport>;
+}
+
+class GuardedExecutable extends OneAtATime {
+  readonly #inner: Executable;
+  readonly #tools: ExecutableTools;
+
+  constructor(inner: Executable, tools: ExecutableTools) {
+    super();
+    this.#inner = inner;
+    this.#tools = tools;
+  }
+
+  protected override async runOne(bindings: Bindings | undefined, options: RunOptions): Promise<RunReport> {
+    const { bindings: own, uses, timing, deliver } = this.#tools.check(bindings, options);
+    const report = await this.#tools.during(uses, () => this.#inner.run(own, timing));
+    deliver();
+    return report;
+  }
+
+  protected override giveBack(): void {
+    this.#inner[Symbol.dispose]();
   }
 }
 

@@ -1,6 +1,5 @@
 /** Programs of callers: each operation read once, its matrices inside their buffers, its handles those of the backend. */
 import { arrayOf } from '../../checks/arguments.ts';
-import { arrayName } from '../../checks/array.ts';
 import {
   type Check,
   flag,
@@ -11,12 +10,14 @@ import {
   optional,
   record,
   refuseOption,
+  text,
   whole,
 } from '../../checks/value.ts';
 import { type EmbeddingTable, INDEX_CHECKING } from '../../embedding/bag.ts';
 import { arraysChanged } from '../../errors.ts';
 import {
   ACTIVATIONS,
+  type Bindings,
   type CopyOperation,
   type DeviceBuffer,
   type DotInteractionOperation,
@@ -31,6 +32,7 @@ import {
   type PlacedTables,
   POOLED_FORMATS,
   type PooledMatrix,
+  type Slot,
   type UploadOperation,
 } from '../backend.ts';
 import { endOf, overlap } from '../overlap.ts';
@@ -48,17 +50,39 @@ export interface GivenHandles {
 }
 
 /** A program that can run, and what it uses. */
-export interface CheckedProgram {
+export interface CheckedProgram extends CheckedRun {
   readonly operations: readonly Operation[];
+  /** What each slot takes, by every operation that has it. */
+  readonly slots: ReadonlyMap<string, readonly BindingCheck[]>;
+}
+
+/** What a run uses besides its bindings. */
+interface CheckedRun {
   readonly uses: ReadonlySet<Held>;
   /** Hands over what was downloaded, once the program has run. @throws RequestError ARRAYS_CHANGED. */
   deliver(): void;
 }
 
+/** Bindings that a program can run on. */
+export interface CheckedBindings extends CheckedRun {
+  readonly bindings: Bindings;
+}
+
+type Bound = Bindings[string];
+
+/** Reads what is bound to a slot, adding to what the run uses and hands over. */
+type BindingCheck = (value: unknown, at: string, run: Run) => Bound;
+
+/** Gathered while operations or bindings are read. */
+interface Run {
+  readonly uses: Set<Held>;
+  readonly deliveries: Delivery[];
+}
+
 /** A download into an array that nobody else has, who could free it while it is written, and where the values go then. */
 interface Delivery {
-  readonly own: DownloadOperation['target'];
-  readonly target: DownloadOperation['target'];
+  readonly own: Float32Array | Uint16Array;
+  readonly target: Float32Array | Uint16Array;
 }
 
 const OPERATIONS = ['upload', 'download', 'embeddingBags', 'linear', 'dotInteraction', 'copy'] as const;
@@ -71,13 +95,41 @@ const MOST_OPERATIONS = 2 ** 20;
  *   sizes than the operation has, and handles that the backend did not give; DeviceError DISPOSED.
  */
 export function checkProgram(program: unknown, given: GivenHandles): CheckedProgram {
-  const uses = new Set<Held>();
-  const deliveries: Delivery[] = [];
-  const check = operationOf(given, uses, deliveries);
-  const operations = listOf(check)(program, 'run: program');
+  const run: Run = { uses: new Set(), deliveries: [] };
+  const slots = new Map<string, BindingCheck[]>();
+  const takes = (slot: string, check: BindingCheck) => {
+    slots.set(slot, [...(slots.get(slot) ?? []), check]);
+  };
+  const operations = listOf(operationOf(given, run, takes))(program, 'program');
   if (operations.length > MOST_OPERATIONS)
-    refuseOption('run: program', program, `at most ${MOST_OPERATIONS} operations`);
-  return { operations, uses, deliver: () => deliveries.forEach(deliver) };
+    refuseOption('program', program, `at most ${MOST_OPERATIONS} operations`);
+  return { operations, slots, uses: run.uses, deliver: () => run.deliveries.forEach(deliver) };
+}
+
+/**
+ * Checks what is bound to the slots of a program.
+ * @throws UsageError OPTION_INVALID naming the binding: missing, unknown, or what its operation does not take; DeviceError DISPOSED.
+ */
+export function checkBindings(
+  { slots, ...program }: CheckedProgram,
+  bindings: unknown = {},
+): CheckedBindings {
+  const run: Run = { uses: new Set(program.uses), deliveries: [] };
+  for (const held of program.uses) void held.inner;
+  const given = membersOf<Record<string, unknown>>(
+    Object.fromEntries([...slots.keys()].map((slot) => [slot, anything])) as unknown as Members<
+      Record<string, unknown>
+    >,
+  )(bindings, 'run: bindings');
+  const own = [...slots].map(([slot, checks]): [string, Bound] => {
+    const [first] = checks.map((check) => check(given[slot], `run: bindings.${slot}`, run));
+    return [slot, first as Bound];
+  });
+  const handOver = () => {
+    program.deliver();
+    run.deliveries.forEach(deliver);
+  };
+  return { bindings: Object.fromEntries(own), uses: run.uses, deliver: handOver };
 }
 
 function deliver({ own, target }: Delivery): void {
@@ -104,12 +156,14 @@ export function areAlike(some: readonly EmbeddingTable[], others: readonly Embed
   );
 }
 
-function operationOf(given: GivenHandles, uses: Set<Held>, deliveries: Delivery[]): Check<Operation> {
+type Takes = (slot: string, check: BindingCheck) => void;
+
+function operationOf(given: GivenHandles, run: Run, takes: Takes): Check<Operation> {
   const use =
     <T extends Disposable, F extends object>(handles: Handles<T, F>): Check<{ inner: T; facts: F }> =>
     (value, at) => {
       const { held, facts } = handles.of(value, at);
-      uses.add(held);
+      run.uses.add(held);
       return { inner: held.inner, facts };
     };
   const pooledMatrix = matrixOf(use(given.buffers));
@@ -120,9 +174,9 @@ function operationOf(given: GivenHandles, uses: Set<Held>, deliveries: Delivery[
       : refuseOption(`${at}.format`, own.format, 'float32');
   };
   const checks = {
-    upload: uploadOf(matrix),
-    download: downloadOf(pooledMatrix, deliveries),
-    embeddingBags: bagsOf(use(given.tables), use(given.bags), pooledMatrix),
+    upload: uploadOf(matrix, run, takes),
+    download: downloadOf(pooledMatrix, run, takes),
+    embeddingBags: bagsOf(use(given.tables), given.bags, pooledMatrix, run, takes),
     linear: linearOf(use(given.linear), matrix),
     dotInteraction: dotOf(matrix),
     copy: copyOf(matrix),
@@ -157,54 +211,95 @@ function matrixOf(buffer: Use<DeviceBuffer, { readonly length: number }>): Check
   };
 }
 
-function uploadOf(matrix: Check<Matrix>): Check<UploadOperation> {
-  const members = membersOf<UploadOperation>({ op: oneOf(['upload']), source: floats, output: matrix });
+/** An operation whose member is to be read. */
+type Unbound<O, M extends keyof O> = Omit<O, M> & { readonly [K in M]: unknown };
+
+/** Reads what an operation has: the name of a slot, whose `check` waits for a run, or what is given right away. */
+function slotOr(check: BindingCheck, value: unknown, at: string, run: Run, takes: Takes): Bound | Slot {
+  if (typeof value !== 'string') return check(value, at, run);
+  if (value === '') return refuseOption(at, value, 'the name of a slot');
+  takes(value, check);
+  return value;
+}
+
+function uploadOf(matrix: Check<Matrix>, run: Run, takes: Takes): Check<UploadOperation> {
+  const members = membersOf<Unbound<UploadOperation, 'source'>>({
+    op: oneOf(['upload']),
+    source: anything,
+    output: matrix,
+    stage,
+  });
   return (value, at) => {
-    const operation = members(value, at);
-    checkRows(operation.source.length, operation.output, `${at}.source`);
-    return operation;
+    const { source, ...rest } = members(value, at);
+    const check: BindingCheck = (array, place) => {
+      const own = floats(array, place);
+      checkRows(own.length, rest.output, place);
+      return own;
+    };
+    const given = slotOr(check, source, `${at}.source`, run, takes) as UploadOperation['source'];
+    return { ...rest, source: given };
   };
 }
 
-function downloadOf(matrix: Check<PooledMatrix>, deliveries: Delivery[]): Check<DownloadOperation> {
-  const members = membersOf<DownloadOperation>({
+function downloadOf(matrix: Check<PooledMatrix>, run: Run, takes: Takes): Check<DownloadOperation> {
+  const members = membersOf<Unbound<DownloadOperation, 'target'>>({
     op: oneOf(['download']),
     input: matrix,
-    target: (value, at) => (arrayName(value) === 'Uint16Array' ? halves : floats)(value, at),
+    target: anything,
+    stage,
   });
   return (value, at) => {
-    const operation = members(value, at);
-    const { input, target } = operation;
-    const expected = elementBytes(input) === 2 ? 'Uint16Array' : 'Float32Array';
-    if (arrayName(target) !== expected) refuseOption(`${at}.target`, target, `a ${expected}`);
-    checkRows(target.length, input, `${at}.target`);
-    const own = expected === 'Uint16Array' ? new Uint16Array(target.length) : new Float32Array(target.length);
-    deliveries.push({ own, target });
-    return { ...operation, target: own };
+    const { target, ...rest } = members(value, at);
+    const isHalf = elementBytes(rest.input) === 2;
+    const check: BindingCheck = (array, place, { deliveries }) => {
+      const into = (isHalf ? halves : floats)(array, place);
+      checkRows(into.length, rest.input, place);
+      const own = isHalf ? new Uint16Array(into.length) : new Float32Array(into.length);
+      deliveries.push({ own, target: into });
+      return own;
+    };
+    const given = slotOr(check, target, `${at}.target`, run, takes) as DownloadOperation['target'];
+    return { ...rest, target: given };
   };
 }
 
 function bagsOf(
   tables: Use<PlacedTables, { readonly tables: readonly EmbeddingTable[] }>,
-  bags: Use<PlacedBags, { readonly tables: readonly EmbeddingTable[]; readonly batchSize: number }>,
+  bags: GivenHandles['bags'],
   matrix: Check<PooledMatrix>,
+  run: Run,
+  takes: Takes,
 ): Check<EmbeddingBagsOperation> {
-  const members = membersOf({
-    op: oneOf(['embeddingBags'] as const),
+  type Given = Omit<Unbound<EmbeddingBagsOperation, 'bags'>, 'tables'> & {
+    readonly tables: {
+      readonly inner: PlacedTables;
+      readonly facts: { readonly tables: readonly EmbeddingTable[] };
+    };
+  };
+  const members = membersOf<Given>({
+    op: oneOf(['embeddingBags']),
     tables,
-    bags,
+    bags: anything,
     output: matrix,
     checking: oneOf(INDEX_CHECKING),
-  });
+    stage,
+  } as Members<Given>);
   return (value, at) => {
-    const { op, tables: own, bags: batch, output, checking } = members(value, at);
-    if (!areAlike(own.facts.tables, batch.facts.tables))
-      refuseOption(`${at}.bags`, batch.inner, 'bags placed for tables like these');
+    const { tables: own, bags: batch, ...rest } = members(value, at);
+    const { output } = rest;
     const width = own.facts.tables.reduce((sum, { dim }) => sum + dim, 0);
     if (output.cols !== width) refuseOption(`${at}.output.cols`, output.cols, `${width}, the dims added up`);
-    if (output.rows < batch.facts.batchSize)
-      refuseOption(`${at}.output.rows`, output.rows, `at least ${batch.facts.batchSize}, the batch size`);
-    return { op, tables: own.inner, bags: batch.inner, output, checking };
+    const check: BindingCheck = (handle, place, { uses }) => {
+      const { held, facts } = bags.of(handle, place);
+      uses.add(held);
+      if (!areAlike(own.facts.tables, facts.tables))
+        refuseOption(place, held.inner, 'bags placed for tables like these');
+      if (output.rows < facts.batchSize)
+        refuseOption(`${at}.output.rows`, output.rows, `at least ${facts.batchSize}, the batch size`);
+      return held.inner;
+    };
+    const given = slotOr(check, batch, `${at}.bags`, run, takes) as EmbeddingBagsOperation['bags'];
+    return { ...rest, tables: own.inner, bags: given };
   };
 }
 
@@ -225,6 +320,7 @@ function linearOf(
     output: matrix,
     activation: oneOf(ACTIVATIONS),
     cross: optional(membersOf<NonNullable<LinearOperation['cross']>>({ x0: matrix, x: matrix })),
+    stage,
   } as Members<Given>);
   return (value, at) => {
     const { layer: own, ...rest } = members(value, at);
@@ -252,6 +348,7 @@ function dotOf(matrix: Check<Matrix>): Check<DotInteractionOperation> {
     diagonal: flag,
     order: oneOf(['lower', 'upper']),
     output: matrix,
+    stage,
   });
   return (value, at) => {
     const operation = members(value, at);
@@ -264,7 +361,7 @@ function dotOf(matrix: Check<Matrix>): Check<DotInteractionOperation> {
 }
 
 function copyOf(matrix: Check<Matrix>): Check<CopyOperation> {
-  const members = membersOf<CopyOperation>({ op: oneOf(['copy']), input: matrix, output: matrix });
+  const members = membersOf<CopyOperation>({ op: oneOf(['copy']), input: matrix, output: matrix, stage });
   return (value, at) => {
     const operation = members(value, at);
     const { input, output } = operation;
@@ -273,6 +370,9 @@ function copyOf(matrix: Check<Matrix>): Check<CopyOperation> {
     return operation;
   };
 }
+
+const anything: Check<unknown> = (value) => value;
+const stage = optional(text);
 
 const floats = arrayOf('Float32Array');
 const halves = arrayOf('Uint16Array');

@@ -1,7 +1,7 @@
 /** Programs that run again and again on CUDA, over the fake driver: what is captured, replayed, updated and given back. */
 import assert from 'node:assert/strict';
 import { after, describe, test } from 'node:test';
-import type { Operation, PlacedTables } from '../../../src/backend/backend.ts';
+import type { PlacedTables } from '../../../src/backend/backend.ts';
 import { matrix } from '../../../src/backend/backend.ts';
 import type { CudaBags } from '../../../src/backend/cuda/bags.ts';
 import type { CudaBackend } from '../../../src/backend/cuda/cuda-backend.ts';
@@ -49,9 +49,8 @@ describe('CUDA programs', { skip }, () => {
   interface Kept {
     readonly backend: CudaBackend;
     readonly placed: PlacedTables;
-    /** Pools a batch by the kept program; the first row of each bag's sum. */
+    /** Pools a batch by one executable; the first row of each bag's sum. */
     pool(batch: BagBatch): Promise<number[]>;
-    readonly run: (program: readonly Operation[]) => Promise<unknown>;
     [Symbol.dispose](): void;
   }
 
@@ -59,26 +58,22 @@ describe('CUDA programs', { skip }, () => {
     const backend = openFakeBackend();
     const placed = await placeCollection(backend, tables);
     const buffer = backend.allocate(capacity * DIM);
-    const kept = backend.keep();
     const output = matrix(buffer, capacity, DIM);
+    const executable = backend.prepare([
+      { op: 'embeddingBags', tables: placed, bags: 'bags', output, checking: 'error' },
+      { op: 'download', input: output, target: 'sums' },
+    ]);
     return {
       backend,
       placed,
       async pool(batch) {
         using bags = backend.placeBags(placed, batch);
         const target = new Float32Array(batch.batchSize * DIM);
-        await kept.run(
-          [
-            { op: 'embeddingBags', tables: placed, bags, output, checking: 'error' },
-            { op: 'download', input: output, target },
-          ],
-          { timing: 'none' },
-        );
+        await executable.run({ bags, sums: target }, { timing: 'none' });
         return Array.from({ length: batch.batchSize }, (_, b) => target[b * DIM] as number);
       },
-      run: (program) => kept.run(program),
       [Symbol.dispose]() {
-        for (const part of [kept, buffer, placed, backend]) part[Symbol.dispose]();
+        for (const part of [executable, buffer, placed, backend]) part[Symbol.dispose]();
       },
     };
   }
@@ -152,20 +147,15 @@ describe('CUDA programs', { skip }, () => {
     using kept = await open(2);
     using bags = kept.backend.placeBags(kept.placed, batchOf([1], [2]));
     using buffer = kept.backend.allocate(2 * DIM);
-    using program = kept.backend.keep();
     const output = matrix(buffer, 2, DIM);
+    using program = kept.backend.prepare([
+      { op: 'embeddingBags', tables: kept.placed, bags, output, checking: 'error' },
+    ]);
     fake.setWorkMs(5);
     try {
       for (let run = 0; run < 3; run++) {
         const began = performance.now();
-        const operation = {
-          op: 'embeddingBags',
-          tables: kept.placed,
-          bags,
-          output,
-          checking: 'error',
-        } as const;
-        await program.run([operation], { timing: 'none' });
+        await program.run({}, { timing: 'none' });
         assert.ok(performance.now() - began >= 5, `run ${run}`);
       }
     } finally {
@@ -226,11 +216,11 @@ describe('CUDA programs', { skip }, () => {
   test('programs of other devices, of overlapping runs, and after their end are refused', async () => {
     using kept = await open(2);
     const first = kept.pool(batchOf([1]));
-    await assert.rejects(kept.pool(batchOf([2])), TypeError);
+    await assert.rejects(kept.pool(batchOf([2])), { code: 'USAGE', message: /runs already/ });
     assert.deepEqual(await first, sums([1]));
-    const ended = kept.backend.keep();
+    const ended = kept.backend.prepare([]);
     ended[Symbol.dispose]();
-    await assert.rejects(ended.run([]), TypeError);
+    await assert.rejects(ended.run(), { code: 'DISPOSED' });
   });
 
   test('capacities are few, and at most an eighth above 64', () => {
@@ -247,7 +237,7 @@ describe('CUDA programs', { skip }, () => {
     assert.equal(backend.capacityFor(1), 1);
   });
 
-  test('results without a kept program are the same', async () => {
+  test('a program that runs once gives the same', async () => {
     using kept = await open(2);
     const batch = batchOf([1, 5], [7]);
     const { pooled } = await poolOn(kept.backend, tables, batch);

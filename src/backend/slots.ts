@@ -1,0 +1,124 @@
+/** Slots of programs: what a run binds to them, and what of its operations that makes. */
+import { arrayName, lengthOf } from '../checks/array.ts';
+import { refuseOption } from '../checks/value.ts';
+import { DeviceError, UsageError } from '../errors.ts';
+import type { Bindings, BoundOperation, Executable, Operation, RunOptions, RunReport } from './backend.ts';
+
+/** The name of an operation's slot; undefined: it has none. */
+export function slotOf(operation: Operation): string | undefined {
+  const value = boundMember(operation);
+  return typeof value === 'string' ? value : undefined;
+}
+
+function boundMember(operation: Operation): unknown {
+  switch (operation.op) {
+    case 'upload':
+      return operation.source;
+    case 'download':
+      return operation.target;
+    case 'embeddingBags':
+      return operation.bags;
+    default:
+      return undefined;
+  }
+}
+
+/**
+ * The operations of one run.
+ * @throws UsageError OPTION_INVALID naming the binding: missing, of a slot that the program does not have, an array of another
+ *   type or of more rows than there is room for, bags of more samples.
+ */
+export function bind(program: readonly Operation[], bindings: Bindings = {}): BoundOperation[] {
+  const used = new Set<string>();
+  const operations = program.map((operation): BoundOperation => {
+    const slot = slotOf(operation);
+    if (slot === undefined) return operation as BoundOperation;
+    used.add(slot);
+    return bindOne(operation, bindings[slot], `run: bindings.${slot}`);
+  });
+  for (const slot of Object.keys(bindings)) {
+    if (!used.has(slot))
+      refuseOption(`run: bindings.${slot}`, bindings[slot], 'none: no operation has this slot');
+  }
+  return operations;
+}
+
+function bindOne(operation: Operation, value: Bindings[string] | undefined, at: string): BoundOperation {
+  if (value === undefined) return refuseOption(at, value, 'given: the program has this slot');
+  switch (operation.op) {
+    case 'upload':
+      checkArray(value, 'Float32Array', operation.output, at);
+      return { ...operation, source: value as Float32Array };
+    case 'download': {
+      const { format = 'float32' } = operation.input;
+      checkArray(value, format === 'float32' ? 'Float32Array' : 'Uint16Array', operation.input, at);
+      return { ...operation, target: value as Float32Array | Uint16Array };
+    }
+    case 'embeddingBags': {
+      if (!('batchSize' in value)) return refuseOption(at, value, 'placed bags');
+      const { rows } = operation.output;
+      if (value.batchSize > rows) refuseOption(`${at}.batchSize`, value.batchSize, `at most ${rows}`);
+      return { ...operation, bags: value };
+    }
+    default:
+      throw new TypeError(`${operation.op} has no slot`);
+  }
+}
+
+function checkArray(
+  value: Bindings[string],
+  type: 'Float32Array' | 'Uint16Array',
+  { rows, cols }: { readonly rows: number; readonly cols: number },
+  at: string,
+): void {
+  if (arrayName(value) !== type) refuseOption(at, value, `a ${type}`);
+  const length = lengthOf(value as Float32Array);
+  if (length > rows * cols || (cols > 0 && length % cols !== 0))
+    refuseOption(`${at}.length`, length, `whole rows of ${cols} elements, at most ${rows}`);
+}
+
+/** Seconds by stage; `seconds`: of each operation, or empty. */
+export function stageSeconds(
+  program: readonly Operation[],
+  seconds: Float64Array,
+): Readonly<Record<string, number>> {
+  const stages: Record<string, number> = {};
+  if (seconds.length === 0) return stages;
+  program.forEach(({ stage }, i) => {
+    if (stage !== undefined) stages[stage] = (stages[stage] ?? 0) + (seconds[i] as number);
+  });
+  return stages;
+}
+
+/** An executable that is not run twice at once, nor after its end, which waits for a run under way. */
+export abstract class OneAtATime implements Executable {
+  #running = false;
+  #disposed = false;
+
+  async run(bindings?: Bindings, options: RunOptions = {}): Promise<RunReport> {
+    if (this.#disposed) throw new DeviceError('DISPOSED', 'a program was used after it was disposed');
+    if (this.#running) {
+      throw new UsageError('USAGE', 'the program runs already', {
+        hint: 'run it again when it is done, or prepare another',
+      });
+    }
+    this.#running = true;
+    try {
+      return await this.runOne(bindings, options);
+    } finally {
+      this.#running = false;
+      if (this.#disposed) this.giveBack();
+    }
+  }
+
+  [Symbol.dispose](): void {
+    if (this.#disposed) return;
+    this.#disposed = true;
+    if (!this.#running) this.giveBack();
+  }
+
+  protected abstract runOne(bindings: Bindings | undefined, options: RunOptions): Promise<RunReport>;
+
+  /** Gives back what it holds, once. */
+  protected abstract giveBack(): void;
+}
