@@ -5,7 +5,7 @@ import { DeviceError, UsageError } from '../errors.ts';
 import type { Bindings, BoundOperation, Executable, Operation, RunOptions, RunReport } from './backend.ts';
 
 /** The name of an operation's slot; undefined: it has none. */
-export function slotOf(operation: Operation): string | undefined {
+function slotOf(operation: Operation): string | undefined {
   const value = boundMember(operation);
   return typeof value === 'string' ? value : undefined;
 }
@@ -23,27 +23,47 @@ function boundMember(operation: Operation): unknown {
   }
 }
 
-/**
- * The operations of one run.
- * @throws UsageError OPTION_INVALID naming the binding: missing, of a slot that the program does not have, an array of another
- *   type or of more rows than there is room for, bags of more samples.
- */
-export function bind(program: readonly Operation[], bindings: Bindings = {}): BoundOperation[] {
-  const used = new Set<string>();
-  const operations = program.map((operation): BoundOperation => {
-    const slot = slotOf(operation);
-    if (slot === undefined) return operation as BoundOperation;
-    used.add(slot);
-    return bindOne(operation, bindings[slot], `run: bindings.${slot}`);
-  });
-  for (const slot of Object.keys(bindings)) {
-    if (!used.has(slot))
-      refuseOption(`run: bindings.${slot}`, bindings[slot], 'none: no operation has this slot');
-  }
-  return operations;
+/** The operations of one run. @throws as Template.bind. */
+export function bind(program: readonly Operation[], bindings?: Bindings): BoundOperation[] {
+  return new Template(program).bind(bindings);
 }
 
-function bindOne(operation: Operation, value: Bindings[string] | undefined, at: string): BoundOperation {
+/** A program whose slots are known. */
+export class Template {
+  readonly #program: readonly Operation[];
+  /** The operations that have slots, by their places. */
+  readonly #places = new Map<number, string>();
+  readonly #slots: ReadonlySet<string>;
+
+  constructor(program: readonly Operation[]) {
+    this.#program = program;
+    program.forEach((operation, place) => {
+      const slot = slotOf(operation);
+      if (slot !== undefined) this.#places.set(place, slot);
+    });
+    this.#slots = new Set(this.#places.values());
+  }
+
+  /**
+   * The operations of one run; those without slots are the program's own.
+   * @throws UsageError OPTION_INVALID naming the binding: missing, of a slot that the program does not have, an array of another
+   *   type or of more rows than there is room for, bags of more samples.
+   */
+  bind(bindings: Bindings = {}): BoundOperation[] {
+    const operations = [...this.#program];
+    for (const [place, slot] of this.#places) {
+      operations[place] = bindOne(operations[place] as Operation, bindings[slot], slot);
+    }
+    for (const slot of Object.keys(bindings)) {
+      if (!this.#slots.has(slot))
+        refuseOption(`run: bindings.${slot}`, bindings[slot], 'none: no operation has this slot');
+    }
+    return operations as BoundOperation[];
+  }
+}
+
+function bindOne(operation: Operation, value: Bindings[string] | undefined, slot: string): BoundOperation {
+  const at = `run: bindings.${slot}`;
   if (value === undefined) return refuseOption(at, value, 'given: the program has this slot');
   switch (operation.op) {
     case 'upload':

@@ -37,12 +37,13 @@ import {
   type PlacedBags,
   type PlacedLinear,
   type PlacedTables,
+  type RunOptions,
   type RunReport,
 } from '../backend.ts';
 import { HostArrays } from '../host-arrays.ts';
-import { bind, OneAtATime, stageSeconds } from '../slots.ts';
+import { bind, OneAtATime, stageSeconds, Template } from '../slots.ts';
 import { CpuBags } from './bags.ts';
-import { type BagReport, CpuBuffer, CpuLinear, EncodedProgram } from './encode.ts';
+import { type BagReport, CpuBuffer, CpuLinear, EncodedProgram, FixedRecords } from './encode.ts';
 import { CpuTables, placeTables } from './placement.ts';
 
 export interface CpuBackendOptions {
@@ -119,18 +120,22 @@ export class CpuBackend implements Backend {
     return new CpuBuffer(length, new NativeMemory(length * Float32Array.BYTES_PER_ELEMENT));
   }
 
-  async run(program: readonly Operation[]): Promise<RunReport> {
-    return this.#run(bind(program));
+  async run(program: readonly Operation[], options?: RunOptions): Promise<RunReport> {
+    return this.#run(bind(program), options);
   }
 
   prepare(program: readonly Operation[]): Executable {
-    this.#livePool();
-    return new CpuExecutable(program, (operations) => this.#run(operations));
+    const fixed = new FixedRecords(this.#livePool());
+    return new CpuExecutable(program, (operations, options) => this.#run(operations, options, fixed));
   }
 
-  async #run(operations: readonly BoundOperation[]): Promise<RunReport> {
+  async #run(
+    operations: readonly BoundOperation[],
+    { timing }: RunOptions = {},
+    fixed?: FixedRecords,
+  ): Promise<RunReport> {
     const pool = this.#livePool();
-    using encoded = new EncodedProgram(operations, pool);
+    using encoded = new EncodedProgram(operations, pool, fixed);
     this.#running += 1;
     try {
       const end = await runOperators(
@@ -146,7 +151,7 @@ export class CpuBackend implements Backend {
         throw first ?? arraysChanged('changed');
       }
       const findings = collectFindings(encoded.warnings);
-      const seconds = encoded.operationSeconds();
+      const seconds = timing === 'none' ? NO_TIMES : encoded.operationSeconds();
       return { seconds, stages: stageSeconds(operations, seconds), findings, launches: [], kernels: [] };
     } finally {
       this.#running -= 1;
@@ -190,26 +195,26 @@ function fileChanged(program: readonly Operation[]): FormatError {
   return new FormatError('FILE_CHANGED', `${file} was written to, or cut, while it was in use`, { file });
 }
 
-/** A program is encoded anew for every run, since a batch's arrays have other addresses. */
-class CpuExecutable extends OneAtATime {
-  readonly #program: readonly Operation[];
-  readonly #work: (operations: readonly BoundOperation[]) => Promise<RunReport>;
+type Work = (operations: readonly BoundOperation[], options: RunOptions) => Promise<RunReport>;
 
-  constructor(
-    program: readonly Operation[],
-    work: (operations: readonly BoundOperation[]) => Promise<RunReport>,
-  ) {
+class CpuExecutable extends OneAtATime {
+  readonly #template: Template;
+  readonly #work: Work;
+
+  constructor(program: readonly Operation[], work: Work) {
     super();
-    this.#program = program;
+    this.#template = new Template(program);
     this.#work = work;
   }
 
-  protected override async runOne(bindings: Bindings | undefined): Promise<RunReport> {
-    return this.#work(bind(this.#program, bindings));
+  protected override async runOne(bindings: Bindings | undefined, options: RunOptions): Promise<RunReport> {
+    return this.#work(this.#template.bind(bindings), options);
   }
 
   protected override giveBack(): void {}
 }
+
+const NO_TIMES = new Float64Array();
 
 const FAULT_KINDS: readonly BagFault['kind'][] = [
   'index-out-of-range',

@@ -11,11 +11,14 @@ import { addressOf, type HostPtr, NativeMemory, NULL_PTR } from '../../ffi/host-
 import type { ThreadPool } from '../../ffi/thread-pool.ts';
 import {
   type BoundOperation,
+  type CopyOperation,
   type DeviceBuffer,
+  type DotInteractionOperation,
   type EmbeddingBagsOperation,
   type Extent,
   elementBytes,
   firstRows,
+  type LinearOperation,
   ownBy,
   type PlacedBags,
   type PlacedLinear,
@@ -65,6 +68,48 @@ export interface BagReport {
   readonly words: BigInt64Array;
 }
 
+/** Operations whose records are the same in every run: matrices on both sides, and no slot. */
+type FixedOperation = LinearOperation | DotInteractionOperation | CopyOperation;
+
+interface FixedRecord {
+  readonly words: BigInt64Array;
+  /** What it has addresses of. */
+  readonly memory: readonly NativeMemory[];
+  readonly estimatedBytes: number;
+}
+
+/** The records of a program that stay between its runs. */
+export class FixedRecords {
+  readonly #pool: ThreadPool;
+  readonly #known = new Map<FixedOperation, FixedRecord>();
+
+  constructor(pool: ThreadPool) {
+    this.#pool = pool;
+  }
+
+  /** The record of an operation. @throws DeviceError DISPOSED for memory that is gone. */
+  of(operation: FixedOperation): FixedRecord {
+    const record = this.#known.get(operation) ?? this.#encode(operation);
+    for (const memory of record.memory) void memory.address;
+    return record;
+  }
+
+  #encode(operation: FixedOperation): FixedRecord {
+    const { input, output } = operation;
+    const cross = operation.op === 'linear' ? operation.cross : undefined;
+    const matrices = [input, output, ...(cross === undefined ? [] : [cross.x0, cross.x])];
+    const memory = matrices.map(({ buffer }) => ownBy(CpuBuffer, buffer).memory);
+    if (operation.op === 'linear') memory.push(ownBy(CpuLinear, operation.layer).packed);
+    const record = {
+      words: BigInt64Array.from(encodeOperation(operation, this.#pool)),
+      memory,
+      estimatedBytes: estimateBytes(operation),
+    };
+    this.#known.set(operation, record);
+    return record;
+  }
+}
+
 /** One encoded program. Keeps every array alive whose address it holds; dispose it once the program has run. */
 export class EncodedProgram implements Disposable {
   readonly words: BigInt64Array;
@@ -81,10 +126,11 @@ export class EncodedProgram implements Disposable {
   /** Pooled rows that wait to be narrowed, or spread. */
   readonly #scratch: NativeMemory[] = [];
 
-  constructor(program: readonly BoundOperation[], pool: ThreadPool) {
+  /** `fixed`: of this program's runs before. */
+  constructor(program: readonly BoundOperation[], pool: ThreadPool, fixed = new FixedRecords(pool)) {
     this.#program = program;
-    const records: (readonly bigint[])[] = [];
-    const append = (owner: number, record: readonly bigint[]) => {
+    const records: (readonly bigint[] | BigInt64Array)[] = [];
+    const append = (owner: number, record: readonly bigint[] | BigInt64Array) => {
       records.push(record);
       this.#owners.push(owner);
     };
@@ -92,13 +138,21 @@ export class EncodedProgram implements Disposable {
     program.forEach((operation, i) => {
       if (warns(operation)) append(i, this.#encodeCheck(operation));
     });
+    let bytes = 0;
     program.forEach((operation, i) => {
+      if (isFixed(operation)) {
+        const { words, estimatedBytes } = fixed.of(operation);
+        append(i, words);
+        bytes += estimatedBytes;
+        return;
+      }
       for (const record of this.#encode(operation, pool)) append(i, record);
+      bytes += estimateBytes(operation);
     });
     this.words = new BigInt64Array(records.length * OPERATOR_WORDS);
     for (const [i, record] of records.entries()) this.words.set(record, i * OPERATOR_WORDS);
     this.seconds = new Float64Array(records.length);
-    this.estimatedBytes = program.reduce((sum, operation) => sum + estimateBytes(operation), 0);
+    this.estimatedBytes = bytes;
   }
 
   /** Seconds of each operation of the program, with all of its records. */
@@ -173,6 +227,10 @@ export class EncodedProgram implements Disposable {
       addReport(this.warnings, tables),
     ];
   }
+}
+
+function isFixed(operation: BoundOperation): operation is FixedOperation {
+  return operation.op === 'linear' || operation.op === 'dotInteraction' || operation.op === 'copy';
 }
 
 /** Whether an operator of its own checks the operation's bags. */

@@ -19,7 +19,7 @@ import {
   type RunReport,
   type RunTiming,
 } from '../backend.ts';
-import { bind, OneAtATime, stageSeconds } from '../slots.ts';
+import { OneAtATime, stageSeconds, Template } from '../slots.ts';
 import { CudaBags } from './bags.ts';
 import { CapturedProgram, CaptureTimer } from './captured.ts';
 import { describeBags } from './check-bags.ts';
@@ -92,6 +92,7 @@ interface Prepared {
 export class CudaProgram extends OneAtATime {
   readonly #tools: ProgramTools;
   readonly #program: readonly Operation[];
+  readonly #template: Template;
   #prepared: Prepared | undefined;
   #captured: CapturedProgram | undefined;
   readonly #end = new RecurringEnd();
@@ -102,10 +103,11 @@ export class CudaProgram extends OneAtATime {
     super();
     this.#tools = tools;
     this.#program = program;
+    this.#template = new Template(program);
   }
 
   protected override async runOne(bindings: Bindings | undefined, options: RunOptions): Promise<RunReport> {
-    const operations = bind(this.#program, bindings);
+    const operations = this.#template.bind(bindings);
     const bags: CudaBags[] = [];
     for (const operation of operations) {
       if (operation.op === 'embeddingBags') bags.push(ownBy(CudaBags, operation.bags));

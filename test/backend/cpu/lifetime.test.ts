@@ -48,6 +48,18 @@ describe('after the end', () => {
     await assert.rejects(backend.run([]), disposed);
   });
 
+  test('memory that is gone between two runs of a program', async () => {
+    using backend = new CpuBackend({ threads: 1 });
+    using some = backend.allocate(4);
+    const other = backend.allocate(4);
+    using executable = backend.prepare([
+      { op: 'copy', input: matrix(other, 1, 4), output: matrix(some, 1, 4) },
+    ]);
+    await executable.run();
+    other[Symbol.dispose]();
+    await assert.rejects(executable.run(), { code: 'DISPOSED' });
+  });
+
   test('a buffer, a layer and tables refuse work once disposed, and so do views of the tables', async () => {
     using backend = new CpuBackend({ threads: 1 });
     const buffer = backend.allocate(4);
