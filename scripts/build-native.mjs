@@ -16,7 +16,7 @@ const warningFlags = ['-Wall', '-Wextra', ...(process.env.CI ? ['-Werror'] : [])
 /** No contraction: a multiplication and an addition are one operation only where the source says so. */
 const codeFlags = ['-O3', '-std=gnu11', '-ffp-contract=off', '-fPIC', '-fvisibility=hidden', '-pthread'];
 
-/** A smashed stack, or a copy past a known end, ends the process. Measured: no cost. */
+/** A smashed stack, or a copy past a known end, ends the process. */
 const hardeningFlags = ['-fstack-protector-strong', '-U_FORTIFY_SOURCE', '-D_FORTIFY_SOURCE=2'];
 /** Addresses of functions are written once, at loading; no stack holds code. */
 const hardeningLinkFlags = process.platform === 'linux' ? ['-Wl,-z,relro,-z,now,-z,noexecstack'] : [];
