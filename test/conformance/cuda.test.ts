@@ -47,6 +47,7 @@ if (skip === undefined) {
     plansOf: somePlans,
     // Every kernel of every case would be compiled for this.
     goldenPlansOf: () => [],
+    faultPlaces: 4,
     propertyRuns: 25,
   });
   for (const precision of ['tf32', 'float16', 'bfloat16'] as const) {

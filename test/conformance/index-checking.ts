@@ -313,7 +313,7 @@ export function indexCheckingCases(subject: Subject): void {
             what,
           );
         };
-        const sampled = (count: number) => [0, count - 1, ...positions(random, count, 20)];
+        const sampled = (count: number) => [0, count - 1, ...positions(random, count, subject.faultPlaces)];
         for (const t of [0, 2, 3]) {
           for (const position of sampled(indices.length)) {
             const values = [-1n, 90n, ...extremes(type)];

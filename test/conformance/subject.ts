@@ -36,6 +36,8 @@ export interface Capabilities {
   readonly plansOf?: (context: PlanContext) => Plan[];
   /** The plans under which golden bags are pooled beside the plain one. Default: each technique by itself. */
   readonly goldenPlansOf?: (context: PlanContext) => Plan[];
+  /** Places of one bad value that are tried in each array of many bags. Default: 20. */
+  readonly faultPlaces?: number;
   /** Random problems of each property. Default: 200. */
   readonly propertyRuns?: number;
   /** Of the random problems; default: another one each time. */

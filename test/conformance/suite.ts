@@ -37,6 +37,7 @@ export function conformance(
       denseOnly: capabilities.denseOnly ?? false,
       plansOf: capabilities.plansOf ?? legalPlans,
       goldenPlansOf: capabilities.goldenPlansOf ?? plansOfOneTechnique,
+      faultPlaces: capabilities.faultPlaces ?? 20,
       propertyRuns: capabilities.propertyRuns ?? 200,
       propertySeed: capabilities.propertySeed,
       concurrency: capabilities.concurrency ?? 1,

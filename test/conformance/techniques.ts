@@ -170,13 +170,13 @@ export function techniqueCases(subject: Subject): void {
   test('repairs are the same under every plan', () =>
     assertEveryPlan(shared('broken problem', brokenProblem), 'ignore'));
 
-  test('a plan that needs another placement is refused by placed tables', async () => {
+  test('a plan that needs another placement is refused by placed tables', async (t) => {
     const { backend } = subject;
     const { tables } = shared('broken problem', brokenProblem);
     const plans = subject.plansOf({ device: backend.device, tables });
     const [first] = plans as [Plan];
     const other = plans.find((plan) => placementKey(plan) !== placementKey(first));
-    if (other === undefined) return;
+    if (other === undefined) return t.skip('all plans place tables alike');
     using placed = await backend.placeTables(tables, first);
     assert.throws(() => placed.withPlan(other), { code: 'PLAN_ILLEGAL' });
   });
