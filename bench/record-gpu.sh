@@ -67,32 +67,23 @@ counters() {
   shift
   hotrow characterize --device cuda --preset paper --budget 10m --json "$out/$prefix-$name.json" "$@" >"$out/$prefix-$name.txt"
 }
-tune() {
-  local pattern run separator='['
-  for pattern in one_item high_hot med_hot low_hot random; do
-    for run in 1 2; do
+# tunes NAME PRESET BUDGET RUNS PATTERN...: each run in a process of its own; all that they print, as one list.
+tunes() {
+  local name=$1 preset=$2 budget=$3 runs=$4 pattern run separator='['
+  shift 4
+  for pattern in "$@"; do
+    for run in $(seq "$runs"); do
       printf '%s' "$separator"
       separator=,
-      hotrow tune --device cuda --preset paper --pattern $pattern --budget 60s --format json \
-        --out "$out/plan-$pattern-$run.json" || return 1
+      hotrow tune --device cuda --preset "$preset" --pattern "$pattern" --budget "$budget" --format json \
+        --out "$out/plan-$preset-$pattern-$run.json" || return 1
     done
-  done >"$out/$prefix-tune.json"
-  printf ']\n' >>"$out/$prefix-tune.json"
+  done >"$out/$prefix-$name.json"
+  printf ']\n' >>"$out/$prefix-$name.json"
 }
-# A benchmark; then five processes on each of three patterns: the found plan and the heuristic one in turns, tables of mixed shapes.
-mixed() {
-  local pattern run separator='['
-  bench mixed --preset mixed --no-peers || return 1
-  for pattern in high_hot med_hot random; do
-    for run in 1 2 3 4 5; do
-      printf '%s' "$separator"
-      separator=,
-      hotrow tune --device cuda --preset mixed --pattern $pattern --budget 20s --format json \
-        --out "$out/plan-mixed-$pattern-$run.json" || return 1
-    done
-  done >"$out/$prefix-tune-mixed.json"
-  printf ']\n' >>"$out/$prefix-tune-mixed.json"
-}
+tune() { tunes tune paper 60s 2 one_item high_hot med_hot low_hot random; }
+# A benchmark; then the found plan and the heuristic one in turns, on tables of mixed shapes.
+mixed() { bench mixed --preset mixed --no-peers && tunes tune-mixed mixed 20s 5 high_hot med_hot random; }
 model() { bench model --preset model --rounds 30 --index-type int32; }
 mlperf() {
   for format in float16 int8; do

@@ -2,7 +2,15 @@
 import { arrayName, lengthOf } from '../checks/array.ts';
 import { refuseOption } from '../checks/value.ts';
 import { DeviceError, UsageError } from '../errors.ts';
-import type { Bindings, BoundOperation, Executable, Operation, RunOptions, RunReport } from './backend.ts';
+import type {
+  Bindings,
+  BoundOperation,
+  Executable,
+  Extent,
+  Operation,
+  RunOptions,
+  RunReport,
+} from './backend.ts';
 
 /** The name of an operation's slot; undefined: it has none. */
 function slotOf(operation: Operation): string | undefined {
@@ -30,13 +38,13 @@ export function bind(program: readonly Operation[], bindings?: Bindings): BoundO
 
 /** A program whose slots are known. */
 export class Template {
-  readonly #program: readonly Operation[];
+  readonly program: readonly Operation[];
   /** The operations that have slots, by their places. */
   readonly #places = new Map<number, string>();
   readonly #slots: ReadonlySet<string>;
 
   constructor(program: readonly Operation[]) {
-    this.#program = program;
+    this.program = program;
     program.forEach((operation, place) => {
       const slot = slotOf(operation);
       if (slot !== undefined) this.#places.set(place, slot);
@@ -50,7 +58,7 @@ export class Template {
    *   type or of more rows than there is room for, bags of more samples.
    */
   bind(bindings: Bindings = {}): BoundOperation[] {
-    const operations = [...this.#program];
+    const operations = [...this.program];
     for (const [place, slot] of this.#places) {
       operations[place] = bindOne(operations[place] as Operation, bindings[slot], slot);
     }
@@ -88,13 +96,17 @@ function bindOne(operation: Operation, value: Bindings[string] | undefined, slot
 function checkArray(
   value: Bindings[string],
   type: 'Float32Array' | 'Uint16Array',
-  { rows, cols }: { readonly rows: number; readonly cols: number },
+  matrix: Pick<Extent, 'rows' | 'cols'>,
   at: string,
 ): void {
   if (arrayName(value) !== type) refuseOption(at, value, `a ${type}`);
-  const length = lengthOf(value as Float32Array);
-  if (length > rows * cols || (cols > 0 && length % cols !== 0))
-    refuseOption(`${at}.length`, length, `whole rows of ${cols} elements, at most ${rows}`);
+  checkRows(lengthOf(value as Float32Array), matrix, at);
+}
+
+/** An array of `length` elements holds whole rows of a matrix, at most all. @throws UsageError OPTION_INVALID. */
+export function checkRows(length: number, { rows, cols }: Pick<Extent, 'rows' | 'cols'>, at: string): void {
+  if (length <= rows * cols && (cols === 0 || length % cols === 0)) return;
+  refuseOption(`${at}.length`, length, `whole rows of ${cols} elements, at most ${rows}`);
 }
 
 /** Seconds by stage; `seconds`: of each operation, or empty. */

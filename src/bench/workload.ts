@@ -5,6 +5,7 @@ import type { DlrmRequest } from '../model/request/request.ts';
 import type { AccessPatternName } from '../workload/access-patterns.ts';
 import { distinctShare, lookedUpRows, trafficOf } from '../workload/batch-traffic.ts';
 import { type Coverage, countRows, coverageCurve } from '../workload/hotness.ts';
+import { asInt32 } from '../workload/index-values.ts';
 import { onceEach } from '../workload/once-each.ts';
 import { createRandom, floats } from '../workload/random.ts';
 import { syntheticBags } from '../workload/synthetic.ts';
@@ -129,7 +130,7 @@ function workload(
 }
 
 function withIndexType(bags: Bags, indexType: IndexType): Bags {
-  const convert = indexType === 'int64' ? widen : narrow;
+  const convert = indexType === 'int64' ? widen : asInt32;
   return { ...bags, indices: convert(bags.indices), offsets: convert(bags.offsets) };
 }
 
@@ -144,13 +145,4 @@ function widen(values: IndexArray): BigInt64Array {
     halves[2 * i + 1] = value >> 31;
   }
   return wide;
-}
-
-/** Rows of tables that have fewer than 2^31, or −1: their low halves are their values. */
-function narrow(values: IndexArray): Int32Array {
-  if (values instanceof Int32Array) return values;
-  const halves = new Int32Array(values.buffer, values.byteOffset, 2 * values.length);
-  const narrowed = new Int32Array(values.length);
-  for (let i = 0; i < narrowed.length; i++) narrowed[i] = halves[2 * i] as number;
-  return narrowed;
 }

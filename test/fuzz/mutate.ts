@@ -1,5 +1,6 @@
 /** Changes to small valid files: of bytes, and of what their format is made of. */
 import { gunzipSync, gzipSync } from 'node:zlib';
+import { STACK_OPCODES } from '../support/pickle-opcodes.ts';
 import type { Random } from '../support/random.ts';
 import { type ZipEntry, zip } from '../support/torch-files.ts';
 
@@ -140,27 +141,8 @@ const OPCODES = [
     '\x8a\x08\xff\xff\xff\xff\xff\xff\xff\x7f',
     '\x8f',
   ],
-  ...[
-    '(',
-    '0',
-    '1',
-    '2',
-    't',
-    'l',
-    'd',
-    'a',
-    'e',
-    's',
-    'u',
-    'b',
-    'R',
-    'Q',
-    'o',
-    '\x85',
-    '\x86',
-    '\x87',
-    '\x81',
-  ],
+  ...STACK_OPCODES,
+  ...['\x85', '\x86', '\x87', '\x81'],
   ...[
     'G\x7f\xf0\x00\x00\x00\x00\x00\x00',
     'ctorch._utils\n_rebuild_tensor_v2\n',

@@ -91,7 +91,6 @@ interface Prepared {
 
 export class CudaProgram extends OneAtATime {
   readonly #tools: ProgramTools;
-  readonly #program: readonly Operation[];
   readonly #template: Template;
   #prepared: Prepared | undefined;
   #captured: CapturedProgram | undefined;
@@ -102,7 +101,6 @@ export class CudaProgram extends OneAtATime {
   constructor(tools: ProgramTools, program: readonly Operation[]) {
     super();
     this.#tools = tools;
-    this.#program = program;
     this.#template = new Template(program);
   }
 
@@ -152,7 +150,7 @@ export class CudaProgram extends OneAtATime {
 
   /** Compiles and measures what was not before. */
   async #prepare(): Promise<Prepared> {
-    const program = this.#program;
+    const { program } = this.#template;
     // Compiled beside the dense kernels.
     const copyWords = this.#tools.kernels.utility('copy_words');
     const kernels = program.some(isDense) ? await this.#tools.dense() : undefined;

@@ -36,6 +36,7 @@ import {
   type UploadOperation,
 } from '../backend.ts';
 import { endOf, overlap } from '../overlap.ts';
+import { checkRows } from '../slots.ts';
 import type { Handles, Held } from './handles.ts';
 
 /** What one backend gave. */
@@ -376,12 +377,6 @@ const stage = optional(text);
 
 const floats = arrayOf('Float32Array');
 const halves = arrayOf('Uint16Array');
-
-/** An array holds whole rows of a matrix, at most all. */
-function checkRows(length: number, { rows, cols }: PooledMatrix, at: string): void {
-  if (length <= rows * cols && (cols === 0 || length % cols === 0)) return;
-  refuseOption(`${at}.length`, length, `whole rows of ${cols} elements, at most ${rows}`);
-}
 
 function checkSize(matrix: Matrix, rows: number, cols: number, at: string): void {
   if (matrix.rows !== rows) refuseOption(`${at}.rows`, matrix.rows, `${rows}`);

@@ -130,7 +130,8 @@ async function placeModel(
 ): Promise<DlrmModel> {
   const { backend } = openDevice(device);
   try {
-    const { plans } = await savedPlans({ device: backend.device, tables: architecture.tables });
+    const context = { device: backend.device, tables: architecture.tables };
+    const plans = plan === undefined ? (await savedPlans(context)).plans : [];
     return await DlrmModel.create(backend, architecture, {
       closesBackend: true,
       indexChecking,

@@ -7,6 +7,7 @@ import { unpickle } from '../../../src/formats/torch/pickle.ts';
 import type { PickledValue } from '../../../src/formats/torch/pickled-value.ts';
 import { readStorageId } from '../../../src/formats/torch/storage-id.ts';
 import { torchGlobal } from '../../../src/formats/torch/torch-globals.ts';
+import { STACK_OPCODES } from '../../support/pickle-opcodes.ts';
 import { savedTensors } from '../../support/torch-files.ts';
 
 const pickle = (...parts: readonly string[]): Uint8Array => Buffer.from(parts.join(''), 'latin1');
@@ -55,26 +56,8 @@ describe('random pickles', () => {
   ];
   /** Opcodes that work on what is there. */
   const OPERATIONS = [
-    ...[
-      '(',
-      '0',
-      '1',
-      '2',
-      't',
-      'l',
-      'd',
-      'a',
-      'e',
-      's',
-      'u',
-      'b',
-      'R',
-      'Q',
-      'o',
-      'im\nC\n',
-      'q\x00',
-      'q\x01',
-    ],
+    ...STACK_OPCODES,
+    ...['im\nC\n', 'q\x00', 'q\x01'],
     ...['\x85', '\x86', '\x87', '\x90', '\x91', '\x92', '\x93', '\x94', '\x81', '\x82\x01', '\x97'],
   ];
   const persistentLoad = (id: PickledValue) => readStorageId(id, () => () => 64);
