@@ -4,11 +4,11 @@ import { fileURLToPath } from 'node:url';
 import { type BenchResults, resultsSchema } from '../src/bench/results.ts';
 import { characterizationSchema } from '../src/characterize/results.ts';
 import type { DeviceDescription, DeviceKind } from '../src/device.ts';
-import { KERNEL_FAMILIES, planSchema } from '../src/embedding/plan.ts';
-import { TECHNIQUES } from '../src/embedding/techniques/registry.ts';
-import type { PlanContext, Technique, TechniqueOnDevice } from '../src/embedding/techniques/technique.ts';
 import { descriptionSchema } from '../src/model/description/description.ts';
 import { requestSchema } from '../src/model/request/json-samples.ts';
+import { KERNEL_FAMILIES, planSchema } from '../src/plan/plan.ts';
+import { TECHNIQUES } from '../src/plan/techniques/registry.ts';
+import type { PlanContext, Technique, TechniqueOnDevice } from '../src/plan/techniques/technique.ts';
 import { BENCH_RULES } from '../src/report/bench-findings.ts';
 import { CHARACTERIZE_RULES } from '../src/report/characterize-findings.ts';
 import { ACCESS_PATTERNS, type AccessPatternName, createStream } from '../src/workload/access-patterns.ts';
@@ -67,7 +67,7 @@ function techniquesPage(): string {
   return [
     '# Techniques',
     '',
-    '<!-- Written by `npm run generate` from src/embedding/techniques; do not edit. -->',
+    '<!-- Written by `npm run generate` from src/plan/techniques; do not edit. -->',
     '',
     'What a plan can switch on. The example CPU has 16 threads, the example GPU is an H200, the example table has 500,000 rows of 128 float32.',
     '',

@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
-import type { KernelSource } from '../src/backend/cuda/kernel-source.ts';
+import type { KernelSource } from '../src/backend/cuda/kernels/source.ts';
 
 const KERNELS = fileURLToPath(new URL('../kernels/cuda', import.meta.url));
 export const ARCHITECTURES = ['sm_80', 'sm_90', 'sm_100'] as const;

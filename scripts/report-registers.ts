@@ -12,9 +12,9 @@ import {
   sharedBytes,
   standardBagSource,
   variantId,
-} from '../src/backend/cuda/kernel-source.ts';
-import { warpsPerMultiprocessor } from '../src/cuda/occupancy.ts';
-import { PREFETCH_BUFFERS } from '../src/embedding/techniques/prefetch.ts';
+} from '../src/backend/cuda/embedding/standard-source.ts';
+import { warpsPerMultiprocessor } from '../src/plan/occupancy.ts';
+import { PREFETCH_BUFFERS } from '../src/plan/techniques/prefetch.ts';
 import { ARCHITECTURES, compileWithNvcc, type Resources, refuseNvcc } from './nvcc.ts';
 
 const PAGE = fileURLToPath(new URL('../docs/cuda-kernels.md', import.meta.url));

@@ -17,24 +17,6 @@ export type {
   RowFormat,
 } from './embedding/bag.ts';
 export {
-  type CollectionOptions,
-  EmbeddingCollection,
-  type ForwardOptions,
-  type PooledEmbeddings,
-} from './embedding/collection.ts';
-export {
-  checkPlan,
-  heuristicPlan,
-  type Plan,
-  parsePlan,
-  plainPlan,
-  planLabel,
-  planSchema,
-  readPlan,
-  refusals,
-  withTechniques,
-} from './embedding/plan.ts';
-export {
   dequantizeRows,
   type QuantizationError,
   type QuantizedRows,
@@ -42,13 +24,6 @@ export {
   relativeRmsError,
 } from './embedding/quantize.ts';
 export { type QuantizedRowFormat, ROW_FORMATS, rowBytes } from './embedding/row-format.ts';
-export { TECHNIQUES } from './embedding/techniques/registry.ts';
-export type {
-  PlanContext,
-  Technique,
-  TechniqueCost,
-  TechniqueOnDevice,
-} from './embedding/techniques/technique.ts';
 export {
   CudaError,
   type CudaFailure,
@@ -79,6 +54,12 @@ export {
   type QuantizeOptions,
   quantizeCheckpoint,
 } from './model/checkpoint/quantize-checkpoint.ts';
+export {
+  type CollectionOptions,
+  EmbeddingCollection,
+  type ForwardOptions,
+  type PooledEmbeddings,
+} from './model/collection.ts';
 export {
   DlrmModel,
   type DlrmOptions,
@@ -112,6 +93,25 @@ export { readJsonRequest } from './model/request/json-request.ts';
 export { requestSchema } from './model/request/json-samples.ts';
 export { type DlrmRequest, readRequest, writeRequest } from './model/request/request.ts';
 export { type CandidatePart, scoreRequest, type TableBags, type UserPart } from './model/request/score.ts';
+export {
+  checkPlan,
+  heuristicPlan,
+  type Plan,
+  parsePlan,
+  plainPlan,
+  planLabel,
+  planSchema,
+  readPlan,
+  refusals,
+  withTechniques,
+} from './plan/plan.ts';
+export { TECHNIQUES } from './plan/techniques/registry.ts';
+export type {
+  PlanContext,
+  Technique,
+  TechniqueCost,
+  TechniqueOnDevice,
+} from './plan/techniques/technique.ts';
 export { type Results, renderReport } from './report/page.ts';
 export { parseResults, readResults } from './report/read-results.ts';
 export type {

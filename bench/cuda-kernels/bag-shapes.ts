@@ -4,13 +4,13 @@
  * µs of a launch, launches back to back, over rows in flight and threads of a block.
  */
 import { writeFileSync } from 'node:fs';
-import { CudaBags } from '../../src/backend/cuda/bags.ts';
-import { blocksPerTable } from '../../src/backend/cuda/fused-layout.ts';
-import { fusedSource } from '../../src/backend/cuda/fused-source.ts';
-import { KernelLibrary } from '../../src/backend/cuda/kernel-library.ts';
-import { encodeFusedBags } from '../../src/backend/cuda/kernel-params.ts';
-import { launch } from '../../src/backend/cuda/launcher.ts';
-import { placeTables } from '../../src/backend/cuda/placement.ts';
+import { CudaBags } from '../../src/backend/cuda/embedding/bags.ts';
+import { blocksPerTable } from '../../src/backend/cuda/embedding/fused-layout.ts';
+import { fusedSource } from '../../src/backend/cuda/embedding/fused-source.ts';
+import { launch } from '../../src/backend/cuda/kernels/launcher.ts';
+import { KernelLibrary } from '../../src/backend/cuda/kernels/library.ts';
+import { encodeFusedBags } from '../../src/backend/cuda/kernels/params.ts';
+import { placeTables } from '../../src/backend/cuda/rows/tables.ts';
 import { syntheticModel, syntheticTables } from '../../src/bench/synthetic-model.ts';
 import { patternWorkload } from '../../src/bench/workload.ts';
 import { BlockPool } from '../../src/cuda/block-pool.ts';
@@ -21,10 +21,10 @@ import { DeviceMemory } from '../../src/cuda/memory.ts';
 import type { CudaKernel } from '../../src/cuda/module.ts';
 import { CudaStream } from '../../src/cuda/stream.ts';
 import type { BagBatch, Bags, EmbeddingTable } from '../../src/embedding/bag.ts';
-import { plainPlan } from '../../src/embedding/plan.ts';
 import { addressOf } from '../../src/ffi/host-memory.ts';
 import { Nvrtc } from '../../src/ffi/nvrtc.ts';
 import { KernelCache } from '../../src/jit/kernel-cache.ts';
+import { plainPlan } from '../../src/plan/plan.ts';
 import { quantile } from '../../src/tuner/quantile.ts';
 import { createRandom } from '../../src/workload/random.ts';
 

@@ -8,10 +8,10 @@
  */
 import { writeFileSync } from 'node:fs';
 import { type Activation, DENSE_PRECISIONS, type DensePrecision } from '../../src/backend/backend.ts';
-import type { CudaLinear } from '../../src/backend/cuda/cuda-linear.ts';
-import { DenseKernels } from '../../src/backend/cuda/dense-kernels.ts';
-import type { DeviceLinear, DeviceMatrix } from '../../src/backend/cuda/dense-operation.ts';
-import { factorBits } from '../../src/backend/cuda/dense-source.ts';
+import type { CudaLinear } from '../../src/backend/cuda/dense/cuda-linear.ts';
+import { DenseKernels } from '../../src/backend/cuda/dense/dense-kernels.ts';
+import type { DeviceLinear, DeviceMatrix } from '../../src/backend/cuda/dense/dense-operation.ts';
+import { factorBits } from '../../src/backend/cuda/dense/dense-source.ts';
 import { CudaDevice } from '../../src/cuda/device.ts';
 import { cudaDriver, describe } from '../../src/cuda/discover.ts';
 import { CudaEvent } from '../../src/cuda/event.ts';

@@ -12,7 +12,7 @@
  * The order of k within a chunk is permuted alike on both sides: a thread's operands of 16 columns are then one 16-byte
  * unit, and the sum is the same.
  *
- * A variant is a struct with these members (src/backend/cuda/dense-source.ts writes it):
+ * A variant is a struct with these members (src/backend/cuda/dense/dense-source.ts writes it):
  *   Math     dot::TensorCores<Tf32Product>, <Float16Product>, <Bfloat16Product>; dot::FusedMultiplyAdd (float32)
  *   tile     32, 64 or 128; a triangle of at most so many features is one tile
  *   vector   whether rows are copied 16 bytes at a time: input, input_stride and dim are multiples of 4 floats

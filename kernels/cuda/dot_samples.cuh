@@ -7,7 +7,7 @@
  * packed in shared memory as the output has them, and leave from there in one asynchronous copy while the next sample is
  * multiplied.
  *
- * A variant is a struct with these members (src/backend/cuda/dense-source.ts writes it):
+ * A variant is a struct with these members (src/backend/cuda/dense/dense-source.ts writes it):
  *   Math     dot::SampleTensorCores<Tf32Product>, <Float16Product>, <Bfloat16Product>; dot::SampleFusedMultiplyAdd
  *            (float32)
  *

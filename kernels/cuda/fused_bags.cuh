@@ -22,7 +22,7 @@
  * that no memory is touched by it; what the output then holds is undefined. Checking::Repair reads row 0 instead, and
  * clamps bag bounds. Checking::None trusts its input.
  *
- * A launch is a struct with these members (src/backend/cuda/fused-source.ts writes it):
+ * A launch is a struct with these members (src/backend/cuda/embedding/fused-source.ts writes it):
  *   threads       threads of a block
  *   checking      Checking
  *   splits        whether there may be segments

@@ -20,7 +20,7 @@
  *   Pipelined  not in the paper: two groups of registers; the next group is asked for before the last is added up,
  *              so that `distance` to 2 · `distance` rows are always on their way
  *
- * A variant is a struct with these members (src/backend/cuda/kernel-source.ts writes it):
+ * A variant is a struct with these members (src/backend/cuda/embedding/standard-source.ts writes it):
  *   Row                 Float32, Float16, Bfloat16, Int8, Int4, Float8E4m3
  *   Index, Offset       int32, int64
  *   Output              Float32, Float16, Bfloat16: pooled rows are rounded to it once, at the end

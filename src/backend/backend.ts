@@ -8,7 +8,7 @@
  */
 import type { DeviceDescription } from '../device.ts';
 import type { BagBatch, BagFindings, EmbeddingTable, IndexChecking } from '../embedding/bag.ts';
-import type { Plan } from '../embedding/plan.ts';
+import type { Plan } from '../plan/plan.ts';
 import type { OnProgress } from '../progress.ts';
 
 /**

@@ -3,11 +3,11 @@ import { freemem } from 'node:os';
 import type { Backend, Ceilings } from '../backend/backend.ts';
 import type { EmbeddingTable } from '../embedding/bag.ts';
 import { rowBytes } from '../embedding/bag.ts';
-import { checkPlan, type Plan, type PlanChoice, plainPlan, withTechniques } from '../embedding/plan.ts';
 import { distinctTables, sharesTables, tableNumbers } from '../embedding/shared-tables.ts';
-import type { PlanContext } from '../embedding/techniques/technique.ts';
 import { ModelError } from '../errors.ts';
 import { type DlrmArchitecture, modelNotes } from '../model/architecture.ts';
+import { checkPlan, type Plan, type PlanChoice, plainPlan, withTechniques } from '../plan/plan.ts';
+import type { PlanContext } from '../plan/techniques/technique.ts';
 import type { OnProgress } from '../progress.ts';
 import { version } from '../version.ts';
 import {

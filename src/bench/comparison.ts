@@ -1,5 +1,5 @@
 /** What results compare: rows with their baselines, and the names that tables and reports give them. */
-import { type CudaPlan, type Plan, planLabel, withTechniques } from '../embedding/plan.ts';
+import { type CudaPlan, type Plan, planLabel, withTechniques } from '../plan/plan.ts';
 import type { BenchResults, EmbeddingRow, LaunchTimes, ModelRow } from './results.ts';
 
 /** The distinct values, in order of their first appearance. */

@@ -4,6 +4,7 @@
  */
 import type { Backend, Ceilings, KernelUse } from '../backend/backend.ts';
 import type { BagBatch, EmbeddingTable } from '../embedding/bag.ts';
+import { DeviceError } from '../errors.ts';
 import {
   heuristicPlan,
   type Plan,
@@ -12,10 +13,9 @@ import {
   refusals,
   withKernel,
   withTechniques,
-} from '../embedding/plan.ts';
-import { techniquesOn } from '../embedding/techniques/registry.ts';
-import type { PlanContext } from '../embedding/techniques/technique.ts';
-import { DeviceError } from '../errors.ts';
+} from '../plan/plan.ts';
+import { techniquesOn } from '../plan/techniques/registry.ts';
+import type { PlanContext } from '../plan/techniques/technique.ts';
 import type { OnProgress } from '../progress.ts';
 import { EmbeddingTimer } from '../tuner/embedding-timer.ts';
 import { median, quantile } from '../tuner/quantile.ts';

@@ -1,11 +1,11 @@
 /** The whole model: latency, throughput with several batches in flight, and where the time goes. */
 import type { Backend, Ceilings } from '../backend/backend.ts';
 import { HostBags } from '../backend/host-arrays.ts';
-import type { Plan } from '../embedding/plan.ts';
-import { planLabel } from '../embedding/plan.ts';
 import type { DlrmArchitecture } from '../model/architecture.ts';
 import { DlrmModel, type PlacedRequest, type StageTimes } from '../model/dlrm.ts';
 import type { DlrmRequest } from '../model/request/request.ts';
+import type { Plan } from '../plan/plan.ts';
+import { planLabel } from '../plan/plan.ts';
 import type { OnProgress } from '../progress.ts';
 import { median } from '../tuner/quantile.ts';
 import { type ModelRow, PLACES } from './results.ts';

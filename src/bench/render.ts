@@ -1,6 +1,7 @@
 /** Results as tables for a terminal of 80 columns. Pure: results in, cells out. */
-import { type Plan, planLabel } from '../embedding/plan.ts';
+
 import { percent, significant } from '../numbers.ts';
+import { type Plan, planLabel } from '../plan/plan.ts';
 import {
   byRole,
   compared,

@@ -1,8 +1,8 @@
 /** Benchmark results: versioned JSON whose rows each say what was run, on what, and how it was timed. */
 import Type, { type Static } from 'typebox';
-import { planSchema } from '../embedding/plan.ts';
 import { ROW_FORMATS, type RowFormat } from '../embedding/row-format.ts';
-import { TECHNIQUES } from '../embedding/techniques/registry.ts';
+import { planSchema } from '../plan/plan.ts';
+import { TECHNIQUES } from '../plan/techniques/registry.ts';
 import { timingSchema } from './statistics.ts';
 
 export const RESULTS_VERSION = 1;

@@ -3,8 +3,8 @@
  * tuned for each pattern; and in PyTorch.
  */
 import type { Backend, Ceilings } from '../backend/backend.ts';
-import { type Plan, plainPlan, planLabel } from '../embedding/plan.ts';
 import type { DlrmArchitecture } from '../model/architecture.ts';
+import { type Plan, plainPlan, planLabel } from '../plan/plan.ts';
 import type { OnProgress } from '../progress.ts';
 import type { SearchResult } from '../tuner/search.ts';
 import { type ModelRole, unique } from './comparison.ts';

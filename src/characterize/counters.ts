@@ -1,6 +1,7 @@
 /** Counters of single launches → what they say of each cell. Pure. */
-import { planLabel } from '../embedding/plan.ts';
+
 import { DeviceError } from '../errors.ts';
+import { planLabel } from '../plan/plan.ts';
 import { mean } from '../tuner/quantile.ts';
 import { type Cell, type CellRun, launchesPerBatch } from './cells.ts';
 import { limitOf } from './limiter.ts';

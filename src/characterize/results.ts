@@ -1,7 +1,7 @@
 /** Characterization results: versioned JSON of what limits each kernel variant, by compiler report and by counters. */
 import Type, { type Static } from 'typebox';
 import { deviceSchema, modelRowSchema } from '../bench/results.ts';
-import { plainPlan, planLabel, planSchema } from '../embedding/plan.ts';
+import { plainPlan, planLabel, planSchema } from '../plan/plan.ts';
 
 export const CHARACTERIZE_VERSION = 1;
 

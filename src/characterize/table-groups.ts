@@ -1,5 +1,5 @@
 /** Tables that a kernel treats alike: one of a group is measured, and stands for the others. */
-import { bagKinds } from '../backend/cuda/bag-kinds.ts';
+import { bagKinds } from '../backend/cuda/embedding/bag-kinds.ts';
 import type { BagBatch, Bags, EmbeddingTable, IndexArray } from '../embedding/bag.ts';
 import { countRows } from '../workload/hotness.ts';
 import type { Lookups } from './kept-lookups.ts';

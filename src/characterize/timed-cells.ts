@@ -1,7 +1,7 @@
 /** Cells timed by events, in turns as in the benchmark, without a profiler. */
 import type { LaunchTime } from '../backend/backend.ts';
 import { turnOn } from '../bench/embedding-bench.ts';
-import { type Plan, planLabel } from '../embedding/plan.ts';
+import { type Plan, planLabel } from '../plan/plan.ts';
 import type { OnProgress } from '../progress.ts';
 import { EmbeddingTimer } from '../tuner/embedding-timer.ts';
 import { median } from '../tuner/quantile.ts';

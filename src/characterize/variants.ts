@@ -1,7 +1,7 @@
 import { combinedPlans, singleTechniquePlans } from '../bench/embedding-bench.ts';
-import { heuristicPlan, type Plan } from '../embedding/plan.ts';
-import type { PlanContext } from '../embedding/techniques/technique.ts';
 import { UsageError } from '../errors.ts';
+import { heuristicPlan, type Plan } from '../plan/plan.ts';
+import type { PlanContext } from '../plan/techniques/technique.ts';
 
 /** What is characterized: the standard kernel by its techniques, and the heuristic plan, of the fused one. */
 const TECHNIQUES = {

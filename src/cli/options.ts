@@ -2,8 +2,8 @@
 import { Argument, type Command, InvalidArgumentError, Option } from 'commander';
 import { DENSE_PRECISIONS } from '../backend/backend.ts';
 import { INDEX_CHECKING } from '../embedding/bag.ts';
-import { type PlanChoice, readPlan } from '../embedding/plan.ts';
 import type { ArchitectureOverrides } from '../model/infer-architecture.ts';
+import { type PlanChoice, readPlan } from '../plan/plan.ts';
 
 /** An option value that is a whole number of at least `minimum`. */
 export function integer(minimum: number): (text: string) => number {

@@ -1,6 +1,6 @@
 /** What `hotrow tune` found, for a terminal. */
 import type { DeviceDescription } from '../device.ts';
-import { type Plan, planLabel } from '../embedding/plan.ts';
+import { type Plan, planLabel } from '../plan/plan.ts';
 import { printable } from '../text.ts';
 import type { SearchResult } from '../tuner/search.ts';
 import type { SideBySide, Spread } from '../tuner/side-by-side.ts';

@@ -16,13 +16,13 @@ import { called, flag, membersOf, oneOf, optional, record } from '../checks/valu
 import { type PlacedInteraction, placeInteraction } from '../dense/interaction.ts';
 import { Mlp } from '../dense/linear.ts';
 import { type BagFindings, INDEX_CHECKING, type IndexChecking } from '../embedding/bag.ts';
-import { placeCollection, totalDim } from '../embedding/collection.ts';
-import { type Plan, type PlanChoice, planChoice } from '../embedding/plan.ts';
-import { choosePlan, type PlanTraffic, planTraffic } from '../embedding/saved-plans.ts';
 import { DeviceError, UsageError } from '../errors.ts';
+import { type Plan, type PlanChoice, planChoice } from '../plan/plan.ts';
+import { choosePlan, type PlanTraffic, planTraffic } from '../plan/saved-plans.ts';
 import type { OnProgress } from '../progress.ts';
 import { type DlrmArchitecture, inputsOf } from './architecture.ts';
 import { checkArchitecture } from './check-architecture.ts';
+import { placeCollection, totalDim } from './collection.ts';
 import { checkDense } from './request/check-dense.ts';
 import { boundByFeature, type FeatureRequest } from './request/feature-request.ts';
 import type { DlrmRequest } from './request/request.ts';

@@ -2,9 +2,9 @@
 import { OPEN_MEMBERS, type OpenOptions, openDevice } from '../backend/open-backend.ts';
 import { called, path as filePath, membersOf, oneOf, optional } from '../checks/value.ts';
 import { INDEX_CHECKING } from '../embedding/bag.ts';
-import { planChoice } from '../embedding/plan.ts';
-import { planTraffic } from '../embedding/saved-plans.ts';
 import { fromFile, namedIn } from '../errors.ts';
+import { planChoice } from '../plan/plan.ts';
+import { planTraffic } from '../plan/saved-plans.ts';
 import type { OnProgress } from '../progress.ts';
 import type { StoredTensors } from '../tensor.ts';
 import type { DlrmArchitecture } from './architecture.ts';

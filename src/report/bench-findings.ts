@@ -13,8 +13,8 @@ import {
   unpinned,
 } from '../bench/comparison.ts';
 import { type BenchResults, type EmbeddingRow, hasStages, type ModelRow } from '../bench/results.ts';
-import type { Plan } from '../embedding/plan.ts';
 import { percent, significant, times } from '../numbers.ts';
+import type { Plan } from '../plan/plan.ts';
 import { applyRules, type Citation, type Finding, highest, type Rule, span } from './findings.ts';
 import { sweepPoints, sweptTechniques } from './sweep-figures.ts';
 

@@ -1,8 +1,8 @@
 /** A technique over its whole range: lines per pattern. */
 import { launchPerTable, techniques, unique } from '../bench/comparison.ts';
 import type { BenchResults, EmbeddingRow } from '../bench/results.ts';
-import { type Plan, planLabel, withTechniques } from '../embedding/plan.ts';
 import { significant } from '../numbers.ts';
+import { type Plan, planLabel, withTechniques } from '../plan/plan.ts';
 import { type Figure, type Line, type LinePanel, number, text } from './figure.ts';
 
 /** Techniques that were run over their whole range. */

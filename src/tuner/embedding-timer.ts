@@ -10,9 +10,9 @@ import {
   type PlacedTables,
 } from '../backend/backend.ts';
 import type { BagBatch, EmbeddingTable } from '../embedding/bag.ts';
-import { placeCollection, totalDim } from '../embedding/collection.ts';
-import { type Plan, placementKey, plainPlan } from '../embedding/plan.ts';
-import type { PlanContext } from '../embedding/techniques/technique.ts';
+import { placeCollection, totalDim } from '../model/collection.ts';
+import { type Plan, placementKey, plainPlan } from '../plan/plan.ts';
+import type { PlanContext } from '../plan/techniques/technique.ts';
 import type { OnProgress } from '../progress.ts';
 
 /** More than most hosts have threads for. */

@@ -1,6 +1,6 @@
 /** Times plans on a device that is kept busy. */
-import { type Plan, planLabel } from '../embedding/plan.ts';
-import type { PlanContext } from '../embedding/techniques/technique.ts';
+import { type Plan, planLabel } from '../plan/plan.ts';
+import type { PlanContext } from '../plan/techniques/technique.ts';
 import type { EmbeddingTimer } from './embedding-timer.ts';
 import type { PlanTimer } from './search.ts';
 

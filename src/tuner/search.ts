@@ -2,8 +2,9 @@
  * The search for the fastest plan: every legal combination of the techniques' candidates, thinned out by a model of the
  * device before anything runs, then raced: all run a little, the slow ones drop out, the rest run more.
  */
-import { warpsPerMultiprocessor } from '../cuda/occupancy.ts';
-import { derivedContext, planContext } from '../embedding/check-context.ts';
+
+import { derivedContext, planContext } from '../plan/check-context.ts';
+import { warpsPerMultiprocessor } from '../plan/occupancy.ts';
 import {
   type CudaPlan,
   heuristicPlan,
@@ -16,9 +17,9 @@ import {
   withGroup,
   withKernel,
   withTechniques,
-} from '../embedding/plan.ts';
-import { techniquesOn } from '../embedding/techniques/registry.ts';
-import type { KernelFamily, PlanContext } from '../embedding/techniques/technique.ts';
+} from '../plan/plan.ts';
+import { techniquesOn } from '../plan/techniques/registry.ts';
+import type { KernelFamily, PlanContext } from '../plan/techniques/technique.ts';
 import type { OnProgress } from '../progress.ts';
 import type { TimedRun } from './embedding-timer.ts';
 import { quantile } from './quantile.ts';

@@ -1,5 +1,5 @@
 /** Two plans timed in turns within one run, and whether the difference is more than noise. */
-import type { Plan } from '../embedding/plan.ts';
+import type { Plan } from '../plan/plan.ts';
 import { median, quantile } from './quantile.ts';
 import type { PlanTimer } from './search.ts';
 

@@ -1,5 +1,5 @@
 /** Finds the plan that stands on a workload: the fastest of a race, if it then beats the heuristic plan side by side. */
-import { heuristicPlan, type Plan, planLabel } from '../embedding/plan.ts';
+import { heuristicPlan, type Plan, planLabel } from '../plan/plan.ts';
 import { type PlanTimer, type SearchOptions, type SearchResult, searchPlan, typical } from './search.ts';
 import { type SideBySide, sideBySide } from './side-by-side.ts';
 

@@ -1,8 +1,8 @@
 /** What a batch of lookups must move: rows, distinct rows, bytes. */
 import type { BagBatch, Bags, EmbeddingTable, IndexArray } from '../embedding/bag.ts';
 import { rowContentBytes } from '../embedding/row-format.ts';
-import type { PlanTraffic } from '../embedding/saved-plans.ts';
 import { tableNumbers } from '../embedding/shared-tables.ts';
+import type { PlanTraffic } from '../plan/saved-plans.ts';
 import { countRows } from './hotness.ts';
 import { asInt32 } from './index-values.ts';
 import { onceEach } from './once-each.ts';

@@ -5,7 +5,7 @@ import Value from 'typebox/value';
 import { measureModel } from '../../src/bench/model-bench.ts';
 import { benchTables } from '../../src/bench/render.ts';
 import { type BenchResults, type ModelRow, resultsSchema } from '../../src/bench/results.ts';
-import { heuristicPlan } from '../../src/embedding/plan.ts';
+import { heuristicPlan } from '../../src/plan/plan.ts';
 import { refuseEmulation } from '../emulation/emulator.ts';
 import { fake, openFakeBackend } from '../fake-driver/open-backend.ts';
 import { smallModel, smallRequest } from '../support/models.ts';

@@ -11,7 +11,7 @@ import { syntheticModel, syntheticTables } from '../../src/bench/synthetic-model
 import { patternWorkload } from '../../src/bench/workload.ts';
 import { characterizeText } from '../../src/cli/characterize-text.ts';
 import type { EmbeddingTable } from '../../src/embedding/bag.ts';
-import { type Plan, plainPlan, planLabel, withKernel, withTechniques } from '../../src/embedding/plan.ts';
+import { type Plan, plainPlan, planLabel, withKernel, withTechniques } from '../../src/plan/plan.ts';
 import { benchFigures } from '../../src/report/bench-figures.ts';
 import { benchFindings } from '../../src/report/bench-findings.ts';
 import { recordedBench, smallCharacterization } from '../report/results.ts';

@@ -4,7 +4,7 @@ import { test } from 'node:test';
 import type { Cell } from '../../src/characterize/cells.ts';
 import { counterRows } from '../../src/characterize/counters.ts';
 import { FABRIC_METRIC, METRIC_NAMES, METRICS } from '../../src/characterize/metrics.ts';
-import { plainPlan } from '../../src/embedding/plan.ts';
+import { plainPlan } from '../../src/plan/plan.ts';
 
 const group = (measured: string, tables: readonly number[]) => ({
   tables,

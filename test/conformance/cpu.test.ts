@@ -1,9 +1,9 @@
 /** The CPU backend, with every instruction set that this processor has and several thread counts. */
 import { describe, test } from 'node:test';
 import { CpuBackend } from '../../src/backend/cpu/cpu-backend.ts';
-import { plainPlan, planLabel, withTechniques } from '../../src/embedding/plan.ts';
 import { bestIsa, ISA, type Isa } from '../../src/ffi/thread-pool.ts';
 import { DlrmModel } from '../../src/model/dlrm.ts';
+import { plainPlan, planLabel, withTechniques } from '../../src/plan/plan.ts';
 import { mixedProblem } from '../support/cases.ts';
 import { assertSameBits } from '../support/compare.ts';
 import { INTERACTIONS, smallModel, smallRequest } from '../support/models.ts';

@@ -2,8 +2,8 @@
 
 import assert from 'node:assert/strict';
 import { after } from 'node:test';
-import { factorBits } from '../../src/backend/cuda/dense-source.ts';
-import { SHORTEST_SPLIT } from '../../src/backend/cuda/fused-layout.ts';
+import { factorBits } from '../../src/backend/cuda/dense/dense-source.ts';
+import { SHORTEST_SPLIT } from '../../src/backend/cuda/embedding/fused-layout.ts';
 import {
   type Plan,
   plainPlan,
@@ -11,8 +11,8 @@ import {
   withGroup,
   withKernel,
   withTechniques,
-} from '../../src/embedding/plan.ts';
-import type { PlanContext } from '../../src/embedding/techniques/technique.ts';
+} from '../../src/plan/plan.ts';
+import type { PlanContext } from '../../src/plan/techniques/technique.ts';
 import { refuseEmulation } from '../emulation/emulator.ts';
 import { fake, openFakeBackend } from '../fake-driver/open-backend.ts';
 import { conformance, conformanceSkipped } from './suite.ts';

@@ -3,10 +3,10 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { Bags, EmbeddingTable } from '../../src/embedding/bag.ts';
 import { ROW_FORMATS } from '../../src/embedding/bag.ts';
-import { placeCollection } from '../../src/embedding/collection.ts';
-import { heuristicPlan, plainPlan } from '../../src/embedding/plan.ts';
 import { referenceEmbeddingBags } from '../../src/embedding/reference.ts';
 import { FLOAT_ROW_FORMATS } from '../../src/embedding/row-format.ts';
+import { placeCollection } from '../../src/model/collection.ts';
+import { heuristicPlan, plainPlan } from '../../src/plan/plan.ts';
 import {
   bagsOf,
   DIMS,

@@ -2,11 +2,11 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { Bags, EmbeddingTable, IndexArray, PoolingMode } from '../../src/embedding/bag.ts';
-import { plainPlan, planLabel } from '../../src/embedding/plan.ts';
 import type { FloatRowFormat } from '../../src/embedding/row-format.ts';
 import { loadCheckpoint } from '../../src/model/checkpoint/checkpoint.ts';
 import { DlrmModel } from '../../src/model/dlrm.ts';
 import { inferArchitecture } from '../../src/model/infer-architecture.ts';
+import { plainPlan, planLabel } from '../../src/plan/plan.ts';
 import { type HostTensor, toFloat32 } from '../../src/tensor.ts';
 import { shared } from '../support/cases.ts';
 import { assertSameBits, assertWithin, relativeError } from '../support/compare.ts';

@@ -3,10 +3,10 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { PlacedTables } from '../../src/backend/backend.ts';
 import type { BagBatch, Bags, EmbeddingTable, IndexArray } from '../../src/embedding/bag.ts';
-import { placeCollection } from '../../src/embedding/collection.ts';
-import { heuristicPlan } from '../../src/embedding/plan.ts';
 import { referenceCheckBags } from '../../src/embedding/reference.ts';
 import { RequestError } from '../../src/errors.ts';
+import { placeCollection } from '../../src/model/collection.ts';
+import { heuristicPlan } from '../../src/plan/plan.ts';
 import {
   bagsOf,
   INTEGER_TYPES,

@@ -2,8 +2,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { matrix, type Operation } from '../../src/backend/backend.ts';
-import { placeCollection } from '../../src/embedding/collection.ts';
-import { plainPlan } from '../../src/embedding/plan.ts';
+import { placeCollection } from '../../src/model/collection.ts';
+import { plainPlan } from '../../src/plan/plan.ts';
 import { mixedProblem } from '../support/cases.ts';
 import { assertSameBits } from '../support/compare.ts';
 import { Random } from '../support/random.ts';

@@ -3,8 +3,8 @@ import { test } from 'node:test';
 import fc from 'fast-check';
 import type { Bags, EmbeddingTable } from '../../src/embedding/bag.ts';
 import { ROW_FORMATS } from '../../src/embedding/bag.ts';
-import { type Plan, placementKey, planLabel } from '../../src/embedding/plan.ts';
 import { referenceCheckBags } from '../../src/embedding/reference.ts';
+import { type Plan, placementKey, planLabel } from '../../src/plan/plan.ts';
 import {
   INTEGER_TYPES,
   type IntegerType,

@@ -8,9 +8,9 @@ import {
   type IndexChecking,
   type PoolingMode,
 } from '../../src/embedding/bag.ts';
-import { heuristicPlan, type Plan, placementKey, planLabel } from '../../src/embedding/plan.ts';
 import { referenceCheckBags } from '../../src/embedding/reference.ts';
 import { RequestError } from '../../src/errors.ts';
+import { heuristicPlan, type Plan, placementKey, planLabel } from '../../src/plan/plan.ts';
 import {
   bagsOf,
   INTEGER_TYPES,

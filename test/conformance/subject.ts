@@ -1,5 +1,8 @@
 import type { Backend } from '../../src/backend/backend.ts';
 import type { BagBatch, Bags, EmbeddingTable, IndexChecking } from '../../src/embedding/bag.ts';
+import { headerOf, storedElement } from '../../src/embedding/quantize.ts';
+import { referenceEmbeddingBags } from '../../src/embedding/reference.ts';
+import { isQuantized, rowBytes } from '../../src/embedding/row-format.ts';
 import {
   KERNEL_FAMILIES,
   type Plan,
@@ -7,12 +10,9 @@ import {
   refusals,
   withKernel,
   withTechniques,
-} from '../../src/embedding/plan.ts';
-import { headerOf, storedElement } from '../../src/embedding/quantize.ts';
-import { referenceEmbeddingBags } from '../../src/embedding/reference.ts';
-import { isQuantized, rowBytes } from '../../src/embedding/row-format.ts';
-import { techniquesOn } from '../../src/embedding/techniques/registry.ts';
-import type { PlanContext } from '../../src/embedding/techniques/technique.ts';
+} from '../../src/plan/plan.ts';
+import { techniquesOn } from '../../src/plan/techniques/registry.ts';
+import type { PlanContext } from '../../src/plan/techniques/technique.ts';
 import { toFloat32 } from '../../src/tensor.ts';
 import type { Problem } from '../support/cases.ts';
 import { hostWeight } from '../support/cases.ts';

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { IndexChecking } from '../../src/embedding/bag.ts';
-import { placeCollection } from '../../src/embedding/collection.ts';
+import { placeCollection } from '../../src/model/collection.ts';
 import {
   checkPlan,
   heuristicPlan,
@@ -10,7 +10,7 @@ import {
   placementKey,
   planLabel,
   refusals,
-} from '../../src/embedding/plan.ts';
+} from '../../src/plan/plan.ts';
 import { bfloat16ToNumber, float16ToNumber, numberToBfloat16, numberToFloat16 } from '../../src/tensor.ts';
 import {
   bagsOf,

@@ -2,15 +2,15 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { CpuBackend } from '../../src/backend/cpu/cpu-backend.ts';
 import type { EmbeddingTable } from '../../src/embedding/bag.ts';
-import { placeCollection } from '../../src/embedding/collection.ts';
 import {
   checkSharing,
   distinctTables,
   sharesTables,
   tableNumbers,
 } from '../../src/embedding/shared-tables.ts';
-import { hugePages } from '../../src/embedding/techniques/huge-pages.ts';
-import type { PlanContext } from '../../src/embedding/techniques/technique.ts';
+import { placeCollection } from '../../src/model/collection.ts';
+import { hugePages } from '../../src/plan/techniques/huge-pages.ts';
+import type { PlanContext } from '../../src/plan/techniques/technique.ts';
 import { randomTable } from '../support/cases.ts';
 import { Random } from '../support/random.ts';
 

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { before, test } from 'node:test';
 import { DENSE_PRECISIONS, type DensePrecision } from '../../src/backend/backend.ts';
-import { encodeDotInteraction } from '../../src/backend/cuda/dense-params.ts';
+import { encodeDotInteraction } from '../../src/backend/cuda/dense/dense-params.ts';
 import {
   dotInteractionSource,
   dotLaunch,
@@ -12,7 +12,7 @@ import {
   factorBits,
   isMadeOfSamples,
   type PackWidth,
-} from '../../src/backend/cuda/dense-source.ts';
+} from '../../src/backend/cuda/dense/dense-source.ts';
 import { interactionPairs, referenceDotInteraction } from '../../src/dense/reference.ts';
 import { assertSameValues, assertWithin, FLOAT32_ROUNDING } from '../support/compare.ts';
 import { Random } from '../support/random.ts';

@@ -19,7 +19,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import koffi from 'koffi';
-import type { KernelSource } from '../../src/backend/cuda/kernel-source.ts';
+import type { KernelSource } from '../../src/backend/cuda/kernels/source.ts';
 
 const HERE = fileURLToPath(new URL('.', import.meta.url));
 const KERNELS = fileURLToPath(new URL('../../kernels/cuda', import.meta.url));

@@ -1,19 +1,19 @@
 /** Batches pooled by the fused CUDA kernel on the host, and what they must come to. */
 import assert from 'node:assert/strict';
-import { bagKinds } from '../../src/backend/cuda/bag-kinds.ts';
-import { blocksPerTable, fusedLayout } from '../../src/backend/cuda/fused-layout.ts';
+import { bagKinds } from '../../src/backend/cuda/embedding/bag-kinds.ts';
+import { blocksPerTable, fusedLayout } from '../../src/backend/cuda/embedding/fused-layout.ts';
 import {
   type FusedKind,
   type FusedVariant,
   fusedShape,
   fusedSource,
-} from '../../src/backend/cuda/fused-source.ts';
+} from '../../src/backend/cuda/embedding/fused-source.ts';
 import {
   encodeFusedBags,
   encodeFusedSegments,
   encodeFusedTable,
   FUSED_TABLE_WORDS,
-} from '../../src/backend/cuda/kernel-params.ts';
+} from '../../src/backend/cuda/kernels/params.ts';
 import { type UserRows, userRows } from '../../src/backend/user-rows.ts';
 import { type Bags, bagCount } from '../../src/embedding/bag.ts';
 import { isQuantized } from '../../src/embedding/row-format.ts';

@@ -7,14 +7,14 @@ import {
   encodeConvertRows,
   encodeDirectLinear,
   encodeFinishLinear,
-} from '../../src/backend/cuda/dense-params.ts';
+} from '../../src/backend/cuda/dense/dense-params.ts';
 import {
   convertRowsSource,
   directLaunch,
   directLinearSource,
   finishLinearSource,
   packLaunch,
-} from '../../src/backend/cuda/dense-source.ts';
+} from '../../src/backend/cuda/dense/dense-source.ts';
 import { referenceLinear } from '../../src/dense/reference.ts';
 import { bfloat16ToNumber, float16ToNumber, numberToBfloat16, numberToFloat16 } from '../../src/tensor.ts';
 import { assertWithin, FLOAT32_ROUNDING } from '../support/compare.ts';

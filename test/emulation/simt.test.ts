@@ -1,7 +1,7 @@
 /** The emulator itself: barriers, shared memory, atomics, asynchronous copies, tensor cores, and what it refuses. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { KernelSource } from '../../src/backend/cuda/kernel-source.ts';
+import type { KernelSource } from '../../src/backend/cuda/kernels/source.ts';
 import { addressOf, type Emulator, emulate, refuseEmulation } from './emulator.ts';
 
 const PARAMS = 'struct TestParams { int *data; long long count; };';

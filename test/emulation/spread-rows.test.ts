@@ -1,8 +1,8 @@
 /** Users' pooled rows copied to their candidates, on the host. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { encodeColumnSpans, encodeSpreadRows } from '../../src/backend/cuda/kernel-params.ts';
-import { utilitySource } from '../../src/backend/cuda/kernel-source.ts';
+import { encodeColumnSpans, encodeSpreadRows } from '../../src/backend/cuda/kernels/params.ts';
+import { utilitySource } from '../../src/backend/cuda/kernels/utilities.ts';
 import { addressOf, emulate, refuseEmulation } from './emulator.ts';
 
 const skip = refuseEmulation();

@@ -1,7 +1,6 @@
 /** Every variant of the standard CUDA kernel on the host, against the reference, bit for bit. */
 import assert from 'node:assert/strict';
 import { before, test } from 'node:test';
-import { encodeStandardBag } from '../../src/backend/cuda/kernel-params.ts';
 import {
   coveringGrid,
   DEFAULT_BLOCK,
@@ -9,8 +8,9 @@ import {
   type StandardBagVariant,
   standardBagSource,
   variantId,
-} from '../../src/backend/cuda/kernel-source.ts';
-import { deviceRowBytes } from '../../src/backend/cuda/row-layout.ts';
+} from '../../src/backend/cuda/embedding/standard-source.ts';
+import { encodeStandardBag } from '../../src/backend/cuda/kernels/params.ts';
+import { deviceRowBytes } from '../../src/backend/cuda/rows/row-layout.ts';
 import type { Bags, EmbeddingTable } from '../../src/embedding/bag.ts';
 import { bagsOf, integers } from '../support/cases.ts';
 import { assertSameValues } from '../support/compare.ts';

@@ -16,9 +16,9 @@ import {
   encodeSplitRows,
   HOT_ROWS_BINS,
   ROW_CHOICE_WORDS,
-} from '../../src/backend/cuda/kernel-params.ts';
-import { UTILITY_KERNELS, utilitySource } from '../../src/backend/cuda/kernel-source.ts';
-import { deviceRowBytes, deviceTableBytes } from '../../src/backend/cuda/row-layout.ts';
+} from '../../src/backend/cuda/kernels/params.ts';
+import { UTILITY_KERNELS, utilitySource } from '../../src/backend/cuda/kernels/utilities.ts';
+import { deviceRowBytes, deviceTableBytes } from '../../src/backend/cuda/rows/row-layout.ts';
 import { type BagBatch, type Bags, bagFaultError, type EmbeddingTable } from '../../src/embedding/bag.ts';
 import { referenceCheckBags } from '../../src/embedding/reference.ts';
 import { QUANTIZED_ROW_FORMATS, rowBytes } from '../../src/embedding/row-format.ts';

@@ -1,8 +1,8 @@
 /** The CUDA backend on a real GPU: the conformance suite. */
 import { CudaBackend } from '../../src/backend/cuda/cuda-backend.ts';
-import { factorBits } from '../../src/backend/cuda/dense-source.ts';
-import { SHORTEST_SPLIT } from '../../src/backend/cuda/fused-layout.ts';
-import type { PlanContext } from '../../src/embedding/techniques/technique.ts';
+import { factorBits } from '../../src/backend/cuda/dense/dense-source.ts';
+import { SHORTEST_SPLIT } from '../../src/backend/cuda/embedding/fused-layout.ts';
+import type { PlanContext } from '../../src/plan/techniques/technique.ts';
 import { legalPlans } from '../../src/tuner/search.ts';
 import { conformance, conformanceSkipped } from '../conformance/suite.ts';
 import { refuseGpu } from './gpu.ts';

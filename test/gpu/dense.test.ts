@@ -2,10 +2,10 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import { type Activation, DENSE_PRECISIONS } from '../../src/backend/backend.ts';
-import { DenseKernels } from '../../src/backend/cuda/dense-kernels.ts';
-import type { DeviceLinear, DeviceMatrix } from '../../src/backend/cuda/dense-operation.ts';
-import { factorBits } from '../../src/backend/cuda/dense-source.ts';
-import { mayBeDirect } from '../../src/backend/cuda/linear-choice.ts';
+import { DenseKernels } from '../../src/backend/cuda/dense/dense-kernels.ts';
+import type { DeviceLinear, DeviceMatrix } from '../../src/backend/cuda/dense/dense-operation.ts';
+import { factorBits } from '../../src/backend/cuda/dense/dense-source.ts';
+import { mayBeDirect } from '../../src/backend/cuda/dense/linear-choice.ts';
 import { CudaDevice } from '../../src/cuda/device.ts';
 import { cudaDevices, cudaDriver } from '../../src/cuda/discover.ts';
 import { DeviceMemory } from '../../src/cuda/memory.ts';

@@ -2,14 +2,17 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
-import { type StandardBagVariant, standardBagSource } from '../../src/backend/cuda/kernel-source.ts';
+import {
+  type StandardBagVariant,
+  standardBagSource,
+} from '../../src/backend/cuda/embedding/standard-source.ts';
 import { CudaDevice } from '../../src/cuda/device.ts';
 import { cudaDriver } from '../../src/cuda/discover.ts';
 import { type CudaKernel, CudaModule } from '../../src/cuda/module.ts';
-import { multiprocessorLimits, occupancyOf } from '../../src/cuda/occupancy.ts';
 import { Nvrtc } from '../../src/ffi/nvrtc.ts';
 import { compileKernel } from '../../src/jit/compile-kernel.ts';
 import { KernelCache } from '../../src/jit/kernel-cache.ts';
+import { multiprocessorLimits, occupancyOf } from '../../src/plan/occupancy.ts';
 import { Random } from '../support/random.ts';
 import { refuseGpu } from './gpu.ts';
 

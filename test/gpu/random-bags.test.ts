@@ -2,10 +2,10 @@
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { CudaBackend } from '../../src/backend/cuda/cuda-backend.ts';
-import { SHORTEST_SPLIT } from '../../src/backend/cuda/fused-layout.ts';
-import { placeCollection } from '../../src/embedding/collection.ts';
-import { plainPlan, planLabel, withTechniques } from '../../src/embedding/plan.ts';
-import { techniquesOn } from '../../src/embedding/techniques/registry.ts';
+import { SHORTEST_SPLIT } from '../../src/backend/cuda/embedding/fused-layout.ts';
+import { placeCollection } from '../../src/model/collection.ts';
+import { plainPlan, planLabel, withTechniques } from '../../src/plan/plan.ts';
+import { techniquesOn } from '../../src/plan/techniques/registry.ts';
 import { type ProblemShape, problemFrom, problemShape } from '../conformance/properties.ts';
 import { assertPooled, keepsOrder } from '../conformance/subject.ts';
 import { assertSameBits } from '../support/compare.ts';

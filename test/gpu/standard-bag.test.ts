@@ -5,15 +5,15 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
-import { encodeStandardBag } from '../../src/backend/cuda/kernel-params.ts';
 import {
   coveringGrid,
   DEFAULT_BLOCK,
   type StandardBagVariant,
   standardBagSource,
   variantId,
-} from '../../src/backend/cuda/kernel-source.ts';
-import { deviceRowBytes } from '../../src/backend/cuda/row-layout.ts';
+} from '../../src/backend/cuda/embedding/standard-source.ts';
+import { encodeStandardBag } from '../../src/backend/cuda/kernels/params.ts';
+import { deviceRowBytes } from '../../src/backend/cuda/rows/row-layout.ts';
 import { CudaDevice } from '../../src/cuda/device.ts';
 import { cudaDevices, cudaDriver } from '../../src/cuda/discover.ts';
 import { DeviceMemory } from '../../src/cuda/memory.ts';

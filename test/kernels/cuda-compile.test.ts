@@ -3,16 +3,15 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { ARCHITECTURES, compileWithNvcc, type Resources, refuseNvcc } from '../../scripts/nvcc.ts';
 import { DENSE_PRECISIONS } from '../../src/backend/backend.ts';
-import { denseSources } from '../../src/backend/cuda/dense-source.ts';
-import { type FusedVariant, fusedSource } from '../../src/backend/cuda/fused-source.ts';
+import { denseSources } from '../../src/backend/cuda/dense/dense-source.ts';
+import { type FusedVariant, fusedSource } from '../../src/backend/cuda/embedding/fused-source.ts';
 import {
   PLAIN_VARIANT,
   sharedBytes,
   standardBagSource,
-  UTILITY_KERNELS,
-  utilitySource,
   variantId,
-} from '../../src/backend/cuda/kernel-source.ts';
+} from '../../src/backend/cuda/embedding/standard-source.ts';
+import { UTILITY_KERNELS, utilitySource } from '../../src/backend/cuda/kernels/utilities.ts';
 import {
   ALL_VARIANTS,
   COMBINED_VARIANTS,

@@ -1,6 +1,6 @@
 /** Problems that fit a variant of the standard CUDA kernel, and what every device gives for them, in bits. */
-import type { StandardBagVariant } from '../../src/backend/cuda/kernel-source.ts';
-import { deviceRowBytes, deviceTableBytes, isScaled } from '../../src/backend/cuda/row-layout.ts';
+import type { StandardBagVariant } from '../../src/backend/cuda/embedding/standard-source.ts';
+import { deviceRowBytes, deviceTableBytes, isScaled } from '../../src/backend/cuda/rows/row-layout.ts';
 import { type Bags, type EmbeddingTable, rowBytes } from '../../src/embedding/bag.ts';
 import { hostRows, referenceEmbeddingBags } from '../../src/embedding/reference.ts';
 import { bagsOf, hostWeight, randomTable } from './cases.ts';

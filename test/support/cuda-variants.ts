@@ -1,9 +1,9 @@
 /** The variants of the standard CUDA kernel that tests compile and run. */
 
-import type { FusedKind, FusedVariant } from '../../src/backend/cuda/fused-source.ts';
-import { PLAIN_VARIANT, type StandardBagVariant } from '../../src/backend/cuda/kernel-source.ts';
+import type { FusedKind, FusedVariant } from '../../src/backend/cuda/embedding/fused-source.ts';
+import { PLAIN_VARIANT, type StandardBagVariant } from '../../src/backend/cuda/embedding/standard-source.ts';
 import { ROW_FORMATS } from '../../src/embedding/bag.ts';
-import { PREFETCH_BUFFERS, type PrefetchBuffer } from '../../src/embedding/techniques/prefetch.ts';
+import { PREFETCH_BUFFERS, type PrefetchBuffer } from '../../src/plan/techniques/prefetch.ts';
 
 export const DISTANCES = [1, 2, 3, 4, 5, 8, 10, 16];
 

@@ -26,9 +26,9 @@ import { referenceDotInteraction, referenceLinear } from '../../src/dense/refere
 import type { DeviceDescription } from '../../src/device.ts';
 import type { BagBatch, BagFindings, EmbeddingTable } from '../../src/embedding/bag.ts';
 import { checkBagShapes } from '../../src/embedding/check-bags.ts';
-import { type Plan, placementKey } from '../../src/embedding/plan.ts';
 import { referenceCheckBags, referenceEmbeddingBags } from '../../src/embedding/reference.ts';
 import { DeviceError, PlanError } from '../../src/errors.ts';
+import { type Plan, placementKey } from '../../src/plan/plan.ts';
 import { readTensor } from '../../src/stored-tensor.ts';
 import { isHost, isStored, numberToBfloat16, numberToFloat16 } from '../../src/tensor.ts';
 import { rowsTensor } from './cases.ts';

@@ -18,8 +18,8 @@ import {
 import { HostBags } from '../../src/backend/host-arrays.ts';
 import type { HostArray } from '../../src/cuda/memory.ts';
 import type { BagBatch, BagFindings, Bags, EmbeddingTable, IndexChecking } from '../../src/embedding/bag.ts';
-import { placeCollection, totalDim } from '../../src/embedding/collection.ts';
-import { type Plan, plainPlan } from '../../src/embedding/plan.ts';
+import { placeCollection, totalDim } from '../../src/model/collection.ts';
+import { type Plan, plainPlan } from '../../src/plan/plan.ts';
 
 const SENTINEL = 12345.5;
 

@@ -4,7 +4,7 @@ import { test } from 'node:test';
 import type { Backend, EmbeddingBagsOperation, PlacedBags } from '../../src/backend/backend.ts';
 import { CpuBackend } from '../../src/backend/cpu/cpu-backend.ts';
 import { syntheticTables } from '../../src/bench/synthetic-model.ts';
-import { plainPlan } from '../../src/embedding/plan.ts';
+import { plainPlan } from '../../src/plan/plan.ts';
 import { EmbeddingTimer } from '../../src/tuner/embedding-timer.ts';
 import { syntheticBags } from '../../src/workload/synthetic.ts';
 

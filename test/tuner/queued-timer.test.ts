@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { DeviceDescription, DeviceKind } from '../../src/device.ts';
-import { plainPlan } from '../../src/embedding/plan.ts';
+import { plainPlan } from '../../src/plan/plan.ts';
 import { QueuedTimer } from '../../src/tuner/queued-timer.ts';
 
 /** What three runs of a plan ran ahead, on a device of a kind with some batches in rotation that take `batchMs` each. */

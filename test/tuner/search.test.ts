@@ -10,7 +10,7 @@ import {
   planLabel,
   refusals,
   techniquesFor,
-} from '../../src/embedding/plan.ts';
+} from '../../src/plan/plan.ts';
 import { legalPlans, type PlanTimer, searchPlan } from '../../src/tuner/search.ts';
 import { Random } from '../support/random.ts';
 

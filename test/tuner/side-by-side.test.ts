@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { DeviceDescription } from '../../src/device.ts';
-import { heuristicPlan, type Plan, plainPlan, planLabel } from '../../src/embedding/plan.ts';
+import { heuristicPlan, type Plan, plainPlan, planLabel } from '../../src/plan/plan.ts';
 import type { PlanTimer } from '../../src/tuner/search.ts';
 import { compareTurns, sideBySide } from '../../src/tuner/side-by-side.ts';
 import { tunePlan } from '../../src/tuner/tune.ts';

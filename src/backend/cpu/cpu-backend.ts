@@ -12,7 +12,6 @@ import {
   type EmbeddingTable,
 } from '../../embedding/bag.ts';
 import { checkBagShapes } from '../../embedding/check-bags.ts';
-import { type Plan, planFor } from '../../embedding/plan.ts';
 import { arraysChanged, DeviceError, FormatError } from '../../errors.ts';
 import {
   fillUniform,
@@ -23,6 +22,7 @@ import {
 } from '../../ffi/cpu-operators.ts';
 import { NativeMemory } from '../../ffi/host-memory.ts';
 import { bestIsa, createPool, destroyPool, type Isa, type ThreadPool } from '../../ffi/thread-pool.ts';
+import { type Plan, planFor } from '../../plan/plan.ts';
 import type { OnProgress } from '../../progress.ts';
 import {
   type Backend,

@@ -4,9 +4,9 @@ import { DeviceMemory, PinnedMemory } from '../../cuda/memory.ts';
 import type { CudaKernel } from '../../cuda/module.ts';
 import type { CudaStream } from '../../cuda/stream.ts';
 import type { Ceilings } from '../backend.ts';
-import type { KernelLibrary } from './kernel-library.ts';
-import { encodeCeilings } from './kernel-params.ts';
-import { launch } from './launcher.ts';
+import { launch } from './kernels/launcher.ts';
+import type { KernelLibrary } from './kernels/library.ts';
+import { encodeCeilings } from './kernels/params.ts';
 
 /** Well past any L2. */
 const MEMORY_BYTES = 2 ** 31;

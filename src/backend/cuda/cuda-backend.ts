@@ -7,13 +7,13 @@ import { CudaStream } from '../../cuda/stream.ts';
 import type { DeviceDescription } from '../../device.ts';
 import type { BagBatch, EmbeddingTable } from '../../embedding/bag.ts';
 import { checkBagShapes } from '../../embedding/check-bags.ts';
-import { type Plan, planFor } from '../../embedding/plan.ts';
 import { DeviceError } from '../../errors.ts';
 import { CublasLt } from '../../ffi/cublaslt.ts';
 import type { CudaDriver } from '../../ffi/cuda-driver.ts';
 import { Nvrtc } from '../../ffi/nvrtc.ts';
 import type { Compiler } from '../../jit/compile-kernel.ts';
 import { KernelCache } from '../../jit/kernel-cache.ts';
+import { type Plan, planFor } from '../../plan/plan.ts';
 import type { OnProgress } from '../../progress.ts';
 import {
   type Backend,
@@ -30,19 +30,19 @@ import {
   type RunOptions,
   type RunReport,
 } from '../backend.ts';
-import { CudaBags } from './bags.ts';
-import { CudaBuffer } from './buffer.ts';
 import { measureCeilings } from './ceilings.ts';
-import { CudaLinear } from './cuda-linear.ts';
-import { DenseKernels } from './dense-kernels.ts';
-import { CudaHostMemory } from './host-memory.ts';
-import { defaultChoicesFolder, type KeptChoicesOptions } from './kept-choices.ts';
-import { KernelLibrary } from './kernel-library.ts';
-import type { LinearSearch } from './linear-layers.ts';
-import { CudaTables, placeTables } from './placement.ts';
-import { CudaProgram, type ProgramTools, type Streams } from './program.ts';
-import { PersistingL2 } from './stage.ts';
-import { EventPool } from './timers.ts';
+import { CudaLinear } from './dense/cuda-linear.ts';
+import { DenseKernels } from './dense/dense-kernels.ts';
+import { defaultChoicesFolder, type KeptChoicesOptions } from './dense/kept-choices.ts';
+import type { LinearSearch } from './dense/linear-layers.ts';
+import { CudaBags } from './embedding/bags.ts';
+import { PersistingL2 } from './embedding/embedding-stage.ts';
+import { KernelLibrary } from './kernels/library.ts';
+import { CudaBuffer } from './memory/buffer.ts';
+import { CudaHostMemory } from './memory/host-memory.ts';
+import { CudaProgram, type ProgramTools, type Streams } from './program/program.ts';
+import { EventPool } from './program/timers.ts';
+import { CudaTables, placeTables } from './rows/tables.ts';
 
 export interface CudaBackendOptions {
   /** Which GPU; default: the first. */

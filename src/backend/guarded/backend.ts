@@ -21,8 +21,8 @@ import { DEVICE_KINDS, type DeviceDescription } from '../../device.ts';
 import type { BagBatch, EmbeddingTable } from '../../embedding/bag.ts';
 import { MOST_SAMPLES } from '../../embedding/check-bags.ts';
 import { checkTables } from '../../embedding/check-tables.ts';
-import { checkPlan, type Plan, parsePlan } from '../../embedding/plan.ts';
 import { DeviceError } from '../../errors.ts';
+import { checkPlan, type Plan, parsePlan } from '../../plan/plan.ts';
 import type { OnProgress } from '../../progress.ts';
 import {
   type Backend,

@@ -2,7 +2,7 @@ import { Command } from 'commander';
 import { openDevice } from '../../backend/open-backend.ts';
 import { type CudaAbsent, type CudaPresent, cudaDevices } from '../../cuda/discover.ts';
 import type { DeviceDescription } from '../../device.ts';
-import { techniquesOn } from '../../embedding/techniques/registry.ts';
+import { techniquesOn } from '../../plan/techniques/registry.ts';
 import { formatOption } from '../options.ts';
 import { type Format, formatBytes, printJson, printLine, renderTable } from '../output.ts';
 

@@ -2,19 +2,19 @@ import { Command, Option } from 'commander';
 import type { Backend } from '../../backend/backend.ts';
 import { openDevice } from '../../backend/open-backend.ts';
 import type { BenchWorkload } from '../../bench/workload.ts';
-import { type Plan, planLabel } from '../../embedding/plan.ts';
+import { UsageError } from '../../errors.ts';
+import { type DlrmArchitecture, modelNotes } from '../../model/architecture.ts';
+import { DlrmModel } from '../../model/dlrm.ts';
+import type { DlrmRequest } from '../../model/request/request.ts';
+import { checkOutputFile } from '../../output-file.ts';
+import { type Plan, planLabel } from '../../plan/plan.ts';
 import {
   type PlanTraffic,
   savedPlanFile,
   savedPlans,
   savePlan,
   tunedVersions,
-} from '../../embedding/saved-plans.ts';
-import { UsageError } from '../../errors.ts';
-import { type DlrmArchitecture, modelNotes } from '../../model/architecture.ts';
-import { DlrmModel } from '../../model/dlrm.ts';
-import type { DlrmRequest } from '../../model/request/request.ts';
-import { checkOutputFile } from '../../output-file.ts';
+} from '../../plan/saved-plans.ts';
 import { EmbeddingTimer } from '../../tuner/embedding-timer.ts';
 import { QueuedTimer } from '../../tuner/queued-timer.ts';
 import { type Tuned, tunePlan } from '../../tuner/tune.ts';

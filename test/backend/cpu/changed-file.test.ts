@@ -19,8 +19,8 @@ import { join } from 'node:path';
 import { after, describe, test } from 'node:test';
 import { CpuBackend } from '../../../src/backend/cpu/cpu-backend.ts';
 import type { EmbeddingTable } from '../../../src/embedding/bag.ts';
-import { EmbeddingCollection } from '../../../src/embedding/collection.ts';
-import { plainPlan, withTechniques } from '../../../src/embedding/plan.ts';
+import { EmbeddingCollection } from '../../../src/model/collection.ts';
+import { plainPlan, withTechniques } from '../../../src/plan/plan.ts';
 import { assertSameBits } from '../../support/compare.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'hotrow-changed-'));

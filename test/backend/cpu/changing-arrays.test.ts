@@ -8,9 +8,9 @@ import { matrix } from '../../../src/backend/backend.ts';
 import { CpuBackend } from '../../../src/backend/cpu/cpu-backend.ts';
 import { GuardedBackend } from '../../../src/backend/guarded/backend.ts';
 import { type BagBatch, type Bags, type EmbeddingTable, INDEX_CHECKING } from '../../../src/embedding/bag.ts';
-import { EmbeddingCollection } from '../../../src/embedding/collection.ts';
-import { plainPlan, withTechniques } from '../../../src/embedding/plan.ts';
 import { RequestError } from '../../../src/errors.ts';
+import { EmbeddingCollection } from '../../../src/model/collection.ts';
+import { plainPlan, withTechniques } from '../../../src/plan/plan.ts';
 import { randomTable } from '../../support/cases.ts';
 import { Random } from '../../support/random.ts';
 

@@ -1,8 +1,8 @@
 /** Arrays in pinned memory, over the fake driver. */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { placeCollection } from '../../../src/embedding/collection.ts';
-import { plainPlan } from '../../../src/embedding/plan.ts';
+import { placeCollection } from '../../../src/model/collection.ts';
+import { plainPlan } from '../../../src/plan/plan.ts';
 import { refuseEmulation } from '../../emulation/emulator.ts';
 import { fake, openFakeBackend } from '../../fake-driver/open-backend.ts';
 import { mixedProblem } from '../../support/cases.ts';

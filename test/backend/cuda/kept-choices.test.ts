@@ -8,7 +8,7 @@ import {
   type ChoicesIdentity,
   defaultChoicesFolder,
   KeptChoices,
-} from '../../../src/backend/cuda/kept-choices.ts';
+} from '../../../src/backend/cuda/dense/kept-choices.ts';
 import { DlrmModel } from '../../../src/model/dlrm.ts';
 import { refuseEmulation } from '../../emulation/emulator.ts';
 import { fake, fakeLt, openFakeBackend } from '../../fake-driver/open-backend.ts';

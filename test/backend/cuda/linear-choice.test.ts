@@ -15,8 +15,8 @@ import {
   dotTile,
   isMadeOfSamples,
   packLaunch,
-} from '../../../src/backend/cuda/dense-source.ts';
-import { addressAlignment, mayBeDirect, tailSplits } from '../../../src/backend/cuda/linear-choice.ts';
+} from '../../../src/backend/cuda/dense/dense-source.ts';
+import { addressAlignment, mayBeDirect, tailSplits } from '../../../src/backend/cuda/dense/linear-choice.ts';
 
 test('the library does bias and ReLU; a kernel does the rest, and all of it when the library does not', () => {
   const splits = (activation: 'none' | 'relu' | 'sigmoid', biased: boolean, crossed = false) =>

@@ -1,10 +1,10 @@
 /** Tables on CUDA, over the fake driver: what several features on one table take. */
 import assert from 'node:assert/strict';
 import { after, describe, test } from 'node:test';
-import { deviceTableBytes } from '../../../src/backend/cuda/row-layout.ts';
+import { deviceTableBytes } from '../../../src/backend/cuda/rows/row-layout.ts';
 import { type EmbeddingTable, ROW_FORMATS } from '../../../src/embedding/bag.ts';
-import { plainPlan } from '../../../src/embedding/plan.ts';
 import { weightShape } from '../../../src/embedding/row-format.ts';
+import { plainPlan } from '../../../src/plan/plan.ts';
 import type { SyntheticTensor } from '../../../src/tensor.ts';
 import { refuseEmulation } from '../../emulation/emulator.ts';
 import { fake, openFakeBackend } from '../../fake-driver/open-backend.ts';

@@ -10,7 +10,7 @@ import {
   type PlacedLinear,
   type PlacedTables,
 } from '../../../src/backend/backend.ts';
-import { type Lane, SHORT_COPY_BYTES, schedule } from '../../../src/backend/cuda/schedule.ts';
+import { type Lane, SHORT_COPY_BYTES, schedule } from '../../../src/backend/cuda/program/schedule.ts';
 
 /** Schedules look at matrices only. */
 const nothing = {} as PlacedBags & PlacedLinear & PlacedTables;

@@ -1,0 +1,116 @@
+/** Weights of linear layers on a GPU. */
+import { bytesOf } from '../../../checks/array.ts';
+import type { CudaDevice } from '../../../cuda/device.ts';
+import { DeviceMemory } from '../../../cuda/memory.ts';
+import type { CudaStream } from '../../../cuda/stream.ts';
+import { DeviceError, PlanError } from '../../../errors.ts';
+import { addressOf } from '../../../ffi/host-memory.ts';
+import { numberToBfloat16, numberToFloat16 } from '../../../tensor.ts';
+import type { DensePrecision, PlacedLinear } from '../../backend.ts';
+
+/** Rows of weights begin at multiples of so many elements, so that every product may load 16 bytes at a time. */
+const ROW_ELEMENTS = 8;
+const LARGEST_FLOAT16 = 65504;
+
+/** A weight [outputs, inputs], rows `weightStride` elements apart, and a float32 bias [outputs], both on the device. */
+export class CudaLinear implements PlacedLinear {
+  readonly inputs: number;
+  readonly outputs: number;
+  readonly precision: DensePrecision;
+  readonly weightStride: number;
+  readonly weight: DeviceMemory;
+  readonly bias: DeviceMemory | undefined;
+
+  /**
+   * Blocks until the weight is on the device.
+   * @throws DeviceError KERNEL_FAILED for sizes that do not fit together, OUT_OF_MEMORY; PlanError PLAN_ILLEGAL for
+   * weights that float16 cannot hold.
+   */
+  constructor(
+    stream: CudaStream,
+    precision: DensePrecision,
+    weight: Float32Array,
+    bias: Float32Array | undefined,
+    [outputs, inputs]: readonly [outputs: number, inputs: number],
+  ) {
+    const sized = outputs >= 1 && inputs >= 1 && weight.length === outputs * inputs;
+    if (!sized || (bias !== undefined && bias.length !== outputs)) {
+      const sizes = `${weight.length} weights${bias === undefined ? '' : ` and ${bias.length} biases`}`;
+      throw new DeviceError('KERNEL_FAILED', `${sizes} are no layer [${outputs}, ${inputs}]`);
+    }
+    this.inputs = inputs;
+    this.outputs = outputs;
+    this.precision = precision;
+    this.weightStride = Math.ceil(inputs / ROW_ELEMENTS) * ROW_ELEMENTS;
+    const stored = storedWeight(precision, weight, inputs, this.weightStride);
+    this.weight = place(stream, stored);
+    try {
+      this.bias = bias === undefined ? undefined : place(stream, bias);
+    } catch (error) {
+      this.weight[Symbol.dispose]();
+      throw error;
+    }
+  }
+
+  get device(): CudaDevice {
+    return this.weight.device;
+  }
+
+  [Symbol.dispose](): void {
+    this.weight[Symbol.dispose]();
+    this.bias?.[Symbol.dispose]();
+  }
+}
+
+/** A copy on the device. */
+function place(stream: CudaStream, array: Float32Array | Uint16Array): DeviceMemory {
+  const bytes = bytesOf(array);
+  const memory = new DeviceMemory(stream.device, bytes);
+  try {
+    stream.copyToDevice(memory.address(), addressOf(array), bytes);
+    stream.synchronize();
+  } catch (error) {
+    memory[Symbol.dispose]();
+    throw error;
+  }
+  return memory;
+}
+
+/** A weight as its precision multiplies it, rows `stride` elements apart, zeros between them. */
+function storedWeight(precision: DensePrecision, weight: Float32Array, inputs: number, stride: number) {
+  const rows = weight.length / inputs;
+  const half = precision === 'float16' || precision === 'bfloat16';
+  const stored = half ? new Uint16Array(rows * stride) : new Float32Array(rows * stride);
+  const narrow = NARROW[precision];
+  for (let row = 0; row < rows; row++) {
+    for (let column = 0; column < inputs; column++)
+      stored[row * stride + column] = narrow(weight[row * inputs + column] as number);
+  }
+  return stored;
+}
+
+const word = new Uint32Array(1);
+const wordAsFloat = new Float32Array(word.buffer);
+
+/** The nearest TF32 value, ties away from zero: tensor cores only drop the bits that are too many. */
+function roundToTf32(value: number): number {
+  if (!Number.isFinite(value)) return value;
+  wordAsFloat[0] = value;
+  word[0] = ((word[0] as number) + 0x1000) & 0xffffe000;
+  return wordAsFloat[0] as number;
+}
+
+const NARROW: Readonly<Record<DensePrecision, (value: number) => number>> = {
+  float32: (value) => value,
+  tf32: roundToTf32,
+  bfloat16: numberToBfloat16,
+  float16: (value) => {
+    if (Math.abs(value) > LARGEST_FLOAT16 && Number.isFinite(value)) {
+      throw new PlanError('PLAN_ILLEGAL', `the weight ${value} is beyond float16, which ends at 65504`, {
+        value,
+        hint: 'use bfloat16 or tf32 for the dense part',
+      });
+    }
+    return numberToFloat16(value);
+  },
+};

@@ -1,0 +1,171 @@
+/**
+ * The dense operations on a GPU: linear layers, the dot interaction, copies. They are put into a stream, at given
+ * addresses, without allocating or waiting, so that a graph can capture them; `prepare` does before that what cannot be
+ * captured.
+ */
+import type { CudaDevice } from '../../../cuda/device.ts';
+import { CudaStream } from '../../../cuda/stream.ts';
+import { DeviceError } from '../../../errors.ts';
+import type { CublasLt } from '../../../ffi/cublaslt.ts';
+import type { Compiler } from '../../../jit/compile-kernel.ts';
+import type { KernelCache } from '../../../jit/kernel-cache.ts';
+import { version } from '../../../version.ts';
+import type { DensePrecision } from '../../backend.ts';
+import { CudaLinear } from './cuda-linear.ts';
+import { DenseLibrary } from './dense-library.ts';
+import {
+  checkMatrix,
+  type DeviceCopy,
+  type DeviceDotInteraction,
+  type DeviceLinear,
+  widthOf,
+} from './dense-operation.ts';
+import { encodeDotInteraction } from './dense-params.ts';
+import {
+  dotInteractionSource,
+  dotLaunch,
+  dotSamplesLaunch,
+  dotSamplesSource,
+  dotTile,
+  isMadeOfSamples,
+} from './dense-source.ts';
+import { type ChoicesIdentity, KeptChoices, type KeptChoicesOptions } from './kept-choices.ts';
+import { DEFAULT_LINEAR_SEARCH, LinearLayers, type LinearSearch } from './linear-layers.ts';
+
+export interface DenseOptions {
+  readonly precision: DensePrecision;
+  readonly compiler: Compiler;
+  readonly cache: KernelCache;
+  readonly cublasLt: CublasLt;
+  readonly linearSearch?: LinearSearch | undefined;
+  /** Where choices of matrix products are kept from process to process; default: nowhere. */
+  readonly choices?: KeptChoicesOptions | undefined;
+}
+
+const MOST_GRID_BLOCKS = 2 ** 31 - 1;
+
+/** The dense operations in one precision. Its workspace is its own, so one stream uses it at a time. */
+export class DenseKernels implements Disposable {
+  readonly device: CudaDevice;
+  readonly precision: DensePrecision;
+  readonly #owned: Disposable[] = [];
+  readonly #library: DenseLibrary;
+  /** For uploads and measurements. */
+  readonly #stream: CudaStream;
+  readonly #layers: LinearLayers;
+
+  /** Takes `library` over, also when it throws. */
+  private constructor(
+    library: DenseLibrary,
+    { cublasLt, linearSearch = DEFAULT_LINEAR_SEARCH, choices }: DenseOptions,
+  ) {
+    this.device = library.device;
+    this.precision = library.precision;
+    this.#library = this.#own(library);
+    try {
+      this.#stream = this.#own(new CudaStream(this.device));
+      // Without measurements the choice is always the same.
+      const kept =
+        choices === undefined || linearSearch.rounds === 0
+          ? undefined
+          : new KeptChoices(identityOf(library, cublasLt), choices);
+      this.#layers = this.#own(new LinearLayers(library, this.#stream, cublasLt, linearSearch, kept));
+    } catch (error) {
+      this[Symbol.dispose]();
+      throw error;
+    }
+  }
+
+  /**
+   * Compiles what a precision needs, or takes it from the cache.
+   * @throws DeviceError DEVICE_UNAVAILABLE for a GPU before sm_80, KERNEL_COMPILE_FAILED, OUT_OF_MEMORY.
+   */
+  static async open(device: CudaDevice, options: DenseOptions): Promise<DenseKernels> {
+    return new DenseKernels(await DenseLibrary.open(device, options.precision, options), options);
+  }
+
+  /** Places a weight [outputs, inputs] and a bias [outputs] for these kernels; blocks until they are there. */
+  placeLinear(
+    weight: Float32Array,
+    bias: Float32Array | undefined,
+    outputs: number,
+    inputs: number,
+  ): CudaLinear {
+    return new CudaLinear(this.#stream, this.precision, weight, bias, [outputs, inputs]);
+  }
+
+  /**
+   * Makes `linear` ready for layers of this shape and alignment: picks the fastest way to compute them by measuring, and
+   * has memory ready. Blocks, some milliseconds for a shape that was not seen before; free for one that was. Returns what
+   * was chosen, for people. Not for use while a stream is being captured.
+   * @throws DeviceError OUT_OF_MEMORY, KERNEL_FAILED.
+   */
+  prepare(operation: DeviceLinear): string {
+    return this.#layers.prepare(operation);
+  }
+
+  /** @throws DeviceError KERNEL_FAILED for matrices that do not fit, or that were not prepared. */
+  linear(stream: CudaStream, operation: DeviceLinear): void {
+    this.#layers.run(stream, operation);
+  }
+
+  /** @throws DeviceError KERNEL_FAILED for matrices that do not fit. */
+  dotInteraction(stream: CudaStream, operation: DeviceDotInteraction): void {
+    const { input, features, dim, diagonal, order, output } = operation;
+    const pairs = (features * (features + (diagonal ? 1 : -1))) / 2;
+    checkMatrix('the input', input, output.rows, features * dim);
+    checkMatrix('the output', output, input.rows, pairs);
+    if (input.rows === 0 || pairs === 0) return;
+    const width = widthOf(dim, [input]);
+    const { multiprocessors } = this.device.properties;
+    const shaped = { batch: input.rows, features, dim };
+    const ofSamples = this.#library.makesSamples && isMadeOfSamples(shaped, width, multiprocessors);
+    const shape = ofSamples
+      ? dotSamplesLaunch(input.rows, pairs, multiprocessors)
+      : dotLaunch(input.rows, features);
+    if (Math.max(shape.grid[0], input.rows) > MOST_GRID_BLOCKS) {
+      throw new DeviceError('KERNEL_FAILED', `${input.rows} samples of ${features} features are too many`);
+    }
+    const words = encodeDotInteraction({
+      input: input.address,
+      inputStride: input.stride,
+      features,
+      dim,
+      diagonal: diagonal ? 1 : 0,
+      upper: order === 'upper' ? 1 : 0,
+      output: output.address,
+      outputStride: output.stride,
+      batch: input.rows,
+    });
+    const { id } = ofSamples
+      ? dotSamplesSource(this.precision)
+      : dotInteractionSource(this.precision, dotTile(features), width);
+    this.#library.launch(stream, id, shape, words);
+  }
+
+  /** output = input. @throws DeviceError KERNEL_FAILED for matrices that do not fit. */
+  copy(stream: CudaStream, { input, output }: DeviceCopy): void {
+    checkMatrix('the input', input, output.rows, output.cols);
+    checkMatrix('the output', output, input.rows, input.cols);
+    this.#library.convert(stream, 'float32', input, output);
+  }
+
+  [Symbol.dispose](): void {
+    for (const resource of this.#owned.splice(0).reverse()) resource[Symbol.dispose]();
+  }
+
+  #own<R extends Disposable>(resource: R): R {
+    this.#owned.push(resource);
+    return resource;
+  }
+}
+
+/** What the fastest way to multiply depends on besides the shape. */
+function identityOf({ device, precision }: DenseLibrary, cublasLt: CublasLt): ChoicesIdentity {
+  const { name, architecture, multiprocessors } = device.properties;
+  return {
+    ...{ device: name, architecture, multiprocessors, precision },
+    cublasLt: cublasLt.version,
+    hotrow: version,
+  };
+}

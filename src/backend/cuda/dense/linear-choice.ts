@@ -1,0 +1,39 @@
+/** How a linear layer may be computed. Pure. */
+import type { MatmulEpilogue } from '../../../ffi/cublaslt.ts';
+import type { Activation } from '../../backend.ts';
+
+/** What a layer does to its products. */
+export interface LinearTail {
+  readonly activation: Activation;
+  readonly biased: boolean;
+  readonly crossed: boolean;
+}
+
+/** How the tail is split between the product and the kernel after it. */
+export interface TailSplit {
+  readonly epilogue: MatmulEpilogue;
+  /** Whether finish_linear runs after the product, and does the whole tail. */
+  readonly finished: boolean;
+}
+
+/** Every way that is valid, the fastest first: the library does what it can do, or all is left to finish_linear. */
+export function tailSplits({ activation, biased, crossed }: LinearTail): TailSplit[] {
+  const unfused = { epilogue: 'none', finished: true } as const;
+  if (crossed || activation === 'sigmoid') return [unfused];
+  if (activation === 'relu') return [{ epilogue: biased ? 'reluBias' : 'relu', finished: false }, unfused];
+  return biased ? [{ epilogue: 'bias', finished: false }, unfused] : [{ epilogue: 'none', finished: false }];
+}
+
+/** Most samples, or outputs, for which a warp a sum may beat a matrix product. */
+const FEW = 8;
+
+/** Whether direct_linear is worth a measurement. */
+export function mayBeDirect(batch: number, outputs: number): boolean {
+  return batch <= FEW || outputs <= FEW;
+}
+
+/** Bytes that an address is a multiple of, as far as anyone asks: 16. */
+export function addressAlignment(address: bigint): number {
+  const low = Number(address % 16n);
+  return low === 0 ? 16 : low & -low;
+}

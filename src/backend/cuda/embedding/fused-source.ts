@@ -1,0 +1,229 @@
+/**
+ * The variants of the fused embedding-bag kernel: what the tables of a collection need of it → legality, id, source text,
+ * compile options. Pure. kernels/cuda/fused_bags.cuh says what every member means.
+ */
+
+import type { PoolingMode, RowFormat } from '../../../embedding/bag.ts';
+import { isQuantized } from '../../../embedding/row-format.ts';
+import { DEVICE_LIMITS, MIN_REGISTER_CAP } from '../../../plan/occupancy.ts';
+import type { PooledFormat } from '../../backend.ts';
+import {
+  type IntegerWidth,
+  type KernelSource,
+  kernelFunction,
+  outputId,
+  POOLING_NAMES,
+  ROW_TYPES,
+  type RowWeights,
+  WEIGHTS_NAMES,
+} from '../kernels/source.ts';
+
+/** How a group asks for rows before it adds them. */
+export interface FusedFlight {
+  /** Rows of a bag that a group asks for at once: a power of two. */
+  readonly rows: number;
+  /** Whether one more is asked for as each is added, instead of as many again when all are added. */
+  readonly pipelined: boolean;
+}
+
+/** Tables that one template instance serves. */
+export interface FusedKind {
+  readonly rowFormat: RowFormat;
+  readonly dim: number;
+  readonly index: IntegerWidth;
+  readonly offset: IntegerWidth;
+  readonly pooling: PoolingMode;
+  readonly weights: RowWeights;
+  readonly padding: boolean;
+  /** Whether index −1 stands for a pruned row. */
+  readonly pruned: boolean;
+  /** Needed from 2^31 rows on. */
+  readonly wideRows: boolean;
+  /** Whether there is a bag per user, and not one per sample. */
+  readonly perUser: boolean;
+  /** Where that is not the variant's. */
+  readonly flight?: FusedFlight;
+  /** Bytes of a row that a lane holds at most; default: MOST_LANE_BYTES. */
+  readonly laneBytes?: number;
+}
+
+export interface FusedVariant {
+  readonly kinds: readonly FusedKind[];
+  /** `stop`: bad indices and offsets are counted and read as nothing; `repair`: they read row 0, bags are clamped. */
+  readonly checking: 'none' | 'stop' | 'repair';
+  /** How pooled rows are stored; default: float32. */
+  readonly output?: PooledFormat;
+  /** Whether long bags are cut into segments. */
+  readonly splits: boolean;
+  /** Whether a group walks several bags, one after the other. */
+  readonly several: boolean;
+  readonly flight: FusedFlight;
+  readonly threads: number;
+  readonly maxRegisters?: number;
+}
+
+/** Rows in flight are a power of two up to this. */
+export const MOST_IN_FLIGHT = 32;
+
+const CHECKING_NAMES = { none: 'None', stop: 'Stop', repair: 'Repair' } as const;
+const WARP_LANES = 32;
+const MOST_VECTORS = 4;
+const MOST_LANE_BYTES = 64;
+
+/** How a kind's rows are shared by lanes: `fused::Shape` of the kernel. */
+export interface FusedShape {
+  /** Lanes that walk a bag together. */
+  readonly lanes: number;
+  /** Parts that a row is cut into. */
+  readonly tiles: number;
+  /** Floats of a tile, those past the row included. */
+  readonly tileElements: number;
+}
+
+export function fusedShape({
+  rowFormat,
+  dim,
+  laneBytes = MOST_LANE_BYTES,
+}: Pick<FusedKind, 'rowFormat' | 'dim' | 'laneBytes'>): FusedShape {
+  const { bits } = ROW_TYPES[rowFormat];
+  const vectorBytes = Math.min(vectorBytesOf(rowFormat, dim), laneBytes);
+  const elements = (vectorBytes * 8) / bits;
+  const rowVectors = Math.ceil(dim / elements);
+  const lanes = Math.min(WARP_LANES, 2 ** Math.ceil(Math.log2(rowVectors)));
+  const vectors = Math.min(MOST_VECTORS, laneBytes / vectorBytes, Math.ceil(rowVectors / lanes));
+  const tileVectors = lanes * vectors;
+  return { lanes, tiles: Math.ceil(rowVectors / tileVectors), tileElements: tileVectors * elements };
+}
+
+/** Bytes that a lane loads at once, at most: `vector_bytes` of the row formats in kernels/cuda/rows.cuh. */
+function vectorBytesOf(rowFormat: RowFormat, dim: number): number {
+  if (isQuantized(rowFormat)) return 16;
+  return [16, 8, 4].find((width) => ((dim * ROW_TYPES[rowFormat].bits) / 8) % width === 0) ?? 2;
+}
+
+/** Why a variant cannot be; undefined: it is legal. */
+export function refuseFused({ kinds, flight, threads, maxRegisters }: FusedVariant): string | undefined {
+  const limits = DEVICE_LIMITS;
+  const all = [flight, ...kinds.map((kind) => kind.flight ?? flight)].map(({ rows }) => rows);
+  const odd = all.find((rows) => !(rows >= 1 && rows <= MOST_IN_FLIGHT && Number.isInteger(Math.log2(rows))));
+  if (odd !== undefined) {
+    return `rows in flight are a power of two from 1 to ${MOST_IN_FLIGHT}, not ${odd}`;
+  }
+  if (!(threads >= WARP_LANES && threads <= limits.threadsPerBlock && threads % WARP_LANES === 0)) {
+    return `a block has whole warps, up to ${limits.threadsPerBlock} threads, not ${threads}`;
+  }
+  if (
+    maxRegisters !== undefined &&
+    !(maxRegisters >= MIN_REGISTER_CAP && maxRegisters <= limits.registersPerThread)
+  ) {
+    return `a register cap is ${MIN_REGISTER_CAP} to ${limits.registersPerThread}, not ${maxRegisters}`;
+  }
+  return undefined;
+}
+
+/** `f32.d128.i64.o64.sum`: what is off is left out. */
+export function kindId(kind: FusedKind): string {
+  return [
+    ROW_TYPES[kind.rowFormat].id,
+    `d${kind.dim}`,
+    kind.index.replace('int', 'i'),
+    kind.offset.replace('int', 'o'),
+    kind.pooling,
+    ...(kind.weights === 'none' ? [] : [`w${kind.weights}`]),
+    ...(kind.padding ? ['pad'] : []),
+    ...(kind.pruned ? ['pruned'] : []),
+    ...(kind.wideRows ? ['wide'] : []),
+    ...(kind.perUser ? ['user'] : []),
+    ...(kind.laneBytes === undefined ? [] : [`lane${kind.laneBytes}`]),
+    ...(kind.flight === undefined ? [] : [flightId(kind.flight)]),
+  ].join('.');
+}
+
+function flightId({ rows, pipelined }: FusedFlight): string {
+  return `${pipelined ? 'pipe' : 'u'}${rows}`;
+}
+
+/** Kinds that are named in full; of collections of more, the id has their number and a digest. */
+const NAMED_KINDS = 2;
+
+/** `fused_bags.f32.d128.i64.o64.sum.stop.u8`. */
+export function fusedId(variant: FusedVariant): string {
+  const { kinds, checking, output, splits, several, flight, threads, maxRegisters } = variant;
+  const ids = kinds.map(kindId);
+  const named = ids.length <= NAMED_KINDS ? ids.join('+') : `${ids.length}kinds-${digest(ids.join('+'))}`;
+  return [
+    'fused_bags',
+    named,
+    ...(checking === 'none' ? [] : [checking]),
+    ...outputId(output),
+    ...(splits ? ['split'] : []),
+    ...(several ? ['several'] : []),
+    flightId(flight),
+    `t${threads}`,
+    ...(maxRegisters === undefined ? [] : [`cap${maxRegisters}`]),
+  ].join('.');
+}
+
+/** FNV-1a, 32 bits: enough to tell the few collections of a process apart; the cache compares whole sources. */
+function digest(text: string): string {
+  let hash = 0x811c9dc5;
+  for (let i = 0; i < text.length; i++) hash = Math.imul(hash ^ text.charCodeAt(i), 0x01000193);
+  return (hash >>> 0).toString(16).padStart(8, '0');
+}
+
+/**
+ * The translation unit of a variant.
+ * @throws TypeError for a variant that is not legal: plans are checked before they come here.
+ */
+export function fusedSource(variant: FusedVariant): KernelSource {
+  const refusal = refuseFused(variant);
+  if (refusal !== undefined) throw new TypeError(refusal);
+  const { kinds, checking, output = 'float32', splits, several, flight, threads, maxRegisters } = variant;
+  const id = fusedId(variant);
+  const kernel = kernelFunction(id);
+  const cases = kinds.map((_, i) => `      case ${i}: return visitor(${kernel}_kind_${i}{});`);
+  const source = `#include "fused_bags.cuh"
+
+${kinds.map((kind, i) => kindSource(`${kernel}_kind_${i}`, kind, kind.flight ?? flight, output)).join('\n')}
+struct ${kernel}_kinds {
+  template <class Visitor>
+  static __device__ __forceinline__ void visit(hotrow::int64 kind, Visitor visitor) {
+${kinds.length === 1 ? `    (void)kind;\n    visitor(${kernel}_kind_0{});` : `    switch (kind) {\n${cases.join('\n')}\n    }`}
+  }
+};
+
+struct ${kernel}_launch {
+  static constexpr int threads = ${threads};
+  static constexpr hotrow::Checking checking = hotrow::Checking::${CHECKING_NAMES[checking]};
+  static constexpr bool splits = ${splits};
+  static constexpr bool several = ${several};
+};
+
+extern "C" __global__ void ${maxRegisters === undefined ? `__launch_bounds__(${threads}) ` : ''}${kernel}(const hotrow::FusedBagsParams params) {
+  hotrow::fused_bags<${kernel}_launch, ${kernel}_kinds>(params);
+}
+`;
+  // Launch bounds would make the compiler ignore the cap.
+  const options = maxRegisters === undefined ? [] : [`--maxrregcount=${maxRegisters}`];
+  return { id, kernel, source, options };
+}
+
+function kindSource(name: string, kind: FusedKind, flight: FusedFlight, output: PooledFormat): string {
+  return `struct ${name} {
+  using Row = hotrow::${ROW_TYPES[kind.rowFormat].name};
+  using Index = hotrow::${kind.index};
+  using Offset = hotrow::${kind.offset};
+  using Output = hotrow::${ROW_TYPES[output].name};
+  static constexpr hotrow::Pooling pooling = hotrow::Pooling::${POOLING_NAMES[kind.pooling]};
+  static constexpr hotrow::Weights weights = hotrow::Weights::${WEIGHTS_NAMES[kind.weights]};
+  static constexpr bool padding = ${kind.padding};
+  static constexpr bool pruned = ${kind.pruned};
+  static constexpr bool wide_rows = ${kind.wideRows};
+  static constexpr bool per_user = ${kind.perUser};
+  static constexpr int dim = ${kind.dim};
+  static constexpr int lane_bytes = ${kind.laneBytes ?? MOST_LANE_BYTES};
+  static constexpr int in_flight = ${flight.rows};
+  static constexpr bool pipelined = ${flight.pipelined};
+};
+`;
+}

@@ -1,0 +1,224 @@
+/** The embedding stage by the fused kernel: one launch for all tables. */
+import { lengthOf } from '../../../checks/array.ts';
+import type { CudaKernel } from '../../../cuda/module.ts';
+import type { EmbeddingTable } from '../../../embedding/bag.ts';
+import { RequestError } from '../../../errors.ts';
+import type { DevicePtr } from '../../../ffi/cuda-symbols.ts';
+import type { CudaPlan } from '../../../plan/plan.ts';
+import { type EmbeddingBagsOperation, type KernelUse, ownBy } from '../../backend.ts';
+import { type KernelLaunch, kernelLaunch, putLaunch } from '../kernels/launcher.ts';
+import type { KernelLibrary } from '../kernels/library.ts';
+import { encodeFusedBags } from '../kernels/params.ts';
+import { startOf } from '../memory/buffer.ts';
+import { CudaTables } from '../rows/tables.ts';
+import type { BagKinds } from './bag-kinds.ts';
+import { CudaBags } from './bags.ts';
+import { enqueueCheck } from './check-bags.ts';
+import type { EmbeddingStage, LaunchTimer, StageTools } from './embedding-stage.ts';
+import { blocksPerTable } from './fused-layout.ts';
+import { type FusedShape, fusedShape, fusedSource } from './fused-source.ts';
+import { fusedVariant } from './plan-kernels.ts';
+import { spreadLaunch } from './spread-rows.ts';
+
+const MOST_BLOCKS = 2 ** 31 - 1;
+const MOST_LOOKUPS = 2 ** 31 - 1;
+
+/** A variant of the kernel, with the blocks that it runs in. */
+interface FusedKernel {
+  readonly kernel: CudaKernel;
+  readonly threads: number;
+  /** How lanes share the rows of ordinary bags: one a kind of bags. */
+  readonly shapes: readonly FusedShape[];
+  /** Shared memory that a block takes for no other purpose than to keep others out. */
+  readonly reservedBytes: number;
+  readonly uses: readonly KernelUse[];
+}
+
+/** Kernels by what their plan and batch ask of them: naming a variant in full takes longer than launching it. */
+const known = new WeakMap<BagKinds, Map<string, FusedKernel>>();
+
+export class FusedStage implements EmbeddingStage {
+  readonly operation: EmbeddingBagsOperation;
+  readonly bags: CudaBags;
+  readonly tables: CudaTables;
+  readonly #tools: StageTools;
+  readonly #fused: FusedKernel;
+  /**
+   * In `warn` mode bags are checked first: the kernel repairs what it finds, and does not say. So are lookups without a
+   * sample, which no group walks.
+   */
+  readonly #check: CudaKernel | undefined;
+  /** The bags' and, where there are users, what spreads their rows; none: there is nothing to pool. */
+  readonly #launches: readonly KernelLaunch[];
+
+  private constructor(
+    operation: EmbeddingBagsOperation,
+    tools: StageTools,
+    fused: FusedKernel,
+    check: CudaKernel | undefined,
+    spread: CudaKernel | undefined,
+  ) {
+    this.operation = operation;
+    this.bags = ownBy(CudaBags, operation.bags);
+    this.tables = ownBy(CudaTables, operation.tables);
+    this.#tools = tools;
+    this.#fused = fused;
+    this.#check = check;
+    this.#launches = this.#launchesOf(spread);
+  }
+
+  /** Compiles what is not compiled yet, and stages the bags. @throws RequestError for a batch that is too large. */
+  static async prepare(operation: EmbeddingBagsOperation, tools: StageTools): Promise<FusedStage> {
+    const bags = ownBy(CudaBags, operation.bags);
+    const { tables } = ownBy(CudaTables, operation.tables);
+    if (bags.mostLookups > MOST_LOOKUPS) throw tooManyLookups(tables, bags);
+    const fused = await fusedKernel(operation, tools.kernels);
+    const checksFirst =
+      operation.checking === 'warn' || (operation.checking === 'error' && bags.batchSize === 0);
+    const check = checksFirst ? await tools.kernels.utility('check_bags') : undefined;
+    const spread = bags.users === undefined ? undefined : await tools.kernels.utility('spread_rows');
+    await bags.stage();
+    return new FusedStage(operation, tools, fused, check, spread);
+  }
+
+  get checks(): boolean {
+    const { checking } = this.operation;
+    return checking === 'error' || checking === 'warn';
+  }
+
+  get reports(): boolean {
+    return this.#check !== undefined;
+  }
+
+  get uses(): readonly KernelUse[] {
+    return this.#fused.uses;
+  }
+
+  get total(): DevicePtr {
+    return this.#check === undefined ? this.#tools.total : this.bags.total;
+  }
+
+  enqueue(place: number, timer: LaunchTimer): void {
+    const { stream, l2 } = this.#tools;
+    const check = this.#check;
+    const { bags } = this;
+    l2.prepare(undefined);
+    if (check !== undefined) {
+      timer.time(stream, { operation: place, kind: 'check' }, () => enqueueCheck(stream, check, bags));
+    }
+    const [pool, spread] = this.#launches;
+    if (pool !== undefined) {
+      const what = { operation: place, kind: 'bags', kernel: pool.kernel.name } as const;
+      timer.time(stream, what, () => putLaunch(stream, pool));
+    }
+    if (spread !== undefined)
+      timer.time(stream, { operation: place, kind: 'spread' }, () => putLaunch(stream, spread));
+  }
+
+  launches(): readonly KernelLaunch[] | undefined {
+    return this.#check === undefined && this.#launches.length > 0 ? this.#launches : undefined;
+  }
+
+  #launchesOf(spread: CudaKernel | undefined): KernelLaunch[] {
+    const { bags } = this;
+    const { users } = bags;
+    if (bags.batchSize === 0 || bags.tableCount === 0) return [];
+    const pool = this.#poolLaunch();
+    if (spread === undefined || users === undefined) return [pool];
+    return [pool, spreadLaunch(spread, bags, users, this.operation.output)];
+  }
+
+  #poolLaunch(): KernelLaunch {
+    const { output } = this.operation;
+    const { batchSize, tableCount, fused, kinds, users } = this.bags;
+    const { segments, bagsPerGroup, split, partialWidth } = fused.layout;
+    const userCount = users?.rows.count ?? 0;
+    const tables = kinds.distinct.map(({ perUser }, kind) => ({
+      count: perUser ? userCount : batchSize,
+      shape: this.#fused.shapes[kind] as FusedShape,
+    }));
+    const perTable = blocksPerTable(tables, bagsPerGroup, this.#fused.threads);
+    const blocks = segments.length + tableCount * perTable;
+    if (blocks > MOST_BLOCKS)
+      throw new RequestError('TENSOR_SHAPE', `a batch of ${batchSize} samples is too large`);
+    const words = encodeFusedBags({
+      tables: fused.tables,
+      batch: batchSize,
+      blocksPerTable: perTable,
+      bagsPerGroup,
+      output: startOf(output),
+      outputStride: output.stride,
+      findings: this.total,
+      split,
+      segments: fused.segments,
+      segmentCount: segments.length,
+      partials: fused.partials,
+      partialWidth,
+      arrivals: fused.arrivals,
+      users: userCount,
+      userOutput: users?.pooled ?? 0,
+      userOutputStride: users?.rows.width ?? 0,
+    });
+    const { kernel, threads, reservedBytes } = this.#fused;
+    return kernelLaunch(kernel, words, [blocks], [threads], reservedBytes);
+  }
+}
+
+function tooManyLookups(tables: readonly EmbeddingTable[], bags: CudaBags): RequestError {
+  const table = tables.findIndex((_, t) => lengthOf(bags.bagsOf(t).indices) === bags.mostLookups);
+  const message = `table ${table} (${tables[table]?.name}): ${bags.mostLookups} lookups; at most ${MOST_LOOKUPS}`;
+  return new RequestError('TENSOR_SHAPE', message);
+}
+
+/** The kernel that an operation's plan and batch ask for. */
+async function fusedKernel(operation: EmbeddingBagsOperation, kernels: KernelLibrary): Promise<FusedKernel> {
+  const { checking, output, bags, tables } = operation;
+  const { kinds, fused } = ownBy(CudaBags, bags);
+  const { plan } = ownBy(CudaTables, tables);
+  const { segments, bagsPerGroup } = fused.layout;
+  const bagShapes = { splits: segments.length > 0, several: bagsPerGroup > 1 };
+  const ofKinds = known.get(kinds) ?? new Map<string, FusedKernel>();
+  known.set(kinds, ofKinds);
+  const key = [plansNumber(plan), checking, output.format, bagShapes.splits, bagShapes.several].join();
+  const found = ofKinds.get(key);
+  if (found !== undefined) return found;
+  const call = { checking, ...(output.format === undefined ? {} : { output: output.format }) };
+  const variant = fusedVariant(plan, kinds.distinct, call, bagShapes);
+  const { occupancy } = plan.techniques;
+  const mostWarps = occupancy !== undefined && 'warps' in occupancy ? occupancy.warps : undefined;
+  const { threads } = variant;
+  const kernel = await kernels.get(fusedSource(variant));
+  const reservedBytes = mostWarps === undefined ? 0 : sharedBytesFor(kernel, threads, mostWarps);
+  const uses = [kernels.use(kernel, threads, reservedBytes)];
+  const made = { kernel, threads, shapes: variant.kinds.map(fusedShape), reservedBytes, uses };
+  ofKinds.set(key, made);
+  return made;
+}
+
+/** A number for each plan: naming one in full takes longer than a launch. */
+const numbers = new WeakMap<CudaPlan, number>();
+let plans = 0;
+
+function plansNumber(plan: CudaPlan): number {
+  const known = numbers.get(plan);
+  if (known !== undefined) return known;
+  plans += 1;
+  numbers.set(plan, plans);
+  return plans;
+}
+
+/**
+ * Shared memory of a block that leaves room for `warps` warps on a multiprocessor at most. Fewer warps read fewer tables at
+ * once, whose hot rows then stay in L2: a register cap lets more of them in, this keeps them out.
+ */
+export function sharedBytesFor(kernel: CudaKernel, threads: number, warps: number): number {
+  const { properties } = kernel.module.device;
+  const blocks = Math.max(1, Math.floor((warps * properties.warpThreads) / threads));
+  if (kernel.activeBlocks(threads) <= blocks) return 0;
+  const { sharedBytesPerMultiprocessor, sharedBytesPerBlockOptIn } = properties;
+  // One more block would not fit.
+  const share = Math.floor(sharedBytesPerMultiprocessor / (blocks + 1)) + 1;
+  const bytes = Math.min(share, sharedBytesPerBlockOptIn - kernel.resources.sharedBytes);
+  kernel.allowDynamicShared(bytes);
+  return bytes;
+}

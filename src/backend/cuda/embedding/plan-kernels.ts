@@ -1,0 +1,77 @@
+/** Which variants of the kernels a plan asks for. Pure: a described GPU is enough. */
+
+import type { IndexChecking } from '../../../embedding/bag.ts';
+import { type CudaPlan, techniquesFor } from '../../../plan/plan.ts';
+import { DEFAULT_BLOCK_THREADS } from '../../../plan/techniques/block.ts';
+import { registerCap } from '../../../plan/techniques/occupancy.ts';
+import type { PooledFormat } from '../../backend.ts';
+import type { FusedFlight, FusedKind, FusedVariant } from './fused-source.ts';
+import { DEFAULT_BLOCK, type StandardBagVariant } from './standard-source.ts';
+
+/** What a call asks for beside the plan. */
+export interface CallOptions {
+  readonly checking: IndexChecking;
+  readonly output?: PooledFormat;
+}
+
+/** The standard kernel for a table's bags. */
+export function standardVariant(
+  plan: CudaPlan,
+  { dim, perUser: _, ...kind }: FusedKind,
+  { checking, output }: CallOptions,
+): StandardBagVariant {
+  const { occupancy, prefetch } = techniquesFor(plan, { dim, rowFormat: kind.rowFormat });
+  return {
+    family: 'standard_bag',
+    ...kind,
+    repair: checking === 'warn' || checking === 'ignore',
+    threads: DEFAULT_BLOCK.x * DEFAULT_BLOCK.y,
+    ...(output === undefined ? {} : { output }),
+    ...(prefetch === undefined ? {} : { prefetch }),
+    ...(occupancy === undefined ? {} : { maxRegisters: registerCap(occupancy) }),
+  };
+}
+
+const CHECKING = { error: 'stop', warn: 'repair', ignore: 'repair', none: 'none' } as const;
+
+/** What a batch's bags ask of the fused kernel: long ones are cut, short ones go several to a group, of wide lanes. */
+export interface FusedBagShapes {
+  readonly splits: boolean;
+  readonly several: boolean;
+}
+
+/** The fused kernel for the bags of all tables. */
+export function fusedVariant(
+  plan: CudaPlan,
+  kinds: readonly FusedKind[],
+  { checking, output = 'float32' }: CallOptions,
+  { splits, several }: FusedBagShapes,
+): FusedVariant {
+  const { prefetch, occupancy, block } = plan.techniques;
+  const flight = flightOf(prefetch);
+  return {
+    // A group's rows are alike, and so every kind lies in one group.
+    kinds: kinds.map((kind) => {
+      const { prefetch: ownPrefetch, lanes } = techniquesFor(plan, kind);
+      const own = flightOf(ownPrefetch);
+      const same = own.rows === flight.rows && own.pipelined === flight.pipelined;
+      return {
+        ...kind,
+        // Short bags are mostly what a group does once a bag: more groups would do it once more each.
+        ...(lanes === undefined || several ? {} : { laneBytes: lanes.bytes }),
+        ...(same ? {} : { flight: own }),
+      };
+    }),
+    checking: CHECKING[checking],
+    output,
+    splits,
+    several,
+    flight,
+    threads: block?.threads ?? DEFAULT_BLOCK_THREADS,
+    ...(occupancy === undefined ? {} : { maxRegisters: registerCap(occupancy) }),
+  };
+}
+
+function flightOf(prefetch: CudaPlan['techniques']['prefetch']): FusedFlight {
+  return { rows: prefetch?.distance ?? 1, pipelined: prefetch?.into === 'pipelined' };
+}

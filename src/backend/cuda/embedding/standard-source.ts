@@ -1,0 +1,191 @@
+/**
+ * The variants of the standard embedding-bag kernel: description → legality, variant id, source text, compile options.
+ * Pure. kernels/cuda/standard_bag.cuh says what every parameter means.
+ */
+import type { PoolingMode, RowFormat } from '../../../embedding/bag.ts';
+import { DEVICE_LIMITS, MIN_REGISTER_CAP } from '../../../plan/occupancy.ts';
+import { MAX_CUDA_PREFETCH_DISTANCE, type PrefetchBuffer } from '../../../plan/techniques/prefetch.ts';
+import type { PooledFormat } from '../../backend.ts';
+import {
+  type IntegerWidth,
+  type KernelSource,
+  kernelFunction,
+  outputId,
+  POOLING_NAMES,
+  ROW_TYPES,
+  type RowWeights,
+  WEIGHTS_NAMES,
+} from '../kernels/source.ts';
+
+/** One compiled version of the standard embedding-bag kernel. */
+export interface StandardBagVariant {
+  readonly family: 'standard_bag';
+  readonly rowFormat: RowFormat;
+  readonly index: IntegerWidth;
+  readonly offset: IntegerWidth;
+  readonly pooling: PoolingMode;
+  /** Per-sample weights, learned weights per row, or none; with `sum` alone. */
+  readonly weights: RowWeights;
+  /** Whether the table has a row that lookups skip. */
+  readonly padding: boolean;
+  /** Whether index −1 stands for a pruned row. */
+  readonly pruned: boolean;
+  /** Whether bad indices and offsets are repaired (checking `warn` and `ignore`). */
+  readonly repair: boolean;
+  /** Needed from 2^31 rows on. */
+  readonly wideRows: boolean;
+  /** How pooled rows are stored; default: float32. */
+  readonly output?: PooledFormat;
+  readonly prefetch?: { readonly into: PrefetchBuffer; readonly distance: number };
+  /** The most threads of a block. */
+  readonly threads: number;
+  /** At most so many registers a thread; the compiler spills what does not fit. */
+  readonly maxRegisters?: number;
+}
+
+export const DEFAULT_BLOCK = { x: 32, y: 8 } as const;
+
+/** float32 rows, int64 indices and offsets, sum, the default block; no technique. What variants are made from. */
+export const PLAIN_VARIANT: StandardBagVariant = {
+  family: 'standard_bag',
+  rowFormat: 'float32',
+  index: 'int64',
+  offset: 'int64',
+  pooling: 'sum',
+  weights: 'none',
+  padding: false,
+  pruned: false,
+  repair: false,
+  wideRows: false,
+  threads: DEFAULT_BLOCK.x * DEFAULT_BLOCK.y,
+};
+
+const PREFETCH_TYPES = {
+  registers: { name: 'Registers', id: 'rpf' },
+  shared: { name: 'Shared', id: 'smpf' },
+  local: { name: 'Local', id: 'lmpf' },
+  l1: { name: 'L1', id: 'l1dpf' },
+  pipelined: { name: 'Pipelined', id: 'pipe' },
+} as const;
+
+/** Shared memory of a block. */
+export function sharedBytes({ prefetch, threads }: Pick<StandardBagVariant, 'prefetch' | 'threads'>): number {
+  return prefetch?.into === 'shared' ? threads * prefetch.distance * 4 : 0;
+}
+
+/** Why a variant cannot be; undefined: it is legal. */
+export function refuseVariant(variant: StandardBagVariant): string | undefined {
+  const { prefetch, threads, maxRegisters, weights, pooling } = variant;
+  const limits = DEVICE_LIMITS;
+  if (!Number.isInteger(threads) || threads < 1 || threads > limits.threadsPerBlock) {
+    return `a block has 1 to ${limits.threadsPerBlock} threads, not ${threads}`;
+  }
+  if (weights !== 'none' && pooling !== 'sum') return `weights need sum, not ${pooling}`;
+  if (prefetch !== undefined) {
+    const { distance } = prefetch;
+    if (!Number.isInteger(distance) || distance < 1 || distance > MAX_CUDA_PREFETCH_DISTANCE) {
+      return `a prefetch distance is 1 to ${MAX_CUDA_PREFETCH_DISTANCE}, not ${distance}`;
+    }
+    const bytes = sharedBytes(variant);
+    if (bytes > limits.sharedBytesPerBlock) {
+      return `${threads} threads × distance ${distance} need ${bytes} bytes of shared memory, a block has ${limits.sharedBytesPerBlock}`;
+    }
+  }
+  if (maxRegisters !== undefined) {
+    const known = Number.isInteger(maxRegisters);
+    if (!known || maxRegisters < MIN_REGISTER_CAP || maxRegisters > limits.registersPerThread) {
+      return `a register cap is ${MIN_REGISTER_CAP} to ${limits.registersPerThread}, not ${maxRegisters}`;
+    }
+  }
+  return undefined;
+}
+
+/** What a launch looks like. */
+export interface BagLaunch {
+  readonly dim: number;
+  readonly batch: number;
+  readonly lookups: number;
+  readonly rows: number;
+  readonly block: { readonly x: number; readonly y: number };
+}
+
+/** Why a variant cannot be launched so; undefined: it can. */
+export function refuseLaunch(variant: StandardBagVariant, launch: BagLaunch): string | undefined {
+  const { dim, batch, lookups, rows, block } = launch;
+  const most = 2 ** 31;
+  if (block.x * block.y > variant.threads) {
+    return `block (${block.x}, ${block.y}) has more than the ${variant.threads} threads that the kernel was compiled for`;
+  }
+  if (lookups >= most) return `${lookups} lookups in one table; at most ${most - 1}`;
+  if (batch * Math.ceil(dim / block.x) >= most)
+    return `a batch of ${batch} bags of ${dim} features is too large`;
+  if (rows > most && !variant.wideRows) return `${rows} rows need the wide-rows variant`;
+  return undefined;
+}
+
+/** The grid that gives every chunk (one bag, block.x features) to one warp row of a block, as PyTorch's does. */
+export function coveringGrid({ dim, batch, block }: Pick<BagLaunch, 'dim' | 'batch' | 'block'>): number {
+  return Math.max(1, Math.ceil((batch * Math.ceil(dim / block.x)) / block.y));
+}
+
+/** `standard_bag.f32.i64.o64.sum.rpf8.cap64`: what is off is left out. */
+export function variantId(variant: StandardBagVariant): string {
+  const { prefetch, threads, maxRegisters } = variant;
+  return [
+    variant.family,
+    ROW_TYPES[variant.rowFormat].id,
+    variant.index.replace('int', 'i'),
+    variant.offset.replace('int', 'o'),
+    variant.pooling,
+    ...(variant.weights === 'none' ? [] : [`w${variant.weights}`]),
+    ...(variant.padding ? ['pad'] : []),
+    ...(variant.pruned ? ['pruned'] : []),
+    ...(variant.repair ? ['repair'] : []),
+    ...(variant.wideRows ? ['wide'] : []),
+    ...outputId(variant.output),
+    ...(prefetch === undefined ? [] : [`${PREFETCH_TYPES[prefetch.into].id}${prefetch.distance}`]),
+    ...(threads === DEFAULT_BLOCK.x * DEFAULT_BLOCK.y ? [] : [`t${threads}`]),
+    ...(maxRegisters === undefined ? [] : [`cap${maxRegisters}`]),
+  ].join('.');
+}
+
+/**
+ * The translation unit of a variant.
+ * @throws TypeError for a variant that is not legal: plans are checked before they come here.
+ */
+export function standardBagSource(variant: StandardBagVariant): KernelSource {
+  const refusal = refuseVariant(variant);
+  if (refusal !== undefined) throw new TypeError(refusal);
+  const { prefetch, threads, maxRegisters } = variant;
+  const id = variantId(variant);
+  const kernel = kernelFunction(id);
+  const source = `#include "standard_bag.cuh"
+
+struct ${kernel}_variant {
+  using Row = hotrow::${ROW_TYPES[variant.rowFormat].name};
+  using Index = hotrow::${variant.index};
+  using Offset = hotrow::${variant.offset};
+  using Output = hotrow::${ROW_TYPES[variant.output ?? 'float32'].name};
+  static constexpr hotrow::Pooling pooling = hotrow::Pooling::${POOLING_NAMES[variant.pooling]};
+  static constexpr hotrow::Weights weights = hotrow::Weights::${WEIGHTS_NAMES[variant.weights]};
+  static constexpr bool padding = ${variant.padding};
+  static constexpr bool pruned = ${variant.pruned};
+  static constexpr bool repair = ${variant.repair};
+  static constexpr bool wide_rows = ${variant.wideRows};
+  static constexpr hotrow::Prefetch prefetch = hotrow::Prefetch::${prefetch ? PREFETCH_TYPES[prefetch.into].name : 'None'};
+  static constexpr int distance = ${prefetch?.distance ?? 1};
+  static constexpr int threads = ${threads};
+};
+
+extern "C" __global__ void ${maxRegisters === undefined ? `__launch_bounds__(${threads}) ` : ''}${kernel}(const hotrow::StandardBagParams params) {
+  hotrow::standard_bag<${kernel}_variant>(params);
+}
+`;
+  // Launch bounds would make the compiler ignore the cap.
+  return {
+    id,
+    kernel,
+    source,
+    options: maxRegisters === undefined ? [] : [`--maxrregcount=${maxRegisters}`],
+  };
+}

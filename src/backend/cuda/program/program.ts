@@ -1,0 +1,377 @@
+/**
+ * A program on the device: what it needs is made ready once, then it runs, again and again if it is kept. Runs that are
+ * not timed are captured as a graph, which one call launches, from the second one on; what a batch changes in it, the
+ * parameters of the lookups, is updated before each launch.
+ */
+import type { BlockPool } from '../../../cuda/block-pool.ts';
+import type { CudaDevice } from '../../../cuda/device.ts';
+import type { DeviceMemory, PinnedMemory } from '../../../cuda/memory.ts';
+import type { CudaStream } from '../../../cuda/stream.ts';
+import type { BagFindings } from '../../../embedding/bag.ts';
+import {
+  type Bindings,
+  type BoundOperation,
+  type EmbeddingBagsOperation,
+  type Operation,
+  ownBy,
+  type PlacedBags,
+  type RunOptions,
+  type RunReport,
+  type RunTiming,
+} from '../../backend.ts';
+import { OneAtATime, stageSeconds, Template } from '../../slots.ts';
+import type { DenseKernels } from '../dense/dense-kernels.ts';
+import { isDense, prepareDense } from '../dense/prepare-dense.ts';
+import { CudaBags } from '../embedding/bags.ts';
+import { describeBags } from '../embedding/check-bags.ts';
+import {
+  type EmbeddingStage,
+  type LaunchTimer,
+  type PersistingL2,
+  type StageTools,
+  usesOf,
+} from '../embedding/embedding-stage.ts';
+import { FusedStage } from '../embedding/fused-stage.ts';
+import { StandardStage } from '../embedding/standard-stage.ts';
+import type { KernelLibrary } from '../kernels/library.ts';
+import { CudaTables } from '../rows/tables.ts';
+import { CapturedProgram, CaptureTimer } from './captured.ts';
+import { Copies } from './copies.ts';
+import { graphStreams, isGraphable, type LaneStreams } from './graph-choice.ts';
+import { noProgress, type Progress, RecurringEnd, recorded, type Span, timed, untimed } from './progress.ts';
+import { isShortCopy, type Lane, type Schedule, type Step, schedule } from './schedule.ts';
+import { Staging } from './staging.ts';
+import { type BorrowedEvents, type EventPool, EventTimer, RecordingTimer } from './timers.ts';
+
+const WORD_BYTES = 8;
+
+/** The streams of a device: the lanes', and one for what happens in the shadow of the lookups. */
+export type Streams = LaneStreams & { readonly aside: CudaStream };
+
+/** What programs need of the backend. */
+export interface ProgramTools {
+  readonly device: CudaDevice;
+  readonly kernels: KernelLibrary;
+  readonly streams: Streams;
+  readonly l2: PersistingL2;
+  readonly pools: {
+    readonly device: BlockPool<DeviceMemory>;
+    readonly pinned: BlockPool<PinnedMemory>;
+  };
+  readonly events: EventPool;
+  /** Opened when a program needs them. */
+  dense(): Promise<DenseKernels>;
+  /** Waits until nothing runs, after a failure: memory that work may still use must not be lent again. */
+  quiet(): Promise<void>;
+}
+
+/** One run's arrays and times. */
+interface Run {
+  readonly program: readonly BoundOperation[];
+  /** By their place. */
+  readonly stages: ReadonlyMap<number, EmbeddingStage>;
+  readonly streams: LaneStreams;
+  readonly timing: RunTiming;
+  /** Whether matrices are copied with all their rows, for batches of other sizes to come. */
+  readonly whole: boolean;
+  readonly timer: LaunchTimer;
+  readonly events: BorrowedEvents;
+}
+
+/** What stays between runs. */
+interface Prepared {
+  readonly schedule: Schedule;
+  readonly staging: Staging;
+  readonly copies: Copies;
+  /** Findings of each operation's check, where no report of the check's own has them; 0 between runs. */
+  readonly totals: DeviceMemory;
+  /** Puts a dense operation into a stream, by its place. */
+  readonly dense: ReadonlyMap<number, (stream: CudaStream) => void>;
+}
+
+export class CudaProgram extends OneAtATime {
+  readonly #tools: ProgramTools;
+  readonly #template: Template;
+  #prepared: Prepared | undefined;
+  #captured: CapturedProgram | undefined;
+  readonly #end = new RecurringEnd();
+  /** Whether each word of the totals is 0. */
+  #totalsZero = false;
+
+  constructor(tools: ProgramTools, program: readonly Operation[]) {
+    super();
+    this.#tools = tools;
+    this.#template = new Template(program);
+  }
+
+  protected override async runOne(bindings: Bindings | undefined, options: RunOptions): Promise<RunReport> {
+    const operations = this.#template.bind(bindings);
+    const bags: CudaBags[] = [];
+    for (const operation of operations) {
+      if (operation.op === 'embeddingBags') bags.push(ownBy(CudaBags, operation.bags));
+    }
+    return holdAll(bags, () => this.#run(operations, options));
+  }
+
+  async #run(
+    program: readonly BoundOperation[],
+    { timing = 'operations', recorded: tables }: RunOptions,
+  ): Promise<RunReport> {
+    this.#prepared ??= await this.#prepare();
+    const prepared = this.#prepared;
+    const { staging, schedule } = prepared;
+    using events = this.#tools.events.open();
+    const stages = await this.#prepareStages(program, events, prepared);
+    const timer =
+      tables === undefined
+        ? new EventTimer(timing === 'launches' ? events : undefined)
+        : new RecordingTimer(this.#tools.device, tables);
+    const { streams } = this.#tools;
+    const run: Run = { program, stages, streams, timing, whole: false, timer, events };
+    try {
+      const spans = await this.#start(run, prepared);
+      await this.#end.wait(streams[schedule.end]);
+      const findings = await this.#findings(run, staging);
+      await staging.deliver(program);
+      const seconds = Float64Array.from(spans, ({ start, end }) => end.msSince(start) / 1e3);
+      return {
+        seconds,
+        stages: stageSeconds(program, seconds),
+        findings,
+        launches: timer.launches(),
+        kernels: usesOf(stages.values()),
+      };
+    } catch (error) {
+      this.#totalsZero = false;
+      await this.#tools.quiet();
+      throw error;
+    }
+  }
+
+  /** Compiles and measures what was not before. */
+  async #prepare(): Promise<Prepared> {
+    const { program } = this.#template;
+    // Compiled beside the dense kernels.
+    const copyWords = this.#tools.kernels.utility('copy_words');
+    const kernels = program.some(isDense) ? await this.#tools.dense() : undefined;
+    const dense = new Map<number, (stream: CudaStream) => void>();
+    for (const [place, operation] of program.entries()) {
+      if (kernels !== undefined && isDense(operation)) dense.set(place, prepareDense(kernels, operation));
+    }
+    const { pools } = this.#tools;
+    const copies = new Copies(await copyWords);
+    const staging = new Staging(program, pools.pinned);
+    try {
+      const totals = pools.device.borrow(program.length * WORD_BYTES);
+      return { schedule: schedule(program), staging, copies, totals, dense };
+    } catch (error) {
+      staging[Symbol.dispose]();
+      throw error;
+    }
+  }
+
+  async #prepareStages(
+    program: readonly BoundOperation[],
+    events: BorrowedEvents,
+    { totals }: Prepared,
+  ): Promise<Map<number, EmbeddingStage>> {
+    const { device, kernels, streams, l2 } = this.#tools;
+    const stages = new Map<number, EmbeddingStage>();
+    for (const [place, operation] of program.entries()) {
+      if (operation.op !== 'embeddingBags') continue;
+      const tools: StageTools = {
+        device,
+        kernels,
+        stream: streams.lookups,
+        sideStream: streams.aside,
+        l2,
+        total: totals.address(place * WORD_BYTES),
+        event: () => events.take(false),
+      };
+      stages.set(place, await prepareStage(operation, tools));
+    }
+    return stages;
+  }
+
+  /** Puts everything into the streams; the times that are taken. */
+  async #start(run: Run, prepared: Prepared): Promise<readonly Span[]> {
+    const { lookups, dense } = run.streams;
+    const endsInDense = prepared.schedule.end === 'dense';
+    if (run.timing !== 'none' || !this.#totalsZero || !endsInDense || !isGraphable(run.stages.values())) {
+      this.#zeroTotals(prepared);
+      this.#uploadBags(run, lookups);
+      return this.#enqueue(run, prepared);
+    }
+    this.#uploadBags(run, dense);
+    await prepared.staging.fill(run.program);
+    this.#launchGraph(run, prepared);
+    return [];
+  }
+
+  /** Bags come over before anything else: the lookups take longest. `reader`: what waits for them. */
+  #uploadBags({ stages, streams: { copies }, events }: Run, reader: CudaStream): void {
+    const uploading = new Set<CudaStream>();
+    for (const { bags } of stages.values()) {
+      const stream = bags.upload(isShortCopy(bags.uploadedBytes) ? reader : copies);
+      if (stream !== undefined && stream !== reader) uploading.add(stream);
+    }
+    for (const stream of uploading) reader.waitFor(recorded(events, stream));
+  }
+
+  /** What brings totals to the host leaves zeros; before the first run, and after a failed one, they may be anything. */
+  #zeroTotals({ totals }: Prepared): void {
+    if (!this.#totalsZero) this.#tools.streams.lookups.fillBytes(totals.address(), 0, totals.bytes);
+    this.#totalsZero = true;
+  }
+
+  /** Operation by operation, each in its lane. The lookups do not wait until what follows them is staged. */
+  async #enqueue(run: Run, prepared: Prepared): Promise<Span[]> {
+    const spans: Span[] = [];
+    const around = (stream: CudaStream, work: () => void) => {
+      if (run.timing === 'none') work();
+      else spans.push(timed(run.events, stream, work));
+    };
+    const progress = noProgress();
+    const { firstUpload } = prepared.schedule;
+    this.#enqueueSteps(run, prepared, around, progress, (_, place) => place < firstUpload);
+    await prepared.staging.fill(run.program);
+    this.#enqueueSteps(run, prepared, around, progress, (_, place) => place >= firstUpload);
+    this.#join(run, progress, prepared.schedule);
+    return spans;
+  }
+
+  /** Puts some of the operations into their streams; an event behind each that others wait for. */
+  #enqueueSteps(
+    run: Run,
+    prepared: Prepared,
+    around: (stream: CudaStream, work: () => void) => void,
+    { done, totals }: Progress,
+    chosen: (lane: Lane, place: number) => boolean,
+  ): void {
+    const { steps, awaited } = prepared.schedule;
+    run.program.forEach((operation, place) => {
+      const { lane, after } = steps[place] as Step;
+      if (!chosen(lane, place)) return;
+      const stream = run.streams[lane];
+      for (const earlier of after) {
+        const event = done.get(earlier);
+        if (event !== undefined) stream.waitFor(event);
+      }
+      around(stream, () => this.#enqueueOne(run, prepared, operation, place, stream));
+      if (awaited.has(place)) done.set(place, recorded(run.events, stream));
+      // Behind the event: what waits for the lookups need not wait for this copy too.
+      const stage = run.stages.get(place);
+      if (stage?.checks !== true) return;
+      prepared.copies.take(stream, prepared.staging.address(place), stage.total, WORD_BYTES);
+      totals.push(recorded(run.events, stream));
+    });
+  }
+
+  /** Has the last lane wait for what the others still do. */
+  #join({ streams }: Run, { done, totals }: Progress, { end, joins }: Schedule): void {
+    const stream = streams[end];
+    for (const place of joins) {
+      const event = done.get(place);
+      if (event !== undefined) stream.waitFor(event);
+    }
+    for (const event of totals) stream.waitFor(event);
+  }
+
+  #enqueueOne(
+    run: Run,
+    prepared: Prepared,
+    operation: BoundOperation,
+    place: number,
+    stream: CudaStream,
+  ): void {
+    const { staging, copies, dense } = prepared;
+    switch (operation.op) {
+      case 'upload': {
+        const { source, output } = operation;
+        const elements = run.whole ? output.rows * output.cols : source.length;
+        copies.upload(stream, staging.address(place), output, elements);
+        break;
+      }
+      case 'download': {
+        const { input, target } = operation;
+        const elements = run.whole ? input.rows * input.cols : target.length;
+        copies.download(stream, input, staging.address(place), elements);
+        break;
+      }
+      case 'embeddingBags':
+        (run.stages.get(place) as EmbeddingStage).enqueue(place, run.timer);
+        break;
+      default:
+        dense.get(place)?.(stream);
+    }
+  }
+
+  /** What is uploaded first comes over while the batch before is computed; all else is in the graph. */
+  #launchGraph(run: Run, prepared: Prepared): void {
+    const { streams } = run;
+    this.#tools.l2.prepare(undefined);
+    if (prepared.schedule.steps.some(({ lane }) => lane === 'copies')) {
+      this.#enqueueSteps(run, prepared, untimed, noProgress(), (lane) => lane === 'copies');
+      streams.dense.waitFor(recorded(run.events, streams.copies));
+    }
+    const known = this.#captured;
+    const captured = known?.follow(run.stages) === true ? known : this.#capture(run, prepared);
+    captured.launch(streams.dense);
+  }
+
+  #capture(run: Run, prepared: Prepared): CapturedProgram {
+    this.#captured?.[Symbol.dispose]();
+    this.#captured = undefined;
+    const streams = graphStreams(run.stages.values(), run.streams);
+    const { lookups, dense } = streams;
+    const timer = new CaptureTimer(run.stages);
+    const graph = dense.capture(() => {
+      lookups.waitFor(recorded(run.events, dense));
+      const whole = { ...run, streams, timer, whole: true };
+      const progress = noProgress();
+      this.#enqueueSteps(whole, prepared, untimed, progress, (lane) => lane !== 'copies');
+      this.#join(whole, progress, prepared.schedule);
+    });
+    this.#captured = new CapturedProgram(graph, timer);
+    return this.#captured;
+  }
+
+  async #findings({ stages }: Run, staging: Staging): Promise<BagFindings> {
+    const { kernels, streams } = this.#tools;
+    let badIndices = 0;
+    let badOffsets = 0;
+    let first: BagFindings['first'];
+    for (const [place, { bags, tables, operation, reports, checks }] of stages) {
+      if (!checks || staging.total(place) === 0n) continue;
+      const found = await describeBags({ kernels, stream: streams.lookups }, tables.tables, bags, reports);
+      if (operation.checking === 'error' && found.first !== undefined) throw found.first;
+      badIndices += found.badIndices;
+      badOffsets += found.badOffsets;
+      first ??= found.first;
+    }
+    return { badIndices, badOffsets, ...(first === undefined ? {} : { first }) };
+  }
+
+  protected override giveBack(): void {
+    this.#captured?.[Symbol.dispose]();
+    this.#captured = undefined;
+    if (this.#prepared === undefined) return;
+    this.#prepared.staging[Symbol.dispose]();
+    this.#tools.pools.device.giveBack(this.#prepared.totals);
+    this.#prepared = undefined;
+  }
+}
+
+/** The stage of the kernel family that the plan names. */
+function prepareStage(
+  operation: EmbeddingBagsOperation<PlacedBags>,
+  tools: StageTools,
+): Promise<EmbeddingStage> {
+  const family = ownBy(CudaTables, operation.tables).plan.kernel === 'fused' ? FusedStage : StandardStage;
+  return family.prepare(operation, tools);
+}
+
+/** Runs `work` while all of `bags` are held. */
+function holdAll<T>([first, ...rest]: readonly CudaBags[], work: () => Promise<T>): Promise<T> {
+  return first === undefined ? work() : first.hold(() => holdAll(rest, work));
+}

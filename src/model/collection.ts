@@ -1,0 +1,179 @@
+/**
+ * An embedding collection: the tables of a model, placed on a device under a plan, and looked up in one call.
+ */
+import { type Backend, type PlacedTables, POOLED_FORMATS, type PooledFormat } from '../backend/backend.ts';
+import { BatchPrograms } from '../backend/batch-programs.ts';
+import { ownBackend } from '../backend/guarded/backend.ts';
+import { InFlight } from '../backend/in-flight.ts';
+import { allocated } from '../checks/arguments.ts';
+import { deepFrozen, flag, membersOf, oneOf, optional } from '../checks/value.ts';
+import {
+  type BagBatch,
+  type BagFindings,
+  type EmbeddingTable,
+  INDEX_CHECKING,
+  type IndexChecking,
+} from '../embedding/bag.ts';
+import { checkTables } from '../embedding/check-tables.ts';
+import { UsageError } from '../errors.ts';
+import { checkPlan, type Plan, type PlanChoice, planChoice } from '../plan/plan.ts';
+import { choosePlan } from '../plan/saved-plans.ts';
+import type { OnProgress } from '../progress.ts';
+
+export interface CollectionOptions {
+  /** How the embedding stage runs; default: the saved plan, else the heuristic one. */
+  readonly plan?: PlanChoice;
+  /** What happens to bad indices and offsets; default `error`. */
+  readonly indexChecking?: IndexChecking;
+}
+
+export interface ForwardOptions<F extends PooledFormat> {
+  /** How pooled rows are stored: sums are float32, rounded once. Default: float32. */
+  readonly output?: F;
+  /** Also report the stage's time, which costs GPUs some tens of microseconds. Default: false. */
+  readonly timed?: boolean;
+}
+
+/** float32 values, or the bits of 16-bit ones. */
+type PooledArray<F extends PooledFormat> = F extends 'float32' ? Float32Array : Uint16Array;
+
+export interface PooledEmbeddings<F extends PooledFormat = 'float32'> {
+  /** [batchSize, totalDim], row-major: the tables' pooled rows side by side, in table order. */
+  readonly pooled: PooledArray<F>;
+  /** Time of the embedding stage on the device, when `timed` asked for it. */
+  readonly embeddingMs?: number;
+  /** What index checking found, in `warn` mode. */
+  readonly findings: BagFindings;
+}
+
+/** The tables' dims added up: the width of a pooled row. */
+export function totalDim(tables: readonly Pick<EmbeddingTable, 'dim'>[]): number {
+  return tables.reduce((sum, table) => sum + table.dim, 0);
+}
+
+/** Checks tables, chooses and checks the plan, then places the tables. @throws RequestError, PlanError, DeviceError. */
+export async function placeCollection(
+  backend: Backend,
+  tables: readonly EmbeddingTable[],
+  choice?: PlanChoice,
+  onProgress?: OnProgress,
+): Promise<PlacedTables> {
+  const own = checkTables(tables);
+  const context = { device: backend.device, tables: own };
+  const { plan } = await choosePlan(choice, context);
+  checkPlan(plan, context);
+  return backend.placeTables(own, deepFrozen(plan), onProgress);
+}
+
+const CREATE_OPTIONS = membersOf<CollectionOptions>({
+  plan: optional(planChoice),
+  indexChecking: optional(oneOf(INDEX_CHECKING)),
+});
+const FORWARD_OPTIONS = membersOf<ForwardOptions<PooledFormat>>({
+  output: optional(oneOf(POOLED_FORMATS)),
+  timed: optional(flag),
+});
+
+/** Kept by this file: what has it was made by `create`. */
+const MADE_BY_CREATE = Symbol('made by EmbeddingCollection.create');
+
+export class EmbeddingCollection implements AsyncDisposable {
+  readonly #backend: Backend;
+  readonly #placed: PlacedTables;
+  readonly #checking: IndexChecking;
+  /** By the format of their output. */
+  readonly #programs = new Map<PooledFormat, BatchPrograms>();
+  readonly #inFlight = new InFlight('the embedding collection');
+
+  private constructor(
+    made: typeof MADE_BY_CREATE,
+    backend: Backend,
+    placed: PlacedTables,
+    checking: IndexChecking,
+  ) {
+    if (made !== MADE_BY_CREATE)
+      throw new UsageError('USAGE', 'a collection is made by EmbeddingCollection.create');
+    this.#backend = backend;
+    this.#placed = placed;
+    this.#checking = checking;
+  }
+
+  /**
+   * Places `tables` on the device of `backend`, which stays the caller's to close.
+   * @throws RequestError for inconsistent tables; PlanError PLAN_INVALID, PLAN_ILLEGAL; DeviceError OUT_OF_MEMORY;
+   *   UsageError OPTION_INVALID.
+   */
+  static async create(
+    backend: Backend,
+    tables: readonly EmbeddingTable[],
+    options: CollectionOptions = {},
+  ): Promise<EmbeddingCollection> {
+    const { plan, indexChecking = 'error' } = CREATE_OPTIONS(options, 'EmbeddingCollection.create');
+    const own = ownBackend(backend);
+    const placed = await placeCollection(own, tables, plan);
+    return new EmbeddingCollection(MADE_BY_CREATE, own, placed, indexChecking);
+  }
+
+  get tables(): readonly EmbeddingTable[] {
+    return this.#placed.tables;
+  }
+
+  /** The plan that runs. */
+  get plan(): Plan {
+    return this.#placed.plan;
+  }
+
+  /**
+   * Pools the bags of every table. The batch's arrays must not change until it is done: where they do, or are
+   * transferred, it fails or pools what it read.
+   * @throws RequestError when the batch does not fit the tables, or, in `error` mode, for a bad index or offset;
+   *   UsageError OPTION_INVALID.
+   */
+  forward<F extends PooledFormat = 'float32'>(
+    batch: BagBatch,
+    options?: ForwardOptions<F>,
+  ): Promise<PooledEmbeddings<F>> {
+    return this.#inFlight.run(async () => {
+      const { output: format = 'float32', timed = false } =
+        options === undefined ? {} : FORWARD_OPTIONS(options, 'forward');
+      const width = totalDim(this.tables);
+      using bags = this.#backend.placeBags(this.#placed, batch);
+      const { batchSize } = bags;
+      const length = batchSize * width;
+      const pooled = allocated('pooled rows', () =>
+        format === 'float32' ? new Float32Array(length) : new Uint16Array(length),
+      );
+      const programs = this.#programsOf(format);
+      const timing = timed ? 'operations' : 'none';
+      const { seconds, findings } = await programs.run(bags, { bags, pooled }, { timing });
+      const embeddings: PooledEmbeddings<F> = { pooled: pooled as PooledArray<F>, findings };
+      return timed ? { ...embeddings, embeddingMs: (seconds[0] as number) * 1e3 } : embeddings;
+    });
+  }
+
+  #programsOf(format: PooledFormat): BatchPrograms {
+    const known = this.#programs.get(format);
+    if (known !== undefined) return known;
+    const width = totalDim(this.tables);
+    const made = new BatchPrograms(this.#backend, (capacity, workspace) => {
+      const output = workspace.pooled(capacity, width, format);
+      return [
+        { op: 'embeddingBags', tables: this.#placed, bags: 'bags', output, checking: this.#checking },
+        { op: 'download', input: output, target: 'pooled' },
+      ];
+    });
+    this.#programs.set(format, made);
+    return made;
+  }
+
+  /** Gives the tables' memory back, after calls under way. */
+  async close(): Promise<void> {
+    if (!(await this.#inFlight.close())) return;
+    for (const programs of this.#programs.values()) programs[Symbol.dispose]();
+    this.#placed[Symbol.dispose]();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+}

@@ -1,0 +1,19 @@
+/** What plans are checked and chosen against. */
+import type { DeviceDescription } from '../device.ts';
+import type { EmbeddingTable } from '../embedding/bag.ts';
+
+/**
+ * How the embedding stage is computed: `standard`, the plain kernel of a device, one launch a table on a GPU; `fused`, one
+ * launch for all tables.
+ */
+export type KernelFamily = 'standard' | 'fused';
+export const KERNELS: readonly KernelFamily[] = Object.freeze(['standard', 'fused'] as const);
+
+/** What a plan is checked and chosen against. */
+export interface PlanContext {
+  readonly device: DeviceDescription;
+  /** The plan's kernel family; default: `standard`. */
+  readonly kernel?: KernelFamily;
+  readonly tables: readonly (Pick<EmbeddingTable, 'rows' | 'dim' | 'rowFormat'> &
+    Partial<Pick<EmbeddingTable, 'weight'>>)[];
+}

@@ -1,0 +1,75 @@
+import Type from 'typebox';
+import { capForWarps, DEVICE_LIMITS, MIN_REGISTER_CAP } from '../occupancy.ts';
+import { fillsWarps } from './lanes.ts';
+import { onDevice, type Technique } from './technique.ts';
+
+/** Threads of a block of the embedding kernels. */
+const BLOCK_THREADS = 256;
+
+const strict = { additionalProperties: false } as const;
+
+const cuda = onDevice({
+  parameters: Type.Union([
+    Type.Object(
+      {
+        maxRegisters: Type.Integer({
+          minimum: MIN_REGISTER_CAP,
+          maximum: DEVICE_LIMITS.registersPerThread,
+          description: 'registers of a thread; the compiler spills what does not fit',
+        }),
+      },
+      strict,
+    ),
+    Type.Object(
+      {
+        warps: Type.Integer({
+          minimum: 1,
+          maximum: DEVICE_LIMITS.warpsPerMultiprocessor,
+          description:
+            'warps on a multiprocessor at once; the register cap follows, and the fused kernel lets no more in',
+        }),
+      },
+      strict,
+    ),
+  ]),
+  candidates: ({ kernel }) =>
+    kernel === 'fused'
+      ? [{ warps: 32 }, { warps: 16 }, { warps: 24 }]
+      : [{ warps: 64 }, { warps: 48 }, { maxRegisters: 24 }],
+  // The fused kernel gains where its rows are spread over more lanes.
+  guess: (context) => {
+    if (context.kernel !== 'fused') return { warps: 64 };
+    return fillsWarps(context) ? { warps: 32 } : undefined;
+  },
+  sweep: () => [16, 24, 32, 40, 48, 64, 96, 128].map((maxRegisters) => ({ maxRegisters })),
+  refuse: (parameters) =>
+    'warps' in parameters && capForWarps(parameters.warps, BLOCK_THREADS) === undefined
+      ? `no register cap lets ${parameters.warps} warps live on a multiprocessor`
+      : undefined,
+  label: (parameters) =>
+    `OptMT ${'warps' in parameters ? `${parameters.warps} warps` : `cap ${parameters.maxRegisters}`}`,
+  cost: (parameters) => ({
+    registerCap: registerCap(parameters),
+    note: `${registerCap(parameters)} registers a thread at most: nothing where the kernel needs fewer, spills to local memory where it needs many more`,
+  }),
+  changesPlacement: false,
+  perGroup: ['standard'],
+});
+
+/** The register cap that the parameters come to. @throws TypeError for parameters that were not checked. */
+export function registerCap(parameters: { maxRegisters: number } | { warps: number }): number {
+  const cap = 'warps' in parameters ? capForWarps(parameters.warps, BLOCK_THREADS) : parameters.maxRegisters;
+  if (cap === undefined) throw new TypeError('no register cap reaches the target: the plan was not checked');
+  return cap;
+}
+
+/**
+ * The paper's OptMT: more warps in flight hide more latency, as long as what they spill costs less. The fused kernel has
+ * rows in flight enough in few warps; there, fewer warps mean fewer tables at once, whose hot rows stay in L2.
+ */
+export const occupancy = {
+  name: 'occupancy',
+  title: 'Occupancy (OptMT)',
+  summary: 'caps the registers of a thread, so that more warps live on a multiprocessor and hide latency',
+  devices: { cuda },
+} satisfies Technique;
