@@ -10,7 +10,7 @@ import { fusedSource } from '../../src/backend/cuda/embedding/fused-source.ts';
 import { launch } from '../../src/backend/cuda/kernels/launcher.ts';
 import { KernelLibrary } from '../../src/backend/cuda/kernels/library.ts';
 import { encodeFusedBags } from '../../src/backend/cuda/kernels/params.ts';
-import { placeTables } from '../../src/backend/cuda/rows/tables.ts';
+import { placeTables } from '../../src/backend/cuda/embedding/tables.ts';
 import { syntheticModel, syntheticTables } from '../../src/bench/synthetic-model.ts';
 import { patternWorkload } from '../../src/bench/workload.ts';
 import { BlockPool } from '../../src/cuda/block-pool.ts';

@@ -7,7 +7,7 @@
 
 #include "fused_params.cuh"
 #include "pooling.cuh"
-#include "rows.cuh"
+#include "row_address.cuh"
 
 namespace hotrow {
 
@@ -150,8 +150,8 @@ struct Bag {
     if constexpr (K::weights == Weights::Sample) own.weight = ptx::load_read_only(table.weights + position);
     if constexpr (K::weights == Weights::Row) own.weight = ptx::load_read_only(table.row_weights + own.row);
     if constexpr (Row::is_scaled) {
-      const char *headers = static_cast<const char *>(table.rows) + static_cast<uint64>(table.row_count) * S::stride;
-      scale_by(ptx::load_read_only(reinterpret_cast<const uint32 *>(headers) + own.row), own.weight, own.bias);
+      const uint32 *headers = row_headers(static_cast<const char *>(table.rows), table.row_count, S::stride);
+      scale_by(ptx::load_read_only(headers + own.row), own.weight, own.bias);
     }
     return own;
   }
@@ -198,16 +198,11 @@ struct Bag {
     ptx::Words<S::words> words[S::in_flight][S::vectors];
   };
 
-  __device__ __forceinline__ const char *address_of(RowNumber<K> row) const {
-    if constexpr (K::wide_rows) return column + row * S::stride;
-    return column + ptx::multiply_wide(static_cast<uint32>(row), S::stride);
-  }
-
   /* Asks for the row of a lookup of the turn. `full`: without looking whether it is kept. */
   template <bool full>
   __device__ __forceinline__ void ask(Flight &flight, int slot, const Turn &turn, int lookup) const {
     const RowNumber<K> row = ptx::shuffle<S::lanes>(turn.own.row, lookup);
-    const char *from = address_of(row);
+    const char *from = row_address<K>(column, row, S::stride);
     const bool kept = full || (turn.kept >> lookup & 1) != 0;
 #pragma unroll
     for (int v = 0; v < S::vectors; v++)

@@ -11,14 +11,14 @@
 #ifndef HOTROW_PIN_ROWS_CUH
 #define HOTROW_PIN_ROWS_CUH
 
-#include "rows.cuh"
+#include "row_address.cuh"
 
 namespace hotrow {
 
 /* Every field is 8 bytes wide. */
 struct PinRowsParams {
   const void *rows;         /* [row_count, dim] */
-  int64 row_stride_bytes;
+  int64 row_stride_bytes;   /* < 2^32 */
   int64 row_bytes;
   int64 row_count;
   const int64 *row_numbers; /* [count]; numbers outside [0, row_count) are left out */
@@ -37,7 +37,9 @@ __device__ __forceinline__ void for_each_step(const PinRowsParams &params, Touch
   for (; i < static_cast<uint64>(params.count); i += stride) {
     const uint64 row = static_cast<uint64>(ptx::load_read_only(params.row_numbers + i));
     if (row >= static_cast<uint64>(params.row_count)) continue;
-    const uint64 first = reinterpret_cast<uint64>(params.rows) + row * static_cast<uint64>(params.row_stride_bytes);
+    const uint64 stride_bytes = static_cast<uint64>(params.row_stride_bytes);
+    const char *rows = static_cast<const char *>(params.rows);
+    const uint64 first = reinterpret_cast<uint64>(row_address<AnyRows>(rows, row, stride_bytes));
     const uint64 end = first + static_cast<uint64>(params.row_bytes);
     /* The first step may begin before the row, where there may be no memory: its address is the row's own. */
     for (uint64 at = (first & ~(step - 1)) + threadIdx.x * step; at < end; at += blockDim.x * step)

@@ -38,7 +38,7 @@
 #define HOTROW_STANDARD_BAG_CUH
 
 #include "pooling.cuh"
-#include "rows.cuh"
+#include "row_address.cuh"
 
 namespace hotrow {
 
@@ -108,9 +108,7 @@ struct Column {
 template <class V>
 __device__ __forceinline__ const char *element_of(const StandardBagParams &params, const Column &column,
                                                   RowNumber<V> row) {
-  const uint32 row_stride = static_cast<uint32>(params.row_stride_bytes);
-  if constexpr (V::wide_rows) return column.address + row * row_stride;
-  return column.address + ptx::multiply_wide(static_cast<uint32>(row), row_stride);
+  return row_address<V>(column.address, row, static_cast<uint32>(params.row_stride_bytes));
 }
 
 template <class V>
@@ -367,8 +365,8 @@ __device__ __forceinline__ void standard_bag(const StandardBagParams &params) {
 
     const uint32 first_byte = feature * Row::bits / 8;
     const char *rows = static_cast<const char *>(params.rows);
-    const char *headers = rows + static_cast<uint64>(params.row_count) * static_cast<uint64>(params.row_stride_bytes);
-    const Column column = {ptx::opaque(rows + first_byte), feature, reinterpret_cast<const uint32 *>(headers)};
+    const uint32 *headers = row_headers(rows, params.row_count, static_cast<uint64>(params.row_stride_bytes));
+    const Column column = {ptx::opaque(rows + first_byte), feature, headers};
     Accumulator<V> pooled;
     if constexpr (V::prefetch == Prefetch::None) {
       pooled = pool_plainly<V>(params, column, begin, end);

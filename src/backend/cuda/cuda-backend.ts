@@ -37,12 +37,12 @@ import { defaultChoicesFolder, type KeptChoicesOptions } from './dense/kept-choi
 import type { LinearSearch } from './dense/linear-layers.ts';
 import { CudaBags } from './embedding/bags.ts';
 import { PersistingL2 } from './embedding/embedding-stage.ts';
+import { CudaTables, placeTables } from './embedding/tables.ts';
 import { KernelLibrary } from './kernels/library.ts';
 import { CudaBuffer } from './memory/buffer.ts';
 import { CudaHostMemory } from './memory/host-memory.ts';
 import { CudaProgram, type ProgramTools, type Streams } from './program/program.ts';
 import { EventPool } from './program/timers.ts';
-import { CudaTables, placeTables } from './rows/tables.ts';
 
 export interface CudaBackendOptions {
   /** Which GPU; default: the first. */

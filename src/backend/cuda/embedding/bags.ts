@@ -27,9 +27,9 @@ import {
 } from '../kernels/params.ts';
 import { addCopy, type DirectCopy, duringAll } from '../memory/direct-copies.ts';
 import { homeOf } from '../memory/host-memory.ts';
-import type { CudaTables, DescribedTable } from '../rows/tables.ts';
 import type { BagKinds } from './bag-kinds.ts';
 import { type FusedLayout, fusedLayout } from './fused-layout.ts';
+import type { CudaTables, DescribedTable } from './tables.ts';
 
 /** Arrays start at multiples of this. */
 const ALIGNMENT = 16;

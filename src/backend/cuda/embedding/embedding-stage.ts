@@ -7,8 +7,8 @@ import type { PinningParameters } from '../../../plan/techniques/pinning.ts';
 import type { EmbeddingBagsOperation, KernelUse, LaunchTime } from '../../backend.ts';
 import type { KernelLaunch } from '../kernels/launcher.ts';
 import type { KernelLibrary } from '../kernels/library.ts';
-import type { CudaTables } from '../rows/tables.ts';
 import type { CudaBags } from './bags.ts';
+import type { CudaTables } from './tables.ts';
 
 /** An `embeddingBags` operation with everything that its launches need. */
 export interface EmbeddingStage {

@@ -10,7 +10,6 @@ import { type KernelLaunch, kernelLaunch, putLaunch } from '../kernels/launcher.
 import type { KernelLibrary } from '../kernels/library.ts';
 import { encodeFusedBags } from '../kernels/params.ts';
 import { startOf } from '../memory/buffer.ts';
-import { CudaTables } from '../rows/tables.ts';
 import type { BagKinds } from './bag-kinds.ts';
 import { CudaBags } from './bags.ts';
 import { enqueueCheck } from './check-bags.ts';
@@ -19,6 +18,7 @@ import { blocksPerTable } from './fused-layout.ts';
 import { type FusedShape, fusedShape, fusedSource } from './fused-source.ts';
 import { fusedVariant } from './plan-kernels.ts';
 import { spreadLaunch } from './spread-rows.ts';
+import { CudaTables } from './tables.ts';
 
 const MOST_BLOCKS = 2 ** 31 - 1;
 const MOST_LOOKUPS = 2 ** 31 - 1;

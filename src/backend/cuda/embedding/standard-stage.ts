@@ -13,7 +13,6 @@ import { encodePinRows, encodeStandardBag } from '../kernels/params.ts';
 import { startOf } from '../memory/buffer.ts';
 import type { ChosenRows, ChosenWindow } from '../rows/hot-rows.ts';
 import { deviceRowBytes } from '../rows/row-layout.ts';
-import { CudaTables } from '../rows/tables.ts';
 import { CudaBags } from './bags.ts';
 import { enqueueCheck } from './check-bags.ts';
 import type { EmbeddingStage, LaunchTimer, StageTools } from './embedding-stage.ts';
@@ -26,6 +25,7 @@ import {
   type StandardBagVariant,
   standardBagSource,
 } from './standard-source.ts';
+import { CudaTables } from './tables.ts';
 
 /** Rows at once and steps of a row of a pinning block. */
 const PIN_BLOCK = { rows: 64, steps: 4 } as const;

@@ -33,8 +33,8 @@ import {
 } from '../embedding/embedding-stage.ts';
 import { FusedStage } from '../embedding/fused-stage.ts';
 import { StandardStage } from '../embedding/standard-stage.ts';
+import { CudaTables } from '../embedding/tables.ts';
 import type { KernelLibrary } from '../kernels/library.ts';
-import { CudaTables } from '../rows/tables.ts';
 import { CapturedProgram, CaptureTimer } from './captured.ts';
 import { Copies } from './copies.ts';
 import { graphStreams, isGraphable, type LaneStreams } from './graph-choice.ts';

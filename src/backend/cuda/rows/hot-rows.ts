@@ -4,14 +4,15 @@
  */
 import { lengthOf } from '../../../checks/array.ts';
 import { DeviceMemory } from '../../../cuda/memory.ts';
-import type { EmbeddingTable } from '../../../embedding/bag.ts';
+import type { CudaStream } from '../../../cuda/stream.ts';
+import type { Bags, EmbeddingTable } from '../../../embedding/bag.ts';
+import type { DevicePtr } from '../../../ffi/cuda-symbols.ts';
 import { addressOf } from '../../../ffi/host-memory.ts';
 import { type PinningParameters, pinnedRows } from '../../../plan/techniques/pinning.ts';
-import type { CudaBags } from '../embedding/bags.ts';
 import { launch, launchStriding } from '../kernels/launcher.ts';
 import { encodeCountRows, encodeHotRows, HOT_ROWS_BINS, ROW_CHOICE_WORDS } from '../kernels/params.ts';
 import { deviceRowBytes } from './row-layout.ts';
-import type { PlacementTools } from './tables.ts';
+import type { RowTools } from './tools.ts';
 
 /** Ranges of rows whose lookups are added up, to find where a window is best laid. */
 const RANGES = 4096;
@@ -22,6 +23,17 @@ const ROW_NUMBER_BYTES = 8;
 const LIVE_PERIOD = 256;
 /** … as many as this. */
 const LIVE_COUNTED = 4;
+
+/** A batch of bags whose lookups are counted. */
+export interface CountedBags {
+  /** Runs `work`; the memory stays until it is over. */
+  hold<T>(work: () => Promise<T>): Promise<T>;
+  stage(): Promise<void>;
+  /** Returns the stream that the upload went into; undefined: it is over. */
+  upload(stream: CudaStream): CudaStream | undefined;
+  /** The bags of table t, and where their indices lie. */
+  of(t: number): { readonly bags: Bags; readonly indices: DevicePtr };
+}
 
 /** Rows of one table to keep in L2. */
 export interface ChosenRows {
@@ -45,7 +57,7 @@ interface Choice {
 }
 
 export class HotRows implements Disposable {
-  readonly #tools: PlacementTools;
+  readonly #tools: RowTools;
   readonly #tables: readonly EmbeddingTable[];
   /** uint32 [rows] a table; made when first needed. */
   #counts: readonly DeviceMemory[] | undefined;
@@ -59,20 +71,20 @@ export class HotRows implements Disposable {
   readonly #choices = new Map<string, Promise<Choice>>();
   readonly #rowNumbers: DeviceMemory[] = [];
 
-  constructor(tools: PlacementTools, tables: readonly EmbeddingTable[]) {
+  constructor(tools: RowTools, tables: readonly EmbeddingTable[]) {
     this.#tools = tools;
     this.#tables = tables;
   }
 
   /** Counts batches that stand for the traffic to come, instead of what was counted before. */
-  async observe(batches: readonly CudaBags[]): Promise<void> {
+  async observe(batches: readonly CountedBags[]): Promise<void> {
     this.#told = true;
     this.#forgetCounts();
     for (const bags of batches) await this.#count(bags);
   }
 
   /** Counts a batch that is being served, if its turn has come and nothing was observed. */
-  async countLive(bags: CudaBags): Promise<void> {
+  async countLive(bags: CountedBags): Promise<void> {
     if (this.#told) return;
     const turn = this.#liveBatches++ % LIVE_PERIOD;
     if (turn >= LIVE_COUNTED) return;
@@ -165,7 +177,7 @@ export class HotRows implements Disposable {
     return windows;
   }
 
-  async #count(bags: CudaBags): Promise<void> {
+  async #count(bags: CountedBags): Promise<void> {
     const { kernels, stream } = this.#tools;
     const countRows = await kernels.utility('count_rows');
     await bags.hold(async () => {

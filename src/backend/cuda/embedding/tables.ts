@@ -1,0 +1,131 @@
+/** Embedding tables placed by the CUDA backend: where their rows are, and under which plan they are read. */
+import { type Bags, type EmbeddingTable, rowBytes } from '../../../embedding/bag.ts';
+import { PlanError } from '../../../errors.ts';
+import type { DevicePtr } from '../../../ffi/cuda-symbols.ts';
+import { type CudaPlan, type Plan, placementKey, planFor, planLabel } from '../../../plan/plan.ts';
+import type { OnProgress } from '../../../progress.ts';
+import type { PlacedTables } from '../../backend.ts';
+import type { FusedTable } from '../kernels/params.ts';
+import { HotRows } from '../rows/hot-rows.ts';
+import { ResidentRows } from '../rows/resident.ts';
+import type { RowStore } from '../rows/row-store.ts';
+import type { RowTools } from '../rows/tools.ts';
+import { type BagKinds, BagKindsCache } from './bag-kinds.ts';
+
+/** What is the same in every batch's description of a table. */
+export type DescribedTable = Pick<FusedTable, 'rows' | 'rowCount' | 'rowWeights' | 'paddingIndex' | 'column'>;
+
+/** What tables under any of their plans share. */
+class Shared implements Disposable {
+  /** The column of the pooled output where each table starts. */
+  readonly columns: readonly number[];
+  readonly kinds: BagKindsCache;
+  readonly widestRowBytes: number;
+  readonly described: readonly DescribedTable[];
+
+  constructor(
+    tables: readonly EmbeddingTable[],
+    readonly store: RowStore,
+    readonly hotRows: HotRows,
+  ) {
+    this.kinds = new BagKindsCache(tables);
+    this.widestRowBytes = tables.reduce((widest, table) => Math.max(widest, rowBytes(table)), 0);
+    let next = 0;
+    this.columns = tables.map(({ dim }) => {
+      next += dim;
+      return next - dim;
+    });
+    this.described = tables.map((table, t) => ({
+      rows: Number(store.address(t)),
+      rowCount: table.rows,
+      rowWeights: Number(store.rowWeights(t)),
+      paddingIndex: table.paddingIdx ?? -1,
+      column: this.columns[t] as number,
+    }));
+  }
+
+  [Symbol.dispose](): void {
+    this.store[Symbol.dispose]();
+    this.hotRows[Symbol.dispose]();
+  }
+}
+
+/** Tables placed by the CUDA backend. */
+export class CudaTables implements PlacedTables {
+  readonly #shared: Shared;
+  readonly #owner: boolean;
+
+  constructor(
+    readonly tables: readonly EmbeddingTable[],
+    readonly plan: CudaPlan,
+    readonly allocatedBytes: number,
+    shared: Shared,
+    owner = true,
+  ) {
+    this.#shared = shared;
+    this.#owner = owner;
+  }
+
+  get notes(): readonly string[] {
+    return [];
+  }
+
+  get hotRows(): HotRows {
+    return this.#shared.hotRows;
+  }
+
+  get widestRowBytes(): number {
+    return this.#shared.widestRowBytes;
+  }
+
+  /** The column of the pooled output where each table starts. */
+  get columns(): readonly number[] {
+    return this.#shared.columns;
+  }
+
+  /** What kernels must be compiled for to pool these bags. */
+  kindsOf(bags: readonly Bags[]): BagKinds {
+    return this.#shared.kinds.of(bags);
+  }
+
+  /** Byte `offset` of table t's rows. @throws DeviceError DISPOSED. */
+  rows(t: number, offset = 0): DevicePtr {
+    return this.#shared.store.address(t, offset);
+  }
+
+  /** Where table t's learned weights start; 0: it has none. */
+  rowWeights(t: number): bigint {
+    return this.#shared.store.rowWeights(t);
+  }
+
+  /** What the fused kernel is told of each table, whatever the batch. @throws DeviceError DISPOSED. */
+  get described(): readonly DescribedTable[] {
+    if (this.tables.length > 0) this.rows(0);
+    return this.#shared.described;
+  }
+
+  withPlan(plan: Plan): CudaTables {
+    if (plan.device !== 'cuda' || placementKey(plan) !== placementKey(this.plan)) {
+      throw new PlanError(
+        'PLAN_ILLEGAL',
+        `tables placed for "${planLabel(this.plan)}" cannot serve "${planLabel(plan)}"`,
+      );
+    }
+    return new CudaTables(this.tables, planFor('cuda', plan), 0, this.#shared, false);
+  }
+
+  [Symbol.dispose](): void {
+    if (this.#owner) this.#shared[Symbol.dispose]();
+  }
+}
+
+/** Places tables. @throws DeviceError OUT_OF_MEMORY, before any work; UsageError, FormatError for a file that cannot be read. */
+export async function placeTables(
+  tools: RowTools,
+  tables: readonly EmbeddingTable[],
+  plan: CudaPlan,
+  onProgress?: OnProgress,
+): Promise<CudaTables> {
+  const store = await ResidentRows.place(tools, tables, onProgress);
+  return new CudaTables(tables, plan, store.bytes, new Shared(tables, store, new HotRows(tools, tables)));
+}
