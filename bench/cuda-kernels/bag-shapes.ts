@@ -6,11 +6,11 @@
 import { writeFileSync } from 'node:fs';
 import { CudaBags } from '../../src/backend/cuda/embedding/bags.ts';
 import { blocksPerTable } from '../../src/backend/cuda/embedding/fused-layout.ts';
+import { FusedBagsParams } from '../../src/backend/cuda/embedding/fused-params.ts';
 import { fusedSource } from '../../src/backend/cuda/embedding/fused-source.ts';
+import { placeTables } from '../../src/backend/cuda/embedding/tables.ts';
 import { launch } from '../../src/backend/cuda/kernels/launcher.ts';
 import { KernelLibrary } from '../../src/backend/cuda/kernels/library.ts';
-import { encodeFusedBags } from '../../src/backend/cuda/kernels/params.ts';
-import { placeTables } from '../../src/backend/cuda/embedding/tables.ts';
 import { syntheticModel, syntheticTables } from '../../src/bench/synthetic-model.ts';
 import { patternWorkload } from '../../src/bench/workload.ts';
 import { BlockPool } from '../../src/cuda/block-pool.ts';
@@ -89,7 +89,7 @@ function enqueue({ bags, output, width }: Placed, turn: number, kernel: CudaKern
     fused.layout.bagsPerGroup,
     threads,
   );
-  const words = encodeFusedBags({
+  const words = FusedBagsParams.encode({
     tables: fused.tables,
     batch: batchSize,
     blocksPerTable: perTable,

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { before, test } from 'node:test';
 import { DENSE_PRECISIONS, type DensePrecision } from '../../src/backend/backend.ts';
-import { encodeDotInteraction } from '../../src/backend/cuda/dense/dense-params.ts';
+import { DotInteractionParams } from '../../src/backend/cuda/dense/dense-params.ts';
 import {
   dotInteractionSource,
   dotLaunch,
@@ -53,7 +53,7 @@ function dotOnDevice(
     samples === undefined
       ? framed(1, batch, pairs)
       : new HostMatrix(batch, pairs, pairs + samples.stride, samples.offset);
-  const params = encodeDotInteraction({
+  const params = DotInteractionParams.encode({
     input: z.address,
     inputStride: z.stride,
     features,

@@ -37,6 +37,8 @@ const FLAGS = [
   '-Wno-maybe-uninitialized',
 ];
 const INCLUDES = [`-I${HERE}`, `-I${KERNELS}`];
+/** What makes a compiler take the kernels' headers for the host, behind ptx.h. */
+export const HOST_FLAGS: readonly string[] = [...FLAGS, ...INCLUDES];
 
 /** Characters of a unit from which compiling it faster is worth more than running it faster: kernels of many kinds of tables. */
 const LONG_UNIT = 6000;
@@ -76,7 +78,7 @@ export function refuseEmulation(): string | undefined {
   return spawnSync(compiler(), ['--version']).status === 0 ? undefined : 'no C++ compiler (tried $CXX, g++)';
 }
 
-function compiler(): string {
+export function compiler(): string {
   return process.env.CXX ?? 'g++';
 }
 

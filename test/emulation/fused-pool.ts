@@ -2,18 +2,13 @@
 import assert from 'node:assert/strict';
 import { bagKinds } from '../../src/backend/cuda/embedding/bag-kinds.ts';
 import { blocksPerTable, fusedLayout } from '../../src/backend/cuda/embedding/fused-layout.ts';
+import { FusedBagsParams, FusedSegment, FusedTable } from '../../src/backend/cuda/embedding/fused-params.ts';
 import {
   type FusedKind,
   type FusedVariant,
   fusedShape,
   fusedSource,
 } from '../../src/backend/cuda/embedding/fused-source.ts';
-import {
-  encodeFusedBags,
-  encodeFusedSegments,
-  encodeFusedTable,
-  FUSED_TABLE_WORDS,
-} from '../../src/backend/cuda/kernels/params.ts';
 import { type UserRows, userRows } from '../../src/backend/user-rows.ts';
 import { type Bags, bagCount } from '../../src/embedding/bag.ts';
 import { isQuantized } from '../../src/embedding/row-format.ts';
@@ -71,10 +66,9 @@ export async function pool({ tables, batch }: Problem, options: Options = {}): P
     return column - dim;
   });
   const rows = tables.map((table) => deviceRows(table) as HostArray);
-  const descriptors = new Int32Array(2 * tables.length * FUSED_TABLE_WORDS);
-  tables.forEach((table, t) => {
+  const described = tables.map((table, t) => {
     const { indices, offsets, weights } = bags[t] as Bags;
-    encodeFusedTable(descriptors, t * FUSED_TABLE_WORDS, {
+    return {
       rows: addressOf(rows[t] as HostArray),
       rowCount: table.rows,
       indices: addressOf(indices),
@@ -86,9 +80,10 @@ export async function pool({ tables, batch }: Problem, options: Options = {}): P
       paddingIndex: table.paddingIdx ?? -1,
       column: (bags[t] as Bags).perUser === true ? (users?.columns[t] as number) : (columns[t] as number),
       kind: numbers[t] as number,
-    });
+    };
   });
-  const segmentArray = encodeFusedSegments(segments);
+  const descriptors = FusedTable.encodeAll(described);
+  const segmentArray = FusedSegment.encodeAll(segments);
   const arrivals = new Uint32Array(layout.arrivals);
   const partials = new Float32Array(slots * partialWidth);
   const findings = new BigInt64Array(1);
@@ -98,7 +93,7 @@ export async function pool({ tables, batch }: Problem, options: Options = {}): P
   emulator.launch(source.kernel, {
     grid: [segments.length + tables.length * perTable],
     block: [threads],
-    params: encodeFusedBags({
+    params: FusedBagsParams.encode({
       tables: addressOf(descriptors),
       batch: batchSize,
       blocksPerTable: perTable,

@@ -4,9 +4,9 @@ import { before, test } from 'node:test';
 import { type Activation, DENSE_PRECISIONS, type DensePrecision } from '../../src/backend/backend.ts';
 import {
   ACTIVATION_NUMBER,
-  encodeConvertRows,
-  encodeDirectLinear,
-  encodeFinishLinear,
+  ConvertRowsParams,
+  DirectLinearParams,
+  FinishLinearParams,
 } from '../../src/backend/cuda/dense/dense-params.ts';
 import {
   convertRowsSource,
@@ -111,7 +111,7 @@ for (const precision of DENSE_PRECISIONS) {
             cross: crossed ? { x0: x0.values(), x: x.values() } : undefined,
           };
           const expected = referenceLinear(problem);
-          const params = encodeDirectLinear({
+          const params = DirectLinearParams.encode({
             input: input.address,
             inputStride: input.stride,
             weight: addressOf(weight.array),
@@ -152,7 +152,7 @@ test('finishing sums: bias, activation, cross; in place, any alignment', { skip 
           x: x.values(),
           crossed,
         });
-        const params = encodeFinishLinear({
+        const params = FinishLinearParams.encode({
           sums: sums.address,
           sumsStride: sums.stride,
           ...endOf(output, activation, biased ? bias : undefined, crossed ? { x0, x } : undefined),
@@ -192,7 +192,7 @@ test('activations at their limits', { skip }, () => {
   const values = Float32Array.of(NaN, Infinity, -Infinity, 100, -100, 90, -90, 0, 1e-30, 3.4e38, -3.4e38);
   for (const activation of ['relu', 'sigmoid'] as const) {
     const sums = new HostMatrix(1, values.length, values.length, 0, values);
-    const params = encodeFinishLinear({
+    const params = FinishLinearParams.encode({
       sums: sums.address,
       sumsStride: sums.stride,
       ...endOf(sums, activation),
@@ -246,7 +246,7 @@ test('rows are converted to the nearest, and copied as they are', { skip }, () =
         const output = half
           ? new Uint16Array(new ArrayBuffer(2 * rows * stride))
           : new Float32Array(new ArrayBuffer(4 * rows * stride));
-        const params = encodeConvertRows({
+        const params = ConvertRowsParams.encode({
           input: input.address,
           inputStride: input.stride,
           output: addressOf(output),

@@ -1,7 +1,7 @@
 /** Users' pooled rows copied to their candidates, on the host. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { encodeColumnSpans, encodeSpreadRows } from '../../src/backend/cuda/kernels/params.ts';
+import { ColumnSpan, SpreadRowsParams } from '../../src/backend/cuda/embedding/spread-rows-params.ts';
 import { utilitySource } from '../../src/backend/cuda/kernels/utilities.ts';
 import { addressOf, emulate, refuseEmulation } from './emulator.ts';
 
@@ -27,7 +27,7 @@ test('rows of users are copied to their candidates, the spans of columns and not
     ] as const) {
       const input = new make(4 * inputStride).map((_, i) => i + 1);
       const output = new make(users.length * outputStride);
-      const described = encodeColumnSpans(spans);
+      const described = ColumnSpan.encodeAll(spans);
       for (const grid of [
         [1, 1],
         [3, 2],
@@ -37,7 +37,7 @@ test('rows of users are copied to their candidates, the spans of columns and not
         emulator.launch('hotrow_spread_rows', {
           grid,
           block: [32, 2],
-          params: encodeSpreadRows({
+          params: SpreadRowsParams.encode({
             input: addressOf(input),
             inputStride,
             output: addressOf(output) + BigInt(first * elementBytes),

@@ -1,6 +1,7 @@
 /** Every variant of the standard CUDA kernel on the host, against the reference, bit for bit. */
 import assert from 'node:assert/strict';
 import { before, test } from 'node:test';
+import { StandardBagParams } from '../../src/backend/cuda/embedding/standard-params.ts';
 import {
   coveringGrid,
   DEFAULT_BLOCK,
@@ -9,7 +10,6 @@ import {
   standardBagSource,
   variantId,
 } from '../../src/backend/cuda/embedding/standard-source.ts';
-import { encodeStandardBag } from '../../src/backend/cuda/kernels/params.ts';
 import { deviceRowBytes } from '../../src/backend/cuda/rows/row-layout.ts';
 import type { Bags, EmbeddingTable } from '../../src/embedding/bag.ts';
 import { bagsOf, integers } from '../support/cases.ts';
@@ -70,7 +70,7 @@ function pool(
   const counts = emulator.launch(standardBagSource(variant).kernel, {
     grid: [grid],
     block: [block.x, block.y],
-    params: encodeStandardBag({
+    params: StandardBagParams.encode({
       rows: addressOf(weight),
       rowStrideBytes: deviceRowBytes(table),
       rowCount: rows,

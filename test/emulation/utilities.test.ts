@@ -1,28 +1,29 @@
 /** Checking bags, counting rows and pinning rows, on the host. */
 import assert from 'node:assert/strict';
 import { before, test } from 'node:test';
+import { CeilingsParams } from '../../src/backend/cuda/ceilings.ts';
 import {
-  BAGS_REPORT_WORDS,
-  decodeBagsReport,
-  encodeCeilings,
-  encodeCheckBags,
-  encodeCheckedBags,
-  encodeCopyWords,
-  encodeCountRows,
-  encodeFillQuantized,
-  encodeFillUniform,
-  encodeHotRows,
-  encodePinRows,
-  encodeSplitRows,
-  HOT_ROWS_BINS,
-  ROW_CHOICE_WORDS,
-} from '../../src/backend/cuda/kernels/params.ts';
+  BagsReport,
+  CheckBagsParams,
+  CheckedBags,
+  foundInBags,
+} from '../../src/backend/cuda/embedding/check-bags-params.ts';
 import { UTILITY_KERNELS, utilitySource } from '../../src/backend/cuda/kernels/utilities.ts';
+import { CopyWordsParams } from '../../src/backend/cuda/program/copies.ts';
+import { FillQuantizedParams, FillUniformParams } from '../../src/backend/cuda/rows/fill-uniform-params.ts';
+import {
+  CountRowsParams,
+  HOT_ROWS_BINS,
+  HotRowsParams,
+  ROW_CHOICE_WORDS,
+} from '../../src/backend/cuda/rows/hot-rows-params.ts';
+import { PinRowsParams } from '../../src/backend/cuda/rows/pin-rows-params.ts';
 import { deviceRowBytes, deviceTableBytes } from '../../src/backend/cuda/rows/row-layout.ts';
+import { SplitRowsParams } from '../../src/backend/cuda/rows/split-rows-params.ts';
 import { type BagBatch, type Bags, bagFaultError, type EmbeddingTable } from '../../src/embedding/bag.ts';
 import { referenceCheckBags } from '../../src/embedding/reference.ts';
 import { QUANTIZED_ROW_FORMATS, rowBytes } from '../../src/embedding/row-format.ts';
-import { fillQuantized, fillUniform } from '../../src/ffi/cpu-operators.ts';
+import { fillQuantized, fillUniform, ROW_FORMAT } from '../../src/ffi/cpu-operators.ts';
 import { NativeMemory } from '../../src/ffi/host-memory.ts';
 import { createPool, destroyPool } from '../../src/ffi/thread-pool.ts';
 import {
@@ -51,7 +52,7 @@ function checkOnDevice(
   grid: number,
   backwards: boolean,
 ) {
-  const descriptors = encodeCheckedBags(
+  const descriptors = CheckedBags.encodeAll(
     bags.map(({ indices, offsets }, t) => ({
       indices: addressOf(indices),
       offsets: addressOf(offsets),
@@ -63,10 +64,10 @@ function checkOnDevice(
       firstIndex: (tables[t] as EmbeddingTable).pruned ? -1 : 0,
     })),
   );
-  const reports = new BigInt64Array(bags.length * BAGS_REPORT_WORDS);
+  const reports = new BigInt64Array(bags.length * BagsReport.words);
   const total = new BigInt64Array(1);
   const launch = {
-    params: encodeCheckBags({
+    params: CheckBagsParams.encode({
       tables: addressOf(descriptors),
       reports: addressOf(reports),
       total: addressOf(total),
@@ -78,7 +79,7 @@ function checkOnDevice(
   };
   emulator.launch('hotrow_check_bags', { ...launch, grid: [grid, bags.length], block: [64] });
   emulator.launch('hotrow_describe_bags', { ...launch, grid: [1], block: [2] });
-  return { reports: bags.map((_, t) => decodeBagsReport(reports, t)), total: Number(total[0]) };
+  return { reports: bags.map((_, t) => foundInBags(reports, t)), total: Number(total[0]) };
 }
 
 function assertSameFindings(tables: readonly EmbeddingTable[], batch: BagBatch, what: string): void {
@@ -169,7 +170,7 @@ test('rows are counted; bad indices and padding are not', { skip }, () => {
     const list = Array.from({ length: 1000 }, () => random.integer(-3, 22));
     const indices = integers(list, type);
     const counts = new Uint32Array(20);
-    const params = encodeCountRows({
+    const params = CountRowsParams.encode({
       indices: addressOf(indices),
       indexBytes: indices.BYTES_PER_ELEMENT,
       lookups: indices.length,
@@ -202,7 +203,7 @@ test('the hottest rows are chosen, as many as fit', { skip }, () => {
     const rowNumbers = new BigInt64Array(capacity).fill(-1n);
     const rangeRows = 33;
     const ranges = new Uint32Array(Math.ceil(rowCount / rangeRows));
-    const params = encodeHotRows({
+    const params = HotRowsParams.encode({
       counts: addressOf(counts),
       rowCount,
       capacity,
@@ -241,7 +242,12 @@ test('synthetic rows have the values of the CPU', { skip }, async () => {
     ] as const) {
       for (const count of [1, 2, 1001]) {
         const target = make(count);
-        const params = encodeFillUniform({ target: addressOf(target), rowFormat, count, seed: 12345 });
+        const params = FillUniformParams.encode({
+          target: addressOf(target),
+          rowFormat: ROW_FORMAT[rowFormat],
+          count,
+          seed: 12345,
+        });
         emulator.launch('hotrow_fill_uniform', {
           grid: [2],
           block: [64],
@@ -271,8 +277,9 @@ test('synthetic quantised rows have the values of the CPU, their headers behind 
         emulator.launch('hotrow_fill_quantized', {
           grid: [2],
           block: [64],
-          params: encodeFillQuantized({
+          params: FillQuantizedParams.encode({
             ...shape,
+            rowFormat: ROW_FORMAT[rowFormat],
             target: addressOf(target),
             rowStrideBytes: deviceRowBytes(shape),
             fileStrideBytes,
@@ -306,7 +313,7 @@ test('scaled rows of files are taken apart', { skip }, () => {
       emulator.launch('hotrow_split_rows', {
         grid: [2],
         block: [64],
-        params: encodeSplitRows({
+        params: SplitRowsParams.encode({
           source: addressOf(source),
           elements: addressOf(target),
           headers: addressOf(target) + BigInt(shape.rows * stride),
@@ -331,7 +338,12 @@ test('words are copied, and cleared where that is asked for', { skip }, () => {
       emulator.launch('hotrow_copy_words', {
         grid: [3],
         block: [64],
-        params: encodeCopyWords({ source: addressOf(source), target: addressOf(target), words, clears }),
+        params: CopyWordsParams.encode({
+          source: addressOf(source),
+          target: addressOf(target),
+          words,
+          clears,
+        }),
         reads: clears === 1 ? [] : [source],
         writes: clears === 1 ? [source, target] : [target],
       });
@@ -344,7 +356,7 @@ test('words are copied, and cleared where that is asked for', { skip }, () => {
 test('the ceilings touch what they are given, and nothing else', { skip }, () => {
   const memory = new Float32Array(4 * 1000);
   const sink = new Uint32Array(1);
-  const params = encodeCeilings({
+  const params = CeilingsParams.encode({
     memory: addressOf(memory),
     bytes: memory.byteLength,
     rounds: 2,
@@ -363,7 +375,7 @@ test('every sector of every pinned row is asked for once, and nothing beside the
         const rows = new Float32Array(12 * dim);
         const rowNumbers = BigInt64Array.of(0n, 11n, 5n, 12n, -1n, 3n);
         const rowBytes = dim * 4;
-        const params = encodePinRows({
+        const params = PinRowsParams.encode({
           rows: addressOf(rows),
           rowStrideBytes: rowBytes,
           rowBytes,

@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
+import { StandardBagParams } from '../../src/backend/cuda/embedding/standard-params.ts';
 import {
   coveringGrid,
   DEFAULT_BLOCK,
@@ -12,7 +13,6 @@ import {
   standardBagSource,
   variantId,
 } from '../../src/backend/cuda/embedding/standard-source.ts';
-import { encodeStandardBag } from '../../src/backend/cuda/kernels/params.ts';
 import { deviceRowBytes } from '../../src/backend/cuda/rows/row-layout.ts';
 import { CudaDevice } from '../../src/cuda/device.ts';
 import { cudaDevices, cudaDriver } from '../../src/cuda/discover.ts';
@@ -80,7 +80,7 @@ describe('the standard kernel on a GPU', { skip: reason !== undefined && `no GPU
     // Poisoned: a NaN that stays was not written.
     const pooled = new Float32Array(batch * dim).fill(Number.NaN);
     using output = place(pooled);
-    const words = encodeStandardBag({
+    const words = StandardBagParams.encode({
       rows: weight.address(),
       rowStrideBytes: deviceRowBytes(table),
       rowCount: rows,

@@ -1,14 +1,7 @@
-/** Variants as data: ids, legality, launches, occupancy, parameter blocks that agree with the kernels' structs. */
+/** Variants as data: ids, legality, launches, occupancy. */
 
 import assert from 'node:assert/strict';
-import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
-import {
-  encodeConvertRows,
-  encodeDirectLinear,
-  encodeDotInteraction,
-  encodeFinishLinear,
-} from '../../src/backend/cuda/dense/dense-params.ts';
 import {
   type FusedKind,
   type FusedVariant,
@@ -27,22 +20,6 @@ import {
   standardBagSource,
   variantId,
 } from '../../src/backend/cuda/embedding/standard-source.ts';
-import {
-  BAGS_REPORT_WORDS,
-  encodeCeilings,
-  encodeCheckBags,
-  encodeCheckedBags,
-  encodeCountRows,
-  encodeFusedBags,
-  encodeFusedSegments,
-  encodeFusedTable,
-  encodeHotRows,
-  encodePinRows,
-  encodeSpreadRows,
-  encodeStandardBag,
-  FUSED_TABLE_WORDS,
-  words,
-} from '../../src/backend/cuda/kernels/params.ts';
 import type { RowFormat } from '../../src/embedding/bag.ts';
 import { capForWarps, warpsPerMultiprocessor } from '../../src/plan/occupancy.ts';
 import { type CudaPlan, plainPlan, withGroup, withKernel, withTechniques } from '../../src/plan/plan.ts';
@@ -151,60 +128,6 @@ test('a cap is a compiler option, and takes the place of launch bounds', () => {
   const plain = standardBagSource(PLAIN_VARIANT);
   assert.deepEqual(plain.options, []);
   assert.match(plain.source, /__launch_bounds__\(256\) hotrow_standard_bag_f32_i64_o64_sum\(/);
-});
-
-/** The fields of a struct in kernels/cuda, in order, as camelCase. */
-function fieldsOf(file: string, struct: string): string[] {
-  const text = readFileSync(new URL(`../../kernels/cuda/${file}`, import.meta.url), 'utf8');
-  const body = new RegExp(`struct (?:alignas\\(16\\) )?${struct} \\{([^}]*)\\};`).exec(text)?.[1] as string;
-  const declarations = body.replaceAll(/\/\*[\s\S]*?\*\//g, '').matchAll(/(\w+)\s*[,;]/g);
-  return [...declarations].map((match) =>
-    (match[1] as string).replaceAll(/_(\w)/g, (_, c: string) => c.toUpperCase()),
-  );
-}
-
-function fusedTableWords(table: never): BigInt64Array {
-  const halves = new Int32Array(2 * FUSED_TABLE_WORDS);
-  encodeFusedTable(halves, 0, table);
-  return new BigInt64Array(halves.buffer);
-}
-
-test('words hold integers of up to 2^53 in size, as numbers or bigints', () => {
-  const values = [0, -1, 1, 2 ** 31, -(2 ** 31), 2 ** 32, 2 ** 32 - 1, 2 ** 53, -(2 ** 53), 0x7f12_3456_789a];
-  assert.deepEqual(Array.from(words(...values)), values.map(BigInt));
-  assert.deepEqual(Array.from(words(...values.map(BigInt))), values.map(BigInt));
-});
-
-test('parameter blocks follow the structs field by field', () => {
-  for (const [file, struct, encode, unused = 0] of [
-    ['standard_bag.cuh', 'StandardBagParams', encodeStandardBag],
-    ['check_bags.cuh', 'CheckBagsParams', encodeCheckBags],
-    ['hot_rows.cuh', 'CountRowsParams', encodeCountRows],
-    ['hot_rows.cuh', 'HotRowsParams', encodeHotRows],
-    ['ceilings.cuh', 'CeilingsParams', encodeCeilings],
-    ['pin_rows.cuh', 'PinRowsParams', encodePinRows],
-    ['dot_interaction.cuh', 'DotInteractionParams', encodeDotInteraction],
-    ['linear.cuh', 'FinishLinearParams', encodeFinishLinear],
-    ['linear.cuh', 'DirectLinearParams', encodeDirectLinear],
-    ['convert_rows.cuh', 'ConvertRowsParams', encodeConvertRows],
-    ['check_bags.cuh', 'CheckedBags', (table: never) => encodeCheckedBags([table])],
-    ['spread_rows.cuh', 'SpreadRowsParams', encodeSpreadRows],
-    ['fused_params.cuh', 'FusedTable', fusedTableWords, 1],
-    ['fused_params.cuh', 'FusedSegment', (segment: never) => encodeFusedSegments([segment]), 1],
-    ['fused_params.cuh', 'FusedBagsParams', encodeFusedBags],
-  ] as const) {
-    const all = fieldsOf(file, struct);
-    const fields = all.slice(0, all.length - unused);
-    assert.ok(fields.length >= 4, struct);
-    const params = Object.fromEntries(fields.map((field, i) => [field, i + 1]));
-    assert.deepEqual(
-      Array.from(encode(params as never), Number),
-      all.map((_, i) => (i < fields.length ? i + 1 : 0)),
-      struct,
-    );
-  }
-  assert.equal(fieldsOf('check_bags.cuh', 'BagsReport').length, BAGS_REPORT_WORDS);
-  assert.deepEqual(fieldsOf('spread_rows.cuh', 'ColumnSpan'), ['from', 'to', 'columns']);
 });
 
 test('fused variants: what is refused, and what the compiler gets', () => {

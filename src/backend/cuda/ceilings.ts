@@ -6,7 +6,7 @@ import type { CudaStream } from '../../cuda/stream.ts';
 import type { Ceilings } from '../backend.ts';
 import { launch } from './kernels/launcher.ts';
 import type { KernelLibrary } from './kernels/library.ts';
-import { encodeCeilings } from './kernels/params.ts';
+import { struct } from './kernels/struct.ts';
 
 /** Well past any L2. */
 const MEMORY_BYTES = 2 ** 31;
@@ -21,6 +21,14 @@ const BLOCKS_PER_MULTIPROCESSOR = 4;
 /** As in kernels/cuda/ceilings.cuh: chains and multiply-adds a chain of a thread and round. */
 const MULTIPLY_ADDS_PER_ROUND = 16 * 64;
 const COMPUTE_ROUNDS = 200;
+
+/** What ceilings.cuh is told. */
+export const CeilingsParams = struct('CeilingsParams', 'ceilings.cuh', {
+  memory: 'address',
+  bytes: 'integer',
+  rounds: 'integer',
+  sink: 'address',
+});
 
 /** Measures what a GPU reaches at best: the fastest of several runs each. */
 export async function measureCeilings(
@@ -38,7 +46,12 @@ export async function measureCeilings(
   stream.fillBytes(memory.address(), 0, bytes);
 
   const seconds = (kernel: CudaKernel, length: number, rounds: number) => {
-    const words = encodeCeilings({ memory: memory.address(), bytes: length, rounds, sink: sink.address() });
+    const words = CeilingsParams.encode({
+      memory: memory.address(),
+      bytes: length,
+      rounds,
+      sink: sink.address(),
+    });
     return fastest(device, stream, () => launch(stream, kernel, words, [blocks], [THREADS]));
   };
   using pinned = new PinnedMemory(device, Math.min(bytes, HOST_COPY_BYTES));

@@ -20,7 +20,7 @@ import {
   type DeviceLinear,
   widthOf,
 } from './dense-operation.ts';
-import { encodeDotInteraction } from './dense-params.ts';
+import { DotInteractionParams } from './dense-params.ts';
 import {
   dotInteractionSource,
   dotLaunch,
@@ -126,7 +126,7 @@ export class DenseKernels implements Disposable {
     if (Math.max(shape.grid[0], input.rows) > MOST_GRID_BLOCKS) {
       throw new DeviceError('KERNEL_FAILED', `${input.rows} samples of ${features} features are too many`);
     }
-    const words = encodeDotInteraction({
+    const words = DotInteractionParams.encode({
       input: input.address,
       inputStride: input.stride,
       features,

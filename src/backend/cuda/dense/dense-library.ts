@@ -9,7 +9,7 @@ import type { KernelCache } from '../../../jit/kernel-cache.ts';
 import type { DensePrecision } from '../../backend.ts';
 import { KERNELS_FOLDER, type KernelSource } from '../kernels/source.ts';
 import { type DeviceMatrix, widthOf } from './dense-operation.ts';
-import { encodeConvertRows } from './dense-params.ts';
+import { ConvertRowsParams } from './dense-params.ts';
 import {
   canMakeSamples,
   convertRowsSource,
@@ -90,7 +90,7 @@ export class DenseLibrary implements Disposable {
     const { rows, cols } = output;
     if (rows === 0 || cols === 0) return;
     const width = widthOf(cols, [input, output]);
-    const words = encodeConvertRows({
+    const words = ConvertRowsParams.encode({
       input: input.address,
       inputStride: input.stride,
       output: output.address,

@@ -1,29 +1,20 @@
-/** Parameter blocks of the dense CUDA kernels, as their structs in kernels/cuda lay them out. */
+/** What the host tells the dense kernels: dot_interaction.cuh, linear.cuh, convert_rows.cuh. */
 import type { Activation } from '../../backend.ts';
-import { words } from '../kernels/params.ts';
+import { struct } from '../kernels/struct.ts';
 
-/** An address in device memory; 0: none. */
-type Address = bigint;
-
-/** `hotrow::DotInteractionParams`. */
-export interface DotInteractionParams {
-  readonly input: Address;
-  readonly inputStride: number;
-  readonly features: number;
-  readonly dim: number;
+export const DotInteractionParams = struct('DotInteractionParams', 'dot_interaction.cuh', {
+  input: 'address',
+  inputStride: 'integer',
+  features: 'integer',
+  dim: 'integer',
   /** 1: with the diagonal. */
-  readonly diagonal: number;
+  diagonal: 'integer',
   /** 0: the lower triangle; 1: the upper one. */
-  readonly upper: number;
-  readonly output: Address;
-  readonly outputStride: number;
-  readonly batch: number;
-}
-
-export function encodeDotInteraction(params: DotInteractionParams): BigInt64Array {
-  const { input, inputStride, features, dim, diagonal, upper, output, outputStride, batch } = params;
-  return words(input, inputStride, features, dim, diagonal, upper, output, outputStride, batch);
-}
+  upper: 'integer',
+  output: 'address',
+  outputStride: 'integer',
+  batch: 'integer',
+});
 
 /** `hotrow::Activation`. */
 export const ACTIVATION_NUMBER = { none: 0, relu: 1, sigmoid: 2 } as const satisfies Record<
@@ -32,61 +23,41 @@ export const ACTIVATION_NUMBER = { none: 0, relu: 1, sigmoid: 2 } as const satis
 >;
 
 /** What finishes the sums of a linear layer. */
-interface Finish {
-  readonly bias: Address;
+const FINISH = {
+  bias: 'address',
   /** Of ACTIVATION_NUMBER. */
-  readonly activation: number;
-  readonly x0: Address;
-  readonly x0Stride: number;
-  readonly x: Address;
-  readonly xStride: number;
-  readonly output: Address;
-  readonly outputStride: number;
-  readonly batch: number;
-  readonly outputs: number;
-}
+  activation: 'integer',
+  x0: 'address',
+  x0Stride: 'integer',
+  x: 'address',
+  xStride: 'integer',
+  output: 'address',
+  outputStride: 'integer',
+  batch: 'integer',
+  outputs: 'integer',
+} as const;
 
-function finishFields(finish: Finish): (number | bigint)[] {
-  const { bias, activation, x0, x0Stride, x, xStride, output, outputStride, batch, outputs } = finish;
-  return [bias, activation, x0, x0Stride, x, xStride, output, outputStride, batch, outputs];
-}
+export const FinishLinearParams = struct('FinishLinearParams', 'linear.cuh', {
+  sums: 'address',
+  sumsStride: 'integer',
+  ...FINISH,
+});
 
-/** `hotrow::FinishLinearParams`. */
-export interface FinishLinearParams extends Finish {
-  readonly sums: Address;
-  readonly sumsStride: number;
-}
+export const DirectLinearParams = struct('DirectLinearParams', 'linear.cuh', {
+  input: 'address',
+  inputStride: 'integer',
+  weight: 'address',
+  weightStride: 'integer',
+  inputs: 'integer',
+  ...FINISH,
+});
 
-export function encodeFinishLinear(params: FinishLinearParams): BigInt64Array {
-  return words(params.sums, params.sumsStride, ...finishFields(params));
-}
-
-/** `hotrow::DirectLinearParams`. */
-export interface DirectLinearParams extends Finish {
-  readonly input: Address;
-  readonly inputStride: number;
-  readonly weight: Address;
-  readonly weightStride: number;
-  readonly inputs: number;
-}
-
-export function encodeDirectLinear(params: DirectLinearParams): BigInt64Array {
-  const { input, inputStride, weight, weightStride, inputs } = params;
-  return words(input, inputStride, weight, weightStride, inputs, ...finishFields(params));
-}
-
-/** `hotrow::ConvertRowsParams`. */
-export interface ConvertRowsParams {
-  readonly input: Address;
-  readonly inputStride: number;
-  readonly output: Address;
-  readonly outputStride: number;
-  readonly rows: number;
-  readonly columns: number;
-  readonly outputColumns: number;
-}
-
-export function encodeConvertRows(params: ConvertRowsParams): BigInt64Array {
-  const { input, inputStride, output, outputStride, rows, columns, outputColumns } = params;
-  return words(input, inputStride, output, outputStride, rows, columns, outputColumns);
-}
+export const ConvertRowsParams = struct('ConvertRowsParams', 'convert_rows.cuh', {
+  input: 'address',
+  inputStride: 'integer',
+  output: 'address',
+  outputStride: 'integer',
+  rows: 'integer',
+  columns: 'integer',
+  outputColumns: 'integer',
+});

@@ -14,7 +14,7 @@ import {
   sumsStride,
   widthOf,
 } from './dense-operation.ts';
-import { ACTIVATION_NUMBER, encodeDirectLinear, encodeFinishLinear } from './dense-params.ts';
+import { ACTIVATION_NUMBER, DirectLinearParams, FinishLinearParams } from './dense-params.ts';
 import { directLaunch, directLinearSource, finishLinearSource, packLaunch } from './dense-source.ts';
 import type { KeptChoice, KeptChoices } from './kept-choices.ts';
 import {
@@ -130,7 +130,7 @@ export class LinearLayers implements Disposable {
 
   #direct(stream: CudaStream, operation: DeviceLinear): void {
     const { layer, input, output } = operation;
-    const words = encodeDirectLinear({
+    const words = DirectLinearParams.encode({
       input: input.address,
       inputStride: input.stride,
       weight: layer.weight.address(),
@@ -168,7 +168,7 @@ export class LinearLayers implements Disposable {
 
   #finish(stream: CudaStream, operation: DeviceLinear, sums: DeviceMatrix): void {
     const { output, cross } = operation;
-    const words = encodeFinishLinear({
+    const words = FinishLinearParams.encode({
       sums: sums.address,
       sumsStride: sums.stride,
       ...finishOf(operation),

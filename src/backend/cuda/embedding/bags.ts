@@ -13,29 +13,20 @@ import type { DevicePtr } from '../../../ffi/cuda-symbols.ts';
 import { copyAll, type HostCopy } from '../../../ffi/host-memory.ts';
 import type { PlacedBags } from '../../backend.ts';
 import { type UserRows, userRows } from '../../user-rows.ts';
-import {
-  BAGS_REPORT_WORDS,
-  CHECKED_BAGS_WORDS,
-  type CheckBagsParams,
-  COLUMN_SPAN_WORDS,
-  encodeCheckedBags,
-  encodeColumnSpans,
-  encodeFusedSegments,
-  encodeFusedTable,
-  FUSED_SEGMENT_WORDS,
-  FUSED_TABLE_WORDS,
-} from '../kernels/params.ts';
+import { putWord } from '../../words.ts';
 import { addCopy, type DirectCopy, duringAll } from '../memory/direct-copies.ts';
 import { homeOf } from '../memory/host-memory.ts';
 import type { BagKinds } from './bag-kinds.ts';
+import { BagsReport, type CheckBagsParams, CheckedBags } from './check-bags-params.ts';
 import { type FusedLayout, fusedLayout } from './fused-layout.ts';
+import { FusedSegment, FusedTable } from './fused-params.ts';
+import { ColumnSpan } from './spread-rows-params.ts';
 import type { CudaTables, DescribedTable } from './tables.ts';
 
 /** Arrays start at multiples of this. */
 const ALIGNMENT = 16;
-const WORD_BYTES = 8;
-const REPORT_BYTES = WORD_BYTES * BAGS_REPORT_WORDS;
-const CHECKED_BYTES = WORD_BYTES * CHECKED_BAGS_WORDS;
+/** Of the total of findings. */
+const TOTAL_BYTES = 8;
 
 export interface BagPools {
   readonly device: BlockPool<DeviceMemory>;
@@ -153,13 +144,13 @@ export class CudaBags implements PlacedBags {
     const layout = fusedLayout({ ...batch, shapes: this.kinds.shapes });
     const users = userRows(batch, tables.tables);
     const { segments, arrivals, slots, partialWidth } = layout;
-    this.#fusedTablesAt = space.reserve(bags.length * FUSED_TABLE_WORDS * WORD_BYTES);
-    this.#segmentsAt = space.reserve(segments.length * FUSED_SEGMENT_WORDS * WORD_BYTES);
+    this.#fusedTablesAt = space.reserve(bags.length * FusedTable.bytes);
+    this.#segmentsAt = space.reserve(segments.length * FusedSegment.bytes);
     this.#arrivalsAt = space.reserve(arrivals * Uint32Array.BYTES_PER_ELEMENT);
     this.#userOfAt = space.reserve(users === undefined ? 0 : batchSize * Int32Array.BYTES_PER_ELEMENT);
-    this.#spansAt = space.reserve((users?.spans.length ?? 0) * COLUMN_SPAN_WORDS * WORD_BYTES);
+    this.#spansAt = space.reserve((users?.spans.length ?? 0) * ColumnSpan.bytes);
     this.uploadedBytes = space.end;
-    this.#checkedAt = space.reserve(bags.length * CHECKED_BYTES);
+    this.#checkedAt = space.reserve(bags.length * CheckedBags.bytes);
     this.#checkedEnd = space.end;
     this.#findingsAt = space.reserve(this.findingsBytes);
     const partialsAt = space.reserve(slots * partialWidth * Float32Array.BYTES_PER_ELEMENT);
@@ -190,7 +181,7 @@ export class CudaBags implements PlacedBags {
 
   /** Bytes of the findings: the total, then a report a table. */
   get findingsBytes(): number {
-    return WORD_BYTES + this.tableCount * REPORT_BYTES;
+    return TOTAL_BYTES + this.tableCount * BagsReport.bytes;
   }
 
   /** How many findings there are; the `stop` word of kernels. */
@@ -201,8 +192,8 @@ export class CudaBags implements PlacedBags {
   /** What checks the bags of `count` tables from `first` on. */
   checkParameters(first = 0, count = this.tableCount): CheckBagsParams {
     return {
-      tables: this.#address(this.#checkedAt + first * CHECKED_BYTES),
-      reports: this.#address(this.#findingsAt + WORD_BYTES + first * REPORT_BYTES),
+      tables: this.#address(this.#checkedAt + first * CheckedBags.bytes),
+      reports: this.#address(this.#findingsAt + TOTAL_BYTES + first * BagsReport.bytes),
       total: this.total,
       tableCount: count,
     };
@@ -268,7 +259,7 @@ export class CudaBags implements PlacedBags {
     this.#checkUploaded = true;
     const bytes = this.#checkedEnd - this.#checkedAt;
     const staged = this.#checkedAt - this.#stagedAt;
-    new BigInt64Array(this.#pinned.view(staged, this.tableCount * CHECKED_BYTES)).set(
+    new BigInt64Array(this.#pinned.view(staged, this.tableCount * CheckedBags.bytes)).set(
       this.#describeChecked(),
     );
     stream.copyToDevice(this.#address(this.#checkedAt), this.#pinned.address(staged), bytes);
@@ -303,16 +294,16 @@ export class CudaBags implements PlacedBags {
     }
     const { segments, arrivals } = this.fused.layout;
     const order = longestFirst(this.#batch.bags);
-    const describedWords = 2 * this.tableCount * FUSED_TABLE_WORDS;
+    const describedWords = 2 * this.tableCount * FusedTable.words;
     this.#describeFused(order, pinned.int32(this.#fusedTablesAt - stagedAt, describedWords));
     if (segments.length > 0) {
       const placed = segments.map((own) => ({ ...own, table: order.indexOf(own.table) }));
-      put(this.#segmentsAt, encodeFusedSegments(placed));
+      put(this.#segmentsAt, FusedSegment.encodeAll(placed));
       put(this.#arrivalsAt, new Int32Array(arrivals));
     }
     if (this.users !== undefined) {
       put(this.#userOfAt, usersOf(this.users.rows));
-      put(this.#spansAt, encodeColumnSpans(this.users.rows.spans));
+      put(this.#spansAt, ColumnSpan.encodeAll(this.users.rows.spans));
     }
     await copyAll(later);
   }
@@ -337,7 +328,7 @@ export class CudaBags implements PlacedBags {
   }
 
   #describeChecked(): BigInt64Array {
-    return encodeCheckedBags(
+    return CheckedBags.encodeAll(
       this.#batch.bags.map(({ indices, offsets }, t) => {
         const at = this.#layout[t] as BagsLayout;
         const { rows, pruned = false } = this.#tables.tables[t] as EmbeddingTable;
@@ -355,29 +346,30 @@ export class CudaBags implements PlacedBags {
     );
   }
 
-  /** `order`: the tables, in the order of their blocks. */
+  /** `order`: the tables, in the order of their blocks. Word by word: many tables' are written for each batch. */
   #describeFused(order: readonly number[], described: Int32Array): void {
-    const start = this.#start;
+    const { at } = FusedTable;
+    const block = this.#start;
     const tables = this.#tables.described;
     const columns = this.users?.rows.columns;
     for (let place = 0; place < order.length; place++) {
       const t = order[place] as number;
       const { weights } = this.#batch.bags[t] as Bags;
-      const at = this.#layout[t] as BagsLayout;
+      const own = this.#layout[t] as BagsLayout;
       const { rows, rowCount, rowWeights, paddingIndex, column } = tables[t] as DescribedTable;
-      encodeFusedTable(described, place * FUSED_TABLE_WORDS, {
-        rows,
-        rowCount,
-        indices: start + at.indices,
-        lookups: at.lookups,
-        offsets: start + at.offsets,
-        offsetCount: at.offsetCount,
-        weights: weights === undefined ? 0 : start + at.weights,
-        rowWeights,
-        paddingIndex,
-        column: columns?.[t] ?? column,
-        kind: this.kinds.numbers[t] as number,
-      });
+      const start = place * FusedTable.words;
+      putWord(described, start + at.rows, rows);
+      putWord(described, start + at.rowCount, rowCount);
+      putWord(described, start + at.indices, block + own.indices);
+      putWord(described, start + at.lookups, own.lookups);
+      putWord(described, start + at.offsets, block + own.offsets);
+      putWord(described, start + at.offsetCount, own.offsetCount);
+      putWord(described, start + at.weights, weights === undefined ? 0 : block + own.weights);
+      putWord(described, start + at.rowWeights, rowWeights);
+      putWord(described, start + at.paddingIndex, paddingIndex);
+      putWord(described, start + at.column, columns?.[t] ?? column);
+      putWord(described, start + at.kind, this.kinds.numbers[t] as number);
+      putWord(described, start + at.unused, 0);
     }
   }
 

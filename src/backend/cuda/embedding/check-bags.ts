@@ -6,8 +6,8 @@ import type { DevicePtr } from '../../../ffi/cuda-symbols.ts';
 import { addressOf } from '../../../ffi/host-memory.ts';
 import { launch, launchStriding } from '../kernels/launcher.ts';
 import type { KernelLibrary } from '../kernels/library.ts';
-import { BAGS_REPORT_WORDS, decodeBagsReport, encodeCheckBags } from '../kernels/params.ts';
 import type { CudaBags } from './bags.ts';
+import { BagsReport, CheckBagsParams, foundInBags } from './check-bags-params.ts';
 
 /** A launch has at most so many rows of blocks. */
 const MOST_GRID_ROWS = 65_535;
@@ -21,7 +21,7 @@ export function enqueueCheck(stream: CudaStream, check: CudaKernel, bags: CudaBa
   const most = Math.ceil(lookups / Math.max(1, tableCount));
   for (let first = 0; first < tableCount; first += MOST_GRID_ROWS) {
     const count = Math.min(MOST_GRID_ROWS, tableCount - first);
-    launchStriding(stream, check, encodeCheckBags(bags.checkParameters(first, count)), most, count);
+    launchStriding(stream, check, CheckBagsParams.encode(bags.checkParameters(first, count)), most, count);
   }
 }
 
@@ -35,11 +35,11 @@ export async function describeBags(
   if (!checked) enqueueCheck(stream, await kernels.utility('check_bags'), bags);
   const parameters = bags.checkParameters();
   const describe = await kernels.utility('describe_bags');
-  launch(stream, describe, encodeCheckBags(parameters), [1], [DESCRIBING_THREADS]);
-  const reports = new BigInt64Array(bags.tableCount * BAGS_REPORT_WORDS);
+  launch(stream, describe, CheckBagsParams.encode(parameters), [1], [DESCRIBING_THREADS]);
+  const reports = new BigInt64Array(bags.tableCount * BagsReport.words);
   stream.copyToHost(addressOf(reports), parameters.reports as DevicePtr, reports.byteLength);
   await stream.finished();
-  const found = tables.map((_, t) => decodeBagsReport(reports, t));
+  const found = tables.map((_, t) => foundInBags(reports, t));
   const fault = found.find(({ first }) => first !== undefined)?.first;
   return {
     badIndices: found.reduce((sum, { badIndices }) => sum + badIndices, 0),

@@ -2,7 +2,7 @@
 import { bufferOf, lengthOf, offsetOf } from '../../../checks/array.ts';
 import { type BagBatch, type Bags, bagCount } from '../../../embedding/bag.ts';
 import { findLongBags } from '../../../ffi/long-bags.ts';
-import type { FusedSegment } from '../kernels/params.ts';
+import type { FusedSegment } from './fused-params.ts';
 import type { FusedShape } from './fused-source.ts';
 
 /** No shorter bag is cut, and none that is not much longer than its table's others. */

@@ -8,13 +8,13 @@ import type { CudaPlan } from '../../../plan/plan.ts';
 import { type EmbeddingBagsOperation, type KernelUse, ownBy } from '../../backend.ts';
 import { type KernelLaunch, kernelLaunch, putLaunch } from '../kernels/launcher.ts';
 import type { KernelLibrary } from '../kernels/library.ts';
-import { encodeFusedBags } from '../kernels/params.ts';
 import { startOf } from '../memory/buffer.ts';
 import type { BagKinds } from './bag-kinds.ts';
 import { CudaBags } from './bags.ts';
 import { enqueueCheck } from './check-bags.ts';
 import type { EmbeddingStage, LaunchTimer, StageTools } from './embedding-stage.ts';
 import { blocksPerTable } from './fused-layout.ts';
+import { FusedBagsParams } from './fused-params.ts';
 import { type FusedShape, fusedShape, fusedSource } from './fused-source.ts';
 import { fusedVariant } from './plan-kernels.ts';
 import { spreadLaunch } from './spread-rows.ts';
@@ -141,7 +141,7 @@ export class FusedStage implements EmbeddingStage {
     const blocks = segments.length + tableCount * perTable;
     if (blocks > MOST_BLOCKS)
       throw new RequestError('TENSOR_SHAPE', `a batch of ${batchSize} samples is too large`);
-    const words = encodeFusedBags({
+    const words = FusedBagsParams.encode({
       tables: fused.tables,
       batch: batchSize,
       blocksPerTable: perTable,

@@ -2,9 +2,9 @@
 import type { CudaKernel } from '../../../cuda/module.ts';
 import { elementBytes, type PooledMatrix } from '../../backend.ts';
 import { type KernelLaunch, kernelLaunch } from '../kernels/launcher.ts';
-import { encodeSpreadRows } from '../kernels/params.ts';
 import { startOf } from '../memory/buffer.ts';
 import type { CudaBags, DeviceUsers } from './bags.ts';
+import { SpreadRowsParams } from './spread-rows-params.ts';
 
 const BLOCK = { x: 32, y: 8 } as const;
 /** Blocks that fill any GPU several times over. */
@@ -20,7 +20,7 @@ export function spreadLaunch(
   output: PooledMatrix,
 ): KernelLaunch {
   const bytes = elementBytes(output);
-  const words = encodeSpreadRows({
+  const words = SpreadRowsParams.encode({
     input: pooled,
     inputStride: rows.width,
     output: startOf(output),

@@ -9,15 +9,16 @@ import type { DevicePtr } from '../../../ffi/cuda-symbols.ts';
 import type { PinningParameters } from '../../../plan/techniques/pinning.ts';
 import { type EmbeddingBagsOperation, elementBytes, type KernelUse, ownBy } from '../../backend.ts';
 import { launch, putLaunch } from '../kernels/launcher.ts';
-import { encodePinRows, encodeStandardBag } from '../kernels/params.ts';
 import { startOf } from '../memory/buffer.ts';
 import type { ChosenRows, ChosenWindow } from '../rows/hot-rows.ts';
+import { PinRowsParams } from '../rows/pin-rows-params.ts';
 import { deviceRowBytes } from '../rows/row-layout.ts';
 import { CudaBags } from './bags.ts';
 import { enqueueCheck } from './check-bags.ts';
 import type { EmbeddingStage, LaunchTimer, StageTools } from './embedding-stage.ts';
 import { standardVariant } from './plan-kernels.ts';
 import { spreadLaunch } from './spread-rows.ts';
+import { StandardBagParams } from './standard-params.ts';
 import {
   coveringGrid,
   DEFAULT_BLOCK,
@@ -182,7 +183,7 @@ export class StandardStage implements EmbeddingStage {
   #enqueuePin({ rows, kernel }: Pinned, t: number, stream: CudaStream): void {
     const table = this.tables.tables[t] as EmbeddingTable;
     const { rowNumbers, count } = rows[t] as ChosenRows;
-    const words = encodePinRows({
+    const words = PinRowsParams.encode({
       rows: this.tables.rows(t),
       rowStrideBytes: deviceRowBytes(table),
       rowBytes: deviceRowBytes(table),
@@ -211,7 +212,7 @@ export class StandardStage implements EmbeddingStage {
     if (bags.batchSize === 0) return;
     const table = tables.tables[t] as EmbeddingTable;
     const { bags: own, indices, offsets, weights, count } = bags.of(t);
-    const words = encodeStandardBag({
+    const words = StandardBagParams.encode({
       rows: tables.rows(t),
       rowStrideBytes: deviceRowBytes(table),
       rowCount: table.rows,

@@ -5,12 +5,12 @@ import type { DevicePtr } from '../../../ffi/cuda-symbols.ts';
 import { type CudaPlan, type Plan, placementKey, planFor, planLabel } from '../../../plan/plan.ts';
 import type { OnProgress } from '../../../progress.ts';
 import type { PlacedTables } from '../../backend.ts';
-import type { FusedTable } from '../kernels/params.ts';
 import { HotRows } from '../rows/hot-rows.ts';
 import { ResidentRows } from '../rows/resident.ts';
 import type { RowStore } from '../rows/row-store.ts';
 import type { RowTools } from '../rows/tools.ts';
 import { type BagKinds, BagKindsCache } from './bag-kinds.ts';
+import type { FusedTable } from './fused-params.ts';
 
 /** What is the same in every batch's description of a table. */
 export type DescribedTable = Pick<FusedTable, 'rows' | 'rowCount' | 'rowWeights' | 'paddingIndex' | 'column'>;

@@ -5,11 +5,21 @@ import type { DevicePtr } from '../../../ffi/cuda-symbols.ts';
 import type { HostPtr } from '../../../ffi/host-memory.ts';
 import { elementBytes, type Matrix, type PooledMatrix } from '../../backend.ts';
 import { launchStriding } from '../kernels/launcher.ts';
-import { encodeCopyWords } from '../kernels/params.ts';
+import { struct } from '../kernels/struct.ts';
 import { startOf } from '../memory/buffer.ts';
 import { isShortCopy } from './schedule.ts';
 
 const WORD_BYTES = 4;
+
+/** What copy_words.cuh is told. */
+export const CopyWordsParams = struct('CopyWordsParams', 'copy_words.cuh', {
+  source: 'address',
+  target: 'address',
+  /** Of 4 bytes. */
+  words: 'integer',
+  /** 1: the source is 0 afterwards; 0: it stays. */
+  clears: 'integer',
+});
 
 /** Puts copies into streams: of short ones, a kernel. The host's side is pinned and stays until the stream has passed it. */
 export class Copies {
@@ -47,7 +57,7 @@ export class Copies {
 
   #put(stream: CudaStream, target: bigint, source: bigint, bytes: number, clears = false): void {
     const words = bytes / WORD_BYTES;
-    const params = encodeCopyWords({ source, target, words, clears: clears ? 1 : 0 });
+    const params = CopyWordsParams.encode({ source, target, words, clears: clears ? 1 : 0 });
     launchStriding(stream, this.#copyWords, params, words);
   }
 }

@@ -10,7 +10,7 @@ import type { DevicePtr } from '../../../ffi/cuda-symbols.ts';
 import { addressOf } from '../../../ffi/host-memory.ts';
 import { type PinningParameters, pinnedRows } from '../../../plan/techniques/pinning.ts';
 import { launch, launchStriding } from '../kernels/launcher.ts';
-import { encodeCountRows, encodeHotRows, HOT_ROWS_BINS, ROW_CHOICE_WORDS } from '../kernels/params.ts';
+import { CountRowsParams, HOT_ROWS_BINS, HotRowsParams, ROW_CHOICE_WORDS } from './hot-rows-params.ts';
 import { deviceRowBytes } from './row-layout.ts';
 import type { RowTools } from './tools.ts';
 
@@ -136,7 +136,7 @@ export class HotRows implements Disposable {
       const { rowNumbers, count } = chosen[t] as ChosenRows;
       stream.fillBytes(rowNumbers.address(), 0xff, rowNumbers.bytes);
       stream.fillBytes(scratch.address(), 0, scratch.bytes);
-      const words = encodeHotRows({
+      const words = HotRowsParams.encode({
         counts: (counts[t] as DeviceMemory).address(),
         rowCount: rows,
         capacity: count,
@@ -162,7 +162,7 @@ export class HotRows implements Disposable {
       const sums = new Uint32Array(Math.ceil(table.rows / rangeRows));
       using memory = new DeviceMemory(device, sums.byteLength);
       stream.fillBytes(memory.address(), 0, memory.bytes);
-      const words = encodeHotRows({
+      const words = HotRowsParams.encode({
         counts: (counts[t] as DeviceMemory).address(),
         rowCount: table.rows,
         ...NO_CHOICE,
@@ -187,7 +187,7 @@ export class HotRows implements Disposable {
       const counts = this.#liveCounts();
       for (const [t, table] of this.#tables.entries()) {
         const { indices, bags: own } = bags.of(t);
-        const words = encodeCountRows({
+        const words = CountRowsParams.encode({
           indices,
           indexBytes: own.indices instanceof BigInt64Array ? 8 : 4,
           lookups: lengthOf(own.indices),

@@ -8,11 +8,12 @@ import { type EmbeddingTable, rowBytes } from '../../../embedding/bag.ts';
 import { isQuantized } from '../../../embedding/row-format.ts';
 import { distinctTables } from '../../../embedding/shared-tables.ts';
 import { DeviceError } from '../../../errors.ts';
+import { ROW_FORMAT } from '../../../ffi/cpu-operators.ts';
 import type { DevicePtr } from '../../../ffi/cuda-symbols.ts';
 import type { OnProgress } from '../../../progress.ts';
 import { isHost, isStored, type Tensor } from '../../../tensor.ts';
 import { launchStriding } from '../kernels/launcher.ts';
-import { encodeFillQuantized, encodeFillUniform } from '../kernels/params.ts';
+import { FillQuantizedParams, FillUniformParams } from './fill-uniform-params.ts';
 import { deviceRowBytes, deviceTableBytes, isScaled } from './row-layout.ts';
 import type { RowStore } from './row-store.ts';
 import type { RowTools } from './tools.ts';
@@ -109,9 +110,9 @@ async function placeRows(
     const fill = await kernels.utility('fill_quantized');
     const rowStrideBytes = deviceRowBytes(table);
     const { seed } = weight;
-    const words = encodeFillQuantized({
+    const words = FillQuantizedParams.encode({
       target: memory.address(),
-      rowFormat,
+      rowFormat: ROW_FORMAT[rowFormat],
       rows,
       dim,
       rowStrideBytes,
@@ -122,7 +123,12 @@ async function placeRows(
   } else {
     const count = rows * dim;
     const fill = await kernels.utility('fill_uniform');
-    const words = encodeFillUniform({ target: memory.address(), rowFormat, count, seed: weight.seed });
+    const words = FillUniformParams.encode({
+      target: memory.address(),
+      rowFormat: ROW_FORMAT[rowFormat],
+      count,
+      seed: weight.seed,
+    });
     launchStriding(stream, fill, words, count / 2);
   }
 }

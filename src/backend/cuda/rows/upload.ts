@@ -8,8 +8,8 @@ import type { DevicePtr } from '../../../ffi/cuda-symbols.ts';
 import { addressOf, copyAll, type HostPtr, readFileTo, viewMemory } from '../../../ffi/host-memory.ts';
 import { isInFile, type StoredTensor, type TensorData } from '../../../tensor.ts';
 import { launchStriding } from '../kernels/launcher.ts';
-import { encodeSplitRows } from '../kernels/params.ts';
 import { deviceRowBytes } from './row-layout.ts';
+import { SplitRowsParams } from './split-rows-params.ts';
 import type { RowTools } from './tools.ts';
 
 const WORD_BYTES = 4;
@@ -60,7 +60,7 @@ export class StreamedUpload implements Disposable {
       put: (piece, offset, length) => {
         const [first, rows] = [offset / fileRowBytes, length / fileRowBytes];
         stream.copyToDevice(source, piece, length);
-        const words = encodeSplitRows({
+        const words = SplitRowsParams.encode({
           source,
           elements: memory.address(first * stride),
           headers: memory.address(headers + first * WORD_BYTES),

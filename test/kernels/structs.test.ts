@@ -1,0 +1,124 @@
+/** The structs and numbers that the host and kernels share: the compiler says whether both have the same. */
+import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { readdirSync, readFileSync } from 'node:fs';
+import { test } from 'node:test';
+import { ACTIVATION_NUMBER } from '../../src/backend/cuda/dense/dense-params.ts';
+import { Struct, struct } from '../../src/backend/cuda/kernels/struct.ts';
+import { UTILITY_KERNELS, utilitySource } from '../../src/backend/cuda/kernels/utilities.ts';
+import { HOT_ROWS_BINS, ROW_CHOICE_WORDS } from '../../src/backend/cuda/rows/hot-rows-params.ts';
+import { compiler, HOST_FLAGS, refuseEmulation } from '../emulation/emulator.ts';
+
+const CUDA = new URL('../../src/backend/cuda/', import.meta.url);
+const HEADERS = new URL('../../kernels/cuda/', import.meta.url);
+const skip = refuseEmulation();
+
+/** Every struct that a module of the CUDA backend exports. */
+async function exportedStructs(): Promise<Struct[]> {
+  const files = (readdirSync(CUDA, { recursive: true }) as string[]).filter((file) => file.endsWith('.ts'));
+  const modules = await Promise.all(files.map((file) => import(new URL(file, CUDA).href)));
+  const values = modules.flatMap((module) => Object.values(module as Record<string, unknown>));
+  return [...new Set(values)].filter((value) => value instanceof Struct);
+}
+
+const structs = await exportedStructs();
+
+function snakeCase(name: string): string {
+  return name.replaceAll(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
+}
+
+/** What must hold of a struct for its encoder to be right. */
+function assertions({ name, fields, bytes }: Pick<Struct, 'name' | 'fields' | 'bytes'>): string[] {
+  const own = `hotrow::${name}`;
+  const members = Object.entries(fields).flatMap(([field, kind], i) => {
+    const member = `${own}::${snakeCase(field)}`;
+    const type = kind === 'address' ? 'is_pointer' : 'is_integral';
+    return [
+      [`offsetof(${own}, ${snakeCase(field)}) == ${8 * i}`, member],
+      [`sizeof(${member}) == 8 && std::${type}<decltype(${member})>::value`, `${member} is no ${kind}`],
+    ];
+  });
+  return [...members, [`sizeof(${own}) == ${bytes}`, `size of ${name}`]].map(
+    ([condition, what]) => `static_assert(${condition}, "${what}");`,
+  );
+}
+
+/** What the C++ compiler has against assertions about the kernels' headers; empty: nothing. */
+function complaints(headers: readonly string[], checks: readonly string[]): string {
+  const includes = ['"ptx.h"', '<cstddef>', '<type_traits>', ...headers.map((header) => `"${header}"`)];
+  const unit = [...includes.map((header) => `#include ${header}`), ...checks, ''].join('\n');
+  const flags = [...HOST_FLAGS, '-Wno-invalid-offsetof', '-fsyntax-only', '-x', 'c++', '-'];
+  const { status, stderr } = spawnSync(compiler(), flags, { input: unit, encoding: 'utf8' });
+  return status === 0 ? '' : stderr;
+}
+
+const headersOf = (list: readonly Struct[]) => [...new Set(list.map(({ header }) => header))];
+
+test('structs have the fields of the kernels’ headers, in their order, one 64-bit word each', {
+  skip,
+}, () => {
+  assert.equal(complaints(headersOf(structs), structs.flatMap(assertions)), '');
+});
+
+test('a struct with a field too few, two fields in turn or a field of another kind is found', {
+  skip,
+}, () => {
+  const header = 'copy_words.cuh';
+  for (const [fields, complaint] of [
+    [{ source: 'address', target: 'address', words: 'integer' }, /size of CopyWordsParams/],
+    [
+      { target: 'address', source: 'address', words: 'integer', clears: 'integer' },
+      /CopyWordsParams::source/,
+    ],
+    [{ source: 'integer', target: 'address', words: 'integer', clears: 'integer' }, /source is no integer/],
+    [{ source: 'address', target: 'address', words: 'integer', clear: 'integer' }, /clear/],
+  ] as const) {
+    assert.match(complaints([header], assertions(new Struct('CopyWordsParams', header, fields))), complaint);
+  }
+});
+
+test('every struct of 64-bit words in the headers that kernels are given is described', () => {
+  const described = new Set(structs.map(({ name }) => name));
+  const declared = readdirSync(HEADERS).flatMap((header) => {
+    const text = readFileSync(new URL(header, HEADERS), 'utf8');
+    const given = text.matchAll(/^struct (?:alignas\(16\) )?(\w+Params) \{/gm);
+    return [...given].map(([, name]) => name as string);
+  });
+  assert.ok(declared.length >= 15);
+  for (const name of declared) assert.ok(described.has(name), `${name} is not described`);
+  assert.equal(described.size, structs.length, 'no struct is described twice');
+  for (const kernel of UTILITY_KERNELS) {
+    const [, header, name] = /"(\w+\.cuh)".*hotrow::(\w+) params/s.exec(utilitySource(kernel).source) ?? [];
+    assert.equal(structs.find((own) => own.name === name)?.header, header, kernel);
+  }
+});
+
+test('numbers that both sides have are the same', { skip }, () => {
+  const numbers = [
+    ['hotrow::hot::BINS', HOT_ROWS_BINS],
+    ['sizeof(hotrow::RowChoice) / 4', ROW_CHOICE_WORDS],
+    ['static_cast<int>(hotrow::Activation::None)', ACTIVATION_NUMBER.none],
+    ['static_cast<int>(hotrow::Activation::Relu)', ACTIVATION_NUMBER.relu],
+    ['static_cast<int>(hotrow::Activation::Sigmoid)', ACTIVATION_NUMBER.sigmoid],
+  ] as const;
+  const checks = numbers.map(([theirs, ours]) => `static_assert(${theirs} == ${ours}, "${theirs}");`);
+  assert.equal(complaints(['hot_rows.cuh', 'linear.cuh'], checks), '');
+  assert.match(complaints(['hot_rows.cuh'], ['static_assert(hotrow::hot::BINS == 5, "BINS");']), /BINS/);
+});
+
+test('integers of up to 2^53 in size, as numbers or bigints, are written and read', () => {
+  const own = struct('Own', 'own.cuh', { a: 'integer', b: 'address', pad: 'unused' });
+  const values = [0, -1, 1, 2 ** 31, -(2 ** 31), 2 ** 32, 2 ** 32 - 1, 2 ** 53, -(2 ** 53), 0x7f12_3456_789a];
+  const list = values.map((a) => ({ a, b: BigInt(a) }));
+  const encoded = own.encodeAll(list);
+  assert.deepEqual(
+    Array.from(encoded),
+    values.flatMap((a) => [BigInt(a), BigInt(a), 0n]),
+  );
+  list.forEach(({ a, b }, i) => {
+    assert.deepEqual(own.decode(encoded, i), { a: BigInt(a), b });
+  });
+  assert.deepEqual(own.encode({ a: 7, b: 8 }), BigInt64Array.of(7n, 8n, 0n));
+  assert.deepEqual([own.words, own.bytes, own.at], [3, 24, { a: 0, b: 1, pad: 2 }]);
+  assert.throws(() => struct('Own', 'own.cuh', { pad: 'unused', a: 'integer' }), TypeError);
+});
