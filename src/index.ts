@@ -83,15 +83,12 @@ export {
   type UnknownId,
 } from './model/inputs.ts';
 export { type LoadModelOptions, loadModel } from './model/load-model.ts';
-export {
-  type FeatureLookups,
-  type FeaturePart,
-  type FeatureRequest,
-  requestByFeature,
-} from './model/request/feature-request.ts';
+export type { FeatureLookups, FeaturePart, FeatureRequest } from './model/request/feature-request.ts';
 export { readJsonRequest } from './model/request/json-request.ts';
 export { requestSchema } from './model/request/json-samples.ts';
-export { type DlrmRequest, readRequest, writeRequest } from './model/request/request.ts';
+export type { DlrmRequest } from './model/request/request.ts';
+export { requestByFeature } from './model/request/request-by-feature.ts';
+export { readRequest, writeRequest } from './model/request/safetensors-request.ts';
 export { type CandidatePart, scoreRequest, type TableBags, type UserPart } from './model/request/score.ts';
 export {
   checkPlan,
@@ -112,8 +109,8 @@ export type {
   TechniqueCost,
   TechniqueOnDevice,
 } from './plan/techniques/technique.ts';
-export { type Results, renderReport } from './report/page.ts';
-export { parseResults, readResults } from './report/read-results.ts';
+export { renderReport } from './report/page.ts';
+export { parseResults, type Results, readResults } from './report/read-results.ts';
 export type {
   AssembledTensor,
   DType,

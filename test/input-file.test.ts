@@ -13,7 +13,7 @@ import { writeSafetensors } from '../src/formats/safetensors.ts';
 import { openFile, statFile } from '../src/input-file.ts';
 import { loadCheckpoint } from '../src/model/checkpoint/checkpoint.ts';
 import { loadArchitecture } from '../src/model/load-model.ts';
-import { readRequest } from '../src/model/request/request.ts';
+import { readRequest } from '../src/model/request/safetensors-request.ts';
 import { plainPlan, readPlan } from '../src/plan/plan.ts';
 import { readResults } from '../src/report/read-results.ts';
 import { readCriteo } from '../src/workload/criteo.ts';

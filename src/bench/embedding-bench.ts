@@ -27,16 +27,7 @@ import type { Peers } from './peers.ts';
 import { racePlans } from './race.ts';
 import type { EmbeddingRow, LaunchTimes } from './results.ts';
 import { timing } from './statistics.ts';
-
-/** Lookups of one pattern or trace: several batches, so that a run does not find the last run's rows in cache. */
-export interface PatternWorkload {
-  readonly pattern: string;
-  readonly batches: readonly BagBatch[];
-  /** Share of distinct rows among the lookups of a batch. */
-  readonly distinctShare: number;
-  /** Of the first batch, which stands for the others. */
-  readonly traffic: Traffic;
-}
+import type { EmbeddingWorkload } from './workload.ts';
 
 /** What is compared. */
 export interface Variant {
@@ -171,7 +162,7 @@ export class EmbeddingBench implements Disposable {
    * @throws DeviceError KERNEL_FAILED when they differ.
    */
   async measure(
-    workload: PatternWorkload,
+    workload: EmbeddingWorkload,
     variants: readonly Variant[],
     rounds: number,
     ceilings: Ceilings,
@@ -261,7 +252,7 @@ export class EmbeddingBench implements Disposable {
     }
   }
 
-  #shape({ batches, distinctShare }: PatternWorkload) {
+  #shape({ batches, distinctShare }: EmbeddingWorkload) {
     const [first] = batches as [BagBatch];
     const lookups = first.bags.reduce((sum, { indices }) => sum + indices.length, 0);
     return { batchSize: first.batchSize, tables: this.#tables.length, lookups, distinctShare };

@@ -10,13 +10,7 @@ import type { OnProgress } from '../progress.ts';
 import { median } from '../tuner/quantile.ts';
 import { type ModelRow, PLACES } from './results.ts';
 import { timing } from './statistics.ts';
-
-/** Requests of one pattern. */
-export interface ModelWorkload {
-  readonly pattern: string;
-  readonly requests: readonly DlrmRequest[];
-  readonly distinctShare: number;
-}
+import type { ModelWorkload } from './workload.ts';
 
 /** Where the arrays of requests are. */
 type Inputs = keyof typeof PLACES;

@@ -6,11 +6,12 @@ import type { Backend } from '../backend/backend.ts';
 import { isQuantized } from '../embedding/row-format.ts';
 import type { DlrmArchitecture } from '../model/architecture.ts';
 import type { DlrmRequest } from '../model/request/request.ts';
-import type { MeasuredModelRow, ModelWorkload } from './model-bench.ts';
+import type { MeasuredModelRow } from './model-bench.ts';
 import { peerBags } from './peer-bags.ts';
 import { refuseCollection } from './peers.ts';
 import { PytorchProcess } from './pytorch-process.ts';
 import { timing } from './statistics.ts';
+import type { ModelWorkload } from './workload.ts';
 
 interface Variant {
   readonly name: string;

@@ -5,7 +5,7 @@ import type { OnProgress } from '../progress.ts';
 import { EmbeddingTimer } from '../tuner/embedding-timer.ts';
 import { QueuedTimer } from '../tuner/queued-timer.ts';
 import { type SearchResult, searchPlan } from '../tuner/search.ts';
-import type { PatternWorkload } from './embedding-bench.ts';
+import type { EmbeddingWorkload } from './workload.ts';
 
 /** How long plans race on each pattern, compiling left out. */
 export const RACE_SECONDS = 2;
@@ -45,7 +45,7 @@ export function racedTables(
 export interface RaceOptions {
   readonly backend: Backend;
   readonly tables: readonly EmbeddingTable[];
-  readonly workloads: readonly PatternWorkload[];
+  readonly workloads: readonly EmbeddingWorkload[];
   /** Gets what the placements brought about. */
   readonly notes: string[];
   readonly progress: OnProgress;

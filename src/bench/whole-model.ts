@@ -8,11 +8,11 @@ import { type Plan, plainPlan, planLabel } from '../plan/plan.ts';
 import type { OnProgress } from '../progress.ts';
 import type { SearchResult } from '../tuner/search.ts';
 import { type ModelRole, unique } from './comparison.ts';
-import { type MeasuredModelRow, type ModelWorkload, measureModel, WARM_UP } from './model-bench.ts';
+import { type MeasuredModelRow, measureModel, WARM_UP } from './model-bench.ts';
 import { measurePytorchModel } from './pytorch-model.ts';
 import { RACE_SECONDS, racedTables, racePatterns } from './race.ts';
 import type { ModelRow } from './results.ts';
-import type { BenchWorkload } from './workload.ts';
+import type { BenchWorkload, ModelWorkload } from './workload.ts';
 
 export interface WholeModelOptions {
   readonly backend: Backend;

@@ -3,21 +3,37 @@ import type { BagBatch, Bags, EmbeddingTable, IndexArray } from '../embedding/ba
 import type { DlrmArchitecture } from '../model/architecture.ts';
 import type { DlrmRequest } from '../model/request/request.ts';
 import type { AccessPatternName } from '../workload/access-patterns.ts';
-import { distinctShare, lookedUpRows, trafficOf } from '../workload/batch-traffic.ts';
+import { distinctShare, lookedUpRows, type Traffic, trafficOf } from '../workload/batch-traffic.ts';
 import { type Coverage, countRows, coverageCurve } from '../workload/hotness.ts';
 import { asInt32 } from '../workload/index-values.ts';
 import { onceEach } from '../workload/once-each.ts';
 import { createRandom, floats } from '../workload/random.ts';
+import type { CategoryOptions } from '../workload/request-file.ts';
 import { syntheticBags } from '../workload/synthetic.ts';
 import type { TrafficSource } from '../workload/traffic/sources.ts';
-import { type CategoryOptions, readTraffic } from '../workload/traffic/traffic.ts';
-import type { PatternWorkload } from './embedding-bench.ts';
-import type { ModelWorkload } from './model-bench.ts';
+import { readTraffic } from '../workload/traffic/traffic.ts';
+
+/** Lookups of one pattern or trace: several batches, so that a run does not find the last run's rows in cache. */
+export interface EmbeddingWorkload {
+  readonly pattern: string;
+  readonly batches: readonly BagBatch[];
+  /** Share of distinct rows among the lookups of a batch. */
+  readonly distinctShare: number;
+  /** Of the first batch, which stands for the others. */
+  readonly traffic: Traffic;
+}
+
+/** Requests of one pattern. */
+export interface ModelWorkload {
+  readonly pattern: string;
+  readonly requests: readonly DlrmRequest[];
+  readonly distinctShare: number;
+}
 
 /** One pattern or trace: lookups for the embedding stage, and the same lookups as requests for the whole model. */
 export interface BenchWorkload {
   readonly pattern: string;
-  readonly embedding: PatternWorkload;
+  readonly embedding: EmbeddingWorkload;
   readonly model: ModelWorkload;
   /** How much of the first table's lookups in a batch its hottest rows answer. */
   readonly hotness: readonly Coverage[];

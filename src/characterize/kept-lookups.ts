@@ -2,12 +2,12 @@
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { deserialize, serialize } from 'node:v8';
-import type { PatternWorkload } from '../bench/embedding-bench.ts';
+import type { EmbeddingWorkload } from '../bench/workload.ts';
 import type { BagBatch } from '../embedding/bag.ts';
 import { fileError, unwritable } from '../errors.ts';
 
 /** The lookups of one pattern or trace. */
-export type Lookups = Pick<PatternWorkload, 'pattern' | 'batches'>;
+export type Lookups = Pick<EmbeddingWorkload, 'pattern' | 'batches'>;
 
 /** What stands in the list of a folder's lookups. */
 interface Listed {

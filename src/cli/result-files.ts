@@ -1,7 +1,8 @@
 /** `--json` and `--report`: where the commands that measure leave their results. */
 import type { Command } from 'commander';
 import { writeOutputFile } from '../output-file.ts';
-import { type Results, renderReport } from '../report/page.ts';
+import { renderReport } from '../report/page.ts';
+import type { Results } from '../report/read-results.ts';
 import { checkOutputs, type Inputs } from './outputs.ts';
 
 export interface ResultFiles {

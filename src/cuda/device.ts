@@ -1,8 +1,22 @@
-import { DeviceError } from '../errors.ts';
+import { CudaError, DeviceError } from '../errors.ts';
 import type { CudaDriver } from '../ffi/cuda-driver.ts';
 import type { ContextHandle } from '../ffi/cuda-symbols.ts';
 import { type DeviceProperties, deviceProperties } from './properties.ts';
-import { ignoringLostContext, type Resource, type ResourceKind } from './resource.ts';
+
+export type ResourceKind =
+  | 'memory'
+  | 'pinned memory'
+  | 'stream'
+  | 'event'
+  | 'module'
+  | 'graph'
+  | 'matrix products';
+
+/** What a device counts of a resource, and how it has it given back. */
+export interface OwnedResource extends Disposable {
+  readonly kind: ResourceKind;
+  readonly bytes: number;
+}
 
 /** What is not yet given back. */
 export interface LiveResources {
@@ -21,7 +35,7 @@ export class CudaDevice implements Disposable {
   readonly #device: number;
   readonly #context: ContextHandle;
   /** In the order that they were made. */
-  readonly #resources = new Set<Resource>();
+  readonly #resources = new Set<OwnedResource>();
   #disposed = false;
   #released = false;
 
@@ -104,12 +118,12 @@ export class CudaDevice implements Disposable {
   }
 
   /** For resources alone: counts one in. */
-  adopt(resource: Resource): void {
+  adopt(resource: OwnedResource): void {
     this.#resources.add(resource);
   }
 
   /** For resources alone: counts one out. */
-  forget(resource: Resource): void {
+  forget(resource: OwnedResource): void {
     this.#resources.delete(resource);
     if (this.#disposed) this.#releaseWhenEmpty();
   }
@@ -124,5 +138,14 @@ export class CudaDevice implements Disposable {
     if (this.#released || this.#resources.size > 0) return;
     this.#released = true;
     ignoringLostContext(() => this.driver.releasePrimaryContext(this.#device));
+  }
+}
+
+/** Gives something back; a lost context has taken everything in it along. */
+export function ignoringLostContext(giveBack: () => void): void {
+  try {
+    giveBack();
+  } catch (error) {
+    if (!(error instanceof CudaError && error.contextLost)) throw error;
   }
 }

@@ -1,8 +1,7 @@
 import type { CudaDriver } from '../ffi/cuda-driver.ts';
-import type { EventHandle } from '../ffi/cuda-symbols.ts';
+import type { EventHandle, StreamHandle } from '../ffi/cuda-symbols.ts';
 import type { CudaDevice } from './device.ts';
 import { Resource } from './resource.ts';
-import type { CudaStream } from './stream.ts';
 
 /**
  * How long a wait asks the driver, between turns of the event loop, before it sleeps. Asking notices the end of work within
@@ -30,7 +29,7 @@ export class CudaEvent extends Resource<EventHandle> {
   }
 
   /** Puts the event behind all work of the stream. */
-  record(stream: CudaStream): void {
+  record(stream: Resource<StreamHandle>): void {
     this.device.enter().recordEvent(this.handle, stream.handle);
   }
 

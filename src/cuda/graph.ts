@@ -1,11 +1,10 @@
 import type { CudaDriver } from '../ffi/cuda-driver.ts';
 import type { LaunchShape } from '../ffi/cuda-structs.ts';
-import type { GraphExecHandle, GraphHandle, GraphNodeHandle } from '../ffi/cuda-symbols.ts';
+import type { GraphExecHandle, GraphHandle, GraphNodeHandle, StreamHandle } from '../ffi/cuda-symbols.ts';
 import type { ParameterBlock } from '../ffi/parameter-block.ts';
 import type { CudaDevice } from './device.ts';
 import type { CudaKernel } from './module.ts';
 import { Resource } from './resource.ts';
-import type { CudaStream } from './stream.ts';
 
 /** Captured work, ready to be launched again and again in one call. Made by `CudaStream.capture`. */
 export class CudaGraph extends Resource<GraphExecHandle> {
@@ -18,7 +17,7 @@ export class CudaGraph extends Resource<GraphExecHandle> {
     this.#template = template;
   }
 
-  launch(stream: CudaStream): void {
+  launch(stream: Resource<StreamHandle>): void {
     this.device.enter().launchGraph(this.handle, stream.handle);
   }
 

@@ -1,21 +1,12 @@
-import { CudaError, DeviceError } from '../errors.ts';
+import { DeviceError } from '../errors.ts';
 import type { CudaDriver } from '../ffi/cuda-driver.ts';
-import type { CudaDevice } from './device.ts';
-
-export type ResourceKind =
-  | 'memory'
-  | 'pinned memory'
-  | 'stream'
-  | 'event'
-  | 'module'
-  | 'graph'
-  | 'matrix products';
+import { type CudaDevice, ignoringLostContext, type OwnedResource, type ResourceKind } from './device.ts';
 
 /**
  * Something that the driver made and must be given back to it. Disposing twice is harmless; using it after that throws
  * DISPOSED. What is disposed while a wait needs it is given back when the wait ends.
  */
-export abstract class Resource<H extends bigint = bigint> implements Disposable {
+export abstract class Resource<H extends bigint = bigint> implements OwnedResource {
   readonly device: CudaDevice;
   readonly kind: ResourceKind;
   readonly bytes: number;
@@ -69,14 +60,5 @@ export abstract class Resource<H extends bigint = bigint> implements Disposable 
     } finally {
       this.device.forget(this);
     }
-  }
-}
-
-/** Gives something back; a lost context has taken everything in it along. */
-export function ignoringLostContext(giveBack: () => void): void {
-  try {
-    giveBack();
-  } catch (error) {
-    if (!(error instanceof CudaError && error.contextLost)) throw error;
   }
 }

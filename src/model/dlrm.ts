@@ -24,8 +24,9 @@ import { type DlrmArchitecture, inputsOf } from './architecture.ts';
 import { checkArchitecture } from './check-architecture.ts';
 import { placeCollection, totalDim } from './collection.ts';
 import { checkDense } from './request/check-dense.ts';
-import { boundByFeature, type FeatureRequest } from './request/feature-request.ts';
+import type { FeatureRequest } from './request/feature-request.ts';
 import type { DlrmRequest } from './request/request.ts';
+import { boundByFeature } from './request/request-by-feature.ts';
 import { type CandidatePart, scoreRequest, type UserPart } from './request/score.ts';
 
 export interface DlrmOptions {

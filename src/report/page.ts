@@ -1,8 +1,6 @@
 /** Results as one HTML page that needs nothing else: no network, no script, no font, no image. */
 import { isDeepStrictEqual } from 'node:util';
 import { benchFacts } from '../bench/facts.ts';
-import type { BenchResults } from '../bench/results.ts';
-import type { Characterization } from '../characterize/results.ts';
 import { listOf } from '../checks/value.ts';
 import { UsageError } from '../errors.ts';
 import { version } from '../version.ts';
@@ -14,11 +12,8 @@ import { drawBars, drawHeat, drawLegend, drawLines } from './charts.ts';
 import type { Figure } from './figure.ts';
 import type { Finding } from './findings.ts';
 import { type Html, html, raw } from './html.ts';
-import { parseResults } from './read-results.ts';
+import { parseResults, type Results } from './read-results.ts';
 import { STYLE } from './style.ts';
-
-/** What a report is made of: benchmark results and characterizations. */
-export type Results = BenchResults | Characterization;
 
 /** The results without those that equal an earlier one. */
 export function distinctResults(results: readonly Results[]): Results[] {

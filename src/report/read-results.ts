@@ -1,13 +1,19 @@
 /** Results files, checked against their schemas before anything is made of them. */
 import type { TSchema } from 'typebox';
 import Value from 'typebox/value';
-import { RESULTS_VERSION, resultsSchema } from '../bench/results.ts';
-import { CHARACTERIZE_VERSION, characterizationSchema } from '../characterize/results.ts';
+import { type BenchResults, RESULTS_VERSION, resultsSchema } from '../bench/results.ts';
+import {
+  CHARACTERIZE_VERSION,
+  type Characterization,
+  characterizationSchema,
+} from '../characterize/results.ts';
 import { plainData } from '../checks/arguments.ts';
 import { path, shown } from '../checks/value.ts';
 import { FormatError, fromFile } from '../errors.ts';
 import { readJsonFile } from '../formats/json-file.ts';
-import type { Results } from './page.ts';
+
+/** What a report is made of: benchmark results and characterizations. */
+export type Results = BenchResults | Characterization;
 
 const KINDS: Readonly<Record<Results['kind'], { readonly version: number; readonly schema: TSchema }>> = {
   bench: { version: RESULTS_VERSION, schema: resultsSchema },

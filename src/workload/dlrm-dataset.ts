@@ -8,22 +8,25 @@ import { isSavedTensor, readTorchFile } from '../formats/torch/torch-file.ts';
 import { readTensor } from '../stored-tensor.ts';
 import { isInFile } from '../tensor.ts';
 import { asInt32, asNumbers, MAX_INDEX } from './index-values.ts';
-import type { ReadTraceOptions, Trace } from './trace.ts';
 
 interface Integers {
   readonly shape: readonly number[];
   readonly data: IndexArray;
 }
 
+/** Recorded bags, table by table. */
+export interface RecordedBags {
+  /** Row indices in [0, 2^31), in access order. */
+  readonly streams: readonly Int32Array[];
+  /** Each [bags + 1], where each bag starts in its stream, and the end of the last. */
+  readonly offsets: readonly Float64Array[];
+}
+
 /**
- * Reads the data set at `path`; errors name `file`.
+ * Reads the data set at `path`; errors name `file`. `tables`: T where lengths are flat, [T·B]; default 1.
  * @throws UsageError FILE_*; WorkloadError TRACE_INVALID naming table and bag or lookup, TRACE_EMPTY; FormatError.
  */
-export async function readDlrmDataset(
-  file: string,
-  path: string,
-  { tables }: ReadTraceOptions,
-): Promise<Trace> {
+export async function readDlrmDataset(file: string, path: string, tables?: number): Promise<RecordedBags> {
   const invalid = (message: string, details: ErrorDetails = {}): never => {
     throw new WorkloadError('TRACE_INVALID', `${file}: ${message}`, {
       file,
@@ -62,11 +65,7 @@ export async function readDlrmDataset(
 
   const ends = Float64Array.from({ length: bags + 1 }, (_, bag) => starts[bag] ?? indices.length);
   checkOffsets(ends, bags / tableCount, indices.length, lengths && asNumbers(lengths.data), invalid);
-  return {
-    file,
-    format: 'dlrm_datasets',
-    ...splitTables(indices, ends, tableCount, invalid),
-  };
+  return splitTables(indices, ends, tableCount, invalid);
 }
 
 type Invalid = (message: string, details?: ErrorDetails) => never;
@@ -98,7 +97,12 @@ function checkOffsets(
 }
 
 /** Each table's lookups, and where its bags start in them. */
-function splitTables(indices: IndexArray, offsets: Float64Array, tables: number, invalid: Invalid) {
+function splitTables(
+  indices: IndexArray,
+  offsets: Float64Array,
+  tables: number,
+  invalid: Invalid,
+): RecordedBags {
   const bags = (offsets.length - 1) / tables;
   const streams: Int32Array[] = [];
   const bagStarts: Float64Array[] = [];

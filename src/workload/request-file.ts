@@ -8,12 +8,13 @@ import { type DlrmArchitecture, inputsOf } from '../model/architecture.ts';
 import { requestedModel } from '../model/check-model.ts';
 import { type ModelInputs, PREPROCESSING, type Preprocessing } from '../model/inputs.ts';
 import { readJsonRequest } from '../model/request/json-request.ts';
-import { type DlrmRequest, readRequest } from '../model/request/request.ts';
+import type { DlrmRequest } from '../model/request/request.ts';
+import { readRequest } from '../model/request/safetensors-request.ts';
 import { readCriteo, readDescribedCriteo } from './criteo.ts';
 import { MAX_INDEX } from './index-values.ts';
 
 /** What Criteo rows leave open. */
-export interface RequestFileOptions {
+export interface CategoryOptions {
   /** A vocabulary's file, and the row of categories that it lacks. */
   readonly vocabulary?: string;
   readonly unknownRow?: number;
@@ -21,7 +22,10 @@ export interface RequestFileOptions {
   readonly hash?: boolean;
   /** Default: what the model's description says, else what the code base whose parameter names it has trains on. */
   readonly preprocessing?: Preprocessing;
-  /** Rows to read at most. */
+}
+
+export interface RequestFileOptions extends CategoryOptions {
+  /** Rows of Criteo to read at most. */
   readonly limit?: number;
 }
 

@@ -36,8 +36,12 @@ export async function readTrace(given: string, tables: ReadTraceOptions = {}): P
   const file = path(given, 'readTrace: file');
   const options = OPTIONS(tables, 'readTrace');
   const { kind, gzipped } = await expectKind(file, 'trace');
-  if (kind === 'torch' || kind === 'torch-legacy')
-    return withPlainFile(file, gzipped, (path) => readDlrmDataset(file, path, options));
+  if (kind === 'torch' || kind === 'torch-legacy') {
+    const recorded = await withPlainFile(file, gzipped, (path) =>
+      readDlrmDataset(file, path, options.tables),
+    );
+    return { file, format: 'dlrm_datasets', ...recorded };
+  }
   const indices = await readIndexLines(file);
   if (indices.length === 0) throw new WorkloadError('TRACE_EMPTY', `${file} holds no lookups`, { file });
   return { file, format: 'text', streams: [indices] };

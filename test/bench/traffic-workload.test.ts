@@ -9,7 +9,7 @@ import { bench } from '../../src/bench/bench.ts';
 import { resultsSchema } from '../../src/bench/results.ts';
 import { type IndexType, trafficWorkload } from '../../src/bench/workload.ts';
 import { benchText } from '../../src/cli/bench-text.ts';
-import { writeRequest } from '../../src/model/request/request.ts';
+import { writeRequest } from '../../src/model/request/safetensors-request.ts';
 import { trafficSources } from '../../src/workload/traffic/sources.ts';
 import { smallModel, smallRequest } from '../support/models.ts';
 import { Random } from '../support/random.ts';

@@ -7,7 +7,7 @@ import { after, before, describe, test } from 'node:test';
 import Value from 'typebox/value';
 import { resultsSchema } from '../../src/bench/results.ts';
 import { readSafetensors, writeSafetensors } from '../../src/formats/safetensors.ts';
-import { readRequest, writeRequest } from '../../src/model/request/request.ts';
+import { readRequest, writeRequest } from '../../src/model/request/safetensors-request.ts';
 import { planLabel, planSchema } from '../../src/plan/plan.ts';
 import { readTensor } from '../../src/stored-tensor.ts';
 import { hotrow } from '../support/cli.ts';

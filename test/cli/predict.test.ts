@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { openDevice } from '../../src/backend/open-backend.ts';
 import { loadArchitecture } from '../../src/model/load-model.ts';
-import { readRequest } from '../../src/model/request/request.ts';
+import { readRequest } from '../../src/model/request/safetensors-request.ts';
 import { plainPlan } from '../../src/plan/plan.ts';
 import { plansFolder, savedPlanFile, savePlan, tunedVersions } from '../../src/plan/saved-plans.ts';
 import { planTrafficOf } from '../../src/workload/batch-traffic.ts';

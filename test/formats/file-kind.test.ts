@@ -10,7 +10,7 @@ import { HotrowError } from '../../src/errors.ts';
 import { expectKind, identify, type Kind, type Purpose } from '../../src/formats/file-kind.ts';
 import { KINDS, PURPOSES } from '../../src/formats/kinds/table.ts';
 import { loadCheckpoint } from '../../src/model/checkpoint/checkpoint.ts';
-import { readRequest } from '../../src/model/request/request.ts';
+import { readRequest } from '../../src/model/request/safetensors-request.ts';
 import { readResults } from '../../src/report/read-results.ts';
 import { readTrace } from '../../src/workload/trace.ts';
 import { FILES, safetensorsOf, smallZip } from '../support/file-kinds.ts';

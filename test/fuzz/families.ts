@@ -15,7 +15,7 @@ import { type DlrmArchitecture, inputsOf } from '../../src/model/architecture.ts
 import { loadCheckpoint } from '../../src/model/checkpoint/checkpoint.ts';
 import { inferArchitecture } from '../../src/model/infer-architecture.ts';
 import { loadArchitecture } from '../../src/model/load-model.ts';
-import { readRequest } from '../../src/model/request/request.ts';
+import { readRequest } from '../../src/model/request/safetensors-request.ts';
 import { plainPlan, readPlan } from '../../src/plan/plan.ts';
 import { renderReport } from '../../src/report/page.ts';
 import { readResults } from '../../src/report/read-results.ts';

@@ -5,8 +5,8 @@ import fc from 'fast-check';
 import Value from 'typebox/value';
 import { resultsSchema } from '../../src/bench/results.ts';
 import { characterizationSchema } from '../../src/characterize/results.ts';
-import { type Results, renderReport } from '../../src/report/page.ts';
-import { parseResults } from '../../src/report/read-results.ts';
+import { renderReport } from '../../src/report/page.ts';
+import { parseResults, type Results } from '../../src/report/read-results.ts';
 import { arbitraryOf } from '../support/arbitrary-schema.ts';
 import { UNPRINTABLE } from '../support/text.ts';
 

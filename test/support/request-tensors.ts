@@ -7,7 +7,8 @@ import type { Bags } from '../../src/embedding/bag.ts';
 import { RequestError } from '../../src/errors.ts';
 import { writeSafetensors } from '../../src/formats/safetensors.ts';
 import type { FeatureInput, ModelInputs } from '../../src/model/inputs.ts';
-import { type DlrmRequest, readRequest } from '../../src/model/request/request.ts';
+import type { DlrmRequest } from '../../src/model/request/request.ts';
+import { readRequest } from '../../src/model/request/safetensors-request.ts';
 import { elementCount, type HostTensor } from '../../src/tensor.ts';
 
 export type Tensors = Record<string, HostTensor>;

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { gzipSync } from 'node:zlib';
 import { type HotrowError, UsageError, WorkloadError } from '../../src/errors.ts';
-import { readRequest } from '../../src/model/request/request.ts';
+import { readRequest } from '../../src/model/request/safetensors-request.ts';
 import { type CategoryRows, type CriteoOptions, readCriteo as readRows } from '../../src/workload/criteo.ts';
 import { goldenPath } from '../support/golden.ts';
 import { readSafetensors } from '../support/safetensors.ts';

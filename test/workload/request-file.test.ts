@@ -7,7 +7,7 @@ import { after, before, describe, test } from 'node:test';
 import { gzipSync } from 'node:zlib';
 import type { DlrmArchitecture } from '../../src/model/architecture.ts';
 import type { FeatureInput, Preprocessing } from '../../src/model/inputs.ts';
-import { writeRequest } from '../../src/model/request/request.ts';
+import { writeRequest } from '../../src/model/request/safetensors-request.ts';
 import { readRequestFile } from '../../src/workload/request-file.ts';
 import { CRITEO_ROW, FILES } from '../support/file-kinds.ts';
 

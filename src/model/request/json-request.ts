@@ -6,11 +6,11 @@ import { JsonFault, parseJson } from '../../formats/json-text.ts';
 import { modelInputs } from '../check-inputs.ts';
 import type { ModelInputs } from '../inputs.ts';
 import { bindRequest } from './bind-request.ts';
-import { partsByFeature } from './feature-request.ts';
 import { quoted } from './id-mapping.ts';
 import { featureRequest } from './json-columns.ts';
 import { type JsonSample, type JsonSamples, parseSample, parseSamples } from './json-samples.ts';
 import type { DlrmRequest } from './request.ts';
+import { partsByFeature } from './request-by-feature.ts';
 
 /** Larger requests are for safetensors. */
 const MAX_BYTES = 64 << 20;

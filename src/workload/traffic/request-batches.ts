@@ -1,10 +1,16 @@
 /** Batches of recorded requests: samples in their order, whatever the files that they came in. */
 import { fromFile, RequestError, type RequestErrorCode, WorkloadError } from '../../errors.ts';
 import type { DlrmRequest } from '../../model/request/request.ts';
-import { readRequestFile } from '../request-file.ts';
+import { type CategoryOptions, readRequestFile } from '../request-file.ts';
 import { batchOf, join, mixture, type Samples, samplesOf, slice, type TrafficModel } from './samples.ts';
 import type { RequestSource } from './sources.ts';
-import type { CategoryOptions, TrafficShape } from './traffic.ts';
+
+export interface RequestBatchShape {
+  /** Samples of a batch; default: as many as a request has, else `usualBatchSize`, or what there is where that is less. */
+  readonly batchSize?: number;
+  readonly usualBatchSize: number;
+  readonly batches: number;
+}
 
 /** What was read of some requests. */
 export interface ReadRequests {
@@ -16,7 +22,7 @@ export interface ReadRequests {
 export async function requestBatches(
   source: RequestSource,
   model: TrafficModel,
-  shape: Pick<TrafficShape, 'batchSize' | 'usualBatchSize' | 'batches'>,
+  shape: RequestBatchShape,
   categories: CategoryOptions,
 ): Promise<{ readonly batches: DlrmRequest[]; readonly notes: string[] }> {
   const { path, form } = source;

@@ -1,15 +1,15 @@
 /** The lookups of each table in recorded traffic, all of them, for statistics. */
 import { fromFile, UsageError } from '../../errors.ts';
 import { CRITEO_CATEGORIES, CRITEO_NUMBERS } from '../../formats/criteo-columns.ts';
-import { readRequest } from '../../model/request/request.ts';
+import { readRequest } from '../../model/request/safetensors-request.ts';
 import { asInt32 } from '../index-values.ts';
+import type { CategoryOptions } from '../request-file.ts';
 import { readTrace } from '../trace.ts';
 import { readNamedStreams, soleStream } from './named-streams.ts';
 import { type Enough, type ReadRequests, readRequests } from './request-batches.ts';
 import { join, type Samples, samplesOf, type TrafficModel } from './samples.ts';
 import type { RequestForm, RequestSource, TrafficSource } from './sources.ts';
 import { readStreams, type Streams } from './streams.ts';
-import type { CategoryOptions } from './traffic.ts';
 
 /** One table's part of some traffic. */
 export interface TableLookups {

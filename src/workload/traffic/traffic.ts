@@ -4,22 +4,15 @@ import type { BagBatch } from '../../embedding/bag.ts';
 import { MOST_SAMPLES } from '../../embedding/check-bags.ts';
 import { requestedModel } from '../../model/check-model.ts';
 import type { DlrmRequest } from '../../model/request/request.ts';
-import { CATEGORY_MEMBERS, type RequestFileOptions } from '../request-file.ts';
+import { CATEGORY_MEMBERS, type CategoryOptions } from '../request-file.ts';
 import { readNamedStreams } from './named-streams.ts';
-import { requestBatches } from './request-batches.ts';
+import { type RequestBatchShape, requestBatches } from './request-batches.ts';
 import type { TrafficModel } from './samples.ts';
 import { type TrafficSource, trafficSource } from './sources.ts';
 import { readStreams } from './streams.ts';
 import { type FeedShape, feedBatches, lookupsNeeded } from './table-feeds.ts';
 
-export interface TrafficShape extends Omit<FeedShape, 'batchSize'> {
-  /** Samples of a batch; default: as many as a request has, else `usualBatchSize`, or what there is where that is less. */
-  readonly batchSize?: number;
-  readonly usualBatchSize: number;
-}
-
-/** What Criteo rows leave open; how many are read follows from the batches. */
-export type CategoryOptions = Omit<RequestFileOptions, 'limit'>;
+export interface TrafficShape extends RequestBatchShape, Omit<FeedShape, 'batchSize'> {}
 
 /** Batches of one workload. */
 export interface Traffic {

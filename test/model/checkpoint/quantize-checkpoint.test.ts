@@ -11,7 +11,7 @@ import { loadCheckpoint } from '../../../src/model/checkpoint/checkpoint.ts';
 import { quantizeCheckpoint } from '../../../src/model/checkpoint/quantize-checkpoint.ts';
 import { DlrmModel } from '../../../src/model/dlrm.ts';
 import { inferArchitecture } from '../../../src/model/infer-architecture.ts';
-import { readRequest } from '../../../src/model/request/request.ts';
+import { readRequest } from '../../../src/model/request/safetensors-request.ts';
 import { readTensor } from '../../../src/stored-tensor.ts';
 import { type HostTensor, type StoredTensor, toFloat32 } from '../../../src/tensor.ts';
 import { hostWeight, randomTable } from '../../support/cases.ts';

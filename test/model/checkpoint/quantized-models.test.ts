@@ -6,7 +6,7 @@ import { loadCheckpoint } from '../../../src/model/checkpoint/checkpoint.ts';
 import { type PackedFormat, ROW_HEADERS, type RowHeader } from '../../../src/model/checkpoint/packed-rows.ts';
 import { DlrmModel } from '../../../src/model/dlrm.ts';
 import { inferArchitecture } from '../../../src/model/infer-architecture.ts';
-import { readRequest } from '../../../src/model/request/request.ts';
+import { readRequest } from '../../../src/model/request/safetensors-request.ts';
 import type { StoredTensor, StoredTensors } from '../../../src/tensor.ts';
 import { goldenPath } from '../../support/golden.ts';
 import { packed, quantised, split, valuesOf } from '../../support/quantised-parts.ts';

@@ -3,9 +3,9 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
 import type { FeatureInput } from '../../../src/model/inputs.ts';
-import { requestByFeature } from '../../../src/model/request/feature-request.ts';
 import { idHasher } from '../../../src/model/request/id-hash.ts';
 import { VocabularyOfIntegers } from '../../../src/model/request/integer-vocabulary.ts';
+import { requestByFeature } from '../../../src/model/request/request-by-feature.ts';
 import {
   bagLists,
   f32,

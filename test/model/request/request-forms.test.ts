@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import type { ModelInputs } from '../../../src/model/inputs.ts';
-import { readRequest } from '../../../src/model/request/request.ts';
+import { readRequest } from '../../../src/model/request/safetensors-request.ts';
 import {
   denseRows as dense,
   expanded,

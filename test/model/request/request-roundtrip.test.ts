@@ -3,9 +3,9 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import type { ModelInputs } from '../../../src/model/inputs.ts';
-import { requestByFeature } from '../../../src/model/request/feature-request.ts';
 import { jsonRequest } from '../../../src/model/request/json-request.ts';
-import { readRequest, writeRequest } from '../../../src/model/request/request.ts';
+import { requestByFeature } from '../../../src/model/request/request-by-feature.ts';
+import { readRequest, writeRequest } from '../../../src/model/request/safetensors-request.ts';
 import {
   expanded,
   f32,

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import type { ModelInputs } from '../../../src/model/inputs.ts';
-import { readRequest, writeRequest } from '../../../src/model/request/request.ts';
+import { readRequest, writeRequest } from '../../../src/model/request/safetensors-request.ts';
 import {
   denseRows as dense,
   expanded,

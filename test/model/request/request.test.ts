@@ -4,7 +4,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import type { HotrowError } from '../../../src/errors.ts';
-import { type DlrmRequest, readRequest, writeRequest } from '../../../src/model/request/request.ts';
+import type { DlrmRequest } from '../../../src/model/request/request.ts';
+import { readRequest, writeRequest } from '../../../src/model/request/safetensors-request.ts';
 import { numberToBfloat16, numberToFloat16 } from '../../../src/tensor.ts';
 import { goldenPath } from '../../support/golden.ts';
 import {

@@ -2,7 +2,8 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { defaultInputs, type ModelInputs } from '../../../src/model/inputs.ts';
-import { type FeatureRequest, requestByFeature } from '../../../src/model/request/feature-request.ts';
+import type { FeatureRequest } from '../../../src/model/request/feature-request.ts';
+import { requestByFeature } from '../../../src/model/request/request-by-feature.ts';
 import { expanded, feature, inputsOf, refuses } from '../../support/request-tensors.ts';
 
 const inputs: ModelInputs = {
