@@ -10,6 +10,7 @@ import { checkPlan, type Plan, type PlanChoice, plainPlan, withTechniques } from
 import type { PlanContext } from '../plan/techniques/technique.ts';
 import type { OnProgress } from '../progress.ts';
 import { version } from '../version.ts';
+import { compareModel } from './compare-model.ts';
 import {
   combinedPlans,
   EmbeddingBench,
@@ -22,7 +23,6 @@ import { Peers, peersOn } from './peers.ts';
 import { RACE_SECONDS, racedTables } from './race.ts';
 import type { BenchResults, EmbeddingRow } from './results.ts';
 import { RESULTS_VERSION } from './results.ts';
-import { wholeModel } from './whole-model.ts';
 import { type BenchWorkload, type IndexType, MOST_DRAWN } from './workload.ts';
 
 export interface BenchOptions {
@@ -69,7 +69,7 @@ export async function bench(options: BenchOptions): Promise<BenchResults> {
     options.embeddingRounds > 0 ? await embeddingStage(options, ceilings, notes, progress) : [];
   const whole =
     options.modelRounds > 0
-      ? await wholeModel({
+      ? await compareModel({
           ...{ backend, architecture, workloads, ceilings, given, notes, progress },
           rounds: options.modelRounds,
           best: bestPlans(embedding),

@@ -6,7 +6,7 @@ import type { Backend } from '../backend/backend.ts';
 import { isQuantized } from '../embedding/row-format.ts';
 import type { DlrmArchitecture } from '../model/architecture.ts';
 import type { DlrmRequest } from '../model/request/request.ts';
-import type { MeasuredModelRow } from './model-bench.ts';
+import type { MeasuredModelRow } from './measure-model.ts';
 import { peerBags } from './peer-bags.ts';
 import { refuseCollection } from './peers.ts';
 import { PytorchProcess } from './pytorch-process.ts';

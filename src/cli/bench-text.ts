@@ -3,7 +3,7 @@ import { benchFacts } from '../bench/facts.ts';
 import { benchTables, type RenderedTable } from '../bench/render.ts';
 import type { BenchResults } from '../bench/results.ts';
 import { printable } from '../text.ts';
-import { emphasise, NOTE_CHARACTERS, renderTable } from './output.ts';
+import { emphasise, NOTE_CHARACTERS, renderTable } from './print.ts';
 
 /** `reason`: why this device was chosen. */
 export function benchText(results: BenchResults, reason?: string): string {

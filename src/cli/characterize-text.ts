@@ -14,7 +14,7 @@ import {
 } from '../characterize/results.ts';
 import { percent, significant, times } from '../numbers.ts';
 import { printable } from '../text.ts';
-import { emphasise, NOTE_CHARACTERS, renderTable } from './output.ts';
+import { emphasise, NOTE_CHARACTERS, renderTable } from './print.ts';
 
 export function characterizeText(results: Characterization): string {
   const { device, tools, counters, launches = [], static: compiled, model = [], notes } = results;

@@ -14,7 +14,7 @@ import { reportCommand } from './commands/report.ts';
 import { traceCommand } from './commands/trace.ts';
 import { tuneCommand } from './commands/tune.ts';
 import { withStrictOptions } from './options.ts';
-import { LINE_CHARACTERS, printError } from './output.ts';
+import { LINE_CHARACTERS, printError } from './print.ts';
 
 const isVerbose = process.argv.includes('--verbose');
 

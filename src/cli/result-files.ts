@@ -3,7 +3,7 @@ import type { Command } from 'commander';
 import { writeOutputFile } from '../output-file.ts';
 import { renderReport } from '../report/page.ts';
 import type { Results } from '../report/read-results.ts';
-import { checkOutputs, type Inputs } from './outputs.ts';
+import { checkOutputs, type Inputs } from './check-outputs.ts';
 
 export interface ResultFiles {
   readonly json?: string;

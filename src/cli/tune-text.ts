@@ -5,7 +5,7 @@ import { printable } from '../text.ts';
 import type { SearchResult } from '../tuner/search.ts';
 import type { SideBySide, Spread } from '../tuner/side-by-side.ts';
 import type { Tuned } from '../tuner/tune.ts';
-import { formatMs, formatPercent, NOTE_CHARACTERS, renderTable } from './output.ts';
+import { formatMs, formatPercent, NOTE_CHARACTERS, renderTable } from './print.ts';
 
 export interface TunedReport {
   readonly tuned: Tuned;

@@ -18,9 +18,9 @@ import { ACCESS_PATTERNS, type AccessPatternName, accessPattern } from '../workl
 import { parseTableBagLengths } from '../workload/bag-lengths.ts';
 import { trafficSources } from '../workload/traffic/sources.ts';
 import { type CategoryOptions, categoriesOf, withCategories } from './category-options.ts';
+import type { Inputs } from './check-outputs.ts';
 import { architectureOverrides, integer, type ModelOptions, withModel } from './options.ts';
-import { progress } from './output.ts';
-import type { Inputs } from './outputs.ts';
+import { progress } from './print.ts';
 
 export interface ShapeOptions extends ModelOptions {
   readonly preset: PresetName;

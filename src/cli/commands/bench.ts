@@ -9,7 +9,7 @@ import { UsageError } from '../../errors.ts';
 import { TECHNIQUES, techniquesOn } from '../../plan/techniques/registry.ts';
 import { benchText } from '../bench-text.ts';
 import { formatOption, integer, planOption, precisionOption, resolvePlan, withDevice } from '../options.ts';
-import { type Format, notice, printJson, printLine, progress } from '../output.ts';
+import { type Format, notice, printJson, printLine, progress } from '../print.ts';
 import {
   checkResultFiles,
   commandLine,

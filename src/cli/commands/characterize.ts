@@ -17,7 +17,7 @@ import { DeviceError, UsageError } from '../../errors.ts';
 import { version } from '../../version.ts';
 import { characterizeText } from '../characterize-text.ts';
 import { duration, formatOption } from '../options.ts';
-import { type Format, printJson, printLine, progress } from '../output.ts';
+import { type Format, printJson, printLine, progress } from '../print.ts';
 import {
   checkResultFiles,
   commandLine,

@@ -4,7 +4,7 @@ import { type CudaAbsent, type CudaPresent, cudaDevices } from '../../cuda/disco
 import type { DeviceDescription } from '../../device.ts';
 import { techniquesOn } from '../../plan/techniques/registry.ts';
 import { formatOption } from '../options.ts';
-import { type Format, formatBytes, printJson, printLine, renderTable } from '../output.ts';
+import { type Format, formatBytes, printJson, printLine, renderTable } from '../print.ts';
 
 export function devicesCommand(): Command {
   return new Command('devices')

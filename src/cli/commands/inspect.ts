@@ -9,6 +9,7 @@ import { bottomWidth } from '../../model/dlrm.ts';
 import { loadArchitecture } from '../../model/load-model.ts';
 import { writeOutputFile } from '../../output-file.ts';
 import { printable } from '../../text.ts';
+import { checkOutputs } from '../check-outputs.ts';
 import {
   architectureOverrides,
   formatOption,
@@ -26,8 +27,7 @@ import {
   printLine,
   progress,
   renderTable,
-} from '../output.ts';
-import { checkOutputs } from '../outputs.ts';
+} from '../print.ts';
 
 interface Options extends ModelOptions {
   readonly format: Format;

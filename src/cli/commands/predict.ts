@@ -17,6 +17,7 @@ import { printable } from '../../text.ts';
 import { planTrafficOf } from '../../workload/batch-traffic.ts';
 import { readRequestFile } from '../../workload/request-file.ts';
 import { type CategoryOptions, categoriesOf, withCategories } from '../category-options.ts';
+import { checkOutputs } from '../check-outputs.ts';
 import {
   architectureOverrides,
   formatOption,
@@ -40,8 +41,7 @@ import {
   printLine,
   progress,
   renderTable,
-} from '../output.ts';
-import { checkOutputs } from '../outputs.ts';
+} from '../print.ts';
 
 interface Options extends ModelOptions, CategoryOptions {
   readonly format: Format;

@@ -12,6 +12,7 @@ import { DESCRIPTION_SUFFIX, type FoundDescription } from '../../model/descripti
 import { loadArchitecture } from '../../model/load-model.ts';
 import { checkOutputFile, writeOutputFile } from '../../output-file.ts';
 import { printable } from '../../text.ts';
+import { checkOutputs } from '../check-outputs.ts';
 import {
   architectureOverrides,
   formatOption,
@@ -29,8 +30,7 @@ import {
   printLine,
   progress,
   renderTable,
-} from '../output.ts';
-import { checkOutputs } from '../outputs.ts';
+} from '../print.ts';
 
 interface Options extends ModelOptions {
   readonly rows: RowFormat;

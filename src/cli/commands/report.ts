@@ -4,8 +4,8 @@ import { writeOutputFile } from '../../output-file.ts';
 import { distinctResults, renderReport } from '../../report/page.ts';
 import { readResults } from '../../report/read-results.ts';
 import { printable } from '../../text.ts';
-import { notice, printLine, progress } from '../output.ts';
-import { checkOutputs } from '../outputs.ts';
+import { checkOutputs } from '../check-outputs.ts';
+import { notice, printLine, progress } from '../print.ts';
 
 export function reportCommand(): Command {
   return new Command('report')

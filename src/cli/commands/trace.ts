@@ -15,7 +15,7 @@ import {
   printLine,
   progress,
   renderTable,
-} from '../output.ts';
+} from '../print.ts';
 
 interface Options extends CategoryOptions, ModelOptions {
   readonly format: Format;

@@ -19,9 +19,9 @@ import { EmbeddingTimer } from '../../tuner/embedding-timer.ts';
 import { QueuedTimer } from '../../tuner/queued-timer.ts';
 import { type Tuned, tunePlan } from '../../tuner/tune.ts';
 import { ACCESS_PATTERNS } from '../../workload/access-patterns.ts';
+import { checkOutputs } from '../check-outputs.ts';
 import { duration, formatOption, withDevice } from '../options.ts';
-import { type Format, notice, printJson, printLine, progress } from '../output.ts';
-import { checkOutputs } from '../outputs.ts';
+import { type Format, notice, printJson, printLine, progress } from '../print.ts';
 import { tunedText } from '../tune-text.ts';
 import {
   type LookupOptions,

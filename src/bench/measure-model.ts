@@ -21,7 +21,7 @@ export const WARM_UP = { cpu: 2, cuda: 10 } as const;
 /** Batches of host inputs that a GPU is given at once: one comes over, one is computed, one is staged. */
 const HOST_IN_FLIGHT = 3;
 
-export interface ModelBenchOptions {
+export interface MeasureModelOptions {
   readonly backend: Backend;
   readonly architecture: DlrmArchitecture;
   readonly plan: Plan;
@@ -38,7 +38,7 @@ export interface ModelBenchOptions {
 export type MeasuredModelRow = Omit<ModelRow, 'speedup'>;
 
 /** Times a model under one plan on every workload, on GPUs with inputs on the device and in pinned memory too. */
-export async function measureModel(options: ModelBenchOptions): Promise<MeasuredModelRow[]> {
+export async function measureModel(options: MeasureModelOptions): Promise<MeasuredModelRow[]> {
   const { backend, architecture, plan, workloads, progress } = options;
   await using model = await DlrmModel.create(backend, architecture, {
     plan,
@@ -56,7 +56,7 @@ export async function measureModel(options: ModelBenchOptions): Promise<Measured
   return rows;
 }
 
-async function measurePlaced(model: DlrmModel, workload: ModelWorkload, options: ModelBenchOptions) {
+async function measurePlaced(model: DlrmModel, workload: ModelWorkload, options: MeasureModelOptions) {
   const placed: PlacedRequest[] = [];
   try {
     for (const request of workload.requests) placed.push(await model.place(request));
@@ -66,7 +66,7 @@ async function measurePlaced(model: DlrmModel, workload: ModelWorkload, options:
   }
 }
 
-async function measurePinned(model: DlrmModel, workload: ModelWorkload, options: ModelBenchOptions) {
+async function measurePinned(model: DlrmModel, workload: ModelWorkload, options: MeasureModelOptions) {
   const pinned: HostBags[] = [];
   try {
     for (const { bags } of workload.requests) pinned.push(new HostBags(options.backend, bags));
@@ -85,7 +85,7 @@ async function measureRequests(
   { pattern, requests, distinctShare }: ModelWorkload,
   rotation: readonly (DlrmRequest | PlacedRequest)[],
   inputs: Inputs,
-  { backend, architecture, rounds, ceilings }: ModelBenchOptions,
+  { backend, architecture, rounds, ceilings }: MeasureModelOptions,
 ): Promise<MeasuredModelRow> {
   const requestOf = (round: number) => rotation[round % rotation.length] as DlrmRequest | PlacedRequest;
   const latencies: number[] = [];

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { after, describe, test } from 'node:test';
 import Value from 'typebox/value';
-import { measureModel } from '../../src/bench/model-bench.ts';
+import { measureModel } from '../../src/bench/measure-model.ts';
 import { benchTables } from '../../src/bench/render.ts';
 import { type BenchResults, type ModelRow, resultsSchema } from '../../src/bench/results.ts';
 import { heuristicPlan } from '../../src/plan/plan.ts';

@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { promisify } from 'node:util';
-import { checkOutputs, type Inputs } from '../../src/cli/outputs.ts';
+import { checkOutputs, type Inputs } from '../../src/cli/check-outputs.ts';
 import { COMMAND, hotrow } from '../support/cli.ts';
 import { goldenPath } from '../support/golden.ts';
 

@@ -8,13 +8,13 @@ import { type Plan, plainPlan, planLabel } from '../plan/plan.ts';
 import type { OnProgress } from '../progress.ts';
 import type { SearchResult } from '../tuner/search.ts';
 import { type ModelRole, unique } from './comparison.ts';
-import { type MeasuredModelRow, measureModel, WARM_UP } from './model-bench.ts';
+import { type MeasuredModelRow, measureModel, WARM_UP } from './measure-model.ts';
 import { measurePytorchModel } from './pytorch-model.ts';
 import { RACE_SECONDS, racedTables, racePatterns } from './race.ts';
 import type { ModelRow } from './results.ts';
 import type { BenchWorkload, ModelWorkload } from './workload.ts';
 
-export interface WholeModelOptions {
+export interface CompareModelOptions {
   readonly backend: Backend;
   readonly architecture: DlrmArchitecture;
   readonly workloads: readonly BenchWorkload[];
@@ -34,7 +34,7 @@ export interface WholeModelOptions {
   readonly stop: () => boolean;
 }
 
-export interface WholeModel {
+export interface ModelComparison {
   /** Role by role, patterns in the workloads' order. */
   readonly rows: ModelRow[];
   /** How times were taken, and where the plans come from. */
@@ -42,7 +42,7 @@ export interface WholeModel {
 }
 
 /** Times the whole model; each distinct plan places it once. */
-export async function wholeModel(options: WholeModelOptions): Promise<WholeModel> {
+export async function compareModel(options: CompareModelOptions): Promise<ModelComparison> {
   const { backend, architecture, workloads, rounds, peers, notes, progress } = options;
   const { plans, protocol } = await comparedPlans(options);
   const ownRows = await measureRuns(plans, options);
@@ -74,7 +74,7 @@ interface ComparedPlans {
   readonly protocol: readonly string[];
 }
 
-async function comparedPlans(options: WholeModelOptions): Promise<ComparedPlans> {
+async function comparedPlans(options: CompareModelOptions): Promise<ComparedPlans> {
   const { backend, workloads, given } = options;
   const plain = plainPlan(backend.device.kind);
   const runs = (role: ModelRole, planOn: (pattern: string) => Plan) =>
@@ -92,7 +92,7 @@ async function comparedPlans(options: WholeModelOptions): Promise<ComparedPlans>
 }
 
 /** The best plan on each pattern's own lookups: of the embedding stage's benchmark, else of a race. */
-async function tunedPlans(options: WholeModelOptions) {
+async function tunedPlans(options: CompareModelOptions) {
   const { architecture, workloads, best } = options;
   if (best.size > 0) {
     return { best, protocol: ['tuned: the plan found best for the embedding stage on the same pattern'] };
@@ -115,7 +115,7 @@ function raceWords([pattern, { measured, seconds, finished }]: [string, SearchRe
 }
 
 /** The rows of all runs, in their order. A plan that has several roles on a pattern is measured there once. */
-async function measureRuns(runs: readonly Run[], options: WholeModelOptions): Promise<MeasuredModelRow[]> {
+async function measureRuns(runs: readonly Run[], options: CompareModelOptions): Promise<MeasuredModelRow[]> {
   const rows = new Map<Run, MeasuredModelRow[]>();
   for (const label of unique(runs.map(({ plan }) => planLabel(plan)))) {
     const own = runs.filter(({ plan }) => planLabel(plan) === label);
