@@ -2,6 +2,7 @@
  * Where the pooled rows of users go. Tables whose bags are per user are pooled into a matrix of their own, [U, width], and then
  * its rows are copied to those of the output: to the candidates of each user.
  */
+import { at } from '../at.ts';
 import { type BagBatch, type EmbeddingTable, userCount } from '../embedding/bag.ts';
 
 /** Columns [from, from + columns) of the users' rows, which become columns [to, to + columns) of the output. */
@@ -36,7 +37,7 @@ export function userRows(
   let width = 0;
   let to = 0;
   bags.forEach(({ perUser }, t) => {
-    const { dim } = tables[t] as EmbeddingTable;
+    const { dim } = at(tables, t);
     if (perUser === true) {
       const last = spans.at(-1);
       if (last !== undefined && last.to + last.columns === to) last.columns += dim;

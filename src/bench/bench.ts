@@ -1,5 +1,6 @@
 /** `hotrow bench`: the embedding stage under every technique, then the whole model, on one device. */
 import { freemem } from 'node:os';
+import { at } from '../at.ts';
 import type { Backend, Ceilings } from '../backend/backend.ts';
 import type { EmbeddingTable } from '../embedding/bag.ts';
 import { rowBytes } from '../embedding/bag.ts';
@@ -92,7 +93,7 @@ export async function bench(options: BenchOptions): Promise<BenchResults> {
       dim,
       rowFormat,
       mode,
-      ...(sharesTables(architecture.tables) ? { table: tableNumbers(architecture.tables)[t] as number } : {}),
+      ...(sharesTables(architecture.tables) ? { table: at(tableNumbers(architecture.tables), t) } : {}),
     })),
     workload: {
       bagLengths: options.bagLengths,
@@ -175,7 +176,7 @@ function checkHostMemory(
     distinctTables(some).reduce((sum, table) => sum + table.rows * rowBytes(table), 0);
   const bytes = bytesOf(tables);
   const beside = peers ? peersOn('cpu').length : 0;
-  const raced = plan === undefined ? racedTables(tables).map((t) => tables[t] as EmbeddingTable) : [];
+  const raced = plan === undefined ? racedTables(tables).map((t) => at(tables, t)) : [];
   const needed = embeddingRounds > 0 ? bytes * (2 + beside) : Math.max(bytes, 2 * bytesOf(raced));
   const available = freemem();
   if (needed <= available) return;

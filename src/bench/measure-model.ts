@@ -1,4 +1,5 @@
 /** The whole model: latency, throughput with several batches in flight, and where the time goes. */
+import { at } from '../at.ts';
 import type { Backend, Ceilings } from '../backend/backend.ts';
 import { HostBags } from '../backend/host-arrays.ts';
 import type { DlrmArchitecture } from '../model/architecture.ts';
@@ -72,7 +73,7 @@ async function measurePinned(model: DlrmModel, workload: ModelWorkload, options:
     for (const { bags } of workload.requests) pinned.push(new HostBags(options.backend, bags));
     const requests = workload.requests.map((request, i) => ({
       ...request,
-      bags: (pinned[i] as HostBags).bags,
+      bags: at(pinned, i).bags,
     }));
     return await measureRequests(model, workload, requests, 'pinned', options);
   } finally {
@@ -87,7 +88,7 @@ async function measureRequests(
   inputs: Inputs,
   { backend, architecture, rounds, ceilings }: MeasureModelOptions,
 ): Promise<MeasuredModelRow> {
-  const requestOf = (round: number) => rotation[round % rotation.length] as DlrmRequest | PlacedRequest;
+  const requestOf = (round: number) => at(rotation, round % rotation.length);
   const latencies: number[] = [];
   const warmUp = WARM_UP[backend.device.kind];
   for (let round = 0; round < warmUp + rounds; round++) {

@@ -1,6 +1,7 @@
 /** The race for the best plan on the lookups of one pattern, and the tables that it runs on. */
+import { at } from '../at.ts';
 import type { Backend } from '../backend/backend.ts';
-import type { BagBatch, Bags, EmbeddingTable } from '../embedding/bag.ts';
+import type { BagBatch, EmbeddingTable } from '../embedding/bag.ts';
 import type { OnProgress } from '../progress.ts';
 import { EmbeddingTimer } from '../tuner/embedding-timer.ts';
 import { QueuedTimer } from '../tuner/queued-timer.ts';
@@ -55,7 +56,7 @@ export interface RaceOptions {
 export async function racePatterns(options: RaceOptions): Promise<Map<string, SearchResult>> {
   const { backend, tables, workloads, notes, progress } = options;
   const raced = racedTables(tables);
-  const sample = raced.map((t) => tables[t] as EmbeddingTable);
+  const sample = raced.map((t) => at(tables, t));
   using timer = new EmbeddingTimer(backend, sample, progress);
   const found = new Map<string, SearchResult>();
   for (const { pattern, batches } of workloads) {
@@ -68,5 +69,5 @@ export async function racePatterns(options: RaceOptions): Promise<Map<string, Se
 
 /** A batch's bags of some of its tables. */
 function bagsOf({ bags, ...batch }: BagBatch, tables: readonly number[]): BagBatch {
-  return { ...batch, bags: tables.map((t) => bags[t] as Bags) };
+  return { ...batch, bags: tables.map((t) => at(bags, t)) };
 }

@@ -1,4 +1,5 @@
 /** Models that only exist to be timed: real shapes, random weights. */
+import { at } from '../at.ts';
 import { type Interaction, interactionWidth } from '../dense/interaction.ts';
 import type { LinearLayer } from '../dense/linear.ts';
 import type { EmbeddingTable, RowFormat } from '../embedding/bag.ts';
@@ -111,7 +112,7 @@ const MIXED = { denseFeatures: 13, bottom: [512, 256], bottomWidth: 64, top: [10
 export function mixedBagLengths(tables = MIXED_TABLES): string {
   const lengths = Array.from({ length: tables }, (_, t) => {
     const [dim, rows] = [t % MIXED_DIMS.length, Math.floor(t / MIXED_DIMS.length)];
-    return MIXED_LENGTHS[(dim + rows + 3) % MIXED_LENGTHS.length] as string;
+    return at(MIXED_LENGTHS, (dim + rows + 3) % MIXED_LENGTHS.length);
   });
   return lengths.join('/');
 }
@@ -132,8 +133,8 @@ export function mixedModel({
 }: MixedShape): DlrmArchitecture {
   if (count > MIXED_TABLES) throw new RangeError(`the model has ${MIXED_TABLES} tables, not ${count}`);
   const tables = Array.from({ length: count }, (_, t) => {
-    const dim = MIXED_DIMS[t % MIXED_DIMS.length] as number;
-    const rows = MIXED_ROWS[Math.floor(t / MIXED_DIMS.length)] as number;
+    const dim = at(MIXED_DIMS, t % MIXED_DIMS.length);
+    const rows = at(MIXED_ROWS, Math.floor(t / MIXED_DIMS.length));
     return syntheticTable(t, Math.min(rows, most ?? rows), dim, rowFormat);
   });
   const width = tables.reduce<number>((sum, { dim }) => sum + dim, MIXED.bottomWidth);

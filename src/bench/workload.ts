@@ -1,4 +1,5 @@
 /** Lookups for the benchmark: drawn from an access pattern, or a user's own traffic. */
+import { at } from '../at.ts';
 import type { BagBatch, Bags, EmbeddingTable, IndexArray } from '../embedding/bag.ts';
 import type { DlrmArchitecture } from '../model/architecture.ts';
 import type { DlrmRequest } from '../model/request/request.ts';
@@ -76,7 +77,7 @@ export function patternWorkload(pattern: AccessPatternName, shape: WorkloadShape
   });
   const repeated = batches.map(({ bags }) => ({
     batchSize,
-    bags: tables.map((_, t) => bags[t % drawn.length] as Bags),
+    bags: tables.map((_, t) => at(bags, t % drawn.length)),
   }));
   return workload(pattern, repeated, shape);
 }
@@ -124,7 +125,7 @@ function workload(
     }),
   );
   const { denseFeatures } = architecture;
-  const traffic = trafficOf(batches[0] as BagBatch, architecture.tables);
+  const traffic = trafficOf(at(batches, 0), architecture.tables);
   const share = distinctShare(traffic);
   const [first] = batches[0]?.bags ?? [];
   const drawn = floats(createRandom(seed), (batches[0]?.batchSize ?? 0) * denseFeatures);
@@ -134,7 +135,7 @@ function workload(
     model: {
       pattern,
       requests: batches.map((batch, b): DlrmRequest => {
-        const own = given[b] as BagBatch | DlrmRequest;
+        const own = at(given, b);
         return { ...batch, dense: 'dense' in own ? own.dense : drawn, denseFeatures };
       }),
       distinctShare: share,

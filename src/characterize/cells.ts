@@ -2,6 +2,7 @@
 import { appendFile, readFile, writeFile } from 'node:fs/promises';
 import Type, { type Static } from 'typebox';
 import Value from 'typebox/value';
+import { at } from '../at.ts';
 import type { CudaBackend } from '../backend/cuda/cuda-backend.ts';
 import { turnOn } from '../bench/embedding-bench.ts';
 import type { EmbeddingTable } from '../embedding/bag.ts';
@@ -79,7 +80,7 @@ const progressFile = (file: string) => `${file}.progress`;
 /** Leaves beside `file` what runCells is to run. @throws UsageError FILE_UNWRITABLE. */
 export async function requestCells(file: string, cells: readonly Cell[]): Promise<void> {
   const request: Request = {
-    tables: [...new Set(cells.flatMap(({ groups }) => groups.map(({ tables }) => tables[0] as number)))],
+    tables: [...new Set(cells.flatMap(({ groups }) => groups.map(({ tables }) => at(tables, 0))))],
     cells: cells.map(({ pattern, plan, batches }) => ({ pattern, plan, batches })),
   };
   await written(file, writeFile(requestFile(file), JSON.stringify(request)));

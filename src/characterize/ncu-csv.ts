@@ -1,4 +1,5 @@
 /** The raw page of a Nsight Compute report as CSV (`ncu --import FILE --csv --page raw`). Pure. */
+import { at } from '../at.ts';
 import { DeviceError } from '../errors.ts';
 
 /** One profiled launch. */
@@ -41,19 +42,19 @@ export function parseRawPage(
   };
   const kernelColumn = column(KERNEL_COLUMN);
   const there = extra.filter((name) => heads.includes(name));
-  const wanted = [...metrics, ...there].map((name) => ({ name, at: column(name) }));
+  const wanted = [...metrics, ...there].map((name) => ({ name, place: column(name) }));
   return rows.map((row, i) => {
     if (row.length !== heads.length) {
       throw unexpected(`launch ${i} has ${row.length} of ${heads.length} values: the text was cut`);
     }
-    const values = wanted.map(({ name, at }) => {
-      const value = Number((row[at] as string).replaceAll(',', ''));
-      if (row[at] === '' || !Number.isFinite(value)) {
-        throw unexpected(`launch ${i} has no ${name}: "${row[at]}"`);
+    const values = wanted.map(({ name, place }) => {
+      const value = Number(at(row, place).replaceAll(',', ''));
+      if (row[place] === '' || !Number.isFinite(value)) {
+        throw unexpected(`launch ${i} has no ${name}: "${row[place]}"`);
       }
-      return [name, value * (SCALES.get(units[at] as string) ?? 1)] as const;
+      return [name, value * (SCALES.get(units[place] ?? '') ?? 1)] as const;
     });
-    return { kernel: row[kernelColumn] as string, metrics: new Map(values) };
+    return { kernel: at(row, kernelColumn), metrics: new Map(values) };
   });
 }
 
@@ -71,7 +72,7 @@ function parseCsv(text: string): string[][] {
 }
 
 function firstLine(text: string): string {
-  const line = text.trimStart().split('\n')[0] as string;
+  const line = at(text.trimStart().split('\n'), 0);
   return line === '' ? 'it is empty' : line.slice(0, 100);
 }
 

@@ -1,6 +1,7 @@
 /** Tables that a kernel treats alike: one of a group is measured, and stands for the others. */
+import { at } from '../at.ts';
 import { bagKinds } from '../backend/cuda/embedding/bag-kinds.ts';
-import type { BagBatch, Bags, EmbeddingTable, IndexArray } from '../embedding/bag.ts';
+import type { BagBatch, EmbeddingTable, IndexArray } from '../embedding/bag.ts';
 import { countRows } from '../workload/hotness.ts';
 import type { Lookups } from './kept-lookups.ts';
 import type { MeasuredGroup } from './results.ts';
@@ -28,7 +29,7 @@ export function tableGroups(tables: readonly EmbeddingTable[], workloads: readon
   const distinctShare = distinctShares();
   const groups = new Map<string, { tables: number[]; about: MeasuredGroup }>();
   for (const [t, table] of tables.entries()) {
-    const shares = batches.map(({ bags }) => distinctShare((bags[t] as Bags).indices));
+    const shares = batches.map(({ bags }) => distinctShare(at(bags, t).indices));
     const lengths = batches.map((batch) => bagLength(batch, t));
     const coldest = Math.max(...shares);
     const hotness = HOTNESS_LIMITS.filter((limit) => coldest >= limit).length;
@@ -53,7 +54,7 @@ export function tableGroups(tables: readonly EmbeddingTable[], workloads: readon
 
 /** Lookups of a bag, mean. */
 function bagLength({ batchSize, bags }: BagBatch, t: number): number {
-  return (bags[t] as Bags).indices.length / Math.max(1, batchSize);
+  return at(bags, t).indices.length / Math.max(1, batchSize);
 }
 
 /** Tables that share their lookups are counted once. */

@@ -1,4 +1,5 @@
 /** Characterization results as the terminal shows them. */
+import { at } from '../at.ts';
 import { byRole, techniques, unique, variantHeading } from '../bench/comparison.ts';
 import { hasStages, type ModelRow, PLACES, type StagedModelRow } from '../bench/results.ts';
 import {
@@ -193,7 +194,7 @@ function stageTable(rows: readonly StagedModelRow[]): string {
     ]),
   );
   const byTime = rows.toSorted((a, b) => a.timing.medianMs - b.timing.medianMs);
-  const [hottest, coldest] = [byTime[0] as ModelRow, byTime.at(-1) as ModelRow];
+  const [hottest, coldest] = [at(byTime, 0), at(byTime, byTime.length - 1)];
   const over = significant(coldest.timing.medianMs / hottest.timing.medianMs);
   return `${table}\n${printable(`${coldest.pattern} takes ${over}× as long as ${hottest.pattern}`)}`;
 }

@@ -2,6 +2,7 @@
  * The embedding-bag operator as plainly as it can be written: what every device is compared with. Tables in host
  * memory only, one element at a time.
  */
+import { at } from '../at.ts';
 import { isHost, toFloat32 } from '../tensor.ts';
 import {
   type BagBatch,
@@ -49,7 +50,7 @@ export function referenceEmbeddingBags(
   let column = 0;
   tables.forEach((table, t) => {
     const rows = hostRows(table);
-    const bags = batch.bags[t] as Bags;
+    const bags = at(batch.bags, t);
     for (let b = 0; b < batch.batchSize; b++) {
       const output = pooled.subarray(b * width + column, b * width + column + table.dim);
       const bag = bags.perUser === true ? (users[b] as number) : b;
@@ -64,23 +65,21 @@ export function referenceEmbeddingBags(
 function usersOf({ users }: BagBatch): number[] {
   if (users === undefined) return [];
   return Array.from(users.subarray(1)).flatMap((end, u) => {
-    return Array.from({ length: end - (users[u] as number) }, () => u);
+    return Array.from({ length: end - at(users, u) }, () => u);
   });
 }
 
 /** Counts what is wrong; the first finding is in the lowest table, offsets before indices, at the lowest position. */
 export function referenceCheckBags(tables: readonly EmbeddingTable[], batch: BagBatch): BagFindings {
   const faults = batch.bags.flatMap((bags, t) => {
-    return [...offsetFaults(bags, t), ...indexFaults(bags, tables[t] as EmbeddingTable, t)];
+    return [...offsetFaults(bags, t), ...indexFaults(bags, at(tables, t), t)];
   });
   const [first] = faults;
   const badIndices = faults.filter(({ kind }) => kind === 'index-out-of-range').length;
   return {
     badIndices,
     badOffsets: faults.length - badIndices,
-    ...(first === undefined
-      ? {}
-      : { first: bagFaultError(first, (tables[first.table] as EmbeddingTable).name) }),
+    ...(first === undefined ? {} : { first: bagFaultError(first, at(tables, first.table).name) }),
   };
 }
 

@@ -1,4 +1,5 @@
 /** Features on one table: entries with the same `weight`, identically that object, whose rows lie in memory once. */
+import { at } from '../at.ts';
 import { RequestError } from '../errors.ts';
 import type { Tensor } from '../tensor.ts';
 import type { EmbeddingTable } from './bag.ts';
@@ -23,7 +24,7 @@ export function tableNumbers(features: readonly Feature[]): number[] {
 /** The tables that features read, each by the first feature on it: what memory there is. */
 export function distinctTables<F extends Feature>(features: readonly F[]): F[] {
   const numbers = tableNumbers(features);
-  return features.filter((_, i) => numbers.indexOf(numbers[i] as number) === i);
+  return features.filter((_, i) => numbers.indexOf(at(numbers, i)) === i);
 }
 
 /** Whether features share tables. */
@@ -39,7 +40,7 @@ export function checkSharing(features: readonly EmbeddingTable[]): void {
   const tables = distinctTables(features);
   const numbers = tableNumbers(features);
   features.forEach((feature, i) => {
-    const first = tables[numbers[i] as number] as EmbeddingTable;
+    const first = at(tables, at(numbers, i));
     if (describe(feature) === describe(first)) return;
     throw new RequestError(
       'TENSOR_SHAPE',

@@ -1,5 +1,6 @@
 /** What a folder holds: the one checkpoint in it, or the files of a program whose checkpoints are not read. */
 import { basename, join } from 'node:path';
+import { at } from '../at.ts';
 import { FormatError, UsageError } from '../errors.ts';
 import { listFolder } from '../input-file.ts';
 import { DCP_METADATA } from './dcp/dcp.ts';
@@ -67,7 +68,7 @@ export async function checkpointInFolder(folder: string): Promise<string> {
   const indexes = names.filter(isIndex);
   const models = names.filter((name) => MODEL_FILE.test(name) && !isForeign(name));
   const candidates = indexes.length > 0 ? indexes : models;
-  if (candidates.length === 1) return join(folder, candidates[0] as string);
+  if (candidates.length === 1) return join(folder, at(candidates, 0));
   if (candidates.length > 1) {
     const some = candidates.slice(0, 5).join(', ');
     throw new UsageError(

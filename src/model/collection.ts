@@ -1,6 +1,7 @@
 /**
  * An embedding collection: the tables of a model, placed on a device under a plan, and looked up in one call.
  */
+import { at } from '../at.ts';
 import { type Backend, type PlacedTables, POOLED_FORMATS, type PooledFormat } from '../backend/backend.ts';
 import { BatchPrograms } from '../backend/batch-programs.ts';
 import { ownBackend } from '../backend/guarded/backend.ts';
@@ -147,7 +148,7 @@ export class EmbeddingCollection implements AsyncDisposable {
       const timing = timed ? 'operations' : 'none';
       const { seconds, findings } = await programs.run(bags, { bags, pooled }, { timing });
       const embeddings: PooledEmbeddings<F> = { pooled: pooled as PooledArray<F>, findings };
-      return timed ? { ...embeddings, embeddingMs: (seconds[0] as number) * 1e3 } : embeddings;
+      return timed ? { ...embeddings, embeddingMs: at(seconds, 0) * 1e3 } : embeddings;
     });
   }
 

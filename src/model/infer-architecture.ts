@@ -1,4 +1,5 @@
 /** A DLRM's architecture from its parameters: names sort them (state-dict.ts), shapes say what they compute, a description the rest. */
+import { at } from '../at.ts';
 import type { LinearLayer } from '../dense/linear.ts';
 import type { EmbeddingTable, PoolingMode } from '../embedding/bag.ts';
 import { FLOAT_ROW_FORMATS, type RowFormat, rowBytes } from '../embedding/row-format.ts';
@@ -80,7 +81,7 @@ export async function inferArchitecture(
     convention,
     options,
   );
-  const denseFeatures = (bottom[0] as LinearLayer).inputs;
+  const denseFeatures = at(bottom, 0).inputs;
   return {
     naming: convention.naming,
     denseFeatures,
@@ -238,7 +239,7 @@ function withGuessedFeatures(
     layer !== undefined
       ? (layer.width - width) / first.dim
       : first.dim === width
-        ? (featuresOfDot((top[0] as LinearLayer).inputs - width) ?? 0)
+        ? (featuresOfDot(at(top, 0).inputs - width) ?? 0)
         : 0;
   if (!Number.isInteger(features) || features <= tables.length) return tables;
   guesses['/features/*/table'] =

@@ -1,4 +1,5 @@
 /** How a model's bottom output meets its pooled rows: the interaction whose width is what the top MLP takes. */
+import { at } from '../at.ts';
 import type { CrossLayer } from '../dense/cross.ts';
 import { type Interaction, interactionWidth } from '../dense/interaction.ts';
 import type { LinearLayer } from '../dense/linear.ts';
@@ -40,7 +41,7 @@ export function inferInteraction(
 ): Interaction {
   const bottomWidth = (bottom.at(-1) as LinearLayer).outputs;
   const dims = tables.map((table) => table.dim);
-  const topInputs = (top[0] as LinearLayer).inputs;
+  const topInputs = at(top, 0).inputs;
   if (cross.length > 0) {
     if (wanted !== undefined && wanted !== 'cross')
       throw inconsistent(`the checkpoint has a cross network, so interaction ${wanted} does not apply`);

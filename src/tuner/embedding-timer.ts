@@ -1,4 +1,5 @@
 /** The embedding stage of a collection, run and timed under any plan. */
+import { at } from '../at.ts';
 import {
   type Backend,
   type DeviceBuffer,
@@ -123,7 +124,7 @@ export class EmbeddingTimer implements Disposable {
 
   async #problem(plan: Plan, turn: number) {
     const placed = await this.#place(plan);
-    const bags = this.#bags[turn % this.#bags.length] as PlacedBags;
+    const bags = at(this.#bags, turn % this.#bags.length);
     const width = totalDim(this.#tables);
     this.#output ??= this.#backend.allocate(bags.batchSize * width);
     return { tables: placed.withPlan(plan), bags, output: matrix(this.#output, bags.batchSize, width) };

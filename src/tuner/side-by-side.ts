@@ -1,4 +1,5 @@
 /** Two plans timed in turns within one run, and whether the difference is more than noise. */
+import { at } from '../at.ts';
 import type { Plan } from '../plan/plan.ts';
 import { median, quantile } from './quantile.ts';
 import type { PlanTimer } from './search.ts';
@@ -84,8 +85,8 @@ export function compareTurns(
     .toSorted((a, b) => a - b);
   const rank = certainRank(gains.length);
   const gain = quantile(gains, 0.5);
-  const gainLow = rank === undefined ? Number.NEGATIVE_INFINITY : (gains[rank] as number);
-  const gainHigh = rank === undefined ? Number.POSITIVE_INFINITY : (gains[gains.length - 1 - rank] as number);
+  const gainLow = rank === undefined ? Number.NEGATIVE_INFINITY : at(gains, rank);
+  const gainHigh = rank === undefined ? Number.POSITIVE_INFINITY : at(gains, gains.length - 1 - rank);
   return {
     standing: spreadOf(standing.flat()),
     challenger: spreadOf(challenger.flat()),

@@ -2,6 +2,7 @@
  * The five access patterns of the MICRO'24 artifact, by falling hotness. Each is a fixed popularity distribution over
  * the rows of a table, from which lookups are drawn independently; hot rows are scattered over the table.
  */
+import { at } from '../at.ts';
 import { allocated } from '../checks/arguments.ts';
 import { type Check, deepFrozen, membersOf, oneOf, shown, whole } from '../checks/value.ts';
 import { UsageError } from '../errors.ts';
@@ -144,7 +145,7 @@ export function createStream(
   options: StreamOptions,
 ): (count: number) => BigInt64Array {
   const stream = new LookupStream(pattern, options);
-  return (count) => LookupStream.draw([stream], [lookupCount(count, 'lookups: count')])[0] as BigInt64Array;
+  return (count) => at(LookupStream.draw([stream], [lookupCount(count, 'lookups: count')]), 0);
 }
 
 export interface GeneratedIndices extends StreamOptions {

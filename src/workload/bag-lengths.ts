@@ -1,4 +1,5 @@
 /** Bag lengths (pooling factors): fixed, or drawn from a distribution. */
+import { at } from '../at.ts';
 import { UsageError } from '../errors.ts';
 import type { Random } from './random.ts';
 
@@ -67,7 +68,7 @@ export function parseTableBagLengths(specs: string, tables: number): BagLengths[
     });
   }
   const lengths = parts.map(parseBagLengths);
-  return Array.from({ length: tables }, (_, t) => lengths[t % lengths.length] as BagLengths);
+  return Array.from({ length: tables }, (_, t) => at(lengths, t % lengths.length));
 }
 
 /** A spec, cut at its colons. */

@@ -1,4 +1,5 @@
 /** What a batch of lookups must move: rows, distinct rows, bytes. */
+import { at } from '../at.ts';
 import type { BagBatch, Bags, EmbeddingTable, IndexArray } from '../embedding/bag.ts';
 import { rowContentBytes } from '../embedding/row-format.ts';
 import { tableNumbers } from '../embedding/shared-tables.ts';
@@ -47,9 +48,9 @@ export function trafficOf({ batchSize, bags }: BagBatch, tables: readonly Embedd
   const rowsOf = onceEach((indices: IndexArray) => countRows(lookedUpRows(indices)).rows);
   const numbers = tableNumbers(tables);
   const parts = bags.map(({ indices, offsets, weights }, t): Traffic => {
-    const table = tables[t] as EmbeddingTable;
+    const table = at(tables, t);
     const bytes = rowContentBytes(table);
-    const number = numbers[t] as number;
+    const number = at(numbers, t);
     const sharers = bags.filter((_, other) => numbers[other] === number);
     // Rows of a table that several features read are counted with the first.
     const distinct = numbers.indexOf(number) === t ? distinctRows(sharers, rowsOf) : 0;

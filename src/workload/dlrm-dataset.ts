@@ -2,6 +2,7 @@
  * Meta's dlrm_datasets (facebookresearch/dlrm_datasets): a torch.save of `(indices, offsets, lengths)` for T tables and
  * B bags each, table-major: `indices` [lookups], `offsets` [T·B] or [T·B + 1], `lengths` [T, B] or [T·B], int32 or int64.
  */
+import { at } from '../at.ts';
 import type { IndexArray } from '../embedding/bag.ts';
 import { type ErrorDetails, WorkloadError } from '../errors.ts';
 import { isSavedTensor, readTorchFile } from '../formats/torch/torch-file.ts';
@@ -108,11 +109,11 @@ function splitTables(
   const bagStarts: Float64Array[] = [];
   for (let t = 0; t < tables; t++) {
     const own = offsets.subarray(t * bags, (t + 1) * bags + 1);
-    const [begin, end] = [own[0] as number, own[bags] as number];
+    const [begin, end] = [at(own, 0), at(own, bags)];
     const stream = asInt32(indices.subarray(begin, end));
     const bad = stream.findIndex((index) => index < 0);
     if (bad >= 0) {
-      const value = indices[begin + bad] as number | bigint;
+      const value = at(indices, begin + bad);
       invalid(`table ${t}, lookup ${bad}: ${value} is not a row index in [0, ${MAX_INDEX}]`, {
         table: t,
         position: bad,

@@ -1,4 +1,5 @@
 /** Requests of one form, one behind the other. */
+import { at } from '../at.ts';
 import type { Bags, IndexArray } from '../embedding/bag.ts';
 import type { DlrmRequest } from '../model/request/request.ts';
 
@@ -7,17 +8,17 @@ export function joinRequests(requests: readonly DlrmRequest[]): DlrmRequest {
   const [first] = requests as [DlrmRequest];
   if (requests.length === 1) return first;
   const dense = new Float32Array(requests.reduce((sum, request) => sum + request.dense.length, 0));
-  let at = 0;
+  let end = 0;
   for (const request of requests) {
-    dense.set(request.dense, at);
-    at += request.dense.length;
+    dense.set(request.dense, end);
+    end += request.dense.length;
   }
   return {
     batchSize: requests.reduce((sum, { batchSize }) => sum + batchSize, 0),
     denseFeatures: first.denseFeatures,
     dense,
     bags: first.bags.map((_, t) =>
-      joinBags(requests.map(({ bags, batchSize }) => parts(bags[t] as Bags, batchSize))),
+      joinBags(requests.map(({ bags, batchSize }) => parts(at(bags, t), batchSize))),
     ),
   };
 }

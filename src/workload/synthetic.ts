@@ -1,4 +1,5 @@
 /** Batches of lookups, and requests, drawn from an access pattern. */
+import { at } from '../at.ts';
 import { allocated } from '../checks/arguments.ts';
 import { listOf, membersOf, someOf, text, whole } from '../checks/value.ts';
 import type { BagBatch } from '../embedding/bag.ts';
@@ -49,7 +50,7 @@ export function syntheticBags(options: SyntheticBags): BagBatch[] {
     return {
       batchSize,
       bags: drawn.map((ofBags, t) => ({
-        indices: indices[t] as BigInt64Array,
+        indices: at(indices, t),
         offsets: bagOffsets(ofBags),
       })),
     };

@@ -3,6 +3,7 @@
  * huge pages copies it into anonymous memory instead, because file mappings have small pages. A table that is put together
  * from pieces, or lies in an array of the caller's, is always copied. Features on one table share its memory.
  */
+import { at } from '../../at.ts';
 import { bytesOf } from '../../checks/array.ts';
 import type { EmbeddingTable } from '../../embedding/bag.ts';
 import { rowBytes } from '../../embedding/bag.ts';
@@ -103,7 +104,7 @@ function describe(
 ): BigInt64Array {
   const descriptors = new BigInt64Array(tables.length * TABLE_WORDS);
   tables.forEach((table, t) => {
-    const { start, file } = rows[t] as PlacedRows;
+    const { start, file } = at(rows, t);
     descriptors.set(
       [
         start,
@@ -113,7 +114,7 @@ function describe(
         BigInt(rowBytes(table)),
         BigInt(POOLING[table.mode]),
         BigInt(table.paddingIdx ?? -1),
-        rowWeights[t] as HostPtr,
+        at(rowWeights, t),
         table.pruned === true ? 1n : 0n,
         file?.mapping ?? NULL_PTR,
       ],

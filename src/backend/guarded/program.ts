@@ -1,4 +1,5 @@
 /** Programs of callers: each operation read once, its matrices inside their buffers, its handles those of the backend. */
+import { at } from '../../at.ts';
 import { arrayOf } from '../../checks/arguments.ts';
 import {
   type Check,
@@ -143,7 +144,7 @@ export function areAlike(some: readonly EmbeddingTable[], others: readonly Embed
   return (
     some.length === others.length &&
     some.every((a, t) => {
-      const b = others[t] as EmbeddingTable;
+      const b = at(others, t);
       return (
         a.rows === b.rows &&
         a.dim === b.dim &&

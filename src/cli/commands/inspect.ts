@@ -1,5 +1,6 @@
 import { basename, dirname, relative, resolve, sep } from 'node:path';
 import { Command } from 'commander';
+import { at } from '../../at.ts';
 import { type EmbeddingTable, rowBytes } from '../../embedding/bag.ts';
 import { distinctTables, tableNumbers } from '../../embedding/shared-tables.ts';
 import type { DlrmArchitecture, LinearLayer } from '../../model/architecture.ts';
@@ -111,7 +112,7 @@ function summarise(model: string, architecture: DlrmArchitecture) {
   const numbers = tableNumbers(architecture.tables);
   const tables = architecture.tables.map((table, t) => ({
     name: table.name,
-    ...sharing(table, distinct[numbers[t] as number]),
+    ...sharing(table, distinct[at(numbers, t)]),
     rows: table.rows,
     dim: table.dim,
     rowFormat: table.rowFormat,

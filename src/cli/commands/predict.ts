@@ -1,5 +1,6 @@
 import { basename } from 'node:path';
 import { Command } from 'commander';
+import { at } from '../../at.ts';
 import type { DensePrecision } from '../../backend/backend.ts';
 import { openDevice } from '../../backend/open-backend.ts';
 import type { IndexChecking } from '../../embedding/bag.ts';
@@ -189,7 +190,7 @@ function printPrediction(
   const rows = Array.from(probabilities.subarray(0, SHOWN), (probability, i) => [
     String(i),
     probability.toFixed(6),
-    ...(logits === undefined ? [] : [(logits[i] as number).toFixed(6)]),
+    ...(logits === undefined ? [] : [at(logits, i).toFixed(6)]),
   ]);
   const heads = ['sample', 'probability', ...(logits === undefined ? [] : ['logit'])];
   printLine(

@@ -1,11 +1,11 @@
 import { Command, Option } from 'commander';
+import { at } from '../../at.ts';
 import type { Backend } from '../../backend/backend.ts';
 import { openDevice } from '../../backend/open-backend.ts';
 import type { BenchWorkload } from '../../bench/workload.ts';
 import { UsageError } from '../../errors.ts';
 import { type DlrmArchitecture, modelNotes } from '../../model/architecture.ts';
 import { DlrmModel } from '../../model/dlrm.ts';
-import type { DlrmRequest } from '../../model/request/request.ts';
 import { checkOutputFile } from '../../output-file.ts';
 import { type Plan, planLabel } from '../../plan/plan.ts';
 import {
@@ -139,7 +139,7 @@ async function prepareProducts(
 ): Promise<void> {
   progress('choosing matrix products');
   await using placed = await DlrmModel.create(backend, architecture, { plan });
-  await placed.predict(model.requests[0] as DlrmRequest);
+  await placed.predict(at(model.requests, 0));
 }
 
 function withProvenance(

@@ -2,6 +2,7 @@
  * Boxes of a tensor: how the shards of a divided tensor lie in it. Elements are counted in row-major order, in the tensor
  * and in each box by itself. Pure.
  */
+import { at } from '../../at.ts';
 import { elementCount } from '../../tensor.ts';
 
 /** A part of a tensor: along axis a, `sizes[a]` elements from `offsets[a]` on. */
@@ -19,7 +20,7 @@ export function tilingFault(shape: readonly number[], boxes: readonly Box[]): st
     ({ offsets, sizes }) =>
       offsets.length !== shape.length ||
       sizes.length !== shape.length ||
-      shape.some((extent, axis) => (offsets[axis] as number) + (sizes[axis] as number) > extent),
+      shape.some((extent, axis) => at(offsets, axis) + at(sizes, axis) > extent),
   );
   if (outside !== undefined)
     return `its chunk ${describe(outside)} reaches out of its shape [${shape.join(', ')}]`;
@@ -60,8 +61,8 @@ function findOverlap(
 
 function overlaps(a: Box, b: Box): boolean {
   return a.sizes.every((size, axis) => {
-    const [beginA, beginB] = [a.offsets[axis] as number, b.offsets[axis] as number];
-    return beginA < beginB + (b.sizes[axis] as number) && beginB < beginA + size;
+    const [beginA, beginB] = [at(a.offsets, axis), at(b.offsets, axis)];
+    return beginA < beginB + at(b.sizes, axis) && beginB < beginA + size;
   });
 }
 

@@ -2,6 +2,7 @@
  * `.metadata` of torch.distributed.checkpoint (PyTorch 1.13 and newer): a pickle of a `Metadata`, which says of every
  * tensor its dtype, its size, its chunks, and where each chunk's bytes are. Nothing in it is executed.
  */
+import { at } from '../../at.ts';
 import { FormatError } from '../../errors.ts';
 import { type DType, elementBytes, elementCount } from '../../tensor.ts';
 import { unpickle } from '../torch/pickle.ts';
@@ -117,8 +118,7 @@ function keysOf(value: PickledValue | undefined): readonly string[] | undefined 
 
 /** What lies in a dict that is named for an optimizer, or by the name's first part where dicts are not kept, is no parameter. */
 function isOptimizer(keys: readonly string[]): boolean {
-  const around =
-    keys.length > 1 ? keys.slice(0, -1) : (keys[0] as string).split('.').slice(0, -1).slice(0, 1);
+  const around = keys.length > 1 ? keys.slice(0, -1) : at(keys, 0).split('.').slice(0, -1).slice(0, 1);
   return around.some((key) => /^optim/i.test(key));
 }
 

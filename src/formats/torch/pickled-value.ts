@@ -1,4 +1,5 @@
 /** What a pickle holds: data, and placeholders for all that only Python could make. */
+import { at } from '../../at.ts';
 import { printable } from '../../text.ts';
 
 /** A value of a pickle: tuples and lists are arrays, dicts are Maps, sets are Sets. */
@@ -89,7 +90,6 @@ export function setPairs(
   values: readonly PickledValue[],
 ): Map<PickledValue, PickledValue> {
   if (values.length % 2 !== 0) throw new Error('a key without a value');
-  for (let i = 0; i < values.length; i += 2)
-    map.set(values[i] as PickledValue, values[i + 1] as PickledValue);
+  for (let i = 0; i < values.length; i += 2) map.set(at(values, i), at(values, i + 1));
   return map;
 }

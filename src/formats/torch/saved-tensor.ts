@@ -1,4 +1,5 @@
 /** The tensors of a pickle: what stands for one until it is asked for, so that one that cannot be had stops no other. */
+import { at } from '../../at.ts';
 import { FormatError } from '../../errors.ts';
 import { elementCount, type StoredTensor } from '../../tensor.ts';
 import { isMap, type PickledValue, shown } from './pickled-value.ts';
@@ -119,10 +120,7 @@ export class StridedTensor extends SavedTensor {
     if (!Number.isSafeInteger(byteLength))
       throw this.refused(damaged(`of shape [${shape}] is too large`), name);
     const available = Math.floor((storage.elements * (storage.element?.bytes ?? 1)) / bytes);
-    const end = shape.reduce(
-      (last, extent, axis) => last + (extent - 1) * (stride[axis] as number),
-      offset + 1,
-    );
+    const end = shape.reduce((last, extent, axis) => last + (extent - 1) * at(stride, axis), offset + 1);
     if (byteLength > 0 && !(end <= available)) {
       const what = `of shape [${shape}] and strides [${stride}] at element ${offset}`;
       throw this.refused(damaged(`${what} reaches past its storage of ${available}`), name);
@@ -158,7 +156,7 @@ function isContiguous(shape: readonly number[], stride: readonly number[]): bool
   if (shape.includes(0)) return true;
   let expected = 1;
   for (let axis = shape.length - 1; axis >= 0; axis--) {
-    const extent = shape[axis] as number;
+    const extent = at(shape, axis);
     if (extent !== 1 && stride[axis] !== expected) return false;
     expected *= extent;
   }

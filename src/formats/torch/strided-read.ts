@@ -1,5 +1,6 @@
 /** Reading a tensor with strides from a file as if it were contiguous, a piece at a time. */
 import type { FileHandle } from 'node:fs/promises';
+import { at } from '../../at.ts';
 import { openFile } from '../../input-file.ts';
 import { readFully } from '../../stored-tensor.ts';
 
@@ -50,9 +51,9 @@ function mergedAxes({ shape, stride, elementBytes }: StridedView): Axis[] {
   const axes: Axis[] = [];
   let to = elementBytes;
   for (let i = shape.length - 1; i >= 0; i--) {
-    const extent = shape[i] as number;
+    const extent = at(shape, i);
     if (extent === 1) continue;
-    const from = (stride[i] as number) * elementBytes;
+    const from = at(stride, i) * elementBytes;
     const inner = axes[0];
     if (inner !== undefined && from === inner.extent * inner.from)
       axes[0] = { ...inner, extent: extent * inner.extent };

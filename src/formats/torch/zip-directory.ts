@@ -1,6 +1,7 @@
 /** The entries of a zip that is a file, or lies in one: where each one's bytes are. */
 import { crc32, inflateRawSync } from 'node:zlib';
 import { type Entry, fromRandomAccessReaderPromise, RandomAccessReader } from 'yauzl';
+import { at } from '../../at.ts';
 import type { FormatError } from '../../errors.ts';
 
 /** A part of a file. */
@@ -103,7 +104,7 @@ export async function readZipDirectory(
     for (const [i, entry] of some.entries()) {
       const { fileName: name, compressedSize, uncompressedSize, compressionMethod, crc32 } = entry;
       if (members.has(name)) throw invalid(`the zip holds ${name} twice`);
-      const byteOffset = range.offset + (starts[i] as number);
+      const byteOffset = range.offset + at(starts, i);
       members.set(name, { name, byteOffset, compressedSize, uncompressedSize, compressionMethod, crc32 });
     }
   }

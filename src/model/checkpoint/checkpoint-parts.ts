@@ -1,4 +1,5 @@
 /** The parts of a DLRM from parameters under Hotrow's names (naming.ts): tables, layers in their order. */
+import { at } from '../../at.ts';
 import { type CrossLayer, crossLayer } from '../../dense/cross.ts';
 import type { LinearLayer } from '../../dense/linear.ts';
 import { ModelError } from '../../errors.ts';
@@ -117,7 +118,7 @@ function layersOf(parameters: Model['parameters'], part: 'bottom' | 'cross' | 't
   const sorted = [...layers].sort(([a], [b]) => Number(a) - Number(b));
   sorted.forEach(([place, layer], i) => {
     if (Number(place) === i) return;
-    const present = Object.values(layer)[0] as Parameter<StoredTensor>;
+    const present = at(Object.values(layer), 0);
     throw missing(present, i);
   });
   return [...sorted.map(([, layer]) => layer), ...(last === undefined ? [] : [last])].map((parts) => ({

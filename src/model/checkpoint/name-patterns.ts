@@ -4,6 +4,7 @@
  * `{i}` (any one letter) stands for a number; `{2i}` for an even one, of which i is the half; `{2i+1}` for an odd one.
  * `{name}` stands for any text, dots included.
  */
+import { at } from '../../at.ts';
 import { ModelError } from '../../errors.ts';
 
 /** What a pattern's placeholders stand for. */
@@ -66,7 +67,7 @@ export class NamePattern {
     if (found === null) return undefined;
     const values = new Map<string, string | number>();
     for (const [i, { variable, factor, addend }] of this.#placeholders.entries()) {
-      const text = found[i + 2] as string;
+      const text = at(found, i + 2);
       if (variable === 'name') {
         values.set(variable, text);
         continue;

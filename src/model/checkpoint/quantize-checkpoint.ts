@@ -1,4 +1,5 @@
 /** A checkpoint with its tables' rows in another format: row by row, so that no table is in memory as a whole. */
+import { at } from '../../at.ts';
 import { called, listOf, membersOf, oneOf, optional, path, text } from '../../checks/value.ts';
 import type { EmbeddingTable } from '../../embedding/bag.ts';
 import { checkTables } from '../../embedding/check-tables.ts';
@@ -127,7 +128,7 @@ async function* convertedChunks(
   to: RowFormat,
   record: (error: QuantizationError) => void,
 ): AsyncGenerator<Uint8Array> {
-  const bytesOfRow = tensor.byteLength / (tensor.shape[0] as number);
+  const bytesOfRow = tensor.byteLength / at(tensor.shape, 0);
   const rowsAtOnce = Math.max(1, Math.floor(CHUNK_BYTES / bytesOfRow));
   let error = NO_ERROR;
   let firstRow = 0;

@@ -2,6 +2,7 @@
  * Tables whose rows FBGEMM, TorchRec or PyTorch quantised, as tables of Hotrow's rows. Names and shapes say most; where a
  * packed row's scale stands, its bytes do.
  */
+import { at } from '../../at.ts';
 import { ModelError } from '../../errors.ts';
 import { readBytes } from '../../stored-tensor.ts';
 import type { StoredTensor } from '../../tensor.ts';
@@ -206,7 +207,7 @@ async function packedTables(
 
 async function candidatesOf(part: TablePart, { described, usualDim }: KnownTables): Promise<PackedTable> {
   const weight = matrix(part);
-  const width = weight.shape[1] as number;
+  const width = at(weight.shape, 1);
   const own = described.get(part.name) ?? {};
   const under = (dim: number | undefined) =>
     ROW_HEADERS.map((header) => [header, packedLayouts(width, header, { ...own, dim })] as const);

@@ -1,4 +1,5 @@
 /** Quantised rows of other layouts as Hotrow's, put together while they are read: scale, bias, elements, padding. */
+import { at } from '../../at.ts';
 import { quantizeRows, storedElement } from '../../embedding/quantize.ts';
 import { type QuantizedRowFormat, rowBytes, rowLayout } from '../../embedding/row-format.ts';
 import { filesOf, readBytes, readTensor } from '../../stored-tensor.ts';
@@ -54,7 +55,7 @@ interface RowsTarget {
 /** Rows that hold their scale and bias. The tensor itself where it has Hotrow's layout already. */
 export function repackedRows(name: string, weight: StoredTensor, layout: PackedLayout): StoredTensor {
   const { format, dim, width, header } = layout;
-  const rows = weight.shape[0] as number;
+  const rows = at(weight.shape, 0);
   const same = header.place === 'front' && width === rowBytes({ dim, rowFormat: format });
   if (same) return { ...weight, annotation: quantizedRowsText({ format, dim }) };
   const offsets = packedOffsets(layout);
@@ -84,7 +85,7 @@ export type RowNumbers = (first: number, count: number) => Promise<Float32Array>
 export function numbersOf(tensor: StoredTensor, rows: number): RowNumbers {
   const { dtype, shape } = tensor;
   if (shape.every((extent) => extent === 1) && rows !== 1) {
-    return async (_, count) => new Float32Array(count).fill(toFloat32(await readTensor(tensor))[0] as number);
+    return async (_, count) => new Float32Array(count).fill(at(toFloat32(await readTensor(tensor)), 0));
   }
   const size = elementBytes(dtype);
   return async (first, count) => {

@@ -2,6 +2,7 @@
  * Where the model is among all that was saved: which tensors are its parameters, and what stands before their names.
  * Only names are looked at; no tensor is resolved.
  */
+import { at } from '../../at.ts';
 import { ModelError } from '../../errors.ts';
 import { dictOf } from '../../formats/torch/torch-file.ts';
 import {
@@ -220,7 +221,7 @@ function modelTensors<T>(
       'CHECKPOINT_UNSUPPORTED',
       `${counted(stray.length, 'parameter')} ${stray.length === 1 ? 'has' : 'have'} no place in a DLRM with ${convention.title} names: ${some(stray)}`,
       {
-        tensor: stray[0] as string,
+        tensor: at(stray, 0),
         hint: 'the model computes something else, or other tensors were saved with it; a model description can map names, or set those aside that compute nothing ("names": {"NAME": null})',
       },
     );

@@ -1,4 +1,5 @@
 /** Bounds of bags: lengths and offsets checked, counted and turned into each other. */
+import { at } from '../../at.ts';
 import { type Bags, bagFaultError, type IndexArray } from '../../embedding/bag.ts';
 import { RequestError } from '../../errors.ts';
 import type { FeatureInput } from '../inputs.ts';
@@ -132,10 +133,7 @@ export function checkOffsets(offsets: IndexArray, lookups: number, { table, feat
     position: number,
   ) => {
     const limit = kind === 'offset-past-end' ? lookups : before;
-    throw bagFaultError(
-      { kind, table, position, value: BigInt(offsets[position] as number | bigint), limit },
-      feature.name,
-    );
+    throw bagFaultError({ kind, table, position, value: BigInt(at(offsets, position)), limit }, feature.name);
   };
   for (let b = 0; b < offsets.length; b++) {
     const offset = offsets[b] as number | bigint;

@@ -1,4 +1,5 @@
 /** The lookups of one feature as bags of rows: its ids mapped, unknown ones treated, its rules held. */
+import { at } from '../../at.ts';
 import type { Bags, IndexArray } from '../../embedding/bag.ts';
 import { type ErrorDetails, RequestError, type RequestErrorCode } from '../../errors.ts';
 import { asNumbers, type BagsPlace, bagAt, checkOffsets, longBag, offsetsOf } from './bag-bounds.ts';
@@ -104,7 +105,7 @@ function rejectId(
   message: string,
 ): never {
   checkOffsets(offsets, values.length, place);
-  const id = values[position] as number | bigint | string;
+  const id = at(values, position);
   const value = typeof id === 'string' ? id.slice(0, 40) : id;
   const sample = bagAt(offsets, place.bags, position);
   return rejectFeature(place, code, message, { tensor: names.values, sample, position, value });

@@ -1,4 +1,5 @@
 /** Gives the parts of a request their meaning to a model: features by number or name, ids, users, missing features. */
+import { at } from '../../at.ts';
 import type { Bags } from '../../embedding/bag.ts';
 import type { FeatureInput, ModelInputs } from '../inputs.ts';
 import { type BagsPlace, repeated } from './bag-bounds.ts';
@@ -57,7 +58,7 @@ async function bindFeatures(
     for (const lookups of allLookups(part, features, bags)) {
       const tensor = lookups.names.values;
       const table = numbers.of(lookups.feature, lookups.kind, tensor);
-      const place: BagsPlace = { feature: features[table] as FeatureInput, table, bags, nameOf };
+      const place: BagsPlace = { feature: at(features, table), table, bags, nameOf };
       const before = bound.get(table);
       if (before !== undefined) {
         const message = `${tensor} gives it once more, after ${before.tensor}`;

@@ -1,4 +1,5 @@
 /** Samples of a JSON request as columns, a feature each. */
+import { at } from '../../at.ts';
 import { RequestError, type RequestErrorCode } from '../../errors.ts';
 import type { FeatureInput, ModelInputs } from '../inputs.ts';
 import { shortList } from './bind-dense.ts';
@@ -95,14 +96,14 @@ function featureColumns(
       const table = tables.of(key, 'ids', `${sample.name}, features`, { sample: b });
       const column = columns.get(table) ?? new Array<JsonLookups | undefined>(samples.length);
       columns.set(table, column);
-      const { name } = features[table] as FeatureInput;
+      const { name } = at(features, table);
       if (column[b] !== undefined)
         fail(sample, 'TENSOR_UNEXPECTED', `features.${name}`, `feature ${name} stands there twice`);
       column[b] = lookups;
     }
   });
   return [...columns].map(([table, column]) => {
-    const feature = features[table] as FeatureInput;
+    const feature = at(features, table);
     return [feature.name, lookupsOf(feature, table, column, samples)];
   });
 }

@@ -1,4 +1,5 @@
 /** Reads the parts of a request from a safetensors file, in any of its forms (docs/requests.md). */
+import { at } from '../../at.ts';
 import type { IndexArray } from '../../embedding/bag.ts';
 import { RequestError, type RequestErrorCode } from '../../errors.ts';
 import { parseJson } from '../../formats/json-text.ts';
@@ -221,7 +222,7 @@ class PartReader {
       lengths: integers(names.bounds, await readTensor(lengths)),
       names,
       ...(keys === undefined ? {} : { keys }),
-      ...(shape.length === 2 ? { features: shape[0] as number } : {}),
+      ...(shape.length === 2 ? { features: at(shape, 0) } : {}),
       ...(weights === undefined ? {} : { weights }),
     };
   }

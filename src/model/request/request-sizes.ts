@@ -1,4 +1,5 @@
 /** How many samples and users a request has. */
+import { at } from '../../at.ts';
 import type { IndexArray } from '../../embedding/bag.ts';
 import { RequestError, type RequestErrorCode } from '../../errors.ts';
 import { bagCount, boundCount } from './bag-bounds.ts';
@@ -27,7 +28,7 @@ export function sizesOf({ samples, user, users }: RequestParts, features: number
   }
   const userCount = user === undefined ? undefined : sizeOf(user, features);
   const starts = userStarts(users ?? soleUser(userCount, own), userCount);
-  const batchSize = starts[starts.length - 1] as number;
+  const batchSize = at(starts, starts.length - 1);
   if (own !== undefined && own !== batchSize)
     fail('USERS_INVALID', 'users', `users have ${batchSize} candidates, the request has ${own}`);
   return { batchSize: backed(batchSize, samples), users: starts };

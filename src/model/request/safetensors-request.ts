@@ -1,4 +1,5 @@
 /** Requests in safetensors files. docs/requests.md lists their forms. */
+import { at } from '../../at.ts';
 import { path } from '../../checks/value.ts';
 import type { IndexArray } from '../../embedding/bag.ts';
 import { fromFile } from '../../errors.ts';
@@ -46,7 +47,7 @@ export async function writeRequest(given: string, request: DlrmRequest): Promise
 }
 
 function candidateCounts(users: Int32Array): Int32Array {
-  return users.subarray(1).map((end, u) => end - (users[u] as number));
+  return users.subarray(1).map((end, u) => end - at(users, u));
 }
 
 function integers(data: IndexArray): HostTensor {

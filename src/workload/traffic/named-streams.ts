@@ -1,4 +1,5 @@
 /** Traces in files of their own, each named for a table or a feature. */
+import { at } from '../../at.ts';
 import type { EmbeddingTable } from '../../embedding/bag.ts';
 import { fromFile, RequestError, WorkloadError } from '../../errors.ts';
 import { inputsOf } from '../../model/architecture.ts';
@@ -26,7 +27,7 @@ export async function readNamedStreams({ streams }: NamedSource, model: TrafficM
           file,
           table: t,
         });
-      await fromFile(file, async () => checkedRows(tables[t] as EmbeddingTable, stream.indices, t));
+      await fromFile(file, async () => checkedRows(at(tables, t), stream.indices, t));
       byTable.set(t, stream);
     }
   }
@@ -47,7 +48,7 @@ export async function soleStream(file: string): Promise<Stream> {
     );
   }
   const starts = offsets?.[0];
-  return { file, indices: asInt32(streams[0] as Int32Array), ...(starts === undefined ? {} : { starts }) };
+  return { file, indices: asInt32(at(streams, 0)), ...(starts === undefined ? {} : { starts }) };
 }
 
 /** The feature of a name or number, or all features on the table of that name. @throws RequestError FEATURE_UNKNOWN, TABLE_UNEXPECTED. */

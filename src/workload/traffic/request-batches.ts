@@ -1,4 +1,5 @@
 /** Batches of recorded requests: samples in their order, whatever the files that they came in. */
+import { at } from '../../at.ts';
 import { fromFile, RequestError, type RequestErrorCode, WorkloadError } from '../../errors.ts';
 import type { DlrmRequest } from '../../model/request/request.ts';
 import { type CategoryOptions, readRequestFile } from '../request-file.ts';
@@ -115,17 +116,17 @@ async function readSamples(
 /** Hands samples out in their order, and begins again at their end. */
 function inOrder(requests: readonly Samples[]): (count: number) => Samples[] {
   let request = 0;
-  let at = 0;
+  let next = 0;
   return (count) => {
     const parts: Samples[] = [];
     for (let missing = count; missing > 0; ) {
-      const own = requests[request] as Samples;
-      const end = Math.min(own.count, at + missing);
-      parts.push(slice(own, at, end));
-      missing -= end - at;
-      at = end;
-      if (at < own.count) continue;
-      at = 0;
+      const own = at(requests, request);
+      const end = Math.min(own.count, next + missing);
+      parts.push(slice(own, next, end));
+      missing -= end - next;
+      next = end;
+      if (next < own.count) continue;
+      next = 0;
       request = (request + 1) % requests.length;
     }
     return parts;

@@ -1,4 +1,5 @@
 /** Recorded samples: checked against a model, cut and put together into batches. */
+import { at } from '../../at.ts';
 import { type Bags, bagCount, type EmbeddingTable, type IndexArray } from '../../embedding/bag.ts';
 import { checkBagShapes } from '../../embedding/check-bags.ts';
 import { RequestError, UsageError } from '../../errors.ts';
@@ -50,9 +51,7 @@ export function samplesOf(request: DlrmRequest, { tables, denseFeatures }: Traff
     count: request.batchSize,
     dense: request.dense,
     denseFeatures,
-    bags: request.bags.map((bags, t) =>
-      checkedBags(tables[t] as EmbeddingTable, bags, t, bagCount(bags, request)),
-    ),
+    bags: request.bags.map((bags, t) => checkedBags(at(tables, t), bags, t, bagCount(bags, request))),
     ...(request.users === undefined ? {} : { users: request.users }),
   };
 }
@@ -69,7 +68,7 @@ function checkedBags(
   const starts = asNumbers(offsets);
   const own = Int32Array.from({ length: bags + 1 }, (_, bag) => starts[bag] ?? indices.length);
   // What follows the last bag is of none.
-  const lookups = own[bags] as number;
+  const lookups = at(own, bags);
   return {
     indices: checkedRows(table, indices.subarray(0, lookups), t),
     offsets: own,
@@ -147,7 +146,7 @@ function usersWithin(users: Int32Array, from: number, to: number) {
 }
 
 function sliceBags({ indices, offsets, weights, perUser }: SampleBags, from: number, to: number): SampleBags {
-  const [begin, end] = [offsets[from] as number, offsets[to] as number];
+  const [begin, end] = [at(offsets, from), at(offsets, to)];
   return {
     indices: indices.subarray(begin, end),
     offsets: offsets.subarray(from, to + 1).map((offset) => offset - begin),
@@ -171,7 +170,7 @@ export function join(parts: readonly Samples[]): Samples {
       parts.map(({ dense }) => dense),
       (length) => new Float32Array(length),
     ),
-    bags: first.bags.map((_, t) => joinBags(parts.map(({ bags }) => bags[t] as SampleBags))),
+    bags: first.bags.map((_, t) => joinBags(parts.map(({ bags }) => at(bags, t)))),
     ...(users === undefined ? {} : { users }),
   };
 }
@@ -188,7 +187,7 @@ function joinBags(parts: readonly SampleBags[]): SampleBags {
       },
     );
   const weighted = parts.some(({ weights }) => weights !== undefined);
-  const { perUser } = parts[0] as SampleBags;
+  const { perUser } = at(parts, 0);
   return {
     indices: concatenated(
       parts.map(({ indices }) => indices),

@@ -1,6 +1,7 @@
 /** What `--trace` names: traces, requests, folders of requests, and files named for tables. */
 import { existsSync } from 'node:fs';
 import { basename, join, resolve } from 'node:path';
+import { at } from '../../at.ts';
 import { type Check, listOf, membersOf, oneOf, path, reading, record, text } from '../../checks/value.ts';
 import { UsageError, WorkloadError } from '../../errors.ts';
 import { expectKind, type Kind } from '../../formats/file-kind.ts';
@@ -150,7 +151,7 @@ async function folderSource(path: string): Promise<RequestSource> {
     kind: 'requests',
     name: basename(resolve(path)),
     path,
-    form: forms[0] as RequestForm,
+    form: at(forms, 0),
     files,
   };
 }

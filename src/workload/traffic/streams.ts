@@ -1,4 +1,5 @@
 /** One recorded stream for all tables, or a stream a table: what each table looks up of it. */
+import { at } from '../../at.ts';
 import type { EmbeddingTable } from '../../embedding/bag.ts';
 import { fromFile, WorkloadError } from '../../errors.ts';
 import type { AccessPatternName } from '../access-patterns.ts';
@@ -45,7 +46,7 @@ export async function readStreams(
   return fromFile(path, async () => ({
     format: trace.format,
     feeds: tables.map((table, t) => {
-      checkedRows(table, trace.streams[t] as Int32Array, t);
+      checkedRows(table, at(trace.streams, t), t);
       return { kind: 'stream', stream: streamOf(trace, t) };
     }),
     bags: bagsOf(trace),
@@ -53,11 +54,11 @@ export async function readStreams(
   }));
 }
 
-const bagsOf = ({ offsets }: Trace) => offsets && (offsets[0] as Float64Array).length - 1;
+const bagsOf = ({ offsets }: Trace) => offsets && at(offsets, 0).length - 1;
 
 function streamOf({ file, streams, offsets }: Trace, s: number): Stream {
   const starts = offsets?.[s];
-  return { file, indices: asInt32(streams[s] as Int32Array), ...(starts === undefined ? {} : { starts }) };
+  return { file, indices: asInt32(at(streams, s)), ...(starts === undefined ? {} : { starts }) };
 }
 
 /** The part of a stream that fits a table. */
@@ -85,9 +86,9 @@ export function fittedStreams(
   const small: string[] = [];
   const feeds = tables.map(({ name, rows }, t): TableFeed => {
     const s = t % sources.length;
-    const source = sources[s] as Stream;
+    const source = at(sources, s);
     const part = parts.get(`${s} ${rows}`) ?? partWithin(source, rows);
-    if (!isTooSmall(part.stream.indices, source, needs[t] as number)) {
+    if (!isTooSmall(part.stream.indices, source, at(needs, t))) {
       parts.set(`${s} ${rows}`, part);
       return { kind: 'stream', stream: part.stream };
     }

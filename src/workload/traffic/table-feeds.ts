@@ -1,13 +1,8 @@
 /** Batches of what feeds each table: a recorded stream, recorded bags, or an access pattern. */
+import { at } from '../../at.ts';
 import type { BagBatch, Bags } from '../../embedding/bag.ts';
 import { type AccessPatternName, createStream } from '../access-patterns.ts';
-import {
-  type BagLengths,
-  bagOffsets,
-  drawBagLengths,
-  parseTableBagLengths,
-  totalLookups,
-} from '../bag-lengths.ts';
+import { bagOffsets, drawBagLengths, parseTableBagLengths, totalLookups } from '../bag-lengths.ts';
 import { createRandom } from '../random.ts';
 
 /** What a table looks up. */
@@ -61,7 +56,7 @@ export function feedBatches(
     const stream = feed.kind === 'stream' ? feed.stream : feed.like;
     const own =
       stream?.starts === undefined
-        ? drawBagLengths(lengths[t] as BagLengths, batchSize, random)
+        ? drawBagLengths(at(lengths, t), batchSize, random)
         : cursorOf(stream).nextLengths(batchSize);
     const count = totalLookups(own);
     const offsets = bagOffsets(own);

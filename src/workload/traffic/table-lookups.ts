@@ -1,4 +1,5 @@
 /** The lookups of each table in recorded traffic, all of them, for statistics. */
+import { at } from '../../at.ts';
 import { fromFile, UsageError } from '../../errors.ts';
 import { CRITEO_CATEGORIES, CRITEO_NUMBERS } from '../../formats/criteo-columns.ts';
 import { readRequest } from '../../model/request/safetensors-request.ts';
@@ -50,7 +51,7 @@ export async function tableLookups(
         ? await readNamedStreams(source, model)
         : await readStreams(source, model, needs);
     const tables = feeds.map((feed, table): TableLookups => {
-      const { name, rows } = model.tables[table] as TrafficModel['tables'][number];
+      const { name, rows } = at(model.tables, table);
       return { table, name, rows, indices: feed.kind === 'stream' ? feed.stream.indices : undefined };
     });
     return { format, tables, notes };
