@@ -24,6 +24,7 @@ export {
   relativeRmsError,
 } from './embedding/quantize.ts';
 export { type QuantizedRowFormat, ROW_FORMATS, rowBytes } from './embedding/row-format.ts';
+export type { RowValues } from './embedding/row-values.ts';
 export {
   CudaError,
   type CudaFailure,

@@ -57,7 +57,7 @@ interface Measured extends Setting {
 
 /** Batches on the device, ready to be launched in rotation. */
 async function place(tables: readonly EmbeddingTable[], batches: readonly BagBatch[]) {
-  const placed = await placeTables(tools, tables, plainPlan('cuda'));
+  const placed = await placeTables({ ...tools, aside: stream, pools }, tables, plainPlan('cuda'));
   const bags = batches.map((batch) => new CudaBags(placed, batch, pools));
   for (const one of bags) {
     await one.stage();

@@ -11,7 +11,7 @@
 
 #include <stdint.h>
 
-#define HR_ABI_VERSION 9
+#define HR_ABI_VERSION 10
 
 /* Instruction sets, weakest first. A pool runs every operator on one of them. */
 enum { HR_ISA_PORTABLE = 0, HR_ISA_AVX2 = 1, HR_ISA_AVX512 = 2 };
@@ -260,6 +260,9 @@ hr_mapping *hr_map_file(const char *path, void **memory, int64_t *bytes, int64_t
 void hr_unmap_file(hr_mapping *mapping);
 /* 1: it has changed; 0. */
 int64_t hr_has_file_changed(hr_mapping *mapping);
+/* Lets bytes [begin, begin + bytes) of the mapping be written. A page is copied when it is first written: the file stays as it
+ * is, and so does what others map of it. 0, or an errno. */
+int64_t hr_make_writable(hr_mapping *mapping, int64_t begin, int64_t bytes);
 /* Reads [offset, offset + bytes) of a file to `target` in bounded chunks. 0, an errno, or -1 at an early end. */
 int64_t hr_read_file(const char *path, int64_t offset, int64_t bytes, void *target);
 
@@ -272,6 +275,20 @@ typedef struct hr_host_copy {
 /* Does `count` copies, shared by the pool's threads in pieces (a second caller waits), or on the calling thread where pool
  * is NULL. Returns 0; 2: a source was given back meanwhile; -2: no memory. */
 int64_t hr_copy_all(hr_pool *pool, const hr_host_copy *copies, int64_t count);
+
+/* Rows of a table that are moved. */
+typedef struct hr_row_move {
+  void *rows; /* [row_count, row_bytes] */
+  int64_t row_count;
+  int64_t row_bytes;
+  const int64_t *numbers; /* [count]; numbers outside [0, row_count) are left out */
+  int64_t count;
+  void *values; /* [count, row_bytes] */
+} hr_row_move;
+/* rows[numbers[i]] = values[i], in order; nobody reads or writes the rows meanwhile. Returns 0. */
+int64_t hr_update_rows(const hr_row_move *move);
+/* values[i] = rows[numbers[i]]. Returns 0. */
+int64_t hr_read_rows(const hr_row_move *move);
 
 /* The offsets of a table's bags. */
 typedef struct hr_bag_offsets {

@@ -58,13 +58,19 @@ static int64_t settled_ns(const struct stat *status) {
   return age_ns > -COARSE_NS && age_ns < COARSE_NS ? -1 : changed_ns;
 }
 
-/* A hash of SAMPLES pieces, the first and the last bytes among them. */
-static uint64_t hash_samples(const char *memory, int64_t bytes) {
+/* A hash of SAMPLES pieces of the file, the first and the last bytes among them. What was written to the mapping is not in it. */
+static uint64_t hash_samples(int file, int64_t bytes) {
   uint64_t hash = (uint64_t)bytes;
   const int64_t piece_bytes = hr_min(bytes, SAMPLE_BYTES);
+  char piece[SAMPLE_BYTES];
   for (int64_t s = 0; s < SAMPLES; s++) {
-    const char *piece = memory + (bytes - piece_bytes) / (SAMPLES - 1) * s;
-    if (s == SAMPLES - 1) piece = memory + bytes - piece_bytes;
+    const int64_t start = s == SAMPLES - 1 ? bytes - piece_bytes : (bytes - piece_bytes) / (SAMPLES - 1) * s;
+    memset(piece, 0, sizeof piece);
+    for (int64_t done = 0; done < piece_bytes;) {
+      const ssize_t read_bytes = pread(file, piece + done, (size_t)(piece_bytes - done), start + done);
+      if (read_bytes <= 0) break; /* it was cut: its size tells */
+      done += read_bytes;
+    }
     for (int64_t at = 0; at < piece_bytes; at += 8) {
       uint64_t word = 0;
       memcpy(&word, piece + at, (size_t)hr_min(8, piece_bytes - at));
@@ -100,7 +106,7 @@ int hr_replace_lost_pages(uintptr_t address) {
     /* A file is cut at its end: all that follows is lost too, and is replaced as one mapping, of which there are only so many. */
     const uintptr_t page = address & ~(page_bytes - 1);
     const int flags = MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
-    if (mmap((void *)page, end - page, PROT_READ, flags, -1, 0) == MAP_FAILED) return 0;
+    if (mmap((void *)page, end - page, PROT_READ | PROT_WRITE, flags, -1, 0) == MAP_FAILED) return 0;
     mark_changed(mapping);
     return 1;
   }
@@ -117,7 +123,7 @@ HR_EXPORT hr_mapping *hr_map_file(const char *path, void **memory, int64_t *byte
   void *mapped = MAP_FAILED;
   const int file = open(path, O_RDONLY | O_CLOEXEC);
   if (file >= 0 && fstat(file, &status) == 0)
-    mapped = mmap(NULL, (size_t)status.st_size, PROT_READ, MAP_PRIVATE, file, 0);
+    mapped = mmap(NULL, (size_t)status.st_size, PROT_READ, MAP_PRIVATE | MAP_NORESERVE, file, 0);
   if (mapped == MAP_FAILED) *error = errno;
   if (mapped != MAP_FAILED) {
     pthread_mutex_lock(&one_change_at_a_time);
@@ -143,7 +149,7 @@ HR_EXPORT hr_mapping *hr_map_file(const char *path, void **memory, int64_t *byte
   }
   *memory = mapped;
   *bytes = mapping->bytes;
-  mapping->samples = hash_samples(mapped, mapping->bytes);
+  mapping->samples = hash_samples(file, mapping->bytes);
   return mapping;
 }
 
@@ -156,11 +162,16 @@ HR_EXPORT void hr_unmap_file(hr_mapping *mapping) {
   pthread_mutex_unlock(&one_change_at_a_time);
 }
 
+HR_EXPORT int64_t hr_make_writable(hr_mapping *mapping, int64_t begin, int64_t bytes) {
+  const uintptr_t start = atomic_load(&mapping->begin) + (uintptr_t)begin;
+  const uintptr_t page = start & ~(page_bytes - 1);
+  return mprotect((void *)page, start + (uintptr_t)bytes - page, PROT_READ | PROT_WRITE) == 0 ? 0 : errno;
+}
+
 /* A change of status is looked into by one thread at a time. */
 static void look_into(hr_mapping *mapping, const struct stat *status) {
   const int64_t settled = settled_ns(status);
-  const char *memory = (const char *)atomic_load(&mapping->begin);
-  if (status->st_size != mapping->bytes || hash_samples(memory, mapping->bytes) != mapping->samples)
+  if (status->st_size != mapping->bytes || hash_samples(mapping->file, mapping->bytes) != mapping->samples)
     mark_changed(mapping);
   else
     atomic_store(&mapping->status_ns, settled);

@@ -7,7 +7,8 @@
  * run to its thread pool in a single call, and another can capture it once and replay it.
  */
 import type { DeviceDescription } from '../device.ts';
-import type { BagBatch, BagFindings, EmbeddingTable, IndexChecking } from '../embedding/bag.ts';
+import type { BagBatch, BagFindings, EmbeddingTable, IndexArray, IndexChecking } from '../embedding/bag.ts';
+import type { RowValues } from '../embedding/row-values.ts';
 import type { Plan } from '../plan/plan.ts';
 import type { OnProgress } from '../progress.ts';
 
@@ -85,6 +86,17 @@ export interface PlacedTables extends Disposable {
   readonly allocatedBytes: number;
   /** What the plan brought about, for people: e.g. how much is backed by huge pages. */
   readonly notes: readonly string[];
+  /**
+   * Replaces rows of a table, and of those that share its memory, between runs: a run sees all of it or nothing. Of equal row
+   * numbers the last counts. A file that rows are mapped from, and a caller's arrays, stay as they are.
+   * `rows`: [n]. `values`: float32 [n, dim], rounded or quantised to the table's format, or rows as the table stores them:
+   * the bits of 16-bit floats [n, dim], quantised rows [n, rowBytes].
+   * @throws RequestError INDEX_OUT_OF_RANGE, TENSOR_DTYPE, TENSOR_SHAPE; ModelError VALUE_NOT_FINITE, VALUE_OUT_OF_RANGE for
+   *   values that cannot be quantised; DeviceError OUT_OF_MEMORY; FormatError FILE_CHANGED. No row has changed then.
+   */
+  updateRows(table: number, rows: IndexArray, values: RowValues): Promise<void>;
+  /** Rows of a table as it stores them: see `updateRows`. @throws RequestError INDEX_OUT_OF_RANGE, TENSOR_DTYPE. */
+  readRows(table: number, rows: IndexArray): Promise<RowValues>;
   /**
    * The same memory under another legal plan that places tables alike. It stays this object's to give back.
    * @throws PlanError PLAN_ILLEGAL when the plan needs another placement.

@@ -96,7 +96,7 @@ export class NativeMemory implements Disposable {
 /** The library's `hr_mapping` of a file. */
 export type MappingPtr = bigint & { readonly __brand: 'MappingPtr' };
 
-/** A file mapped read-only, which notices when it is written or cut. */
+/** A file mapped privately, which notices when it is written or cut. */
 export class MappedFile implements Disposable {
   readonly mapping: MappingPtr;
   readonly address: HostPtr;
@@ -119,6 +119,23 @@ export class MappedFile implements Disposable {
   /** Whether it was changed in place since it was mapped. */
   hasChanged(): boolean {
     return this.#live && Number(library().hasFileChanged(this.mapping)) !== 0;
+  }
+
+  /**
+   * Lets bytes [begin, begin + length) be written. A page is copied when it is first written; the file stays as it is.
+   * @throws DeviceError OUT_OF_MEMORY where the system refuses.
+   */
+  makeWritable(begin: number, length: number): void {
+    const status = Number(library().makeWritable(this.mapping, begin, length));
+    if (status === 0) return;
+    const cause = errnoError(status);
+    throw new DeviceError(
+      'OUT_OF_MEMORY',
+      `rows mapped from ${this.file} cannot be changed: ${cause.message}`,
+      {
+        cause,
+      },
+    );
   }
 
   [Symbol.dispose](): void {

@@ -7,7 +7,7 @@ import { fileURLToPath } from 'node:url';
 import koffi from 'koffi';
 import { arraysChanged, DeviceError } from '../errors.ts';
 
-const ABI_VERSION = 9;
+const ABI_VERSION = 10;
 /** `hr_run` statuses. */
 const RUN_DONE = 0;
 const RUN_ARRAYS_GONE = 2;
@@ -55,6 +55,9 @@ function load() {
     mapFile: library.func('uintptr_t hr_map_file(const char *path, void *memory, void *bytes, void *error)'),
     unmapFile: library.func('void hr_unmap_file(uintptr_t mapping)'),
     hasFileChanged: library.func('int64_t hr_has_file_changed(uintptr_t mapping)'),
+    makeWritable: library.func('int64_t hr_make_writable(uintptr_t mapping, int64_t begin, int64_t bytes)'),
+    updateRows: library.func('int64_t hr_update_rows(void *move)'),
+    readRows: library.func('int64_t hr_read_rows(void *move)'),
     readFile: library.func(
       'int64_t hr_read_file(const char *path, int64_t offset, int64_t bytes, uintptr_t target)',
     ),

@@ -13,13 +13,16 @@ import {
   type BagFindings,
   type EmbeddingTable,
   INDEX_CHECKING,
+  type IndexArray,
   type IndexChecking,
 } from '../embedding/bag.ts';
 import { checkTables } from '../embedding/check-tables.ts';
+import type { RowValues } from '../embedding/row-values.ts';
 import { UsageError } from '../errors.ts';
 import { checkPlan, type Plan, type PlanChoice, planChoice } from '../plan/plan.ts';
 import { choosePlan } from '../plan/saved-plans.ts';
 import type { OnProgress } from '../progress.ts';
+import { tableOf } from './table-number.ts';
 
 export interface CollectionOptions {
   /** How the embedding stage runs; default: the saved plan, else the heuristic one. */
@@ -150,6 +153,29 @@ export class EmbeddingCollection implements AsyncDisposable {
       const embeddings: PooledEmbeddings<F> = { pooled: pooled as PooledArray<F>, findings };
       return timed ? { ...embeddings, embeddingMs: at(seconds, 0) * 1e3 } : embeddings;
     });
+  }
+
+  /**
+   * Replaces rows of a table, and of those that share its memory. It takes effect between batches: a call sees all of it
+   * or nothing. Calls go on while the values come over. Of equal row numbers the last counts. Files and arrays that the
+   * rows came from stay as they are.
+   * @param table its name, or its number.
+   * @param rows int32 or int64 [n].
+   * @param values float32 [n, dim], rounded or quantised to the table's format; or rows as the table stores them: the bits of
+   *   16-bit floats [n, dim], quantised rows [n, rowBytes].
+   * @throws RequestError TABLE_UNEXPECTED, INDEX_OUT_OF_RANGE, TENSOR_DTYPE, TENSOR_SHAPE; ModelError VALUE_NOT_FINITE,
+   *   VALUE_OUT_OF_RANGE for values that cannot be quantised; DeviceError OUT_OF_MEMORY; FormatError FILE_CHANGED. No row has
+   *   changed then.
+   */
+  updateRows(table: string | number, rows: IndexArray, values: RowValues): Promise<void> {
+    return this.#inFlight.run(async () => {
+      await this.#placed.updateRows(tableOf(table, this.tables), rows, values);
+    });
+  }
+
+  /** Rows of a table as it stores them: see `updateRows`. @throws RequestError TABLE_UNEXPECTED, INDEX_OUT_OF_RANGE, TENSOR_DTYPE. */
+  readRows(table: string | number, rows: IndexArray): Promise<RowValues> {
+    return this.#inFlight.run(async () => this.#placed.readRows(tableOf(table, this.tables), rows));
   }
 
   #programsOf(format: PooledFormat): BatchPrograms {

@@ -15,7 +15,8 @@ import { Workspace } from '../backend/workspace.ts';
 import { called, flag, membersOf, oneOf, optional, record } from '../checks/value.ts';
 import { type PlacedInteraction, placeInteraction } from '../dense/interaction.ts';
 import { Mlp } from '../dense/linear.ts';
-import { type BagFindings, INDEX_CHECKING, type IndexChecking } from '../embedding/bag.ts';
+import { type BagFindings, INDEX_CHECKING, type IndexArray, type IndexChecking } from '../embedding/bag.ts';
+import type { RowValues } from '../embedding/row-values.ts';
 import { DeviceError, UsageError } from '../errors.ts';
 import { type Plan, type PlanChoice, planChoice } from '../plan/plan.ts';
 import { choosePlan, type PlanTraffic, planTraffic } from '../plan/saved-plans.ts';
@@ -28,6 +29,7 @@ import type { FeatureRequest } from './request/feature-request.ts';
 import type { DlrmRequest } from './request/request.ts';
 import { boundByFeature } from './request/request-by-feature.ts';
 import { type CandidatePart, scoreRequest, type UserPart } from './request/score.ts';
+import { tableOf } from './table-number.ts';
 
 export interface DlrmOptions {
   /** How the embedding stage runs; default: the saved plan, else the heuristic one. */
@@ -350,6 +352,31 @@ export class DlrmModel implements AsyncDisposable {
         throw error;
       }
     });
+  }
+
+  /**
+   * Replaces rows of a table, and of those that share its memory. It takes effect between batches: a prediction sees all of it
+   * or nothing. Predictions go on while the values come over. Of equal row numbers the last counts. Files and arrays that the
+   * rows came from stay as they are.
+   * @param table its name, or its number.
+   * @param rows int32 or int64 [n].
+   * @param values float32 [n, dim], rounded or quantised to the table's format; or rows as the table stores them: the bits of
+   *   16-bit floats [n, dim], quantised rows [n, rowBytes].
+   * @throws RequestError TABLE_UNEXPECTED, INDEX_OUT_OF_RANGE, TENSOR_DTYPE, TENSOR_SHAPE; ModelError VALUE_NOT_FINITE,
+   *   VALUE_OUT_OF_RANGE for values that cannot be quantised; DeviceError OUT_OF_MEMORY; FormatError FILE_CHANGED. No row has
+   *   changed then.
+   */
+  updateRows(table: string | number, rows: IndexArray, values: RowValues): Promise<void> {
+    return this.#inFlight.run(async () => {
+      await this.#placed.tables.updateRows(tableOf(table, this.#architecture.tables), rows, values);
+    });
+  }
+
+  /** Rows of a table as it stores them: see `updateRows`. @throws RequestError TABLE_UNEXPECTED, INDEX_OUT_OF_RANGE, TENSOR_DTYPE. */
+  readRows(table: string | number, rows: IndexArray): Promise<RowValues> {
+    return this.#inFlight.run(async () =>
+      this.#placed.tables.readRows(tableOf(table, this.#architecture.tables), rows),
+    );
   }
 
   /** What the last layer gave, as predictions have it. */

@@ -12,6 +12,7 @@ import { modelCases } from './model.ts';
 import { programCases } from './programs.ts';
 import { propertyCases } from './properties.ts';
 import { prunedRowCases } from './pruned-rows.ts';
+import { rowUpdateCases } from './row-updates.ts';
 import { type Capabilities, plansOfOneTechnique, type Subject } from './subject.ts';
 import { techniqueCases } from './techniques.ts';
 import { userCases, userModelCases } from './users.ts';
@@ -57,6 +58,7 @@ export function conformance(
       describe('properties', () => propertyCases(subject));
       describe('golden embedding bags', () => goldenBagCases(subject));
       describe('programs', () => programCases(subject));
+      describe('row updates', () => rowUpdateCases(subject));
     }
     describe('dense operators', () => denseCases(subject));
     describe('models', () => modelCases(subject));

@@ -1,4 +1,6 @@
 /** The backend contract over the plain references: slow, obvious, and what other backends' models are compared with. */
+
+import { at } from '../../src/at.ts';
 import {
   type Backend,
   type Bindings,
@@ -24,13 +26,35 @@ import { HostArrays } from '../../src/backend/host-arrays.ts';
 import { bind, OneAtATime, stageSeconds } from '../../src/backend/slots.ts';
 import { referenceDotInteraction, referenceLinear } from '../../src/dense/reference.ts';
 import type { DeviceDescription } from '../../src/device.ts';
-import type { BagBatch, BagFindings, EmbeddingTable } from '../../src/embedding/bag.ts';
+import {
+  type BagBatch,
+  type BagFindings,
+  type EmbeddingTable,
+  type IndexArray,
+  rowBytes,
+} from '../../src/embedding/bag.ts';
 import { checkBagShapes } from '../../src/embedding/check-bags.ts';
 import { referenceCheckBags, referenceEmbeddingBags } from '../../src/embedding/reference.ts';
+import {
+  checkRowNumbers,
+  checkRowUpdate,
+  type RowValues,
+  rowNumbers,
+  updatePiece,
+  viewRows,
+} from '../../src/embedding/row-values.ts';
 import { DeviceError, PlanError } from '../../src/errors.ts';
 import { type Plan, placementKey } from '../../src/plan/plan.ts';
 import { readTensor } from '../../src/stored-tensor.ts';
-import { isHost, isStored, numberToBfloat16, numberToFloat16 } from '../../src/tensor.ts';
+import {
+  type HostTensor,
+  isHost,
+  isStored,
+  numberToBfloat16,
+  numberToFloat16,
+  type Tensor,
+  viewElements,
+} from '../../src/tensor.ts';
 import { rowsTensor } from './cases.ts';
 import { Random } from './random.ts';
 
@@ -66,8 +90,39 @@ class ReferenceTables implements PlacedTables {
   constructor(
     readonly tables: readonly EmbeddingTable[],
     readonly plan: Plan,
-    readonly host: Resource<readonly EmbeddingTable[]>,
+    readonly host: Resource<EmbeddingTable[]>,
   ) {}
+
+  async updateRows(t: number, rows: IndexArray, values: RowValues): Promise<void> {
+    const table = at(this.tables, t);
+    const update = checkRowUpdate(table, rows, values);
+    const width = rowBytes(table);
+    const { weight } = at(this.host.value, t);
+    const bytes = bytesOfRows(weight);
+    for (let i = 0; i < update.count; i++) {
+      const { values: row } = updatePiece(update, i, 1);
+      // Read before the first is written: an update is made whole or not at all.
+      if (i === 0) rowNumbers(table, update.rows, 0, update.count);
+      bytes.set(row, Number(rows[i]) * width);
+    }
+    // Whoever gave the rows keeps them.
+    const changed = { ...weight, data: viewElements(weight.dtype, bytes) } as HostTensor;
+    for (const [other, own] of this.tables.entries())
+      if (own.weight === table.weight)
+        this.host.value[other] = { ...at(this.host.value, other), weight: changed };
+  }
+
+  async readRows(t: number, rows: IndexArray): Promise<RowValues> {
+    const table = at(this.tables, t);
+    const width = rowBytes(table);
+    const bytes = bytesOfRows(at(this.host.value, t).weight);
+    const numbers = rowNumbers(table, checkRowNumbers(table, rows), 0, rows.length);
+    const read = new Uint8Array(numbers.length * width);
+    numbers.forEach((row, i) =>
+      read.set(bytes.subarray(Number(row) * width, (Number(row) + 1) * width), i * width),
+    );
+    return viewRows(table, read);
+  }
 
   withPlan(plan: Plan): ReferenceTables {
     if (placementKey(plan) !== placementKey(this.plan)) {
@@ -79,6 +134,12 @@ class ReferenceTables implements PlacedTables {
   [Symbol.dispose](): void {
     this.host[Symbol.dispose]();
   }
+}
+
+/** The bytes of a table's rows, a copy. */
+function bytesOfRows(weight: Tensor): Uint8Array {
+  const { data } = weight as HostTensor;
+  return new Uint8Array(data.buffer, data.byteOffset, data.byteLength).slice();
 }
 
 class ReferenceBags extends Resource<BagBatch> implements PlacedBags {

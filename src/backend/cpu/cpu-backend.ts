@@ -12,7 +12,7 @@ import {
   type EmbeddingTable,
 } from '../../embedding/bag.ts';
 import { checkBagShapes } from '../../embedding/check-bags.ts';
-import { arraysChanged, DeviceError, FormatError } from '../../errors.ts';
+import { arraysChanged, DeviceError } from '../../errors.ts';
 import {
   fillUniform,
   measureFmaRate,
@@ -41,10 +41,12 @@ import {
   type RunReport,
 } from '../backend.ts';
 import { HostArrays } from '../host-arrays.ts';
-import { bind, OneAtATime, stageSeconds, Template } from '../slots.ts';
+import { type RowAccess, rowsReadBy, whileReading } from '../row-access.ts';
+import { OneAtATime, stageSeconds, Template } from '../slots.ts';
 import { CpuBags } from './bags.ts';
 import { type BagReport, CpuBuffer, CpuLinear, EncodedProgram, FixedRecords } from './encode.ts';
 import { CpuTables, placeTables } from './placement.ts';
+import { checkUnchanged } from './rows.ts';
 
 export interface CpuBackendOptions {
   /** Threads of the pool; default: all cores that this process may use. */
@@ -121,7 +123,8 @@ export class CpuBackend implements Backend {
   }
 
   async run(program: readonly Operation[], options?: RunOptions): Promise<RunReport> {
-    return this.#run(bind(program), options);
+    const operations = new Template(program).bind();
+    return whileReading(rowsReadBy(program, accessOf), () => this.#run(operations, options));
   }
 
   prepare(program: readonly Operation[]): Executable {
@@ -144,7 +147,7 @@ export class CpuBackend implements Backend {
         encoded.seconds,
         encoded.estimatedBytes < INLINE_BYTES,
       );
-      if (end === 'file changed') throw fileChanged(operations);
+      if (end === 'file changed') checkFiles(operations);
       if (end === 'bad bags') {
         const { first } = collectFindings(encoded.stops);
         // A task found something bad, and then it was gone.
@@ -186,13 +189,14 @@ export class CpuBackend implements Backend {
   }
 }
 
-/** The error for a file, mapped for some tables of a program, that was changed. */
-function fileChanged(program: readonly Operation[]): FormatError {
-  const tables = program.flatMap((operation) =>
-    operation.op === 'embeddingBags' ? [ownBy(CpuTables, operation.tables)] : [],
-  );
-  const file = tables.flatMap((own) => own.files).find((own) => own.hasChanged())?.file ?? '?';
-  return new FormatError('FILE_CHANGED', `${file} was written to, or cut, while it was in use`, { file });
+const accessOf = (tables: PlacedTables) => ownBy(CpuTables, tables).access;
+
+/** @throws FormatError FILE_CHANGED for a file, mapped for some tables of a program, that was changed. */
+function checkFiles(program: readonly Operation[]): void {
+  for (const operation of program) {
+    if (operation.op !== 'embeddingBags') continue;
+    for (const file of ownBy(CpuTables, operation.tables).files) checkUnchanged(file);
+  }
 }
 
 type Work = (operations: readonly BoundOperation[], options: RunOptions) => Promise<RunReport>;
@@ -200,15 +204,18 @@ type Work = (operations: readonly BoundOperation[], options: RunOptions) => Prom
 class CpuExecutable extends OneAtATime {
   readonly #template: Template;
   readonly #work: Work;
+  readonly #rows: readonly RowAccess[];
 
   constructor(program: readonly Operation[], work: Work) {
     super();
     this.#template = new Template(program);
+    this.#rows = rowsReadBy(program, accessOf);
     this.#work = work;
   }
 
   protected override async runOne(bindings: Bindings | undefined, options: RunOptions): Promise<RunReport> {
-    return this.#work(this.#template.bind(bindings), options);
+    const operations = this.#template.bind(bindings);
+    return whileReading(this.#rows, () => this.#work(operations, options));
   }
 
   protected override giveBack(): void {}

@@ -5,9 +5,9 @@
  */
 import { at } from '../../at.ts';
 import { bytesOf } from '../../checks/array.ts';
-import type { EmbeddingTable } from '../../embedding/bag.ts';
-import { rowBytes } from '../../embedding/bag.ts';
+import { type EmbeddingTable, type IndexArray, rowBytes } from '../../embedding/bag.ts';
 import { isQuantized } from '../../embedding/row-format.ts';
+import { checkRowNumbers, checkRowUpdate, type RowValues, viewRows } from '../../embedding/row-values.ts';
 import { distinctTables } from '../../embedding/shared-tables.ts';
 import { DeviceError, FormatError, PlanError } from '../../errors.ts';
 import { fillQuantized, fillUniform, POOLING, ROW_FORMAT, TABLE_WORDS } from '../../ffi/cpu-operators.ts';
@@ -17,28 +17,40 @@ import { type CpuPlan, placementKey, planLabel } from '../../plan/plan.ts';
 import type { OnProgress } from '../../progress.ts';
 import { isHost, isInFile, isStored, type Tensor } from '../../tensor.ts';
 import type { PlacedTables } from '../backend.ts';
+import { RowAccess, whileReading } from '../row-access.ts';
+import { type PlacedRows, readStoredRows, stageUpdate } from './rows.ts';
 
 /** The rows of placed tables: `descriptors` are the library's `hr_table`s over `allocations` and mapped `files`. */
 class TableMemory implements Disposable {
   readonly #descriptors: BigInt64Array;
   readonly #allocations: readonly NativeMemory[];
   readonly files: readonly MappedFile[];
+  /** By table. */
+  readonly rows: readonly PlacedRows[];
+  readonly access = new RowAccess();
   #live = true;
 
   constructor(
     descriptors: BigInt64Array,
+    rows: readonly PlacedRows[],
     allocations: readonly NativeMemory[],
     files: readonly MappedFile[],
   ) {
     this.#descriptors = descriptors;
+    this.rows = rows;
     this.#allocations = allocations;
     this.files = files;
   }
 
   /** @throws DeviceError DISPOSED. */
   get descriptors(): BigInt64Array {
-    if (!this.#live) throw new DeviceError('DISPOSED', 'embedding tables were used after they were disposed');
+    this.checkLive();
     return this.#descriptors;
+  }
+
+  /** @throws DeviceError DISPOSED. */
+  checkLive(): void {
+    if (!this.#live) throw new DeviceError('DISPOSED', 'embedding tables were used after they were disposed');
   }
 
   [Symbol.dispose](): void {
@@ -75,6 +87,27 @@ export class CpuTables implements PlacedTables {
     return this.#memory.files;
   }
 
+  /** What keeps updates and runs apart. */
+  get access(): RowAccess {
+    return this.#memory.access;
+  }
+
+  async updateRows(t: number, rows: IndexArray, values: RowValues): Promise<void> {
+    this.#memory.checkLive();
+    const table = at(this.tables, t);
+    const update = checkRowUpdate(table, rows, values);
+    using staged = await stageUpdate(table, at(this.#memory.rows, t), update);
+    await this.#memory.access.alone(() => staged.apply());
+  }
+
+  async readRows(t: number, rows: IndexArray): Promise<RowValues> {
+    this.#memory.checkLive();
+    const table = at(this.tables, t);
+    const numbers = checkRowNumbers(table, rows);
+    const read = () => readStoredRows(table, at(this.#memory.rows, t), numbers);
+    return viewRows(table, await whileReading([this.access], read));
+  }
+
   withPlan(plan: CpuPlan): CpuTables {
     if (placementKey(plan) !== placementKey(this.plan)) {
       throw new PlanError(
@@ -88,12 +121,6 @@ export class CpuTables implements PlacedTables {
   [Symbol.dispose](): void {
     if (this.#owner) this.#memory[Symbol.dispose]();
   }
-}
-
-/** Where the rows of a table begin, and the file that they lie in, if they lie in one. */
-interface PlacedRows {
-  readonly start: HostPtr;
-  readonly file?: MappedFile;
 }
 
 /** The library's `hr_table`s over `rows`, with row weights there. */
@@ -204,7 +231,9 @@ export async function placeTables(
     const rowWeights = tables.map((table) => learned.get(table.rowWeights) as HostPtr);
     const allocatedBytes = allocations.reduce((sum, memory) => sum + memory.bytes, 0);
     const notes = hugePages ? [hugePagesNote(allocations)] : [];
-    const memory = new TableMemory(describe(tables, rows, rowWeights), allocations, [...files.values()]);
+    const memory = new TableMemory(describe(tables, rows, rowWeights), rows, allocations, [
+      ...files.values(),
+    ]);
     return new CpuTables(tables, plan, allocatedBytes, notes, memory);
   } catch (error) {
     for (const resource of resources()) resource[Symbol.dispose]();

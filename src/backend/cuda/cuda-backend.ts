@@ -228,7 +228,8 @@ export class CudaBackend implements Backend {
   }
 
   get #tools() {
-    return { device: this.#device, stream: this.#streams.lookups, kernels: this.#kernels };
+    const { lookups, aside } = this.#streams;
+    return { device: this.#device, stream: lookups, aside, kernels: this.#kernels, pools: this.#pools };
   }
 
   /** Waits until nothing runs: memory that work may still use must not be lent again. */

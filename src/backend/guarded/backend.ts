@@ -226,9 +226,19 @@ export class GuardedBackend implements Backend {
       checkPlan(parsed, { device: this.device, tables });
       return this.#giveTables(held.inner.withPlan(parsed), held);
     };
+    const during = <T>(work: (own: PlacedTables) => Promise<T>): Promise<T> =>
+      this.#whileOpen(() => {
+        const { held } = this.#given.tables.of(given, 'tables');
+        return this.#holding(new Set<Held>([held]), () => work(held.inner));
+      });
+    const numberOf = whole(0, tables.length - 1);
+    const updateRows: PlacedTables['updateRows'] = (table, rows, values) =>
+      during((own) => own.updateRows(numberOf(table, 'updateRows: table'), rows, values));
+    const readRows: PlacedTables['readRows'] = (table, rows) =>
+      during((own) => own.readRows(numberOf(table, 'readRows: table'), rows));
     given = this.#given.tables.give(
       placed,
-      { tables, plan, allocatedBytes, notes, withPlan },
+      { tables, plan, allocatedBytes, notes, withPlan, updateRows, readRows },
       { tables },
       parent,
     );

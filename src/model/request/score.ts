@@ -19,6 +19,7 @@ import { checkTables } from '../../embedding/check-tables.ts';
 import { RequestError } from '../../errors.ts';
 import type { DlrmArchitecture } from '../architecture.ts';
 import { layerWidth } from '../check-model.ts';
+import { tableNumber } from '../table-number.ts';
 import type { DlrmRequest } from './request.ts';
 
 /** Bags by table: by its number or its name; or one entry a table, undefined where the other part has it. */
@@ -141,7 +142,7 @@ function byTable(
   const bags: (Bags | undefined)[] = tables.map(() => undefined);
   for (const [key, own] of entries) {
     if (own === undefined) continue;
-    const t = typeof key === 'number' ? key : numberOf(key, tables);
+    const t = typeof key === 'number' ? key : tableNumber(key, tables);
     const table = tables[t];
     if (table === undefined) {
       const named = typeof key === 'number' ? `table ${key}` : `a table named ${key}`;
@@ -152,15 +153,6 @@ function byTable(
     bags[t] = own;
   }
   return bags;
-}
-
-/** The number of the table of that name; -1: there is none. @throws RequestError TABLE_UNEXPECTED where several have it. */
-function numberOf(name: string, tables: readonly EmbeddingTable[]): number {
-  const first = tables.findIndex((table) => table.name === name);
-  const last = tables.findLastIndex((table) => table.name === name);
-  if (first === last) return first;
-  const message = `tables ${first} and ${last} are both named ${name}`;
-  throw new RequestError('TABLE_UNEXPECTED', message, { value: name, hint: 'name them by their numbers' });
 }
 
 /** [B, denseFeatures]: in each row the user's features, then the candidate's. */

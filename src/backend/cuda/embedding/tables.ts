@@ -1,10 +1,13 @@
 /** Embedding tables placed by the CUDA backend: where their rows are, and under which plan they are read. */
-import { type Bags, type EmbeddingTable, rowBytes } from '../../../embedding/bag.ts';
+import { at } from '../../../at.ts';
+import { type Bags, type EmbeddingTable, type IndexArray, rowBytes } from '../../../embedding/bag.ts';
+import { checkRowNumbers, checkRowUpdate, type RowValues, viewRows } from '../../../embedding/row-values.ts';
 import { PlanError } from '../../../errors.ts';
 import type { DevicePtr } from '../../../ffi/cuda-symbols.ts';
 import { type CudaPlan, type Plan, placementKey, planFor, planLabel } from '../../../plan/plan.ts';
 import type { OnProgress } from '../../../progress.ts';
 import type { PlacedTables } from '../../backend.ts';
+import { RowAccess, whileReading } from '../../row-access.ts';
 import { HotRows } from '../rows/hot-rows.ts';
 import { ResidentRows } from '../rows/resident.ts';
 import type { RowStore } from '../rows/row-store.ts';
@@ -22,6 +25,7 @@ class Shared implements Disposable {
   readonly kinds: BagKindsCache;
   readonly widestRowBytes: number;
   readonly described: readonly DescribedTable[];
+  readonly access = new RowAccess();
 
   constructor(
     tables: readonly EmbeddingTable[],
@@ -102,6 +106,24 @@ export class CudaTables implements PlacedTables {
   get described(): readonly DescribedTable[] {
     if (this.tables.length > 0) this.rows(0);
     return this.#shared.described;
+  }
+
+  /** What keeps updates and runs apart. */
+  get access(): RowAccess {
+    return this.#shared.access;
+  }
+
+  async updateRows(t: number, rows: IndexArray, values: RowValues): Promise<void> {
+    const { store, access } = this.#shared;
+    using staged = await store.stage(t, checkRowUpdate(at(this.tables, t), rows, values));
+    await access.alone(() => staged.apply());
+  }
+
+  async readRows(t: number, rows: IndexArray): Promise<RowValues> {
+    const { store, access } = this.#shared;
+    const table = at(this.tables, t);
+    const numbers = checkRowNumbers(table, rows);
+    return viewRows(table, await whileReading([access], () => store.read(t, numbers)));
   }
 
   withPlan(plan: Plan): CudaTables {

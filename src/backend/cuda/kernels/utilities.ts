@@ -13,6 +13,8 @@ const UTILITIES = {
   unpin_rows: { header: 'pin_rows', params: 'PinRowsParams' },
   fill_uniform: { header: 'fill_uniform', params: 'FillUniformParams' },
   fill_quantized: { header: 'fill_uniform', params: 'FillQuantizedParams' },
+  update_rows: { header: 'move_rows', params: 'MoveRowsParams' },
+  read_rows: { header: 'move_rows', params: 'MoveRowsParams' },
   split_rows: { header: 'split_rows', params: 'SplitRowsParams' },
   copy_words: { header: 'copy_words', params: 'CopyWordsParams' },
   spread_rows: { header: 'spread_rows', params: 'SpreadRowsParams' },

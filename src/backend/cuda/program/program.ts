@@ -19,6 +19,7 @@ import {
   type RunReport,
   type RunTiming,
 } from '../../backend.ts';
+import { type RowAccess, rowsReadBy, whileReading } from '../../row-access.ts';
 import { OneAtATime, stageSeconds, Template } from '../../slots.ts';
 import type { DenseKernels } from '../dense/dense-kernels.ts';
 import { isDense, prepareDense } from '../dense/prepare-dense.ts';
@@ -92,6 +93,7 @@ interface Prepared {
 export class CudaProgram extends OneAtATime {
   readonly #tools: ProgramTools;
   readonly #template: Template;
+  readonly #rows: readonly RowAccess[];
   #prepared: Prepared | undefined;
   #captured: CapturedProgram | undefined;
   readonly #end = new RecurringEnd();
@@ -102,6 +104,7 @@ export class CudaProgram extends OneAtATime {
     super();
     this.#tools = tools;
     this.#template = new Template(program);
+    this.#rows = rowsReadBy(program, (tables) => ownBy(CudaTables, tables).access);
   }
 
   protected override async runOne(bindings: Bindings | undefined, options: RunOptions): Promise<RunReport> {
@@ -110,7 +113,7 @@ export class CudaProgram extends OneAtATime {
     for (const operation of operations) {
       if (operation.op === 'embeddingBags') bags.push(ownBy(CudaBags, operation.bags));
     }
-    return holdAll(bags, () => this.#run(operations, options));
+    return holdAll(bags, () => whileReading(this.#rows, () => this.#run(operations, options)));
   }
 
   async #run(

@@ -1,19 +1,23 @@
 /**
  * Rows that all lie in device memory, of each table one behind the other. Features on one table share its memory.
  */
+import { at } from '../../../at.ts';
 import { bytesOf } from '../../../checks/array.ts';
 import type { CudaDevice } from '../../../cuda/device.ts';
 import { DeviceMemory } from '../../../cuda/memory.ts';
-import { type EmbeddingTable, rowBytes } from '../../../embedding/bag.ts';
+import { type EmbeddingTable, type IndexArray, rowBytes } from '../../../embedding/bag.ts';
 import { isQuantized } from '../../../embedding/row-format.ts';
+import type { RowUpdate } from '../../../embedding/row-values.ts';
 import { distinctTables } from '../../../embedding/shared-tables.ts';
 import { DeviceError } from '../../../errors.ts';
 import { ROW_FORMAT } from '../../../ffi/cpu-operators.ts';
 import type { DevicePtr } from '../../../ffi/cuda-symbols.ts';
 import type { OnProgress } from '../../../progress.ts';
 import { isHost, isStored, type Tensor } from '../../../tensor.ts';
+import type { StagedRows } from '../../staged-rows.ts';
 import { launchStriding } from '../kernels/launcher.ts';
 import { FillQuantizedParams, FillUniformParams } from './fill-uniform-params.ts';
+import { readRows, stageUpdate } from './move-rows.ts';
 import { deviceRowBytes, deviceTableBytes, isScaled } from './row-layout.ts';
 import type { RowStore } from './row-store.ts';
 import type { RowTools } from './tools.ts';
@@ -28,7 +32,17 @@ export class ResidentRows implements RowStore {
   readonly #rows: readonly DeviceMemory[];
   readonly #rowWeights: readonly (DeviceMemory | undefined)[];
 
-  private constructor(rows: readonly DeviceMemory[], rowWeights: readonly (DeviceMemory | undefined)[]) {
+  readonly #tools: RowTools;
+  readonly #tables: readonly EmbeddingTable[];
+
+  private constructor(
+    tools: RowTools,
+    tables: readonly EmbeddingTable[],
+    rows: readonly DeviceMemory[],
+    rowWeights: readonly (DeviceMemory | undefined)[],
+  ) {
+    this.#tools = tools;
+    this.#tables = tables;
     this.#rows = rows;
     this.#rowWeights = rowWeights;
     this.bytes = this.#allocations.reduce((sum, memory) => sum + memory.bytes, 0);
@@ -67,7 +81,7 @@ export class ResidentRows implements RowStore {
       await tools.stream.finished();
       const rows = tables.map(({ weight }) => placed.get(weight) as DeviceMemory);
       const rowWeights = tables.map(({ rowWeights: learned }) => learned && placed.get(learned));
-      return new ResidentRows(rows, rowWeights);
+      return new ResidentRows(tools, tables, rows, rowWeights);
     } catch (error) {
       for (const memory of allocations) memory[Symbol.dispose]();
       throw error;
@@ -80,6 +94,14 @@ export class ResidentRows implements RowStore {
 
   rowWeights(t: number): bigint {
     return this.#rowWeights[t]?.address() ?? 0n;
+  }
+
+  stage(t: number, update: RowUpdate): Promise<StagedRows> {
+    return stageUpdate(this.#tools, at(this.#tables, t), this.address(t), update);
+  }
+
+  read(t: number, rows: IndexArray): Promise<Uint8Array<ArrayBuffer>> {
+    return readRows(this.#tools, at(this.#tables, t), this.address(t), rows);
   }
 
   [Symbol.dispose](): void {

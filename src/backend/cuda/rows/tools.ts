@@ -1,10 +1,18 @@
-/** What rows need of the backend: a device, the stream that the lookups run in, and its kernels. */
+/** What rows need of the backend: a device, the stream that the lookups run in, kernels, blocks of memory. */
+import type { BlockPool } from '../../../cuda/block-pool.ts';
 import type { CudaDevice } from '../../../cuda/device.ts';
+import type { DeviceMemory, PinnedMemory } from '../../../cuda/memory.ts';
 import type { CudaStream } from '../../../cuda/stream.ts';
 import type { KernelLibrary } from '../kernels/library.ts';
 
 export interface RowTools {
   readonly device: CudaDevice;
   readonly stream: CudaStream;
+  /** For copies while lookups go on. */
+  readonly aside: CudaStream;
   readonly kernels: KernelLibrary;
+  readonly pools: {
+    readonly device: BlockPool<DeviceMemory>;
+    readonly pinned: BlockPool<PinnedMemory>;
+  };
 }
