@@ -4,10 +4,10 @@ import { mkdtemp, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
-import { readSafetensors, writeSafetensors } from '../../../src/formats/safetensors.ts';
-import { quantizeCheckpoint } from '../../../src/model/checkpoint/quantize-checkpoint.ts';
-import { loadArchitecture } from '../../../src/model/load-model.ts';
-import { facebookTensors, type NamedTensors, torchrecTensors } from '../../support/checkpoints.ts';
+import { readSafetensors, writeSafetensors } from '../../src/formats/safetensors.ts';
+import { quantizeCheckpoint } from '../../src/model/checkpoint/quantize-checkpoint.ts';
+import { loadArchitecture } from '../../src/model/load-model.ts';
+import { facebookTensors, type NamedTensors, torchrecTensors } from '../support/checkpoints.ts';
 
 let folder = '';
 before(async () => {

@@ -5,9 +5,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, beforeEach, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
-import { hotrow } from '../support/cli.ts';
+import { hotrow } from '../../support/cli.ts';
 
-const RECORDED = fileURLToPath(new URL('../../bench/results/cpu-zen5-quick.json', import.meta.url));
+const RECORDED = fileURLToPath(new URL('../../../bench/results/cpu-zen5-quick.json', import.meta.url));
 
 let folder = '';
 before(async () => {

@@ -1,14 +1,14 @@
 /** Arrays in pinned memory, over the fake driver. */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { placeCollection } from '../../../src/model/collection.ts';
-import { plainPlan } from '../../../src/plan/plan.ts';
-import { refuseEmulation } from '../../emulation/emulator.ts';
-import { fake, openFakeBackend } from '../../fake-driver/open-backend.ts';
-import { mixedProblem } from '../../support/cases.ts';
-import { assertSameBits } from '../../support/compare.ts';
-import { Random } from '../../support/random.ts';
-import { inHostMemory, poolOn, poolPlaced } from '../../support/run-operators.ts';
+import { placeCollection } from '../../../../src/model/collection.ts';
+import { plainPlan } from '../../../../src/plan/plan.ts';
+import { refuseEmulation } from '../../../emulation/emulator.ts';
+import { fake, openFakeBackend } from '../../../fake-driver/open-backend.ts';
+import { mixedProblem } from '../../../support/cases.ts';
+import { assertSameBits } from '../../../support/compare.ts';
+import { Random } from '../../../support/random.ts';
+import { inHostMemory, poolOn, poolPlaced } from '../../../support/run-operators.ts';
 
 describe('host memory of a GPU', { skip: refuseEmulation() ?? false }, () => {
   const { tables, batch } = mixedProblem(new Random(4), 40);

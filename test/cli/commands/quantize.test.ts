@@ -6,11 +6,11 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import Value from 'typebox/value';
-import { characterizationSchema } from '../../src/characterize/results.ts';
-import { findToolkitProgram } from '../../src/jit/nvcc.ts';
-import { refuseGpu } from '../gpu/gpu.ts';
-import { hotrow } from '../support/cli.ts';
-import { goldenPath } from '../support/golden.ts';
+import { characterizationSchema } from '../../../src/characterize/results.ts';
+import { findToolkitProgram } from '../../../src/jit/nvcc.ts';
+import { refuseGpu } from '../../gpu/gpu.ts';
+import { hotrow } from '../../support/cli.ts';
+import { goldenPath } from '../../support/golden.ts';
 
 let folder = '';
 before(async () => {

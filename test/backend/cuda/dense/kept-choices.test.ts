@@ -8,12 +8,12 @@ import {
   type ChoicesIdentity,
   defaultChoicesFolder,
   KeptChoices,
-} from '../../../src/backend/cuda/dense/kept-choices.ts';
-import { DlrmModel } from '../../../src/model/dlrm.ts';
-import { refuseEmulation } from '../../emulation/emulator.ts';
-import { fake, fakeLt, openFakeBackend } from '../../fake-driver/open-backend.ts';
-import { smallModel, smallRequest } from '../../support/models.ts';
-import { Random } from '../../support/random.ts';
+} from '../../../../src/backend/cuda/dense/kept-choices.ts';
+import { DlrmModel } from '../../../../src/model/dlrm.ts';
+import { refuseEmulation } from '../../../emulation/emulator.ts';
+import { fake, fakeLt, openFakeBackend } from '../../../fake-driver/open-backend.ts';
+import { smallModel, smallRequest } from '../../../support/models.ts';
+import { Random } from '../../../support/random.ts';
 
 const root = mkdtempSync(join(tmpdir(), 'hotrow-choices-'));
 after(() => rmSync(root, { recursive: true }));

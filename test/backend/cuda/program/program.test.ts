@@ -1,17 +1,17 @@
 /** Programs that run again and again on CUDA, over the fake driver: what is captured, replayed, updated and given back. */
 import assert from 'node:assert/strict';
 import { after, describe, test } from 'node:test';
-import type { PlacedTables } from '../../../src/backend/backend.ts';
-import { matrix } from '../../../src/backend/backend.ts';
-import type { CudaBackend } from '../../../src/backend/cuda/cuda-backend.ts';
-import type { CudaBags } from '../../../src/backend/cuda/embedding/bags.ts';
-import type { CudaStream } from '../../../src/cuda/stream.ts';
-import type { BagBatch } from '../../../src/embedding/bag.ts';
-import { placeCollection } from '../../../src/model/collection.ts';
-import { refuseEmulation } from '../../emulation/emulator.ts';
-import { fake, openFakeBackend } from '../../fake-driver/open-backend.ts';
-import { integers, type Problem } from '../../support/cases.ts';
-import { poolOn } from '../../support/run-operators.ts';
+import type { PlacedTables } from '../../../../src/backend/backend.ts';
+import { matrix } from '../../../../src/backend/backend.ts';
+import type { CudaBackend } from '../../../../src/backend/cuda/cuda-backend.ts';
+import type { CudaBags } from '../../../../src/backend/cuda/embedding/bags.ts';
+import type { CudaStream } from '../../../../src/cuda/stream.ts';
+import type { BagBatch } from '../../../../src/embedding/bag.ts';
+import { placeCollection } from '../../../../src/model/collection.ts';
+import { refuseEmulation } from '../../../emulation/emulator.ts';
+import { fake, openFakeBackend } from '../../../fake-driver/open-backend.ts';
+import { integers, type Problem } from '../../../support/cases.ts';
+import { poolOn } from '../../../support/run-operators.ts';
 
 const skip = refuseEmulation();
 

@@ -9,8 +9,8 @@ import {
   fusedShape,
   fusedSource,
   refuseFused,
-} from '../../src/backend/cuda/embedding/fused-source.ts';
-import { fusedVariant } from '../../src/backend/cuda/embedding/plan-kernels.ts';
+} from '../../../../src/backend/cuda/embedding/fused-source.ts';
+import { fusedVariant } from '../../../../src/backend/cuda/embedding/plan-kernels.ts';
 import {
   coveringGrid,
   PLAIN_VARIANT,
@@ -19,11 +19,22 @@ import {
   sharedBytes,
   standardBagSource,
   variantId,
-} from '../../src/backend/cuda/embedding/standard-source.ts';
-import type { RowFormat } from '../../src/embedding/bag.ts';
-import { capForWarps, warpsPerMultiprocessor } from '../../src/plan/occupancy.ts';
-import { type CudaPlan, plainPlan, withGroup, withKernel, withTechniques } from '../../src/plan/plan.ts';
-import { ALL_VARIANTS, FUSED_VARIANTS, PREFETCH_VARIANTS, prefetching } from '../support/cuda-variants.ts';
+} from '../../../../src/backend/cuda/embedding/standard-source.ts';
+import type { RowFormat } from '../../../../src/embedding/bag.ts';
+import { capForWarps, warpsPerMultiprocessor } from '../../../../src/plan/occupancy.ts';
+import {
+  type CudaPlan,
+  plainPlan,
+  withGroup,
+  withKernel,
+  withTechniques,
+} from '../../../../src/plan/plan.ts';
+import {
+  ALL_VARIANTS,
+  FUSED_VARIANTS,
+  PREFETCH_VARIANTS,
+  prefetching,
+} from '../../../support/cuda-variants.ts';
 
 test('ids name what is on, and no two variants share one', () => {
   assert.equal(variantId(PLAIN_VARIANT), 'standard_bag.f32.i64.o64.sum');

@@ -9,8 +9,8 @@ import {
   type PlacedBags,
   type PlacedLinear,
   type PlacedTables,
-} from '../../../src/backend/backend.ts';
-import { type Lane, SHORT_COPY_BYTES, schedule } from '../../../src/backend/cuda/program/schedule.ts';
+} from '../../../../src/backend/backend.ts';
+import { type Lane, SHORT_COPY_BYTES, schedule } from '../../../../src/backend/cuda/program/schedule.ts';
 
 /** Schedules look at matrices only. */
 const nothing = {} as PlacedBags & PlacedLinear & PlacedTables;

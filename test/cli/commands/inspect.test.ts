@@ -4,9 +4,9 @@ import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
-import { writeSafetensors } from '../../src/formats/safetensors.ts';
-import { facebookTensors, torchrecTensors, writeCheckpoint } from '../support/checkpoints.ts';
-import { hotrow } from '../support/cli.ts';
+import { writeSafetensors } from '../../../src/formats/safetensors.ts';
+import { facebookTensors, torchrecTensors, writeCheckpoint } from '../../support/checkpoints.ts';
+import { hotrow } from '../../support/cli.ts';
 
 let folder = '';
 before(async () => {

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
-import { DENSE_PRECISIONS } from '../../../src/backend/backend.ts';
+import { DENSE_PRECISIONS } from '../../../../src/backend/backend.ts';
 import {
   canMakeSamples,
   DOT_TILES,
@@ -15,8 +15,12 @@ import {
   dotTile,
   isMadeOfSamples,
   packLaunch,
-} from '../../../src/backend/cuda/dense/dense-source.ts';
-import { addressAlignment, mayBeDirect, tailSplits } from '../../../src/backend/cuda/dense/linear-choice.ts';
+} from '../../../../src/backend/cuda/dense/dense-source.ts';
+import {
+  addressAlignment,
+  mayBeDirect,
+  tailSplits,
+} from '../../../../src/backend/cuda/dense/linear-choice.ts';
 
 test('the library does bias and ReLU; a kernel does the rest, and all of it when the library does not', () => {
   const splits = (activation: 'none' | 'relu' | 'sigmoid', biased: boolean, crossed = false) =>
@@ -54,7 +58,10 @@ test('tiles cover the triangle', () => {
 });
 
 test('the launch agrees with the kernel', () => {
-  const header = readFileSync(new URL('../../../kernels/cuda/dot_interaction.cuh', import.meta.url), 'utf8');
+  const header = readFileSync(
+    new URL('../../../../kernels/cuda/dot_interaction.cuh', import.meta.url),
+    'utf8',
+  );
   const constant = (name: string) => Number(new RegExp(`constexpr int ${name} = (\\d+);`).exec(header)?.[1]);
   for (const tile of DOT_TILES) {
     assert.equal(dotSharedBytes(tile, true), constant('stages') * tile * constant('chunk_columns') * 4);
@@ -78,7 +85,7 @@ test('whole samples: where they are made, and the launch', () => {
   assert.equal(isMadeOfSamples({ ...shaped, dim: 0 }, 4, 132), false);
   assert.equal(isMadeOfSamples(shaped, 1, 132), false);
   assert.equal(isMadeOfSamples({ ...shaped, batch: 32 }, 4, 132), false);
-  const header = readFileSync(new URL('../../../kernels/cuda/dot_samples.cuh', import.meta.url), 'utf8');
+  const header = readFileSync(new URL('../../../../kernels/cuda/dot_samples.cuh', import.meta.url), 'utf8');
   const constant = (name: string) => Number(new RegExp(`constexpr int ${name} = (\\d+);`).exec(header)?.[1]);
   const pairs = (251 * 250) / 2;
   assert.deepEqual(dotSamplesLaunch(2048, pairs, 132), {

@@ -1,15 +1,15 @@
 /** Tables on CUDA, over the fake driver: what several features on one table take. */
 import assert from 'node:assert/strict';
 import { after, describe, test } from 'node:test';
-import { deviceTableBytes } from '../../../src/backend/cuda/rows/row-layout.ts';
-import { type EmbeddingTable, ROW_FORMATS } from '../../../src/embedding/bag.ts';
-import { weightShape } from '../../../src/embedding/row-format.ts';
-import { plainPlan } from '../../../src/plan/plan.ts';
-import type { SyntheticTensor } from '../../../src/tensor.ts';
-import { refuseEmulation } from '../../emulation/emulator.ts';
-import { fake, openFakeBackend } from '../../fake-driver/open-backend.ts';
-import { hostWeight, randomTable } from '../../support/cases.ts';
-import { Random } from '../../support/random.ts';
+import { deviceTableBytes } from '../../../../src/backend/cuda/rows/row-layout.ts';
+import { type EmbeddingTable, ROW_FORMATS } from '../../../../src/embedding/bag.ts';
+import { weightShape } from '../../../../src/embedding/row-format.ts';
+import { plainPlan } from '../../../../src/plan/plan.ts';
+import type { SyntheticTensor } from '../../../../src/tensor.ts';
+import { refuseEmulation } from '../../../emulation/emulator.ts';
+import { fake, openFakeBackend } from '../../../fake-driver/open-backend.ts';
+import { hostWeight, randomTable } from '../../../support/cases.ts';
+import { Random } from '../../../support/random.ts';
 
 const skip = refuseEmulation();
 
