@@ -241,11 +241,11 @@ export interface LaunchTime {
 /** A compiled kernel that pooled bags, and what it takes of a multiprocessor. */
 export interface KernelUse {
   readonly id: string;
-  /** Of a thread. */
+  /** Per thread. */
   readonly registers: number;
-  /** Of a thread: stack and spilled registers. */
+  /** Per thread: stack and spilled registers. */
   readonly localBytes: number;
-  /** Of a block. */
+  /** Per block. */
   readonly sharedBytes: number;
   /** Warps that live on a multiprocessor at once. */
   readonly warps: number;
@@ -294,9 +294,9 @@ export interface Executable extends Disposable {
 }
 
 /**
- * Host memory that the device reads by itself, for the arrays of batches: what lies in it is not copied on the host, which on
- * a GPU is slower than the connection. Arrays that are asked for in the order indices, offsets, weights, table by table, come
- * over in one piece. What is in them may change when what reads them has resolved.
+ * Pinned host memory for the arrays of batches: they are not copied on the host first, which on a GPU is slower than the
+ * connection. Arrays allocated in the order indices, offsets, weights, table by table, are copied to the device in one piece.
+ * They may be written again once the run that reads them has resolved.
  */
 export interface HostMemory extends Disposable {
   readonly bytes: number;

@@ -124,7 +124,7 @@ export function kernelTable(results: BenchResults): RenderedTable | undefined {
   };
 }
 
-/** A technique over its whole range: µs of a launch (pinning + kernel), or ms of a batch. */
+/** A technique over its whole range: µs per launch (pinning + kernel), or ms per batch. */
 function sweepTables(results: BenchResults): (RenderedTable | undefined)[] {
   const sweeps = unique(results.embedding.flatMap(({ sweep }) => (sweep === undefined ? [] : [sweep])));
   return sweeps.map((sweep) => {

@@ -7,7 +7,7 @@ import { timingSchema } from './statistics.ts';
 
 export const RESULTS_VERSION = 1;
 
-/** Where the arrays of requests are; pinned: the device reads them by itself. */
+/** Where the arrays of requests are; pinned: the device copies them without staging. */
 export const PLACES = { host: 'host memory', pinned: 'pinned host memory', device: 'device memory' } as const;
 
 /** Of an embedding: an int32. */

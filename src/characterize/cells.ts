@@ -27,7 +27,7 @@ export interface Cell {
   readonly batches: number;
 }
 
-/** Measured launches of a batch. */
+/** Measured launches per batch. */
 export const launchesPerBatch = ({ groups }: Pick<Cell, 'groups'>) => Math.max(1, groups.length);
 
 /** Every cell, pattern by pattern. */

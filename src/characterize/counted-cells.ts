@@ -145,7 +145,7 @@ export interface PassesSoFar {
   readonly beganMs: number;
   readonly nowMs: number;
   readonly leftMs: number;
-  /** Of a run. */
+  /** Per run. */
   readonly cells: number;
 }
 

@@ -19,7 +19,7 @@ const listOf = (folder: string) => join(folder, 'lookups.json');
 const batchFile = (folder: string, pattern: number, batch: number) =>
   join(folder, `lookups-${pattern}-${batch}.bin`);
 
-/** Writes lookups into a folder, a file a batch. @throws UsageError FILE_UNWRITABLE. */
+/** Writes lookups into a folder, one file per batch. @throws UsageError FILE_UNWRITABLE. */
 export async function keepLookups(folder: string, lookups: readonly Lookups[]): Promise<void> {
   const write = (file: string, content: string | Uint8Array) =>
     writeFile(file, content).catch((cause) => {

@@ -147,7 +147,7 @@ export type CounterRow = Static<typeof counterRowSchema>;
 export type LaunchRow = Static<typeof launchRowSchema>;
 export type MeasuredGroup = Static<typeof groupSchema>;
 
-/** µs of a table: a launch serves one, or several alike. */
+/** µs per table: a launch serves one, or several alike. */
 export function tableUs({ timeUs, tablesPerLaunch }: Pick<LaunchRow, 'timeUs' | 'tablesPerLaunch'>): number {
   return timeUs / tablesPerLaunch;
 }
@@ -156,7 +156,7 @@ const PLAIN = planLabel(plainPlan('cuda'));
 
 type TimedRow = Pick<LaunchRow, 'pattern' | 'variant' | 'group' | 'timeUs' | 'tablesPerLaunch'>;
 
-/** µs of a table, mean over the tables that the rows of a plan on a pattern stand for; undefined: there are no rows. */
+/** µs per table, mean over the tables that the rows of a plan on a pattern stand for; undefined: there are no rows. */
 export function meanTableUs(
   rows: readonly Pick<TimedRow, 'group' | 'timeUs' | 'tablesPerLaunch'>[],
 ): number | undefined {

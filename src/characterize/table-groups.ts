@@ -52,7 +52,7 @@ export function tableGroups(tables: readonly EmbeddingTable[], workloads: readon
   }));
 }
 
-/** Lookups of a bag, mean. */
+/** Mean lookups per bag. */
 function bagLength({ batchSize, bags }: BagBatch, t: number): number {
   return at(bags, t).indices.length / Math.max(1, batchSize);
 }

@@ -122,8 +122,8 @@ export async function workloadShape(
 }
 
 /**
- * The lookups of every trace, or of every access pattern: reads and checks what they are made from, which can be wrong;
- * what it returns draws them, which takes time and goes well.
+ * The lookups of every trace or access pattern: validates the inputs; returns a function that draws the batches (slow, cannot
+ * fail).
  * @throws WorkloadError, UsageError.
  */
 export async function readWorkloads(

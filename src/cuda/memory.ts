@@ -59,7 +59,7 @@ function viewsOf(bytes: ArrayBuffer) {
   };
 }
 
-/** Host memory that the device reads and writes by itself, so that copies run beside everything else. */
+/** Pinned host memory: the device copies from and to it asynchronously. */
 export class PinnedMemory extends Resource<HostPtr> {
   #views: ReturnType<typeof viewsOf> | undefined;
 
@@ -140,7 +140,7 @@ export class PinnedMemory extends Resource<HostPtr> {
 /** Pages are of this size at most, on the machines that GPUs are in. */
 const PAGE_BYTES = 1 << 16;
 
-/** Memory of the engine that the device reads by itself until this is disposed; what is in it stays the engine's. */
+/** Memory of the JavaScript engine, pinned until this is disposed; it stays the engine's. */
 export class RegisteredMemory extends Resource<HostPtr> {
   /** Longer than `bytes`, which begin at `offset`. */
   readonly buffer: ArrayBuffer;

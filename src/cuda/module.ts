@@ -23,9 +23,9 @@ export class CudaModule extends Resource<ModuleHandle> {
 /** What a kernel takes of a multiprocessor. */
 export interface KernelResources {
   readonly registers: number;
-  /** Of a thread: stack and spilled registers. */
+  /** Per thread: stack and spilled registers. */
   readonly localBytes: number;
-  /** Of a block, declared by the kernel. */
+  /** Per block, declared by the kernel. */
   readonly sharedBytes: number;
   readonly constantBytes: number;
   readonly maxThreadsPerBlock: number;

@@ -83,7 +83,7 @@ export function userCount({ users }: Pick<BagBatch, 'users'>): number {
   return users === undefined ? 0 : users.length - 1;
 }
 
-/** How many bags a table has: one a user, or one a sample. */
+/** How many bags a table has: one per user, or one per sample. */
 export function bagCount({ perUser }: Bags, batch: Pick<BagBatch, 'batchSize' | 'users'>): number {
   return perUser === true ? userCount(batch) : batch.batchSize;
 }

@@ -5,7 +5,7 @@ import { oneOf, someOf, whole } from '../checks/value.ts';
 export type FloatRowFormat = 'float32' | 'float16' | 'bfloat16';
 
 /**
- * Eight or four bits an element. `int8` and `int4` are FBGEMM's layout: a float16 scale, a float16 bias, then the elements,
+ * Eight or four bits per element. `int8` and `int4` are FBGEMM's layout: a float16 scale, a float16 bias, then the elements,
  * of `int4` the even one in the low half of a byte; the value of an element q is scale · q + bias. `float8_e4m3`: sign, 4
  * bits of exponent, 3 of mantissa; no infinities, NaN is all ones. A row is padded with zeros to 16 bytes.
  */

@@ -3,7 +3,7 @@ import { arrayName, lengthOf } from '../checks/array.ts';
 import { addressOf } from './host-memory.ts';
 import { library } from './native-library.ts';
 
-/** The offsets of a table's bags: one a sample, or one more. */
+/** The offsets of a table's bags: one per sample, or one more. */
 export interface BagOffsets {
   readonly offsets: Int32Array | BigInt64Array;
   readonly lookups: number;

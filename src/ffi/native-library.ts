@@ -104,7 +104,7 @@ interface NativeFunction {
   async(...args: unknown[]): void;
 }
 
-/** Calls in the background at a time: koffi refuses more than 64 of a process. */
+/** Calls in the background at a time: koffi refuses more than 64 per process. */
 const MOST_BACKGROUND_CALLS = 48;
 let backgroundCalls = 0;
 const waitingCalls: (() => void)[] = [];

@@ -1,4 +1,4 @@
-/** How Criteo's display-advertising data are laid out in text: a label, 13 numbers and 26 categories a line. */
+/** How Criteo's display-advertising data are laid out in text: a label, 13 numbers and 26 categories per line. */
 
 export const CRITEO_NUMBERS = 13;
 export const CRITEO_CATEGORIES = 26;

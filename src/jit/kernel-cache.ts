@@ -1,5 +1,5 @@
 /**
- * The cache of compiled kernels: one folder an entry, made aside and renamed into place, so that any number of
+ * The cache of compiled kernels: one folder per entry, made aside and renamed into place, so that any number of
  * processes may share it. Whoever finds a damaged entry makes it anew.
  *
  *   <cache>/<id>-<key>/kernel.cubin  machine code

@@ -1,12 +1,12 @@
 /** What ptxas says of a kernel. */
 export interface CompiledResources {
-  /** Of a thread. */
+  /** Per thread. */
   readonly registers: number;
-  /** Of a thread, in local memory. */
+  /** Per thread, in local memory. */
   readonly stackBytes: number;
   readonly spillStoreBytes: number;
   readonly spillLoadBytes: number;
-  /** Of a block. */
+  /** Per block. */
   readonly sharedBytes: number;
 }
 

@@ -30,7 +30,7 @@ export interface FeatureInput {
   readonly missing: MissingFeature;
   /** Whether each lookup brings a weight; undefined: it may. */
   readonly weighted?: boolean;
-  /** Lookups of a bag, at most. */
+  /** The most lookups of a bag. */
   readonly longestBag?: number;
 }
 

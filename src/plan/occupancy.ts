@@ -10,7 +10,7 @@ export const DEVICE_LIMITS = {
   /** What a block may take statically; more needs an opt-in. */
   sharedBytesPerBlock: 48 * 1024,
   warpThreads: 32,
-  /** A warp's registers are given out in units of 8 a thread. */
+  /** A warp's registers are given out in units of 8 per thread. */
   registerUnit: 8,
 } as const;
 
@@ -35,11 +35,11 @@ export function capForWarps(warps: number, threads: number): number | undefined 
 
 /** What a kernel takes of a multiprocessor. */
 export interface KernelFootprint {
-  /** Of a thread. */
+  /** Per thread. */
   readonly registers: number;
-  /** Of a block. */
+  /** Per block. */
   readonly threads: number;
-  /** Of a block; default: none. */
+  /** Per block; default: none. */
   readonly sharedBytes?: number;
 }
 

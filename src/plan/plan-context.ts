@@ -3,7 +3,7 @@ import type { DeviceDescription } from '../device.ts';
 import type { EmbeddingTable } from '../embedding/bag.ts';
 
 /**
- * How the embedding stage is computed: `standard`, the plain kernel of a device, one launch a table on a GPU; `fused`, one
+ * How the embedding stage is computed: `standard`, the plain kernel of a device, one launch per table on a GPU; `fused`, one
  * launch for all tables.
  */
 export type KernelFamily = 'standard' | 'fused';

@@ -88,7 +88,7 @@ const TECHNIQUES_MOVE: Rule<Characterization> = {
   },
 };
 
-/** A variant's rows on a pattern, and its µs of a table, mean over the tables that they stand for. */
+/** A variant's rows on a pattern, and its µs per table, mean over the tables that they stand for. */
 function timedVariant(variant: string, onPattern: readonly CounterRow[]) {
   const rows = onPattern.filter((row) => row.variant === variant);
   return { variant, rows, us: meanTableUs(rows) ?? Number.NaN };

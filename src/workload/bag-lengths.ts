@@ -56,7 +56,7 @@ export function parseBagLengths(spec: string): BagLengths {
 }
 
 /**
- * A spec for each of some tables: one for all of them, or one a table, `3/2/1`.
+ * A spec for each of some tables: one for all of them, or one per table, `3/2/1`.
  * @throws UsageError USAGE, also for another number of them.
  */
 export function parseTableBagLengths(specs: string, tables: number): BagLengths[] {
@@ -174,7 +174,7 @@ export function drawBagLengths(lengths: BagLengths, batchSize: number, random: R
 /** Where each bag starts: [B], the running sum of the lengths before it. At most 2^31 - 1 lookups, as totalLookups says. */
 export function bagOffsets(lengths: Int32Array): BigInt64Array {
   const offsets = new BigInt64Array(lengths.length);
-  // Low halves: the high ones are 0. BigInt arithmetic costs an allocation a bag.
+  // Low halves: the high ones are 0. BigInt arithmetic costs an allocation per bag.
   const halves = new Int32Array(offsets.buffer);
   for (let b = 0, end = 0; b < lengths.length; b++) {
     halves[2 * b] = end;

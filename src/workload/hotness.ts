@@ -47,8 +47,8 @@ export interface RowCounts {
 const MAX_COUNTED_ROWS = 2 ** 26;
 
 /**
- * Counts lookups per row. Memory: 4 bytes a row of the table and 16 a distinct row; where rows are more than 2^26, 4 bytes a
- * lookup in place of those for the table; 4 more a lookup for int64 indices. Time grows with their numbers, not faster.
+ * Counts lookups per row. Memory: 4 bytes per row of the table and 16 per distinct row; of more than 2^26 rows, 4 bytes per
+ * lookup in place of those for the table; 4 more per lookup for int64 indices. Time grows with their numbers, not faster.
  * @throws WorkloadError TRACE_INVALID for an index outside [0, 2^31), naming its position; UsageError OPTION_INVALID.
  */
 export function countRows(given: IndexArray): RowCounts {

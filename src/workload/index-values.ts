@@ -1,4 +1,4 @@
-/** Row indices as plain numbers: BigInt arithmetic costs an allocation a lookup. */
+/** Row indices as plain numbers: BigInt arithmetic costs an allocation per lookup. */
 import type { IndexArray } from '../embedding/bag.ts';
 
 /** The highest row index that workloads hold. */

@@ -27,7 +27,7 @@ const MOST_TABLES = 2 ** 20;
 const OPTIONS = membersOf<ReadTraceOptions>({ tables: optional(whole(1, MOST_TABLES)) });
 
 /**
- * Reads a trace: one row index a line, or Meta's dlrm_datasets (a torch.save of a tuple of indices, offsets and lengths,
+ * Reads a trace: one row index per line, or Meta's dlrm_datasets (a torch.save of a tuple of indices, offsets and lengths,
  * table-major). Either may be gzipped; the contents tell which it is, not the name.
  * @throws UsageError FILE_*; WorkloadError TRACE_INVALID naming line and value, TRACE_EMPTY; FormatError, FORMAT_UNKNOWN
  * naming what the file is instead.

@@ -1,4 +1,4 @@
-/** Programs as the CPU library reads them: one fixed-size record of 64-bit words an operator. */
+/** Programs as the CPU library reads them: one fixed-size record of 64-bit words per operator. */
 import {
   ACTIVATION,
   CHECK_REPORT_WORDS,

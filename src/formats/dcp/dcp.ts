@@ -1,5 +1,5 @@
 /**
- * Checkpoints of torch.distributed.checkpoint: a folder with `.metadata` and, mostly, a `.distcp` file a process, in which
+ * Checkpoints of torch.distributed.checkpoint: a folder with `.metadata` and, mostly, a `.distcp` file per process, in which
  * the chunks of tensors stand as archives of torch.save one after the other.
  */
 import { realpath } from 'node:fs/promises';

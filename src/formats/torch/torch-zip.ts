@@ -1,4 +1,4 @@
-/** What torch.save writes since PyTorch 1.6: a zip with `data.pkl` and one uncompressed entry a storage. */
+/** What torch.save writes since PyTorch 1.6: a zip with `data.pkl` and one uncompressed entry per storage. */
 import { FormatError } from '../../errors.ts';
 import { openFile } from '../../input-file.ts';
 import { unpickle } from './pickle.ts';

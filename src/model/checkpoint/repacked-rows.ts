@@ -141,7 +141,7 @@ async function rowsOf(
   return bytes;
 }
 
-/** The tensor whose rows `reader` brings; `width` bytes a row are stored. */
+/** The tensor whose rows `reader` brings; `width` bytes are stored per row. */
 function assembled(
   target: RowsTarget,
   width: number,

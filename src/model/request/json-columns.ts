@@ -1,4 +1,4 @@
-/** Samples of a JSON request as columns, a feature each. */
+/** Samples of a JSON request as columns, one per feature. */
 import { at } from '../../at.ts';
 import { RequestError, type RequestErrorCode } from '../../errors.ts';
 import type { FeatureInput, ModelInputs } from '../inputs.ts';

@@ -22,7 +22,7 @@ import { layerWidth } from '../check-model.ts';
 import { tableNumber } from '../table-number.ts';
 import type { DlrmRequest } from './request.ts';
 
-/** Bags by table: by its number or its name; or one entry a table, undefined where the other part has it. */
+/** Bags by table: by its number or its name; or one entry per table, undefined where the other part has it. */
 export type TableBags = ReadonlyMap<number | string, Bags> | readonly (Bags | undefined)[];
 
 /** What is known of users. */

@@ -65,7 +65,7 @@ const CUDA_NOTES: Readonly<Record<PrefetchBuffer, string>> = {
   local:
     "its stores and loads take the L1 bandwidth that rows need: slower than no prefetch on an H200's hot rows",
   l1: 'one prefetch instruction a row; many times slower than no prefetch where few rows are hot',
-  pipelined: 'two registers a row; the next rows are on their way while the last are added',
+  pipelined: 'two registers per row; the next rows are on their way while the last are added',
 };
 
 /** For the standard kernel, the best guess first. */
@@ -92,7 +92,7 @@ const FUSED_CANDIDATES: { into: PrefetchBuffer; distance: number }[] = [
 /** Of rows that a warp's lanes hold in 16 bytes each. */
 const NARROW_ROW_BYTES = 512;
 
-/** Indices and rows that wait: two registers a row, twice as many where the next group is asked for ahead. */
+/** Indices and rows that wait: two registers per row, twice as many where the next group is asked for ahead. */
 const STANDARD_ROW_REGISTERS = { registers: 2.3, pipelined: 4.5, shared: 1.8, local: 1.8, l1: 0 };
 /** Of a lane's 16 bytes, about. */
 const FUSED_ROW_REGISTERS = 4;

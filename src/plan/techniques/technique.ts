@@ -17,10 +17,10 @@ export { KERNELS, type KernelFamily, type PlanContext } from '../plan-context.ts
 export interface TechniqueCost {
   /** Memory beyond the tables themselves. */
   readonly memoryBytes?: number;
-  /** On a GPU: registers of a thread, about, beyond the plain kernel's; the most that it may take. */
+  /** On a GPU: registers per thread beyond the plain kernel's, about, and the most that it may take. */
   readonly registers?: number;
   readonly registerCap?: number;
-  /** On a GPU: shared memory of a block. */
+  /** On a GPU: shared memory per block. */
   readonly sharedBytes?: number;
   /** Rows that a warp asks for at once; the plain kernel: 1. */
   readonly rowsInFlight?: number;

@@ -1,4 +1,4 @@
-/** One recorded stream for all tables, or a stream a table: what each table looks up of it. */
+/** One recorded stream for all tables, or one stream per table: what each table looks up of it. */
 import { at } from '../../at.ts';
 import type { EmbeddingTable } from '../../embedding/bag.ts';
 import { fromFile, WorkloadError } from '../../errors.ts';
