@@ -1,4 +1,5 @@
 /** Device memory that the dense operations need beside their operands. */
+import { at } from '../../../at.ts';
 import type { CudaDevice } from '../../../cuda/device.ts';
 import { DeviceMemory } from '../../../cuda/memory.ts';
 import type { CudaStream } from '../../../cuda/stream.ts';
@@ -77,7 +78,7 @@ export class Trial implements Disposable {
     const host = new Float32Array(new ArrayBuffer(4));
     stream.copyToHost(addressOf(host), this.operation.output.address, 4);
     stream.synchronize();
-    return host[0] as number;
+    return at(host, 0);
   }
 
   [Symbol.dispose](): void {

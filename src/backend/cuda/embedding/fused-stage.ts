@@ -1,4 +1,5 @@
 /** The embedding stage by the fused kernel: one launch for all tables. */
+import { at } from '../../../at.ts';
 import { lengthOf } from '../../../checks/array.ts';
 import type { CudaKernel } from '../../../cuda/module.ts';
 import type { EmbeddingTable } from '../../../embedding/bag.ts';
@@ -135,7 +136,7 @@ export class FusedStage implements EmbeddingStage {
     const userCount = users?.rows.count ?? 0;
     const tables = kinds.distinct.map(({ perUser }, kind) => ({
       count: perUser ? userCount : batchSize,
-      shape: this.#fused.shapes[kind] as FusedShape,
+      shape: at(this.#fused.shapes, kind),
     }));
     const perTable = blocksPerTable(tables, bagsPerGroup, this.#fused.threads);
     const blocks = segments.length + tableCount * perTable;

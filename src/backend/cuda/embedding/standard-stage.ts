@@ -1,9 +1,9 @@
 /** The embedding stage by the standard kernel: one launch a table, with what its plan puts before and around it. */
+import { at } from '../../../at.ts';
 import { lengthOf } from '../../../checks/array.ts';
 import type { CudaEvent } from '../../../cuda/event.ts';
 import type { CudaKernel } from '../../../cuda/module.ts';
 import type { CudaStream } from '../../../cuda/stream.ts';
-import type { EmbeddingTable } from '../../../embedding/bag.ts';
 import { RequestError } from '../../../errors.ts';
 import type { DevicePtr } from '../../../ffi/cuda-symbols.ts';
 import type { PinningParameters } from '../../../plan/techniques/pinning.ts';
@@ -87,7 +87,7 @@ export class StandardStage implements EmbeddingStage {
     }
     const loading = variants.map((variant) => tools.kernels.get(standardBagSource(variant)));
     const loaded = await Promise.all(loading);
-    const kernels = numbers.map((number) => loaded[number] as CudaKernel);
+    const kernels = numbers.map((number) => at(loaded, number));
     const check = await tools.kernels.utility('check_bags');
     const spread = bags.users === undefined ? undefined : await tools.kernels.utility('spread_rows');
     await bags.stage();
@@ -127,7 +127,7 @@ export class StandardStage implements EmbeddingStage {
       if (arrived !== undefined) stream.waitFor(arrived);
       if (pinAhead !== undefined) arrived = this.#pinAside(pinAhead, table + 1, place, timer);
       else if (this.#pinned !== undefined) this.#pinBefore(this.#pinned, table, place, timer);
-      const kernel = this.#kernels[table] as CudaKernel;
+      const kernel = at(this.#kernels, table);
       const what = { operation: place, kind: 'bags', table, kernel: kernel.name } as const;
       timer.time(stream, what, () => this.#enqueueBags(table));
     });
@@ -181,8 +181,8 @@ export class StandardStage implements EmbeddingStage {
   }
 
   #enqueuePin({ rows, kernel }: Pinned, t: number, stream: CudaStream): void {
-    const table = this.tables.tables[t] as EmbeddingTable;
-    const { rowNumbers, count } = rows[t] as ChosenRows;
+    const table = at(this.tables.tables, t);
+    const { rowNumbers, count } = at(rows, t);
     const words = PinRowsParams.encode({
       rows: this.tables.rows(t),
       rowStrideBytes: deviceRowBytes(table),
@@ -210,7 +210,7 @@ export class StandardStage implements EmbeddingStage {
     const { checking } = this.operation;
     const { tables, bags } = this;
     if (bags.batchSize === 0) return;
-    const table = tables.tables[t] as EmbeddingTable;
+    const table = at(tables.tables, t);
     const { bags: own, indices, offsets, weights, count } = bags.of(t);
     const words = StandardBagParams.encode({
       rows: tables.rows(t),
@@ -230,7 +230,7 @@ export class StandardStage implements EmbeddingStage {
     });
     const { x, y } = DEFAULT_BLOCK;
     const grid = coveringGrid({ dim: table.dim, batch: count, block: DEFAULT_BLOCK });
-    launch(this.#tools.stream, this.#kernels[t] as CudaKernel, words, [grid], [x, y]);
+    launch(this.#tools.stream, at(this.#kernels, t), words, [grid], [x, y]);
   }
 }
 

@@ -1,4 +1,5 @@
 /** A captured program, and the launches in it that follow the batch: their parameters are updated before it is launched again. */
+import { at } from '../../../at.ts';
 import type { CudaGraph } from '../../../cuda/graph.ts';
 import type { CudaStream } from '../../../cuda/stream.ts';
 import type { GraphNodeHandle } from '../../../ffi/cuda-symbols.ts';
@@ -51,7 +52,7 @@ export class CapturedProgram implements Disposable {
       if (launches === undefined || launches.length !== known.length) return false;
       if (known.some(({ launch: { kernel } }, i) => kernel !== launches[i]?.kernel)) return false;
       for (const [i, captured] of known.entries()) {
-        const launch = launches[i] as KernelLaunch;
+        const launch = at(launches, i);
         if (sameLaunch(captured.launch, launch)) continue;
         this.#graph.updateKernel(captured.node, launch.kernel, launch.shape, parametersOf(launch.words));
         captured.launch = launch;

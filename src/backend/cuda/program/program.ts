@@ -3,6 +3,7 @@
  * not timed are captured as a graph, which one call launches, from the second one on; what a batch changes in it, the
  * parameters of the lookups, is updated before each launch.
  */
+import { at } from '../../../at.ts';
 import type { BlockPool } from '../../../cuda/block-pool.ts';
 import type { CudaDevice } from '../../../cuda/device.ts';
 import type { DeviceMemory, PinnedMemory } from '../../../cuda/memory.ts';
@@ -40,7 +41,7 @@ import { CapturedProgram, CaptureTimer } from './captured.ts';
 import { Copies } from './copies.ts';
 import { graphStreams, isGraphable, type LaneStreams } from './graph-choice.ts';
 import { noProgress, type Progress, RecurringEnd, recorded, type Span, timed, untimed } from './progress.ts';
-import { isShortCopy, type Lane, type Schedule, type Step, schedule } from './schedule.ts';
+import { isShortCopy, type Lane, type Schedule, schedule } from './schedule.ts';
 import { Staging } from './staging.ts';
 import { type BorrowedEvents, type EventPool, EventTimer, RecordingTimer } from './timers.ts';
 
@@ -253,7 +254,7 @@ export class CudaProgram extends OneAtATime {
   ): void {
     const { steps, awaited } = prepared.schedule;
     run.program.forEach((operation, place) => {
-      const { lane, after } = steps[place] as Step;
+      const { lane, after } = at(steps, place);
       if (!chosen(lane, place)) return;
       const stream = run.streams[lane];
       for (const earlier of after) {

@@ -1,4 +1,5 @@
 /** Which stream each operation of a program goes to, and which operations of other streams it waits for. Pure. */
+import { at } from '../../../at.ts';
 import { type Operation, type PooledMatrix, packedBytes } from '../../backend.ts';
 import { overlap } from '../../overlap.ts';
 
@@ -45,7 +46,7 @@ export function schedule(program: readonly Operation[]): Schedule {
     const after = LANES.flatMap((other) => {
       if (other === lane) return [];
       const last = uses.findLastIndex(
-        (earlier, j) => j < i && lanes[j] === other && collide(earlier, uses[i] as Uses),
+        (earlier, j) => j < i && lanes[j] === other && collide(earlier, at(uses, i)),
       );
       return last < 0 ? [] : [last];
     });
@@ -65,7 +66,7 @@ export function schedule(program: readonly Operation[]): Schedule {
 /** Whether only uploads precede an operation, and lookups that it has nothing to do with. */
 function leads(program: readonly Operation[], uses: readonly Uses[], place: number): boolean {
   return program.slice(0, place).every(({ op }, i) => {
-    return op === 'upload' || (op === 'embeddingBags' && !collide(uses[i] as Uses, uses[place] as Uses));
+    return op === 'upload' || (op === 'embeddingBags' && !collide(at(uses, i), at(uses, place)));
   });
 }
 

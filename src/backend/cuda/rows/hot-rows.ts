@@ -2,6 +2,7 @@
  * Which rows of a collection's tables are hot. Lookups are counted on the device; the hottest rows that fit a budget are
  * chosen there too, so that no counter crosses the bus and the event loop stays free.
  */
+import { at } from '../../../at.ts';
 import { lengthOf } from '../../../checks/array.ts';
 import { DeviceMemory } from '../../../cuda/memory.ts';
 import type { CudaStream } from '../../../cuda/stream.ts';
@@ -133,11 +134,11 @@ export class HotRows implements Disposable {
     this.#scratch ??= new DeviceMemory(device, (HOT_ROWS_BINS + ROW_CHOICE_WORDS) * WORD_BYTES);
     const scratch = this.#scratch;
     for (const [t, { rows }] of this.#tables.entries()) {
-      const { rowNumbers, count } = chosen[t] as ChosenRows;
+      const { rowNumbers, count } = at(chosen, t);
       stream.fillBytes(rowNumbers.address(), 0xff, rowNumbers.bytes);
       stream.fillBytes(scratch.address(), 0, scratch.bytes);
       const words = HotRowsParams.encode({
-        counts: (counts[t] as DeviceMemory).address(),
+        counts: at(counts, t).address(),
         rowCount: rows,
         capacity: count,
         bins: scratch.address(),
@@ -163,7 +164,7 @@ export class HotRows implements Disposable {
       using memory = new DeviceMemory(device, sums.byteLength);
       stream.fillBytes(memory.address(), 0, memory.bytes);
       const words = HotRowsParams.encode({
-        counts: (counts[t] as DeviceMemory).address(),
+        counts: at(counts, t).address(),
         rowCount: table.rows,
         ...NO_CHOICE,
         rangeRows,
@@ -193,7 +194,7 @@ export class HotRows implements Disposable {
           lookups: lengthOf(own.indices),
           rowCount: table.rows,
           paddingIndex: table.paddingIdx ?? -1,
-          counts: (counts[t] as DeviceMemory).address(),
+          counts: at(counts, t).address(),
         });
         launchStriding(stream, countRows, words, lengthOf(own.indices));
       }

@@ -89,7 +89,7 @@ export class ResidentRows implements RowStore {
   }
 
   address(t: number, offset = 0): DevicePtr {
-    return (this.#rows[t] as DeviceMemory).address(offset);
+    return at(this.#rows, t).address(offset);
   }
 
   rowWeights(t: number): bigint {
