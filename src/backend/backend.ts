@@ -87,8 +87,8 @@ export interface PlacedTables extends Disposable {
   /** What the plan brought about, for people: e.g. how much is backed by huge pages. */
   readonly notes: readonly string[];
   /**
-   * Replaces rows of a table, and of those that share its memory, between runs: a run sees all of it or nothing. Of equal row
-   * numbers the last counts. A file that rows are mapped from, and a caller's arrays, stay as they are.
+   * Replaces rows of a table, and of those that share its memory, between runs: a run sees all of it or nothing. Updates of one
+   * collection's tables take effect in the order of their calls; of equal row numbers the last counts. A file that rows are mapped from, and a caller's arrays, stay as they are.
    * `rows`: [n]. `values`: float32 [n, dim], rounded or quantised to the table's format, or rows as the table stores them:
    * the bits of 16-bit floats [n, dim], quantised rows [n, rowBytes].
    * @throws RequestError INDEX_OUT_OF_RANGE, TENSOR_DTYPE, TENSOR_SHAPE; ModelError VALUE_NOT_FINITE, VALUE_OUT_OF_RANGE for

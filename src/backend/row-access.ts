@@ -3,6 +3,7 @@
  * in the order of the calls, so that a run sees all of an update or nothing of it.
  */
 import type { Operation, PlacedTables } from './backend.ts';
+import type { StagedRows } from './staged-rows.ts';
 
 interface Waiting {
   readonly alone: boolean;
@@ -18,6 +19,7 @@ export class RowAccess {
   readonly #waiting: Waiting[] = [];
   #readers = 0;
   #updating = false;
+  #lastUpdate: Promise<void> = Promise.resolve();
 
   /** Begins to read; `leave` ends it. Undefined: at once. */
   enter(): Promise<void> | undefined {
@@ -33,14 +35,26 @@ export class RowAccess {
     this.#startNext();
   }
 
+  /** Replaces rows as soon as they are staged, after the updates that were asked for before it. */
+  update(stage: () => Promise<StagedRows>): Promise<void> {
+    const before = this.#lastUpdate;
+    const own = (async () => {
+      using staged = await stage();
+      await before;
+      await this.#alone(() => staged.apply());
+    })();
+    this.#lastUpdate = own.catch(() => {});
+    return own;
+  }
+
   /** Runs `update` while nobody reads. */
-  async alone<T>(update: () => Promise<T>): Promise<T> {
+  async #alone(update: () => Promise<void>): Promise<void> {
     await new Promise<void>((start) => {
       this.#waiting.push({ alone: true, start });
       this.#startNext();
     });
     try {
-      return await update();
+      await update();
     } finally {
       this.#updating = false;
       this.#startNext();

@@ -40,6 +40,8 @@ export interface Capabilities {
   readonly faultPlaces?: number;
   /** Random problems of each property. Default: 200. */
   readonly propertyRuns?: number;
+  /** Calls that update rows or pool them, in any order. Default: 300. */
+  readonly rowUpdateCalls?: number;
   /** Of the random problems; default: another one each time. */
   readonly propertySeed?: number | undefined;
   /** Tests that run side by side, for backends that wait for compilers. Default: 1. */

@@ -40,6 +40,7 @@ export function conformance(
       goldenPlansOf: capabilities.goldenPlansOf ?? plansOfOneTechnique,
       faultPlaces: capabilities.faultPlaces ?? 20,
       propertyRuns: capabilities.propertyRuns ?? 200,
+      rowUpdateCalls: capabilities.rowUpdateCalls ?? 300,
       propertySeed: capabilities.propertySeed,
       concurrency: capabilities.concurrency ?? 1,
     };

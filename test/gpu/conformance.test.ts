@@ -24,6 +24,7 @@ if (skip === false) {
     // Each compiles kernels of its own; random-bags.test.ts runs thousands. The seed makes a record repeatable.
     propertyRuns: 50,
     propertySeed: 7,
+    rowUpdateCalls: 10_000,
     concurrency: AT_ONCE,
   });
   for (const precision of ['tf32', 'float16', 'bfloat16'] as const) {

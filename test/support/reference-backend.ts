@@ -118,9 +118,8 @@ class ReferenceTables implements PlacedTables {
     const bytes = bytesOfRows(at(this.host.value, t).weight);
     const numbers = rowNumbers(table, checkRowNumbers(table, rows), 0, rows.length);
     const read = new Uint8Array(numbers.length * width);
-    numbers.forEach((row, i) =>
-      read.set(bytes.subarray(Number(row) * width, (Number(row) + 1) * width), i * width),
-    );
+    for (const [i, row] of numbers.entries())
+      read.set(bytes.subarray(Number(row) * width, (Number(row) + 1) * width), i * width);
     return viewRows(table, read);
   }
 

@@ -96,8 +96,7 @@ export class CpuTables implements PlacedTables {
     this.#memory.checkLive();
     const table = at(this.tables, t);
     const update = checkRowUpdate(table, rows, values);
-    using staged = await stageUpdate(table, at(this.#memory.rows, t), update);
-    await this.#memory.access.alone(() => staged.apply());
+    await this.access.update(() => stageUpdate(table, at(this.#memory.rows, t), update));
   }
 
   async readRows(t: number, rows: IndexArray): Promise<RowValues> {

@@ -115,8 +115,8 @@ export class CudaTables implements PlacedTables {
 
   async updateRows(t: number, rows: IndexArray, values: RowValues): Promise<void> {
     const { store, access } = this.#shared;
-    using staged = await store.stage(t, checkRowUpdate(at(this.tables, t), rows, values));
-    await access.alone(() => staged.apply());
+    const update = checkRowUpdate(at(this.tables, t), rows, values);
+    await access.update(() => store.stage(t, update));
   }
 
   async readRows(t: number, rows: IndexArray): Promise<RowValues> {
