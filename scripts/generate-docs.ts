@@ -6,6 +6,7 @@ import { characterizationSchema } from '../src/characterize/results.ts';
 import type { DeviceDescription, DeviceKind } from '../src/device.ts';
 import { descriptionSchema } from '../src/model/description/description.ts';
 import { requestSchema } from '../src/model/request/json-samples.ts';
+import { placementSchema } from '../src/plan/placement.ts';
 import { KERNEL_FAMILIES, planSchema } from '../src/plan/plan.ts';
 import { TECHNIQUES } from '../src/plan/techniques/registry.ts';
 import type { PlanContext, Technique, TechniqueOnDevice } from '../src/plan/techniques/technique.ts';
@@ -176,6 +177,7 @@ export function generatedFiles(): ReadonlyMap<string, string> {
     ['docs/results-h200.md', h200Page()],
     ['README.md', readme()],
     ['schemas/plan-1.schema.json', schema(planSchema)],
+    ['schemas/placement-1.schema.json', schema(placementSchema)],
     ['schemas/request-1.schema.json', schema(requestSchema)],
     ['schemas/results-1.schema.json', schema(resultsSchema)],
     ['schemas/characterization-1.schema.json', schema(characterizationSchema)],

@@ -57,7 +57,7 @@ export type WorkloadErrorCode =
   | 'TRACE_MIXED'
   | 'CRITEO_INVALID'
   | 'VOCABULARY_INVALID';
-export type PlanErrorCode = 'PLAN_INVALID' | 'PLAN_ILLEGAL';
+export type PlanErrorCode = 'PLAN_INVALID' | 'PLAN_ILLEGAL' | 'PLACEMENT_INVALID' | 'PLACEMENT_ILLEGAL';
 export type DeviceErrorCode =
   | 'DEVICE_UNAVAILABLE'
   | 'NATIVE_LIBRARY_MISSING'
@@ -169,6 +169,8 @@ const HINTS: Readonly<Record<ErrorCode, string>> = {
   VOCABULARY_INVALID: 'a vocabulary lists, per field C1–C26, the category strings in row order',
   PLAN_INVALID: 'docs/plans.md shows a plan, docs/techniques.md the techniques and their parameters',
   PLAN_ILLEGAL: 'docs/techniques.md says where each technique is legal; --plan auto always is',
+  PLACEMENT_INVALID: 'docs/plans.md shows a placement',
+  PLACEMENT_ILLEGAL: "a placement names the model's tables, each once, in their order",
   DEVICE_UNAVAILABLE: '`hotrow devices` lists what this machine has',
   NATIVE_LIBRARY_MISSING: 'run `npm run build`',
   NATIVE_LIBRARY_INCOMPATIBLE: 'run `npm run build` on this machine',
@@ -262,7 +264,7 @@ export class RequestError extends HotrowError<RequestErrorCode> {}
 /** A trace, a data set or a vocabulary is malformed. */
 export class WorkloadError extends HotrowError<WorkloadErrorCode> {}
 
-/** A plan is malformed, or not legal on the device or for the tables. */
+/** A plan or a placement is malformed, or not legal on the device or for the tables. */
 export class PlanError extends HotrowError<PlanErrorCode> {}
 
 /** A device, its libraries or its memory are missing or failed. */

@@ -92,6 +92,13 @@ export { requestByFeature } from './model/request/request-by-feature.ts';
 export { readRequest, writeRequest } from './model/request/safetensors-request.ts';
 export { type CandidatePart, scoreRequest, type TableBags, type UserPart } from './model/request/score.ts';
 export {
+  devicePlacement,
+  type Placement,
+  parsePlacement,
+  placementLabel,
+  placementSchema,
+} from './plan/placement.ts';
+export {
   checkPlan,
   heuristicPlan,
   type Plan,

@@ -9,6 +9,7 @@
 import type { DeviceDescription } from '../device.ts';
 import type { BagBatch, BagFindings, EmbeddingTable, IndexArray, IndexChecking } from '../embedding/bag.ts';
 import type { RowValues } from '../embedding/row-values.ts';
+import type { Placement } from '../plan/placement.ts';
 import type { Plan } from '../plan/plan.ts';
 import type { OnProgress } from '../progress.ts';
 
@@ -78,10 +79,20 @@ export function packedBytes(matrix: Pick<PooledMatrix, 'rows' | 'cols' | 'format
   return matrix.rows * matrix.cols * elementBytes(matrix);
 }
 
+/** How tables are placed beside their plan. */
+export interface PlaceOptions {
+  /** Default: all rows on the device. */
+  readonly placement?: Placement;
+  /** Told of every table. */
+  readonly onProgress?: OnProgress;
+}
+
 /** Embedding tables on the device, laid out as their plan says. */
 export interface PlacedTables extends Disposable {
   readonly tables: readonly EmbeddingTable[];
   readonly plan: Plan;
+  /** Where their rows live. */
+  readonly placement: Placement;
   /** Device memory that the tables take beyond files mapped in place. */
   readonly allocatedBytes: number;
   /** What the plan brought about, for people: e.g. how much is backed by huge pages. */
@@ -313,10 +324,9 @@ export interface Backend extends Disposable {
 
   /**
    * Places tables under a checked plan. Stored tensors are mapped in place or streamed, never read whole.
-   * `onProgress`: told of every table.
    * @throws DeviceError OUT_OF_MEMORY; UsageError, FormatError for a file that cannot be read.
    */
-  placeTables(tables: readonly EmbeddingTable[], plan: Plan, onProgress?: OnProgress): Promise<PlacedTables>;
+  placeTables(tables: readonly EmbeddingTable[], plan: Plan, options?: PlaceOptions): Promise<PlacedTables>;
 
   /**
    * Makes a batch reachable for the device.

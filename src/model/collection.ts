@@ -2,7 +2,13 @@
  * An embedding collection: the tables of a model, placed on a device under a plan, and looked up in one call.
  */
 import { at } from '../at.ts';
-import { type Backend, type PlacedTables, POOLED_FORMATS, type PooledFormat } from '../backend/backend.ts';
+import {
+  type Backend,
+  type PlacedTables,
+  type PlaceOptions,
+  POOLED_FORMATS,
+  type PooledFormat,
+} from '../backend/backend.ts';
 import { BatchPrograms } from '../backend/batch-programs.ts';
 import { ownBackend } from '../backend/guarded/backend.ts';
 import { InFlight } from '../backend/in-flight.ts';
@@ -19,14 +25,16 @@ import {
 import { checkTables } from '../embedding/check-tables.ts';
 import type { RowValues } from '../embedding/row-values.ts';
 import { UsageError } from '../errors.ts';
+import { checkPlacement, type Placement, parsePlacement } from '../plan/placement.ts';
 import { checkPlan, type Plan, type PlanChoice, planChoice } from '../plan/plan.ts';
 import { choosePlan } from '../plan/saved-plans.ts';
-import type { OnProgress } from '../progress.ts';
 import { tableOf } from './table-number.ts';
 
 export interface CollectionOptions {
   /** How the embedding stage runs; default: the saved plan, else the heuristic one. */
   readonly plan?: PlanChoice;
+  /** Where the rows of each table live; default: on the device. */
+  readonly placement?: Placement;
   /** What happens to bad indices and offsets; default `error`. */
   readonly indexChecking?: IndexChecking;
 }
@@ -60,17 +68,19 @@ export async function placeCollection(
   backend: Backend,
   tables: readonly EmbeddingTable[],
   choice?: PlanChoice,
-  onProgress?: OnProgress,
+  options: PlaceOptions = {},
 ): Promise<PlacedTables> {
   const own = checkTables(tables);
   const context = { device: backend.device, tables: own };
   const { plan } = await choosePlan(choice, context);
   checkPlan(plan, context);
-  return backend.placeTables(own, deepFrozen(plan), onProgress);
+  if (options.placement !== undefined) checkPlacement(options.placement, own);
+  return backend.placeTables(own, deepFrozen(plan), options);
 }
 
 const CREATE_OPTIONS = membersOf<CollectionOptions>({
   plan: optional(planChoice),
+  placement: optional(parsePlacement),
   indexChecking: optional(oneOf(INDEX_CHECKING)),
 });
 const FORWARD_OPTIONS = membersOf<ForwardOptions<PooledFormat>>({
@@ -112,9 +122,9 @@ export class EmbeddingCollection implements AsyncDisposable {
     tables: readonly EmbeddingTable[],
     options: CollectionOptions = {},
   ): Promise<EmbeddingCollection> {
-    const { plan, indexChecking = 'error' } = CREATE_OPTIONS(options, 'EmbeddingCollection.create');
+    const { plan, indexChecking = 'error', ...where } = CREATE_OPTIONS(options, 'EmbeddingCollection.create');
     const own = ownBackend(backend);
-    const placed = await placeCollection(own, tables, plan);
+    const placed = await placeCollection(own, tables, plan, where);
     return new EmbeddingCollection(MADE_BY_CREATE, own, placed, indexChecking);
   }
 
@@ -125,6 +135,11 @@ export class EmbeddingCollection implements AsyncDisposable {
   /** The plan that runs. */
   get plan(): Plan {
     return this.#placed.plan;
+  }
+
+  /** Where the rows of each table live. */
+  get placement(): Placement {
+    return this.#placed.placement;
   }
 
   /**

@@ -18,6 +18,7 @@ import { Mlp } from '../dense/linear.ts';
 import { type BagFindings, INDEX_CHECKING, type IndexArray, type IndexChecking } from '../embedding/bag.ts';
 import type { RowValues } from '../embedding/row-values.ts';
 import { DeviceError, UsageError } from '../errors.ts';
+import { type Placement, parsePlacement } from '../plan/placement.ts';
 import { type Plan, type PlanChoice, planChoice } from '../plan/plan.ts';
 import { choosePlan, type PlanTraffic, planTraffic } from '../plan/saved-plans.ts';
 import type { OnProgress } from '../progress.ts';
@@ -36,6 +37,8 @@ export interface DlrmOptions {
   readonly plan?: PlanChoice;
   /** What will be looked up, where it is known: which of several saved plans is taken. */
   readonly traffic?: PlanTraffic;
+  /** Where the rows of each table live; default: on the device. */
+  readonly placement?: Placement;
   /** What happens to bad indices and offsets; default `error`. */
   readonly indexChecking?: IndexChecking;
   /** Close the backend together with the model; default: it stays the caller's. */
@@ -163,6 +166,7 @@ interface Placed {
 const CREATE_OPTIONS = membersOf<DlrmOptions>({
   plan: optional(planChoice),
   traffic: optional(planTraffic),
+  placement: optional(parsePlacement),
   indexChecking: optional(oneOf(INDEX_CHECKING)),
   closesBackend: optional(flag),
   onProgress: optional(called<OnProgress>()),
@@ -211,6 +215,8 @@ export class DlrmModel implements AsyncDisposable {
   ): Promise<DlrmModel> {
     const chosen = CREATE_OPTIONS(options, 'DlrmModel.create');
     const own = checkArchitecture(architecture);
+    const { placement, onProgress } = chosen;
+    const where = { ...(placement && { placement }), ...(onProgress && { onProgress }) };
     const { tables, bottom, top, interaction } = own;
     const device = ownBackend(backend);
     const placed: Disposable[] = [];
@@ -225,7 +231,7 @@ export class DlrmModel implements AsyncDisposable {
         chosen.traffic === undefined ? {} : { traffic: chosen.traffic },
       );
       const parts: Placed = {
-        tables: keep(await placeCollection(device, tables, plan, chosen.onProgress)),
+        tables: keep(await placeCollection(device, tables, plan, where)),
         bottom: keep(await Mlp.place(device, bottom)),
         interaction: keep(
           await placeInteraction(
@@ -266,6 +272,11 @@ export class DlrmModel implements AsyncDisposable {
   /** The plan of the embedding stage. */
   get plan(): Plan {
     return this.#placed.tables.plan;
+  }
+
+  /** Where the rows of each table live. */
+  get placement(): Placement {
+    return this.#placed.tables.placement;
   }
 
   /** What the plan brought about on this device, for people. */

@@ -3,6 +3,7 @@ import { OPEN_MEMBERS, type OpenOptions, openDevice } from '../backend/open-back
 import { called, path as filePath, membersOf, oneOf, optional } from '../checks/value.ts';
 import { INDEX_CHECKING } from '../embedding/bag.ts';
 import { fromFile, namedIn } from '../errors.ts';
+import { parsePlacement } from '../plan/placement.ts';
 import { planChoice } from '../plan/plan.ts';
 import { planTraffic } from '../plan/saved-plans.ts';
 import type { OnProgress } from '../progress.ts';
@@ -25,6 +26,7 @@ const LOAD_OPTIONS = membersOf<LoadModelOptions>({
   ...OPEN_MEMBERS,
   plan: optional(planChoice),
   traffic: optional(planTraffic),
+  placement: optional(parsePlacement),
   indexChecking: optional(oneOf(INDEX_CHECKING)),
   architecture: optional(OVERRIDES),
   onProgress: optional(called<OnProgress>()),
@@ -32,7 +34,7 @@ const LOAD_OPTIONS = membersOf<LoadModelOptions>({
 
 export interface LoadModelOptions
   extends OpenOptions,
-    Pick<DlrmOptions, 'plan' | 'traffic' | 'indexChecking' | 'onProgress'> {
+    Pick<DlrmOptions, 'plan' | 'traffic' | 'placement' | 'indexChecking' | 'onProgress'> {
   /** What the checkpoint and its description leave open. */
   readonly architecture?: ArchitectureOverrides;
 }
@@ -101,6 +103,7 @@ export async function loadModel(path: string, options: LoadModelOptions = {}): P
     architecture: overrides,
     plan,
     traffic,
+    placement,
     indexChecking,
     onProgress,
     ...device
@@ -112,6 +115,7 @@ export async function loadModel(path: string, options: LoadModelOptions = {}): P
       closesBackend: true,
       ...(plan === undefined ? {} : { plan }),
       ...(traffic === undefined ? {} : { traffic }),
+      ...(placement === undefined ? {} : { placement }),
       ...(indexChecking === undefined ? {} : { indexChecking }),
       ...(onProgress === undefined ? {} : { onProgress }),
     });

@@ -9,6 +9,7 @@ import {
   type Operation,
   type PlacedBags,
   type PlacedTables,
+  type PlaceOptions,
 } from '../backend/backend.ts';
 import type { BagBatch, EmbeddingTable } from '../embedding/bag.ts';
 import { placeCollection, totalDim } from '../model/collection.ts';
@@ -41,6 +42,7 @@ export class EmbeddingTimer implements Disposable {
   readonly #backend: Backend;
   readonly #tables: readonly EmbeddingTable[];
   readonly #onProgress: OnProgress | undefined;
+  readonly #placing: PlaceOptions;
   readonly #placed = new Map<string, PlacedTables>();
   #bags: PlacedBags[] = [];
   #output: DeviceBuffer | undefined;
@@ -49,6 +51,7 @@ export class EmbeddingTimer implements Disposable {
     this.#backend = backend;
     this.#tables = tables;
     this.#onProgress = onProgress;
+    this.#placing = onProgress === undefined ? {} : { onProgress };
   }
 
   get context(): PlanContext {
@@ -133,7 +136,7 @@ export class EmbeddingTimer implements Disposable {
   async #place(plan: Plan): Promise<PlacedTables> {
     const key = placementKey(plan);
     const known =
-      this.#placed.get(key) ?? (await placeCollection(this.#backend, this.#tables, plan, this.#onProgress));
+      this.#placed.get(key) ?? (await placeCollection(this.#backend, this.#tables, plan, this.#placing));
     this.#placed.set(key, known);
     return known;
   }

@@ -18,6 +18,7 @@ import {
   type PlacedBags,
   type PlacedLinear,
   type PlacedTables,
+  type PlaceOptions,
   type PooledMatrix,
   type RunReport,
   rowsIn,
@@ -44,6 +45,7 @@ import {
   viewRows,
 } from '../../src/embedding/row-values.ts';
 import { DeviceError, PlanError } from '../../src/errors.ts';
+import { devicePlacement, type Placement } from '../../src/plan/placement.ts';
 import { type Plan, placementKey } from '../../src/plan/plan.ts';
 import { readTensor } from '../../src/stored-tensor.ts';
 import {
@@ -90,6 +92,7 @@ class ReferenceTables implements PlacedTables {
   constructor(
     readonly tables: readonly EmbeddingTable[],
     readonly plan: Plan,
+    readonly placement: Placement,
     readonly host: Resource<EmbeddingTable[]>,
   ) {}
 
@@ -127,7 +130,7 @@ class ReferenceTables implements PlacedTables {
     if (placementKey(plan) !== placementKey(this.plan)) {
       throw new PlanError('PLAN_ILLEGAL', 'the plan needs another placement');
     }
-    return new ReferenceTables(this.tables, plan, this.host);
+    return new ReferenceTables(this.tables, plan, this.placement, this.host);
   }
 
   [Symbol.dispose](): void {
@@ -214,11 +217,15 @@ export class ReferenceBackend implements Backend {
   };
   readonly #live = new Resource(true);
 
-  async placeTables(tables: readonly EmbeddingTable[], plan: Plan): Promise<PlacedTables> {
+  async placeTables(
+    tables: readonly EmbeddingTable[],
+    plan: Plan,
+    { placement = devicePlacement(tables) }: PlaceOptions = {},
+  ): Promise<PlacedTables> {
     this.#live.value;
     const host: EmbeddingTable[] = [];
     for (const table of tables) host.push(await toHost(table));
-    return new ReferenceTables(tables, plan, new Resource(host));
+    return new ReferenceTables(tables, plan, placement, new Resource(host));
   }
 
   placeBags({ tables }: PlacedTables, batch: BagBatch): PlacedBags {

@@ -23,7 +23,6 @@ import {
 import { NativeMemory } from '../../ffi/host-memory.ts';
 import { bestIsa, createPool, destroyPool, type Isa, type ThreadPool } from '../../ffi/thread-pool.ts';
 import { type Plan, planFor } from '../../plan/plan.ts';
-import type { OnProgress } from '../../progress.ts';
 import {
   type Backend,
   type Bindings,
@@ -37,6 +36,7 @@ import {
   type PlacedBags,
   type PlacedLinear,
   type PlacedTables,
+  type PlaceOptions,
   type RunOptions,
   type RunReport,
 } from '../backend.ts';
@@ -91,9 +91,9 @@ export class CpuBackend implements Backend {
   async placeTables(
     tables: readonly EmbeddingTable[],
     plan: Plan,
-    onProgress?: OnProgress,
+    options?: PlaceOptions,
   ): Promise<PlacedTables> {
-    return placeTables(this.#livePool(), tables, planFor('cpu', plan), onProgress);
+    return placeTables(this.#livePool(), tables, planFor('cpu', plan), options);
   }
 
   placeBags(tables: PlacedTables, batch: BagBatch): PlacedBags {

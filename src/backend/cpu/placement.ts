@@ -13,10 +13,10 @@ import { DeviceError, FormatError, PlanError } from '../../errors.ts';
 import { fillQuantized, fillUniform, POOLING, ROW_FORMAT, TABLE_WORDS } from '../../ffi/cpu-operators.ts';
 import { type HostPtr, MappedFile, NativeMemory, NULL_PTR } from '../../ffi/host-memory.ts';
 import type { ThreadPool } from '../../ffi/thread-pool.ts';
+import { devicePlacement, type Placement } from '../../plan/placement.ts';
 import { type CpuPlan, placementKey, planLabel } from '../../plan/plan.ts';
-import type { OnProgress } from '../../progress.ts';
 import { isHost, isInFile, isStored, type Tensor } from '../../tensor.ts';
-import type { PlacedTables } from '../backend.ts';
+import type { PlacedTables, PlaceOptions } from '../backend.ts';
 import { RowAccess, whileReading } from '../row-access.ts';
 import { type PlacedRows, readStoredRows, stageUpdate } from './rows.ts';
 
@@ -68,6 +68,7 @@ export class CpuTables implements PlacedTables {
   constructor(
     readonly tables: readonly EmbeddingTable[],
     readonly plan: CpuPlan,
+    readonly placement: Placement,
     readonly allocatedBytes: number,
     readonly notes: readonly string[],
     memory: TableMemory,
@@ -114,7 +115,7 @@ export class CpuTables implements PlacedTables {
         `tables placed for "${planLabel(this.plan)}" cannot serve "${planLabel(plan)}"`,
       );
     }
-    return new CpuTables(this.tables, plan, 0, this.notes, this.#memory, false);
+    return new CpuTables(this.tables, plan, this.placement, 0, this.notes, this.#memory, false);
   }
 
   [Symbol.dispose](): void {
@@ -155,7 +156,7 @@ export async function placeTables(
   pool: ThreadPool,
   tables: readonly EmbeddingTable[],
   plan: CpuPlan,
-  onProgress?: OnProgress,
+  { placement = devicePlacement(tables), onProgress }: PlaceOptions = {},
 ): Promise<CpuTables> {
   const hugePages = plan.techniques.hugePages !== undefined;
   const allocations: NativeMemory[] = [];
@@ -233,7 +234,7 @@ export async function placeTables(
     const memory = new TableMemory(describe(tables, rows, rowWeights), rows, allocations, [
       ...files.values(),
     ]);
-    return new CpuTables(tables, plan, allocatedBytes, notes, memory);
+    return new CpuTables(tables, plan, placement, allocatedBytes, notes, memory);
   } catch (error) {
     for (const resource of resources()) resource[Symbol.dispose]();
     throw error;

@@ -14,7 +14,6 @@ import { Nvrtc } from '../../ffi/nvrtc.ts';
 import type { Compiler } from '../../jit/compile-kernel.ts';
 import { KernelCache } from '../../jit/kernel-cache.ts';
 import { type Plan, planFor } from '../../plan/plan.ts';
-import type { OnProgress } from '../../progress.ts';
 import {
   type Backend,
   type Ceilings,
@@ -27,6 +26,7 @@ import {
   type PlacedBags,
   type PlacedLinear,
   type PlacedTables,
+  type PlaceOptions,
   type RunOptions,
   type RunReport,
 } from '../backend.ts';
@@ -117,9 +117,9 @@ export class CudaBackend implements Backend {
     this.#l2 = new PersistingL2(this.#device);
   }
 
-  placeTables(tables: readonly EmbeddingTable[], plan: Plan, onProgress?: OnProgress): Promise<PlacedTables> {
+  placeTables(tables: readonly EmbeddingTable[], plan: Plan, options?: PlaceOptions): Promise<PlacedTables> {
     return this.#whileOpen(() => {
-      return placeTables(this.#tools, tables, planFor('cuda', plan), onProgress);
+      return placeTables(this.#tools, tables, planFor('cuda', plan), options);
     });
   }
 

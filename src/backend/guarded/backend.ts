@@ -22,6 +22,7 @@ import type { BagBatch, EmbeddingTable } from '../../embedding/bag.ts';
 import { MOST_SAMPLES } from '../../embedding/check-bags.ts';
 import { checkTables } from '../../embedding/check-tables.ts';
 import { DeviceError } from '../../errors.ts';
+import { checkPlacement, parsePlacement } from '../../plan/placement.ts';
 import { checkPlan, type Plan, parsePlan } from '../../plan/plan.ts';
 import type { OnProgress } from '../../progress.ts';
 import {
@@ -36,6 +37,7 @@ import {
   type PlacedBags,
   type PlacedLinear,
   type PlacedTables,
+  type PlaceOptions,
   RUN_TIMINGS,
   type RunOptions,
   type RunReport,
@@ -56,6 +58,11 @@ const numbers: Check<ReadonlySet<number>> = (value, at) =>
 const RUN_OPTIONS = membersOf<RunOptions>({
   timing: optional(oneOf(RUN_TIMINGS)),
   recorded: optional(numbers),
+});
+
+const PLACE_OPTIONS = membersOf<PlaceOptions>({
+  placement: optional(parsePlacement),
+  onProgress: optional(called<OnProgress>()),
 });
 
 const CONTRACT = [
@@ -112,13 +119,14 @@ export class GuardedBackend implements Backend {
     return this.#inner.precision;
   }
 
-  placeTables(tables: readonly EmbeddingTable[], plan: Plan, onProgress?: OnProgress): Promise<PlacedTables> {
+  placeTables(tables: readonly EmbeddingTable[], plan: Plan, options?: PlaceOptions): Promise<PlacedTables> {
     return this.#whileOpen(async () => {
-      if (onProgress !== undefined) called<OnProgress>()(onProgress, 'placeTables: onProgress');
+      const chosen = options === undefined ? {} : PLACE_OPTIONS(options, 'placeTables');
       const own = checkTables(tables);
       const parsed = parsePlan(plan, 'placeTables: plan');
       checkPlan(parsed, { device: this.device, tables: own });
-      return this.#giveTables(await this.#inner.placeTables(own, parsed, onProgress));
+      if (chosen.placement !== undefined) checkPlacement(chosen.placement, own);
+      return this.#giveTables(await this.#inner.placeTables(own, parsed, chosen));
     });
   }
 
@@ -218,7 +226,7 @@ export class GuardedBackend implements Backend {
   }
 
   #giveTables(placed: PlacedTables, parent?: Held): PlacedTables {
-    const { tables, plan, allocatedBytes, notes } = placed;
+    const { tables, plan, placement, allocatedBytes, notes } = placed;
     let given: PlacedTables;
     const withPlan = (other: Plan): PlacedTables => {
       const { held } = this.#given.tables.of(given, 'withPlan');
@@ -238,7 +246,7 @@ export class GuardedBackend implements Backend {
       during((own) => own.readRows(numberOf(table, 'readRows: table'), rows));
     given = this.#given.tables.give(
       placed,
-      { tables, plan, allocatedBytes, notes, withPlan, updateRows, readRows },
+      { tables, plan, placement, allocatedBytes, notes, withPlan, updateRows, readRows },
       { tables },
       parent,
     );

@@ -11,6 +11,7 @@ import type { DlrmArchitecture } from '../../model/architecture.ts';
 import { DlrmModel, type StagedPrediction } from '../../model/dlrm.ts';
 import { loadArchitecture } from '../../model/load-model.ts';
 import type { DlrmRequest } from '../../model/request/request.ts';
+import { placementLabel } from '../../plan/placement.ts';
 import { type PlanChoice, planLabel } from '../../plan/plan.ts';
 import { savedPlans } from '../../plan/saved-plans.ts';
 import type { HostTensor } from '../../tensor.ts';
@@ -148,7 +149,7 @@ async function placeModel(
 
 function asJson(
   model: string,
-  { device, precision, plan, planSource, architecture }: DlrmModel,
+  { device, precision, plan, planSource, placement, architecture }: DlrmModel,
   { batchSize }: DlrmRequest,
   prediction: StagedPrediction,
 ) {
@@ -159,6 +160,7 @@ function asJson(
     precision,
     plan: planLabel(plan),
     planSource,
+    placement: placementLabel(placement),
     notes: architecture.notes ?? [],
     batchSize,
     probabilities: Array.from(probabilities),
@@ -171,7 +173,7 @@ function asJson(
 }
 
 function printPrediction(
-  { device, precision, plan, planSource, notes, architecture }: DlrmModel,
+  { device, precision, plan, planSource, placement, notes, architecture }: DlrmModel,
   { batchSize }: DlrmRequest,
   prediction: StagedPrediction,
 ): void {
@@ -182,6 +184,7 @@ function printPrediction(
   printLine(`dense   ${precision}`);
   printLine(printable(`plan    ${planLabel(plan)} (${planSource})`, NOTE_CHARACTERS));
   for (const note of notes) printLine(`        ${printable(note, NOTE_CHARACTERS)}`);
+  printLine(`rows    ${placementLabel(placement)}`);
   printLine(
     `scored  ${batchSize} samples in ${formatMs(latencyMs)} ms (embedding ${formatMs(stages.embeddingMs)} ms)`,
   );

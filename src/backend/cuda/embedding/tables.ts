@@ -4,9 +4,9 @@ import { type Bags, type EmbeddingTable, type IndexArray, rowBytes } from '../..
 import { checkRowNumbers, checkRowUpdate, type RowValues, viewRows } from '../../../embedding/row-values.ts';
 import { PlanError } from '../../../errors.ts';
 import type { DevicePtr } from '../../../ffi/cuda-symbols.ts';
+import { devicePlacement, type Placement } from '../../../plan/placement.ts';
 import { type CudaPlan, type Plan, placementKey, planFor, planLabel } from '../../../plan/plan.ts';
-import type { OnProgress } from '../../../progress.ts';
-import type { PlacedTables } from '../../backend.ts';
+import type { PlacedTables, PlaceOptions } from '../../backend.ts';
 import { RowAccess, whileReading } from '../../row-access.ts';
 import { HotRows } from '../rows/hot-rows.ts';
 import { ResidentRows } from '../rows/resident.ts';
@@ -62,6 +62,7 @@ export class CudaTables implements PlacedTables {
   constructor(
     readonly tables: readonly EmbeddingTable[],
     readonly plan: CudaPlan,
+    readonly placement: Placement,
     readonly allocatedBytes: number,
     shared: Shared,
     owner = true,
@@ -133,7 +134,7 @@ export class CudaTables implements PlacedTables {
         `tables placed for "${planLabel(this.plan)}" cannot serve "${planLabel(plan)}"`,
       );
     }
-    return new CudaTables(this.tables, planFor('cuda', plan), 0, this.#shared, false);
+    return new CudaTables(this.tables, planFor('cuda', plan), this.placement, 0, this.#shared, false);
   }
 
   [Symbol.dispose](): void {
@@ -146,8 +147,14 @@ export async function placeTables(
   tools: RowTools,
   tables: readonly EmbeddingTable[],
   plan: CudaPlan,
-  onProgress?: OnProgress,
+  { placement = devicePlacement(tables), onProgress }: PlaceOptions = {},
 ): Promise<CudaTables> {
   const store = await ResidentRows.place(tools, tables, onProgress);
-  return new CudaTables(tables, plan, store.bytes, new Shared(tables, store, new HotRows(tools, tables)));
+  return new CudaTables(
+    tables,
+    plan,
+    placement,
+    store.bytes,
+    new Shared(tables, store, new HotRows(tools, tables)),
+  );
 }
