@@ -1,7 +1,7 @@
 // Runs the CPU operators' conformance suite under the address and undefined-behaviour sanitizers, and the thread pool under
 // the thread sanitizer. Needs gcc with its sanitizers' libraries (Debian, Ubuntu: part of gcc), on Linux.
 //
-//   node scripts/sanitize.mjs [address] [thread] [-- TEST FILE...]     default: both, test/conformance/cpu.test.ts
+//   node scripts/sanitize.mjs [address] [thread] [-- TEST FILE...]     default: both, test/conformance/cpu.rest.test.ts
 
 import { spawnSync } from 'node:child_process';
 import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
@@ -13,7 +13,7 @@ import { buildNative } from './build-native.mjs';
 const rootDir = resolve(fileURLToPath(import.meta.url), '../..');
 const separator = process.argv.indexOf('--');
 const named = process.argv.slice(2, separator < 0 ? undefined : separator);
-const tests = separator < 0 ? ['test/conformance/cpu.test.ts'] : process.argv.slice(separator + 1);
+const tests = separator < 0 ? ['test/conformance/cpu.rest.test.ts'] : process.argv.slice(separator + 1);
 const unknown = named.find((name) => name !== 'address' && name !== 'thread');
 if (unknown !== undefined) {
   console.error(`${unknown} is no sanitizer of this script: address, thread`);

@@ -18,6 +18,21 @@ import type { Problem } from '../support/cases.ts';
 import { hostWeight } from '../support/cases.ts';
 import { assertSameValues, assertWithin, FLOAT32_ROUNDING } from '../support/compare.ts';
 
+export const DENSE_GROUPS = ['dense operators', 'models', 'models with users', 'golden models'] as const;
+export const CASE_GROUPS = [
+  'embedding bags',
+  'pruned rows',
+  'techniques',
+  'index checking',
+  'users',
+  'properties',
+  'golden embedding bags',
+  'programs',
+  'row updates',
+  ...DENSE_GROUPS,
+] as const;
+export type CaseGroup = (typeof CASE_GROUPS)[number];
+
 /** What a backend's numbers may do. */
 export interface Capabilities {
   /** Rows of a bag are added in index order, so that unweighted results have the reference's bits. Default: true. */
@@ -30,8 +45,8 @@ export interface Capabilities {
   readonly denseRounding?: number;
   /** A sample's result has the same bits in every batch. Default: true. */
   readonly rowsStandAlone?: boolean;
-  /** Only the dense operators and whole models, for one more precision of them. Default: false. */
-  readonly denseOnly?: boolean;
+  /** The cases that run: DENSE_GROUPS for one more precision of them. Default: all. */
+  readonly groups?: readonly CaseGroup[];
   /** The plans that are tried. Default: every legal one. */
   readonly plansOf?: (context: PlanContext) => Plan[];
   /** The plans under which golden bags are pooled beside the plain one. Default: each technique by itself. */

@@ -13,11 +13,41 @@ import { programCases } from './programs.ts';
 import { propertyCases } from './properties.ts';
 import { prunedRowCases } from './pruned-rows.ts';
 import { rowUpdateCases } from './row-updates.ts';
-import { type Capabilities, plansOfOneTechnique, type Subject } from './subject.ts';
+import {
+  CASE_GROUPS,
+  type Capabilities,
+  type CaseGroup,
+  plansOfOneTechnique,
+  type Subject,
+} from './subject.ts';
 import { techniqueCases } from './techniques.ts';
 import { userCases, userModelCases } from './users.ts';
 
-/** Runs every case on the backend that `openBackend` gives. */
+const CASES: Readonly<Record<CaseGroup, (subject: Subject) => void>> = {
+  'embedding bags': embeddingBagCases,
+  'pruned rows': prunedRowCases,
+  techniques: techniqueCases,
+  'index checking': indexCheckingCases,
+  users: userCases,
+  properties: propertyCases,
+  'golden embedding bags': goldenBagCases,
+  programs: programCases,
+  'row updates': rowUpdateCases,
+  'dense operators': denseCases,
+  models: modelCases,
+  'models with users': userModelCases,
+  'golden models': goldenModelCases,
+};
+
+/** Their tests may run side by side. */
+const SIDE_BY_SIDE: ReadonlySet<CaseGroup> = new Set([
+  'embedding bags',
+  'pruned rows',
+  'techniques',
+  'users',
+]);
+
+/** Runs the cases on the backend that `openBackend` gives. */
 export function conformance(
   name: string,
   openBackend: () => Backend | Promise<Backend>,
@@ -35,7 +65,7 @@ export function conformance(
       longestInOrder: capabilities.longestInOrder ?? Number.POSITIVE_INFINITY,
       denseRounding: capabilities.denseRounding ?? 2 ** -24,
       rowsStandAlone: capabilities.rowsStandAlone ?? true,
-      denseOnly: capabilities.denseOnly ?? false,
+      groups: capabilities.groups ?? CASE_GROUPS,
       plansOf: capabilities.plansOf ?? legalPlans,
       goldenPlansOf: capabilities.goldenPlansOf ?? plansOfOneTechnique,
       faultPlaces: capabilities.faultPlaces ?? 20,
@@ -49,22 +79,10 @@ export function conformance(
     });
     after(() => opened?.[Symbol.dispose]());
 
-    const { concurrency } = subject;
-    if (!subject.denseOnly) {
-      describe('embedding bags', { concurrency }, () => embeddingBagCases(subject));
-      describe('pruned rows', { concurrency }, () => prunedRowCases(subject));
-      describe('techniques', { concurrency }, () => techniqueCases(subject));
-      describe('index checking', () => indexCheckingCases(subject));
-      describe('users', { concurrency }, () => userCases(subject));
-      describe('properties', () => propertyCases(subject));
-      describe('golden embedding bags', () => goldenBagCases(subject));
-      describe('programs', () => programCases(subject));
-      describe('row updates', () => rowUpdateCases(subject));
+    for (const group of subject.groups) {
+      const concurrency = SIDE_BY_SIDE.has(group) ? subject.concurrency : 1;
+      describe(group, { concurrency }, () => CASES[group](subject));
     }
-    describe('dense operators', () => denseCases(subject));
-    describe('models', () => modelCases(subject));
-    describe('models with users', () => userModelCases(subject));
-    describe('golden models', () => goldenModelCases(subject));
   });
 }
 

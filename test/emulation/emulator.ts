@@ -1,29 +1,19 @@
 /**
  * Runs CUDA kernels on the host: compiles their sources against simt.h into a shared library and launches them with checked
- * memory. Libraries are kept in the folder for temporary files, by the hash of everything that went into them; simt.cpp is one of
- * its own, which those of kernels need.
+ * memory. Libraries are kept between runs (compiled.ts); simt.cpp is one of its own, which those of kernels need.
  */
-import { spawn, spawnSync } from 'node:child_process';
-import { createHash } from 'node:crypto';
-import {
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  renameSync,
-  rmSync,
-  writeFileSync,
-} from 'node:fs';
+import { spawn } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import koffi from 'koffi';
 import type { KernelSource } from '../../src/backend/cuda/kernels/source.ts';
+import { collectHeaders } from '../../src/jit/headers.ts';
+import { compilerVersion, keepLibrary, keptLibrary } from '../support/compiled.ts';
 
 const HERE = fileURLToPath(new URL('.', import.meta.url));
 const KERNELS = fileURLToPath(new URL('../../kernels/cuda', import.meta.url));
-const CACHE = join(tmpdir(), 'hotrow-emulation');
 const FLAGS = [
   '-std=c++17',
   '-fPIC',
@@ -75,11 +65,18 @@ export interface Emulator {
 /** Why kernels cannot be emulated here; undefined: they can. */
 export function refuseEmulation(): string | undefined {
   if (process.platform !== 'linux') return 'the emulator needs Linux (ucontext)';
-  return spawnSync(compiler(), ['--version']).status === 0 ? undefined : 'no C++ compiler (tried $CXX, g++)';
+  return version() === undefined ? 'no C++ compiler (tried $CXX, g++)' : undefined;
 }
 
 export function compiler(): string {
   return process.env.CXX ?? 'g++';
+}
+
+let ownVersion: string | undefined;
+
+function version(): string | undefined {
+  ownVersion ??= compilerVersion(compiler());
+  return ownVersion;
 }
 
 /** An array's address. Empty arrays have none of their own. */
@@ -163,17 +160,18 @@ extern "C" const char *simt_launch_named(const char *name, const std::int64_t *s
 export async function build(kernels: readonly Pick<KernelSource, 'kernel' | 'source'>[]): Promise<string> {
   const shares = Array.from({ length: SHARES }, (_, share) => kernels.filter((_, i) => i % SHARES === share));
   const [first, ...others] = shares.filter((share) => share.length > 0).map(unitOf);
-  const units = [`${first}\n${finderOf(kernels)}`, ...others];
+  const units = [`${first}\n${finderOf(kernels)}`, ...others].map((text) => ({
+    text,
+    flags: [...FLAGS, text.length > LONG_UNIT ? '-O0' : '-O1'],
+  }));
   const simt = await emulatorCore();
-  const headers = readdirSync(KERNELS).map((name) => join(KERNELS, name));
-  return kept([simt, ...units], [...headers, join(HERE, 'ptx.h')], async (folder, library) => {
+  return kept([simt, ...units.flatMap(({ text, flags }) => [text, ...flags])], async (folder, library) => {
     const objects = units.map((_, i) => join(folder, `unit-${i}.o`));
     await Promise.all(
-      units.map((unit, i) => {
+      units.map(({ text, flags }, i) => {
         const file = join(folder, `unit-${i}.cpp`);
-        writeFileSync(file, unit);
-        const optimisation = unit.length > LONG_UNIT ? '-O0' : '-O1';
-        return compile([...FLAGS, optimisation, ...INCLUDES, '-c', file, '-o', objects[i] as string]);
+        writeFileSync(file, text);
+        return compile([...flags, ...INCLUDES, '-c', file, '-o', objects[i] as string]);
       }),
     );
     // The C and C++ libraries come with the emulator's: to read them takes a linker longer than all else.
@@ -186,33 +184,30 @@ let core: Promise<string> | undefined;
 /** The shared library of simt.cpp. */
 function emulatorCore(): Promise<string> {
   const source = join(HERE, 'simt.cpp');
-  core ??= kept([], [source, join(HERE, 'simt.h')], (_, library) =>
-    compile([...FLAGS, '-O2', ...INCLUDES, '-shared', source, '-o', library]),
+  const flags = [...FLAGS, '-O2', '-shared'];
+  core ??= kept([readFileSync(source, 'utf8'), ...flags], (_, library) =>
+    compile([...flags, ...INCLUDES, source, '-o', library]),
   );
   return core;
 }
 
-/** The library that `make` makes of `texts` and `files`, unless it is there. */
+/** The library that `make` makes of `texts`, the headers that they include and this compiler, unless it was kept. */
 async function kept(
   texts: readonly string[],
-  files: readonly string[],
   make: (folder: string, library: string) => Promise<void>,
 ): Promise<string> {
-  const hash = createHash('sha256');
-  for (const part of [compiler(), ...FLAGS, ...texts]) hash.update(part);
-  for (const file of files.toSorted()) hash.update(readFileSync(file));
-  const library = join(CACHE, `${hash.digest('hex').slice(0, 32)}.so`);
-  if (existsSync(library)) return library;
-
-  mkdirSync(CACHE, { recursive: true });
-  const folder = mkdtempSync(join(CACHE, 'build-'));
+  const headers = [HERE, KERNELS].flatMap((folder) => [...collectHeaders(texts.join('\n'), folder)]).flat();
+  const inputs = [compiler(), version() ?? '', ...texts, ...headers];
+  const found = keptLibrary(inputs);
+  if (found !== undefined) return found;
+  const folder = mkdtempSync(join(tmpdir(), 'hotrow-emulation-'));
   try {
-    await make(folder, join(folder, 'library.so'));
-    renameSync(join(folder, 'library.so'), library);
+    const library = join(folder, 'library.so');
+    await make(folder, library);
+    return keepLibrary(inputs, library);
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }
-  return library;
 }
 
 function compile(args: readonly string[]): Promise<void> {

@@ -1,17 +1,19 @@
 /** Builds the fake driver, compiler and matrix products, and steers them. */
 import { spawnSync } from 'node:child_process';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { copyFileSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import koffi from 'koffi';
 import type { SearchPlaces } from '../../src/ffi/find-libraries.ts';
 import type { Emulator } from '../emulation/emulator.ts';
+import { compilerVersion, keepLibrary, keptLibrary } from '../support/compiled.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'hotrow-fake-'));
 process.on('exit', () => rmSync(folder, { recursive: true, force: true }));
 
 let built = 0;
+let ccVersion: string | undefined;
 
 /** Compiles a library; every call makes one with counters of its own. `file`: its name. */
 export function buildFake(
@@ -22,10 +24,20 @@ export function buildFake(
   built += 1;
   const path = file ?? join(folder, `${source}-${built}.so`);
   const input = fileURLToPath(new URL(`${source}.c`, import.meta.url));
-  const flags = ['-Wall', '-Wextra', '-Werror', '-O1', '-std=gnu11', '-fPIC', '-shared'];
-  const arguments_ = [...flags, ...defines.map((define) => `-D${define}`), '-o', path, input, '-lm'];
-  const { status, stderr } = spawnSync('cc', arguments_, { encoding: 'utf8' });
+  const flags = [
+    ...['-Wall', '-Wextra', '-Werror', '-O1', '-std=gnu11', '-fPIC', '-shared'],
+    ...defines.map((define) => `-D${define}`),
+  ];
+  ccVersion ??= compilerVersion('cc') ?? '';
+  const inputs = [ccVersion, readFileSync(input, 'utf8'), ...flags];
+  const kept = keptLibrary(inputs);
+  if (kept !== undefined) {
+    copyFileSync(kept, path);
+    return path;
+  }
+  const { status, stderr } = spawnSync('cc', [...flags, '-o', path, input, '-lm'], { encoding: 'utf8' });
   if (status !== 0) throw new Error(`cc failed: ${stderr}`);
+  keepLibrary(inputs, path);
   return path;
 }
 

@@ -4,6 +4,7 @@ import { factorBits } from '../../src/backend/cuda/dense/dense-source.ts';
 import { SHORTEST_SPLIT } from '../../src/backend/cuda/embedding/fused-layout.ts';
 import type { PlanContext } from '../../src/plan/techniques/technique.ts';
 import { legalPlans } from '../../src/tuner/search.ts';
+import { DENSE_GROUPS } from '../conformance/subject.ts';
 import { conformance, conformanceSkipped } from '../conformance/suite.ts';
 import { refuseGpu } from './gpu.ts';
 
@@ -29,7 +30,7 @@ if (skip === false) {
   });
   for (const precision of ['tf32', 'float16', 'bfloat16'] as const) {
     conformance(`cuda, ${precision}`, () => new CudaBackend({ precision }), {
-      denseOnly: true,
+      groups: DENSE_GROUPS,
       denseRounding: 2 ** -factorBits(precision),
       rowsStandAlone: false,
     });

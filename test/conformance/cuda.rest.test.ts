@@ -1,0 +1,67 @@
+/** The CUDA backend without a GPU: over the fake driver, its kernels in emulation. */
+
+import assert from 'node:assert/strict';
+import { after } from 'node:test';
+import { factorBits } from '../../src/backend/cuda/dense/dense-source.ts';
+import { SHORTEST_SPLIT } from '../../src/backend/cuda/embedding/fused-layout.ts';
+import {
+  type Plan,
+  plainPlan,
+  refusals,
+  withGroup,
+  withKernel,
+  withTechniques,
+} from '../../src/plan/plan.ts';
+import type { PlanContext } from '../../src/plan/techniques/technique.ts';
+import { refuseEmulation } from '../emulation/emulator.ts';
+import { fake, openFakeBackend } from '../fake-driver/open-backend.ts';
+import { DENSE_GROUPS } from './subject.ts';
+import { conformance, conformanceSkipped } from './suite.ts';
+
+/** Each technique once, and two together: every kernel is compiled for this, which takes a second. */
+function somePlans(context: PlanContext): Plan[] {
+  const plain = plainPlan('cuda');
+  const on = (techniques: Record<string, unknown>) => withTechniques(plain, techniques);
+  const bytes = 1 << 16;
+  const [first] = context.tables;
+  const fused = withTechniques(withKernel(plain, 'fused'), { prefetch: { into: 'registers', distance: 8 } });
+  const prefetch = { into: 'registers', distance: 2 } as const;
+  return [
+    plain,
+    ...(first === undefined ? [] : [withGroup(fused, { ...rowsOf(first), techniques: { prefetch } })]),
+    ...(first === undefined ? [] : [withGroup(plain, { ...rowsOf(first), techniques: { prefetch } })]),
+    on({ prefetch: { into: 'registers', distance: 3 } }),
+    on({ pinning: { bytes, by: 'prefetch', when: 'ahead' } }),
+    on({ prefetch: { into: 'registers', distance: 3 }, pinning: { bytes, by: 'prefetch', when: 'before' } }),
+    on({ pinning: { bytes, by: 'window', when: 'before' } }),
+  ].filter((plan) => refusals(plan, context).length === 0);
+}
+
+const rowsOf = ({ dim, rowFormat }: PlanContext['tables'][number]) => ({ dim, rowFormat });
+
+const skip = refuseEmulation();
+if (skip === undefined) {
+  conformance('cuda, emulated', () => openFakeBackend({ precision: 'float32' }), {
+    rowsStandAlone: false,
+    addsQuantizedInIndexOrder: false,
+    longestInOrder: SHORTEST_SPLIT,
+    plansOf: somePlans,
+    // Every kernel of every case would be compiled for this.
+    goldenPlansOf: () => [],
+    faultPlaces: 4,
+    propertyRuns: 25,
+  });
+  for (const precision of ['tf32', 'float16', 'bfloat16'] as const) {
+    conformance(`cuda, emulated, ${precision}`, () => openFakeBackend({ precision }), {
+      groups: DENSE_GROUPS,
+      denseRounding: 2 ** -factorBits(precision),
+      rowsStandAlone: false,
+    });
+  }
+  after(() => {
+    assert.equal(fake.emulatorError(), '');
+    assert.deepEqual(fake.live(), {}, 'everything was given back');
+  });
+} else {
+  conformanceSkipped('cuda, emulated', skip);
+}
