@@ -14,6 +14,7 @@ const REST = /\.rest\.test\.ts$/;
 const LONGEST = [
   /conformance\/cuda/,
   /kernels\/.*compile/,
+  /cli\/commands\.rest/,
   /conformance\//,
   /emulation\//,
   /report\/browser/,
