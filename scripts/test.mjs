@@ -20,6 +20,9 @@ const LONGEST = [
   /report\/browser/,
 ];
 
+/** What is counted of every file, as node's own reporter names it. */
+const COUNTS = ['tests', 'pass', 'fail', 'skipped'];
+
 requireNode();
 const root = fileURLToPath(new URL('..', import.meta.url));
 const [first, ...others] = process.argv.slice(2);
@@ -73,7 +76,8 @@ function runFile(file, env) {
       const seconds = (performance.now() - started) / 1000;
       // Whoever ends without a count has not run to its end.
       const passed = code === 0 && count('tests') >= 0;
-      resolve({ file, seconds, passed, passes: count('pass'), stdout, stderr, signal });
+      const counts = Object.fromEntries(COUNTS.map((what) => [what, count(what) || 0]));
+      resolve({ file, seconds, passed, counts, stdout, stderr, signal });
     });
   });
 }
@@ -96,24 +100,23 @@ async function run(files, env) {
   const rank = (file) => LONGEST.findIndex((pattern) => pattern.test(file)) + 1 || LONGEST.length + 1;
   const waiting = files.toSorted((a, b) => rank(a) - rank(b));
   const failed = [];
-  let passes = 0;
+  const totals = Object.fromEntries(COUNTS.map((what) => [what, 0]));
   const started = performance.now();
   const work = async () => {
     for (let file = waiting.shift(); file !== undefined; file = waiting.shift()) {
       const result = await runFile(file, env);
       const { seconds, passed, stdout } = result;
-      const what = passed ? `${result.passes} passed${skips(stdout)}` : 'FAILED';
+      const what = passed ? `${result.counts.pass} passed${skips(stdout)}` : 'FAILED';
       console.log(`${seconds.toFixed(1).padStart(6)} s  ${file}: ${what}`);
-      if (passed) passes += result.passes;
-      else failed.push(result);
+      for (const what of COUNTS) totals[what] += result.counts[what];
+      if (!passed) failed.push(result);
     }
   };
   await Promise.all(Array.from({ length: availableParallelism() }, work));
   for (const result of failed) console.log(failure(result));
   const seconds = ((performance.now() - started) / 1000).toFixed(0);
-  console.log(
-    `\n${files.length} files in ${seconds} s: ${passes} tests passed, ${failed.length} files failed`,
-  );
+  console.log(`\n${files.length} files in ${seconds} s, ${failed.length} of them failed`);
+  for (const what of COUNTS) console.log(`ℹ ${what} ${totals[what]}`);
   for (const { file } of failed) console.log(`  ${file}`);
   return failed.length === 0 ? 0 : 1;
 }
