@@ -16,6 +16,7 @@ import {
 import { DEVICE_KINDS, type DeviceDescription, type GpuLimits } from '../device.ts';
 import { MOST_DIM, MOST_ROWS } from '../embedding/check-tables.ts';
 import { ROW_FORMATS } from '../embedding/row-format.ts';
+import { DEVICE_LIMITS } from './occupancy.ts';
 import { KERNELS, type PlanContext } from './plan-context.ts';
 
 const LIMITS = someOf<GpuLimits>({
@@ -60,6 +61,7 @@ const TABLE = someOf<ContextTable>({
 const CONTEXT = someOf<PlanContext>({
   device: DEVICE,
   kernel: optional(oneOf(KERNELS)),
+  blockThreads: optional(whole(1, DEVICE_LIMITS.threadsPerBlock)),
   tables: listOf(TABLE),
 });
 
@@ -74,10 +76,10 @@ export const planContext: Check<PlanContext> = (value, at) => {
   return own;
 };
 
-/** A checked context for another kernel, or for some of its tables, which need no check again. */
+/** A checked context for another kernel or its blocks, or for some of its tables, which need no check again. */
 export function derivedContext(
   context: PlanContext,
-  change: Partial<Pick<PlanContext, 'kernel' | 'tables'>>,
+  change: Partial<Pick<PlanContext, 'kernel' | 'blockThreads' | 'tables'>>,
 ): PlanContext {
   const own = Object.freeze({ ...planContext(context, 'context'), ...change });
   checked.add(own);

@@ -14,6 +14,8 @@ export interface PlanContext {
   readonly device: DeviceDescription;
   /** The plan's kernel family; default: `standard`. */
   readonly kernel?: KernelFamily;
+  /** Threads of a block of that kernel on a GPU; default: the family's. */
+  readonly blockThreads?: number;
   readonly tables: readonly (Pick<EmbeddingTable, 'rows' | 'dim' | 'rowFormat'> &
     Partial<Pick<EmbeddingTable, 'weight'>>)[];
 }

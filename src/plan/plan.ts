@@ -11,6 +11,7 @@ import { ROW_FORMATS, type RowFormat } from '../embedding/row-format.ts';
 import { PlanError } from '../errors.ts';
 import { readJsonFile } from '../formats/json-file.ts';
 import { derivedContext, planContext } from './check-context.ts';
+import { type KernelSettings, kernelShape } from './kernel-families.ts';
 import { type TechniqueSettings, techniquesOn } from './techniques/registry.ts';
 import type { KernelFamily, PlanContext } from './techniques/technique.ts';
 
@@ -239,13 +240,36 @@ export function refusals(given: Plan, of: PlanContext): string[] {
   const context = planContext(of, 'refusals: context');
   if (plan.device !== context.device.kind)
     return [`the plan is for ${plan.device}, the device is ${context.device.id}`];
-  const own = derivedContext(context, { kernel: plan.kernel });
+  const own = contextOf(plan, context);
   const everywhere = techniquesOn(plan.device).flatMap(({ technique, on }) => {
     const parameters = (plan.techniques as Record<string, unknown>)[technique.name];
     const reason = parameters === undefined ? undefined : on.refuse(parameters, own);
     return reason === undefined ? [] : [`${technique.name}: ${reason}`];
   });
   return plan.device === 'cuda' ? [...everywhere, ...groupRefusals(plan, own)] : everywhere;
+}
+
+/** What a plan's techniques are checked and weighed against: its kernel, in its blocks. */
+export function contextOf(plan: Plan, context: PlanContext): PlanContext {
+  const { kernel } = plan;
+  const threads = plan.device === 'cuda' ? plan.techniques.block?.threads : undefined;
+  return derivedContext(context, { kernel, ...(threads === undefined ? {} : { blockThreads: threads }) });
+}
+
+/** What a plan asks of the kernel: for all tables, or for tables with such rows. */
+export function kernelSettings(
+  plan: CudaPlan,
+  rows?: Pick<EmbeddingTable, 'dim' | 'rowFormat'>,
+): KernelSettings {
+  const { kernel, techniques: all } = plan;
+  const techniques: Readonly<Record<string, unknown>> = rows === undefined ? all : techniquesFor(plan, rows);
+  const shape = kernelShape({ kernel, blockThreads: all.block?.threads });
+  let settings: KernelSettings = { threads: shape.blockThreads };
+  for (const { technique, on } of techniquesOn('cuda')) {
+    const parameters = techniques[technique.name];
+    if (parameters !== undefined) settings = { ...settings, ...on.settings?.(parameters, shape) };
+  }
+  return settings;
 }
 
 function groupRefusals({ kernel, groups = [] }: CudaPlan, context: PlanContext): string[] {

@@ -4,9 +4,11 @@
  */
 
 import { derivedContext, planContext } from '../plan/check-context.ts';
+import { GPU_FAMILIES, kernelShape } from '../plan/kernel-families.ts';
 import { warpsPerMultiprocessor } from '../plan/occupancy.ts';
 import {
   type CudaPlan,
+  contextOf,
   heuristicPlan,
   KERNEL_FAMILIES,
   type Plan,
@@ -270,17 +272,13 @@ function rejectStarved(plans: readonly Plan[], context: PlanContext): Plan[] {
   return plans.filter((plan) => (inFlight.get(plan) as number) >= needed[plan.kernel]);
 }
 
-/** Registers of a thread of each family's plain kernel, about. */
-const PLAIN_REGISTERS = { standard: 18, fused: 44 } as const;
-const BLOCK_THREADS = 256;
-
 /** Rows that a multiprocessor has in flight under a plan, as the costs of its techniques say. */
 function rowsInFlight(plan: Plan, context: PlanContext): number {
-  let registers: number = PLAIN_REGISTERS[plan.kernel];
+  let registers: number = GPU_FAMILIES[plan.kernel].plainRegisters;
   let cap = Number.POSITIVE_INFINITY;
   let sharedBytes = 0;
   let rows = 1;
-  const own = derivedContext(context, { kernel: plan.kernel });
+  const own = contextOf(plan, context);
   for (const { technique, on } of techniquesOn(plan.device)) {
     const parameters = (plan.techniques as Record<string, unknown>)[technique.name];
     if (parameters === undefined) continue;
@@ -292,7 +290,7 @@ function rowsInFlight(plan: Plan, context: PlanContext): number {
   }
   const warps = warpsPerMultiprocessor({
     registers: Math.min(registers, cap),
-    threads: BLOCK_THREADS,
+    threads: kernelShape(own).blockThreads,
     ...(sharedBytes === 0 ? {} : { sharedBytes, sharedBytesPerMultiprocessor: SHARED_BYTES }),
   });
   return warps * rows;

@@ -21,7 +21,6 @@ const SHAPES = 200;
 
 /** A kernel that would take many registers, were it not for its cap. */
 const VARIANT: StandardBagVariant = {
-  family: 'standard_bag',
   rowFormat: 'float32',
   index: 'int64',
   offset: 'int64',

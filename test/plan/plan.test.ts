@@ -8,9 +8,11 @@ import { test } from 'node:test';
 import Value from 'typebox/value';
 import type { DeviceDescription } from '../../src/device.ts';
 import { DEVICE_KINDS } from '../../src/device.ts';
+import { warpsPerMultiprocessor } from '../../src/plan/occupancy.ts';
 import {
   checkPlan,
   heuristicPlan,
+  kernelSettings,
   PLAN_VERSION,
   type Plan,
   parsePlan,
@@ -120,12 +122,51 @@ test('the fused kernel is for GPUs, and takes the techniques that it can', () =>
     }),
     '',
   );
+  // Blocks of 16 warps: 24 are one and a half.
+  const coarse = { block: { threads: 512 } };
+  assert.match(
+    refused({ occupancy: { warps: 24 }, ...coarse }),
+    /^occupancy: 24 warps are no whole number of blocks, which have 16 \(512 threads\)$/,
+  );
+  assert.equal(refused({ occupancy: { warps: 48 }, ...coarse }), '');
+  assert.match(refused({ occupancy: { warps: 30 } }), /blocks, which have 4 \(128 threads\)/);
+  assert.equal(refused({ occupancy: { warps: 30 }, block: { threads: 64 } }), '');
   assert.match(refused({ prefetch: { into: 'registers', distance: 6 } }), /power of two/);
   assert.match(refused({ prefetch: { into: 'shared', distance: 8 } }), /registers alone/);
   assert.match(refused({ pinning: { bytes: 1e6, by: 'prefetch', when: 'before' } }), /all tables at once/);
   assert.match(refused({ block: { threads: 256 } }, plainPlan('cuda')), /32 × 8/);
   assert.throws(() => parsePlan({ ...plain, kernel: 'fused' }), { code: 'PLAN_INVALID' });
   assert.equal(heuristicPlan(first).kernel, 'fused');
+});
+
+test('what a plan asks of its kernel: the warps that it names live on a multiprocessor at once', () => {
+  const [first] = contextsOn('cuda') as [PlanContext];
+  for (const kernel of ['standard', 'fused'] as const) {
+    const base = withKernel(plainPlan('cuda'), kernel);
+    assert.deepEqual(kernelSettings(base), { threads: kernel === 'fused' ? 128 : 256 });
+    for (const threads of [undefined, 64, 128, 256, 512]) {
+      const block = threads === undefined ? undefined : { threads };
+      for (let warps = 1; warps <= 64; warps++) {
+        const plan = withTechniques(base, { occupancy: { warps }, block });
+        if (refusals(plan, first).length > 0) continue;
+        const settings = kernelSettings(plan);
+        assert.equal(settings.threads, threads ?? (kernel === 'fused' ? 128 : 256));
+        const { maxRegisters: registers = 0, mostWarps } = settings;
+        const living = warpsPerMultiprocessor({ registers, threads: settings.threads });
+        assert.ok(living >= warps, `${kernel}: ${living} of ${warps} warps, blocks of ${settings.threads}`);
+        assert.equal(mostWarps, kernel === 'fused' ? warps : undefined);
+        if (kernel === 'fused') assert.equal(warps % (settings.threads / 32), 0);
+      }
+    }
+  }
+  const grouped = withGroup(withTechniques(withKernel(plainPlan('cuda'), 'fused'), { lanes: { bytes: 8 } }), {
+    dim: 128,
+    rowFormat: 'float32',
+    techniques: { lanes: { bytes: 4 }, prefetch: { into: 'registers', distance: 4 } },
+  });
+  assert.deepEqual(kernelSettings(grouped), { threads: 128, laneBytes: 8 });
+  const prefetch = { into: 'registers', distance: 4 };
+  assert.deepEqual(kernelSettings(grouped, large), { threads: 128, laneBytes: 4, prefetch });
 });
 
 test('techniques have distinct names, titles and labels', () => {

@@ -3,7 +3,8 @@
 import type { FusedKind, FusedVariant } from '../../src/backend/cuda/embedding/fused-source.ts';
 import { PLAIN_VARIANT, type StandardBagVariant } from '../../src/backend/cuda/embedding/standard-source.ts';
 import { ROW_FORMATS } from '../../src/embedding/bag.ts';
-import { PREFETCH_BUFFERS, type PrefetchBuffer } from '../../src/plan/techniques/prefetch.ts';
+import type { PrefetchBuffer } from '../../src/plan/kernel-families.ts';
+import { PREFETCH_BUFFERS } from '../../src/plan/techniques/prefetch.ts';
 
 export const DISTANCES = [1, 2, 3, 4, 5, 8, 10, 16];
 

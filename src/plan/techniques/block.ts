@@ -2,9 +2,6 @@ import Type from 'typebox';
 import { fillsWarps } from './lanes.ts';
 import { onDevice, type Technique } from './technique.ts';
 
-/** Threads of a block of the fused kernel, when a plan does not say. */
-export const DEFAULT_BLOCK_THREADS = 128;
-
 const cuda = onDevice({
   parameters: Type.Object(
     { threads: Type.Union([Type.Literal(64), Type.Literal(128), Type.Literal(256), Type.Literal(512)]) },
@@ -18,6 +15,7 @@ const cuda = onDevice({
     kernel === 'fused' ? undefined : "the standard kernel's block is 32 × 8 threads, as in PyTorch",
   label: ({ threads }) => `blocks of ${threads}`,
   cost: () => ({ note: 'a block of many warps keeps its place until the last of them is done' }),
+  settings: ({ threads }) => ({ threads }),
   changesPlacement: false,
 });
 

@@ -36,6 +36,7 @@ const cuda = onDevice({
   cost: ({ bytes }) => ({
     note: `${DEFAULT_LANE_BYTES / bytes} times the instructions for a row, and a bag's indices are read once for each part of wide rows; pays where a part of a table's rows fits into L2 and all of them do not; short bags that go several to a group keep ${DEFAULT_LANE_BYTES}`,
   }),
+  settings: ({ bytes }) => ({ laneBytes: bytes }),
   changesPlacement: false,
   perGroup: ['fused'],
 });

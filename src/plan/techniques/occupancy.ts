@@ -1,10 +1,8 @@
 import Type from 'typebox';
+import { type KernelShape, kernelShape } from '../kernel-families.ts';
 import { capForWarps, DEVICE_LIMITS, MIN_REGISTER_CAP } from '../occupancy.ts';
 import { fillsWarps } from './lanes.ts';
 import { onDevice, type Technique } from './technique.ts';
-
-/** Threads of a block of the embedding kernels. */
-const BLOCK_THREADS = 256;
 
 const strict = { additionalProperties: false } as const;
 
@@ -42,23 +40,41 @@ const cuda = onDevice({
     return fillsWarps(context) ? { warps: 32 } : undefined;
   },
   sweep: () => [16, 24, 32, 40, 48, 64, 96, 128].map((maxRegisters) => ({ maxRegisters })),
-  refuse: (parameters) =>
-    'warps' in parameters && capForWarps(parameters.warps, BLOCK_THREADS) === undefined
-      ? `no register cap lets ${parameters.warps} warps live on a multiprocessor`
-      : undefined,
+  refuse: (parameters, context) =>
+    'warps' in parameters ? refuseWarps(parameters.warps, kernelShape(context)) : undefined,
   label: (parameters) =>
     `OptMT ${'warps' in parameters ? `${parameters.warps} warps` : `cap ${parameters.maxRegisters}`}`,
-  cost: (parameters) => ({
-    registerCap: registerCap(parameters),
-    note: `${registerCap(parameters)} registers a thread at most: nothing where the kernel needs fewer, spills to local memory where it needs many more`,
+  cost: (parameters, context) => {
+    const cap = registerCap(parameters, kernelShape(context));
+    return {
+      registerCap: cap,
+      note: `${cap} registers a thread at most: nothing where the kernel needs fewer, spills to local memory where it needs many more`,
+    };
+  },
+  settings: (parameters, shape) => ({
+    maxRegisters: registerCap(parameters, shape),
+    // Fewer warps read fewer tables at once, whose hot rows then stay in L2: the cap lets more of them in.
+    ...('warps' in parameters && shape.kernel === 'fused' ? { mostWarps: parameters.warps } : {}),
   }),
   changesPlacement: false,
   perGroup: ['standard'],
 });
 
+function refuseWarps(warps: number, { kernel, blockThreads }: KernelShape): string | undefined {
+  const blockWarps = blockThreads / DEVICE_LIMITS.warpThreads;
+  if (kernel === 'fused' && warps % blockWarps !== 0)
+    return `${warps} warps are no whole number of blocks, which have ${blockWarps} (${blockThreads} threads)`;
+  return capForWarps(warps, blockThreads) === undefined
+    ? `no register cap lets ${warps} warps live on a multiprocessor, in blocks of ${blockThreads} threads`
+    : undefined;
+}
+
 /** The register cap that the parameters come to. @throws TypeError for parameters that were not checked. */
-export function registerCap(parameters: { maxRegisters: number } | { warps: number }): number {
-  const cap = 'warps' in parameters ? capForWarps(parameters.warps, BLOCK_THREADS) : parameters.maxRegisters;
+function registerCap(
+  parameters: { maxRegisters: number } | { warps: number },
+  { blockThreads }: KernelShape,
+): number {
+  const cap = 'warps' in parameters ? capForWarps(parameters.warps, blockThreads) : parameters.maxRegisters;
   if (cap === undefined) throw new TypeError('no register cap reaches the target: the plan was not checked');
   return cap;
 }

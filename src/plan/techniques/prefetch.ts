@@ -1,6 +1,7 @@
 import Type from 'typebox';
 import { rowBytes } from '../../embedding/bag.ts';
 import { rowContentBytes } from '../../embedding/row-format.ts';
+import { GPU_FAMILIES, kernelShape, type PrefetchBuffer } from '../kernel-families.ts';
 import { fillsWarps } from './lanes.ts';
 import { onDevice, type Technique } from './technique.ts';
 
@@ -32,10 +33,9 @@ const cpu = onDevice({
 });
 
 /**
- * Where prefetched rows wait. `pipelined`: in registers too, later rows asked for while earlier ones are added: the
- * standard kernel has two groups of registers for that, the fused one asks for a row as it adds one.
+ * `pipelined`: in registers too, later rows asked for while earlier ones are added: the standard kernel has two groups of
+ * registers for that, the fused one asks for a row as it adds one.
  */
-export type PrefetchBuffer = 'registers' | 'shared' | 'local' | 'l1' | 'pipelined';
 export const PREFETCH_BUFFERS: readonly PrefetchBuffer[] = [
   'registers',
   'shared',
@@ -43,12 +43,6 @@ export const PREFETCH_BUFFERS: readonly PrefetchBuffer[] = [
   'l1',
   'pipelined',
 ];
-
-/** Lookups that a prefetch on a GPU is ahead, at most. */
-export const MAX_CUDA_PREFETCH_DISTANCE = 16;
-
-/** Threads of a block of the embedding kernels. */
-const BLOCK_THREADS = 256;
 
 /** The paper's names, and `pipe` for ours. */
 const SHORT_NAMES: Readonly<Record<PrefetchBuffer, string>> = {
@@ -101,7 +95,7 @@ const cuda = onDevice({
   parameters: Type.Object(
     {
       into: Type.Enum(PREFETCH_BUFFERS),
-      distance: Type.Integer({ minimum: 1, maximum: MAX_CUDA_PREFETCH_DISTANCE }),
+      distance: Type.Integer({ minimum: 1, maximum: GPU_FAMILIES.standard.mostInFlight }),
     },
     { additionalProperties: false },
   ),
@@ -128,12 +122,18 @@ const cuda = onDevice({
       : `the fused kernel keeps a power of two of rows in flight, not ${distance}`;
   },
   label: ({ into, distance }) => `${SHORT_NAMES[into]} d${distance}`,
-  cost: ({ into, distance }, { kernel }) => ({
-    note: CUDA_NOTES[into],
-    rowsInFlight: distance,
-    registers: (kernel === 'fused' ? FUSED_ROW_REGISTERS : STANDARD_ROW_REGISTERS[into]) * distance,
-    ...(into === 'shared' ? { sharedBytes: BLOCK_THREADS * distance * Float32Array.BYTES_PER_ELEMENT } : {}),
-  }),
+  cost: ({ into, distance }, context) => {
+    const { kernel, blockThreads } = kernelShape(context);
+    const rowRegisters = kernel === 'fused' ? FUSED_ROW_REGISTERS : STANDARD_ROW_REGISTERS[into];
+    const sharedBytes = blockThreads * distance * Float32Array.BYTES_PER_ELEMENT;
+    return {
+      note: CUDA_NOTES[into],
+      rowsInFlight: distance,
+      registers: rowRegisters * distance,
+      ...(into === 'shared' ? { sharedBytes } : {}),
+    };
+  },
+  settings: (own) => ({ prefetch: own }),
   changesPlacement: false,
   perGroup: ['standard', 'fused'],
 });

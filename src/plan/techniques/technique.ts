@@ -9,6 +9,7 @@ import { deepFrozen } from '../../checks/value.ts';
 import type { DeviceKind } from '../../device.ts';
 import { PlanError } from '../../errors.ts';
 import { planContext } from '../check-context.ts';
+import type { KernelSettings, KernelShape } from '../kernel-families.ts';
 import type { KernelFamily, PlanContext } from '../plan-context.ts';
 
 export { KERNELS, type KernelFamily, type PlanContext } from '../plan-context.ts';
@@ -43,6 +44,8 @@ export interface TechniqueOnDevice<S extends TSchema = TSchema> {
   /** A short label for tables and logs, e.g. `prefetch d8 L1`. */
   label(parameters: Static<S>): string;
   cost(parameters: Static<S>, context: PlanContext): TechniqueCost;
+  /** On a GPU: what the kernel must do for these parameters. */
+  settings?(parameters: Static<S>, shape: KernelShape): Partial<KernelSettings>;
   /** True when tables must be placed anew to switch it. */
   readonly changesPlacement: boolean;
   /** The kernel families that can run it with other parameters on some of the tables; default: none. */

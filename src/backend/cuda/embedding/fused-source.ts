@@ -5,16 +5,22 @@
 
 import type { PoolingMode, RowFormat } from '../../../embedding/bag.ts';
 import { isQuantized } from '../../../embedding/row-format.ts';
-import { DEVICE_LIMITS, MIN_REGISTER_CAP } from '../../../plan/occupancy.ts';
+import { GPU_FAMILIES } from '../../../plan/kernel-families.ts';
+import { DEVICE_LIMITS } from '../../../plan/occupancy.ts';
 import type { PooledFormat } from '../../backend.ts';
 import {
+  type CompiledThreads,
+  capId,
+  capOptions,
   type IntegerWidth,
   type KernelSource,
   kernelFunction,
+  launchBounds,
   outputId,
   POOLING_NAMES,
   ROW_TYPES,
   type RowWeights,
+  refuseCap,
   WEIGHTS_NAMES,
 } from '../kernels/source.ts';
 
@@ -47,7 +53,7 @@ export interface FusedKind {
   readonly laneBytes?: number;
 }
 
-export interface FusedVariant {
+export interface FusedVariant extends CompiledThreads {
   readonly kinds: readonly FusedKind[];
   /** `stop`: bad indices and offsets are counted and read as nothing; `repair`: they read row 0, bags are clamped. */
   readonly checking: 'none' | 'stop' | 'repair';
@@ -58,13 +64,9 @@ export interface FusedVariant {
   /** Whether a group walks several bags, one after the other. */
   readonly several: boolean;
   readonly flight: FusedFlight;
-  readonly threads: number;
-  readonly maxRegisters?: number;
 }
 
-/** Rows in flight are a power of two up to this. */
-export const MOST_IN_FLIGHT = 32;
-
+const { id: FAMILY, mostInFlight: MOST_IN_FLIGHT } = GPU_FAMILIES.fused;
 const CHECKING_NAMES = { none: 'None', stop: 'Stop', repair: 'Repair' } as const;
 const WARP_LANES = 32;
 const MOST_VECTORS = 4;
@@ -102,7 +104,8 @@ function vectorBytesOf(rowFormat: RowFormat, dim: number): number {
 }
 
 /** Why a variant cannot be; undefined: it is legal. */
-export function refuseFused({ kinds, flight, threads, maxRegisters }: FusedVariant): string | undefined {
+export function refuseFused(variant: FusedVariant): string | undefined {
+  const { kinds, flight, threads } = variant;
   const limits = DEVICE_LIMITS;
   const all = [flight, ...kinds.map((kind) => kind.flight ?? flight)].map(({ rows }) => rows);
   const odd = all.find((rows) => !(rows >= 1 && rows <= MOST_IN_FLIGHT && Number.isInteger(Math.log2(rows))));
@@ -112,13 +115,7 @@ export function refuseFused({ kinds, flight, threads, maxRegisters }: FusedVaria
   if (!(threads >= WARP_LANES && threads <= limits.threadsPerBlock && threads % WARP_LANES === 0)) {
     return `a block has whole warps, up to ${limits.threadsPerBlock} threads, not ${threads}`;
   }
-  if (
-    maxRegisters !== undefined &&
-    !(maxRegisters >= MIN_REGISTER_CAP && maxRegisters <= limits.registersPerThread)
-  ) {
-    return `a register cap is ${MIN_REGISTER_CAP} to ${limits.registersPerThread}, not ${maxRegisters}`;
-  }
-  return undefined;
+  return refuseCap(variant);
 }
 
 /** `f32.d128.i64.o64.sum`: what is off is left out. */
@@ -148,11 +145,11 @@ const NAMED_KINDS = 2;
 
 /** `fused_bags.f32.d128.i64.o64.sum.stop.u8`. */
 export function fusedId(variant: FusedVariant): string {
-  const { kinds, checking, output, splits, several, flight, threads, maxRegisters } = variant;
+  const { kinds, checking, output, splits, several, flight, threads } = variant;
   const ids = kinds.map(kindId);
   const named = ids.length <= NAMED_KINDS ? ids.join('+') : `${ids.length}kinds-${digest(ids.join('+'))}`;
   return [
-    'fused_bags',
+    FAMILY,
     named,
     ...(checking === 'none' ? [] : [checking]),
     ...outputId(output),
@@ -160,7 +157,7 @@ export function fusedId(variant: FusedVariant): string {
     ...(several ? ['several'] : []),
     flightId(flight),
     `t${threads}`,
-    ...(maxRegisters === undefined ? [] : [`cap${maxRegisters}`]),
+    ...capId(variant),
   ].join('.');
 }
 
@@ -178,7 +175,7 @@ function digest(text: string): string {
 export function fusedSource(variant: FusedVariant): KernelSource {
   const refusal = refuseFused(variant);
   if (refusal !== undefined) throw new TypeError(refusal);
-  const { kinds, checking, output = 'float32', splits, several, flight, threads, maxRegisters } = variant;
+  const { kinds, checking, output = 'float32', splits, several, flight, threads } = variant;
   const id = fusedId(variant);
   const kernel = kernelFunction(id);
   const cases = kinds.map((_, i) => `      case ${i}: return visitor(${kernel}_kind_${i}{});`);
@@ -199,13 +196,11 @@ struct ${kernel}_launch {
   static constexpr bool several = ${several};
 };
 
-extern "C" __global__ void ${maxRegisters === undefined ? `__launch_bounds__(${threads}) ` : ''}${kernel}(const hotrow::FusedBagsParams params) {
+extern "C" __global__ void ${launchBounds(variant)}${kernel}(const hotrow::FusedBagsParams params) {
   hotrow::fused_bags<${kernel}_launch, ${kernel}_kinds>(params);
 }
 `;
-  // Launch bounds would make the compiler ignore the cap.
-  const options = maxRegisters === undefined ? [] : [`--maxrregcount=${maxRegisters}`];
-  return { id, kernel, source, options };
+  return { id, kernel, source, options: capOptions(variant) };
 }
 
 function kindSource(name: string, kind: FusedKind, flight: FusedFlight, output: PooledFormat): string {

@@ -5,7 +5,7 @@ import type { CudaKernel } from '../../../cuda/module.ts';
 import type { EmbeddingTable } from '../../../embedding/bag.ts';
 import { RequestError } from '../../../errors.ts';
 import type { DevicePtr } from '../../../ffi/cuda-symbols.ts';
-import type { CudaPlan } from '../../../plan/plan.ts';
+import { type CudaPlan, kernelSettings } from '../../../plan/plan.ts';
 import { type EmbeddingBagsOperation, type KernelUse, ownBy } from '../../backend.ts';
 import { type KernelLaunch, kernelLaunch, putLaunch } from '../kernels/launcher.ts';
 import type { KernelLibrary } from '../kernels/library.ts';
@@ -185,8 +185,7 @@ async function fusedKernel(operation: EmbeddingBagsOperation, kernels: KernelLib
   if (found !== undefined) return found;
   const call = { checking, ...(output.format === undefined ? {} : { output: output.format }) };
   const variant = fusedVariant(plan, kinds.distinct, call, bagShapes);
-  const { occupancy } = plan.techniques;
-  const mostWarps = occupancy !== undefined && 'warps' in occupancy ? occupancy.warps : undefined;
+  const { mostWarps } = kernelSettings(plan);
   const { threads } = variant;
   const kernel = await kernels.get(fusedSource(variant));
   const reservedBytes = mostWarps === undefined ? 0 : sharedBytesFor(kernel, threads, mostWarps);

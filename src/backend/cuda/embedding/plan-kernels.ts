@@ -1,12 +1,11 @@
 /** Which variants of the kernels a plan asks for. Pure: a described GPU is enough. */
 
 import type { IndexChecking } from '../../../embedding/bag.ts';
-import { type CudaPlan, techniquesFor } from '../../../plan/plan.ts';
-import { DEFAULT_BLOCK_THREADS } from '../../../plan/techniques/block.ts';
-import { registerCap } from '../../../plan/techniques/occupancy.ts';
+import type { KernelSettings } from '../../../plan/kernel-families.ts';
+import { type CudaPlan, kernelSettings } from '../../../plan/plan.ts';
 import type { PooledFormat } from '../../backend.ts';
 import type { FusedFlight, FusedKind, FusedVariant } from './fused-source.ts';
-import { DEFAULT_BLOCK, type StandardBagVariant } from './standard-source.ts';
+import type { StandardBagVariant } from './standard-source.ts';
 
 /** What a call asks for beside the plan. */
 export interface CallOptions {
@@ -20,15 +19,14 @@ export function standardVariant(
   { dim, perUser: _, ...kind }: FusedKind,
   { checking, output }: CallOptions,
 ): StandardBagVariant {
-  const { occupancy, prefetch } = techniquesFor(plan, { dim, rowFormat: kind.rowFormat });
+  const { threads, prefetch, maxRegisters } = kernelSettings(plan, { dim, rowFormat: kind.rowFormat });
   return {
-    family: 'standard_bag',
     ...kind,
     repair: checking === 'warn' || checking === 'ignore',
-    threads: DEFAULT_BLOCK.x * DEFAULT_BLOCK.y,
+    threads,
     ...(output === undefined ? {} : { output }),
     ...(prefetch === undefined ? {} : { prefetch }),
-    ...(occupancy === undefined ? {} : { maxRegisters: registerCap(occupancy) }),
+    ...(maxRegisters === undefined ? {} : { maxRegisters }),
   };
 }
 
@@ -47,18 +45,18 @@ export function fusedVariant(
   { checking, output = 'float32' }: CallOptions,
   { splits, several }: FusedBagShapes,
 ): FusedVariant {
-  const { prefetch, occupancy, block } = plan.techniques;
+  const { threads, prefetch, maxRegisters } = kernelSettings(plan);
   const flight = flightOf(prefetch);
   return {
     // A group's rows are alike, and so every kind lies in one group.
     kinds: kinds.map((kind) => {
-      const { prefetch: ownPrefetch, lanes } = techniquesFor(plan, kind);
+      const { prefetch: ownPrefetch, laneBytes } = kernelSettings(plan, kind);
       const own = flightOf(ownPrefetch);
       const same = own.rows === flight.rows && own.pipelined === flight.pipelined;
       return {
         ...kind,
         // Short bags are mostly what a group does once a bag: more groups would do it once more each.
-        ...(lanes === undefined || several ? {} : { laneBytes: lanes.bytes }),
+        ...(laneBytes === undefined || several ? {} : { laneBytes }),
         ...(same ? {} : { flight: own }),
       };
     }),
@@ -67,11 +65,11 @@ export function fusedVariant(
     splits,
     several,
     flight,
-    threads: block?.threads ?? DEFAULT_BLOCK_THREADS,
-    ...(occupancy === undefined ? {} : { maxRegisters: registerCap(occupancy) }),
+    threads,
+    ...(maxRegisters === undefined ? {} : { maxRegisters }),
   };
 }
 
-function flightOf(prefetch: CudaPlan['techniques']['prefetch']): FusedFlight {
+function flightOf(prefetch: KernelSettings['prefetch']): FusedFlight {
   return { rows: prefetch?.distance ?? 1, pipelined: prefetch?.into === 'pipelined' };
 }

@@ -3,23 +3,27 @@
  * Pure. kernels/cuda/standard_bag.cuh says what every parameter means.
  */
 import type { PoolingMode, RowFormat } from '../../../embedding/bag.ts';
-import { DEVICE_LIMITS, MIN_REGISTER_CAP } from '../../../plan/occupancy.ts';
-import { MAX_CUDA_PREFETCH_DISTANCE, type PrefetchBuffer } from '../../../plan/techniques/prefetch.ts';
+import { GPU_FAMILIES, type PrefetchBuffer } from '../../../plan/kernel-families.ts';
+import { DEVICE_LIMITS } from '../../../plan/occupancy.ts';
 import type { PooledFormat } from '../../backend.ts';
 import {
+  type CompiledThreads,
+  capId,
+  capOptions,
   type IntegerWidth,
   type KernelSource,
   kernelFunction,
+  launchBounds,
   outputId,
   POOLING_NAMES,
   ROW_TYPES,
   type RowWeights,
+  refuseCap,
   WEIGHTS_NAMES,
 } from '../kernels/source.ts';
 
 /** One compiled version of the standard embedding-bag kernel. */
-export interface StandardBagVariant {
-  readonly family: 'standard_bag';
+export interface StandardBagVariant extends CompiledThreads {
   readonly rowFormat: RowFormat;
   readonly index: IntegerWidth;
   readonly offset: IntegerWidth;
@@ -37,17 +41,12 @@ export interface StandardBagVariant {
   /** How pooled rows are stored; default: float32. */
   readonly output?: PooledFormat;
   readonly prefetch?: { readonly into: PrefetchBuffer; readonly distance: number };
-  /** The most threads of a block. */
-  readonly threads: number;
-  /** At most so many registers a thread; the compiler spills what does not fit. */
-  readonly maxRegisters?: number;
 }
 
-export const DEFAULT_BLOCK = { x: 32, y: 8 } as const;
+export const DEFAULT_BLOCK = GPU_FAMILIES.standard.block;
 
 /** float32 rows, int64 indices and offsets, sum, the default block; no technique. What variants are made from. */
 export const PLAIN_VARIANT: StandardBagVariant = {
-  family: 'standard_bag',
   rowFormat: 'float32',
   index: 'int64',
   offset: 'int64',
@@ -75,7 +74,7 @@ export function sharedBytes({ prefetch, threads }: Pick<StandardBagVariant, 'pre
 
 /** Why a variant cannot be; undefined: it is legal. */
 export function refuseVariant(variant: StandardBagVariant): string | undefined {
-  const { prefetch, threads, maxRegisters, weights, pooling } = variant;
+  const { prefetch, threads, weights, pooling } = variant;
   const limits = DEVICE_LIMITS;
   if (!Number.isInteger(threads) || threads < 1 || threads > limits.threadsPerBlock) {
     return `a block has 1 to ${limits.threadsPerBlock} threads, not ${threads}`;
@@ -83,21 +82,15 @@ export function refuseVariant(variant: StandardBagVariant): string | undefined {
   if (weights !== 'none' && pooling !== 'sum') return `weights need sum, not ${pooling}`;
   if (prefetch !== undefined) {
     const { distance } = prefetch;
-    if (!Number.isInteger(distance) || distance < 1 || distance > MAX_CUDA_PREFETCH_DISTANCE) {
-      return `a prefetch distance is 1 to ${MAX_CUDA_PREFETCH_DISTANCE}, not ${distance}`;
+    if (!Number.isInteger(distance) || distance < 1 || distance > GPU_FAMILIES.standard.mostInFlight) {
+      return `a prefetch distance is 1 to ${GPU_FAMILIES.standard.mostInFlight}, not ${distance}`;
     }
     const bytes = sharedBytes(variant);
     if (bytes > limits.sharedBytesPerBlock) {
       return `${threads} threads × distance ${distance} need ${bytes} bytes of shared memory, a block has ${limits.sharedBytesPerBlock}`;
     }
   }
-  if (maxRegisters !== undefined) {
-    const known = Number.isInteger(maxRegisters);
-    if (!known || maxRegisters < MIN_REGISTER_CAP || maxRegisters > limits.registersPerThread) {
-      return `a register cap is ${MIN_REGISTER_CAP} to ${limits.registersPerThread}, not ${maxRegisters}`;
-    }
-  }
-  return undefined;
+  return refuseCap(variant);
 }
 
 /** What a launch looks like. */
@@ -130,9 +123,9 @@ export function coveringGrid({ dim, batch, block }: Pick<BagLaunch, 'dim' | 'bat
 
 /** `standard_bag.f32.i64.o64.sum.rpf8.cap64`: what is off is left out. */
 export function variantId(variant: StandardBagVariant): string {
-  const { prefetch, threads, maxRegisters } = variant;
+  const { prefetch, threads } = variant;
   return [
-    variant.family,
+    GPU_FAMILIES.standard.id,
     ROW_TYPES[variant.rowFormat].id,
     variant.index.replace('int', 'i'),
     variant.offset.replace('int', 'o'),
@@ -145,7 +138,7 @@ export function variantId(variant: StandardBagVariant): string {
     ...outputId(variant.output),
     ...(prefetch === undefined ? [] : [`${PREFETCH_TYPES[prefetch.into].id}${prefetch.distance}`]),
     ...(threads === DEFAULT_BLOCK.x * DEFAULT_BLOCK.y ? [] : [`t${threads}`]),
-    ...(maxRegisters === undefined ? [] : [`cap${maxRegisters}`]),
+    ...capId(variant),
   ].join('.');
 }
 
@@ -156,7 +149,7 @@ export function variantId(variant: StandardBagVariant): string {
 export function standardBagSource(variant: StandardBagVariant): KernelSource {
   const refusal = refuseVariant(variant);
   if (refusal !== undefined) throw new TypeError(refusal);
-  const { prefetch, threads, maxRegisters } = variant;
+  const { prefetch, threads } = variant;
   const id = variantId(variant);
   const kernel = kernelFunction(id);
   const source = `#include "standard_bag.cuh"
@@ -177,15 +170,9 @@ struct ${kernel}_variant {
   static constexpr int threads = ${threads};
 };
 
-extern "C" __global__ void ${maxRegisters === undefined ? `__launch_bounds__(${threads}) ` : ''}${kernel}(const hotrow::StandardBagParams params) {
+extern "C" __global__ void ${launchBounds(variant)}${kernel}(const hotrow::StandardBagParams params) {
   hotrow::standard_bag<${kernel}_variant>(params);
 }
 `;
-  // Launch bounds would make the compiler ignore the cap.
-  return {
-    id,
-    kernel,
-    source,
-    options: maxRegisters === undefined ? [] : [`--maxrregcount=${maxRegisters}`],
-  };
+  return { id, kernel, source, options: capOptions(variant) };
 }

@@ -1,6 +1,7 @@
 /** What all kernels of kernels/cuda share: what the compiler gets, and the names of their template arguments. Pure. */
 import { fileURLToPath } from 'node:url';
 import type { RowFormat } from '../../../embedding/bag.ts';
+import { DEVICE_LIMITS, MIN_REGISTER_CAP } from '../../../plan/occupancy.ts';
 import type { PooledFormat } from '../../backend.ts';
 
 /** Where the kernels lie, and every header that they include. */
@@ -40,4 +41,34 @@ export function outputId(output: PooledFormat = 'float32'): string[] {
 /** The name of a variant's function, as profilers show it. */
 export function kernelFunction(id: string): string {
   return `hotrow_${id.replaceAll(/\W/g, '_')}`;
+}
+
+/** The threads that a kernel is compiled for. */
+export interface CompiledThreads {
+  /** The most of a block. */
+  readonly threads: number;
+  /** At most so many registers a thread; the compiler spills what does not fit. */
+  readonly maxRegisters?: number;
+}
+
+/** Why a register cap cannot be; undefined: it can, or there is none. */
+export function refuseCap({ maxRegisters }: CompiledThreads): string | undefined {
+  const most = DEVICE_LIMITS.registersPerThread;
+  if (maxRegisters === undefined) return undefined;
+  const legal = Number.isInteger(maxRegisters) && maxRegisters >= MIN_REGISTER_CAP && maxRegisters <= most;
+  return legal ? undefined : `a register cap is ${MIN_REGISTER_CAP} to ${most}, not ${maxRegisters}`;
+}
+
+/** Part of an id. */
+export function capId({ maxRegisters }: CompiledThreads): string[] {
+  return maxRegisters === undefined ? [] : [`cap${maxRegisters}`];
+}
+
+export function capOptions({ maxRegisters }: CompiledThreads): string[] {
+  return maxRegisters === undefined ? [] : [`--maxrregcount=${maxRegisters}`];
+}
+
+/** What stands before a kernel's name. None with a cap, which the compiler would ignore. */
+export function launchBounds({ threads, maxRegisters }: CompiledThreads): string {
+  return maxRegisters === undefined ? `__launch_bounds__(${threads}) ` : '';
 }
