@@ -96,11 +96,11 @@ typedef void (*reduce_function)(const hr_reduce_job *job);
   FOR_EACH_WIDTH(X, format, REDUCE_WEIGHTED_SUM, 0) FOR_EACH_WIDTH(X, format, REDUCE_MAX, 0)                          \
   FOR_EACH_WIDTH(X, format, REDUCE_WEIGHTED_SUM, 1) FOR_EACH_WIDTH(X, format, REDUCE_MAX, 1)
 
-#define FOR_EACH_COPY(X)                                                  \
-  X(16, HR_FLOAT32, REDUCE_SUM, 0)                                        \
-  FOR_EACH_REDUCTION(X, HR_FLOAT32) FOR_EACH_REDUCTION(X, HR_FLOAT16)     \
-  FOR_EACH_REDUCTION(X, HR_BFLOAT16) FOR_EACH_REDUCTION(X, HR_INT8)       \
-  FOR_EACH_REDUCTION(X, HR_INT4) FOR_EACH_REDUCTION(X, HR_FLOAT8_E4M3)
+#define REDUCTIONS_OF(X, name, number, bits, header_bytes) FOR_EACH_REDUCTION(X, HR_##name)
+
+#define FOR_EACH_COPY(X)           \
+  X(16, HR_FLOAT32, REDUCE_SUM, 0) \
+  HR_FOR_EACH_ROW_FORMAT(REDUCTIONS_OF, X)
 
 #define DEFINE_COPY(vectors, format, reduction, pruned)                                         \
   static void reduce_##vectors##_##format##_##reduction##_##pruned(const hr_reduce_job *job) {  \

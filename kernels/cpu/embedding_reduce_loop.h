@@ -12,7 +12,7 @@
 HR_INLINE void REDUCE_BAGS(PRUNED)(const hr_reduce_job *job, const int vectors, const int row_format,
                                    const int reduction) {
   const int count = vectors ? vectors : 1;
-  const int is_scaled = row_format == HR_INT8 || row_format == HR_INT4;
+  const int is_scaled = hr_row_header(row_format) > 0;
   const int bits = (int)hr_row_bits(row_format);
   const hr_table *table = job->table;
   const uintptr_t rows = (uintptr_t)job->rows;

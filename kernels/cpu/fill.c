@@ -1,5 +1,6 @@
 /* hr_fill_uniform: every pair of elements comes from a hash of the seed and the pair's number (SplitMix64). */
 #include "pool.h"
+#include "row_format.h"
 
 enum { TASK_PAIRS = 1 << 15 };
 
@@ -127,7 +128,7 @@ static void fill_rows_task(void *context, int64_t member) {
 HR_EXPORT int64_t hr_fill_quantized(hr_pool *pool, void *target, int64_t row_format, int64_t rows, int64_t dim,
                                     int64_t row_stride_bytes, int64_t seed) {
   if (row_format < HR_INT8 || row_format >= HR_ROW_FORMATS || rows < 0 || dim < 1) return HR_RUN_BAD_ARGUMENT;
-  const int64_t bytes = row_format == HR_INT8 ? 4 + dim : row_format == HR_INT4 ? 4 + hr_ceil_div(dim, 2) : dim;
+  const int64_t bytes = hr_row_header(row_format) + hr_ceil_div(dim * hr_row_bits(row_format), 8);
   if (row_stride_bytes % 8 != 0 || row_stride_bytes < bytes) return HR_RUN_BAD_ARGUMENT;
   fill_rows_context fill = {
       .target = target,

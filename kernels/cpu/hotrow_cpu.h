@@ -20,8 +20,19 @@ enum { HR_ISA_PORTABLE = 0, HR_ISA_AVX2 = 1, HR_ISA_AVX512 = 2 };
  * Row formats of embedding tables. Sums are always accumulated in float32. Quantised rows are FBGEMM's: int8 and int4 (the
  * even element in the low half of a byte) stand behind a float16 scale and a float16 bias, an element's value is
  * scale · q + bias, rounded once; float8 (e4m3: all ones is NaN, no infinities) has neither.
+ * X(with, name, number, bits of an element, bytes of the header)
  */
-enum { HR_FLOAT32 = 0, HR_FLOAT16 = 1, HR_BFLOAT16 = 2, HR_INT8 = 3, HR_INT4 = 4, HR_FLOAT8_E4M3 = 5, HR_ROW_FORMATS };
+#define HR_FOR_EACH_ROW_FORMAT(X, with) \
+  X(with, FLOAT32, 0, 32, 0)            \
+  X(with, FLOAT16, 1, 16, 0)            \
+  X(with, BFLOAT16, 2, 16, 0)           \
+  X(with, INT8, 3, 8, 4)                \
+  X(with, INT4, 4, 4, 4)                \
+  X(with, FLOAT8_E4M3, 5, 8, 0)
+
+#define HR_ROW_FORMAT_NUMBER(_, name, number, bits, header_bytes) HR_##name = number,
+enum { HR_FOR_EACH_ROW_FORMAT(HR_ROW_FORMAT_NUMBER, _) HR_ROW_FORMATS };
+#undef HR_ROW_FORMAT_NUMBER
 
 enum { HR_POOL_SUM = 0, HR_POOL_MEAN = 1, HR_POOL_MAX = 2 };
 

@@ -13,6 +13,7 @@
 
 #include "hotrow_cpu.h"
 #include "isa.h"
+#include "row_format.h"
 
 #define HR_INLINE static inline __attribute__((always_inline))
 
@@ -38,12 +39,6 @@ HR_INLINE float hr_vec_sum(hr_vec v) {
     for (int i = 0; i < half; i++) lane[i] += lane[i + half];
   return lane[0];
 }
-
-/* Bits of an element, and bytes before the first. */
-HR_INLINE int64_t hr_row_bits(int64_t row_format) {
-  return row_format == HR_FLOAT32 ? 32 : row_format <= HR_BFLOAT16 ? 16 : row_format == HR_INT4 ? 4 : 8;
-}
-HR_INLINE int64_t hr_row_header(int64_t row_format) { return row_format == HR_INT8 || row_format == HR_INT4 ? 4 : 0; }
 
 /*
  * The elements of a row from `column` on, of int8 and int4 as they are stored. `row_format` is a compile-time constant

@@ -15,14 +15,12 @@ namespace hotrow {
 /* Every field is 8 bytes wide. */
 struct FillUniformParams {
   void *target;     /* [count] elements */
-  int64 row_format; /* HR_FLOAT32, HR_FLOAT16, HR_BFLOAT16 of hotrow_cpu.h */
+  int64 row_format; /* the number of a plain one in rows.cuh */
   int64 count;
   uint64 seed;
 };
 
 namespace fill {
-
-enum RowFormat { FLOAT32 = 0, FLOAT16 = 1, BFLOAT16 = 2 };
 
 __device__ __forceinline__ uint64 hash(uint64 seed, uint64 number) {
   uint64 z = seed + (number + 1) * 0x9e3779b97f4a7c15u;
@@ -43,11 +41,11 @@ __device__ __forceinline__ unsigned short to_float16(float x) {
 }
 
 __device__ __forceinline__ void put(const FillUniformParams &params, uint64 position, uint32 bits) {
-  if (params.row_format == FLOAT32) {
+  if (params.row_format == Float32::number) {
     ptx::store(static_cast<float *>(params.target) + position, uniform(bits, 24));
     return;
   }
-  const unsigned short half = params.row_format == FLOAT16
+  const unsigned short half = params.row_format == Float16::number
                                   ? to_float16(uniform(bits, 12))
                                   : static_cast<unsigned short>(__float_as_uint(uniform(bits, 9)) >> 16);
   ptx::store(static_cast<unsigned short *>(params.target) + position, half);
@@ -69,7 +67,7 @@ __device__ __forceinline__ void fill_uniform(const FillUniformParams &params) {
 /* Every field is 8 bytes wide. */
 struct FillQuantizedParams {
   void *target;     /* [rows, row_stride_bytes], then headers (rows.cuh) */
-  int64 row_format; /* HR_INT8, HR_INT4, HR_FLOAT8_E4M3 of hotrow_cpu.h */
+  int64 row_format; /* the number of a quantised one in rows.cuh */
   int64 rows;
   int64 dim;
   int64 row_stride_bytes; /* a multiple of 8, as is the next */
@@ -79,23 +77,21 @@ struct FillQuantizedParams {
 
 namespace fill {
 
-enum QuantizedRowFormat { INT8 = 3, INT4 = 4, FLOAT8_E4M3 = 5 };
-
 /*
  * 64 bits, from `word` on, of a row as the CPU has it: random elements, behind a scale of 2 / 255 or 2 / 15 and a bias of
  * -1, before zeros.
  */
 __device__ __forceinline__ uint64 quantized_word(const FillQuantizedParams &params, uint64 seed, uint64 row, uint64 word) {
   const uint64 words = static_cast<uint64>(params.file_stride_bytes) / 8;
-  const bool is_scaled = params.row_format != FLOAT8_E4M3;
+  const bool is_scaled = params.row_format != Float8E4m3::number;
   uint64 bits = hash(seed, row * words + word);
   /* float8: without the top bit of the exponent, no NaN. */
   if (!is_scaled) bits &= 0xbfbfbfbfbfbfbfbfull;
   if (is_scaled && word == 0) {
-    const uint64 header = 0xbc000000u | (params.row_format == INT8 ? 0x2004u : 0x3044u);
+    const uint64 header = 0xbc000000u | (params.row_format == Int8::number ? 0x2004u : 0x3044u);
     bits = (bits & 0xffffffff00000000ull) | header;
   }
-  const uint64 end = (is_scaled ? 32 : 0) + static_cast<uint64>(params.dim) * (params.row_format == INT4 ? 4 : 8);
+  const uint64 end = (is_scaled ? 32 : 0) + static_cast<uint64>(params.dim) * (params.row_format == Int4::number ? 4 : 8);
   if (end <= 64 * word) return 0;
   return end - 64 * word >= 64 ? bits : bits & ((1ull << (end - 64 * word)) - 1);
 }
@@ -106,7 +102,7 @@ __device__ __forceinline__ uint64 quantized_word(const FillQuantizedParams &para
 __device__ __forceinline__ void fill_quantized(const FillQuantizedParams &params) {
   const uint64 words = static_cast<uint64>(params.row_stride_bytes) / 8;
   const uint64 file_words = static_cast<uint64>(params.file_stride_bytes) / 8;
-  const bool is_scaled = params.row_format != fill::FLOAT8_E4M3;
+  const bool is_scaled = params.row_format != Float8E4m3::number;
   const uint64 rows = static_cast<uint64>(params.rows);
   uint64 *elements = static_cast<uint64 *>(params.target);
   uint32 *headers = reinterpret_cast<uint32 *>(elements + rows * words);

@@ -1,7 +1,7 @@
 /*
  * Integer names, numbers of rows, and the formats of embedding rows and of dense weights. No header is needed: NVRTC compiles these files as they are.
  *
- * A row of `dim` elements lies in stride(dim) bytes: the elements, `bits` each, lower bits first, then what pads it.
+ * `number` is that of hotrow_cpu.h. A row of `dim` elements lies in stride(dim) bytes: the elements, `bits` each, lower bits first, then what pads it.
  * Quantised rows are padded to 16 bytes. Scaled ones have a header, a float16 scale and a float16 bias: an element's value
  * is scale · q + bias; element() gives q. A table's headers lie behind its rows, [row_count] words: in front of its
  * elements, as files have it, a header would move a row of 128 bytes off the lines of memory and cost it half a line more
@@ -66,6 +66,7 @@ struct PlainRow {
 };
 
 struct Float32 : PlainRow<32> {
+  static constexpr int number = 0;
   using Bits = float;
   static __device__ __forceinline__ Bits bits_at(const char *element, const uint32 *) { return load_bits<Bits>(element); }
   static __device__ __forceinline__ float widen(Bits bits, uint32 = 0) { return bits; }
@@ -74,6 +75,7 @@ struct Float32 : PlainRow<32> {
 };
 
 struct Float16 : PlainRow<16> {
+  static constexpr int number = 1;
   using Bits = unsigned short;
   static __device__ __forceinline__ Bits bits_at(const char *element, const uint32 *) { return load_bits<Bits>(element); }
   static __device__ __forceinline__ float widen(Bits bits, uint32 = 0) { return ptx::float16_to_float32(bits); }
@@ -84,6 +86,7 @@ struct Float16 : PlainRow<16> {
 };
 
 struct Bfloat16 : PlainRow<16> {
+  static constexpr int number = 2;
   using Bits = unsigned short;
   static __device__ __forceinline__ Bits bits_at(const char *element, const uint32 *) { return load_bits<Bits>(element); }
   static __device__ __forceinline__ float widen(Bits bits, uint32 = 0) { return __uint_as_float(static_cast<uint32>(bits) << 16); }
@@ -119,18 +122,21 @@ struct ScaledRow {
 };
 
 struct Int8 : ScaledRow<8> {
+  static constexpr int number = 3;
   static __device__ __forceinline__ float element(const uint32 *words, int e) {
     return ptx::byte_to_float32(words[e / 4], e % 4);
   }
 };
 
 struct Int4 : ScaledRow<4> {
+  static constexpr int number = 4;
   static __device__ __forceinline__ float element(const uint32 *words, int e) {
     return ptx::byte_to_float32(words[e / 8] >> (e % 2 * 4) & 0x0f0f0f0fu, e % 8 / 2);
   }
 };
 
 struct Float8E4m3 {
+  static constexpr int number = 5;
   using Bits = unsigned char;
   static __device__ __forceinline__ Bits bits_at(const char *element, const uint32 *) { return load_bits<Bits>(element); }
   static __device__ __forceinline__ float widen(Bits loaded, uint32 = 0) { return ptx::float8_e4m3_to_float32(loaded); }

@@ -4,8 +4,7 @@ import { NativeMemory } from './host-memory.ts';
 import { checkRun, inBackground, library } from './native-library.ts';
 import type { ThreadPool } from './thread-pool.ts';
 
-/** Numbers of the C header's enums. */
-export const ROW_FORMAT = { float32: 0, float16: 1, bfloat16: 2, int8: 3, int4: 4, float8_e4m3: 5 } as const;
+/** Numbers of the C header's enums; of row formats, embedding/row-format.ts has them. */
 export const POOLING = { sum: 0, mean: 1, max: 2 } as const;
 export const ACTIVATION = { none: 0, relu: 1, sigmoid: 2 } as const;
 export const PREFETCH_LEVEL = { L1: 1, L2: 2, L3: 3, NTA: 4 } as const;
@@ -72,14 +71,14 @@ export function packLinear(
 export async function fillUniform(
   pool: ThreadPool,
   target: NativeMemory,
-  format: keyof typeof ROW_FORMAT,
+  rowFormat: number,
   count: number,
   seed: number,
 ): Promise<void> {
   const status = await inBackground<number>(library().fillUniform, [
     pool,
     target.address,
-    ROW_FORMAT[format],
+    rowFormat,
     count,
     seed,
   ]);
@@ -90,14 +89,14 @@ export async function fillUniform(
 export async function fillQuantized(
   pool: ThreadPool,
   target: NativeMemory,
-  format: keyof typeof ROW_FORMAT,
+  rowFormat: number,
   shape: { readonly rows: number; readonly dim: number; readonly rowBytes: number },
   seed: number,
 ): Promise<void> {
   const status = await inBackground<number>(library().fillQuantized, [
     pool,
     target.address,
-    ROW_FORMAT[format],
+    rowFormat,
     shape.rows,
     shape.dim,
     shape.rowBytes,

@@ -22,8 +22,8 @@ import { deviceRowBytes, deviceTableBytes } from '../../src/backend/cuda/rows/ro
 import { SplitRowsParams } from '../../src/backend/cuda/rows/split-rows-params.ts';
 import { type BagBatch, type Bags, bagFaultError, type EmbeddingTable } from '../../src/embedding/bag.ts';
 import { referenceCheckBags } from '../../src/embedding/reference.ts';
-import { QUANTIZED_ROW_FORMATS, rowBytes } from '../../src/embedding/row-format.ts';
-import { fillQuantized, fillUniform, ROW_FORMAT } from '../../src/ffi/cpu-operators.ts';
+import { QUANTIZED_ROW_FORMATS, rowBytes, rowLayout } from '../../src/embedding/row-format.ts';
+import { fillQuantized, fillUniform } from '../../src/ffi/cpu-operators.ts';
 import { NativeMemory } from '../../src/ffi/host-memory.ts';
 import { createPool, destroyPool } from '../../src/ffi/thread-pool.ts';
 import {
@@ -244,7 +244,7 @@ test('synthetic rows have the values of the CPU', { skip }, async () => {
         const target = make(count);
         const params = FillUniformParams.encode({
           target: addressOf(target),
-          rowFormat: ROW_FORMAT[rowFormat],
+          rowFormat: rowLayout(rowFormat).number,
           count,
           seed: 12345,
         });
@@ -256,7 +256,7 @@ test('synthetic rows have the values of the CPU', { skip }, async () => {
           writes: [target],
         });
         using memory = new NativeMemory(target.byteLength);
-        await fillUniform(pool, memory, rowFormat, count, 12345);
+        await fillUniform(pool, memory, rowLayout(rowFormat).number, count, 12345);
         const bytes = new Uint8Array(target.buffer);
         assert.deepEqual(bytes, memory.view(0, target.byteLength), `${count} of ${rowFormat}`);
       }
@@ -279,7 +279,7 @@ test('synthetic quantised rows have the values of the CPU, their headers behind 
           block: [64],
           params: FillQuantizedParams.encode({
             ...shape,
-            rowFormat: ROW_FORMAT[rowFormat],
+            rowFormat: rowLayout(rowFormat).number,
             target: addressOf(target),
             rowStrideBytes: deviceRowBytes(shape),
             fileStrideBytes,
@@ -289,7 +289,13 @@ test('synthetic quantised rows have the values of the CPU, their headers behind 
           writes: [target],
         });
         using memory = new NativeMemory(shape.rows * fileStrideBytes);
-        await fillQuantized(pool, memory, rowFormat, { ...shape, rowBytes: fileStrideBytes }, 12345);
+        await fillQuantized(
+          pool,
+          memory,
+          rowLayout(rowFormat).number,
+          { ...shape, rowBytes: fileStrideBytes },
+          12345,
+        );
         const file = new Uint8Array(new ArrayBuffer(memory.bytes));
         file.set(memory.view(0, memory.bytes));
         const placed = new Uint8Array(target.buffer, 0, deviceTableBytes(shape));

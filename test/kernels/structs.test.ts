@@ -4,9 +4,23 @@ import { spawnSync } from 'node:child_process';
 import { readdirSync, readFileSync } from 'node:fs';
 import { test } from 'node:test';
 import { ACTIVATION_NUMBER } from '../../src/backend/cuda/dense/dense-params.ts';
+import { vectorBytes } from '../../src/backend/cuda/embedding/fused-source.ts';
+import { ROW_TYPES } from '../../src/backend/cuda/kernels/source.ts';
 import { Struct, struct } from '../../src/backend/cuda/kernels/struct.ts';
 import { UTILITY_KERNELS, utilitySource } from '../../src/backend/cuda/kernels/utilities.ts';
 import { HOT_ROWS_BINS, ROW_CHOICE_WORDS } from '../../src/backend/cuda/rows/hot-rows-params.ts';
+import { deviceRowBytes } from '../../src/backend/cuda/rows/row-layout.ts';
+import { ROW_FORMATS, rowLayout } from '../../src/embedding/row-format.ts';
+import {
+  ACTIVATION,
+  BAGS_WORDS,
+  CHECK_REPORT_WORDS,
+  OPERATOR,
+  OPERATOR_WORDS,
+  POOLING,
+  PREFETCH_LEVEL,
+  TABLE_WORDS,
+} from '../../src/ffi/cpu-operators.ts';
 import { compiler, HOST_FLAGS, refuseEmulation } from '../emulation/emulator.ts';
 
 const CUDA = new URL('../../src/backend/cuda/', import.meta.url);
@@ -43,7 +57,7 @@ function assertions({ name, fields, bytes }: Pick<Struct, 'name' | 'fields' | 'b
   );
 }
 
-/** What the C++ compiler has against assertions about the kernels' headers; empty: nothing. */
+/** What the C++ compiler has against assertions about headers in kernels/; empty: nothing. */
 function complaints(headers: readonly string[], checks: readonly string[]): string {
   const includes = ['"ptx.h"', '<cstddef>', '<type_traits>', ...headers.map((header) => `"${header}"`)];
   const unit = [...includes.map((header) => `#include ${header}`), ...checks, ''].join('\n');
@@ -104,6 +118,55 @@ test('numbers that both sides have are the same', { skip }, () => {
   const checks = numbers.map(([theirs, ours]) => `static_assert(${theirs} == ${ours}, "${theirs}");`);
   assert.equal(complaints(['hot_rows.cuh', 'linear.cuh'], checks), '');
   assert.match(complaints(['hot_rows.cuh'], ['static_assert(hotrow::hot::BINS == 5, "BINS");']), /BINS/);
+});
+
+test('row formats are the same in TypeScript, in C and in CUDA C++', { skip }, () => {
+  const checks = ROW_FORMATS.flatMap((rowFormat) => {
+    const { number, elementBits, headerBytes } = rowLayout(rowFormat);
+    const [c, cuda] = [`HR_${rowFormat.toUpperCase()}`, `hotrow::${ROW_TYPES[rowFormat]}`];
+    const shapes = [1, 2, 16, 33, 128, 130].flatMap((dim) => {
+      const { stride, vector } = {
+        stride: deviceRowBytes({ dim, rowFormat }),
+        vector: vectorBytes(rowFormat, dim),
+      };
+      return [`${cuda}::stride(${dim}) == ${stride}`, `${cuda}::vector_bytes(${dim}) == ${vector}`];
+    });
+    return [
+      `${c} == ${number} && hr_row_bits_of(${c}) == ${elementBits} && hr_row_header_of(${c}) == ${headerBytes}`,
+      `${cuda}::number == ${number} && ${cuda}::bits == ${elementBits}`,
+      `${cuda}::is_scaled == ${headerBytes > 0}`,
+      ...shapes,
+    ];
+  });
+  const all = [...checks, `HR_ROW_FORMATS == ${ROW_FORMATS.length}`];
+  const constants = [
+    '#define HR_CASE(what, name, number, bits, header_bytes) format == number ? what(bits, header_bytes) :',
+    '#define HR_BITS(bits, header_bytes) bits',
+    '#define HR_HEADER(bits, header_bytes) header_bytes',
+    'constexpr int hr_row_bits_of(int format) { return HR_FOR_EACH_ROW_FORMAT(HR_CASE, HR_BITS) -1; }',
+    'constexpr int hr_row_header_of(int format) { return HR_FOR_EACH_ROW_FORMAT(HR_CASE, HR_HEADER) -1; }',
+  ];
+  const asserted = all.map((condition) => `static_assert(${condition}, "${condition}");`);
+  assert.equal(complaints(['rows.cuh', '../cpu/hotrow_cpu.h'], [...constants, ...asserted]), '');
+});
+
+test('the numbers and words of the C header are those that its callers have', { skip }, () => {
+  const upper = (name: string) => snakeCase(name).toUpperCase();
+  const of = (prefix: string, numbers: Readonly<Record<string, number>>) =>
+    Object.entries(numbers).map(([name, number]) => [`HR_${prefix}_${upper(name)}`, number] as const);
+  const numbers = [
+    ...of('POOL', POOLING),
+    ...of('ACTIVATION', ACTIVATION),
+    ...of('OP', OPERATOR),
+    ...Object.entries(PREFETCH_LEVEL).map(([name, number]) => [`HR_PREFETCH_${name}`, number] as const),
+    ['HR_OP_WORDS', OPERATOR_WORDS] as const,
+    ['sizeof(hr_table) / 8', TABLE_WORDS] as const,
+    ['sizeof(hr_bags) / 8', BAGS_WORDS] as const,
+    ['sizeof(hr_check_report) / 8', CHECK_REPORT_WORDS] as const,
+  ];
+  const checks = numbers.map(([theirs, ours]) => `static_assert(${theirs} == ${ours}, "${theirs}");`);
+  assert.equal(complaints(['../cpu/hotrow_cpu.h'], checks), '');
+  assert.match(complaints(['../cpu/hotrow_cpu.h'], ['static_assert(HR_POOL_MAX == 1, "max");']), /max/);
 });
 
 test('integers of up to 2^53 in size, as numbers or bigints, are written and read', () => {

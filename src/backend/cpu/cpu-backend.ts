@@ -12,6 +12,7 @@ import {
   type EmbeddingTable,
 } from '../../embedding/bag.ts';
 import { checkBagShapes } from '../../embedding/check-bags.ts';
+import { rowLayout } from '../../embedding/row-format.ts';
 import { arraysChanged, DeviceError } from '../../errors.ts';
 import {
   fillUniform,
@@ -172,7 +173,7 @@ export class CpuBackend implements Backend {
     const pool = this.#livePool();
     const multiplyAddsPerSecond = await measureFmaRate(pool, CEILING_SECONDS);
     using memory = new NativeMemory(CEILING_BYTES, true);
-    await fillUniform(pool, memory, 'float32', CEILING_BYTES / 4, 1);
+    await fillUniform(pool, memory, rowLayout('float32').number, CEILING_BYTES / 4, 1);
     return { multiplyAddsPerSecond, readBytesPerSecond: await measureReadRate(pool, memory) };
   }
 

@@ -1,11 +1,11 @@
 /** Programs as the CPU library reads them: one fixed-size record of 64-bit words per operator. */
+import { rowLayout } from '../../embedding/row-format.ts';
 import {
   ACTIVATION,
   CHECK_REPORT_WORDS,
   OPERATOR,
   OPERATOR_WORDS,
   PREFETCH_LEVEL,
-  ROW_FORMAT,
 } from '../../ffi/cpu-operators.ts';
 import { addressOf, type HostPtr, NativeMemory, NULL_PTR } from '../../ffi/host-memory.ts';
 import type { ThreadPool } from '../../ffi/thread-pool.ts';
@@ -361,7 +361,7 @@ function encodeCopy(
     BigInt(rows),
     BigInt(cols),
     BigInt(bytes),
-    BigInt(ROW_FORMAT[narrowTo]),
+    BigInt(rowLayout(narrowTo).number),
   ];
 }
 

@@ -6,11 +6,11 @@
 import { at } from '../../at.ts';
 import { bytesOf } from '../../checks/array.ts';
 import { type EmbeddingTable, type IndexArray, rowBytes } from '../../embedding/bag.ts';
-import { isQuantized } from '../../embedding/row-format.ts';
+import { isQuantized, rowLayout } from '../../embedding/row-format.ts';
 import { checkRowNumbers, checkRowUpdate, type RowValues, viewRows } from '../../embedding/row-values.ts';
 import { distinctTables } from '../../embedding/shared-tables.ts';
 import { DeviceError, FormatError, PlanError } from '../../errors.ts';
-import { fillQuantized, fillUniform, POOLING, ROW_FORMAT, TABLE_WORDS } from '../../ffi/cpu-operators.ts';
+import { fillQuantized, fillUniform, POOLING, TABLE_WORDS } from '../../ffi/cpu-operators.ts';
 import { type HostPtr, MappedFile, NativeMemory, NULL_PTR } from '../../ffi/host-memory.ts';
 import type { ThreadPool } from '../../ffi/thread-pool.ts';
 import { devicePlacement, type Placement } from '../../plan/placement.ts';
@@ -137,7 +137,7 @@ function describe(
         start,
         BigInt(table.rows),
         BigInt(table.dim),
-        BigInt(ROW_FORMAT[table.rowFormat]),
+        BigInt(rowLayout(table.rowFormat).number),
         BigInt(rowBytes(table)),
         BigInt(POOLING[table.mode]),
         BigInt(table.paddingIdx ?? -1),
@@ -206,10 +206,11 @@ export async function placeTables(
       return { start: memory.address };
     }
     const memory = allocate(bytes);
+    const { number } = rowLayout(rowFormat);
     if (isQuantized(rowFormat)) {
       const shape = { rows, dim, rowBytes: rowBytes({ dim, rowFormat }) };
-      await fillQuantized(pool, memory, rowFormat, shape, weight.seed);
-    } else await fillUniform(pool, memory, rowFormat, rows * dim, weight.seed);
+      await fillQuantized(pool, memory, number, shape, weight.seed);
+    } else await fillUniform(pool, memory, number, rows * dim, weight.seed);
     return { start: memory.address };
   };
 

@@ -4,7 +4,7 @@
  */
 
 import type { PoolingMode, RowFormat } from '../../../embedding/bag.ts';
-import { isQuantized } from '../../../embedding/row-format.ts';
+import { isQuantized, rowLayout } from '../../../embedding/row-format.ts';
 import { GPU_FAMILIES } from '../../../plan/kernel-families.ts';
 import { DEVICE_LIMITS } from '../../../plan/occupancy.ts';
 import type { PooledFormat } from '../../backend.ts';
@@ -87,20 +87,20 @@ export function fusedShape({
   dim,
   laneBytes = MOST_LANE_BYTES,
 }: Pick<FusedKind, 'rowFormat' | 'dim' | 'laneBytes'>): FusedShape {
-  const { bits } = ROW_TYPES[rowFormat];
-  const vectorBytes = Math.min(vectorBytesOf(rowFormat, dim), laneBytes);
-  const elements = (vectorBytes * 8) / bits;
+  const { elementBits: bits } = rowLayout(rowFormat);
+  const vector = Math.min(vectorBytes(rowFormat, dim), laneBytes);
+  const elements = (vector * 8) / bits;
   const rowVectors = Math.ceil(dim / elements);
   const lanes = Math.min(WARP_LANES, 2 ** Math.ceil(Math.log2(rowVectors)));
-  const vectors = Math.min(MOST_VECTORS, laneBytes / vectorBytes, Math.ceil(rowVectors / lanes));
+  const vectors = Math.min(MOST_VECTORS, laneBytes / vector, Math.ceil(rowVectors / lanes));
   const tileVectors = lanes * vectors;
   return { lanes, tiles: Math.ceil(rowVectors / tileVectors), tileElements: tileVectors * elements };
 }
 
 /** Bytes that a lane loads at once, at most: `vector_bytes` of the row formats in kernels/cuda/rows.cuh. */
-function vectorBytesOf(rowFormat: RowFormat, dim: number): number {
+export function vectorBytes(rowFormat: RowFormat, dim: number): number {
   if (isQuantized(rowFormat)) return 16;
-  return [16, 8, 4].find((width) => ((dim * ROW_TYPES[rowFormat].bits) / 8) % width === 0) ?? 2;
+  return [16, 8, 4].find((width) => ((dim * rowLayout(rowFormat).elementBits) / 8) % width === 0) ?? 2;
 }
 
 /** Why a variant cannot be; undefined: it is legal. */
@@ -121,7 +121,7 @@ export function refuseFused(variant: FusedVariant): string | undefined {
 /** `f32.d128.i64.o64.sum`: what is off is left out. */
 export function kindId(kind: FusedKind): string {
   return [
-    ROW_TYPES[kind.rowFormat].id,
+    rowLayout(kind.rowFormat).id,
     `d${kind.dim}`,
     kind.index.replace('int', 'i'),
     kind.offset.replace('int', 'o'),
@@ -205,10 +205,10 @@ extern "C" __global__ void ${launchBounds(variant)}${kernel}(const hotrow::Fused
 
 function kindSource(name: string, kind: FusedKind, flight: FusedFlight, output: PooledFormat): string {
   return `struct ${name} {
-  using Row = hotrow::${ROW_TYPES[kind.rowFormat].name};
+  using Row = hotrow::${ROW_TYPES[kind.rowFormat]};
   using Index = hotrow::${kind.index};
   using Offset = hotrow::${kind.offset};
-  using Output = hotrow::${ROW_TYPES[output].name};
+  using Output = hotrow::${ROW_TYPES[output]};
   static constexpr hotrow::Pooling pooling = hotrow::Pooling::${POOLING_NAMES[kind.pooling]};
   static constexpr hotrow::Weights weights = hotrow::Weights::${WEIGHTS_NAMES[kind.weights]};
   static constexpr bool padding = ${kind.padding};

@@ -2,7 +2,8 @@
  * The variants of the standard embedding-bag kernel: description → legality, variant id, source text, compile options.
  * Pure. kernels/cuda/standard_bag.cuh says what every parameter means.
  */
-import type { PoolingMode, RowFormat } from '../../../embedding/bag.ts';
+import type { PoolingMode } from '../../../embedding/bag.ts';
+import { type RowFormat, rowLayout } from '../../../embedding/row-format.ts';
 import { GPU_FAMILIES, type PrefetchBuffer } from '../../../plan/kernel-families.ts';
 import { DEVICE_LIMITS } from '../../../plan/occupancy.ts';
 import type { PooledFormat } from '../../backend.ts';
@@ -126,7 +127,7 @@ export function variantId(variant: StandardBagVariant): string {
   const { prefetch, threads } = variant;
   return [
     GPU_FAMILIES.standard.id,
-    ROW_TYPES[variant.rowFormat].id,
+    rowLayout(variant.rowFormat).id,
     variant.index.replace('int', 'i'),
     variant.offset.replace('int', 'o'),
     variant.pooling,
@@ -155,10 +156,10 @@ export function standardBagSource(variant: StandardBagVariant): KernelSource {
   const source = `#include "standard_bag.cuh"
 
 struct ${kernel}_variant {
-  using Row = hotrow::${ROW_TYPES[variant.rowFormat].name};
+  using Row = hotrow::${ROW_TYPES[variant.rowFormat]};
   using Index = hotrow::${variant.index};
   using Offset = hotrow::${variant.offset};
-  using Output = hotrow::${ROW_TYPES[variant.output ?? 'float32'].name};
+  using Output = hotrow::${ROW_TYPES[variant.output ?? 'float32']};
   static constexpr hotrow::Pooling pooling = hotrow::Pooling::${POOLING_NAMES[variant.pooling]};
   static constexpr hotrow::Weights weights = hotrow::Weights::${WEIGHTS_NAMES[variant.weights]};
   static constexpr bool padding = ${variant.padding};

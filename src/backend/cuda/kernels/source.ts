@@ -1,6 +1,6 @@
 /** What all kernels of kernels/cuda share: what the compiler gets, and the names of their template arguments. Pure. */
 import { fileURLToPath } from 'node:url';
-import type { RowFormat } from '../../../embedding/bag.ts';
+import { type RowFormat, rowLayout } from '../../../embedding/row-format.ts';
 import { DEVICE_LIMITS, MIN_REGISTER_CAP } from '../../../plan/occupancy.ts';
 import type { PooledFormat } from '../../backend.ts';
 
@@ -22,20 +22,20 @@ export interface KernelSource {
   readonly options: readonly string[];
 }
 
-/** Row formats: their types in kernels/cuda/rows.cuh, their names in ids, bits of an element. */
+/** Types of row formats in kernels/cuda/rows.cuh. */
 export const ROW_TYPES = {
-  float32: { name: 'Float32', id: 'f32', bits: 32 },
-  float16: { name: 'Float16', id: 'f16', bits: 16 },
-  bfloat16: { name: 'Bfloat16', id: 'bf16', bits: 16 },
-  int8: { name: 'Int8', id: 'q8', bits: 8 },
-  int4: { name: 'Int4', id: 'q4', bits: 4 },
-  float8_e4m3: { name: 'Float8E4m3', id: 'f8', bits: 8 },
-} as const satisfies Record<RowFormat, unknown>;
+  float32: 'Float32',
+  float16: 'Float16',
+  bfloat16: 'Bfloat16',
+  int8: 'Int8',
+  int4: 'Int4',
+  float8_e4m3: 'Float8E4m3',
+} as const satisfies Record<RowFormat, string>;
 export const POOLING_NAMES = { sum: 'Sum', mean: 'Mean', max: 'Max' } as const;
 export const WEIGHTS_NAMES = { none: 'None', sample: 'Sample', row: 'Row' } as const;
 /** Part of an id: nothing for float32. */
 export function outputId(output: PooledFormat = 'float32'): string[] {
-  return output === 'float32' ? [] : [`to${ROW_TYPES[output].id}`];
+  return output === 'float32' ? [] : [`to${rowLayout(output).id}`];
 }
 
 /** The name of a variant's function, as profilers show it. */

@@ -3,7 +3,7 @@ import { struct } from '../kernels/struct.ts';
 
 export const FillUniformParams = struct('FillUniformParams', 'fill_uniform.cuh', {
   target: 'address',
-  /** Of ROW_FORMAT. */
+  /** The format's number. */
   rowFormat: 'integer',
   /** Elements. */
   count: 'integer',
@@ -12,7 +12,7 @@ export const FillUniformParams = struct('FillUniformParams', 'fill_uniform.cuh',
 
 export const FillQuantizedParams = struct('FillQuantizedParams', 'fill_uniform.cuh', {
   target: 'address',
-  /** Of ROW_FORMAT. */
+  /** The format's number. */
   rowFormat: 'integer',
   rows: 'integer',
   dim: 'integer',

@@ -6,11 +6,10 @@ import { bytesOf } from '../../../checks/array.ts';
 import type { CudaDevice } from '../../../cuda/device.ts';
 import { DeviceMemory } from '../../../cuda/memory.ts';
 import { type EmbeddingTable, type IndexArray, rowBytes } from '../../../embedding/bag.ts';
-import { isQuantized } from '../../../embedding/row-format.ts';
+import { isQuantized, rowLayout } from '../../../embedding/row-format.ts';
 import type { RowUpdate } from '../../../embedding/row-values.ts';
 import { distinctTables } from '../../../embedding/shared-tables.ts';
 import { DeviceError } from '../../../errors.ts';
-import { ROW_FORMAT } from '../../../ffi/cpu-operators.ts';
 import type { DevicePtr } from '../../../ffi/cuda-symbols.ts';
 import type { OnProgress } from '../../../progress.ts';
 import { isHost, isStored, type Tensor } from '../../../tensor.ts';
@@ -134,7 +133,7 @@ async function placeRows(
     const { seed } = weight;
     const words = FillQuantizedParams.encode({
       target: memory.address(),
-      rowFormat: ROW_FORMAT[rowFormat],
+      rowFormat: rowLayout(rowFormat).number,
       rows,
       dim,
       rowStrideBytes,
@@ -147,7 +146,7 @@ async function placeRows(
     const fill = await kernels.utility('fill_uniform');
     const words = FillUniformParams.encode({
       target: memory.address(),
-      rowFormat: ROW_FORMAT[rowFormat],
+      rowFormat: rowLayout(rowFormat).number,
       count,
       seed: weight.seed,
     });
