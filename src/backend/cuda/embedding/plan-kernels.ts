@@ -4,7 +4,8 @@ import type { IndexChecking } from '../../../embedding/bag.ts';
 import type { KernelSettings } from '../../../plan/kernel-families.ts';
 import { type CudaPlan, kernelSettings } from '../../../plan/plan.ts';
 import type { PooledFormat } from '../../backend.ts';
-import type { FusedFlight, FusedKind, FusedVariant } from './fused-source.ts';
+import type { BagKind } from './bag-kind.ts';
+import type { FusedFlight, FusedVariant } from './fused-source.ts';
 import type { StandardBagVariant } from './standard-source.ts';
 
 /** What a call asks for beside the plan. */
@@ -16,7 +17,7 @@ export interface CallOptions {
 /** The standard kernel for a table's bags. */
 export function standardVariant(
   plan: CudaPlan,
-  { dim, perUser: _, ...kind }: FusedKind,
+  { dim, perUser: _, ...kind }: BagKind,
   { checking, output }: CallOptions,
 ): StandardBagVariant {
   const { threads, prefetch, maxRegisters } = kernelSettings(plan, { dim, rowFormat: kind.rowFormat });
@@ -41,7 +42,7 @@ export interface FusedBagShapes {
 /** The fused kernel for the bags of all tables. */
 export function fusedVariant(
   plan: CudaPlan,
-  kinds: readonly FusedKind[],
+  kinds: readonly BagKind[],
   { checking, output = 'float32' }: CallOptions,
   { splits, several }: FusedBagShapes,
 ): FusedVariant {
