@@ -6,28 +6,12 @@
  * *slot* in it. It is prepared once; then each batch binds its own arrays and bags to the slots. So one device can hand a
  * run to its thread pool in a single call, and another can capture it once and replay it.
  */
-import type { DeviceDescription } from '../device.ts';
+import type { DensePrecision, DeviceDescription } from '../device.ts';
 import type { BagBatch, BagFindings, EmbeddingTable, IndexArray, IndexChecking } from '../embedding/bag.ts';
 import type { RowValues } from '../embedding/row-values.ts';
 import type { Placement } from '../plan/placement.ts';
 import type { Plan } from '../plan/plan.ts';
 import type { OnProgress } from '../progress.ts';
-
-/**
- * How linear layers and the dot interaction multiply. Matrices between them are float32, and so are the sums.
- * - `float32`: float32 throughout.
- * - `tf32`: tensor cores; factors are rounded to 11 significant bits, with float32's range.
- * - `float16`: tensor cores; factors are rounded to 11 significant bits, at most 65,504 in size.
- * - `bfloat16`: tensor cores; factors are rounded to 8 significant bits, with float32's range.
- */
-export type DensePrecision = 'float32' | 'tf32' | 'float16' | 'bfloat16';
-
-export const DENSE_PRECISIONS: readonly DensePrecision[] = Object.freeze([
-  'float32',
-  'tf32',
-  'float16',
-  'bfloat16',
-] as const);
 
 export type Activation = 'none' | 'relu' | 'sigmoid';
 
@@ -127,6 +111,8 @@ export interface PlacedBags extends Disposable {
 export interface PlacedLinear extends Disposable {
   readonly inputs: number;
   readonly outputs: number;
+  /** How the layer multiplies. */
+  readonly precision: DensePrecision;
 }
 
 /** The name of a slot: each run binds something to it. */
@@ -186,6 +172,8 @@ export interface DotInteractionOperation extends Staged {
   readonly dim: number;
   readonly diagonal: boolean;
   readonly order: 'lower' | 'upper';
+  /** How it multiplies: one of the device's precisions. */
+  readonly precision: DensePrecision;
   /** [B, pairs]. */
   readonly output: Matrix;
 }
@@ -319,8 +307,6 @@ export interface HostMemory extends Disposable {
 
 export interface Backend extends Disposable {
   readonly device: DeviceDescription;
-  /** Of the dense operations. */
-  readonly precision: DensePrecision;
 
   /**
    * Places tables under a checked plan. Stored tensors are mapped in place or streamed, never read whole.
@@ -334,12 +320,17 @@ export interface Backend extends Disposable {
    */
   placeBags(tables: PlacedTables, batch: BagBatch): PlacedBags;
 
-  /** Places a weight [outputs, inputs] and a bias [outputs]. */
+  /**
+   * Places a weight [outputs, inputs] and a bias [outputs] of a layer that multiplies in `precision`, one of the device's.
+   * @throws DeviceError DEVICE_UNAVAILABLE for another precision, OUT_OF_MEMORY; PlanError PLAN_ILLEGAL for weights that the
+   *   precision cannot hold.
+   */
   placeLinear(
     weight: Float32Array,
     bias: Float32Array | undefined,
     outputs: number,
     inputs: number,
+    precision: DensePrecision,
   ): PlacedLinear;
 
   /** Host memory for batches; `hostBytes` says how much arrays take. @throws DeviceError OUT_OF_MEMORY. */

@@ -3,6 +3,7 @@
  * tuned for each pattern; and in PyTorch.
  */
 import type { Backend, Ceilings } from '../backend/backend.ts';
+import type { DensePrecision } from '../device.ts';
 import type { DlrmArchitecture } from '../model/architecture.ts';
 import { type Plan, plainPlan, planLabel } from '../plan/plan.ts';
 import type { OnProgress } from '../progress.ts';
@@ -18,6 +19,8 @@ export interface CompareModelOptions {
   readonly backend: Backend;
   readonly architecture: DlrmArchitecture;
   readonly workloads: readonly BenchWorkload[];
+  /** How dense layers multiply. */
+  readonly precision: DensePrecision;
   /** Timed predictions. */
   readonly rounds: number;
   readonly ceilings: Ceilings;

@@ -2,6 +2,7 @@
 import { at } from '../at.ts';
 import type { Backend, Ceilings } from '../backend/backend.ts';
 import { HostBags } from '../backend/host-arrays.ts';
+import type { DensePrecision } from '../device.ts';
 import type { DlrmArchitecture } from '../model/architecture.ts';
 import { DlrmModel, type PlacedRequest, type StageTimes } from '../model/dlrm.ts';
 import type { DlrmRequest } from '../model/request/request.ts';
@@ -26,6 +27,8 @@ export interface MeasureModelOptions {
   readonly backend: Backend;
   readonly architecture: DlrmArchitecture;
   readonly plan: Plan;
+  /** How dense layers multiply; default: the device's. */
+  readonly precision?: DensePrecision;
   readonly workloads: readonly ModelWorkload[];
   /** Timed predictions, after WARM_UP others. */
   readonly rounds: number;
@@ -40,9 +43,10 @@ export type MeasuredModelRow = Omit<ModelRow, 'speedup'>;
 
 /** Times a model under one plan on every workload, on GPUs with inputs on the device and in pinned memory too. */
 export async function measureModel(options: MeasureModelOptions): Promise<MeasuredModelRow[]> {
-  const { backend, architecture, plan, workloads, progress } = options;
+  const { backend, architecture, plan, precision, workloads, progress } = options;
   await using model = await DlrmModel.create(backend, architecture, {
     plan,
+    ...(precision === undefined ? {} : { precision }),
     ...(progress === undefined ? {} : { onProgress: progress }),
   });
   const rows: MeasuredModelRow[] = [];

@@ -1,6 +1,6 @@
 /** Which GPUs there are, or why there are none. */
 import { readFileSync } from 'node:fs';
-import type { DeviceDescription } from '../device.ts';
+import type { DeviceCapabilities, DeviceDescription } from '../device.ts';
 import { DeviceError, HotrowError } from '../errors.ts';
 import { CudaDriver, versionText } from '../ffi/cuda-driver.ts';
 import { type LibraryLocation, openLibrary, type SearchPlaces } from '../ffi/find-libraries.ts';
@@ -65,6 +65,9 @@ function openDriver({ driverPath, places }: DiscoverOptions): CudaDriver {
   });
 }
 
+/** TF32 keeps float32's range, and its error is far below that of click data. */
+const CAPABILITIES: DeviceCapabilities = { precisions: ['tf32', 'float32', 'float16', 'bfloat16'] };
+
 /** A device as plans and results describe it. */
 export function describe(driver: CudaDriver, properties: DeviceProperties): DeviceDescription {
   const { ordinal, name, architecture, memoryBytes, multiprocessors, maxThreadsPerMultiprocessor } =
@@ -84,6 +87,7 @@ export function describe(driver: CudaDriver, properties: DeviceProperties): Devi
       ...(release === undefined ? {} : { driver: release }),
     },
     gpu: { multiprocessors, l2Bytes, persistingL2Bytes: maxPersistingL2Bytes },
+    capabilities: CAPABILITIES,
   };
 }
 

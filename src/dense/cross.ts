@@ -1,6 +1,7 @@
 /** DCNv2 cross network, low-rank or full-rank, layer after layer: x ← x0 ⊙ (W·(V·x) + b) + x, or x ← x0 ⊙ (W·x + b) + x. */
 import type { Backend, Matrix, Operation, PlacedLinear } from '../backend/backend.ts';
 import type { Workspace } from '../backend/workspace.ts';
+import type { DensePrecision } from '../device.ts';
 import { ModelError } from '../errors.ts';
 import type { Tensor } from '../tensor.ts';
 import { readFloat32 } from './weights.ts';
@@ -62,12 +63,18 @@ export class CrossNetwork implements Disposable {
     this.#layers = layers;
   }
 
-  static async place(backend: Backend, layers: readonly CrossLayer[]): Promise<CrossNetwork> {
+  static async place(
+    backend: Backend,
+    layers: readonly CrossLayer[],
+    precision: DensePrecision,
+  ): Promise<CrossNetwork> {
+    const place = (weight: Float32Array, bias: Float32Array | undefined, outputs: number, inputs: number) =>
+      backend.placeLinear(weight, bias, outputs, inputs, precision);
     const placed: PlacedCross[] = [];
     for (const { v, w, bias, width, rank } of layers) {
       placed.push({
-        ...(v === undefined ? {} : { v: backend.placeLinear(await readFloat32(v), undefined, rank, width) }),
-        w: backend.placeLinear(await readFloat32(w), await readFloat32(bias), width, rank),
+        ...(v === undefined ? {} : { v: place(await readFloat32(v), undefined, rank, width) }),
+        w: place(await readFloat32(w), await readFloat32(bias), width, rank),
       });
     }
     return new CrossNetwork(placed);

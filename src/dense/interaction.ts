@@ -4,6 +4,7 @@
  */
 import { type Backend, columns, type Matrix, type Operation } from '../backend/backend.ts';
 import type { Workspace } from '../backend/workspace.ts';
+import type { DensePrecision } from '../device.ts';
 import { type CrossLayer, CrossNetwork } from './cross.ts';
 
 /**
@@ -41,18 +42,19 @@ export interface PlacedInteraction extends Disposable {
   operations(z: Matrix, workspace: Workspace): { operations: Operation[]; result: Matrix };
 }
 
-/** Places an interaction of a bottom output of `bottomWidth` with tables of `dims`. */
+/** Places an interaction of a bottom output of `bottomWidth` with tables of `dims`, to multiply in `precision`. */
 export async function placeInteraction(
   backend: Backend,
   interaction: Interaction,
   bottomWidth: number,
   dims: readonly number[],
+  precision: DensePrecision,
 ): Promise<PlacedInteraction> {
   switch (interaction.kind) {
     case 'cat':
       return { operations: (z) => ({ operations: [], result: z }), [Symbol.dispose]() {} };
     case 'cross':
-      return CrossNetwork.place(backend, interaction.layers);
+      return CrossNetwork.place(backend, interaction.layers, precision);
     case 'dot': {
       const { diagonal, order } = interaction;
       const width = interactionWidth(interaction, bottomWidth, dims);
@@ -69,6 +71,7 @@ export async function placeInteraction(
               dim: bottomWidth,
               diagonal,
               order,
+              precision,
               output: pairs,
             },
           ];

@@ -1,6 +1,7 @@
 /** Linear layers and stacks of them (MLPs) on a device. */
 import type { Activation, Backend, Matrix, Operation, PlacedLinear } from '../backend/backend.ts';
 import type { Workspace } from '../backend/workspace.ts';
+import type { DensePrecision } from '../device.ts';
 import type { Tensor } from '../tensor.ts';
 import { readFloat32 } from './weights.ts';
 
@@ -25,13 +26,17 @@ export class Mlp implements Disposable {
     this.#layers = layers;
   }
 
-  /** Reads the layers' weights and places them. */
-  static async place(backend: Backend, layers: readonly LinearLayer[]): Promise<Mlp> {
+  /** Reads the layers' weights and places them, to multiply in `precision`. */
+  static async place(
+    backend: Backend,
+    layers: readonly LinearLayer[],
+    precision: DensePrecision,
+  ): Promise<Mlp> {
     const placed: { placed: PlacedLinear; activation: Activation }[] = [];
     for (const { weight, bias, inputs, outputs, activation } of layers) {
       const values = await readFloat32(weight);
       const offsets = bias === undefined ? undefined : await readFloat32(bias);
-      placed.push({ placed: backend.placeLinear(values, offsets, outputs, inputs), activation });
+      placed.push({ placed: backend.placeLinear(values, offsets, outputs, inputs, precision), activation });
     }
     return new Mlp(placed);
   }

@@ -16,6 +16,7 @@ const GPU: DeviceDescription = {
   threads: 1,
   memoryBytes: 1,
   versions: {},
+  capabilities: { precisions: ['float32'] },
 };
 
 function tableOf(rowFormat: RowFormat, change: Partial<EmbeddingTable> = {}): EmbeddingTable {

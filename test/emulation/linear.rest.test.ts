@@ -1,7 +1,7 @@
 /** Linear layers by warps, the ends of linear layers and conversions on the host, against the reference. */
 import assert from 'node:assert/strict';
 import { before, test } from 'node:test';
-import { type Activation, DENSE_PRECISIONS, type DensePrecision } from '../../src/backend/backend.ts';
+import type { Activation } from '../../src/backend/backend.ts';
 import {
   ACTIVATION_NUMBER,
   ConvertRowsParams,
@@ -16,6 +16,7 @@ import {
   packLaunch,
 } from '../../src/backend/cuda/dense/dense-source.ts';
 import { referenceLinear } from '../../src/dense/reference.ts';
+import { DENSE_PRECISIONS, type DensePrecision } from '../../src/device.ts';
 import { bfloat16ToNumber, float16ToNumber, numberToBfloat16, numberToFloat16 } from '../../src/tensor.ts';
 import { assertWithin, FLOAT32_ROUNDING } from '../support/compare.ts';
 import { Random } from '../support/random.ts';

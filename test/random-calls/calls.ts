@@ -60,7 +60,13 @@ export async function prepareCalls(backend: Backend, folder: string): Promise<re
   const placed = await backend.placeTables(own, H.plainPlan(backend.device.kind));
   const request = smallRequest(seeded, architecture, 4);
   const expected = (await model.predict(request)).probabilities;
-  const layer = backend.placeLinear(seeded.reals(12), seeded.reals(3), 3, 4);
+  const layer = backend.placeLinear(
+    seeded.reals(12),
+    seeded.reals(3),
+    3,
+    4,
+    backend.device.capabilities.precisions[0] ?? 'float32',
+  );
   const buffer = backend.allocate(256);
   const featureRequest = {
     dense: request.dense,
@@ -141,7 +147,7 @@ export async function prepareCalls(backend: Backend, folder: string): Promise<re
     },
     {
       name: 'openBackend',
-      args: () => [{ device: 'cpu', threads: 1, precision: 'float32' }],
+      args: () => [{ device: 'cpu', threads: 1 }],
       run: (given: never) => H.openBackend(given).backend[Symbol.dispose](),
     },
     { name: 'checkPlan', args: () => [structuredClone(plan), context()], run: H.checkPlan },
@@ -503,7 +509,7 @@ export async function prepareCalls(backend: Backend, folder: string): Promise<re
     },
     {
       name: 'placeLinear',
-      args: (random) => [random.reals(12), random.reals(3), 3, 4],
+      args: (random) => [random.reals(12), random.reals(3), 3, 4, 'float32'],
       run: (...args: never[]) =>
         (backend.placeLinear as (...a: never[]) => Disposable).apply(backend, args)[Symbol.dispose](),
     },

@@ -160,6 +160,8 @@ class ReferenceLinearLayer
   extends Resource<{ readonly weight: Float32Array; readonly bias: Float32Array | undefined }>
   implements PlacedLinear
 {
+  readonly precision = 'float32';
+
   constructor(
     readonly outputs: number,
     readonly inputs: number,
@@ -205,7 +207,6 @@ class ReferenceExecutable extends OneAtATime {
 }
 
 export class ReferenceBackend implements Backend {
-  readonly precision = 'float32';
   readonly device: DeviceDescription = {
     kind: 'cpu',
     id: 'reference',
@@ -214,6 +215,7 @@ export class ReferenceBackend implements Backend {
     threads: 1,
     memoryBytes: Number.MAX_SAFE_INTEGER,
     versions: {},
+    capabilities: { precisions: ['float32'] },
   };
   readonly #live = new Resource(true);
 

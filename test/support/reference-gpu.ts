@@ -19,6 +19,7 @@ export class ReferenceGpu extends ReferenceBackend {
     memoryBytes: 2 ** 36,
     versions: {},
     gpu: { multiprocessors: 1, l2Bytes: 2 ** 20, persistingL2Bytes: 2 ** 19 },
+    capabilities: { precisions: ['float32'] },
   };
   readonly #stageMs: (operation: EmbeddingBagsOperation<PlacedBags>) => number;
 

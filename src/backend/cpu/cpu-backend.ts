@@ -3,7 +3,7 @@
 import { availableParallelism, cpus, release, totalmem } from 'node:os';
 import { allocated } from '../../checks/arguments.ts';
 import { deepFrozen } from '../../checks/value.ts';
-import type { DeviceDescription } from '../../device.ts';
+import { type DensePrecision, type DeviceDescription, precisionOn } from '../../device.ts';
 import {
   type BagBatch,
   type BagFault,
@@ -65,7 +65,6 @@ const CEILING_BYTES = 1 << 29;
 
 export class CpuBackend implements Backend {
   readonly device: DeviceDescription;
-  readonly precision = 'float32';
   readonly #pool: ThreadPool;
   #running = 0;
   #closed = false;
@@ -86,6 +85,7 @@ export class CpuBackend implements Backend {
       threads,
       memoryBytes: totalmem(),
       versions: { node: process.versions.node, kernel: release() },
+      capabilities: { precisions: ['float32'] },
     });
   }
 
@@ -106,7 +106,9 @@ export class CpuBackend implements Backend {
     bias: Float32Array | undefined,
     outputs: number,
     inputs: number,
+    precision: DensePrecision,
   ): PlacedLinear {
+    precisionOn(this.device, precision);
     if (weight.length !== outputs * inputs || (bias !== undefined && bias.length !== outputs)) {
       throw new TypeError(`a weight of ${weight.length} elements is not [${outputs}, ${inputs}]`);
     }

@@ -44,6 +44,8 @@ export class CpuBuffer implements DeviceBuffer {
 }
 
 export class CpuLinear implements PlacedLinear {
+  readonly precision = 'float32';
+
   constructor(
     readonly outputs: number,
     readonly inputs: number,

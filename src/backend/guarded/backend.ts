@@ -17,7 +17,13 @@ import {
   text,
   whole,
 } from '../../checks/value.ts';
-import { DEVICE_KINDS, type DeviceDescription } from '../../device.ts';
+import {
+  DENSE_PRECISIONS,
+  DEVICE_KINDS,
+  type DensePrecision,
+  type DeviceCapabilities,
+  type DeviceDescription,
+} from '../../device.ts';
 import type { BagBatch, EmbeddingTable } from '../../embedding/bag.ts';
 import { MOST_SAMPLES } from '../../embedding/check-bags.ts';
 import { checkTables } from '../../embedding/check-tables.ts';
@@ -29,7 +35,6 @@ import {
   type Backend,
   type Bindings,
   type Ceilings,
-  type DensePrecision,
   type DeviceBuffer,
   type Executable,
   type HostMemory,
@@ -92,8 +97,14 @@ export function ownBackend(value: unknown): Backend {
   return value as Backend;
 }
 
-/** What plans need to know of a device, whoever made the backend. */
-const DESCRIPTION = someOf<Pick<DeviceDescription, 'kind' | 'id'>>({ kind: oneOf(DEVICE_KINDS), id: text });
+const CAPABILITIES = someOf<DeviceCapabilities>({ precisions: listOf(oneOf(DENSE_PRECISIONS)) });
+
+/** What plans and models need to know of a device, whoever made the backend. */
+const DESCRIPTION = someOf<Pick<DeviceDescription, 'kind' | 'id' | 'capabilities'>>({
+  kind: oneOf(DEVICE_KINDS),
+  id: text,
+  capabilities: CAPABILITIES,
+});
 
 export class GuardedBackend implements Backend {
   readonly #inner: Backend;
@@ -113,10 +124,6 @@ export class GuardedBackend implements Backend {
 
   get device(): DeviceDescription {
     return this.#inner.device;
-  }
-
-  get precision(): DensePrecision {
-    return this.#inner.precision;
   }
 
   placeTables(tables: readonly EmbeddingTable[], plan: Plan, options?: PlaceOptions): Promise<PlacedTables> {
@@ -143,16 +150,18 @@ export class GuardedBackend implements Backend {
     bias: Float32Array | undefined,
     outputs: number,
     inputs: number,
+    precision: DensePrecision,
   ): PlacedLinear {
     const size = {
       outputs: width(outputs, 'placeLinear: outputs'),
       inputs: width(inputs, 'placeLinear: inputs'),
     };
+    const multiplied = oneOf(this.device.capabilities.precisions)(precision, 'placeLinear: precision');
     const values = arrayOf('Float32Array', size.outputs * size.inputs)(weight, 'placeLinear: weight');
     const offsets =
       bias === undefined ? undefined : arrayOf('Float32Array', size.outputs)(bias, 'placeLinear: bias');
-    const placed = this.#open.placeLinear(values, offsets, size.outputs, size.inputs);
-    return this.#given.linear.give(placed, size, size);
+    const placed = this.#open.placeLinear(values, offsets, size.outputs, size.inputs, multiplied);
+    return this.#given.linear.give(placed, { ...size, precision: multiplied }, size);
   }
 
   allocateHost(bytes: number): HostMemory {
@@ -167,7 +176,7 @@ export class GuardedBackend implements Backend {
   run(program: readonly Operation[], options?: RunOptions): Promise<RunReport> {
     return this.#whileOpen(async () => {
       const timing = timingOf(options);
-      const checked = checkProgram(program, this.#given);
+      const checked = checkProgram(program, this.#given, this.device);
       const { uses, deliver } = checkBindings(checked);
       const report = await this.#holding(uses, () => this.#inner.run(checked.operations, timing));
       deliver();
@@ -176,7 +185,7 @@ export class GuardedBackend implements Backend {
   }
 
   prepare(program: readonly Operation[]): Executable {
-    const checked = checkProgram(program, this.#given);
+    const checked = checkProgram(program, this.#given, this.device);
     const inner = this.#open.prepare(checked.operations);
     const executable = new GuardedExecutable(inner, {
       check: (bindings, options) => ({ ...checkBindings(checked, bindings), timing: timingOf(options) }),

@@ -1,7 +1,7 @@
 /** The dense CUDA kernels: their variants as source text, and how they are launched. Pure. */
 import type { DeviceProperties } from '../../../cuda/properties.ts';
+import type { DensePrecision } from '../../../device.ts';
 import type { LaunchShape } from '../../../ffi/cuda-structs.ts';
-import type { DensePrecision } from '../../backend.ts';
 import type { KernelSource } from '../kernels/source.ts';
 
 /** Elements that a kernel loads at once: 4 where all rows are aligned to 16 bytes, 1 anywhere. */
