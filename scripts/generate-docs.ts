@@ -41,7 +41,8 @@ function triedOn(context: PlanContext, on: TechniqueOnDevice): string[][] {
   const [best] = candidates;
   if (best === undefined) return [];
   const { note, memoryBytes } = on.cost(best, context);
-  const family = context.device.kind === 'cpu' ? '' : ` with the ${context.kernel} kernel`;
+  const family =
+    KERNEL_FAMILIES[context.device.kind].length === 1 ? '' : ` with the ${context.kernel} kernel`;
   const list = candidates.map((candidate) => `\`${JSON.stringify(candidate)}\``).join(', ');
   const memory = memoryBytes ? ` (${memoryBytes / 1e6} MB for the example table)` : '';
   return [[`Tried by searches${family}, best guess first: ${list}.`, `Cost: ${note}${memory}.`]];

@@ -50,6 +50,16 @@ export interface DeviceDescription extends RecordedDevice {
 export interface DeviceCapabilities {
   /** How it can multiply in linear layers and the dot interaction; the default first. */
   readonly precisions: readonly DensePrecision[];
+  /** Whether its memory is apart from the host's: arrays of batches come over, and can be placed ahead of time. */
+  readonly hasOwnMemory: boolean;
+  /** Whether the host's threads are free while it works, so that several batches can be under way. */
+  readonly runsBesideHost: boolean;
+  /** Whether it compiles kernels when tables and plans first need them, and captures programs: first batches take longer. */
+  readonly compilesKernels: boolean;
+  /** Whether lookups are launched table by table, and each launch can be timed. */
+  readonly launchesTableByTable: boolean;
+  /** Whether it measures how a shape of linear layer is computed fastest, and keeps that for processes to come. */
+  readonly measuresLinear: boolean;
 }
 
 export interface GpuLimits {

@@ -66,7 +66,7 @@ export async function bench(options: BenchOptions): Promise<BenchResults> {
   const progress = options.onProgress ?? (() => {});
   const given = plan === 'plain' ? plainPlan(backend.device.kind) : plan;
   if (given !== undefined) checkPlan(given, { device: backend.device, tables: architecture.tables });
-  if (backend.device.kind === 'cpu') checkHostMemory(architecture.tables, options);
+  if (!backend.device.capabilities.hasOwnMemory) checkHostMemory(architecture.tables, options);
   const notes = [...modelNotes(architecture), ...workloads.flatMap((workload) => workload.notes)];
 
   progress('measuring the ceilings');
@@ -161,7 +161,7 @@ async function embeddingStage(
 /** What a sweep stands on: the plain kernel, and for what needs registers or a shorter latency, register prefetch. */
 function sweepBases(name: string, context: PlanContext): Plan[] {
   const plain = plainPlan(context.device.kind);
-  if (context.device.kind !== 'cuda' || name === 'prefetch') return [plain];
+  if (plain.device !== 'cuda' || name === 'prefetch') return [plain];
   return [plain, withTechniques(plain, { prefetch: { into: 'registers', distance: 6 } })];
 }
 
@@ -204,7 +204,7 @@ function protocol({ workloads, backend, architecture, embeddingRounds, peers }: 
       : [];
   if (embeddingRounds === 0) return drawn;
   const batches = workloads[0]?.embedding.batches.length ?? 0;
-  const { warmup, timed } = turnOn(backend.device.kind);
+  const { warmup, timed } = turnOn(backend.device);
   const turn =
     warmup === 0
       ? `in each round every variant runs one batch in turn, out of ${batches} batches in rotation`
@@ -212,7 +212,7 @@ function protocol({ workloads, backend, architecture, embeddingRounds, peers }: 
   return [
     ...drawn,
     `embedding: ${embeddingRounds} rounds; ${turn}`,
-    ...(backend.device.kind === 'cuda'
+    ...(backend.device.capabilities.launchesTableByTable
       ? [
           'tables are launched one by one; µs per table: a pair of events around each launch; ms per batch: the same launches back to back, one pair of events around checks, pinning and all',
         ]

@@ -9,7 +9,7 @@ import { type Plan, plainPlan, planLabel } from '../plan/plan.ts';
 import type { OnProgress } from '../progress.ts';
 import type { SearchResult } from '../tuner/search.ts';
 import { type ModelRole, unique } from './comparison.ts';
-import { type MeasuredModelRow, measureModel, WARM_UP } from './measure-model.ts';
+import { type MeasuredModelRow, measureModel, warmUpOn } from './measure-model.ts';
 import { measurePytorchModel } from './pytorch-model.ts';
 import { RACE_SECONDS, racedTables, racePatterns } from './race.ts';
 import type { ModelRow } from './results.ts';
@@ -58,7 +58,7 @@ export async function compareModel(options: CompareModelOptions): Promise<ModelC
     rows: withSpeedups([...ownRows, ...peerRows]),
     protocol: [
       ...protocol,
-      `model: ${rounds} predictions after ${WARM_UP[backend.device.kind]} to warm up, one after the other, for the latency; on GPUs as many with several in flight for the throughput; half as many, timed stage by stage, for the stages`,
+      `model: ${rounds} predictions after ${warmUpOn(backend.device)} to warm up, one after the other, for the latency; on GPUs as many with several in flight for the throughput; half as many, timed stage by stage, for the stages`,
     ],
   };
 }

@@ -65,8 +65,15 @@ function openDriver({ driverPath, places }: DiscoverOptions): CudaDriver {
   });
 }
 
-/** TF32 keeps float32's range, and its error is far below that of click data. */
-const CAPABILITIES: DeviceCapabilities = { precisions: ['tf32', 'float32', 'float16', 'bfloat16'] };
+const CAPABILITIES: DeviceCapabilities = {
+  // TF32 keeps float32's range, and its error is far below that of click data.
+  precisions: ['tf32', 'float32', 'float16', 'bfloat16'],
+  hasOwnMemory: true,
+  runsBesideHost: true,
+  compilesKernels: true,
+  launchesTableByTable: true,
+  measuresLinear: true,
+};
 
 /** A device as plans and results describe it. */
 export function describe(driver: CudaDriver, properties: DeviceProperties): DeviceDescription {

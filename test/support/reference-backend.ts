@@ -58,6 +58,7 @@ import {
   viewElements,
 } from '../../src/tensor.ts';
 import { rowsTensor } from './cases.ts';
+import { CPU_CAPABILITIES } from './devices.ts';
 import { Random } from './random.ts';
 
 /** Something that is gone after its disposal. */
@@ -215,7 +216,7 @@ export class ReferenceBackend implements Backend {
     threads: 1,
     memoryBytes: Number.MAX_SAFE_INTEGER,
     versions: {},
-    capabilities: { precisions: ['float32'] },
+    capabilities: CPU_CAPABILITIES,
   };
   readonly #live = new Resource(true);
 

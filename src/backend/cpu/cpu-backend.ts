@@ -85,7 +85,14 @@ export class CpuBackend implements Backend {
       threads,
       memoryBytes: totalmem(),
       versions: { node: process.versions.node, kernel: release() },
-      capabilities: { precisions: ['float32'] },
+      capabilities: {
+        precisions: ['float32'],
+        hasOwnMemory: false,
+        runsBesideHost: false,
+        compilesKernels: false,
+        launchesTableByTable: false,
+        measuresLinear: false,
+      },
     });
   }
 

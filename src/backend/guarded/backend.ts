@@ -6,6 +6,7 @@ import { arrayOf } from '../../checks/arguments.ts';
 import {
   type Check,
   called,
+  flag,
   listOf,
   membersOf,
   oneOf,
@@ -97,7 +98,14 @@ export function ownBackend(value: unknown): Backend {
   return value as Backend;
 }
 
-const CAPABILITIES = someOf<DeviceCapabilities>({ precisions: listOf(oneOf(DENSE_PRECISIONS)) });
+const CAPABILITIES = someOf<DeviceCapabilities>({
+  precisions: listOf(oneOf(DENSE_PRECISIONS)),
+  hasOwnMemory: flag,
+  runsBesideHost: flag,
+  compilesKernels: flag,
+  launchesTableByTable: flag,
+  measuresLinear: flag,
+});
 
 /** What plans and models need to know of a device, whoever made the backend. */
 const DESCRIPTION = someOf<Pick<DeviceDescription, 'kind' | 'id' | 'capabilities'>>({
