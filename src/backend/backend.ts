@@ -19,6 +19,8 @@ export const ACTIVATIONS: readonly Activation[] = Object.freeze(['none', 'relu',
 
 /** A block of float32 in device memory. */
 export interface DeviceBuffer extends Disposable {
+  /** Where it is. */
+  readonly device: DeviceDescription;
   /** Elements. */
   readonly length: number;
 }
@@ -73,6 +75,8 @@ export interface PlaceOptions {
 
 /** Embedding tables on the device, laid out as their plan says. */
 export interface PlacedTables extends Disposable {
+  /** Where they are pooled. */
+  readonly device: DeviceDescription;
   readonly tables: readonly EmbeddingTable[];
   readonly plan: Plan;
   /** Where their rows live. */
@@ -109,6 +113,8 @@ export interface PlacedBags extends Disposable {
 
 /** A linear layer's weight [outputs, inputs] and bias [outputs] on the device, in its own layout. */
 export interface PlacedLinear extends Disposable {
+  /** Where it is. */
+  readonly device: DeviceDescription;
   readonly inputs: number;
   readonly outputs: number;
   /** How the layer multiplies. */
@@ -344,11 +350,15 @@ export interface Backend extends Disposable {
    * read by a bad index, nothing that follows runs, and what device memory then holds is undefined. A program downloads
    * after its lookups, so that nothing of a refused batch reaches the caller.
    * Does not block the event loop for longer than some tens of microseconds.
-   * @throws RequestError INDEX_OUT_OF_RANGE, OFFSETS_INVALID; DeviceError KERNEL_FAILED, OUT_OF_MEMORY.
+   * @throws UsageError OPTION_INVALID for an operation that mixes devices, or is not on this one; RequestError
+   *   INDEX_OUT_OF_RANGE, OFFSETS_INVALID; DeviceError KERNEL_FAILED, OUT_OF_MEMORY.
    */
   run(program: readonly Operation[], options?: RunOptions): Promise<RunReport>;
 
-  /** A program to run again and again. What it needs is made ready in its first run. */
+  /**
+   * A program to run again and again. What it needs is made ready in its first run.
+   * @throws UsageError OPTION_INVALID for an operation that mixes devices, or is not on this one.
+   */
   prepare(program: readonly Operation[]): Executable;
 
   /**

@@ -496,7 +496,7 @@ export async function prepareCalls(backend: Backend, folder: string): Promise<re
     },
     {
       name: 'placeTables',
-      args: () => [tables(), structuredClone(plan), progress],
+      args: () => [tables(), structuredClone(plan), { onProgress: progress }],
       run: async (...args: never[]) =>
         (await (backend.placeTables as (...a: never[]) => Promise<Disposable>).apply(backend, args))[
           Symbol.dispose

@@ -24,7 +24,7 @@ import {
   rowsIn,
 } from '../../src/backend/backend.ts';
 import { HostArrays } from '../../src/backend/host-arrays.ts';
-import { bind, OneAtATime, stageSeconds } from '../../src/backend/slots.ts';
+import { OneAtATime, stageSeconds, Template } from '../../src/backend/slots.ts';
 import { referenceDotInteraction, referenceLinear } from '../../src/dense/reference.ts';
 import type { DeviceDescription } from '../../src/device.ts';
 import {
@@ -80,7 +80,10 @@ class Resource<T> implements Disposable {
 }
 
 class ReferenceBuffer extends Resource<Float32Array> implements DeviceBuffer {
-  constructor(readonly length: number) {
+  constructor(
+    readonly device: DeviceDescription,
+    readonly length: number,
+  ) {
     // Uninitialised memory: whoever reads it sees NaN.
     super(new Float32Array(length).fill(Number.NaN));
   }
@@ -91,6 +94,7 @@ class ReferenceTables implements PlacedTables {
   readonly notes = [];
 
   constructor(
+    readonly device: DeviceDescription,
     readonly tables: readonly EmbeddingTable[],
     readonly plan: Plan,
     readonly placement: Placement,
@@ -131,7 +135,7 @@ class ReferenceTables implements PlacedTables {
     if (placementKey(plan) !== placementKey(this.plan)) {
       throw new PlanError('PLAN_ILLEGAL', 'the plan needs another placement');
     }
-    return new ReferenceTables(this.tables, plan, this.placement, this.host);
+    return new ReferenceTables(this.device, this.tables, plan, this.placement, this.host);
   }
 
   [Symbol.dispose](): void {
@@ -164,6 +168,7 @@ class ReferenceLinearLayer
   readonly precision = 'float32';
 
   constructor(
+    readonly device: DeviceDescription,
     readonly outputs: number,
     readonly inputs: number,
     weight: Float32Array,
@@ -228,7 +233,7 @@ export class ReferenceBackend implements Backend {
     this.#live.value;
     const host: EmbeddingTable[] = [];
     for (const table of tables) host.push(await toHost(table));
-    return new ReferenceTables(tables, plan, placement, new Resource(host));
+    return new ReferenceTables(this.device, tables, plan, placement, new Resource(host));
   }
 
   placeBags({ tables }: PlacedTables, batch: BagBatch): PlacedBags {
@@ -242,7 +247,7 @@ export class ReferenceBackend implements Backend {
     inputs: number,
   ): PlacedLinear {
     this.#live.value;
-    return new ReferenceLinearLayer(outputs, inputs, weight, bias);
+    return new ReferenceLinearLayer(this.device, outputs, inputs, weight, bias);
   }
 
   allocateHost(bytes: number): HostMemory {
@@ -251,15 +256,16 @@ export class ReferenceBackend implements Backend {
 
   allocate(length: number): DeviceBuffer {
     this.#live.value;
-    return new ReferenceBuffer(length);
+    return new ReferenceBuffer(this.device, length);
   }
 
   async run(program: readonly Operation[]): Promise<RunReport> {
-    return this.runBound(bind(program));
+    return this.runBound(new Template(program, this.device).bind());
   }
 
   prepare(program: readonly Operation[]): Executable {
-    return new ReferenceExecutable((bindings) => this.runBound(bind(program, bindings)));
+    const template = new Template(program, this.device);
+    return new ReferenceExecutable(async (bindings) => this.runBound(template.bind(bindings)));
   }
 
   protected async runBound(operations: readonly BoundOperation[]): Promise<RunReport> {

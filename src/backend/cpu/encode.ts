@@ -1,4 +1,5 @@
 /** Programs as the CPU library reads them: one fixed-size record of 64-bit words per operator. */
+import type { DeviceDescription } from '../../device.ts';
 import { rowLayout } from '../../embedding/row-format.ts';
 import {
   ACTIVATION,
@@ -34,6 +35,7 @@ type BoundBags = EmbeddingBagsOperation<PlacedBags>;
 
 export class CpuBuffer implements DeviceBuffer {
   constructor(
+    readonly device: DeviceDescription,
     readonly length: number,
     readonly memory: NativeMemory,
   ) {}
@@ -47,6 +49,7 @@ export class CpuLinear implements PlacedLinear {
   readonly precision = 'float32';
 
   constructor(
+    readonly device: DeviceDescription,
     readonly outputs: number,
     readonly inputs: number,
     readonly packed: NativeMemory,

@@ -1,8 +1,7 @@
 /** The CUDA backend: kernels of kernels/cuda, compiled for this GPU when they are first used. */
-import { deepFrozen } from '../../checks/value.ts';
 import { BlockPool } from '../../cuda/block-pool.ts';
 import { CudaDevice } from '../../cuda/device.ts';
-import { cudaDriver, describe } from '../../cuda/discover.ts';
+import { cudaDriver } from '../../cuda/discover.ts';
 import { CudaStream } from '../../cuda/stream.ts';
 import { type DensePrecision, type DeviceDescription, defaultPrecision } from '../../device.ts';
 import type { BagBatch, EmbeddingTable } from '../../embedding/bag.ts';
@@ -94,7 +93,7 @@ export class CudaBackend implements Backend {
     this.#linearSearch = options.linearSearch;
     this.#choices = options.choices ?? { folder: defaultChoicesFolder() };
     this.#device = new CudaDevice(driver, options.ordinal ?? 0);
-    this.device = deepFrozen(describe(driver, this.#device.properties));
+    this.device = this.#device.description;
     this.#streams = {
       copies: new CudaStream(this.#device),
       lookups: new CudaStream(this.#device),

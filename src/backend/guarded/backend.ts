@@ -116,17 +116,19 @@ const DESCRIPTION = someOf<Pick<DeviceDescription, 'kind' | 'id' | 'capabilities
 
 export class GuardedBackend implements Backend {
   readonly #inner: Backend;
-  readonly #given: GivenHandles = {
-    tables: new Handles('tables'),
-    bags: new Handles('bags'),
-    linear: new Handles('a linear layer'),
-    buffers: new Handles('a buffer'),
-  };
+  readonly #given: GivenHandles;
   #running = 0;
   #closed = false;
 
   constructor(inner: Backend) {
     this.#inner = inner;
+    const { id } = inner.device;
+    this.#given = {
+      tables: new Handles('tables', id),
+      bags: new Handles('bags', id),
+      linear: new Handles('a linear layer', id),
+      buffers: new Handles('a buffer', id),
+    };
     behind.set(this, inner);
   }
 
@@ -169,7 +171,7 @@ export class GuardedBackend implements Backend {
     const offsets =
       bias === undefined ? undefined : arrayOf('Float32Array', size.outputs)(bias, 'placeLinear: bias');
     const placed = this.#open.placeLinear(values, offsets, size.outputs, size.inputs, multiplied);
-    return this.#given.linear.give(placed, { ...size, precision: multiplied }, size);
+    return this.#given.linear.give(placed, { ...size, precision: multiplied, device: this.device }, size);
   }
 
   allocateHost(bytes: number): HostMemory {
@@ -178,7 +180,7 @@ export class GuardedBackend implements Backend {
 
   allocate(length: number): DeviceBuffer {
     const size = { length: whole(0, MOST_ELEMENTS)(length, 'allocate: length') };
-    return this.#given.buffers.give(this.#open.allocate(size.length), size, size);
+    return this.#given.buffers.give(this.#open.allocate(size.length), { ...size, device: this.device }, size);
   }
 
   run(program: readonly Operation[], options?: RunOptions): Promise<RunReport> {
@@ -263,7 +265,7 @@ export class GuardedBackend implements Backend {
       during((own) => own.readRows(numberOf(table, 'readRows: table'), rows));
     given = this.#given.tables.give(
       placed,
-      { tables, plan, placement, allocatedBytes, notes, withPlan, updateRows, readRows },
+      { device: this.device, tables, plan, placement, allocatedBytes, notes, withPlan, updateRows, readRows },
       { tables },
       parent,
     );

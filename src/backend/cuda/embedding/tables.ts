@@ -1,5 +1,6 @@
 /** Embedding tables placed by the CUDA backend: where their rows are, and under which plan they are read. */
 import { at } from '../../../at.ts';
+import type { DeviceDescription } from '../../../device.ts';
 import { type Bags, type EmbeddingTable, type IndexArray, rowBytes } from '../../../embedding/bag.ts';
 import { checkRowNumbers, checkRowUpdate, type RowValues, viewRows } from '../../../embedding/row-values.ts';
 import { PlanError } from '../../../errors.ts';
@@ -28,6 +29,7 @@ class Shared implements Disposable {
   readonly access = new RowAccess();
 
   constructor(
+    readonly device: DeviceDescription,
     tables: readonly EmbeddingTable[],
     readonly store: RowStore,
     readonly hotRows: HotRows,
@@ -69,6 +71,10 @@ export class CudaTables implements PlacedTables {
   ) {
     this.#shared = shared;
     this.#owner = owner;
+  }
+
+  get device(): DeviceDescription {
+    return this.#shared.device;
   }
 
   get notes(): readonly string[] {
@@ -155,6 +161,6 @@ export async function placeTables(
     plan,
     placement,
     store.bytes,
-    new Shared(tables, store, new HotRows(tools, tables)),
+    new Shared(tools.device.description, tables, store, new HotRows(tools, tables)),
   );
 }

@@ -105,7 +105,7 @@ export class CudaProgram extends OneAtATime {
   constructor(tools: ProgramTools, program: readonly Operation[]) {
     super();
     this.#tools = tools;
-    this.#template = new Template(program);
+    this.#template = new Template(program, tools.device.description);
     this.#rows = rowsReadBy(program, (tables) => ownBy(CudaTables, tables).access);
   }
 

@@ -1,19 +1,12 @@
-/** Precision is a model's: several share a backend, its kernels emulated. */
+/** Operations of several precisions on one backend, its kernels emulated. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { matrix, type Operation } from '../../../../src/backend/backend.ts';
 import type { CudaBackend } from '../../../../src/backend/cuda/cuda-backend.ts';
 import { refuseEmulation } from '../../../emulation/emulator.ts';
-import { assertEachAsAlone } from '../../../support/precisions.ts';
 
 const skip = refuseEmulation() ?? false;
 const open = async () => (await import('../../../fake-driver/open-backend.ts')).openFakeBackend;
-
-for (const kind of ['dot-lower', 'cross'] as const) {
-  test(`models of every precision share a backend, ${kind} interaction`, { skip }, async () => {
-    await assertEachAsAlone(kind, await open());
-  });
-}
 
 /** 1 + 2^-9, which bfloat16 rounds to 1 and the others keep; and its square in float32. */
 const VALUE = 1 + 2 ** -9;
