@@ -5,8 +5,10 @@ import { type Backend, matrix, type Operation } from '../../src/backend/backend.
 import { CpuBackend } from '../../src/backend/cpu/cpu-backend.ts';
 import { deviceOf } from '../../src/backend/devices.ts';
 import { GuardedBackend } from '../../src/backend/guarded/backend.ts';
+import { DlrmModel } from '../../src/model/dlrm.ts';
 import { plainPlan } from '../../src/plan/plan.ts';
 import { randomTable } from '../support/cases.ts';
+import { smallModel } from '../support/models.ts';
 import { Random } from '../support/random.ts';
 import { ReferenceGpu } from '../support/reference-gpu.ts';
 
@@ -121,5 +123,36 @@ describe('devices of a program', () => {
       code: 'OPTION_INVALID',
       message: /expected a buffer that this backend gave$/,
     });
+  });
+
+  test('a precision that the device does not have is refused, with those that it has', async () => {
+    using cpu = new CpuBackend({ threads: 1 });
+    using guarded = new GuardedBackend(cpu);
+    const architecture = smallModel(new Random(2), 'dot-lower');
+    const refusal = {
+      code: 'DEVICE_UNAVAILABLE',
+      message: 'cpu multiplies in float32, not in bfloat16',
+    };
+    await assert.rejects(DlrmModel.create(cpu, architecture, { precision: 'bfloat16' }), refusal);
+    await assert.rejects(DlrmModel.create(guarded, architecture, { precision: 'bfloat16' }), refusal);
+    await assert.rejects(DlrmModel.create(cpu, architecture, { precision: 'double' as never }), {
+      code: 'OPTION_INVALID',
+    });
+    assert.throws(() => cpu.placeLinear(new Float32Array(4), undefined, 2, 2, 'bfloat16'), refusal);
+    assert.throws(() => guarded.placeLinear(new Float32Array(4), undefined, 2, 2, 'bfloat16'), {
+      code: 'OPTION_INVALID',
+      message: /precision is "bfloat16", expected "float32"$/,
+    });
+    const { from } = await placedOn(guarded);
+    const dot = { op: 'dotInteraction', input: from, features: 2, dim: 1, order: 'lower' } as const;
+    const output = matrix(guarded.allocate(6), 2, 3);
+    const operation: Operation = { ...dot, diagonal: true, precision: 'bfloat16', output };
+    await assert.rejects(guarded.run([operation]), {
+      code: 'OPTION_INVALID',
+      message: /precision is "bfloat16"/,
+    });
+    await guarded.run([{ ...operation, precision: 'float32' }]);
+    await using model = await DlrmModel.create(guarded, architecture, { precision: 'float32' });
+    assert.equal(model.precision, 'float32');
   });
 });
