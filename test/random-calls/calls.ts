@@ -55,6 +55,9 @@ export async function prepareCalls(backend: Backend, folder: string): Promise<re
   const architecture = smallModel(new Random(2), 'dot-lower');
   const model = await H.DlrmModel.create(backend, architecture);
   const collection = await H.EmbeddingCollection.create(backend, own);
+  const updated = await H.EmbeddingCollection.create(backend, tables());
+  const placedRows = await backend.placeTables(tables(), H.plainPlan(backend.device.kind));
+  const someRows = (random: Random) => Int32Array.from({ length: 3 }, () => random.integer(0, 29));
   const closed = await H.EmbeddingCollection.create(backend, own);
   await closed.close();
   const placed = await backend.placeTables(own, H.plainPlan(backend.device.kind));
@@ -271,6 +274,48 @@ export async function prepareCalls(backend: Backend, folder: string): Promise<re
       name: 'forward, closed',
       args: (random) => [batch(random)],
       run: (a: never) => assert.rejects(() => closed.forward(a), H.HotrowError),
+    },
+    {
+      name: 'updateRows',
+      args: (random) => [own[1]?.name, someRows(random), random.reals(3 * 16)],
+      run: async (table: never, rows: Int32Array, values: Float32Array) => {
+        await updated.updateRows(table, rows, values);
+        return updated.readRows(1, rows.slice(-1));
+      },
+      check: (row: Float32Array, [, , values]: [string, Int32Array, Float32Array]) =>
+        assertSameValues(row, values.slice(-16), 'the row that was given last'),
+    },
+    {
+      name: 'readRows',
+      args: (random) => [0, someRows(random)],
+      run: (table: never, rows: never) => updated.readRows(table, rows),
+      check: (rows: Float32Array) => assert.equal(rows.length, 3 * 8),
+    },
+    {
+      name: 'updateRows of placed tables',
+      args: (random) => [1, someRows(random), random.reals(3 * 16)],
+      run: (table: never, rows: never, values: never) => placedRows.updateRows(table, rows, values),
+    },
+    {
+      name: 'readRows of placed tables',
+      args: (random) => [1, someRows(random)],
+      run: (table: never, rows: never) => placedRows.readRows(table, rows),
+    },
+    {
+      name: 'devicePlacement',
+      args: () => [tables()],
+      run: H.devicePlacement,
+      check: (placement: H.Placement) => assert.equal(H.placementLabel(placement), '2 tables on the device'),
+    },
+    {
+      name: 'parsePlacement',
+      args: () => [structuredClone(H.devicePlacement(own)), 'a placement'],
+      run: H.parsePlacement,
+    },
+    {
+      name: 'placementLabel',
+      args: () => [structuredClone(H.devicePlacement(own))],
+      run: H.placementLabel,
     },
     {
       name: 'DlrmModel.create',
