@@ -141,7 +141,7 @@ export class CudaBags implements PlacedBags {
     this.#stagedAt = space.end;
     this.#reserveArrays(space, false);
     this.kinds = tables.kindsOf(bags);
-    const layout = fusedLayout({ ...batch, shapes: this.kinds.shapes });
+    const layout = fusedLayout(batch, this.kinds.shapes, tables.multiprocessors);
     const users = userRows(batch, tables.tables);
     const { segments, arrivals, slots, partialWidth } = layout;
     this.#fusedTablesAt = space.reserve(bags.length * FusedTable.bytes);

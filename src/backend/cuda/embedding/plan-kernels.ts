@@ -11,7 +11,7 @@ import type { StandardBagVariant } from './standard-source.ts';
 /** What a call asks for beside the plan. */
 export interface CallOptions {
   readonly checking: IndexChecking;
-  readonly output?: PooledFormat;
+  readonly output?: PooledFormat | undefined;
 }
 
 /** The standard kernel for a table's bags. */
@@ -33,8 +33,8 @@ export function standardVariant(
 
 const CHECKING = { error: 'stop', warn: 'repair', ignore: 'repair', none: 'none' } as const;
 
-/** What a batch's bags ask of the fused kernel: long ones are cut, short ones go several to a group, of wide lanes. */
-export interface FusedBagShapes {
+/** The paths that a batch's bags take through the fused kernel: long ones are cut, short ones go several to a group, of wide lanes. */
+export interface FusedPaths {
   readonly splits: boolean;
   readonly several: boolean;
 }
@@ -44,7 +44,7 @@ export function fusedVariant(
   plan: CudaPlan,
   kinds: readonly BagKind[],
   { checking, output = 'float32' }: CallOptions,
-  { splits, several }: FusedBagShapes,
+  { splits, several }: FusedPaths,
 ): FusedVariant {
   const { threads, prefetch, maxRegisters } = kernelSettings(plan);
   const flight = flightOf(prefetch);

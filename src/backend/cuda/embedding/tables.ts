@@ -14,6 +14,7 @@ import { ResidentRows } from '../rows/resident.ts';
 import type { RowStore } from '../rows/row-store.ts';
 import type { RowTools } from '../rows/tools.ts';
 import { type BagKinds, BagKindsCache } from './bag-kinds.ts';
+import { FusedKernels } from './fused-kernels.ts';
 import type { FusedTable } from './fused-params.ts';
 
 /** What is the same in every batch's description of a table. */
@@ -27,13 +28,19 @@ class Shared implements Disposable {
   readonly widestRowBytes: number;
   readonly described: readonly DescribedTable[];
   readonly access = new RowAccess();
+  readonly fusedKernels: FusedKernels;
+  readonly multiprocessors: number;
+  readonly device: DeviceDescription;
 
   constructor(
-    readonly device: DeviceDescription,
+    { kernels, device }: RowTools,
     tables: readonly EmbeddingTable[],
     readonly store: RowStore,
     readonly hotRows: HotRows,
   ) {
+    this.device = device.description;
+    this.fusedKernels = new FusedKernels(kernels);
+    this.multiprocessors = device.properties.multiprocessors;
     this.kinds = new BagKindsCache(tables);
     this.widestRowBytes = tables.reduce((widest, table) => Math.max(widest, rowBytes(table)), 0);
     let next = 0;
@@ -87,6 +94,16 @@ export class CudaTables implements PlacedTables {
 
   get widestRowBytes(): number {
     return this.#shared.widestRowBytes;
+  }
+
+  /** The kernels that pool these tables' bags in one launch. */
+  get fusedKernels(): FusedKernels {
+    return this.#shared.fusedKernels;
+  }
+
+  /** Of the GPU that the tables are on. */
+  get multiprocessors(): number {
+    return this.#shared.multiprocessors;
   }
 
   /** The column of the pooled output where each table starts. */
@@ -161,6 +178,6 @@ export async function placeTables(
     plan,
     placement,
     store.bytes,
-    new Shared(tools.device.description, tables, store, new HotRows(tools, tables)),
+    new Shared(tools, tables, store, new HotRows(tools, tables)),
   );
 }
