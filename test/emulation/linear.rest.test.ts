@@ -3,7 +3,6 @@ import assert from 'node:assert/strict';
 import { before, test } from 'node:test';
 import type { Activation } from '../../src/backend/backend.ts';
 import {
-  ACTIVATION_NUMBER,
   ConvertRowsParams,
   DirectLinearParams,
   FinishLinearParams,
@@ -17,6 +16,7 @@ import {
 } from '../../src/backend/cuda/dense/dense-source.ts';
 import { referenceLinear } from '../../src/dense/reference.ts';
 import { DENSE_PRECISIONS, type DensePrecision } from '../../src/device.ts';
+import { ACTIVATION } from '../../src/ffi/cpu-operators.ts';
 import { bfloat16ToNumber, float16ToNumber, numberToBfloat16, numberToFloat16 } from '../../src/tensor.ts';
 import { assertWithin, FLOAT32_ROUNDING } from '../support/compare.ts';
 import { Random } from '../support/random.ts';
@@ -69,7 +69,7 @@ function endOf(
 ) {
   return {
     bias: bias === undefined ? 0n : addressOf(bias),
-    activation: ACTIVATION_NUMBER[activation],
+    activation: ACTIVATION[activation],
     x0: cross?.x0.address ?? 0n,
     x0Stride: cross?.x0.stride ?? 0,
     x: cross?.x.address ?? 0n,
