@@ -31,7 +31,7 @@ export interface FusedFlight {
   readonly pipelined: boolean;
 }
 
-/** Tables that one template instance serves. */
+/** What one template instance is made for: a kind of bags, and what the plan says of such rows. */
 export interface FusedKind extends BagKind {
   /** Where that is not the variant's. */
   readonly flight?: FusedFlight;

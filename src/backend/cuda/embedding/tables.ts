@@ -17,8 +17,11 @@ import { type BagKinds, BagKindsCache } from './bag-kinds.ts';
 import { FusedKernels } from './fused-kernels.ts';
 import type { FusedTable } from './fused-params.ts';
 
-/** What is the same in every batch's description of a table. */
-export type DescribedTable = Pick<FusedTable, 'rows' | 'rowCount' | 'rowWeights' | 'paddingIndex' | 'column'>;
+/** What is the same in every batch's FusedTable. */
+export type FusedTableConstants = Pick<
+  FusedTable,
+  'rows' | 'rowCount' | 'rowWeights' | 'paddingIndex' | 'column'
+>;
 
 /** What tables under any of their plans share. */
 class Shared implements Disposable {
@@ -26,7 +29,7 @@ class Shared implements Disposable {
   readonly columns: readonly number[];
   readonly kinds: BagKindsCache;
   readonly widestRowBytes: number;
-  readonly described: readonly DescribedTable[];
+  readonly fusedConstants: readonly FusedTableConstants[];
   readonly access = new RowAccess();
   readonly fusedKernels: FusedKernels;
   readonly multiprocessors: number;
@@ -48,7 +51,7 @@ class Shared implements Disposable {
       next += dim;
       return next - dim;
     });
-    this.described = tables.map((table, t) => ({
+    this.fusedConstants = tables.map((table, t) => ({
       rows: Number(store.address(t)),
       rowCount: table.rows,
       rowWeights: Number(store.rowWeights(t)),
@@ -127,9 +130,9 @@ export class CudaTables implements PlacedTables {
   }
 
   /** What the fused kernel is told of each table, whatever the batch. @throws DeviceError DISPOSED. */
-  get described(): readonly DescribedTable[] {
+  get fusedConstants(): readonly FusedTableConstants[] {
     if (this.tables.length > 0) this.rows(0);
-    return this.#shared.described;
+    return this.#shared.fusedConstants;
   }
 
   /** What keeps updates and runs apart. */
