@@ -54,7 +54,10 @@ const NAMED = listOf(someOf<Named>({ name: text }));
 export function devicePlacement(tables: readonly Named[]): Placement {
   return deepFrozen({
     version: PLACEMENT_VERSION,
-    tables: NAMED(tables, 'devicePlacement: tables').map(({ name }) => ({ table: name, rows: 'device' as const })),
+    tables: NAMED(tables, 'devicePlacement: tables').map(({ name }) => ({
+      table: name,
+      rows: 'device' as const,
+    })),
   });
 }
 
