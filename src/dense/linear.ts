@@ -1,8 +1,18 @@
 /** Linear layers and stacks of them (MLPs) on a device. */
-import type { Activation, Backend, Matrix, Operation, PlacedLinear } from '../backend/backend.ts';
+import {
+  ACTIVATIONS,
+  type Activation,
+  type Backend,
+  type Matrix,
+  type Operation,
+  type PlacedLinear,
+} from '../backend/backend.ts';
 import type { Workspace } from '../backend/workspace.ts';
-import type { Tensor } from '../tensor.ts';
-import { readFloat32 } from './weights.ts';
+import { type Check, listOf, membersOf, oneOf, optional, text } from '../checks/value.ts';
+import { elementCount, type Tensor } from '../tensor.ts';
+import { type BlockKind, sum } from './block.ts';
+import { referenceLinear } from './reference.ts';
+import { inconsistent, layerWidth, parameter, readFloat32 } from './weights.ts';
 
 /** y = activation(W·x + b). */
 export interface LinearLayer {
@@ -16,6 +26,60 @@ export interface LinearLayer {
   readonly outputs: number;
   readonly activation: Activation;
 }
+
+const layerMembers = membersOf<LinearLayer>({
+  name: text,
+  weight: parameter,
+  bias: optional(parameter),
+  inputs: layerWidth,
+  outputs: layerWidth,
+  activation: oneOf(ACTIVATIONS),
+});
+
+/** A layer of a caller. @throws UsageError OPTION_INVALID; RequestError TENSOR_*; ModelError CHECKPOINT_INCONSISTENT. */
+export const linearLayer: Check<LinearLayer> = (value, at) => {
+  const own = layerMembers(value, at);
+  const { weight, bias, inputs, outputs } = own;
+  const { shape } = weight;
+  if (shape.length !== 2 || shape[0] !== outputs || shape[1] !== inputs)
+    inconsistent(`${at}.weight has shape [${shape}], expected [${outputs}, ${inputs}]`);
+  if (bias !== undefined && elementCount(bias.shape) !== outputs)
+    inconsistent(`${at}.bias has shape [${bias.shape}], expected [${outputs}]`);
+  return own;
+};
+
+/** Layer after layer. */
+export interface MlpBlock {
+  readonly kind: 'mlp';
+  readonly layers: readonly LinearLayer[];
+}
+
+export const mlpBlock: BlockKind<MlpBlock> = {
+  members: { kind: oneOf(['mlp']), layers: listOf(linearLayer) },
+  width({ layers }, vectors) {
+    if (layers.length === 0) inconsistent('an MLP has no layer');
+    return layers.reduce((given, { name, inputs, outputs }) => {
+      if (inputs !== given) inconsistent(`${name} takes ${inputs} inputs, it gets ${given}`);
+      return outputs;
+    }, sum(vectors));
+  },
+  title: ({ layers }, vectors) =>
+    `MLP ${[sum(vectors), ...layers.map(({ outputs }) => outputs)].join(' → ')}`,
+  parameters: ({ layers }) =>
+    sum(layers.map(({ inputs, outputs, bias }) => outputs * (inputs + (bias === undefined ? 0 : 1)))),
+  place: (backend, { layers }) => Mlp.place(backend, layers),
+  async reference({ layers }, { batch, values }) {
+    let input = values;
+    for (const { weight, bias, inputs, outputs, activation } of layers) {
+      const parameters = {
+        weight: await readFloat32(weight),
+        bias: bias === undefined ? undefined : await readFloat32(bias),
+      };
+      input = referenceLinear({ batch, inputs, outputs, input, activation, ...parameters });
+    }
+    return input;
+  },
+};
 
 /** y = activation(x·Wᵀ + b), layer after layer. */
 export class Mlp implements Disposable {

@@ -11,16 +11,11 @@ import {
   text,
   whole,
 } from '../checks/value.ts';
+import { inconsistent, layerWidth } from '../dense/weights.ts';
 import { type EmbeddingTable, POOLING_MODES } from '../embedding/bag.ts';
 import { checkTables, MOST_ROWS } from '../embedding/check-tables.ts';
-import { ModelError } from '../errors.ts';
 import type { DlrmArchitecture } from './architecture.ts';
 import { modelInputs } from './check-inputs.ts';
-
-const MOST_WIDTH = 2 ** 26;
-
-/** The widest layer. */
-export const layerWidth = whole(1, MOST_WIDTH);
 
 /** The members of an architecture that checks of several calls share. */
 export const MODEL_MEMBERS = {
@@ -70,8 +65,4 @@ export function checkInputsFit({
     inconsistent(`inputs have ${inputs.features.length} features, the model has ${tables.length}`);
   if (inputs.dense.length !== denseFeatures)
     inconsistent(`inputs have ${inputs.dense.length} dense features, the model takes ${denseFeatures}`);
-}
-
-export function inconsistent(message: string): never {
-  throw new ModelError('CHECKPOINT_INCONSISTENT', message);
 }

@@ -1,20 +1,20 @@
-/** A DLRM placed on a device: dense features and bags in, click probabilities out. */
-import {
-  type Backend,
-  columns,
-  type Operation,
-  type PlacedBags,
-  type PlacedTables,
-  type RunOptions,
-  type RunReport,
+/** A model placed on a device: dense features and bags in, click probabilities or what else it gives out. */
+import { at } from '../at.ts';
+import type {
+  Backend,
+  Matrix,
+  Operation,
+  PlacedBags,
+  PlacedTables,
+  RunOptions,
+  RunReport,
 } from '../backend/backend.ts';
 import { BatchPrograms } from '../backend/batch-programs.ts';
 import { ownBackend } from '../backend/guarded/backend.ts';
 import { InFlight } from '../backend/in-flight.ts';
 import { Workspace } from '../backend/workspace.ts';
+import { allocated } from '../checks/arguments.ts';
 import { called, flag, membersOf, oneOf, optional, record } from '../checks/value.ts';
-import { type PlacedInteraction, placeInteraction } from '../dense/interaction.ts';
-import { Mlp } from '../dense/linear.ts';
 import { type BagFindings, INDEX_CHECKING, type IndexArray, type IndexChecking } from '../embedding/bag.ts';
 import type { RowValues } from '../embedding/row-values.ts';
 import { DeviceError, UsageError } from '../errors.ts';
@@ -22,9 +22,11 @@ import { type Placement, parsePlacement } from '../plan/placement.ts';
 import { type Plan, type PlanChoice, planChoice } from '../plan/plan.ts';
 import { choosePlan, type PlanTraffic, planTraffic } from '../plan/saved-plans.ts';
 import type { OnProgress } from '../progress.ts';
-import { type DlrmArchitecture, inputsOf } from './architecture.ts';
+import { inputsOf, type ModelArchitecture } from './architecture.ts';
 import { checkArchitecture } from './check-architecture.ts';
-import { placeCollection, totalDim } from './collection.ts';
+import { placeCollection } from './collection.ts';
+import { type Head, headOf } from './head.ts';
+import { PlacedHead } from './placed-head.ts';
 import { checkDense } from './request/check-dense.ts';
 import type { FeatureRequest } from './request/feature-request.ts';
 import type { DlrmRequest } from './request/request.ts';
@@ -87,9 +89,9 @@ const STAGES = [
 ] as const satisfies readonly Exclude<keyof StageTimes, 'hostMs'>[];
 type Stage = (typeof STAGES)[number];
 
-/** What the last layer gave [batchSize], and what the device reports. */
+/** What the head's outputs are [batchSize, width] each, in their order, and what the device reports. */
 interface Scored {
-  readonly probabilities: Float32Array;
+  readonly outputs: readonly Float32Array[];
   readonly report: RunReport;
 }
 
@@ -99,7 +101,7 @@ interface PlacedParts {
   readonly bags: PlacedBags;
   /** Gives the matrices back. */
   readonly owned: readonly Disposable[];
-  readonly run: (probabilities: Float32Array, options: RunOptions) => Promise<RunReport>;
+  readonly run: (outputs: readonly Float32Array[], options: RunOptions) => Promise<RunReport>;
 }
 
 /** Kept by this file: what has it was made by `DlrmModel.create` or `place`. */
@@ -158,9 +160,7 @@ export class PlacedRequest implements Disposable {
 
 interface Placed {
   readonly tables: PlacedTables;
-  readonly bottom: Mlp;
-  readonly interaction: PlacedInteraction;
-  readonly top: Mlp;
+  readonly head: PlacedHead;
 }
 
 const CREATE_OPTIONS = membersOf<DlrmOptions>({
@@ -174,7 +174,8 @@ const CREATE_OPTIONS = membersOf<DlrmOptions>({
 const PREDICT_OPTIONS = membersOf<PredictOptions>({ stages: optional(flag) });
 
 export class DlrmModel implements AsyncDisposable {
-  readonly #architecture: DlrmArchitecture;
+  readonly #architecture: ModelArchitecture;
+  readonly #head: Head;
   readonly #planSource: string;
   readonly #backend: Backend;
   readonly #placed: Placed;
@@ -186,7 +187,8 @@ export class DlrmModel implements AsyncDisposable {
   private constructor(
     made: typeof MADE_HERE,
     backend: Backend,
-    architecture: DlrmArchitecture,
+    architecture: ModelArchitecture,
+    head: Head,
     placed: Placed,
     planSource: string,
     options: DlrmOptions,
@@ -194,6 +196,7 @@ export class DlrmModel implements AsyncDisposable {
     if (made !== MADE_HERE) throw new UsageError('USAGE', 'a model is made by DlrmModel.create or loadModel');
     this.#planSource = planSource;
     this.#architecture = architecture;
+    this.#head = head;
     this.#backend = backend;
     this.#placed = placed;
     this.#closesBackend = options.closesBackend ?? false;
@@ -210,14 +213,15 @@ export class DlrmModel implements AsyncDisposable {
    */
   static async create(
     backend: Backend,
-    architecture: DlrmArchitecture,
+    architecture: ModelArchitecture,
     options: DlrmOptions = {},
   ): Promise<DlrmModel> {
     const chosen = CREATE_OPTIONS(options, 'DlrmModel.create');
     const own = checkArchitecture(architecture);
     const { placement, onProgress } = chosen;
     const where = { ...(placement && { placement }), ...(onProgress && { onProgress }) };
-    const { tables, bottom, top, interaction } = own;
+    const { tables } = own;
+    const head = headOf(own);
     const device = ownBackend(backend);
     const placed: Disposable[] = [];
     const keep = <T extends Disposable>(part: T): T => {
@@ -232,25 +236,16 @@ export class DlrmModel implements AsyncDisposable {
       );
       const parts: Placed = {
         tables: keep(await placeCollection(device, tables, plan, where)),
-        bottom: keep(await Mlp.place(device, bottom)),
-        interaction: keep(
-          await placeInteraction(
-            device,
-            interaction,
-            bottomWidth(own),
-            tables.map((table) => table.dim),
-          ),
-        ),
-        top: keep(await Mlp.place(device, top)),
+        head: keep(await PlacedHead.place(device, head)),
       };
-      return new DlrmModel(MADE_HERE, device, own, parts, source, chosen);
+      return new DlrmModel(MADE_HERE, device, own, head, parts, source, chosen);
     } catch (error) {
       for (const part of placed) part[Symbol.dispose]();
       throw error;
     }
   }
 
-  get architecture(): DlrmArchitecture {
+  get architecture(): ModelArchitecture {
     return this.#architecture;
   }
 
@@ -302,13 +297,13 @@ export class DlrmModel implements AsyncDisposable {
       const { stages = false } = options === undefined ? {} : PREDICT_OPTIONS(options, 'predict');
       const timing = { timing: stages ? 'operations' : 'none' } as const;
       const placed = partsOf(record(request, 'predict: request'));
-      const { probabilities, report } =
+      const { outputs, report } =
         placed === undefined
           ? await this.#runFromHost(request as DlrmRequest, timing)
           : await this.#runPlaced(placed, timing);
       const { findings } = report;
       const latencyMs = performance.now() - began;
-      const prediction = { ...this.#outputs(probabilities), latencyMs, findings };
+      const prediction = { ...this.#answer(outputs), latencyMs, findings };
       if (!stages) return prediction;
       return Object.assign(prediction, { stages: stageTimes(report.stages, latencyMs) });
     });
@@ -348,15 +343,15 @@ export class DlrmModel implements AsyncDisposable {
       const workspace = new Workspace(this.#backend);
       const owned: Disposable[] = [workspace];
       try {
-        const dense = checkDense(request, batchSize, this.#architecture.denseFeatures);
-        const { input, onDevice } = this.#program(this.#backend.capacityFor(batchSize), workspace);
-        await this.#backend.run([{ op: 'upload', source: dense, output: input }]);
+        const source = checkDense(request, batchSize, this.#architecture.denseFeatures);
+        const { dense, onDevice } = this.#program(this.#backend.capacityFor(batchSize), workspace);
+        if (dense !== undefined) await this.#backend.run([{ op: 'upload', source, output: dense }]);
         const executable = this.#backend.prepare(onDevice);
         owned.unshift(executable);
-        const run = (probabilities: Float32Array, options: RunOptions) =>
-          executable.run({ bags, probabilities }, options);
+        const run = (outputs: readonly Float32Array[], options: RunOptions) =>
+          executable.run({ bags, ...this.#targets(outputs) }, options);
         // The bags come over with the first run.
-        await run(new Float32Array(batchSize), { timing: 'none' });
+        await run(this.#arrays(batchSize), { timing: 'none' });
         return new PlacedRequest(MADE_HERE, { model: this, bags, owned, run });
       } catch (error) {
         for (const part of [...owned, bags]) part[Symbol.dispose]();
@@ -391,7 +386,8 @@ export class DlrmModel implements AsyncDisposable {
   }
 
   /** What the last layer gave, as predictions have it. */
-  #outputs(last: Float32Array): Pick<Prediction, 'probabilities' | 'logits'> {
+  #answer(outputs: readonly Float32Array[]): Pick<Prediction, 'probabilities' | 'logits'> {
+    const last = at(outputs, 0);
     if (this.#architecture.output !== 'logit') return { probabilities: last };
     return { probabilities: last.map((x) => 1 / (1 + Math.exp(-x))), logits: last };
   }
@@ -400,9 +396,13 @@ export class DlrmModel implements AsyncDisposable {
     using bags = this.#backend.placeBags(this.#placed.tables, request);
     const { batchSize } = bags;
     const dense = checkDense(request, batchSize, this.#architecture.denseFeatures);
-    const probabilities = new Float32Array(batchSize);
-    const report = await this.#programs.run(bags, { dense, bags, probabilities }, options);
-    return { probabilities, report };
+    const outputs = this.#arrays(batchSize);
+    const bindings = {
+      ...(this.#head.dense === undefined ? {} : { dense }),
+      bags,
+      ...this.#targets(outputs),
+    };
+    return { outputs, report: await this.#programs.run(bags, bindings, options) };
   }
 
   async #runPlaced({ model, bags, run }: PlacedParts, options: RunOptions): Promise<Scored> {
@@ -410,34 +410,42 @@ export class DlrmModel implements AsyncDisposable {
       throw new UsageError('OPTION_INVALID', 'predict: the request was placed for another model', {
         option: 'request',
       });
-    const probabilities = new Float32Array(bags.batchSize);
-    return { probabilities, report: await run(probabilities, options) };
+    const outputs = this.#arrays(bags.batchSize);
+    return { outputs, report: await run(outputs, options) };
+  }
+
+  /** Arrays for the outputs of a batch. @throws DeviceError OUT_OF_MEMORY. */
+  #arrays(batchSize: number): Float32Array[] {
+    return this.#head.outputs.map(({ name, width }) =>
+      allocated(name, () => new Float32Array(batchSize * width)),
+    );
+  }
+
+  /** Outputs by their slots. */
+  #targets(outputs: readonly Float32Array[]): Record<string, Float32Array> {
+    return Object.fromEntries(outputs.map((output, i) => [outputSlot(i), output]));
   }
 
   /**
-   * The program for batches of at most `capacity` samples, with slots `bags`, `dense` and `probabilities`, or for dense features
-   * that are on the device, in `input`, already. The lookups come first: they take longest, and what else there is to do is done
-   * meanwhile.
+   * The program for batches of at most `capacity` samples, with slots `bags`, `dense` and one for each output, or for dense
+   * features that are on the device, in `dense`, already. The lookups come first: they take longest, and what else there is to
+   * do is done meanwhile.
    */
   #program(capacity: number, workspace: Workspace) {
-    const { tables, bottom, interaction, top } = this.#placed;
-    const width = bottomWidth(this.#architecture);
-    const input = workspace.packed(capacity, this.#architecture.denseFeatures);
-    const z = workspace.matrix(capacity, width + totalDim(tables.tables));
-    const probability = workspace.packed(capacity, 1);
-    const output = columns(z, width, z.cols - width);
-    const { operations: interactions, result } = interaction.operations(z, workspace);
+    const { tables, head } = this.#placed;
+    const { dense, pooled, operations, outputs } = head.program(capacity, workspace);
     const lookups = inStage('embeddingMs', [
-      { op: 'embeddingBags', tables, bags: 'bags', output, checking: this.#checking },
+      { op: 'embeddingBags', tables, bags: 'bags', output: pooled, checking: this.#checking },
     ]);
-    const rest = [
-      ...inStage('bottomMs', bottom.operations(input, columns(z, 0, width), workspace)),
-      ...inStage('interactionMs', interactions),
-      ...inStage('topMs', top.operations(result, probability, workspace)),
-      ...inStage('copyMs', [{ op: 'download', input: probability, target: 'probabilities' }]),
-    ];
-    const upload = inStage('copyMs', [{ op: 'upload', source: 'dense', output: input }]);
-    return { input, fromHost: [...lookups, ...upload, ...rest], onDevice: [...lookups, ...rest] };
+    const downloads = outputs.map(
+      (input: Matrix, i): Operation => ({ op: 'download', input, target: outputSlot(i) }),
+    );
+    const rest = [...operations, ...inStage('copyMs', downloads)];
+    const uploads = inStage(
+      'copyMs',
+      dense === undefined ? [] : [{ op: 'upload', source: 'dense', output: dense }],
+    );
+    return { dense, fromHost: [...lookups, ...uploads, ...rest], onDevice: [...lookups, ...rest] };
   }
 
   /** Gives the model's memory back, after predictions under way. */
@@ -453,10 +461,8 @@ export class DlrmModel implements AsyncDisposable {
   }
 }
 
-/** Width of the bottom MLP's output. */
-export function bottomWidth(architecture: DlrmArchitecture): number {
-  return architecture.bottom.at(-1)?.outputs ?? architecture.denseFeatures;
-}
+/** The slot of an output. */
+const outputSlot = (i: number) => `output ${i}`;
 
 function inStage(stage: Stage, operations: readonly Operation[]): Operation[] {
   return operations.map((operation) => ({ ...operation, stage }));

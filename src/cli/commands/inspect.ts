@@ -1,12 +1,13 @@
 import { basename, dirname, relative, resolve, sep } from 'node:path';
 import { Command } from 'commander';
 import { at } from '../../at.ts';
+import { kindOf } from '../../dense/blocks.ts';
 import { type EmbeddingTable, rowBytes } from '../../embedding/bag.ts';
 import { distinctTables, tableNumbers } from '../../embedding/shared-tables.ts';
-import type { DlrmArchitecture, LinearLayer } from '../../model/architecture.ts';
+import { bottomWidth, type DlrmArchitecture, type LinearLayer } from '../../model/architecture.ts';
 import { describeModel } from '../../model/description/describe-model.ts';
 import type { FoundDescription } from '../../model/description/description.ts';
-import { bottomWidth } from '../../model/dlrm.ts';
+
 import { loadArchitecture } from '../../model/load-model.ts';
 import { writeOutputFile } from '../../output-file.ts';
 import { printable } from '../../text.ts';
@@ -160,18 +161,11 @@ function widths(inputs: number, layers: readonly LinearLayer[]): number[] {
   return [inputs, ...layers.map((layer) => layer.outputs)];
 }
 
-function describeInteraction({ interaction, tables, ...architecture }: DlrmArchitecture): string {
-  const vectors = `${tables.length + 1} vectors of ${bottomWidth({ interaction, tables, ...architecture })}`;
-  switch (interaction.kind) {
-    case 'dot':
-      return `dot of ${vectors}, ${interaction.diagonal ? `${interaction.order} triangle with the diagonal` : `strict ${interaction.order} triangle`}`;
-    case 'cat':
-      return 'cat';
-    case 'cross':
-      return `DCNv2 cross, ${interaction.layers.length} layers of rank ${interaction.layers.map(({ v, rank }) => (v === undefined ? 'full' : rank)).join(', ')}`;
-    default:
-      return interaction satisfies never;
-  }
+function describeInteraction(architecture: DlrmArchitecture): string {
+  const { interaction, tables } = architecture;
+  if (interaction.kind === 'cat') return 'cat';
+  const vectors = [bottomWidth(architecture), ...tables.map(({ dim }) => dim)];
+  return kindOf(interaction).title(interaction, vectors);
 }
 
 const NAMING_TITLES: Readonly<Record<DlrmArchitecture['naming'], string>> = {

@@ -13,12 +13,12 @@ import {
   someOf,
   whole,
 } from '../../checks/value.ts';
+import { layerWidth } from '../../dense/weights.ts';
 import { type Bags, type EmbeddingTable, userCount } from '../../embedding/bag.ts';
 import { checkBatchSize, checkUsers } from '../../embedding/check-bags.ts';
 import { checkTables } from '../../embedding/check-tables.ts';
 import { RequestError } from '../../errors.ts';
 import type { DlrmArchitecture } from '../architecture.ts';
-import { layerWidth } from '../check-model.ts';
 import { tableNumber } from '../table-number.ts';
 import type { DlrmRequest } from './request.ts';
 

@@ -1,0 +1,41 @@
+/** Dot products of vectors, each with each: facebookresearch/dlrm's interact_features, TorchRec's InteractionArch. */
+import { at } from '../at.ts';
+import { flag, oneOf } from '../checks/value.ts';
+import { type BlockKind, withoutWeights } from './block.ts';
+import { referenceDotInteraction } from './reference.ts';
+import { inconsistent } from './weights.ts';
+
+/**
+ * One triangle of Z·Zᵀ, Z the vectors as [n, D]. facebookresearch/dlrm takes the strict lower triangle row by row (`lower`;
+ * with `diagonal` when trained with --arch-interaction-itself), TorchRec the strict upper one (`upper`).
+ */
+export interface DotBlock {
+  readonly kind: 'dot';
+  readonly diagonal: boolean;
+  readonly order: 'lower' | 'upper';
+}
+
+/** Pairs of `vectors` vectors. */
+export function pairCount(vectors: number, diagonal: boolean): number {
+  return (vectors * (vectors + (diagonal ? 1 : -1))) / 2;
+}
+
+export const dotBlock: BlockKind<DotBlock> = {
+  members: { kind: oneOf(['dot']), diagonal: flag, order: oneOf(['lower', 'upper']) },
+  width({ diagonal }, vectors) {
+    if (vectors.some((width) => width !== vectors[0]))
+      inconsistent(`dot products need vectors of one width, theirs are ${vectors.join(', ')}`);
+    return pairCount(vectors.length, diagonal);
+  },
+  title: ({ diagonal, order }, vectors) =>
+    `dot of ${vectors.length} vectors of ${vectors[0]}, ${diagonal ? `${order} triangle with the diagonal` : `strict ${order} triangle`}`,
+  parameters: () => 0,
+  async place(_, { diagonal, order }, vectors) {
+    const shape = { features: vectors.length, dim: at(vectors, 0), diagonal, order };
+    return withoutWeights((input, output) => [{ op: 'dotInteraction', input, ...shape, output }]);
+  },
+  async reference({ diagonal, order }, { batch, vectors, values }) {
+    const shape = { batch, features: vectors.length, dim: at(vectors, 0), diagonal, order };
+    return referenceDotInteraction({ ...shape, input: values });
+  },
+};
