@@ -2,6 +2,7 @@
 import { at } from '../at.ts';
 import type {
   Backend,
+  Bindings,
   Matrix,
   Operation,
   PlacedBags,
@@ -176,6 +177,8 @@ const PREDICT_OPTIONS = membersOf<PredictOptions>({ stages: optional(flag) });
 export class DlrmModel implements AsyncDisposable {
   readonly #architecture: ModelArchitecture;
   readonly #head: Head;
+  /** One for each of the head's outputs. */
+  readonly #outputSlots: readonly string[];
   readonly #planSource: string;
   readonly #backend: Backend;
   readonly #placed: Placed;
@@ -197,6 +200,7 @@ export class DlrmModel implements AsyncDisposable {
     this.#planSource = planSource;
     this.#architecture = architecture;
     this.#head = head;
+    this.#outputSlots = head.outputs.map(({ name }) => `output ${name}`);
     this.#backend = backend;
     this.#placed = placed;
     this.#closesBackend = options.closesBackend ?? false;
@@ -349,7 +353,7 @@ export class DlrmModel implements AsyncDisposable {
         const executable = this.#backend.prepare(onDevice);
         owned.unshift(executable);
         const run = (outputs: readonly Float32Array[], options: RunOptions) =>
-          executable.run({ bags, ...this.#targets(outputs) }, options);
+          executable.run(this.#bindings(bags, outputs), options);
         // The bags come over with the first run.
         await run(this.#arrays(batchSize), { timing: 'none' });
         return new PlacedRequest(MADE_HERE, { model: this, bags, owned, run });
@@ -397,11 +401,7 @@ export class DlrmModel implements AsyncDisposable {
     const { batchSize } = bags;
     const dense = checkDense(request, batchSize, this.#architecture.denseFeatures);
     const outputs = this.#arrays(batchSize);
-    const bindings = {
-      ...(this.#head.dense === undefined ? {} : { dense }),
-      bags,
-      ...this.#targets(outputs),
-    };
+    const bindings = this.#bindings(bags, outputs, dense);
     return { outputs, report: await this.#programs.run(bags, bindings, options) };
   }
 
@@ -416,14 +416,17 @@ export class DlrmModel implements AsyncDisposable {
 
   /** Arrays for the outputs of a batch. @throws DeviceError OUT_OF_MEMORY. */
   #arrays(batchSize: number): Float32Array[] {
-    return this.#head.outputs.map(({ name, width }) =>
-      allocated(name, () => new Float32Array(batchSize * width)),
+    return allocated('the outputs', () =>
+      this.#head.outputs.map(({ width }) => new Float32Array(batchSize * width)),
     );
   }
 
-  /** Outputs by their slots. */
-  #targets(outputs: readonly Float32Array[]): Record<string, Float32Array> {
-    return Object.fromEntries(outputs.map((output, i) => [outputSlot(i), output]));
+  /** What a run is given, by its slots. */
+  #bindings(bags: PlacedBags, outputs: readonly Float32Array[], dense?: Float32Array): Bindings {
+    const bindings: Record<string, Bindings[string]> =
+      dense === undefined || this.#head.dense === undefined ? { bags } : { dense, bags };
+    for (const [i, output] of outputs.entries()) bindings[at(this.#outputSlots, i)] = output;
+    return bindings;
   }
 
   /**
@@ -438,7 +441,7 @@ export class DlrmModel implements AsyncDisposable {
       { op: 'embeddingBags', tables, bags: 'bags', output: pooled, checking: this.#checking },
     ]);
     const downloads = outputs.map(
-      (input: Matrix, i): Operation => ({ op: 'download', input, target: outputSlot(i) }),
+      (input: Matrix, i): Operation => ({ op: 'download', input, target: at(this.#outputSlots, i) }),
     );
     const rest = [...operations, ...inStage('copyMs', downloads)];
     const uploads = inStage(
@@ -460,9 +463,6 @@ export class DlrmModel implements AsyncDisposable {
     return this.close();
   }
 }
-
-/** The slot of an output. */
-const outputSlot = (i: number) => `output ${i}`;
 
 function inStage(stage: Stage, operations: readonly Operation[]): Operation[] {
   return operations.map((operation) => ({ ...operation, stage }));
