@@ -2,9 +2,15 @@
 import type { BlockKind } from './block.ts';
 import { crossBlock } from './cross.ts';
 import { dotBlock } from './dot.ts';
+import { factorizationMachineBlock } from './factorization-machine.ts';
 import { mlpBlock } from './linear.ts';
 
-export const BLOCKS = { mlp: mlpBlock, dot: dotBlock, cross: crossBlock } as const;
+export const BLOCKS = {
+  mlp: mlpBlock,
+  dot: dotBlock,
+  cross: crossBlock,
+  'factorization-machine': factorizationMachineBlock,
+} as const;
 
 export type BlockName = keyof typeof BLOCKS;
 export const BLOCK_NAMES = Object.freeze(Object.keys(BLOCKS) as BlockName[]) as readonly BlockName[];

@@ -2,6 +2,7 @@
 import { DeviceError } from '../../../errors.ts';
 import type { DevicePtr } from '../../../ffi/cuda-symbols.ts';
 import type { Activation, DensePrecision } from '../../backend.ts';
+import type { RowFunction } from '../../row-functions.ts';
 import type { CudaLinear } from './cuda-linear.ts';
 import type { PackWidth } from './dense-source.ts';
 import { addressAlignment } from './linear-choice.ts';
@@ -33,6 +34,13 @@ export interface DeviceDotInteraction {
   readonly dim: number;
   readonly diagonal: boolean;
   readonly order: 'lower' | 'upper';
+  readonly output: DeviceMatrix;
+}
+
+/** A RowFunctionOperation of the contract, with device matrices. */
+export interface DeviceRowFunction {
+  readonly function: RowFunction;
+  readonly input: DeviceMatrix;
   readonly output: DeviceMatrix;
 }
 

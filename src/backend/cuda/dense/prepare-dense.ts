@@ -7,16 +7,18 @@ import {
   type Matrix,
   type Operation,
   ownBy,
+  type RowFunctionOperation,
 } from '../../backend.ts';
 import { startOf } from '../memory/buffer.ts';
 import { CudaLinear } from './cuda-linear.ts';
 import type { DenseKernels } from './dense-kernels.ts';
 import type { DeviceLinear, DeviceMatrix } from './dense-operation.ts';
 
-export type DenseOperation = LinearOperation | DotInteractionOperation | CopyOperation;
+export type DenseOperation = LinearOperation | DotInteractionOperation | RowFunctionOperation | CopyOperation;
 
 export function isDense(operation: Operation): operation is DenseOperation {
-  return operation.op === 'linear' || operation.op === 'dotInteraction' || operation.op === 'copy';
+  const { op } = operation;
+  return op === 'linear' || op === 'dotInteraction' || op === 'rowFunction' || op === 'copy';
 }
 
 /**
@@ -45,6 +47,8 @@ export function prepareDense(kernels: DenseKernels, operation: DenseOperation): 
       const dot = { input, output, features, dim, diagonal, order };
       return (stream) => kernels.dotInteraction(stream, dot);
     }
+    case 'rowFunction':
+      return (stream) => kernels.rowFunction(stream, { function: operation.function, input, output });
     case 'copy':
       return (stream) => kernels.copy(stream, { input, output });
     default:
