@@ -5,7 +5,8 @@ import { DeviceError, ModelError } from '../errors.ts';
 import { readTensor } from '../stored-tensor.ts';
 import { isHost, isStored, type Tensor, toFloat32 } from '../tensor.ts';
 
-const MOST_WIDTH = 2 ** 26;
+/** The widest layer, and the most dense features. */
+export const MOST_WIDTH = 2 ** 26;
 
 /** The width of a layer. */
 export const layerWidth = whole(1, MOST_WIDTH);

@@ -9,10 +9,11 @@ import {
   record,
   text,
 } from '../checks/value.ts';
-import { BLOCKS } from '../dense/blocks.ts';
+import { BLOCK_NAMES, BLOCKS } from '../dense/blocks.ts';
 import { linearLayer } from '../dense/linear.ts';
 import { inconsistent } from '../dense/weights.ts';
-import type { DlrmArchitecture, Interaction } from './architecture.ts';
+import type { BlocksArchitecture, DlrmArchitecture, Interaction, ModelArchitecture } from './architecture.ts';
+import { type Block, PARTS } from './block-list.ts';
 import { checkInputsFit, MODEL_MEMBERS } from './check-model.ts';
 import { headOf } from './head.ts';
 
@@ -27,25 +28,47 @@ const interaction: Check<Interaction> = (value, at) => {
   return INTERACTIONS[oneOf(kinds)(record(value, at).kind, `${at}.kind`)](value, at);
 };
 
-const members = membersOf<DlrmArchitecture>({
+const common = {
   ...MODEL_MEMBERS,
+  output: optional(oneOf(['probability', 'logit'] as const)),
+  notes: optional(listOf(text)),
+};
+
+const dlrm = membersOf<DlrmArchitecture>({
+  ...common,
   bottom: listOf(linearLayer),
   interaction,
   top: listOf(linearLayer),
-  output: optional(oneOf(['probability', 'logit'])),
-  notes: optional(listOf(text)),
 } satisfies Members<DlrmArchitecture>);
 
+const place = { name: text, inputs: listOf(text), part: optional(oneOf(PARTS)) };
+
+/** A block of any kind. */
+const block: Check<Block> = (value, at) => {
+  const kind = oneOf(BLOCK_NAMES)(record(value, at).kind, `${at}.kind`);
+  const members = { ...place, ...BLOCKS[kind].members } as Members<Block>;
+  return membersOf(members)(value, at);
+};
+
+const general = membersOf<BlocksArchitecture>({
+  ...common,
+  blocks: listOf(block),
+  outputs: listOf(text),
+} satisfies Members<BlocksArchitecture>);
+
 /**
- * The architecture that a value is, read once, frozen.
+ * The architecture that a value is, read once, frozen: one with `blocks`, or else a DLRM's.
  * @throws UsageError OPTION_INVALID for members that are not what they must be, RequestError TENSOR_* for tensors; ModelError
  *   CHECKPOINT_INCONSISTENT for blocks that do not fit each other.
  */
-export function checkArchitecture(value: unknown): DlrmArchitecture {
-  const own = members(value, 'architecture');
-  const [output] = headOf(own).outputs;
-  if (output?.width !== 1)
-    inconsistent(`the top MLP ends with ${output?.width} outputs, a click model has 1`);
+export function checkArchitecture(value: unknown): ModelArchitecture {
+  const isGeneral = record(value, 'architecture').blocks !== undefined;
+  const own = (isGeneral ? general : dlrm)(value, 'architecture');
+  const head = headOf(own);
+  if (!isGeneral && head.outputs[0]?.width !== 1)
+    inconsistent(`the top MLP ends with ${head.outputs[0]?.width} outputs, a click model has 1`);
+  if (own.output === 'logit' && head.answer !== 'probabilities')
+    inconsistent('the output is to be a logit, and the model has another one than a single column');
   checkInputsFit(own);
   return Object.freeze(own);
 }

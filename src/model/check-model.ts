@@ -11,7 +11,7 @@ import {
   text,
   whole,
 } from '../checks/value.ts';
-import { inconsistent, layerWidth } from '../dense/weights.ts';
+import { inconsistent, MOST_WIDTH } from '../dense/weights.ts';
 import { type EmbeddingTable, POOLING_MODES } from '../embedding/bag.ts';
 import { checkTables, MOST_ROWS } from '../embedding/check-tables.ts';
 import type { DlrmArchitecture } from './architecture.ts';
@@ -20,7 +20,8 @@ import { modelInputs } from './check-inputs.ts';
 /** The members of an architecture that checks of several calls share. */
 export const MODEL_MEMBERS = {
   naming: oneOf(['dlrm', 'torchrec', 'hotrow', 'synthetic']),
-  denseFeatures: layerWidth,
+  /** 0: none. */
+  denseFeatures: whole(0, MOST_WIDTH),
   tables: checkTables,
   inputs: optional(modelInputs),
   tableOrder: optional(

@@ -66,10 +66,17 @@ export interface PredictOptions {
 }
 
 export interface Prediction {
-  /** [batchSize], in (0, 1). */
+  /**
+   * [batchSize], in (0, 1), of a model with one output of one column, as DLRMs are. Models that answer `outputs` or `pooled`
+   * have none: reading them throws UsageError USAGE.
+   */
   readonly probabilities: Float32Array;
   /** [batchSize], where the model's description says that its output is the logit. */
   readonly logits?: Float32Array;
+  /** Of a model with several outputs, or a wider one: each by its name, [batchSize, columns], row-major. */
+  readonly outputs?: Readonly<Record<string, Float32Array>>;
+  /** Of tables alone: [batchSize, Σ dim], row-major, the tables' pooled rows side by side in their order. */
+  readonly pooled?: Float32Array;
   /** From the call to the result. */
   readonly latencyMs: number;
   /** What index checking found, in `warn` mode. */
@@ -307,7 +314,7 @@ export class DlrmModel implements AsyncDisposable {
           : await this.#runPlaced(placed, timing);
       const { findings } = report;
       const latencyMs = performance.now() - began;
-      const prediction = { ...this.#answer(outputs), latencyMs, findings };
+      const prediction = answered({ ...this.#answer(outputs), latencyMs, findings });
       if (!stages) return prediction;
       return Object.assign(prediction, { stages: stageTimes(report.stages, latencyMs) });
     });
@@ -389,11 +396,23 @@ export class DlrmModel implements AsyncDisposable {
     );
   }
 
-  /** What the last layer gave, as predictions have it. */
-  #answer(outputs: readonly Float32Array[]): Pick<Prediction, 'probabilities' | 'logits'> {
-    const last = at(outputs, 0);
-    if (this.#architecture.output !== 'logit') return { probabilities: last };
-    return { probabilities: last.map((x) => 1 / (1 + Math.exp(-x))), logits: last };
+  /** What the head gave, as predictions have it. */
+  #answer(outputs: readonly Float32Array[]): Answered {
+    const first = at(outputs, 0);
+    switch (this.#head.answer) {
+      case 'probabilities':
+        return this.#architecture.output === 'logit'
+          ? { probabilities: first.map((x) => 1 / (1 + Math.exp(-x))), logits: first }
+          : { probabilities: first };
+      case 'pooled':
+        return { pooled: first };
+      case 'outputs':
+        return {
+          outputs: Object.fromEntries(this.#head.outputs.map(({ name }, i) => [name, at(outputs, i)])),
+        };
+      default:
+        return this.#head.answer satisfies never;
+    }
   }
 
   async #runFromHost(request: DlrmRequest, options: RunOptions): Promise<Scored> {
@@ -462,6 +481,19 @@ export class DlrmModel implements AsyncDisposable {
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }
+}
+
+type Answered = Partial<Pick<Prediction, 'probabilities' | 'logits' | 'outputs' | 'pooled'>>;
+
+/** A prediction; probabilities that a model does not give cannot be read. */
+function answered(given: Answered & Pick<Prediction, 'latencyMs' | 'findings'>): Prediction {
+  if (given.probabilities !== undefined) return given as Prediction;
+  const instead = given.pooled === undefined ? 'outputs' : 'pooled';
+  return Object.defineProperty(given, 'probabilities', {
+    get() {
+      throw new UsageError('USAGE', `the model does not give probabilities: its predictions have ${instead}`);
+    },
+  }) as Prediction;
 }
 
 function inStage(stage: Stage, operations: readonly Operation[]): Operation[] {

@@ -29,10 +29,17 @@ export interface WiredBlock {
   readonly output: Value;
 }
 
+/**
+ * What predictions of a model give: `probabilities` of one output of one column, `pooled` rows of tables alone, else all
+ * `outputs` by their names.
+ */
+export type Answer = 'probabilities' | 'pooled' | 'outputs';
+
 /** A head that can be placed. */
 export interface Head {
   readonly blocks: readonly WiredBlock[];
   readonly outputs: readonly Value[];
+  readonly answer: Answer;
   /** Undefined where the model has no dense features. */
   readonly dense?: Value;
   readonly pooled: Value;
@@ -99,7 +106,14 @@ export function headOf(architecture: ModelArchitecture, refuse: RefuseHead = ref
     blocks.push({ block, part, inputs, vectors, output });
   });
   const outputs = list.outputs.map((name) => values.get(name) as Value);
-  return { blocks, outputs, pooled, ...(denseFeatures > 0 ? { dense } : {}) };
+  return { blocks, outputs, answer: answerOf(outputs), pooled, ...(denseFeatures > 0 ? { dense } : {}) };
+}
+
+function answerOf(outputs: readonly Value[]): Answer {
+  const [only] = outputs;
+  if (only === undefined || outputs.length > 1) return 'outputs';
+  if (only.name === 'pooled') return 'pooled';
+  return only.width === 1 ? 'probabilities' : 'outputs';
 }
 
 function partOf(name: string, outputs: readonly string[], afterPooled: ReadonlySet<string>): Part {
