@@ -3,7 +3,7 @@
  * tuned for each pattern; and in PyTorch.
  */
 import type { Backend, Ceilings } from '../backend/backend.ts';
-import type { DlrmArchitecture } from '../model/architecture.ts';
+import type { ModelArchitecture } from '../model/architecture.ts';
 import { type Plan, plainPlan, planLabel } from '../plan/plan.ts';
 import type { OnProgress } from '../progress.ts';
 import type { SearchResult } from '../tuner/search.ts';
@@ -16,7 +16,7 @@ import type { BenchWorkload, ModelWorkload } from './workload.ts';
 
 export interface CompareModelOptions {
   readonly backend: Backend;
-  readonly architecture: DlrmArchitecture;
+  readonly architecture: ModelArchitecture;
   readonly workloads: readonly BenchWorkload[];
   /** Timed predictions. */
   readonly rounds: number;

@@ -4,7 +4,7 @@ import type { Workspace } from '../backend/workspace.ts';
 import { type Check, listOf, membersOf, oneOf, optional, text } from '../checks/value.ts';
 import { ModelError } from '../errors.ts';
 import type { Tensor } from '../tensor.ts';
-import { type BlockKind, sum } from './block.ts';
+import { type BlockKind, type StoredLayer, type StoredParameter, sum } from './block.ts';
 import { referenceLinear } from './reference.ts';
 import { inconsistent, layerWidth, parameter, readFloat32 } from './weights.ts';
 
@@ -73,6 +73,22 @@ const checkedLayer: Check<CrossLayer> = (value, at) => {
   return fitting;
 };
 
+/** The layer of a checkpoint's parameters. @throws ModelError CHECKPOINT_UNSUPPORTED, CHECKPOINT_INCONSISTENT. */
+function storedLayer(layer: StoredLayer): CrossLayer {
+  const { v, w, weight, bias } = layer;
+  const matrix = weight ?? w;
+  const { name } = (matrix ?? bias ?? v) as StoredParameter;
+  if (matrix === undefined || bias === undefined || (weight === undefined) === (v === undefined)) {
+    const there = Object.values(layer).map((parameter) => parameter?.name);
+    return inconsistent(
+      `${name} lacks its other parameters: ${there.join(', ')} alone make no cross layer`,
+      name,
+    );
+  }
+  const down = v === undefined ? {} : { v: v.tensor };
+  return crossLayer(name, { ...down, w: matrix.tensor, bias: bias.tensor });
+}
+
 /** DCNv2 cross layers over all vectors side by side. */
 export interface CrossBlock {
   readonly kind: 'cross';
@@ -80,6 +96,9 @@ export interface CrossBlock {
 }
 
 export const crossBlock: BlockKind<CrossBlock> = {
+  schema: {},
+  stored: ({ layers }) => ({ kind: 'cross', layers: layers.map(storedLayer) }),
+  describe: () => ({}),
   members: { kind: oneOf(['cross']), layers: listOf(checkedLayer) },
   width({ layers }, vectors) {
     const width = sum(vectors);

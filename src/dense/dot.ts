@@ -1,7 +1,8 @@
 /** Dot products of vectors, each with each: facebookresearch/dlrm's interact_features, TorchRec's InteractionArch. */
+import Type from 'typebox';
 import { at } from '../at.ts';
 import { flag, oneOf } from '../checks/value.ts';
-import { type BlockKind, withoutWeights } from './block.ts';
+import { type BlockKind, refuseLayers, withoutWeights } from './block.ts';
 import { referenceDotInteraction } from './reference.ts';
 import { inconsistent } from './weights.ts';
 
@@ -20,7 +21,27 @@ export function pairCount(vectors: number, diagonal: boolean): number {
   return (vectors * (vectors + (diagonal ? 1 : -1))) / 2;
 }
 
+/** As descriptions have it. */
+interface Described {
+  readonly triangle: DotBlock['order'];
+  readonly diagonal?: boolean;
+}
+
 export const dotBlock: BlockKind<DotBlock> = {
+  schema: {
+    triangle: Type.Enum(['lower', 'upper'], {
+      description: "the order of the pairs: facebookresearch/dlrm's or TorchRec's triangle of Z·Zᵀ",
+    }),
+    diagonal: Type.Optional(
+      Type.Boolean({ description: 'products of vectors with themselves too; default: false' }),
+    ),
+  },
+  stored(block) {
+    refuseLayers(block, 'dot');
+    const { triangle, diagonal = false } = block.described as unknown as Described;
+    return { kind: 'dot', diagonal, order: triangle };
+  },
+  describe: ({ diagonal, order }) => ({ triangle: order, ...(diagonal ? { diagonal } : {}) }),
   members: { kind: oneOf(['dot']), diagonal: flag, order: oneOf(['lower', 'upper']) },
   width({ diagonal }, vectors) {
     if (vectors.some((width) => width !== vectors[0]))

@@ -1,6 +1,6 @@
 /** The second-order term of a factorization machine: torchrec/modules/deepfm.py, FactorizationMachine. */
 import { oneOf } from '../checks/value.ts';
-import { type BlockKind, sum, withoutWeights } from './block.ts';
+import { type BlockKind, refuseLayers, sum, withoutWeights } from './block.ts';
 import { REFERENCE_ROW_FUNCTIONS } from './reference.ts';
 
 /**
@@ -13,6 +13,12 @@ export interface FactorizationMachineBlock {
 }
 
 export const factorizationMachineBlock: BlockKind<FactorizationMachineBlock> = {
+  schema: {},
+  stored(block) {
+    refuseLayers(block, 'factorization-machine');
+    return { kind: 'factorization-machine' };
+  },
+  describe: () => ({}),
   members: { kind: oneOf(['factorization-machine']) },
   width: () => 1,
   title: (_, vectors) => `factorization machine of ${sum(vectors)} elements`,

@@ -13,9 +13,9 @@ export const layerWidth = whole(1, MOST_WIDTH);
 
 const FLOATS: readonly string[] = ['float32', 'float16', 'bfloat16', 'float64'];
 
-/** Layers that do not fit each other. */
-export function inconsistent(message: string): never {
-  throw new ModelError('CHECKPOINT_INCONSISTENT', message);
+/** Refuses layers that do not fit each other; `tensor` is the parameter that says so. */
+export function inconsistent(message: string, tensor?: string): never {
+  throw new ModelError('CHECKPOINT_INCONSISTENT', message, tensor === undefined ? {} : { tensor });
 }
 
 /** A parameter of a dense layer: floating point, with values. @throws RequestError TENSOR_*; ModelError. */

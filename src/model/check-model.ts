@@ -14,7 +14,7 @@ import {
 import { inconsistent, MOST_WIDTH } from '../dense/weights.ts';
 import { type EmbeddingTable, POOLING_MODES } from '../embedding/bag.ts';
 import { checkTables, MOST_ROWS } from '../embedding/check-tables.ts';
-import type { DlrmArchitecture } from './architecture.ts';
+import type { ModelArchitecture } from './architecture.ts';
 import { modelInputs } from './check-inputs.ts';
 
 /** The members of an architecture that checks of several calls share. */
@@ -25,11 +25,11 @@ export const MODEL_MEMBERS = {
   tables: checkTables,
   inputs: optional(modelInputs),
   tableOrder: optional(
-    membersOf<NonNullable<DlrmArchitecture['tableOrder']>>({ names: listOf(text), source: text }),
+    membersOf<NonNullable<ModelArchitecture['tableOrder']>>({ names: listOf(text), source: text }),
   ),
-} satisfies Partial<Members<DlrmArchitecture>>;
+} satisfies Partial<Members<ModelArchitecture>>;
 
-export type RequestedModel = Pick<DlrmArchitecture, keyof typeof MODEL_MEMBERS>;
+export type RequestedModel = Pick<ModelArchitecture, keyof typeof MODEL_MEMBERS>;
 
 /** What is only compared, or handed to what checks it. */
 const any: Check<never> = (value) => value as never;
@@ -60,7 +60,7 @@ export function checkInputsFit({
   inputs,
   tables,
   denseFeatures,
-}: Pick<DlrmArchitecture, 'inputs' | 'tables' | 'denseFeatures'>): void {
+}: Pick<ModelArchitecture, 'inputs' | 'tables' | 'denseFeatures'>): void {
   if (inputs === undefined) return;
   if (inputs.features.length !== tables.length)
     inconsistent(`inputs have ${inputs.features.length} features, the model has ${tables.length}`);

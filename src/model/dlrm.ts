@@ -260,6 +260,11 @@ export class DlrmModel implements AsyncDisposable {
     return this.#architecture;
   }
 
+  /** The model's head: its blocks, and what predictions give. */
+  get head(): Head {
+    return this.#head;
+  }
+
   /** Where the plan that runs comes from, for people. */
   get planSource(): string {
     return this.#planSource;

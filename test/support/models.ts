@@ -1,5 +1,11 @@
 /** Small models with seeded weights, and requests for them. */
-import type { Activation, DlrmArchitecture, Interaction, LinearLayer } from '../../src/model/architecture.ts';
+import type {
+  Activation,
+  DlrmArchitecture,
+  Interaction,
+  LinearLayer,
+  ModelArchitecture,
+} from '../../src/model/architecture.ts';
 import { interactionWidth } from '../../src/model/architecture.ts';
 import type { DlrmRequest } from '../../src/model/request/request.ts';
 import type { HostTensor } from '../../src/tensor.ts';
@@ -100,4 +106,10 @@ export function smallRequest(random: Random, model: DlrmArchitecture, batchSize:
       }),
     ),
   };
+}
+
+/** The architecture of a DLRM. */
+export function dlrmOf(architecture: ModelArchitecture): DlrmArchitecture {
+  if ('blocks' in architecture) throw new TypeError('the model is no DLRM');
+  return architecture;
 }
