@@ -243,7 +243,7 @@ describe('what does not fit the checkpoint is named by key', () => {
     [
       'too few numbers',
       { dense: [{ name: 'x', preprocessing: 'none' }] },
-      /\/dense has 1 numbers, the bottom MLP takes 3/,
+      /\/dense has 1 numbers, the model takes 3/,
     ],
     [
       'too few activations',
