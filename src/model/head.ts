@@ -142,9 +142,12 @@ function checkNames(
   const known = [...inputs.keys()].join(', ');
   const used = new Set<string>();
   const seen = new Set<string>(INPUTS);
+  blocks.forEach(({ name }, i) => {
+    if (seen.has(name)) refuse(`/blocks/${i}/name`, `${quoted(name)} stands for two things`);
+    seen.add(name);
+  });
   blocks.forEach((block, i) => {
     const what = `block ${quoted(block.name)}`;
-    if (seen.has(block.name)) refuse(`/blocks/${i}/name`, `${quoted(block.name)} stands for two things`);
     if (block.inputs.length === 0) refuse(`/blocks/${i}/inputs`, `${what} takes nothing`);
     block.inputs.forEach((name, j) => {
       const key = `/blocks/${i}/inputs/${j}`;
@@ -158,7 +161,6 @@ function checkNames(
         );
       used.add(name);
     });
-    seen.add(block.name);
   });
   if (outputs.length === 0) refuse('/outputs', 'the model has no output');
   outputs.forEach((name, i) => {

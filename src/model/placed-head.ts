@@ -60,7 +60,9 @@ export class PlacedHead implements Disposable {
       const stage = STAGE[wired.part];
       return [...layout.copies(), ...own].map((operation) => ({ ...operation, stage }));
     });
-    return { ...inputs, operations, outputs: outputs.map((output) => layout.read([output])) };
+    const exchanged = outputs.map((output) => layout.packed(output));
+    const last = layout.copies().map((operation) => ({ ...operation, stage: 'copyMs' }));
+    return { ...inputs, operations: [...operations, ...last], outputs: exchanged };
   }
 
   [Symbol.dispose](): void {
@@ -78,7 +80,7 @@ interface Joined {
 
 /**
  * Where values lie. One that some block takes beside others is made where they stand together, so that nothing is copied on
- * the way in; other blocks that take it beside others get a copy.
+ * the way in; other blocks that take it beside others get a copy. Dense features and outputs lie without gaps between rows.
  */
 class Layout {
   readonly #capacity: number;
@@ -87,20 +89,21 @@ class Layout {
   readonly #lists = new Map<string, readonly Value[]>();
   readonly #joined = new Map<string, Joined>();
   readonly #places = new Map<Value, Matrix>();
-  /** What blocks take. */
-  readonly #taken: ReadonlySet<Value>;
+  /** What the host fills or reads. */
+  readonly #exchanged: ReadonlySet<Value>;
   readonly #copies: Operation[] = [];
 
-  constructor({ blocks }: Head, capacity: number, workspace: Workspace) {
+  constructor({ blocks, dense, outputs }: Head, capacity: number, workspace: Workspace) {
     this.#capacity = capacity;
     this.#workspace = workspace;
-    this.#taken = new Set(blocks.flatMap(({ inputs }) => inputs));
+    this.#exchanged = new Set(dense === undefined ? outputs : [dense, ...outputs]);
     for (const { inputs } of blocks) if (inputs.length > 1) this.#lists.set(keyOf(inputs), inputs);
   }
 
   /** Where a value is made; it is there from now on. */
   write(value: Value): Matrix {
-    const [key] = [...this.#lists].find(([, values]) => values.includes(value)) ?? [];
+    const lists = value.name === 'dense' ? [] : [...this.#lists];
+    const [key] = lists.find(([, values]) => values.includes(value)) ?? [];
     const place = key === undefined ? this.#alone(value) : this.#within(key, value);
     this.#places.set(value, place);
     return place;
@@ -120,12 +123,19 @@ class Layout {
     return this.#copies.splice(0);
   }
 
-  /** What the host fills, or only the host reads, has no gaps between rows. */
+  /** Where a value that is there lies without gaps between rows, as arrays of the host do: a device copies it in one piece. */
+  packed(value: Value): Matrix {
+    const place = this.#places.get(value) as Matrix;
+    if (place.stride === place.cols) return place;
+    const output = this.#workspace.packed(this.#capacity, value.width);
+    this.#copies.push({ op: 'copy', input: place, output });
+    return output;
+  }
+
   #alone(value: Value): Matrix {
-    const { name, width } = value;
-    return name === 'dense' || !this.#taken.has(value)
-      ? this.#workspace.packed(this.#capacity, width)
-      : this.#workspace.matrix(this.#capacity, width);
+    return this.#exchanged.has(value)
+      ? this.#workspace.packed(this.#capacity, value.width)
+      : this.#workspace.matrix(this.#capacity, value.width);
   }
 
   #within(key: string, value: Value): Matrix {

@@ -10,6 +10,7 @@ import { loadArchitecture, loadModel } from '../../src/model/load-model.ts';
 import type { DlrmRequest } from '../../src/model/request/request.ts';
 import type { HostTensor } from '../../src/tensor.ts';
 import { type NamedTensors, values, writeCheckpoint } from '../support/checkpoints.ts';
+import { addLinear, D, deepFmTensors, TABLES, TASKS, taskTensors } from '../support/heads.ts';
 import { Random } from '../support/random.ts';
 
 let folder = '';
@@ -18,7 +19,6 @@ before(async () => {
 });
 after(() => rm(folder, { recursive: true }));
 
-const D = 4;
 const DENSE = [
   [0.5, -1, 2],
   [1, 0.25, -0.5],
@@ -76,26 +76,6 @@ function near(actual: Float32Array | undefined, expected: Vector, what: string):
     const off = Math.abs((actual?.[i] as number) - value);
     assert.ok(off <= 2e-6 * Math.max(1, Math.abs(value)), `${what}[${i}]: ${actual?.[i]}, expected ${value}`);
   });
-}
-
-function addLinear(tensors: NamedTensors, random: Random, name: string, outputs: number, inputs: number) {
-  tensors.set(`${name}.weight`, values(random, outputs, inputs));
-  tensors.set(`${name}.bias`, values(random, outputs));
-}
-
-const EBC = 'sparse_arch.embedding_bag_collection.embedding_bags';
-const TABLES = [`${EBC}.t_0.weight`, `${EBC}.t_1.weight`];
-
-/** SimpleDeepFMNN(num_dense_features=3, hidden_layer_size=5, deep_fm_dimension=6) over two tables of dim 4. */
-function deepFmTensors(features = 2): NamedTensors {
-  const random = new Random(21);
-  const tensors: NamedTensors = new Map();
-  for (const [t, name] of TABLES.entries()) tensors.set(name, values(random, 6 + t, D));
-  addLinear(tensors, random, 'dense_arch.model.0', 5, 3);
-  addLinear(tensors, random, 'dense_arch.model.2', D, 5);
-  addLinear(tensors, random, 'inter_arch.deep_fm.dense_module.0', 6, D * (features + 1));
-  addLinear(tensors, random, 'over_arch.model.0', 1, D + 6 + 1);
-  return tensors;
 }
 
 /** torchrec/models/deepfm.py, SimpleDeepFMNN.forward, line by line. */
@@ -235,39 +215,6 @@ describe('tables alone', () => {
     });
   });
 });
-
-/** Two towers over a trunk of dense and pooled, one of which the other reads too. */
-function taskTensors(): NamedTensors {
-  const random = new Random(31);
-  const tensors: NamedTensors = new Map();
-  for (const [t, name] of TABLES.entries()) tensors.set(name, values(random, 6 + t, D));
-  addLinear(tensors, random, 'trunk.0', 7, 3 + 2 * D);
-  addLinear(tensors, random, 'trunk.1', 5, 7);
-  addLinear(tensors, random, 'ctr', 1, 5);
-  addLinear(tensors, random, 'cvr.0', 6, 5 + 1);
-  addLinear(tensors, random, 'cvr.1', 2, 6);
-  return tensors;
-}
-
-const TASKS = {
-  names: {
-    [`${EBC}.{name}.weight`]: 'tables.{name}.weight',
-    'trunk.{i}.weight': 'blocks.trunk.{i}.weight',
-    'trunk.{i}.bias': 'blocks.trunk.{i}.bias',
-    'ctr.weight': 'blocks.ctr.last.weight',
-    'ctr.bias': 'blocks.ctr.last.bias',
-    'cvr.{i}.weight': 'blocks.cvr.{i}.weight',
-    'cvr.{i}.bias': 'blocks.cvr.{i}.bias',
-  },
-  tables: [{ name: 't_0' }, { name: 't_1' }],
-  dense: ['a', 'b', 'c'].map((name) => ({ name, preprocessing: 'none' })),
-  blocks: [
-    { name: 'trunk', kind: 'mlp', inputs: ['dense', 'pooled'], activations: ['relu', 'relu'] },
-    { name: 'ctr', kind: 'mlp', inputs: ['trunk'] },
-    { name: 'cvr', kind: 'mlp', inputs: ['trunk', 'ctr'], activations: ['relu', 'none'] },
-  ],
-  outputs: ['cvr', 'ctr', 'pooled'],
-};
 
 test('several outputs are answered by their names, one of them read by another block', async () => {
   const tensors = taskTensors();
