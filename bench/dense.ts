@@ -25,7 +25,7 @@ using _ = backend;
 
 const random = createRandom(1);
 const noise = (length: number) => Float32Array.from({ length }, () => 2 * random.float() - 1);
-using layer = backend.placeLinear(noise(OUTPUTS * INPUTS), noise(OUTPUTS), OUTPUTS, INPUTS);
+using layer = backend.placeLinear(noise(OUTPUTS * INPUTS), noise(OUTPUTS), OUTPUTS, INPUTS, 'float32');
 
 const cases = BATCHES.map((batch) => {
   const input = matrix(backend.allocate(batch * INPUTS), batch, INPUTS);

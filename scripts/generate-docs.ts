@@ -3,7 +3,7 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { type BenchResults, resultsSchema } from '../src/bench/results.ts';
 import { characterizationSchema } from '../src/characterize/results.ts';
-import type { DeviceDescription, DeviceKind } from '../src/device.ts';
+import type { DeviceKind, RecordedDevice } from '../src/device.ts';
 import { descriptionSchema } from '../src/model/description/description.ts';
 import { requestSchema } from '../src/model/request/json-samples.ts';
 import { placementSchema } from '../src/plan/placement.ts';
@@ -28,7 +28,7 @@ const EXAMPLES: Readonly<Record<DeviceKind, PlanContext>> = {
   }),
 };
 
-function example(device: Pick<DeviceDescription, 'kind' | 'architecture' | 'threads' | 'gpu'>): PlanContext {
+function example(device: Pick<RecordedDevice, 'kind' | 'architecture' | 'threads' | 'gpu'>): PlanContext {
   return {
     device: { id: device.kind, name: 'example', memoryBytes: 2 ** 36, versions: {}, ...device },
     tables: [{ rows: 500_000, dim: 128, rowFormat: 'float32' }],
@@ -41,7 +41,8 @@ function triedOn(context: PlanContext, on: TechniqueOnDevice): string[][] {
   const [best] = candidates;
   if (best === undefined) return [];
   const { note, memoryBytes } = on.cost(best, context);
-  const family = context.device.kind === 'cpu' ? '' : ` with the ${context.kernel} kernel`;
+  const family =
+    KERNEL_FAMILIES[context.device.kind].length === 1 ? '' : ` with the ${context.kernel} kernel`;
   const list = candidates.map((candidate) => `\`${JSON.stringify(candidate)}\``).join(', ');
   const memory = memoryBytes ? ` (${memoryBytes / 1e6} MB for the example table)` : '';
   return [[`Tried by searches${family}, best guess first: ${list}.`, `Cost: ${note}${memory}.`]];

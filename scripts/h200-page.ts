@@ -1,6 +1,8 @@
 /** docs/results-h200.md with what the recorded result files of an H200 say. */
+
 import { benchTables } from '../src/bench/render.ts';
 import type { BenchResults } from '../src/bench/results.ts';
+import type { Timing } from '../src/bench/statistics.ts';
 import { tableText } from '../src/cli/bench-text.ts';
 import { characterizeText } from '../src/cli/characterize-text.ts';
 import { benchFindings } from '../src/report/bench-findings.ts';
@@ -49,6 +51,7 @@ export function h200Page(): string {
     ['mlperf', ['float16', 'int8'].map((format) => recordedBench(`h200-mlperf-${format}.json`)).join('\n\n')],
     ['dense', denseTable()],
     ['host', hostTable()],
+    ['row-updates', rowUpdatesTable()],
   ];
   return parts.reduce((page, [name, text]) => fill(page, name, text), readPage('docs/results-h200.md'));
 }
@@ -108,6 +111,35 @@ function hostTable(): string {
       ],
     ],
   );
+}
+
+interface RowUpdates {
+  readonly forwardMs: Timing;
+  readonly updates: readonly {
+    readonly rows: number;
+    readonly copyMs: Timing;
+    readonly updateMs: Timing;
+    readonly beyondCopyMs: number;
+    readonly lookupsBesideMs: Timing;
+  }[];
+}
+
+function rowUpdatesTable(): string {
+  const { forwardMs, updates } = JSON.parse(recorded('h200-row-updates.json')) as RowUpdates;
+  const ms = (value: number) => value.toFixed(2);
+  const spread = ({ medianMs, p10Ms, p90Ms }: Timing) => `${ms(medianMs)} (${ms(p10Ms)}–${ms(p90Ms)})`;
+  const table = markdownTable(
+    ['rows', 'copy alone, ms', 'update, ms', 'beyond the copy', 'a lookup call beside it, ms', 'the slowest'],
+    updates.map((row) => [
+      row.rows.toLocaleString('en-US'),
+      spread(row.copyMs),
+      spread(row.updateMs),
+      ms(row.beyondCopyMs),
+      ms(row.lookupsBesideMs.medianMs),
+      ms(row.lookupsBesideMs.maxMs),
+    ]),
+  );
+  return `${table}\n\nBy itself a lookup call takes ${spread(forwardMs)} ms.`;
 }
 
 interface ShapeRow {

@@ -1,12 +1,30 @@
-/** The devices that Hotrow runs on, as plans and results describe them. */
+/** The devices that Hotrow runs on: what they are, as plans and results describe them, and what they can do. */
+import { at } from './at.ts';
+import { DeviceError } from './errors.ts';
 
 export type DeviceKind = 'cpu' | 'cuda';
 
 /** The kinds of device that there are. */
 export const DEVICE_KINDS = ['cpu', 'cuda'] as const satisfies readonly DeviceKind[];
 
-/** What a device is; goes into plans and results. */
-export interface DeviceDescription {
+/**
+ * How linear layers and the dot interaction multiply. Matrices between them are float32, and so are the sums.
+ * - `float32`: float32 throughout.
+ * - `tf32`: tensor cores; factors are rounded to 11 significant bits, with float32's range.
+ * - `float16`: tensor cores; factors are rounded to 11 significant bits, at most 65,504 in size.
+ * - `bfloat16`: tensor cores; factors are rounded to 8 significant bits, with float32's range.
+ */
+export type DensePrecision = 'float32' | 'tf32' | 'float16' | 'bfloat16';
+
+export const DENSE_PRECISIONS: readonly DensePrecision[] = Object.freeze([
+  'float32',
+  'tf32',
+  'float16',
+  'bfloat16',
+] as const);
+
+/** What a device is, as plans are checked against it and results record it. */
+export interface RecordedDevice {
   readonly kind: DeviceKind;
   /** As `--device` takes it. */
   readonly id: string;
@@ -23,9 +41,55 @@ export interface DeviceDescription {
   readonly gpu?: GpuLimits;
 }
 
+/** A device to run on. */
+export interface DeviceDescription extends RecordedDevice {
+  readonly capabilities: DeviceCapabilities;
+}
+
+/** What whoever uses a device asks of it, instead of what kind it is. */
+export interface DeviceCapabilities {
+  /** How it can multiply in linear layers and the dot interaction; the default first. */
+  readonly precisions: readonly DensePrecision[];
+  /** Whether its memory is apart from the host's: arrays of batches come over, and can be placed ahead of time. */
+  readonly hasOwnMemory: boolean;
+  /** Whether the host's threads are free while it works, so that several batches can be under way. */
+  readonly runsBesideHost: boolean;
+  /** Whether it compiles kernels when tables and plans first need them, and captures programs: first batches take longer. */
+  readonly compilesKernels: boolean;
+  /** Whether lookups are launched table by table, and each launch can be timed. */
+  readonly launchesTableByTable: boolean;
+  /** Whether it measures how a shape of linear layer is computed fastest, and keeps that for processes to come. */
+  readonly measuresLinear: boolean;
+}
+
 export interface GpuLimits {
   readonly multiprocessors: number;
   readonly l2Bytes: number;
   /** The most of L2 that persisting accesses can have; 0: none. */
   readonly persistingL2Bytes: number;
+}
+
+/** What results record of a device. */
+export function recordedDevice({ capabilities: _, ...device }: DeviceDescription): RecordedDevice {
+  return device;
+}
+
+/** How a device multiplies unless told otherwise. */
+export function defaultPrecision({ capabilities }: DeviceDescription): DensePrecision {
+  return at(capabilities.precisions, 0);
+}
+
+/**
+ * The precision that was asked for, or the device's default.
+ * @throws DeviceError DEVICE_UNAVAILABLE, listing those that the device has.
+ */
+export function precisionOn(device: DeviceDescription, wanted?: DensePrecision): DensePrecision {
+  const { precisions } = device.capabilities;
+  const precision = wanted ?? defaultPrecision(device);
+  if (precisions.includes(precision)) return precision;
+  throw new DeviceError(
+    'DEVICE_UNAVAILABLE',
+    `${device.id} multiplies in ${precisions.join(', ')}, not in ${precision}`,
+    { value: precision, hint: 'leave the precision out, or use another device; GPUs have every precision' },
+  );
 }

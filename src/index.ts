@@ -2,10 +2,16 @@
  * Hotrow's public API: load a DLRM and predict, run an embedding collection by itself, read requests and traces, check
  * plans. Everything that holds device memory is disposable: close it, or declare it with `await using`.
  */
-export type { Backend, Ceilings, DensePrecision, HostMemory, PooledFormat } from './backend/backend.ts';
+export type { Backend, Ceilings, HostMemory, PooledFormat } from './backend/backend.ts';
 export { hostBytes } from './backend/host-arrays.ts';
 export { type OpenedBackend, type OpenOptions, openBackend } from './backend/open-backend.ts';
-export type { DeviceDescription, DeviceKind } from './device.ts';
+export type {
+  DensePrecision,
+  DeviceCapabilities,
+  DeviceDescription,
+  DeviceKind,
+  RecordedDevice,
+} from './device.ts';
 export type {
   BagBatch,
   BagFindings,

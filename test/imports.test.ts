@@ -23,7 +23,14 @@ const LAYERS: readonly (readonly string[])[] = [
   ['embedding'],
   // How it runs: techniques, plans, occupancy. Pure, but for saved plans.
   ['plan'],
+  // The contract, and what devices share.
   ['backend'],
+  ['backend/cpu', 'backend/cuda/kernels', 'backend/cuda/memory'],
+  ['backend/cuda/rows', 'backend/cuda/dense'],
+  ['backend/cuda/embedding'],
+  ['backend/cuda/program'],
+  ['backend/cuda', 'backend/guarded'],
+  ['backend/open-backend.ts'],
   // What runs on a backend.
   ['dense'],
   ['model'],

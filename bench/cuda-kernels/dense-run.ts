@@ -7,7 +7,7 @@
  * graph of many launches, divided. Data of small cases stays in L2, as it does between the layers of a model.
  */
 import { writeFileSync } from 'node:fs';
-import { type Activation, DENSE_PRECISIONS, type DensePrecision } from '../../src/backend/backend.ts';
+import type { Activation } from '../../src/backend/backend.ts';
 import type { CudaLinear } from '../../src/backend/cuda/dense/cuda-linear.ts';
 import { DenseKernels } from '../../src/backend/cuda/dense/dense-kernels.ts';
 import type { DeviceLinear, DeviceMatrix } from '../../src/backend/cuda/dense/dense-operation.ts';
@@ -18,6 +18,7 @@ import { CudaEvent } from '../../src/cuda/event.ts';
 import { DeviceMemory } from '../../src/cuda/memory.ts';
 import { CudaStream } from '../../src/cuda/stream.ts';
 import { interactionPairs } from '../../src/dense/reference.ts';
+import { DENSE_PRECISIONS, type DensePrecision } from '../../src/device.ts';
 import { CudaError, HotrowError } from '../../src/errors.ts';
 import { CublasLt } from '../../src/ffi/cublaslt.ts';
 import type { DevicePtr } from '../../src/ffi/cuda-symbols.ts';

@@ -150,7 +150,7 @@ struct Bag {
     if constexpr (K::weights == Weights::Sample) own.weight = ptx::load_read_only(table.weights + position);
     if constexpr (K::weights == Weights::Row) own.weight = ptx::load_read_only(table.row_weights + own.row);
     if constexpr (Row::is_scaled) {
-      const uint32 *headers = row_headers(static_cast<const char *>(table.rows), table.row_count, S::stride);
+      const uint32 *headers = row_headers(static_cast<const char *>(table.rows), static_cast<uint64>(table.row_count) * S::stride);
       scale_by(ptx::load_read_only(headers + own.row), own.weight, own.bias);
     }
     return own;

@@ -47,7 +47,7 @@ __device__ __forceinline__ void for_each_word(const MoveRowsParams &params, Copy
     if (row >= static_cast<uint64>(params.row_count)) continue;
     const char *at;
     if (word < header_words)
-      at = reinterpret_cast<const char *>(row_headers(rows, params.row_count, row_stride) + row) + word * sizeof(Word);
+      at = reinterpret_cast<const char *>(row_headers(rows, static_cast<uint64>(params.row_count) * row_stride) + row) + word * sizeof(Word);
     else
       at = row_address<AnyRows>(rows, row, row_stride) + (word - header_words) * sizeof(Word);
     char *value = static_cast<char *>(params.values) + place * static_cast<uint64>(params.value_stride_bytes);

@@ -23,11 +23,9 @@ __device__ __forceinline__ const char *row_address(const char *first, RowNumber<
   return first + ptx::multiply_wide(static_cast<uint32>(row), stride);
 }
 
-/* The headers of scaled rows, by the rows' numbers. */
-template <class Stride>
-__device__ __forceinline__ const uint32 *row_headers(const char *rows, int64 row_count, Stride stride) {
-  const char *headers = rows + static_cast<uint64>(row_count) * stride;
-  return reinterpret_cast<const uint32 *>(headers);
+/* The headers of scaled rows, by the rows' numbers, behind `row_bytes` bytes of rows. */
+__device__ __forceinline__ const uint32 *row_headers(const char *rows, uint64 row_bytes) {
+  return reinterpret_cast<const uint32 *>(rows + row_bytes);
 }
 
 } // namespace hotrow

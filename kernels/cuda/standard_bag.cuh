@@ -365,7 +365,7 @@ __device__ __forceinline__ void standard_bag(const StandardBagParams &params) {
 
     const uint32 first_byte = feature * Row::bits / 8;
     const char *rows = static_cast<const char *>(params.rows);
-    const uint32 *headers = row_headers(rows, params.row_count, static_cast<uint64>(params.row_stride_bytes));
+    const uint32 *headers = row_headers(rows, static_cast<uint64>(params.row_count) * static_cast<uint64>(params.row_stride_bytes));
     const Column column = {ptx::opaque(rows + first_byte), feature, headers};
     Accumulator<V> pooled;
     if constexpr (V::prefetch == Prefetch::None) {

@@ -6,7 +6,7 @@
  * *slot* in it. It is prepared once; then each batch binds its own arrays and bags to the slots. So one device can hand a
  * run to its thread pool in a single call, and another can capture it once and replay it.
  */
-import type { DeviceDescription } from '../device.ts';
+import type { DensePrecision, DeviceDescription } from '../device.ts';
 import type { BagBatch, BagFindings, EmbeddingTable, IndexArray, IndexChecking } from '../embedding/bag.ts';
 import type { RowValues } from '../embedding/row-values.ts';
 import type { Placement } from '../plan/placement.ts';
@@ -14,28 +14,14 @@ import type { Plan } from '../plan/plan.ts';
 import type { OnProgress } from '../progress.ts';
 import type { RowFunction } from './row-functions.ts';
 
-/**
- * How linear layers and the dot interaction multiply. Matrices between them are float32, and so are the sums.
- * - `float32`: float32 throughout.
- * - `tf32`: tensor cores; factors are rounded to 11 significant bits, with float32's range.
- * - `float16`: tensor cores; factors are rounded to 11 significant bits, at most 65,504 in size.
- * - `bfloat16`: tensor cores; factors are rounded to 8 significant bits, with float32's range.
- */
-export type DensePrecision = 'float32' | 'tf32' | 'float16' | 'bfloat16';
-
-export const DENSE_PRECISIONS: readonly DensePrecision[] = Object.freeze([
-  'float32',
-  'tf32',
-  'float16',
-  'bfloat16',
-] as const);
-
 export type Activation = 'none' | 'relu' | 'sigmoid';
 
 export const ACTIVATIONS: readonly Activation[] = Object.freeze(['none', 'relu', 'sigmoid'] as const);
 
 /** A block of float32 in device memory. */
 export interface DeviceBuffer extends Disposable {
+  /** Where it is. */
+  readonly device: DeviceDescription;
   /** Elements. */
   readonly length: number;
 }
@@ -90,6 +76,8 @@ export interface PlaceOptions {
 
 /** Embedding tables on the device, laid out as their plan says. */
 export interface PlacedTables extends Disposable {
+  /** Where they are pooled. */
+  readonly device: DeviceDescription;
   readonly tables: readonly EmbeddingTable[];
   readonly plan: Plan;
   /** Where their rows live. */
@@ -126,8 +114,12 @@ export interface PlacedBags extends Disposable {
 
 /** A linear layer's weight [outputs, inputs] and bias [outputs] on the device, in its own layout. */
 export interface PlacedLinear extends Disposable {
+  /** Where it is. */
+  readonly device: DeviceDescription;
   readonly inputs: number;
   readonly outputs: number;
+  /** How the layer multiplies. */
+  readonly precision: DensePrecision;
 }
 
 /** The name of a slot: each run binds something to it. */
@@ -187,6 +179,8 @@ export interface DotInteractionOperation extends Staged {
   readonly dim: number;
   readonly diagonal: boolean;
   readonly order: 'lower' | 'upper';
+  /** How it multiplies: one of the device's precisions. */
+  readonly precision: DensePrecision;
   /** [B, pairs]. */
   readonly output: Matrix;
 }
@@ -332,8 +326,6 @@ export interface HostMemory extends Disposable {
 
 export interface Backend extends Disposable {
   readonly device: DeviceDescription;
-  /** Of the dense operations. */
-  readonly precision: DensePrecision;
 
   /**
    * Places tables under a checked plan. Stored tensors are mapped in place or streamed, never read whole.
@@ -347,12 +339,17 @@ export interface Backend extends Disposable {
    */
   placeBags(tables: PlacedTables, batch: BagBatch): PlacedBags;
 
-  /** Places a weight [outputs, inputs] and a bias [outputs]. */
+  /**
+   * Places a weight [outputs, inputs] and a bias [outputs] of a layer that multiplies in `precision`, one of the device's.
+   * @throws DeviceError DEVICE_UNAVAILABLE for another precision, OUT_OF_MEMORY; PlanError PLAN_ILLEGAL for weights that the
+   *   precision cannot hold.
+   */
   placeLinear(
     weight: Float32Array,
     bias: Float32Array | undefined,
     outputs: number,
     inputs: number,
+    precision: DensePrecision,
   ): PlacedLinear;
 
   /** Host memory for batches; `hostBytes` says how much arrays take. @throws DeviceError OUT_OF_MEMORY. */
@@ -366,11 +363,15 @@ export interface Backend extends Disposable {
    * read by a bad index, nothing that follows runs, and what device memory then holds is undefined. A program downloads
    * after its lookups, so that nothing of a refused batch reaches the caller.
    * Does not block the event loop for longer than some tens of microseconds.
-   * @throws RequestError INDEX_OUT_OF_RANGE, OFFSETS_INVALID; DeviceError KERNEL_FAILED, OUT_OF_MEMORY.
+   * @throws UsageError OPTION_INVALID for an operation that mixes devices, or is not on this one; RequestError
+   *   INDEX_OUT_OF_RANGE, OFFSETS_INVALID; DeviceError KERNEL_FAILED, OUT_OF_MEMORY.
    */
   run(program: readonly Operation[], options?: RunOptions): Promise<RunReport>;
 
-  /** A program to run again and again. What it needs is made ready in its first run. */
+  /**
+   * A program to run again and again. What it needs is made ready in its first run.
+   * @throws UsageError OPTION_INVALID for an operation that mixes devices, or is not on this one.
+   */
   prepare(program: readonly Operation[]): Executable;
 
   /**

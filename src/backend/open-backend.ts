@@ -1,8 +1,8 @@
 /** Chooses and opens a device. */
-import { type Members, membersOf, oneOf, optional, shown, text, whole } from '../checks/value.ts';
+import { type Members, membersOf, optional, shown, text, whole } from '../checks/value.ts';
 import { cudaDevices } from '../cuda/discover.ts';
-import { DeviceError, UsageError } from '../errors.ts';
-import { type Backend, DENSE_PRECISIONS, type DensePrecision } from './backend.ts';
+import { UsageError } from '../errors.ts';
+import type { Backend } from './backend.ts';
 import { CpuBackend } from './cpu/cpu-backend.ts';
 import { CudaBackend } from './cuda/cuda-backend.ts';
 import { GuardedBackend } from './guarded/backend.ts';
@@ -12,8 +12,6 @@ export interface OpenOptions {
   readonly device?: string;
   /** Threads of the CPU; default: all cores. */
   readonly threads?: number;
-  /** How dense layers multiply; default: TF32 on GPUs. CPUs have float32 only. */
-  readonly precision?: DensePrecision;
 }
 
 export interface OpenedBackend {
@@ -29,7 +27,6 @@ const MOST_THREADS = 1024;
 export const OPEN_MEMBERS: Members<OpenOptions> = {
   device: optional(text),
   threads: optional(whole(1, MOST_THREADS)),
-  precision: optional(oneOf(DENSE_PRECISIONS)),
 };
 const OPEN_OPTIONS = membersOf<OpenOptions>(OPEN_MEMBERS);
 
@@ -45,25 +42,16 @@ export function openBackend(options: OpenOptions = {}): OpenedBackend {
 
 /** As openBackend, for Hotrow's own parts: the backend trusts them. */
 export function openDevice(options: OpenOptions = {}): OpenedBackend {
-  const { device = 'auto', threads, precision } = options;
-  const ofPrecision = precision === undefined ? {} : { precision };
-  const openCpu = () => {
-    if (precision !== undefined && precision !== 'float32') {
-      throw new DeviceError('DEVICE_UNAVAILABLE', `the CPU computes in float32, not ${precision}`, {
-        hint: 'leave --precision out, or use a GPU with --device cuda',
-      });
-    }
-    return new CpuBackend(threads === undefined ? {} : { threads });
-  };
+  const { device = 'auto', threads } = options;
+  const openCpu = () => new CpuBackend(threads === undefined ? {} : { threads });
   if (device === 'cpu') return { backend: openCpu() };
   if (device === 'auto') {
     const refusal = refuseCuda();
-    if (refusal === undefined)
-      return { backend: new CudaBackend(ofPrecision), reason: 'auto: the first GPU' };
+    if (refusal === undefined) return { backend: new CudaBackend(), reason: 'auto: the first GPU' };
     return { backend: openCpu(), reason: `auto: the CPU, because ${/^[^;\n]*/.exec(refusal)?.[0]}` };
   }
   const cuda = /^cuda(?::(\d{1,9}))?$/.exec(device);
-  if (cuda !== null) return { backend: new CudaBackend({ ordinal: Number(cuda[1] ?? 0), ...ofPrecision }) };
+  if (cuda !== null) return { backend: new CudaBackend({ ordinal: Number(cuda[1] ?? 0) }) };
   throw new UsageError('USAGE', `unknown device ${shown(device)}`, {
     hint: 'devices are auto, cpu, cuda and cuda:N; `hotrow devices` lists them',
   });

@@ -1,6 +1,7 @@
 /** Slots of programs: what a run binds to them, and what of its operations that makes. */
 import { arrayName, lengthOf } from '../checks/array.ts';
 import { refuseOption } from '../checks/value.ts';
+import type { DeviceDescription } from '../device.ts';
 import { DeviceError, UsageError } from '../errors.ts';
 import type {
   Bindings,
@@ -11,6 +12,7 @@ import type {
   RunOptions,
   RunReport,
 } from './backend.ts';
+import { checkDevice } from './devices.ts';
 
 /** The name of an operation's slot; undefined: it has none. */
 function slotOf(operation: Operation): string | undefined {
@@ -31,19 +33,16 @@ function boundMember(operation: Operation): unknown {
   }
 }
 
-/** The operations of one run. @throws as Template.bind. */
-export function bind(program: readonly Operation[], bindings?: Bindings): BoundOperation[] {
-  return new Template(program).bind(bindings);
-}
-
-/** A program whose slots are known. */
+/** A program of one device, whose slots are known. */
 export class Template {
   readonly program: readonly Operation[];
   /** The operations that have slots, by their places. */
   readonly #places = new Map<number, string>();
   readonly #slots: ReadonlySet<string>;
 
-  constructor(program: readonly Operation[]) {
+  /** @throws UsageError OPTION_INVALID for operations that mix devices, or are not on this one. */
+  constructor(program: readonly Operation[], device: DeviceDescription) {
+    checkDevice(program, device);
     this.program = program;
     program.forEach((operation, place) => {
       const slot = slotOf(operation);

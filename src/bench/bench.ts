@@ -2,6 +2,7 @@
 import { freemem } from 'node:os';
 import { at } from '../at.ts';
 import type { Backend, Ceilings } from '../backend/backend.ts';
+import { type DensePrecision, precisionOn, recordedDevice } from '../device.ts';
 import type { EmbeddingTable } from '../embedding/bag.ts';
 import { rowBytes } from '../embedding/bag.ts';
 import { distinctTables, sharesTables, tableNumbers } from '../embedding/shared-tables.ts';
@@ -43,6 +44,8 @@ export interface BenchOptions {
   readonly modelRounds: number;
   /** A plan to compare besides the standard set, and in place of the tuned ones under the whole model. */
   readonly plan?: PlanChoice;
+  /** How the whole model's dense layers multiply; default: the device's. */
+  readonly precision?: DensePrecision;
   /** Techniques to run over their whole range. */
   readonly sweeps: readonly string[];
   /** Measure other libraries in the same run. */
@@ -54,14 +57,16 @@ export interface BenchOptions {
 
 /**
  * Runs the benchmark.
- * @throws before any work ModelError MODEL_TOO_LARGE when the tables do not fit in memory, PlanError PLAN_ILLEGAL.
+ * @throws before any work ModelError MODEL_TOO_LARGE when the tables do not fit in memory, PlanError PLAN_ILLEGAL, DeviceError
+ *   DEVICE_UNAVAILABLE for a precision that the device does not have.
  */
 export async function bench(options: BenchOptions): Promise<BenchResults> {
   const { backend, architecture, workloads, plan } = options;
+  const precision = precisionOn(backend.device, options.precision);
   const progress = options.onProgress ?? (() => {});
   const given = plan === 'plain' ? plainPlan(backend.device.kind) : plan;
   if (given !== undefined) checkPlan(given, { device: backend.device, tables: architecture.tables });
-  if (backend.device.kind === 'cpu') checkHostMemory(architecture.tables, options);
+  if (!backend.device.capabilities.hasOwnMemory) checkHostMemory(architecture.tables, options);
   const notes = [...modelNotes(architecture), ...workloads.flatMap((workload) => workload.notes)];
 
   progress('measuring the ceilings');
@@ -71,7 +76,7 @@ export async function bench(options: BenchOptions): Promise<BenchResults> {
   const whole =
     options.modelRounds > 0
       ? await compareModel({
-          ...{ backend, architecture, workloads, ceilings, given, notes, progress },
+          ...{ backend, architecture, workloads, precision, ceilings, given, notes, progress },
           rounds: options.modelRounds,
           best: bestPlans(embedding),
           peers: options.peers,
@@ -85,7 +90,7 @@ export async function bench(options: BenchOptions): Promise<BenchResults> {
     createdAt: new Date().toISOString(),
     command: options.command,
     hotrow: version,
-    device: backend.device,
+    device: recordedDevice(backend.device),
     preset: options.preset,
     collection: architecture.tables.map(({ name, rows, dim, rowFormat, mode }, t) => ({
       name,
@@ -156,7 +161,7 @@ async function embeddingStage(
 /** What a sweep stands on: the plain kernel, and for what needs registers or a shorter latency, register prefetch. */
 function sweepBases(name: string, context: PlanContext): Plan[] {
   const plain = plainPlan(context.device.kind);
-  if (context.device.kind !== 'cuda' || name === 'prefetch') return [plain];
+  if (plain.device !== 'cuda' || name === 'prefetch') return [plain];
   return [plain, withTechniques(plain, { prefetch: { into: 'registers', distance: 6 } })];
 }
 
@@ -199,7 +204,7 @@ function protocol({ workloads, backend, architecture, embeddingRounds, peers }: 
       : [];
   if (embeddingRounds === 0) return drawn;
   const batches = workloads[0]?.embedding.batches.length ?? 0;
-  const { warmup, timed } = turnOn(backend.device.kind);
+  const { warmup, timed } = turnOn(backend.device);
   const turn =
     warmup === 0
       ? `in each round every variant runs one batch in turn, out of ${batches} batches in rotation`
@@ -207,7 +212,7 @@ function protocol({ workloads, backend, architecture, embeddingRounds, peers }: 
   return [
     ...drawn,
     `embedding: ${embeddingRounds} rounds; ${turn}`,
-    ...(backend.device.kind === 'cuda'
+    ...(backend.device.capabilities.launchesTableByTable
       ? [
           'tables are launched one by one; µs per table: a pair of events around each launch; ms per batch: the same launches back to back, one pair of events around checks, pinning and all',
         ]

@@ -3,12 +3,13 @@
  * tuned for each pattern; and in PyTorch.
  */
 import type { Backend, Ceilings } from '../backend/backend.ts';
+import type { DensePrecision } from '../device.ts';
 import type { ModelArchitecture } from '../model/architecture.ts';
 import { type Plan, plainPlan, planLabel } from '../plan/plan.ts';
 import type { OnProgress } from '../progress.ts';
 import type { SearchResult } from '../tuner/search.ts';
 import { type ModelRole, unique } from './comparison.ts';
-import { type MeasuredModelRow, measureModel, WARM_UP } from './measure-model.ts';
+import { type MeasuredModelRow, measureModel, warmUpOn } from './measure-model.ts';
 import { measurePytorchModel } from './pytorch-model.ts';
 import { RACE_SECONDS, racedTables, racePatterns } from './race.ts';
 import type { ModelRow } from './results.ts';
@@ -18,6 +19,8 @@ export interface CompareModelOptions {
   readonly backend: Backend;
   readonly architecture: ModelArchitecture;
   readonly workloads: readonly BenchWorkload[];
+  /** How dense layers multiply. */
+  readonly precision: DensePrecision;
   /** Timed predictions. */
   readonly rounds: number;
   readonly ceilings: Ceilings;
@@ -55,7 +58,7 @@ export async function compareModel(options: CompareModelOptions): Promise<ModelC
     rows: withSpeedups([...ownRows, ...peerRows]),
     protocol: [
       ...protocol,
-      `model: ${rounds} predictions after ${WARM_UP[backend.device.kind]} to warm up, one after the other, for the latency; on GPUs as many with several in flight for the throughput; half as many, timed stage by stage, for the stages`,
+      `model: ${rounds} predictions after ${warmUpOn(backend.device)} to warm up, one after the other, for the latency; on GPUs as many with several in flight for the throughput; half as many, timed stage by stage, for the stages`,
     ],
   };
 }

@@ -3,6 +3,7 @@
  * combination found, and peers, in turns within one run.
  */
 import type { Backend, Ceilings, KernelUse } from '../backend/backend.ts';
+import type { DeviceDescription } from '../device.ts';
 import type { BagBatch, EmbeddingTable } from '../embedding/bag.ts';
 import { DeviceError } from '../errors.ts';
 import {
@@ -93,9 +94,12 @@ export interface Turn {
   readonly timed: number;
 }
 
-/** GPU: the artifact's 12 batches, of which 8 warm up. CPU: one batch, so that a slow moment hits all variants alike. */
-export function turnOn(kind: Plan['device']): Turn {
-  return kind === 'cuda' ? { warmup: 8, timed: 4 } : { warmup: 0, timed: 1 };
+/**
+ * Where kernels are compiled, the artifact's 12 batches, of which 8 warm up. Elsewhere one batch, so that a slow moment hits all
+ * variants alike.
+ */
+export function turnOn({ capabilities }: DeviceDescription): Turn {
+  return capabilities.compilesKernels ? { warmup: 8, timed: 4 } : { warmup: 0, timed: 1 };
 }
 
 const CACHE_STATE = 'warm, batches in rotation';
@@ -110,20 +114,20 @@ export class Samples {
   kernel: KernelUse | undefined;
 }
 
-/** A plan's turn, from batch `first` of the rotation on; of single launches, on a GPU. */
+/** A plan's turn, from batch `first` of the rotation on; also of single launches, where tables are launched one by one. */
 export async function takeTurn(
   timer: EmbeddingTimer,
   plan: Plan,
   first: number,
   samples: Samples,
 ): Promise<void> {
-  const { warmup, timed } = turnOn(plan.device);
+  const { warmup, timed } = turnOn(timer.device);
   for (let i = 0; i < warmup + timed; i++) {
     const { batchMs, kernel } = await timer.run(plan, first + i);
     if (i < warmup) continue;
     samples.batchMs.push(batchMs);
     samples.kernel = kernel;
-    if (plan.device !== 'cuda') continue;
+    if (!timer.device.capabilities.launchesTableByTable) continue;
     for (const { kind, seconds } of (await timer.run(plan, first + i, { timeLaunches: true })).launches) {
       if (kind === 'bags') samples.bagsUs.push(seconds * 1e6);
       if (kind === 'pin') samples.pinUs.push(seconds * 1e6);
@@ -144,7 +148,7 @@ export class EmbeddingBench implements Disposable {
     this.#progress = progress;
     this.#tables = tables;
     this.#timer = new EmbeddingTimer(backend, tables, progress);
-    this.#turn = turnOn(backend.device.kind);
+    this.#turn = turnOn(backend.device);
   }
 
   get context(): PlanContext {

@@ -2,6 +2,7 @@
 import { at } from '../at.ts';
 import type { Backend, Ceilings } from '../backend/backend.ts';
 import { HostBags } from '../backend/host-arrays.ts';
+import type { DensePrecision, DeviceDescription } from '../device.ts';
 import type { ModelArchitecture } from '../model/architecture.ts';
 import { DlrmModel, type PlacedRequest, type StageTimes } from '../model/dlrm.ts';
 import type { DlrmRequest } from '../model/request/request.ts';
@@ -16,8 +17,10 @@ import type { ModelWorkload } from './workload.ts';
 /** Where the arrays of requests are. */
 type Inputs = keyof typeof PLACES;
 
-/** Predictions before those that are timed; on GPUs until graphs are captured and the engine has compiled what they run. */
-export const WARM_UP = { cpu: 2, cuda: 10 } as const;
+/** Predictions before those that are timed: where there are any, until kernels are compiled and programs are captured. */
+export function warmUpOn({ capabilities }: DeviceDescription): number {
+  return capabilities.compilesKernels ? 10 : 2;
+}
 
 /** Batches of host inputs that a GPU is given at once: one comes over, one is computed, one is staged. */
 const HOST_IN_FLIGHT = 3;
@@ -26,8 +29,10 @@ export interface MeasureModelOptions {
   readonly backend: Backend;
   readonly architecture: ModelArchitecture;
   readonly plan: Plan;
+  /** How dense layers multiply; default: the device's. */
+  readonly precision?: DensePrecision;
   readonly workloads: readonly ModelWorkload[];
-  /** Timed predictions, after WARM_UP others. */
+  /** Timed predictions, after others to warm up. */
   readonly rounds: number;
   readonly ceilings: Ceilings;
   readonly progress?: OnProgress;
@@ -38,20 +43,21 @@ export interface MeasureModelOptions {
 /** A row that has not been compared yet. */
 export type MeasuredModelRow = Omit<ModelRow, 'speedup'>;
 
-/** Times a model under one plan on every workload, on GPUs with inputs on the device and in pinned memory too. */
+/** Times a model under one plan on every workload; where a device has memory of its own, with inputs there and in pinned memory too. */
 export async function measureModel(options: MeasureModelOptions): Promise<MeasuredModelRow[]> {
-  const { backend, architecture, plan, workloads, progress } = options;
+  const { backend, architecture, plan, precision, workloads, progress } = options;
   await using model = await DlrmModel.create(backend, architecture, {
     plan,
+    ...(precision === undefined ? {} : { precision }),
     ...(progress === undefined ? {} : { onProgress: progress }),
   });
   const rows: MeasuredModelRow[] = [];
   for (const [w, workload] of workloads.entries()) {
     if (w > 0 && options.stop?.() === true) break;
     progress?.(`whole model, ${planLabel(plan)}, ${workload.pattern}`, w + 1, workloads.length);
-    const isGpu = backend.device.kind === 'cuda';
-    if (isGpu) rows.push(await measurePlaced(model, workload, options));
-    if (isGpu) rows.push(await measurePinned(model, workload, options));
+    const { hasOwnMemory } = backend.device.capabilities;
+    if (hasOwnMemory) rows.push(await measurePlaced(model, workload, options));
+    if (hasOwnMemory) rows.push(await measurePinned(model, workload, options));
     rows.push(await measureRequests(model, workload, workload.requests, 'host', options));
   }
   return rows;
@@ -90,7 +96,7 @@ async function measureRequests(
 ): Promise<MeasuredModelRow> {
   const requestOf = (round: number) => at(rotation, round % rotation.length);
   const latencies: number[] = [];
-  const warmUp = WARM_UP[backend.device.kind];
+  const warmUp = warmUpOn(backend.device);
   for (let round = 0; round < warmUp + rounds; round++) {
     const { latencyMs } = await model.predict(requestOf(round));
     if (round >= warmUp) latencies.push(latencyMs);
@@ -135,9 +141,9 @@ async function measureRequests(
   };
 }
 
-/** A placed request runs once at a time; a CPU has nothing to overlap. */
+/** A placed request runs once at a time. */
 function inFlightOf({ device }: Backend, inputs: Inputs, requests: number): number {
-  if (device.kind === 'cpu') return 1;
+  if (!device.capabilities.runsBesideHost) return 1;
   return inputs === 'device' ? requests : HOST_IN_FLIGHT;
 }
 

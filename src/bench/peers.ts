@@ -49,8 +49,8 @@ export class Peers implements AsyncDisposable {
     notes: string[],
   ): Promise<Peers> {
     const peers = new Peers(notes);
-    // A GPU's threads are not the host's.
-    const threads = device.kind === 'cpu' ? device.threads : 1;
+    // The threads of a device beside the host are not the host's.
+    const threads = device.capabilities.runsBesideHost ? 1 : device.threads;
     for (const kind of kinds) await peers.#add(kind, device.kind, { ...workload, threads });
     return peers;
   }

@@ -1,8 +1,6 @@
-/**
- * PyTorch's whole model as a peer in the same run on a GPU: eager, and as a CUDA graph, in float32 and TF32. Not on CPUs,
- * where what it computes with depends on how PyTorch was built, by a factor of a hundred.
- */
+/** PyTorch's whole model as a peer in the same run on a GPU: eager, and as a CUDA graph, in float32 and TF32. */
 import type { Backend } from '../backend/backend.ts';
+import type { DeviceKind } from '../device.ts';
 import { isQuantized } from '../embedding/row-format.ts';
 import type { DlrmArchitecture, ModelArchitecture } from '../model/architecture.ts';
 import type { DlrmRequest } from '../model/request/request.ts';
@@ -25,6 +23,9 @@ const VARIANTS: readonly Variant[] = [
   { name: 'CUDA graph, TF32', variant: 'graph', tf32: true },
 ];
 
+/** Not on CPUs, where what it computes with depends on how PyTorch was built, by a factor of a hundred. */
+const DEVICES: readonly DeviceKind[] = ['cuda'];
+
 export interface PytorchModelOptions {
   readonly backend: Backend;
   readonly architecture: ModelArchitecture;
@@ -32,13 +33,13 @@ export interface PytorchModelOptions {
   readonly rounds: number;
 }
 
-/** Times the same model in PyTorch, inputs on the device; why not goes into `notes`. Nothing on CPUs. */
+/** Times the same model in PyTorch, inputs on the device; why not goes into `notes`. Nothing on other devices. */
 export async function measurePytorchModel(
   options: PytorchModelOptions,
   notes: string[],
 ): Promise<MeasuredModelRow[]> {
   const { backend, architecture, workloads } = options;
-  if (backend.device.kind === 'cpu') return [];
+  if (!DEVICES.includes(backend.device.kind)) return [];
   const reason = refuse(architecture);
   if (reason !== undefined) {
     notes.push(`PyTorch's model was not measured: ${reason}`);

@@ -1,5 +1,6 @@
 /** Benchmark results: versioned JSON whose rows each say what was run, on what, and how it was timed. */
 import Type, { type Static } from 'typebox';
+import { DEVICE_KINDS } from '../device.ts';
 import { ROW_FORMATS, type RowFormat } from '../embedding/row-format.ts';
 import { planSchema } from '../plan/plan.ts';
 import { TECHNIQUES } from '../plan/techniques/registry.ts';
@@ -17,7 +18,7 @@ const strict = { additionalProperties: false } as const;
 
 export const deviceSchema = Type.Object(
   {
-    kind: Type.Union([Type.Literal('cpu'), Type.Literal('cuda')]),
+    kind: Type.Enum([...DEVICE_KINDS]),
     id: Type.String(),
     name: Type.String(),
     architecture: Type.String(),

@@ -126,7 +126,7 @@ function lookupsOf(workloads: readonly Lookups[], pattern: string): Lookups {
 
 /** As many batches as the benchmark warms up with. `kernels`: of the recorded launches of one batch; `next`: the batch that follows. */
 async function warmUp(timer: EmbeddingTimer, plan: Plan, recorded: ReadonlySet<number>) {
-  const { warmup } = turnOn('cuda');
+  const { warmup } = turnOn(timer.device);
   for (let i = 0; i < warmup - 1; i++) await timer.run(plan, i);
   const last = await timer.run(plan, warmup - 1, { timeLaunches: true });
   const kernels = last.launches

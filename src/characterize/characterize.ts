@@ -3,7 +3,7 @@ import type { CudaBackend } from '../backend/cuda/cuda-backend.ts';
 import { bench } from '../bench/bench.ts';
 import type { ModelRow } from '../bench/results.ts';
 import type { BenchWorkload, IndexType } from '../bench/workload.ts';
-import type { DeviceDescription } from '../device.ts';
+import { type DeviceDescription, recordedDevice } from '../device.ts';
 import { DeviceError } from '../errors.ts';
 import type { ModelArchitecture } from '../model/architecture.ts';
 import { choosePlan } from '../plan/saved-plans.ts';
@@ -70,7 +70,7 @@ export async function characterize(options: CharacterizeOptions): Promise<Charac
     createdAt: new Date().toISOString(),
     command: options.command,
     hotrow: version,
-    device: options.device,
+    device: recordedDevice(options.device),
     tools: { ...fixed.tools, ...(ncu === undefined ? {} : { ncu: ncu.version }) },
     static: fixed.rows,
     counters: [...stage.counters],

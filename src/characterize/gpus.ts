@@ -1,5 +1,5 @@
 /** GPUs that a report may be about without having one: NVIDIA's data sheets and architecture white papers. */
-import type { DeviceDescription } from '../device.ts';
+import type { RecordedDevice } from '../device.ts';
 import { UsageError } from '../errors.ts';
 
 interface GpuModel {
@@ -30,7 +30,7 @@ export interface DescribedGpu {
   readonly computeCapability: readonly [major: number, minor: number];
   readonly architecture: string;
   /** As plans are checked against it. */
-  readonly device: DeviceDescription;
+  readonly device: RecordedDevice;
 }
 
 /** At most this share of L2 can be set aside for persisting accesses (CUDA C++ Programming Guide). */
@@ -38,7 +38,7 @@ const PERSISTING_SHARE = 0.75;
 const WARP_THREADS = 32;
 
 /** A GPU that is here. */
-export function describedGpu(device: DeviceDescription): DescribedGpu {
+export function describedGpu(device: RecordedDevice): DescribedGpu {
   const [, major, minor] = /^sm_(\d+)(\d)/.exec(device.architecture) ?? [];
   return {
     name: device.name,

@@ -55,7 +55,7 @@ export async function timeCells(
 
 /** The launches that pool bags of a plan's turn, each timed by itself. */
 async function takeTurn(timer: EmbeddingTimer, plan: Plan, first: number): Promise<LaunchTime[]> {
-  const { warmup, timed } = turnOn('cuda');
+  const { warmup, timed } = turnOn(timer.device);
   const taken: LaunchTime[] = [];
   for (let i = 0; i < warmup; i++) await timer.run(plan, first + i);
   for (let i = warmup; i < warmup + timed; i++) {

@@ -1,6 +1,6 @@
 /** Options that several commands share, and how their values are read. */
 import { Argument, type Command, InvalidArgumentError, Option } from 'commander';
-import { DENSE_PRECISIONS } from '../backend/backend.ts';
+import { DENSE_PRECISIONS } from '../device.ts';
 import { INDEX_CHECKING } from '../embedding/bag.ts';
 import type { ArchitectureOverrides } from '../model/infer-architecture.ts';
 import { type PlanChoice, readPlan } from '../plan/plan.ts';

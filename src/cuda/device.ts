@@ -1,6 +1,9 @@
+import { deepFrozen } from '../checks/value.ts';
+import type { DeviceDescription } from '../device.ts';
 import { CudaError, DeviceError } from '../errors.ts';
 import type { CudaDriver } from '../ffi/cuda-driver.ts';
 import type { ContextHandle } from '../ffi/cuda-symbols.ts';
+import { describe } from './discover.ts';
 import { type DeviceProperties, deviceProperties } from './properties.ts';
 
 export type ResourceKind =
@@ -36,6 +39,7 @@ export class CudaDevice implements Disposable {
   readonly #context: ContextHandle;
   /** In the order that they were made. */
   readonly #resources = new Set<OwnedResource>();
+  #description: DeviceDescription | undefined;
   #disposed = false;
   #released = false;
 
@@ -50,6 +54,12 @@ export class CudaDevice implements Disposable {
   /** As `--device` takes it. */
   get id(): string {
     return `cuda:${this.properties.ordinal}`;
+  }
+
+  /** What it is and what it can do. */
+  get description(): DeviceDescription {
+    this.#description ??= deepFrozen(describe(this.driver, this.properties));
+    return this.#description;
   }
 
   get context(): ContextHandle {

@@ -7,6 +7,7 @@ import type { TSchema } from 'typebox';
 import type { Activation, Backend, Matrix, Operation } from '../backend/backend.ts';
 import type { Workspace } from '../backend/workspace.ts';
 import type { Members } from '../checks/value.ts';
+import type { DensePrecision } from '../device.ts';
 import type { StoredTensor } from '../tensor.ts';
 import { inconsistent } from './weights.ts';
 
@@ -36,6 +37,12 @@ export interface StoredBlock {
   readonly last: Activation;
 }
 
+/** Where blocks are placed, and how their products are made. */
+export interface PlacementTarget {
+  readonly backend: Backend;
+  readonly precision: DensePrecision;
+}
+
 /** What is given to a block's reference. */
 export interface ReferenceInput {
   readonly batch: number;
@@ -62,7 +69,7 @@ export interface BlockKind<B extends { readonly kind: string }> {
   /** Elements of its weights. */
   parameters(block: B): number;
   /** Reads its weights and places them. @throws DeviceError OUT_OF_MEMORY; UsageError, FormatError for files. */
-  place(backend: Backend, block: B, vectors: readonly number[]): Promise<PlacedBlock>;
+  place(on: PlacementTarget, block: B, vectors: readonly number[]): Promise<PlacedBlock>;
   /** [batch, width] as plainly as it can be written, in float64: what every device is compared with. */
   reference(block: B, input: ReferenceInput): Promise<Float64Array>;
 }

@@ -2,6 +2,7 @@
 import type { Backend, Matrix, Operation, PlacedLinear } from '../backend/backend.ts';
 import type { Workspace } from '../backend/workspace.ts';
 import { type Check, listOf, membersOf, oneOf, optional, text } from '../checks/value.ts';
+import type { DensePrecision } from '../device.ts';
 import { ModelError } from '../errors.ts';
 import type { Tensor } from '../tensor.ts';
 import { type BlockKind, type StoredLayer, type StoredParameter, sum } from './block.ts';
@@ -112,7 +113,7 @@ export const crossBlock: BlockKind<CrossBlock> = {
     `DCNv2 cross, ${layers.length} layers of rank ${layers.map(({ v, rank }) => (v === undefined ? 'full' : rank)).join(', ')}`,
   parameters: ({ layers }) =>
     sum(layers.map(({ v, width, rank }) => (v === undefined ? 1 : 2) * width * rank + width)),
-  place: (backend, { layers }) => CrossNetwork.place(backend, layers),
+  place: ({ backend, precision }, { layers }) => CrossNetwork.place(backend, layers, precision),
   async reference({ layers }, { batch, values: x0 }) {
     let x = x0;
     for (const { v, w, bias, width, rank } of layers) {
@@ -142,12 +143,18 @@ export class CrossNetwork implements Disposable {
     this.#layers = layers;
   }
 
-  static async place(backend: Backend, layers: readonly CrossLayer[]): Promise<CrossNetwork> {
+  static async place(
+    backend: Backend,
+    layers: readonly CrossLayer[],
+    precision: DensePrecision,
+  ): Promise<CrossNetwork> {
+    const place = (weight: Float32Array, bias: Float32Array | undefined, outputs: number, inputs: number) =>
+      backend.placeLinear(weight, bias, outputs, inputs, precision);
     const placed: PlacedCross[] = [];
     for (const { v, w, bias, width, rank } of layers) {
       placed.push({
-        ...(v === undefined ? {} : { v: backend.placeLinear(await readFloat32(v), undefined, rank, width) }),
-        w: backend.placeLinear(await readFloat32(w), await readFloat32(bias), width, rank),
+        ...(v === undefined ? {} : { v: place(await readFloat32(v), undefined, rank, width) }),
+        w: place(await readFloat32(w), await readFloat32(bias), width, rank),
       });
     }
     return new CrossNetwork(placed);

@@ -11,6 +11,7 @@ import {
 } from '../backend/backend.ts';
 import type { Workspace } from '../backend/workspace.ts';
 import { type Check, listOf, membersOf, oneOf, optional, text } from '../checks/value.ts';
+import type { DensePrecision } from '../device.ts';
 import { ModelError } from '../errors.ts';
 import { elementCount, type Tensor } from '../tensor.ts';
 import { type BlockKind, type StoredLayer, type StoredParameter, sum } from './block.ts';
@@ -135,7 +136,7 @@ export const mlpBlock: BlockKind<MlpBlock> = {
     `MLP ${[sum(vectors), ...layers.map(({ outputs }) => outputs)].join(' → ')}`,
   parameters: ({ layers }) =>
     sum(layers.map(({ inputs, outputs, bias }) => outputs * (inputs + (bias === undefined ? 0 : 1)))),
-  place: (backend, { layers }) => Mlp.place(backend, layers),
+  place: ({ backend, precision }, { layers }) => Mlp.place(backend, layers, precision),
   async reference({ layers }, { batch, values }) {
     let input = values;
     for (const { weight, bias, inputs, outputs, activation } of layers) {
@@ -157,13 +158,17 @@ export class Mlp implements Disposable {
     this.#layers = layers;
   }
 
-  /** Reads the layers' weights and places them. */
-  static async place(backend: Backend, layers: readonly LinearLayer[]): Promise<Mlp> {
+  /** Reads the layers' weights and places them, to multiply in `precision`. */
+  static async place(
+    backend: Backend,
+    layers: readonly LinearLayer[],
+    precision: DensePrecision,
+  ): Promise<Mlp> {
     const placed: { placed: PlacedLinear; activation: Activation }[] = [];
     for (const { weight, bias, inputs, outputs, activation } of layers) {
       const values = await readFloat32(weight);
       const offsets = bias === undefined ? undefined : await readFloat32(bias);
-      placed.push({ placed: backend.placeLinear(values, offsets, outputs, inputs), activation });
+      placed.push({ placed: backend.placeLinear(values, offsets, outputs, inputs, precision), activation });
     }
     return new Mlp(placed);
   }

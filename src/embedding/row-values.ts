@@ -117,18 +117,31 @@ export function rowNumbers(
   const numbers = new BigInt64Array(count);
   // As halves: a BigInt each would take many times as long.
   const halves = new Int32Array(numbers.buffer);
-  const isWide = rows instanceof BigInt64Array;
-  const given = isWide ? new Int32Array(bufferOf(rows) as ArrayBuffer, offsetOf(rows)) : rows;
-  for (let i = 0; i < count; i++) {
-    const at = first + i;
-    const low = (isWide ? given[2 * at] : given[at]) as number;
-    const high = (isWide ? given[2 * at + 1] : low >> 31) as number;
-    const number = high * 2 ** 32 + (low >>> 0);
-    if (!(number >= 0 && number < table.rows)) throw outOfRange(table, at, rows[at] as number | bigint);
-    halves[2 * i] = low;
-    halves[2 * i + 1] = high;
-  }
+  if (rows instanceof BigInt64Array) numbers.set(rows.subarray(first, first + count));
+  else widen(rows.subarray(first, first + count), halves);
+  const bad = firstOutside(halves, table.rows);
+  if (bad >= 0) throw outOfRange(table, first + bad, numbers[bad] as bigint);
   return numbers;
+}
+
+/** int32 to the halves of int64. */
+function widen(from: Int32Array, halves: Int32Array): void {
+  for (let i = 0; i < from.length; i++) {
+    const value = from[i] as number;
+    halves[2 * i] = value;
+    halves[2 * i + 1] = value >> 31;
+  }
+}
+
+/** The first number that is not in [0, rows); −1: all are. */
+function firstOutside(halves: Int32Array, rows: number): number {
+  const [mostHigh, mostLow] = [Math.floor((rows - 1) / 2 ** 32), (rows - 1) % 2 ** 32];
+  for (let i = 0; i < halves.length; i += 2) {
+    const high = halves[i + 1] as number;
+    if (high < 0 || high > mostHigh || (high === mostHigh && (halves[i] as number) >>> 0 > mostLow))
+      return i / 2;
+  }
+  return -1;
 }
 
 function outOfRange({ name, rows }: UpdatedTable, position: number, value: number | bigint): RequestError {
@@ -141,16 +154,17 @@ function dropReplaced(numbers: BigInt64Array): void {
   const halves = new Int32Array(numbers.buffer);
   if (isRising(halves)) return;
   const size = 2 ** Math.ceil(Math.log2(2 * numbers.length + 1));
-  const places = new Int32Array(size).fill(-1);
+  /** One more than a place; 0: none. */
+  const places = new Int32Array(size);
   for (let i = numbers.length - 1; i >= 0; i--) {
     const low = halves[2 * i] as number;
     const high = halves[2 * i + 1] as number;
     let slot = (Math.imul(low, 0x9e3779b1) ^ Math.imul(high, 0x85ebca6b)) >>> 0;
     slot = (slot ^ (slot >>> 15)) & (size - 1);
     for (;;) {
-      const other = places[slot] as number;
+      const other = (places[slot] as number) - 1;
       if (other < 0) {
-        places[slot] = i;
+        places[slot] = i + 1;
         break;
       }
       if (halves[2 * other] === low && halves[2 * other + 1] === high) {

@@ -6,6 +6,7 @@ import type { ThreadPool } from './thread-pool.ts';
 
 /** Numbers of the C header's enums; of row formats, embedding/row-format.ts has them. */
 export const POOLING = { sum: 0, mean: 1, max: 2 } as const;
+/** CUDA's `hotrow::Activation` has the same numbers. */
 export const ACTIVATION = { none: 0, relu: 1, sigmoid: 2 } as const;
 export const PREFETCH_LEVEL = { L1: 1, L2: 2, L3: 3, NTA: 4 } as const;
 export const OPERATOR = {

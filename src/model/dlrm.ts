@@ -16,6 +16,7 @@ import { InFlight } from '../backend/in-flight.ts';
 import { Workspace } from '../backend/workspace.ts';
 import { allocated } from '../checks/arguments.ts';
 import { called, flag, membersOf, oneOf, optional, record } from '../checks/value.ts';
+import { DENSE_PRECISIONS, type DensePrecision, precisionOn } from '../device.ts';
 import { type BagFindings, INDEX_CHECKING, type IndexArray, type IndexChecking } from '../embedding/bag.ts';
 import type { RowValues } from '../embedding/row-values.ts';
 import { DeviceError, UsageError } from '../errors.ts';
@@ -42,6 +43,8 @@ export interface DlrmOptions {
   readonly traffic?: PlanTraffic;
   /** Where the rows of each table live; default: on the device. */
   readonly placement?: Placement;
+  /** How dense layers multiply; default: the first that the device names, TF32 on GPUs, float32 on CPUs. */
+  readonly precision?: DensePrecision;
   /** What happens to bad indices and offsets; default `error`. */
   readonly indexChecking?: IndexChecking;
   /** Close the backend together with the model; default: it stays the caller's. */
@@ -175,6 +178,7 @@ const CREATE_OPTIONS = membersOf<DlrmOptions>({
   plan: optional(planChoice),
   traffic: optional(planTraffic),
   placement: optional(parsePlacement),
+  precision: optional(oneOf(DENSE_PRECISIONS)),
   indexChecking: optional(oneOf(INDEX_CHECKING)),
   closesBackend: optional(flag),
   onProgress: optional(called<OnProgress>()),
@@ -189,6 +193,7 @@ export class DlrmModel implements AsyncDisposable {
   readonly #planSource: string;
   readonly #backend: Backend;
   readonly #placed: Placed;
+  readonly #precision: DensePrecision;
   readonly #checking: IndexChecking;
   readonly #closesBackend: boolean;
   readonly #programs: BatchPrograms;
@@ -200,6 +205,7 @@ export class DlrmModel implements AsyncDisposable {
     architecture: ModelArchitecture,
     head: Head,
     placed: Placed,
+    precision: DensePrecision,
     planSource: string,
     options: DlrmOptions,
   ) {
@@ -210,6 +216,7 @@ export class DlrmModel implements AsyncDisposable {
     this.#outputSlots = head.outputs.map(({ name }) => `output ${name}`);
     this.#backend = backend;
     this.#placed = placed;
+    this.#precision = precision;
     this.#closesBackend = options.closesBackend ?? false;
     this.#checking = options.indexChecking ?? 'error';
     this.#programs = new BatchPrograms(backend, (capacity, workspace) => {
@@ -219,7 +226,8 @@ export class DlrmModel implements AsyncDisposable {
 
   /**
    * Places a model on the device of `backend`.
-   * @throws PlanError PLAN_INVALID, PLAN_ILLEGAL; DeviceError OUT_OF_MEMORY; UsageError, FormatError for files that cannot be
+   * @throws PlanError PLAN_INVALID, PLAN_ILLEGAL; DeviceError DEVICE_UNAVAILABLE for a precision that the device does not have,
+   *   OUT_OF_MEMORY; UsageError, FormatError for files that cannot be
    *   read; UsageError OPTION_INVALID, RequestError TENSOR_*, ModelError CHECKPOINT_INCONSISTENT for an architecture that is none.
    */
   static async create(
@@ -234,6 +242,7 @@ export class DlrmModel implements AsyncDisposable {
     const { tables } = own;
     const head = headOf(own);
     const device = ownBackend(backend);
+    const precision = precisionOn(device.device, chosen.precision);
     const placed: Disposable[] = [];
     const keep = <T extends Disposable>(part: T): T => {
       placed.push(part);
@@ -247,9 +256,9 @@ export class DlrmModel implements AsyncDisposable {
       );
       const parts: Placed = {
         tables: keep(await placeCollection(device, tables, plan, where)),
-        head: keep(await PlacedHead.place(device, head)),
+        head: keep(await PlacedHead.place({ backend: device, precision }, head)),
       };
-      return new DlrmModel(MADE_HERE, device, own, head, parts, source, chosen);
+      return new DlrmModel(MADE_HERE, device, own, head, parts, precision, source, chosen);
     } catch (error) {
       for (const part of placed) part[Symbol.dispose]();
       throw error;
@@ -276,8 +285,8 @@ export class DlrmModel implements AsyncDisposable {
   }
 
   /** How the dense layers multiply. */
-  get precision() {
-    return this.#backend.precision;
+  get precision(): DensePrecision {
+    return this.#precision;
   }
 
   /** The plan of the embedding stage. */

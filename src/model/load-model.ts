@@ -1,6 +1,7 @@
 /** From a checkpoint on disk to a model on a device. */
 import { OPEN_MEMBERS, type OpenOptions, openDevice } from '../backend/open-backend.ts';
 import { called, path as filePath, membersOf, oneOf, optional } from '../checks/value.ts';
+import { DENSE_PRECISIONS } from '../device.ts';
 import { INDEX_CHECKING } from '../embedding/bag.ts';
 import { fromFile, namedIn } from '../errors.ts';
 import { parsePlacement } from '../plan/placement.ts';
@@ -27,6 +28,7 @@ const LOAD_OPTIONS = membersOf<LoadModelOptions>({
   plan: optional(planChoice),
   traffic: optional(planTraffic),
   placement: optional(parsePlacement),
+  precision: optional(oneOf(DENSE_PRECISIONS)),
   indexChecking: optional(oneOf(INDEX_CHECKING)),
   architecture: optional(OVERRIDES),
   onProgress: optional(called<OnProgress>()),
@@ -34,7 +36,7 @@ const LOAD_OPTIONS = membersOf<LoadModelOptions>({
 
 export interface LoadModelOptions
   extends OpenOptions,
-    Pick<DlrmOptions, 'plan' | 'traffic' | 'placement' | 'indexChecking' | 'onProgress'> {
+    Pick<DlrmOptions, 'plan' | 'traffic' | 'placement' | 'precision' | 'indexChecking' | 'onProgress'> {
   /** What the checkpoint and its description leave open. */
   readonly architecture?: ArchitectureOverrides;
 }
@@ -104,6 +106,7 @@ export async function loadModel(path: string, options: LoadModelOptions = {}): P
     plan,
     traffic,
     placement,
+    precision,
     indexChecking,
     onProgress,
     ...device
@@ -116,6 +119,7 @@ export async function loadModel(path: string, options: LoadModelOptions = {}): P
       ...(plan === undefined ? {} : { plan }),
       ...(traffic === undefined ? {} : { traffic }),
       ...(placement === undefined ? {} : { placement }),
+      ...(precision === undefined ? {} : { precision }),
       ...(indexChecking === undefined ? {} : { indexChecking }),
       ...(onProgress === undefined ? {} : { onProgress }),
     });

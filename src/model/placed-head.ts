@@ -1,8 +1,8 @@
 /** A head on a device: its blocks' weights, and the operations of a batch over matrices that are laid out for it. */
 import { at } from '../at.ts';
-import { type Backend, columns, type Matrix, type Operation } from '../backend/backend.ts';
+import { columns, type Matrix, type Operation } from '../backend/backend.ts';
 import type { Workspace } from '../backend/workspace.ts';
-import { type PlacedBlock, sum } from '../dense/block.ts';
+import { type PlacedBlock, type PlacementTarget, sum } from '../dense/block.ts';
 import { kindOf } from '../dense/blocks.ts';
 import type { Part } from './block-list.ts';
 import type { Head, Value } from './head.ts';
@@ -33,11 +33,11 @@ export class PlacedHead implements Disposable {
   }
 
   /** Reads the blocks' weights and places them. @throws DeviceError OUT_OF_MEMORY; UsageError, FormatError for files. */
-  static async place(backend: Backend, head: Head): Promise<PlacedHead> {
+  static async place(on: PlacementTarget, head: Head): Promise<PlacedHead> {
     const placed: PlacedBlock[] = [];
     try {
       for (const { block, vectors } of head.blocks)
-        placed.push(await kindOf(block).place(backend, block, vectors));
+        placed.push(await kindOf(block).place(on, block, vectors));
       return new PlacedHead(head, placed);
     } catch (error) {
       for (const block of placed) block[Symbol.dispose]();

@@ -13,7 +13,7 @@ import {
   text,
   whole,
 } from '../checks/value.ts';
-import { DEVICE_KINDS, type DeviceDescription, type GpuLimits } from '../device.ts';
+import { DEVICE_KINDS, type GpuLimits, type RecordedDevice } from '../device.ts';
 import { MOST_DIM, MOST_ROWS } from '../embedding/check-tables.ts';
 import { ROW_FORMATS } from '../embedding/row-format.ts';
 import { DEVICE_LIMITS } from './occupancy.ts';
@@ -25,7 +25,7 @@ const LIMITS = someOf<GpuLimits>({
   persistingL2Bytes: whole(),
 });
 
-const versions: Check<DeviceDescription['versions']> = (value, at) => {
+const versions: Check<RecordedDevice['versions']> = (value, at) => {
   const given = record(value, at);
   return reading(at, () =>
     Object.fromEntries(
@@ -34,7 +34,7 @@ const versions: Check<DeviceDescription['versions']> = (value, at) => {
   );
 };
 
-const DEVICE = someOf<DeviceDescription>({
+const DEVICE = someOf<RecordedDevice>({
   kind: oneOf(DEVICE_KINDS),
   id: text,
   name: text,

@@ -5,7 +5,7 @@
 import Type, { type Static } from 'typebox';
 import Value from 'typebox/value';
 import { plainData } from '../checks/arguments.ts';
-import { deepFrozen, shown } from '../checks/value.ts';
+import { deepFrozen, listOf, shown, someOf, text } from '../checks/value.ts';
 import type { EmbeddingTable } from '../embedding/bag.ts';
 import { PlanError } from '../errors.ts';
 
@@ -48,21 +48,27 @@ export interface Placement {
 
 type Named = Pick<EmbeddingTable, 'name'>;
 
-/** All rows of all tables on the device. */
+const NAMED = listOf(someOf<Named>({ name: text }));
+
+/** All rows of all tables on the device. @throws UsageError OPTION_INVALID for what are no tables. */
 export function devicePlacement(tables: readonly Named[]): Placement {
   return deepFrozen({
     version: PLACEMENT_VERSION,
-    tables: tables.map(({ name }) => ({ table: name, rows: 'device' as const })),
+    tables: NAMED(tables, 'devicePlacement: tables').map(({ name }) => ({
+      table: name,
+      rows: 'device' as const,
+    })),
   });
 }
 
 /** Checks a placement's form; it is a copy. @throws PlanError PLACEMENT_INVALID naming the member that is wrong. */
 export function parsePlacement(given: unknown, name = 'placement'): Placement {
+  const source = text(name, 'parsePlacement: source');
   const value = plainData(given);
   if (Value.Check(placementSchema, value)) return deepFrozen(value as Static<typeof placementSchema>);
   const [first] = Value.Errors(placementSchema, value);
   const what = value === undefined ? `is ${shown(given)}` : (first?.message ?? 'does not fit the schema');
-  throw new PlanError('PLACEMENT_INVALID', `${name}: ${first?.instancePath || '/'} ${what}`);
+  throw new PlanError('PLACEMENT_INVALID', `${source}: ${first?.instancePath || '/'} ${what}`);
 }
 
 /** @throws PlanError PLACEMENT_ILLEGAL for a placement of other tables. */
@@ -82,7 +88,8 @@ export function checkPlacement({ tables: placed }: Placement, tables: readonly N
   }
 }
 
-/** What a placement says, in a few words: `26 tables on the device`. */
-export function placementLabel({ tables }: Placement): string {
+/** What a placement says, in a few words: `26 tables on the device`. @throws PlanError PLACEMENT_INVALID. */
+export function placementLabel(placement: Placement): string {
+  const { tables } = parsePlacement(placement, 'placementLabel: placement');
   return `${tables.length} ${tables.length === 1 ? 'table' : 'tables'} on the device`;
 }

@@ -1,5 +1,5 @@
 /** What plans are checked and chosen against. */
-import type { DeviceDescription } from '../device.ts';
+import type { RecordedDevice } from '../device.ts';
 import type { EmbeddingTable } from '../embedding/bag.ts';
 
 /**
@@ -11,7 +11,7 @@ export const KERNELS: readonly KernelFamily[] = Object.freeze(['standard', 'fuse
 
 /** What a plan is checked and chosen against. */
 export interface PlanContext {
-  readonly device: DeviceDescription;
+  readonly device: RecordedDevice;
   /** The plan's kernel family; default: `standard`. */
   readonly kernel?: KernelFamily;
   /** Threads of a block of that kernel on a GPU; default: the family's. */

@@ -7,7 +7,7 @@ import { readdir } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { finite, membersOf, whole } from '../checks/value.ts';
-import type { DeviceDescription } from '../device.ts';
+import type { RecordedDevice } from '../device.ts';
 import { sharesTables, tableNumbers } from '../embedding/shared-tables.ts';
 import { writeOutputFile } from '../output-file.ts';
 import { version } from '../version.ts';
@@ -21,7 +21,7 @@ export interface ChosenPlan {
 }
 
 /** Versions that a tuned plan depends on. */
-export function tunedVersions({ versions }: DeviceDescription): Readonly<Record<string, string>> {
+export function tunedVersions({ versions }: RecordedDevice): Readonly<Record<string, string>> {
   const { node: _, ...others } = versions;
   return { hotrow: version, ...others };
 }
@@ -67,7 +67,7 @@ export async function savePlan(plan: Plan, file: string): Promise<void> {
 }
 
 /** Why a tuned plan does not stand for this device; undefined: it does, or it does not say where it was tuned. */
-export function staleness({ tunedOn }: Plan, device: DeviceDescription): string | undefined {
+export function staleness({ tunedOn }: Plan, device: RecordedDevice): string | undefined {
   if (tunedOn === undefined) return undefined;
   if (tunedOn.device !== device.name) return `it was tuned on ${tunedOn.device}, this is ${device.name}`;
   if (tunedOn.architecture !== device.architecture) {

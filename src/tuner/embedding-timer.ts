@@ -11,6 +11,7 @@ import {
   type PlacedTables,
   type PlaceOptions,
 } from '../backend/backend.ts';
+import type { DeviceDescription } from '../device.ts';
 import type { BagBatch, EmbeddingTable } from '../embedding/bag.ts';
 import { placeCollection, totalDim } from '../model/collection.ts';
 import { type Plan, placementKey, plainPlan } from '../plan/plan.ts';
@@ -54,8 +55,12 @@ export class EmbeddingTimer implements Disposable {
     this.#placing = onProgress === undefined ? {} : { onProgress };
   }
 
+  get device(): DeviceDescription {
+    return this.#backend.device;
+  }
+
   get context(): PlanContext {
-    return { device: this.#backend.device, tables: this.#tables };
+    return { device: this.device, tables: this.#tables };
   }
 
   /** What the placements brought about. */
@@ -71,14 +76,14 @@ export class EmbeddingTimer implements Disposable {
   /** Places the batches of a workload, and tells the backend what is hot in them. */
   async load(batches: readonly BagBatch[]): Promise<void> {
     this.#forget();
-    const tables = await this.#place(plainPlan(this.#backend.device.kind));
+    const tables = await this.#place(plainPlan(this.device.kind));
     this.#bags = batches.map((batch) => this.#backend.placeBags(tables, batch));
     await this.#backend.observe(tables, this.#bags);
   }
 
   /** Has every plan's kernels compiled, several side by side, so that races do not wait for compilers. */
   async prepare(plans: readonly Plan[]): Promise<void> {
-    if (this.#backend.device.kind === 'cpu') return;
+    if (!this.device.capabilities.compilesKernels) return;
     for (const plan of plans) await this.#place(plan);
     for (let first = 0; first < plans.length; first += COMPILED_AT_ONCE) {
       this.#onProgress?.('compiling plans', first, plans.length);

@@ -9,7 +9,7 @@ const QUEUE_MS = 0.25;
 const MOST_AHEAD = 3;
 
 /** What it needs of an EmbeddingTimer. */
-type Timer = Pick<EmbeddingTimer, 'context' | 'batches' | 'prepare' | 'run'>;
+type Timer = Pick<EmbeddingTimer, 'device' | 'context' | 'batches' | 'prepare' | 'run'>;
 
 /**
  * Runs other batches right before the one that it times, where batches are short and the device has a queue: a GPU that is done
@@ -40,7 +40,7 @@ export class QueuedTimer implements PlanTimer {
   }
 
   #ahead(lastMs: number | undefined): number {
-    if (this.context.device.kind === 'cpu') return 0;
+    if (!this.#timer.device.capabilities.runsBesideHost) return 0;
     const needed = lastMs === undefined ? 1 : Math.ceil(QUEUE_MS / lastMs);
     // The timed batch itself is none of them: its rows would be in cache.
     return Math.min(needed, MOST_AHEAD, this.#timer.batches - 1);

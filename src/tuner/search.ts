@@ -264,7 +264,7 @@ const STARVED = 0.3;
  * resident warps times the rows that each asks for at once. Plans far from the most are not worth a measurement.
  */
 function rejectStarved(plans: readonly Plan[], context: PlanContext): Plan[] {
-  if (context.device.kind !== 'cuda') return [...plans];
+  if (context.device.gpu === undefined) return [...plans];
   const inFlight = new Map(plans.map((plan) => [plan, rowsInFlight(plan, context)]));
   const most = (kernel: KernelFamily) =>
     Math.max(...plans.map((plan) => (plan.kernel === kernel ? (inFlight.get(plan) as number) : 0)));

@@ -6,6 +6,7 @@ import { Peers, peersOn } from '../../src/bench/peers.ts';
 import type { DeviceDescription } from '../../src/device.ts';
 import type { Bags, EmbeddingTable } from '../../src/embedding/bag.ts';
 import { type RowFormat, weightShape } from '../../src/embedding/row-format.ts';
+import { GPU_CAPABILITIES } from '../support/devices.ts';
 import { noStandIns, refuseStandIns, standIns } from './stand-ins.ts';
 
 const GPU: DeviceDescription = {
@@ -16,6 +17,7 @@ const GPU: DeviceDescription = {
   threads: 1,
   memoryBytes: 1,
   versions: {},
+  capabilities: GPU_CAPABILITIES,
 };
 
 function tableOf(rowFormat: RowFormat, change: Partial<EmbeddingTable> = {}): EmbeddingTable {

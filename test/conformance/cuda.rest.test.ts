@@ -41,7 +41,8 @@ const rowsOf = ({ dim, rowFormat }: PlanContext['tables'][number]) => ({ dim, ro
 
 const skip = refuseEmulation();
 if (skip === undefined) {
-  conformance('cuda, emulated', () => openFakeBackend({ precision: 'float32' }), {
+  conformance('cuda, emulated', openFakeBackend, {
+    precision: 'float32',
     rowsStandAlone: false,
     addsQuantizedInIndexOrder: false,
     longestInOrder: SHORTEST_SPLIT,
@@ -52,7 +53,8 @@ if (skip === undefined) {
     propertyRuns: 25,
   });
   for (const precision of ['tf32', 'float16', 'bfloat16'] as const) {
-    conformance(`cuda, emulated, ${precision}`, () => openFakeBackend({ precision }), {
+    conformance(`cuda, emulated, ${precision}`, openFakeBackend, {
+      precision,
       groups: DENSE_GROUPS,
       denseRounding: 2 ** -factorBits(precision),
       rowsStandAlone: false,

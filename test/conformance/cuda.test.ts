@@ -7,7 +7,8 @@ import { conformance, conformanceSkipped } from './suite.ts';
 
 const skip = refuseEmulation();
 if (skip === undefined) {
-  conformance('cuda, emulated', () => openFakeBackend({ precision: 'float32' }), {
+  conformance('cuda, emulated', openFakeBackend, {
+    precision: 'float32',
     groups: ['properties', 'programs', 'models'],
     rowsStandAlone: false,
     addsQuantizedInIndexOrder: false,

@@ -187,7 +187,7 @@ function integerInteractions(): DotProblem[] {
 export function denseCases(subject: Subject): void {
   test('linear: every shape and batch is exact on integers', async () => {
     for (const problem of shared('integer layers', integerLayers)) {
-      const out = await linearOn(subject.backend, problem);
+      const out = await linearOn(subject.backend, problem, { precision: subject.precision });
       assertLinear(out, problem, 0, `linear ${problem.inputs} → ${problem.outputs}, batch ${problem.batch}`);
     }
   });
@@ -197,7 +197,7 @@ export function denseCases(subject: Subject): void {
     for (const [inputs, outputs] of LAYERS) {
       for (const activation of ['none', 'relu', 'sigmoid'] as const) {
         const problem = layerProblem((count) => random.reals(count), [13, inputs, outputs], { activation });
-        const out = await linearOn(subject.backend, problem);
+        const out = await linearOn(subject.backend, problem, { precision: subject.precision });
         assertLinear(out, problem, subject.denseRounding, `${activation} of ${inputs} → ${outputs}`);
       }
     }
@@ -219,8 +219,18 @@ export function denseCases(subject: Subject): void {
         const real = layerProblem((count) => random.reals(count), shape, { biased, crossed: true });
         for (const inPlace of [false, true]) {
           const what = `cross ${shape}${inPlace ? ' in place' : ''}`;
-          assertLinear(await linearOn(subject.backend, exact, { inPlace }), exact, 0, what);
-          assertLinear(await linearOn(subject.backend, real, { inPlace }), real, subject.denseRounding, what);
+          assertLinear(
+            await linearOn(subject.backend, exact, { inPlace, precision: subject.precision }),
+            exact,
+            0,
+            what,
+          );
+          assertLinear(
+            await linearOn(subject.backend, real, { inPlace, precision: subject.precision }),
+            real,
+            subject.denseRounding,
+            what,
+          );
         }
       }
     }
@@ -243,14 +253,15 @@ export function denseCases(subject: Subject): void {
     ];
     for (const outputs of [1, 19]) {
       const activated = async (activation: Activation) => {
-        const out = await linearOn(subject.backend, {
+        const problem: LinearProblem = {
           batch: values.length,
           inputs: 1,
           outputs,
           input: Float32Array.from(values),
           weight: new Float32Array(outputs).fill(1),
           activation,
-        });
+        };
+        const out = await linearOn(subject.backend, problem, { precision: subject.precision });
         return values.map((_, b) => {
           const row = out.subarray(b * outputs, (b + 1) * outputs);
           assert.ok(
@@ -290,11 +301,11 @@ export function denseCases(subject: Subject): void {
       [257, 130],
     ] as const) {
       const problem = layerProblem((count) => random.reals(count), [9, inputs, outputs]);
-      const clean = await linearOn(subject.backend, problem);
+      const clean = await linearOn(subject.backend, problem, { precision: subject.precision });
       const input = problem.input.slice();
       input[4 * inputs] = Number.NaN;
       input[7 * inputs] = Number.POSITIVE_INFINITY;
-      const out = await linearOn(subject.backend, { ...problem, input });
+      const out = await linearOn(subject.backend, { ...problem, input }, { precision: subject.precision });
       for (let b = 0; b < 9; b++) {
         const row = out.subarray(b * outputs, (b + 1) * outputs);
         if (b === 4) assert.ok(row.every(Number.isNaN), 'the row with NaN');
@@ -316,7 +327,7 @@ export function denseCases(subject: Subject): void {
       const problem = layerProblem((count) => random.reals(count), [70, inputs, outputs], {
         activation: 'relu',
       });
-      const whole = await linearOn(subject.backend, problem);
+      const whole = await linearOn(subject.backend, problem, { precision: subject.precision });
       for (const [first, batch] of [
         [0, 1],
         [69, 1],
@@ -325,7 +336,11 @@ export function denseCases(subject: Subject): void {
         [1, 33],
       ] as const) {
         const input = problem.input.subarray(first * inputs, (first + batch) * inputs);
-        const part = await linearOn(subject.backend, { ...problem, batch, input });
+        const part = await linearOn(
+          subject.backend,
+          { ...problem, batch, input },
+          { precision: subject.precision },
+        );
         const same = whole.subarray(first * outputs, (first + batch) * outputs);
         assertSameBits(part, same, `${inputs} → ${outputs}, ${batch} samples from ${first}`);
       }
@@ -335,7 +350,7 @@ export function denseCases(subject: Subject): void {
   test('dot interaction: every shape is exact on integers', async () => {
     for (const problem of shared('integer interactions', integerInteractions)) {
       const { features, dim, order, diagonal } = problem;
-      const out = await dotInteractionOn(subject.backend, problem);
+      const out = await dotInteractionOn(subject.backend, problem, subject.precision);
       assertDot(out, problem, 0, `${features} × ${dim}, ${order}${diagonal ? ', diagonal' : ''}`);
     }
   });
@@ -360,7 +375,7 @@ export function denseCases(subject: Subject): void {
           order,
           diagonal,
         };
-        const out = await dotInteractionOn(subject.backend, problem);
+        const out = await dotInteractionOn(subject.backend, problem, subject.precision);
         assertDot(out, problem, subject.denseRounding, `${batch} × ${features} × ${dim}, ${order}`);
       }
     }

@@ -95,10 +95,14 @@ export function goldenModelCases(subject: Subject): void {
       const golden = shared(name, () => readGoldenModel(name));
       if (golden === undefined) return t.skip(`no golden files ${name}.*`);
       const { architecture, request, expected, file } = golden;
-      await using model = await DlrmModel.create(subject.backend, architecture);
+      await using model = await DlrmModel.create(subject.backend, architecture, {
+        precision: subject.precision,
+      });
       const { probabilities } = await model.predict(request);
       const inferred = await inferArchitecture((await loadCheckpoint(file)).tensors);
-      await using fromFile = await DlrmModel.create(subject.backend, inferred);
+      await using fromFile = await DlrmModel.create(subject.backend, inferred, {
+        precision: subject.precision,
+      });
       const loaded = await fromFile.predict(request);
       assertSameBits(loaded.probabilities, probabilities, 'the architecture inferred from the file');
       const right = toFloat32(expected.get('probability') as HostTensor);

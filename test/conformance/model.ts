@@ -30,7 +30,9 @@ export function modelCases(subject: Subject): void {
       const architecture = smallModel(new Random(81), kind);
       using reference = new ReferenceBackend();
       await using expected = await DlrmModel.create(reference, architecture);
-      await using model = await DlrmModel.create(subject.backend, architecture);
+      await using model = await DlrmModel.create(subject.backend, architecture, {
+        precision: subject.precision,
+      });
       for (const batchSize of [0, 1, 7, 100]) {
         const request = smallRequest(new Random(batchSize), architecture, batchSize);
         const { probabilities, stages, latencyMs, findings } = await model.predict(request, { stages: true });
@@ -76,7 +78,9 @@ export function modelCases(subject: Subject): void {
 
   test('predictions of several batches at once are those of each alone', async () => {
     const architecture = smallModel(new Random(82), 'dot-lower');
-    await using model = await DlrmModel.create(subject.backend, architecture);
+    await using model = await DlrmModel.create(subject.backend, architecture, {
+      precision: subject.precision,
+    });
     const requests = Array.from({ length: 12 }, (_, i) =>
       smallRequest(new Random(i), architecture, 1 + ((i * 37) % 90)),
     );
@@ -92,7 +96,9 @@ export function modelCases(subject: Subject): void {
     const architecture = smallModel(new Random(87), 'dot-lower');
     using reference = new ReferenceBackend();
     await using expected = await DlrmModel.create(reference, architecture);
-    await using model = await DlrmModel.create(subject.backend, architecture);
+    await using model = await DlrmModel.create(subject.backend, architecture, {
+      precision: subject.precision,
+    });
     const good = async (batchSize: number, seed: number) => {
       const request = smallRequest(new Random(seed), architecture, batchSize);
       const right = await expected.predict(request);
@@ -135,7 +141,9 @@ export function modelCases(subject: Subject): void {
 
   test('a placed request is scored as often as one likes, with the bits of the request', async () => {
     const architecture = smallModel(new Random(88), 'dot-upper');
-    await using model = await DlrmModel.create(subject.backend, architecture);
+    await using model = await DlrmModel.create(subject.backend, architecture, {
+      precision: subject.precision,
+    });
     const [first, second] = [5, 9].map((batchSize) =>
       smallRequest(new Random(batchSize), architecture, batchSize),
     ) as [ReturnType<typeof smallRequest>, ReturnType<typeof smallRequest>];
@@ -155,7 +163,9 @@ export function modelCases(subject: Subject): void {
 
   test('NaN in dense features stays in its sample', async () => {
     const architecture = smallModel(new Random(83), 'cross');
-    await using model = await DlrmModel.create(subject.backend, architecture);
+    await using model = await DlrmModel.create(subject.backend, architecture, {
+      precision: subject.precision,
+    });
     const request = smallRequest(new Random(1), architecture, 5);
     const { probabilities: clean } = await model.predict(request);
     request.dense[2 * request.denseFeatures] = Number.NaN;
@@ -175,7 +185,9 @@ export function modelCases(subject: Subject): void {
       ),
     });
     {
-      await using model = await DlrmModel.create(subject.backend, architecture);
+      await using model = await DlrmModel.create(subject.backend, architecture, {
+        precision: subject.precision,
+      });
       await assert.rejects(model.predict(withIndices(-1)), {
         code: 'INDEX_OUT_OF_RANGE',
         message: /table 2 \(t2\): indices\[1\] = -1/,
@@ -183,7 +195,10 @@ export function modelCases(subject: Subject): void {
       // A refused request leaves the model in order.
       await model.predict(good);
     }
-    await using model = await DlrmModel.create(subject.backend, architecture, { indexChecking: 'warn' });
+    await using model = await DlrmModel.create(subject.backend, architecture, {
+      precision: subject.precision,
+      indexChecking: 'warn',
+    });
     const { probabilities, findings } = await model.predict(withIndices(-1));
     assert.equal(findings.badIndices, 1);
     const repaired = await model.predict(withIndices(0));
@@ -192,7 +207,9 @@ export function modelCases(subject: Subject): void {
 
   test('requests that do not fit the model are refused', async () => {
     const architecture = smallModel(new Random(85), 'cat');
-    await using model = await DlrmModel.create(subject.backend, architecture);
+    await using model = await DlrmModel.create(subject.backend, architecture, {
+      precision: subject.precision,
+    });
     const good = smallRequest(new Random(3), architecture, 4);
     const shortDense = { ...good, dense: good.dense.subarray(1) };
     await assert.rejects(model.predict(shortDense), { code: 'TENSOR_SHAPE' });
@@ -204,7 +221,7 @@ export function modelCases(subject: Subject): void {
 
   test('a closed model refuses work', async () => {
     const architecture = smallModel(new Random(86), 'cat');
-    const model = await DlrmModel.create(subject.backend, architecture);
+    const model = await DlrmModel.create(subject.backend, architecture, { precision: subject.precision });
     const request = smallRequest(new Random(4), architecture, 3);
     const underWay = model.predict(request);
     await model.close();

@@ -164,7 +164,12 @@ export function propertyCases(subject: Subject): void {
           bias: biased ? draw(outputs) : undefined,
           cross: crossed ? { x0: draw(batch * outputs), x: draw(batch * outputs) } : undefined,
         };
-        assertLinear(await linearOn(subject.backend, linear, { inPlace }), linear, 0, 'linear');
+        assertLinear(
+          await linearOn(subject.backend, linear, { inPlace, precision: subject.precision }),
+          linear,
+          0,
+          'linear',
+        );
         const dot = {
           batch,
           features,
@@ -173,7 +178,7 @@ export function propertyCases(subject: Subject): void {
           diagonal,
           input: draw(batch * features * dim),
         };
-        assertDot(await dotInteractionOn(subject.backend, dot), dot, 0, 'dot interaction');
+        assertDot(await dotInteractionOn(subject.backend, dot, subject.precision), dot, 0, 'dot interaction');
       },
     );
   });

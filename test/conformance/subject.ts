@@ -1,4 +1,5 @@
 import type { Backend } from '../../src/backend/backend.ts';
+import type { DensePrecision } from '../../src/device.ts';
 import type { BagBatch, Bags, EmbeddingTable, IndexChecking } from '../../src/embedding/bag.ts';
 import { headerOf, storedElement } from '../../src/embedding/quantize.ts';
 import { referenceEmbeddingBags } from '../../src/embedding/reference.ts';
@@ -41,11 +42,13 @@ export interface Capabilities {
   readonly addsQuantizedInIndexOrder?: boolean;
   /** Longer bags may be added in another order. Default: none. */
   readonly longestInOrder?: number;
+  /** How dense operators and models multiply. Default: the device's. */
+  readonly precision?: DensePrecision;
   /** Largest relative error of one operand or sum of dense operators. Default: float32's, 2^-24. */
   readonly denseRounding?: number;
   /** A sample's result has the same bits in every batch. Default: true. */
   readonly rowsStandAlone?: boolean;
-  /** The cases that run: DENSE_GROUPS for one more precision of them. Default: all. */
+  /** The cases that run: DENSE_GROUPS for one more precision. Default: all. */
   readonly groups?: readonly CaseGroup[];
   /** The plans that are tried. Default: every legal one. */
   readonly plansOf?: (context: PlanContext) => Plan[];

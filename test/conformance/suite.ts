@@ -3,6 +3,7 @@
  */
 import { after, before, describe, test } from 'node:test';
 import type { Backend } from '../../src/backend/backend.ts';
+import { defaultPrecision } from '../../src/device.ts';
 import { legalPlans } from '../../src/tuner/search.ts';
 import { denseCases } from './dense.ts';
 import { embeddingBagCases } from './embedding-bags.ts';
@@ -63,6 +64,9 @@ export function conformance(
       addsInIndexOrder: capabilities.addsInIndexOrder ?? true,
       addsQuantizedInIndexOrder: capabilities.addsQuantizedInIndexOrder ?? true,
       longestInOrder: capabilities.longestInOrder ?? Number.POSITIVE_INFINITY,
+      get precision() {
+        return capabilities.precision ?? defaultPrecision(subject.backend.device);
+      },
       denseRounding: capabilities.denseRounding ?? 2 ** -24,
       rowsStandAlone: capabilities.rowsStandAlone ?? true,
       groups: capabilities.groups ?? CASE_GROUPS,

@@ -296,7 +296,9 @@ const expandedRequest = (request: DlrmRequest): DlrmRequest => {
 export function userModelCases(subject: Subject): void {
   test('one user with 500 candidates is scored as each candidate with the user’s features', async () => {
     const architecture = smallModel(new Random(211), 'dot-lower');
-    await using model = await DlrmModel.create(subject.backend, architecture);
+    await using model = await DlrmModel.create(subject.backend, architecture, {
+      precision: subject.precision,
+    });
     const request = usersRequest(new Random(212), architecture, [0, 500]);
     const { probabilities } = await model.predict(request);
     const expanded = await model.predict(expandedRequest(request));
@@ -307,7 +309,9 @@ export function userModelCases(subject: Subject): void {
     const architecture = smallModel(new Random(213), 'cross');
     using reference = new ReferenceBackend();
     await using expected = await DlrmModel.create(reference, architecture);
-    await using model = await DlrmModel.create(subject.backend, architecture);
+    await using model = await DlrmModel.create(subject.backend, architecture, {
+      precision: subject.precision,
+    });
     const all = [
       [0, 4],
       [0, 4],
@@ -332,7 +336,9 @@ export function userModelCases(subject: Subject): void {
 
   test('a user and candidates are scored as the request that repeats the user', async () => {
     const architecture = smallModel(new Random(216), 'dot-diagonal');
-    await using model = await DlrmModel.create(subject.backend, architecture);
+    await using model = await DlrmModel.create(subject.backend, architecture, {
+      precision: subject.precision,
+    });
     const request = usersRequest(new Random(217), architecture, [0, 6]);
     const { batchSize, denseFeatures, dense, bags } = request;
     const ownFeatures = denseFeatures - 2;
@@ -361,7 +367,9 @@ export function userModelCases(subject: Subject): void {
 
   test('a placed request of users is scored as often as one likes', async () => {
     const architecture = smallModel(new Random(214), 'dot-upper');
-    await using model = await DlrmModel.create(subject.backend, architecture);
+    await using model = await DlrmModel.create(subject.backend, architecture, {
+      precision: subject.precision,
+    });
     const request = usersRequest(new Random(215), architecture, [0, 2, 2, 7]);
     const { probabilities: alone } = await model.predict(request);
     using placed = await model.place(request);

@@ -1,7 +1,6 @@
 /** The dot interaction on the host, against the reference: every precision, shape, alignment. */
 import assert from 'node:assert/strict';
 import { before, test } from 'node:test';
-import { DENSE_PRECISIONS, type DensePrecision } from '../../src/backend/backend.ts';
 import { DotInteractionParams } from '../../src/backend/cuda/dense/dense-params.ts';
 import {
   dotInteractionSource,
@@ -14,6 +13,7 @@ import {
   type PackWidth,
 } from '../../src/backend/cuda/dense/dense-source.ts';
 import { interactionPairs, referenceDotInteraction } from '../../src/dense/reference.ts';
+import { DENSE_PRECISIONS, type DensePrecision } from '../../src/device.ts';
 import { assertSameValues, assertWithin, FLOAT32_ROUNDING } from '../support/compare.ts';
 import { Random } from '../support/random.ts';
 import { type Emulator, refuseEmulation } from './emulator.ts';

@@ -20,6 +20,8 @@ import { addressOf, emulate, type HostArray } from './emulator.ts';
 
 const SENTINEL = 12345.5;
 const MARGIN = 4;
+/** Of the GPU that is emulated. */
+const MULTIPROCESSORS = 132;
 
 interface Options extends Partial<Pick<FusedVariant, 'checking' | 'threads'>> {
   readonly inFlight?: number;
@@ -41,7 +43,7 @@ export async function pool({ tables, batch }: Problem, options: Options = {}): P
   const { bagsPerGroup = 1, backwards = false, laneBytes } = options;
   const { batchSize, bags } = batch;
   const { distinct, numbers, shapes } = bagKinds(tables, bags);
-  const layout = fusedLayout({ ...batch, shapes });
+  const layout = fusedLayout(batch, shapes, MULTIPROCESSORS);
   const users = userRows(batch, tables);
   const { segments, slots, partialWidth } = layout;
   const kinds = distinct.map((kind) => (laneBytes === undefined ? kind : { ...kind, laneBytes }));

@@ -1,7 +1,7 @@
 /** What the tests of the dense kernels share: matrices amid sentinels, launches of the emulated kernels. */
 import assert from 'node:assert/strict';
-import { DENSE_PRECISIONS } from '../../src/backend/backend.ts';
 import { denseSources, type PackWidth } from '../../src/backend/cuda/dense/dense-source.ts';
+import { DENSE_PRECISIONS } from '../../src/device.ts';
 import type { LaunchShape } from '../../src/ffi/cuda-structs.ts';
 import { addressOf, type Emulator, emulate, type HostArray } from './emulator.ts';
 

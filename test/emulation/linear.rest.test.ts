@@ -1,9 +1,8 @@
 /** Linear layers by warps, the ends of linear layers and conversions on the host, against the reference. */
 import assert from 'node:assert/strict';
 import { before, test } from 'node:test';
-import { type Activation, DENSE_PRECISIONS, type DensePrecision } from '../../src/backend/backend.ts';
+import type { Activation } from '../../src/backend/backend.ts';
 import {
-  ACTIVATION_NUMBER,
   ConvertRowsParams,
   DirectLinearParams,
   FinishLinearParams,
@@ -16,6 +15,8 @@ import {
   packLaunch,
 } from '../../src/backend/cuda/dense/dense-source.ts';
 import { referenceLinear } from '../../src/dense/reference.ts';
+import { DENSE_PRECISIONS, type DensePrecision } from '../../src/device.ts';
+import { ACTIVATION } from '../../src/ffi/cpu-operators.ts';
 import { bfloat16ToNumber, float16ToNumber, numberToBfloat16, numberToFloat16 } from '../../src/tensor.ts';
 import { assertWithin, FLOAT32_ROUNDING } from '../support/compare.ts';
 import { Random } from '../support/random.ts';
@@ -68,7 +69,7 @@ function endOf(
 ) {
   return {
     bias: bias === undefined ? 0n : addressOf(bias),
-    activation: ACTIVATION_NUMBER[activation],
+    activation: ACTIVATION[activation],
     x0: cross?.x0.address ?? 0n,
     x0Stride: cross?.x0.stride ?? 0,
     x: cross?.x.address ?? 0n,

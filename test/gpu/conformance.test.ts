@@ -17,7 +17,8 @@ const SAMPLED = 13;
 const someOf = (context: PlanContext) => legalPlans(context).filter((_, i) => i % SAMPLED === 0);
 
 if (skip === false) {
-  conformance('cuda', () => new CudaBackend({ precision: 'float32' }), {
+  conformance('cuda', () => new CudaBackend(), {
+    precision: 'float32',
     plansOf: someOf,
     longestInOrder: SHORTEST_SPLIT,
     addsQuantizedInIndexOrder: false,
@@ -29,7 +30,8 @@ if (skip === false) {
     concurrency: AT_ONCE,
   });
   for (const precision of ['tf32', 'float16', 'bfloat16'] as const) {
-    conformance(`cuda, ${precision}`, () => new CudaBackend({ precision }), {
+    conformance(`cuda, ${precision}`, () => new CudaBackend(), {
+      precision,
       groups: DENSE_GROUPS,
       denseRounding: 2 ** -factorBits(precision),
       rowsStandAlone: false,

@@ -1,7 +1,7 @@
 /** The dense operations on a GPU, in every precision, against the reference; launched by themselves and from graphs. */
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
-import { type Activation, DENSE_PRECISIONS } from '../../src/backend/backend.ts';
+import type { Activation } from '../../src/backend/backend.ts';
 import { DenseKernels } from '../../src/backend/cuda/dense/dense-kernels.ts';
 import type { DeviceLinear, DeviceMatrix } from '../../src/backend/cuda/dense/dense-operation.ts';
 import { factorBits } from '../../src/backend/cuda/dense/dense-source.ts';
@@ -11,6 +11,7 @@ import { cudaDevices, cudaDriver } from '../../src/cuda/discover.ts';
 import { DeviceMemory } from '../../src/cuda/memory.ts';
 import { CudaStream } from '../../src/cuda/stream.ts';
 import { referenceDotInteraction, referenceLinear } from '../../src/dense/reference.ts';
+import { DENSE_PRECISIONS } from '../../src/device.ts';
 import { CublasLt } from '../../src/ffi/cublaslt.ts';
 import { addressOf } from '../../src/ffi/host-memory.ts';
 import { Nvrtc } from '../../src/ffi/nvrtc.ts';

@@ -2,11 +2,13 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { CudaBackend } from '../../src/backend/cuda/cuda-backend.ts';
+import { DEFAULT_LINEAR_SEARCH } from '../../src/backend/cuda/dense/linear-layers.ts';
 import { CudaDevice } from '../../src/cuda/device.ts';
 import { cudaDriver } from '../../src/cuda/discover.ts';
 import { DlrmModel } from '../../src/model/dlrm.ts';
 import { assertSameBits, assertWithin } from '../support/compare.ts';
-import { smallModel, smallRequest } from '../support/models.ts';
+import { INTERACTIONS, smallModel, smallRequest } from '../support/models.ts';
+import { assertEachAsAlone } from '../support/precisions.ts';
 import { Random } from '../support/random.ts';
 import { ReferenceBackend } from '../support/reference-backend.ts';
 import { refuseGpu } from './gpu.ts';
@@ -24,8 +26,8 @@ describe('models on a GPU', { skip }, () => {
     using reference = new ReferenceBackend();
     await using expected = await DlrmModel.create(reference, architecture);
     using device = new CudaDevice(cudaDriver());
-    using backend = new CudaBackend({ precision: 'float32' });
-    await using model = await DlrmModel.create(backend, architecture);
+    using backend = new CudaBackend();
+    await using model = await DlrmModel.create(backend, architecture, { precision: 'float32' });
     const right: Float32Array[] = [];
     for (const request of requests) {
       const { probabilities } = await model.predict(request);
@@ -48,5 +50,11 @@ describe('models on a GPU', { skip }, () => {
     const grown = process.memoryUsage().rss - rss;
     t.diagnostic(`resident memory grew by ${(grown / 2 ** 20).toFixed(1)} MiB`);
     assert.ok(grown < 2 ** 28, `resident memory grew by ${grown} bytes`);
+  });
+
+  test('models of every precision share a GPU', async () => {
+    // Nothing is measured: backends choose alike.
+    const linearSearch = { ...DEFAULT_LINEAR_SEARCH, rounds: 0 };
+    for (const kind of INTERACTIONS) await assertEachAsAlone(kind, () => new CudaBackend({ linearSearch }));
   });
 });

@@ -2,7 +2,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { ARCHITECTURES, compileWithNvcc, type Resources, refuseNvcc } from '../../scripts/nvcc.ts';
-import { DENSE_PRECISIONS } from '../../src/backend/backend.ts';
 import { denseSources } from '../../src/backend/cuda/dense/dense-source.ts';
 import { type FusedVariant, fusedSource } from '../../src/backend/cuda/embedding/fused-source.ts';
 import {
@@ -12,6 +11,7 @@ import {
   variantId,
 } from '../../src/backend/cuda/embedding/standard-source.ts';
 import { UTILITY_KERNELS, utilitySource } from '../../src/backend/cuda/kernels/utilities.ts';
+import { DENSE_PRECISIONS } from '../../src/device.ts';
 import {
   ALL_VARIANTS,
   COMBINED_VARIANTS,

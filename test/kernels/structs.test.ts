@@ -3,7 +3,6 @@ import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { readdirSync, readFileSync } from 'node:fs';
 import { test } from 'node:test';
-import { ACTIVATION_NUMBER } from '../../src/backend/cuda/dense/dense-params.ts';
 import { vectorBytes } from '../../src/backend/cuda/embedding/fused-source.ts';
 import { ROW_TYPES } from '../../src/backend/cuda/kernels/source.ts';
 import { Struct, struct } from '../../src/backend/cuda/kernels/struct.ts';
@@ -112,9 +111,9 @@ test('numbers that both sides have are the same', { skip }, () => {
   const numbers = [
     ['hotrow::hot::BINS', HOT_ROWS_BINS],
     ['sizeof(hotrow::RowChoice) / 4', ROW_CHOICE_WORDS],
-    ['static_cast<int>(hotrow::Activation::None)', ACTIVATION_NUMBER.none],
-    ['static_cast<int>(hotrow::Activation::Relu)', ACTIVATION_NUMBER.relu],
-    ['static_cast<int>(hotrow::Activation::Sigmoid)', ACTIVATION_NUMBER.sigmoid],
+    ['static_cast<int>(hotrow::Activation::None)', ACTIVATION.none],
+    ['static_cast<int>(hotrow::Activation::Relu)', ACTIVATION.relu],
+    ['static_cast<int>(hotrow::Activation::Sigmoid)', ACTIVATION.sigmoid],
   ] as const;
   const checks = numbers.map(([theirs, ours]) => `static_assert(${theirs} == ${ours}, "${theirs}");`);
   assert.equal(complaints(['hot_rows.cuh', 'linear.cuh'], checks), '');

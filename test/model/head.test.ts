@@ -18,7 +18,7 @@ type Model = Parameters<typeof headOf>[0];
 async function programOf(architecture: Model) {
   using backend = new ReferenceBackend();
   using workspace = new Workspace(backend);
-  using head = await PlacedHead.place(backend, headOf(architecture));
+  using head = await PlacedHead.place({ backend, precision: 'float32' }, headOf(architecture));
   const { operations, outputs, dense } = head.program(8, workspace);
   return { operations, outputs, dense, named: operations.map(({ op, stage }) => `${op} ${stage}`) };
 }

@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import Value from 'typebox/value';
-import type { DeviceDescription } from '../../src/device.ts';
+import type { RecordedDevice } from '../../src/device.ts';
 import { DEVICE_KINDS } from '../../src/device.ts';
 import { warpsPerMultiprocessor } from '../../src/plan/occupancy.ts';
 import {
@@ -31,7 +31,7 @@ import {
 import { TECHNIQUES, techniquesOn } from '../../src/plan/techniques/registry.ts';
 import type { PlanContext } from '../../src/plan/techniques/technique.ts';
 
-function device(threads: number, kind: DeviceDescription['kind'] = 'cpu'): DeviceDescription {
+function device(threads: number, kind: RecordedDevice['kind'] = 'cpu'): RecordedDevice {
   return {
     kind,
     id: kind,
@@ -46,7 +46,7 @@ function device(threads: number, kind: DeviceDescription['kind'] = 'cpu'): Devic
 
 const small = { rows: 3, dim: 1, rowFormat: 'bfloat16' } as const;
 const large = { rows: 40_000_000, dim: 128, rowFormat: 'float32' } as const;
-const contextsOn = (kind: DeviceDescription['kind']): PlanContext[] =>
+const contextsOn = (kind: RecordedDevice['kind']): PlanContext[] =>
   [1, 2, 64].flatMap((threads) =>
     [[small], [large], [small, large, small]].map((tables) => ({ device: device(threads, kind), tables })),
   );

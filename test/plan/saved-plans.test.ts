@@ -4,7 +4,7 @@ import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { after, test } from 'node:test';
-import type { DeviceDescription } from '../../src/device.ts';
+import type { RecordedDevice } from '../../src/device.ts';
 import {
   heuristicPlan,
   type Plan,
@@ -25,7 +25,7 @@ import type { PlanContext } from '../../src/plan/techniques/technique.ts';
 const folder = mkdtempSync(join(tmpdir(), 'hotrow-plans-'));
 after(() => rmSync(folder, { recursive: true }));
 
-const device: DeviceDescription = {
+const device: RecordedDevice = {
   kind: 'cpu',
   id: 'cpu',
   name: 'a processor',

@@ -55,12 +55,21 @@ export async function prepareCalls(backend: Backend, folder: string): Promise<re
   const architecture = smallModel(new Random(2), 'dot-lower');
   const model = await H.DlrmModel.create(backend, architecture);
   const collection = await H.EmbeddingCollection.create(backend, own);
+  const updated = await H.EmbeddingCollection.create(backend, tables());
+  const placedRows = await backend.placeTables(tables(), H.plainPlan(backend.device.kind));
+  const someRows = (random: Random) => Int32Array.from({ length: 3 }, () => random.integer(0, 29));
   const closed = await H.EmbeddingCollection.create(backend, own);
   await closed.close();
   const placed = await backend.placeTables(own, H.plainPlan(backend.device.kind));
   const request = smallRequest(seeded, architecture, 4);
   const expected = (await model.predict(request)).probabilities;
-  const layer = backend.placeLinear(seeded.reals(12), seeded.reals(3), 3, 4);
+  const layer = backend.placeLinear(
+    seeded.reals(12),
+    seeded.reals(3),
+    3,
+    4,
+    backend.device.capabilities.precisions[0] ?? 'float32',
+  );
   const buffer = backend.allocate(256);
   const featureRequest = {
     dense: request.dense,
@@ -141,7 +150,7 @@ export async function prepareCalls(backend: Backend, folder: string): Promise<re
     },
     {
       name: 'openBackend',
-      args: () => [{ device: 'cpu', threads: 1, precision: 'float32' }],
+      args: () => [{ device: 'cpu', threads: 1 }],
       run: (given: never) => H.openBackend(given).backend[Symbol.dispose](),
     },
     { name: 'checkPlan', args: () => [structuredClone(plan), context()], run: H.checkPlan },
@@ -265,6 +274,48 @@ export async function prepareCalls(backend: Backend, folder: string): Promise<re
       name: 'forward, closed',
       args: (random) => [batch(random)],
       run: (a: never) => assert.rejects(() => closed.forward(a), H.HotrowError),
+    },
+    {
+      name: 'updateRows',
+      args: (random) => [own[1]?.name, someRows(random), random.reals(3 * 16)],
+      run: async (table: never, rows: Int32Array, values: Float32Array) => {
+        await updated.updateRows(table, rows, values);
+        return updated.readRows(1, rows.slice(-1));
+      },
+      check: (row: Float32Array, [, , values]: [string, Int32Array, Float32Array]) =>
+        assertSameValues(row, values.slice(-16), 'the row that was given last'),
+    },
+    {
+      name: 'readRows',
+      args: (random) => [0, someRows(random)],
+      run: (table: never, rows: never) => updated.readRows(table, rows),
+      check: (rows: Float32Array) => assert.equal(rows.length, 3 * 8),
+    },
+    {
+      name: 'updateRows of placed tables',
+      args: (random) => [1, someRows(random), random.reals(3 * 16)],
+      run: (table: never, rows: never, values: never) => placedRows.updateRows(table, rows, values),
+    },
+    {
+      name: 'readRows of placed tables',
+      args: (random) => [1, someRows(random)],
+      run: (table: never, rows: never) => placedRows.readRows(table, rows),
+    },
+    {
+      name: 'devicePlacement',
+      args: () => [tables()],
+      run: H.devicePlacement,
+      check: (placement: H.Placement) => assert.equal(H.placementLabel(placement), '2 tables on the device'),
+    },
+    {
+      name: 'parsePlacement',
+      args: () => [structuredClone(H.devicePlacement(own)), 'a placement'],
+      run: H.parsePlacement,
+    },
+    {
+      name: 'placementLabel',
+      args: () => [structuredClone(H.devicePlacement(own))],
+      run: H.placementLabel,
     },
     {
       name: 'DlrmModel.create',
@@ -490,7 +541,7 @@ export async function prepareCalls(backend: Backend, folder: string): Promise<re
     },
     {
       name: 'placeTables',
-      args: () => [tables(), structuredClone(plan), progress],
+      args: () => [tables(), structuredClone(plan), { onProgress: progress }],
       run: async (...args: never[]) =>
         (await (backend.placeTables as (...a: never[]) => Promise<Disposable>).apply(backend, args))[
           Symbol.dispose
@@ -503,7 +554,7 @@ export async function prepareCalls(backend: Backend, folder: string): Promise<re
     },
     {
       name: 'placeLinear',
-      args: (random) => [random.reals(12), random.reals(3), 3, 4],
+      args: (random) => [random.reals(12), random.reals(3), 3, 4, 'float32'],
       run: (...args: never[]) =>
         (backend.placeLinear as (...a: never[]) => Disposable).apply(backend, args)[Symbol.dispose](),
     },

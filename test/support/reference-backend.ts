@@ -24,7 +24,7 @@ import {
   rowsIn,
 } from '../../src/backend/backend.ts';
 import { HostArrays } from '../../src/backend/host-arrays.ts';
-import { bind, OneAtATime, stageSeconds } from '../../src/backend/slots.ts';
+import { OneAtATime, stageSeconds, Template } from '../../src/backend/slots.ts';
 import {
   REFERENCE_ROW_FUNCTIONS,
   referenceDotInteraction,
@@ -62,6 +62,7 @@ import {
   viewElements,
 } from '../../src/tensor.ts';
 import { rowsTensor } from './cases.ts';
+import { CPU_CAPABILITIES } from './devices.ts';
 import { Random } from './random.ts';
 
 /** Something that is gone after its disposal. */
@@ -83,7 +84,10 @@ class Resource<T> implements Disposable {
 }
 
 class ReferenceBuffer extends Resource<Float32Array> implements DeviceBuffer {
-  constructor(readonly length: number) {
+  constructor(
+    readonly device: DeviceDescription,
+    readonly length: number,
+  ) {
     // Uninitialised memory: whoever reads it sees NaN.
     super(new Float32Array(length).fill(Number.NaN));
   }
@@ -94,6 +98,7 @@ class ReferenceTables implements PlacedTables {
   readonly notes = [];
 
   constructor(
+    readonly device: DeviceDescription,
     readonly tables: readonly EmbeddingTable[],
     readonly plan: Plan,
     readonly placement: Placement,
@@ -134,7 +139,7 @@ class ReferenceTables implements PlacedTables {
     if (placementKey(plan) !== placementKey(this.plan)) {
       throw new PlanError('PLAN_ILLEGAL', 'the plan needs another placement');
     }
-    return new ReferenceTables(this.tables, plan, this.placement, this.host);
+    return new ReferenceTables(this.device, this.tables, plan, this.placement, this.host);
   }
 
   [Symbol.dispose](): void {
@@ -164,7 +169,10 @@ class ReferenceLinearLayer
   extends Resource<{ readonly weight: Float32Array; readonly bias: Float32Array | undefined }>
   implements PlacedLinear
 {
+  readonly precision = 'float32';
+
   constructor(
+    readonly device: DeviceDescription,
     readonly outputs: number,
     readonly inputs: number,
     weight: Float32Array,
@@ -209,7 +217,6 @@ class ReferenceExecutable extends OneAtATime {
 }
 
 export class ReferenceBackend implements Backend {
-  readonly precision = 'float32';
   readonly device: DeviceDescription = {
     kind: 'cpu',
     id: 'reference',
@@ -218,6 +225,7 @@ export class ReferenceBackend implements Backend {
     threads: 1,
     memoryBytes: Number.MAX_SAFE_INTEGER,
     versions: {},
+    capabilities: CPU_CAPABILITIES,
   };
   readonly #live = new Resource(true);
 
@@ -229,7 +237,7 @@ export class ReferenceBackend implements Backend {
     this.#live.value;
     const host: EmbeddingTable[] = [];
     for (const table of tables) host.push(await toHost(table));
-    return new ReferenceTables(tables, plan, placement, new Resource(host));
+    return new ReferenceTables(this.device, tables, plan, placement, new Resource(host));
   }
 
   placeBags({ tables }: PlacedTables, batch: BagBatch): PlacedBags {
@@ -243,7 +251,7 @@ export class ReferenceBackend implements Backend {
     inputs: number,
   ): PlacedLinear {
     this.#live.value;
-    return new ReferenceLinearLayer(outputs, inputs, weight, bias);
+    return new ReferenceLinearLayer(this.device, outputs, inputs, weight, bias);
   }
 
   allocateHost(bytes: number): HostMemory {
@@ -252,15 +260,16 @@ export class ReferenceBackend implements Backend {
 
   allocate(length: number): DeviceBuffer {
     this.#live.value;
-    return new ReferenceBuffer(length);
+    return new ReferenceBuffer(this.device, length);
   }
 
   async run(program: readonly Operation[]): Promise<RunReport> {
-    return this.runBound(bind(program));
+    return this.runBound(new Template(program, this.device).bind());
   }
 
   prepare(program: readonly Operation[]): Executable {
-    return new ReferenceExecutable((bindings) => this.runBound(bind(program, bindings)));
+    const template = new Template(program, this.device);
+    return new ReferenceExecutable(async (bindings) => this.runBound(template.bind(bindings)));
   }
 
   protected async runBound(operations: readonly BoundOperation[]): Promise<RunReport> {

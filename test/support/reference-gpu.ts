@@ -7,6 +7,7 @@ import type {
 } from '../../src/backend/backend.ts';
 import { stageSeconds } from '../../src/backend/slots.ts';
 import type { DeviceDescription } from '../../src/device.ts';
+import { GPU_CAPABILITIES } from './devices.ts';
 import { ReferenceBackend } from './reference-backend.ts';
 
 export class ReferenceGpu extends ReferenceBackend {
@@ -19,6 +20,7 @@ export class ReferenceGpu extends ReferenceBackend {
     memoryBytes: 2 ** 36,
     versions: {},
     gpu: { multiprocessors: 1, l2Bytes: 2 ** 20, persistingL2Bytes: 2 ** 19 },
+    capabilities: GPU_CAPABILITIES,
   };
   readonly #stageMs: (operation: EmbeddingBagsOperation<PlacedBags>) => number;
 

@@ -18,6 +18,7 @@ import {
 import { HostBags } from '../../src/backend/host-arrays.ts';
 import { ROW_FUNCTIONS, type RowFunction } from '../../src/backend/row-functions.ts';
 import type { HostArray } from '../../src/cuda/memory.ts';
+import { type DensePrecision, precisionOn } from '../../src/device.ts';
 import type { BagBatch, BagFindings, Bags, EmbeddingTable, IndexChecking } from '../../src/embedding/bag.ts';
 import { placeCollection, totalDim } from '../../src/model/collection.ts';
 import { type Plan, plainPlan } from '../../src/plan/plan.ts';
@@ -191,19 +192,20 @@ export interface LinearProblem {
   readonly cross?: { readonly x0: Float32Array; readonly x: Float32Array } | undefined;
 }
 
-/** A linear layer on a backend; `inPlace`: the cross layer's output is its x. */
+/** A linear layer on a backend, by default in its own precision; `inPlace`: the cross layer's output is its x. */
 export async function linearOn(
   backend: Backend,
   problem: LinearProblem,
-  options: { readonly inPlace?: boolean } = {},
+  { inPlace = false, precision }: { readonly inPlace?: boolean; readonly precision?: DensePrecision } = {},
 ): Promise<Float32Array> {
   const { batch, inputs, outputs, cross, activation } = problem;
-  using layer = backend.placeLinear(problem.weight, problem.bias, outputs, inputs);
+  const multiplied = precisionOn(backend.device, precision);
+  using layer = backend.placeLinear(problem.weight, problem.bias, outputs, inputs, multiplied);
   using input = new Framed(backend, batch, inputs);
   using output = new Framed(backend, batch, outputs);
   using x0 = new Framed(backend, batch, outputs);
   using other = new Framed(backend, batch, outputs);
-  const x = options.inPlace ? output : other;
+  const x = inPlace ? output : other;
   const result = output.readBack();
   await backend.run([
     ...input.fill(problem.input),
@@ -231,9 +233,14 @@ export interface DotProblem {
   readonly order: 'lower' | 'upper';
 }
 
-/** A dot interaction on a backend. */
-export async function dotInteractionOn(backend: Backend, problem: DotProblem): Promise<Float32Array> {
+/** A dot interaction on a backend, by default in its own precision. */
+export async function dotInteractionOn(
+  backend: Backend,
+  problem: DotProblem,
+  wanted?: DensePrecision,
+): Promise<Float32Array> {
   const { batch, features, dim, diagonal, order } = problem;
+  const precision = precisionOn(backend.device, wanted);
   const pairs = (features * (features + (diagonal ? 1 : -1))) / 2;
   using input = new Framed(backend, batch, features * dim);
   using output = new Framed(backend, batch, pairs);
@@ -241,7 +248,12 @@ export async function dotInteractionOn(backend: Backend, problem: DotProblem): P
   await backend.run([
     ...input.fill(problem.input),
     ...output.fill(),
-    { op: 'dotInteraction', input: input.inner, features, dim, diagonal, order, output: output.inner },
+    {
+      op: 'dotInteraction',
+      input: input.inner,
+      ...{ features, dim, diagonal, order, precision },
+      output: output.inner,
+    },
     result.operation,
   ]);
   return result.inside();

@@ -4,12 +4,15 @@ import { test } from 'node:test';
 import type { DeviceDescription, DeviceKind } from '../../src/device.ts';
 import { plainPlan } from '../../src/plan/plan.ts';
 import { QueuedTimer } from '../../src/tuner/queued-timer.ts';
+import { CPU_CAPABILITIES, GPU_CAPABILITIES } from '../support/devices.ts';
 
 /** What three runs of a plan ran ahead, on a device of a kind with some batches in rotation that take `batchMs` each. */
 async function aheadOf(kind: DeviceKind, batches: number, batchMs: number): Promise<number[]> {
-  const device = { kind } as DeviceDescription;
+  const capabilities = kind === 'cuda' ? GPU_CAPABILITIES : CPU_CAPABILITIES;
+  const device = { kind, capabilities } as DeviceDescription;
   const seen: number[] = [];
   const timer = new QueuedTimer({
+    device,
     context: { device, tables: [] },
     batches,
     prepare: async () => {},

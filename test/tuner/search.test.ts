@@ -1,7 +1,7 @@
 /** The race for the fastest plan, over made-up times. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { DeviceDescription } from '../../src/device.ts';
+import type { RecordedDevice } from '../../src/device.ts';
 import {
   type CudaPlan,
   heuristicPlan,
@@ -14,7 +14,7 @@ import {
 import { legalPlans, type PlanTimer, searchPlan } from '../../src/tuner/search.ts';
 import { Random } from '../support/random.ts';
 
-const device: DeviceDescription = {
+const device: RecordedDevice = {
   kind: 'cpu',
   id: 'cpu',
   name: 'test',
@@ -23,7 +23,7 @@ const device: DeviceDescription = {
   memoryBytes: 2 ** 33,
   versions: {},
 };
-const gpu: DeviceDescription = {
+const gpu: RecordedDevice = {
   ...device,
   kind: 'cuda',
   id: 'cuda:0',
@@ -32,7 +32,7 @@ const gpu: DeviceDescription = {
 const tables = [{ rows: 1000, dim: 128, rowFormat: 'float32' as const }];
 
 /** A timer whose plans take what `time` says, disturbed upwards now and then. */
-function timerOf(on: DeviceDescription, time: (plan: Plan) => number, noise = 0) {
+function timerOf(on: RecordedDevice, time: (plan: Plan) => number, noise = 0) {
   const random = new Random(3);
   const runs = new Map<string, number>();
   const timer: PlanTimer = {

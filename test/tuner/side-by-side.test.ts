@@ -1,14 +1,14 @@
 /** Two plans in turns: what is a difference, and what is noise. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { DeviceDescription } from '../../src/device.ts';
+import type { RecordedDevice } from '../../src/device.ts';
 import { heuristicPlan, type Plan, plainPlan, planLabel } from '../../src/plan/plan.ts';
 import type { PlanTimer } from '../../src/tuner/search.ts';
 import { compareTurns, sideBySide } from '../../src/tuner/side-by-side.ts';
 import { tunePlan } from '../../src/tuner/tune.ts';
 import { Random } from '../support/random.ts';
 
-const device: DeviceDescription = {
+const device: RecordedDevice = {
   ...{ kind: 'cpu', id: 'cpu', name: 'test', architecture: 'none', threads: 4, memoryBytes: 2 ** 33 },
   versions: {},
 };

@@ -3,7 +3,7 @@
 import { availableParallelism, cpus, release, totalmem } from 'node:os';
 import { allocated } from '../../checks/arguments.ts';
 import { deepFrozen } from '../../checks/value.ts';
-import type { DeviceDescription } from '../../device.ts';
+import { type DensePrecision, type DeviceDescription, precisionOn } from '../../device.ts';
 import {
   type BagBatch,
   type BagFault,
@@ -65,7 +65,6 @@ const CEILING_BYTES = 1 << 29;
 
 export class CpuBackend implements Backend {
   readonly device: DeviceDescription;
-  readonly precision = 'float32';
   readonly #pool: ThreadPool;
   #running = 0;
   #closed = false;
@@ -86,6 +85,14 @@ export class CpuBackend implements Backend {
       threads,
       memoryBytes: totalmem(),
       versions: { node: process.versions.node, kernel: release() },
+      capabilities: {
+        precisions: ['float32'],
+        hasOwnMemory: false,
+        runsBesideHost: false,
+        compilesKernels: false,
+        launchesTableByTable: false,
+        measuresLinear: false,
+      },
     });
   }
 
@@ -94,7 +101,7 @@ export class CpuBackend implements Backend {
     plan: Plan,
     options?: PlaceOptions,
   ): Promise<PlacedTables> {
-    return placeTables(this.#livePool(), tables, planFor('cpu', plan), options);
+    return placeTables(this.#livePool(), this.device, tables, planFor('cpu', plan), options);
   }
 
   placeBags(tables: PlacedTables, batch: BagBatch): PlacedBags {
@@ -106,12 +113,21 @@ export class CpuBackend implements Backend {
     bias: Float32Array | undefined,
     outputs: number,
     inputs: number,
+    precision: DensePrecision,
   ): PlacedLinear {
+    precisionOn(this.device, precision);
     if (weight.length !== outputs * inputs || (bias !== undefined && bias.length !== outputs)) {
       throw new TypeError(`a weight of ${weight.length} elements is not [${outputs}, ${inputs}]`);
     }
     const pool = this.#livePool();
-    return new CpuLinear(outputs, inputs, packLinear(pool, weight, outputs, inputs), bias?.slice(), pool);
+    return new CpuLinear(
+      this.device,
+      outputs,
+      inputs,
+      packLinear(pool, weight, outputs, inputs),
+      bias?.slice(),
+      pool,
+    );
   }
 
   allocateHost(bytes: number): HostMemory {
@@ -120,17 +136,19 @@ export class CpuBackend implements Backend {
 
   allocate(length: number): DeviceBuffer {
     this.#livePool();
-    return new CpuBuffer(length, new NativeMemory(length * Float32Array.BYTES_PER_ELEMENT));
+    return new CpuBuffer(this.device, length, new NativeMemory(length * Float32Array.BYTES_PER_ELEMENT));
   }
 
   async run(program: readonly Operation[], options?: RunOptions): Promise<RunReport> {
-    const operations = new Template(program).bind();
+    const operations = new Template(program, this.device).bind();
     return whileReading(rowsReadBy(program, accessOf), () => this.#run(operations, options));
   }
 
   prepare(program: readonly Operation[]): Executable {
     const fixed = new FixedRecords(this.#livePool());
-    return new CpuExecutable(program, (operations, options) => this.#run(operations, options, fixed));
+    return new CpuExecutable(program, this.device, (operations, options) =>
+      this.#run(operations, options, fixed),
+    );
   }
 
   async #run(
@@ -207,9 +225,9 @@ class CpuExecutable extends OneAtATime {
   readonly #work: Work;
   readonly #rows: readonly RowAccess[];
 
-  constructor(program: readonly Operation[], work: Work) {
+  constructor(program: readonly Operation[], device: DeviceDescription, work: Work) {
     super();
-    this.#template = new Template(program);
+    this.#template = new Template(program, device);
     this.#rows = rowsReadBy(program, accessOf);
     this.#work = work;
   }

@@ -1,4 +1,5 @@
 /** Programs as the CPU library reads them: one fixed-size record of 64-bit words per operator. */
+import type { DeviceDescription } from '../../device.ts';
 import { rowLayout } from '../../embedding/row-format.ts';
 import {
   ACTIVATION,
@@ -36,6 +37,7 @@ type BoundBags = EmbeddingBagsOperation<PlacedBags>;
 
 export class CpuBuffer implements DeviceBuffer {
   constructor(
+    readonly device: DeviceDescription,
     readonly length: number,
     readonly memory: NativeMemory,
   ) {}
@@ -46,7 +48,10 @@ export class CpuBuffer implements DeviceBuffer {
 }
 
 export class CpuLinear implements PlacedLinear {
+  readonly precision = 'float32';
+
   constructor(
+    readonly device: DeviceDescription,
     readonly outputs: number,
     readonly inputs: number,
     readonly packed: NativeMemory,

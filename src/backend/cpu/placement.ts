@@ -5,6 +5,7 @@
  */
 import { at } from '../../at.ts';
 import { bytesOf } from '../../checks/array.ts';
+import type { DeviceDescription } from '../../device.ts';
 import { type EmbeddingTable, type IndexArray, rowBytes } from '../../embedding/bag.ts';
 import { isQuantized, rowLayout } from '../../embedding/row-format.ts';
 import { checkRowNumbers, checkRowUpdate, type RowValues, viewRows } from '../../embedding/row-values.ts';
@@ -66,6 +67,7 @@ export class CpuTables implements PlacedTables {
   readonly #owner: boolean;
 
   constructor(
+    readonly device: DeviceDescription,
     readonly tables: readonly EmbeddingTable[],
     readonly plan: CpuPlan,
     readonly placement: Placement,
@@ -115,7 +117,7 @@ export class CpuTables implements PlacedTables {
         `tables placed for "${planLabel(this.plan)}" cannot serve "${planLabel(plan)}"`,
       );
     }
-    return new CpuTables(this.tables, plan, this.placement, 0, this.notes, this.#memory, false);
+    return new CpuTables(this.device, this.tables, plan, this.placement, 0, this.notes, this.#memory, false);
   }
 
   [Symbol.dispose](): void {
@@ -154,6 +156,7 @@ function describe(
 /** Places tables as `plan` says. Whatever was placed is given back when one table fails. */
 export async function placeTables(
   pool: ThreadPool,
+  device: DeviceDescription,
   tables: readonly EmbeddingTable[],
   plan: CpuPlan,
   { placement = devicePlacement(tables), onProgress }: PlaceOptions = {},
@@ -235,7 +238,7 @@ export async function placeTables(
     const memory = new TableMemory(describe(tables, rows, rowWeights), rows, allocations, [
       ...files.values(),
     ]);
-    return new CpuTables(tables, plan, placement, allocatedBytes, notes, memory);
+    return new CpuTables(device, tables, plan, placement, allocatedBytes, notes, memory);
   } catch (error) {
     for (const resource of resources()) resource[Symbol.dispose]();
     throw error;

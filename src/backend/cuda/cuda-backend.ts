@@ -1,10 +1,9 @@
 /** The CUDA backend: kernels of kernels/cuda, compiled for this GPU when they are first used. */
-import { deepFrozen } from '../../checks/value.ts';
 import { BlockPool } from '../../cuda/block-pool.ts';
 import { CudaDevice } from '../../cuda/device.ts';
-import { cudaDriver, describe } from '../../cuda/discover.ts';
+import { cudaDriver } from '../../cuda/discover.ts';
 import { CudaStream } from '../../cuda/stream.ts';
-import type { DeviceDescription } from '../../device.ts';
+import { type DensePrecision, type DeviceDescription, defaultPrecision } from '../../device.ts';
 import type { BagBatch, EmbeddingTable } from '../../embedding/bag.ts';
 import { checkBagShapes } from '../../embedding/check-bags.ts';
 import { DeviceError } from '../../errors.ts';
@@ -17,7 +16,6 @@ import { type Plan, planFor } from '../../plan/plan.ts';
 import {
   type Backend,
   type Ceilings,
-  type DensePrecision,
   type DeviceBuffer,
   type Executable,
   type HostMemory,
@@ -53,8 +51,6 @@ export interface CudaBackendOptions {
   readonly compiler?: Compiler;
   /** Default: the user's. */
   readonly cache?: KernelCache;
-  /** Of the dense operations; default: TF32. */
-  readonly precision?: DensePrecision;
   /** What multiplies matrices; default: cuBLASLt of the driver's major version, opened when a layer is placed. */
   readonly cublasLt?: CublasLt;
   /** How the fastest way to multiply is looked for; default: 8 algorithms, 20 runs each. */
@@ -70,13 +66,9 @@ const IDLE_PINNED_BYTES = 2 ** 31;
 /** Up to here capacities are powers of two. */
 const FINE_CAPACITY = 64;
 
-/** TF32 keeps float32's range, and its error is far below that of click data. */
-const DEFAULT_PRECISION: DensePrecision = 'tf32';
-
 export class CudaBackend implements Backend {
   readonly device: DeviceDescription;
   readonly #device: CudaDevice;
-  readonly precision: DensePrecision;
   readonly #streams: Streams;
   readonly #compiler: Compiler;
   readonly #cache: KernelCache;
@@ -87,7 +79,8 @@ export class CudaBackend implements Backend {
   readonly #linearSearch: LinearSearch | undefined;
   readonly #choices: KeptChoicesOptions;
   #cublasLt: CublasLt | undefined;
-  #dense: Promise<DenseKernels> | undefined;
+  /** Opened when a program first needs them. */
+  readonly #dense = new Map<DensePrecision, Promise<DenseKernels>>();
   #running = 0;
   #closed = false;
 
@@ -99,9 +92,8 @@ export class CudaBackend implements Backend {
     this.#cublasLt = options.cublasLt;
     this.#linearSearch = options.linearSearch;
     this.#choices = options.choices ?? { folder: defaultChoicesFolder() };
-    this.precision = options.precision ?? DEFAULT_PRECISION;
     this.#device = new CudaDevice(driver, options.ordinal ?? 0);
-    this.device = deepFrozen(describe(driver, this.#device.properties));
+    this.device = this.#device.description;
     this.#streams = {
       copies: new CudaStream(this.#device),
       lookups: new CudaStream(this.#device),
@@ -134,11 +126,12 @@ export class CudaBackend implements Backend {
     bias: Float32Array | undefined,
     outputs: number,
     inputs: number,
+    precision: DensePrecision,
   ): PlacedLinear {
     this.#checkOpen();
     // A library that is missing is told before any work.
     void this.#products;
-    return new CudaLinear(this.#streams.copies, this.precision, weight, bias, [outputs, inputs]);
+    return new CudaLinear(this.#streams.copies, precision, weight, bias, [outputs, inputs]);
   }
 
   allocateHost(bytes: number): HostMemory {
@@ -197,21 +190,20 @@ export class CudaBackend implements Backend {
     return this.#cublasLt;
   }
 
-  #denseKernels(): Promise<DenseKernels> {
-    if (this.#dense !== undefined) return this.#dense;
+  #denseKernels(precision = defaultPrecision(this.device)): Promise<DenseKernels> {
+    const known = this.#dense.get(precision);
+    if (known !== undefined) return known;
     const opening = DenseKernels.open(this.#device, {
-      precision: this.precision,
+      precision,
       compiler: this.#compiler,
       cache: this.#cache,
       cublasLt: this.#products,
       linearSearch: this.#linearSearch,
       choices: this.#choices,
     });
-    this.#dense = opening;
+    this.#dense.set(precision, opening);
     // What failed, for want of memory say, may be tried again.
-    opening.catch(() => {
-      this.#dense = undefined;
-    });
+    opening.catch(() => this.#dense.delete(precision));
     return opening;
   }
 
@@ -222,7 +214,7 @@ export class CudaBackend implements Backend {
       l2: this.#l2,
       pools: this.#pools,
       events: this.#events,
-      dense: () => this.#denseKernels(),
+      dense: (precision) => this.#denseKernels(precision),
       quiet: () => this.#quiet(),
     };
   }

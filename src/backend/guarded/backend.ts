@@ -6,6 +6,7 @@ import { arrayOf } from '../../checks/arguments.ts';
 import {
   type Check,
   called,
+  flag,
   listOf,
   membersOf,
   oneOf,
@@ -17,7 +18,13 @@ import {
   text,
   whole,
 } from '../../checks/value.ts';
-import { DEVICE_KINDS, type DeviceDescription } from '../../device.ts';
+import {
+  DENSE_PRECISIONS,
+  DEVICE_KINDS,
+  type DensePrecision,
+  type DeviceCapabilities,
+  type DeviceDescription,
+} from '../../device.ts';
 import type { BagBatch, EmbeddingTable } from '../../embedding/bag.ts';
 import { MOST_SAMPLES } from '../../embedding/check-bags.ts';
 import { checkTables } from '../../embedding/check-tables.ts';
@@ -29,7 +36,6 @@ import {
   type Backend,
   type Bindings,
   type Ceilings,
-  type DensePrecision,
   type DeviceBuffer,
   type Executable,
   type HostMemory,
@@ -92,31 +98,42 @@ export function ownBackend(value: unknown): Backend {
   return value as Backend;
 }
 
-/** What plans need to know of a device, whoever made the backend. */
-const DESCRIPTION = someOf<Pick<DeviceDescription, 'kind' | 'id'>>({ kind: oneOf(DEVICE_KINDS), id: text });
+const CAPABILITIES = someOf<DeviceCapabilities>({
+  precisions: listOf(oneOf(DENSE_PRECISIONS)),
+  hasOwnMemory: flag,
+  runsBesideHost: flag,
+  compilesKernels: flag,
+  launchesTableByTable: flag,
+  measuresLinear: flag,
+});
+
+/** What plans and models need to know of a device, whoever made the backend. */
+const DESCRIPTION = someOf<Pick<DeviceDescription, 'kind' | 'id' | 'capabilities'>>({
+  kind: oneOf(DEVICE_KINDS),
+  id: text,
+  capabilities: CAPABILITIES,
+});
 
 export class GuardedBackend implements Backend {
   readonly #inner: Backend;
-  readonly #given: GivenHandles = {
-    tables: new Handles('tables'),
-    bags: new Handles('bags'),
-    linear: new Handles('a linear layer'),
-    buffers: new Handles('a buffer'),
-  };
+  readonly #given: GivenHandles;
   #running = 0;
   #closed = false;
 
   constructor(inner: Backend) {
     this.#inner = inner;
+    const { id } = inner.device;
+    this.#given = {
+      tables: new Handles('tables', id),
+      bags: new Handles('bags', id),
+      linear: new Handles('a linear layer', id),
+      buffers: new Handles('a buffer', id),
+    };
     behind.set(this, inner);
   }
 
   get device(): DeviceDescription {
     return this.#inner.device;
-  }
-
-  get precision(): DensePrecision {
-    return this.#inner.precision;
   }
 
   placeTables(tables: readonly EmbeddingTable[], plan: Plan, options?: PlaceOptions): Promise<PlacedTables> {
@@ -143,16 +160,18 @@ export class GuardedBackend implements Backend {
     bias: Float32Array | undefined,
     outputs: number,
     inputs: number,
+    precision: DensePrecision,
   ): PlacedLinear {
     const size = {
       outputs: width(outputs, 'placeLinear: outputs'),
       inputs: width(inputs, 'placeLinear: inputs'),
     };
+    const multiplied = oneOf(this.device.capabilities.precisions)(precision, 'placeLinear: precision');
     const values = arrayOf('Float32Array', size.outputs * size.inputs)(weight, 'placeLinear: weight');
     const offsets =
       bias === undefined ? undefined : arrayOf('Float32Array', size.outputs)(bias, 'placeLinear: bias');
-    const placed = this.#open.placeLinear(values, offsets, size.outputs, size.inputs);
-    return this.#given.linear.give(placed, size, size);
+    const placed = this.#open.placeLinear(values, offsets, size.outputs, size.inputs, multiplied);
+    return this.#given.linear.give(placed, { ...size, precision: multiplied, device: this.device }, size);
   }
 
   allocateHost(bytes: number): HostMemory {
@@ -161,13 +180,13 @@ export class GuardedBackend implements Backend {
 
   allocate(length: number): DeviceBuffer {
     const size = { length: whole(0, MOST_ELEMENTS)(length, 'allocate: length') };
-    return this.#given.buffers.give(this.#open.allocate(size.length), size, size);
+    return this.#given.buffers.give(this.#open.allocate(size.length), { ...size, device: this.device }, size);
   }
 
   run(program: readonly Operation[], options?: RunOptions): Promise<RunReport> {
     return this.#whileOpen(async () => {
       const timing = timingOf(options);
-      const checked = checkProgram(program, this.#given);
+      const checked = checkProgram(program, this.#given, this.device);
       const { uses, deliver } = checkBindings(checked);
       const report = await this.#holding(uses, () => this.#inner.run(checked.operations, timing));
       deliver();
@@ -176,7 +195,7 @@ export class GuardedBackend implements Backend {
   }
 
   prepare(program: readonly Operation[]): Executable {
-    const checked = checkProgram(program, this.#given);
+    const checked = checkProgram(program, this.#given, this.device);
     const inner = this.#open.prepare(checked.operations);
     const executable = new GuardedExecutable(inner, {
       check: (bindings, options) => ({ ...checkBindings(checked, bindings), timing: timingOf(options) }),
@@ -246,7 +265,7 @@ export class GuardedBackend implements Backend {
       during((own) => own.readRows(numberOf(table, 'readRows: table'), rows));
     given = this.#given.tables.give(
       placed,
-      { tables, plan, placement, allocatedBytes, notes, withPlan, updateRows, readRows },
+      { device: this.device, tables, plan, placement, allocatedBytes, notes, withPlan, updateRows, readRows },
       { tables },
       parent,
     );

@@ -51,14 +51,19 @@ interface Entry<T extends Disposable, Facts> {
   readonly facts: Facts;
 }
 
+/** Every handle that a backend gave, and the id of its device. */
+const devices = new WeakMap<object, string>();
+
 /** The handles of one kind that one backend gave. */
 export class Handles<T extends Disposable, Facts extends object> {
   readonly #what: string;
+  readonly #device: string;
   readonly #known = new WeakMap<object, Entry<T, Facts>>();
 
-  /** `what`: how messages call one. */
-  constructor(what: string) {
+  /** `what`: how messages call one. `device`: the id of the backend's device. */
+  constructor(what: string, device: string) {
     this.#what = what;
+    this.#device = device;
   }
 
   /** A handle, which cannot be changed. */
@@ -66,14 +71,26 @@ export class Handles<T extends Disposable, Facts extends object> {
     const held = new Held(this.#what, inner, parent);
     const given = Object.freeze({ ...handle, [Symbol.dispose]: () => held.dispose() });
     this.#known.set(given, { held, facts });
+    devices.set(given, this.#device);
     return given;
   }
 
-  /** What is behind a handle. @throws UsageError OPTION_INVALID for what is none of this backend's; DeviceError DISPOSED. */
+  /**
+   * What is behind a handle.
+   * @throws UsageError OPTION_INVALID for what is none of this backend's, naming both devices where it is on another; DeviceError
+   *   DISPOSED.
+   */
   of(value: unknown, at: string): Entry<T, Facts> {
     const known = typeof value === 'object' && value !== null ? this.#known.get(value) : undefined;
-    if (known === undefined) return refuseOption(at, value, `${this.#what} that this backend gave`);
+    if (known === undefined) return this.#refuse(value, at);
     void known.held.inner;
     return known;
+  }
+
+  #refuse(value: unknown, at: string): never {
+    const other = typeof value === 'object' && value !== null ? devices.get(value) : undefined;
+    const elsewhere =
+      other === undefined || other === this.#device ? '' : ` on ${this.#device}, not one on ${other}`;
+    return refuseOption(at, value, `${this.#what} that this backend gave${elsewhere}`);
   }
 }

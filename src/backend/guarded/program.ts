@@ -14,6 +14,7 @@ import {
   text,
   whole,
 } from '../../checks/value.ts';
+import type { DensePrecision, DeviceDescription } from '../../device.ts';
 import { type EmbeddingTable, INDEX_CHECKING } from '../../embedding/bag.ts';
 import { arraysChanged } from '../../errors.ts';
 import {
@@ -106,13 +107,17 @@ const MOST_OPERATIONS = 2 ** 20;
  * @throws UsageError OPTION_INVALID naming operation and member: for unknown ones, matrices outside of their buffers or of other
  *   sizes than the operation has, and handles that the backend did not give; DeviceError DISPOSED.
  */
-export function checkProgram(program: unknown, given: GivenHandles): CheckedProgram {
+export function checkProgram(
+  program: unknown,
+  given: GivenHandles,
+  device: DeviceDescription,
+): CheckedProgram {
   const run: Run = { uses: new Set(), deliveries: [] };
   const slots = new Map<string, BindingCheck[]>();
   const takes = (slot: string, check: BindingCheck) => {
     slots.set(slot, [...(slots.get(slot) ?? []), check]);
   };
-  const operations = listOf(operationOf(given, run, takes))(program, 'program');
+  const operations = listOf(operationOf(given, device, run, takes))(program, 'program');
   if (operations.length > MOST_OPERATIONS)
     refuseOption('program', program, `at most ${MOST_OPERATIONS} operations`);
   return { operations, slots, uses: run.uses, deliver: () => run.deliveries.forEach(deliver) };
@@ -170,7 +175,12 @@ export function areAlike(some: readonly EmbeddingTable[], others: readonly Embed
 
 type Takes = (slot: string, check: BindingCheck) => void;
 
-function operationOf(given: GivenHandles, run: Run, takes: Takes): Check<Operation> {
+function operationOf(
+  given: GivenHandles,
+  { capabilities }: DeviceDescription,
+  run: Run,
+  takes: Takes,
+): Check<Operation> {
   const use =
     <T extends Disposable, F extends object>(handles: Handles<T, F>): Check<{ inner: T; facts: F }> =>
     (value, at) => {
@@ -190,7 +200,7 @@ function operationOf(given: GivenHandles, run: Run, takes: Takes): Check<Operati
     download: downloadOf(pooledMatrix, run, takes),
     embeddingBags: bagsOf(use(given.tables), given.bags, pooledMatrix, run, takes),
     linear: linearOf(use(given.linear), matrix),
-    dotInteraction: dotOf(matrix),
+    dotInteraction: dotOf(matrix, oneOf(capabilities.precisions)),
     rowFunction: rowFunctionOf(matrix),
     copy: copyOf(matrix),
   };
@@ -352,7 +362,7 @@ function linearOf(
   };
 }
 
-function dotOf(matrix: Check<Matrix>): Check<DotInteractionOperation> {
+function dotOf(matrix: Check<Matrix>, precision: Check<DensePrecision>): Check<DotInteractionOperation> {
   const members = membersOf<DotInteractionOperation>({
     op: oneOf(['dotInteraction']),
     input: matrix,
@@ -360,6 +370,7 @@ function dotOf(matrix: Check<Matrix>): Check<DotInteractionOperation> {
     dim: whole(),
     diagonal: flag,
     order: oneOf(['lower', 'upper']),
+    precision,
     output: matrix,
     stage,
   });

@@ -1,10 +1,9 @@
 import { Command, Option } from 'commander';
-import type { DensePrecision } from '../../backend/backend.ts';
 import { openDevice } from '../../backend/open-backend.ts';
 import { bench } from '../../bench/bench.ts';
 import { PEERS } from '../../bench/peers.ts';
 import { PRESETS } from '../../bench/presets.ts';
-import type { DeviceDescription } from '../../device.ts';
+import type { DensePrecision, DeviceDescription } from '../../device.ts';
 import { UsageError } from '../../errors.ts';
 import { TECHNIQUES, techniquesOn } from '../../plan/techniques/registry.ts';
 import { benchText } from '../bench-text.ts';
@@ -95,6 +94,7 @@ async function run(modelFile: string | undefined, options: Options): Promise<voi
     peers: options.peers,
     onProgress: progress,
     ...(plan === undefined ? {} : { plan }),
+    ...(options.precision === undefined ? {} : { precision: options.precision }),
   });
   progress('');
   await writeResults(results, options);

@@ -1,8 +1,8 @@
 import { basename } from 'node:path';
 import { Command } from 'commander';
 import { at } from '../../at.ts';
-import type { DensePrecision } from '../../backend/backend.ts';
 import { openDevice } from '../../backend/open-backend.ts';
+import type { DensePrecision } from '../../device.ts';
 import type { IndexChecking } from '../../embedding/bag.ts';
 import { fromFile } from '../../errors.ts';
 import { expectKind } from '../../formats/file-kind.ts';
@@ -141,7 +141,7 @@ async function placeModel(
   architecture: ModelArchitecture,
   request: DlrmRequest,
   plan: PlanChoice | undefined,
-  { indexChecking, ...device }: Options,
+  { indexChecking, precision, ...device }: Options,
 ): Promise<DlrmModel> {
   const { backend } = openDevice(device);
   try {
@@ -152,6 +152,7 @@ async function placeModel(
       indexChecking,
       onProgress: progress,
       ...(plan === undefined ? {} : { plan }),
+      ...(precision === undefined ? {} : { precision }),
       ...(plans.length > 1 ? { traffic: planTrafficOf(request, architecture.tables) } : {}),
     });
   } catch (error) {

@@ -90,8 +90,8 @@ async function tune(modelFile: string | undefined, options: Options): Promise<vo
   const plan = withProvenance(tuned, backend, embedding.pattern, traffic);
   const file = options.out ?? (tuned.isBetter ? saved : undefined);
   if (file !== undefined) await savePlan(plan, file);
-  const isDense = modelFile !== undefined && backend.device.kind === 'cuda';
-  if (isDense) await prepareProducts(backend, architecture, plan, workload);
+  const { measuresLinear } = backend.device.capabilities;
+  if (modelFile !== undefined && measuresLinear) await prepareProducts(backend, architecture, plan, workload);
   progress('');
   const notes = [...modelNotes(architecture), ...workload.notes];
   const kept = tuned.isBetter ? 0 : before.length;

@@ -25,7 +25,7 @@ describe('after the end', () => {
     backend[Symbol.dispose]();
     backend[Symbol.dispose]();
     assert.throws(() => backend.allocate(1), disposed);
-    assert.throws(() => backend.placeLinear(new Float32Array(1), undefined, 1, 1), disposed);
+    assert.throws(() => backend.placeLinear(new Float32Array(1), undefined, 1, 1, 'float32'), disposed);
     await assert.rejects(backend.run([]), disposed);
     await assert.rejects(backend.placeTables([table], plainPlan('cpu')), disposed);
     await assert.rejects(backend.measureCeilings(), disposed);
@@ -70,7 +70,7 @@ describe('after the end', () => {
     buffer[Symbol.dispose]();
     await assert.rejects(download(), disposed);
 
-    const layer = backend.placeLinear(new Float32Array(4), undefined, 2, 2);
+    const layer = backend.placeLinear(new Float32Array(4), undefined, 2, 2, 'float32');
     using work = backend.allocate(8);
     const linear = () =>
       backend.run([

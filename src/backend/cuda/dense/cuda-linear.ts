@@ -1,12 +1,12 @@
 /** Weights of linear layers on a GPU. */
 import { bytesOf } from '../../../checks/array.ts';
-import type { CudaDevice } from '../../../cuda/device.ts';
 import { DeviceMemory } from '../../../cuda/memory.ts';
 import type { CudaStream } from '../../../cuda/stream.ts';
+import type { DensePrecision, DeviceDescription } from '../../../device.ts';
 import { DeviceError, PlanError } from '../../../errors.ts';
 import { addressOf } from '../../../ffi/host-memory.ts';
 import { numberToBfloat16, numberToFloat16 } from '../../../tensor.ts';
-import type { DensePrecision, PlacedLinear } from '../../backend.ts';
+import type { PlacedLinear } from '../../backend.ts';
 
 /** Rows of weights begin at multiples of so many elements, so that every product may load 16 bytes at a time. */
 const ROW_ELEMENTS = 8;
@@ -52,8 +52,8 @@ export class CudaLinear implements PlacedLinear {
     }
   }
 
-  get device(): CudaDevice {
-    return this.weight.device;
+  get device(): DeviceDescription {
+    return this.weight.device.description;
   }
 
   [Symbol.dispose](): void {

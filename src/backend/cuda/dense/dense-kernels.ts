@@ -5,12 +5,12 @@
  */
 import type { CudaDevice } from '../../../cuda/device.ts';
 import { CudaStream } from '../../../cuda/stream.ts';
+import type { DensePrecision } from '../../../device.ts';
 import { DeviceError } from '../../../errors.ts';
 import type { CublasLt } from '../../../ffi/cublaslt.ts';
 import type { Compiler } from '../../../jit/compile-kernel.ts';
 import type { KernelCache } from '../../../jit/kernel-cache.ts';
 import { version } from '../../../version.ts';
-import type { DensePrecision } from '../../backend.ts';
 import { ROW_FUNCTIONS } from '../../row-functions.ts';
 import { CudaLinear } from './cuda-linear.ts';
 import { DenseLibrary } from './dense-library.ts';

@@ -1,12 +1,12 @@
 import type { CudaDevice } from '../../../cuda/device.ts';
 import { type CudaKernel, CudaModule } from '../../../cuda/module.ts';
 import type { CudaStream } from '../../../cuda/stream.ts';
+import type { DensePrecision } from '../../../device.ts';
 import { DeviceError } from '../../../errors.ts';
 import type { LaunchShape } from '../../../ffi/cuda-structs.ts';
 import { ParameterBlock } from '../../../ffi/parameter-block.ts';
 import { type Compiler, compileKernel } from '../../../jit/compile-kernel.ts';
 import type { KernelCache } from '../../../jit/kernel-cache.ts';
-import type { DensePrecision } from '../../backend.ts';
 import { KERNELS_FOLDER, type KernelSource } from '../kernels/source.ts';
 import { type DeviceMatrix, widthOf } from './dense-operation.ts';
 import { ConvertRowsParams } from './dense-params.ts';

@@ -47,9 +47,9 @@ export class Trial implements Disposable {
   /** @throws CudaError OUT_OF_MEMORY. */
   constructor(operation: DeviceLinear) {
     const { input, output, cross, layer } = operation;
-    this.#input = new DeviceMemory(layer.device, trialBytes(input));
+    this.#input = new DeviceMemory(layer.weight.device, trialBytes(input));
     try {
-      this.#output = new DeviceMemory(layer.device, trialBytes(output));
+      this.#output = new DeviceMemory(layer.weight.device, trialBytes(output));
     } catch (error) {
       this.#input[Symbol.dispose]();
       throw error;

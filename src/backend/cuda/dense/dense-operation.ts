@@ -1,7 +1,9 @@
 /** The dense operations of the contract over device addresses: their types, their checks, what follows from their layout. */
+
+import type { DensePrecision } from '../../../device.ts';
 import { DeviceError } from '../../../errors.ts';
 import type { DevicePtr } from '../../../ffi/cuda-symbols.ts';
-import type { Activation, DensePrecision } from '../../backend.ts';
+import type { Activation } from '../../backend.ts';
 import type { RowFunction } from '../../row-functions.ts';
 import type { CudaLinear } from './cuda-linear.ts';
 import type { PackWidth } from './dense-source.ts';

@@ -1,5 +1,4 @@
 /** What the host tells the dense kernels: dot_interaction.cuh, row_function.cuh, linear.cuh, convert_rows.cuh. */
-import type { Activation } from '../../backend.ts';
 import { struct } from '../kernels/struct.ts';
 
 export const DotInteractionParams = struct('DotInteractionParams', 'dot_interaction.cuh', {
@@ -25,16 +24,10 @@ export const RowFunctionParams = struct('RowFunctionParams', 'row_function.cuh',
   batch: 'integer',
 });
 
-/** `hotrow::Activation`. */
-export const ACTIVATION_NUMBER = { none: 0, relu: 1, sigmoid: 2 } as const satisfies Record<
-  Activation,
-  number
->;
-
 /** What finishes the sums of a linear layer. */
 const FINISH = {
   bias: 'address',
-  /** Of ACTIVATION_NUMBER. */
+  /** `hotrow::Activation`: a number of ACTIVATION. */
   activation: 'integer',
   x0: 'address',
   x0Stride: 'integer',

@@ -1,7 +1,7 @@
 /** The dense CUDA kernels: their variants as source text, and how they are launched. Pure. */
 import type { DeviceProperties } from '../../../cuda/properties.ts';
+import type { DensePrecision } from '../../../device.ts';
 import type { LaunchShape } from '../../../ffi/cuda-structs.ts';
-import type { DensePrecision } from '../../backend.ts';
 import { ROW_FUNCTION_NAMES, ROW_FUNCTIONS, type RowFunction } from '../../row-functions.ts';
 import type { KernelSource } from '../kernels/source.ts';
 

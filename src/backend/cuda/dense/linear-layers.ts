@@ -3,6 +3,7 @@ import { CudaEvent } from '../../../cuda/event.ts';
 import { type MatmulPlan, MatrixProducts } from '../../../cuda/matrix-products.ts';
 import type { CudaStream } from '../../../cuda/stream.ts';
 import { DeviceError } from '../../../errors.ts';
+import { ACTIVATION } from '../../../ffi/cpu-operators.ts';
 import { type CublasLt, isRefusal } from '../../../ffi/cublaslt.ts';
 import type { DenseLibrary } from './dense-library.ts';
 import { Scratch, Trial } from './dense-memory.ts';
@@ -14,7 +15,7 @@ import {
   sumsStride,
   widthOf,
 } from './dense-operation.ts';
-import { ACTIVATION_NUMBER, DirectLinearParams, FinishLinearParams } from './dense-params.ts';
+import { DirectLinearParams, FinishLinearParams } from './dense-params.ts';
 import { directLaunch, directLinearSource, finishLinearSource, packLaunch } from './dense-source.ts';
 import type { KeptChoice, KeptChoices } from './kept-choices.ts';
 import {
@@ -326,7 +327,7 @@ function describe(choice: LinearChoice): string {
 function finishOf({ layer, output, activation, cross }: DeviceLinear) {
   return {
     bias: layer.bias?.address() ?? 0n,
-    activation: ACTIVATION_NUMBER[activation],
+    activation: ACTIVATION[activation],
     x0: cross?.x0.address ?? 0n,
     x0Stride: cross?.x0.stride ?? 0,
     x: cross?.x.address ?? 0n,

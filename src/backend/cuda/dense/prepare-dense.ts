@@ -1,5 +1,6 @@
 /** The dense operations of a program, ready to be put into a stream. */
 import type { CudaStream } from '../../../cuda/stream.ts';
+import type { DensePrecision } from '../../../device.ts';
 import {
   type CopyOperation,
   type DotInteractionOperation,
@@ -14,19 +15,59 @@ import { CudaLinear } from './cuda-linear.ts';
 import type { DenseKernels } from './dense-kernels.ts';
 import type { DeviceLinear, DeviceMatrix } from './dense-operation.ts';
 
-export type DenseOperation = LinearOperation | DotInteractionOperation | RowFunctionOperation | CopyOperation;
+type DenseOperation = LinearOperation | DotInteractionOperation | RowFunctionOperation | CopyOperation;
 
-export function isDense(operation: Operation): operation is DenseOperation {
+function isDense(operation: Operation): operation is DenseOperation {
   const { op } = operation;
   return op === 'linear' || op === 'dotInteraction' || op === 'rowFunction' || op === 'copy';
 }
 
+/** Puts a dense operation into a stream. */
+export type EnqueueDense = (stream: CudaStream) => void;
+
 /**
- * Makes an operation ready: returns what puts it into a stream. Blocks for some milliseconds when a linear layer has a
- * shape that was not seen before, since the ways to compute it are measured.
- * @throws DeviceError KERNEL_FAILED for matrices that do not fit, OUT_OF_MEMORY.
+ * Makes the dense operations of a program ready, by their place, each with the kernels of its precision: `kernelsIn` gives
+ * them. Blocks for some milliseconds when a linear layer has a shape that was not seen before, since the ways to compute it
+ * are measured.
+ * @throws DeviceError KERNEL_FAILED for matrices that do not fit, OUT_OF_MEMORY; what `kernelsIn` throws.
  */
-export function prepareDense(kernels: DenseKernels, operation: DenseOperation): (stream: CudaStream) => void {
+export async function prepareDense(
+  program: readonly Operation[],
+  kernelsIn: (precision?: DensePrecision) => Promise<DenseKernels>,
+): Promise<Map<number, EnqueueDense>> {
+  const operations = [...program.entries()].filter((entry): entry is [number, DenseOperation] =>
+    isDense(entry[1]),
+  );
+  const precisions = [...new Set(operations.map(([, operation]) => precisionOf(operation)))];
+  // Copies and functions of rows are the same in every precision.
+  const [forCopies] = precisions.filter((precision) => precision !== undefined);
+  const kernels = new Map(
+    await Promise.all(precisions.map(async (own) => [own, await kernelsIn(own ?? forCopies)] as const)),
+  );
+  return new Map(
+    operations.map(([place, operation]) => [
+      place,
+      prepareOne(kernels.get(precisionOf(operation)) as DenseKernels, operation),
+    ]),
+  );
+}
+
+/** How an operation multiplies; undefined: it does not. */
+function precisionOf(operation: DenseOperation): DensePrecision | undefined {
+  switch (operation.op) {
+    case 'linear':
+      return operation.layer.precision;
+    case 'dotInteraction':
+      return operation.precision;
+    case 'rowFunction':
+    case 'copy':
+      return undefined;
+    default:
+      return operation satisfies never;
+  }
+}
+
+function prepareOne(kernels: DenseKernels, operation: DenseOperation): EnqueueDense {
   const output = deviceMatrix(operation.output);
   const input = deviceMatrix(operation.input);
   switch (operation.op) {

@@ -1,13 +1,14 @@
 /** What kernels must be compiled for to pool the bags of a batch. */
 import type { Bags, EmbeddingTable, IndexArray } from '../../../embedding/bag.ts';
 import type { IntegerWidth, RowWeights } from '../kernels/source.ts';
-import { type FusedKind, type FusedShape, fusedShape, kindId } from './fused-source.ts';
+import type { BagKind } from './bag-kind.ts';
+import { type FusedShape, fusedShape, kindId } from './fused-source.ts';
 
 export interface BagKinds {
   /** One a table. */
-  readonly kinds: readonly FusedKind[];
+  readonly kinds: readonly BagKind[];
   /** Each kind once, in the order of the tables. */
-  readonly distinct: readonly FusedKind[];
+  readonly distinct: readonly BagKind[];
   /** The place of each table's kind among the distinct ones. */
   readonly numbers: readonly number[];
   /** How each table's rows are shared by lanes. */
@@ -55,7 +56,7 @@ function typesCode({ indices, offsets, weights, perUser }: Bags): string {
 /** From this row count on, row numbers need more than 32 bits. */
 const WIDE_ROWS = 2 ** 31;
 
-function kindOf(table: EmbeddingTable, bags: Bags): FusedKind {
+function kindOf(table: EmbeddingTable, bags: Bags): BagKind {
   return {
     rowFormat: table.rowFormat,
     dim: table.dim,

@@ -16,15 +16,14 @@ import { type UserRows, userRows } from '../../user-rows.ts';
 import { putWord } from '../../words.ts';
 import { addCopy, type DirectCopy, duringAll } from '../memory/direct-copies.ts';
 import { homeOf } from '../memory/host-memory.ts';
+import { Space } from '../memory/space.ts';
 import type { BagKinds } from './bag-kinds.ts';
 import { BagsReport, type CheckBagsParams, CheckedBags } from './check-bags-params.ts';
 import { type FusedLayout, fusedLayout } from './fused-layout.ts';
 import { FusedSegment, FusedTable } from './fused-params.ts';
 import { ColumnSpan } from './spread-rows-params.ts';
-import type { CudaTables, DescribedTable } from './tables.ts';
+import type { CudaTables, FusedTableConstants } from './tables.ts';
 
-/** Arrays start at multiples of this. */
-const ALIGNMENT = 16;
 /** Of the total of findings. */
 const TOTAL_BYTES = 8;
 
@@ -33,8 +32,8 @@ export interface BagPools {
   readonly pinned: BlockPool<PinnedMemory>;
 }
 
-/** Where the arrays of one table lie; of weights, if there are any. */
-interface BagsLayout {
+/** Where a table's arrays begin in the block; of weights, if there are any. */
+interface ArrayPlaces {
   indices: number;
   offsets: number;
   weights: number;
@@ -42,7 +41,7 @@ interface BagsLayout {
   readonly offsetCount: number;
 }
 
-/** A table's bags on the device. */
+/** A table's bags on the device, by their addresses. */
 export interface DeviceBags {
   readonly bags: Bags;
   readonly indices: DevicePtr;
@@ -82,7 +81,7 @@ export class CudaBags implements PlacedBags {
   readonly kinds: BagKinds;
   readonly #tables: CudaTables;
   readonly #pools: BagPools;
-  readonly #layout: readonly BagsLayout[];
+  readonly #places: readonly ArrayPlaces[];
   readonly #direct: DirectCopy[] = [];
   /** What is staged begins here. */
   readonly #stagedAt: number;
@@ -130,7 +129,7 @@ export class CudaBags implements PlacedBags {
     this.#tables = tables;
     this.#pools = pools;
     const space = new Space();
-    this.#layout = bags.map((own, t) => {
+    this.#places = bags.map((own, t) => {
       const lookups = lengthOf(own.indices);
       const offsetCount = lengthOf(own.offsets);
       checkOffsetCount(offsetCount, own, t, batch);
@@ -141,7 +140,7 @@ export class CudaBags implements PlacedBags {
     this.#stagedAt = space.end;
     this.#reserveArrays(space, false);
     this.kinds = tables.kindsOf(bags);
-    const layout = fusedLayout({ ...batch, shapes: this.kinds.shapes });
+    const layout = fusedLayout(batch, this.kinds.shapes, tables.multiprocessors);
     const users = userRows(batch, tables.tables);
     const { segments, arrivals, slots, partialWidth } = layout;
     this.#fusedTablesAt = space.reserve(bags.length * FusedTable.bytes);
@@ -205,7 +204,7 @@ export class CudaBags implements PlacedBags {
   }
 
   of(t: number): DeviceBags {
-    const { indices, offsets, weights } = this.#layout[t] as BagsLayout;
+    const { indices, offsets, weights } = this.#places[t] as ArrayPlaces;
     const bags = this.#batch.bags[t] as Bags;
     return {
       bags,
@@ -287,7 +286,7 @@ export class CudaBags implements PlacedBags {
     };
     for (let t = 0; t < this.tableCount; t++) {
       const own = this.#batch.bags[t] as Bags;
-      const at = this.#layout[t] as BagsLayout;
+      const at = this.#places[t] as ArrayPlaces;
       put(at.indices, own.indices, at.lookups);
       put(at.offsets, own.offsets, at.offsetCount);
       if (own.weights !== undefined) put(at.weights, own.weights, at.lookups);
@@ -320,7 +319,7 @@ export class CudaBags implements PlacedBags {
     };
     for (let t = 0; t < this.tableCount; t++) {
       const { indices, offsets, weights } = this.#batch.bags[t] as Bags;
-      const at = this.#layout[t] as BagsLayout;
+      const at = this.#places[t] as ArrayPlaces;
       at.indices = place(indices) ?? at.indices;
       at.offsets = place(offsets) ?? at.offsets;
       if (weights !== undefined) at.weights = place(weights) ?? at.weights;
@@ -330,7 +329,7 @@ export class CudaBags implements PlacedBags {
   #describeChecked(): BigInt64Array {
     return CheckedBags.encodeAll(
       this.#batch.bags.map(({ indices, offsets }, t) => {
-        const at = this.#layout[t] as BagsLayout;
+        const at = this.#places[t] as ArrayPlaces;
         const { rows, pruned = false } = this.#tables.tables[t] as EmbeddingTable;
         return {
           indices: this.#address(at.indices),
@@ -350,13 +349,13 @@ export class CudaBags implements PlacedBags {
   #describeFused(order: readonly number[], described: Int32Array): void {
     const { at } = FusedTable;
     const block = this.#start;
-    const tables = this.#tables.described;
+    const tables = this.#tables.fusedConstants;
     const columns = this.users?.rows.columns;
     for (let place = 0; place < order.length; place++) {
       const t = order[place] as number;
       const { weights } = this.#batch.bags[t] as Bags;
-      const own = this.#layout[t] as BagsLayout;
-      const { rows, rowCount, rowWeights, paddingIndex, column } = tables[t] as DescribedTable;
+      const own = this.#places[t] as ArrayPlaces;
+      const { rows, rowCount, rowWeights, paddingIndex, column } = tables[t] as FusedTableConstants;
       const start = place * FusedTable.words;
       putWord(described, start + at.rows, rows);
       putWord(described, start + at.rowCount, rowCount);
@@ -389,18 +388,6 @@ function usersOf({ starts, count }: UserRows): Int32Array {
   const users = new Int32Array(new ArrayBuffer((starts[count] as number) * Int32Array.BYTES_PER_ELEMENT));
   for (let u = 0; u < count; u++) users.fill(u, starts[u], starts[u + 1]);
   return users;
-}
-
-/** What is reserved of a block, from its start on. */
-class Space {
-  end = 0;
-
-  /** Where `bytes` begin. */
-  reserve(bytes: number): number {
-    const start = this.end;
-    this.end = Math.ceil((start + bytes) / ALIGNMENT) * ALIGNMENT;
-    return start;
-  }
 }
 
 /** The tables, those with the most lookups first: what takes long starts early, and the short work fills up behind it. */

@@ -13,17 +13,12 @@ const SEGMENT_LOOKUPS = 1024;
 
 /** A group walks several bags when they are shorter than this together … */
 const GROUP_LOOKUPS = 32;
-/** … and when there are more bags than so many warps have lanes for at once: about those of 132 multiprocessors. */
-const FILLING_WARPS = 132 * 32;
+/** … and when there are more bags than so many warps of each multiprocessor have lanes for at once. */
+const FILLING_WARPS = 32;
 const WARP_LANES = 32;
 
 /** Fewer offsets than this are read here sooner than by a native call. */
 const FEW_OFFSETS = 1 << 12;
-
-/** The bags of a batch, and how lanes share each table's rows. */
-export interface BatchShape extends BagBatch {
-  readonly shapes: readonly FusedShape[];
-}
 
 export interface FusedLayout {
   /** Bags of more lookups are segments' work. */
@@ -40,10 +35,15 @@ export interface FusedLayout {
 
 /**
  * Looks for long bags and cuts them, so that no warp is left alone with one. Bags of users count once a candidate: what is
- * cut, and so the order of additions, is as if the request repeated them.
+ * cut, and so the order of additions, is as if the request repeated them. `shapes`: how lanes share each table's rows;
+ * `multiprocessors`: of the GPU.
  */
-export function fusedLayout(batch: BatchShape): FusedLayout {
-  const { batchSize, bags, shapes } = batch;
+export function fusedLayout(
+  batch: BagBatch,
+  shapes: readonly FusedShape[],
+  multiprocessors: number,
+): FusedLayout {
+  const { batchSize, bags } = batch;
   const lookups = bags.reduce((sum, own) => sum + repeatedLookups(own, batch), 0);
   const count = bags.length * batchSize;
   const mean = count === 0 ? 0 : lookups / count;
@@ -52,9 +52,11 @@ export function fusedLayout(batch: BatchShape): FusedLayout {
   const warps = (batchSize * groups) / WARP_LANES;
   return {
     split,
-    ...cutLongBags(batch, split),
+    ...cutLongBags(batch, shapes, split),
     partialWidth: shapes.reduce((widest, { tileElements }) => Math.max(widest, 1 + tileElements), 1),
-    bagsPerGroup: powerBelow(Math.min(GROUP_LOOKUPS / Math.max(1, mean), warps / FILLING_WARPS)),
+    bagsPerGroup: powerBelow(
+      Math.min(GROUP_LOOKUPS / Math.max(1, mean), warps / (FILLING_WARPS * multiprocessors)),
+    ),
   };
 }
 
@@ -74,8 +76,12 @@ function powerBelow(most: number): number {
 }
 
 /** The segments of bags of more than `split` lookups. */
-function cutLongBags(batch: BatchShape, split: number): Pick<FusedLayout, 'segments' | 'slots' | 'arrivals'> {
-  const { batchSize, bags, shapes } = batch;
+function cutLongBags(
+  batch: BagBatch,
+  shapes: readonly FusedShape[],
+  split: number,
+): Pick<FusedLayout, 'segments' | 'slots' | 'arrivals'> {
+  const { batchSize, bags } = batch;
   const segments: FusedSegment[] = [];
   let arrivals = 0;
   const mayBeLong: number[] = [];

@@ -3,7 +3,7 @@
  * compile options. Pure. kernels/cuda/fused_bags.cuh says what every member means.
  */
 
-import type { PoolingMode, RowFormat } from '../../../embedding/bag.ts';
+import type { RowFormat } from '../../../embedding/bag.ts';
 import { isQuantized, rowLayout } from '../../../embedding/row-format.ts';
 import { GPU_FAMILIES } from '../../../plan/kernel-families.ts';
 import { DEVICE_LIMITS } from '../../../plan/occupancy.ts';
@@ -12,17 +12,16 @@ import {
   type CompiledThreads,
   capId,
   capOptions,
-  type IntegerWidth,
   type KernelSource,
   kernelFunction,
   launchBounds,
   outputId,
   POOLING_NAMES,
   ROW_TYPES,
-  type RowWeights,
   refuseCap,
   WEIGHTS_NAMES,
 } from '../kernels/source.ts';
+import type { BagKind } from './bag-kind.ts';
 
 /** How a group asks for rows before it adds them. */
 export interface FusedFlight {
@@ -32,21 +31,8 @@ export interface FusedFlight {
   readonly pipelined: boolean;
 }
 
-/** Tables that one template instance serves. */
-export interface FusedKind {
-  readonly rowFormat: RowFormat;
-  readonly dim: number;
-  readonly index: IntegerWidth;
-  readonly offset: IntegerWidth;
-  readonly pooling: PoolingMode;
-  readonly weights: RowWeights;
-  readonly padding: boolean;
-  /** Whether index −1 stands for a pruned row. */
-  readonly pruned: boolean;
-  /** Needed from 2^31 rows on. */
-  readonly wideRows: boolean;
-  /** Whether there is a bag per user, and not one per sample. */
-  readonly perUser: boolean;
+/** What one template instance is made for: a kind of bags, and what the plan says of such rows. */
+export interface FusedKind extends BagKind {
   /** Where that is not the variant's. */
   readonly flight?: FusedFlight;
   /** Bytes of a row that a lane holds at most; default: MOST_LANE_BYTES. */

@@ -5,38 +5,20 @@ import type { CudaKernel } from '../../../cuda/module.ts';
 import type { EmbeddingTable } from '../../../embedding/bag.ts';
 import { RequestError } from '../../../errors.ts';
 import type { DevicePtr } from '../../../ffi/cuda-symbols.ts';
-import { type CudaPlan, kernelSettings } from '../../../plan/plan.ts';
 import { type EmbeddingBagsOperation, type KernelUse, ownBy } from '../../backend.ts';
 import { type KernelLaunch, kernelLaunch, putLaunch } from '../kernels/launcher.ts';
-import type { KernelLibrary } from '../kernels/library.ts';
 import { startOf } from '../memory/buffer.ts';
-import type { BagKinds } from './bag-kinds.ts';
 import { CudaBags } from './bags.ts';
 import { enqueueCheck } from './check-bags.ts';
 import type { EmbeddingStage, LaunchTimer, StageTools } from './embedding-stage.ts';
+import type { FusedKernel } from './fused-kernels.ts';
 import { blocksPerTable } from './fused-layout.ts';
 import { FusedBagsParams } from './fused-params.ts';
-import { type FusedShape, fusedShape, fusedSource } from './fused-source.ts';
-import { fusedVariant } from './plan-kernels.ts';
 import { spreadLaunch } from './spread-rows.ts';
 import { CudaTables } from './tables.ts';
 
 const MOST_BLOCKS = 2 ** 31 - 1;
 const MOST_LOOKUPS = 2 ** 31 - 1;
-
-/** A variant of the kernel, with the blocks that it runs in. */
-interface FusedKernel {
-  readonly kernel: CudaKernel;
-  readonly threads: number;
-  /** How lanes share the rows of ordinary bags: one a kind of bags. */
-  readonly shapes: readonly FusedShape[];
-  /** Shared memory that a block takes for no other purpose than to keep others out. */
-  readonly reservedBytes: number;
-  readonly uses: readonly KernelUse[];
-}
-
-/** Kernels by what their plan and batch ask of them: naming a variant in full takes longer than launching it. */
-const known = new WeakMap<BagKinds, Map<string, FusedKernel>>();
 
 export class FusedStage implements EmbeddingStage {
   readonly operation: EmbeddingBagsOperation;
@@ -73,7 +55,7 @@ export class FusedStage implements EmbeddingStage {
     const bags = ownBy(CudaBags, operation.bags);
     const { tables } = ownBy(CudaTables, operation.tables);
     if (bags.mostLookups > MOST_LOOKUPS) throw tooManyLookups(tables, bags);
-    const fused = await fusedKernel(operation, tools.kernels);
+    const fused = await fusedKernel(operation);
     const checksFirst =
       operation.checking === 'warn' || (operation.checking === 'error' && bags.batchSize === 0);
     const check = checksFirst ? await tools.kernels.utility('check_bags') : undefined;
@@ -172,53 +154,10 @@ function tooManyLookups(tables: readonly EmbeddingTable[], bags: CudaBags): Requ
 }
 
 /** The kernel that an operation's plan and batch ask for. */
-async function fusedKernel(operation: EmbeddingBagsOperation, kernels: KernelLibrary): Promise<FusedKernel> {
-  const { checking, output, bags, tables } = operation;
+function fusedKernel({ checking, output, bags, tables }: EmbeddingBagsOperation): Promise<FusedKernel> {
   const { kinds, fused } = ownBy(CudaBags, bags);
-  const { plan } = ownBy(CudaTables, tables);
+  const { plan, fusedKernels } = ownBy(CudaTables, tables);
   const { segments, bagsPerGroup } = fused.layout;
-  const bagShapes = { splits: segments.length > 0, several: bagsPerGroup > 1 };
-  const ofKinds = known.get(kinds) ?? new Map<string, FusedKernel>();
-  known.set(kinds, ofKinds);
-  const key = [plansNumber(plan), checking, output.format, bagShapes.splits, bagShapes.several].join();
-  const found = ofKinds.get(key);
-  if (found !== undefined) return found;
-  const call = { checking, ...(output.format === undefined ? {} : { output: output.format }) };
-  const variant = fusedVariant(plan, kinds.distinct, call, bagShapes);
-  const { mostWarps } = kernelSettings(plan);
-  const { threads } = variant;
-  const kernel = await kernels.get(fusedSource(variant));
-  const reservedBytes = mostWarps === undefined ? 0 : sharedBytesFor(kernel, threads, mostWarps);
-  const uses = [kernels.use(kernel, threads, reservedBytes)];
-  const made = { kernel, threads, shapes: variant.kinds.map(fusedShape), reservedBytes, uses };
-  ofKinds.set(key, made);
-  return made;
-}
-
-/** A number for each plan: naming one in full takes longer than a launch. */
-const numbers = new WeakMap<CudaPlan, number>();
-let plans = 0;
-
-function plansNumber(plan: CudaPlan): number {
-  const known = numbers.get(plan);
-  if (known !== undefined) return known;
-  plans += 1;
-  numbers.set(plan, plans);
-  return plans;
-}
-
-/**
- * Shared memory of a block that leaves room for `warps` warps on a multiprocessor at most. Fewer warps read fewer tables at
- * once, whose hot rows then stay in L2: a register cap lets more of them in, this keeps them out.
- */
-export function sharedBytesFor(kernel: CudaKernel, threads: number, warps: number): number {
-  const { properties } = kernel.module.device;
-  const blocks = Math.max(1, Math.floor((warps * properties.warpThreads) / threads));
-  if (kernel.activeBlocks(threads) <= blocks) return 0;
-  const { sharedBytesPerMultiprocessor, sharedBytesPerBlockOptIn } = properties;
-  // One more block would not fit.
-  const share = Math.floor(sharedBytesPerMultiprocessor / (blocks + 1)) + 1;
-  const bytes = Math.min(share, sharedBytesPerBlockOptIn - kernel.resources.sharedBytes);
-  kernel.allowDynamicShared(bytes);
-  return bytes;
+  const paths = { splits: segments.length > 0, several: bagsPerGroup > 1 };
+  return fusedKernels.get(plan, kinds, { checking, output: output.format }, paths);
 }

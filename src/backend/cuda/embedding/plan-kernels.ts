@@ -4,19 +4,20 @@ import type { IndexChecking } from '../../../embedding/bag.ts';
 import type { KernelSettings } from '../../../plan/kernel-families.ts';
 import { type CudaPlan, kernelSettings } from '../../../plan/plan.ts';
 import type { PooledFormat } from '../../backend.ts';
-import type { FusedFlight, FusedKind, FusedVariant } from './fused-source.ts';
+import type { BagKind } from './bag-kind.ts';
+import type { FusedFlight, FusedVariant } from './fused-source.ts';
 import type { StandardBagVariant } from './standard-source.ts';
 
 /** What a call asks for beside the plan. */
 export interface CallOptions {
   readonly checking: IndexChecking;
-  readonly output?: PooledFormat;
+  readonly output?: PooledFormat | undefined;
 }
 
 /** The standard kernel for a table's bags. */
 export function standardVariant(
   plan: CudaPlan,
-  { dim, perUser: _, ...kind }: FusedKind,
+  { dim, perUser: _, ...kind }: BagKind,
   { checking, output }: CallOptions,
 ): StandardBagVariant {
   const { threads, prefetch, maxRegisters } = kernelSettings(plan, { dim, rowFormat: kind.rowFormat });
@@ -32,8 +33,8 @@ export function standardVariant(
 
 const CHECKING = { error: 'stop', warn: 'repair', ignore: 'repair', none: 'none' } as const;
 
-/** What a batch's bags ask of the fused kernel: long ones are cut, short ones go several to a group, of wide lanes. */
-export interface FusedBagShapes {
+/** The paths that a batch's bags take through the fused kernel: long ones are cut, short ones go several to a group, of wide lanes. */
+export interface FusedPaths {
   readonly splits: boolean;
   readonly several: boolean;
 }
@@ -41,9 +42,9 @@ export interface FusedBagShapes {
 /** The fused kernel for the bags of all tables. */
 export function fusedVariant(
   plan: CudaPlan,
-  kinds: readonly FusedKind[],
+  kinds: readonly BagKind[],
   { checking, output = 'float32' }: CallOptions,
-  { splits, several }: FusedBagShapes,
+  { splits, several }: FusedPaths,
 ): FusedVariant {
   const { threads, prefetch, maxRegisters } = kernelSettings(plan);
   const flight = flightOf(prefetch);

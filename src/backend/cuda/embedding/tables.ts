@@ -1,5 +1,6 @@
 /** Embedding tables placed by the CUDA backend: where their rows are, and under which plan they are read. */
 import { at } from '../../../at.ts';
+import type { DeviceDescription } from '../../../device.ts';
 import { type Bags, type EmbeddingTable, type IndexArray, rowBytes } from '../../../embedding/bag.ts';
 import { checkRowNumbers, checkRowUpdate, type RowValues, viewRows } from '../../../embedding/row-values.ts';
 import { PlanError } from '../../../errors.ts';
@@ -13,10 +14,14 @@ import { ResidentRows } from '../rows/resident.ts';
 import type { RowStore } from '../rows/row-store.ts';
 import type { RowTools } from '../rows/tools.ts';
 import { type BagKinds, BagKindsCache } from './bag-kinds.ts';
+import { FusedKernels } from './fused-kernels.ts';
 import type { FusedTable } from './fused-params.ts';
 
-/** What is the same in every batch's description of a table. */
-export type DescribedTable = Pick<FusedTable, 'rows' | 'rowCount' | 'rowWeights' | 'paddingIndex' | 'column'>;
+/** What is the same in every batch's FusedTable. */
+export type FusedTableConstants = Pick<
+  FusedTable,
+  'rows' | 'rowCount' | 'rowWeights' | 'paddingIndex' | 'column'
+>;
 
 /** What tables under any of their plans share. */
 class Shared implements Disposable {
@@ -24,14 +29,21 @@ class Shared implements Disposable {
   readonly columns: readonly number[];
   readonly kinds: BagKindsCache;
   readonly widestRowBytes: number;
-  readonly described: readonly DescribedTable[];
+  readonly fusedConstants: readonly FusedTableConstants[];
   readonly access = new RowAccess();
+  readonly fusedKernels: FusedKernels;
+  readonly multiprocessors: number;
+  readonly device: DeviceDescription;
 
   constructor(
+    { kernels, device }: RowTools,
     tables: readonly EmbeddingTable[],
     readonly store: RowStore,
     readonly hotRows: HotRows,
   ) {
+    this.device = device.description;
+    this.fusedKernels = new FusedKernels(kernels);
+    this.multiprocessors = device.properties.multiprocessors;
     this.kinds = new BagKindsCache(tables);
     this.widestRowBytes = tables.reduce((widest, table) => Math.max(widest, rowBytes(table)), 0);
     let next = 0;
@@ -39,7 +51,7 @@ class Shared implements Disposable {
       next += dim;
       return next - dim;
     });
-    this.described = tables.map((table, t) => ({
+    this.fusedConstants = tables.map((table, t) => ({
       rows: Number(store.address(t)),
       rowCount: table.rows,
       rowWeights: Number(store.rowWeights(t)),
@@ -71,6 +83,10 @@ export class CudaTables implements PlacedTables {
     this.#owner = owner;
   }
 
+  get device(): DeviceDescription {
+    return this.#shared.device;
+  }
+
   get notes(): readonly string[] {
     return [];
   }
@@ -81,6 +97,16 @@ export class CudaTables implements PlacedTables {
 
   get widestRowBytes(): number {
     return this.#shared.widestRowBytes;
+  }
+
+  /** The kernels that pool these tables' bags in one launch. */
+  get fusedKernels(): FusedKernels {
+    return this.#shared.fusedKernels;
+  }
+
+  /** Of the GPU that the tables are on. */
+  get multiprocessors(): number {
+    return this.#shared.multiprocessors;
   }
 
   /** The column of the pooled output where each table starts. */
@@ -104,9 +130,9 @@ export class CudaTables implements PlacedTables {
   }
 
   /** What the fused kernel is told of each table, whatever the batch. @throws DeviceError DISPOSED. */
-  get described(): readonly DescribedTable[] {
+  get fusedConstants(): readonly FusedTableConstants[] {
     if (this.tables.length > 0) this.rows(0);
-    return this.#shared.described;
+    return this.#shared.fusedConstants;
   }
 
   /** What keeps updates and runs apart. */
@@ -155,6 +181,6 @@ export async function placeTables(
     plan,
     placement,
     store.bytes,
-    new Shared(tables, store, new HotRows(tools, tables)),
+    new Shared(tools, tables, store, new HotRows(tools, tables)),
   );
 }

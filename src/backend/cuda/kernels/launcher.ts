@@ -8,7 +8,10 @@ const STRIDING_THREADS = 256;
 /** Blocks that fill any GPU several times over. */
 const MOST_STRIDING_BLOCKS = 4096;
 
-/** Parameter blocks by size: the driver copies them during the launch, so one of each is enough. */
+/**
+ * Parameter blocks by size: the driver copies them during the launch, so one of each is enough for all devices of a thread. Each
+ * thread has this module, and so blocks, of its own.
+ */
 const blocks = new Map<number, ParameterBlock>();
 
 /** The words as a kernel's parameter, until the next call for as many. */

@@ -1,5 +1,6 @@
 import type { CudaDevice } from '../../../cuda/device.ts';
 import { DeviceMemory } from '../../../cuda/memory.ts';
+import type { DeviceDescription } from '../../../device.ts';
 import type { DevicePtr } from '../../../ffi/cuda-symbols.ts';
 import { type DeviceBuffer, elementBytes, ownBy, type PooledMatrix } from '../../backend.ts';
 
@@ -8,10 +9,12 @@ export const FLOAT_BYTES = Float32Array.BYTES_PER_ELEMENT;
 /** float32 in device memory. */
 export class CudaBuffer implements DeviceBuffer {
   readonly length: number;
+  readonly device: DeviceDescription;
   readonly #memory: DeviceMemory;
 
   constructor(device: CudaDevice, length: number) {
     this.length = length;
+    this.device = device.description;
     this.#memory = new DeviceMemory(device, length * FLOAT_BYTES);
   }
 

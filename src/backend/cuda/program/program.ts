@@ -8,6 +8,7 @@ import type { BlockPool } from '../../../cuda/block-pool.ts';
 import type { CudaDevice } from '../../../cuda/device.ts';
 import type { DeviceMemory, PinnedMemory } from '../../../cuda/memory.ts';
 import type { CudaStream } from '../../../cuda/stream.ts';
+import type { DensePrecision } from '../../../device.ts';
 import type { BagFindings } from '../../../embedding/bag.ts';
 import {
   type Bindings,
@@ -23,7 +24,7 @@ import {
 import { type RowAccess, rowsReadBy, whileReading } from '../../row-access.ts';
 import { OneAtATime, stageSeconds, Template } from '../../slots.ts';
 import type { DenseKernels } from '../dense/dense-kernels.ts';
-import { isDense, prepareDense } from '../dense/prepare-dense.ts';
+import { type EnqueueDense, prepareDense } from '../dense/prepare-dense.ts';
 import { CudaBags } from '../embedding/bags.ts';
 import { describeBags } from '../embedding/check-bags.ts';
 import {
@@ -61,8 +62,8 @@ export interface ProgramTools {
     readonly pinned: BlockPool<PinnedMemory>;
   };
   readonly events: EventPool;
-  /** Opened when a program needs them. */
-  dense(): Promise<DenseKernels>;
+  /** Those of a precision; default: the device's. */
+  dense(precision?: DensePrecision): Promise<DenseKernels>;
   /** Waits until nothing runs, after a failure: memory that work may still use must not be lent again. */
   quiet(): Promise<void>;
 }
@@ -88,7 +89,7 @@ interface Prepared {
   /** Findings of each operation's check, where no report of the check's own has them; 0 between runs. */
   readonly totals: DeviceMemory;
   /** Puts a dense operation into a stream, by its place. */
-  readonly dense: ReadonlyMap<number, (stream: CudaStream) => void>;
+  readonly dense: ReadonlyMap<number, EnqueueDense>;
 }
 
 export class CudaProgram extends OneAtATime {
@@ -104,7 +105,7 @@ export class CudaProgram extends OneAtATime {
   constructor(tools: ProgramTools, program: readonly Operation[]) {
     super();
     this.#tools = tools;
-    this.#template = new Template(program);
+    this.#template = new Template(program, tools.device.description);
     this.#rows = rowsReadBy(program, (tables) => ownBy(CudaTables, tables).access);
   }
 
@@ -157,11 +158,7 @@ export class CudaProgram extends OneAtATime {
     const { program } = this.#template;
     // Compiled beside the dense kernels.
     const copyWords = this.#tools.kernels.utility('copy_words');
-    const kernels = program.some(isDense) ? await this.#tools.dense() : undefined;
-    const dense = new Map<number, (stream: CudaStream) => void>();
-    for (const [place, operation] of program.entries()) {
-      if (kernels !== undefined && isDense(operation)) dense.set(place, prepareDense(kernels, operation));
-    }
+    const dense = await prepareDense(program, (precision) => this.#tools.dense(precision));
     const { pools } = this.#tools;
     const copies = new Copies(await copyWords);
     const staging = new Staging(program, pools.pinned);

@@ -7,7 +7,6 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, afterEach, before, describe, test } from 'node:test';
-import { DENSE_PRECISIONS, type DensePrecision } from '../../../../src/backend/backend.ts';
 import { DenseKernels, type DenseOptions } from '../../../../src/backend/cuda/dense/dense-kernels.ts';
 import type { DeviceLinear, DeviceMatrix } from '../../../../src/backend/cuda/dense/dense-operation.ts';
 import { denseSources, factorBits } from '../../../../src/backend/cuda/dense/dense-source.ts';
@@ -20,6 +19,7 @@ import {
   referenceDotInteraction,
   referenceLinear,
 } from '../../../../src/dense/reference.ts';
+import { DENSE_PRECISIONS, type DensePrecision } from '../../../../src/device.ts';
 import { CublasLt } from '../../../../src/ffi/cublaslt.ts';
 import { CudaDriver } from '../../../../src/ffi/cuda-driver.ts';
 import { addressOf } from '../../../../src/ffi/host-memory.ts';

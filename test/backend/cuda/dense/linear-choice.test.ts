@@ -2,7 +2,6 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
-import { DENSE_PRECISIONS } from '../../../../src/backend/backend.ts';
 import {
   canMakeSamples,
   DOT_TILES,
@@ -21,6 +20,7 @@ import {
   mayBeDirect,
   tailSplits,
 } from '../../../../src/backend/cuda/dense/linear-choice.ts';
+import { DENSE_PRECISIONS } from '../../../../src/device.ts';
 
 test('the library does bias and ReLU; a kernel does the rest, and all of it when the library does not', () => {
   const splits = (activation: 'none' | 'relu' | 'sigmoid', biased: boolean, crossed = false) =>

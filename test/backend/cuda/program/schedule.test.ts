@@ -11,12 +11,13 @@ import {
   type PlacedTables,
 } from '../../../../src/backend/backend.ts';
 import { type Lane, SHORT_COPY_BYTES, schedule } from '../../../../src/backend/cuda/program/schedule.ts';
+import type { DeviceDescription } from '../../../../src/device.ts';
 
 /** Schedules look at matrices only. */
 const nothing = {} as PlacedBags & PlacedLinear & PlacedTables;
 
 function buffer(length: number): DeviceBuffer {
-  return { length, [Symbol.dispose]() {} };
+  return { length, device: {} as DeviceDescription, [Symbol.dispose]() {} };
 }
 
 const upload = (output: Matrix): Operation => ({ op: 'upload', source: new Float32Array(), output });
