@@ -65,7 +65,9 @@ export function modelCases(subject: Subject): void {
     const architecture = tablesModel(new Random(92));
     using reference = new ReferenceBackend();
     await using expected = await DlrmModel.create(reference, architecture);
-    await using model = await DlrmModel.create(subject.backend, architecture);
+    await using model = await DlrmModel.create(subject.backend, architecture, {
+      precision: subject.precision,
+    });
     for (const batchSize of [0, 1, 70]) {
       const request = smallRequest(new Random(batchSize), architecture, batchSize);
       const { pooled, stages } = await model.predict(request, { stages: true });
@@ -243,7 +245,7 @@ async function assertHead(
     ...{ blocks: [], outputs: ['pooled'] },
   };
   await using pooling = await DlrmModel.create(reference, tables);
-  await using model = await DlrmModel.create(subject.backend, architecture);
+  await using model = await DlrmModel.create(subject.backend, architecture, { precision: subject.precision });
   for (const batch of [0, 1, 33]) {
     const request = smallRequest(new Random(batch), architecture, batch);
     const { dense } = request;
