@@ -22,7 +22,14 @@ const hardeningFlags = ['-fstack-protector-strong', '-U_FORTIFY_SOURCE', '-D_FOR
 const hardeningLinkFlags = process.platform === 'linux' ? ['-Wl,-z,relro,-z,now,-z,noexecstack'] : [];
 
 /** Files with a copy per instruction set; the slowest to compile first. Every other .c file is compiled once. */
-const perIsaFiles = ['embedding_bags.c', 'linear.c', 'dot_interaction.c', 'check_bags.c', 'operators.c'];
+const perIsaFiles = [
+  'embedding_bags.c',
+  'linear.c',
+  'dot_interaction.c',
+  'row_functions.c',
+  'check_bags.c',
+  'operators.c',
+];
 
 /** HR_ISA_… of hotrow_cpu.h, and what the compiler needs for it. */
 const isas = [

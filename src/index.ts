@@ -52,7 +52,15 @@ export {
   WorkloadError,
   type WorkloadErrorCode,
 } from './errors.ts';
-export type { CrossLayer, DlrmArchitecture, Interaction, LinearLayer } from './model/architecture.ts';
+export type {
+  BlocksArchitecture,
+  CrossLayer,
+  DlrmArchitecture,
+  Interaction,
+  LinearLayer,
+  ModelArchitecture,
+} from './model/architecture.ts';
+export type { Block, Part } from './model/block-list.ts';
 export { checkedArchitecture as inferArchitecture } from './model/check-tensors.ts';
 export { loadCheckpoint } from './model/checkpoint/checkpoint.ts';
 export { lossWarnings } from './model/checkpoint/quantization-loss.ts';

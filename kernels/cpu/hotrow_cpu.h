@@ -94,7 +94,7 @@ typedef struct hr_check_report {
 
 /* Operators. hr_run executes a list of them in order. */
 enum { HR_OP_CHECK_BAGS = 1, HR_OP_EMBEDDING_BAGS = 2, HR_OP_LINEAR = 3, HR_OP_DOT_INTERACTION = 4, HR_OP_COPY = 5,
-       HR_OP_SPREAD_ROWS = 6 };
+       HR_OP_SPREAD_ROWS = 6, HR_OP_ROW_FUNCTION = 7 };
 
 #define HR_OP_WORDS 24 /* every operator occupies this many 64-bit words */
 
@@ -189,6 +189,23 @@ typedef struct hr_op_dot_interaction {
   int64_t diagonal;
   int64_t order;
 } hr_op_dot_interaction;
+
+/*
+ * HR_OP_ROW_FUNCTION: output[b, 0 : width] = function(input[b, 0 : columns]), one of row_functions.h. The order of additions
+ * depends on neither the thread count nor the batch.
+ */
+typedef struct hr_op_row_function {
+  int64_t kind;
+  int64_t threads;
+  int64_t function;           /* its place in HR_FOR_EACH_ROW_FUNCTION */
+  const float *input;
+  int64_t input_stride;
+  float *output;
+  int64_t output_stride;
+  int64_t batch;
+  int64_t columns;
+  int64_t width;              /* of the output: what the function makes of so many columns */
+} hr_op_row_function;
 
 /* HR_OP_COPY: output[r, 0:cols] = input[r, 0:cols]. Rows of float32 to the same (32 bits), or narrowed to nearest even. */
 typedef struct hr_op_copy {

@@ -42,6 +42,7 @@ const hr_kernels HR_NAME(hr_kernels) = {
     .packed_linear_bytes = HR_NAME(hr_packed_linear_bytes),
     .pack_linear = HR_NAME(hr_pack_linear),
     .dot_interaction = HR_NAME(hr_dot_interaction),
+    .row_function = HR_NAME(hr_row_function),
     .multiply_adds = HR_NAME(hr_multiply_adds),
     .read_all = HR_NAME(hr_read_all),
 };

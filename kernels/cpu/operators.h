@@ -14,6 +14,7 @@ int64_t HR_NAME(hr_linear)(hr_pool *pool, const hr_op_linear *op);
 int64_t HR_NAME(hr_packed_linear_bytes)(int64_t outputs, int64_t inputs);
 void HR_NAME(hr_pack_linear)(hr_pool *pool, const float *weight, int64_t outputs, int64_t inputs, void *packed);
 int64_t HR_NAME(hr_dot_interaction)(hr_pool *pool, const hr_op_dot_interaction *op);
+int64_t HR_NAME(hr_row_function)(hr_pool *pool, const hr_op_row_function *op);
 int64_t HR_NAME(hr_multiply_adds)(int64_t rounds);
 void HR_NAME(hr_read_all)(const char *memory, int64_t bytes);
 

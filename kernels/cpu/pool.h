@@ -30,6 +30,7 @@ typedef struct hr_kernels {
   int64_t (*packed_linear_bytes)(int64_t outputs, int64_t inputs);
   void (*pack_linear)(hr_pool *pool, const float *weight, int64_t outputs, int64_t inputs, void *packed);
   int64_t (*dot_interaction)(hr_pool *pool, const hr_op_dot_interaction *op);
+  int64_t (*row_function)(hr_pool *pool, const hr_op_row_function *op);
   /* Does `rounds` rounds of multiply-adds in registers and returns how many that were. */
   int64_t (*multiply_adds)(int64_t rounds);
   /* Reads every byte of [memory, memory + bytes) but the last few. */

@@ -86,6 +86,7 @@ static int64_t run_operator(hr_pool *pool, const void *op) {
     case HR_OP_EMBEDDING_BAGS: return pool->kernels->embedding_bags(pool, op);
     case HR_OP_LINEAR: return pool->kernels->linear(pool, op);
     case HR_OP_DOT_INTERACTION: return pool->kernels->dot_interaction(pool, op);
+    case HR_OP_ROW_FUNCTION: return pool->kernels->row_function(pool, op);
     case HR_OP_COPY: return hr_copy(pool, op);
     case HR_OP_SPREAD_ROWS: return hr_spread_rows(pool, op);
     default: return HR_RUN_BAD_ARGUMENT;

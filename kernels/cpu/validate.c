@@ -3,6 +3,7 @@
 #include <stddef.h>
 
 #include "hotrow_cpu.h"
+#include "row_functions.h"
 
 /* Sizes up to here can be multiplied by an element size and added without overflow. */
 static const int64_t MOST = (int64_t)1 << 56;
@@ -80,6 +81,14 @@ static int is_valid_dot(const hr_op_dot_interaction *op) {
          is_stride(op->input_stride, op->batch, op->features * op->dim);
 }
 
+static int is_valid_row_function(const hr_op_row_function *op) {
+  if (!is_size(op->batch) || !is_size(op->columns) || !is_size(op->width)) return 0;
+  if (op->function < 0 || op->function >= HR_ROW_FUNCTIONS) return 0;
+  if (op->batch == 0) return 1;
+  return op->output && (op->input || op->columns == 0) && is_stride(op->input_stride, op->batch, op->columns) &&
+         is_stride(op->output_stride, op->batch, op->width);
+}
+
 static int is_valid_copy(const hr_op_copy *op) {
   if (!is_size(op->rows) || !is_size(op->cols)) return 0;
   if (op->element_bytes != 4 && (op->element_bytes != 2 || op->narrow_to != HR_FLOAT32)) return 0;
@@ -108,6 +117,7 @@ int hr_is_valid_operator(const int64_t *op) {
     case HR_OP_EMBEDDING_BAGS: return is_valid_embedding(any);
     case HR_OP_LINEAR: return is_valid_linear(any);
     case HR_OP_DOT_INTERACTION: return is_valid_dot(any);
+    case HR_OP_ROW_FUNCTION: return is_valid_row_function(any);
     case HR_OP_COPY: return is_valid_copy(any);
     case HR_OP_SPREAD_ROWS: return is_valid_spread(any);
     default: return 0;

@@ -12,6 +12,7 @@ import type { RowValues } from '../embedding/row-values.ts';
 import type { Placement } from '../plan/placement.ts';
 import type { Plan } from '../plan/plan.ts';
 import type { OnProgress } from '../progress.ts';
+import type { RowFunction } from './row-functions.ts';
 
 export type Activation = 'none' | 'relu' | 'sigmoid';
 
@@ -184,6 +185,16 @@ export interface DotInteractionOperation extends Staged {
   readonly output: Matrix;
 }
 
+/** output[b] = a function of input[b] alone. Sums are float32, in an order that does not depend on B. */
+export interface RowFunctionOperation extends Staged {
+  readonly op: 'rowFunction';
+  readonly function: RowFunction;
+  /** [B, columns]. */
+  readonly input: Matrix;
+  /** [B, what the function makes of so many columns]; does not overlap `input`. */
+  readonly output: Matrix;
+}
+
 /** output = input. */
 export interface CopyOperation extends Staged {
   readonly op: 'copy';
@@ -198,6 +209,7 @@ export type Operation =
   | EmbeddingBagsOperation
   | LinearOperation
   | DotInteractionOperation
+  | RowFunctionOperation
   | CopyOperation;
 
 /** An operation of one run: every slot is bound. */
@@ -207,6 +219,7 @@ export type BoundOperation =
   | EmbeddingBagsOperation<PlacedBags>
   | LinearOperation
   | DotInteractionOperation
+  | RowFunctionOperation
   | CopyOperation;
 
 /** What a run binds to the slots of its program, each by its name: sources, targets and bags. */

@@ -32,6 +32,7 @@ function membersOf(operation: Operation): readonly [name: string, placed: Placed
       return [['layer', layer], ['input', input.buffer], ['output', output.buffer], ...ofCross];
     }
     case 'dotInteraction':
+    case 'rowFunction':
     case 'copy':
       return [
         ['input', operation.input.buffer],

@@ -7,7 +7,7 @@ import type { EmbeddingTable } from '../embedding/bag.ts';
 import { rowBytes } from '../embedding/bag.ts';
 import { distinctTables, sharesTables, tableNumbers } from '../embedding/shared-tables.ts';
 import { ModelError } from '../errors.ts';
-import { type DlrmArchitecture, modelNotes } from '../model/architecture.ts';
+import { type ModelArchitecture, modelNotes } from '../model/architecture.ts';
 import { checkPlan, type Plan, type PlanChoice, plainPlan, withTechniques } from '../plan/plan.ts';
 import type { PlanContext } from '../plan/techniques/technique.ts';
 import type { OnProgress } from '../progress.ts';
@@ -29,7 +29,7 @@ import { type BenchWorkload, type IndexType, MOST_DRAWN } from './workload.ts';
 
 export interface BenchOptions {
   readonly backend: Backend;
-  readonly architecture: DlrmArchitecture;
+  readonly architecture: ModelArchitecture;
   /** The preset's name, for the record. */
   readonly preset: string;
   /** The command line, for the record. */

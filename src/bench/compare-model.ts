@@ -4,7 +4,7 @@
  */
 import type { Backend, Ceilings } from '../backend/backend.ts';
 import type { DensePrecision } from '../device.ts';
-import type { DlrmArchitecture } from '../model/architecture.ts';
+import type { ModelArchitecture } from '../model/architecture.ts';
 import { type Plan, plainPlan, planLabel } from '../plan/plan.ts';
 import type { OnProgress } from '../progress.ts';
 import type { SearchResult } from '../tuner/search.ts';
@@ -17,7 +17,7 @@ import type { BenchWorkload, ModelWorkload } from './workload.ts';
 
 export interface CompareModelOptions {
   readonly backend: Backend;
-  readonly architecture: DlrmArchitecture;
+  readonly architecture: ModelArchitecture;
   readonly workloads: readonly BenchWorkload[];
   /** How dense layers multiply. */
   readonly precision: DensePrecision;

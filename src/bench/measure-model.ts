@@ -3,7 +3,7 @@ import { at } from '../at.ts';
 import type { Backend, Ceilings } from '../backend/backend.ts';
 import { HostBags } from '../backend/host-arrays.ts';
 import type { DensePrecision, DeviceDescription } from '../device.ts';
-import type { DlrmArchitecture } from '../model/architecture.ts';
+import type { ModelArchitecture } from '../model/architecture.ts';
 import { DlrmModel, type PlacedRequest, type StageTimes } from '../model/dlrm.ts';
 import type { DlrmRequest } from '../model/request/request.ts';
 import type { Plan } from '../plan/plan.ts';
@@ -27,7 +27,7 @@ const HOST_IN_FLIGHT = 3;
 
 export interface MeasureModelOptions {
   readonly backend: Backend;
-  readonly architecture: DlrmArchitecture;
+  readonly architecture: ModelArchitecture;
   readonly plan: Plan;
   /** How dense layers multiply; default: the device's. */
   readonly precision?: DensePrecision;

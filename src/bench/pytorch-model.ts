@@ -2,7 +2,7 @@
 import type { Backend } from '../backend/backend.ts';
 import type { DeviceKind } from '../device.ts';
 import { isQuantized } from '../embedding/row-format.ts';
-import type { DlrmArchitecture } from '../model/architecture.ts';
+import type { DlrmArchitecture, ModelArchitecture } from '../model/architecture.ts';
 import type { DlrmRequest } from '../model/request/request.ts';
 import type { MeasuredModelRow } from './measure-model.ts';
 import { peerBags } from './peer-bags.ts';
@@ -28,7 +28,7 @@ const DEVICES: readonly DeviceKind[] = ['cuda'];
 
 export interface PytorchModelOptions {
   readonly backend: Backend;
-  readonly architecture: DlrmArchitecture;
+  readonly architecture: ModelArchitecture;
   readonly workloads: readonly ModelWorkload[];
   readonly rounds: number;
 }
@@ -53,7 +53,7 @@ export async function measurePytorchModel(
   await using process = started;
   const rows: MeasuredModelRow[] = [];
   try {
-    await setUp(process, options);
+    await setUp(process, architecture as DlrmArchitecture);
     for (const workload of workloads) rows.push(...(await measure(process, workload, options)));
   } catch (error) {
     notes.push(`PyTorch's model: ${(error as Error).message}`);
@@ -62,7 +62,9 @@ export async function measurePytorchModel(
 }
 
 /** What the peer cannot be; undefined: it is the same model. */
-function refuse({ tables, interaction }: DlrmArchitecture): string | undefined {
+function refuse(architecture: ModelArchitecture): string | undefined {
+  if ('blocks' in architecture) return 'its model is a DLRM';
+  const { tables, interaction } = architecture;
   if (interaction.kind !== 'dot' || interaction.diagonal) return 'its interaction is dot without a diagonal';
   const reason = refuseCollection(tables);
   if (reason !== undefined) return reason;
@@ -71,8 +73,7 @@ function refuse({ tables, interaction }: DlrmArchitecture): string | undefined {
     : undefined;
 }
 
-async function setUp(process: PytorchProcess, { architecture }: PytorchModelOptions): Promise<void> {
-  const { tables, bottom, top } = architecture;
+async function setUp(process: PytorchProcess, { tables, bottom, top }: DlrmArchitecture): Promise<void> {
   const layers = (mlp: typeof bottom) => mlp.map(({ outputs, inputs }) => [outputs, inputs]);
   await process.ask({
     setup: {

@@ -1,7 +1,7 @@
 /** Lookups for the benchmark: drawn from an access pattern, or a user's own traffic. */
 import { at } from '../at.ts';
 import type { BagBatch, Bags, EmbeddingTable, IndexArray } from '../embedding/bag.ts';
-import type { DlrmArchitecture } from '../model/architecture.ts';
+import type { ModelArchitecture } from '../model/architecture.ts';
 import type { DlrmRequest } from '../model/request/request.ts';
 import type { AccessPatternName } from '../workload/access-patterns.ts';
 import { distinctShare, lookedUpRows, type Traffic, trafficOf } from '../workload/batch-traffic.ts';
@@ -45,7 +45,7 @@ export interface BenchWorkload {
 }
 
 export interface WorkloadShape {
-  readonly architecture: DlrmArchitecture;
+  readonly architecture: ModelArchitecture;
   readonly batchSize: number;
   readonly bagLengths: string;
   /** Distinct batches in rotation. */

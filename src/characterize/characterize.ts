@@ -5,7 +5,7 @@ import type { ModelRow } from '../bench/results.ts';
 import type { BenchWorkload, IndexType } from '../bench/workload.ts';
 import { type DeviceDescription, recordedDevice } from '../device.ts';
 import { DeviceError } from '../errors.ts';
-import type { DlrmArchitecture } from '../model/architecture.ts';
+import type { ModelArchitecture } from '../model/architecture.ts';
 import { choosePlan } from '../plan/saved-plans.ts';
 import type { OnProgress } from '../progress.ts';
 import { version } from '../version.ts';
@@ -29,7 +29,7 @@ export interface CharacterizeOptions {
   readonly ncu: Ncu | undefined;
   /** The command that calls `runCells` for the same device and tables, with the lookups kept beside this file and with it. */
   readonly cellsCommand: (file: string) => readonly string[];
-  readonly architecture: DlrmArchitecture;
+  readonly architecture: ModelArchitecture;
   readonly workloads: readonly BenchWorkload[];
   readonly variants: readonly VariantName[];
   /** The preset's name, the bag lengths, the seed and the index type of the workloads, for the record. */

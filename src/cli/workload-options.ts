@@ -12,7 +12,7 @@ import {
 } from '../bench/workload.ts';
 import { ROW_FORMATS, type RowFormat } from '../embedding/bag.ts';
 import { UsageError } from '../errors.ts';
-import type { DlrmArchitecture } from '../model/architecture.ts';
+import type { ModelArchitecture } from '../model/architecture.ts';
 import { loadArchitecture } from '../model/load-model.ts';
 import { ACCESS_PATTERNS, type AccessPatternName, accessPattern } from '../workload/access-patterns.ts';
 import { parseTableBagLengths } from '../workload/bag-lengths.ts';
@@ -166,7 +166,7 @@ function shapeOf({ tables, rows, dim, rowFormat }: ShapeOptions): ModelShape {
   return Object.fromEntries(given);
 }
 
-async function modelArchitecture(file: string, options: ShapeOptions): Promise<DlrmArchitecture> {
+async function modelArchitecture(file: string, options: ShapeOptions): Promise<ModelArchitecture> {
   const shaping = Object.keys(shapeOf(options));
   if (shaping.length > 0) {
     throw new UsageError(

@@ -1,10 +1,13 @@
 /** DCNv2 cross network, low-rank or full-rank, layer after layer: x ← x0 ⊙ (W·(V·x) + b) + x, or x ← x0 ⊙ (W·x + b) + x. */
 import type { Backend, Matrix, Operation, PlacedLinear } from '../backend/backend.ts';
 import type { Workspace } from '../backend/workspace.ts';
+import { type Check, listOf, membersOf, oneOf, optional, text } from '../checks/value.ts';
 import type { DensePrecision } from '../device.ts';
 import { ModelError } from '../errors.ts';
 import type { Tensor } from '../tensor.ts';
-import { readFloat32 } from './weights.ts';
+import { type BlockKind, type StoredLayer, type StoredParameter, sum } from './block.ts';
+import { referenceLinear } from './reference.ts';
+import { inconsistent, layerWidth, parameter, readFloat32 } from './weights.ts';
 
 /** DCNv2 cross layer. */
 export interface CrossLayer {
@@ -51,6 +54,83 @@ export function crossLayer(name: string, { v, w, bias }: Pick<CrossLayer, 'v' | 
   return { name, ...(v === undefined ? {} : { v }), w, bias, width, rank };
 }
 
+const crossMembers = membersOf<CrossLayer>({
+  name: text,
+  v: optional(parameter),
+  w: parameter,
+  bias: parameter,
+  width: layerWidth,
+  rank: layerWidth,
+});
+
+/** A cross layer of a caller. */
+const checkedLayer: Check<CrossLayer> = (value, at) => {
+  const own = crossMembers(value, at);
+  const fitting = crossLayer(own.name, own);
+  if (fitting.width !== own.width || fitting.rank !== own.rank)
+    inconsistent(
+      `${at} is [${own.width}, ${own.rank}], its parameters say [${fitting.width}, ${fitting.rank}]`,
+    );
+  return fitting;
+};
+
+/** The layer of a checkpoint's parameters. @throws ModelError CHECKPOINT_UNSUPPORTED, CHECKPOINT_INCONSISTENT. */
+function storedLayer(layer: StoredLayer): CrossLayer {
+  const { v, w, weight, bias } = layer;
+  const matrix = weight ?? w;
+  const { name } = (matrix ?? bias ?? v) as StoredParameter;
+  if (matrix === undefined || bias === undefined || (weight === undefined) === (v === undefined)) {
+    const there = Object.values(layer).map((parameter) => parameter?.name);
+    return inconsistent(
+      `${name} lacks its other parameters: ${there.join(', ')} alone make no cross layer`,
+      name,
+    );
+  }
+  const down = v === undefined ? {} : { v: v.tensor };
+  return crossLayer(name, { ...down, w: matrix.tensor, bias: bias.tensor });
+}
+
+/** DCNv2 cross layers over all vectors side by side. */
+export interface CrossBlock {
+  readonly kind: 'cross';
+  readonly layers: readonly CrossLayer[];
+}
+
+export const crossBlock: BlockKind<CrossBlock> = {
+  schema: {},
+  stored: ({ layers }) => ({ kind: 'cross', layers: layers.map(storedLayer) }),
+  describe: () => ({}),
+  members: { kind: oneOf(['cross']), layers: listOf(checkedLayer) },
+  width({ layers }, vectors) {
+    const width = sum(vectors);
+    if (layers.length === 0) inconsistent('a cross network has no layer');
+    const odd = layers.find((layer) => layer.width !== width);
+    if (odd !== undefined)
+      inconsistent(`cross layers are as wide as what they cross, ${width}; ${odd.name} is ${odd.width} wide`);
+    return width;
+  },
+  title: ({ layers }) =>
+    `DCNv2 cross, ${layers.length} layers of rank ${layers.map(({ v, rank }) => (v === undefined ? 'full' : rank)).join(', ')}`,
+  parameters: ({ layers }) =>
+    sum(layers.map(({ v, width, rank }) => (v === undefined ? 1 : 2) * width * rank + width)),
+  place: ({ backend, precision }, { layers }) => CrossNetwork.place(backend, layers, precision),
+  async reference({ layers }, { batch, values: x0 }) {
+    let x = x0;
+    for (const { v, w, bias, width, rank } of layers) {
+      const shape = { batch, activation: 'none' } as const;
+      const down = v === undefined ? undefined : await readFloat32(v);
+      const input =
+        down === undefined
+          ? x
+          : referenceLinear({ ...shape, inputs: width, outputs: rank, input: x, weight: down });
+      const [weight, offsets] = [await readFloat32(w), await readFloat32(bias)];
+      const cross = { x0, x };
+      x = referenceLinear({ ...shape, inputs: rank, outputs: width, input, weight, bias: offsets, cross });
+    }
+    return x;
+  },
+};
+
 interface PlacedCross {
   readonly v?: PlacedLinear;
   readonly w: PlacedLinear;
@@ -80,19 +160,18 @@ export class CrossNetwork implements Disposable {
     return new CrossNetwork(placed);
   }
 
-  /** Operations over `x0` [B, width]; the last layer's output is `result`. */
-  operations(x0: Matrix, workspace: Workspace): { operations: Operation[]; result: Matrix } {
+  /** Operations from `x0` [B, width] to `output` [B, width]; the layers between live in the workspace. */
+  operations(x0: Matrix, output: Matrix, workspace: Workspace): Operation[] {
     let x = x0;
-    const operations = this.#layers.flatMap(({ v, w }): Operation[] => {
+    return this.#layers.flatMap(({ v, w }, i): Operation[] => {
       const cross = { x0, x };
       const low = v === undefined ? x : workspace.matrix(x0.rows, v.outputs);
-      const next = workspace.matrix(x0.rows, w.outputs);
+      const next = i === this.#layers.length - 1 ? output : workspace.matrix(x0.rows, w.outputs);
       const down: Operation[] =
         v === undefined ? [] : [{ op: 'linear', layer: v, input: x, output: low, activation: 'none' }];
       x = next;
       return [...down, { op: 'linear', layer: w, input: low, output: next, activation: 'none', cross }];
     });
-    return { operations, result: x };
   }
 
   [Symbol.dispose](): void {

@@ -1,5 +1,6 @@
 /** The dense operators as plainly as they can be written, in float64: what every device is compared with. */
 import type { Activation } from '../backend/backend.ts';
+import type { RowFunction } from '../backend/row-functions.ts';
 
 type Values = Float32Array | Float64Array;
 
@@ -95,3 +96,27 @@ export function referenceDotInteraction(interaction: ReferenceDotInteraction): F
   }
   return output;
 }
+
+/** [batch, columns], row after row. */
+export interface ReferenceRows {
+  readonly batch: number;
+  readonly columns: number;
+  readonly input: Values;
+}
+
+/** The products of all pairs of elements of each row, added up [batch]: each element times those before it. */
+function referenceFactorizationMachine({ batch, columns, input }: ReferenceRows): Float64Array {
+  return Float64Array.from({ length: batch }, (_, b) => {
+    let [before, pairs] = [0, 0];
+    for (const x of input.subarray(b * columns, (b + 1) * columns)) {
+      pairs += x * before;
+      before += x;
+    }
+    return pairs;
+  });
+}
+
+/** [batch, outputs] of every function of a row. */
+export const REFERENCE_ROW_FUNCTIONS: Readonly<Record<RowFunction, (rows: ReferenceRows) => Float64Array>> = {
+  factorizationMachine: referenceFactorizationMachine,
+};

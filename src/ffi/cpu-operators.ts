@@ -16,6 +16,7 @@ export const OPERATOR = {
   dotInteraction: 4,
   copy: 5,
   spreadRows: 6,
+  rowFunction: 7,
 } as const;
 /** 64-bit words of an operator, a table, a batch of bags and a span of columns. */
 export const OPERATOR_WORDS = 24;

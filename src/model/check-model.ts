@@ -11,29 +11,25 @@ import {
   text,
   whole,
 } from '../checks/value.ts';
+import { inconsistent, MOST_WIDTH } from '../dense/weights.ts';
 import { type EmbeddingTable, POOLING_MODES } from '../embedding/bag.ts';
 import { checkTables, MOST_ROWS } from '../embedding/check-tables.ts';
-import { ModelError } from '../errors.ts';
-import type { DlrmArchitecture } from './architecture.ts';
+import type { ModelArchitecture } from './architecture.ts';
 import { modelInputs } from './check-inputs.ts';
-
-const MOST_WIDTH = 2 ** 26;
-
-/** The widest layer. */
-export const layerWidth = whole(1, MOST_WIDTH);
 
 /** The members of an architecture that checks of several calls share. */
 export const MODEL_MEMBERS = {
   naming: oneOf(['dlrm', 'torchrec', 'hotrow', 'synthetic']),
-  denseFeatures: layerWidth,
+  /** 0: none. */
+  denseFeatures: whole(0, MOST_WIDTH),
   tables: checkTables,
   inputs: optional(modelInputs),
   tableOrder: optional(
-    membersOf<NonNullable<DlrmArchitecture['tableOrder']>>({ names: listOf(text), source: text }),
+    membersOf<NonNullable<ModelArchitecture['tableOrder']>>({ names: listOf(text), source: text }),
   ),
-} satisfies Partial<Members<DlrmArchitecture>>;
+} satisfies Partial<Members<ModelArchitecture>>;
 
-export type RequestedModel = Pick<DlrmArchitecture, keyof typeof MODEL_MEMBERS>;
+export type RequestedModel = Pick<ModelArchitecture, keyof typeof MODEL_MEMBERS>;
 
 /** What is only compared, or handed to what checks it. */
 const any: Check<never> = (value) => value as never;
@@ -64,14 +60,10 @@ export function checkInputsFit({
   inputs,
   tables,
   denseFeatures,
-}: Pick<DlrmArchitecture, 'inputs' | 'tables' | 'denseFeatures'>): void {
+}: Pick<ModelArchitecture, 'inputs' | 'tables' | 'denseFeatures'>): void {
   if (inputs === undefined) return;
   if (inputs.features.length !== tables.length)
     inconsistent(`inputs have ${inputs.features.length} features, the model has ${tables.length}`);
   if (inputs.dense.length !== denseFeatures)
     inconsistent(`inputs have ${inputs.dense.length} dense features, the model takes ${denseFeatures}`);
-}
-
-export function inconsistent(message: string): never {
-  throw new ModelError('CHECKPOINT_INCONSISTENT', message);
 }

@@ -14,7 +14,7 @@ import {
 } from '../checks/value.ts';
 import { POOLING_MODES } from '../embedding/bag.ts';
 import { isStored, type StoredTensor, type StoredTensors } from '../tensor.ts';
-import type { DlrmArchitecture } from './architecture.ts';
+import type { ModelArchitecture } from './architecture.ts';
 import type { TableOrder } from './checkpoint/table-order.ts';
 import {
   type ArchitectureOptions,
@@ -62,7 +62,7 @@ export const storedTensors: Check<StoredTensors> = (value, at) => {
 export async function checkedArchitecture(
   tensors: StoredTensors,
   options: ArchitectureOverrides & Pick<ArchitectureOptions, 'order'> = {},
-): Promise<DlrmArchitecture> {
+): Promise<ModelArchitecture> {
   const own = OPTIONS(options, 'inferArchitecture');
   return inferArchitecture(storedTensors(tensors, 'inferArchitecture: tensors'), own);
 }

@@ -1,20 +1,21 @@
-/** A DLRM placed on a device: dense features and bags in, click probabilities out. */
-import {
-  type Backend,
-  columns,
-  type Operation,
-  type PlacedBags,
-  type PlacedTables,
-  type RunOptions,
-  type RunReport,
+/** A model placed on a device: dense features and bags in, click probabilities or what else it gives out. */
+import { at } from '../at.ts';
+import type {
+  Backend,
+  Bindings,
+  Matrix,
+  Operation,
+  PlacedBags,
+  PlacedTables,
+  RunOptions,
+  RunReport,
 } from '../backend/backend.ts';
 import { BatchPrograms } from '../backend/batch-programs.ts';
 import { ownBackend } from '../backend/guarded/backend.ts';
 import { InFlight } from '../backend/in-flight.ts';
 import { Workspace } from '../backend/workspace.ts';
+import { allocated } from '../checks/arguments.ts';
 import { called, flag, membersOf, oneOf, optional, record } from '../checks/value.ts';
-import { type PlacedInteraction, placeInteraction } from '../dense/interaction.ts';
-import { Mlp } from '../dense/linear.ts';
 import { DENSE_PRECISIONS, type DensePrecision, precisionOn } from '../device.ts';
 import { type BagFindings, INDEX_CHECKING, type IndexArray, type IndexChecking } from '../embedding/bag.ts';
 import type { RowValues } from '../embedding/row-values.ts';
@@ -23,9 +24,11 @@ import { type Placement, parsePlacement } from '../plan/placement.ts';
 import { type Plan, type PlanChoice, planChoice } from '../plan/plan.ts';
 import { choosePlan, type PlanTraffic, planTraffic } from '../plan/saved-plans.ts';
 import type { OnProgress } from '../progress.ts';
-import { type DlrmArchitecture, inputsOf } from './architecture.ts';
+import { inputsOf, type ModelArchitecture } from './architecture.ts';
 import { checkArchitecture } from './check-architecture.ts';
-import { placeCollection, totalDim } from './collection.ts';
+import { placeCollection } from './collection.ts';
+import { type Head, headOf } from './head.ts';
+import { PlacedHead } from './placed-head.ts';
 import { checkDense } from './request/check-dense.ts';
 import type { FeatureRequest } from './request/feature-request.ts';
 import type { DlrmRequest } from './request/request.ts';
@@ -66,10 +69,17 @@ export interface PredictOptions {
 }
 
 export interface Prediction {
-  /** [batchSize], in (0, 1). */
+  /**
+   * [batchSize], in (0, 1), of a model with one output of one column, as DLRMs are. Models that answer `outputs` or `pooled`
+   * have none: reading them throws UsageError USAGE.
+   */
   readonly probabilities: Float32Array;
   /** [batchSize], where the model's description says that its output is the logit. */
   readonly logits?: Float32Array;
+  /** Of a model with several outputs, or a wider one: each by its name, [batchSize, columns], row-major. */
+  readonly outputs?: Readonly<Record<string, Float32Array>>;
+  /** Of tables alone: [batchSize, Σ dim], row-major, the tables' pooled rows side by side in their order. */
+  readonly pooled?: Float32Array;
   /** From the call to the result. */
   readonly latencyMs: number;
   /** What index checking found, in `warn` mode. */
@@ -90,9 +100,9 @@ const STAGES = [
 ] as const satisfies readonly Exclude<keyof StageTimes, 'hostMs'>[];
 type Stage = (typeof STAGES)[number];
 
-/** What the last layer gave [batchSize], and what the device reports. */
+/** What the head's outputs are [batchSize, width] each, in their order, and what the device reports. */
 interface Scored {
-  readonly probabilities: Float32Array;
+  readonly outputs: readonly Float32Array[];
   readonly report: RunReport;
 }
 
@@ -102,7 +112,7 @@ interface PlacedParts {
   readonly bags: PlacedBags;
   /** Gives the matrices back. */
   readonly owned: readonly Disposable[];
-  readonly run: (probabilities: Float32Array, options: RunOptions) => Promise<RunReport>;
+  readonly run: (outputs: readonly Float32Array[], options: RunOptions) => Promise<RunReport>;
 }
 
 /** Kept by this file: what has it was made by `DlrmModel.create` or `place`. */
@@ -161,9 +171,7 @@ export class PlacedRequest implements Disposable {
 
 interface Placed {
   readonly tables: PlacedTables;
-  readonly bottom: Mlp;
-  readonly interaction: PlacedInteraction;
-  readonly top: Mlp;
+  readonly head: PlacedHead;
 }
 
 const CREATE_OPTIONS = membersOf<DlrmOptions>({
@@ -178,7 +186,10 @@ const CREATE_OPTIONS = membersOf<DlrmOptions>({
 const PREDICT_OPTIONS = membersOf<PredictOptions>({ stages: optional(flag) });
 
 export class DlrmModel implements AsyncDisposable {
-  readonly #architecture: DlrmArchitecture;
+  readonly #architecture: ModelArchitecture;
+  readonly #head: Head;
+  /** One for each of the head's outputs. */
+  readonly #outputSlots: readonly string[];
   readonly #planSource: string;
   readonly #backend: Backend;
   readonly #placed: Placed;
@@ -191,7 +202,8 @@ export class DlrmModel implements AsyncDisposable {
   private constructor(
     made: typeof MADE_HERE,
     backend: Backend,
-    architecture: DlrmArchitecture,
+    architecture: ModelArchitecture,
+    head: Head,
     placed: Placed,
     precision: DensePrecision,
     planSource: string,
@@ -200,6 +212,8 @@ export class DlrmModel implements AsyncDisposable {
     if (made !== MADE_HERE) throw new UsageError('USAGE', 'a model is made by DlrmModel.create or loadModel');
     this.#planSource = planSource;
     this.#architecture = architecture;
+    this.#head = head;
+    this.#outputSlots = head.outputs.map(({ name }) => `output ${name}`);
     this.#backend = backend;
     this.#placed = placed;
     this.#precision = precision;
@@ -218,14 +232,15 @@ export class DlrmModel implements AsyncDisposable {
    */
   static async create(
     backend: Backend,
-    architecture: DlrmArchitecture,
+    architecture: ModelArchitecture,
     options: DlrmOptions = {},
   ): Promise<DlrmModel> {
     const chosen = CREATE_OPTIONS(options, 'DlrmModel.create');
     const own = checkArchitecture(architecture);
     const { placement, onProgress } = chosen;
     const where = { ...(placement && { placement }), ...(onProgress && { onProgress }) };
-    const { tables, bottom, top, interaction } = own;
+    const { tables } = own;
+    const head = headOf(own);
     const device = ownBackend(backend);
     const precision = precisionOn(device.device, chosen.precision);
     const placed: Disposable[] = [];
@@ -241,27 +256,22 @@ export class DlrmModel implements AsyncDisposable {
       );
       const parts: Placed = {
         tables: keep(await placeCollection(device, tables, plan, where)),
-        bottom: keep(await Mlp.place(device, bottom, precision)),
-        interaction: keep(
-          await placeInteraction(
-            device,
-            interaction,
-            bottomWidth(own),
-            tables.map((table) => table.dim),
-            precision,
-          ),
-        ),
-        top: keep(await Mlp.place(device, top, precision)),
+        head: keep(await PlacedHead.place({ backend: device, precision }, head)),
       };
-      return new DlrmModel(MADE_HERE, device, own, parts, precision, source, chosen);
+      return new DlrmModel(MADE_HERE, device, own, head, parts, precision, source, chosen);
     } catch (error) {
       for (const part of placed) part[Symbol.dispose]();
       throw error;
     }
   }
 
-  get architecture(): DlrmArchitecture {
+  get architecture(): ModelArchitecture {
     return this.#architecture;
+  }
+
+  /** The model's head: its blocks, and what predictions give. */
+  get head(): Head {
+    return this.#head;
   }
 
   /** Where the plan that runs comes from, for people. */
@@ -312,13 +322,13 @@ export class DlrmModel implements AsyncDisposable {
       const { stages = false } = options === undefined ? {} : PREDICT_OPTIONS(options, 'predict');
       const timing = { timing: stages ? 'operations' : 'none' } as const;
       const placed = partsOf(record(request, 'predict: request'));
-      const { probabilities, report } =
+      const { outputs, report } =
         placed === undefined
           ? await this.#runFromHost(request as DlrmRequest, timing)
           : await this.#runPlaced(placed, timing);
       const { findings } = report;
       const latencyMs = performance.now() - began;
-      const prediction = { ...this.#outputs(probabilities), latencyMs, findings };
+      const prediction = answered({ ...this.#answer(outputs), latencyMs, findings });
       if (!stages) return prediction;
       return Object.assign(prediction, { stages: stageTimes(report.stages, latencyMs) });
     });
@@ -358,15 +368,15 @@ export class DlrmModel implements AsyncDisposable {
       const workspace = new Workspace(this.#backend);
       const owned: Disposable[] = [workspace];
       try {
-        const dense = checkDense(request, batchSize, this.#architecture.denseFeatures);
-        const { input, onDevice } = this.#program(this.#backend.capacityFor(batchSize), workspace);
-        await this.#backend.run([{ op: 'upload', source: dense, output: input }]);
+        const source = checkDense(request, batchSize, this.#architecture.denseFeatures);
+        const { dense, onDevice } = this.#program(this.#backend.capacityFor(batchSize), workspace);
+        if (dense !== undefined) await this.#backend.run([{ op: 'upload', source, output: dense }]);
         const executable = this.#backend.prepare(onDevice);
         owned.unshift(executable);
-        const run = (probabilities: Float32Array, options: RunOptions) =>
-          executable.run({ bags, probabilities }, options);
+        const run = (outputs: readonly Float32Array[], options: RunOptions) =>
+          executable.run(this.#bindings(bags, outputs), options);
         // The bags come over with the first run.
-        await run(new Float32Array(batchSize), { timing: 'none' });
+        await run(this.#arrays(batchSize), { timing: 'none' });
         return new PlacedRequest(MADE_HERE, { model: this, bags, owned, run });
       } catch (error) {
         for (const part of [...owned, bags]) part[Symbol.dispose]();
@@ -400,19 +410,32 @@ export class DlrmModel implements AsyncDisposable {
     );
   }
 
-  /** What the last layer gave, as predictions have it. */
-  #outputs(last: Float32Array): Pick<Prediction, 'probabilities' | 'logits'> {
-    if (this.#architecture.output !== 'logit') return { probabilities: last };
-    return { probabilities: last.map((x) => 1 / (1 + Math.exp(-x))), logits: last };
+  /** What the head gave, as predictions have it. */
+  #answer(outputs: readonly Float32Array[]): Answered {
+    const first = at(outputs, 0);
+    switch (this.#head.answer) {
+      case 'probabilities':
+        return this.#architecture.output === 'logit'
+          ? { probabilities: first.map((x) => 1 / (1 + Math.exp(-x))), logits: first }
+          : { probabilities: first };
+      case 'pooled':
+        return { pooled: first };
+      case 'outputs':
+        return {
+          outputs: Object.fromEntries(this.#head.outputs.map(({ name }, i) => [name, at(outputs, i)])),
+        };
+      default:
+        return this.#head.answer satisfies never;
+    }
   }
 
   async #runFromHost(request: DlrmRequest, options: RunOptions): Promise<Scored> {
     using bags = this.#backend.placeBags(this.#placed.tables, request);
     const { batchSize } = bags;
     const dense = checkDense(request, batchSize, this.#architecture.denseFeatures);
-    const probabilities = new Float32Array(batchSize);
-    const report = await this.#programs.run(bags, { dense, bags, probabilities }, options);
-    return { probabilities, report };
+    const outputs = this.#arrays(batchSize);
+    const bindings = this.#bindings(bags, outputs, dense);
+    return { outputs, report: await this.#programs.run(bags, bindings, options) };
   }
 
   async #runPlaced({ model, bags, run }: PlacedParts, options: RunOptions): Promise<Scored> {
@@ -420,34 +443,45 @@ export class DlrmModel implements AsyncDisposable {
       throw new UsageError('OPTION_INVALID', 'predict: the request was placed for another model', {
         option: 'request',
       });
-    const probabilities = new Float32Array(bags.batchSize);
-    return { probabilities, report: await run(probabilities, options) };
+    const outputs = this.#arrays(bags.batchSize);
+    return { outputs, report: await run(outputs, options) };
+  }
+
+  /** Arrays for the outputs of a batch. @throws DeviceError OUT_OF_MEMORY. */
+  #arrays(batchSize: number): Float32Array[] {
+    return allocated('the outputs', () =>
+      this.#head.outputs.map(({ width }) => new Float32Array(batchSize * width)),
+    );
+  }
+
+  /** What a run is given, by its slots. */
+  #bindings(bags: PlacedBags, outputs: readonly Float32Array[], dense?: Float32Array): Bindings {
+    const bindings: Record<string, Bindings[string]> =
+      dense === undefined || this.#head.dense === undefined ? { bags } : { dense, bags };
+    for (const [i, output] of outputs.entries()) bindings[at(this.#outputSlots, i)] = output;
+    return bindings;
   }
 
   /**
-   * The program for batches of at most `capacity` samples, with slots `bags`, `dense` and `probabilities`, or for dense features
-   * that are on the device, in `input`, already. The lookups come first: they take longest, and what else there is to do is done
-   * meanwhile.
+   * The program for batches of at most `capacity` samples, with slots `bags`, `dense` and one for each output, or for dense
+   * features that are on the device, in `dense`, already. The lookups come first: they take longest, and what else there is to
+   * do is done meanwhile.
    */
   #program(capacity: number, workspace: Workspace) {
-    const { tables, bottom, interaction, top } = this.#placed;
-    const width = bottomWidth(this.#architecture);
-    const input = workspace.packed(capacity, this.#architecture.denseFeatures);
-    const z = workspace.matrix(capacity, width + totalDim(tables.tables));
-    const probability = workspace.packed(capacity, 1);
-    const output = columns(z, width, z.cols - width);
-    const { operations: interactions, result } = interaction.operations(z, workspace);
+    const { tables, head } = this.#placed;
+    const { dense, pooled, operations, outputs } = head.program(capacity, workspace);
     const lookups = inStage('embeddingMs', [
-      { op: 'embeddingBags', tables, bags: 'bags', output, checking: this.#checking },
+      { op: 'embeddingBags', tables, bags: 'bags', output: pooled, checking: this.#checking },
     ]);
-    const rest = [
-      ...inStage('bottomMs', bottom.operations(input, columns(z, 0, width), workspace)),
-      ...inStage('interactionMs', interactions),
-      ...inStage('topMs', top.operations(result, probability, workspace)),
-      ...inStage('copyMs', [{ op: 'download', input: probability, target: 'probabilities' }]),
-    ];
-    const upload = inStage('copyMs', [{ op: 'upload', source: 'dense', output: input }]);
-    return { input, fromHost: [...lookups, ...upload, ...rest], onDevice: [...lookups, ...rest] };
+    const downloads = outputs.map(
+      (input: Matrix, i): Operation => ({ op: 'download', input, target: at(this.#outputSlots, i) }),
+    );
+    const rest = [...operations, ...inStage('copyMs', downloads)];
+    const uploads = inStage(
+      'copyMs',
+      dense === undefined ? [] : [{ op: 'upload', source: 'dense', output: dense }],
+    );
+    return { dense, fromHost: [...lookups, ...uploads, ...rest], onDevice: [...lookups, ...rest] };
   }
 
   /** Gives the model's memory back, after predictions under way. */
@@ -463,9 +497,17 @@ export class DlrmModel implements AsyncDisposable {
   }
 }
 
-/** Width of the bottom MLP's output. */
-export function bottomWidth(architecture: DlrmArchitecture): number {
-  return architecture.bottom.at(-1)?.outputs ?? architecture.denseFeatures;
+type Answered = Partial<Pick<Prediction, 'probabilities' | 'logits' | 'outputs' | 'pooled'>>;
+
+/** A prediction; probabilities that a model does not give cannot be read. */
+function answered(given: Answered & Pick<Prediction, 'latencyMs' | 'findings'>): Prediction {
+  if (given.probabilities !== undefined) return given as Prediction;
+  const instead = given.pooled === undefined ? 'outputs' : 'pooled';
+  return Object.defineProperty(given, 'probabilities', {
+    get() {
+      throw new UsageError('USAGE', `the model does not give probabilities: its predictions have ${instead}`);
+    },
+  }) as Prediction;
 }
 
 function inStage(stage: Stage, operations: readonly Operation[]): Operation[] {

@@ -1,12 +1,14 @@
-/** A DLRM's architecture from its parameters: names sort them (state-dict.ts), shapes say what they compute, a description the rest. */
+/** A model's architecture from its parameters: names sort them (state-dict.ts), shapes say what they compute, a description the rest. */
 import { at } from '../at.ts';
+import { BLOCKS } from '../dense/blocks.ts';
 import type { LinearLayer } from '../dense/linear.ts';
 import type { EmbeddingTable, PoolingMode } from '../embedding/bag.ts';
 import { FLOAT_ROW_FORMATS, type RowFormat, rowBytes } from '../embedding/row-format.ts';
 import { ModelError } from '../errors.ts';
 import { readTensor } from '../stored-tensor.ts';
 import { type StoredTensor, type StoredTensors, toFloat32 } from '../tensor.ts';
-import type { DlrmArchitecture } from './architecture.ts';
+import type { DlrmArchitecture, ModelArchitecture } from './architecture.ts';
+import type { BlockList } from './block-list.ts';
 import {
   type CheckpointParts,
   checkpointParts,
@@ -20,7 +22,8 @@ import { quantizedTables } from './checkpoint/quantized-tables.ts';
 import { findStateDict, some } from './checkpoint/state-dict.ts';
 import { orderTables, type TableOrder } from './checkpoint/table-order.ts';
 import { badDescription, type ModelDescription } from './description/description.ts';
-import { featuresOfDot, inferInteraction } from './infer-interaction.ts';
+import { checkHead, denseFeaturesOf, generalHead } from './infer-head.ts';
+import { type DlrmLayers, featuresOfDot, inferInteraction } from './infer-interaction.ts';
 import { describedInputs, featureTables, type StoredTable } from './model-features.ts';
 
 /** What a checkpoint may leave open. */
@@ -50,50 +53,102 @@ export interface ArchitectureOptions extends ArchitectureOverrides {
 export async function inferArchitecture(
   tensors: StoredTensors,
   options: ArchitectureOptions = {},
-): Promise<DlrmArchitecture> {
+): Promise<ModelArchitecture> {
   const { description = NO_DESCRIPTION } = options;
   const { model, notes: found } = parametersOf(tensors, description);
   const { convention } = model;
   const parts = checkpointParts(model);
   const { tables: ordered, source, note } = orderParts(parts.tables, convention.naming, options);
-  const { bottom, top } = withActivations(parts, description);
+  const head = generalHead(parts.layers, description);
+  const layers = head === undefined ? dlrmLayers(parts.layers, description) : undefined;
+  const { tables: readable, notes: quantized } = await quantizedTables(ordered, {
+    described: new Map(description.tables?.map((table) => [table.name, table])),
+    usualDim: layers?.bottom.at(-1)?.outputs,
+  });
+  const stored = await Promise.all(readable.map((part) => storedTable(part)));
+  const known = featureTables(stored, description, options);
+  const common = (tables: readonly EmbeddingTable[], denseFeatures: number) => ({
+    naming: convention.naming,
+    denseFeatures,
+    tables,
+    inputs: describedInputs(tables, denseFeatures, description),
+    tableOrder: { names: ordered.map(({ name }) => name), source },
+    notes: [...found, ...(note === undefined ? [] : [note]), ...quantized],
+  });
+  if (head !== undefined) {
+    refuseInteraction(options);
+    const denseFeatures = denseFeaturesOf(head, description);
+    const tables = withDeepFmFeatures(known, head, options);
+    const { output } = description;
+    const architecture = {
+      ...common(tables, denseFeatures),
+      ...head,
+      ...(output === undefined ? {} : { output }),
+    };
+    checkHead(architecture, description);
+    return architecture;
+  }
+  const { bottom, top } = layers as DlrmLayers;
+  const { tables, interaction } = featuresAndInteraction(known, layers as DlrmLayers, convention, options);
+  const output = description.output ?? 'probability';
+  return { ...common(tables, at(bottom, 0).inputs), bottom, interaction, top, output };
+}
+
+/** The layers of a DLRM, each MLP's fitting each other. */
+function dlrmLayers(layers: CheckpointParts['layers'], description: ModelDescription): DlrmLayers {
+  const mlp = (part: 'bottom' | 'top', last: LinearLayer['activation']) => {
+    const stored = layers.get(part);
+    if (stored === undefined) throw inconsistent(`no layer of the ${part} MLP is there, while tables are`);
+    return BLOCKS.mlp.stored({ described: {}, layers: stored, last }).layers;
+  };
+  const crossed = layers.get('cross');
+  const cross =
+    crossed === undefined ? [] : BLOCKS.cross.stored({ described: {}, layers: crossed, last: 'none' }).layers;
+  const { bottom, top } = withActivations(
+    { bottom: mlp('bottom', 'relu'), cross, top: mlp('top', 'sigmoid') },
+    description,
+  );
   checkChain('bottom MLP', bottom);
   checkChain('top MLP', top);
   const last = top.at(-1) as LinearLayer;
   if (last.outputs !== 1) {
     throw new ModelError(
       'CHECKPOINT_UNSUPPORTED',
-      `the top MLP ends with ${last.outputs} outputs, a click model has 1: several outputs are not supported`,
+      `the top MLP ends with ${last.outputs} outputs, a click model has 1: what several mean is not said`,
       {
         tensor: `${last.name}.weight`,
-        hint: "save a model of one output: that output's row of the last layer's weight and bias",
+        hint: 'describe the head in a model description, "blocks" and "outputs" (docs/model-description.md)',
       },
     );
   }
-  const { tables: readable, notes: quantized } = await quantizedTables(ordered, {
-    described: new Map(description.tables?.map((table) => [table.name, table])),
-    usualDim: (bottom.at(-1) as LinearLayer).outputs,
-  });
-  const stored = await Promise.all(readable.map((part) => storedTable(part)));
-  const { tables, interaction } = featuresAndInteraction(
-    featureTables(stored, description, options),
-    { ...parts, bottom, top },
-    convention,
-    options,
-  );
-  const denseFeatures = at(bottom, 0).inputs;
-  return {
-    naming: convention.naming,
-    denseFeatures,
-    tables,
-    bottom,
-    interaction,
-    top,
-    output: description.output ?? 'probability',
-    inputs: describedInputs(tables, denseFeatures, description),
-    tableOrder: { names: ordered.map(({ name }) => name), source },
-    notes: [...found, ...(note === undefined ? [] : [note]), ...quantized],
+  return { bottom, cross, top };
+}
+
+/** @throws ModelError CHECKPOINT_INCONSISTENT for an interaction that is asked of a model whose head is another. */
+function refuseInteraction({ interaction }: ArchitectureOverrides): void {
+  if (interaction !== undefined)
+    throw inconsistent(`the model is no DLRM, so interaction ${interaction} does not apply`);
+}
+
+/** The features' tables of a DeepFM model, some of them guessed where that is asked for. */
+function withDeepFmFeatures(
+  tables: readonly EmbeddingTable[],
+  { blocks }: BlockList,
+  { guesses, description }: ArchitectureOptions,
+): readonly EmbeddingTable[] {
+  if (guesses === undefined || description?.features !== undefined || description?.blocks !== undefined)
+    return tables;
+  const layersOf = (name: string) => {
+    const block = blocks.find((one) => one.name === name);
+    return block?.kind === 'mlp' ? block.layers : [];
   };
+  const [deep, width, dim] = [
+    layersOf('deep')[0]?.inputs,
+    layersOf('bottom').at(-1)?.outputs,
+    tables[0]?.dim,
+  ];
+  if (deep === undefined || width === undefined || dim === undefined) return tables;
+  return withGuessedFeatures(tables, (deep - width) / dim, guesses);
 }
 
 const NO_DESCRIPTION: Omit<ModelDescription, 'checkpoint'> & { readonly checkpoint: string } = {
@@ -105,7 +160,7 @@ const NO_DESCRIPTION: Omit<ModelDescription, 'checkpoint'> & { readonly checkpoi
 /** The features' tables, some of them guessed where that is asked for and nothing else fits, and their interaction. */
 function featuresAndInteraction(
   tables: readonly EmbeddingTable[],
-  parts: CheckpointParts,
+  parts: DlrmLayers,
   { naming, triangle }: NamingConvention,
   options: ArchitectureOptions,
 ) {
@@ -126,7 +181,7 @@ function featuresAndInteraction(
   } catch (error) {
     // facebookresearch/dlrm has a table for each feature.
     if (guesses === undefined || naming === 'dlrm' || description.features !== undefined) throw error;
-    const guessed = withGuessedFeatures(tables, parts, guesses);
+    const guessed = withGuessedFeatures(tables, featuresOf(parts, tables), guesses);
     if (guessed === tables) throw error;
     return { tables: guessed, interaction: interactionOf(guessed) };
   }
@@ -225,22 +280,23 @@ const isAmbiguous = (error: unknown): error is ModelError =>
 /** The table of a feature of which nothing is known: no description with it is taken. */
 export const UNKNOWN_TABLE = '?';
 
-/** The tables, and as many features on unknown tables as the width of the interaction asks for. */
+/** How many features the width of a DLRM's interaction asks for; NaN or a fraction: no number of them fits. */
+function featuresOf({ bottom, cross, top }: DlrmLayers, tables: readonly EmbeddingTable[]): number {
+  const width = (bottom.at(-1) as LinearLayer).outputs;
+  const dim = tables[0]?.dim ?? Number.NaN;
+  const [layer] = cross;
+  if (layer !== undefined) return (layer.width - width) / dim;
+  return dim === width ? (featuresOfDot(at(top, 0).inputs - width) ?? Number.NaN) : Number.NaN;
+}
+
+/** The tables, and further features on unknown tables until there are `features`, where all tables are of one dim. */
 function withGuessedFeatures(
   tables: readonly EmbeddingTable[],
-  { bottom, cross, top }: CheckpointParts,
+  features: number,
   guesses: Record<string, string>,
 ): readonly EmbeddingTable[] {
   const [first] = tables;
   if (first === undefined || tables.some(({ dim }) => dim !== first.dim)) return tables;
-  const width = (bottom.at(-1) as LinearLayer).outputs;
-  const [layer] = cross;
-  const features =
-    layer !== undefined
-      ? (layer.width - width) / first.dim
-      : first.dim === width
-        ? (featuresOfDot(at(top, 0).inputs - width) ?? 0)
-        : 0;
   if (!Number.isInteger(features) || features <= tables.length) return tables;
   guesses['/features/*/table'] =
     `the model takes ${features} features, and there are fewer tables (${tables.length}): say which features share one, in the model's order`;
@@ -250,9 +306,9 @@ function withGuessedFeatures(
 
 /** The MLPs with the activations that a description says. */
 function withActivations(
-  { bottom, top }: CheckpointParts,
+  { bottom, top }: DlrmLayers,
   { activations = {}, output }: ModelDescription,
-): Pick<CheckpointParts, 'bottom' | 'top'> {
+): Pick<DlrmLayers, 'bottom' | 'top'> {
   const apply = (layers: readonly LinearLayer[], part: 'bottom' | 'top') => {
     const own = activations[part];
     if (own === undefined) return layers;

@@ -5,13 +5,13 @@ import { type Interaction, interactionWidth } from '../dense/interaction.ts';
 import type { LinearLayer } from '../dense/linear.ts';
 import type { EmbeddingTable } from '../embedding/bag.ts';
 import { ModelError } from '../errors.ts';
-import type { DlrmArchitecture } from './architecture.ts';
-import { type CheckpointParts, inconsistent } from './checkpoint/checkpoint-parts.ts';
+import type { ModelArchitecture } from './architecture.ts';
+import { inconsistent } from './checkpoint/checkpoint-parts.ts';
 
 export type InteractionName = 'dot' | 'dot-diagonal' | 'cat' | 'cross';
 
 export interface InteractionOptions {
-  readonly naming: DlrmArchitecture['naming'];
+  readonly naming: ModelArchitecture['naming'];
   /** The triangle of dot products; undefined: nothing says which. */
   readonly triangle: 'lower' | 'upper' | undefined;
   /** The interaction, where the width fits several. */
@@ -22,8 +22,16 @@ export interface InteractionOptions {
   readonly guesses?: Record<string, string>;
 }
 
+/** The layers of a DLRM. */
+export interface DlrmLayers {
+  readonly bottom: readonly LinearLayer[];
+  /** Empty where the model has no cross network. */
+  readonly cross: readonly CrossLayer[];
+  readonly top: readonly LinearLayer[];
+}
+
 /** The interactions of each code base. TorchRec's DLRM knows dot products alone. */
-const KNOWN: Readonly<Record<DlrmArchitecture['naming'], readonly Exclude<InteractionName, 'cross'>[]>> = {
+const KNOWN: Readonly<Record<ModelArchitecture['naming'], readonly Exclude<InteractionName, 'cross'>[]>> = {
   dlrm: ['dot', 'dot-diagonal', 'cat'],
   torchrec: ['dot'],
   hotrow: ['dot', 'dot-diagonal', 'cat'],
@@ -35,7 +43,7 @@ const KNOWN: Readonly<Record<DlrmArchitecture['naming'], readonly Exclude<Intera
  * @throws ModelError ARCHITECTURE_AMBIGUOUS where several fit, CHECKPOINT_INCONSISTENT where none does.
  */
 export function inferInteraction(
-  { bottom, cross, top }: Pick<CheckpointParts, 'bottom' | 'cross' | 'top'>,
+  { bottom, cross, top }: DlrmLayers,
   tables: readonly EmbeddingTable[],
   { naming, triangle, interaction: wanted, featuresKnown, guesses }: InteractionOptions,
 ): Interaction {

@@ -9,7 +9,7 @@ import { planChoice } from '../plan/plan.ts';
 import { planTraffic } from '../plan/saved-plans.ts';
 import type { OnProgress } from '../progress.ts';
 import type { StoredTensors } from '../tensor.ts';
-import type { DlrmArchitecture } from './architecture.ts';
+import type { ModelArchitecture } from './architecture.ts';
 import { OVERRIDE_MEMBERS } from './check-tensors.ts';
 import { loadCheckpoint } from './checkpoint/checkpoint.ts';
 import { conventionOf } from './checkpoint/naming.ts';
@@ -45,7 +45,7 @@ export interface LoadModelOptions
 export interface StoredModel {
   /** The checkpoint's parameters, where they are, by their bare names. */
   readonly tensors: StoredTensors;
-  readonly architecture: DlrmArchitecture;
+  readonly architecture: ModelArchitecture;
   /** The description that was used, named or beside the checkpoint. */
   readonly description?: FoundDescription;
 }

@@ -113,7 +113,7 @@ export function describedInputs(
     denseFeatures,
   );
   if (dense !== undefined && dense.length !== denseFeatures)
-    throw badDescription('/dense', `has ${dense.length} numbers, the bottom MLP takes ${denseFeatures}`);
+    throw badDescription('/dense', `has ${dense.length} numbers, the model takes ${denseFeatures}`);
   return {
     features: features === undefined ? plain.features : features.map(featureInput),
     dense: dense ?? plain.dense,

@@ -4,7 +4,7 @@ import { UsageError } from '../errors.ts';
 import { CRITEO_CATEGORIES, CRITEO_NUMBERS } from '../formats/criteo-columns.ts';
 import { expectKind } from '../formats/file-kind.ts';
 import { withPlainFile } from '../formats/gzip.ts';
-import { type DlrmArchitecture, inputsOf } from '../model/architecture.ts';
+import { inputsOf, type ModelArchitecture } from '../model/architecture.ts';
 import { requestedModel } from '../model/check-model.ts';
 import { type ModelInputs, PREPROCESSING, type Preprocessing } from '../model/inputs.ts';
 import { readJsonRequest } from '../model/request/json-request.ts';
@@ -36,7 +36,7 @@ export interface RequestFile {
 }
 
 /** What of a model says how its requests are read. */
-type RequestedModel = Pick<DlrmArchitecture, 'naming' | 'tables' | 'denseFeatures' | 'inputs'>;
+type RequestedModel = Pick<ModelArchitecture, 'naming' | 'tables' | 'denseFeatures' | 'inputs'>;
 
 /** What raw requests become, by member. */
 export const CATEGORY_MEMBERS = {

@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { PRESETS } from '../../src/bench/presets.ts';
-import { interactionWidth } from '../../src/model/architecture.ts';
-import { bottomWidth } from '../../src/model/dlrm.ts';
+import { bottomWidth, interactionWidth } from '../../src/model/architecture.ts';
+
 import { parseTableBagLengths } from '../../src/workload/bag-lengths.ts';
 import { createRandom } from '../../src/workload/random.ts';
 

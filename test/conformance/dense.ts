@@ -2,11 +2,22 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { type Activation, matrix } from '../../src/backend/backend.ts';
-import { referenceDotInteraction, referenceLinear } from '../../src/dense/reference.ts';
+import {
+  REFERENCE_ROW_FUNCTIONS,
+  referenceDotInteraction,
+  referenceLinear,
+} from '../../src/dense/reference.ts';
 import { shared } from '../support/cases.ts';
 import { assertSameBits, assertSameValues, assertWithin, FLOAT32_ROUNDING } from '../support/compare.ts';
 import { Random } from '../support/random.ts';
-import { type DotProblem, dotInteractionOn, type LinearProblem, linearOn } from '../support/run-operators.ts';
+import {
+  type DotProblem,
+  dotInteractionOn,
+  type LinearProblem,
+  linearOn,
+  type RowProblem,
+  rowFunctionOn,
+} from '../support/run-operators.ts';
 import type { Subject } from './subject.ts';
 
 /** [inputs, outputs]: single ones, odd ones, around vector and block sizes, long and narrow. */
@@ -117,6 +128,29 @@ export function assertDot(out: Float32Array, problem: DotProblem, rounding: numb
   const magnitude = referenceDotInteraction({ ...problem, input: problem.input.map(Math.abs) });
   assertWithin(out, expected, (i) => (problem.dim + 1) * rounding * (magnitude[i] as number), what);
 }
+
+/**
+ * Compares with the float64 reference. Σ x is off by n · 2⁻²⁴ · Σ |x| at most, its square by twice that, Σ x² by
+ * (n + 1) · 2⁻²⁴ · Σ x², and three more operations round. 0: exact values.
+ */
+export function assertFactorizationMachine(
+  out: Float32Array,
+  problem: Pick<RowProblem, 'batch' | 'columns' | 'input'>,
+  rounding: number,
+  what: string,
+): void {
+  const { batch, columns, input } = problem;
+  const expected = REFERENCE_ROW_FUNCTIONS.factorizationMachine(problem);
+  const bounds = Array.from({ length: batch }, (_, b) => {
+    const row = Array.from(input.subarray(b * columns, (b + 1) * columns), Math.abs);
+    const sum = row.reduce((total, x) => total + x, 0);
+    return (columns + 3) * rounding * (sum ** 2 + row.reduce((total, x) => total + x * x, 0));
+  });
+  assertWithin(out, expected, (b) => bounds[b] ?? 0, what);
+}
+
+/** Columns: none, around vectors of 4, 8 and 16 and a warp, many. */
+export const ROW_COLUMNS = [0, 1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 32, 33, 64, 100, 127, 1000];
 
 export const INTERACTIONS = [
   ['lower', false],
@@ -344,6 +378,43 @@ export function denseCases(subject: Subject): void {
         const out = await dotInteractionOn(subject.backend, problem, subject.precision);
         assertDot(out, problem, subject.denseRounding, `${batch} × ${features} × ${dim}, ${order}`);
       }
+    }
+  });
+
+  test('factorization machine: exact on integers, every width', async () => {
+    const random = new Random(78);
+    for (const [c, columns] of ROW_COLUMNS.entries()) {
+      const batch = [0, 1, 2, 13, 70][c % 5] as number;
+      // Sums stay below 2^12, their squares below 2^24.
+      const input = random.integers(batch * columns, columns > 100 ? 3 : 8);
+      const problem = { function: 'factorizationMachine', batch, columns, input } as const;
+      assertFactorizationMachine(
+        await rowFunctionOn(subject.backend, problem),
+        problem,
+        0,
+        `${batch} rows of ${columns}`,
+      );
+    }
+  });
+
+  test('factorization machine: reals; NaN and infinity stay in their row', async () => {
+    const random = new Random(79);
+    for (const [batch, columns] of [
+      [1, 5],
+      [257, 108],
+      [33, 1024],
+    ] as const) {
+      const input = random.reals(batch * columns);
+      const problem = { function: 'factorizationMachine', batch, columns, input } as const;
+      const out = await rowFunctionOn(subject.backend, problem);
+      assertFactorizationMachine(out, problem, FLOAT32_ROUNDING, `${batch} rows of ${columns}`);
+      if (batch === 1) continue;
+      const odd = input.slice();
+      odd[3 * columns + 1] = Number.NaN;
+      odd[7 * columns] = Number.POSITIVE_INFINITY;
+      const changed = await rowFunctionOn(subject.backend, { ...problem, input: odd });
+      assert.deepEqual([changed[3], changed[7]], [Number.NaN, Number.NaN]);
+      assertSameBits(changed.subarray(8), out.subarray(8), 'the other rows');
     }
   });
 

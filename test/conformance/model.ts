@@ -1,12 +1,21 @@
 /** Whole models, against the same model on the plain references. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import type { ModelArchitecture } from '../../src/model/architecture.ts';
 import { DlrmModel } from '../../src/model/dlrm.ts';
 import { integers } from '../support/cases.ts';
-import { assertSameBits, assertWithin } from '../support/compare.ts';
-import { INTERACTIONS, smallModel, smallRequest } from '../support/models.ts';
+import { assertSameBits, assertWithin, FLOAT32_ROUNDING } from '../support/compare.ts';
+import {
+  branchingModel,
+  deepFmModel,
+  INTERACTIONS,
+  smallModel,
+  smallRequest,
+  tablesModel,
+} from '../support/models.ts';
 import { Random } from '../support/random.ts';
 import { ReferenceBackend } from '../support/reference-backend.ts';
+import { referenceHead } from '../support/reference-head.ts';
 import type { Subject } from './subject.ts';
 
 /**
@@ -38,6 +47,36 @@ export function modelCases(subject: Subject): void {
       }
     });
   }
+
+  for (const kind of INTERACTIONS) {
+    test(`a model with ${kind} interaction is what its blocks' references make of it`, async () => {
+      const architecture = smallModel(new Random(89), kind);
+      await assertHead(subject, architecture, 16);
+    });
+  }
+
+  test('heads that branch, with outputs of several widths, and one of TorchRec', async () => {
+    // Products of all pairs of 36 elements add up to some tens.
+    await assertHead(subject, deepFmModel(new Random(90)), 256);
+    await assertHead(subject, branchingModel(new Random(91)), 256);
+  });
+
+  test('tables alone give their pooled rows', async () => {
+    const architecture = tablesModel(new Random(92));
+    using reference = new ReferenceBackend();
+    await using expected = await DlrmModel.create(reference, architecture);
+    await using model = await DlrmModel.create(subject.backend, architecture, {
+      precision: subject.precision,
+    });
+    for (const batchSize of [0, 1, 70]) {
+      const request = smallRequest(new Random(batchSize), architecture, batchSize);
+      const { pooled, stages } = await model.predict(request, { stages: true });
+      const right = (await expected.predict(request)).pooled as Float32Array;
+      // Sums of a few weighted rows of elements around 1.
+      assertWithin(pooled as Float32Array, right, () => 32 * FLOAT32_ROUNDING, `batch ${batchSize}`);
+      assert.deepEqual([stages.bottomMs, stages.interactionMs, stages.topMs], [0, 0, 0]);
+    }
+  });
 
   test('predictions of several batches at once are those of each alone', async () => {
     const architecture = smallModel(new Random(82), 'dot-lower');
@@ -192,4 +231,39 @@ export function modelCases(subject: Subject): void {
     assert.equal((await underWay).probabilities.length, 3);
     await assert.rejects(model.predict(request), { code: 'DISPOSED' });
   });
+}
+
+/** Compares all outputs with the blocks' references, over the pooled rows of the reference backend. */
+async function assertHead(
+  subject: Subject,
+  architecture: ModelArchitecture,
+  roundings: number,
+): Promise<void> {
+  using reference = new ReferenceBackend();
+  const tables: ModelArchitecture = {
+    ...{ naming: 'synthetic', denseFeatures: 0, tables: architecture.tables },
+    ...{ blocks: [], outputs: ['pooled'] },
+  };
+  await using pooling = await DlrmModel.create(reference, tables);
+  await using model = await DlrmModel.create(subject.backend, architecture, { precision: subject.precision });
+  for (const batch of [0, 1, 33]) {
+    const request = smallRequest(new Random(batch), architecture, batch);
+    const { dense } = request;
+    const { pooled } = await pooling.predict({ ...request, dense: new Float32Array(), denseFeatures: 0 });
+    const right = await referenceHead(model.head, { batch, dense, pooled: pooled as Float32Array });
+    const prediction = await model.predict(request, { stages: true });
+    const given = prediction.outputs ?? { top: prediction.probabilities };
+    assert.deepEqual(Object.keys(given), [...right.keys()]);
+    for (const [name, expected] of right) {
+      const bound = (i: number) =>
+        roundings * subject.denseRounding * Math.max(1, Math.abs(expected[i] as number));
+      assertWithin(given[name] as Float32Array, expected, bound, `${name}, batch ${batch}`);
+    }
+    using placed = await model.place(request);
+    const again = await model.predict(placed);
+    for (const name of right.keys()) {
+      const own = again.outputs?.[name] ?? again.probabilities;
+      assertSameBits(own, given[name] as Float32Array, `${name}, placed`);
+    }
+  }
 }

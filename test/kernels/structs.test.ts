@@ -9,6 +9,7 @@ import { Struct, struct } from '../../src/backend/cuda/kernels/struct.ts';
 import { UTILITY_KERNELS, utilitySource } from '../../src/backend/cuda/kernels/utilities.ts';
 import { HOT_ROWS_BINS, ROW_CHOICE_WORDS } from '../../src/backend/cuda/rows/hot-rows-params.ts';
 import { deviceRowBytes } from '../../src/backend/cuda/rows/row-layout.ts';
+import { ROW_FUNCTIONS } from '../../src/backend/row-functions.ts';
 import { ROW_FORMATS, rowLayout } from '../../src/embedding/row-format.ts';
 import {
   ACTIVATION,
@@ -166,6 +167,19 @@ test('the numbers and words of the C header are those that its callers have', { 
   const checks = numbers.map(([theirs, ours]) => `static_assert(${theirs} == ${ours}, "${theirs}");`);
   assert.equal(complaints(['../cpu/hotrow_cpu.h'], checks), '');
   assert.match(complaints(['../cpu/hotrow_cpu.h'], ['static_assert(HR_POOL_MAX == 1, "max");']), /max/);
+});
+
+test('functions of a row have the numbers of their list in C', { skip }, () => {
+  const functions = Object.values(ROW_FUNCTIONS);
+  const checks = [
+    '#define HR_NUMBER(name) NUMBER_##name,',
+    'enum { HR_FOR_EACH_ROW_FUNCTION(HR_NUMBER) };',
+    ...functions.map(
+      ({ kernel, number }) => `static_assert(NUMBER_${kernel} == ${number}, "the number of ${kernel}");`,
+    ),
+    `static_assert(HR_ROW_FUNCTIONS == ${functions.length}, "how many there are");`,
+  ];
+  assert.equal(complaints(['../cpu/row_functions.h'], checks), '');
 });
 
 test('integers of up to 2^53 in size, as numbers or bigints, are written and read', () => {

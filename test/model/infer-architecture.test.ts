@@ -4,8 +4,12 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { ModelError } from '../../src/errors.ts';
-import { inferArchitecture } from '../../src/model/infer-architecture.ts';
+import { inferArchitecture as inferAny } from '../../src/model/infer-architecture.ts';
 import type { DType, StoredTensor } from '../../src/tensor.ts';
+import { dlrmOf } from '../support/models.ts';
+
+/** The architecture of a DLRM. */
+const inferArchitecture = async (...args: Parameters<typeof inferAny>) => dlrmOf(await inferAny(...args));
 
 type Shapes = Readonly<Record<string, readonly number[] | { dtype: DType; shape: readonly number[] }>>;
 
@@ -263,14 +267,9 @@ describe('names that are known, and models that are not', () => {
     ['HSTU', { '_hstu_transducer._stu_layers.0._uvqk_weight': [4, 4] }, /sequential recommenders/],
     ['sequence embeddings', { '_embedding_collection.embeddings.uih.weight': [5, 4] }, /does not pool/],
     [
-      'tables alone',
-      { 'ebc.embedding_bags.t.weight': [5, 4] },
-      /tables alone .* map all in a model description/,
-    ],
-    [
       'tables under another name than TorchRec gives them',
       { 'sparse_arch.ebc.embedding_bags.t.weight': [5, 4], 'dense_arch.model._mlp.0._linear.weight': [4, 3] },
-      /tables outside of sparse_arch\.embedding_bag_collection/,
+      /the tables stand under the prefix "sparse_arch\.ebc\.", the layers under "" map both/,
     ],
     ['FSDP', { '_fsdp_wrapped_module._flat_param': [100] }, /FSDP's flattened parameters/],
     ['vision', { 'bn1.running_mean': [4], 'fc.weight': [3, 4] }, /no embedding tables of known names/],

@@ -1,5 +1,14 @@
 /** Small models with seeded weights, and requests for them. */
-import type { Activation, DlrmArchitecture, Interaction, LinearLayer } from '../../src/model/architecture.ts';
+
+import type { EmbeddingTable } from '../../src/embedding/bag.ts';
+import type {
+  Activation,
+  BlocksArchitecture,
+  DlrmArchitecture,
+  Interaction,
+  LinearLayer,
+  ModelArchitecture,
+} from '../../src/model/architecture.ts';
 import { interactionWidth } from '../../src/model/architecture.ts';
 import type { DlrmRequest } from '../../src/model/request/request.ts';
 import type { HostTensor } from '../../src/tensor.ts';
@@ -83,8 +92,86 @@ export function smallModel(random: Random, kind: InteractionKind): DlrmArchitect
   };
 }
 
+/** Tables of one dim, so that their rows can be multiplied. */
+function alikeTables(random: Random): EmbeddingTable[] {
+  return [0, 1].map((t) =>
+    randomTable(random, { name: `t${t}`, rows: 30 + t, dim: 12, rowFormat: 'float32', mode: 'sum' }),
+  );
+}
+
+/** TorchRec's SimpleDeepFMNN. */
+export function deepFmModel(random: Random): BlocksArchitecture {
+  const vectors = ['bottom', 'pooled'];
+  return {
+    naming: 'synthetic',
+    denseFeatures: DENSE_FEATURES,
+    tables: alikeTables(random),
+    blocks: [
+      { name: 'bottom', kind: 'mlp', inputs: ['dense'], layers: mlp(random, 'bottom', [5, 17, 12], 'relu') },
+      { name: 'deep', kind: 'mlp', inputs: vectors, layers: mlp(random, 'deep', [36, 7], 'relu') },
+      { name: 'fm', kind: 'factorization-machine', inputs: vectors },
+      {
+        name: 'top',
+        kind: 'mlp',
+        inputs: ['bottom', 'deep', 'fm'],
+        layers: mlp(random, 'top', [20, 1], 'sigmoid'),
+      },
+    ],
+    outputs: ['top'],
+  };
+}
+
+/** Blocks of every kind, values that several take, alone and beside others; outputs of several widths. */
+export function branchingModel(random: Random): BlocksArchitecture {
+  const width = 24;
+  const cross = (i: number) => ({
+    name: `cross.${i}`,
+    w: tensor(scaled(random, width * width, width), width, width),
+    bias: tensor(scaled(random, width, width), width),
+    width,
+    rank: width,
+  });
+  return {
+    naming: 'synthetic',
+    denseFeatures: DENSE_FEATURES,
+    tables: alikeTables(random),
+    blocks: [
+      { name: 'bottom', kind: 'mlp', inputs: ['dense'], layers: mlp(random, 'bottom', [5, 12], 'relu') },
+      {
+        name: 'raw',
+        kind: 'mlp',
+        inputs: ['pooled', 'dense'],
+        layers: mlp(random, 'raw', [29, 9, 6], 'relu'),
+      },
+      { name: 'pairs', kind: 'dot', inputs: ['pooled', 'bottom'], diagonal: true, order: 'upper' },
+      { name: 'crossed', kind: 'cross', inputs: ['pooled'], layers: [cross(0), cross(1)] },
+      { name: 'fm', kind: 'factorization-machine', inputs: ['raw'] },
+      { name: 'ctr', kind: 'mlp', inputs: ['pairs', 'raw'], layers: mlp(random, 'ctr', [12, 1], 'sigmoid') },
+      {
+        name: 'cvr',
+        kind: 'mlp',
+        inputs: ['crossed', 'ctr', 'fm', 'bottom'],
+        layers: mlp(random, 'cvr', [38, 8, 3], 'none'),
+        part: 'top',
+      },
+    ],
+    outputs: ['cvr', 'ctr', 'pooled', 'pairs'],
+  };
+}
+
+/** Tables and nothing else. */
+export function tablesModel(random: Random): BlocksArchitecture {
+  return {
+    naming: 'synthetic',
+    denseFeatures: 0,
+    tables: alikeTables(random),
+    blocks: [],
+    outputs: ['pooled'],
+  };
+}
+
 /** A request for `model`. */
-export function smallRequest(random: Random, model: DlrmArchitecture, batchSize: number): DlrmRequest {
+export function smallRequest(random: Random, model: ModelArchitecture, batchSize: number): DlrmRequest {
   return {
     batchSize,
     denseFeatures: model.denseFeatures,
@@ -100,4 +187,10 @@ export function smallRequest(random: Random, model: DlrmArchitecture, batchSize:
       }),
     ),
   };
+}
+
+/** The architecture of a DLRM. */
+export function dlrmOf(architecture: ModelArchitecture): DlrmArchitecture {
+  if ('blocks' in architecture) throw new TypeError('the model is no DLRM');
+  return architecture;
 }

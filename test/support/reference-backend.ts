@@ -25,7 +25,11 @@ import {
 } from '../../src/backend/backend.ts';
 import { HostArrays } from '../../src/backend/host-arrays.ts';
 import { OneAtATime, stageSeconds, Template } from '../../src/backend/slots.ts';
-import { referenceDotInteraction, referenceLinear } from '../../src/dense/reference.ts';
+import {
+  REFERENCE_ROW_FUNCTIONS,
+  referenceDotInteraction,
+  referenceLinear,
+} from '../../src/dense/reference.ts';
 import type { DeviceDescription } from '../../src/device.ts';
 import {
   type BagBatch,
@@ -392,6 +396,10 @@ function resultOf(operation: Exclude<BoundOperation, Download>): Float32Array | 
       const { input, features, dim, diagonal, order } = operation;
       const z = gather(columns(input, 0, features * dim));
       return referenceDotInteraction({ batch: input.rows, features, dim, input: z, diagonal, order });
+    }
+    case 'rowFunction': {
+      const { input, function: name } = operation;
+      return REFERENCE_ROW_FUNCTIONS[name]({ batch: input.rows, columns: input.cols, input: gather(input) });
     }
     default:
       return operation satisfies never;

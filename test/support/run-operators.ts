@@ -16,6 +16,7 @@ import {
   type PooledMatrix,
 } from '../../src/backend/backend.ts';
 import { HostBags } from '../../src/backend/host-arrays.ts';
+import { ROW_FUNCTIONS, type RowFunction } from '../../src/backend/row-functions.ts';
 import type { HostArray } from '../../src/cuda/memory.ts';
 import { type DensePrecision, precisionOn } from '../../src/device.ts';
 import type { BagBatch, BagFindings, Bags, EmbeddingTable, IndexChecking } from '../../src/embedding/bag.ts';
@@ -253,6 +254,29 @@ export async function dotInteractionOn(
       ...{ features, dim, diagonal, order, precision },
       output: output.inner,
     },
+    result.operation,
+  ]);
+  return result.inside();
+}
+
+/** Rows, and the function of each that is wanted. */
+export interface RowProblem {
+  readonly function: RowFunction;
+  readonly batch: number;
+  readonly columns: number;
+  readonly input: Float32Array;
+}
+
+/** A function of rows on a backend. */
+export async function rowFunctionOn(backend: Backend, problem: RowProblem): Promise<Float32Array> {
+  const { function: name, batch, columns } = problem;
+  using input = new Framed(backend, batch, columns);
+  using output = new Framed(backend, batch, ROW_FUNCTIONS[name].outputs(columns));
+  const result = output.readBack();
+  await backend.run([
+    ...input.fill(problem.input),
+    ...output.fill(),
+    { op: 'rowFunction', function: name, input: input.inner, output: output.inner },
     result.operation,
   ]);
   return result.inside();

@@ -25,8 +25,10 @@ import {
   type PlacedLinear,
   type PooledFormat,
   type PooledMatrix,
+  type RowFunctionOperation,
   rowsIn,
 } from '../backend.ts';
+import { ROW_FUNCTIONS } from '../row-functions.ts';
 import type { UserRows } from '../user-rows.ts';
 import { CpuBags } from './bags.ts';
 import { CpuTables } from './placement.ts';
@@ -74,7 +76,7 @@ export interface BagReport {
 }
 
 /** Operations whose records are the same in every run: matrices on both sides, and no slot. */
-type FixedOperation = LinearOperation | DotInteractionOperation | CopyOperation;
+type FixedOperation = LinearOperation | DotInteractionOperation | RowFunctionOperation | CopyOperation;
 
 interface FixedRecord {
   readonly words: BigInt64Array;
@@ -235,7 +237,8 @@ export class EncodedProgram implements Disposable {
 }
 
 function isFixed(operation: BoundOperation): operation is FixedOperation {
-  return operation.op === 'linear' || operation.op === 'dotInteraction' || operation.op === 'copy';
+  const { op } = operation;
+  return op === 'linear' || op === 'dotInteraction' || op === 'rowFunction' || op === 'copy';
 }
 
 /** Whether an operator of its own checks the operation's bags. */
@@ -327,6 +330,19 @@ function encodeOperation(operation: Exclude<BoundOperation, BoundBags>, pool: Th
         operation.diagonal ? 1n : 0n,
         operation.order === 'lower' ? 0n : 1n,
       ];
+    case 'rowFunction':
+      return [
+        BigInt(OPERATOR.rowFunction),
+        0n,
+        BigInt(ROW_FUNCTIONS[operation.function].number),
+        start(operation.input),
+        BigInt(operation.input.stride),
+        start(operation.output),
+        BigInt(operation.output.stride),
+        BigInt(operation.input.rows),
+        BigInt(operation.input.cols),
+        BigInt(operation.output.cols),
+      ];
     case 'upload': {
       const { source, output } = operation;
       const rows = firstRows(output, rowsIn(source, output));
@@ -381,6 +397,8 @@ function estimateBytes(operation: BoundOperation): number {
       return (operation.output.rows * operation.layer.inputs * operation.layer.outputs) / 4;
     case 'dotInteraction':
       return (operation.input.rows * operation.features ** 2 * operation.dim) / 4;
+    case 'rowFunction':
+      return operation.input.rows * operation.input.cols * 4;
     case 'upload':
     case 'copy':
       return operation.output.rows * operation.output.cols * 4;

@@ -34,10 +34,12 @@ import {
   type PlacedTables,
   POOLED_FORMATS,
   type PooledMatrix,
+  type RowFunctionOperation,
   type Slot,
   type UploadOperation,
 } from '../backend.ts';
 import { endOf, overlap } from '../overlap.ts';
+import { ROW_FUNCTION_NAMES, ROW_FUNCTIONS } from '../row-functions.ts';
 import { checkRows } from '../slots.ts';
 import type { Handles, Held } from './handles.ts';
 
@@ -88,7 +90,15 @@ interface Delivery {
   readonly target: Float32Array | Uint16Array;
 }
 
-const OPERATIONS = ['upload', 'download', 'embeddingBags', 'linear', 'dotInteraction', 'copy'] as const;
+const OPERATIONS = [
+  'upload',
+  'download',
+  'embeddingBags',
+  'linear',
+  'dotInteraction',
+  'rowFunction',
+  'copy',
+] as const;
 const MOST_FEATURES = 2 ** 20;
 const MOST_OPERATIONS = 2 ** 20;
 
@@ -191,6 +201,7 @@ function operationOf(
     embeddingBags: bagsOf(use(given.tables), given.bags, pooledMatrix, run, takes),
     linear: linearOf(use(given.linear), matrix),
     dotInteraction: dotOf(matrix, oneOf(capabilities.precisions)),
+    rowFunction: rowFunctionOf(matrix),
     copy: copyOf(matrix),
   };
   return (value, at) => checks[oneOf(OPERATIONS)(record(value, at).op, `${at}.op`)](value, at);
@@ -368,6 +379,24 @@ function dotOf(matrix: Check<Matrix>, precision: Check<DensePrecision>): Check<D
     const { input, output, features, dim, diagonal } = operation;
     checkSize(input, output.rows, features * dim, `${at}.input`);
     checkSize(output, output.rows, (features * (features + (diagonal ? 1 : -1))) / 2, `${at}.output`);
+    checkApart(input, output, `${at}.output`);
+    return operation;
+  };
+}
+
+function rowFunctionOf(matrix: Check<Matrix>): Check<RowFunctionOperation> {
+  const members = membersOf<RowFunctionOperation>({
+    op: oneOf(['rowFunction']),
+    function: oneOf(ROW_FUNCTION_NAMES),
+    input: matrix,
+    output: matrix,
+    stage,
+  });
+  return (value, at) => {
+    const operation = members(value, at);
+    const { input, output, function: name } = operation;
+    checkSize(input, output.rows, input.cols, `${at}.input`);
+    checkSize(output, output.rows, ROW_FUNCTIONS[name].outputs(input.cols), `${at}.output`);
     checkApart(input, output, `${at}.output`);
     return operation;
   };

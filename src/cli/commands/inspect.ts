@@ -1,12 +1,19 @@
 import { basename, dirname, relative, resolve, sep } from 'node:path';
 import { Command } from 'commander';
 import { at } from '../../at.ts';
+import { kindOf } from '../../dense/blocks.ts';
 import { type EmbeddingTable, rowBytes } from '../../embedding/bag.ts';
 import { distinctTables, tableNumbers } from '../../embedding/shared-tables.ts';
-import type { DlrmArchitecture, LinearLayer } from '../../model/architecture.ts';
+import {
+  bottomWidth,
+  type DlrmArchitecture,
+  type LinearLayer,
+  type ModelArchitecture,
+} from '../../model/architecture.ts';
 import { describeModel } from '../../model/description/describe-model.ts';
 import type { FoundDescription } from '../../model/description/description.ts';
-import { bottomWidth } from '../../model/dlrm.ts';
+
+import { blocksOf, headOf } from '../../model/head.ts';
 import { loadArchitecture } from '../../model/load-model.ts';
 import { writeOutputFile } from '../../output-file.ts';
 import { printable } from '../../text.ts';
@@ -72,7 +79,7 @@ Examples:
 type Summary = ReturnType<typeof summarise>;
 
 interface Inferred {
-  readonly architecture: DlrmArchitecture;
+  readonly architecture: ModelArchitecture;
   readonly description: FoundDescription | undefined;
   readonly guesses: Readonly<Record<string, string>>;
 }
@@ -97,17 +104,8 @@ async function writeDescription(
   for (const [member, why] of marked) notice(`  ${member}: ${why}`);
 }
 
-function summarise(model: string, architecture: DlrmArchitecture) {
-  const {
-    naming,
-    denseFeatures,
-    bottom,
-    top,
-    interaction,
-    tableOrder,
-    output = 'probability',
-    notes = [],
-  } = architecture;
+function summarise(model: string, architecture: ModelArchitecture) {
+  const { naming, denseFeatures, tableOrder, notes = [] } = architecture;
   const distinct = distinctTables(architecture.tables);
   const numbers = tableNumbers(architecture.tables);
   const tables = architecture.tables.map((table, t) => ({
@@ -120,34 +118,48 @@ function summarise(model: string, architecture: DlrmArchitecture) {
     learnedPoolingWeights: table.rowWeights !== undefined,
     bytes: table.rows * rowBytes(table),
   }));
-  const denseParameters = [...bottom, ...top].reduce(
-    (sum, layer) => sum + layer.inputs * layer.outputs + (layer.bias === undefined ? 0 : layer.outputs),
+  const denseParameters = blocksOf(architecture).blocks.reduce(
+    (sum, block) => sum + kindOf(block).parameters(block),
     0,
   );
-  const crossParameters =
-    interaction.kind === 'cross'
-      ? interaction.layers.reduce(
-          (sum, { v, width, rank }) => sum + (v === undefined ? 1 : 2) * width * rank + width,
-          0,
-        )
-      : 0;
   const tableBytes = distinct.reduce((sum, table) => sum + table.rows * rowBytes(table), 0);
-  const denseBytes = (denseParameters + crossParameters) * 4;
+  const denseBytes = denseParameters * 4;
   return {
     model,
     naming,
     denseFeatures,
+    ...summariseHead(architecture),
+    tableOrder: tableOrder?.source ?? 'unknown',
+    notes,
+    tables,
+    parameters: distinct.reduce((sum, table) => sum + table.rows * table.dim, 0) + denseParameters,
+    bytes: { tables: tableBytes, dense: denseBytes, total: tableBytes + denseBytes },
+  };
+}
+
+/** What is said of the head: of a DLRM its parts, of other models all blocks. */
+function summariseHead(architecture: ModelArchitecture) {
+  if ('blocks' in architecture) {
+    const { blocks, outputs, answer } = headOf(architecture);
+    return {
+      blocks: blocks.map(({ block, vectors, output }) => ({
+        name: block.name,
+        kind: block.kind,
+        inputs: block.inputs,
+        width: output.width,
+        what: kindOf(block).title(block, vectors),
+      })),
+      outputs: outputs.map(({ name, width }) => ({ name, width })),
+      ...(answer === 'probabilities' ? { output: architecture.output ?? 'probability' } : {}),
+    };
+  }
+  const { denseFeatures, bottom, top, output = 'probability' } = architecture;
+  return {
     bottom: widths(denseFeatures, bottom),
     interaction: describeInteraction(architecture),
     interactionWidth: top[0]?.inputs ?? 0,
     top: widths(top[0]?.inputs ?? 0, top),
     output,
-    tableOrder: tableOrder?.source ?? 'unknown',
-    notes,
-    tables,
-    parameters:
-      distinct.reduce((sum, table) => sum + table.rows * table.dim, 0) + denseParameters + crossParameters,
-    bytes: { tables: tableBytes, dense: denseBytes, total: tableBytes + denseBytes },
   };
 }
 
@@ -160,38 +172,47 @@ function widths(inputs: number, layers: readonly LinearLayer[]): number[] {
   return [inputs, ...layers.map((layer) => layer.outputs)];
 }
 
-function describeInteraction({ interaction, tables, ...architecture }: DlrmArchitecture): string {
-  const vectors = `${tables.length + 1} vectors of ${bottomWidth({ interaction, tables, ...architecture })}`;
-  switch (interaction.kind) {
-    case 'dot':
-      return `dot of ${vectors}, ${interaction.diagonal ? `${interaction.order} triangle with the diagonal` : `strict ${interaction.order} triangle`}`;
-    case 'cat':
-      return 'cat';
-    case 'cross':
-      return `DCNv2 cross, ${interaction.layers.length} layers of rank ${interaction.layers.map(({ v, rank }) => (v === undefined ? 'full' : rank)).join(', ')}`;
-    default:
-      return interaction satisfies never;
-  }
+function describeInteraction(architecture: DlrmArchitecture): string {
+  const { interaction, tables } = architecture;
+  if (interaction.kind === 'cat') return 'cat';
+  const vectors = [bottomWidth(architecture), ...tables.map(({ dim }) => dim)];
+  return kindOf(interaction).title(interaction, vectors);
 }
 
-const NAMING_TITLES: Readonly<Record<DlrmArchitecture['naming'], string>> = {
+const NAMING_TITLES: Readonly<Record<ModelArchitecture['naming'], string>> = {
   dlrm: 'facebookresearch/dlrm',
   torchrec: 'TorchRec',
   hotrow: "Hotrow's own, or described",
   synthetic: 'synthetic',
 };
 
+/** The head, line by line. */
+function headLines(head: ReturnType<typeof summariseHead>): (readonly [string, string])[] {
+  if (head.bottom !== undefined)
+    return [
+      ['bottom MLP', head.bottom.join(' → ')],
+      ['interaction', head.interaction],
+      ['top MLP', head.top.join(' → ')],
+      ['output', head.output],
+    ];
+  const { blocks, outputs, output } = head;
+  return [
+    ...blocks.map(({ name, inputs, what }) => [name, `${what}, of ${inputs.join(', ')}`] as const),
+    [
+      outputs.length === 1 ? 'output' : 'outputs',
+      output ?? outputs.map(({ name, width }) => `${name} [B, ${width}]`).join(', '),
+    ],
+  ];
+}
+
 function printSummary(summary: Summary): void {
-  const { model, naming, bottom, interaction, top, tables, parameters, bytes, output, notes } = summary;
+  const { model, naming, tables, parameters, bytes, notes } = summary;
   printLine(`${printable(model)}: ${NAMING_TITLES[naming]} parameter names`);
   for (const note of notes) printLine(`note: ${printable(note, NOTE_CHARACTERS)}`);
   printLine();
-  printLine(`bottom MLP    ${bottom.join(' → ')}`);
-  printLine(`interaction   ${interaction}`);
-  printLine(`top MLP       ${top.join(' → ')}`);
+  for (const [title, text] of headLines(summary)) printLine(printable(`${title.padEnd(13)} ${text}`));
   const count = tables.filter(({ sharesTableOf }) => sharesTableOf === undefined).length;
   const features = count < tables.length ? ` of ${tables.length} features` : '';
-  printLine(`output        ${output}`);
   printLine(`tables        ${count}${features}, ${formatBytes(bytes.tables)}; order: ${summary.tableOrder}`);
   printLine(`parameters    ${formatCount(parameters)}`);
   printLine(`on a device   ${formatBytes(bytes.total)} of weights (${formatBytes(bytes.dense)} dense)`);

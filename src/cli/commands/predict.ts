@@ -7,7 +7,7 @@ import type { IndexChecking } from '../../embedding/bag.ts';
 import { fromFile } from '../../errors.ts';
 import { expectKind } from '../../formats/file-kind.ts';
 import { writeSafetensors } from '../../formats/safetensors.ts';
-import type { DlrmArchitecture } from '../../model/architecture.ts';
+import type { ModelArchitecture } from '../../model/architecture.ts';
 import { DlrmModel, type StagedPrediction } from '../../model/dlrm.ts';
 import { loadArchitecture } from '../../model/load-model.ts';
 import type { DlrmRequest } from '../../model/request/request.ts';
@@ -56,8 +56,10 @@ interface Options extends ModelOptions, CategoryOptions {
   readonly limit?: number;
 }
 
-/** Probabilities that the table shows before it refers to --format json and --out. */
+/** Samples that the table shows before it refers to --format json and --out. */
 const SHOWN = 20;
+/** Columns, the same. */
+const SHOWN_COLUMNS = 8;
 
 export function predictCommand(): Command {
   const command = new Command('predict')
@@ -72,7 +74,10 @@ export function predictCommand(): Command {
     .addOption(planOption())
     .addOption(indexCheckingOption())
     .option('--limit <n>', 'score the first rows of a Criteo file only', integer(1))
-    .option('--out <file>', 'also write `probability` [B, 1] to a safetensors file')
+    .option(
+      '--out <file>',
+      'also write `probability` [B, 1] to a safetensors file; of other models `pooled`, or each output by its name',
+    )
     .addOption(formatOption())
     .addHelpText(
       'after',
@@ -108,24 +113,32 @@ async function predict(modelFile: string, requestFile: string, options: Options)
       `warning: ${badIndices} bad indices read row 0, ${badOffsets} bad offsets were clamped; first: ${first.message}`,
     );
   }
-  if (options.out !== undefined) {
-    const { probabilities, logits } = prediction;
-    const column = (data: Float32Array): HostTensor => ({
-      dtype: 'float32',
-      shape: [request.batchSize, 1],
-      data,
-    });
-    const columns = new Map([['probability', column(probabilities)]]);
-    if (logits !== undefined) columns.set('logit', column(logits));
-    await writeSafetensors(options.out, columns);
-  }
-  if (options.format === 'json') printJson(asJson(modelFile, model, request, prediction));
-  else printPrediction(model, request, prediction);
+  const columns = columnsOf(model, request, prediction);
+  if (options.out !== undefined) await writeSafetensors(options.out, columns);
+  if (options.format === 'json') printJson(asJson(modelFile, model, request, prediction, columns));
+  else printPrediction(model, request, prediction, columns);
+}
+
+/** What predictions give, as `--out` names it: [batchSize, columns] each. */
+type Columns = ReadonlyMap<string, HostTensor & { readonly data: Float32Array }>;
+
+function columnsOf({ head }: DlrmModel, { batchSize }: DlrmRequest, prediction: StagedPrediction): Columns {
+  const tensor = (data: Float32Array, width: number) =>
+    ({ dtype: 'float32', shape: [batchSize, width], data }) as const;
+  const widths = new Map(head.outputs.map(({ name, width }) => [name, width]));
+  const { outputs, pooled, logits } = prediction;
+  if (pooled !== undefined) return new Map([['pooled', tensor(pooled, widths.get('pooled') ?? 0)]]);
+  if (outputs !== undefined)
+    return new Map(
+      Object.entries(outputs).map(([name, data]) => [name, tensor(data, widths.get(name) ?? 0)]),
+    );
+  const probability = ['probability', tensor(prediction.probabilities, 1)] as const;
+  return new Map([probability, ...(logits === undefined ? [] : [['logit', tensor(logits, 1)] as const])]);
 }
 
 /** Opens the device and places the model, under the saved plan that fits this request best where none is given. */
 async function placeModel(
-  architecture: DlrmArchitecture,
+  architecture: ModelArchitecture,
   request: DlrmRequest,
   plan: PlanChoice | undefined,
   { indexChecking, precision, ...device }: Options,
@@ -153,8 +166,9 @@ function asJson(
   { device, precision, plan, planSource, placement, architecture }: DlrmModel,
   { batchSize }: DlrmRequest,
   prediction: StagedPrediction,
+  columns: Columns,
 ) {
-  const { probabilities, logits, latencyMs, stages, findings } = prediction;
+  const { latencyMs, stages, findings } = prediction;
   return {
     model,
     device: device.id,
@@ -164,8 +178,7 @@ function asJson(
     placement: placementLabel(placement),
     notes: architecture.notes ?? [],
     batchSize,
-    probabilities: Array.from(probabilities),
-    ...(logits === undefined ? {} : { logits: Array.from(logits) }),
+    ...valuesAsJson(prediction, columns),
     latencyMs,
     stages,
     badIndices: findings.badIndices,
@@ -173,12 +186,29 @@ function asJson(
   };
 }
 
+/** One number a sample as a list, several as a list of lists. */
+function valuesAsJson({ outputs, pooled, logits }: StagedPrediction, columns: Columns) {
+  const values = (name: string): number[] | number[][] => {
+    const { data, shape } = columns.get(name) as HostTensor & { readonly data: Float32Array };
+    const [rows = 0, width = 0] = shape;
+    if (width === 1) return Array.from(data);
+    return Array.from({ length: rows }, (_, b) => Array.from(data.subarray(b * width, (b + 1) * width)));
+  };
+  if (pooled !== undefined) return { pooled: values('pooled') };
+  if (outputs !== undefined)
+    return { outputs: Object.fromEntries(Object.keys(outputs).map((name) => [name, values(name)])) };
+  return {
+    probabilities: values('probability'),
+    ...(logits === undefined ? {} : { logits: values('logit') }),
+  };
+}
+
 function printPrediction(
   { device, precision, plan, planSource, placement, notes, architecture }: DlrmModel,
   { batchSize }: DlrmRequest,
-  prediction: StagedPrediction,
+  { latencyMs, stages }: StagedPrediction,
+  columns: Columns,
 ): void {
-  const { probabilities, logits, latencyMs, stages } = prediction;
   for (const note of architecture.notes ?? []) printLine(`model   ${printable(note, NOTE_CHARACTERS)}`);
   const { id, name, threads } = device;
   printLine(printable(`device  ${id}: ${name}, ${device.architecture}, ${threads} threads`));
@@ -191,17 +221,21 @@ function printPrediction(
   );
   if (batchSize === 0) return;
   printLine();
-  const rows = Array.from(probabilities.subarray(0, SHOWN), (probability, i) => [
-    String(i),
-    probability.toFixed(6),
-    ...(logits === undefined ? [] : [at(logits, i).toFixed(6)]),
+  // One column is called as it is, several are numbered.
+  const shown = [...columns].flatMap(([name, { data, shape }]) => {
+    const width = at(shape, 1);
+    return Array.from({ length: width }, (_, c) => ({
+      title: printable(width === 1 ? name : `${name}[${c}]`),
+      of: (sample: number) => at(data, sample * width + c).toFixed(6),
+    }));
+  });
+  const first = shown.slice(0, SHOWN_COLUMNS);
+  const rows = Array.from({ length: Math.min(SHOWN, batchSize) }, (_, b) => [
+    String(b),
+    ...first.map(({ of }) => of(b)),
   ]);
-  const heads = ['sample', 'probability', ...(logits === undefined ? [] : ['logit'])];
-  printLine(
-    renderTable(
-      heads.map((title) => ({ title })),
-      rows,
-    ),
-  );
+  printLine(renderTable([{ title: 'sample' }, ...first.map(({ title }) => ({ title }))], rows));
+  if (shown.length > SHOWN_COLUMNS)
+    printLine(`… ${shown.length - SHOWN_COLUMNS} more columns: --format json or --out FILE gives all`);
   if (batchSize > SHOWN) printLine(`… ${batchSize - SHOWN} more: --format json or --out FILE gives all`);
 }

@@ -4,7 +4,7 @@ import type { Backend } from '../../backend/backend.ts';
 import { openDevice } from '../../backend/open-backend.ts';
 import type { BenchWorkload } from '../../bench/workload.ts';
 import { UsageError } from '../../errors.ts';
-import { type DlrmArchitecture, modelNotes } from '../../model/architecture.ts';
+import { type ModelArchitecture, modelNotes } from '../../model/architecture.ts';
 import { DlrmModel } from '../../model/dlrm.ts';
 import { checkOutputFile } from '../../output-file.ts';
 import { type Plan, planLabel } from '../../plan/plan.ts';
@@ -119,7 +119,7 @@ async function readWorkload(
 
 async function race(
   backend: Backend,
-  { tables }: DlrmArchitecture,
+  { tables }: ModelArchitecture,
   { embedding }: BenchWorkload,
   also: readonly Plan[],
   seconds: number,
@@ -133,7 +133,7 @@ async function race(
 /** One prediction of the whole model: how its matrices are multiplied best is measured, and kept for every load from now on. */
 async function prepareProducts(
   backend: Backend,
-  architecture: DlrmArchitecture,
+  architecture: ModelArchitecture,
   plan: Plan,
   { model }: BenchWorkload,
 ): Promise<void> {

@@ -6,8 +6,9 @@
  *   cross.{i}.v [rank, width], cross.{i}.w [width, rank], cross.{i}.bias    low-rank cross layers
  *   cross.{i}.weight [width, width], cross.{i}.bias [width]                 full-rank cross layers
  *   top.{i}.weight, top.{i}.bias, top.last.weight, top.last.bias            top MLP; `last` comes after all numbers
+ *   blocks.{name}.{i}.weight, …                                            layers of a block of any name
  *
- * Sources: facebookresearch/dlrm dlrm_s_pytorch.py; torchrec/models/dlrm.py and torchrec/modules/{crossnet,mlp}.py.
+ * Sources: facebookresearch/dlrm dlrm_s_pytorch.py; torchrec/models/{dlrm,deepfm}.py and torchrec/modules/{crossnet,mlp}.py.
  */
 import { ModelError } from '../../errors.ts';
 import { NamePattern, type PatternValues } from './name-patterns.ts';
@@ -55,6 +56,12 @@ const HOTROW_NAMES: readonly string[] = [
   'top.{i}.bias',
   'top.last.weight',
   'top.last.bias',
+  'blocks.{name}.{i}.v',
+  'blocks.{name}.{i}.w',
+  'blocks.{name}.{i}.weight',
+  'blocks.{name}.{i}.bias',
+  'blocks.{name}.last.weight',
+  'blocks.{name}.last.bias',
 ];
 
 const TORCHREC_TABLE = 'sparse_arch.embedding_bag_collection.embedding_bags.{name}';
@@ -88,6 +95,14 @@ export const CONVENTIONS: readonly NamingConvention[] = [
       'inter_arch.crossnet.bias.{i}': 'cross.{i}.bias',
       ...layer('over_arch.model.0._mlp.{i}._linear', 'top.{i}'),
       ...layer('over_arch.model.1', 'top.last'),
+      // SimpleDeepFMNN
+      ...layer('dense_arch.model.{2i}', 'bottom.{i}'),
+      ...layer('inter_arch.deep_fm.dense_module.{2i}', 'blocks.deep.{i}'),
+      ...layer('over_arch.model.{2i}', 'top.{i}'),
+      // An EmbeddingBagCollection alone
+      'embedding_bags.{name}.weight': 'tables.{name}.weight',
+      'embedding_bags.{name}.weight_qscale': 'tables.{name}.weight_qscale',
+      'embedding_bags.{name}.weight_qbias': 'tables.{name}.weight_qbias',
     }),
   },
   {
@@ -208,7 +223,7 @@ export function recogniseNames(
     }
     return [...byPrefix].map(([prefix, { parameters, ignored }]) => {
       const known = [...parameters.keys()];
-      const hasLayers = known.some((name) => /^(top|bottom)\./.test(name));
+      const hasLayers = known.some((name) => /^(top|bottom|blocks)\./.test(name));
       return { convention, prefix, parameters, ignored, hasTables: known.some(isTable), hasLayers };
     });
   });

@@ -5,8 +5,6 @@ interface Relative {
   readonly names: RegExp;
   /** Said only of models whose tables are known: others have such layers too. */
   readonly within?: true;
-  /** Names that none of the parameters may have. */
-  readonly without?: RegExp;
   /** What it is, in the plural or as a noun: "… are not supported". */
   readonly what: string;
   readonly hint?: string;
@@ -23,8 +21,11 @@ const RELATIVES: readonly Relative[] = [
     names: /(^|\.)inter_arch\.crossnet\.(U_kernels|gates|experts)/,
     what: 'mixture-of-experts cross networks',
   },
-  { names: /(^|\.)inter_arch\.(deep_fm|fm)\./, what: "DeepFM models (TorchRec's SimpleDeepFMNN)" },
-  { names: /(^|\.)(deep_fm|deepfm|factorization_machine)\./i, what: 'DeepFM models' },
+  {
+    names: /(^|\.)(deep_fm|deepfm|factorization_machine|fm)\./i,
+    what: "DeepFM models of other names than TorchRec's SimpleDeepFMNN",
+    hint: 'describe the head in a model description: "names", "blocks" and "outputs" (docs/model-description.md)',
+  },
   {
     names: /(^|\.)_?(embedding_collection|ec)\.embeddings\./,
     what: 'sequence embeddings (an EmbeddingCollection, which does not pool)',
@@ -69,17 +70,6 @@ const RELATIVES: readonly Relative[] = [
     what: "the inner buffers of FBGEMM's table-batched embeddings, many tables in one tensor,",
     hint: "save the modules' split weights: EmbeddingBagCollection.state_dict()",
   },
-  {
-    names: /^(.+\.)?embedding_bags\.[^.]+\.weight$/,
-    without: /(^|\.)(dense_arch|over_arch|bot_l|top_l)\./,
-    what: 'tables alone (an EmbeddingBagCollection without bottom and top MLP)',
-    hint: 'save the whole model; from TypeScript, EmbeddingCollection.create runs tables by themselves. If MLPs are there under names of your own, map all in a model description ("names", docs/model-description.md)',
-  },
-  {
-    names: /^(.+\.)?embedding_bags\.[^.]+\.weight$/,
-    what: 'tables outside of sparse_arch.embedding_bag_collection, as TorchRec names them,',
-    hint: 'map the names in a model description ("names", docs/model-description.md)',
-  },
 ];
 
 /**
@@ -87,10 +77,10 @@ const RELATIVES: readonly Relative[] = [
  * @throws ModelError CHECKPOINT_UNSUPPORTED naming the first such parameter.
  */
 export function refuseRelatives(names: readonly string[], known: boolean): void {
-  for (const { names: pattern, within, without, what, hint } of RELATIVES) {
+  for (const { names: pattern, within, what, hint } of RELATIVES) {
     if (within && !known) continue;
     const name = names.find((candidate) => pattern.test(candidate));
-    if (name === undefined || (without !== undefined && names.some((other) => without.test(other)))) continue;
+    if (name === undefined) continue;
     throw new ModelError('CHECKPOINT_UNSUPPORTED', `${name}: ${what} are not supported`, {
       tensor: name,
       ...(hint === undefined ? {} : { hint }),

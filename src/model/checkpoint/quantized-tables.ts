@@ -26,8 +26,8 @@ import { some } from './state-dict.ts';
 export interface KnownTables {
   /** By a table's name: what a description says of its rows. */
   readonly described: ReadonlyMap<string, KnownRows>;
-  /** What dims are where nothing says it and the shapes allow it: the bottom MLP's outputs. */
-  readonly usualDim: number;
+  /** What dims are where nothing says it and the shapes allow it: a DLRM's bottom MLP's outputs. */
+  readonly usualDim: number | undefined;
 }
 
 const DESCRIBE =
@@ -140,14 +140,14 @@ function splitRow(
   part: TablePart,
   width: number,
   { dim, rowFormat }: KnownRows,
-  usualDim: number,
+  usualDim: number | undefined,
 ): { readonly format: PackedFormat; readonly dim: number } {
   const formats = part.weight.dtype === 'int8' ? (['int8'] as const) : (['int8', 'int4'] as const);
   const fits = (own: number) =>
     formats.find((format) => (rowFormat ?? format) === format && packedBytes(format, own) === width);
   const of = dim ?? usualDim;
-  const format = fits(of);
-  if (format !== undefined) return { format, dim: of };
+  const format = of === undefined ? undefined : fits(of);
+  if (of !== undefined && format !== undefined) return { format, dim: of };
   if (dim !== undefined) {
     const wanted = rowFormat === undefined ? '' : ` ${rowFormat}`;
     throw inconsistent(
@@ -211,8 +211,9 @@ async function candidatesOf(part: TablePart, { described, usualDim }: KnownTable
   const own = described.get(part.name) ?? {};
   const under = (dim: number | undefined) =>
     ROW_HEADERS.map((header) => [header, packedLayouts(width, header, { ...own, dim })] as const);
-  const usual = under(own.dim ?? usualDim);
-  const fits = own.dim !== undefined || usual.some(([, layouts]) => layouts.length > 0);
+  const of = own.dim ?? usualDim;
+  const usual = under(of);
+  const fits = own.dim !== undefined || (of !== undefined && usual.some(([, layouts]) => layouts.length > 0));
   const rows = await sample(weight);
   const candidates = (fits ? usual : under(undefined)).map(([header, layouts]) => {
     const evidence = layouts.map((layout) => ({ layout, ...evidenceFor(layout, rows) }));

@@ -6,8 +6,10 @@ import { realpath } from 'node:fs/promises';
 import { dirname, isAbsolute, relative, resolve, sep } from 'node:path';
 import Type, { type Static } from 'typebox';
 import Value from 'typebox/value';
+import { BLOCK_NAMES, BLOCKS, type BlockName } from '../../dense/blocks.ts';
 import { fromFile, ModelError, namedIn } from '../../errors.ts';
 import { readJsonFile } from '../../formats/json-file.ts';
+import { PARTS, type Part } from '../block-list.ts';
 import { ID_HASHES, PREPROCESSING } from '../inputs.ts';
 import { schemaMisfit } from './schema-misfit.ts';
 
@@ -80,6 +82,35 @@ const featureSchema = Type.Object(
   closed,
 );
 
+const part = Type.Enum([...PARTS], {
+  description: 'what its time counts for; default: bottom before pooled rows, top for outputs, interaction',
+});
+
+const blockSchemas = BLOCK_NAMES.map((kind) =>
+  Type.Object(
+    {
+      name: name('of the block; its parameters are blocks.{name}.{i}.weight …'),
+      kind: Type.Literal(kind),
+      inputs: Type.Array(Type.String(), {
+        minItems: 1,
+        description: 'what it takes, side by side: dense, pooled, names of blocks before it',
+      }),
+      part: Type.Optional(part),
+      ...BLOCKS[kind].schema,
+    },
+    closed,
+  ),
+);
+
+/** A block, with the options of its kind. */
+export interface DescribedBlock {
+  readonly name: string;
+  readonly kind: BlockName;
+  readonly inputs: readonly string[];
+  readonly part?: Part;
+  readonly [option: string]: unknown;
+}
+
 const activations = Type.Array(Type.Enum(['none', 'relu', 'sigmoid']), {
   description: 'one for each layer',
 });
@@ -135,6 +166,16 @@ export const descriptionSchema = Type.Object(
     ),
     activations: Type.Optional(
       Type.Object({ bottom: Type.Optional(activations), top: Type.Optional(activations) }, closed),
+    ),
+    blocks: Type.Optional(
+      Type.Array(Type.Unsafe<DescribedBlock>(Type.Union(blockSchemas)), {
+        description: 'the head of a model that is no DLRM, in an order in which its blocks can run',
+      }),
+    ),
+    outputs: Type.Optional(
+      Type.Array(Type.String(), {
+        description: 'blocks whose results predictions give, or pooled; beside blocks',
+      }),
     ),
     output: Type.Optional(
       Type.Enum(['probability', 'logit'], {
@@ -193,11 +234,27 @@ export function parseDescription(value: unknown): ModelDescription {
     );
   }
   checkAgreement(value);
+  checkBlocks(value);
   return value;
 }
 
 /** Each is tried on every name of the checkpoint. */
 const MAX_PATTERNS = 1024;
+
+/** Members that say of a DLRM what `blocks` say of any model. */
+const DLRM_MEMBERS = ['interaction', 'triangle', 'activations'] as const;
+
+function checkBlocks(description: ModelDescription): void {
+  const { blocks, outputs } = description;
+  if (blocks === undefined) {
+    if (outputs !== undefined) throw badDescription('/outputs', 'stands without blocks');
+    return;
+  }
+  if (outputs === undefined || outputs.length === 0)
+    throw badDescription('/outputs', 'names nothing: a model gives something');
+  const member = DLRM_MEMBERS.find((key) => description[key] !== undefined);
+  if (member !== undefined) throw badDescription(`/${member}`, 'is said by blocks, where there are any');
+}
 
 function checkAgreement({ tables, features = [], dense = [], names = {} }: ModelDescription): void {
   const unique = (list: readonly { readonly name: string }[], key: string) => {

@@ -70,10 +70,16 @@ function objectMisfit(
   return { at, message: `lacks ${missing === undefined ? 'a member' : `"${missing}"`}` };
 }
 
-/** The form of several that a value is meant to have, as far as its kind and its members tell. */
+/** The form of several that a value is meant to have, as far as its kind, its constants and its members tell. */
 function meantOf(forms: readonly Schema[], value: unknown): Schema | undefined {
   if (isObject(value)) {
-    const objects = forms.filter(({ type }) => type === 'object');
+    const ofType = forms.filter(({ type }) => type === 'object');
+    const told = ofType.filter(({ properties = {} }) =>
+      Object.entries(properties).some(
+        ([key, member]) => member.const !== undefined && member.const === value[key],
+      ),
+    );
+    const objects = told.length > 0 ? told : ofType;
     const shared = ({ properties = {} }: Schema) =>
       Object.keys(properties).filter((key) => Object.hasOwn(value, key)).length;
     return objects.sort((a, b) => shared(b) - shared(a))[0];

@@ -44,7 +44,10 @@ function concatenated(
   userOf: Int32Array | undefined,
 ): DenseRows {
   const width = (users?.width ?? 0) + (own?.width ?? 0);
-  if (own === undefined && users === undefined) fail('TENSOR_MISSING', 'dense', 'tensor dense is missing');
+  if (own === undefined && users === undefined) {
+    if (inputs?.length === 0) return { data: new Float32Array(), rows: batchSize, width: 0 };
+    fail('TENSOR_MISSING', 'dense', 'tensor dense is missing');
+  }
   if (inputs !== undefined && width !== inputs.length) {
     const given =
       users === undefined ? `[${batchSize}, ${width}]` : `${width} columns with those of user.dense`;

@@ -21,7 +21,7 @@ export async function bindRequest(
   nameOf: (sample: number) => string = (b) => `${parts.user === undefined ? 'sample' : 'candidate'} ${b}`,
 ): Promise<DlrmRequest> {
   const features = inputs?.features ?? numberedFeatures(parts);
-  const { batchSize, users } = sizesOf(parts, features.length);
+  const { batchSize, users } = sizesOf(parts, features.length, inputs?.dense.length !== 0);
   const userOf = users === undefined ? undefined : usersOfSamples(users);
   const dense = bindDense(parts, inputs?.dense, batchSize, userOf, nameOf);
   const bags = await bindFeatures(parts, features, { batchSize, users, nameOf });

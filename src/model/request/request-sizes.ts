@@ -9,6 +9,9 @@ import type { RequestPart, RequestParts } from './request-parts.ts';
 /** Most samples of a request with users: their starts are int32. */
 const MAX_SAMPLES = 2 ** 31 - 1;
 
+const UNKNOWN_SIZE =
+  'nothing says how many samples there are, since offsets have one entry for each, or one more: give lengths, or dense [B, 0]';
+
 export interface RequestSizes {
   readonly batchSize: number;
   /** [U + 1]: where the candidates of each user begin; undefined: nothing says that samples share a user. */
@@ -16,14 +19,19 @@ export interface RequestSizes {
 }
 
 /**
- * The sizes that dense features, lengths, bags of one length and `users` say, in this order; offsets alone do not say
+ * `takesDense`: whether the model has dense features; default: it may. The sizes that dense features, lengths, bags of one length and `users` say, in this order; offsets alone do not say
  * theirs.
  * @throws RequestError TENSOR_MISSING, TENSOR_SHAPE, USERS_INVALID.
  */
-export function sizesOf({ samples, user, users }: RequestParts, features: number): RequestSizes {
+export function sizesOf(
+  { samples, user, users }: RequestParts,
+  features: number,
+  takesDense = true,
+): RequestSizes {
   const own = sizeOf(samples, features);
   if (user === undefined && users === undefined) {
-    if (own === undefined) fail('TENSOR_MISSING', 'dense', 'tensor dense is missing');
+    if (own === undefined)
+      fail('TENSOR_MISSING', 'dense', takesDense ? 'tensor dense is missing' : UNKNOWN_SIZE);
     return { batchSize: backed(own, samples), users: undefined };
   }
   const userCount = user === undefined ? undefined : sizeOf(user, features);

@@ -17,8 +17,8 @@ import { type Bags, type EmbeddingTable, userCount } from '../../embedding/bag.t
 import { checkBatchSize, checkUsers } from '../../embedding/check-bags.ts';
 import { checkTables } from '../../embedding/check-tables.ts';
 import { RequestError } from '../../errors.ts';
-import type { DlrmArchitecture } from '../architecture.ts';
-import { layerWidth } from '../check-model.ts';
+import type { ModelArchitecture } from '../architecture.ts';
+import { MODEL_MEMBERS } from '../check-model.ts';
 import { tableNumber } from '../table-number.ts';
 import type { DlrmRequest } from './request.ts';
 
@@ -46,9 +46,9 @@ export interface CandidatePart {
   readonly users?: Int32Array;
 }
 
-const MODEL = someOf<Pick<DlrmArchitecture, 'tables' | 'denseFeatures'>>({
+const MODEL = someOf<Pick<ModelArchitecture, 'tables' | 'denseFeatures'>>({
   tables: checkTables,
-  denseFeatures: layerWidth,
+  denseFeatures: MODEL_MEMBERS.denseFeatures,
 });
 
 /** The bags of a part, by number or name of their tables. */
@@ -99,7 +99,7 @@ const CANDIDATES = membersOf<Omit<CandidatePart, 'bags'> & CheckedPart>({
  * for dense features that do not fit; USERS_INVALID. UsageError OPTION_INVALID. Bags are checked when the request runs.
  */
 export function scoreRequest(
-  architecture: Pick<DlrmArchitecture, 'tables' | 'denseFeatures'>,
+  architecture: Pick<ModelArchitecture, 'tables' | 'denseFeatures'>,
   userPart: UserPart,
   candidatePart: CandidatePart,
 ): DlrmRequest {

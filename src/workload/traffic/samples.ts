@@ -3,14 +3,14 @@ import { at } from '../../at.ts';
 import { type Bags, bagCount, type EmbeddingTable, type IndexArray } from '../../embedding/bag.ts';
 import { checkBagShapes } from '../../embedding/check-bags.ts';
 import { RequestError, UsageError } from '../../errors.ts';
-import type { DlrmArchitecture } from '../../model/architecture.ts';
+import type { ModelArchitecture } from '../../model/architecture.ts';
 import { checkOffsets } from '../../model/request/bag-bounds.ts';
 import type { DlrmRequest } from '../../model/request/request.ts';
 import { asInt32, asNumbers, MAX_INDEX } from '../index-values.ts';
 
 /** What of a model says whether traffic is its own. */
 export type TrafficModel = Pick<
-  DlrmArchitecture,
+  ModelArchitecture,
   'naming' | 'tables' | 'denseFeatures' | 'inputs' | 'tableOrder'
 >;
 

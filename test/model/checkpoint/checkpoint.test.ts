@@ -12,6 +12,7 @@ import { inferArchitecture } from '../../../src/model/infer-architecture.ts';
 import { readTensor } from '../../../src/stored-tensor.ts';
 import type { HostTensor } from '../../../src/tensor.ts';
 import { goldenPath } from '../../support/golden.ts';
+import { dlrmOf } from '../../support/models.ts';
 
 let folder = '';
 before(async () => {
@@ -125,7 +126,7 @@ describe('golden checkpoints', () => {
       assert.ok(other !== undefined, name);
       assert.deepEqual(await readTensor(tensor), await readTensor(other), name);
     }
-    const { tables, bottom, top, interaction, denseFeatures } = await inferArchitecture(a.tensors);
+    const { tables, bottom, top, interaction, denseFeatures } = dlrmOf(await inferArchitecture(a.tensors));
     assert.deepEqual([tables.length, bottom.length, top.length, denseFeatures], [26, 3, 3, 13]);
     assert.deepEqual(interaction, { kind: 'dot', diagonal: false, order: 'lower' });
   });
@@ -142,7 +143,7 @@ describe('golden checkpoints', () => {
   ] as const) {
     const path = goldenPath(`${name}.model.safetensors`);
     test(name, { skip: path === undefined && 'the golden files are not here' }, async () => {
-      const architecture = await inferArchitecture((await loadCheckpoint(path as string)).tensors);
+      const architecture = dlrmOf(await inferArchitecture((await loadCheckpoint(path as string)).tensors));
       assert.deepEqual([architecture.interaction.kind, architecture.tables.length], [kind, tables]);
     });
   }

@@ -14,6 +14,7 @@ import {
   values,
   writeCheckpoint,
 } from '../../support/checkpoints.ts';
+import { dlrmOf } from '../../support/models.ts';
 import { Random } from '../../support/random.ts';
 
 let folder = '';
@@ -72,7 +73,7 @@ test('features are guessed to share tables only where the tables alone do not fi
   const guessed = async (tensors: NamedTensors) => {
     const file = await writeCheckpoint(join(folder, 'guessing.safetensors'), tensors);
     const guesses: Record<string, string> = {};
-    const { tables, interaction } = (await loadArchitecture(file, { guesses })).architecture;
+    const { tables, interaction } = dlrmOf((await loadArchitecture(file, { guesses })).architecture);
     return { tables: tables.map(({ name }) => name), interaction };
   };
   // Two tables with the diagonal are as wide as three without.

@@ -13,6 +13,7 @@ import {
   torchrecTensors,
   writeCheckpoint,
 } from '../../support/checkpoints.ts';
+import { dlrmOf } from '../../support/models.ts';
 
 let folder = '';
 before(async () => {
@@ -156,7 +157,7 @@ describe('output and activations', () => {
     const asked = request(bag(1, 2));
     const plain = await scores(await put(tensors, {}), asked);
     assert.ok(!near(await scores(linear, asked), plain));
-    const { bottom } = (await loadArchitecture(linear)).architecture;
+    const { bottom } = dlrmOf((await loadArchitecture(linear)).architecture);
     assert.deepEqual(
       bottom.map(({ activation }) => activation),
       ['none', 'none'],
@@ -242,7 +243,7 @@ describe('what does not fit the checkpoint is named by key', () => {
     [
       'too few numbers',
       { dense: [{ name: 'x', preprocessing: 'none' }] },
-      /\/dense has 1 numbers, the bottom MLP takes 3/,
+      /\/dense has 1 numbers, the model takes 3/,
     ],
     [
       'too few activations',
@@ -279,7 +280,8 @@ test('an interaction that is asked for may not contradict the description', asyn
     code: 'DESCRIPTION_INVALID',
     message: /\/interaction is "dot", and "cat" was asked for/,
   });
-  assert.equal((await loadArchitecture(file, { interaction: 'dot' })).architecture.interaction.kind, 'dot');
+  const { architecture } = await loadArchitecture(file, { interaction: 'dot' });
+  assert.equal(dlrmOf(architecture).interaction.kind, 'dot');
 });
 
 describe('a description beside its checkpoint', () => {

@@ -1,5 +1,5 @@
 /**
- * The dense operations on a GPU: linear layers, the dot interaction, copies. They are put into a stream, at given
+ * The dense operations on a GPU: linear layers, the dot interaction, functions of a row, copies. They are put into a stream, at given
  * addresses, without allocating or waiting, so that a graph can capture them; `prepare` does before that what cannot be
  * captured.
  */
@@ -11,6 +11,7 @@ import type { CublasLt } from '../../../ffi/cublaslt.ts';
 import type { Compiler } from '../../../jit/compile-kernel.ts';
 import type { KernelCache } from '../../../jit/kernel-cache.ts';
 import { version } from '../../../version.ts';
+import { ROW_FUNCTIONS } from '../../row-functions.ts';
 import { CudaLinear } from './cuda-linear.ts';
 import { DenseLibrary } from './dense-library.ts';
 import {
@@ -18,16 +19,19 @@ import {
   type DeviceCopy,
   type DeviceDotInteraction,
   type DeviceLinear,
+  type DeviceRowFunction,
   widthOf,
 } from './dense-operation.ts';
-import { DotInteractionParams } from './dense-params.ts';
+import { DotInteractionParams, RowFunctionParams } from './dense-params.ts';
 import {
+  directLaunch,
   dotInteractionSource,
   dotLaunch,
   dotSamplesLaunch,
   dotSamplesSource,
   dotTile,
   isMadeOfSamples,
+  rowFunctionSource,
 } from './dense-source.ts';
 import { type ChoicesIdentity, KeptChoices, type KeptChoicesOptions } from './kept-choices.ts';
 import { DEFAULT_LINEAR_SEARCH, LinearLayers, type LinearSearch } from './linear-layers.ts';
@@ -141,6 +145,25 @@ export class DenseKernels implements Disposable {
       ? dotSamplesSource(this.precision)
       : dotInteractionSource(this.precision, dotTile(features), width);
     this.#library.launch(stream, id, shape, words);
+  }
+
+  /** @throws DeviceError KERNEL_FAILED for matrices that do not fit. */
+  rowFunction(stream: CudaStream, { function: name, input, output }: DeviceRowFunction): void {
+    checkMatrix('the input', input, output.rows, input.cols);
+    checkMatrix('the output', output, input.rows, ROW_FUNCTIONS[name].outputs(input.cols));
+    if (input.rows === 0) return;
+    const shape = directLaunch(input.rows);
+    if (shape.grid[0] > MOST_GRID_BLOCKS)
+      throw new DeviceError('KERNEL_FAILED', `${input.rows} samples are too many`);
+    const words = RowFunctionParams.encode({
+      input: input.address,
+      inputStride: input.stride,
+      columns: input.cols,
+      output: output.address,
+      outputStride: output.stride,
+      batch: input.rows,
+    });
+    this.#library.launch(stream, rowFunctionSource(name).id, shape, words);
   }
 
   /** output = input. @throws DeviceError KERNEL_FAILED for matrices that do not fit. */

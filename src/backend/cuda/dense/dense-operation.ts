@@ -4,6 +4,7 @@ import type { DensePrecision } from '../../../device.ts';
 import { DeviceError } from '../../../errors.ts';
 import type { DevicePtr } from '../../../ffi/cuda-symbols.ts';
 import type { Activation } from '../../backend.ts';
+import type { RowFunction } from '../../row-functions.ts';
 import type { CudaLinear } from './cuda-linear.ts';
 import type { PackWidth } from './dense-source.ts';
 import { addressAlignment } from './linear-choice.ts';
@@ -35,6 +36,13 @@ export interface DeviceDotInteraction {
   readonly dim: number;
   readonly diagonal: boolean;
   readonly order: 'lower' | 'upper';
+  readonly output: DeviceMatrix;
+}
+
+/** A RowFunctionOperation of the contract, with device matrices. */
+export interface DeviceRowFunction {
+  readonly function: RowFunction;
+  readonly input: DeviceMatrix;
   readonly output: DeviceMatrix;
 }
 

@@ -1,4 +1,4 @@
-/** What the host tells the dense kernels: dot_interaction.cuh, linear.cuh, convert_rows.cuh. */
+/** What the host tells the dense kernels: dot_interaction.cuh, row_function.cuh, linear.cuh, convert_rows.cuh. */
 import { struct } from '../kernels/struct.ts';
 
 export const DotInteractionParams = struct('DotInteractionParams', 'dot_interaction.cuh', {
@@ -10,6 +10,15 @@ export const DotInteractionParams = struct('DotInteractionParams', 'dot_interact
   diagonal: 'integer',
   /** 0: the lower triangle; 1: the upper one. */
   upper: 'integer',
+  output: 'address',
+  outputStride: 'integer',
+  batch: 'integer',
+});
+
+export const RowFunctionParams = struct('RowFunctionParams', 'row_function.cuh', {
+  input: 'address',
+  inputStride: 'integer',
+  columns: 'integer',
   output: 'address',
   outputStride: 'integer',
   batch: 'integer',

@@ -2,6 +2,7 @@
 import type { DeviceProperties } from '../../../cuda/properties.ts';
 import type { DensePrecision } from '../../../device.ts';
 import type { LaunchShape } from '../../../ffi/cuda-structs.ts';
+import { ROW_FUNCTION_NAMES, ROW_FUNCTIONS, type RowFunction } from '../../row-functions.ts';
 import type { KernelSource } from '../kernels/source.ts';
 
 /** Elements that a kernel loads at once: 4 where all rows are aligned to 16 bytes, 1 anywhere. */
@@ -99,6 +100,13 @@ extern "C" __global__ void __launch_bounds__(${SAMPLE_THREADS}, 1) ${kernel}(con
   return { id, kernel, source: text, options: [] };
 }
 
+/** A function of a row; its struct in CUDA C++ is called as it is here, capitalised. */
+export function rowFunctionSource(name: RowFunction): KernelSource {
+  const { kernel } = ROW_FUNCTIONS[name];
+  const type = `${name.charAt(0).toUpperCase()}${name.slice(1)}`;
+  return source(kernel, kernel, 'RowFunctionParams', `row_function<hotrow::${type}>`);
+}
+
 export function finishLinearSource(width: PackWidth): KernelSource {
   return source('linear', `finish_linear.w${width}`, 'FinishLinearParams', `finish_linear<${width}>`);
 }
@@ -128,7 +136,8 @@ export function denseSources(precision: DensePrecision, makesSamples: boolean): 
     convertRowsSource('float32', width),
     ...(converted ? [convertRowsSource(precision, width)] : []),
   ]);
-  return makesSamples ? [...ofWidths, dotSamplesSource(precision)] : ofWidths;
+  const sources = [...ofWidths, ...ROW_FUNCTION_NAMES.map(rowFunctionSource)];
+  return makesSamples ? [...sources, dotSamplesSource(precision)] : sources;
 }
 
 /** The same as one translation unit. */
@@ -209,8 +218,8 @@ export function packLaunch(rows: number, columns: number, width: PackWidth): Lau
   return { grid: [Math.min(blocks, MOST_BLOCKS), 1, 1], block: [x, y, 1], dynamicSharedBytes: 0 };
 }
 
-/** For direct_linear: a warp per sum. */
-export function directLaunch(batch: number, outputs: number): LaunchShape {
+/** For direct_linear: a warp per sum; for row_function: a warp per row. */
+export function directLaunch(batch: number, outputs = 1): LaunchShape {
   const blocks = Math.ceil((batch * outputs) / (THREADS / 32));
   return { grid: [blocks, 1, 1], block: [THREADS, 1, 1], dynamicSharedBytes: 0 };
 }

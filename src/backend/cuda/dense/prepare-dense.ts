@@ -8,16 +8,18 @@ import {
   type Matrix,
   type Operation,
   ownBy,
+  type RowFunctionOperation,
 } from '../../backend.ts';
 import { startOf } from '../memory/buffer.ts';
 import { CudaLinear } from './cuda-linear.ts';
 import type { DenseKernels } from './dense-kernels.ts';
 import type { DeviceLinear, DeviceMatrix } from './dense-operation.ts';
 
-type DenseOperation = LinearOperation | DotInteractionOperation | CopyOperation;
+type DenseOperation = LinearOperation | DotInteractionOperation | RowFunctionOperation | CopyOperation;
 
 function isDense(operation: Operation): operation is DenseOperation {
-  return operation.op === 'linear' || operation.op === 'dotInteraction' || operation.op === 'copy';
+  const { op } = operation;
+  return op === 'linear' || op === 'dotInteraction' || op === 'rowFunction' || op === 'copy';
 }
 
 /** Puts a dense operation into a stream. */
@@ -37,7 +39,7 @@ export async function prepareDense(
     isDense(entry[1]),
   );
   const precisions = [...new Set(operations.map(([, operation]) => precisionOf(operation)))];
-  // A copy is the same in every precision.
+  // Copies and functions of rows are the same in every precision.
   const [forCopies] = precisions.filter((precision) => precision !== undefined);
   const kernels = new Map(
     await Promise.all(precisions.map(async (own) => [own, await kernelsIn(own ?? forCopies)] as const)),
@@ -57,6 +59,7 @@ function precisionOf(operation: DenseOperation): DensePrecision | undefined {
       return operation.layer.precision;
     case 'dotInteraction':
       return operation.precision;
+    case 'rowFunction':
     case 'copy':
       return undefined;
     default:
@@ -85,6 +88,8 @@ function prepareOne(kernels: DenseKernels, operation: DenseOperation): EnqueueDe
       const dot = { input, output, features, dim, diagonal, order };
       return (stream) => kernels.dotInteraction(stream, dot);
     }
+    case 'rowFunction':
+      return (stream) => kernels.rowFunction(stream, { function: operation.function, input, output });
     case 'copy':
       return (stream) => kernels.copy(stream, { input, output });
     default:

@@ -94,6 +94,7 @@ function usesOf(operation: Operation): Uses {
       return { reads: [input, ...(cross === undefined ? [] : [cross.x0, cross.x])], writes: [output] };
     }
     case 'dotInteraction':
+    case 'rowFunction':
     case 'copy':
       return { reads: [operation.input], writes: [operation.output] };
     default:

@@ -14,7 +14,11 @@ import { DEFAULT_LINEAR_SEARCH } from '../../../../src/backend/cuda/dense/linear
 import { CudaDevice } from '../../../../src/cuda/device.ts';
 import { DeviceMemory } from '../../../../src/cuda/memory.ts';
 import { CudaStream } from '../../../../src/cuda/stream.ts';
-import { referenceDotInteraction, referenceLinear } from '../../../../src/dense/reference.ts';
+import {
+  REFERENCE_ROW_FUNCTIONS,
+  referenceDotInteraction,
+  referenceLinear,
+} from '../../../../src/dense/reference.ts';
 import { DENSE_PRECISIONS, type DensePrecision } from '../../../../src/device.ts';
 import { CublasLt } from '../../../../src/ffi/cublaslt.ts';
 import { CudaDriver } from '../../../../src/ffi/cuda-driver.ts';
@@ -241,6 +245,18 @@ describe('dense operations over the fake device', { skip }, () => {
             withoutSignOfZero(expected),
             `${features} × ${dim}`,
           );
+          using paired = new Framed(stream, batch, 1, 2);
+          kernels.rowFunction(stream, {
+            function: 'factorizationMachine',
+            input: input.matrix,
+            output: paired.matrix,
+          });
+          const rows = { batch, columns: features * dim, input: values };
+          assertSameValues(
+            withoutSignOfZero(paired.values()),
+            withoutSignOfZero(REFERENCE_ROW_FUNCTIONS.factorizationMachine(rows)),
+            `factorization machine of ${features * dim}`,
+          );
           using copied = new Framed(stream, batch, features * dim, 1);
           kernels.copy(stream, { input: input.matrix, output: copied.matrix });
           assert.deepEqual(copied.values(), values);
@@ -383,6 +399,15 @@ describe('dense operations over the fake device', { skip }, () => {
       () => kernels.dotInteraction(stream, { ...interaction, input: matrix(2, 4), output: matrix(2, 2) }),
       { code: 'KERNEL_FAILED', message: /expected \[2, 1\]/ },
     );
+    assert.throws(
+      () =>
+        kernels.rowFunction(stream, {
+          function: 'factorizationMachine',
+          input: matrix(2, 4),
+          output: matrix(2, 2),
+        }),
+      { code: 'KERNEL_FAILED', message: /expected \[2, 1\]/ },
+    );
     assert.throws(() => kernels.copy(stream, { input: matrix(2, 4), output: matrix(2, 3) }), {
       code: 'KERNEL_FAILED',
     });
@@ -410,5 +435,10 @@ describe('dense operations over the fake device', { skip }, () => {
     const interaction = { features: 4, dim: 2, diagonal: false, order: 'lower' } as const;
     kernels.dotInteraction(stream, { ...interaction, input: matrix, output: { ...matrix, cols: 6 } });
     kernels.copy(stream, { input: matrix, output: matrix });
+    kernels.rowFunction(stream, {
+      function: 'factorizationMachine',
+      input: matrix,
+      output: { ...matrix, cols: 1 },
+    });
   });
 });

@@ -1,0 +1,179 @@
+/** A head on a device: its blocks' weights, and the operations of a batch over matrices that are laid out for it. */
+import { at } from '../at.ts';
+import { columns, type Matrix, type Operation } from '../backend/backend.ts';
+import type { Workspace } from '../backend/workspace.ts';
+import { type PlacedBlock, type PlacementTarget, sum } from '../dense/block.ts';
+import { kindOf } from '../dense/blocks.ts';
+import type { Part } from './block-list.ts';
+import type { Head, Value } from './head.ts';
+
+/** What a program of a head has: where inputs go, what is done, where outputs are. */
+export interface HeadProgram {
+  /** Undefined where the model has no dense features. */
+  readonly dense?: Matrix;
+  readonly pooled: Matrix;
+  readonly operations: readonly Operation[];
+  /** In the order of the head's outputs. */
+  readonly outputs: readonly Matrix[];
+}
+
+/** The stage of a part's operations. */
+const STAGE = { bottom: 'bottomMs', interaction: 'interactionMs', top: 'topMs' } as const satisfies Record<
+  Part,
+  string
+>;
+
+export class PlacedHead implements Disposable {
+  readonly #head: Head;
+  readonly #placed: readonly PlacedBlock[];
+
+  private constructor(head: Head, placed: readonly PlacedBlock[]) {
+    this.#head = head;
+    this.#placed = placed;
+  }
+
+  /** Reads the blocks' weights and places them. @throws DeviceError OUT_OF_MEMORY; UsageError, FormatError for files. */
+  static async place(on: PlacementTarget, head: Head): Promise<PlacedHead> {
+    const placed: PlacedBlock[] = [];
+    try {
+      for (const { block, vectors } of head.blocks)
+        placed.push(await kindOf(block).place(on, block, vectors));
+      return new PlacedHead(head, placed);
+    } catch (error) {
+      for (const block of placed) block[Symbol.dispose]();
+      throw error;
+    }
+  }
+
+  /** The program for batches of at most `capacity` samples, over matrices of `workspace`. @throws DeviceError OUT_OF_MEMORY. */
+  program(capacity: number, workspace: Workspace): HeadProgram {
+    const { dense, pooled, blocks, outputs } = this.#head;
+    const layout = new Layout(this.#head, capacity, workspace);
+    const inputs = {
+      ...(dense === undefined ? {} : { dense: layout.write(dense) }),
+      pooled: layout.write(pooled),
+    };
+    const operations = blocks.flatMap((wired, i) => {
+      const output = layout.write(wired.output);
+      const input = layout.read(wired.inputs);
+      const own = at(this.#placed, i).operations(input, output, workspace);
+      const stage = STAGE[wired.part];
+      return [...layout.copies(), ...own].map((operation) => ({ ...operation, stage }));
+    });
+    const exchanged = outputs.map((output) => layout.packed(output));
+    const last = layout.copies().map((operation) => ({ ...operation, stage: 'copyMs' }));
+    return { ...inputs, operations: [...operations, ...last], outputs: exchanged };
+  }
+
+  [Symbol.dispose](): void {
+    for (const block of this.#placed) block[Symbol.dispose]();
+  }
+}
+
+/** Values that blocks take side by side: one matrix. */
+interface Joined {
+  readonly values: readonly Value[];
+  readonly matrix: Matrix;
+  /** Values that are there. */
+  readonly filled: Set<Value>;
+}
+
+/**
+ * Where values lie. One that some block takes beside others is made where they stand together, so that nothing is copied on
+ * the way in; other blocks that take it beside others get a copy. Dense features and outputs lie without gaps between rows.
+ */
+class Layout {
+  readonly #capacity: number;
+  readonly #workspace: Workspace;
+  /** Several inputs of a block, each list once, in the blocks' order. */
+  readonly #lists = new Map<string, readonly Value[]>();
+  readonly #joined = new Map<string, Joined>();
+  readonly #places = new Map<Value, Matrix>();
+  /** What the host fills or reads. */
+  readonly #exchanged: ReadonlySet<Value>;
+  readonly #copies: Operation[] = [];
+
+  constructor({ blocks, dense, outputs }: Head, capacity: number, workspace: Workspace) {
+    this.#capacity = capacity;
+    this.#workspace = workspace;
+    this.#exchanged = new Set(dense === undefined ? outputs : [dense, ...outputs]);
+    for (const { inputs } of blocks) if (inputs.length > 1) this.#lists.set(keyOf(inputs), inputs);
+  }
+
+  /** Where a value is made; it is there from now on. */
+  write(value: Value): Matrix {
+    const lists = value.name === 'dense' ? [] : [...this.#lists];
+    const [key] = lists.find(([, values]) => values.includes(value)) ?? [];
+    const place = key === undefined ? this.#alone(value) : this.#within(key, value);
+    this.#places.set(value, place);
+    return place;
+  }
+
+  /** Where values that are there stand side by side. */
+  read(values: readonly Value[]): Matrix {
+    const [first] = values as readonly [Value];
+    if (values.length === 1) return this.#places.get(first) as Matrix;
+    const joined = this.#join(keyOf(values));
+    this.#fill(joined);
+    return joined.matrix;
+  }
+
+  /** Copies that are to be made before the next block. */
+  copies(): Operation[] {
+    return this.#copies.splice(0);
+  }
+
+  /** Where a value that is there lies without gaps between rows, as arrays of the host do: a device copies it in one piece. */
+  packed(value: Value): Matrix {
+    const place = this.#places.get(value) as Matrix;
+    if (place.stride === place.cols) return place;
+    const output = this.#workspace.packed(this.#capacity, value.width);
+    this.#copies.push({ op: 'copy', input: place, output });
+    return output;
+  }
+
+  #alone(value: Value): Matrix {
+    return this.#exchanged.has(value)
+      ? this.#workspace.packed(this.#capacity, value.width)
+      : this.#workspace.matrix(this.#capacity, value.width);
+  }
+
+  #within(key: string, value: Value): Matrix {
+    const joined = this.#join(key);
+    joined.filled.add(value);
+    return part(joined, value);
+  }
+
+  #join(key: string): Joined {
+    const known = this.#joined.get(key);
+    if (known !== undefined) return known;
+    const values = this.#lists.get(key) as readonly Value[];
+    const width = sum(values.map((value) => value.width));
+    const joined = {
+      values,
+      matrix: this.#workspace.matrix(this.#capacity, width),
+      filled: new Set<Value>(),
+    };
+    this.#joined.set(key, joined);
+    this.#fill(joined);
+    return joined;
+  }
+
+  /** Copies what is there elsewhere. */
+  #fill(joined: Joined): void {
+    for (const value of joined.values) {
+      const place = this.#places.get(value);
+      if (place === undefined || joined.filled.has(value)) continue;
+      joined.filled.add(value);
+      this.#copies.push({ op: 'copy', input: place, output: part(joined, value) });
+    }
+  }
+}
+
+const keyOf = (values: readonly Value[]) => JSON.stringify(values.map(({ name }) => name));
+
+/** The columns of a value. */
+function part({ values, matrix }: Joined, value: Value): Matrix {
+  const before = values.slice(0, values.indexOf(value));
+  return columns(matrix, sum(before.map(({ width }) => width)), value.width);
+}
