@@ -35,7 +35,7 @@ export class Copies {
     eachRun(output, elements, (to, from, bytes) => {
       const target = plus(startOf(output), to);
       const source = plus(staged, from);
-      if (byKernel(bytes)) this.#put(stream, target, source, bytes);
+      if (byKernel(target, source, bytes)) this.#put(stream, target, source, bytes);
       else stream.copyToDevice(target, source, bytes);
     });
   }
@@ -45,7 +45,7 @@ export class Copies {
     eachRun(input, elements, (from, to, bytes) => {
       const target = plus(staged, to);
       const source = plus(startOf(input), from);
-      if (byKernel(bytes)) this.#put(stream, target, source, bytes);
+      if (byKernel(target, source, bytes)) this.#put(stream, target, source, bytes);
       else stream.copyToHost(target, source, bytes);
     });
   }
@@ -62,8 +62,10 @@ export class Copies {
   }
 }
 
-function byKernel(bytes: number): boolean {
-  return isShortCopy(bytes) && bytes % WORD_BYTES === 0;
+/** Rows of halves may begin between two words. */
+function byKernel(target: bigint, source: bigint, bytes: number): boolean {
+  const isWords = [target, source, BigInt(bytes)].every((value) => value % BigInt(WORD_BYTES) === 0n);
+  return isShortCopy(bytes) && isWords;
 }
 
 /** Every stretch of the first elements that lies without gaps on both sides, as byte offsets. */
