@@ -50,7 +50,8 @@ import {
 } from '../backend.ts';
 import { OneAtATime } from '../slots.ts';
 import { Handles, type Held } from './handles.ts';
-import { areAlike, type CheckedBindings, checkBindings, checkProgram, type GivenHandles } from './program.ts';
+import { areAlike, type GivenHandles } from './operations.ts';
+import { type CheckedBindings, checkBindings, checkProgram } from './program.ts';
 
 /** Sizes of layers stay exact numbers, and their products too. */
 const MOST_WIDTH = 2 ** 26;
