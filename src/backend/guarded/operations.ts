@@ -23,6 +23,7 @@ import {
   type DotInteractionOperation,
   type DownloadOperation,
   type EmbeddingBagsOperation,
+  type Extent,
   elementBytes,
   type LinearOperation,
   type Matrix,
@@ -33,11 +34,12 @@ import {
   POOLED_FORMATS,
   type PooledMatrix,
   type Slot,
+  type TransferOperation,
   type UploadOperation,
 } from '../backend.ts';
 import { endOf, overlap } from '../overlap.ts';
 import { checkRows } from '../slots.ts';
-import type { Handles, Held } from './handles.ts';
+import type { Entry, Handles, Held } from './handles.ts';
 
 /** What one backend gave. */
 export interface GivenHandles {
@@ -67,7 +69,15 @@ export interface Delivery {
   readonly target: Float32Array | Uint16Array;
 }
 
-const OPERATIONS = ['upload', 'download', 'embeddingBags', 'linear', 'dotInteraction', 'copy'] as const;
+const OPERATIONS = [
+  'upload',
+  'download',
+  'embeddingBags',
+  'linear',
+  'dotInteraction',
+  'copy',
+  'transfer',
+] as const;
 const MOST_FEATURES = 2 ** 20;
 /** Whether two tables are read by the same kernels, from bags placed for either. */
 export function areAlike(some: readonly EmbeddingTable[], others: readonly EmbeddingTable[]): boolean {
@@ -97,13 +107,14 @@ export function operationOf(
   run: Run,
   takes: Takes,
 ): Check<Operation> {
+  const used = <T extends Disposable, F extends object>({ held, facts }: Entry<T, F>) => {
+    run.uses.add(held);
+    return { inner: held.inner, facts };
+  };
   const use =
     <T extends Disposable, F extends object>(handles: Handles<T, F>): Check<{ inner: T; facts: F }> =>
-    (value, at) => {
-      const { held, facts } = handles.of(value, at);
-      run.uses.add(held);
-      return { inner: held.inner, facts };
-    };
+    (value, at) =>
+      used(handles.of(value, at));
   const pooledMatrix = matrixOf(use(given.buffers));
   const matrix: Check<Matrix> = (value, at) => {
     const own = pooledMatrix(value, at);
@@ -118,6 +129,10 @@ export function operationOf(
     linear: linearOf(use(given.linear), matrix),
     dotInteraction: dotOf(matrix, oneOf(capabilities.precisions)),
     copy: copyOf(matrix),
+    transfer: transferOf(
+      matrixOf((value, at) => used(given.buffers.ofAny(value, at))),
+      given.buffers,
+    ),
   };
   return (value, at) => checks[oneOf(OPERATIONS)(record(value, at).op, `${at}.op`)](value, at);
 }
@@ -310,17 +325,37 @@ function copyOf(matrix: Check<Matrix>): Check<CopyOperation> {
   };
 }
 
+function transferOf(matrix: Check<PooledMatrix>, buffers: GivenHandles['buffers']): Check<TransferOperation> {
+  const members = membersOf<TransferOperation>({
+    op: oneOf(['transfer']),
+    input: matrix,
+    output: matrix,
+    stage,
+  });
+  return (value, at) => {
+    const operation = members(value, at);
+    const { input, output } = operation;
+    const { format = 'float32' } = output;
+    checkSize(input, output.rows, output.cols, `${at}.input`);
+    if ((input.format ?? 'float32') !== format) refuseOption(`${at}.input.format`, input.format, format);
+    checkApart(input, output, `${at}.output`);
+    if (!buffers.gave(input.buffer) && !buffers.gave(output.buffer))
+      refuseOption(at, value, 'a transfer to or from a buffer that this backend gave');
+    return operation;
+  };
+}
+
 export const anything: Check<unknown> = (value) => value;
 const stage = optional(text);
 
 const floats = arrayOf('Float32Array');
 const halves = arrayOf('Uint16Array');
 
-function checkSize(matrix: Matrix, rows: number, cols: number, at: string): void {
+function checkSize(matrix: Extent, rows: number, cols: number, at: string): void {
   if (matrix.rows !== rows) refuseOption(`${at}.rows`, matrix.rows, `${rows}`);
   if (matrix.cols !== cols) refuseOption(`${at}.cols`, matrix.cols, `${cols}`);
 }
 
-function checkApart(input: Matrix, output: Matrix, at: string): void {
+function checkApart(input: PooledMatrix, output: PooledMatrix, at: string): void {
   if (overlap(input, output)) refuseOption(`${at}.offset`, output.offset, 'a place apart from the input');
 }
