@@ -60,6 +60,8 @@ export interface DeviceCapabilities {
   readonly launchesTableByTable: boolean;
   /** Whether it measures how a shape of linear layer is computed fastest, and keeps that for processes to come. */
   readonly measuresLinear: boolean;
+  /** Kinds of other devices whose memory its transfers reach. */
+  readonly exchangesWith: readonly DeviceKind[];
 }
 
 export interface GpuLimits {

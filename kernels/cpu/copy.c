@@ -106,6 +106,32 @@ static void stream_copy(char *target, const char *source, int64_t bytes) {
   memcpy(target + done, source + done, (size_t)(bytes - done));
 }
 
+/* Rows [first, first + count) of a copy. */
+static void copy_some_rows(const hr_host_copy *copy, int64_t first, int64_t count) {
+  for (int64_t row = first; row < first + count; row++)
+    memcpy((char *)copy->target + row * copy->target_stride, (const char *)copy->source + row * copy->source_stride,
+           (size_t)copy->row_bytes);
+}
+
+/* Of one row a piece is a part, of several as many whole rows as it holds. */
+static int64_t rows_of_piece(const hr_host_copy *copy) { return hr_max(1, PIECE_BYTES / copy->row_bytes); }
+
+static int64_t pieces_of(const hr_host_copy *copy) {
+  if (copy->rows == 0 || copy->row_bytes == 0) return 0;
+  return copy->rows == 1 ? hr_ceil_div(copy->row_bytes, PIECE_BYTES) : hr_ceil_div(copy->rows, rows_of_piece(copy));
+}
+
+static void copy_piece(const hr_host_copy *copy, int64_t piece) {
+  if (copy->rows == 1) {
+    const int64_t start = piece * PIECE_BYTES;
+    const int64_t bytes = hr_min(PIECE_BYTES, copy->row_bytes - start);
+    stream_copy((char *)copy->target + start, (const char *)copy->source + start, bytes);
+    return;
+  }
+  const int64_t count = rows_of_piece(copy), first = piece * count;
+  copy_some_rows(copy, first, hr_min(count, copy->rows - first));
+}
+
 static void copy_pieces(void *context, hr_guard *guard) {
   host_copies *all = context;
   int64_t c = 0;
@@ -115,10 +141,8 @@ static void copy_pieces(void *context, hr_guard *guard) {
     while (c < all->count && piece >= all->pieces_before[c + 1]) c++;
     if (c == all->count) return;
     const hr_host_copy *copy = &all->copies[c];
-    int64_t start = (piece - all->pieces_before[c]) * PIECE_BYTES;
-    int64_t bytes = hr_min(PIECE_BYTES, copy->bytes - start);
-    hr_watch(guard, copy->source, copy->bytes);
-    stream_copy((char *)copy->target + start, (const char *)copy->source + start, bytes);
+    hr_watch(guard, copy->source, (copy->rows - 1) * copy->source_stride + copy->row_bytes);
+    copy_piece(copy, piece - all->pieces_before[c]);
   }
 }
 
@@ -130,14 +154,14 @@ static void copy_pieces_guarded(void *context, int64_t member) {
 
 HR_EXPORT int64_t hr_copy_all(hr_pool *pool, const hr_host_copy *copies, int64_t count) {
   if (pool == NULL) {
-    for (int64_t c = 0; c < count; c++) memcpy(copies[c].target, copies[c].source, (size_t)copies[c].bytes);
+    for (int64_t c = 0; c < count; c++) copy_some_rows(&copies[c], 0, copies[c].rows);
     return HR_RUN_DONE;
   }
   int64_t *pieces_before = malloc((size_t)(count + 1) * sizeof *pieces_before);
   if (pieces_before == NULL) return HR_RUN_NO_MEMORY;
   pieces_before[0] = 0;
   for (int64_t c = 0; c < count; c++)
-    pieces_before[c + 1] = pieces_before[c] + hr_ceil_div(copies[c].bytes, PIECE_BYTES);
+    pieces_before[c + 1] = pieces_before[c] + pieces_of(&copies[c]);
   host_copies all = {.copies = copies, .count = count, .pieces_before = pieces_before};
   pthread_mutex_lock(&pool->one_run_at_a_time);
   hr_team_run(pool->team, hr_threads_for(pool, 0, pieces_before[count]), copy_pieces_guarded, &all);

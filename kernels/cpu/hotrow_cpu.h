@@ -11,7 +11,7 @@
 
 #include <stdint.h>
 
-#define HR_ABI_VERSION 10
+#define HR_ABI_VERSION 11
 
 /* Instruction sets, weakest first. A pool runs every operator on one of them. */
 enum { HR_ISA_PORTABLE = 0, HR_ISA_AVX2 = 1, HR_ISA_AVX512 = 2 };
@@ -294,11 +294,14 @@ int64_t hr_make_writable(hr_mapping *mapping, int64_t begin, int64_t bytes);
 /* Reads [offset, offset + bytes) of a file to `target` in bounded chunks. 0, an errno, or -1 at an early end. */
 int64_t hr_read_file(const char *path, int64_t offset, int64_t bytes, void *target);
 
-/* A copy of host memory; source and target do not overlap. */
+/* A copy of rows in host memory; source and target do not overlap. */
 typedef struct hr_host_copy {
   void *target;
   const void *source;
-  int64_t bytes;
+  int64_t rows;
+  int64_t row_bytes;
+  int64_t target_stride; /* bytes between the starts of rows; unused for one row */
+  int64_t source_stride;
 } hr_host_copy;
 /* Does `count` copies, shared by the pool's threads in pieces (a second caller waits), or on the calling thread where pool
  * is NULL. Returns 0; 2: a source was given back meanwhile; -2: no memory. */

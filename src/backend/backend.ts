@@ -202,6 +202,20 @@ export interface CopyOperation extends Staged {
   readonly output: Matrix;
 }
 
+/**
+ * output = input, bit for bit; either may lie on another device, and strides may differ.
+ * A program runs on one backend, which waits for no other. So what it reads of another device is what runs that were awaited
+ * have left there, and what it writes there is complete when its own run resolves; no event is waited for. A GPU reads host memory
+ * when a run starts, and writes it at the end of one that succeeds: no other transfer of a program may use what one writes there.
+ * Which kinds of devices a backend exchanges matrices with: `capabilities.exchangesWith`.
+ */
+export interface TransferOperation extends Staged {
+  readonly op: 'transfer';
+  readonly input: PooledMatrix;
+  /** As `input`: rows, cols and format. At least one of the two is the backend's own. */
+  readonly output: PooledMatrix;
+}
+
 /** An operation of a program, with slots or without. */
 export type Operation =
   | UploadOperation
@@ -210,7 +224,8 @@ export type Operation =
   | LinearOperation
   | DotInteractionOperation
   | RowFunctionOperation
-  | CopyOperation;
+  | CopyOperation
+  | TransferOperation;
 
 /** An operation of one run: every slot is bound. */
 export type BoundOperation =
@@ -220,7 +235,8 @@ export type BoundOperation =
   | LinearOperation
   | DotInteractionOperation
   | RowFunctionOperation
-  | CopyOperation;
+  | CopyOperation
+  | TransferOperation;
 
 /** What a run binds to the slots of its program, each by its name: sources, targets and bags. */
 export type Bindings = Readonly<Record<Slot, Float32Array | Uint16Array | PlacedBags>>;
@@ -363,14 +379,15 @@ export interface Backend extends Disposable {
    * read by a bad index, nothing that follows runs, and what device memory then holds is undefined. A program downloads
    * after its lookups, so that nothing of a refused batch reaches the caller.
    * Does not block the event loop for longer than some tens of microseconds.
-   * @throws UsageError OPTION_INVALID for an operation that mixes devices, or is not on this one; RequestError
-   *   INDEX_OUT_OF_RANGE, OFFSETS_INVALID; DeviceError KERNEL_FAILED, OUT_OF_MEMORY.
+   * @throws UsageError OPTION_INVALID for an operation that mixes devices, or is not on this one, and for a transfer that this one
+   *   cannot make; RequestError INDEX_OUT_OF_RANGE, OFFSETS_INVALID; DeviceError KERNEL_FAILED, OUT_OF_MEMORY.
    */
   run(program: readonly Operation[], options?: RunOptions): Promise<RunReport>;
 
   /**
    * A program to run again and again. What it needs is made ready in its first run.
-   * @throws UsageError OPTION_INVALID for an operation that mixes devices, or is not on this one.
+   * @throws UsageError OPTION_INVALID for an operation that mixes devices, or is not on this one, and for a transfer that this one
+   *   cannot make.
    */
   prepare(program: readonly Operation[]): Executable;
 

@@ -73,6 +73,7 @@ const CAPABILITIES: DeviceCapabilities = {
   compilesKernels: true,
   launchesTableByTable: true,
   measuresLinear: true,
+  exchangesWith: ['cpu', 'cuda'],
 };
 
 /** A device as plans and results describe it. */

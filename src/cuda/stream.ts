@@ -1,5 +1,12 @@
 import type { CudaDriver } from '../ffi/cuda-driver.ts';
-import type { AccessPolicyWindow, LaunchShape } from '../ffi/cuda-structs.ts';
+import type {
+  AccessPolicyWindow,
+  LaunchShape,
+  PeerAddress,
+  PeerRows,
+  PitchedRows,
+  RowsShape,
+} from '../ffi/cuda-structs.ts';
 import type { DevicePtr, GraphNodeHandle, StreamHandle } from '../ffi/cuda-symbols.ts';
 import type { HostPtr } from '../ffi/host-memory.ts';
 import type { ParameterBlock } from '../ffi/parameter-block.ts';
@@ -45,6 +52,21 @@ export class CudaStream extends Resource<StreamHandle> {
 
   copyOnDevice(target: DevicePtr, source: DevicePtr, bytes: number): void {
     if (bytes > 0) this.device.enter().copyOnDevice(target, source, bytes, this.handle);
+  }
+
+  /** Rows that lie apart, in this device's memory or in pinned memory; what `copyToDevice` and `copyToHost` say of both. */
+  copyRows(target: PitchedRows, source: PitchedRows, shape: RowsShape): void {
+    this.device.enter().copyRows(target, source, shape, this.handle);
+  }
+
+  /** Between this device and another, which need not reach each other's memory. Cannot be captured. */
+  copyToPeer(target: PeerAddress, source: PeerAddress, bytes: number): void {
+    if (bytes > 0) this.device.enter().copyToPeer(target, source, bytes, this.handle);
+  }
+
+  /** The same, of rows that lie apart. Cannot be captured. */
+  copyRowsToPeer(target: PeerRows, source: PeerRows, shape: RowsShape): void {
+    this.device.enter().copyRowsToPeer(target, source, shape, this.handle);
   }
 
   fillBytes(target: DevicePtr, value: number, count: number): void {

@@ -12,8 +12,14 @@ import { CUDA_ERROR_NOT_READY, CUDA_SUCCESS } from './cuda-status.ts';
 import {
   type AccessPolicyWindow,
   encodeAccessPolicyWindow,
+  encodeCopyRows,
+  encodeCopyRowsToPeer,
   encodeKernelNodeParams,
   type LaunchShape,
+  type PeerAddress,
+  type PeerRows,
+  type PitchedRows,
+  type RowsShape,
 } from './cuda-structs.ts';
 import {
   type ContextHandle,
@@ -216,6 +222,23 @@ export class CudaDriver {
 
   copyOnDevice(target: DevicePtr, source: DevicePtr, bytes: number, stream: StreamHandle): void {
     this.#call.cuMemcpyDtoDAsync_v2(target, source, bytes, stream);
+  }
+
+  /** Rows that lie apart, in device or pinned memory. */
+  copyRows(target: PitchedRows, source: PitchedRows, shape: RowsShape, stream: StreamHandle): void {
+    this.#call.cuMemcpy2DAsync_v2(encodeCopyRows(target, source, shape), stream);
+  }
+
+  /** Between two devices, which need not reach each other's memory. The stream is of either. */
+  copyToPeer(target: PeerAddress, source: PeerAddress, bytes: number, stream: StreamHandle): void {
+    this.#call.cuMemcpyPeerAsync(
+      ...[target.address, target.context, source.address, source.context, bytes, stream],
+    );
+  }
+
+  /** The same, of rows that lie apart. */
+  copyRowsToPeer(target: PeerRows, source: PeerRows, shape: RowsShape, stream: StreamHandle): void {
+    this.#call.cuMemcpy3DPeerAsync(encodeCopyRowsToPeer(target, source, shape), stream);
   }
 
   fillBytes(target: DevicePtr, value: number, count: number, stream: StreamHandle): void {

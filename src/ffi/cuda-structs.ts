@@ -1,10 +1,13 @@
 /** Structs of CUDA's driver API, laid out as its header does on 64-bit systems. */
 
-import type { DevicePtr, FunctionHandle } from './cuda-symbols.ts';
+import type { ContextHandle, DevicePtr, FunctionHandle } from './cuda-symbols.ts';
 import type { HostPtr } from './host-memory.ts';
 
 const STREAM_ATTRIBUTE_BYTES = 64;
 const KERNEL_NODE_PARAMS_BYTES = 72;
+const MEMCPY_2D_BYTES = 128;
+const MEMCPY_3D_PEER_BYTES = 200;
+const MEMORY_TYPE = { device: 2, unified: 4 } as const;
 const ACCESS_PROPERTY = { normal: 0, streaming: 1, persisting: 2 } as const;
 
 /** A part of device memory whose lines stay in L2 while others come and go. */
@@ -15,6 +18,30 @@ export interface AccessPolicyWindow {
   readonly hitRatio: number;
   readonly hit: keyof typeof ACCESS_PROPERTY;
   readonly miss: 'normal' | 'streaming';
+}
+
+/** Where rows start, in device or pinned memory, and how far apart they lie. */
+export interface PitchedRows {
+  readonly address: DevicePtr | HostPtr;
+  /** At most MOST_PITCH_BYTES. */
+  readonly pitchBytes: number;
+}
+
+export const MOST_PITCH_BYTES = 2 ** 31 - 1;
+
+/** A place in the memory of one of several devices. */
+export interface PeerAddress {
+  readonly address: DevicePtr;
+  /** The device's. */
+  readonly context: ContextHandle;
+}
+
+export type PeerRows = PeerAddress & PitchedRows;
+
+/** How many rows a copy has, and of how many bytes. */
+export interface RowsShape {
+  readonly rows: number;
+  readonly rowBytes: number;
 }
 
 /** How a kernel is launched. */
@@ -52,4 +79,47 @@ export function encodeKernelNodeParams(
   for (const [i, size] of sizes.entries()) params.setUint32(8 + 4 * i, size, true);
   params.setBigUint64(40, parameters, true);
   return new Uint8Array(params.buffer);
+}
+
+/** A CUDA_MEMCPY2D between places that the driver tells apart by their addresses: device memory and pinned memory. */
+export function encodeCopyRows(
+  target: PitchedRows,
+  source: PitchedRows,
+  { rows, rowBytes }: RowsShape,
+): Uint8Array {
+  const copy = new DataView(new ArrayBuffer(MEMCPY_2D_BYTES));
+  for (const [start, { address, pitchBytes }] of [
+    [0, source],
+    [56, target],
+  ] as const) {
+    copy.setInt32(start + 16, MEMORY_TYPE.unified, true);
+    copy.setBigUint64(start + 32, address, true);
+    copy.setBigUint64(start + 48, BigInt(pitchBytes), true);
+  }
+  copy.setBigUint64(112, BigInt(rowBytes), true);
+  copy.setBigUint64(120, BigInt(rows), true);
+  return new Uint8Array(copy.buffer);
+}
+
+/** A CUDA_MEMCPY3D_PEER of one layer. */
+export function encodeCopyRowsToPeer(
+  target: PeerRows,
+  source: PeerRows,
+  { rows, rowBytes }: RowsShape,
+): Uint8Array {
+  const copy = new DataView(new ArrayBuffer(MEMCPY_3D_PEER_BYTES));
+  for (const [start, { address, context, pitchBytes }] of [
+    [0, source],
+    [88, target],
+  ] as const) {
+    copy.setInt32(start + 32, MEMORY_TYPE.device, true);
+    copy.setBigUint64(start + 48, address, true);
+    copy.setBigUint64(start + 64, context, true);
+    copy.setBigUint64(start + 72, BigInt(pitchBytes), true);
+    copy.setBigUint64(start + 80, BigInt(rows), true);
+  }
+  copy.setBigUint64(176, BigInt(rowBytes), true);
+  copy.setBigUint64(184, BigInt(rows), true);
+  copy.setBigUint64(192, 1n, true);
+  return new Uint8Array(copy.buffer);
 }

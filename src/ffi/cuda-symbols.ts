@@ -47,6 +47,10 @@ const PARAMETERS = {
   cuMemcpyHtoDAsync_v2: 'uintptr_t target, uintptr_t source, size_t bytes, uintptr_t stream',
   cuMemcpyDtoHAsync_v2: 'uintptr_t target, uintptr_t source, size_t bytes, uintptr_t stream',
   cuMemcpyDtoDAsync_v2: 'uintptr_t target, uintptr_t source, size_t bytes, uintptr_t stream',
+  cuMemcpy2DAsync_v2: 'void *copy, uintptr_t stream',
+  cuMemcpyPeerAsync:
+    'uintptr_t target, uintptr_t target_context, uintptr_t source, uintptr_t source_context, size_t bytes, uintptr_t stream',
+  cuMemcpy3DPeerAsync: 'void *copy, uintptr_t stream',
   cuMemsetD8Async: 'uintptr_t target, uint8_t value, size_t count, uintptr_t stream',
   cuMemsetD32Async: 'uintptr_t target, uint32_t value, size_t count, uintptr_t stream',
   cuStreamCreateWithPriority: 'uintptr_t out, uint32_t flags, int priority',

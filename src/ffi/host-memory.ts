@@ -165,18 +165,31 @@ function errnoError(errno: number): NodeJS.ErrnoException {
   return Object.assign(new Error(message), { code, errno });
 }
 
+/** Rows of a copy that lie apart. */
+export interface CopiedRows {
+  readonly count: number;
+  /** Bytes between the starts of rows. */
+  readonly targetStride: number;
+  readonly sourceStride: number;
+}
+
 /** A copy of host memory. Both places stay, the source unchanged, until it is done; arrays are kept alive until then. */
 export interface HostCopy {
   readonly target: HostPtr | ArrayBufferView;
   readonly source: HostPtr | ArrayBufferView;
+  /** In all, or of each row. */
   readonly bytes: number;
+  /** Default: one. */
+  readonly rows?: CopiedRows;
 }
+
+const ONE_ROW: CopiedRows = { count: 1, targetStride: 0, sourceStride: 0 };
 
 /** Below this in all, copying at once is faster than handing over to other threads. */
 const INLINE_COPY_BYTES = 1 << 18;
 /** Threads that copy, at most: a few fill the host's memory bandwidth. */
 const MOST_COPY_THREADS = 16;
-const COPY_WORDS = 3;
+const COPY_WORDS = 6;
 
 let copiers: ThreadPool | undefined;
 /**
@@ -185,13 +198,14 @@ let copiers: ThreadPool | undefined;
  * @throws DeviceError OUT_OF_MEMORY.
  */
 export function copyAll(copies: readonly HostCopy[]): Promise<void> | undefined {
-  const bytes = copies.reduce((sum, copy) => sum + copy.bytes, 0);
+  const bytes = copies.reduce((sum, copy) => sum + copy.bytes * (copy.rows?.count ?? 1), 0);
   if (bytes === 0) return undefined;
   const words = new BigUint64Array(
     new ArrayBuffer(BigUint64Array.BYTES_PER_ELEMENT * COPY_WORDS * copies.length),
   );
-  copies.forEach(({ target, source, bytes: length }, i) => {
-    words.set([addressOfEither(target), addressOfEither(source), BigInt(length)], COPY_WORDS * i);
+  copies.forEach(({ target, source, bytes: length, rows = ONE_ROW }, i) => {
+    const sizes = [rows.count, length, rows.targetStride, rows.sourceStride].map(BigInt);
+    words.set([addressOfEither(target), addressOfEither(source), ...sizes], COPY_WORDS * i);
   });
   const { copyAll } = library();
   if (bytes <= INLINE_COPY_BYTES) {

@@ -7,7 +7,7 @@ import { fileURLToPath } from 'node:url';
 import koffi from 'koffi';
 import { arraysChanged, DeviceError } from '../errors.ts';
 
-const ABI_VERSION = 10;
+const ABI_VERSION = 11;
 /** `hr_run` statuses. */
 const RUN_DONE = 0;
 const RUN_ARRAYS_GONE = 2;

@@ -9,7 +9,7 @@ const skip = refuseEmulation();
 if (skip === undefined) {
   conformance('cuda, emulated', openFakeBackend, {
     precision: 'float32',
-    groups: ['properties', 'programs', 'models'],
+    groups: ['properties', 'programs', 'transfers', 'models'],
     rowsStandAlone: false,
     addsQuantizedInIndexOrder: false,
     longestInOrder: SHORTEST_SPLIT,

@@ -29,6 +29,7 @@ export const CASE_GROUPS = [
   'properties',
   'golden embedding bags',
   'programs',
+  'transfers',
   'row updates',
   ...DENSE_GROUPS,
 ] as const;

@@ -22,6 +22,7 @@ import {
   type Subject,
 } from './subject.ts';
 import { techniqueCases } from './techniques.ts';
+import { transferCases } from './transfers.ts';
 import { userCases, userModelCases } from './users.ts';
 
 const CASES: Readonly<Record<CaseGroup, (subject: Subject) => void>> = {
@@ -33,6 +34,7 @@ const CASES: Readonly<Record<CaseGroup, (subject: Subject) => void>> = {
   properties: propertyCases,
   'golden embedding bags': goldenBagCases,
   programs: programCases,
+  transfers: transferCases,
   'row updates': rowUpdateCases,
   'dense operators': denseCases,
   models: modelCases,

@@ -53,6 +53,34 @@ typedef struct {
   void *kern;
   CUcontext ctx;
 } CUDA_KERNEL_NODE_PARAMS_v2;
+typedef struct {
+  size_t srcXInBytes, srcY;
+  int srcMemoryType;
+  const void *srcHost;
+  CUdeviceptr srcDevice;
+  void *srcArray;
+  size_t srcPitch, dstXInBytes, dstY;
+  int dstMemoryType;
+  void *dstHost;
+  CUdeviceptr dstDevice;
+  void *dstArray;
+  size_t dstPitch, WidthInBytes, Height;
+} CUDA_MEMCPY2D;
+typedef struct {
+  size_t srcXInBytes, srcY, srcZ, srcLOD;
+  int srcMemoryType;
+  const void *srcHost;
+  CUdeviceptr srcDevice;
+  void *srcArray;
+  CUcontext srcContext;
+  size_t srcPitch, srcHeight, dstXInBytes, dstY, dstZ, dstLOD;
+  int dstMemoryType;
+  void *dstHost;
+  CUdeviceptr dstDevice;
+  void *dstArray;
+  CUcontext dstContext;
+  size_t dstPitch, dstHeight, WidthInBytes, Height, Depth;
+} CUDA_MEMCPY3D_PEER;
 #define NAME(plain, versioned) versioned
 #else
 /* The header's macros give the plain names their versions. */
@@ -157,13 +185,13 @@ static int enter(const char *call, int needs_context) {
 
 /* Blocks of memory of both kinds, to refuse what was not given out. */
 enum { ALIGNMENT = 256 };
-typedef struct Block { _Alignas(ALIGNMENT) struct Block *next; int kind; size_t bytes; } Block;
+typedef struct Block { _Alignas(ALIGNMENT) struct Block *next; int kind; size_t bytes; CUcontext context; } Block;
 static Block *blocks;
 
 static void *give_block(int kind, size_t bytes) {
   Block *block = aligned_alloc(ALIGNMENT, sizeof(Block) + (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT);
   if (block == NULL) return NULL;
-  *block = (Block){blocks, kind, bytes};
+  *block = (Block){blocks, kind, bytes, current};
   blocks = block;
   live[kind] += 1;
   if (kind == MEMORY) live_bytes += (int64_t)bytes;
@@ -181,6 +209,15 @@ static int take_block(int kind, void *memory) {
     return 0;
   }
   return 1;
+}
+
+/* The block that bytes lie in; NULL: none. */
+static const Block *block_of(uintptr_t address, size_t bytes) {
+  for (const Block *block = blocks; block != NULL; block = block->next) {
+    const uintptr_t start = (uintptr_t)(block + 1);
+    if (address >= start && address + bytes <= start + block->bytes) return block;
+  }
+  return NULL;
 }
 
 /* Small objects stay allocated after their end, marked, so that using them again is refused instead of undefined. */
@@ -516,7 +553,66 @@ CUresult NAME(cuMemcpyDtoHAsync, cuMemcpyDtoHAsync_v2)(void *target, CUdeviceptr
 
 CUresult NAME(cuMemcpyDtoDAsync, cuMemcpyDtoDAsync_v2)(CUdeviceptr target, CUdeviceptr source, size_t bytes, CUstream stream) {
   ENTER("cuMemcpyDtoDAsync");
+  const Block *to = block_of(target, bytes), *from = block_of(source, bytes);
+  if (to == NULL || from == NULL || to->context != from->context) return 1;
   return put_copy(stream, target, source, bytes);
+}
+
+/* Rows that lie apart. Devices do not reach each other's memory: only copies between peers may cross. */
+typedef struct { uintptr_t target, source; size_t target_pitch, source_pitch, row_bytes, rows; } RowsCopy;
+
+static void run_rows_copy(const void *data) {
+  const RowsCopy *copy = data;
+  for (size_t row = 0; row < copy->rows; row++)
+    memmove((void *)(copy->target + row * copy->target_pitch), (const void *)(copy->source + row * copy->source_pitch),
+            copy->row_bytes);
+}
+
+enum { MOST_PITCH = 0x7fffffff };
+
+/* Whether rows lie in memory of `context`, or in pinned memory. */
+static int holds_rows(uintptr_t address, size_t pitch, size_t row_bytes, size_t rows, CUcontext context, int may_be_pinned) {
+  if (rows == 0 || pitch < row_bytes || pitch > MOST_PITCH) return 0;
+  const Block *block = block_of(address, (rows - 1) * pitch + row_bytes);
+  if (block == NULL) return 0;
+  return block->kind == PINNED ? may_be_pinned : block->context == context;
+}
+
+static CUresult put_rows_copy(CUstream stream, RowsCopy copy, CUcontext target, CUcontext source, int may_be_pinned) {
+  if (!holds_rows(copy.target, copy.target_pitch, copy.row_bytes, copy.rows, target, may_be_pinned)) return 1;
+  if (!holds_rows(copy.source, copy.source_pitch, copy.row_bytes, copy.rows, source, may_be_pinned)) return 1;
+  return (CUresult)fake_put(stream, run_rows_copy, &copy, sizeof copy);
+}
+
+CUresult NAME(cuMemcpy2DAsync, cuMemcpy2DAsync_v2)(const CUDA_MEMCPY2D *copy, CUstream stream) {
+  ENTER("cuMemcpy2DAsync");
+  if (copy->srcXInBytes != 0 || copy->srcY != 0 || copy->dstXInBytes != 0 || copy->dstY != 0) return 1;
+  if ((int)copy->srcMemoryType != 4 || (int)copy->dstMemoryType != 4) return 1; /* unified */
+  const RowsCopy rows = {copy->dstDevice, copy->srcDevice, copy->dstPitch, copy->srcPitch, copy->WidthInBytes, copy->Height};
+  return put_rows_copy(stream, rows, current, current, 1);
+}
+
+/* What crosses from device to device is not captured. */
+static CUresult put_peer_copy(CUstream stream, RowsCopy rows, CUcontext target, CUcontext source) {
+  if (alive(STREAM, stream) && capturing(stream) != NULL) return 900; /* CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED */
+  return put_rows_copy(stream, rows, target, source, 0);
+}
+
+CUresult cuMemcpyPeerAsync(CUdeviceptr target, CUcontext target_context, CUdeviceptr source, CUcontext source_context,
+                           size_t bytes, CUstream stream) {
+  ENTER("cuMemcpyPeerAsync");
+  const RowsCopy rows = {target, source, bytes, bytes, bytes, 1};
+  return put_peer_copy(stream, rows, target_context, source_context);
+}
+
+CUresult cuMemcpy3DPeerAsync(const CUDA_MEMCPY3D_PEER *copy, CUstream stream) {
+  ENTER("cuMemcpy3DPeerAsync");
+  if (copy->srcXInBytes != 0 || copy->srcY != 0 || copy->srcZ != 0 || copy->srcLOD != 0) return 1;
+  if (copy->dstXInBytes != 0 || copy->dstY != 0 || copy->dstZ != 0 || copy->dstLOD != 0) return 1;
+  if ((int)copy->srcMemoryType != 2 || (int)copy->dstMemoryType != 2 || copy->Depth != 1) return 1;
+  if (copy->srcHeight < copy->Height || copy->dstHeight < copy->Height) return 1;
+  const RowsCopy rows = {copy->dstDevice, copy->srcDevice, copy->dstPitch, copy->srcPitch, copy->WidthInBytes, copy->Height};
+  return put_peer_copy(stream, rows, copy->dstContext, copy->srcContext);
 }
 
 typedef struct { uintptr_t target; unsigned int value; int word_bytes; size_t count; } Fill;

@@ -52,6 +52,36 @@ test('copies in the background from and to any byte, and nothing beside them', a
   }
 });
 
+test('rows that lie apart, at once and in the background, and nothing between them', async () => {
+  for (const [count, bytes, sourceStride, targetStride] of [
+    [7, 5, 9, 5],
+    [7, 5, 5, 12],
+    [1, 6, 3, 2],
+    [0, 4, 4, 4],
+    [3, 0, 4, 4],
+    [5000, 66, 70, 68],
+    [3, 300 * KIB, 301 * KIB, 300 * KIB],
+    [1, 600 * KIB, 1, 1],
+  ] as const) {
+    const rows = { count, sourceStride, targetStride };
+    const source = Uint8Array.from({ length: count * sourceStride + bytes }, (_, i) => i % 251);
+    const target = new Uint8Array(count * targetStride + bytes).fill(255);
+    const expected = target.slice();
+    for (let row = 0; row < count; row++) {
+      const from = source.subarray(row * sourceStride, row * sourceStride + bytes);
+      expected.set(from, row * targetStride);
+    }
+    // Beside another copy, whose pieces come first.
+    const [one, other] = [counting(100 * KIB), new Int32Array(100 * KIB)];
+    for (const before of [[], [copyOf(one, other)]]) {
+      target.fill(255);
+      await copyAll([...before, { source, target, bytes, rows }]);
+      assert.equal(Buffer.compare(target, expected), 0, `${count} rows of ${bytes}`);
+    }
+    assert.deepEqual(other, one);
+  }
+});
+
 test('arrays that only a copy under way knows are kept from the collector', async () => {
   const lengths = Array.from({ length: 32 }, (_, i) => 256 * KIB + i);
   const targets = lengths.map((length) => new Int32Array(length));

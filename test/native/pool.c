@@ -35,7 +35,7 @@ static int run_lists(hr_pool *pool) {
     const int64_t status = hr_run(pool, operators, 2, NULL);
     wrong += check(status == (run % 8 == 7), "a wrong status");
     if (status == 0) wrong += check(memcmp(output, copied, sizeof output) == 0, "a wrong copy");
-    const hr_host_copy whole = {.target = copied, .source = rows, .bytes = sizeof rows < sizeof copied ? sizeof rows : sizeof copied};
+    const hr_host_copy whole = {.target = copied, .source = rows, .rows = 1, .row_bytes = sizeof rows < sizeof copied ? sizeof rows : sizeof copied};
     wrong += check(hr_copy_all(pool, &whole, 1) == 0, "a copy failed");
   }
   return wrong;

@@ -130,6 +130,7 @@ export async function prepareCalls(backend: Backend, folder: string): Promise<re
   };
   const shape = { usualBatchSize: 8, bagLengths: '2', seed: 1, batches: 2 };
   const sources = await H.trafficSources([trace]);
+  const elsewhere = H.openBackend({ device: 'cpu', threads: 1 }).backend.allocate(32);
   const operation = () => ({
     op: 'linear',
     layer,
@@ -592,6 +593,24 @@ export async function prepareCalls(backend: Backend, folder: string): Promise<re
         { timing: 'none' },
       ],
       run: (a: never, b: never) => backend.run(a, b),
+    },
+    {
+      name: 'run, transfers',
+      args: () => [
+        [
+          {
+            op: 'transfer',
+            input: { buffer, offset: 3, rows: 2, cols: 5, stride: 9, format: 'float16' },
+            output: { buffer: elsewhere, offset: 1, rows: 2, cols: 5, stride: 5, format: 'float16' },
+          },
+          {
+            op: 'transfer',
+            input: { buffer, offset: 0, rows: 2, cols: 4, stride: 4 },
+            output: { buffer, offset: 64, rows: 2, cols: 4, stride: 6 },
+          },
+        ],
+      ],
+      run: (program: never) => backend.run(program),
     },
     {
       name: 'run, bags',

@@ -8,6 +8,7 @@ export const CPU_CAPABILITIES: DeviceCapabilities = {
   compilesKernels: false,
   launchesTableByTable: false,
   measuresLinear: false,
+  exchangesWith: [],
 };
 
 export const GPU_CAPABILITIES: DeviceCapabilities = {
@@ -16,4 +17,5 @@ export const GPU_CAPABILITIES: DeviceCapabilities = {
   runsBesideHost: true,
   compilesKernels: true,
   launchesTableByTable: true,
+  exchangesWith: ['cpu', 'cuda'],
 };

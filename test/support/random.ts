@@ -29,6 +29,12 @@ export class Random {
     return Float32Array.from({ length: count }, () => this.next() * 2 - 1);
   }
 
+  /** `count` float32 of any bits: infinities, subnormal numbers and every kind of NaN among them. */
+  bits(count: number): Float32Array {
+    const words = Uint32Array.from({ length: count }, () => this.integer(0, 2 ** 32 - 1));
+    return new Float32Array(words.buffer);
+  }
+
   /** `count` integers in [-limit, limit]: sums and products of them are exact in float32, whatever their order. */
   integers(count: number, limit: number): Float32Array {
     return Float32Array.from({ length: count }, () => this.integer(-limit, limit));

@@ -11,6 +11,7 @@ import {
   type DownloadOperation,
   type EmbeddingBagsOperation,
   type Executable,
+  elementBytes,
   firstRows,
   type HostMemory,
   type Matrix,
@@ -22,6 +23,7 @@ import {
   type PooledMatrix,
   type RunReport,
   rowsIn,
+  type TransferOperation,
 } from '../../src/backend/backend.ts';
 import { HostArrays } from '../../src/backend/host-arrays.ts';
 import { OneAtATime, stageSeconds, Template } from '../../src/backend/slots.ts';
@@ -349,9 +351,19 @@ function downloadInto({ input, target }: Download): void {
   for (let r = 0; r < rowsIn(target, input); r++) target.set(halfRow(input, r), r * input.cols);
 }
 
+/** Halves are copied as they are, so that no bits of NaN change; the engine copies float32 so too. */
+function transfer({ input, output }: TransferOperation): void {
+  if (elementBytes(input) === 4) scatter(gather(input as Matrix), output as Matrix);
+  else for (let r = 0; r < input.rows; r++) halfRow(output, r).set(halfRow(input, r));
+}
+
 function execute(operation: BoundOperation): void {
   if (operation.op === 'download') {
     downloadInto(operation);
+    return;
+  }
+  if (operation.op === 'transfer') {
+    transfer(operation);
     return;
   }
   if (operation.op === 'embeddingBags') {
@@ -368,7 +380,9 @@ function execute(operation: BoundOperation): void {
   scatter(result, partial && output.cols > 0 ? firstRows(output, result.length / output.cols) : output);
 }
 
-function resultOf(operation: Exclude<BoundOperation, Download>): Float32Array | Float64Array {
+function resultOf(
+  operation: Exclude<BoundOperation, Download | TransferOperation>,
+): Float32Array | Float64Array {
   switch (operation.op) {
     case 'upload':
       return operation.source;

@@ -42,10 +42,11 @@ import {
   type RunReport,
 } from '../backend.ts';
 import { HostArrays } from '../host-arrays.ts';
+import { HostBuffer } from '../host-buffer.ts';
 import { type RowAccess, rowsReadBy, whileReading } from '../row-access.ts';
 import { OneAtATime, stageSeconds, Template } from '../slots.ts';
 import { CpuBags } from './bags.ts';
-import { type BagReport, CpuBuffer, CpuLinear, EncodedProgram, FixedRecords } from './encode.ts';
+import { type BagReport, CpuLinear, EncodedProgram, FixedRecords } from './encode.ts';
 import { CpuTables, placeTables } from './placement.ts';
 import { checkUnchanged } from './rows.ts';
 
@@ -92,6 +93,7 @@ export class CpuBackend implements Backend {
         compilesKernels: false,
         launchesTableByTable: false,
         measuresLinear: false,
+        exchangesWith: [],
       },
     });
   }
@@ -136,7 +138,7 @@ export class CpuBackend implements Backend {
 
   allocate(length: number): DeviceBuffer {
     this.#livePool();
-    return new CpuBuffer(this.device, length, new NativeMemory(length * Float32Array.BYTES_PER_ELEMENT));
+    return new HostBuffer(this.device, length);
   }
 
   async run(program: readonly Operation[], options?: RunOptions): Promise<RunReport> {

@@ -13,7 +13,6 @@ import type { ThreadPool } from '../../ffi/thread-pool.ts';
 import {
   type BoundOperation,
   type CopyOperation,
-  type DeviceBuffer,
   type DotInteractionOperation,
   type EmbeddingBagsOperation,
   type Extent,
@@ -24,28 +23,18 @@ import {
   type PlacedBags,
   type PlacedLinear,
   type PooledFormat,
-  type PooledMatrix,
+  packedBytes,
   type RowFunctionOperation,
   rowsIn,
+  type TransferOperation,
 } from '../backend.ts';
+import { HostBuffer, hostStart } from '../host-buffer.ts';
 import { ROW_FUNCTIONS } from '../row-functions.ts';
 import type { UserRows } from '../user-rows.ts';
 import { CpuBags } from './bags.ts';
 import { CpuTables } from './placement.ts';
 
 type BoundBags = EmbeddingBagsOperation<PlacedBags>;
-
-export class CpuBuffer implements DeviceBuffer {
-  constructor(
-    readonly device: DeviceDescription,
-    readonly length: number,
-    readonly memory: NativeMemory,
-  ) {}
-
-  [Symbol.dispose](): void {
-    this.memory[Symbol.dispose]();
-  }
-}
 
 export class CpuLinear implements PlacedLinear {
   readonly precision = 'float32';
@@ -65,10 +54,6 @@ export class CpuLinear implements PlacedLinear {
   }
 }
 
-function start(m: PooledMatrix): HostPtr {
-  return (ownBy(CpuBuffer, m.buffer).memory.address + BigInt(m.offset * elementBytes(m))) as HostPtr;
-}
-
 /** What the library found in the bags of some tables: CHECK_REPORT_WORDS, an `hr_check_report`. */
 export interface BagReport {
   readonly tables: CpuTables;
@@ -76,7 +61,12 @@ export interface BagReport {
 }
 
 /** Operations whose records are the same in every run: matrices on both sides, and no slot. */
-type FixedOperation = LinearOperation | DotInteractionOperation | RowFunctionOperation | CopyOperation;
+type FixedOperation =
+  | LinearOperation
+  | DotInteractionOperation
+  | RowFunctionOperation
+  | CopyOperation
+  | TransferOperation;
 
 interface FixedRecord {
   readonly words: BigInt64Array;
@@ -105,7 +95,7 @@ export class FixedRecords {
     const { input, output } = operation;
     const cross = operation.op === 'linear' ? operation.cross : undefined;
     const matrices = [input, output, ...(cross === undefined ? [] : [cross.x0, cross.x])];
-    const memory = matrices.map(({ buffer }) => ownBy(CpuBuffer, buffer).memory);
+    const memory = matrices.map(({ buffer }) => ownBy(HostBuffer, buffer).memory);
     if (operation.op === 'linear') memory.push(ownBy(CpuLinear, operation.layer).packed);
     const record = {
       words: BigInt64Array.from(encodeOperation(operation, this.#pool)),
@@ -179,14 +169,14 @@ export class EncodedProgram implements Disposable {
     if (operation.op !== 'embeddingBags') return [encodeOperation(operation, pool)];
     const { output } = operation;
     const { format = 'float32' } = output;
-    if (format === 'float32') return this.#encodeLookups(operation, start(output), output.stride);
+    if (format === 'float32') return this.#encodeLookups(operation, hostStart(output), output.stride);
     // Kernels pool in float32; what they made is rounded once, afterwards.
     const { batchSize } = operation.bags;
     const pooled = this.#reserve(batchSize * output.cols);
     const rows = firstRows(output, batchSize);
     return [
       ...this.#encodeLookups(operation, pooled, output.cols),
-      encodeCopy(pooled, output.cols, start(output), output.stride, rows, { narrowTo: format }),
+      encodeCopy(pooled, output.cols, hostStart(output), output.stride, rows, { narrowTo: format }),
     ];
   }
 
@@ -237,8 +227,16 @@ export class EncodedProgram implements Disposable {
 }
 
 function isFixed(operation: BoundOperation): operation is FixedOperation {
-  const { op } = operation;
-  return op === 'linear' || op === 'dotInteraction' || op === 'rowFunction' || op === 'copy';
+  switch (operation.op) {
+    case 'linear':
+    case 'dotInteraction':
+    case 'rowFunction':
+    case 'copy':
+    case 'transfer':
+      return true;
+    default:
+      return false;
+  }
 }
 
 /** Whether an operator of its own checks the operation's bags. */
@@ -300,19 +298,19 @@ function encodeOperation(operation: Exclude<BoundOperation, BoundBags>, pool: Th
       return [
         BigInt(OPERATOR.linear),
         0n,
-        start(operation.input),
+        hostStart(operation.input),
         BigInt(operation.input.stride),
         layer.packed.address,
         layer.bias === undefined ? NULL_PTR : addressOf(layer.bias),
-        start(operation.output),
+        hostStart(operation.output),
         BigInt(operation.output.stride),
         BigInt(operation.output.rows),
         BigInt(layer.inputs),
         BigInt(layer.outputs),
         BigInt(ACTIVATION[operation.activation]),
-        cross === undefined ? NULL_PTR : start(cross.x0),
+        cross === undefined ? NULL_PTR : hostStart(cross.x0),
         BigInt(cross?.x0.stride ?? 0),
-        cross === undefined ? NULL_PTR : start(cross.x),
+        cross === undefined ? NULL_PTR : hostStart(cross.x),
         BigInt(cross?.x.stride ?? 0),
       ];
     }
@@ -320,9 +318,9 @@ function encodeOperation(operation: Exclude<BoundOperation, BoundBags>, pool: Th
       return [
         BigInt(OPERATOR.dotInteraction),
         0n,
-        start(operation.input),
+        hostStart(operation.input),
         BigInt(operation.input.stride),
-        start(operation.output),
+        hostStart(operation.output),
         BigInt(operation.output.stride),
         BigInt(operation.input.rows),
         BigInt(operation.features),
@@ -335,9 +333,9 @@ function encodeOperation(operation: Exclude<BoundOperation, BoundBags>, pool: Th
         BigInt(OPERATOR.rowFunction),
         0n,
         BigInt(ROW_FUNCTIONS[operation.function].number),
-        start(operation.input),
+        hostStart(operation.input),
         BigInt(operation.input.stride),
-        start(operation.output),
+        hostStart(operation.output),
         BigInt(operation.output.stride),
         BigInt(operation.input.rows),
         BigInt(operation.input.cols),
@@ -346,17 +344,19 @@ function encodeOperation(operation: Exclude<BoundOperation, BoundBags>, pool: Th
     case 'upload': {
       const { source, output } = operation;
       const rows = firstRows(output, rowsIn(source, output));
-      return encodeCopy(addressOf(source), output.cols, start(output), output.stride, rows);
+      return encodeCopy(addressOf(source), output.cols, hostStart(output), output.stride, rows);
     }
     case 'download': {
       const { input, target } = operation;
       const rows = firstRows(input, rowsIn(target, input));
       const format = { elementBytes: elementBytes(input) };
-      return encodeCopy(start(input), input.stride, addressOf(target), input.cols, rows, format);
+      return encodeCopy(hostStart(input), input.stride, addressOf(target), input.cols, rows, format);
     }
-    case 'copy': {
+    case 'copy':
+    case 'transfer': {
       const { input, output } = operation;
-      return encodeCopy(start(input), input.stride, start(output), output.stride, output);
+      const format = { elementBytes: elementBytes(input) };
+      return encodeCopy(hostStart(input), input.stride, hostStart(output), output.stride, output, format);
     }
     default:
       return operation satisfies never;
@@ -401,9 +401,10 @@ function estimateBytes(operation: BoundOperation): number {
       return operation.input.rows * operation.input.cols * 4;
     case 'upload':
     case 'copy':
-      return operation.output.rows * operation.output.cols * 4;
+    case 'transfer':
+      return packedBytes(operation.output);
     case 'download':
-      return operation.input.rows * operation.input.cols * 4;
+      return packedBytes(operation.input);
     default:
       return operation satisfies never;
   }

@@ -28,7 +28,6 @@ import {
 import type { BagBatch, EmbeddingTable } from '../../embedding/bag.ts';
 import { MOST_SAMPLES } from '../../embedding/check-bags.ts';
 import { checkTables } from '../../embedding/check-tables.ts';
-import { DeviceError } from '../../errors.ts';
 import { checkPlacement, parsePlacement } from '../../plan/placement.ts';
 import { checkPlan, type Plan, parsePlan } from '../../plan/plan.ts';
 import type { OnProgress } from '../../progress.ts';
@@ -49,8 +48,9 @@ import {
   type RunReport,
 } from '../backend.ts';
 import { OneAtATime } from '../slots.ts';
-import { Handles, type Held } from './handles.ts';
-import { areAlike, type CheckedBindings, checkBindings, checkProgram, type GivenHandles } from './program.ts';
+import { Handles, Held } from './handles.ts';
+import { areAlike, type GivenHandles } from './operations.ts';
+import { type CheckedBindings, checkBindings, checkProgram } from './program.ts';
 
 /** Sizes of layers stay exact numbers, and their products too. */
 const MOST_WIDTH = 2 ** 26;
@@ -105,6 +105,7 @@ const CAPABILITIES = someOf<DeviceCapabilities>({
   compilesKernels: flag,
   launchesTableByTable: flag,
   measuresLinear: flag,
+  exchangesWith: listOf(oneOf(DEVICE_KINDS)),
 });
 
 /** What plans and models need to know of a device, whoever made the backend. */
@@ -117,12 +118,13 @@ const DESCRIPTION = someOf<Pick<DeviceDescription, 'kind' | 'id' | 'capabilities
 export class GuardedBackend implements Backend {
   readonly #inner: Backend;
   readonly #given: GivenHandles;
-  #running = 0;
-  #closed = false;
+  /** The inner backend, kept open while a run uses it or one of its buffers. */
+  readonly #held: Held<Backend>;
 
   constructor(inner: Backend) {
     this.#inner = inner;
     const { id } = inner.device;
+    this.#held = new Held(id, inner);
     this.#given = {
       tables: new Handles('tables', id),
       bags: new Handles('bags', id),
@@ -180,7 +182,12 @@ export class GuardedBackend implements Backend {
 
   allocate(length: number): DeviceBuffer {
     const size = { length: whole(0, MOST_ELEMENTS)(length, 'allocate: length') };
-    return this.#given.buffers.give(this.#open.allocate(size.length), { ...size, device: this.device }, size);
+    return this.#given.buffers.give(
+      this.#open.allocate(size.length),
+      { ...size, device: this.device },
+      size,
+      this.#held,
+    );
   }
 
   run(program: readonly Operation[], options?: RunOptions): Promise<RunReport> {
@@ -233,15 +240,12 @@ export class GuardedBackend implements Backend {
 
   /** Closes the device, after what is under way. */
   [Symbol.dispose](): void {
-    if (this.#closed) return;
-    this.#closed = true;
-    if (this.#running === 0) this.#inner[Symbol.dispose]();
+    this.#held.dispose();
   }
 
   /** @throws DeviceError DISPOSED. */
   get #open(): Backend {
-    if (this.#closed) throw new DeviceError('DISPOSED', `${this.device.id} was used after it was closed`);
-    return this.#inner;
+    return this.#held.inner;
   }
 
   #giveTables(placed: PlacedTables, parent?: Held): PlacedTables {
@@ -284,13 +288,7 @@ export class GuardedBackend implements Backend {
 
   async #whileOpen<T>(work: () => Promise<T>): Promise<T> {
     void this.#open;
-    this.#running += 1;
-    try {
-      return await work();
-    } finally {
-      this.#running -= 1;
-      if (this.#closed && this.#running === 0) this.#inner[Symbol.dispose]();
-    }
+    return this.#holding(new Set<Held>([this.#held]), work);
   }
 }
 

@@ -46,19 +46,20 @@ export class Held<T extends Disposable = Disposable> {
 }
 
 /** What a handle of one kind says, beside what is behind it. */
-interface Entry<T extends Disposable, Facts> {
+export interface Entry<T extends Disposable, Facts> {
   readonly held: Held<T>;
   readonly facts: Facts;
 }
 
-/** Every handle that a backend gave, and the id of its device. */
-const devices = new WeakMap<object, string>();
+/** Every handle that a backend of this process gave, and where it is known. */
+const givers = new WeakMap<object, Handles<Disposable, object>>();
 
 /** The handles of one kind that one backend gave. */
 export class Handles<T extends Disposable, Facts extends object> {
   readonly #what: string;
   readonly #device: string;
   readonly #known = new WeakMap<object, Entry<T, Facts>>();
+  readonly #inners = new WeakSet<T>();
 
   /** `what`: how messages call one. `device`: the id of the backend's device. */
   constructor(what: string, device: string) {
@@ -71,7 +72,8 @@ export class Handles<T extends Disposable, Facts extends object> {
     const held = new Held(this.#what, inner, parent);
     const given = Object.freeze({ ...handle, [Symbol.dispose]: () => held.dispose() });
     this.#known.set(given, { held, facts });
-    devices.set(given, this.#device);
+    this.#inners.add(inner);
+    givers.set(given, this);
     return given;
   }
 
@@ -81,16 +83,42 @@ export class Handles<T extends Disposable, Facts extends object> {
    *   DISPOSED.
    */
   of(value: unknown, at: string): Entry<T, Facts> {
+    return this.#find(value) ?? this.#refuse(value, at);
+  }
+
+  /**
+   * What is behind a handle that any backend of this process gave.
+   * @throws UsageError OPTION_INVALID for what is none of this kind; DeviceError DISPOSED, for its backend too.
+   */
+  ofAny(value: unknown, at: string): Entry<T, Facts> {
+    const giver = giverOf(value);
+    if (giver === undefined || giver.#what !== this.#what)
+      return refuseOption(at, value, `${this.#what} that a backend gave`);
+    // Handles that are called the same are of the same types.
+    return (giver as unknown as this).#find(value) ?? this.#refuse(value, at);
+  }
+
+  /** Whether it is behind a handle of this backend. */
+  gave(inner: T): boolean {
+    return this.#inners.has(inner);
+  }
+
+  #find(value: unknown): Entry<T, Facts> | undefined {
     const known = typeof value === 'object' && value !== null ? this.#known.get(value) : undefined;
-    if (known === undefined) return this.#refuse(value, at);
-    void known.held.inner;
+    void known?.held.inner;
     return known;
   }
 
   #refuse(value: unknown, at: string): never {
-    const other = typeof value === 'object' && value !== null ? devices.get(value) : undefined;
+    const giver = giverOf(value);
     const elsewhere =
-      other === undefined || other === this.#device ? '' : ` on ${this.#device}, not one on ${other}`;
+      giver === undefined || giver.#device === this.#device
+        ? ''
+        : ` on ${this.#device}, not one on ${giver.#device}`;
     return refuseOption(at, value, `${this.#what} that this backend gave${elsewhere}`);
   }
+}
+
+function giverOf(value: unknown): Handles<Disposable, object> | undefined {
+  return typeof value === 'object' && value !== null ? givers.get(value) : undefined;
 }

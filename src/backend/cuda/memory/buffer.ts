@@ -18,6 +18,11 @@ export class CudaBuffer implements DeviceBuffer {
     this.#memory = new DeviceMemory(device, length * FLOAT_BYTES);
   }
 
+  /** The GPU that it is on. */
+  get gpu(): CudaDevice {
+    return this.#memory.device;
+  }
+
   /** The address of a byte. @throws DeviceError DISPOSED. */
   at(byte: number): DevicePtr {
     return this.#memory.address(byte);

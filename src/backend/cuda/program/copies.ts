@@ -3,7 +3,7 @@ import type { CudaKernel } from '../../../cuda/module.ts';
 import type { CudaStream } from '../../../cuda/stream.ts';
 import type { DevicePtr } from '../../../ffi/cuda-symbols.ts';
 import type { HostPtr } from '../../../ffi/host-memory.ts';
-import { elementBytes, type Matrix, type PooledMatrix } from '../../backend.ts';
+import { elementBytes, type PooledMatrix } from '../../backend.ts';
 import { launchStriding } from '../kernels/launcher.ts';
 import { struct } from '../kernels/struct.ts';
 import { startOf } from '../memory/buffer.ts';
@@ -31,11 +31,11 @@ export class Copies {
   }
 
   /** The first rows of the matrix = staged ones, `elements` in all, which lie without gaps. */
-  upload(stream: CudaStream, staged: HostPtr, output: Matrix, elements: number): void {
+  upload(stream: CudaStream, staged: HostPtr, output: PooledMatrix, elements: number): void {
     eachRun(output, elements, (to, from, bytes) => {
       const target = plus(startOf(output), to);
       const source = plus(staged, from);
-      if (byKernel(bytes)) this.#put(stream, target, source, bytes);
+      if (byKernel(target, source, bytes)) this.#put(stream, target, source, bytes);
       else stream.copyToDevice(target, source, bytes);
     });
   }
@@ -45,7 +45,7 @@ export class Copies {
     eachRun(input, elements, (from, to, bytes) => {
       const target = plus(staged, to);
       const source = plus(startOf(input), from);
-      if (byKernel(bytes)) this.#put(stream, target, source, bytes);
+      if (byKernel(target, source, bytes)) this.#put(stream, target, source, bytes);
       else stream.copyToHost(target, source, bytes);
     });
   }
@@ -62,8 +62,10 @@ export class Copies {
   }
 }
 
-function byKernel(bytes: number): boolean {
-  return isShortCopy(bytes) && bytes % WORD_BYTES === 0;
+/** Rows of halves may begin between two words. */
+function byKernel(target: bigint, source: bigint, bytes: number): boolean {
+  const isWords = [target, source, BigInt(bytes)].every((value) => value % BigInt(WORD_BYTES) === 0n);
+  return isShortCopy(bytes) && isWords;
 }
 
 /** Every stretch of the first elements that lies without gaps on both sides, as byte offsets. */

@@ -15,9 +15,10 @@ const MOST_LINE_BYTES = 2 ** 22;
 
 /**
  * Whether a graph can follow from batch to batch, and pays: it makes a run's launches one call, but the next batch's
- * lookups wait for its end. Where the lookups take longer than all launches, some tens of microseconds, they hide them.
+ * lookups wait for its end. Copies from GPU to GPU cannot be captured. Where the lookups take longer than all launches, some tens of microseconds, they hide them.
  */
-export function isGraphable(lookups: Lookups): boolean {
+export function isGraphable(lookups: Lookups, reachesPeers: boolean): boolean {
+  if (reachesPeers) return false;
   const stages = [...lookups];
   return bytesOf(stages) <= MOST_GRAPH_BYTES && stages.every((stage) => stage.launches() !== undefined);
 }

@@ -45,6 +45,7 @@ import { noProgress, type Progress, RecurringEnd, recorded, type Span, timed, un
 import { isShortCopy, type Lane, type Schedule, schedule } from './schedule.ts';
 import { Staging } from './staging.ts';
 import { type BorrowedEvents, type EventPool, EventTimer, RecordingTimer } from './timers.ts';
+import { checkTransfers, enqueueTransfer, reachesPeers } from './transfers.ts';
 
 const WORD_BYTES = 8;
 
@@ -96,6 +97,7 @@ export class CudaProgram extends OneAtATime {
   readonly #tools: ProgramTools;
   readonly #template: Template;
   readonly #rows: readonly RowAccess[];
+  readonly #reachesPeers: boolean;
   #prepared: Prepared | undefined;
   #captured: CapturedProgram | undefined;
   readonly #end = new RecurringEnd();
@@ -106,6 +108,8 @@ export class CudaProgram extends OneAtATime {
     super();
     this.#tools = tools;
     this.#template = new Template(program, tools.device.description);
+    checkTransfers(program);
+    this.#reachesPeers = reachesPeers(program);
     this.#rows = rowsReadBy(program, (tables) => ownBy(CudaTables, tables).access);
   }
 
@@ -198,7 +202,12 @@ export class CudaProgram extends OneAtATime {
   async #start(run: Run, prepared: Prepared): Promise<readonly Span[]> {
     const { lookups, dense } = run.streams;
     const endsInDense = prepared.schedule.end === 'dense';
-    if (run.timing !== 'none' || !this.#totalsZero || !endsInDense || !isGraphable(run.stages.values())) {
+    if (
+      run.timing !== 'none' ||
+      !this.#totalsZero ||
+      !endsInDense ||
+      !isGraphable(run.stages.values(), this.#reachesPeers)
+    ) {
       this.#zeroTotals(prepared);
       this.#uploadBags(run, lookups);
       return this.#enqueue(run, prepared);
@@ -233,10 +242,10 @@ export class CudaProgram extends OneAtATime {
       else spans.push(timed(run.events, stream, work));
     };
     const progress = noProgress();
-    const { firstUpload } = prepared.schedule;
-    this.#enqueueSteps(run, prepared, around, progress, (_, place) => place < firstUpload);
+    const { firstStaged } = prepared.schedule;
+    this.#enqueueSteps(run, prepared, around, progress, (_, place) => place < firstStaged);
     await prepared.staging.fill(run.program);
-    this.#enqueueSteps(run, prepared, around, progress, (_, place) => place >= firstUpload);
+    this.#enqueueSteps(run, prepared, around, progress, (_, place) => place >= firstStaged);
     this.#join(run, progress, prepared.schedule);
     return spans;
   }
@@ -301,6 +310,9 @@ export class CudaProgram extends OneAtATime {
       }
       case 'embeddingBags':
         (run.stages.get(place) as EmbeddingStage).enqueue(place, run.timer);
+        break;
+      case 'transfer':
+        enqueueTransfer(stream, copies, operation, () => staging.address(place));
         break;
       default:
         dense.get(place)?.(stream);

@@ -34,8 +34,8 @@ export interface Schedule {
   readonly joins: readonly number[];
   /** Operations that something waits for. */
   readonly awaited: ReadonlySet<number>;
-  /** The place of the first upload; that behind all operations when there is none. */
-  readonly firstUpload: number;
+  /** The place of the first operation that may read staged values; that behind all operations when there is none. */
+  readonly firstStaged: number;
 }
 
 /** Lanes keep their order; an operation waits for those of other lanes whose memory it shares. */
@@ -59,8 +59,8 @@ export function schedule(program: readonly Operation[]): Schedule {
     return other === end || last < 0 || joined ? [] : [last];
   });
   const awaited = new Set([...steps.flatMap(({ after }) => after), ...joins]);
-  const upload = program.findIndex(({ op }) => op === 'upload');
-  return { steps, end, joins, awaited, firstUpload: upload < 0 ? program.length : upload };
+  const staged = program.findIndex(({ op }) => op === 'upload' || op === 'transfer');
+  return { steps, end, joins, awaited, firstStaged: staged < 0 ? program.length : staged };
 }
 
 /** Whether only uploads precede an operation, and lookups that it has nothing to do with. */
@@ -96,6 +96,7 @@ function usesOf(operation: Operation): Uses {
     case 'dotInteraction':
     case 'rowFunction':
     case 'copy':
+    case 'transfer':
       return { reads: [operation.input], writes: [operation.output] };
     default:
       return operation satisfies never;

@@ -2,6 +2,7 @@ import type { BlockPool } from '../../../cuda/block-pool.ts';
 import type { PinnedMemory } from '../../../cuda/memory.ts';
 import { copyAll, type HostCopy, type HostPtr } from '../../../ffi/host-memory.ts';
 import { type BoundOperation, type Operation, packedBytes } from '../../backend.ts';
+import { isOnHost, rowsFromHost, rowsToHost } from './transfers.ts';
 
 const WORD_BYTES = 8;
 
@@ -39,20 +40,24 @@ export class Staging implements Disposable {
     return this.#block.word(this.#offsetOf(place));
   }
 
-  /** Copies what is to be uploaded. */
+  /** Copies what is to be uploaded, and what is transferred from host memory. */
   async fill(program: readonly BoundOperation[]): Promise<void> {
     const later: HostCopy[] = [];
     program.forEach((operation, place) => {
       if (operation.op === 'upload') this.#block.put(this.#offsetOf(place), operation.source, later);
+      if (operation.op === 'transfer' && isOnHost(operation.input))
+        later.push(rowsFromHost(operation.input, this.address(place)));
     });
     await copyAll(later);
   }
 
-  /** Copies what was downloaded to the caller's arrays. */
+  /** Copies what was downloaded to the caller's arrays, and what was transferred to host memory to its place. */
   async deliver(program: readonly BoundOperation[]): Promise<void> {
     const later: HostCopy[] = [];
     program.forEach((operation, place) => {
       if (operation.op === 'download') this.#block.take(this.#offsetOf(place), operation.target, later);
+      if (operation.op === 'transfer' && isOnHost(operation.output))
+        later.push(rowsToHost(operation.output, this.address(place)));
     });
     await copyAll(later);
   }
@@ -75,6 +80,10 @@ function stagedBytes(operation: Operation): number | undefined {
       return packedBytes(operation.output);
     case 'download':
       return packedBytes(operation.input);
+    case 'transfer':
+      return isOnHost(operation.input) || isOnHost(operation.output)
+        ? packedBytes(operation.input)
+        : undefined;
     default:
       return undefined;
   }

@@ -113,7 +113,20 @@ describe('schedule', () => {
     assert.deepEqual(lanesOf(bags(y), upload(x), linear(x, z)), ['lookups', 'copies', 'dense']);
     assert.deepEqual(lanesOf(bags(x), upload(x)), ['lookups', 'dense']);
     assert.deepEqual(lanesOf(linear(x, y), upload(z)), ['dense', 'dense']);
-    assert.equal(schedule([bags(y), upload(x)]).firstUpload, 1);
+    assert.equal(schedule([bags(y), upload(x)]).firstStaged, 1);
+  });
+
+  test('a transfer waits for lookups that made what it reads, and lookups for one that reads what they overwrite', () => {
+    const [x, y] = [whole(2, 2), whole(2, 2)];
+    const transfer: Operation = { op: 'transfer', input: x, output: y };
+    assert.deepEqual(steps([bags(x), transfer, bags(x), bags(whole(2, 2))]), [
+      ['lookups', []],
+      ['dense', [0]],
+      ['lookups', [1]],
+      ['lookups', []],
+    ]);
+    // It may come from host memory, which is staged.
+    assert.equal(schedule([bags(x), transfer]).firstStaged, 1);
   });
 
   test('a short upload goes with what reads it', () => {
@@ -135,7 +148,7 @@ describe('schedule', () => {
       end: 'lookups',
       joins: [],
       awaited: new Set(),
-      firstUpload: 1,
+      firstStaged: 1,
     });
     assert.equal(schedule([]).end, 'dense');
   });
