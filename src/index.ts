@@ -79,10 +79,6 @@ export {
   DlrmModel,
   type DlrmOptions,
   PlacedRequest,
-  type Prediction,
-  type PredictOptions,
-  type StagedPrediction,
-  type StageTimes,
 } from './model/dlrm.ts';
 export type { ArchitectureOverrides } from './model/infer-architecture.ts';
 export {
@@ -98,6 +94,7 @@ export {
   type UnknownId,
 } from './model/inputs.ts';
 export { type LoadModelOptions, loadModel } from './model/load-model.ts';
+export type { Prediction, PredictOptions, StagedPrediction, StageTimes } from './model/prediction.ts';
 export type { FeatureLookups, FeaturePart, FeatureRequest } from './model/request/feature-request.ts';
 export { readJsonRequest } from './model/request/json-request.ts';
 export { requestSchema } from './model/request/json-samples.ts';

@@ -17,7 +17,7 @@ import { Workspace } from '../backend/workspace.ts';
 import { allocated } from '../checks/arguments.ts';
 import { called, flag, membersOf, oneOf, optional, record } from '../checks/value.ts';
 import { DENSE_PRECISIONS, type DensePrecision, precisionOn } from '../device.ts';
-import { type BagFindings, INDEX_CHECKING, type IndexArray, type IndexChecking } from '../embedding/bag.ts';
+import { INDEX_CHECKING, type IndexArray, type IndexChecking } from '../embedding/bag.ts';
 import type { RowValues } from '../embedding/row-values.ts';
 import { DeviceError, UsageError } from '../errors.ts';
 import { type Placement, parsePlacement } from '../plan/placement.ts';
@@ -29,6 +29,14 @@ import { checkArchitecture } from './check-architecture.ts';
 import { placeCollection } from './collection.ts';
 import { type Head, headOf } from './head.ts';
 import { PlacedHead } from './placed-head.ts';
+import {
+  type Prediction,
+  type PredictOptions,
+  predictionOf,
+  type Stage,
+  type StagedPrediction,
+  stageTimes,
+} from './prediction.ts';
 import { checkDense } from './request/check-dense.ts';
 import type { FeatureRequest } from './request/feature-request.ts';
 import type { DlrmRequest } from './request/request.ts';
@@ -52,53 +60,6 @@ export interface DlrmOptions {
   /** Told what is placed. */
   readonly onProgress?: OnProgress;
 }
-
-/** Where the time of a batch went, in ms of device time; `host` is the rest of the call. On GPUs stages overlap. */
-export interface StageTimes {
-  readonly copyMs: number;
-  readonly embeddingMs: number;
-  readonly bottomMs: number;
-  readonly interactionMs: number;
-  readonly topMs: number;
-  readonly hostMs: number;
-}
-
-export interface PredictOptions {
-  /** Also report where the time went, which costs GPUs some tens of microseconds. Default: false. */
-  readonly stages?: boolean;
-}
-
-export interface Prediction {
-  /**
-   * [batchSize], in (0, 1), of a model with one output of one column, as DLRMs are. Models that answer `outputs` or `pooled`
-   * have none: reading them throws UsageError USAGE.
-   */
-  readonly probabilities: Float32Array;
-  /** [batchSize], where the model's description says that its output is the logit. */
-  readonly logits?: Float32Array;
-  /** Of a model with several outputs, or a wider one: each by its name, [batchSize, columns], row-major. */
-  readonly outputs?: Readonly<Record<string, Float32Array>>;
-  /** Of tables alone: [batchSize, Σ dim], row-major, the tables' pooled rows side by side in their order. */
-  readonly pooled?: Float32Array;
-  /** From the call to the result. */
-  readonly latencyMs: number;
-  /** What index checking found, in `warn` mode. */
-  readonly findings: BagFindings;
-}
-
-export interface StagedPrediction extends Prediction {
-  readonly stages: StageTimes;
-}
-
-/** The stages that a device times, each summed over its operations. */
-const STAGES = [
-  'copyMs',
-  'embeddingMs',
-  'bottomMs',
-  'interactionMs',
-  'topMs',
-] as const satisfies readonly Exclude<keyof StageTimes, 'hostMs'>[];
-type Stage = (typeof STAGES)[number];
 
 /** What the head's outputs are [batchSize, width] each, in their order, and what the device reports. */
 interface Scored {
@@ -328,7 +289,11 @@ export class DlrmModel implements AsyncDisposable {
           : await this.#runPlaced(placed, timing);
       const { findings } = report;
       const latencyMs = performance.now() - began;
-      const prediction = answered({ ...this.#answer(outputs), latencyMs, findings });
+      const prediction = predictionOf(this.#head, outputs, {
+        output: this.#architecture.output,
+        latencyMs,
+        findings,
+      });
       if (!stages) return prediction;
       return Object.assign(prediction, { stages: stageTimes(report.stages, latencyMs) });
     });
@@ -410,25 +375,6 @@ export class DlrmModel implements AsyncDisposable {
     );
   }
 
-  /** What the head gave, as predictions have it. */
-  #answer(outputs: readonly Float32Array[]): Answered {
-    const first = at(outputs, 0);
-    switch (this.#head.answer) {
-      case 'probabilities':
-        return this.#architecture.output === 'logit'
-          ? { probabilities: first.map((x) => 1 / (1 + Math.exp(-x))), logits: first }
-          : { probabilities: first };
-      case 'pooled':
-        return { pooled: first };
-      case 'outputs':
-        return {
-          outputs: Object.fromEntries(this.#head.outputs.map(({ name }, i) => [name, at(outputs, i)])),
-        };
-      default:
-        return this.#head.answer satisfies never;
-    }
-  }
-
   async #runFromHost(request: DlrmRequest, options: RunOptions): Promise<Scored> {
     using bags = this.#backend.placeBags(this.#placed.tables, request);
     const { batchSize } = bags;
@@ -497,26 +443,6 @@ export class DlrmModel implements AsyncDisposable {
   }
 }
 
-type Answered = Partial<Pick<Prediction, 'probabilities' | 'logits' | 'outputs' | 'pooled'>>;
-
-/** A prediction; probabilities that a model does not give cannot be read. */
-function answered(given: Answered & Pick<Prediction, 'latencyMs' | 'findings'>): Prediction {
-  if (given.probabilities !== undefined) return given as Prediction;
-  const instead = given.pooled === undefined ? 'outputs' : 'pooled';
-  return Object.defineProperty(given, 'probabilities', {
-    get() {
-      throw new UsageError('USAGE', `the model does not give probabilities: its predictions have ${instead}`);
-    },
-  }) as Prediction;
-}
-
 function inStage(stage: Stage, operations: readonly Operation[]): Operation[] {
   return operations.map((operation) => ({ ...operation, stage }));
-}
-
-function stageTimes(seconds: RunReport['stages'], latencyMs: number): StageTimes {
-  const times = { copyMs: 0, embeddingMs: 0, bottomMs: 0, interactionMs: 0, topMs: 0 };
-  for (const stage of STAGES) times[stage] = (seconds[stage] ?? 0) * 1e3;
-  const deviceMs = Object.values(times).reduce((sum, ms) => sum + ms, 0);
-  return { ...times, hostMs: Math.max(0, latencyMs - deviceMs) };
 }

@@ -5,8 +5,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { describeModel } from '../../src/model/description/describe-model.ts';
-import type { Prediction } from '../../src/model/dlrm.ts';
+
 import { loadArchitecture, loadModel } from '../../src/model/load-model.ts';
+import type { Prediction } from '../../src/model/prediction.ts';
 import type { DlrmRequest } from '../../src/model/request/request.ts';
 import type { HostTensor } from '../../src/tensor.ts';
 import { type NamedTensors, values, writeCheckpoint } from '../support/checkpoints.ts';

@@ -1,0 +1,97 @@
+/** What predictions are: outputs of a head as callers read them, and where the time went. */
+import { at } from '../at.ts';
+import type { RunReport } from '../backend/backend.ts';
+import type { BagFindings } from '../embedding/bag.ts';
+import { UsageError } from '../errors.ts';
+import type { ModelOutput } from './architecture.ts';
+import type { Head } from './head.ts';
+
+/** Where the time of a batch went, in ms of device time; `host` is the rest of the call. On GPUs stages overlap. */
+export interface StageTimes {
+  readonly copyMs: number;
+  readonly embeddingMs: number;
+  readonly bottomMs: number;
+  readonly interactionMs: number;
+  readonly topMs: number;
+  readonly hostMs: number;
+}
+
+export interface PredictOptions {
+  /** Also report where the time went, which costs GPUs some tens of microseconds. Default: false. */
+  readonly stages?: boolean;
+}
+
+export interface Prediction {
+  /**
+   * [batchSize], in (0, 1), of a model with one output of one column, as DLRMs are. Models that answer `outputs` or `pooled`
+   * have none: reading them throws UsageError USAGE.
+   */
+  readonly probabilities: Float32Array;
+  /** [batchSize], where the model's description says that its output is the logit. */
+  readonly logits?: Float32Array;
+  /** Of a model with several outputs, or a wider one: each by its name, [batchSize, columns], row-major. */
+  readonly outputs?: Readonly<Record<string, Float32Array>>;
+  /** Of tables alone: [batchSize, Σ dim], row-major, the tables' pooled rows side by side in their order. */
+  readonly pooled?: Float32Array;
+  /** From the call to the result. */
+  readonly latencyMs: number;
+  /** What index checking found, in `warn` mode. */
+  readonly findings: BagFindings;
+}
+
+export interface StagedPrediction extends Prediction {
+  readonly stages: StageTimes;
+}
+
+/** The stages that a device times, each summed over its operations. */
+const STAGES = [
+  'copyMs',
+  'embeddingMs',
+  'bottomMs',
+  'interactionMs',
+  'topMs',
+] as const satisfies readonly Exclude<keyof StageTimes, 'hostMs'>[];
+export type Stage = (typeof STAGES)[number];
+
+/** A prediction of `outputs`, the head's in their order. Probabilities that a model does not give cannot be read. */
+export function predictionOf(
+  head: Pick<Head, 'answer' | 'outputs'>,
+  outputs: readonly Float32Array[],
+  {
+    output,
+    ...rest
+  }: { readonly output: ModelOutput | undefined } & Pick<Prediction, 'latencyMs' | 'findings'>,
+): Prediction {
+  const first = at(outputs, 0);
+  const { answer } = head;
+  switch (answer) {
+    case 'probabilities':
+      return output === 'logit'
+        ? { probabilities: first.map((x) => 1 / (1 + Math.exp(-x))), logits: first, ...rest }
+        : { probabilities: first, ...rest };
+    case 'pooled':
+      return withoutProbabilities({ pooled: first, ...rest }, answer);
+    case 'outputs': {
+      const named = Object.fromEntries(head.outputs.map(({ name }, i) => [name, at(outputs, i)]));
+      return withoutProbabilities({ outputs: named, ...rest }, answer);
+    }
+    default:
+      return answer satisfies never;
+  }
+}
+
+function withoutProbabilities(given: Omit<Prediction, 'probabilities'>, instead: string): Prediction {
+  return Object.defineProperty(given, 'probabilities', {
+    get() {
+      throw new UsageError('USAGE', `the model does not give probabilities: its predictions have ${instead}`);
+    },
+  }) as Prediction;
+}
+
+/** Times of stages from their seconds, and what of `latencyMs` is none of theirs. */
+export function stageTimes(seconds: RunReport['stages'], latencyMs: number): StageTimes {
+  const times = { copyMs: 0, embeddingMs: 0, bottomMs: 0, interactionMs: 0, topMs: 0 };
+  for (const stage of STAGES) times[stage] = (seconds[stage] ?? 0) * 1e3;
+  const deviceMs = Object.values(times).reduce((sum, ms) => sum + ms, 0);
+  return { ...times, hostMs: Math.max(0, latencyMs - deviceMs) };
+}
