@@ -4,15 +4,6 @@ import { Command, CommanderError } from 'commander';
 import { UsageError, unwritable } from '../errors.ts';
 import { printableLines } from '../text.ts';
 import { version } from '../version.ts';
-import { benchCommand } from './commands/bench.ts';
-import { characterizeCommand } from './commands/characterize.ts';
-import { devicesCommand } from './commands/devices.ts';
-import { inspectCommand } from './commands/inspect.ts';
-import { predictCommand } from './commands/predict.ts';
-import { quantizeCommand } from './commands/quantize.ts';
-import { reportCommand } from './commands/report.ts';
-import { traceCommand } from './commands/trace.ts';
-import { tuneCommand } from './commands/tune.ts';
 import { withStrictOptions } from './options.ts';
 import { LINE_CHARACTERS, printError } from './print.ts';
 
@@ -25,17 +16,23 @@ const program = new Command('hotrow')
   .version(version, '-V, --version', 'print the version')
   .showHelpAfterError('(add --help for what it takes)');
 
-for (const command of [
-  benchCommand(),
-  reportCommand(),
-  tuneCommand(),
-  characterizeCommand(),
-  predictCommand(),
-  inspectCommand(),
-  quantizeCommand(),
-  traceCommand(),
-  devicesCommand(),
-]) {
+/** A command's modules are loaded when it is asked for: all of them take most of a second. */
+const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
+  bench: async () => (await import('./commands/bench.ts')).benchCommand(),
+  report: async () => (await import('./commands/report.ts')).reportCommand(),
+  tune: async () => (await import('./commands/tune.ts')).tuneCommand(),
+  characterize: async () => (await import('./commands/characterize.ts')).characterizeCommand(),
+  predict: async () => (await import('./commands/predict.ts')).predictCommand(),
+  inspect: async () => (await import('./commands/inspect.ts')).inspectCommand(),
+  quantize: async () => (await import('./commands/quantize.ts')).quantizeCommand(),
+  trace: async () => (await import('./commands/trace.ts')).traceCommand(),
+  devices: async () => (await import('./commands/devices.ts')).devicesCommand(),
+};
+const named = process.argv[2] ?? '';
+const wanted = Object.hasOwn(COMMANDS, named) ? [named] : Object.keys(COMMANDS);
+
+for (const name of wanted) {
+  const command = await (COMMANDS[name] as () => Promise<Command>)();
   command.option('--verbose', 'print stacks of errors').exitOverride();
   // What it quotes may be the name of a file.
   command.configureOutput({
