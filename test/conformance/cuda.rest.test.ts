@@ -50,7 +50,7 @@ if (skip === undefined) {
     // Every kernel of every case would be compiled for this.
     goldenPlansOf: () => [],
     faultPlaces: 4,
-    propertyRuns: 25,
+    propertyRuns: 10,
   });
   for (const precision of ['tf32', 'float16', 'bfloat16'] as const) {
     conformance(`cuda, emulated, ${precision}`, openFakeBackend, {
