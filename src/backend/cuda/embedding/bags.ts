@@ -2,8 +2,8 @@
  * A batch of bags in device memory: everything in one block. Arrays in memory that the device reads by itself come over from there,
  * neighbours together; all else is staged, and one copy brings it.
  */
+
 import { arrayName, lengthOf, offsetOf } from '../../../checks/array.ts';
-import type { BlockPool } from '../../../cuda/block-pool.ts';
 import type { DeviceMemory, HostArray, PinnedMemory } from '../../../cuda/memory.ts';
 import type { CudaStream } from '../../../cuda/stream.ts';
 import { type BagBatch, type Bags, bagCount, type EmbeddingTable } from '../../../embedding/bag.ts';
@@ -16,6 +16,7 @@ import { type UserRows, userRows } from '../../user-rows.ts';
 import { putWord } from '../../words.ts';
 import { addCopy, type DirectCopy, duringAll } from '../memory/direct-copies.ts';
 import { homeOf } from '../memory/host-memory.ts';
+import type { MemoryPools } from '../memory/pools.ts';
 import { Space } from '../memory/space.ts';
 import type { BagKinds } from './bag-kinds.ts';
 import { BagsReport, type CheckBagsParams, CheckedBags } from './check-bags-params.ts';
@@ -26,11 +27,6 @@ import type { CudaTables, FusedTableConstants } from './tables.ts';
 
 /** Of the total of findings. */
 const TOTAL_BYTES = 8;
-
-export interface BagPools {
-  readonly device: BlockPool<DeviceMemory>;
-  readonly pinned: BlockPool<PinnedMemory>;
-}
 
 /** Where a table's arrays begin in the block; of weights, if there are any. */
 interface ArrayPlaces {
@@ -80,7 +76,7 @@ export class CudaBags implements PlacedBags {
   readonly tableCount: number;
   readonly kinds: BagKinds;
   readonly #tables: CudaTables;
-  readonly #pools: BagPools;
+  readonly #pools: MemoryPools;
   readonly #places: readonly ArrayPlaces[];
   readonly #direct: DirectCopy[] = [];
   /** What is staged begins here. */
@@ -112,7 +108,7 @@ export class CudaBags implements PlacedBags {
   #users = 0;
   #disposed = false;
 
-  constructor(tables: CudaTables, batch: BagBatch, pools: BagPools) {
+  constructor(tables: CudaTables, batch: BagBatch, pools: MemoryPools) {
     const { batchSize, bags } = batch;
     this.#batch = batch;
     this.batchSize = batchSize;

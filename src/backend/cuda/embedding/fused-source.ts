@@ -21,7 +21,7 @@ import {
   refuseCap,
   WEIGHTS_NAMES,
 } from '../kernels/source.ts';
-import type { BagKind } from './bag-kind.ts';
+import { type BagKind, lookupParts } from './bag-kind.ts';
 
 /** How a group asks for rows before it adds them. */
 export interface FusedFlight {
@@ -109,12 +109,7 @@ export function kindId(kind: FusedKind): string {
   return [
     rowLayout(kind.rowFormat).id,
     `d${kind.dim}`,
-    kind.index.replace('int', 'i'),
-    kind.offset.replace('int', 'o'),
-    kind.pooling,
-    ...(kind.weights === 'none' ? [] : [`w${kind.weights}`]),
-    ...(kind.padding ? ['pad'] : []),
-    ...(kind.pruned ? ['pruned'] : []),
+    ...lookupParts(kind),
     ...(kind.wideRows ? ['wide'] : []),
     ...(kind.perUser ? ['user'] : []),
     ...(kind.laneBytes === undefined ? [] : [`lane${kind.laneBytes}`]),

@@ -2,8 +2,7 @@
  * The variants of the standard embedding-bag kernel: description → legality, variant id, source text, compile options.
  * Pure. kernels/cuda/standard_bag.cuh says what every parameter means.
  */
-import type { PoolingMode } from '../../../embedding/bag.ts';
-import { type RowFormat, rowLayout } from '../../../embedding/row-format.ts';
+import { rowLayout } from '../../../embedding/row-format.ts';
 import { GPU_FAMILIES, type PrefetchBuffer } from '../../../plan/kernel-families.ts';
 import { DEVICE_LIMITS } from '../../../plan/occupancy.ts';
 import type { PooledFormat } from '../../backend.ts';
@@ -11,34 +10,21 @@ import {
   type CompiledThreads,
   capId,
   capOptions,
-  type IntegerWidth,
   type KernelSource,
   kernelFunction,
   launchBounds,
   outputId,
   POOLING_NAMES,
   ROW_TYPES,
-  type RowWeights,
   refuseCap,
   WEIGHTS_NAMES,
 } from '../kernels/source.ts';
+import { type BagKind, lookupParts } from './bag-kind.ts';
 
 /** One compiled version of the standard embedding-bag kernel. */
-export interface StandardBagVariant extends CompiledThreads {
-  readonly rowFormat: RowFormat;
-  readonly index: IntegerWidth;
-  readonly offset: IntegerWidth;
-  readonly pooling: PoolingMode;
-  /** Per-sample weights, learned weights per row, or none; with `sum` alone. */
-  readonly weights: RowWeights;
-  /** Whether the table has a row that lookups skip. */
-  readonly padding: boolean;
-  /** Whether index −1 stands for a pruned row. */
-  readonly pruned: boolean;
+export interface StandardBagVariant extends CompiledThreads, Omit<BagKind, 'dim' | 'perUser'> {
   /** Whether bad indices and offsets are repaired (checking `warn` and `ignore`). */
   readonly repair: boolean;
-  /** Needed from 2^31 rows on. */
-  readonly wideRows: boolean;
   /** How pooled rows are stored; default: float32. */
   readonly output?: PooledFormat;
   readonly prefetch?: { readonly into: PrefetchBuffer; readonly distance: number };
@@ -128,12 +114,7 @@ export function variantId(variant: StandardBagVariant): string {
   return [
     GPU_FAMILIES.standard.id,
     rowLayout(variant.rowFormat).id,
-    variant.index.replace('int', 'i'),
-    variant.offset.replace('int', 'o'),
-    variant.pooling,
-    ...(variant.weights === 'none' ? [] : [`w${variant.weights}`]),
-    ...(variant.padding ? ['pad'] : []),
-    ...(variant.pruned ? ['pruned'] : []),
+    ...lookupParts(variant),
     ...(variant.repair ? ['repair'] : []),
     ...(variant.wideRows ? ['wide'] : []),
     ...outputId(variant.output),

@@ -4,9 +4,8 @@
  * parameters of the lookups, is updated before each launch.
  */
 import { at } from '../../../at.ts';
-import type { BlockPool } from '../../../cuda/block-pool.ts';
 import type { CudaDevice } from '../../../cuda/device.ts';
-import type { DeviceMemory, PinnedMemory } from '../../../cuda/memory.ts';
+import type { DeviceMemory } from '../../../cuda/memory.ts';
 import type { CudaStream } from '../../../cuda/stream.ts';
 import type { DensePrecision } from '../../../device.ts';
 import type { BagFindings } from '../../../embedding/bag.ts';
@@ -38,6 +37,7 @@ import { FusedStage } from '../embedding/fused-stage.ts';
 import { StandardStage } from '../embedding/standard-stage.ts';
 import { CudaTables } from '../embedding/tables.ts';
 import type { KernelLibrary } from '../kernels/library.ts';
+import type { MemoryPools } from '../memory/pools.ts';
 import { CapturedProgram, CaptureTimer } from './captured.ts';
 import { Copies } from './copies.ts';
 import { graphStreams, isGraphable, type LaneStreams } from './graph-choice.ts';
@@ -58,10 +58,7 @@ export interface ProgramTools {
   readonly kernels: KernelLibrary;
   readonly streams: Streams;
   readonly l2: PersistingL2;
-  readonly pools: {
-    readonly device: BlockPool<DeviceMemory>;
-    readonly pinned: BlockPool<PinnedMemory>;
-  };
+  readonly pools: MemoryPools;
   readonly events: EventPool;
   /** Those of a precision; default: the device's. */
   dense(precision?: DensePrecision): Promise<DenseKernels>;

@@ -3,7 +3,7 @@
 import { allocated } from '../../../checks/arguments.ts';
 import { bytesOf } from '../../../checks/array.ts';
 import { CudaEvent } from '../../../cuda/event.ts';
-import type { DeviceMemory } from '../../../cuda/memory.ts';
+import type { DeviceMemory, PinnedMemory } from '../../../cuda/memory.ts';
 import type { CudaKernel } from '../../../cuda/module.ts';
 import { type EmbeddingTable, type IndexArray, rowBytes } from '../../../embedding/bag.ts';
 import { rowContentBytes, rowLayout } from '../../../embedding/row-format.ts';
@@ -61,11 +61,12 @@ export async function stageUpdate(
   const memory = pools.device.borrow(update.count * (width + NUMBER_BYTES));
   const numbersAt = (first: number) => memory.address(first * NUMBER_BYTES);
   const valuesAt = (first: number) => memory.address(update.count * NUMBER_BYTES + first * width);
-  const blocks = [0, 1].map(() => ({
-    block: pools.pinned.borrow(step * (width + NUMBER_BYTES)),
-    passed: new CudaEvent(device),
-  }));
+  const blocks: { readonly block: PinnedMemory; readonly passed: CudaEvent }[] = [];
   try {
+    for (let i = 0; i < 2; i++) {
+      const passed = new CudaEvent(device);
+      blocks.push({ block: pools.pinned.borrow(step * (width + NUMBER_BYTES)), passed });
+    }
     for (let first = 0, turn = 0; first < update.count; first += step, turn++) {
       const count = Math.min(step, update.count - first);
       const { block, passed } = blocks[turn % 2] as (typeof blocks)[number];
@@ -119,8 +120,9 @@ export async function readRows(
   const result = allocated(`${own.length} rows`, () => new Uint8Array(own.length * width));
   const step = Math.max(1, Math.min(own.length, Math.floor(READ_BYTES / width)));
   const memory = tools.pools.device.borrow(step * (width + NUMBER_BYTES));
-  const block = tools.pools.pinned.borrow(step * (width + NUMBER_BYTES));
+  let block: PinnedMemory | undefined;
   try {
+    block = tools.pools.pinned.borrow(step * (width + NUMBER_BYTES));
     for (let first = 0; first < own.length; first += step) {
       const count = Math.min(step, own.length - first);
       await readPiece(tools, kernel, { table, rows }, memory, block, {
@@ -131,7 +133,7 @@ export async function readRows(
   } finally {
     await tools.stream.finished().catch(() => {});
     tools.pools.device.giveBack(memory);
-    tools.pools.pinned.giveBack(block);
+    if (block !== undefined) tools.pools.pinned.giveBack(block);
   }
   return result;
 }
@@ -141,7 +143,7 @@ async function readPiece(
   kernel: CudaKernel,
   { table, rows }: { readonly table: EmbeddingTable; readonly rows: DevicePtr },
   memory: DeviceMemory,
-  block: ReturnType<RowTools['pools']['pinned']['borrow']>,
+  block: PinnedMemory,
   { numbers, into }: { readonly numbers: BigInt64Array; readonly into: Uint8Array },
 ): Promise<void> {
   const moved = {

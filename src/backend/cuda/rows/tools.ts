@@ -1,9 +1,8 @@
 /** What rows need of the backend: a device, the stream that the lookups run in, kernels, blocks of memory. */
-import type { BlockPool } from '../../../cuda/block-pool.ts';
 import type { CudaDevice } from '../../../cuda/device.ts';
-import type { DeviceMemory, PinnedMemory } from '../../../cuda/memory.ts';
 import type { CudaStream } from '../../../cuda/stream.ts';
 import type { KernelLibrary } from '../kernels/library.ts';
+import type { MemoryPools } from '../memory/pools.ts';
 
 export interface RowTools {
   readonly device: CudaDevice;
@@ -11,8 +10,5 @@ export interface RowTools {
   /** For copies while lookups go on. */
   readonly aside: CudaStream;
   readonly kernels: KernelLibrary;
-  readonly pools: {
-    readonly device: BlockPool<DeviceMemory>;
-    readonly pinned: BlockPool<PinnedMemory>;
-  };
+  readonly pools: MemoryPools;
 }
