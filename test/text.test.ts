@@ -1,9 +1,9 @@
 /** Text of files, as it is shown: nothing in it steers a terminal, and it is of bounded length. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import fc from 'fast-check';
 import { DeviceError, FormatError } from '../src/errors.ts';
 import { printable, printableJson, printableLines } from '../src/text.ts';
+import fc from './support/properties.ts';
 import { UNPRINTABLE } from './support/text.ts';
 
 /** Text as attackers make it. */

@@ -189,6 +189,18 @@ export function someOf<T extends object>(members: Members<T>): Check<T> {
   };
 }
 
+/**
+ * An object of one of several kinds, which its member `by` names. The check of that kind reads the object, `by` among the
+ * rest, so that an object which changes its kind meanwhile is refused.
+ */
+export function kindsOf<K extends string, T>(by: string, kinds: Readonly<Record<K, Check<T>>>): Check<T> {
+  const kind = oneOf(Object.keys(kinds) as K[]);
+  return (value, at) => {
+    const given = record(value, at);
+    return kinds[reading(at, () => kind(given[by], `${at}.${by}`))](value, at);
+  };
+}
+
 function readMembers<T extends object>(
   given: Readonly<Record<string, unknown>>,
   entries: readonly (readonly [string, Check<unknown> | Optional<unknown>])[],

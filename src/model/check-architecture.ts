@@ -1,11 +1,12 @@
 /** Architectures of callers, checked and copied before anything is placed: every block fits those before. */
 import {
-  type Check,
+  kindsOf,
   listOf,
   type Members,
   membersOf,
   oneOf,
   optional,
+  reading,
   record,
   text,
 } from '../checks/value.ts';
@@ -17,16 +18,11 @@ import { type Block, PARTS } from './block-list.ts';
 import { checkInputsFit, MODEL_MEMBERS } from './check-model.ts';
 import { headOf } from './head.ts';
 
-const INTERACTIONS: Readonly<{ [K in Interaction['kind']]: Check<Extract<Interaction, { kind: K }>> }> = {
+const interaction = kindsOf<Interaction['kind'], Interaction>('kind', {
   dot: membersOf(BLOCKS.dot.members),
   cat: membersOf<Extract<Interaction, { kind: 'cat' }>>({ kind: oneOf(['cat']) }),
   cross: membersOf(BLOCKS.cross.members),
-};
-
-const interaction: Check<Interaction> = (value, at) => {
-  const kinds = Object.keys(INTERACTIONS) as Interaction['kind'][];
-  return INTERACTIONS[oneOf(kinds)(record(value, at).kind, `${at}.kind`)](value, at);
-};
+});
 
 const common = {
   ...MODEL_MEMBERS,
@@ -44,11 +40,12 @@ const dlrm = membersOf<DlrmArchitecture>({
 const place = { name: text, inputs: listOf(text), part: optional(oneOf(PARTS)) };
 
 /** A block of any kind. */
-const block: Check<Block> = (value, at) => {
-  const kind = oneOf(BLOCK_NAMES)(record(value, at).kind, `${at}.kind`);
-  const members = { ...place, ...BLOCKS[kind].members } as Members<Block>;
-  return membersOf(members)(value, at);
-};
+const block = kindsOf(
+  'kind',
+  Object.fromEntries(
+    BLOCK_NAMES.map((kind) => [kind, membersOf({ ...place, ...BLOCKS[kind].members } as Members<Block>)]),
+  ),
+);
 
 const general = membersOf<BlocksArchitecture>({
   ...common,
@@ -62,7 +59,8 @@ const general = membersOf<BlocksArchitecture>({
  *   CHECKPOINT_INCONSISTENT for blocks that do not fit each other.
  */
 export function checkArchitecture(value: unknown): ModelArchitecture {
-  const isGeneral = record(value, 'architecture').blocks !== undefined;
+  const given = record(value, 'architecture');
+  const isGeneral = reading('architecture', () => given.blocks !== undefined);
   const own = (isGeneral ? general : dlrm)(value, 'architecture');
   const head = headOf(own);
   if (!isGeneral && head.outputs[0]?.width !== 1)

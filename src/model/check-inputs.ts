@@ -4,11 +4,11 @@ import {
   deepFrozen,
   flag,
   isRecord,
+  kindsOf,
   listOf,
   membersOf,
   oneOf,
   optional,
-  record,
   refuseOption,
   text,
   whole,
@@ -31,7 +31,7 @@ const ids = listOf<string | number>((value, at) =>
     : refuseOption(at, value, 'a string or a number'),
 ) as Check<readonly never[]>;
 
-const ID_RULES: Readonly<{ [K in IdRule['kind']]: Check<Extract<IdRule, { kind: K }>> }> = {
+const idRule = kindsOf<IdRule['kind'], IdRule>('kind', {
   rows: membersOf<Extract<IdRule, { kind: 'rows' }>>({ kind: oneOf(['rows']) }),
   vocabulary: membersOf<Extract<IdRule, { kind: 'vocabulary' }>>({
     kind: oneOf(['vocabulary']),
@@ -43,12 +43,7 @@ const ID_RULES: Readonly<{ [K in IdRule['kind']]: Check<Extract<IdRule, { kind: 
     seed: whole(0, 2 ** 32 - 1),
     modulus: whole(1, 2 ** 31 - 1),
   }),
-};
-
-const idRule: Check<IdRule> = (value, at) => {
-  const kinds = Object.keys(ID_RULES) as IdRule['kind'][];
-  return ID_RULES[oneOf(kinds)(record(value, at).kind, `${at}.kind`)](value, at);
-};
+});
 
 const unknownId: Check<UnknownId> = (value, at) =>
   isRecord(value)

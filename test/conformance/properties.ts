@@ -1,6 +1,5 @@
 /** Random tables, batches and modes against the reference. */
 import { test } from 'node:test';
-import fc from 'fast-check';
 import type { Bags, EmbeddingTable } from '../../src/embedding/bag.ts';
 import { ROW_FORMATS } from '../../src/embedding/bag.ts';
 import { referenceCheckBags } from '../../src/embedding/reference.ts';
@@ -14,6 +13,7 @@ import {
   randomBags,
   randomTable,
 } from '../support/cases.ts';
+import fc from '../support/properties.ts';
 import { Random } from '../support/random.ts';
 import { dotInteractionOn, linearOn, poolOn } from '../support/run-operators.ts';
 import { assertDot, assertLinear } from './dense.ts';

@@ -1,7 +1,6 @@
 /** Bags per user: pooled once for all candidates of the user, with the bits of the request that repeats them. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import fc from 'fast-check';
 import type { BagBatch, Bags, EmbeddingTable } from '../../src/embedding/bag.ts';
 import { EmbeddingCollection, placeCollection } from '../../src/model/collection.ts';
 import { DlrmModel } from '../../src/model/dlrm.ts';
@@ -10,6 +9,7 @@ import { heuristicPlan, type Plan, plainPlan, planLabel } from '../../src/plan/p
 import { bagsOf, integers, type Problem, randomTable, shared } from '../support/cases.ts';
 import { assertSameBits, assertWithin } from '../support/compare.ts';
 import { smallModel, smallRequest } from '../support/models.ts';
+import fc from '../support/properties.ts';
 import { Random } from '../support/random.ts';
 import { ReferenceBackend } from '../support/reference-backend.ts';
 import { inHostMemory, poolNarrow, poolOn, poolPlaced } from '../support/run-operators.ts';

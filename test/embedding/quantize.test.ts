@@ -1,6 +1,5 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import fc from 'fast-check';
 import {
   dequantizeRows,
   float8ToNumber,
@@ -11,6 +10,7 @@ import {
 } from '../../src/embedding/quantize.ts';
 import { QUANTIZED_ROW_FORMATS, ROW_FORMATS, rowBytes, weightShape } from '../../src/embedding/row-format.ts';
 import { float16ToNumber, numberToFloat16 } from '../../src/tensor.ts';
+import fc from '../support/properties.ts';
 import { Random } from '../support/random.ts';
 
 test('bytes of a row, as FBGEMM lays them out', () => {

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import fc from 'fast-check';
 import { findLongBags } from '../../src/ffi/long-bags.ts';
+import fc from '../support/properties.ts';
 
 const BATCH = 5;
 const clamped = (offset: number, lookups: number) => Math.min(Math.max(offset, 0), lookups);

@@ -5,7 +5,6 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { gzipSync } from 'node:zlib';
-import fc from 'fast-check';
 import { HotrowError } from '../../src/errors.ts';
 import { expectKind, identify, type Kind, type Purpose } from '../../src/formats/file-kind.ts';
 import { KINDS, PURPOSES } from '../../src/formats/kinds/table.ts';
@@ -14,6 +13,7 @@ import { readRequest } from '../../src/model/request/safetensors-request.ts';
 import { readResults } from '../../src/report/read-results.ts';
 import { readTrace } from '../../src/workload/trace.ts';
 import { FILES, safetensorsOf, smallZip } from '../support/file-kinds.ts';
+import fc from '../support/properties.ts';
 
 let folder = '';
 before(async () => {

@@ -7,9 +7,9 @@ import { dirname, join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { gzipSync } from 'node:zlib';
-import fc from 'fast-check';
 import { HotrowError } from '../../src/errors.ts';
 import { openMaybeGzip, withPlainFile } from '../../src/formats/gzip.ts';
+import fc from '../support/properties.ts';
 
 let folder = '';
 before(async () => {

@@ -3,11 +3,11 @@ import { mkdtemp, open, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
-import fc from 'fast-check';
 import { FormatError, HotrowError } from '../../src/errors.ts';
 import { readSafetensors, writeSafetensors } from '../../src/formats/safetensors.ts';
 import { readTensor } from '../../src/stored-tensor.ts';
 import type { HostTensor } from '../../src/tensor.ts';
+import fc from '../support/properties.ts';
 
 let folder = '';
 before(async () => {

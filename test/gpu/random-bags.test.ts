@@ -1,6 +1,5 @@
 /** Many random problems under each technique, on a real GPU. */
 import { test } from 'node:test';
-import fc from 'fast-check';
 import { CudaBackend } from '../../src/backend/cuda/cuda-backend.ts';
 import { SHORTEST_SPLIT } from '../../src/backend/cuda/embedding/fused-layout.ts';
 import { placeCollection } from '../../src/model/collection.ts';
@@ -9,6 +8,7 @@ import { techniquesOn } from '../../src/plan/techniques/registry.ts';
 import { type ProblemShape, problemFrom, problemShape } from '../conformance/properties.ts';
 import { assertPooled, keepsOrder } from '../conformance/subject.ts';
 import { assertSameBits } from '../support/compare.ts';
+import fc from '../support/properties.ts';
 import { poolPlaced } from '../support/run-operators.ts';
 import { refuseGpu } from './gpu.ts';
 

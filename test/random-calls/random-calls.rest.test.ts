@@ -4,16 +4,16 @@ import { spawnSync } from 'node:child_process';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { refuseEmulation } from '../emulation/emulator.ts';
+import { SEED } from '../support/seed.ts';
 
 const MAIN = fileURLToPath(new URL('main.ts', import.meta.url));
-const SEED = process.env.HOTROW_SEED ?? `${Date.now() % 1_000_000}`;
 
 for (const [device, count, skip] of [
   ['cpu', 1500, undefined],
   ['cuda', 400, refuseEmulation()],
 ] as const) {
   test(`${count} random calls on ${device}, HOTROW_SEED=${SEED}`, { skip }, () => {
-    const args = ['--import', 'tsx', MAIN, `${count}`, SEED, device];
+    const args = ['--import', 'tsx', MAIN, `${count}`, `${SEED}`, device];
     const { status, signal, stdout, stderr } = spawnSync(process.execPath, args, {
       encoding: 'utf8',
       timeout: 300_000,

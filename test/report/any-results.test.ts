@@ -1,13 +1,13 @@
 /** A report of whatever the schemas of results allow is a page of finite numbers. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import fc from 'fast-check';
 import Value from 'typebox/value';
 import { resultsSchema } from '../../src/bench/results.ts';
 import { characterizationSchema } from '../../src/characterize/results.ts';
 import { renderReport } from '../../src/report/page.ts';
 import { parseResults, type Results } from '../../src/report/read-results.ts';
 import { arbitraryOf } from '../support/arbitrary-schema.ts';
+import fc from '../support/properties.ts';
 import { UNPRINTABLE } from '../support/text.ts';
 
 /** Longer runs: HOTROW_FUZZ_RUNS=10000. */

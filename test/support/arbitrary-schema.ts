@@ -1,6 +1,7 @@
 /** Values that a schema allows, the odd ones among them often: zeros, the tiny and the huge, empty lists, members left out. */
-import fc from 'fast-check';
+
 import type { TSchema } from 'typebox';
+import fc from './properties.ts';
 
 /** JSON Schema as typebox writes it. */
 interface JsonSchema {

@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import fc from 'fast-check';
 import { UsageError } from '../../src/errors.ts';
 import { bagOffsets, drawBagLengths, parseBagLengths, totalLookups } from '../../src/workload/bag-lengths.ts';
 import { createRandom } from '../../src/workload/random.ts';
+import fc from '../support/properties.ts';
 
 const draw = (spec: string, count = 20_000) => drawBagLengths(parseBagLengths(spec), count, createRandom(1));
 const mean = (lengths: Int32Array) => totalLookups(lengths) / lengths.length;

@@ -1,6 +1,5 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import fc from 'fast-check';
 import type { AccessPatternName } from '../../src/workload/access-patterns.ts';
 import { createStream } from '../../src/workload/access-patterns.ts';
 import {
@@ -13,6 +12,7 @@ import {
 } from '../../src/workload/hotness.ts';
 import { readTrace } from '../../src/workload/trace.ts';
 import { tracePath } from '../support/golden.ts';
+import fc from '../support/properties.ts';
 
 /** The same figures with a Map. */
 function naive(indices: readonly number[], k: number) {

@@ -1,12 +1,12 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { gzipSync } from 'node:zlib';
-import fc from 'fast-check';
 import type { IndexArray } from '../../src/embedding/bag.ts';
 import { UsageError } from '../../src/errors.ts';
 import { measureHotness, nearestPattern } from '../../src/workload/hotness.ts';
 import { readTrace } from '../../src/workload/trace.ts';
 import { tracePath } from '../support/golden.ts';
+import fc from '../support/properties.ts';
 import { file, numbers, refuses } from '../support/trace-files.ts';
 
 describe('text traces', () => {

@@ -4,11 +4,11 @@ import { arrayOf } from '../../checks/arguments.ts';
 import {
   type Check,
   flag,
+  kindsOf,
   type Members,
   membersOf,
   oneOf,
   optional,
-  record,
   refuseOption,
   text,
   whole,
@@ -71,16 +71,6 @@ export interface Delivery {
   readonly target: Float32Array | Uint16Array;
 }
 
-const OPERATIONS = [
-  'upload',
-  'download',
-  'embeddingBags',
-  'linear',
-  'dotInteraction',
-  'rowFunction',
-  'copy',
-  'transfer',
-] as const;
 const MOST_FEATURES = 2 ** 20;
 /** Whether two tables are read by the same kernels, from bags placed for either. */
 export function areAlike(some: readonly EmbeddingTable[], others: readonly EmbeddingTable[]): boolean {
@@ -125,7 +115,7 @@ export function operationOf(
       ? { ...own, format: 'float32' }
       : refuseOption(`${at}.format`, own.format, 'float32');
   };
-  const checks = {
+  return kindsOf<Operation['op'], Operation>('op', {
     upload: uploadOf(matrix, run, takes),
     download: downloadOf(pooledMatrix, run, takes),
     embeddingBags: bagsOf(use(given.tables), given.bags, pooledMatrix, run, takes),
@@ -137,8 +127,7 @@ export function operationOf(
       matrixOf((value, at) => used(given.buffers.ofAny(value, at))),
       given.buffers,
     ),
-  };
-  return (value, at) => checks[oneOf(OPERATIONS)(record(value, at).op, `${at}.op`)](value, at);
+  });
 }
 
 type Use<T, F> = Check<{ readonly inner: T; readonly facts: F }>;

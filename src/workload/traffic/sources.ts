@@ -2,7 +2,7 @@
 import { existsSync } from 'node:fs';
 import { basename, join, resolve } from 'node:path';
 import { at } from '../../at.ts';
-import { type Check, listOf, membersOf, oneOf, path, reading, record, text } from '../../checks/value.ts';
+import { kindsOf, listOf, membersOf, oneOf, path, text } from '../../checks/value.ts';
 import { UsageError, WorkloadError } from '../../errors.ts';
 import { expectKind, type Kind } from '../../formats/file-kind.ts';
 import { isStream, listFolder, statFile } from '../../input-file.ts';
@@ -39,7 +39,8 @@ export interface NamedSource {
 /** One workload. */
 export type TrafficSource = RequestSource | TraceSource | NamedSource;
 
-const SOURCES: Readonly<{ [K in TrafficSource['kind']]: Check<Extract<TrafficSource, { kind: K }>> }> = {
+/** A workload, read once. @throws UsageError OPTION_INVALID. */
+export const trafficSource = kindsOf<TrafficSource['kind'], TrafficSource>('kind', {
   requests: membersOf<RequestSource>({
     kind: oneOf(['requests']),
     name: text,
@@ -54,14 +55,7 @@ const SOURCES: Readonly<{ [K in TrafficSource['kind']]: Check<Extract<TrafficSou
     path: text,
     streams: listOf(membersOf<NamedSource['streams'][number]>({ table: text, file: path })),
   }),
-};
-
-/** A workload, read once. @throws UsageError OPTION_INVALID. */
-export const trafficSource: Check<TrafficSource> = (value, at) => {
-  const kinds = Object.keys(SOURCES) as TrafficSource['kind'][];
-  const kind = reading(at, () => oneOf(kinds)(record(value, at).kind, `${at}.kind`));
-  return SOURCES[kind](value, at);
-};
+});
 
 const FORMS: Readonly<Partial<Record<Kind, RequestForm>>> = {
   'safetensors-request': 'safetensors',

@@ -3,10 +3,10 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
-import fc from 'fast-check';
 import { assemble } from '../../../src/formats/dcp/assemble.ts';
 import { type Box, tilingFault } from '../../../src/formats/dcp/box.ts';
 import { elementCount } from '../../../src/tensor.ts';
+import fc from '../../support/properties.ts';
 
 const box = (offsets: number[], sizes: number[]): Box => ({ offsets, sizes });
 

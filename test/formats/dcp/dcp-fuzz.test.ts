@@ -4,7 +4,6 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
-import fc from 'fast-check';
 import { HotrowError } from '../../../src/errors.ts';
 import { readDcp } from '../../../src/formats/dcp/dcp.ts';
 import { readTensor } from '../../../src/stored-tensor.ts';
@@ -16,6 +15,7 @@ import {
   size,
   twoShards,
 } from '../../support/dcp.ts';
+import fc from '../../support/properties.ts';
 
 let folder = '';
 before(async () => {

@@ -1,13 +1,13 @@
 /** Random pickles: each gives a value or a typed error, and so does every tensor in it. */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import fc from 'fast-check';
 import { FormatError, HotrowError } from '../../../src/errors.ts';
 import { unpickle } from '../../../src/formats/torch/pickle.ts';
 import type { PickledValue } from '../../../src/formats/torch/pickled-value.ts';
 import { readStorageId } from '../../../src/formats/torch/storage-id.ts';
 import { torchGlobal } from '../../../src/formats/torch/torch-globals.ts';
 import { STACK_OPCODES } from '../../support/pickle-opcodes.ts';
+import fc from '../../support/properties.ts';
 import { savedTensors } from '../../support/torch-files.ts';
 
 const pickle = (...parts: readonly string[]): Uint8Array => Buffer.from(parts.join(''), 'latin1');

@@ -3,8 +3,8 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
-import fc from 'fast-check';
 import { stridedRead } from '../../../src/formats/torch/strided-read.ts';
+import fc from '../../support/properties.ts';
 
 /** More than one window, so that axes are taken apart. */
 const FILE_BYTES = 20 << 20;

@@ -5,7 +5,6 @@ import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { gzipSync } from 'node:zlib';
-import fc from 'fast-check';
 import { FormatError, HotrowError } from '../../../src/errors.ts';
 import { readSafetensors } from '../../../src/formats/safetensors.ts';
 import type { PickledValue } from '../../../src/formats/torch/pickled-value.ts';
@@ -14,6 +13,7 @@ import { readTorchZip } from '../../../src/formats/torch/torch-zip.ts';
 import { readTensor } from '../../../src/stored-tensor.ts';
 import { type FileTensor, type HostTensor, isInFile } from '../../../src/tensor.ts';
 import { goldenPath } from '../../support/golden.ts';
+import fc from '../../support/properties.ts';
 import { readStored, tensorPickle, torchZip, zip } from '../../support/torch-files.ts';
 
 let folder = '';

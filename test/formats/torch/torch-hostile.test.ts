@@ -6,10 +6,10 @@ import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { crc32 } from 'node:zlib';
-import fc from 'fast-check';
 import { FormatError, HotrowError } from '../../../src/errors.ts';
 import { loadCheckpoint } from '../../../src/model/checkpoint/checkpoint.ts';
 import { readTensor } from '../../../src/stored-tensor.ts';
+import fc from '../../support/properties.ts';
 import { LEGACY_HEAD, readStored, tensorPickle, torchZip, zip } from '../../support/torch-files.ts';
 
 let folder = '';

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import fc from 'fast-check';
 import { NamePattern } from '../../../src/model/checkpoint/name-patterns.ts';
+import fc from '../../support/properties.ts';
 
 const matched = (pattern: string, name: string) => {
   const match = new NamePattern(pattern).match(name);

@@ -1,7 +1,6 @@
 /** Rows that FBGEMM, TorchRec and PyTorch quantised: every layout against its dequantised values. */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import fc from 'fast-check';
 import { dequantizeRows } from '../../../src/embedding/quantize.ts';
 import { rowBytes } from '../../../src/embedding/row-format.ts';
 import type { TablePart } from '../../../src/model/checkpoint/checkpoint-parts.ts';
@@ -10,6 +9,7 @@ import { parseQuantizedRows } from '../../../src/model/checkpoint/quantized-rows
 import { type KnownTables, quantizedTables } from '../../../src/model/checkpoint/quantized-tables.ts';
 import { readBytes } from '../../../src/stored-tensor.ts';
 import { float16ToNumber, numberToFloat16, type StoredTensor } from '../../../src/tensor.ts';
+import fc from '../../support/properties.ts';
 import { halves, packed, part, quantised, split, valuesOf } from '../../support/quantised-parts.ts';
 import { Random } from '../../support/random.ts';
 import { bytesOf, storedBytes } from '../../support/stored.ts';

@@ -3,9 +3,9 @@ import { mkdir, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
-import fc from 'fast-check';
 import { HotrowError, ModelError } from '../../../src/errors.ts';
 import { parseDescription, readDescription } from '../../../src/model/description/description.ts';
+import fc from '../../support/properties.ts';
 
 let folder = '';
 before(async () => {

@@ -2,11 +2,11 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
-import fc from 'fast-check';
 import xxhash from 'xxhash-wasm';
 import { UsageError } from '../../../src/errors.ts';
 import { ID_HASHES, type IdHash } from '../../../src/model/inputs.ts';
 import { idHasher } from '../../../src/model/request/id-hash.ts';
+import fc from '../../support/properties.ts';
 
 const MODULUS = 1000;
 const open = (hash: IdHash, seed = 0, modulus = MODULUS) => idHasher({ hash, seed, modulus });

@@ -1,11 +1,11 @@
 /** Ids become rows: vocabularies, hashes, unknown ids, and the other rules of a feature. */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import fc from 'fast-check';
 import type { FeatureInput } from '../../../src/model/inputs.ts';
 import { idHasher } from '../../../src/model/request/id-hash.ts';
 import { VocabularyOfIntegers } from '../../../src/model/request/integer-vocabulary.ts';
 import { requestByFeature } from '../../../src/model/request/request-by-feature.ts';
+import fc from '../../support/properties.ts';
 import {
   bagLists,
   f32,

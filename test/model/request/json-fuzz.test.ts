@@ -1,7 +1,6 @@
 /** Any JSON, and damaged text, is read or refused with a typed error. */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import fc from 'fast-check';
 import Value from 'typebox/value';
 import { HotrowError, type RequestError } from '../../../src/errors.ts';
 import { jsonRequest } from '../../../src/model/request/json-request.ts';
@@ -12,6 +11,7 @@ import {
   readJson as read,
   secondSample as second,
 } from '../../support/json-requests.ts';
+import fc from '../../support/properties.ts';
 
 describe('any JSON', () => {
   const name = fc.constantFrom(

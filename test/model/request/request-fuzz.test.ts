@@ -1,9 +1,9 @@
 /** Tensors of any name, shape and dtype are read as a request, or refused with a typed error. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import fc from 'fast-check';
 import { HotrowError } from '../../../src/errors.ts';
 import { elementCount } from '../../../src/tensor.ts';
+import fc from '../../support/properties.ts';
 import {
   f32,
   feature,

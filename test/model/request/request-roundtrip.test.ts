@@ -1,11 +1,11 @@
 /** Random bags, written in every form that can say them, are read as the same bags. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import fc from 'fast-check';
 import type { ModelInputs } from '../../../src/model/inputs.ts';
 import { jsonRequest } from '../../../src/model/request/json-request.ts';
 import { requestByFeature } from '../../../src/model/request/request-by-feature.ts';
 import { readRequest, writeRequest } from '../../../src/model/request/safetensors-request.ts';
+import fc from '../../support/properties.ts';
 import {
   expanded,
   f32,
