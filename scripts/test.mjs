@@ -2,10 +2,11 @@
 //   npm test -- FILE…             these files, of either tier
 //   npm test -- --changed [REF]   those that the changes since REF touch, of both tiers; default: main
 import { spawn, spawnSync } from 'node:child_process';
-import { existsSync } from 'node:fs';
+import { existsSync, rmSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { buildNative } from './build-native.mjs';
+import { bundleTests } from './bundle-tests.mjs';
 import { changedSince, testFiles, testsOf } from './changed-tests.mjs';
 import { requireNode } from './require-node.mjs';
 
@@ -54,11 +55,14 @@ function choose() {
   }
 }
 
+/** What runs a test as bundleTests wrote it. */
+const NODE_OPTIONS = ['--enable-source-maps', '--test-reporter=spec'];
+
 /** Runs one file by itself. @returns what it printed, and whether all is well. */
-function runFile(file, env) {
+function runFile(file, path, env) {
   return new Promise((resolve) => {
     const started = performance.now();
-    const child = spawn(process.execPath, ['--import', 'tsx', '--test-reporter=spec', file], {
+    const child = spawn(process.execPath, [...NODE_OPTIONS, path], {
       cwd: root,
       env,
       stdio: ['ignore', 'pipe', 'pipe'],
@@ -96,7 +100,7 @@ function failure({ file, stdout, stderr, signal }) {
 }
 
 /** The exit status of all of `files`, as many at once as there are cores. */
-async function run(files, env) {
+async function run(files, paths, env) {
   const rank = (file) => LONGEST.findIndex((pattern) => pattern.test(file)) + 1 || LONGEST.length + 1;
   const waiting = files.toSorted((a, b) => rank(a) - rank(b));
   const failed = [];
@@ -104,7 +108,7 @@ async function run(files, env) {
   const started = performance.now();
   const work = async () => {
     for (let file = waiting.shift(); file !== undefined; file = waiting.shift()) {
-      const result = await runFile(file, env);
+      const result = await runFile(file, paths.get(file), env);
       const { seconds, passed, stdout } = result;
       const what = passed ? `${result.counts.pass} passed${skips(stdout)}` : 'FAILED';
       console.log(`${seconds.toFixed(1).padStart(6)} s  ${file}: ${what}`);
@@ -137,8 +141,13 @@ if (named) {
   if (status !== 0) process.exit(status ?? 1);
   env.HOTROW_TEST_MAIN = `${root}/dist/cli/main.js`;
 }
+const { folder, paths } = await bundleTests(files, root);
+process.on('exit', () => rmSync(folder, { recursive: true, force: true }));
+for (const signal of ['SIGINT', 'SIGTERM']) process.once(signal, () => process.exit(1));
 if (files.length === 1) {
-  const options = ['--import', 'tsx', '--test-reporter=spec', files[0]];
-  process.exit(spawnSync(process.execPath, options, { cwd: root, env, stdio: 'inherit' }).status ?? 1);
+  const [only] = paths.values();
+  const child = spawn(process.execPath, [...NODE_OPTIONS, only], { cwd: root, env, stdio: 'inherit' });
+  child.on('close', (code) => process.exit(code ?? 1));
+} else {
+  process.exit(await run(files, paths, env));
 }
-process.exit(await run(files, env));

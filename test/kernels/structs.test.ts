@@ -30,7 +30,8 @@ const skip = refuseEmulation();
 /** Every struct that a module of the CUDA backend exports. */
 async function exportedStructs(): Promise<Struct[]> {
   const files = (readdirSync(CUDA, { recursive: true }) as string[]).filter((file) => file.endsWith('.ts'));
-  const modules = await Promise.all(files.map((file) => import(new URL(file, CUDA).href)));
+  const names = files.map((file) => file.slice(0, -'.ts'.length));
+  const modules = await Promise.all(names.map((name) => import(`../../src/backend/cuda/${name}.ts`)));
   const values = modules.flatMap((module) => Object.values(module as Record<string, unknown>));
   return [...new Set(values)].filter((value) => value instanceof Struct);
 }
