@@ -68,7 +68,9 @@ export type DeviceErrorCode =
   | 'KERNEL_COMPILE_FAILED'
   | 'KERNEL_FAILED'
   | 'PROFILER_FAILED'
+  | 'OVERLOADED'
   | 'DISPOSED';
+export type AbortErrorCode = 'ABORTED';
 
 export type ErrorCode =
   | UsageErrorCode
@@ -77,7 +79,8 @@ export type ErrorCode =
   | RequestErrorCode
   | WorkloadErrorCode
   | PlanErrorCode
-  | DeviceErrorCode;
+  | DeviceErrorCode
+  | AbortErrorCode;
 
 export interface ErrorDetails {
   /** What the user can do about it. */
@@ -182,6 +185,9 @@ const HINTS: Readonly<Record<ErrorCode, string>> = {
   KERNEL_FAILED: 'this is a defect in Hotrow: report it with the command that showed it',
   PROFILER_FAILED:
     'run `ncu` by hand on `hotrow bench` to see whether it works here; docs/characterize.md says what it needs',
+  OVERLOADED:
+    'send fewer calls at once, wait for some of them first, or raise `limits` of openBackend or loadModel',
+  ABORTED: 'the call was given up by its AbortSignal, as its caller asked',
   DISPOSED: 'keep models, collections and backends open until the last call has ended',
 };
 
@@ -269,6 +275,9 @@ export class PlanError extends HotrowError<PlanErrorCode> {}
 
 /** A device, its libraries or its memory are missing or failed. */
 export class DeviceError extends HotrowError<DeviceErrorCode> {}
+
+/** The caller gave the call up through its AbortSignal, whose reason is the `cause`. Named as the platform names it: AbortError. */
+export class AbortError extends HotrowError<AbortErrorCode> {}
 
 /** What a failing call into CUDA was. */
 export interface CudaFailure {

@@ -32,6 +32,8 @@ export {
 export { type QuantizedRowFormat, ROW_FORMATS, rowBytes } from './embedding/row-format.ts';
 export type { RowValues } from './embedding/row-values.ts';
 export {
+  AbortError,
+  type AbortErrorCode,
   CudaError,
   type CudaFailure,
   DeviceError,
