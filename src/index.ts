@@ -2,6 +2,7 @@
  * Hotrow's public API: load a DLRM and predict, run an embedding collection by itself, read requests and traces, check
  * plans. Everything that holds device memory is disposable: close it, or declare it with `await using`.
  */
+export { Admission, type AdmissionLimits } from './backend/admission.ts';
 export type { Backend, Ceilings, HostMemory, PooledFormat } from './backend/backend.ts';
 export { hostBytes } from './backend/host-arrays.ts';
 export { type OpenedBackend, type OpenOptions, openBackend } from './backend/open-backend.ts';
@@ -77,11 +78,7 @@ export {
   type ForwardOptions,
   type PooledEmbeddings,
 } from './model/collection.ts';
-export {
-  DlrmModel,
-  type DlrmOptions,
-  PlacedRequest,
-} from './model/dlrm.ts';
+export { DlrmModel, type DlrmOptions } from './model/dlrm.ts';
 export type { ArchitectureOverrides } from './model/infer-architecture.ts';
 export {
   type DenseInput,
@@ -96,6 +93,7 @@ export {
   type UnknownId,
 } from './model/inputs.ts';
 export { type LoadModelOptions, loadModel } from './model/load-model.ts';
+export { PlacedRequest } from './model/placed-request.ts';
 export type { Prediction, PredictOptions, StagedPrediction, StageTimes } from './model/prediction.ts';
 export type { FeatureLookups, FeaturePart, FeatureRequest } from './model/request/feature-request.ts';
 export { readJsonRequest } from './model/request/json-request.ts';

@@ -6,12 +6,14 @@
  * *slot* in it. It is prepared once; then each batch binds its own arrays and bags to the slots. So one device can hand a
  * run to its thread pool in a single call, and another can capture it once and replay it.
  */
+
 import type { DensePrecision, DeviceDescription } from '../device.ts';
 import type { BagBatch, BagFindings, EmbeddingTable, IndexArray, IndexChecking } from '../embedding/bag.ts';
 import type { RowValues } from '../embedding/row-values.ts';
 import type { Placement } from '../plan/placement.ts';
 import type { Plan } from '../plan/plan.ts';
 import type { OnProgress } from '../progress.ts';
+import type { Admission } from './admission.ts';
 import type { RowFunction } from './row-functions.ts';
 
 export type Activation = 'none' | 'relu' | 'sigmoid';
@@ -342,6 +344,9 @@ export interface HostMemory extends Disposable {
 
 export interface Backend extends Disposable {
   readonly device: DeviceDescription;
+
+  /** How much of models, collections and callers is under way at once: they ask here before they run. */
+  readonly admission: Admission;
 
   /**
    * Places tables under a checked plan. Stored tensors are mapped in place or streamed, never read whole.

@@ -3,21 +3,18 @@
  * Concurrent batches get programs of their own.
  */
 import { DeviceError } from '../errors.ts';
-import type {
-  Backend,
-  Bindings,
-  Executable,
-  Operation,
-  PlacedBags,
-  RunOptions,
-  RunReport,
-} from './backend.ts';
+import type { Backend, DeviceBuffer, Executable, Operation, PlacedBags } from './backend.ts';
 import { Workspace } from './workspace.ts';
 
+const FLOAT_BYTES = Float32Array.BYTES_PER_ELEMENT;
 /** Memory of idle programs, at most; the one that was used last stays whatever it takes. */
 const IDLE_BYTES = 2 ** 32;
 /** Idle programs for one number of samples, at most: a request per user and one per candidate, of a few types, take turns. */
 const MOST_KINDS = 4;
+/** Idle programs, at most. */
+const MOST_IDLE = 64;
+/** Samples of the program whose matrices say what one sample takes. */
+const MEASURED_SAMPLES = 64;
 
 /** A program for batches of at most `capacity` samples, over matrices that it has for itself. */
 export type MakeProgram = (capacity: number, workspace: Workspace) => readonly Operation[];
@@ -26,7 +23,8 @@ interface Entry {
   readonly capacity: number;
   /** Of the bags that it ran last. */
   kind: unknown;
-  readonly workspace: Workspace;
+  /** Of its matrices. */
+  readonly block: DeviceBuffer;
   readonly executable: Executable;
 }
 
@@ -35,21 +33,28 @@ export class BatchPrograms implements Disposable {
   readonly #make: MakeProgram;
   /** Idle ones, least recently used first. */
   readonly #idle: Entry[] = [];
+  #sampleBytes: number | undefined;
 
   constructor(backend: Backend, make: MakeProgram) {
     this.#backend = backend;
     this.#make = make;
   }
 
-  /** Runs the program on a batch with these bags. @throws as Executable.run. */
-  async run(
+  /** What the matrices of a program for so many samples take, about. */
+  bytesFor(batchSize: number): number {
+    this.#sampleBytes ??=
+      (FLOAT_BYTES * this.#elementsFor(this.#backend.capacityFor(MEASURED_SAMPLES))) / MEASURED_SAMPLES;
+    return Math.ceil(this.#sampleBytes * batchSize);
+  }
+
+  /** Lends `work` a program for a batch with these bags. @throws DeviceError OUT_OF_MEMORY; what `work` throws. */
+  async lend<T>(
     { batchSize, kind }: Pick<PlacedBags, 'batchSize' | 'kind'>,
-    bindings: Bindings,
-    options?: RunOptions,
-  ): Promise<RunReport> {
+    work: (program: Executable) => Promise<T>,
+  ): Promise<T> {
     const entry = this.#borrow(this.#backend.capacityFor(batchSize), kind);
     try {
-      return await entry.executable.run(bindings, options);
+      return await work(entry.executable);
     } finally {
       this.#idle.push(entry);
       this.#trim();
@@ -82,28 +87,31 @@ export class BatchPrograms implements Disposable {
     }
   }
 
+  #elementsFor(capacity: number): number {
+    return Workspace.elementsOf(this.#backend.device, (workspace) => this.#make(capacity, workspace));
+  }
+
   #create(capacity: number, kind: unknown): Entry {
-    const workspace = new Workspace(this.#backend);
+    const { block, made } = Workspace.of(this.#backend, (workspace) => this.#make(capacity, workspace));
     try {
-      const executable = this.#backend.prepare(this.#make(capacity, workspace));
-      return { capacity, kind, workspace, executable };
+      return { capacity, kind, block, executable: this.#backend.prepare(made) };
     } catch (error) {
-      workspace[Symbol.dispose]();
+      block[Symbol.dispose]();
       throw error;
     }
   }
 
   #trim(): void {
-    let bytes = this.#idle.reduce((sum, { workspace }) => sum + workspace.bytes, 0);
-    while (bytes > IDLE_BYTES && this.#idle.length > 1) {
+    let elements = this.#idle.reduce((sum, { block }) => sum + block.length, 0);
+    while (this.#idle.length > MOST_IDLE || (elements * FLOAT_BYTES > IDLE_BYTES && this.#idle.length > 1)) {
       const oldest = this.#idle.shift() as Entry;
-      bytes -= oldest.workspace.bytes;
+      elements -= oldest.block.length;
       discard(oldest);
     }
   }
 }
 
-function discard({ executable, workspace }: Entry): void {
+function discard({ executable, block }: Entry): void {
   executable[Symbol.dispose]();
-  workspace[Symbol.dispose]();
+  block[Symbol.dispose]();
 }

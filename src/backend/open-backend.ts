@@ -2,6 +2,7 @@
 import { type Members, membersOf, optional, shown, text, whole } from '../checks/value.ts';
 import { cudaDevices } from '../cuda/discover.ts';
 import { UsageError } from '../errors.ts';
+import { ADMISSION_MEMBERS, type AdmissionLimits } from './admission.ts';
 import type { Backend } from './backend.ts';
 import { CpuBackend } from './cpu/cpu-backend.ts';
 import { CudaBackend } from './cuda/cuda-backend.ts';
@@ -12,6 +13,8 @@ export interface OpenOptions {
   readonly device?: string;
   /** Threads of the CPU; default: all cores. */
   readonly threads?: number;
+  /** How much is under way at once, and how much may wait. */
+  readonly limits?: AdmissionLimits;
 }
 
 export interface OpenedBackend {
@@ -27,6 +30,7 @@ const MOST_THREADS = 1024;
 export const OPEN_MEMBERS: Members<OpenOptions> = {
   device: optional(text),
   threads: optional(whole(1, MOST_THREADS)),
+  limits: optional(membersOf(ADMISSION_MEMBERS)),
 };
 const OPEN_OPTIONS = membersOf<OpenOptions>(OPEN_MEMBERS);
 
@@ -42,16 +46,17 @@ export function openBackend(options: OpenOptions = {}): OpenedBackend {
 
 /** As openBackend, for Hotrow's own parts: the backend trusts them. */
 export function openDevice(options: OpenOptions = {}): OpenedBackend {
-  const { device = 'auto', threads } = options;
-  const openCpu = () => new CpuBackend(threads === undefined ? {} : { threads });
+  const { device = 'auto', threads, limits } = options;
+  const own = limits === undefined ? {} : { limits };
+  const openCpu = () => new CpuBackend(threads === undefined ? own : { ...own, threads });
   if (device === 'cpu') return { backend: openCpu() };
   if (device === 'auto') {
     const refusal = refuseCuda();
-    if (refusal === undefined) return { backend: new CudaBackend(), reason: 'auto: the first GPU' };
+    if (refusal === undefined) return { backend: new CudaBackend(own), reason: 'auto: the first GPU' };
     return { backend: openCpu(), reason: `auto: the CPU, because ${/^[^;\n]*/.exec(refusal)?.[0]}` };
   }
   const cuda = /^cuda(?::(\d{1,9}))?$/.exec(device);
-  if (cuda !== null) return { backend: new CudaBackend({ ordinal: Number(cuda[1] ?? 0) }) };
+  if (cuda !== null) return { backend: new CudaBackend({ ...own, ordinal: Number(cuda[1] ?? 0) }) };
   throw new UsageError('USAGE', `unknown device ${shown(device)}`, {
     hint: 'devices are auto, cpu, cuda and cuda:N; `hotrow devices` lists them',
   });

@@ -1,7 +1,9 @@
-/** The matrices of a program that runs again and again. */
+/** The matrices of a program that runs again and again: one block of device memory. */
+import type { DeviceDescription } from '../device.ts';
 import {
   type Backend,
   type DeviceBuffer,
+  elementBytes,
   type Matrix,
   matrix,
   type PooledFormat,
@@ -9,47 +11,68 @@ import {
   packedBytes,
 } from './backend.ts';
 
+const FLOAT_BYTES = Float32Array.BYTES_PER_ELEMENT;
 /** Rows begin at multiples of so many elements: 16 bytes of float32. */
 const ROW_ELEMENTS = 4;
+/** Matrices begin at multiples of so many elements: 256 bytes of float32, as memory that a GPU allocates does. */
+const MATRIX_ELEMENTS = 64;
 
-export class Workspace implements Disposable {
-  readonly #backend: Backend;
-  readonly #buffers: DeviceBuffer[] = [];
+/** Takes matrices of a workspace, always the same ones in the same order. */
+export type TakeMatrices<T> = (workspace: Workspace) => T;
 
-  constructor(backend: Backend) {
-    this.#backend = backend;
+export class Workspace {
+  readonly #buffer: DeviceBuffer;
+  #taken = 0;
+
+  private constructor(buffer: DeviceBuffer) {
+    this.#buffer = buffer;
   }
 
-  /** Device memory of all matrices. */
-  get bytes(): number {
-    return this.#buffers.reduce((sum, { length }) => sum + length * Float32Array.BYTES_PER_ELEMENT, 0);
+  /** float32 elements of the block that holds all matrices that `take` takes. Allocates nothing. */
+  static elementsOf(device: DeviceDescription, take: TakeMatrices<unknown>): number {
+    const measuring = new Workspace({ device, length: Number.MAX_SAFE_INTEGER, [Symbol.dispose]() {} });
+    take(measuring);
+    return measuring.#taken;
   }
 
-  /** An uninitialised [rows, cols] matrix, its rows aligned for vector loads. @throws DeviceError OUT_OF_MEMORY. */
+  /** The block, and what `take` made of the matrices in it. `take` is called twice. @throws DeviceError OUT_OF_MEMORY. */
+  static of<T>(backend: Backend, take: TakeMatrices<T>): { readonly block: DeviceBuffer; readonly made: T } {
+    const block = backend.allocate(Workspace.elementsOf(backend.device, take));
+    try {
+      return { block, made: take(new Workspace(block)) };
+    } catch (error) {
+      block[Symbol.dispose]();
+      throw error;
+    }
+  }
+
+  /** An uninitialised [rows, cols] matrix, its rows aligned for vector loads. */
   matrix(rows: number, cols: number): Matrix {
     return this.#strided(rows, cols, Math.ceil(cols / ROW_ELEMENTS) * ROW_ELEMENTS);
   }
 
-  /** One without gaps between rows, as arrays of the host are. @throws DeviceError OUT_OF_MEMORY. */
+  /** One without gaps between rows, as arrays of the host are. */
   packed(rows: number, cols: number): Matrix {
     return this.#strided(rows, cols, cols);
   }
 
-  /** An uninitialised [rows, cols] matrix of pooled rows. @throws DeviceError OUT_OF_MEMORY. */
+  /** An uninitialised [rows, cols] matrix of pooled rows. */
   pooled(rows: number, cols: number, format: PooledFormat): PooledMatrix {
-    const bytes = packedBytes({ rows, cols, format });
-    const buffer = this.#backend.allocate(Math.ceil(bytes / Float32Array.BYTES_PER_ELEMENT));
-    this.#buffers.push(buffer);
-    return { buffer, offset: 0, rows, cols, stride: cols, format };
+    const start = this.#take(Math.ceil(packedBytes({ rows, cols, format }) / FLOAT_BYTES));
+    const offset = (start * FLOAT_BYTES) / elementBytes({ format });
+    return { buffer: this.#buffer, offset, rows, cols, stride: cols, format };
   }
 
   #strided(rows: number, cols: number, stride: number): Matrix {
-    const buffer = this.#backend.allocate(rows * stride);
-    this.#buffers.push(buffer);
-    return matrix(buffer, rows, cols, 0, stride);
+    return matrix(this.#buffer, rows, cols, this.#take(rows * stride), stride);
   }
 
-  [Symbol.dispose](): void {
-    for (const buffer of this.#buffers.splice(0)) buffer[Symbol.dispose]();
+  /** Where the next `elements` begin. */
+  #take(elements: number): number {
+    const start = this.#taken;
+    this.#taken += Math.ceil(elements / MATRIX_ELEMENTS) * MATRIX_ELEMENTS;
+    if (this.#taken > this.#buffer.length)
+      throw new TypeError(`matrices of ${this.#taken} elements in a block of ${this.#buffer.length}`);
+    return start;
   }
 }

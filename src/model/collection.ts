@@ -2,6 +2,7 @@
  * An embedding collection: the tables of a model, placed on a device under a plan, and looked up in one call.
  */
 import { at } from '../at.ts';
+import { bytesIn } from '../backend/admission.ts';
 import {
   type Backend,
   type PlacedTables,
@@ -12,8 +13,9 @@ import {
 import { BatchPrograms } from '../backend/batch-programs.ts';
 import { ownBackend } from '../backend/guarded/backend.ts';
 import { InFlight } from '../backend/in-flight.ts';
+import { abortSignal } from '../checks/abort.ts';
 import { allocated } from '../checks/arguments.ts';
-import { deepFrozen, flag, membersOf, oneOf, optional } from '../checks/value.ts';
+import { deepFrozen, flag, membersOf, oneOf, optional, reading } from '../checks/value.ts';
 import {
   type BagBatch,
   type BagFindings,
@@ -22,6 +24,7 @@ import {
   type IndexArray,
   type IndexChecking,
 } from '../embedding/bag.ts';
+import { checkBatchSize } from '../embedding/check-bags.ts';
 import { checkTables } from '../embedding/check-tables.ts';
 import type { RowValues } from '../embedding/row-values.ts';
 import { UsageError } from '../errors.ts';
@@ -44,6 +47,8 @@ export interface ForwardOptions<F extends PooledFormat> {
   readonly output?: F;
   /** Also report the stage's time, which costs GPUs some tens of microseconds. Default: false. */
   readonly timed?: boolean;
+  /** Gives the call up: at once while it waits for the device, after its run once it runs. */
+  readonly signal?: AbortSignal;
 }
 
 /** float32 values, or the bits of 16-bit ones. */
@@ -86,6 +91,7 @@ const CREATE_OPTIONS = membersOf<CollectionOptions>({
 const FORWARD_OPTIONS = membersOf<ForwardOptions<PooledFormat>>({
   output: optional(oneOf(POOLED_FORMATS)),
   timed: optional(flag),
+  signal: optional(abortSignal),
 });
 
 /** Kept by this file: what has it was made by `create`. */
@@ -153,20 +159,26 @@ export class EmbeddingCollection implements AsyncDisposable {
     options?: ForwardOptions<F>,
   ): Promise<PooledEmbeddings<F>> {
     return this.#inFlight.run(async () => {
-      const { output: format = 'float32', timed = false } =
-        options === undefined ? {} : FORWARD_OPTIONS(options, 'forward');
-      const width = totalDim(this.tables);
-      using bags = this.#backend.placeBags(this.#placed, batch);
-      const { batchSize } = bags;
-      const length = batchSize * width;
-      const pooled = allocated('pooled rows', () =>
-        format === 'float32' ? new Float32Array(length) : new Uint16Array(length),
-      );
+      const {
+        output: format = 'float32',
+        timed = false,
+        signal,
+      } = options === undefined ? {} : FORWARD_OPTIONS(options, 'forward');
       const programs = this.#programsOf(format);
-      const timing = timed ? 'operations' : 'none';
-      const { seconds, findings } = await programs.run(bags, { bags, pooled }, { timing });
-      const embeddings: PooledEmbeddings<F> = { pooled: pooled as PooledArray<F>, findings };
-      return timed ? { ...embeddings, embeddingMs: at(seconds, 0) * 1e3 } : embeddings;
+      const bytes = programs.bytesFor(checkBatchSize(reading('forward: batch', () => batch.batchSize)));
+      return this.#backend.admission.run({ bytes, what: 'forward', signal }, async () => {
+        using bags = this.#backend.placeBags(this.#placed, batch);
+        const length = bags.batchSize * totalDim(this.tables);
+        const pooled = allocated('pooled rows', () =>
+          format === 'float32' ? new Float32Array(length) : new Uint16Array(length),
+        );
+        const timing = timed ? 'operations' : 'none';
+        const { seconds, findings } = await programs.lend(bags, (program) =>
+          program.run({ bags, pooled }, { timing }),
+        );
+        const embeddings: PooledEmbeddings<F> = { pooled: pooled as PooledArray<F>, findings };
+        return timed ? { ...embeddings, embeddingMs: at(seconds, 0) * 1e3 } : embeddings;
+      });
     });
   }
 
@@ -183,14 +195,21 @@ export class EmbeddingCollection implements AsyncDisposable {
    *   changed then.
    */
   updateRows(table: string | number, rows: IndexArray, values: RowValues): Promise<void> {
-    return this.#inFlight.run(async () => {
-      await this.#placed.updateRows(tableOf(table, this.tables), rows, values);
+    return this.#inFlight.run(() => {
+      const number = tableOf(table, this.tables);
+      const turn = { bytes: bytesIn(values), what: 'updateRows' };
+      return this.#backend.admission.run(turn, () => this.#placed.updateRows(number, rows, values));
     });
   }
 
   /** Rows of a table as it stores them: see `updateRows`. @throws RequestError TABLE_UNEXPECTED, INDEX_OUT_OF_RANGE, TENSOR_DTYPE. */
   readRows(table: string | number, rows: IndexArray): Promise<RowValues> {
-    return this.#inFlight.run(async () => this.#placed.readRows(tableOf(table, this.tables), rows));
+    return this.#inFlight.run(() => {
+      const number = tableOf(table, this.tables);
+      return this.#backend.admission.run({ bytes: 0, what: 'readRows' }, () =>
+        this.#placed.readRows(number, rows),
+      );
+    });
   }
 
   #programsOf(format: PooledFormat): BatchPrograms {

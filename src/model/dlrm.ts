@@ -1,5 +1,6 @@
 /** A model placed on a device: dense features and bags in, click probabilities or what else it gives out. */
 import { at } from '../at.ts';
+import { bytesIn } from '../backend/admission.ts';
 import type {
   Backend,
   Bindings,
@@ -14,12 +15,14 @@ import { BatchPrograms } from '../backend/batch-programs.ts';
 import { ownBackend } from '../backend/guarded/backend.ts';
 import { InFlight } from '../backend/in-flight.ts';
 import { Workspace } from '../backend/workspace.ts';
+import { abortSignal } from '../checks/abort.ts';
 import { allocated } from '../checks/arguments.ts';
-import { called, flag, membersOf, oneOf, optional, record } from '../checks/value.ts';
+import { called, flag, membersOf, oneOf, optional, reading, record } from '../checks/value.ts';
 import { DENSE_PRECISIONS, type DensePrecision, precisionOn } from '../device.ts';
 import { INDEX_CHECKING, type IndexArray, type IndexChecking } from '../embedding/bag.ts';
+import { checkBatchSize } from '../embedding/check-bags.ts';
 import type { RowValues } from '../embedding/row-values.ts';
-import { DeviceError, UsageError } from '../errors.ts';
+import { UsageError } from '../errors.ts';
 import { type Placement, parsePlacement } from '../plan/placement.ts';
 import { type Plan, type PlanChoice, planChoice } from '../plan/plan.ts';
 import { choosePlan, type PlanTraffic, planTraffic } from '../plan/saved-plans.ts';
@@ -29,6 +32,7 @@ import { checkArchitecture } from './check-architecture.ts';
 import { placeCollection } from './collection.ts';
 import { type Head, headOf } from './head.ts';
 import { PlacedHead } from './placed-head.ts';
+import { type PlacedParts, type PlacedRequest, partsOf, placedRequest } from './placed-request.ts';
 import {
   type Prediction,
   type PredictOptions,
@@ -67,68 +71,8 @@ interface Scored {
   readonly report: RunReport;
 }
 
-/** What a model made of a request. */
-interface PlacedParts {
-  readonly model: DlrmModel;
-  readonly bags: PlacedBags;
-  /** Gives the matrices back. */
-  readonly owned: readonly Disposable[];
-  readonly run: (outputs: readonly Float32Array[], options: RunOptions) => Promise<RunReport>;
-}
-
-/** Kept by this file: what has it was made by `DlrmModel.create` or `place`. */
+/** Kept by this file: what has it was made by `DlrmModel.create`. */
 const MADE_HERE = Symbol('made by DlrmModel');
-
-/** The parts of a placed request; undefined for what is none. */
-let partsOf: (request: object) => PlacedParts | undefined;
-
-/**
- * A request whose arrays are in device memory, to be scored as often as one likes. Dispose it before its model closes; its memory
- * is given back after predictions under way.
- */
-export class PlacedRequest implements Disposable {
-  readonly #parts: PlacedParts;
-  #running = 0;
-  #disposed = false;
-
-  static {
-    partsOf = (request) => (#parts in request ? request.#parts : undefined);
-  }
-
-  /** @internal For DlrmModel.place. */
-  constructor(made: typeof MADE_HERE, parts: PlacedParts) {
-    if (made !== MADE_HERE) throw new UsageError('USAGE', 'a placed request is made by DlrmModel.place');
-    const run: PlacedParts['run'] = (...args) => this.#holding(() => parts.run(...args));
-    this.#parts = { ...parts, run };
-  }
-
-  get batchSize(): number {
-    return this.#parts.bags.batchSize;
-  }
-
-  [Symbol.dispose](): void {
-    if (this.#disposed) return;
-    this.#disposed = true;
-    if (this.#running === 0) this.#free();
-  }
-
-  /** Runs `work` while the memory stays. @throws DeviceError DISPOSED. */
-  async #holding<T>(work: () => Promise<T>): Promise<T> {
-    if (this.#disposed) throw new DeviceError('DISPOSED', 'a placed request was used after it was disposed');
-    this.#running += 1;
-    try {
-      return await work();
-    } finally {
-      this.#running -= 1;
-      if (this.#disposed && this.#running === 0) this.#free();
-    }
-  }
-
-  #free(): void {
-    const { owned, bags } = this.#parts;
-    for (const part of [...owned, bags]) part[Symbol.dispose]();
-  }
-}
 
 interface Placed {
   readonly tables: PlacedTables;
@@ -144,7 +88,10 @@ const CREATE_OPTIONS = membersOf<DlrmOptions>({
   closesBackend: optional(flag),
   onProgress: optional(called<OnProgress>()),
 });
-const PREDICT_OPTIONS = membersOf<PredictOptions>({ stages: optional(flag) });
+const PREDICT_OPTIONS = membersOf<PredictOptions>({
+  stages: optional(flag),
+  signal: optional(abortSignal),
+});
 
 export class DlrmModel implements AsyncDisposable {
   readonly #architecture: ModelArchitecture;
@@ -280,13 +227,13 @@ export class DlrmModel implements AsyncDisposable {
   predict(request: DlrmRequest | PlacedRequest, options?: PredictOptions): Promise<Prediction> {
     return this.#inFlight.run(async () => {
       const began = performance.now();
-      const { stages = false } = options === undefined ? {} : PREDICT_OPTIONS(options, 'predict');
+      const { stages = false, signal } = options === undefined ? {} : PREDICT_OPTIONS(options, 'predict');
       const timing = { timing: stages ? 'operations' : 'none' } as const;
       const placed = partsOf(record(request, 'predict: request'));
       const { outputs, report } =
         placed === undefined
-          ? await this.#runFromHost(request as DlrmRequest, timing)
-          : await this.#runPlaced(placed, timing);
+          ? await this.#runFromHost(request as DlrmRequest, timing, signal)
+          : await this.#runPlaced(placed, timing, signal);
       const { findings } = report;
       const latencyMs = performance.now() - began;
       const prediction = predictionOf(this.#head, outputs, {
@@ -330,11 +277,15 @@ export class DlrmModel implements AsyncDisposable {
     return this.#inFlight.run(async () => {
       const bags = this.#backend.placeBags(this.#placed.tables, request);
       const { batchSize } = bags;
-      const workspace = new Workspace(this.#backend);
-      const owned: Disposable[] = [workspace];
+      const owned: Disposable[] = [];
       try {
         const source = checkDense(request, batchSize, this.#architecture.denseFeatures);
-        const { dense, onDevice } = this.#program(this.#backend.capacityFor(batchSize), workspace);
+        const capacity = this.#backend.capacityFor(batchSize);
+        const { block, made } = Workspace.of(this.#backend, (workspace) =>
+          this.#program(capacity, workspace),
+        );
+        owned.push(block);
+        const { dense, onDevice } = made;
         if (dense !== undefined) await this.#backend.run([{ op: 'upload', source, output: dense }]);
         const executable = this.#backend.prepare(onDevice);
         owned.unshift(executable);
@@ -342,7 +293,7 @@ export class DlrmModel implements AsyncDisposable {
           executable.run(this.#bindings(bags, outputs), options);
         // The bags come over with the first run.
         await run(this.#arrays(batchSize), { timing: 'none' });
-        return new PlacedRequest(MADE_HERE, { model: this, bags, owned, run });
+        return placedRequest({ owner: this, bags, owned, run });
       } catch (error) {
         for (const part of [...owned, bags]) part[Symbol.dispose]();
         throw error;
@@ -363,34 +314,50 @@ export class DlrmModel implements AsyncDisposable {
    *   changed then.
    */
   updateRows(table: string | number, rows: IndexArray, values: RowValues): Promise<void> {
-    return this.#inFlight.run(async () => {
-      await this.#placed.tables.updateRows(tableOf(table, this.#architecture.tables), rows, values);
+    return this.#inFlight.run(() => {
+      const number = tableOf(table, this.#architecture.tables);
+      const turn = { bytes: bytesIn(values), what: 'updateRows' };
+      return this.#backend.admission.run(turn, () => this.#placed.tables.updateRows(number, rows, values));
     });
   }
 
   /** Rows of a table as it stores them: see `updateRows`. @throws RequestError TABLE_UNEXPECTED, INDEX_OUT_OF_RANGE, TENSOR_DTYPE. */
   readRows(table: string | number, rows: IndexArray): Promise<RowValues> {
-    return this.#inFlight.run(async () =>
-      this.#placed.tables.readRows(tableOf(table, this.#architecture.tables), rows),
-    );
+    return this.#inFlight.run(() => {
+      const number = tableOf(table, this.#architecture.tables);
+      const turn = { bytes: 0, what: 'readRows' };
+      return this.#backend.admission.run(turn, () => this.#placed.tables.readRows(number, rows));
+    });
   }
 
-  async #runFromHost(request: DlrmRequest, options: RunOptions): Promise<Scored> {
-    using bags = this.#backend.placeBags(this.#placed.tables, request);
-    const { batchSize } = bags;
-    const dense = checkDense(request, batchSize, this.#architecture.denseFeatures);
-    const outputs = this.#arrays(batchSize);
-    const bindings = this.#bindings(bags, outputs, dense);
-    return { outputs, report: await this.#programs.run(bags, bindings, options) };
+  #runFromHost(request: DlrmRequest, options: RunOptions, signal?: AbortSignal): Promise<Scored> {
+    const batchSize = checkBatchSize(reading('predict: request', () => request.batchSize));
+    const bytes = this.#programs.bytesFor(batchSize);
+    return this.#backend.admission.run({ bytes, what: 'predict', signal }, async () => {
+      using bags = this.#backend.placeBags(this.#placed.tables, request);
+      const { batchSize } = bags;
+      const dense = checkDense(request, batchSize, this.#architecture.denseFeatures);
+      return await this.#programs.lend(bags, async (program) => {
+        const outputs = this.#arrays(batchSize);
+        return { outputs, report: await program.run(this.#bindings(bags, outputs, dense), options) };
+      });
+    });
   }
 
-  async #runPlaced({ model, bags, run }: PlacedParts, options: RunOptions): Promise<Scored> {
-    if (model !== this)
+  async #runPlaced(
+    { owner, bags, run }: PlacedParts,
+    options: RunOptions,
+    signal?: AbortSignal,
+  ): Promise<Scored> {
+    if (owner !== this)
       throw new UsageError('OPTION_INVALID', 'predict: the request was placed for another model', {
         option: 'request',
       });
-    const outputs = this.#arrays(bags.batchSize);
-    return { outputs, report: await run(outputs, options) };
+    // Its matrices are there already.
+    return this.#backend.admission.run({ bytes: 0, what: 'predict', signal }, async () => {
+      const outputs = this.#arrays(bags.batchSize);
+      return { outputs, report: await run(outputs, options) };
+    });
   }
 
   /** Arrays for the outputs of a batch. @throws DeviceError OUT_OF_MEMORY. */

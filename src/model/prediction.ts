@@ -19,6 +19,8 @@ export interface StageTimes {
 export interface PredictOptions {
   /** Also report where the time went, which costs GPUs some tens of microseconds. Default: false. */
   readonly stages?: boolean;
+  /** Gives the call up: at once while it waits for the device, after its run once it runs. */
+  readonly signal?: AbortSignal;
 }
 
 export interface Prediction {

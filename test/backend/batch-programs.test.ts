@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { Backend, Executable, RunReport } from '../../src/backend/backend.ts';
-import { BatchPrograms } from '../../src/backend/batch-programs.ts';
+import { BatchPrograms, type MakeProgram } from '../../src/backend/batch-programs.ts';
 
 const REPORT: RunReport = {
   seconds: new Float64Array(),
@@ -12,10 +12,11 @@ const REPORT: RunReport = {
 };
 
 /** A backend that prepares programs and says which of them ran, by number. */
-function open() {
+function open(make: MakeProgram = () => []) {
   const ran: number[] = [];
   let made = 0;
   let kept = 0;
+  let blocks = 0;
   const prepare = (): Executable => {
     const number = made++;
     kept += 1;
@@ -32,10 +33,15 @@ function open() {
   const backend = {
     capacityFor: (batchSize: number) => Math.max(1, batchSize),
     prepare,
+    allocate: (length: number) => {
+      blocks += 1;
+      return { length, [Symbol.dispose]: () => (blocks -= 1) };
+    },
   } as unknown as Backend;
-  const programs = new BatchPrograms(backend, () => []);
-  const run = (batchSize: number, kind: unknown) => programs.run({ batchSize, kind }, {});
-  return { programs, run, ran, made: () => made, kept: () => kept };
+  const programs = new BatchPrograms(backend, make);
+  const run = (batchSize: number, kind: unknown) =>
+    programs.lend({ batchSize, kind }, (program) => program.run());
+  return { programs, run, ran, made: () => made, kept: () => kept, blocks: () => blocks };
 }
 
 test('bags of two kinds in turns have a program each', async () => {
@@ -60,4 +66,47 @@ test('batches at once have programs of their own, and all are given back', async
   assert.equal(made(), 3);
   programs[Symbol.dispose]();
   assert.equal(kept(), 0);
+});
+
+test('of programs for many numbers of samples those used last are kept, each with its block', async () => {
+  const { programs, run, made, kept, blocks } = open();
+  for (let batchSize = 1; batchSize <= 200; batchSize++) await run(batchSize, 'a');
+  assert.equal(made(), 200);
+  assert.equal(kept(), 64);
+  assert.equal(blocks(), 64);
+  await run(200, 'a');
+  assert.equal(made(), 200, 'the one used last is there');
+  await run(1, 'a');
+  assert.equal(made(), 201, 'the first is not');
+  programs[Symbol.dispose]();
+  assert.equal(kept(), 0);
+  assert.equal(blocks(), 0);
+});
+
+test('idle programs hold at most 4 GiB, but for the one used last', async () => {
+  const GIB = 2 ** 28;
+  const { run, kept } = open((capacity, workspace) => {
+    workspace.packed(capacity, GIB);
+    return [];
+  });
+  for (const [batchSize, expected] of [
+    [1, 1],
+    [2, 2],
+    [3, 1],
+    [1, 2],
+    [9, 1],
+  ] as const) {
+    await run(batchSize, 'a');
+    assert.equal(kept(), expected, `after ${batchSize} GiB`);
+  }
+});
+
+test('what a batch takes is told before there is a program for it', () => {
+  const { programs, made } = open((capacity, workspace) => {
+    workspace.packed(capacity, 64);
+    return [];
+  });
+  assert.equal(programs.bytesFor(10), 10 * 64 * 4);
+  assert.equal(programs.bytesFor(0), 0);
+  assert.equal(made(), 0);
 });

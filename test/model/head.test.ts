@@ -17,9 +17,10 @@ type Model = Parameters<typeof headOf>[0];
 
 async function programOf(architecture: Model) {
   using backend = new ReferenceBackend();
-  using workspace = new Workspace(backend);
   using head = await PlacedHead.place({ backend, precision: 'float32' }, headOf(architecture));
-  const { operations, outputs, dense } = head.program(8, workspace);
+  const { block, made } = Workspace.of(backend, (workspace) => head.program(8, workspace));
+  using _ = block;
+  const { operations, outputs, dense } = made;
   return { operations, outputs, dense, named: operations.map(({ op, stage }) => `${op} ${stage}`) };
 }
 

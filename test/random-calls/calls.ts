@@ -151,7 +151,7 @@ export async function prepareCalls(backend: Backend, folder: string): Promise<re
     },
     {
       name: 'openBackend',
-      args: () => [{ device: 'cpu', threads: 1 }],
+      args: () => [{ device: 'cpu', threads: 1, limits: { programs: 2, bytes: 1000, waiting: 3 } }],
       run: (given: never) => H.openBackend(given).backend[Symbol.dispose](),
     },
     { name: 'checkPlan', args: () => [structuredClone(plan), context()], run: H.checkPlan },
@@ -337,7 +337,7 @@ export async function prepareCalls(backend: Backend, folder: string): Promise<re
     },
     {
       name: 'predict',
-      args: () => [structuredClone(request), { stages: false }],
+      args: () => [structuredClone(request), { stages: false, signal: new AbortController().signal }],
       run: (a: never, b: never) => model.predict(a, b),
       check: samePrediction,
     },

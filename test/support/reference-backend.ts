@@ -1,6 +1,7 @@
 /** The backend contract over the plain references: slow, obvious, and what other backends' models are compared with. */
 
 import { at } from '../../src/at.ts';
+import { Admission } from '../../src/backend/admission.ts';
 import {
   type Backend,
   type Bindings,
@@ -229,6 +230,7 @@ export class ReferenceBackend implements Backend {
     versions: {},
     capabilities: CPU_CAPABILITIES,
   };
+  readonly admission = new Admission();
   readonly #live = new Resource(true);
 
   async placeTables(

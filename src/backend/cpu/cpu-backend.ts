@@ -24,6 +24,7 @@ import {
 import { NativeMemory } from '../../ffi/host-memory.ts';
 import { bestIsa, createPool, destroyPool, type Isa, type ThreadPool } from '../../ffi/thread-pool.ts';
 import { type Plan, planFor } from '../../plan/plan.ts';
+import { Admission, type AdmissionLimits } from '../admission.ts';
 import {
   type Backend,
   type Bindings,
@@ -55,6 +56,7 @@ export interface CpuBackendOptions {
   readonly threads?: number;
   /** Instruction set of the kernels; default: the processor's best. */
   readonly isa?: Isa;
+  readonly limits?: AdmissionLimits;
 }
 
 /** Programs below this cost run at once instead of on a background thread, whose hand-over takes as long. */
@@ -66,6 +68,7 @@ const CEILING_BYTES = 1 << 29;
 
 export class CpuBackend implements Backend {
   readonly device: DeviceDescription;
+  readonly admission: Admission;
   readonly #pool: ThreadPool;
   #running = 0;
   #closed = false;
@@ -77,6 +80,7 @@ export class CpuBackend implements Backend {
       throw new DeviceError('DEVICE_UNAVAILABLE', `a thread count of ${threads} is not in [1, 1024]`);
     }
     const isa = options.isa ?? bestIsa();
+    this.admission = new Admission(options.limits);
     this.#pool = createPool(threads, isa);
     this.device = deepFrozen<DeviceDescription>({
       kind: 'cpu',

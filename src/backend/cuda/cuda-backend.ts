@@ -13,6 +13,7 @@ import { Nvrtc } from '../../ffi/nvrtc.ts';
 import type { Compiler } from '../../jit/compile-kernel.ts';
 import { KernelCache } from '../../jit/kernel-cache.ts';
 import { type Plan, planFor } from '../../plan/plan.ts';
+import { Admission, type AdmissionLimits } from '../admission.ts';
 import {
   type Backend,
   type Ceilings,
@@ -57,6 +58,7 @@ export interface CudaBackendOptions {
   readonly linearSearch?: LinearSearch;
   /** Where the fastest ways that were found are kept for the next process; default: the user's cache. */
   readonly choices?: KeptChoicesOptions;
+  readonly limits?: AdmissionLimits;
 }
 
 /** The most idle memory that is kept for the batches to come. */
@@ -68,6 +70,7 @@ const FINE_CAPACITY = 64;
 
 export class CudaBackend implements Backend {
   readonly device: DeviceDescription;
+  readonly admission: Admission;
   readonly #device: CudaDevice;
   readonly #streams: Streams;
   readonly #compiler: Compiler;
@@ -87,6 +90,7 @@ export class CudaBackend implements Backend {
   /** @throws DeviceError DEVICE_UNAVAILABLE, CUDA_LIBRARY_MISSING; CudaError. */
   constructor(options: CudaBackendOptions = {}) {
     const driver = options.driver ?? cudaDriver();
+    this.admission = new Admission(options.limits);
     this.#compiler = options.compiler ?? new Nvrtc({ majorVersion: majorVersionOf(driver) });
     this.#cache = options.cache ?? new KernelCache();
     this.#cublasLt = options.cublasLt;

@@ -31,6 +31,7 @@ import { checkTables } from '../../embedding/check-tables.ts';
 import { checkPlacement, parsePlacement } from '../../plan/placement.ts';
 import { checkPlan, type Plan, parsePlan } from '../../plan/plan.ts';
 import type { OnProgress } from '../../progress.ts';
+import { Admission, type AdmissionRequest, bytesIn } from '../admission.ts';
 import {
   type Backend,
   type Bindings,
@@ -84,6 +85,9 @@ const CONTRACT = [
   'measureCeilings',
 ] as const satisfies readonly (keyof Backend)[];
 
+/** A program of a caller's: its matrices are there already. */
+const RUN: AdmissionRequest = Object.freeze({ bytes: 0, what: 'run' });
+
 const behind = new WeakMap<object, Backend>();
 
 /** The backend to work with for one that a caller gave: what is behind it. @throws UsageError OPTION_INVALID for what is none. */
@@ -93,6 +97,8 @@ export function ownBackend(value: unknown): Backend {
   if (known !== undefined) return known;
   reading('backend', () => {
     DESCRIPTION(given.device, 'backend: device');
+    if (!(given.admission instanceof Admission))
+      refuseOption('backend: admission', given.admission, 'an Admission');
     for (const method of CONTRACT) called()(given[method], `backend: ${method}`);
   });
   return value as Backend;
@@ -136,6 +142,10 @@ export class GuardedBackend implements Backend {
 
   get device(): DeviceDescription {
     return this.#inner.device;
+  }
+
+  get admission(): Admission {
+    return this.#inner.admission;
   }
 
   placeTables(tables: readonly EmbeddingTable[], plan: Plan, options?: PlaceOptions): Promise<PlacedTables> {
@@ -195,7 +205,7 @@ export class GuardedBackend implements Backend {
       const timing = timingOf(options);
       const checked = checkProgram(program, this.#given, this.device);
       const { uses, deliver } = checkBindings(checked);
-      const report = await this.#holding(uses, () => this.#inner.run(checked.operations, timing));
+      const report = await this.#inTurn(RUN, uses, () => this.#inner.run(checked.operations, timing));
       deliver();
       return report;
     });
@@ -206,7 +216,7 @@ export class GuardedBackend implements Backend {
     const inner = this.#open.prepare(checked.operations);
     const executable = new GuardedExecutable(inner, {
       check: (bindings, options) => ({ ...checkBindings(checked, bindings), timing: timingOf(options) }),
-      during: (uses, work) => this.#whileOpen(() => this.#holding(uses, work)),
+      during: (uses, work) => this.#whileOpen(() => this.#inTurn(RUN, uses, work)),
     });
     return Object.freeze({
       run: (bindings?: Bindings, options?: RunOptions) =>
@@ -257,16 +267,20 @@ export class GuardedBackend implements Backend {
       checkPlan(parsed, { device: this.device, tables });
       return this.#giveTables(held.inner.withPlan(parsed), held);
     };
-    const during = <T>(work: (own: PlacedTables) => Promise<T>): Promise<T> =>
+    const during = <T>(what: string, work: (own: PlacedTables) => Promise<T>, bytes = 0): Promise<T> =>
       this.#whileOpen(() => {
         const { held } = this.#given.tables.of(given, 'tables');
-        return this.#holding(new Set<Held>([held]), () => work(held.inner));
+        return this.#inTurn({ bytes, what }, new Set<Held>([held]), () => work(held.inner));
       });
     const numberOf = whole(0, tables.length - 1);
     const updateRows: PlacedTables['updateRows'] = (table, rows, values) =>
-      during((own) => own.updateRows(numberOf(table, 'updateRows: table'), rows, values));
+      during(
+        'updateRows',
+        (own) => own.updateRows(numberOf(table, 'updateRows: table'), rows, values),
+        bytesIn(values),
+      );
     const readRows: PlacedTables['readRows'] = (table, rows) =>
-      during((own) => own.readRows(numberOf(table, 'readRows: table'), rows));
+      during('readRows', (own) => own.readRows(numberOf(table, 'readRows: table'), rows));
     given = this.#given.tables.give(
       placed,
       { device: this.device, tables, plan, placement, allocatedBytes, notes, withPlan, updateRows, readRows },
@@ -274,6 +288,11 @@ export class GuardedBackend implements Backend {
       parent,
     );
     return given;
+  }
+
+  /** Runs `work` of a caller's when it is its turn, while everything that it uses stays. */
+  #inTurn<T>(turn: AdmissionRequest, uses: ReadonlySet<Held>, work: () => Promise<T>): Promise<T> {
+    return this.#holding(uses, () => this.admission.run(turn, work));
   }
 
   /** Runs `work` while everything that it uses stays. */

@@ -1,0 +1,72 @@
+/** Requests whose arrays are on the device. */
+import type { PlacedBags, RunOptions, RunReport } from '../backend/backend.ts';
+import { DeviceError, UsageError } from '../errors.ts';
+
+/** What a model made of a request. */
+export interface PlacedParts {
+  /** The model. */
+  readonly owner: object;
+  readonly bags: PlacedBags;
+  /** Gives the matrices back. */
+  readonly owned: readonly Disposable[];
+  readonly run: (outputs: readonly Float32Array[], options: RunOptions) => Promise<RunReport>;
+}
+
+/** Kept by this file: what has it was made by `placedRequest`. */
+const MADE_HERE = Symbol('made by DlrmModel.place');
+
+/** The parts of a placed request; undefined for what is none. */
+export let partsOf: (request: object) => PlacedParts | undefined;
+
+/**
+ * A request whose arrays are in device memory, to be scored as often as one likes. Dispose it before its model closes; its memory
+ * is given back after predictions under way.
+ */
+export class PlacedRequest implements Disposable {
+  readonly #parts: PlacedParts;
+  #running = 0;
+  #disposed = false;
+
+  static {
+    partsOf = (request) => (#parts in request ? request.#parts : undefined);
+  }
+
+  /** @internal For placedRequest. */
+  constructor(made: typeof MADE_HERE, parts: PlacedParts) {
+    if (made !== MADE_HERE) throw new UsageError('USAGE', 'a placed request is made by DlrmModel.place');
+    const run: PlacedParts['run'] = (...args) => this.#holding(() => parts.run(...args));
+    this.#parts = { ...parts, run };
+  }
+
+  get batchSize(): number {
+    return this.#parts.bags.batchSize;
+  }
+
+  [Symbol.dispose](): void {
+    if (this.#disposed) return;
+    this.#disposed = true;
+    if (this.#running === 0) this.#free();
+  }
+
+  /** Runs `work` while the memory stays. @throws DeviceError DISPOSED. */
+  async #holding<T>(work: () => Promise<T>): Promise<T> {
+    if (this.#disposed) throw new DeviceError('DISPOSED', 'a placed request was used after it was disposed');
+    this.#running += 1;
+    try {
+      return await work();
+    } finally {
+      this.#running -= 1;
+      if (this.#disposed && this.#running === 0) this.#free();
+    }
+  }
+
+  #free(): void {
+    const { owned, bags } = this.#parts;
+    for (const part of [...owned, bags]) part[Symbol.dispose]();
+  }
+}
+
+/** For DlrmModel.place. */
+export function placedRequest(parts: PlacedParts): PlacedRequest {
+  return new PlacedRequest(MADE_HERE, parts);
+}
