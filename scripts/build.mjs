@@ -1,31 +1,97 @@
-// Builds Hotrow: the CPU kernels through the C compiler, then the TypeScript sources, into dist/.
+// Builds Hotrow into dist/: the CPU kernels through the C compiler, the TypeScript sources, and their types.
+//   node scripts/build.mjs            for this checkout
+//   node scripts/build.mjs --package  what `npm pack` ships: kernels for other machines too, without what only debuggers read
 import { spawnSync } from 'node:child_process';
-import { existsSync, readdirSync, rmSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { buildNative } from './build-native.mjs';
 import { requireNode } from './require-node.mjs';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
+const dist = join(root, 'dist');
+const isPackage = process.argv.includes('--package');
 
 function fail(message) {
   console.error(message);
   process.exit(1);
 }
 
+/** Commands load what they need: what several share is in files of its own. */
+async function buildJavaScript() {
+  const { build } = await import('esbuild');
+  await build({
+    absWorkingDir: root,
+    entryPoints: {
+      index: 'src/index.ts',
+      'cli/main': 'src/cli/main.ts',
+      'build-library': 'src/ffi/native/build-main.ts',
+    },
+    outdir: dist,
+    chunkNames: 'chunks/[name]-[hash]',
+    bundle: true,
+    splitting: true,
+    format: 'esm',
+    platform: 'node',
+    target: 'node20',
+    packages: 'external',
+    minifyWhitespace: isPackage,
+    minifySyntax: isPackage,
+    logLevel: 'warning',
+  });
+}
+
+/** The declarations that the public API reaches, for `import` and, under names of their own, for `require`. */
+function buildTypes() {
+  const all = mkdtempSync(join(tmpdir(), 'hotrow-types-'));
+  try {
+    const compiler = join(root, 'node_modules/typescript/bin/tsc');
+    const options = ['-p', 'tsconfig.build.json', '--emitDeclarationOnly', '--outDir', all];
+    const { status } = spawnSync(process.execPath, [compiler, ...options], { cwd: root, stdio: 'inherit' });
+    if (status !== 0) process.exit(status ?? 1);
+    const reached = new Set([join(all, 'index.d.ts')]);
+    for (const file of reached) {
+      const text = readFileSync(file, 'utf8');
+      for (const [, name] of text.matchAll(SPECIFIER))
+        reached.add(join(dirname(file), name.replace(/ts$/, 'd.ts')));
+      const target = join(dist, 'types', relative(all, file)).replace(/\.d\.ts$/, '');
+      mkdirSync(dirname(target), { recursive: true });
+      const referring = (extension) => text.replace(SPECIFIER, (name) => name.replace(/\.ts$/, extension));
+      writeFileSync(`${target}.d.ts`, referring('.js'));
+      writeFileSync(`${target}.d.cts`, referring('.cjs').replace(COMMENT, ''));
+    }
+  } finally {
+    rmSync(all, { recursive: true, force: true });
+  }
+}
+
+/** In `from '…'` and `import('…')`. */
+const SPECIFIER = /(?<=\b(?:from |import\()['"])(\.[^'"]+\.ts)(?=['"])/g;
+
+/** Said once is enough: declarations for `require` have none. */
+const COMMENT = /^\s*\/\*\*(?:[^*]|\*(?!\/))*\*\/\n/gm;
+
 requireNode();
-const compiler = fileURLToPath(new URL('../node_modules/typescript/bin/tsc', import.meta.url));
-if (!existsSync(compiler)) fail('error: the dependencies are not installed\nhint: run `npm ci`');
+if (!existsSync(join(root, 'node_modules/esbuild')))
+  fail('error: the dependencies are not installed\nhint: run `npm ci`');
+const { buildNative, buildShipped } = await import('./build-native.mjs');
+mkdirSync(dist, { recursive: true });
+// What a removed source left behind would still be importable, or shipped.
+for (const stale of readdirSync(dist).filter((name) => isPackage || name !== 'native'))
+  rmSync(join(dist, stale), { recursive: true });
 try {
-  await buildNative({});
+  if (isPackage) console.error(`kernels for ${(await buildShipped(join(dist, 'native'))).join(', ')}`);
+  else await buildNative();
 } catch (error) {
-  fail(`error: ${error.message}`);
+  fail(`error: ${error.message}${error.hint === undefined ? '' : `\nhint: ${error.hint}`}`);
 }
-// What a removed source left behind would still be importable.
-for (const stale of readdirSync(`${root}/dist`).filter((name) => name !== 'native')) {
-  rmSync(`${root}/dist/${stale}`, { recursive: true });
-}
-const { status } = spawnSync(process.execPath, [compiler, '-p', 'tsconfig.build.json'], {
-  cwd: root,
-  stdio: 'inherit',
-});
-process.exit(status ?? 1);
+await buildJavaScript();
+buildTypes();

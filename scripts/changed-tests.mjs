@@ -14,7 +14,7 @@ const CONCERNS_ALL = new Set([
 
 /** What a file stands for that it neither imports nor names. */
 const STANDS_FOR = new Map([
-  ['src/ffi/native-library.ts', ['kernels/cpu/', 'scripts/build-native.mjs']],
+  ['src/ffi/native-library.ts', ['kernels/cpu/', 'scripts/build-native.mjs', 'src/ffi/native/']],
   ['test/support/golden.ts', ['test/fixtures/golden/']],
   ['test/generated.test.ts', ['docs/', 'schemas/', 'bench/results/', 'README.md']],
 ]);

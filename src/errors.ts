@@ -175,8 +175,8 @@ const HINTS: Readonly<Record<ErrorCode, string>> = {
   PLACEMENT_INVALID: 'docs/plans.md shows a placement',
   PLACEMENT_ILLEGAL: "a placement names the model's tables, each once, in their order",
   DEVICE_UNAVAILABLE: '`hotrow devices` lists what this machine has',
-  NATIVE_LIBRARY_MISSING: 'run `npm run build`',
-  NATIVE_LIBRARY_INCOMPATIBLE: 'run `npm run build` on this machine',
+  NATIVE_LIBRARY_MISSING: 'the CPU kernels are built by a C compiler: install one',
+  NATIVE_LIBRARY_INCOMPATIBLE: 'install Hotrow again on this machine',
   CUDA_LIBRARY_MISSING:
     "install the CUDA toolkit or NVIDIA's Python packages; `hotrow devices` says where libraries are looked for",
   CUDA_FAILED: 'run again with --verbose; if the context was lost, in a new process',

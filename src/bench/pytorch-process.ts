@@ -4,11 +4,9 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface, type Interface } from 'node:readline';
-import { fileURLToPath } from 'node:url';
 import type { DeviceKind } from '../device.ts';
 import type { Bags, IndexArray } from '../embedding/bag.ts';
-
-const PEERS = new URL('../../bench/peers/', import.meta.url);
+import { packageFile } from '../package-file.ts';
 
 /** Where a Python with PyTorch is looked for: what the shell finds first, then the system's own. */
 const PYTHONS = ['python3', '/usr/bin/python3'];
@@ -46,7 +44,7 @@ export class PytorchProcess implements AsyncDisposable {
     const because = (reason: string, python: string) =>
       reasons.set(reason, [...(reasons.get(reason) ?? []), python]);
     for (const python of PYTHONS) {
-      const file = fileURLToPath(new URL(script, PEERS));
+      const file = packageFile(join('bench', 'peers', script));
       // -B: no __pycache__ beside what is installed.
       const child = spawn(python, ['-B', file], { stdio: ['pipe', 'pipe', 'pipe'] });
       // Nobody reads what libraries print, so that they never wait for a reader; that a process is gone, asking shows.

@@ -1,11 +1,8 @@
 /**
  * The library of the CPU kernels (C ABI: kernels/cpu/hotrow_cpu.h), and calls into it: at once, or on libuv's threads.
  */
-import { existsSync } from 'node:fs';
-import { platform } from 'node:os';
-import { fileURLToPath } from 'node:url';
-import koffi from 'koffi';
 import { arraysChanged, DeviceError } from '../errors.ts';
+import { openLibrary } from './native/open-library.ts';
 
 const ABI_VERSION = 11;
 /** `hr_run` statuses. */
@@ -13,32 +10,11 @@ const RUN_DONE = 0;
 const RUN_ARRAYS_GONE = 2;
 const RUN_NO_MEMORY = -2;
 
-/** HOTROW_CPU_LIBRARY: another build of the library, for tests (scripts/sanitize.mjs). */
-function libraryPath(): string {
-  const named = process.env.HOTROW_CPU_LIBRARY;
-  if (named !== undefined && named !== '') return named;
-  const name = platform() === 'darwin' ? 'libhotrow_cpu.dylib' : 'libhotrow_cpu.so';
-  return fileURLToPath(new URL(`../../dist/native/${name}`, import.meta.url));
-}
-
 function load() {
-  const path = libraryPath();
-  if (!existsSync(path)) {
-    throw new DeviceError('NATIVE_LIBRARY_MISSING', `the CPU kernels are not built: no ${path}`, {
-      hint: 'run `npm run build`; it needs a C compiler (Debian, Ubuntu: apt-get install gcc libc6-dev)',
-    });
-  }
-  let library: ReturnType<typeof koffi.load>;
-  try {
-    library = koffi.load(path);
-  } catch (cause) {
-    throw new DeviceError('NATIVE_LIBRARY_INCOMPATIBLE', `cannot load ${path}: ${(cause as Error).message}`, {
-      cause,
-      hint: 'run `npm run build` on this machine',
-    });
-  }
-  const functions = {
-    abiVersion: library.func('int64_t hr_abi_version(void)'),
+  const { functions: library } = openLibrary(ABI_VERSION, (own) =>
+    Number(own.func('int64_t hr_abi_version(void)')()),
+  );
+  return {
     bestIsa: library.func('int64_t hr_best_isa(void)'),
     poolCreate: library.func('uintptr_t hr_pool_create(int64_t threads, int64_t isa)'),
     poolDestroy: library.func('void hr_pool_destroy(uintptr_t pool)'),
@@ -80,17 +56,6 @@ function load() {
       'double hr_measure_read_rate(uintptr_t pool, uintptr_t memory, int64_t bytes)',
     ),
   };
-  const version = Number(functions.abiVersion());
-  if (version !== ABI_VERSION) {
-    throw new DeviceError(
-      'NATIVE_LIBRARY_INCOMPATIBLE',
-      `${path} has ABI version ${version}, this Hotrow needs ${ABI_VERSION}`,
-      {
-        hint: 'run `npm run build`',
-      },
-    );
-  }
-  return functions;
 }
 
 let loaded: ReturnType<typeof load> | undefined;

@@ -12,8 +12,8 @@
  */
 import { createHash, randomBytes } from 'node:crypto';
 import { mkdir, readdir, readFile, rename, rm, stat, utimes, writeFile } from 'node:fs/promises';
-import { homedir } from 'node:os';
 import { join } from 'node:path';
+import { cacheFolder } from '../user-folders.ts';
 
 /** Raised when entries of older versions must not be used any more. */
 const CACHE_VERSION = 1;
@@ -68,10 +68,9 @@ export function cacheKey({ id, source, headers, options, compiler }: CacheInputs
   return sha256(JSON.stringify(inputs)).slice(0, KEY_DIGITS);
 }
 
-/** $XDG_CACHE_HOME/hotrow/kernels; the variable counts only when it is absolute, as its specification says. */
-export function defaultCacheFolder(environment: NodeJS.ProcessEnv = process.env): string {
-  const { XDG_CACHE_HOME: given } = environment;
-  return join(given?.startsWith('/') ? given : join(homedir(), '.cache'), 'hotrow', 'kernels');
+/** $XDG_CACHE_HOME/hotrow/kernels, or ~/.cache/hotrow/kernels. */
+export function defaultCacheFolder(environment?: NodeJS.ProcessEnv): string {
+  return cacheFolder(['kernels'], environment);
 }
 
 export class KernelCache {

@@ -4,12 +4,12 @@
  */
 import { createHash } from 'node:crypto';
 import { readdir } from 'node:fs/promises';
-import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { finite, membersOf, whole } from '../checks/value.ts';
 import type { RecordedDevice } from '../device.ts';
 import { sharesTables, tableNumbers } from '../embedding/shared-tables.ts';
 import { writeOutputFile } from '../output-file.ts';
+import { dataFolder } from '../user-folders.ts';
 import { version } from '../version.ts';
 import { heuristicPlan, type Plan, type PlanChoice, plainPlan, readPlan, refusals } from './plan.ts';
 import type { PlanContext } from './techniques/technique.ts';
@@ -27,9 +27,8 @@ export function tunedVersions({ versions }: RecordedDevice): Readonly<Record<str
 }
 
 /** $XDG_DATA_HOME/hotrow/plans, or ~/.local/share/hotrow/plans. */
-export function plansFolder(environment: NodeJS.ProcessEnv = process.env): string {
-  const { XDG_DATA_HOME: given } = environment;
-  return join(given?.startsWith('/') ? given : join(homedir(), '.local', 'share'), 'hotrow', 'plans');
+export function plansFolder(environment?: NodeJS.ProcessEnv): string {
+  return dataFolder(['plans'], environment);
 }
 
 /** What decides, besides tables and device, which plan is the fastest. */

@@ -7,7 +7,7 @@ import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node
 import { dirname, join } from 'node:path';
 import Type, { type Static } from 'typebox';
 import Value from 'typebox/value';
-import { defaultCacheFolder } from '../../../jit/kernel-cache.ts';
+import { cacheFolder } from '../../../user-folders.ts';
 
 const CHOICES_VERSION = 1;
 /** Those kept first go first. */
@@ -64,7 +64,7 @@ const fileSchema = Type.Object(
 
 /** `products` beside the folder of compiled kernels. */
 export function defaultChoicesFolder(environment?: NodeJS.ProcessEnv): string {
-  return join(dirname(defaultCacheFolder(environment)), 'products');
+  return cacheFolder(['products'], environment);
 }
 
 export interface KeptChoicesOptions {

@@ -1,11 +1,11 @@
 /** What all kernels of kernels/cuda share: what the compiler gets, and the names of their template arguments. Pure. */
-import { fileURLToPath } from 'node:url';
 import { type RowFormat, rowLayout } from '../../../embedding/row-format.ts';
+import { packageFile } from '../../../package-file.ts';
 import { DEVICE_LIMITS, MIN_REGISTER_CAP } from '../../../plan/occupancy.ts';
 import type { PooledFormat } from '../../backend.ts';
 
 /** Where the kernels lie, and every header that they include. */
-export const KERNELS_FOLDER = fileURLToPath(new URL('../../../../kernels/cuda', import.meta.url));
+export const KERNELS_FOLDER = packageFile('kernels/cuda');
 
 export type IntegerWidth = 'int32' | 'int64';
 /** Weights of lookups: none, given with the bags, or learned, one a row. */
