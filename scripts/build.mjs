@@ -66,7 +66,7 @@ function buildTypes() {
       mkdirSync(dirname(target), { recursive: true });
       const referring = (extension) => text.replace(SPECIFIER, (name) => name.replace(/\.ts$/, extension));
       writeFileSync(`${target}.d.ts`, referring('.js'));
-      writeFileSync(`${target}.d.cts`, referring('.cjs').replace(COMMENT, ''));
+      writeFileSync(`${target}.d.cts`, forRequire(referring('.cjs')));
     }
   } finally {
     rmSync(all, { recursive: true, force: true });
@@ -76,8 +76,24 @@ function buildTypes() {
 /** In `from '…'` and `import('…')`. */
 const SPECIFIER = /(?<=\b(?:from |import\()['"])(\.[^'"]+\.ts)(?=['"])/g;
 
-/** Said once is enough: declarations for `require` have none. */
-const COMMENT = /^\s*\/\*\*(?:[^*]|\*(?!\/))*\*\/\n/gm;
+/**
+ * Declarations as a CommonJS module may have them: typebox is an ES module alone, which must be said wherever it is named. Without
+ * comments: said once is enough.
+ */
+function forRequire(text) {
+  const mode = '{ "resolution-mode": "import" }';
+  return text
+    .replace(/^\s*\/\*\*(?:[^*]|\*(?!\/))*\*\/\n/gm, '')
+    .replace(
+      /^import (?:type )?(\w+)?(?:, )?(\{[^}]*\})? from ('typebox[^']*');/gm,
+      (_, whole, named, from) =>
+        [whole, named?.replaceAll('type ', '')]
+          .filter((names) => names !== undefined)
+          .map((names) => `import type ${names} from ${from} with ${mode};`)
+          .join('\n'),
+    )
+    .replace(/\bimport\((["']typebox[^"']*["'])\)/g, `import($1, { with: ${mode} })`);
+}
 
 requireNode();
 if (!existsSync(join(root, 'node_modules/esbuild')))

@@ -6,6 +6,7 @@ export { Admission, type AdmissionLimits } from './backend/admission.ts';
 export type { Backend, Ceilings, HostMemory, PooledFormat } from './backend/backend.ts';
 export { hostBytes } from './backend/host-arrays.ts';
 export { type OpenedBackend, type OpenOptions, openBackend } from './backend/open-backend.ts';
+export type { FilePath } from './checks/value.ts';
 export type {
   DensePrecision,
   DeviceCapabilities,

@@ -2,6 +2,7 @@
  * Checks of values that callers give, whatever TypeScript said of them. A check gives back what it checked, and reads it
  * once: what a caller changes afterwards was never checked, and is never used.
  */
+import { fileURLToPath } from 'node:url';
 import { HotrowError, UsageError } from '../errors.ts';
 import { arrayName } from './array.ts';
 import { nearest } from './nearest.ts';
@@ -130,11 +131,16 @@ export const flag: Check<boolean> = (value, at) =>
 export const text: Check<string> = (value, at) =>
   typeof value === 'string' ? value : refuseOption(at, value, 'a string');
 
-/** The name of a file or a folder. */
-export const path: Check<string> = (value, at) =>
-  typeof value === 'string' && !value.includes('\0')
-    ? value
-    : refuseOption(at, value, 'the name of a file, a string without NUL');
+/** How callers name a file or a folder: by its path, or by a URL of the scheme `file:`. */
+export type FilePath = string | URL;
+
+/** The path of a file or a folder. */
+export const path: Check<string> = (value, at) => {
+  const own = reading(at, () => (value instanceof URL ? fileURLToPath(value) : value));
+  return typeof own === 'string' && !own.includes('\0')
+    ? own
+    : refuseOption(at, value, 'the name of a file, a string without NUL, or a URL of one');
+};
 
 /** A function. */
 export function called<F extends (...args: never[]) => unknown>(): Check<F> {

@@ -1,6 +1,6 @@
 /** From a checkpoint on disk to a model on a device. */
 import { OPEN_MEMBERS, type OpenOptions, openDevice } from '../backend/open-backend.ts';
-import { called, path as filePath, membersOf, oneOf, optional } from '../checks/value.ts';
+import { called, type FilePath, path as filePath, membersOf, oneOf, optional } from '../checks/value.ts';
 import { DENSE_PRECISIONS } from '../device.ts';
 import { INDEX_CHECKING } from '../embedding/bag.ts';
 import { fromFile, namedIn } from '../errors.ts';
@@ -100,7 +100,7 @@ async function loadStored(
  * when done; its device is closed with it.
  * @throws UsageError, FormatError, ModelError for the checkpoint; PlanError; DeviceError; UsageError OPTION_INVALID.
  */
-export async function loadModel(path: string, options: LoadModelOptions = {}): Promise<DlrmModel> {
+export async function loadModel(path: FilePath, options: LoadModelOptions = {}): Promise<DlrmModel> {
   const {
     architecture: overrides,
     plan,

@@ -4,7 +4,7 @@
 import Type, { type Static, type TSchema } from 'typebox';
 import Value from 'typebox/value';
 import { plainData } from '../checks/arguments.ts';
-import { deepFrozen, oneOf, path, reading, record, shown, text } from '../checks/value.ts';
+import { deepFrozen, type FilePath, oneOf, path, reading, record, shown, text } from '../checks/value.ts';
 import { DEVICE_KINDS, type DeviceKind } from '../device.ts';
 import type { EmbeddingTable } from '../embedding/bag.ts';
 import { ROW_FORMATS, type RowFormat } from '../embedding/row-format.ts';
@@ -226,7 +226,7 @@ export function parsePlan(given: unknown, name = 'plan'): Plan {
 }
 
 /** Reads a plan file. @throws UsageError; FormatError as readJsonFile; PlanError PLAN_INVALID. */
-export async function readPlan(given: string): Promise<Plan> {
+export async function readPlan(given: FilePath): Promise<Plan> {
   const file = path(given, 'readPlan: file');
   return parsePlan(await readJsonFile(file, 'plan'), file);
 }

@@ -8,7 +8,7 @@ import {
   characterizationSchema,
 } from '../characterize/results.ts';
 import { plainData } from '../checks/arguments.ts';
-import { path, shown } from '../checks/value.ts';
+import { type FilePath, path, shown } from '../checks/value.ts';
 import { FormatError, fromFile } from '../errors.ts';
 import { readJsonFile } from '../formats/json-file.ts';
 
@@ -55,7 +55,7 @@ export function parseResults(given: unknown): Results {
 }
 
 /** Reads one results file. @throws UsageError, FormatError, each naming the file. */
-export async function readResults(given: string): Promise<Results> {
+export async function readResults(given: FilePath): Promise<Results> {
   const file = path(given, 'readResults: file');
   const value = await readJsonFile(file, 'results');
   return fromFile(file, async () => parseResults(value));

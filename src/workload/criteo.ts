@@ -3,7 +3,16 @@
  * With a header line (Criteo's names, or TorchRec's int_0–int_12 and cat_0–cat_25), or in the original order without
  * one; separated by tabs or commas; gzip too.
  */
-import { listOf, membersOf, oneOf, optional, path, refuseOption, whole } from '../checks/value.ts';
+import {
+  type FilePath,
+  listOf,
+  membersOf,
+  oneOf,
+  optional,
+  path,
+  refuseOption,
+  whole,
+} from '../checks/value.ts';
 import type { Bags } from '../embedding/bag.ts';
 import { fromFile, WorkloadError } from '../errors.ts';
 import { CRITEO_CATEGORIES, CRITEO_NUMBERS } from '../formats/criteo-columns.ts';
@@ -140,7 +149,10 @@ function chosenRows({ vocabulary, unknownRow, tableRows, hexadecimal }: EitherRo
  * @throws UsageError FILE_*, OPTION_INVALID; WorkloadError CRITEO_INVALID naming line and column, VOCABULARY_INVALID; FormatError,
  * FORMAT_UNKNOWN naming what the file is instead.
  */
-export async function readCriteo(given: string, options: CategoryRows & CriteoOptions): Promise<CriteoRows> {
+export async function readCriteo(
+  given: FilePath,
+  options: CategoryRows & CriteoOptions,
+): Promise<CriteoRows> {
   const file = path(given, 'readCriteo: file');
   const { limit, preprocessing, ...categories } = OPTIONS(options, 'readCriteo');
   const rowOf = await categoryRows(chosenRows(categories));

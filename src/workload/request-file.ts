@@ -1,5 +1,5 @@
 /** Requests from files of every kind that is scored; the contents tell the kind. */
-import { flag, membersOf, oneOf, optional, path, whole } from '../checks/value.ts';
+import { type FilePath, flag, membersOf, oneOf, optional, path, whole } from '../checks/value.ts';
 import { UsageError } from '../errors.ts';
 import { CRITEO_CATEGORIES, CRITEO_NUMBERS } from '../formats/criteo-columns.ts';
 import { expectKind } from '../formats/file-kind.ts';
@@ -53,7 +53,7 @@ const OPTIONS = membersOf<RequestFileOptions>({ ...CATEGORY_MEMBERS, limit: opti
  * file is instead; RequestError; WorkloadError.
  */
 export async function readRequestFile(
-  given: string,
+  given: FilePath,
   of: RequestedModel,
   categories: RequestFileOptions = {},
 ): Promise<RequestFile> {

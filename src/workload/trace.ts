@@ -1,5 +1,5 @@
 /** Traces: recorded streams of row indices. */
-import { membersOf, optional, path, whole } from '../checks/value.ts';
+import { type FilePath, membersOf, optional, path, whole } from '../checks/value.ts';
 import type { IndexArray } from '../embedding/bag.ts';
 import { WorkloadError } from '../errors.ts';
 import { expectKind } from '../formats/file-kind.ts';
@@ -32,7 +32,7 @@ const OPTIONS = membersOf<ReadTraceOptions>({ tables: optional(whole(1, MOST_TAB
  * @throws UsageError FILE_*; WorkloadError TRACE_INVALID naming line and value, TRACE_EMPTY; FormatError, FORMAT_UNKNOWN
  * naming what the file is instead.
  */
-export async function readTrace(given: string, tables: ReadTraceOptions = {}): Promise<Trace> {
+export async function readTrace(given: FilePath, tables: ReadTraceOptions = {}): Promise<Trace> {
   const file = path(given, 'readTrace: file');
   const options = OPTIONS(tables, 'readTrace');
   const { kind, gzipped } = await expectKind(file, 'trace');

@@ -43,13 +43,15 @@ function runs(command: readonly string[]): boolean {
   return spawnSync(program, [...args, '--version'], { stdio: 'ignore' }).status === 0;
 }
 
-/** A compiler for this machine, as words: CC may hold arguments too (`ccache gcc`). @throws DeviceError NATIVE_LIBRARY_MISSING. */
+/** A compiler for this machine, as words: CC may be a path, with spaces too, or hold arguments (`ccache gcc`). @throws DeviceError NATIVE_LIBRARY_MISSING. */
 export function findCompiler(environment: NodeJS.ProcessEnv = process.env): readonly string[] {
   const named = environment.CC?.trim() ?? '';
-  const candidates = [...(named === '' ? [] : [named.split(/\s+/)]), ['cc'], ['gcc'], ['clang']];
+  const words = named.split(/\s+/);
+  const own = named === '' ? [] : words.length === 1 ? [words] : [[named], words];
+  const candidates = [...own, ['cc'], ['gcc'], ['clang']];
   const found = candidates.find(runs);
   if (found !== undefined) return found;
-  const tried = candidates.map((words) => words.join(' ')).join(', ');
+  const tried = [...new Set(candidates.map((command) => command.join(' ')))].join(', ');
   const message = `the CPU kernels have to be compiled, and there is no C compiler (tried ${tried})`;
   throw new DeviceError('NATIVE_LIBRARY_MISSING', message, {
     hint: `\`${installCommand()}\`, or name a compiler in the environment variable CC`,

@@ -1,6 +1,14 @@
 /** Checkpoints: the parameters of a model, from safetensors, what torch.save writes, or torch.distributed.checkpoint. */
 import { basename } from 'node:path';
-import { type Check, path as filePath, membersOf, optional, refuseOption, text } from '../../checks/value.ts';
+import {
+  type Check,
+  type FilePath,
+  path as filePath,
+  membersOf,
+  optional,
+  refuseOption,
+  text,
+} from '../../checks/value.ts';
 import { FormatError, ModelError } from '../../errors.ts';
 import { checkpointInFolder, checkWhole } from '../../formats/checkpoint-folder.ts';
 import { DCP_METADATA, readDcp } from '../../formats/dcp/dcp.ts';
@@ -48,7 +56,7 @@ const OPTIONS = membersOf<StateDictOptions>({ convention: optional(convention), 
  * @throws UsageError FILE_*; FormatError, FORMAT_UNKNOWN naming what the file is instead; ModelError as findStateDict,
  * CHECKPOINT_UNRECOGNISED when there is no state dict; UsageError OPTION_INVALID.
  */
-export async function loadCheckpoint(given: string, stateDict: StateDictOptions = {}): Promise<Checkpoint> {
+export async function loadCheckpoint(given: FilePath, stateDict: StateDictOptions = {}): Promise<Checkpoint> {
   const path = filePath(given, 'loadCheckpoint: path');
   const options = OPTIONS(stateDict, 'loadCheckpoint');
   if ((await statFile(path)).isDirectory()) return loadCheckpoint(await checkpointInFolder(path), options);

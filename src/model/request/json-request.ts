@@ -1,5 +1,5 @@
 /** Requests in JSON and JSON Lines, gzipped or not: one sample, many, or a user and candidates. */
-import { path } from '../../checks/value.ts';
+import { type FilePath, path } from '../../checks/value.ts';
 import { FormatError, fromFile, HotrowError, RequestError } from '../../errors.ts';
 import { openMaybeGzip } from '../../formats/gzip.ts';
 import { JsonFault, parseJson } from '../../formats/json-text.ts';
@@ -20,7 +20,7 @@ const MAX_BYTES = 64 << 20;
  * @throws UsageError FILE_*; FormatError JSON_INVALID, GZIP_*; RequestError naming file, sample or line, and place;
  *   WorkloadError VOCABULARY_INVALID.
  */
-export async function readJsonRequest(given: string, inputs: ModelInputs): Promise<DlrmRequest> {
+export async function readJsonRequest(given: FilePath, inputs: ModelInputs): Promise<DlrmRequest> {
   const file = path(given, 'readJsonRequest: file');
   const own = modelInputs(inputs, 'readJsonRequest: inputs');
   return fromFile(file, async () => jsonRequest(await readText(file), own));

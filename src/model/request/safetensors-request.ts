@@ -1,6 +1,6 @@
 /** Requests in safetensors files. docs/requests.md lists their forms. */
 import { at } from '../../at.ts';
-import { path } from '../../checks/value.ts';
+import { type FilePath, path } from '../../checks/value.ts';
 import type { IndexArray } from '../../embedding/bag.ts';
 import { fromFile } from '../../errors.ts';
 import { writeSafetensors } from '../../formats/safetensors.ts';
@@ -19,7 +19,7 @@ import type { DlrmRequest } from './request.ts';
  * @throws UsageError FILE_*; FormatError SAFETENSORS_INVALID; RequestError naming file and tensor; WorkloadError
  *   VOCABULARY_INVALID.
  */
-export async function readRequest(given: string, inputs?: ModelInputs): Promise<DlrmRequest> {
+export async function readRequest(given: FilePath, inputs?: ModelInputs): Promise<DlrmRequest> {
   const file = path(given, 'readRequest: file');
   const own = inputs === undefined ? undefined : modelInputs(inputs, 'readRequest: inputs');
   return fromFile(file, async () => bindRequest(await readRequestParts(file), own));
@@ -29,7 +29,7 @@ export async function readRequest(given: string, inputs?: ModelInputs): Promise<
  * Writes a request with tensors per table; bags of users under `user.`, with `users` [U], the candidates of each.
  * @throws UsageError FILE_UNWRITABLE, OPTION_INVALID; RequestError for what no model takes.
  */
-export async function writeRequest(given: string, request: DlrmRequest): Promise<void> {
+export async function writeRequest(given: FilePath, request: DlrmRequest): Promise<void> {
   const file = path(given, 'writeRequest: file');
   const { batchSize, dense, denseFeatures, bags, users } = checkRequest(request);
   const tensors = new Map<string, HostTensor>([
