@@ -63,7 +63,7 @@ function thread(folder) {
   // One instruction set, whose tables alone are linked.
   const flags = ['-g', '-O1', '-std=gnu11', '-pthread', '-fsanitize=thread', '-DHR_ISA=0', '-DHR_ONE_ISA'];
   const files = [...sources.map((name) => join('kernels', 'cpu', name)), 'test/native/pool.c'];
-  if (!run('gcc', [...flags, '-o', program, ...files, '-lm'])) return false;
+  if (!run('gcc', [...flags, '-o', program, ...files, '-lm', '-ldl'])) return false;
   return run(program, [], { TSAN_OPTIONS: 'halt_on_error=1' });
 }
 

@@ -11,6 +11,7 @@ import { fusedSource } from '../../src/backend/cuda/embedding/fused-source.ts';
 import { placeTables } from '../../src/backend/cuda/embedding/tables.ts';
 import { launch } from '../../src/backend/cuda/kernels/launcher.ts';
 import { KernelLibrary } from '../../src/backend/cuda/kernels/library.ts';
+import { InFlight } from '../../src/backend/in-flight.ts';
 import { syntheticModel, syntheticTables } from '../../src/bench/synthetic-model.ts';
 import { patternWorkload } from '../../src/bench/workload.ts';
 import { BlockPool } from '../../src/cuda/block-pool.ts';
@@ -40,6 +41,7 @@ const compiler = new Nvrtc({ majorVersion: Math.floor(driver.version / 1000) });
 const kernels = new KernelLibrary(device, compiler, new KernelCache());
 const tools = { device, stream, kernels };
 const pools = { device: BlockPool.ofDevice(device, 2 ** 32), pinned: BlockPool.ofPinned(device, 2 ** 30) };
+const inFlight = new InFlight('the GPU', () => device[Symbol.dispose]());
 const events = [new CudaEvent(device, { timing: true }), new CudaEvent(device, { timing: true })] as const;
 
 interface Setting {
@@ -57,7 +59,7 @@ interface Measured extends Setting {
 
 /** Batches on the device, ready to be launched in rotation. */
 async function place(tables: readonly EmbeddingTable[], batches: readonly BagBatch[]) {
-  const placed = await placeTables({ ...tools, aside: stream, pools }, tables, plainPlan('cuda'));
+  const placed = await placeTables({ ...tools, aside: stream, pools, inFlight }, tables, plainPlan('cuda'));
   const bags = batches.map((batch) => new CudaBags(placed, batch, pools));
   for (const one of bags) {
     await one.stage();

@@ -11,7 +11,7 @@
 
 #include <stdint.h>
 
-#define HR_ABI_VERSION 11
+#define HR_ABI_VERSION 12
 
 /* Instruction sets, weakest first. A pool runs every operator on one of them. */
 enum { HR_ISA_PORTABLE = 0, HR_ISA_AVX2 = 1, HR_ISA_AVX512 = 2 };
@@ -257,6 +257,7 @@ int64_t hr_best_isa(void);
 /* A pool of `threads` threads (the caller of hr_run is one of them). NULL: threads < 1, an isa that the processor
  * lacks, or no memory or threads to be had. */
 hr_pool *hr_pool_create(int64_t threads, int64_t isa);
+/* Waits for a call that runs on it; none may wait for its turn, or come later. */
 void hr_pool_destroy(hr_pool *pool);
 
 /*
@@ -274,7 +275,8 @@ int64_t hr_pack_linear(hr_pool *pool, const float *weight, int64_t outputs, int6
 
 /* Page-aligned zeroed anonymous memory; huge != 0 aligns to 2 MiB and asks for huge pages by madvise. NULL: none. */
 void *hr_alloc(int64_t bytes, int64_t huge);
-void hr_free(void *memory, int64_t bytes);
+/* What is no memory of hr_alloc's, or not any more, is left alone. */
+void hr_free(void *memory);
 /* Bytes of [memory, memory + bytes) that are backed by huge pages now (from /proc/self/smaps); -1: unknown. */
 int64_t hr_huge_bytes(const void *memory, int64_t bytes);
 
@@ -374,6 +376,36 @@ int64_t hr_draw_lookups(hr_pool *pool, const hr_draw *draws, int64_t count);
  * driver; in one call, because a context is current for a thread only. Returns the first status that is not 0.
  */
 int64_t hr_wait_in_context(void *set_current, void *context, void *wait, void *handle);
+
+/*
+ * What a thread opened of pools, memory and mapped files, and has not closed, is given back when it ends; the calls that use it
+ * have ended then. So are handles that other libraries made, by functions of theirs, all int (*)(void *): set_current(context)
+ * comes before each of the others. First all that are there wait(handle), then they give_back(handle), newest first.
+ */
+typedef struct hr_handle_calls {
+  void *set_current; /* NULL: none is needed */
+  void *context;
+  void *wait;        /* NULL: for nothing */
+  void *give_back;   /* its library stays loaded for good */
+  void *handle;
+} hr_handle_calls;
+typedef struct hr_handle hr_handle;
+/* Makes a handle the calling thread's. NULL: no memory. */
+hr_handle *hr_own_handle(const hr_handle_calls *calls);
+/* Forgets it; nothing is called. */
+void hr_disown_handle(hr_handle *handle);
+
+/* What all threads opened and have not closed. */
+typedef struct hr_counts {
+  int64_t pools;
+  int64_t pool_threads;    /* that pools have started */
+  int64_t allocations;     /* of hr_alloc */
+  int64_t allocated_bytes; /* as they were asked for */
+  int64_t mapped_files;
+  int64_t mapped_bytes;
+  int64_t handles;
+} hr_counts;
+void hr_get_counts(hr_counts *counts);
 
 /* Multiply-adds per second (each counts 1) of a loop that only touches registers, on all threads of the pool. */
 double hr_measure_fma_rate(hr_pool *pool, double seconds);

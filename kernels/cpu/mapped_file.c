@@ -29,6 +29,7 @@ static const int64_t COARSE_NS = 50000000;
 
 /* The list is read by handlers on any thread: what is in it stays, to be used again. */
 struct hr_mapping {
+  hr_owned owned;
   hr_mapping *next;
   atomic_uintptr_t begin, end; /* end is 0 while it maps nothing */
   atomic_int changed;
@@ -113,6 +114,8 @@ int hr_replace_lost_pages(uintptr_t address) {
   return 0;
 }
 
+static void give_file_back(void *mapping) { hr_unmap_file(mapping); }
+
 HR_EXPORT hr_mapping *hr_map_file(const char *path, void **memory, int64_t *bytes, int64_t *error) {
   *memory = NULL;
   *bytes = 0;
@@ -129,6 +132,11 @@ HR_EXPORT hr_mapping *hr_map_file(const char *path, void **memory, int64_t *byte
     pthread_mutex_lock(&one_change_at_a_time);
     page_bytes = (uintptr_t)sysconf(_SC_PAGESIZE);
     mapping = unused_mapping();
+    if (mapping) {
+      mapping->owned = (hr_owned){
+          .kind = HR_OWNED_FILE, .amount = status.st_size, .what = mapping, .give_back = give_file_back};
+      if (!hr_own(&mapping->owned)) mapping = NULL;
+    }
     if (mapping) {
       mapping->file = file;
       mapping->device = status.st_dev;
@@ -155,6 +163,7 @@ HR_EXPORT hr_mapping *hr_map_file(const char *path, void **memory, int64_t *byte
 
 HR_EXPORT void hr_unmap_file(hr_mapping *mapping) {
   if (!mapping) return;
+  hr_disown(&mapping->owned);
   pthread_mutex_lock(&one_change_at_a_time);
   atomic_store(&mapping->end, 0);
   munmap((void *)atomic_load(&mapping->begin), (size_t)mapping->bytes);

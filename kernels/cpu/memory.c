@@ -2,12 +2,13 @@
  * hr_alloc, hr_read_file, hr_huge_bytes.
  *
  * A block of memory is mapped_bytes(bytes) long, whether huge or not, and is followed by one page that cannot be
- * touched; hr_free derives the same extent from `bytes`. The page keeps the kernel from merging neighbouring blocks
+ * touched. The page keeps the kernel from merging neighbouring blocks
  * into one mapping, so that /proc/self/smaps counts each block by itself.
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -22,6 +23,50 @@ static int64_t mapped_bytes(int64_t bytes) {
   return hr_round_up(hr_max(bytes, 1), bytes >= HUGE_PAGE_BYTES / 2 ? HUGE_PAGE_BYTES : page_bytes());
 }
 
+/* A block that was allocated, and is found by its address. */
+typedef struct block {
+  hr_owned owned;
+  struct block *next;
+} block;
+
+enum { CHAINS = 1 << 12 };
+static block *chains[CHAINS];
+static pthread_mutex_t one_change_at_a_time = PTHREAD_MUTEX_INITIALIZER;
+
+static block **chain_of(const void *memory) {
+  return &chains[((uintptr_t)memory * 0x9e3779b97f4a7c15u >> 32) % CHAINS];
+}
+
+static void give_memory_back(void *memory) { hr_free(memory); }
+
+/* Makes `memory` the calling thread's. 0: no memory for that. */
+static int keep_block(void *memory, int64_t bytes) {
+  block *kept = calloc(1, sizeof *kept);
+  if (!kept) return 0;
+  kept->owned = (hr_owned){.kind = HR_OWNED_MEMORY, .amount = bytes, .what = memory, .give_back = give_memory_back};
+  if (!hr_own(&kept->owned)) {
+    free(kept);
+    return 0;
+  }
+  block **chain = chain_of(memory);
+  pthread_mutex_lock(&one_change_at_a_time);
+  kept->next = *chain;
+  *chain = kept;
+  pthread_mutex_unlock(&one_change_at_a_time);
+  return 1;
+}
+
+/* NULL: there is none. */
+static block *take_block(const void *memory) {
+  pthread_mutex_lock(&one_change_at_a_time);
+  block **link = chain_of(memory);
+  while (*link && (*link)->owned.what != memory) link = &(*link)->next;
+  block *taken = *link;
+  if (taken) *link = taken->next;
+  pthread_mutex_unlock(&one_change_at_a_time);
+  return taken;
+}
+
 HR_EXPORT void *hr_alloc(int64_t bytes, int64_t huge) {
   if (bytes < 0 || bytes > INT64_MAX / 2) return NULL;
   const int64_t kept_bytes = mapped_bytes(bytes);
@@ -31,6 +76,10 @@ HR_EXPORT void *hr_alloc(int64_t bytes, int64_t huge) {
   if (all == MAP_FAILED) return NULL;
   const int64_t before_bytes = huge ? -(int64_t)(uintptr_t)all & (HUGE_PAGE_BYTES - 1) : 0;
   char *kept = all + before_bytes;
+  if (!keep_block(kept, bytes)) {
+    munmap(all, (size_t)all_bytes);
+    return NULL;
+  }
   char *guard = kept + kept_bytes;
   if (before_bytes > 0) munmap(all, (size_t)before_bytes);
   if (slack_bytes > before_bytes) munmap(guard + page_bytes(), (size_t)(slack_bytes - before_bytes));
@@ -41,8 +90,12 @@ HR_EXPORT void *hr_alloc(int64_t bytes, int64_t huge) {
   return kept;
 }
 
-HR_EXPORT void hr_free(void *memory, int64_t bytes) {
-  if (memory) munmap(memory, (size_t)(mapped_bytes(bytes) + page_bytes()));
+HR_EXPORT void hr_free(void *memory) {
+  block *taken = take_block(memory);
+  if (!taken) return;
+  hr_disown(&taken->owned);
+  munmap(memory, (size_t)(mapped_bytes(taken->owned.amount) + page_bytes()));
+  free(taken);
 }
 
 HR_EXPORT int64_t hr_huge_bytes(const void *memory, int64_t bytes) {

@@ -10,6 +10,7 @@
 #include <time.h>
 
 #include "hotrow_cpu.h"
+#include "thread_exit.h"
 #include "thread_pool.h"
 
 #define HR_EXPORT __attribute__((visibility("default")))
@@ -38,6 +39,7 @@ typedef struct hr_kernels {
 } hr_kernels;
 
 struct hr_pool {
+  hr_owned owned;
   int64_t threads;
   hr_team *team;
   const hr_kernels *kernels;

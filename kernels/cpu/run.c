@@ -42,28 +42,42 @@ HR_EXPORT int64_t hr_best_isa(void) {
   return has_isa(HR_ISA_AVX512) ? HR_ISA_AVX512 : has_isa(HR_ISA_AVX2) ? HR_ISA_AVX2 : HR_ISA_PORTABLE;
 }
 
+static void wait_for_pool(void *what) {
+  hr_pool *pool = what;
+  pthread_mutex_lock(&pool->one_run_at_a_time);
+  pthread_mutex_unlock(&pool->one_run_at_a_time);
+}
+
+static void give_pool_back(void *pool) { hr_pool_destroy(pool); }
+
+static void free_pool(hr_pool *pool) {
+  hr_team_destroy(pool->team);
+  pthread_mutex_destroy(&pool->one_run_at_a_time);
+  free(pool->scratch);
+  free(pool);
+}
+
 HR_EXPORT hr_pool *hr_pool_create(int64_t threads, int64_t isa) {
   if (threads < 1 || !has_isa(isa)) return NULL;
   hr_pool *pool = calloc(1, sizeof *pool);
   if (!pool) return NULL;
   hr_handle_faults();
+  pool->owned = (hr_owned){
+      .kind = HR_OWNED_POOL, .amount = threads - 1, .what = pool, .wait = wait_for_pool, .give_back = give_pool_back};
   pool->threads = threads;
   pool->kernels = kernels_of(isa);
-  pool->team = hr_team_create(threads);
-  if (!pool->team) {
-    free(pool);
-    return NULL;
-  }
   pthread_mutex_init(&pool->one_run_at_a_time, NULL);
-  return pool;
+  pool->team = hr_team_create(threads);
+  if (pool->team && hr_own(&pool->owned)) return pool;
+  free_pool(pool);
+  return NULL;
 }
 
 HR_EXPORT void hr_pool_destroy(hr_pool *pool) {
   if (!pool) return;
-  hr_team_destroy(pool->team);
-  pthread_mutex_destroy(&pool->one_run_at_a_time);
-  free(pool->scratch);
-  free(pool);
+  hr_disown(&pool->owned);
+  wait_for_pool(pool);
+  free_pool(pool);
 }
 
 int hr_pool_reserve_scratch(hr_pool *pool, int64_t bytes) {

@@ -9,7 +9,7 @@
 enum { SPIN_NS = 40000, PAUSES_PER_CLOCK_READ = 16 };
 
 /* A worker's state. Only the caller moves IDLE to POSTED; POSTED goes to RUNNING by the worker or back to IDLE by the
- * caller, who takes an offer back that nobody needs any more. */
+ * caller, who takes an offer back that nobody needs any more; RUNNING goes to IDLE by the worker. STOP stays. */
 enum { IDLE, POSTED, RUNNING, STOP };
 
 typedef struct worker {
@@ -82,7 +82,8 @@ static void *worker_main(void *argument) {
       continue;
     }
     team->task(team->context, self->member);
-    atomic_store(&self->state, IDLE);
+    expected = RUNNING;
+    atomic_compare_exchange_strong(&self->state, &expected, IDLE);
     if (atomic_fetch_sub(&team->unfinished, 1) == 1 && atomic_load(&team->caller_asleep)) {
       pthread_mutex_lock(&team->mutex);
       pthread_cond_signal(&team->finished);

@@ -15,6 +15,7 @@ typedef void (*hr_task)(void *context, int64_t member);
 
 /* NULL: no memory or threads to be had. */
 hr_team *hr_team_create(int64_t threads);
+/* After the tasks that have started; nobody may be in hr_team_run. */
 void hr_team_destroy(hr_team *team);
 /* Runs task(context, member) on members 0 … threads - 1, and returns when all that started have returned. One call
  * at a time. Wakes nobody when threads is 1. */

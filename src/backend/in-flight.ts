@@ -1,20 +1,28 @@
 import { DeviceError } from '../errors.ts';
 
-/** Counts calls under way, so that memory is freed only after the last of them. */
+/** Counts calls under way, so that what they use is given back only after the last of them. */
 export class InFlight {
   readonly #what: string;
+  readonly #giveBack: () => void;
   #running = 0;
-  #closed = false;
+  #open = true;
   #idle: (() => void) | undefined;
+  #closing: Promise<void> | undefined;
 
-  /** `what` is named in the error of a call that comes after `close`. */
-  constructor(what: string) {
+  /** `what` is named in the error of a call that comes after the end; `giveBack` is called once. */
+  constructor(what: string, giveBack: () => void) {
     this.#what = what;
+    this.#giveBack = giveBack;
   }
 
-  /** Runs `call`, counted. @throws DeviceError DISPOSED after `close`. */
+  /** @throws DeviceError DISPOSED after the end. */
+  checkOpen(): void {
+    if (!this.#open) throw new DeviceError('DISPOSED', `${this.#what} was used after it was closed`);
+  }
+
+  /** Runs `call`, counted. @throws DeviceError DISPOSED after the end. */
   async run<T>(call: () => Promise<T>): Promise<T> {
-    if (this.#closed) throw new DeviceError('DISPOSED', `${this.#what} was used after it was closed`);
+    this.checkOpen();
     this.#running += 1;
     try {
       return await call();
@@ -24,11 +32,23 @@ export class InFlight {
     }
   }
 
-  /** Refuses new calls and waits for those under way. `false`: it was closed before. */
-  async close(): Promise<boolean> {
-    if (this.#closed) return false;
-    this.#closed = true;
+  /** Refuses new calls, and returns at once: what is used is given back now, or after the last call under way. */
+  end(): void {
+    if (!this.#open) return;
+    this.#open = false;
+    if (this.#running === 0) this.#giveBack();
+    else this.#idle = this.#giveBack;
+  }
+
+  /** Refuses new calls; resolves when all is given back, however often it is called. */
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  async #close(): Promise<void> {
+    this.#open = false;
     if (this.#running > 0) await new Promise<void>((resolve) => (this.#idle = resolve));
-    return true;
+    this.#giveBack();
   }
 }

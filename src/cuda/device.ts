@@ -3,6 +3,7 @@ import type { DeviceDescription } from '../device.ts';
 import { CudaError, DeviceError } from '../errors.ts';
 import type { CudaDriver } from '../ffi/cuda-driver.ts';
 import type { ContextHandle } from '../ffi/cuda-symbols.ts';
+import type { OwnedHandle } from '../ffi/owned-handles.ts';
 import { describe } from './discover.ts';
 import { type DeviceProperties, deviceProperties } from './properties.ts';
 
@@ -37,6 +38,7 @@ export class CudaDevice implements Disposable {
   readonly properties: DeviceProperties;
   readonly #device: number;
   readonly #context: ContextHandle;
+  readonly #ownedContext: OwnedHandle;
   /** In the order that they were made. */
   readonly #resources = new Set<OwnedResource>();
   #description: DeviceDescription | undefined;
@@ -49,6 +51,7 @@ export class CudaDevice implements Disposable {
     this.properties = deviceProperties(driver, ordinal);
     this.#device = driver.device(ordinal);
     this.#context = driver.retainPrimaryContext(this.#device);
+    this.#ownedContext = driver.owned.own('primary context', this.#device);
   }
 
   /** As `--device` takes it. */
@@ -147,6 +150,7 @@ export class CudaDevice implements Disposable {
   #releaseWhenEmpty(): void {
     if (this.#released || this.#resources.size > 0) return;
     this.#released = true;
+    this.#ownedContext[Symbol.dispose]();
     ignoringLostContext(() => this.driver.releasePrimaryContext(this.#device));
   }
 }

@@ -1,6 +1,7 @@
 import type { CudaDriver } from '../ffi/cuda-driver.ts';
 import type { LaunchShape } from '../ffi/cuda-structs.ts';
 import type { GraphExecHandle, GraphHandle, GraphNodeHandle, StreamHandle } from '../ffi/cuda-symbols.ts';
+import type { OwnedHandle } from '../ffi/owned-handles.ts';
 import type { ParameterBlock } from '../ffi/parameter-block.ts';
 import type { CudaDevice } from './device.ts';
 import type { CudaKernel } from './module.ts';
@@ -10,11 +11,13 @@ import { Resource } from './resource.ts';
 export class CudaGraph extends Resource<GraphExecHandle> {
   /** Owned too: the nodes that updates name are this graph's. */
   readonly #template: GraphHandle;
+  readonly #ownedTemplate: OwnedHandle;
 
   /** For CudaStream.capture; takes `template` over, also when it throws. */
   constructor(device: CudaDevice, template: GraphHandle) {
     super(device, 'graph', instantiate(device, template));
     this.#template = template;
+    this.#ownedTemplate = device.driver.owned.own('graph template', template, device.context);
   }
 
   launch(stream: Resource<StreamHandle>): void {
@@ -34,6 +37,7 @@ export class CudaGraph extends Resource<GraphExecHandle> {
   protected free(driver: CudaDriver, handle: GraphExecHandle): void {
     driver.destroyGraphExec(handle);
     driver.destroyGraph(this.#template);
+    this.#ownedTemplate[Symbol.dispose]();
   }
 }
 

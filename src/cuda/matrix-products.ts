@@ -53,7 +53,13 @@ export class MatrixProducts extends Resource<LtHandle> {
       workspace[Symbol.dispose]();
       throw error;
     }
-    super(device, 'matrix products', handle);
+    super(
+      device,
+      'matrix products',
+      handle,
+      0,
+      device.driver.owned.ownBy(library.handleCalls, handle, device.context),
+    );
     this.#library = library;
     this.#workspace = workspace;
   }

@@ -155,7 +155,7 @@ export class RegisteredMemory extends Resource<HostPtr> {
     const offset = (PAGE_BYTES - Number(start % BigInt(PAGE_BYTES))) % PAGE_BYTES;
     const address = (start + BigInt(offset)) as HostPtr;
     device.enter().registerHost(address, length);
-    super(device, 'pinned memory', address, bytes);
+    super(device, 'pinned memory', address, bytes, 'registered memory');
     this.buffer = buffer;
     this.offset = offset;
     this.#start = address;

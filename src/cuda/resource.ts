@@ -1,24 +1,36 @@
 import { DeviceError } from '../errors.ts';
 import type { CudaDriver } from '../ffi/cuda-driver.ts';
+import type { CudaHandleKind } from '../ffi/cuda-owned.ts';
+import type { OwnedHandle } from '../ffi/owned-handles.ts';
 import { type CudaDevice, ignoringLostContext, type OwnedResource, type ResourceKind } from './device.ts';
 
 /**
  * Something that the driver made and must be given back to it. Disposing twice is harmless; using it after that throws
- * DISPOSED. What is disposed while a wait needs it is given back when the wait ends.
+ * DISPOSED. What is disposed while a wait needs it is given back when the wait ends; what is not disposed when its JavaScript
+ * thread ends, as a worker's that is terminated, is given back then.
  */
 export abstract class Resource<H extends bigint = bigint> implements OwnedResource {
   readonly device: CudaDevice;
   readonly kind: ResourceKind;
   readonly bytes: number;
   readonly #handle: H;
+  readonly #owned: OwnedHandle;
   #disposed = false;
   #holds = 0;
 
-  protected constructor(device: CudaDevice, kind: ResourceKind, handle: H, bytes = 0) {
+  /** `owned`: what has the handle given back, or how the driver calls what it is, where that is not `kind`. */
+  protected constructor(
+    device: CudaDevice,
+    kind: ResourceKind,
+    handle: H,
+    bytes = 0,
+    owned: OwnedHandle | CudaHandleKind = kind as CudaHandleKind,
+  ) {
     this.device = device;
     this.kind = kind;
     this.bytes = bytes;
     this.#handle = handle;
+    this.#owned = typeof owned === 'string' ? device.driver.owned.own(owned, handle, device.context) : owned;
     device.adopt(this);
   }
 
@@ -58,6 +70,7 @@ export abstract class Resource<H extends bigint = bigint> implements OwnedResour
     try {
       ignoringLostContext(() => this.device.whileCurrent((driver) => this.free(driver, this.#handle)));
     } finally {
+      this.#owned[Symbol.dispose]();
       this.device.forget(this);
     }
   }

@@ -29,6 +29,7 @@ import {
 import type { DevicePtr, StreamHandle } from './cuda-symbols.ts';
 import { type LibraryLocation, type OpenLibraryOptions, openLibrary } from './find-libraries.ts';
 import { addressOf } from './host-memory.ts';
+import { functionAddress, type HandleCalls, OwnedHandle } from './owned-handles.ts';
 
 /** What is done to the sums before they are stored; a bias is float32. */
 export type MatmulEpilogue = keyof typeof LT_EPILOGUE;
@@ -111,7 +112,13 @@ export class CublasLt {
   readonly location: LibraryLocation;
   /** `13.1.1`. */
   readonly version: string;
+  /** How what `create` gives is given back when this thread ends. */
+  readonly handleCalls: HandleCalls;
   readonly #functions: LtFunctions;
+  readonly #layoutCalls: HandleCalls;
+  readonly #matmulCalls: HandleCalls;
+  /** Of descriptors that are not released. */
+  readonly #owned = new Map<bigint, OwnedHandle>();
   readonly #out = new BigUint64Array(new ArrayBuffer(16));
   readonly #outInt = new Int32Array(this.#out.buffer);
   readonly #o = addressOf(this.#out);
@@ -127,6 +134,10 @@ export class CublasLt {
     const { library, location } = openLibrary('cublasLt', options);
     this.location = location;
     this.#functions = bindCublasLt(library, location.path);
+    const givenBackBy = (name: LtCall): HandleCalls => ({ giveBack: functionAddress(library, name) });
+    this.handleCalls = givenBackBy('cublasLtDestroy');
+    this.#layoutCalls = givenBackBy('cublasLtMatrixLayoutDestroy');
+    this.#matmulCalls = givenBackBy('cublasLtMatmulDescDestroy');
     this.#scalars.set([1, 0]);
     this.version = versionOf(Number(this.#functions.version()));
   }
@@ -146,6 +157,7 @@ export class CublasLt {
     const { rows, inputs, outputs, type, compute, epilogue } = problem;
     this.#call('cublasLtMatmulDescCreate', this.#o, LT_COMPUTE[compute], LT_TYPE.float32);
     const descriptors = { matmul: this.#out[0] as LtMatmul, input: 0n, weight: 0n, output: 0n };
+    this.#own(descriptors.matmul, this.#matmulCalls);
     try {
       this.#setInt(descriptors.matmul, LT_MATMUL_ATTRIBUTE.transposeA, LT_TRANSPOSED);
       this.#setInt(descriptors.matmul, LT_MATMUL_ATTRIBUTE.epilogue, LT_EPILOGUE[epilogue]);
@@ -160,9 +172,22 @@ export class CublasLt {
   }
 
   release({ matmul, input, weight, output }: MatmulDescriptors): void {
-    for (const layout of [input, weight, output])
-      if (layout !== 0n) this.#call('cublasLtMatrixLayoutDestroy', layout);
+    for (const layout of [input, weight, output]) {
+      if (layout === 0n) continue;
+      this.#disown(layout);
+      this.#call('cublasLtMatrixLayoutDestroy', layout);
+    }
+    this.#disown(matmul);
     this.#call('cublasLtMatmulDescDestroy', matmul);
+  }
+
+  #own(descriptor: bigint, calls: HandleCalls): void {
+    this.#owned.set(descriptor, new OwnedHandle(descriptor, calls));
+  }
+
+  #disown(descriptor: bigint): void {
+    this.#owned.get(descriptor)?.[Symbol.dispose]();
+    this.#owned.delete(descriptor);
   }
 
   /** For the products that follow with these descriptors; float32, [outputs]. */
@@ -215,7 +240,9 @@ export class CublasLt {
 
   #layout(type: number, rows: number, columns: number, leadingDimension: number): LtLayout {
     this.#call('cublasLtMatrixLayoutCreate', this.#o, type, rows, columns, leadingDimension);
-    return this.#out[0] as LtLayout;
+    const layout = this.#out[0] as LtLayout;
+    this.#own(layout, this.#layoutCalls);
+    return layout;
   }
 
   #preference({ input, weight, output }: MatmulAlignment, workspaceBytes: number): LtPreference {

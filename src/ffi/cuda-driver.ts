@@ -8,6 +8,7 @@ import koffi from 'koffi';
 import { DeviceError } from '../errors.ts';
 import { cString } from './c-string.ts';
 import { DEVICE_ATTRIBUTE, FUNCTION_ATTRIBUTE } from './cuda-attributes.ts';
+import { OwnedByThread } from './cuda-owned.ts';
 import { CUDA_ERROR_NOT_READY, CUDA_SUCCESS } from './cuda-status.ts';
 import {
   type AccessPolicyWindow,
@@ -58,6 +59,8 @@ export class CudaDriver {
   readonly location: LibraryLocation;
   /** The newest CUDA that the driver supports: 13000 for 13.0. */
   readonly version: number;
+  /** What this thread owes the driver. */
+  readonly owned: OwnedByThread;
   readonly #functions: DriverFunctions;
   readonly #call: DriverFunctions['call'];
   readonly #setCurrentAddress: bigint;
@@ -78,6 +81,7 @@ export class CudaDriver {
     this.location = location;
     this.#functions = new DriverFunctions(library, location.path);
     this.#call = this.#functions.call;
+    this.owned = new OwnedByThread(library);
     this.#setCurrentAddress = library.symbol('cuCtxSetCurrent') as bigint;
     this.#synchronizeAddress = library.symbol('cuEventSynchronize') as bigint;
     this.#call.cuDriverGetVersion(this.#o);

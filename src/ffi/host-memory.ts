@@ -89,7 +89,7 @@ export class NativeMemory implements Disposable {
   [Symbol.dispose](): void {
     if (!this.#live) return;
     this.#live = false;
-    library().free(this.#address, this.bytes);
+    library().free(this.#address);
   }
 }
 

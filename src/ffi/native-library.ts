@@ -4,7 +4,7 @@
 import { arraysChanged, DeviceError } from '../errors.ts';
 import { openLibrary } from './native/open-library.ts';
 
-const ABI_VERSION = 11;
+const ABI_VERSION = 12;
 /** `hr_run` statuses. */
 const RUN_DONE = 0;
 const RUN_ARRAYS_GONE = 2;
@@ -26,7 +26,7 @@ function load() {
       'int64_t hr_pack_linear(uintptr_t pool, void *weight, int64_t outputs, int64_t inputs, uintptr_t packed)',
     ),
     alloc: library.func('uintptr_t hr_alloc(int64_t bytes, int64_t huge)'),
-    free: library.func('void hr_free(uintptr_t memory, int64_t bytes)'),
+    free: library.func('void hr_free(uintptr_t memory)'),
     hugeBytes: library.func('int64_t hr_huge_bytes(uintptr_t memory, int64_t bytes)'),
     mapFile: library.func('uintptr_t hr_map_file(const char *path, void *memory, void *bytes, void *error)'),
     unmapFile: library.func('void hr_unmap_file(uintptr_t mapping)'),
@@ -51,6 +51,9 @@ function load() {
     waitInContext: library.func(
       'int64_t hr_wait_in_context(uintptr_t set_current, uintptr_t context, uintptr_t wait, uintptr_t handle)',
     ),
+    ownHandle: library.func('uintptr_t hr_own_handle(void *calls)'),
+    disownHandle: library.func('void hr_disown_handle(uintptr_t handle)'),
+    getCounts: library.func('void hr_get_counts(void *counts)'),
     measureFmaRate: library.func('double hr_measure_fma_rate(uintptr_t pool, double seconds)'),
     measureReadRate: library.func(
       'double hr_measure_read_rate(uintptr_t pool, uintptr_t memory, int64_t bytes)',
@@ -69,7 +72,7 @@ interface NativeFunction {
   async(...args: unknown[]): void;
 }
 
-/** Calls in the background at a time: koffi refuses more than 64 per process. */
+/** Calls in the background at a time: koffi refuses more than 64 per JavaScript thread. */
 const MOST_BACKGROUND_CALLS = 48;
 let backgroundCalls = 0;
 const waitingCalls: (() => void)[] = [];

@@ -103,7 +103,7 @@ export class EmbeddingCollection implements AsyncDisposable {
   readonly #checking: IndexChecking;
   /** By the format of their output. */
   readonly #programs = new Map<PooledFormat, BatchPrograms>();
-  readonly #inFlight = new InFlight('the embedding collection');
+  readonly #inFlight = new InFlight('the embedding collection', () => this.#giveBack());
 
   private constructor(
     made: typeof MADE_BY_CREATE,
@@ -228,13 +228,16 @@ export class EmbeddingCollection implements AsyncDisposable {
   }
 
   /** Gives the tables' memory back, after calls under way. */
-  async close(): Promise<void> {
-    if (!(await this.#inFlight.close())) return;
-    for (const programs of this.#programs.values()) programs[Symbol.dispose]();
-    this.#placed[Symbol.dispose]();
+  close(): Promise<void> {
+    return this.#inFlight.close();
   }
 
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
+  }
+
+  #giveBack(): void {
+    for (const programs of this.#programs.values()) programs[Symbol.dispose]();
+    this.#placed[Symbol.dispose]();
   }
 }

@@ -105,7 +105,7 @@ export class DlrmModel implements AsyncDisposable {
   readonly #checking: IndexChecking;
   readonly #closesBackend: boolean;
   readonly #programs: BatchPrograms;
-  readonly #inFlight = new InFlight('the model');
+  readonly #inFlight = new InFlight('the model', () => this.#giveBack());
 
   private constructor(
     made: typeof MADE_HERE,
@@ -398,15 +398,18 @@ export class DlrmModel implements AsyncDisposable {
   }
 
   /** Gives the model's memory back, after predictions under way. */
-  async close(): Promise<void> {
-    if (!(await this.#inFlight.close())) return;
-    this.#programs[Symbol.dispose]();
-    for (const part of Object.values(this.#placed)) part[Symbol.dispose]();
-    if (this.#closesBackend) this.#backend[Symbol.dispose]();
+  close(): Promise<void> {
+    return this.#inFlight.close();
   }
 
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
+  }
+
+  #giveBack(): void {
+    this.#programs[Symbol.dispose]();
+    for (const part of Object.values(this.#placed)) part[Symbol.dispose]();
+    if (this.#closesBackend) this.#backend[Symbol.dispose]();
   }
 }
 

@@ -44,6 +44,7 @@ import {
 } from '../backend.ts';
 import { HostArrays } from '../host-arrays.ts';
 import { HostBuffer } from '../host-buffer.ts';
+import { InFlight } from '../in-flight.ts';
 import { type RowAccess, rowsReadBy, whileReading } from '../row-access.ts';
 import { OneAtATime, stageSeconds, Template } from '../slots.ts';
 import { CpuBags } from './bags.ts';
@@ -70,8 +71,8 @@ export class CpuBackend implements Backend {
   readonly device: DeviceDescription;
   readonly admission: Admission;
   readonly #pool: ThreadPool;
-  #running = 0;
-  #closed = false;
+  /** Every use of the pool. */
+  readonly #inFlight = new InFlight('the CPU backend', () => destroyPool(this.#pool));
 
   /** @throws DeviceError NATIVE_LIBRARY_*, DEVICE_UNAVAILABLE (isa), OUT_OF_MEMORY (threads). */
   constructor(options: CpuBackendOptions = {}) {
@@ -102,12 +103,10 @@ export class CpuBackend implements Backend {
     });
   }
 
-  async placeTables(
-    tables: readonly EmbeddingTable[],
-    plan: Plan,
-    options?: PlaceOptions,
-  ): Promise<PlacedTables> {
-    return placeTables(this.#livePool(), this.device, tables, planFor('cpu', plan), options);
+  placeTables(tables: readonly EmbeddingTable[], plan: Plan, options?: PlaceOptions): Promise<PlacedTables> {
+    return this.#inFlight.run(() =>
+      placeTables(this.#pool, this.device, tables, planFor('cpu', plan), options),
+    );
   }
 
   placeBags(tables: PlacedTables, batch: BagBatch): PlacedBags {
@@ -145,16 +144,19 @@ export class CpuBackend implements Backend {
     return new HostBuffer(this.device, length);
   }
 
-  async run(program: readonly Operation[], options?: RunOptions): Promise<RunReport> {
-    const operations = new Template(program, this.device).bind();
-    return whileReading(rowsReadBy(program, accessOf), () => this.#run(operations, options));
+  run(program: readonly Operation[], options?: RunOptions): Promise<RunReport> {
+    return this.#inFlight.run(() => {
+      const operations = new Template(program, this.device).bind();
+      return whileReading(rowsReadBy(program, accessOf), () => this.#run(operations, options));
+    });
   }
 
   prepare(program: readonly Operation[]): Executable {
     const fixed = new FixedRecords(this.#livePool());
-    return new CpuExecutable(program, this.device, (operations, options) =>
-      this.#run(operations, options, fixed),
-    );
+    return new CpuExecutable(program, this.device, {
+      during: (work) => this.#inFlight.run(work),
+      run: (operations, options) => this.#run(operations, options, fixed),
+    });
   }
 
   async #run(
@@ -162,29 +164,18 @@ export class CpuBackend implements Backend {
     { timing }: RunOptions = {},
     fixed?: FixedRecords,
   ): Promise<RunReport> {
-    const pool = this.#livePool();
-    using encoded = new EncodedProgram(operations, pool, fixed);
-    this.#running += 1;
-    try {
-      const end = await runOperators(
-        pool,
-        encoded.words,
-        encoded.seconds,
-        encoded.estimatedBytes < INLINE_BYTES,
-      );
-      if (end === 'file changed') checkFiles(operations);
-      if (end === 'bad bags') {
-        const { first } = collectFindings(encoded.stops);
-        // A task found something bad, and then it was gone.
-        throw first ?? arraysChanged('changed');
-      }
-      const findings = collectFindings(encoded.warnings);
-      const seconds = timing === 'none' ? NO_TIMES : encoded.operationSeconds();
-      return { seconds, stages: stageSeconds(operations, seconds), findings, launches: [], kernels: [] };
-    } finally {
-      this.#running -= 1;
-      if (this.#closed && this.#running === 0) destroyPool(this.#pool);
+    using encoded = new EncodedProgram(operations, this.#pool, fixed);
+    const { words, seconds: times, estimatedBytes } = encoded;
+    const end = await runOperators(this.#pool, words, times, estimatedBytes < INLINE_BYTES);
+    if (end === 'file changed') checkFiles(operations);
+    if (end === 'bad bags') {
+      const { first } = collectFindings(encoded.stops);
+      // A task found something bad, and then it was gone.
+      throw first ?? arraysChanged('changed');
     }
+    const findings = collectFindings(encoded.warnings);
+    const seconds = timing === 'none' ? NO_TIMES : encoded.operationSeconds();
+    return { seconds, stages: stageSeconds(operations, seconds), findings, launches: [], kernels: [] };
   }
 
   capacityFor(batchSize: number): number {
@@ -193,23 +184,22 @@ export class CpuBackend implements Backend {
 
   async observe(): Promise<void> {}
 
-  async measureCeilings(): Promise<Ceilings> {
-    const pool = this.#livePool();
-    const multiplyAddsPerSecond = await measureFmaRate(pool, CEILING_SECONDS);
-    using memory = new NativeMemory(CEILING_BYTES, true);
-    await fillUniform(pool, memory, rowLayout('float32').number, CEILING_BYTES / 4, 1);
-    return { multiplyAddsPerSecond, readBytesPerSecond: await measureReadRate(pool, memory) };
+  measureCeilings(): Promise<Ceilings> {
+    return this.#inFlight.run(async () => {
+      const multiplyAddsPerSecond = await measureFmaRate(this.#pool, CEILING_SECONDS);
+      using memory = new NativeMemory(CEILING_BYTES, true);
+      await fillUniform(this.#pool, memory, rowLayout('float32').number, CEILING_BYTES / 4, 1);
+      return { multiplyAddsPerSecond, readBytesPerSecond: await measureReadRate(this.#pool, memory) };
+    });
   }
 
-  /** Closes the pool, after programs that still run. */
+  /** Closes the pool, after what is under way on it. */
   [Symbol.dispose](): void {
-    if (this.#closed) return;
-    this.#closed = true;
-    if (this.#running === 0) destroyPool(this.#pool);
+    this.#inFlight.end();
   }
 
   #livePool(): ThreadPool {
-    if (this.#closed) throw new DeviceError('DISPOSED', 'the CPU backend was used after it was closed');
+    this.#inFlight.checkOpen();
     return this.#pool;
   }
 }
@@ -224,23 +214,30 @@ function checkFiles(program: readonly Operation[]): void {
   }
 }
 
-type Work = (operations: readonly BoundOperation[], options: RunOptions) => Promise<RunReport>;
+/** What an executable needs of its backend. */
+interface ExecutableTools {
+  /** Runs `work` while the pool stays. @throws DeviceError DISPOSED. */
+  during(work: () => Promise<RunReport>): Promise<RunReport>;
+  run(operations: readonly BoundOperation[], options: RunOptions): Promise<RunReport>;
+}
 
 class CpuExecutable extends OneAtATime {
   readonly #template: Template;
-  readonly #work: Work;
+  readonly #tools: ExecutableTools;
   readonly #rows: readonly RowAccess[];
 
-  constructor(program: readonly Operation[], device: DeviceDescription, work: Work) {
+  constructor(program: readonly Operation[], device: DeviceDescription, tools: ExecutableTools) {
     super();
     this.#template = new Template(program, device);
     this.#rows = rowsReadBy(program, accessOf);
-    this.#work = work;
+    this.#tools = tools;
   }
 
   protected override async runOne(bindings: Bindings | undefined, options: RunOptions): Promise<RunReport> {
-    const operations = this.#template.bind(bindings);
-    return whileReading(this.#rows, () => this.#work(operations, options));
+    return this.#tools.during(() => {
+      const operations = this.#template.bind(bindings);
+      return whileReading(this.#rows, () => this.#tools.run(operations, options));
+    });
   }
 
   protected override giveBack(): void {}

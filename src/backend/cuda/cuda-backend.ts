@@ -6,7 +6,6 @@ import { CudaStream } from '../../cuda/stream.ts';
 import { type DensePrecision, type DeviceDescription, defaultPrecision } from '../../device.ts';
 import type { BagBatch, EmbeddingTable } from '../../embedding/bag.ts';
 import { checkBagShapes } from '../../embedding/check-bags.ts';
-import { DeviceError } from '../../errors.ts';
 import { CublasLt } from '../../ffi/cublaslt.ts';
 import type { CudaDriver } from '../../ffi/cuda-driver.ts';
 import { Nvrtc } from '../../ffi/nvrtc.ts';
@@ -29,6 +28,7 @@ import {
   type RunOptions,
   type RunReport,
 } from '../backend.ts';
+import { InFlight } from '../in-flight.ts';
 import { measureCeilings } from './ceilings.ts';
 import { CudaLinear } from './dense/cuda-linear.ts';
 import { DenseKernels } from './dense/dense-kernels.ts';
@@ -84,8 +84,7 @@ export class CudaBackend implements Backend {
   #cublasLt: CublasLt | undefined;
   /** Opened when a program first needs them. */
   readonly #dense = new Map<DensePrecision, Promise<DenseKernels>>();
-  #running = 0;
-  #closed = false;
+  readonly #inFlight: InFlight;
 
   /** @throws DeviceError DEVICE_UNAVAILABLE, CUDA_LIBRARY_MISSING; CudaError. */
   constructor(options: CudaBackendOptions = {}) {
@@ -97,6 +96,7 @@ export class CudaBackend implements Backend {
     this.#linearSearch = options.linearSearch;
     this.#choices = options.choices ?? { folder: defaultChoicesFolder() };
     this.#device = new CudaDevice(driver, options.ordinal ?? 0);
+    this.#inFlight = new InFlight(this.#device.id, () => this.#device[Symbol.dispose]());
     this.device = this.#device.description;
     this.#streams = {
       copies: new CudaStream(this.#device),
@@ -114,13 +114,13 @@ export class CudaBackend implements Backend {
   }
 
   placeTables(tables: readonly EmbeddingTable[], plan: Plan, options?: PlaceOptions): Promise<PlacedTables> {
-    return this.#whileOpen(() => {
+    return this.#inFlight.run(() => {
       return placeTables(this.#tools, tables, planFor('cuda', plan), options);
     });
   }
 
   placeBags(tables: PlacedTables, batch: BagBatch): PlacedBags {
-    this.#checkOpen();
+    this.#inFlight.checkOpen();
     const own = ownBy(CudaTables, tables);
     return new CudaBags(own, checkBagShapes(own.tables, batch), this.#pools);
   }
@@ -132,34 +132,34 @@ export class CudaBackend implements Backend {
     inputs: number,
     precision: DensePrecision,
   ): PlacedLinear {
-    this.#checkOpen();
+    this.#inFlight.checkOpen();
     // A library that is missing is told before any work.
     void this.#products;
     return new CudaLinear(this.#streams.copies, precision, weight, bias, [outputs, inputs]);
   }
 
   allocateHost(bytes: number): HostMemory {
-    this.#checkOpen();
+    this.#inFlight.checkOpen();
     return new CudaHostMemory(this.#device, bytes);
   }
 
   allocate(length: number): DeviceBuffer {
-    this.#checkOpen();
+    this.#inFlight.checkOpen();
     return new CudaBuffer(this.#device, length);
   }
 
   run(program: readonly Operation[], options: RunOptions = {}): Promise<RunReport> {
-    return this.#whileOpen(async () => {
+    return this.#inFlight.run(async () => {
       using once = new CudaProgram(this.#programTools, program);
       return await once.run({}, options);
     });
   }
 
   prepare(program: readonly Operation[]): Executable {
-    this.#checkOpen();
+    this.#inFlight.checkOpen();
     const executable = new CudaProgram(this.#programTools, program);
     return {
-      run: (bindings, options) => this.#whileOpen(() => executable.run(bindings, options)),
+      run: (bindings, options) => this.#inFlight.run(() => executable.run(bindings, options)),
       [Symbol.dispose]: () => executable[Symbol.dispose](),
     };
   }
@@ -174,18 +174,16 @@ export class CudaBackend implements Backend {
 
   observe(tables: PlacedTables, batches: readonly PlacedBags[]): Promise<void> {
     const bags = batches.map((batch) => ownBy(CudaBags, batch));
-    return this.#whileOpen(() => ownBy(CudaTables, tables).hotRows.observe(bags));
+    return this.#inFlight.run(() => ownBy(CudaTables, tables).hotRows.observe(bags));
   }
 
   measureCeilings(): Promise<Ceilings> {
-    return this.#whileOpen(() => measureCeilings(this.#device, this.#streams.lookups, this.#kernels));
+    return this.#inFlight.run(() => measureCeilings(this.#device, this.#streams.lookups, this.#kernels));
   }
 
-  /** Gives the device back, after programs that still run. */
+  /** Gives the device back, after what is under way on it. */
   [Symbol.dispose](): void {
-    if (this.#closed) return;
-    this.#closed = true;
-    if (this.#running === 0) this.#device[Symbol.dispose]();
+    this.#inFlight.end();
   }
 
   /** cuBLASLt, opened when it is first needed. @throws DeviceError CUDA_LIBRARY_MISSING. */
@@ -225,7 +223,14 @@ export class CudaBackend implements Backend {
 
   get #tools() {
     const { lookups, aside } = this.#streams;
-    return { device: this.#device, stream: lookups, aside, kernels: this.#kernels, pools: this.#pools };
+    return {
+      device: this.#device,
+      stream: lookups,
+      aside,
+      kernels: this.#kernels,
+      pools: this.#pools,
+      inFlight: this.#inFlight,
+    };
   }
 
   /** Waits until nothing runs: memory that work may still use must not be lent again. */
@@ -234,21 +239,6 @@ export class CudaBackend implements Backend {
       // What failed was reported already, or is by the next call: the context remembers it.
       if (!stream.disposed) await stream.finished().catch(() => {});
     }
-  }
-
-  async #whileOpen<T>(work: () => Promise<T>): Promise<T> {
-    this.#checkOpen();
-    this.#running += 1;
-    try {
-      return await work();
-    } finally {
-      this.#running -= 1;
-      if (this.#closed && this.#running === 0) this.#device[Symbol.dispose]();
-    }
-  }
-
-  #checkOpen(): void {
-    if (this.#closed) throw new DeviceError('DISPOSED', `${this.device.id} was used after it was closed`);
   }
 }
 

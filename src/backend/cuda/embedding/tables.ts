@@ -8,6 +8,7 @@ import type { DevicePtr } from '../../../ffi/cuda-symbols.ts';
 import { devicePlacement, type Placement } from '../../../plan/placement.ts';
 import { type CudaPlan, type Plan, placementKey, planFor, planLabel } from '../../../plan/plan.ts';
 import type { PlacedTables, PlaceOptions } from '../../backend.ts';
+import type { InFlight } from '../../in-flight.ts';
 import { RowAccess, whileReading } from '../../row-access.ts';
 import { HotRows } from '../rows/hot-rows.ts';
 import { ResidentRows } from '../rows/resident.ts';
@@ -34,14 +35,16 @@ class Shared implements Disposable {
   readonly fusedKernels: FusedKernels;
   readonly multiprocessors: number;
   readonly device: DeviceDescription;
+  readonly inFlight: InFlight;
 
   constructor(
-    { kernels, device }: RowTools,
+    { kernels, device, inFlight }: RowTools,
     tables: readonly EmbeddingTable[],
     readonly store: RowStore,
     readonly hotRows: HotRows,
   ) {
     this.device = device.description;
+    this.inFlight = inFlight;
     this.fusedKernels = new FusedKernels(kernels);
     this.multiprocessors = device.properties.multiprocessors;
     this.kinds = new BagKindsCache(tables);
@@ -141,16 +144,17 @@ export class CudaTables implements PlacedTables {
   }
 
   async updateRows(t: number, rows: IndexArray, values: RowValues): Promise<void> {
-    const { store, access } = this.#shared;
+    const { store, access, inFlight } = this.#shared;
     const update = checkRowUpdate(at(this.tables, t), rows, values);
-    await access.update(() => store.stage(t, update));
+    await inFlight.run(() => access.update(() => store.stage(t, update)));
   }
 
   async readRows(t: number, rows: IndexArray): Promise<RowValues> {
-    const { store, access } = this.#shared;
+    const { store, access, inFlight } = this.#shared;
     const table = at(this.tables, t);
     const numbers = checkRowNumbers(table, rows);
-    return viewRows(table, await whileReading([access], () => store.read(t, numbers)));
+    const read = () => whileReading([access], () => store.read(t, numbers));
+    return viewRows(table, await inFlight.run(read));
   }
 
   withPlan(plan: Plan): CudaTables {

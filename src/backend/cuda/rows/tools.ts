@@ -1,6 +1,7 @@
 /** What rows need of the backend: a device, the stream that the lookups run in, kernels, blocks of memory. */
 import type { CudaDevice } from '../../../cuda/device.ts';
 import type { CudaStream } from '../../../cuda/stream.ts';
+import type { InFlight } from '../../in-flight.ts';
 import type { KernelLibrary } from '../kernels/library.ts';
 import type { MemoryPools } from '../memory/pools.ts';
 
@@ -11,4 +12,6 @@ export interface RowTools {
   readonly aside: CudaStream;
   readonly kernels: KernelLibrary;
   readonly pools: MemoryPools;
+  /** Counts what is under way on the device, which stays open meanwhile. */
+  readonly inFlight: InFlight;
 }
