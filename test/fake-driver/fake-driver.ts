@@ -35,7 +35,9 @@ export function buildFake(
     copyFileSync(kept, path);
     return path;
   }
-  const { status, stderr } = spawnSync('cc', [...flags, '-o', path, input, '-lm'], { encoding: 'utf8' });
+  const { status, stderr } = spawnSync('cc', [...flags, '-o', path, input, '-lm', '-pthread'], {
+    encoding: 'utf8',
+  });
   if (status !== 0) throw new Error(`cc failed: ${stderr}`);
   keepLibrary(inputs, path);
   return path;

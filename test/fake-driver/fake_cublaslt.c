@@ -55,7 +55,8 @@ typedef struct {
 /* A stream copies at most 256 bytes of data: a product is copied here. */
 typedef struct { const Product *product; } Work;
 
-static int64_t live, products;
+/* Of all threads. */
+static _Atomic int64_t live, products;
 static int algorithms = 3, refusing, epilogues = 1, relu_loses_nan;
 static char failing_call[64];
 static int failing_in, failing_status;

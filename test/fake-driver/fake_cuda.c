@@ -18,6 +18,7 @@
  * own. What they must not do faults.
  */
 #include <dlfcn.h>
+#include <pthread.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -172,16 +173,23 @@ static int enter(const char *call, int needs_context) {
   return needs_context && current == NULL ? 201 : 0;
 }
 
-#define ENTER(call)                                                                                                     \
-  do {                                                                                                                 \
-    const int status = enter(call, 1);                                                                                 \
-    if (status != 0) return status;                                                                                    \
-  } while (0)
-#define ENTER_ANYWHERE(call)                                                                                            \
-  do {                                                                                                                 \
-    const int status = enter(call, 0);                                                                                 \
-    if (status != 0) return status;                                                                                    \
-  } while (0)
+/* One thread at a time, for as long as the function runs that it enters, but for sleep. */
+static pthread_mutex_t one_at_a_time = PTHREAD_MUTEX_INITIALIZER;
+static pthread_mutex_t *lock(void) {
+  pthread_mutex_lock(&one_at_a_time);
+  return &one_at_a_time;
+}
+static void unlock(pthread_mutex_t **locked) { pthread_mutex_unlock(*locked); }
+#define LOCK __attribute__((cleanup(unlock), unused)) pthread_mutex_t *locked = lock()
+
+#define ENTER(call)                        \
+  LOCK;                                    \
+  const int entered = enter(call, 1);      \
+  if (entered != 0) return entered
+#define ENTER_ANYWHERE(call)               \
+  LOCK;                                    \
+  const int entered = enter(call, 0);      \
+  if (entered != 0) return entered
 
 /* Blocks of memory of both kinds, to refuse what was not given out. */
 enum { ALIGNMENT = 256 };
@@ -521,12 +529,18 @@ static CUresult put(CUstream stream, Node node) {
   return 0;
 }
 
-/* For other fake libraries: puts work into a stream, with a copy of `data`. */
-int fake_put(void *stream, HostWork work, const void *data, int64_t bytes) {
+/* Puts work into a stream, with a copy of `data`. */
+static int put_data(void *stream, HostWork work, const void *data, int64_t bytes) {
   Node node = {.work = work};
   if (bytes > NODE_BYTES) return 1;
   memcpy(node.data, data, (size_t)bytes);
   return (int)put(stream, node);
+}
+
+/* The same, for other fake libraries. */
+int fake_put(void *stream, HostWork work, const void *data, int64_t bytes) {
+  LOCK;
+  return put_data(stream, work, data, bytes);
 }
 
 typedef struct { uintptr_t target, source; size_t bytes; } Copy;
@@ -538,7 +552,7 @@ static void run_copy(const void *data) {
 
 static CUresult put_copy(CUstream stream, uintptr_t target, uintptr_t source, size_t bytes) {
   const Copy copy = {target, source, bytes};
-  return (CUresult)fake_put(stream, run_copy, &copy, sizeof copy);
+  return (CUresult)put_data(stream, run_copy, &copy, sizeof copy);
 }
 
 CUresult NAME(cuMemcpyHtoDAsync, cuMemcpyHtoDAsync_v2)(CUdeviceptr target, const void *source, size_t bytes, CUstream stream) {
@@ -581,7 +595,7 @@ static int holds_rows(uintptr_t address, size_t pitch, size_t row_bytes, size_t 
 static CUresult put_rows_copy(CUstream stream, RowsCopy copy, CUcontext target, CUcontext source, int may_be_pinned) {
   if (!holds_rows(copy.target, copy.target_pitch, copy.row_bytes, copy.rows, target, may_be_pinned)) return 1;
   if (!holds_rows(copy.source, copy.source_pitch, copy.row_bytes, copy.rows, source, may_be_pinned)) return 1;
-  return (CUresult)fake_put(stream, run_rows_copy, &copy, sizeof copy);
+  return (CUresult)put_data(stream, run_rows_copy, &copy, sizeof copy);
 }
 
 CUresult NAME(cuMemcpy2DAsync, cuMemcpy2DAsync_v2)(const CUDA_MEMCPY2D *copy, CUstream stream) {
@@ -626,13 +640,13 @@ static void run_fill(const void *data) {
 CUresult cuMemsetD8Async(CUdeviceptr target, unsigned char value, size_t count, CUstream stream) {
   ENTER("cuMemsetD8Async");
   const Fill fill = {target, value, 1, count};
-  return (CUresult)fake_put(stream, run_fill, &fill, sizeof fill);
+  return (CUresult)put_data(stream, run_fill, &fill, sizeof fill);
 }
 
 CUresult cuMemsetD32Async(CUdeviceptr target, unsigned int value, size_t count, CUstream stream) {
   ENTER("cuMemsetD32Async");
   const Fill fill = {target, value, 4, count};
-  return (CUresult)fake_put(stream, run_fill, &fill, sizeof fill);
+  return (CUresult)put_data(stream, run_fill, &fill, sizeof fill);
 }
 
 CUresult cuStreamCreateWithPriority(CUstream *out, unsigned int flags, int priority) {
@@ -657,7 +671,9 @@ static void sleep_until(double at) {
   const double seconds = at - now_seconds();
   if (seconds <= 0) return;
   struct timespec t = {(time_t)seconds, (long)(1e9 * (seconds - (double)(time_t)seconds))};
+  pthread_mutex_unlock(&one_at_a_time);
   nanosleep(&t, NULL);
+  pthread_mutex_lock(&one_at_a_time);
 }
 
 CUresult cuStreamSynchronize(CUstream stream) {

@@ -1,0 +1,76 @@
+/** Worker threads that end with models open: all that they held is given back, on the CPU and, over the fake driver, on a GPU. */
+import assert from 'node:assert/strict';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, describe, test } from 'node:test';
+import { nativeCounts } from '../../src/ffi/owned-handles.ts';
+import { refuseEmulation } from '../emulation/emulator.ts';
+import { buildFakeCublasLt, buildFakeDriver } from '../fake-driver/fake-driver.ts';
+import { assertSameBits } from '../support/compare.ts';
+import { startWorker } from '../support/start-worker.ts';
+
+const ROUNDS = 3;
+
+describe('on the CPU', () => {
+  for (const then of [undefined, 'exit', 'measure'] as const) {
+    test(
+      then === 'exit' ? 'a worker that exits' : `a worker that ${then ?? 'predict'}s, terminated`,
+      async () => {
+        const before = nativeCounts();
+        for (let round = 0; round < ROUNDS; round++) {
+          const { worker, ready, ended } = startWorker({ device: 'cpu', seed: 1, ...(then && { then }) });
+          await ready;
+          if (then !== 'exit') await worker.terminate();
+          await ended;
+          assert.deepEqual(nativeCounts(), before, `round ${round}`);
+        }
+      },
+    );
+  }
+});
+
+const skip = refuseEmulation();
+
+describe('on a GPU, over the fake driver', { skip }, () => {
+  if (skip !== undefined) return;
+  const fake = buildFakeDriver();
+  const fakeLt = buildFakeCublasLt(fake);
+  const cache = mkdtempSync(join(tmpdir(), 'hotrow-worker-kernels-'));
+  after(() => rmSync(cache, { recursive: true }));
+  const device = { driver: fake.path, cublasLt: fakeLt.path, cache };
+
+  for (const then of [undefined, 'exit'] as const) {
+    test(`a worker that ${then === 'exit' ? 'exits' : 'predicts, terminated'}`, async () => {
+      const before = nativeCounts();
+      for (let round = 0; round < ROUNDS; round++) {
+        const { worker, ready, ended } = startWorker({ device, seed: 1, ...(then && { then }) });
+        await ready;
+        if (then === undefined) {
+          assert.notDeepEqual(fake.live(), {});
+          assert.ok(fakeLt.live() > 0);
+          await worker.terminate();
+        }
+        await ended;
+        assert.deepEqual(fake.live(), {}, `round ${round}`);
+        assert.equal(fakeLt.live(), 0, `round ${round}`);
+        assert.deepEqual(nativeCounts(), before, `round ${round}`);
+      }
+    });
+  }
+
+  test('two workers predict side by side; one that is terminated leaves the other what it needs', async () => {
+    const alone = startWorker({ device, seed: 1, predictions: 4 });
+    const expected = await alone.done;
+    await alone.ended;
+    const first = startWorker({ device, seed: 1, predictions: 60 });
+    const second = startWorker({ device, seed: 1 });
+    await Promise.all([first.ready, second.ready]);
+    await second.worker.terminate();
+    (await first.done).forEach((probabilities, r) => {
+      assertSameBits(probabilities, expected[r] as Float32Array, `request ${r}`);
+    });
+    await first.ended;
+    assert.deepEqual(fake.live(), {});
+  });
+});
