@@ -1,8 +1,10 @@
 /** Who may use what, and until when. */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { matrix } from '../../../src/backend/backend.ts';
+import { type Backend, matrix } from '../../../src/backend/backend.ts';
 import { CpuBackend } from '../../../src/backend/cpu/cpu-backend.ts';
+import { GuardedBackend } from '../../../src/backend/guarded/backend.ts';
+import { nativeCounts } from '../../../src/ffi/owned-handles.ts';
 import { bestIsa, ISA, type Isa } from '../../../src/ffi/thread-pool.ts';
 import { EmbeddingCollection } from '../../../src/model/collection.ts';
 import { DlrmModel } from '../../../src/model/dlrm.ts';
@@ -46,6 +48,42 @@ describe('after the end', () => {
     backend[Symbol.dispose]();
     assertSameBits((await underWay).pooled, expected.pooled, 'closed meanwhile');
     await assert.rejects(backend.run([]), disposed);
+  });
+
+  test('closing a backend waits for whatever is under way on its pool, and returns at once', async () => {
+    const large = { name: 's', weight: { dtype: 'float32', shape: [300_000, 64], seed: 1 } } as const;
+    const seeded = { ...large, rows: 300_000, dim: 64, rowFormat: 'float32', mode: 'sum' } as const;
+    const before = nativeCounts();
+    const uses: Readonly<Record<string, (backend: CpuBackend) => Promise<unknown>>> = {
+      'tables of seeds': async (backend) =>
+        (await backend.placeTables([seeded], plainPlan('cpu')))[Symbol.dispose](),
+      ceilings: (backend) => backend.measureCeilings(),
+    };
+    for (const [name, use] of Object.entries(uses)) {
+      for (const wrap of [
+        (backend: CpuBackend): Backend => backend,
+        (backend: CpuBackend) => new GuardedBackend(backend),
+      ]) {
+        const backend = wrap(new CpuBackend({ threads: 2 })) as CpuBackend;
+        const underWay = use(backend);
+        // Some of it is in native code by now.
+        await new Promise((resolve) => setTimeout(resolve, 5));
+        backend[Symbol.dispose]();
+        await underWay;
+        assert.deepEqual(nativeCounts(), before, name);
+        await assert.rejects(use(backend), disposed, name);
+      }
+    }
+  });
+
+  test('a run that waits for an update of rows keeps the backend', async () => {
+    const backend = new CpuBackend({ threads: 2 });
+    using placed = await backend.placeTables([table], plainPlan('cpu'));
+    const updating = placed.updateRows(0, Int32Array.of(1), new Float32Array(16));
+    const underWay = poolPlaced(backend, placed, batch);
+    backend[Symbol.dispose]();
+    await updating;
+    assert.equal((await underWay).pooled.length, 32);
   });
 
   test('memory that is gone between two runs of a program', async () => {
@@ -108,19 +146,53 @@ describe('after the end', () => {
     assert.throws(() => backend.allocate(1), disposed, 'the model closed its backend');
   });
 
-  test('a thousand backends, tables and buffers leave nothing behind', async () => {
-    const before = process.memoryUsage.rss();
-    const source = new Float32Array(1 << 18);
-    for (let i = 0; i < 1000; i++) {
+  test('closing again resolves when the first closing does', async () => {
+    using backend = new CpuBackend({ threads: 1 });
+    const { tables, batch: large } = mixedProblem(new Random(7), 400, 30);
+    const collection = await EmbeddingCollection.create(backend, tables);
+    const architecture = smallModel(new Random(3), 'dot-lower');
+    const model = await DlrmModel.create(backend, architecture);
+    const calls = [
+      { closes: collection, call: () => collection.forward(large) },
+      { closes: model, call: () => model.predict(smallRequest(new Random(4), architecture, 40)) },
+    ];
+    for (const { closes, call } of calls) {
+      let done = false;
+      const underWay = call().then(() => {
+        done = true;
+      });
+      const first = closes.close();
+      await closes.close();
+      assert.ok(done, 'the call under way came first');
+      await closes[Symbol.asyncDispose]();
+      await Promise.all([first, underWay]);
+    }
+  });
+
+  test('backends, tables, models and buffers leave nothing behind, nor does what fails', async () => {
+    const before = nativeCounts();
+    const architecture = smallModel(new Random(3), 'dot-lower');
+    const request = smallRequest(new Random(4), architecture, 2);
+    const bad = { ...request, dense: request.dense.subarray(1) };
+    const missing = {
+      dtype: 'float32',
+      shape: [50, 16],
+      file: '/nonexistent/rows',
+      byteOffset: 0,
+      byteLength: 3200,
+    } as const;
+    for (let i = 0; i < 200; i++) {
       using backend = new CpuBackend({ threads: 3 });
       using buffer = backend.allocate(1 << 18);
-      await backend.run([
-        { op: 'upload', source, output: matrix(buffer, 1, source.length) },
-        { op: 'download', input: matrix(buffer, 1, 1024), target: new Float32Array(1024) },
-      ]);
+      await backend.run([{ op: 'download', input: matrix(buffer, 1, 1024), target: new Float32Array(1024) }]);
+      const placing = backend.placeTables([table, { ...table, weight: missing }], plainPlan('cpu'));
+      await assert.rejects(placing, { code: 'FILE_NOT_FOUND' });
+      await using model = await DlrmModel.create(backend, architecture);
+      await model.predict(request);
+      await assert.rejects(model.predict(bad));
+      assert.ok(nativeCounts().pools === before.pools + 1);
     }
-    // 1 GB was written to in all; what stays is the garbage collector's slack.
-    assert.ok(process.memoryUsage.rss() - before < 200e6);
+    assert.deepEqual(nativeCounts(), before);
   });
 });
 
