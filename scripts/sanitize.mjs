@@ -1,12 +1,12 @@
-// Runs the CPU operators' conformance suite under the address and undefined-behaviour sanitizers, and the thread pool under
-// the thread sanitizer. Needs gcc with its sanitizers' libraries (Debian, Ubuntu: part of gcc), on Linux.
+// Runs the CPU operators' conformance suite under the address and undefined-behaviour sanitizers, and programs of
+// test/native under the thread sanitizer. Needs gcc with its sanitizers' libraries (Debian, Ubuntu: part of gcc), on Linux.
 //
 //   node scripts/sanitize.mjs [address] [thread] [-- TEST FILE...]     default: both, test/conformance/cpu.rest.test.ts
 
 import { spawnSync } from 'node:child_process';
 import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join, resolve } from 'node:path';
+import { basename, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { buildNative } from './build-native.mjs';
 
@@ -56,15 +56,17 @@ async function addressAndUndefined(folder) {
   });
 }
 
-/** A program of C alone: what Node's own threads do is not looked at. */
+/** Programs of C alone: what Node's own threads do is not looked at. */
 function thread(folder) {
   const sources = readdirSync(join(rootDir, 'kernels', 'cpu')).filter((name) => name.endsWith('.c'));
-  const program = join(folder, 'pool');
+  const library = sources.map((name) => join('kernels', 'cpu', name));
   // One instruction set, whose tables alone are linked.
   const flags = ['-g', '-O1', '-std=gnu11', '-pthread', '-fsanitize=thread', '-DHR_ISA=0', '-DHR_ONE_ISA'];
-  const files = [...sources.map((name) => join('kernels', 'cpu', name)), 'test/native/pool.c'];
-  if (!run('gcc', [...flags, '-o', program, ...files, '-lm', '-ldl'])) return false;
-  return run(program, [], { TSAN_OPTIONS: 'halt_on_error=1' });
+  return readdirSync(join(rootDir, 'test', 'native')).every((file) => {
+    const program = join(folder, basename(file, '.c'));
+    const built = run('gcc', [...flags, '-o', program, ...library, join('test', 'native', file), '-lm', '-ldl']);
+    return built && run(program, [], { TSAN_OPTIONS: 'halt_on_error=1' });
+  });
 }
 
 const folder = mkdtempSync(join(tmpdir(), 'hotrow-sanitize-'));
