@@ -64,7 +64,15 @@ function thread(folder) {
   const flags = ['-g', '-O1', '-std=gnu11', '-pthread', '-fsanitize=thread', '-DHR_ISA=0', '-DHR_ONE_ISA'];
   return readdirSync(join(rootDir, 'test', 'native')).every((file) => {
     const program = join(folder, basename(file, '.c'));
-    const built = run('gcc', [...flags, '-o', program, ...library, join('test', 'native', file), '-lm', '-ldl']);
+    const built = run('gcc', [
+      ...flags,
+      '-o',
+      program,
+      ...library,
+      join('test', 'native', file),
+      '-lm',
+      '-ldl',
+    ]);
     return built && run(program, [], { TSAN_OPTIONS: 'halt_on_error=1' });
   });
 }

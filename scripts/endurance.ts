@@ -1,0 +1,157 @@
+/**
+ * Does things many times over and compares what the process holds before and after: mappings, descriptors, threads, what the
+ * native library counts, allocations on the device. Exits with 1 where something grew. Linux.
+ *
+ *   npx tsx scripts/endurance.ts [--device cpu|cuda|fake] [--opens N] [--predictions N] [--failures N] [--at-once N]
+ *
+ * `fake` is the CUDA backend over the tests' driver, whose kernels run on the CPU.
+ */
+import { readdirSync, readFileSync } from 'node:fs';
+import { parseArgs } from 'node:util';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
+import type { Backend } from '../src/backend/backend.ts';
+import { CpuBackend } from '../src/backend/cpu/cpu-backend.ts';
+import { CudaBackend } from '../src/backend/cuda/cuda-backend.ts';
+import { CudaDevice } from '../src/cuda/device.ts';
+import { cudaDriver } from '../src/cuda/discover.ts';
+import { nativeCounts } from '../src/ffi/owned-handles.ts';
+import { DlrmModel } from '../src/model/dlrm.ts';
+import { smallModel, smallRequest } from '../test/support/models.ts';
+import { Random } from '../test/support/random.ts';
+
+const { values } = parseArgs({
+  options: {
+    device: { type: 'string', default: 'cpu' },
+    opens: { type: 'string', default: '200' },
+    predictions: { type: 'string', default: '2000' },
+    failures: { type: 'string', default: '200' },
+    'at-once': { type: 'string', default: '2000' },
+  },
+});
+const WIDTH = 16;
+const WARM_UP = 64;
+/** The engine's heap comes and goes in mappings of its own: what leaks takes at least one in so many turns. */
+const TURNS_PER_MAPPING = 20;
+
+/** A device to open, and what is allocated on it. */
+interface Subject {
+  open(): Backend;
+  allocations(): Readonly<Record<string, number>>;
+}
+
+async function subjectOf(device: string): Promise<Subject> {
+  if (device === 'cpu') return { open: () => new CpuBackend({ threads: 2 }), allocations: () => ({}) };
+  if (device === 'fake') {
+    const { fake, fakeLt, openFakeBackend } = await import('../test/fake-driver/open-backend.ts');
+    const allocations = () => ({ ...fake.live(), 'device bytes': fake.liveBytes(), cuBLASLt: fakeLt.live() });
+    return { open: () => openFakeBackend(), allocations };
+  }
+  if (device !== 'cuda') throw new Error(`--device is cpu, cuda or fake, not ${device}`);
+  // Keeps the primary context, whose memory would come and go else.
+  const kept = new CudaDevice(cudaDriver());
+  const allocations = () => {
+    const { freeBytes, totalBytes } = kept.memoryInfo();
+    return { 'device bytes': totalBytes - freeBytes };
+  };
+  return { open: () => new CudaBackend(), allocations };
+}
+
+setFlagsFromString('--expose-gc');
+const collectGarbage = runInNewContext('gc') as () => void;
+
+interface Held {
+  readonly exact: Readonly<Record<string, number>>;
+  readonly anonymousMappings: number;
+}
+
+async function held({ allocations }: Subject): Promise<Held> {
+  for (let turn = 0; turn < 3; turn++) {
+    collectGarbage();
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+  const mappings = readFileSync('/proc/self/maps', 'utf8').trim().split('\n');
+  const ofFiles = mappings.filter((mapping) => / \//.test(mapping)).length;
+  return {
+    exact: {
+      'mappings of files': ofFiles,
+      descriptors: readdirSync('/proc/self/fd').length,
+      threads: readdirSync('/proc/self/task').length,
+      ...nativeCounts(),
+      ...allocations(),
+    },
+    anonymousMappings: mappings.length - ofFiles,
+  };
+}
+
+/** Does `turn` `count` times, after some times for what is made once; whether all is as it was. */
+async function endure(subject: Subject, what: string, count: number, turn: (i: number) => Promise<void>) {
+  for (let i = 0; i < WARM_UP; i++) await turn(i);
+  const before = await held(subject);
+  const began = performance.now();
+  for (let i = 0; i < count; i++) await turn(i);
+  const after = await held(subject);
+  const seconds = ((performance.now() - began) / 1000).toFixed(1);
+  const names = [...new Set([...Object.keys(before.exact), ...Object.keys(after.exact)])];
+  const lines = names.map((name) => [name, before.exact[name] ?? 0, after.exact[name] ?? 0] as const);
+  const grown = lines.filter(([, first, last]) => first !== last).map(([name]) => name);
+  const [first, last] = [before.anonymousMappings, after.anonymousMappings];
+  if (last - first > count / TURNS_PER_MAPPING) grown.push('anonymous mappings');
+  console.log(`${what}: ${count} in ${seconds} s`);
+  for (const [name, from, to] of [...lines, ['anonymous mappings', first, last] as const])
+    console.log(`  ${name.padEnd(20)} ${String(from).padStart(12)} ${String(to).padStart(12)}`);
+  if (grown.length > 0) console.error(`  differ: ${grown.join(', ')}`);
+  return grown.length === 0;
+}
+
+/** That a call failed as it must. */
+async function mustFail(code: string, call: Promise<unknown>): Promise<void> {
+  const found = await call.then(
+    () => 'nothing',
+    (error: { readonly code?: string }) => error.code,
+  );
+  if (found !== code) throw new Error(`a bad request met ${found}, not ${code}`);
+}
+
+const subject = await subjectOf(values.device);
+const architecture = smallModel(new Random(1), 'dot-lower');
+const requests = Array.from({ length: 8 }, (_, i) => smallRequest(new Random(i), architecture, 1 + 7 * i));
+const requestOf = (i: number) => requests[i % requests.length] as (typeof requests)[number];
+/** Refused before anything runs, and where lookups run, in turn. */
+const badOf = (i: number) => {
+  const request = requestOf(i);
+  if (i % 2 === 0) return { code: 'TENSOR_SHAPE', request: { ...request, dense: request.dense.subarray(1) } };
+  const { batchSize, bags } = request;
+  const bad = {
+    indices: new Int32Array(batchSize).fill(2 ** 30),
+    offsets: Int32Array.from({ length: batchSize }, (_, b) => b),
+  };
+  return { code: 'INDEX_OUT_OF_RANGE', request: { ...request, bags: [bad, ...bags.slice(1)] } };
+};
+
+const passed: boolean[] = [];
+passed.push(
+  await endure(subject, 'opened and closed', Number(values.opens), async (i) => {
+    await using model = await DlrmModel.create(subject.open(), architecture, { closesBackend: true });
+    await model.predict(requestOf(i));
+  }),
+);
+await using model = await DlrmModel.create(subject.open(), architecture, { closesBackend: true });
+passed.push(
+  await endure(subject, 'predictions', Number(values.predictions), async (i) => {
+    await model.predict(requestOf(i));
+  }),
+  await endure(
+    subject,
+    `predictions, ${WIDTH} at once`,
+    Math.ceil(Number(values['at-once']) / WIDTH),
+    async (i) => {
+      await Promise.all(Array.from({ length: WIDTH }, (_, j) => model.predict(requestOf(i + j))));
+    },
+  ),
+  await endure(subject, 'failing predictions', Number(values.failures), (i) => {
+    const { code, request } = badOf(i);
+    return mustFail(code, model.predict(request));
+  }),
+);
+if (!passed.every(Boolean)) process.exitCode = 1;
