@@ -1,5 +1,6 @@
 /** Worker threads that end with models open: all that they held is given back, on the CPU and, over the fake driver, on a GPU. */
 import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -8,7 +9,8 @@ import { nativeCounts } from '../../src/ffi/owned-handles.ts';
 import { refuseEmulation } from '../emulation/emulator.ts';
 import { buildFakeCublasLt, buildFakeDriver } from '../fake-driver/fake-driver.ts';
 import { assertSameBits } from '../support/compare.ts';
-import { startWorker } from '../support/start-worker.ts';
+import type { ModelWork } from '../support/model-worker.ts';
+import { startWorker, workerFile } from '../support/start-worker.ts';
 
 const ROUNDS = 3;
 
@@ -28,6 +30,19 @@ describe('on the CPU', () => {
       },
     );
   }
+});
+
+test('a process that exits while a worker predicts ends at once, and well', () => {
+  const work: ModelWork = { device: 'cpu', seed: 1 };
+  const program = `
+    const worker = new (require('node:worker_threads').Worker)(process.argv[1], { workerData: ${JSON.stringify(work)} });
+    worker.on('message', () => process.exit(0));
+  `;
+  const { status, signal, stderr } = spawnSync(process.execPath, ['-e', program, workerFile], {
+    encoding: 'utf8',
+    timeout: 30_000,
+  });
+  assert.deepEqual({ status, signal, stderr }, { status: 0, signal: null, stderr: '' });
 });
 
 const skip = refuseEmulation();

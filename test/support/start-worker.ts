@@ -11,6 +11,8 @@ const root = fileURLToPath(new URL('../..', import.meta.url));
 const program = relative(root, fileURLToPath(new URL('model-worker.ts', import.meta.url)));
 // Threads import JavaScript alone.
 const { folder, paths } = await bundleTests([program], root);
+/** What a thread runs. */
+export const workerFile: string = paths.get(program);
 process.on('exit', () => rmSync(folder, { recursive: true, force: true }));
 
 export interface StartedWorker {
@@ -24,7 +26,7 @@ export interface StartedWorker {
 }
 
 export function startWorker(work: ModelWork): StartedWorker {
-  const worker = new Worker(paths.get(program), { workerData: work });
+  const worker = new Worker(workerFile, { workerData: work });
   const ended = new Promise<void>((resolve) => worker.once('exit', () => resolve()));
   const message = (wanted: (value: unknown) => boolean) =>
     new Promise<unknown>((resolve, reject) => {
