@@ -387,10 +387,13 @@ typedef struct hr_handle_calls {
   void *context;
   void *wait;        /* NULL: for nothing */
   void *give_back;   /* its library stays loaded for good */
+  int64_t is_known;  /* 1: the handle is `handle`; 0: it is what is made */
   void *handle;
 } hr_handle_calls;
-typedef struct hr_handle hr_handle;
-/* Makes a handle the calling thread's. NULL: no memory. */
+typedef struct hr_handle {
+  void *made; /* NULL, until the function that makes the handle writes here, so that nothing comes between; then something */
+} hr_handle;
+/* Makes a handle the calling thread's, before it is made. Nothing is called while `made` is NULL. NULL: no memory. */
 hr_handle *hr_own_handle(const hr_handle_calls *calls);
 /* Forgets it; nothing is called. */
 void hr_disown_handle(hr_handle *handle);

@@ -89,25 +89,28 @@ __attribute__((constructor)) static void stay_loaded(void) { hr_keep_loaded((voi
 
 typedef int (*hr_handle_function)(void *handle);
 
-struct hr_handle {
+typedef struct owned_handle {
+  hr_handle handle;
   hr_owned owned;
   hr_handle_calls calls;
-};
+} owned_handle;
 
-static void call_in_context(const hr_handle_calls *calls, void *function) {
+static void call_in_context(const owned_handle *handle, void *function) {
+  const hr_handle_calls *calls = &handle->calls;
+  if (!handle->handle.made) return;
   if (calls->set_current && ((hr_handle_function)(uintptr_t)calls->set_current)(calls->context) != 0) return;
-  ((hr_handle_function)(uintptr_t)function)(calls->handle);
+  ((hr_handle_function)(uintptr_t)function)(calls->is_known ? calls->handle : handle->handle.made);
 }
 
 static void wait_for_handle(void *what) {
-  const hr_handle *handle = what;
-  call_in_context(&handle->calls, handle->calls.wait);
+  const owned_handle *handle = what;
+  call_in_context(handle, handle->calls.wait);
 }
 
 static void give_handle_back(void *what) {
-  hr_handle *handle = what;
-  call_in_context(&handle->calls, handle->calls.give_back);
-  hr_disown_handle(handle);
+  owned_handle *handle = what;
+  call_in_context(handle, handle->calls.give_back);
+  hr_disown_handle(&handle->handle);
 }
 
 /* Its library stays loaded from now on. */
@@ -125,7 +128,7 @@ static void keep_function(void *function) {
 }
 
 HR_EXPORT hr_handle *hr_own_handle(const hr_handle_calls *calls) {
-  hr_handle *handle = calloc(1, sizeof *handle);
+  owned_handle *handle = calloc(1, sizeof *handle);
   if (!handle) return NULL;
   keep_function(calls->set_current);
   keep_function(calls->give_back);
@@ -134,13 +137,14 @@ HR_EXPORT hr_handle *hr_own_handle(const hr_handle_calls *calls) {
                              .what = handle,
                              .wait = calls->wait ? wait_for_handle : NULL,
                              .give_back = give_handle_back};
-  if (hr_own(&handle->owned)) return handle;
+  if (hr_own(&handle->owned)) return &handle->handle;
   free(handle);
   return NULL;
 }
 
 HR_EXPORT void hr_disown_handle(hr_handle *handle) {
   if (!handle) return;
-  hr_disown(&handle->owned);
-  free(handle);
+  owned_handle *owned = (owned_handle *)handle; /* its first member */
+  hr_disown(&owned->owned);
+  free(owned);
 }

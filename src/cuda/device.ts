@@ -3,7 +3,7 @@ import type { DeviceDescription } from '../device.ts';
 import { CudaError, DeviceError } from '../errors.ts';
 import type { CudaDriver } from '../ffi/cuda-driver.ts';
 import type { ContextHandle } from '../ffi/cuda-symbols.ts';
-import type { OwnedHandle } from '../ffi/owned-handles.ts';
+import { type OwnedHandle, ownWhile } from '../ffi/owned-handles.ts';
 import { describe } from './discover.ts';
 import { type DeviceProperties, deviceProperties } from './properties.ts';
 
@@ -50,8 +50,8 @@ export class CudaDevice implements Disposable {
     this.driver = driver;
     this.properties = deviceProperties(driver, ordinal);
     this.#device = driver.device(ordinal);
-    this.#context = driver.retainPrimaryContext(this.#device);
-    this.#ownedContext = driver.owned.own('primary context', this.#device);
+    this.#ownedContext = driver.owned.own('primary context', undefined, this.#device);
+    this.#context = ownWhile(this.#ownedContext, (place) => driver.retainPrimaryContext(this.#device, place));
   }
 
   /** As `--device` takes it. */

@@ -25,7 +25,7 @@ const nextTimer = () => new Promise<void>((resolve) => setTimeout(resolve, 1));
 export class CudaEvent extends Resource<EventHandle> {
   /** `timing`: for `msSince`. */
   constructor(device: CudaDevice, options: { readonly timing?: boolean } = {}) {
-    super(device, 'event', device.enter().createEvent(options.timing ?? false));
+    super(device, 'event', (driver, place) => driver.createEvent(options.timing ?? false, place));
   }
 
   /** Puts the event behind all work of the stream. */

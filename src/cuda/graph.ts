@@ -1,7 +1,7 @@
 import type { CudaDriver } from '../ffi/cuda-driver.ts';
 import type { LaunchShape } from '../ffi/cuda-structs.ts';
 import type { GraphExecHandle, GraphHandle, GraphNodeHandle, StreamHandle } from '../ffi/cuda-symbols.ts';
-import type { OwnedHandle } from '../ffi/owned-handles.ts';
+import type { HandlePlace, OwnedHandle } from '../ffi/owned-handles.ts';
 import type { ParameterBlock } from '../ffi/parameter-block.ts';
 import type { CudaDevice } from './device.ts';
 import type { CudaKernel } from './module.ts';
@@ -13,11 +13,11 @@ export class CudaGraph extends Resource<GraphExecHandle> {
   readonly #template: GraphHandle;
   readonly #ownedTemplate: OwnedHandle;
 
-  /** For CudaStream.capture; takes `template` over, also when it throws. */
-  constructor(device: CudaDevice, template: GraphHandle) {
-    super(device, 'graph', instantiate(device, template));
+  /** For CudaStream.capture; takes `template` over, also when it throws. `owned`: what this thread owes of it. */
+  constructor(device: CudaDevice, template: GraphHandle, owned: OwnedHandle) {
+    super(device, 'graph', (driver, place) => instantiate(driver, template, owned, place));
     this.#template = template;
-    this.#ownedTemplate = device.driver.owned.own('graph template', template, device.context);
+    this.#ownedTemplate = owned;
   }
 
   launch(stream: Resource<StreamHandle>): void {
@@ -36,16 +36,21 @@ export class CudaGraph extends Resource<GraphExecHandle> {
 
   protected free(driver: CudaDriver, handle: GraphExecHandle): void {
     driver.destroyGraphExec(handle);
-    driver.destroyGraph(this.#template);
     this.#ownedTemplate[Symbol.dispose]();
+    driver.destroyGraph(this.#template);
   }
 }
 
-function instantiate(device: CudaDevice, template: GraphHandle): GraphExecHandle {
-  const driver = device.enter();
+function instantiate(
+  driver: CudaDriver,
+  template: GraphHandle,
+  owned: OwnedHandle,
+  place: HandlePlace,
+): GraphExecHandle {
   try {
-    return driver.instantiateGraph(template);
+    return driver.instantiateGraph(template, place);
   } catch (error) {
+    owned[Symbol.dispose]();
     driver.destroyGraph(template);
     throw error;
   }

@@ -8,6 +8,7 @@ import type {
 import type { LtHandle } from '../ffi/cublaslt-symbols.ts';
 import type { CudaDriver } from '../ffi/cuda-driver.ts';
 import type { DevicePtr } from '../ffi/cuda-symbols.ts';
+import type { HandlePlace } from '../ffi/owned-handles.ts';
 import type { CudaDevice } from './device.ts';
 import { DeviceMemory } from './memory.ts';
 import { Resource } from './resource.ts';
@@ -46,20 +47,15 @@ export class MatrixProducts extends Resource<LtHandle> {
   /** @throws CudaError DEVICE_UNAVAILABLE, OUT_OF_MEMORY. */
   constructor(device: CudaDevice, library: CublasLt, workspaceBytes = recommendedWorkspaceBytes(device)) {
     const workspace = new DeviceMemory(device, workspaceBytes);
-    let handle: LtHandle;
-    try {
-      handle = device.whileCurrent(() => library.create());
-    } catch (error) {
-      workspace[Symbol.dispose]();
-      throw error;
-    }
-    super(
-      device,
-      'matrix products',
-      handle,
-      0,
-      device.driver.owned.ownBy(library.handleCalls, handle, device.context),
-    );
+    const create = (_driver: CudaDriver, place: HandlePlace) => {
+      try {
+        return library.create(place);
+      } catch (error) {
+        workspace[Symbol.dispose]();
+        throw error;
+      }
+    };
+    super(device, 'matrix products', create, 0, library.handleCalls);
     this.#library = library;
     this.#workspace = workspace;
   }

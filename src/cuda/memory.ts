@@ -3,6 +3,7 @@ import { arraysChanged, CudaError } from '../errors.ts';
 import type { CudaDriver } from '../ffi/cuda-driver.ts';
 import type { DevicePtr } from '../ffi/cuda-symbols.ts';
 import { addressOf, type HostCopy, type HostPtr, viewMemory } from '../ffi/host-memory.ts';
+import type { HandlePlace, OwnedHandle } from '../ffi/owned-handles.ts';
 import type { CudaDevice } from './device.ts';
 import { Resource } from './resource.ts';
 
@@ -13,7 +14,7 @@ const inGib = (bytes: number) => `${(bytes / GIB).toFixed(2)} GiB`;
 export class DeviceMemory extends Resource<DevicePtr> {
   /** @throws CudaError OUT_OF_MEMORY with what was asked for and what there is. */
   constructor(device: CudaDevice, bytes: number) {
-    super(device, 'memory', allocate(device, bytes), bytes);
+    super(device, 'memory', (driver, place) => allocate(device, driver, bytes, place), bytes);
   }
 
   /** The address of byte `offset`. @throws DeviceError DISPOSED. */
@@ -26,11 +27,10 @@ export class DeviceMemory extends Resource<DevicePtr> {
   }
 }
 
-function allocate(device: CudaDevice, bytes: number): DevicePtr {
-  const driver = device.enter();
+function allocate(device: CudaDevice, driver: CudaDriver, bytes: number, place: HandlePlace): DevicePtr {
   try {
     // The driver refuses to allocate nothing.
-    return driver.allocate(Math.max(bytes, 1));
+    return driver.allocate(Math.max(bytes, 1), place);
   } catch (error) {
     if (!(error instanceof CudaError && error.code === 'OUT_OF_MEMORY')) throw error;
     const { freeBytes, totalBytes } = driver.memoryInfo();
@@ -65,7 +65,12 @@ export class PinnedMemory extends Resource<HostPtr> {
 
   /** @throws CudaError OUT_OF_MEMORY. */
   constructor(device: CudaDevice, bytes: number) {
-    super(device, 'pinned memory', device.enter().allocatePinned(Math.max(bytes, 1)), bytes);
+    super(
+      device,
+      'pinned memory',
+      (driver, place) => driver.allocatePinned(Math.max(bytes, 1), place),
+      bytes,
+    );
   }
 
   /** The address of byte `offset`. @throws DeviceError DISPOSED. */
@@ -154,8 +159,12 @@ export class RegisteredMemory extends Resource<HostPtr> {
     const start = addressOf(new Uint8Array(buffer));
     const offset = (PAGE_BYTES - Number(start % BigInt(PAGE_BYTES))) % PAGE_BYTES;
     const address = (start + BigInt(offset)) as HostPtr;
-    device.enter().registerHost(address, length);
-    super(device, 'pinned memory', address, bytes, 'registered memory');
+    const register = (driver: CudaDriver, place: OwnedHandle) => {
+      place.write(address);
+      driver.registerHost(address, length);
+      return address;
+    };
+    super(device, 'pinned memory', register, bytes, 'registered memory');
     this.buffer = buffer;
     this.offset = offset;
     this.#start = address;

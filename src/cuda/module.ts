@@ -7,7 +7,7 @@ import { Resource } from './resource.ts';
 export class CudaModule extends Resource<ModuleHandle> {
   /** @throws CudaError with the driver's log. */
   constructor(device: CudaDevice, cubin: Uint8Array) {
-    super(device, 'module', device.enter().loadModule(cubin), cubin.length);
+    super(device, 'module', (driver, place) => driver.loadModule(cubin, place), cubin.length);
   }
 
   /** @throws CudaError when the module has no such kernel. */

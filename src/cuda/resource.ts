@@ -1,7 +1,7 @@
 import { DeviceError } from '../errors.ts';
 import type { CudaDriver } from '../ffi/cuda-driver.ts';
 import type { CudaHandleKind } from '../ffi/cuda-owned.ts';
-import type { OwnedHandle } from '../ffi/owned-handles.ts';
+import { type HandleCalls, type OwnedHandle, ownWhile } from '../ffi/owned-handles.ts';
 import { type CudaDevice, ignoringLostContext, type OwnedResource, type ResourceKind } from './device.ts';
 
 /**
@@ -18,19 +18,25 @@ export abstract class Resource<H extends bigint = bigint> implements OwnedResour
   #disposed = false;
   #holds = 0;
 
-  /** `owned`: what has the handle given back, or how the driver calls what it is, where that is not `kind`. */
+  /**
+   * `make`: has the driver write the handle to its place, the device's context being current. `calls`: how it is given back when
+   * the thread ends, or what the driver calls it, where that is not `kind`.
+   */
   protected constructor(
     device: CudaDevice,
     kind: ResourceKind,
-    handle: H,
+    make: (driver: CudaDriver, place: OwnedHandle) => H,
     bytes = 0,
-    owned: OwnedHandle | CudaHandleKind = kind as CudaHandleKind,
+    calls: HandleCalls | CudaHandleKind = kind as CudaHandleKind,
   ) {
     this.device = device;
     this.kind = kind;
     this.bytes = bytes;
-    this.#handle = handle;
-    this.#owned = typeof owned === 'string' ? device.driver.owned.own(owned, handle, device.context) : owned;
+    const driver = device.enter();
+    const { owned } = driver;
+    this.#owned =
+      typeof calls === 'string' ? owned.own(calls, device.context) : owned.ownBy(calls, device.context);
+    this.#handle = ownWhile(this.#owned, (place) => make(driver, place));
     device.adopt(this);
   }
 
@@ -67,10 +73,10 @@ export abstract class Resource<H extends bigint = bigint> implements OwnedResour
   }
 
   #giveBack(): void {
+    this.#owned[Symbol.dispose]();
     try {
       ignoringLostContext(() => this.device.whileCurrent((driver) => this.free(driver, this.#handle)));
     } finally {
-      this.#owned[Symbol.dispose]();
       this.device.forget(this);
     }
   }

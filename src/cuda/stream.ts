@@ -9,6 +9,7 @@ import type {
 } from '../ffi/cuda-structs.ts';
 import type { DevicePtr, GraphNodeHandle, StreamHandle } from '../ffi/cuda-symbols.ts';
 import type { HostPtr } from '../ffi/host-memory.ts';
+import { ownWhile } from '../ffi/owned-handles.ts';
 import type { ParameterBlock } from '../ffi/parameter-block.ts';
 import type { CudaDevice } from './device.ts';
 import { CudaEvent } from './event.ts';
@@ -27,11 +28,8 @@ export class CudaStream extends Resource<StreamHandle> {
   readonly #idleEvents: CudaEvent[] = [];
 
   constructor(device: CudaDevice, { priority = 'normal' }: StreamOptions = {}) {
-    const driver = device.enter();
-    super(
-      device,
-      'stream',
-      driver.createStream(priority === 'high' ? driver.streamPriorities().greatest : 0),
+    super(device, 'stream', (driver, place) =>
+      driver.createStream(priority === 'high' ? driver.streamPriorities().greatest : 0, place),
     );
   }
 
@@ -128,7 +126,9 @@ export class CudaStream extends Resource<StreamHandle> {
       abandonCapture(driver, this.handle);
       throw error;
     }
-    return new CudaGraph(this.device, driver.endCapture(this.handle));
+    const owned = driver.owned.own('graph template', this.device.context);
+    const template = ownWhile(owned, (place) => driver.endCapture(this.handle, place));
+    return new CudaGraph(this.device, template, owned);
   }
 
   /** What was captured last: right after a launch inside `capture`, the node for `CudaGraph.updateKernel`. */

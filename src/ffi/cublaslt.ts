@@ -29,7 +29,14 @@ import {
 import type { DevicePtr, StreamHandle } from './cuda-symbols.ts';
 import { type LibraryLocation, type OpenLibraryOptions, openLibrary } from './find-libraries.ts';
 import { addressOf } from './host-memory.ts';
-import { functionAddress, type HandleCalls, OwnedHandle } from './owned-handles.ts';
+import {
+  functionAddress,
+  type HandleCalls,
+  type HandlePlace,
+  OwnedHandle,
+  ownWhile,
+  placeIn,
+} from './owned-handles.ts';
 
 /** What is done to the sums before they are stored; a bias is float32. */
 export type MatmulEpilogue = keyof typeof LT_EPILOGUE;
@@ -143,9 +150,9 @@ export class CublasLt {
   }
 
   /** For the device whose context is current. @throws CudaError DEVICE_UNAVAILABLE, OUT_OF_MEMORY. */
-  create(): LtHandle {
-    this.#call('cublasLtCreate', this.#o);
-    return this.#out[0] as LtHandle;
+  create(place: HandlePlace = placeIn(this.#out, this.#o)): LtHandle {
+    this.#call('cublasLtCreate', place.address);
+    return place.handle as LtHandle;
   }
 
   destroy(handle: LtHandle): void {
@@ -155,9 +162,10 @@ export class CublasLt {
   /** `release` the result. */
   describe(problem: MatmulProblem): MatmulDescriptors {
     const { rows, inputs, outputs, type, compute, epilogue } = problem;
-    this.#call('cublasLtMatmulDescCreate', this.#o, LT_COMPUTE[compute], LT_TYPE.float32);
-    const descriptors = { matmul: this.#out[0] as LtMatmul, input: 0n, weight: 0n, output: 0n };
-    this.#own(descriptors.matmul, this.#matmulCalls);
+    const matmul = this.#own(this.#matmulCalls, (place) =>
+      this.#call('cublasLtMatmulDescCreate', place.address, LT_COMPUTE[compute], LT_TYPE.float32),
+    ) as LtMatmul;
+    const descriptors = { matmul, input: 0n, weight: 0n, output: 0n };
     try {
       this.#setInt(descriptors.matmul, LT_MATMUL_ATTRIBUTE.transposeA, LT_TRANSPOSED);
       this.#setInt(descriptors.matmul, LT_MATMUL_ATTRIBUTE.epilogue, LT_EPILOGUE[epilogue]);
@@ -181,8 +189,13 @@ export class CublasLt {
     this.#call('cublasLtMatmulDescDestroy', matmul);
   }
 
-  #own(descriptor: bigint, calls: HandleCalls): void {
-    this.#owned.set(descriptor, new OwnedHandle(descriptor, calls));
+  /** A descriptor, which `make` writes to its place. */
+  #own(calls: HandleCalls, make: (place: HandlePlace) => void): bigint {
+    const owned = new OwnedHandle(calls);
+    ownWhile(owned, make);
+    const descriptor = owned.handle;
+    this.#owned.set(descriptor, owned);
+    return descriptor;
   }
 
   #disown(descriptor: bigint): void {
@@ -239,10 +252,9 @@ export class CublasLt {
   }
 
   #layout(type: number, rows: number, columns: number, leadingDimension: number): LtLayout {
-    this.#call('cublasLtMatrixLayoutCreate', this.#o, type, rows, columns, leadingDimension);
-    const layout = this.#out[0] as LtLayout;
-    this.#own(layout, this.#layoutCalls);
-    return layout;
+    return this.#own(this.#layoutCalls, (place) =>
+      this.#call('cublasLtMatrixLayoutCreate', place.address, type, rows, columns, leadingDimension),
+    ) as LtLayout;
   }
 
   #preference({ input, weight, output }: MatmulAlignment, workspaceBytes: number): LtPreference {

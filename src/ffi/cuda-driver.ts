@@ -37,6 +37,7 @@ import {
 import { type LibraryLocation, openLibrary, type SearchPlaces } from './find-libraries.ts';
 import { addressOf, type HostPtr } from './host-memory.ts';
 import { waitInContext } from './native-library.ts';
+import { type HandlePlace, placeIn } from './owned-handles.ts';
 
 const OLDEST_VERSION = 12000;
 const LIMIT_PERSISTING_L2_BYTES = 6;
@@ -69,6 +70,8 @@ export class CudaDriver {
   readonly #outInt = new Int32Array(this.#out.buffer);
   readonly #outFloat = new Float32Array(this.#out.buffer);
   readonly #o = addressOf(this.#out);
+  /** Of handles that nobody keeps in mind. */
+  readonly #place: HandlePlace = placeIn(this.#out, this.#o);
   readonly #o1 = (this.#o + 8n) as HostPtr;
   #current: ContextHandle | undefined;
 
@@ -132,9 +135,9 @@ export class CudaDriver {
     return Number(this.#out[0]);
   }
 
-  retainPrimaryContext(device: number): ContextHandle {
-    this.#call.cuDevicePrimaryCtxRetain(this.#o, device);
-    return this.#out[0] as ContextHandle;
+  retainPrimaryContext(device: number, place: HandlePlace = this.#place): ContextHandle {
+    this.#call.cuDevicePrimaryCtxRetain(place.address, device);
+    return place.handle as ContextHandle;
   }
 
   releasePrimaryContext(device: number): void {
@@ -188,18 +191,18 @@ export class CudaDriver {
     return { freeBytes: Number(this.#out[0]), totalBytes: Number(this.#out[1]) };
   }
 
-  allocate(bytes: number): DevicePtr {
-    this.#call.cuMemAlloc_v2(this.#o, bytes);
-    return this.#out[0] as DevicePtr;
+  allocate(bytes: number, place: HandlePlace = this.#place): DevicePtr {
+    this.#call.cuMemAlloc_v2(place.address, bytes);
+    return place.handle as DevicePtr;
   }
 
   free(memory: DevicePtr): void {
     this.#call.cuMemFree_v2(memory);
   }
 
-  allocatePinned(bytes: number): HostPtr {
-    this.#call.cuMemHostAlloc(this.#o, bytes, 0);
-    return this.#out[0] as HostPtr;
+  allocatePinned(bytes: number, place: HandlePlace = this.#place): HostPtr {
+    this.#call.cuMemHostAlloc(place.address, bytes, 0);
+    return place.handle as HostPtr;
   }
 
   freePinned(memory: HostPtr): void {
@@ -257,9 +260,9 @@ export class CudaDriver {
   // Streams.
 
   /** A stream that does not wait for the default stream. Lower numbers come first; see `streamPriorities`. */
-  createStream(priority: number): StreamHandle {
-    this.#call.cuStreamCreateWithPriority(this.#o, STREAM_NON_BLOCKING, priority);
-    return this.#out[0] as StreamHandle;
+  createStream(priority: number, place: HandlePlace = this.#place): StreamHandle {
+    this.#call.cuStreamCreateWithPriority(place.address, STREAM_NON_BLOCKING, priority);
+    return place.handle as StreamHandle;
   }
 
   streamPriorities(): { least: number; greatest: number } {
@@ -294,10 +297,10 @@ export class CudaDriver {
   // Events.
 
   /** `timing`: for `elapsedMs`; costs a little at each record. */
-  createEvent(timing: boolean): EventHandle {
+  createEvent(timing: boolean, place: HandlePlace = this.#place): EventHandle {
     const flags = EVENT_BLOCKING_SYNC | (timing ? 0 : EVENT_DISABLE_TIMING);
-    this.#call.cuEventCreate(this.#o, flags);
-    return this.#out[0] as EventHandle;
+    this.#call.cuEventCreate(place.address, flags);
+    return place.handle as EventHandle;
   }
 
   destroyEvent(event: EventHandle): void {
@@ -328,7 +331,7 @@ export class CudaDriver {
   // Modules and kernels.
 
   /** Loads a cubin (or NUL-terminated PTX). */
-  loadModule(image: Uint8Array): ModuleHandle {
+  loadModule(image: Uint8Array, place: HandlePlace = this.#place): ModuleHandle {
     const infoLog = new Uint8Array(new ArrayBuffer(JIT_LOG_BYTES));
     const errorLog = new Uint8Array(new ArrayBuffer(JIT_LOG_BYTES));
     const size = BigInt(JIT_LOG_BYTES);
@@ -336,13 +339,13 @@ export class CudaDriver {
     const options = Int32Array.of(info, infoLogBytes, error, errorLogBytes);
     const values = BigUint64Array.of(addressOf(infoLog), size, addressOf(errorLog), size);
     const status = this.#functions.raw.cuModuleLoadDataEx(
-      ...[this.#o, image, options.length, options, values],
+      ...[place.address, image, options.length, options, values],
     );
     if (status !== CUDA_SUCCESS) {
       const log = [cString(infoLog), cString(errorLog)].join('\n').trim();
       throw this.#functions.failure('cuModuleLoadDataEx', status, log);
     }
-    return this.#out[0] as ModuleHandle;
+    return place.handle as ModuleHandle;
   }
 
   unloadModule(module: ModuleHandle): void {
@@ -410,10 +413,10 @@ export class CudaDriver {
     this.#call.cuStreamBeginCapture_v2(stream, CAPTURE_THREAD_LOCAL);
   }
 
-  endCapture(stream: StreamHandle): GraphHandle {
+  endCapture(stream: StreamHandle, place: HandlePlace = this.#place): GraphHandle {
     this.#out[0] = 0n;
-    this.#call.cuStreamEndCapture(stream, this.#o);
-    return this.#out[0] as GraphHandle;
+    this.#call.cuStreamEndCapture(stream, place.address);
+    return place.handle as GraphHandle;
   }
 
   /** The nodes that the next work captured on the stream would depend on: the last captured, on a stream by itself. */
@@ -426,9 +429,9 @@ export class CudaDriver {
     return Array.from(new BigUint64Array(nodes)) as GraphNodeHandle[];
   }
 
-  instantiateGraph(graph: GraphHandle): GraphExecHandle {
-    this.#call.cuGraphInstantiateWithFlags(this.#o, graph, 0);
-    return this.#out[0] as GraphExecHandle;
+  instantiateGraph(graph: GraphHandle, place: HandlePlace = this.#place): GraphExecHandle {
+    this.#call.cuGraphInstantiateWithFlags(place.address, graph, 0);
+    return place.handle as GraphExecHandle;
   }
 
   destroyGraph(graph: GraphHandle): void {

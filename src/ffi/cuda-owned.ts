@@ -28,8 +28,11 @@ export class OwnedByThread {
     this.#setCurrent = functionAddress(driver, 'cuCtxSetCurrent');
   }
 
-  /** Has the handle given back when this thread ends before the result is disposed; work of streams is waited for. */
-  own(kind: CudaHandleKind, handle: bigint | number, context?: bigint): OwnedHandle {
+  /**
+   * A place for a handle, which is given back when this thread ends before the place is disposed; work of streams is waited
+   * for. `known`: as in OwnedHandle.
+   */
+  own(kind: CudaHandleKind, context?: bigint, known?: bigint | number): OwnedHandle {
     let calls = this.#calls.get(kind);
     if (calls === undefined) {
       const giveBack = functionAddress(this.#driver, GIVE_BACK[kind]);
@@ -37,12 +40,12 @@ export class OwnedByThread {
       calls = { giveBack, wait };
       this.#calls.set(kind, calls);
     }
-    return this.ownBy(calls, handle, context);
+    return this.ownBy(calls, context, known);
   }
 
   /** The same for a handle of another library, made in a context of this one. */
-  ownBy(calls: HandleCalls, handle: bigint | number, context?: bigint): OwnedHandle {
+  ownBy(calls: HandleCalls, context?: bigint, known?: bigint | number): OwnedHandle {
     const inContext = context === undefined ? {} : { setCurrent: this.#setCurrent, context };
-    return new OwnedHandle(handle, { ...calls, ...inContext });
+    return new OwnedHandle({ ...calls, ...inContext }, known);
   }
 }

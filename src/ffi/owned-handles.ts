@@ -2,7 +2,7 @@
  * Handles of other libraries that are given back when the JavaScript thread that made them ends with them open, as a worker does
  * that is terminated; and counts of what the native library holds.
  */
-import type { LibraryHandle } from 'koffi';
+import koffi, { type LibraryHandle } from 'koffi';
 import { DeviceError } from '../errors.ts';
 import { library } from './native-library.ts';
 
@@ -19,22 +19,66 @@ export interface HandleCalls {
   readonly giveBack: FunctionAddress;
 }
 
-/** What this thread owes a library; dispose it when the handle was given back. */
-export class OwnedHandle implements Disposable {
+/** Where a function writes the handle that it makes. */
+export interface HandlePlace {
+  readonly address: bigint;
+  /** What was written. */
+  readonly handle: bigint;
+}
+
+/** The first word of an array, for handles that nobody keeps in mind. */
+export function placeIn(words: BigUint64Array, address: bigint): HandlePlace {
+  return {
+    address,
+    get handle() {
+      return words[0] as bigint;
+    },
+  };
+}
+
+/**
+ * What this thread owes a library. It is there before the handle is, which the function that makes it writes to `address`: a
+ * worker may be terminated as soon as that returns. Dispose it just before the handle is given back.
+ */
+export class OwnedHandle implements HandlePlace, Disposable {
   readonly #entry: bigint;
   #live = true;
 
-  /** @throws DeviceError OUT_OF_MEMORY. */
-  constructor(handle: bigint | number, { setCurrent = 0n, context = 0n, wait = 0n, giveBack }: HandleCalls) {
-    const calls = BigUint64Array.of(setCurrent, context, wait, giveBack, BigInt(handle));
+  /** `known`: what is given back, where it is not what is made. @throws DeviceError OUT_OF_MEMORY. */
+  constructor({ setCurrent = 0n, context = 0n, wait = 0n, giveBack }: HandleCalls, known?: bigint | number) {
+    const handle = known === undefined ? [0n, 0n] : [1n, BigInt(known)];
+    const calls = BigUint64Array.of(setCurrent, context, wait, giveBack, ...handle);
     this.#entry = BigInt(library().ownHandle(calls));
     if (this.#entry === 0n) throw new DeviceError('OUT_OF_MEMORY', 'no memory to keep a handle in mind');
+  }
+
+  get address(): bigint {
+    return this.#entry;
+  }
+
+  get handle(): bigint {
+    return BigInt(koffi.decode(this.#entry, 'uint64_t'));
+  }
+
+  /** Writes what stands for the handle, where no function does. */
+  write(made: bigint): void {
+    koffi.encode(this.#entry, 'uint64_t', made);
   }
 
   [Symbol.dispose](): void {
     if (!this.#live) return;
     this.#live = false;
     library().disownHandle(this.#entry);
+  }
+}
+
+/** Runs `make`, which writes a handle to its place; what it throws means that there is none. */
+export function ownWhile<T>(owned: OwnedHandle, make: (place: OwnedHandle) => T): T {
+  try {
+    return make(owned);
+  } catch (error) {
+    owned[Symbol.dispose]();
+    throw error;
   }
 }
 

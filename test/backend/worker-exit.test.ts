@@ -13,6 +13,17 @@ import type { ModelWork } from '../support/model-worker.ts';
 import { startWorker, workerFile } from '../support/start-worker.ts';
 
 const ROUNDS = 3;
+/** What makes something that must be given back, also where a worker has not heard of it. */
+const MAKERS = [
+  'cuDevicePrimaryCtxRetain',
+  'cuStreamCreateWithPriority',
+  'cuEventCreate',
+  'cuMemAlloc',
+  'cuMemHostAlloc',
+  'cuModuleLoadDataEx',
+  'cuStreamEndCapture',
+  'cuGraphInstantiateWithFlags',
+];
 
 describe('on the CPU', () => {
   for (const then of [undefined, 'exit', 'measure'] as const) {
@@ -71,6 +82,22 @@ describe('on a GPU, over the fake driver', { skip }, () => {
         assert.equal(fakeLt.live(), 0, `round ${round}`);
         assert.deepEqual(nativeCounts(), before, `round ${round}`);
       }
+    });
+  }
+
+  for (const call of MAKERS) {
+    test(`a worker that is terminated in ${call}`, async () => {
+      const before = nativeCounts();
+      fake.slow(call, 30);
+      const { worker, ended } = startWorker({ device, seed: 1 });
+      worker.on('error', () => {});
+      while (fake.slowCalls() === 0) await new Promise((resolve) => setTimeout(resolve, 1));
+      await worker.terminate();
+      await ended;
+      fake.slow('', 0);
+      assert.deepEqual(fake.live(), {});
+      assert.equal(fakeLt.live(), 0);
+      assert.deepEqual(nativeCounts(), before);
     });
   }
 

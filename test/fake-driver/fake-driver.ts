@@ -62,6 +62,10 @@ export interface FakeDriver {
   calls(): number;
   /** The nth call of a function from now on (1: the next) returns `status`. */
   fail(call: string, nth: number, status: number): void;
+  /** From now on a function takes at least so long; an empty name: none does. */
+  slow(call: string, ms: number): void;
+  /** Calls of it that have begun. */
+  slowCalls(): number;
   /** Ends a fault, as only a new process does. */
   forgetFault(): void;
   /** How long each piece of work takes. */
@@ -83,6 +87,8 @@ export function buildFakeDriver(defines: readonly string[] = []): FakeDriver {
   const liveBytes = library.func('int64_t fake_live_bytes(void)');
   const calls = library.func('int64_t fake_calls(void)');
   const fail = library.func('void fake_fail(const char *call, int nth, int status)');
+  const slow = library.func('void fake_slow(const char *call, double seconds)');
+  const slowCalls = library.func('int64_t fake_slow_calls(void)');
   const forgetFault = library.func('void fake_forget_fault(void)');
   const setWorkSeconds = library.func('void fake_set_work_seconds(double seconds)');
   const window = library.func('void fake_window(void *bytes)');
@@ -100,6 +106,8 @@ export function buildFakeDriver(defines: readonly string[] = []): FakeDriver {
     liveBytes: () => Number(liveBytes()),
     calls: () => Number(calls()),
     fail: (call, nth, status) => fail(call, nth, status),
+    slow: (call, ms) => slow(call, ms / 1000),
+    slowCalls: () => Number(slowCalls()),
     forgetFault: () => forgetFault(),
     setWorkMs: (ms) => setWorkSeconds(ms / 1000),
     window: () => {

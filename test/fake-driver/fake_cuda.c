@@ -125,6 +125,9 @@ static struct CUctx_st contexts[8];
 static __thread CUcontext current;
 static char failing_call[64];
 static int failing_in, failing_status;
+static char slow_call[64];
+static double slow_seconds;
+static int64_t slow_calls;
 static char window_bytes[64];
 static int64_t persisting_bytes;
 /* The emulator: bytes of a kernel's parameters (0: no such kernel), and running it with leave to touch `memory`, pairs
@@ -145,6 +148,14 @@ void fake_fail(const char *call, int nth, int status) {
   failing_in = nth;
   failing_status = status;
 }
+/* From now on a function takes at least `seconds`; "": none does. */
+void fake_slow(const char *call, double seconds) {
+  snprintf(slow_call, sizeof slow_call, "%s", call);
+  slow_seconds = seconds;
+  slow_calls = 0;
+}
+/* Calls of it that have begun. */
+int64_t fake_slow_calls(void) { return slow_calls; }
 void fake_forget_fault(void) { sticky = 0; emulator_error[0] = 0; }
 void fake_set_emulator(void *params, void *launch) {
   emulator_params = (int64_t (*)(const char *))params;
@@ -162,8 +173,17 @@ static double now_seconds(void) {
 
 static int is_fault(int status) { return status >= 700 && status < 720 && status != 701; }
 
+static void sleep_for(double seconds) {
+  struct timespec t = {(time_t)seconds, (long)(1e9 * (seconds - (double)(time_t)seconds))};
+  nanosleep(&t, NULL);
+}
+
 static int enter(const char *call, int needs_context) {
   calls_made += 1;
+  if (strcmp(call, slow_call) == 0) {
+    slow_calls += 1;
+    sleep_for(slow_seconds);
+  }
   if (!initialised) return 3;
   if (failing_in > 0 && strcmp(call, failing_call) == 0 && --failing_in == 0) {
     if (is_fault(failing_status)) sticky = failing_status;
@@ -670,9 +690,8 @@ CUresult cuStreamQuery(CUstream stream) {
 static void sleep_until(double at) {
   const double seconds = at - now_seconds();
   if (seconds <= 0) return;
-  struct timespec t = {(time_t)seconds, (long)(1e9 * (seconds - (double)(time_t)seconds))};
   pthread_mutex_unlock(&one_at_a_time);
-  nanosleep(&t, NULL);
+  sleep_for(seconds);
   pthread_mutex_lock(&one_at_a_time);
 }
 

@@ -48,16 +48,21 @@ static void *open_and_end(void *unused) {
   hr_handle_calls calls = {.set_current = (void *)set_current, .context = &context, .wait = (void *)wait_for,
                            .give_back = (void *)give_back};
   for (int h = 0; h < HANDLES; h++) {
-    calls.handle = &handles[h];
-    check(hr_own_handle(&calls) != NULL, "could not keep a handle");
+    calls.is_known = h % 2;
+    calls.handle = h % 2 ? &handles[h] : NULL;
+    hr_handle *handle = hr_own_handle(&calls);
+    check(handle != NULL, "could not keep a handle");
+    handle->made = &handles[h];
   }
-  calls.handle = NULL;
-  hr_disown_handle(hr_own_handle(&calls));
+  hr_handle *forgotten = hr_own_handle(&calls);
+  forgotten->made = &context;
+  hr_disown_handle(forgotten);
+  check(hr_own_handle(&calls) != NULL, "could not keep a handle that is never made");
   hr_counts counts;
   hr_get_counts(&counts);
   check(counts.pools == 1 && counts.pool_threads == THREADS - 1 && counts.allocations == 2 &&
             counts.allocated_bytes == 100 + (3 << 20) && counts.mapped_files == 1 && counts.mapped_bytes == length &&
-            counts.handles == HANDLES,
+            counts.handles == HANDLES + 1,
         "wrong counts while all is open");
   return NULL;
 }
