@@ -115,6 +115,7 @@ export async function buildLibrary(options: BuildOptions): Promise<void> {
       made,
       ...all,
       '-lm',
+      '-ldl',
     ]);
     keepLibrary(made, library, target);
   } finally {
