@@ -33,6 +33,7 @@ const WIDTH = 16;
 const WARM_UP = 64;
 /** The engine's heap comes and goes in mappings of its own: what leaks takes at least one in so many turns. */
 const TURNS_PER_MAPPING = 20;
+const HEAP_MAPPINGS = 16;
 
 /** A device to open, and what is allocated on it. */
 interface Subject {
@@ -96,7 +97,7 @@ async function endure(subject: Subject, what: string, count: number, turn: (i: n
   const lines = names.map((name) => [name, before.exact[name] ?? 0, after.exact[name] ?? 0] as const);
   const grown = lines.filter(([, first, last]) => first !== last).map(([name]) => name);
   const [first, last] = [before.anonymousMappings, after.anonymousMappings];
-  if (last - first > count / TURNS_PER_MAPPING) grown.push('anonymous mappings');
+  if (last - first > Math.max(HEAP_MAPPINGS, count / TURNS_PER_MAPPING)) grown.push('anonymous mappings');
   console.log(`${what}: ${count} in ${seconds} s`);
   for (const [name, from, to] of [...lines, ['anonymous mappings', first, last] as const])
     console.log(`  ${name.padEnd(20)} ${String(from).padStart(12)} ${String(to).padStart(12)}`);
