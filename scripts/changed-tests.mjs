@@ -9,6 +9,7 @@ const CONCERNS_ALL = new Set([
   'package-lock.json',
   'tsconfig.json',
   'scripts/test.mjs',
+  'scripts/run-tests.mjs',
   'scripts/changed-tests.mjs',
 ]);
 
