@@ -21,7 +21,7 @@ import {
 import { basename, dirname, isAbsolute, join } from 'node:path';
 import { systemReason, type UsageError, unwritable } from './errors.ts';
 import { formatBytes } from './numbers.ts';
-import { begin, finish } from './unfinished-files.ts';
+import { begin, finish } from './unfinished.ts';
 
 export interface OutputOptions {
   /** Bytes that will be written, where they are known beforehand. */

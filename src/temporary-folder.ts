@@ -1,8 +1,10 @@
-/** Folders for files that nobody keeps. */
-import { mkdtemp, rm } from 'node:fs/promises';
+/** Folders for files that nobody keeps: none of them outlives the process. */
+import { mkdtempSync } from 'node:fs';
+import { rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { HotrowError, unwritable } from './errors.ts';
+import { begin, finish } from './unfinished.ts';
 
 export interface TemporaryFolder extends AsyncDisposable {
   readonly path: string;
@@ -19,11 +21,25 @@ export async function temporaryFolder(): Promise<TemporaryFolder> {
       hint: 'free space in the temporary folder, or name another one: TMPDIR=/path',
     });
   };
-  const path = await mkdtemp(join(tmpdir(), 'hotrow-')).catch(failed);
+  const path = made(failed);
+  begin(path);
   return {
     path,
     fill: (work) => work().catch(failed),
-    // Left behind rather than hiding an error that is under way.
-    [Symbol.asyncDispose]: () => rm(path, { recursive: true, force: true }).catch(() => {}),
+    // Left to the end of the process rather than hiding an error that is under way.
+    [Symbol.asyncDispose]: () =>
+      rm(path, { recursive: true, force: true }).then(
+        () => finish(path),
+        () => {},
+      ),
   };
+}
+
+/** At once, so that no signal comes between its making and whoever has it removed. */
+function made(failed: (cause: unknown) => never): string {
+  try {
+    return mkdtempSync(join(tmpdir(), 'hotrow-'));
+  } catch (cause) {
+    return failed(cause);
+  }
 }

@@ -14,8 +14,8 @@ const SRC = fileURLToPath(new URL('../src', import.meta.url));
 const LAYERS: readonly (readonly string[])[] = [
   ['text.ts', 'at.ts', 'package-file.ts', 'user-folders.ts'],
   ['errors.ts', 'version.ts', 'numbers.ts', 'progress.ts'],
-  ['unfinished-files.ts'],
-  ['tensor.ts', 'device.ts', 'input-file.ts', 'output-file.ts', 'temporary-folder.ts'],
+  ['unfinished.ts'],
+  ['tensor.ts', 'device.ts', 'input-file.ts', 'output-file.ts', 'temporary-folder.ts', 'child-program.ts'],
   ['stored-tensor.ts', 'checks'],
   ['ffi', 'formats'],
   ['cuda', 'jit'],

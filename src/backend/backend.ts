@@ -74,6 +74,8 @@ export interface PlaceOptions {
   readonly placement?: Placement;
   /** Told of every table. */
   readonly onProgress?: OnProgress;
+  /** Looked at between tables; what was placed is given back. */
+  readonly signal?: AbortSignal;
 }
 
 /** Embedding tables on the device, laid out as their plan says. */

@@ -2,6 +2,7 @@
 import { freemem } from 'node:os';
 import { at } from '../at.ts';
 import type { Backend, Ceilings } from '../backend/backend.ts';
+import { throwIfAborted } from '../checks/abort.ts';
 import { type DensePrecision, precisionOn, recordedDevice } from '../device.ts';
 import type { EmbeddingTable } from '../embedding/bag.ts';
 import { rowBytes } from '../embedding/bag.ts';
@@ -51,6 +52,8 @@ export interface BenchOptions {
   /** Measure other libraries in the same run. */
   readonly peers: boolean;
   readonly onProgress?: OnProgress;
+  /** Gives the benchmark up, between measurements: peers are ended, and memory and temporary files are given back. */
+  readonly signal?: AbortSignal;
   /** Asked before each pattern of the whole model but the first; true leaves the others out. Default: all are measured. */
   readonly stop?: () => boolean;
 }
@@ -58,10 +61,11 @@ export interface BenchOptions {
 /**
  * Runs the benchmark.
  * @throws before any work ModelError MODEL_TOO_LARGE when the tables do not fit in memory, PlanError PLAN_ILLEGAL, DeviceError
- *   DEVICE_UNAVAILABLE for a precision that the device does not have.
+ *   DEVICE_UNAVAILABLE for a precision that the device does not have; later AbortError, once `signal` is aborted.
  */
 export async function bench(options: BenchOptions): Promise<BenchResults> {
-  const { backend, architecture, workloads, plan } = options;
+  const { backend, architecture, workloads, plan, signal } = options;
+  throwIfAborted(signal, 'the benchmark');
   const precision = precisionOn(backend.device, options.precision);
   const progress = options.onProgress ?? (() => {});
   const given = plan === 'plain' ? plainPlan(backend.device.kind) : plan;
@@ -70,13 +74,14 @@ export async function bench(options: BenchOptions): Promise<BenchResults> {
   const notes = [...modelNotes(architecture), ...workloads.flatMap((workload) => workload.notes)];
 
   progress('measuring the ceilings');
+  throwIfAborted(signal, 'the benchmark');
   const ceilings = await backend.measureCeilings();
   const embedding =
     options.embeddingRounds > 0 ? await embeddingStage(options, ceilings, notes, progress) : [];
   const whole =
     options.modelRounds > 0
       ? await compareModel({
-          ...{ backend, architecture, workloads, precision, ceilings, given, notes, progress },
+          ...{ backend, architecture, workloads, precision, ceilings, given, notes, progress, signal },
           rounds: options.modelRounds,
           best: bestPlans(embedding),
           peers: options.peers,
@@ -129,15 +134,16 @@ export async function bench(options: BenchOptions): Promise<BenchResults> {
 }
 
 async function embeddingStage(
-  { backend, architecture, workloads, indexType, embeddingRounds, plan, sweeps, peers: wanted }: BenchOptions,
+  options: BenchOptions,
   ceilings: Ceilings,
   notes: string[],
   progress: OnProgress,
 ): Promise<EmbeddingRow[]> {
-  const { tables } = architecture;
-  const kinds = wanted ? peersOn(backend.device.kind) : [];
-  await using peers = await Peers.start(kinds, backend.device, { tables, indexType }, notes);
-  using embeddingBench = new EmbeddingBench(backend, tables, progress);
+  const { backend, workloads, indexType, embeddingRounds, plan, sweeps, signal } = options;
+  const { tables } = options.architecture;
+  const kinds = options.peers ? peersOn(backend.device.kind) : [];
+  await using peers = await Peers.start(kinds, backend.device, { tables, indexType }, notes, signal);
+  using embeddingBench = new EmbeddingBench(backend, tables, progress, signal);
   const { context } = embeddingBench;
   const plans = [
     ...singleTechniquePlans(context),

@@ -35,6 +35,7 @@ export interface CompareModelOptions {
   readonly progress: OnProgress;
   /** As BenchOptions has it. */
   readonly stop: () => boolean;
+  readonly signal?: AbortSignal | undefined;
 }
 
 export interface ModelComparison {
@@ -44,15 +45,15 @@ export interface ModelComparison {
   readonly protocol: string[];
 }
 
-/** Times the whole model; each distinct plan places it once. */
+/** Times the whole model; each distinct plan places it once. @throws AbortError. */
 export async function compareModel(options: CompareModelOptions): Promise<ModelComparison> {
-  const { backend, architecture, workloads, rounds, peers, notes, progress } = options;
+  const { backend, architecture, workloads, rounds, peers, notes, progress, signal } = options;
   const { plans, protocol } = await comparedPlans(options);
   const ownRows = await measureRuns(plans, options);
   progress('whole model, PyTorch');
   const models = workloads.map(({ model }) => model);
   const peerRows = peers
-    ? await measurePytorchModel({ backend, architecture, workloads: models, rounds }, notes)
+    ? await measurePytorchModel({ backend, architecture, workloads: models, rounds, signal }, notes)
     : [];
   return {
     rows: withSpeedups([...ownRows, ...peerRows]),

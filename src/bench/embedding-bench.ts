@@ -142,12 +142,19 @@ export class EmbeddingBench implements Disposable {
   readonly #timer: EmbeddingTimer;
   readonly #turn: Turn;
   readonly #progress: OnProgress;
+  readonly #signal: AbortSignal | undefined;
 
-  constructor(backend: Backend, tables: readonly EmbeddingTable[], progress: OnProgress) {
+  constructor(
+    backend: Backend,
+    tables: readonly EmbeddingTable[],
+    progress: OnProgress,
+    signal?: AbortSignal,
+  ) {
     this.#backend = backend;
     this.#progress = progress;
+    this.#signal = signal;
     this.#tables = tables;
-    this.#timer = new EmbeddingTimer(backend, tables, progress);
+    this.#timer = new EmbeddingTimer(backend, tables, { onProgress: progress, ...(signal && { signal }) });
     this.#turn = turnOn(backend.device);
   }
 
@@ -163,7 +170,7 @@ export class EmbeddingBench implements Disposable {
   /**
    * Times variants, the first of them the plain kernel, and the best plan found on one workload, in turns with `peers`.
    * `rounds`: turns of each, after one to warm up. `ceilings`: for the speed of light. Every variant's results are first compared with the plain kernel's.
-   * @throws DeviceError KERNEL_FAILED when they differ.
+   * @throws DeviceError KERNEL_FAILED when they differ; AbortError.
    */
   async measure(
     workload: EmbeddingWorkload,
@@ -174,7 +181,7 @@ export class EmbeddingBench implements Disposable {
   ): Promise<EmbeddingRow[]> {
     const { pattern } = workload;
     await this.#timer.load(workload.batches);
-    const { plan: best } = await racePlans(this.#timer, pattern, this.#progress);
+    const { plan: best } = await racePlans(this.#timer, pattern, this.#progress, this.#signal);
     const contenders = [...variants, { plan: best, best: true }].map((variant) => ({
       ...variant,
       samples: new Samples(),

@@ -54,8 +54,12 @@ export class EmbeddingPeer implements AsyncDisposable {
   }
 
   /** As PytorchProcess.start. */
-  static async start(kind: PeerKind, device: DeviceKind): Promise<EmbeddingPeer | string> {
-    const process = await PytorchProcess.start(kind.script, device, kind.name);
+  static async start(
+    kind: PeerKind,
+    device: DeviceKind,
+    signal?: AbortSignal,
+  ): Promise<EmbeddingPeer | string> {
+    const process = await PytorchProcess.start(kind.script, device, { name: kind.name, signal });
     return typeof process === 'string' ? process : new EmbeddingPeer(kind, process);
   }
 

@@ -2,6 +2,7 @@
 import { at } from '../at.ts';
 import type { Backend, Ceilings } from '../backend/backend.ts';
 import { HostBags } from '../backend/host-arrays.ts';
+import { throwIfAborted } from '../checks/abort.ts';
 import type { DensePrecision, DeviceDescription } from '../device.ts';
 import type { ModelArchitecture } from '../model/architecture.ts';
 import { DlrmModel } from '../model/dlrm.ts';
@@ -24,6 +25,9 @@ export function warmUpOn({ capabilities }: DeviceDescription): number {
   return capabilities.compilesKernels ? 10 : 2;
 }
 
+/** What an abort ends. */
+const MEASURING = 'measuring the model';
+
 /** Batches of host inputs that a GPU is given at once: one comes over, one is computed, one is staged. */
 const HOST_IN_FLIGHT = 3;
 
@@ -40,18 +44,21 @@ export interface MeasureModelOptions {
   readonly progress?: OnProgress;
   /** Asked before each workload but the first; true leaves the others out. */
   readonly stop?: () => boolean;
+  /** Gives it up, between predictions. */
+  readonly signal?: AbortSignal | undefined;
 }
 
 /** A row that has not been compared yet. */
 export type MeasuredModelRow = Omit<ModelRow, 'speedup'>;
 
-/** Times a model under one plan on every workload; where a device has memory of its own, with inputs there and in pinned memory too. */
+/** Times a model under one plan on every workload; where a device has memory of its own, with inputs there and in pinned memory too. @throws AbortError. */
 export async function measureModel(options: MeasureModelOptions): Promise<MeasuredModelRow[]> {
-  const { backend, architecture, plan, precision, workloads, progress } = options;
+  const { backend, architecture, plan, precision, workloads, progress, signal } = options;
   await using model = await DlrmModel.create(backend, architecture, {
     plan,
     ...(precision === undefined ? {} : { precision }),
     ...(progress === undefined ? {} : { onProgress: progress }),
+    ...(signal && { signal }),
   });
   const rows: MeasuredModelRow[] = [];
   for (const [w, workload] of workloads.entries()) {
@@ -94,21 +101,24 @@ async function measureRequests(
   { pattern, requests, distinctShare }: ModelWorkload,
   rotation: readonly (DlrmRequest | PlacedRequest)[],
   inputs: Inputs,
-  { backend, architecture, rounds, ceilings }: MeasureModelOptions,
+  { backend, architecture, rounds, ceilings, signal }: MeasureModelOptions,
 ): Promise<MeasuredModelRow> {
   const requestOf = (round: number) => at(rotation, round % rotation.length);
   const latencies: number[] = [];
   const warmUp = warmUpOn(backend.device);
   for (let round = 0; round < warmUp + rounds; round++) {
+    throwIfAborted(signal, MEASURING);
     const { latencyMs } = await model.predict(requestOf(round));
     if (round >= warmUp) latencies.push(latencyMs);
   }
   const inFlight = inFlightOf(backend, inputs, rotation.length);
   const latency = timing(latencies);
   const batchMs = inFlight === 1 ? latency.medianMs : await throughput(model, requestOf, rounds, inFlight);
+  throwIfAborted(signal, MEASURING);
   // Apart from those above: taking the stages' times takes time.
   const stages: StageTimes[] = [];
   for (let round = 0; round < Math.ceil(rounds / 2); round++) {
+    throwIfAborted(signal, MEASURING);
     stages.push((await model.predict(requestOf(round), { stages: true })).stages);
   }
   const stage = (name: keyof StageTimes) => median(stages.map((times) => times[name]));

@@ -3,6 +3,7 @@ import type { DeviceDescription, DeviceKind } from '../device.ts';
 import type { EmbeddingTable } from '../embedding/bag.ts';
 import { isQuantized } from '../embedding/row-format.ts';
 import { sharesTables } from '../embedding/shared-tables.ts';
+import { AbortError } from '../errors.ts';
 import { EmbeddingPeer, type PeerKind, type PeerWorkload } from './embedding-peer.ts';
 
 export const PEERS: readonly PeerKind[] = [
@@ -37,22 +38,31 @@ export function peersOn(device: DeviceKind): PeerKind[] {
 export class Peers implements AsyncDisposable {
   #running: readonly EmbeddingPeer[] = [];
   readonly #notes: string[];
+  readonly #signal: AbortSignal | undefined;
 
-  private constructor(notes: string[]) {
+  private constructor(notes: string[], signal: AbortSignal | undefined) {
     this.#notes = notes;
+    this.#signal = signal;
   }
 
+  /** @throws AbortError once `signal` is aborted, which ends them all; so does all that waits for them. */
   static async start(
     kinds: readonly PeerKind[],
     device: DeviceDescription,
     workload: Omit<PeerWorkload, 'threads'>,
     notes: string[],
+    signal?: AbortSignal,
   ): Promise<Peers> {
-    const peers = new Peers(notes);
+    const peers = new Peers(notes, signal);
     // The threads of a device beside the host are not the host's.
     const threads = device.capabilities.runsBesideHost ? 1 : device.threads;
-    for (const kind of kinds) await peers.#add(kind, device.kind, { ...workload, threads });
-    return peers;
+    try {
+      for (const kind of kinds) await peers.#add(kind, device.kind, { ...workload, threads });
+      return peers;
+    } catch (error) {
+      await peers[Symbol.asyncDispose]();
+      throw error;
+    }
   }
 
   get running(): readonly EmbeddingPeer[] {
@@ -65,6 +75,7 @@ export class Peers implements AsyncDisposable {
       try {
         await use(peer);
       } catch (error) {
+        if (error instanceof AbortError) throw error;
         this.#running = this.#running.filter((other) => other !== peer);
         this.#notes.push(
           `${peer.implementation} failed on ${pattern} and was not measured from there on: ${(error as Error).message}`,
@@ -80,7 +91,7 @@ export class Peers implements AsyncDisposable {
       this.#notes.push(`${kind.name} was not measured: ${reason}`);
       return;
     }
-    const peer = await EmbeddingPeer.start(kind, device);
+    const peer = await EmbeddingPeer.start(kind, device, this.#signal);
     if (typeof peer === 'string') {
       this.#notes.push(peer);
       return;
@@ -88,8 +99,9 @@ export class Peers implements AsyncDisposable {
     try {
       await peer.setUp(workload);
     } catch (error) {
-      this.#notes.push(`${peer.implementation} was not measured: ${(error as Error).message}`);
       await peer[Symbol.asyncDispose]();
+      if (error instanceof AbortError) throw error;
+      this.#notes.push(`${peer.implementation} was not measured: ${(error as Error).message}`);
       return;
     }
     const { implementation, indexType = workload.indexType } = peer;

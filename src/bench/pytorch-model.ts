@@ -2,6 +2,7 @@
 import type { Backend } from '../backend/backend.ts';
 import type { DeviceKind } from '../device.ts';
 import { isQuantized } from '../embedding/row-format.ts';
+import { AbortError } from '../errors.ts';
 import type { DlrmArchitecture, ModelArchitecture } from '../model/architecture.ts';
 import type { DlrmRequest } from '../model/request/request.ts';
 import type { MeasuredModelRow } from './measure-model.ts';
@@ -31,21 +32,23 @@ export interface PytorchModelOptions {
   readonly architecture: ModelArchitecture;
   readonly workloads: readonly ModelWorkload[];
   readonly rounds: number;
+  /** Ends PyTorch. */
+  readonly signal: AbortSignal | undefined;
 }
 
-/** Times the same model in PyTorch, inputs on the device; why not goes into `notes`. Nothing on other devices. */
+/** Times the same model in PyTorch, inputs on the device; why not goes into `notes`. Nothing on other devices. @throws AbortError. */
 export async function measurePytorchModel(
   options: PytorchModelOptions,
   notes: string[],
 ): Promise<MeasuredModelRow[]> {
-  const { backend, architecture, workloads } = options;
+  const { backend, architecture, workloads, signal } = options;
   if (!DEVICES.includes(backend.device.kind)) return [];
   const reason = refuse(architecture);
   if (reason !== undefined) {
     notes.push(`PyTorch's model was not measured: ${reason}`);
     return [];
   }
-  const started = await PytorchProcess.start('pytorch_dlrm.py', backend.device.kind);
+  const started = await PytorchProcess.start('pytorch_dlrm.py', backend.device.kind, { signal });
   if (typeof started === 'string') {
     notes.push(started);
     return [];
@@ -56,6 +59,7 @@ export async function measurePytorchModel(
     await setUp(process, architecture as DlrmArchitecture);
     for (const workload of workloads) rows.push(...(await measure(process, workload, options)));
   } catch (error) {
+    if (error instanceof AbortError) throw error;
     notes.push(`PyTorch's model: ${(error as Error).message}`);
   }
   return rows;

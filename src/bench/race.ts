@@ -11,15 +11,17 @@ import type { EmbeddingWorkload } from './workload.ts';
 /** How long plans race on each pattern, compiling left out. */
 export const RACE_SECONDS = 2;
 
-/** Races the legal plans on a pattern's batches, which `timer` has loaded. */
+/** Races the legal plans on a pattern's batches, which `timer` has loaded. @throws AbortError. */
 export function racePlans(
   timer: EmbeddingTimer,
   pattern: string,
   progress: OnProgress,
+  signal?: AbortSignal,
 ): Promise<SearchResult> {
   return searchPlan(new QueuedTimer(timer), {
     seconds: RACE_SECONDS,
     onProgress: (what, n, of) => progress(`racing plans, ${pattern}: ${what}`, n, of),
+    ...(signal && { signal }),
   });
 }
 
@@ -50,18 +52,20 @@ export interface RaceOptions {
   /** Gets what the placements brought about. */
   readonly notes: string[];
   readonly progress: OnProgress;
+  /** Gives the races up, between measurements. */
+  readonly signal?: AbortSignal | undefined;
 }
 
-/** Races plans on each pattern's own lookups in a sample of the tables, whose memory is free again afterwards. */
+/** Races plans on each pattern's own lookups in a sample of the tables, whose memory is free again afterwards. @throws AbortError. */
 export async function racePatterns(options: RaceOptions): Promise<Map<string, SearchResult>> {
-  const { backend, tables, workloads, notes, progress } = options;
+  const { backend, tables, workloads, notes, progress, signal } = options;
   const raced = racedTables(tables);
   const sample = raced.map((t) => at(tables, t));
-  using timer = new EmbeddingTimer(backend, sample, progress);
+  using timer = new EmbeddingTimer(backend, sample, { onProgress: progress, ...(signal && { signal }) });
   const found = new Map<string, SearchResult>();
   for (const { pattern, batches } of workloads) {
     await timer.load(batches.map((batch) => bagsOf(batch, raced)));
-    found.set(pattern, await racePlans(timer, pattern, progress));
+    found.set(pattern, await racePlans(timer, pattern, progress, signal));
   }
   notes.push(...timer.notes.map((note) => `in the race: ${note}`));
   return found;

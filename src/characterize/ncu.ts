@@ -1,8 +1,9 @@
 /** Nsight Compute's command line, `ncu`. */
-import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
+import { spawnSync } from 'node:child_process';
 import { readdirSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { type ProgramEnd, runProgram } from '../child-program.ts';
 import { DeviceError } from '../errors.ts';
 import { findToolkitProgram } from '../jit/nvcc.ts';
 import { METRIC_NAMES } from './metrics.ts';
@@ -91,44 +92,9 @@ function failed(what: string, printed: string): DeviceError {
   return new DeviceError('PROFILER_FAILED', `${what}:`, { log: printed.trim().slice(-TAIL_CHARACTERS) });
 }
 
-interface Spawned {
-  /** Null: a signal ended it. */
-  readonly code: number | null;
-  readonly stdout: string;
-  readonly stderr: string;
-}
-
-/** Runs a program in a process group of its own: what it starts ends with it, and a terminal's interrupt is ours alone. */
-function spawned(program: string, args: readonly string[], signal: AbortSignal): Promise<Spawned> {
-  return new Promise((resolve, reject) => {
-    const child = spawn(program, args, { stdio: ['ignore', 'pipe', 'pipe'], detached: true });
-    const end = () => endGroup(child);
-    signal.addEventListener('abort', end);
-    process.on('exit', end);
-    child.once('close', () => {
-      signal.removeEventListener('abort', end);
-      process.off('exit', end);
-    });
-    if (signal.aborted) end();
-    const printed = { stdout: '', stderr: '' };
-    for (const name of ['stdout', 'stderr'] as const) {
-      child[name].setEncoding('utf8').on('data', (text: string) => {
-        printed[name] += text;
-      });
-    }
-    child.once('error', (cause) => {
-      reject(new DeviceError('PROFILER_FAILED', `${program}: ${cause.message}`, { cause }));
-    });
-    child.once('close', (code) => resolve({ code, ...printed }));
+/** @throws DeviceError PROFILER_FAILED where it cannot be started. */
+async function spawned(program: string, args: readonly string[], signal: AbortSignal): Promise<ProgramEnd> {
+  return runProgram(program, args, signal).catch((cause: Error) => {
+    throw new DeviceError('PROFILER_FAILED', `${program}: ${cause.message}`, { cause });
   });
-}
-
-function endGroup({ pid, exitCode, signalCode }: ChildProcess): void {
-  if (pid === undefined || exitCode !== null || signalCode !== null) return;
-  try {
-    process.kill(-pid, 'SIGKILL');
-  } catch (error) {
-    // All of it has ended meanwhile.
-    if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error;
-  }
 }

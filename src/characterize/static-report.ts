@@ -1,7 +1,6 @@
 /** What the compiler and the occupancy calculator say of every variant, on GPUs that need not be here. */
 import { spawnSync } from 'node:child_process';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { bagKinds } from '../backend/cuda/embedding/bag-kinds.ts';
 import { fusedSource } from '../backend/cuda/embedding/fused-source.ts';
@@ -9,6 +8,7 @@ import { fusedVariant, standardVariant } from '../backend/cuda/embedding/plan-ke
 import { standardBagSource } from '../backend/cuda/embedding/standard-source.ts';
 import { KERNELS_FOLDER, type KernelSource } from '../backend/cuda/kernels/source.ts';
 import { combinedPlans, familyPlans, singleTechniquePlans } from '../bench/embedding-bench.ts';
+import { throwIfAborted } from '../checks/abort.ts';
 import type { Bags, EmbeddingTable } from '../embedding/bag.ts';
 import { DeviceError } from '../errors.ts';
 import { compileUnit, findToolkitProgram, toolkitVersion } from '../jit/nvcc.ts';
@@ -17,6 +17,7 @@ import { multiprocessorLimits, occupancyOf } from '../plan/occupancy.ts';
 import { type CudaPlan, type Plan, planFor, planLabel } from '../plan/plan.ts';
 import type { PlanContext } from '../plan/techniques/technique.ts';
 import type { OnProgress } from '../progress.ts';
+import { temporaryFolder } from '../temporary-folder.ts';
 import type { DescribedGpu } from './gpus.ts';
 import type { StaticRow } from './results.ts';
 import { instructionMix } from './sass.ts';
@@ -34,6 +35,8 @@ export interface StaticOptions {
   /** Default: all that the benchmark compares. */
   readonly plans?: (context: PlanContext) => readonly Plan[];
   readonly onProgress?: OnProgress;
+  /** Ends compilers, and gives the report up. */
+  readonly signal?: AbortSignal;
 }
 
 /** A plan's kernel for the first table, as the benchmark's rows have it. */
@@ -45,10 +48,10 @@ interface Variant {
 
 /**
  * Compiles the kernel of every plan, once an architecture.
- * @throws DeviceError CUDA_LIBRARY_MISSING without a compiler, KERNEL_COMPILE_FAILED.
+ * @throws DeviceError CUDA_LIBRARY_MISSING without a compiler, KERNEL_COMPILE_FAILED; AbortError.
  */
 export async function staticReport(options: StaticOptions): Promise<StaticReport> {
-  const { tables, gpus, plans = comparedPlans, onProgress } = options;
+  const { tables, gpus, plans = comparedPlans, onProgress, signal } = options;
   const nvcc = findToolkitProgram('nvcc');
   if (nvcc === undefined) {
     throw new DeviceError('CUDA_LIBRARY_MISSING', 'no CUDA compiler was found to ask', {
@@ -66,7 +69,8 @@ export async function staticReport(options: StaticOptions): Promise<StaticReport
     const variants = variantsFor(tables, gpu, plans);
     const known = byArchitecture.get(gpu.architecture);
     onProgress?.(`compiling for ${gpu.architecture}`);
-    const compiling = known ?? compileAll(nvcc, disassembler, variants, gpu.architecture);
+    const tools = { nvcc, disassembler, signal };
+    const compiling = known ?? compileAll(tools, variants, gpu.architecture);
     byArchitecture.set(gpu.architecture, compiling);
     const compiled = await compiling;
     rows.push(...variants.flatMap((variant) => rowOf(variant, gpu, compiled)));
@@ -113,10 +117,15 @@ interface CompiledKernels {
   readonly instructions: ReadonlyMap<string, Record<string, number>>;
 }
 
+interface Tools {
+  readonly nvcc: string;
+  readonly disassembler: string | undefined;
+  readonly signal: AbortSignal | undefined;
+}
+
 /** Kernels with the same options make one translation unit; the units compile side by side. */
 async function compileAll(
-  nvcc: string,
-  disassembler: string | undefined,
+  { nvcc, disassembler, signal }: Tools,
   variants: readonly Variant[],
   architecture: string,
 ): Promise<CompiledKernels> {
@@ -126,31 +135,36 @@ async function compileAll(
     const unit = units.get(key) ?? new Map<string, KernelSource>();
     units.set(key, unit.set(source.kernel, source));
   }
-  const compiled = await Promise.all(
+  // All have ended, and left nothing, before one's failure is told.
+  const settled = await Promise.allSettled(
     [...units.values()].map((unit) => {
       const kernels = [...unit.values()];
       const options = kernels[0]?.options ?? [];
-      return compileUnit(nvcc, { kernels, options, includeFolder: KERNELS_FOLDER, architecture });
+      const unitOf = { kernels, options, includeFolder: KERNELS_FOLDER, architecture };
+      return compileUnit(nvcc, unitOf, signal);
     }),
   );
-  const mixes =
-    disassembler === undefined ? [] : compiled.map(({ cubin }) => disassemble(disassembler, cubin));
+  const compiled = settled.map((unit) => {
+    if (unit.status === 'rejected') throw unit.reason;
+    return unit.value;
+  });
+  const mixes: Map<string, Record<string, number>>[] = [];
+  for (const { cubin } of disassembler === undefined ? [] : compiled) {
+    throwIfAborted(signal, 'disassembling');
+    mixes.push(await disassemble(disassembler as string, cubin));
+  }
   return {
     resources: new Map(compiled.flatMap(({ resources }) => [...resources])),
     instructions: new Map(mixes.flatMap((mix) => [...mix])),
   };
 }
 
-function disassemble(program: string, cubin: Uint8Array): Map<string, Record<string, number>> {
-  const folder = mkdtempSync(join(tmpdir(), 'hotrow-sass-'));
-  try {
-    const file = join(folder, 'unit.cubin');
-    writeFileSync(file, cubin);
-    const { stdout } = spawnSync(program, ['-sass', file], { encoding: 'utf8', maxBuffer: 2 ** 28 });
-    return instructionMix(stdout ?? '');
-  } finally {
-    rmSync(folder, { recursive: true, force: true });
-  }
+async function disassemble(program: string, cubin: Uint8Array): Promise<Map<string, Record<string, number>>> {
+  await using folder = await temporaryFolder();
+  const file = join(folder.path, 'unit.cubin');
+  await folder.fill(() => writeFile(file, cubin));
+  const { stdout } = spawnSync(program, ['-sass', file], { encoding: 'utf8', maxBuffer: 2 ** 28 });
+  return instructionMix(stdout ?? '');
 }
 
 function rowOf(

@@ -30,7 +30,7 @@ export async function timeCells(
   budget: Budget,
   onProgress: OnProgress,
 ): Promise<{ rows: LaunchRow[]; notes: string[] }> {
-  using timer = new EmbeddingTimer(backend, tables, onProgress);
+  using timer = new EmbeddingTimer(backend, tables, { onProgress });
   const rows: LaunchRow[] = [];
   for (const { pattern, batches } of workloads) {
     const mayStop = () =>

@@ -46,3 +46,25 @@ export function onAbort(signal: AbortSignal, then: () => void): Disposable {
   addEventListener.call(signal, 'abort', then, { once: true });
   return { [Symbol.dispose]: () => removeEventListener.call(signal, 'abort', then) };
 }
+
+/** What `work` comes to, unless `signal` is aborted before: then nobody waits for it, and nobody hears of its failure. @throws AbortError. */
+export async function untilAborted<T>(
+  work: Promise<T>,
+  signal: AbortSignal | undefined,
+  what: string,
+): Promise<T> {
+  if (signal === undefined) return work;
+  work.catch(() => {});
+  throwIfAborted(signal, what);
+  const { promise, reject } = withRejecter();
+  using _ = onAbort(signal, () => reject(abortError(signal, what)));
+  return await Promise.race([work, promise]);
+}
+
+function withRejecter(): { readonly promise: Promise<never>; readonly reject: (error: unknown) => void } {
+  let reject: (error: unknown) => void = () => {};
+  const promise = new Promise<never>((_, rejecter) => {
+    reject = rejecter;
+  });
+  return { promise, reject };
+}

@@ -1,11 +1,12 @@
 #!/usr/bin/env node
-/** The `hotrow` command. Exit codes: 0 done, 1 failed, 2 wrong usage. */
+/** The `hotrow` command. Exit codes: 0 done, 1 failed, 2 wrong usage, 130 and 143 interrupted (SIGINT, SIGTERM). */
 import { Command, CommanderError } from 'commander';
 import { UsageError, unwritable } from '../errors.ts';
 import { printableLines } from '../text.ts';
 import { version } from '../version.ts';
+import { interruptCode, interruptible } from './interrupt.ts';
 import { withStrictOptions } from './options.ts';
-import { LINE_CHARACTERS, printError } from './print.ts';
+import { LINE_CHARACTERS, notice, printError, progress } from './print.ts';
 
 const isVerbose = process.argv.includes('--verbose');
 
@@ -51,14 +52,28 @@ process.stdout.on('error', (error: NodeJS.ErrnoException) => {
 // Whoever does not read errors is not told of this one either.
 process.stderr.on('error', () => {});
 
+/** What an interrupted command says, whatever it was at. */
+function tellAborted(): void {
+  progress('');
+  notice('aborted');
+}
+
 try {
-  await program.parseAsync();
+  await interruptible(() => program.parseAsync(), tellAborted);
 } catch (error) {
-  if (error instanceof CommanderError) {
+  if (interruptCode() !== undefined) {
+    // What it was given up with is no failure: programs that it waited for were ended, too.
+  } else if (error instanceof CommanderError) {
     // Commander has printed what was wrong, or the help that was asked for.
     process.exitCode = error.exitCode === 0 ? 0 : 2;
   } else {
     printError(error, isVerbose);
     process.exitCode = error instanceof UsageError && error.code === 'USAGE' ? 2 : 1;
   }
+}
+const code = interruptCode();
+if (code !== undefined) {
+  tellAborted();
+  // A compilation that nobody waits for any more would keep the process.
+  process.exit(code);
 }

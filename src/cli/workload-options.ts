@@ -19,6 +19,7 @@ import { parseTableBagLengths } from '../workload/bag-lengths.ts';
 import { trafficSources } from '../workload/traffic/sources.ts';
 import { type CategoryOptions, categoriesOf, withCategories } from './category-options.ts';
 import type { Inputs } from './check-outputs.ts';
+import { interrupted } from './interrupt.ts';
 import { architectureOverrides, integer, type ModelOptions, withModel } from './options.ts';
 import { progress } from './print.ts';
 
@@ -175,7 +176,7 @@ async function modelArchitecture(file: string, options: ShapeOptions): Promise<M
     );
   }
   progress(`reading ${basename(file)}`);
-  return (await loadArchitecture(file, architectureOverrides(options))).architecture;
+  return (await loadArchitecture(file, architectureOverrides(options), interrupted)).architecture;
 }
 
 function parsePatterns(text: string | undefined): AccessPatternName[] {

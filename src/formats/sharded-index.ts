@@ -2,7 +2,9 @@
  * Models in several files: an index, `*.index.json`, whose `weight_map` says which file beside it holds each tensor. Shards
  * are safetensors (`model.safetensors.index.json`) or state dicts of torch.save (`pytorch_model.bin.index.json`).
  */
+
 import { dirname, join } from 'node:path';
+import { throwIfAborted } from '../checks/abort.ts';
 import { FormatError, namedIn } from '../errors.ts';
 import type { StoredTensor, StoredTensors } from '../tensor.ts';
 import { expectKind } from './file-kind.ts';
@@ -28,9 +30,9 @@ export interface ShardedModel extends Shard {
 /**
  * Reads the tensors of an index file, in its order; none is read yet.
  * @throws UsageError FILE_*; FormatError JSON_INVALID; SAFETENSORS_INVALID or TORCH_FILE_INVALID, by the shards' format, naming
- * file and tensor; what a shard's reader throws.
+ * file and tensor; what a shard's reader throws; AbortError, between shards.
  */
-export async function readShards(indexFile: string): Promise<ShardedModel> {
+export async function readShards(indexFile: string, signal?: AbortSignal): Promise<ShardedModel> {
   const shards = new Map<string, Shard>();
   const tensors = new Map<string, StoredTensor>();
   const { weightMap, metadata } = await readIndex(indexFile);
@@ -45,6 +47,7 @@ export async function readShards(indexFile: string): Promise<ShardedModel> {
         'shards stand beside the index file',
       );
     }
+    throwIfAborted(signal, 'reading the checkpoint');
     const open = () => readShard(join(dirname(indexFile), inside));
     const contents =
       shards.get(inside) ?? (await namedIn(`${indexFile}, tensor ${name}, shard ${shard}`, open));

@@ -13,6 +13,7 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { mkdir, readdir, readFile, rename, rm, stat, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { begin, finish } from '../unfinished.ts';
 import { cacheFolder } from '../user-folders.ts';
 
 /** Raised when entries of older versions must not be used any more. */
@@ -121,6 +122,7 @@ export class KernelCache {
       logSha256: sha256(log),
       createdAt: new Date().toISOString(),
     };
+    begin(unfinished);
     try {
       await mkdir(unfinished, { recursive: true });
       await writeFile(join(unfinished, 'kernel.cubin'), cubin);
@@ -140,6 +142,7 @@ export class KernelCache {
       return false;
     } finally {
       await rm(unfinished, { recursive: true, force: true }).catch(() => {});
+      finish(unfinished);
     }
   }
 

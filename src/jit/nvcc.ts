@@ -1,10 +1,11 @@
 /** nvcc as a compiler for reports, where NVRTC is not found: several kernels as one translation unit. */
-import { execFile, spawnSync } from 'node:child_process';
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { spawnSync } from 'node:child_process';
+import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { promisify } from 'node:util';
+import { throwIfAborted } from '../checks/abort.ts';
+import { runProgram } from '../child-program.ts';
 import { DeviceError } from '../errors.ts';
+import { temporaryFolder } from '../temporary-folder.ts';
 import { type CompiledResources, readResources } from './ptxas-log.ts';
 
 /** Where the toolkit's programs are: on the PATH, under CUDA_HOME, in the toolkit's default prefix, in `folders`. */
@@ -42,32 +43,32 @@ export interface NvccResult {
   readonly resources: ReadonlyMap<string, CompiledResources>;
 }
 
-/** @throws DeviceError KERNEL_COMPILE_FAILED with the compiler's words. */
+/** @throws DeviceError KERNEL_COMPILE_FAILED with the compiler's words; AbortError once `signal` is aborted, which ends it. */
 export async function compileUnit(
   nvcc: string,
   { kernels, options, includeFolder, architecture }: NvccUnit,
+  signal?: AbortSignal,
 ): Promise<NvccResult> {
-  const folder = await mkdtemp(join(tmpdir(), 'hotrow-nvcc-'));
-  try {
-    const [unit, cubin] = [join(folder, 'unit.cu'), join(folder, 'unit.cubin')];
-    await writeFile(unit, kernels.map(({ source }) => source).join('\n'));
-    const { stderr } = await promisify(execFile)(
-      nvcc,
-      [
-        ...['-cubin', `-arch=${architecture}`, '-std=c++17', '-Xptxas', '-v', `-I${includeFolder}`],
-        ...[...options, unit, '-o', cubin],
-      ],
-      { maxBuffer: 2 ** 26 },
-    ).catch((cause: Error) => {
-      const message = `nvcc failed for ${architecture}:`;
-      throw new DeviceError('KERNEL_COMPILE_FAILED', message, { log: cause.message, cause });
-    });
-    const resources = kernels.flatMap(({ kernel }) => {
-      const own = readResources(stderr, kernel);
-      return own === undefined ? [] : [[kernel, own] as const];
-    });
-    return { cubin: await readFile(cubin), resources: new Map(resources) };
-  } finally {
-    await rm(folder, { recursive: true, force: true });
-  }
+  throwIfAborted(signal, 'nvcc');
+  await using folder = await temporaryFolder();
+  const [unit, cubin] = [join(folder.path, 'unit.cu'), join(folder.path, 'unit.cubin')];
+  await folder.fill(() => writeFile(unit, kernels.map(({ source }) => source).join('\n')));
+  const failed = (log: string, cause?: Error): never => {
+    throw new DeviceError('KERNEL_COMPILE_FAILED', `nvcc failed for ${architecture}:`, { log, cause });
+  };
+  const { code, stderr } = await runProgram(
+    nvcc,
+    [
+      ...['-cubin', `-arch=${architecture}`, '-std=c++17', '-Xptxas', '-v', `-I${includeFolder}`],
+      ...[...options, unit, '-o', cubin],
+    ],
+    signal,
+  ).catch((cause: Error) => failed(cause.message, cause));
+  throwIfAborted(signal, 'nvcc');
+  if (code !== 0) failed(stderr);
+  const resources = kernels.flatMap(({ kernel }) => {
+    const own = readResources(stderr, kernel);
+    return own === undefined ? [] : [[kernel, own] as const];
+  });
+  return { cubin: await readFile(cubin), resources: new Map(resources) };
 }

@@ -13,7 +13,7 @@ import {
 import { BatchPrograms } from '../backend/batch-programs.ts';
 import { ownBackend } from '../backend/guarded/backend.ts';
 import { InFlight } from '../backend/in-flight.ts';
-import { abortSignal } from '../checks/abort.ts';
+import { abortSignal, throwIfAborted } from '../checks/abort.ts';
 import { allocated } from '../checks/arguments.ts';
 import { deepFrozen, flag, membersOf, oneOf, optional, reading } from '../checks/value.ts';
 import {
@@ -40,6 +40,8 @@ export interface CollectionOptions {
   readonly placement?: Placement;
   /** What happens to bad indices and offsets; default `error`. */
   readonly indexChecking?: IndexChecking;
+  /** Gives the placing up, between tables; what was placed is given back. */
+  readonly signal?: AbortSignal;
 }
 
 export interface ForwardOptions<F extends PooledFormat> {
@@ -87,6 +89,7 @@ const CREATE_OPTIONS = membersOf<CollectionOptions>({
   plan: optional(planChoice),
   placement: optional(parsePlacement),
   indexChecking: optional(oneOf(INDEX_CHECKING)),
+  signal: optional(abortSignal),
 });
 const FORWARD_OPTIONS = membersOf<ForwardOptions<PooledFormat>>({
   output: optional(oneOf(POOLED_FORMATS)),
@@ -121,7 +124,7 @@ export class EmbeddingCollection implements AsyncDisposable {
   /**
    * Places `tables` on the device of `backend`, which stays the caller's to close.
    * @throws RequestError for inconsistent tables; PlanError PLAN_INVALID, PLAN_ILLEGAL; DeviceError OUT_OF_MEMORY;
-   *   UsageError OPTION_INVALID.
+   *   UsageError OPTION_INVALID; AbortError once `signal` is aborted.
    */
   static async create(
     backend: Backend,
@@ -129,6 +132,7 @@ export class EmbeddingCollection implements AsyncDisposable {
     options: CollectionOptions = {},
   ): Promise<EmbeddingCollection> {
     const { plan, indexChecking = 'error', ...where } = CREATE_OPTIONS(options, 'EmbeddingCollection.create');
+    throwIfAborted(where.signal, 'EmbeddingCollection.create');
     const own = ownBackend(backend);
     const placed = await placeCollection(own, tables, plan, where);
     return new EmbeddingCollection(MADE_BY_CREATE, own, placed, indexChecking);

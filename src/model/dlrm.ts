@@ -15,7 +15,7 @@ import { BatchPrograms } from '../backend/batch-programs.ts';
 import { ownBackend } from '../backend/guarded/backend.ts';
 import { InFlight } from '../backend/in-flight.ts';
 import { Workspace } from '../backend/workspace.ts';
-import { abortSignal } from '../checks/abort.ts';
+import { abortSignal, throwIfAborted } from '../checks/abort.ts';
 import { allocated } from '../checks/arguments.ts';
 import { called, flag, membersOf, oneOf, optional, reading, record } from '../checks/value.ts';
 import { DENSE_PRECISIONS, type DensePrecision, precisionOn } from '../device.ts';
@@ -63,6 +63,8 @@ export interface DlrmOptions {
   readonly closesBackend?: boolean;
   /** Told what is placed. */
   readonly onProgress?: OnProgress;
+  /** Gives the placing up, between tables and blocks; what was placed is given back. */
+  readonly signal?: AbortSignal;
 }
 
 /** What the head's outputs are [batchSize, width] each, in their order, and what the device reports. */
@@ -87,6 +89,7 @@ const CREATE_OPTIONS = membersOf<DlrmOptions>({
   indexChecking: optional(oneOf(INDEX_CHECKING)),
   closesBackend: optional(flag),
   onProgress: optional(called<OnProgress>()),
+  signal: optional(abortSignal),
 });
 const PREDICT_OPTIONS = membersOf<PredictOptions>({
   stages: optional(flag),
@@ -137,6 +140,7 @@ export class DlrmModel implements AsyncDisposable {
    * @throws PlanError PLAN_INVALID, PLAN_ILLEGAL; DeviceError DEVICE_UNAVAILABLE for a precision that the device does not have,
    *   OUT_OF_MEMORY; UsageError, FormatError for files that cannot be
    *   read; UsageError OPTION_INVALID, RequestError TENSOR_*, ModelError CHECKPOINT_INCONSISTENT for an architecture that is none.
+   * @throws AbortError once `signal` is aborted.
    */
   static async create(
     backend: Backend,
@@ -145,8 +149,13 @@ export class DlrmModel implements AsyncDisposable {
   ): Promise<DlrmModel> {
     const chosen = CREATE_OPTIONS(options, 'DlrmModel.create');
     const own = checkArchitecture(architecture);
-    const { placement, onProgress } = chosen;
-    const where = { ...(placement && { placement }), ...(onProgress && { onProgress }) };
+    const { placement, onProgress, signal } = chosen;
+    throwIfAborted(signal, 'DlrmModel.create');
+    const where = {
+      ...(placement && { placement }),
+      ...(onProgress && { onProgress }),
+      ...(signal && { signal }),
+    };
     const { tables } = own;
     const head = headOf(own);
     const device = ownBackend(backend);
@@ -164,7 +173,7 @@ export class DlrmModel implements AsyncDisposable {
       );
       const parts: Placed = {
         tables: keep(await placeCollection(device, tables, plan, where)),
-        head: keep(await PlacedHead.place({ backend: device, precision }, head)),
+        head: keep(await PlacedHead.place({ backend: device, precision }, head, signal)),
       };
       return new DlrmModel(MADE_HERE, device, own, head, parts, precision, source, chosen);
     } catch (error) {

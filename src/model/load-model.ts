@@ -1,5 +1,6 @@
 /** From a checkpoint on disk to a model on a device. */
 import { OPEN_MEMBERS, type OpenOptions, openDevice } from '../backend/open-backend.ts';
+import { abortSignal, throwIfAborted } from '../checks/abort.ts';
 import { called, type FilePath, path as filePath, membersOf, oneOf, optional } from '../checks/value.ts';
 import { DENSE_PRECISIONS } from '../device.ts';
 import { INDEX_CHECKING } from '../embedding/bag.ts';
@@ -11,7 +12,7 @@ import type { OnProgress } from '../progress.ts';
 import type { StoredTensors } from '../tensor.ts';
 import type { ModelArchitecture } from './architecture.ts';
 import { OVERRIDE_MEMBERS } from './check-tensors.ts';
-import { loadCheckpoint } from './checkpoint/checkpoint.ts';
+import { type LoadCheckpointOptions, loadCheckpoint } from './checkpoint/checkpoint.ts';
 import { conventionOf } from './checkpoint/naming.ts';
 import type { FoundDescription } from './description/description.ts';
 import { findDescription } from './description/find-description.ts';
@@ -32,11 +33,14 @@ const LOAD_OPTIONS = membersOf<LoadModelOptions>({
   indexChecking: optional(oneOf(INDEX_CHECKING)),
   architecture: optional(OVERRIDES),
   onProgress: optional(called<OnProgress>()),
+  signal: optional(abortSignal),
 });
 
 export interface LoadModelOptions
   extends OpenOptions,
     Pick<DlrmOptions, 'plan' | 'traffic' | 'placement' | 'precision' | 'indexChecking' | 'onProgress'> {
+  /** Gives the loading up, between files and between tables; the device is closed, and what was placed is given back. */
+  readonly signal?: AbortSignal;
   /** What the checkpoint and its description leave open. */
   readonly architecture?: ArchitectureOverrides;
 }
@@ -52,17 +56,21 @@ export interface StoredModel {
 
 /**
  * A checkpoint's tensors, where they are, and the model that they make. `path` names a checkpoint or a model description.
- * @throws as loadModel, for the checkpoint.
+ * `signal` is looked at between files.
+ * @throws as loadModel, for the checkpoint; AbortError.
  */
 export async function loadArchitecture(
   path: string,
   options: ArchitectureOptions = {},
+  signal?: AbortSignal,
 ): Promise<StoredModel> {
+  const reading = signal === undefined ? {} : { signal };
   const found = await findDescription(path);
-  if (found === undefined) return loadStored(path, options);
+  if (found === undefined) return loadStored(path, options, reading);
   return fromFile(found.file, async () => {
     const { prefix, names } = found.description;
     const recognised = {
+      ...reading,
       ...(prefix === undefined ? {} : { prefix }),
       ...(names === undefined ? {} : { convention: conventionOf(names) }),
     };
@@ -83,11 +91,12 @@ export async function loadArchitecture(
 async function loadStored(
   checkpoint: string,
   options: ArchitectureOptions,
-  names: Parameters<typeof loadCheckpoint>[1] = {},
+  from: LoadCheckpointOptions,
 ): Promise<StoredModel> {
   const work = async () => {
-    const { tensors, order, notes } = await loadCheckpoint(checkpoint, names);
+    const { tensors, order, notes } = await loadCheckpoint(checkpoint, from);
     const architecture = await inferArchitecture(tensors, { order, ...options });
+    throwIfAborted(from.signal, 'reading the checkpoint');
     return { tensors, architecture: { ...architecture, notes: [...notes, ...(architecture.notes ?? [])] } };
   };
   // What does not fit a description is named by the description's file and key.
@@ -98,7 +107,8 @@ async function loadStored(
  * Loads a DLRM: a facebookresearch/dlrm or TorchRec checkpoint as `.pt` or safetensors (one file, shards with an index
  * file, or a folder), or a model description that names one. A description beside the checkpoint is used. Close the model
  * when done; its device is closed with it.
- * @throws UsageError, FormatError, ModelError for the checkpoint; PlanError; DeviceError; UsageError OPTION_INVALID.
+ * @throws UsageError, FormatError, ModelError for the checkpoint; PlanError; DeviceError; UsageError OPTION_INVALID; AbortError
+ * once `signal` is aborted.
  */
 export async function loadModel(path: FilePath, options: LoadModelOptions = {}): Promise<DlrmModel> {
   const {
@@ -109,9 +119,12 @@ export async function loadModel(path: FilePath, options: LoadModelOptions = {}):
     precision,
     indexChecking,
     onProgress,
+    signal,
     ...device
   } = LOAD_OPTIONS(options, 'loadModel');
-  const { architecture } = await loadArchitecture(filePath(path, 'loadModel: path'), overrides);
+  const file = filePath(path, 'loadModel: path');
+  throwIfAborted(signal, 'loadModel');
+  const { architecture } = await loadArchitecture(file, overrides, signal);
   const { backend } = openDevice(device);
   try {
     return await DlrmModel.create(backend, architecture, {
@@ -122,6 +135,7 @@ export async function loadModel(path: FilePath, options: LoadModelOptions = {}):
       ...(precision === undefined ? {} : { precision }),
       ...(indexChecking === undefined ? {} : { indexChecking }),
       ...(onProgress === undefined ? {} : { onProgress }),
+      ...(signal === undefined ? {} : { signal }),
     });
   } catch (error) {
     backend[Symbol.dispose]();

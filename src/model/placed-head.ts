@@ -2,6 +2,7 @@
 import { at } from '../at.ts';
 import { columns, type Matrix, type Operation } from '../backend/backend.ts';
 import type { Workspace } from '../backend/workspace.ts';
+import { throwIfAborted } from '../checks/abort.ts';
 import { type PlacedBlock, type PlacementTarget, sum } from '../dense/block.ts';
 import { kindOf } from '../dense/blocks.ts';
 import type { Part } from './block-list.ts';
@@ -32,12 +33,17 @@ export class PlacedHead implements Disposable {
     this.#placed = placed;
   }
 
-  /** Reads the blocks' weights and places them. @throws DeviceError OUT_OF_MEMORY; UsageError, FormatError for files. */
-  static async place(on: PlacementTarget, head: Head): Promise<PlacedHead> {
+  /**
+   * Reads the blocks' weights and places them; `signal` is looked at between blocks.
+   * @throws AbortError; DeviceError OUT_OF_MEMORY; UsageError, FormatError for files.
+   */
+  static async place(on: PlacementTarget, head: Head, signal?: AbortSignal): Promise<PlacedHead> {
     const placed: PlacedBlock[] = [];
     try {
-      for (const { block, vectors } of head.blocks)
+      for (const { block, vectors } of head.blocks) {
+        throwIfAborted(signal, 'placing the head');
         placed.push(await kindOf(block).place(on, block, vectors));
+      }
       return new PlacedHead(head, placed);
     } catch (error) {
       for (const block of placed) block[Symbol.dispose]();

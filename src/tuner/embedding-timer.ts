@@ -11,12 +11,12 @@ import {
   type PlacedTables,
   type PlaceOptions,
 } from '../backend/backend.ts';
+import { throwIfAborted } from '../checks/abort.ts';
 import type { DeviceDescription } from '../device.ts';
 import type { BagBatch, EmbeddingTable } from '../embedding/bag.ts';
 import { placeCollection, totalDim } from '../model/collection.ts';
 import { type Plan, placementKey, plainPlan } from '../plan/plan.ts';
 import type { PlanContext } from '../plan/techniques/technique.ts';
-import type { OnProgress } from '../progress.ts';
 
 /** More than most hosts have threads for. */
 const COMPILED_AT_ONCE = 64;
@@ -37,22 +37,25 @@ export interface TimingOptions {
   readonly ahead?: number;
 }
 
-/** Tables in every placement that a plan asked for, and the batches of one workload. Several batches in rotation, so
- * that a run does not find the last run's rows in cache. */
+/** Who is told of work, and who may give it up. */
+export type Watched = Pick<PlaceOptions, 'onProgress' | 'signal'>;
+
+/**
+ * Tables in every placement that a plan asked for, and the batches of one workload. Several batches in rotation, so
+ * that a run does not find the last run's rows in cache. All that it does throws AbortError once the signal is aborted.
+ */
 export class EmbeddingTimer implements Disposable {
   readonly #backend: Backend;
   readonly #tables: readonly EmbeddingTable[];
-  readonly #onProgress: OnProgress | undefined;
-  readonly #placing: PlaceOptions;
+  readonly #watched: Watched;
   readonly #placed = new Map<string, PlacedTables>();
   #bags: PlacedBags[] = [];
   #output: DeviceBuffer | undefined;
 
-  constructor(backend: Backend, tables: readonly EmbeddingTable[], onProgress?: OnProgress) {
+  constructor(backend: Backend, tables: readonly EmbeddingTable[], watched: Watched = {}) {
     this.#backend = backend;
     this.#tables = tables;
-    this.#onProgress = onProgress;
-    this.#placing = onProgress === undefined ? {} : { onProgress };
+    this.#watched = watched;
   }
 
   get device(): DeviceDescription {
@@ -76,6 +79,7 @@ export class EmbeddingTimer implements Disposable {
   /** Places the batches of a workload, and tells the backend what is hot in them. */
   async load(batches: readonly BagBatch[]): Promise<void> {
     this.#forget();
+    throwIfAborted(this.#watched.signal, 'measuring');
     const tables = await this.#place(plainPlan(this.device.kind));
     this.#bags = batches.map((batch) => this.#backend.placeBags(tables, batch));
     await this.#backend.observe(tables, this.#bags);
@@ -86,7 +90,7 @@ export class EmbeddingTimer implements Disposable {
     if (!this.device.capabilities.compilesKernels) return;
     for (const plan of plans) await this.#place(plan);
     for (let first = 0; first < plans.length; first += COMPILED_AT_ONCE) {
-      this.#onProgress?.('compiling plans', first, plans.length);
+      this.#watched.onProgress?.('compiling plans', first, plans.length);
       await Promise.all(plans.slice(first, first + COMPILED_AT_ONCE).map((plan) => this.run(plan, 0)));
     }
   }
@@ -131,6 +135,7 @@ export class EmbeddingTimer implements Disposable {
   }
 
   async #problem(plan: Plan, turn: number) {
+    throwIfAborted(this.#watched.signal, 'measuring');
     const placed = await this.#place(plan);
     const bags = at(this.#bags, turn % this.#bags.length);
     const width = totalDim(this.#tables);
@@ -141,7 +146,7 @@ export class EmbeddingTimer implements Disposable {
   async #place(plan: Plan): Promise<PlacedTables> {
     const key = placementKey(plan);
     const known =
-      this.#placed.get(key) ?? (await placeCollection(this.#backend, this.#tables, plan, this.#placing));
+      this.#placed.get(key) ?? (await placeCollection(this.#backend, this.#tables, plan, this.#watched));
     this.#placed.set(key, known);
     return known;
   }

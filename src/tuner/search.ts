@@ -3,6 +3,7 @@
  * device before anything runs, then raced: all run a little, the slow ones drop out, the rest run more.
  */
 
+import { throwIfAborted } from '../checks/abort.ts';
 import { derivedContext, planContext } from '../plan/check-context.ts';
 import { GPU_FAMILIES, kernelShape } from '../plan/kernel-families.ts';
 import { warpsPerMultiprocessor } from '../plan/occupancy.ts';
@@ -52,6 +53,8 @@ export interface SearchOptions {
   /** Legal plans that are measured in any case, as those are. */
   readonly also?: readonly Plan[];
   readonly onProgress?: OnProgress;
+  /** Gives the search up, between measurements. */
+  readonly signal?: AbortSignal;
 }
 
 /** Batches that every plan still in the race has run after each round, and how much slower than the best it may be. */
@@ -63,6 +66,9 @@ const ROUNDS = [
   { batches: 40, slack: 0.015 },
   { batches: 80, slack: 0 },
 ] as const;
+
+/** What an abort ends. */
+const SEARCH = 'the search for a plan';
 
 /** Plans nearer than this are equal; the one with fewer techniques is taken. */
 const EQUAL = 0.005;
@@ -83,7 +89,7 @@ export interface PlanTimer {
   prepare?(plans: readonly Plan[]): Promise<void>;
 }
 
-/** Races the legal plans on the workload that `timer` has loaded. */
+/** Races the legal plans on the workload that `timer` has loaded. @throws AbortError. */
 export async function searchPlan(timer: PlanTimer, options: SearchOptions): Promise<SearchResult> {
   const context = planContext(timer.context, 'searchPlan: context');
   const legal = legalPlans(context);
@@ -101,6 +107,7 @@ export async function searchPlan(timer: PlanTimer, options: SearchOptions): Prom
     began += performance.now() - start;
   };
   options.onProgress?.(`compiling ${entrants.length} plans`);
+  throwIfAborted(options.signal, SEARCH);
   await prepare(entrants.map(({ plan }) => plan));
 
   let racing = entrants;
@@ -112,6 +119,7 @@ export async function searchPlan(timer: PlanTimer, options: SearchOptions): Prom
       racing,
       batches,
       () => elapsed() >= options.seconds && everMeasured(anyway, entrants),
+      options.signal,
     );
     racing = racing.filter(({ batchMs }) => batchMs.length > 0);
     const best = Math.min(...racing.map(({ batchMs }) => typical(batchMs)));
@@ -174,7 +182,7 @@ async function refineGroups(
     const racing = [base, ...plans].map((plan) => ({ plan, batchMs: [] as number[] }));
     await prepare(plans);
     options.onProgress?.(`tables of ${dim} ${rowFormat}: ${racing.length} settings`);
-    const finished = await runTo(timer, racing, GROUP_BATCHES, outOfTime);
+    const finished = await runTo(timer, racing, GROUP_BATCHES, outOfTime, options.signal);
     if (!finished) return { winner, entrants: all, finished };
     all.push(...racing.slice(1));
     const [own] = racing as [Entrant];
@@ -207,15 +215,17 @@ interface Entrant {
   readonly batchMs: number[];
 }
 
-/** Runs every plan up to `batches` batches, in turns, so that a slow moment hits all alike. False: out of time. */
+/** Runs every plan up to `batches` batches, in turns, so that a slow moment hits all alike. False: out of time. @throws AbortError. */
 async function runTo(
   timer: PlanTimer,
   racing: readonly Entrant[],
   batches: number,
   outOfTime: () => boolean,
+  signal: AbortSignal | undefined,
 ): Promise<boolean> {
   for (let done = Math.min(...racing.map(({ batchMs }) => batchMs.length)); done < batches; done++) {
     for (const { plan, batchMs } of racing) {
+      throwIfAborted(signal, SEARCH);
       if (outOfTime()) return false;
       // The first run compiles, and places tables anew where the plan asks for it.
       if (batchMs.length === 0) await timer.run(plan, done);

@@ -1,5 +1,6 @@
 /** Two plans timed in turns within one run, and whether the difference is more than noise. */
 import { at } from '../at.ts';
+import { throwIfAborted } from '../checks/abort.ts';
 import type { Plan } from '../plan/plan.ts';
 import { median, quantile } from './quantile.ts';
 import type { PlanTimer } from './search.ts';
@@ -37,11 +38,13 @@ const LEAST_GAIN = 1.005;
 /**
  * Times both plans in turns on the workload that `timer` has loaded, for `seconds` about, and at least some rounds. The order
  * within a round changes, so that neither has the better place.
+ * @throws AbortError, between batches.
  */
 export async function sideBySide(
   timer: PlanTimer,
   plans: { readonly standing: Plan; readonly challenger: Plan },
   seconds: number,
+  signal?: AbortSignal,
 ): Promise<SideBySide> {
   const began = performance.now();
   const turns = { standing: [] as number[][], challenger: [] as number[][] };
@@ -49,7 +52,10 @@ export async function sideBySide(
   let batch = 0;
   const take = async (who: keyof typeof turns) => {
     const times: number[] = [];
-    for (let i = 0; i < batches; i++) times.push((await timer.run(plans[who], batch + i)).batchMs);
+    for (let i = 0; i < batches; i++) {
+      throwIfAborted(signal, 'the comparison of plans');
+      times.push((await timer.run(plans[who], batch + i)).batchMs);
+    }
     turns[who].push(times);
   };
   for (let round = 0; round < MOST_ROUNDS; round++) {

@@ -19,7 +19,7 @@ export interface Tuned {
 /** Share of the budget that the comparison at the end may take. */
 const COMPARISON = 0.25;
 
-/** Tunes for the workload that `timer` has loaded. A plan that is not clearly better than the heuristic one does not stand. */
+/** Tunes for the workload that `timer` has loaded. A plan that is not clearly better than the heuristic one does not stand. @throws AbortError. */
 export async function tunePlan(timer: PlanTimer, options: SearchOptions): Promise<Tuned> {
   const heuristic = heuristicPlan(timer.context);
   const seconds = options.seconds * (1 - COMPARISON);
@@ -35,9 +35,9 @@ async function compare(
   timer: PlanTimer,
   standing: Plan,
   challenger: Plan,
-  { seconds, onProgress }: SearchOptions,
+  { seconds, onProgress, signal }: SearchOptions,
 ): Promise<SideBySide | undefined> {
   if (planLabel(challenger) === planLabel(standing)) return undefined;
   onProgress?.('the plan found and the heuristic one, side by side');
-  return sideBySide(timer, { standing, challenger }, seconds * COMPARISON);
+  return sideBySide(timer, { standing, challenger }, seconds * COMPARISON, signal);
 }

@@ -4,6 +4,7 @@
  * from pieces, or lies in an array of the caller's, is always copied. Features on one table share its memory.
  */
 import { at } from '../../at.ts';
+import { throwIfAborted } from '../../checks/abort.ts';
 import { bytesOf } from '../../checks/array.ts';
 import type { DeviceDescription } from '../../device.ts';
 import { type EmbeddingTable, type IndexArray, rowBytes } from '../../embedding/bag.ts';
@@ -153,13 +154,16 @@ function describe(
   return descriptors;
 }
 
-/** Places tables as `plan` says. Whatever was placed is given back when one table fails. */
+/**
+ * Places tables as `plan` says. Whatever was placed is given back when one table fails, or `signal` is aborted.
+ * @throws AbortError; DeviceError OUT_OF_MEMORY; UsageError, FormatError for a file that cannot be read.
+ */
 export async function placeTables(
   pool: ThreadPool,
   device: DeviceDescription,
   tables: readonly EmbeddingTable[],
   plan: CpuPlan,
-  { placement = devicePlacement(tables), onProgress }: PlaceOptions = {},
+  { placement = devicePlacement(tables), onProgress, signal }: PlaceOptions = {},
 ): Promise<CpuTables> {
   const hugePages = plan.techniques.hugePages !== undefined;
   const allocations: NativeMemory[] = [];
@@ -222,8 +226,10 @@ export async function placeTables(
     const distinct = distinctTables(tables);
     for (const [d, table] of distinct.entries()) {
       onProgress?.('placing tables', d + 1, distinct.length);
+      throwIfAborted(signal, 'placing tables');
       placed.set(table.weight, await place(table));
     }
+    throwIfAborted(signal, 'placing tables');
     const rows = tables.map(({ weight }) => placed.get(weight) as PlacedRows);
     const learned = new Map<Float32Array | undefined, HostPtr>([[undefined, NULL_PTR]]);
     for (const { rowWeights } of tables) {

@@ -2,6 +2,7 @@
  * The backend of callers: checks every argument, reads it once, and hands nothing out that native code would trust. Hotrow's
  * own parts go past it, to the backend behind it.
  */
+import { abortSignal } from '../../checks/abort.ts';
 import { arrayOf } from '../../checks/arguments.ts';
 import {
   type Check,
@@ -70,6 +71,7 @@ const RUN_OPTIONS = membersOf<RunOptions>({
 const PLACE_OPTIONS = membersOf<PlaceOptions>({
   placement: optional(parsePlacement),
   onProgress: optional(called<OnProgress>()),
+  signal: optional(abortSignal),
 });
 
 const CONTRACT = [

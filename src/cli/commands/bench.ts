@@ -7,6 +7,7 @@ import type { DensePrecision, DeviceDescription } from '../../device.ts';
 import { UsageError } from '../../errors.ts';
 import { TECHNIQUES, techniquesOn } from '../../plan/techniques/registry.ts';
 import { benchText } from '../bench-text.ts';
+import { interrupted } from '../interrupt.ts';
 import { formatOption, integer, planOption, precisionOption, resolvePlan, withDevice } from '../options.ts';
 import { type Format, notice, printJson, printLine, progress } from '../print.ts';
 import {
@@ -93,6 +94,7 @@ async function run(modelFile: string | undefined, options: Options): Promise<voi
     sweeps: options.sweep ?? [],
     peers: options.peers,
     onProgress: progress,
+    signal: interrupted,
     ...(plan === undefined ? {} : { plan }),
     ...(options.precision === undefined ? {} : { precision: options.precision }),
   });

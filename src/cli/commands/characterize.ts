@@ -16,6 +16,7 @@ import type { DeviceDescription } from '../../device.ts';
 import { DeviceError, UsageError } from '../../errors.ts';
 import { version } from '../../version.ts';
 import { characterizeText } from '../characterize-text.ts';
+import { endsWithWhatItHas, interrupted } from '../interrupt.ts';
 import { duration, formatOption } from '../options.ts';
 import { type Format, printJson, printLine, progress } from '../print.ts';
 import {
@@ -49,9 +50,6 @@ const STATIC_GPUS = 'A100,H100,H200';
 
 /** Seconds. */
 const DEFAULT_BUDGET = 120;
-
-/** Of a command that an interrupt ended, with what it had by then. */
-const INTERRUPTED = 130;
 
 /** Timed predictions of a model whose preset times none. */
 const MODEL_ROUNDS = 20;
@@ -111,7 +109,7 @@ async function compile(modelFile: string | undefined, options: Options): Promise
   }
   const { tables } = (await workloadShape(modelFile, options)).architecture;
   const gpus = (options.gpu ?? STATIC_GPUS).split(',').map(describeGpu);
-  const report = await staticReport({ tables, gpus, onProgress: progress });
+  const report = await staticReport({ tables, gpus, onProgress: progress, signal: interrupted });
   return {
     version: CHARACTERIZE_VERSION,
     kind: 'characterize',
@@ -137,10 +135,7 @@ async function measure(modelFile: string | undefined, options: Options): Promise
   const draw = await readWorkloads(shape, options);
   const device = findGpu(id);
   const workloads = draw();
-  const interrupt = new AbortController();
-  // A second one ends the process.
-  process.once('SIGINT', () => interrupt.abort());
-  const results = await characterize({
+  return characterize({
     ...{ device, architecture, workloads, variants, seed, indexType },
     bagLengths: bagLengthsOf(workloads, shape),
     open: () => openGpu(device),
@@ -150,11 +145,9 @@ async function measure(modelFile: string | undefined, options: Options): Promise
     command: commandLine(),
     embedding: preset.embeddingRounds > 0,
     modelRounds: preset.modelRounds || (modelFile === undefined ? 0 : MODEL_ROUNDS),
-    budget: new Budget({ seconds: options.budget ?? DEFAULT_BUDGET, signal: interrupt.signal }),
+    budget: new Budget({ seconds: options.budget ?? DEFAULT_BUDGET, signal: endsWithWhatItHas() }),
     onProgress: progress,
   });
-  if (interrupt.signal.aborted) process.exitCode = INTERRUPTED;
-  return results;
 }
 
 /** What `measure` has profiled: the lookups alone, without a word. */

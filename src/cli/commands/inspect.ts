@@ -18,6 +18,7 @@ import { loadArchitecture } from '../../model/load-model.ts';
 import { writeOutputFile } from '../../output-file.ts';
 import { printable } from '../../text.ts';
 import { checkOutputs } from '../check-outputs.ts';
+import { interrupted } from '../interrupt.ts';
 import {
   architectureOverrides,
   formatOption,
@@ -64,10 +65,14 @@ Examples:
       await checkOutputs([{ option: '--write-description', file, isNew: true }], { model });
       const guesses: Record<string, string> = {};
       progress(`reading ${basename(model)}`);
-      const { architecture, description } = await loadArchitecture(model, {
-        ...architectureOverrides(options),
-        ...(file === undefined ? {} : { guesses }),
-      });
+      const { architecture, description } = await loadArchitecture(
+        model,
+        {
+          ...architectureOverrides(options),
+          ...(file === undefined ? {} : { guesses }),
+        },
+        interrupted,
+      );
       progress('');
       if (file !== undefined) await writeDescription(file, model, { architecture, description, guesses });
       const summary = summarise(model, architecture);

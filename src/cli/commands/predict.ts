@@ -2,6 +2,7 @@ import { basename } from 'node:path';
 import { Command } from 'commander';
 import { at } from '../../at.ts';
 import { openDevice } from '../../backend/open-backend.ts';
+import { throwIfAborted } from '../../checks/abort.ts';
 import type { DensePrecision } from '../../device.ts';
 import type { IndexChecking } from '../../embedding/bag.ts';
 import { fromFile } from '../../errors.ts';
@@ -21,6 +22,7 @@ import { planTrafficOf } from '../../workload/batch-traffic.ts';
 import { readRequestFile } from '../../workload/request-file.ts';
 import { type CategoryOptions, categoriesOf, withCategories } from '../category-options.ts';
 import { checkOutputs } from '../check-outputs.ts';
+import { interrupted } from '../interrupt.ts';
 import {
   architectureOverrides,
   formatOption,
@@ -97,7 +99,7 @@ async function predict(modelFile: string, requestFile: string, options: Options)
   // Before a model of any size is loaded for it.
   await expectKind(requestFile, 'request');
   progress(`reading ${basename(modelFile)}`);
-  const { architecture } = await loadArchitecture(modelFile, architectureOverrides(options));
+  const { architecture } = await loadArchitecture(modelFile, architectureOverrides(options), interrupted);
   progress(`reading ${basename(requestFile)}`);
   const { request, notes } = await readRequestFile(requestFile, architecture, {
     ...categoriesOf(options),
@@ -107,6 +109,7 @@ async function predict(modelFile: string, requestFile: string, options: Options)
   await using model = await placeModel(architecture, request, plan, options);
   progress(`scoring ${formatCount(request.batchSize)} samples`);
   const prediction = await fromFile(requestFile, () => model.predict(request, { stages: true }));
+  throwIfAborted(interrupted, 'predict');
   progress('');
   const { badIndices, badOffsets, first } = prediction.findings;
   if (first !== undefined) {
@@ -152,6 +155,7 @@ async function placeModel(
       closesBackend: true,
       indexChecking,
       onProgress: progress,
+      signal: interrupted,
       ...(plan === undefined ? {} : { plan }),
       ...(precision === undefined ? {} : { precision }),
       ...(plans.length > 1 ? { traffic: planTrafficOf(request, architecture.tables) } : {}),

@@ -13,6 +13,7 @@ import { loadArchitecture } from '../../model/load-model.ts';
 import { checkOutputFile, writeOutputFile } from '../../output-file.ts';
 import { printable } from '../../text.ts';
 import { checkOutputs } from '../check-outputs.ts';
+import { interrupted } from '../interrupt.ts';
 import {
   architectureOverrides,
   formatOption,
@@ -74,6 +75,7 @@ async function run(model: string, options: Options): Promise<void> {
   const { tensors, architecture, description } = await loadArchitecture(
     model,
     architectureOverrides(options),
+    interrupted,
   );
   const described = description === undefined ? undefined : await describedOutput(out, description);
   const chosen = tables === undefined ? architecture.tables : chooseTables(architecture.tables, tables);
@@ -84,6 +86,7 @@ async function run(model: string, options: Options): Promise<void> {
       rows,
       out,
       onProgress: progress,
+      signal: interrupted,
       ...(architecture.tableOrder === undefined ? {} : { tableOrder: architecture.tableOrder.names }),
     }),
   );

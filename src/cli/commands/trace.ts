@@ -1,10 +1,12 @@
 import { Command } from 'commander';
+import { throwIfAborted } from '../../checks/abort.ts';
 import { loadArchitecture } from '../../model/load-model.ts';
 import { printable } from '../../text.ts';
 import { type Hotness, measureHotness, nearestPattern } from '../../workload/hotness.ts';
 import { trafficSources } from '../../workload/traffic/sources.ts';
 import { type TableLookups, tableLookups } from '../../workload/traffic/table-lookups.ts';
 import { type CategoryOptions, categoriesOf, withCategories } from '../category-options.ts';
+import { interrupted } from '../interrupt.ts';
 import { architectureOverrides, formatOption, integer, type ModelOptions, withModel } from '../options.ts';
 import {
   type Format,
@@ -81,10 +83,14 @@ async function trace(files: readonly string[], options: Options): Promise<void> 
   const model =
     modelFile === undefined
       ? {}
-      : { model: (await loadArchitecture(modelFile, architectureOverrides(options))).architecture };
+      : {
+          model: (await loadArchitecture(modelFile, architectureOverrides(options), interrupted))
+            .architecture,
+        };
   const reports: TrafficReport[] = [];
   for (const source of sources) {
     progress(`reading ${source.name}`);
+    throwIfAborted(interrupted, 'trace');
     const { tables, ...rest } = await tableLookups(source, { ...categoriesOf(options), ...model, limit });
     const measured = tables.map((table) => {
       progress(`${source.name}: table ${table.table} of ${tables.length}`);

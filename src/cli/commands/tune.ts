@@ -20,6 +20,7 @@ import { QueuedTimer } from '../../tuner/queued-timer.ts';
 import { type Tuned, tunePlan } from '../../tuner/tune.ts';
 import { ACCESS_PATTERNS } from '../../workload/access-patterns.ts';
 import { checkOutputs } from '../check-outputs.ts';
+import { interrupted } from '../interrupt.ts';
 import { duration, formatOption, withDevice } from '../options.ts';
 import { type Format, notice, printJson, printLine, progress } from '../print.ts';
 import { tunedText } from '../tune-text.ts';
@@ -124,10 +125,10 @@ async function race(
   also: readonly Plan[],
   seconds: number,
 ): Promise<Tuned> {
-  using timer = new EmbeddingTimer(backend, tables, progress);
+  using timer = new EmbeddingTimer(backend, tables, { onProgress: progress, signal: interrupted });
   progress('placing tables');
   await timer.load(embedding.batches);
-  return await tunePlan(new QueuedTimer(timer), { seconds, also, onProgress: progress });
+  return await tunePlan(new QueuedTimer(timer), { seconds, also, onProgress: progress, signal: interrupted });
 }
 
 /** One prediction of the whole model: how its matrices are multiplied best is measured, and kept for every load from now on. */
@@ -138,7 +139,7 @@ async function prepareProducts(
   { model }: BenchWorkload,
 ): Promise<void> {
   progress('choosing matrix products');
-  await using placed = await DlrmModel.create(backend, architecture, { plan });
+  await using placed = await DlrmModel.create(backend, architecture, { plan, signal: interrupted });
   await placed.predict(at(model.requests, 0));
 }
 

@@ -2,8 +2,10 @@
  * Checkpoints of torch.distributed.checkpoint: a folder with `.metadata` and, mostly, a `.distcp` file per process, in which
  * the chunks of tensors stand as archives of torch.save one after the other.
  */
+
 import { realpath } from 'node:fs/promises';
 import { dirname, join, relative } from 'node:path';
+import { throwIfAborted } from '../../checks/abort.ts';
 import { FormatError, HotrowError, UsageError } from '../../errors.ts';
 import { openFile, statFile } from '../../input-file.ts';
 import { readFully } from '../../stored-tensor.ts';
@@ -34,9 +36,10 @@ export interface DcpCheckpoint {
  * Reads what torch.distributed.checkpoint saved. A tensor in one chunk is mapped where it lies; one in several is put
  * together while it is read. No tensor is read yet, nothing in the files is executed, and what is left out is not opened.
  * `file` is the folder's `.metadata`.
- * @throws UsageError FILE_*; FormatError DCP_INVALID, FILE_TRUNCATED, TORCH_*, PICKLE_*, naming the tensor and the file.
+ * @throws UsageError FILE_*; FormatError DCP_INVALID, FILE_TRUNCATED, TORCH_*, PICKLE_*, naming the tensor and the file; AbortError,
+ * between tensors.
  */
-export async function readDcp(file: string): Promise<DcpCheckpoint> {
+export async function readDcp(file: string, signal?: AbortSignal): Promise<DcpCheckpoint> {
   const bytes = await readMetadata(file);
   const divided = readDcpMetadata(file, bytes);
   const files = await findFiles(file, divided);
@@ -44,6 +47,7 @@ export async function readDcp(file: string): Promise<DcpCheckpoint> {
   const cache = new BlockCache();
   const tensors = new Map<string, StoredTensor>();
   for (let first = 0; first < divided.length; first += AT_ONCE) {
+    throwIfAborted(signal, 'reading the checkpoint');
     const some = divided.slice(first, first + AT_ONCE);
     const stored = await Promise.all(
       some.map(async (tensor) => [tensor.name, await readDivided(tensor, files, cache)] as const),

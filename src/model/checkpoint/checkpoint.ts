@@ -1,5 +1,6 @@
 /** Checkpoints: the parameters of a model, from safetensors, what torch.save writes, or torch.distributed.checkpoint. */
 import { basename } from 'node:path';
+import { abortSignal, throwIfAborted } from '../../checks/abort.ts';
 import {
   type Check,
   type FilePath,
@@ -47,27 +48,38 @@ interface Saved extends Pick<Checkpoint, 'format' | 'order'> {
 const convention: Check<NamingConvention> = (value, at) =>
   isNamingConvention(value) ? value : refuseOption(at, value, 'names that a model description gave');
 
-const OPTIONS = membersOf<StateDictOptions>({ convention: optional(convention), prefix: optional(text) });
+export interface LoadCheckpointOptions extends StateDictOptions {
+  /** Gives the reading up, between files. */
+  readonly signal?: AbortSignal;
+}
+
+const OPTIONS = membersOf<LoadCheckpointOptions>({
+  convention: optional(convention),
+  prefix: optional(text),
+  signal: optional(abortSignal),
+});
 
 /**
  * Loads a checkpoint: `.pt` (zip or legacy), `.safetensors`, an index file of shards of either, the `.metadata` of
  * torch.distributed.checkpoint, or a folder with one of these. The contents tell which it is, not the name. Nothing in it
  * is executed, and no tensor is read yet.
  * @throws UsageError FILE_*; FormatError, FORMAT_UNKNOWN naming what the file is instead; ModelError as findStateDict,
- * CHECKPOINT_UNRECOGNISED when there is no state dict; UsageError OPTION_INVALID.
+ * CHECKPOINT_UNRECOGNISED when there is no state dict; UsageError OPTION_INVALID; AbortError.
  */
-export async function loadCheckpoint(given: FilePath, stateDict: StateDictOptions = {}): Promise<Checkpoint> {
+export async function loadCheckpoint(given: FilePath, from: LoadCheckpointOptions = {}): Promise<Checkpoint> {
   const path = filePath(given, 'loadCheckpoint: path');
-  const options = OPTIONS(stateDict, 'loadCheckpoint');
+  const options = OPTIONS(from, 'loadCheckpoint');
+  const { signal, ...stateDict } = options;
+  throwIfAborted(signal, 'loadCheckpoint');
   if ((await statFile(path)).isDirectory()) return loadCheckpoint(await checkpointInFolder(path), options);
-  const { entries, format, order } = await readSaved(path);
-  const { tensors, notes } = findStateDict(entries, options);
+  const { entries, format, order } = await readSaved(path, signal);
+  const { tensors, notes } = findStateDict(entries, stateDict);
   const located = new Map([...tensors].map(([name, locate]) => [name, locate(name)]));
   return { tensors: shareTied(located), format, order, notes };
 }
 
-async function readSaved(path: string): Promise<Saved> {
-  if (basename(path) === DCP_METADATA) return dcpEntries(path);
+async function readSaved(path: string, signal: AbortSignal | undefined): Promise<Saved> {
+  if (basename(path) === DCP_METADATA) return dcpEntries(path, signal);
   checkWhole(path);
   switch ((await expectKind(path, 'model')).kind) {
     case 'safetensors': {
@@ -77,7 +89,7 @@ async function readSaved(path: string): Promise<Saved> {
       return { entries: entriesOf(tensors, tiedNames(metadata, tensors)), format: 'safetensors', order };
     }
     case 'safetensors-index': {
-      const { tensors, tied, format } = await readShards(path);
+      const { tensors, tied, format } = await readShards(path, signal);
       return { entries: entriesOf(tensors, tied), format, order: 'unsaved' };
     }
     default:
@@ -93,8 +105,8 @@ function entriesOf(tensors: StoredTensors, tied: StoredTensors): SavedEntry<Loca
 }
 
 /** Processes may save tables of their own each: their metadata keeps no order of the whole. */
-async function dcpEntries(path: string): Promise<Saved> {
-  const { tensors, keys } = await readDcp(path);
+async function dcpEntries(path: string, signal: AbortSignal | undefined): Promise<Saved> {
+  const { tensors, keys } = await readDcp(path, signal);
   const entries = [...tensors].map(([name, tensor]) => {
     const around = keys.get(name) ?? [name];
     return { path: around.join('.'), container: around.slice(0, -1).join('.'), tensor: () => tensor };

@@ -1,5 +1,6 @@
 /** A checkpoint with its tables' rows in another format: row by row, so that no table is in memory as a whole. */
 import { at } from '../../at.ts';
+import { abortSignal, throwIfAborted } from '../../checks/abort.ts';
 import { called, listOf, membersOf, oneOf, optional, path, text } from '../../checks/value.ts';
 import type { EmbeddingTable } from '../../embedding/bag.ts';
 import { checkTables } from '../../embedding/check-tables.ts';
@@ -55,6 +56,8 @@ export interface QuantizeOptions {
   readonly out: string;
   /** Told of every table. */
   readonly onProgress?: OnProgress;
+  /** Gives the conversion up, between pieces of tensors; what was written is removed. */
+  readonly signal?: AbortSignal;
 }
 
 const OPTIONS = membersOf<QuantizeOptions>({
@@ -64,6 +67,7 @@ const OPTIONS = membersOf<QuantizeOptions>({
   tableOrder: optional(listOf(text)),
   out: path,
   onProgress: optional(called<OnProgress>()),
+  signal: optional(abortSignal),
 });
 
 /**
@@ -71,10 +75,13 @@ const OPTIONS = membersOf<QuantizeOptions>({
  * several names is written once, and metadata names it again (tied-names.ts). A table of several features, or under several
  * names, is told of once, by its first feature.
  * @throws ModelError CHECKPOINT_UNSUPPORTED for rows that are quantised already, VALUE_NOT_FINITE, VALUE_OUT_OF_RANGE;
- * UsageError FILE_* (a file of the checkpoint is not replaced), OPTION_INVALID; FormatError FILE_TRUNCATED.
+ * UsageError FILE_* (a file of the checkpoint is not replaced), OPTION_INVALID; FormatError FILE_TRUNCATED; AbortError once `signal`
+ * is aborted: nothing is written then.
  */
 export async function quantizeCheckpoint(options: QuantizeOptions): Promise<QuantizedTable[]> {
-  const { tensors, tables, rows: to, tableOrder, out, onProgress } = OPTIONS(options, 'quantizeCheckpoint');
+  const chosen = OPTIONS(options, 'quantizeCheckpoint');
+  const { tensors, tables, rows: to, tableOrder, out, onProgress, signal } = chosen;
+  throwIfAborted(signal, 'quantizeCheckpoint');
   for (const { name, rowFormat } of tables) {
     if (!isQuantized(rowFormat)) continue;
     throw new ModelError('CHECKPOINT_UNSUPPORTED', `table ${name} has ${rowFormat} rows already`, {
@@ -92,9 +99,10 @@ export async function quantizeCheckpoint(options: QuantizeOptions): Promise<Quan
     const kept = names.get(tensor);
     return kept === undefined || kept === name ? [] : [[name, kept] as const];
   });
+  const given = (chunks: AsyncIterable<Uint8Array>) => unlessAborted(chunks, signal);
   const streamed = [...names].reverse().map(([tensor, name]): [string, StreamedTensor] => {
     const table = byWeight.get(tensor);
-    if (table === undefined) return [name, { ...tensor, chunks: () => chunksOf(tensor, CHUNK_BYTES) }];
+    if (table === undefined) return [name, { ...tensor, chunks: () => given(chunksOf(tensor, CHUNK_BYTES)) }];
     const { name: tableName, rows, dim, rowFormat: from } = table;
     const bytesAfter = rows * rowBytes({ dim, rowFormat: to });
     const record = (error: QuantizationError) => {
@@ -110,7 +118,7 @@ export async function quantizeCheckpoint(options: QuantizeOptions): Promise<Quan
         chunks: () => {
           converting += 1;
           onProgress?.(`converting ${tableName}`, converting, byWeight.size);
-          return convertedChunks(tableName, tensor, dim, to, record);
+          return given(convertedChunks(tableName, tensor, dim, to, record));
         },
       },
     ];
@@ -119,6 +127,18 @@ export async function quantizeCheckpoint(options: QuantizeOptions): Promise<Quan
   const sources = [...new Set([...tensors.values()].flatMap(filesOf))];
   await writeSafetensors(out, new Map(streamed), { ...Object.fromEntries(tied), ...order }, { sources });
   return [...converted.values()];
+}
+
+/** Pieces as long as nobody gives the call up. @throws AbortError. */
+async function* unlessAborted(
+  chunks: AsyncIterable<Uint8Array>,
+  signal: AbortSignal | undefined,
+): AsyncGenerator<Uint8Array> {
+  throwIfAborted(signal, 'quantizeCheckpoint');
+  for await (const chunk of chunks) {
+    throwIfAborted(signal, 'quantizeCheckpoint');
+    yield chunk;
+  }
 }
 
 async function* convertedChunks(

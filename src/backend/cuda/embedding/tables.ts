@@ -172,14 +172,14 @@ export class CudaTables implements PlacedTables {
   }
 }
 
-/** Places tables. @throws DeviceError OUT_OF_MEMORY, before any work; UsageError, FormatError for a file that cannot be read. */
+/** Places tables. @throws AbortError; DeviceError OUT_OF_MEMORY, before any work; UsageError, FormatError for a file that cannot be read. */
 export async function placeTables(
   tools: RowTools,
   tables: readonly EmbeddingTable[],
   plan: CudaPlan,
-  { placement = devicePlacement(tables), onProgress }: PlaceOptions = {},
+  { placement = devicePlacement(tables), ...watched }: PlaceOptions = {},
 ): Promise<CudaTables> {
-  const store = await ResidentRows.place(tools, tables, onProgress);
+  const store = await ResidentRows.place(tools, tables, watched);
   return new CudaTables(
     tables,
     plan,

@@ -2,6 +2,7 @@
  * Rows that all lie in device memory, of each table one behind the other. Features on one table share its memory.
  */
 import { at } from '../../../at.ts';
+import { throwIfAborted, untilAborted } from '../../../checks/abort.ts';
 import { bytesOf } from '../../../checks/array.ts';
 import type { CudaDevice } from '../../../cuda/device.ts';
 import { DeviceMemory } from '../../../cuda/memory.ts';
@@ -11,10 +12,11 @@ import type { RowUpdate } from '../../../embedding/row-values.ts';
 import { distinctTables } from '../../../embedding/shared-tables.ts';
 import { DeviceError } from '../../../errors.ts';
 import type { DevicePtr } from '../../../ffi/cuda-symbols.ts';
-import type { OnProgress } from '../../../progress.ts';
 import { isHost, isStored, type Tensor } from '../../../tensor.ts';
+import type { PlaceOptions } from '../../backend.ts';
 import type { StagedRows } from '../../staged-rows.ts';
 import { launchStriding } from '../kernels/launcher.ts';
+import type { UtilityKernel } from '../kernels/utilities.ts';
 import { FillQuantizedParams, FillUniformParams } from './fill-uniform-params.ts';
 import { readRows, stageUpdate } from './move-rows.ts';
 import { deviceRowBytes, deviceTableBytes, isScaled } from './row-layout.ts';
@@ -24,6 +26,8 @@ import { StreamedUpload } from './upload.ts';
 
 /** Bytes of each of the two blocks that host memory and files are streamed through. */
 const STREAM_BYTES = 32 << 20;
+/** What an abort ends. */
+const PLACING = 'placing tables';
 
 export class ResidentRows implements RowStore {
   readonly bytes: number;
@@ -47,11 +51,14 @@ export class ResidentRows implements RowStore {
     this.bytes = this.#allocations.reduce((sum, memory) => sum + memory.bytes, 0);
   }
 
-  /** Whatever was placed is given back when one table fails. @throws DeviceError OUT_OF_MEMORY, before any work. */
+  /**
+   * Whatever was placed is given back when one table fails, or the signal is aborted.
+   * @throws AbortError; DeviceError OUT_OF_MEMORY, before any work.
+   */
   static async place(
     tools: RowTools,
     tables: readonly EmbeddingTable[],
-    onProgress?: OnProgress,
+    { onProgress, signal }: Pick<PlaceOptions, 'onProgress' | 'signal'> = {},
   ): Promise<ResidentRows> {
     const distinct = distinctTables(tables);
     const pieceBytes = streamBytes(tables);
@@ -67,9 +74,10 @@ export class ResidentRows implements RowStore {
       const placed = new Map<Tensor | Float32Array, DeviceMemory>();
       for (const [d, table] of distinct.entries()) {
         onProgress?.('placing tables', d + 1, distinct.length);
+        throwIfAborted(signal, PLACING);
         const memory = allocate(deviceTableBytes(table));
         placed.set(table.weight, memory);
-        await placeRows(tools, upload, table, memory);
+        await placeRows(tools, upload, table, memory, signal);
       }
       for (const { rowWeights: learned } of tables) {
         if (learned === undefined || placed.has(learned)) continue;
@@ -77,6 +85,7 @@ export class ResidentRows implements RowStore {
         placed.set(learned, memory);
         await upload.array(upload.to(memory.address()), learned);
       }
+      throwIfAborted(signal, PLACING);
       await tools.stream.finished();
       const rows = tables.map(({ weight }) => placed.get(weight) as DeviceMemory);
       const rowWeights = tables.map(({ rowWeights: learned }) => learned && placed.get(learned));
@@ -117,18 +126,21 @@ async function placeRows(
   upload: StreamedUpload,
   table: EmbeddingTable,
   memory: DeviceMemory,
+  signal: AbortSignal | undefined,
 ): Promise<void> {
   const { weight, rowFormat, rows, dim } = table;
+  // A compilation that nobody waits for any more goes on for those to come.
+  const kernel = (name: UtilityKernel) => untilAborted(kernels.utility(name), signal, PLACING);
   const target = async () =>
     isScaled(table)
-      ? upload.toScaled(table, memory, await kernels.utility('split_rows'))
+      ? upload.toScaled(table, memory, await kernel('split_rows'))
       : upload.to(memory.address());
   if (isStored(weight)) {
     await upload.stored(await target(), weight);
   } else if (isHost(weight)) {
     await upload.array(await target(), weight.data);
   } else if (isQuantized(rowFormat)) {
-    const fill = await kernels.utility('fill_quantized');
+    const fill = await kernel('fill_quantized');
     const rowStrideBytes = deviceRowBytes(table);
     const { seed } = weight;
     const words = FillQuantizedParams.encode({
@@ -143,7 +155,7 @@ async function placeRows(
     launchStriding(stream, fill, words, (rows * rowStrideBytes) / 8);
   } else {
     const count = rows * dim;
-    const fill = await kernels.utility('fill_uniform');
+    const fill = await kernel('fill_uniform');
     const words = FillUniformParams.encode({
       target: memory.address(),
       rowFormat: rowLayout(rowFormat).number,
