@@ -42,6 +42,7 @@ export const KNOWN_SKIPS = [
       'test/emulation/standard-bag.rest.test.ts',
       'test/emulation/utilities.test.ts',
       'test/kernels/structs.test.ts',
+      'test/model/abort.test.ts',
       'test/model/collection.test.ts',
       'test/random-calls/random-calls.rest.test.ts',
     ],
@@ -106,6 +107,7 @@ export const KNOWN_SKIPS = [
     reason: /^there is no python3$/,
     lacks: 'Python',
     files: [
+      'test/bench/abort.rest.test.ts',
       'test/bench/bench-with-peers.rest.test.ts',
       'test/bench/peers.rest.test.ts',
       'test/bench/pytorch-peers.test.ts',

@@ -4,7 +4,7 @@ import { bench } from '../bench/bench.ts';
 import type { ModelRow } from '../bench/results.ts';
 import type { BenchWorkload, IndexType } from '../bench/workload.ts';
 import { type DeviceDescription, recordedDevice } from '../device.ts';
-import { DeviceError } from '../errors.ts';
+import { AbortError, DeviceError } from '../errors.ts';
 import type { ModelArchitecture } from '../model/architecture.ts';
 import { choosePlan } from '../plan/saved-plans.ts';
 import type { OnProgress } from '../progress.ts';
@@ -56,11 +56,12 @@ export async function characterize(options: CharacterizeOptions): Promise<Charac
   const { budget, embedding, ncu } = options;
   const stage = embedding ? await embeddingStage(options) : NOTHING;
   const goesOn = budget.stopped === undefined;
-  const fixed = embedding && goesOn ? await deviceReport(options) : { rows: [], tools: {}, notes: [] };
+  const report = embedding && goesOn ? await deviceReport(options) : undefined;
+  const fixed = report ?? { rows: [], tools: {}, notes: [] };
   const model = options.modelRounds > 0 ? await wholeModel(options) : undefined;
   const left = [
     ...stage.left,
-    ...(embedding && !goesOn ? ["the compiler's report"] : []),
+    ...(embedding && report === undefined ? ["the compiler's report"] : []),
     ...(model?.left ?? []),
   ];
   const partial = left.length === 0 ? undefined : (budget.stopped ?? 'out of time');
@@ -174,8 +175,11 @@ function pairOf(row: CounterRow, rows: readonly LaunchRow[]): Pick<CounterRow, '
   return own === undefined ? {} : { pairUs: own.timeUs };
 }
 
-/** What the compiler says of the characterized plans' kernels; without a compiler, or for a GPU too new, a note. */
-async function deviceReport({ device, architecture, variants, onProgress }: CharacterizeOptions) {
+/**
+ * What the compiler says of the characterized plans' kernels; without a compiler, or for a GPU too new, a note. Undefined: it was
+ * interrupted.
+ */
+async function deviceReport({ device, architecture, variants, budget, onProgress }: CharacterizeOptions) {
   const { tables } = architecture;
   try {
     return await staticReport({
@@ -183,8 +187,10 @@ async function deviceReport({ device, architecture, variants, onProgress }: Char
       gpus: [describedGpu(device)],
       plans: (context) => characterizedPlans(context, variants),
       onProgress,
+      signal: budget.signal,
     });
   } catch (error) {
+    if (error instanceof AbortError) return undefined;
     if (!(error instanceof DeviceError || error instanceof RangeError)) throw error;
     const what = error instanceof DeviceError ? `${error.message}; ${error.hint}` : error.message;
     return { rows: [], tools: {}, notes: [`no compiler report: ${what}`] };

@@ -1,6 +1,13 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { abortError, abortSignal, isAborted, onAbort, throwIfAborted } from '../../src/checks/abort.ts';
+import {
+  abortError,
+  abortSignal,
+  isAborted,
+  onAbort,
+  throwIfAborted,
+  untilAborted,
+} from '../../src/checks/abort.ts';
 import { AbortError, UsageError } from '../../src/errors.ts';
 
 test('an AbortSignal is taken, anything else is refused', () => {
@@ -37,4 +44,23 @@ test('the error is named as the platform names it, and has the reason as its cau
   assert.ok(abortError(signal, 'x') instanceof AbortError);
   throwIfAborted(undefined, 'predict');
   assert.equal(isAborted(undefined), false);
+});
+
+test('a wait ends with its work, or with the signal, whichever is first', async () => {
+  const never = new Promise<string>(() => {});
+  const { signal } = new AbortController();
+  assert.equal(await untilAborted(Promise.resolve('made'), signal, 'waiting'), 'made');
+  assert.equal(await untilAborted(Promise.resolve('made'), undefined, 'waiting'), 'made');
+  await assert.rejects(untilAborted(Promise.reject(new Error('wrong')), signal, 'waiting'), /wrong/);
+  const controller = new AbortController();
+  const waiting = untilAborted(never, controller.signal, 'waiting');
+  controller.abort('why');
+  const expected = { code: 'ABORTED', message: 'waiting was aborted', cause: 'why' };
+  await assert.rejects(waiting, expected);
+  await assert.rejects(untilAborted(never, controller.signal, 'waiting'), expected);
+  // A failure that nobody waits for is no unhandled rejection.
+  await assert.rejects(
+    untilAborted(Promise.reject(new Error('late')), controller.signal, 'waiting'),
+    expected,
+  );
 });

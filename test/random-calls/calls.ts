@@ -320,7 +320,11 @@ export async function prepareCalls(backend: Backend, folder: string): Promise<re
     },
     {
       name: 'DlrmModel.create',
-      args: () => [backend, smallModel(new Random(2), 'cross'), { ...options(), onProgress: progress }],
+      args: () => [
+        backend,
+        smallModel(new Random(2), 'cross'),
+        { ...options(), onProgress: progress, signal: new AbortController().signal },
+      ],
       run: async (...args: never[]) =>
         (await (H.DlrmModel.create as (...a: never[]) => Promise<H.DlrmModel>)(...args)).close(),
     },
@@ -402,12 +406,17 @@ export async function prepareCalls(backend: Backend, folder: string): Promise<re
           traffic: { distinctShare: 0.5, batchSize: 3 },
           architecture: { interaction: 'dot', mode: 'sum', paddingIdx: 0 },
           onProgress: progress,
+          signal: new AbortController().signal,
         },
       ],
       run: async (...args: never[]) =>
         (await (H.loadModel as (...a: never[]) => Promise<H.DlrmModel>)(...args)).close(),
     },
-    { name: 'loadCheckpoint', args: () => [checkpoint, { prefix: '' }], run: H.loadCheckpoint },
+    {
+      name: 'loadCheckpoint',
+      args: () => [checkpoint, { prefix: '', signal: new AbortController().signal }],
+      run: H.loadCheckpoint,
+    },
     {
       name: 'inferArchitecture',
       args: () => [new Map(stored.tensors), { mode: 'sum', paddingIdx: 1, order: 'saved' }],
@@ -424,6 +433,7 @@ export async function prepareCalls(backend: Backend, folder: string): Promise<re
           tableOrder: ['a'],
           out: at('out.safetensors'),
           onProgress: progress,
+          signal: new AbortController().signal,
         },
       ],
       run: H.quantizeCheckpoint,
@@ -542,7 +552,11 @@ export async function prepareCalls(backend: Backend, folder: string): Promise<re
     },
     {
       name: 'placeTables',
-      args: () => [tables(), structuredClone(plan), { onProgress: progress }],
+      args: () => [
+        tables(),
+        structuredClone(plan),
+        { onProgress: progress, signal: new AbortController().signal },
+      ],
       run: async (...args: never[]) =>
         (await (backend.placeTables as (...a: never[]) => Promise<Disposable>).apply(backend, args))[
           Symbol.dispose
