@@ -27,24 +27,27 @@ export function endsWithWhatItHas(): AbortSignal {
   return interrupted;
 }
 
-/** The exit code of a command that was interrupted; undefined: it was not. */
-export function interruptCode(): number | undefined {
-  return first === undefined ? undefined : EXIT_CODES[first];
+export function wasInterrupted(): boolean {
+  return first !== undefined;
+}
+
+/** Ends the process, which was interrupted, with its exit code. Native work that nobody waits for any more is joined: a signal ends that too. */
+export function endInterrupted(): never {
+  for (const signal of INTERRUPTS) process.removeAllListeners(signal);
+  process.exit(EXIT_CODES[first as Interrupt]);
 }
 
 /**
- * Runs a command under the interrupts' eyes. Where it does not end in time after the first, the process ends by that signal.
- * `tell`: called right before.
+ * Runs a command under the interrupts' eyes. Where it does not end in time after the first, the process ends.
+ * `end`: ends it.
  */
-export async function interruptible(command: () => Promise<unknown>, tell: () => void): Promise<void> {
+export async function interruptible(command: () => Promise<unknown>, end: () => void): Promise<void> {
   let grace: NodeJS.Timeout | undefined;
   const listen = (signal: Interrupt) => {
     if (first !== undefined) return endBySignal(signal);
     first = signal;
     grace = setTimeout(() => {
-      if (isPatient) return;
-      tell();
-      endBySignal(signal);
+      if (!isPatient) end();
     }, GRACE_MS);
     controller.abort(new Error(signal));
   };

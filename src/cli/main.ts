@@ -4,7 +4,7 @@ import { Command, CommanderError } from 'commander';
 import { UsageError, unwritable } from '../errors.ts';
 import { printableLines } from '../text.ts';
 import { version } from '../version.ts';
-import { interruptCode, interruptible } from './interrupt.ts';
+import { endInterrupted, interruptible, wasInterrupted } from './interrupt.ts';
 import { withStrictOptions } from './options.ts';
 import { LINE_CHARACTERS, notice, printError, progress } from './print.ts';
 
@@ -53,15 +53,16 @@ process.stdout.on('error', (error: NodeJS.ErrnoException) => {
 process.stderr.on('error', () => {});
 
 /** What an interrupted command says, whatever it was at. */
-function tellAborted(): void {
+function endAborted(): never {
   progress('');
   notice('aborted');
+  endInterrupted();
 }
 
 try {
-  await interruptible(() => program.parseAsync(), tellAborted);
+  await interruptible(() => program.parseAsync(), endAborted);
 } catch (error) {
-  if (interruptCode() !== undefined) {
+  if (wasInterrupted()) {
     // What it was given up with is no failure: programs that it waited for were ended, too.
   } else if (error instanceof CommanderError) {
     // Commander has printed what was wrong, or the help that was asked for.
@@ -71,9 +72,4 @@ try {
     process.exitCode = error instanceof UsageError && error.code === 'USAGE' ? 2 : 1;
   }
 }
-const code = interruptCode();
-if (code !== undefined) {
-  tellAborted();
-  // A compilation that nobody waits for any more would keep the process.
-  process.exit(code);
-}
+if (wasInterrupted()) endAborted();
