@@ -25,49 +25,67 @@ function busyStream(device: CudaDevice, memory: DeviceMemory, workMs: number): C
   return stream;
 }
 
-for (const workMs of [0, 0.3, 60]) {
-  test(`work of ${workMs} ms`, async () => {
-    using device = new CudaDevice(driver);
-    using memory = new DeviceMemory(device, 8);
-    const started = performance.now();
+/** Turns of the event loop. */
+async function turns(count: number): Promise<void> {
+  for (let i = 0; i < count; i++) await new Promise((resolve) => setImmediate(resolve));
+}
+
+/** Waits for work whose end the device's clock says; `meanwhile`: what happens until then. */
+async function waitFor(workMs: number, expectedMs: number, meanwhile: () => Promise<void>): Promise<void> {
+  using device = new CudaDevice(driver);
+  using memory = new DeviceMemory(device, 8);
+  fake.stopClock();
+  try {
     const stream = busyStream(device, memory, workMs);
-    await stream.finished();
-    assert.ok(performance.now() - started >= workMs - 0.1);
+    let ended = false;
+    const waiting = stream.finished(expectedMs).then(() => {
+      ended = true;
+    });
+    await meanwhile();
+    assert.equal(ended, workMs === 0, 'it ends with the work, and not before');
+    fake.advanceClock(workMs);
+    await waiting;
     assert.equal(stream.done, true);
     await stream.finished();
     assert.equal(device.live().counts.event, 1, 'events of waits are used again');
-  });
+  } finally {
+    fake.startClock();
+  }
+}
+
+const aThreadSleeps = async () => {
+  while (fake.waitingThreads() === 0) await turns(1);
+};
+
+for (const [workMs, expectedMs] of [
+  [0, 0],
+  [0.3, 0],
+  [20, 20],
+  [3, 20],
+] as const) {
+  test(`work of ${workMs} ms, of which ${expectedMs} ms are expected: the event loop asks`, () =>
+    waitFor(workMs, expectedMs, () => turns(20)));
+}
+
+for (const [workMs, expectedMs] of [
+  [60, 0],
+  [40, 20],
+] as const) {
+  test(`work of ${workMs} ms, of which ${expectedMs} ms are expected: at last a thread sleeps`, () =>
+    waitFor(workMs, expectedMs, aThreadSleeps));
 }
 
 test('a long wait neither blocks the event loop nor asks the driver all the time', async () => {
-  using device = new CudaDevice(driver);
-  using memory = new DeviceMemory(device, 8);
-  const stream = busyStream(device, memory, 80);
-  let turns = 0;
-  const timer = setInterval(() => (turns += 1), 2);
-  const { user, system } = process.cpuUsage();
-  await stream.finished();
-  clearInterval(timer);
-  const used = process.cpuUsage({ user, system });
-  assert.ok(turns >= 5, `timers ran ${turns} times`);
-  assert.ok((used.user + used.system) / 1000 < 60, 'less than the time waited is spent computing');
-});
-
-for (const [workMs, expectedMs] of [
-  [20, 20],
-  [3, 20],
-  [40, 20],
-] as const) {
-  test(`work of ${workMs} ms that was expected to take ${expectedMs} ms`, async () => {
-    using device = new CudaDevice(driver);
-    using memory = new DeviceMemory(device, 8);
-    const stream = busyStream(device, memory, workMs);
-    const started = performance.now();
-    await stream.finished(expectedMs);
-    assert.ok(performance.now() - started >= workMs - 0.1);
-    assert.equal(stream.done, true);
+  let calls = 0;
+  await waitFor(80, 0, async () => {
+    await aThreadSleeps();
+    const before = fake.calls();
+    await turns(100);
+    calls = fake.calls() - before;
+    assert.equal(fake.waitingThreads(), 1);
   });
-}
+  assert.equal(calls, 0, 'nobody asks while the thread sleeps');
+});
 
 test('many waits at once', async () => {
   using device = new CudaDevice(driver);
@@ -111,14 +129,21 @@ test('events: order between streams, time between events', async () => {
   const second = new CudaStream(device);
   const start = new CudaEvent(device, { timing: true });
   const end = new CudaEvent(device, { timing: true });
-  start.record(first);
-  fake.setWorkMs(4);
-  first.fillBytes(memory.address(), 1, 8);
-  end.record(first);
-  second.waitFor(end);
-  assert.equal(second.done, false);
-  assert.equal(end.done, false);
-  await second.finished();
-  assert.equal(end.done, true);
-  assert.ok(end.msSince(start) > 3.9);
+  fake.stopClock();
+  try {
+    start.record(first);
+    fake.setWorkMs(4);
+    first.fillBytes(memory.address(), 1, 8);
+    end.record(first);
+    second.waitFor(end);
+    fake.advanceClock(3.9);
+    assert.equal(second.done, false);
+    assert.equal(end.done, false);
+    fake.advanceClock(0.2);
+    await second.finished();
+    assert.equal(end.done, true);
+    assert.ok(Math.abs(end.msSince(start) - 4) < 1e-3);
+  } finally {
+    fake.startClock();
+  }
 });

@@ -70,6 +70,12 @@ export interface FakeDriver {
   forgetFault(): void;
   /** How long each piece of work takes. */
   setWorkMs(ms: number): void;
+  /** Has the device's clock stand still, moves it on, and lets it go again: work under way ends when the test says so. */
+  stopClock(): void;
+  advanceClock(ms: number): void;
+  startClock(): void;
+  /** Threads that sleep in the driver. */
+  waitingThreads(): number;
   /** The CUstreamAttrValue that was set last. */
   window(): DataView;
   /** Has the emulator run the kernels that are not the fake's own, on the memory that is allocated. */
@@ -91,6 +97,10 @@ export function buildFakeDriver(defines: readonly string[] = []): FakeDriver {
   const slowCalls = library.func('int64_t fake_slow_calls(void)');
   const forgetFault = library.func('void fake_forget_fault(void)');
   const setWorkSeconds = library.func('void fake_set_work_seconds(double seconds)');
+  const stopClock = library.func('void fake_stop_clock(void)');
+  const advanceClock = library.func('void fake_advance_clock(double seconds)');
+  const startClock = library.func('void fake_start_clock(void)');
+  const waitingThreads = library.func('int fake_waiting_threads(void)');
   const window = library.func('void fake_window(void *bytes)');
   const setEmulator = library.func('void fake_set_emulator(uintptr_t params, uintptr_t launch)');
   const emulatorError = library.func('const char *fake_emulator_error(void)');
@@ -110,6 +120,10 @@ export function buildFakeDriver(defines: readonly string[] = []): FakeDriver {
     slowCalls: () => Number(slowCalls()),
     forgetFault: () => forgetFault(),
     setWorkMs: (ms) => setWorkSeconds(ms / 1000),
+    stopClock: () => stopClock(),
+    advanceClock: (ms) => advanceClock(ms / 1000),
+    startClock: () => startClock(),
+    waitingThreads: () => Number(waitingThreads()),
     window: () => {
       const bytes = new Uint8Array(64);
       window(bytes);

@@ -165,11 +165,26 @@ void fake_set_emulator(void *params, void *launch) {
 const char *fake_emulator_error(void) { return emulator_error; }
 void fake_window(char *bytes) { memcpy(bytes, window_bytes, sizeof window_bytes); }
 
-static double now_seconds(void) {
+/* The device's clock: the machine's, or one that stands still until a test moves it on. */
+static volatile int clock_stopped, waiting_threads;
+static volatile double stopped_at, clock_offset;
+static double machine_seconds(void) {
   struct timespec t;
   clock_gettime(CLOCK_MONOTONIC, &t);
   return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
+static double now_seconds(void) { return clock_stopped ? stopped_at : machine_seconds() + clock_offset; }
+void fake_stop_clock(void) {
+  stopped_at = now_seconds();
+  clock_stopped = 1;
+}
+void fake_advance_clock(double seconds) { stopped_at += seconds; }
+void fake_start_clock(void) {
+  clock_offset = stopped_at - machine_seconds();
+  clock_stopped = 0;
+}
+/* Threads that sleep in the driver. */
+int fake_waiting_threads(void) { return waiting_threads; }
 
 static int is_fault(int status) { return status >= 700 && status < 720 && status != 701; }
 
@@ -688,11 +703,13 @@ CUresult cuStreamQuery(CUstream stream) {
 }
 
 static void sleep_until(double at) {
-  const double seconds = at - now_seconds();
-  if (seconds <= 0) return;
-  pthread_mutex_unlock(&one_at_a_time);
-  sleep_for(seconds);
-  pthread_mutex_lock(&one_at_a_time);
+  __atomic_add_fetch(&waiting_threads, 1, __ATOMIC_SEQ_CST);
+  for (double seconds = at - now_seconds(); seconds > 0; seconds = at - now_seconds()) {
+    pthread_mutex_unlock(&one_at_a_time);
+    sleep_for(clock_stopped ? 2e-4 : seconds);
+    pthread_mutex_lock(&one_at_a_time);
+  }
+  __atomic_sub_fetch(&waiting_threads, 1, __ATOMIC_SEQ_CST);
 }
 
 CUresult cuStreamSynchronize(CUstream stream) {
