@@ -44,6 +44,7 @@ export const KNOWN_SKIPS = [
       'test/kernels/structs.test.ts',
       'test/model/abort.test.ts',
       'test/model/collection.test.ts',
+      'test/model/many-at-once.test.ts',
       'test/random-calls/random-calls.rest.test.ts',
     ],
   },

@@ -1,10 +1,12 @@
 /** What the runner of tests says of skips, and that a new one fails the run. */
 import assert from 'node:assert/strict';
-import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
+// @ts-expect-error: a script, without types
+import { testFiles } from '../../scripts/changed-tests.mjs';
 // @ts-expect-error: a script, without types
 import { runTests } from '../../scripts/run-tests.mjs';
 // @ts-expect-error: a list, without types
@@ -16,6 +18,7 @@ interface KnownSkip {
   readonly lacks: string;
 }
 
+const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 const root = mkdtempSync(join(tmpdir(), 'hotrow-skips-'));
 after(() => rmSync(root, { recursive: true }));
 
@@ -112,9 +115,7 @@ describe('known skips', () => {
   const known: readonly KnownSkip[] = KNOWN_SKIPS;
 
   test('name test files that there are', () => {
-    const missing = known
-      .flatMap(({ files }) => files)
-      .filter((file) => !existsSync(fileURLToPath(new URL(`../../${file}`, import.meta.url))));
+    const missing = known.flatMap(({ files }) => files).filter((file) => !existsSync(join(ROOT, file)));
     assert.deepEqual(missing, []);
     for (const { files, reason, lacks } of known) {
       assert.ok(files.length > 0 && lacks !== '', String(reason));
@@ -128,4 +129,27 @@ describe('known skips', () => {
       for (const other of ['', 'for now', 'flaky']) assert.doesNotMatch(other, reason);
     }
   });
+
+  /** What tests skip by, and a reason that it gives. */
+  const REFUSALS = {
+    refuseEmulation: 'no C++ compiler (tried $CXX, g++)',
+    refuseGpu: 'the NVIDIA driver sees no GPU',
+    refuseNvcc: 'no nvcc on the PATH',
+    refuseStandIns: 'there is no python3',
+  };
+  for (const [refusal, reason] of Object.entries(REFUSALS)) {
+    test(`have every test file that skips by ${refusal}, whatever this machine has`, () => {
+      const skipping = (testFiles(ROOT) as string[]).filter(
+        (file) =>
+          // The reason is itself what this one tests.
+          file !== 'test/scripts/skips.test.ts' &&
+          new RegExp(`skip.*${refusal}\\b|= ${refusal}\\(`).test(readFileSync(join(ROOT, file), 'utf8')),
+      );
+      assert.ok(skipping.length > 0);
+      const listed = known.filter((entry) => entry.reason.test(reason)).flatMap(({ files }) => files);
+      // "There is a GPU" is a skip of its own.
+      const missing = skipping.filter((file) => !listed.includes(file) && !/quantize\.rest/.test(file));
+      assert.deepEqual(missing, []);
+    });
+  }
 });

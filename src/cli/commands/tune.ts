@@ -140,7 +140,7 @@ async function prepareProducts(
 ): Promise<void> {
   progress('choosing matrix products');
   await using placed = await DlrmModel.create(backend, architecture, { plan, signal: interrupted });
-  await placed.predict(at(model.requests, 0));
+  await placed.predict(at(model.requests, 0), { signal: interrupted });
 }
 
 function withProvenance(
