@@ -230,7 +230,7 @@ export class DlrmModel implements AsyncDisposable {
    */
   predict(
     request: DlrmRequest | PlacedRequest,
-    options: { readonly stages: true },
+    options: PredictOptions & { readonly stages: true },
   ): Promise<StagedPrediction>;
   predict(request: DlrmRequest | PlacedRequest, options?: PredictOptions): Promise<Prediction>;
   predict(request: DlrmRequest | PlacedRequest, options?: PredictOptions): Promise<Prediction> {
@@ -263,7 +263,7 @@ export class DlrmModel implements AsyncDisposable {
   score(
     user: UserPart,
     candidates: CandidatePart,
-    options: { readonly stages: true },
+    options: PredictOptions & { readonly stages: true },
   ): Promise<StagedPrediction>;
   score(user: UserPart, candidates: CandidatePart, options?: PredictOptions): Promise<Prediction>;
   async score(user: UserPart, candidates: CandidatePart, options?: PredictOptions): Promise<Prediction> {
