@@ -344,7 +344,7 @@ export interface HostMemory extends Disposable {
   float32(length: number): Float32Array;
 }
 
-export interface Backend extends Disposable {
+export interface Backend extends Disposable, AsyncDisposable {
   readonly device: DeviceDescription;
 
   /** How much of models, collections and callers is under way at once: they ask here before they run. */
@@ -412,6 +412,9 @@ export interface Backend extends Disposable {
 
   /** Measures the device's ceilings, in about a second. */
   measureCeilings(): Promise<Ceilings>;
+
+  /** Refuses new calls; resolves when those under way have ended and the device is given back, however often it is called. */
+  close(): Promise<void>;
 }
 
 /** A matrix over the whole of `buffer` from `offset` on. */

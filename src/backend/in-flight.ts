@@ -35,9 +35,12 @@ export class InFlight {
   /** Refuses new calls, and returns at once: what is used is given back now, or after the last call under way. */
   end(): void {
     if (!this.#open) return;
-    this.#open = false;
-    if (this.#running === 0) this.#giveBack();
-    else this.#idle = this.#giveBack;
+    if (this.#running > 0) void this.close();
+    else {
+      this.#open = false;
+      this.#closing = Promise.resolve();
+      this.#giveBack();
+    }
   }
 
   /** Refuses new calls; resolves when all is given back, however often it is called. */

@@ -295,6 +295,14 @@ export class ReferenceBackend implements Backend {
     return { readBytesPerSecond: 1, multiplyAddsPerSecond: 1 };
   }
 
+  async close(): Promise<void> {
+    this[Symbol.dispose]();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
   [Symbol.dispose](): void {
     this.#live[Symbol.dispose]();
   }

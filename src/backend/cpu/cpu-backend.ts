@@ -193,6 +193,14 @@ export class CpuBackend implements Backend {
     });
   }
 
+  close(): Promise<void> {
+    return this.#inFlight.close();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
   /** Closes the pool, after what is under way on it. */
   [Symbol.dispose](): void {
     this.#inFlight.end();

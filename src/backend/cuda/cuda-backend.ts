@@ -181,6 +181,14 @@ export class CudaBackend implements Backend {
     return this.#inFlight.run(() => measureCeilings(this.#device, this.#streams.lookups, this.#kernels));
   }
 
+  close(): Promise<void> {
+    return this.#inFlight.close();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
   /** Gives the device back, after what is under way on it. */
   [Symbol.dispose](): void {
     this.#inFlight.end();

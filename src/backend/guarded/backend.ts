@@ -85,6 +85,7 @@ const CONTRACT = [
   'capacityFor',
   'observe',
   'measureCeilings',
+  'close',
 ] as const satisfies readonly (keyof Backend)[];
 
 /** A program of a caller's: its matrices are there already. */
@@ -128,6 +129,7 @@ export class GuardedBackend implements Backend {
   readonly #given: GivenHandles;
   /** The inner backend, kept open while a run uses it or one of its buffers. */
   readonly #held: Held<Backend>;
+  #closing: Promise<void> | undefined;
 
   constructor(inner: Backend) {
     this.#inner = inner;
@@ -248,6 +250,21 @@ export class GuardedBackend implements Backend {
 
   measureCeilings(): Promise<Ceilings> {
     return this.#whileOpen(() => this.#inner.measureCeilings());
+  }
+
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  async #close(): Promise<void> {
+    this.#held.dispose();
+    await this.#held.unused();
+    await this.#inner.close();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
   }
 
   /** Closes the device, after what is under way. */

@@ -12,6 +12,7 @@ export class Held<T extends Disposable = Disposable> {
   readonly #parent: Held | undefined;
   #users = 0;
   #disposed = false;
+  readonly #whenUnused: (() => void)[] = [];
 
   /** `parent`: what must stay while this is used. */
   constructor(what: string, inner: T, parent?: Held) {
@@ -35,7 +36,16 @@ export class Held<T extends Disposable = Disposable> {
   release(): void {
     this.#users -= 1;
     if (this.#users === 0 && this.#disposed) this.#inner[Symbol.dispose]();
+    if (this.#users === 0) for (const tell of this.#whenUnused.splice(0)) tell();
     this.#parent?.release();
+  }
+
+  /** Resolves when nothing uses it. */
+  unused(): Promise<void> {
+    return new Promise((resolve) => {
+      if (this.#users === 0) resolve();
+      else this.#whenUnused.push(resolve);
+    });
   }
 
   dispose(): void {

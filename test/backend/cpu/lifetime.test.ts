@@ -76,6 +76,35 @@ describe('after the end', () => {
     }
   });
 
+  test('close() resolves when all is given back, however and how often a backend is closed', async () => {
+    const { tables, batch: large } = mixedProblem(new Random(7), 400, 30);
+    const empty = nativeCounts();
+    for (const open of [
+      () => new CpuBackend({ threads: 2 }),
+      () => new GuardedBackend(new CpuBackend({ threads: 2 })),
+    ]) {
+      for (const disposesFirst of [true, false]) {
+        const backend: Backend = open();
+        const placed = await backend.placeTables(tables, plainPlan('cpu'));
+        const underWay = poolPlaced(backend, placed, large);
+        if (disposesFirst) backend[Symbol.dispose]();
+        const first = backend.close();
+        await assert.rejects(backend.run([]), disposed);
+        assert.equal(nativeCounts().pools, empty.pools + 1, 'the run is under way');
+        await backend.close();
+        assert.equal(nativeCounts().pools, empty.pools);
+        await Promise.all([first, backend[Symbol.asyncDispose](), underWay]);
+        backend[Symbol.dispose]();
+        placed[Symbol.dispose]();
+        assert.deepEqual(nativeCounts(), empty);
+      }
+      const idle: Backend = open();
+      idle[Symbol.dispose]();
+      await idle.close();
+      assert.deepEqual(nativeCounts(), empty);
+    }
+  });
+
   test('a run that waits for an update of rows keeps the backend', async () => {
     const backend = new CpuBackend({ threads: 2 });
     using placed = await backend.placeTables([table], plainPlan('cpu'));
