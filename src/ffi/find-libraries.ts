@@ -108,8 +108,9 @@ export function openLibrary(name: CudaLibraryName, options: OpenLibraryOptions =
     }
     return { library, location: { name, path: loadedPath(path), foundIn: place } };
   }
-  throw new DeviceError('CUDA_LIBRARY_MISSING', `${title} was not found; tried:\n  ${tried.join('\n  ')}`, {
+  throw new DeviceError('CUDA_LIBRARY_MISSING', `${title} was not found; tried:`, {
     hint,
+    log: tried.map((one) => `  ${one}`).join('\n'),
   });
 }
 

@@ -166,6 +166,17 @@ describe('the package', { skip }, () => {
     assert.match(succeeds(command(process.execPath, args, { cwd: installed, env })), SCORED);
   });
 
+  test('the first and the last of the README’s examples run as they stand', () => {
+    const readme = readFileSync(join(installed, 'node_modules/hotrow/README.md'), 'utf8');
+    const examples = [...readme.matchAll(/```ts\n(.*?)```/gs)].map(([, code]) => code as string);
+    copyFileSync(MODEL, join(installed, 'dlrm.pt'));
+    copyFileSync(REQUEST, join(installed, 'request.safetensors'));
+    const first = succeeds(run(installed, 'first.mjs', examples[0] as string));
+    assert.match(first, /^Float32Array\(\d+\).* ms, .* ms of it in the embedding stage\n$/s);
+    const last = succeeds(run(installed, 'last.mjs', examples.at(-1) as string));
+    assert.match(last, /\[ 20, 22, 10, 11 \]/);
+  });
+
   test('the command runs: devices, predict, bench, report', () => {
     const hotrow = (...args: string[]) =>
       succeeds(command('npx', ['hotrow', ...args], { cwd: installed, env: environment(installed) }));
