@@ -1,9 +1,10 @@
 /** Builds the CPU kernels (kernels/cpu) into one shared library. Needs Node alone and a C compiler: it runs where the package is installed. */
-import { spawn } from 'node:child_process';
 import { accessSync, constants, mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { availableParallelism, tmpdir } from 'node:os';
 import { basename, dirname, join } from 'node:path';
+import { runProgram } from '../../child-program.ts';
 import { DeviceError, unwritable } from '../../errors.ts';
+import { begin, finish } from '../../unfinished.ts';
 import { keepLibrary } from './library-file.ts';
 import type { Target } from './target.ts';
 
@@ -90,6 +91,7 @@ export async function buildLibrary(options: BuildOptions): Promise<void> {
   const { library, target, flags = [], isShipped = false, onCompiled } = options;
   makeFolder(dirname(library));
   const objects = mkdtempSync(join(tmpdir(), 'hotrow-native-'));
+  begin(objects);
   try {
     const waiting = [...compilations(options, objects)];
     const all = waiting.map(({ object }) => object);
@@ -120,6 +122,7 @@ export async function buildLibrary(options: BuildOptions): Promise<void> {
     keepLibrary(made, library, target);
   } finally {
     rmSync(objects, { recursive: true, force: true });
+    finish(objects);
   }
 }
 
@@ -135,24 +138,22 @@ function makeFolder(folder: string): void {
   }
 }
 
-/** Runs the compiler to its end. */
-function run({ compiler, onCommand }: BuildOptions, args: readonly string[]): Promise<void> {
+/** Runs the compiler to its end. @throws DeviceError NATIVE_LIBRARY_MISSING with what it printed. */
+async function run({ compiler, onCommand }: BuildOptions, args: readonly string[]): Promise<void> {
   const [program = '', ...first] = compiler;
   const command = [program, ...first, ...args];
   onCommand?.(command);
-  return new Promise((fulfil, reject) => {
-    const child = spawn(program, [...first, ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
-    let log = '';
-    for (const stream of [child.stdout, child.stderr]) stream.on('data', (chunk) => (log += chunk));
-    const fail = (how: string) => {
-      const hint = 'a C11 compiler with POSIX threads is needed: gcc 9 or clang 11, or newer';
-      const message = `the CPU kernels could not be compiled: \`${command.join(' ')}\` ${how}`;
-      reject(new DeviceError('NATIVE_LIBRARY_MISSING', message, { hint, log: log.trim() }));
-    };
-    child.on('error', ({ message }) => fail(`did not start: ${message}`));
-    child.on('close', (code, signal) => {
-      if (code === 0) fulfil();
-      else fail(signal === null ? `failed with exit code ${code}` : `was ended by ${signal}`);
-    });
-  });
+  const fail = (how: string, log?: string): never => {
+    const hint = 'a C11 compiler with POSIX threads is needed: gcc 9 or clang 11, or newer';
+    const message = `the CPU kernels could not be compiled: \`${command.join(' ')}\` ${how}`;
+    throw new DeviceError('NATIVE_LIBRARY_MISSING', message, { hint, ...(log === undefined ? {} : { log }) });
+  };
+  const { code, stdout, stderr } = await runProgram(program, [...first, ...args]).catch((error: Error) =>
+    fail(`did not start: ${error.message}`),
+  );
+  if (code === 0) return;
+  fail(
+    code === null ? 'was ended by a signal' : `failed with exit code ${code}`,
+    `${stdout}${stderr}`.trim(),
+  );
 }
