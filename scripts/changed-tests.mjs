@@ -60,12 +60,29 @@ export function testFiles(root) {
     .sort();
 }
 
-/** `file` and all that it reaches: files, and folders with a slash behind them. */
+/**
+ * Those of `tests` that reach `file`, nearest first: the one beside it by path, then by the imports between, files named before
+ * folders named; of equally near ones those that reach the fewest other files.
+ */
+export function nearestTests(file, tests, root, edges = new Map()) {
+  const beside = file.replace(/^src\/(.*)\.ts$/, 'test/$1.');
+  const folders = foldersOf(file);
+  const ranked = tests.flatMap((test) => {
+    const reaches = closure(test, root, edges);
+    const byFolder = Math.min(...folders.map((folder) => reaches.get(folder) ?? Number.POSITIVE_INFINITY));
+    const far = reaches.get(file) ?? 1000 + byFolder;
+    return Number.isFinite(far) ? [{ test, rank: [test.startsWith(beside) ? 0 : 1, far, reaches.size] }] : [];
+  });
+  ranked.sort((a, b) => a.rank.map((r, i) => r - b.rank[i]).find((d) => d !== 0) ?? 0);
+  return ranked.map(({ test }) => test);
+}
+
+/** `file` and all that it reaches, with the steps to each: files, and folders with a slash behind them. */
 function closure(file, root, edges) {
-  const found = new Set([file]);
-  for (const at of found) {
+  const found = new Map([[file, 0]]);
+  for (const [at, steps] of found) {
     if (!edges.has(at)) edges.set(at, edgesOf(at, root));
-    for (const next of edges.get(at)) found.add(next);
+    for (const next of edges.get(at)) if (!found.has(next)) found.set(next, steps + 1);
   }
   return found;
 }

@@ -4,7 +4,7 @@ import { after, before, describe, test } from 'node:test';
 import Value from 'typebox/value';
 import type { EmbeddingBagsOperation } from '../../src/backend/backend.ts';
 import { type BenchOptions, bench } from '../../src/bench/bench.ts';
-import { MOST_RACED, racedTables } from '../../src/bench/race.ts';
+import { MOST_RACED } from '../../src/bench/race.ts';
 import { benchTables } from '../../src/bench/render.ts';
 import { type BenchResults, resultsSchema } from '../../src/bench/results.ts';
 import { syntheticModel, syntheticTables } from '../../src/bench/synthetic-model.ts';
@@ -78,31 +78,6 @@ const modelTable = (results: BenchResults) => {
   assert.ok(table);
   return table;
 };
-
-describe('racedTables', () => {
-  const table = { rows: 9, dim: 4, rowFormat: 'float32', mode: 'sum' } as const;
-
-  test('of each shape the first few, in order', () => {
-    const many = Array.from({ length: MOST_RACED + 5 }, () => table);
-    const expected = Array.from({ length: MOST_RACED }, (_, t) => t);
-    assert.deepEqual(racedTables(many), expected);
-    assert.deepEqual(racedTables([...many, { ...table, mode: 'mean' }]), [...expected, many.length]);
-    assert.deepEqual(racedTables([]), []);
-  });
-
-  test('rows, dim, format and mode make a shape', () => {
-    const shapes = [
-      table,
-      { ...table, rows: 10 },
-      { ...table, dim: 8 },
-      { ...table, rowFormat: 'float16' as const },
-      { ...table, mode: 'max' as const },
-    ];
-    const all = shapes.flatMap((shape) => Array.from({ length: MOST_RACED }, () => shape));
-    assert.equal(racedTables(all).length, all.length);
-    assert.equal(racedTables([...all, ...shapes]).length, all.length);
-  });
-});
 
 describe('the whole model, each pattern tuned for by a race', () => {
   const gpu = new CountedGpu({ hot: FUSED, cold: PREFETCHED });

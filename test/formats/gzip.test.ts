@@ -8,8 +8,10 @@ import { after, before, describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { gzipSync } from 'node:zlib';
 import { HotrowError } from '../../src/errors.ts';
-import { openMaybeGzip, withPlainFile } from '../../src/formats/gzip.ts';
+import { inflatedHead, openMaybeGzip, withPlainFile } from '../../src/formats/gzip.ts';
 import fc from '../support/properties.ts';
+import { Random } from '../support/random.ts';
+import { descriptors, refuseCounting } from '../support/resources.ts';
 
 /** For a process that never ends; no machine is so slow. */
 const HANGS_MS = 300_000;
@@ -128,6 +130,52 @@ describe('damage', () => {
       { encoding: 'utf8', cwd: fileURLToPath(new URL('../..', import.meta.url)), timeout: HANGS_MS },
     );
     assert.equal(stdout, 'FILE_NOT_FOUND\nalive\n');
+  });
+});
+
+describe('how far a file may inflate', () => {
+  const MIB = 2 ** 20;
+  const random = new Random(7);
+  /** Members of a gzipped file, which inflate to 64 MiB each: one that compresses 64 times, one that does it 1,000 times. */
+  const incompressible = Buffer.from(
+    Uint32Array.from({ length: MIB / 4 }, () => random.integer(0, 2 ** 32 - 1)).buffer,
+  );
+  const modest = gzipSync(Buffer.concat([incompressible, incompressible, Buffer.alloc(62 * MIB)]), {
+    level: 1,
+  });
+  const extreme = gzipSync(Buffer.alloc(64 * MIB));
+
+  async function inflated(path: string): Promise<number> {
+    let bytes = 0;
+    for await (const chunk of openMaybeGzip(path)) bytes += chunk.length;
+    return bytes;
+  }
+
+  test('a large file of a modest ratio is read, of whatever chunks', async () => {
+    const path = join(folder, 'modest.gz');
+    await writeFile(path, Buffer.concat(Array(5).fill(modest)));
+    assert.equal(await inflated(path), 5 * 64 * MIB);
+  });
+
+  test('the first bytes of one that inflates without end are had', async () => {
+    const bytes = Buffer.concat(Array(5).fill(extreme));
+    const path = join(folder, 'extreme.gz');
+    await writeFile(path, bytes);
+    await assert.rejects(inflated(path), { code: 'GZIP_BOMB' });
+    assert.deepEqual(await inflatedHead(path, bytes.subarray(0, 64), 16), Buffer.alloc(16));
+  });
+
+  test('no file stays open, read to its end or not', { skip: refuseCounting }, async () => {
+    const path = join(folder, 'open.gz');
+    const plain = join(folder, 'open');
+    await writeFile(path, modest);
+    await writeFile(plain, incompressible);
+    const before = descriptors();
+    for (const file of [path, plain]) {
+      await inflated(file);
+      for await (const _ of openMaybeGzip(file)) break;
+    }
+    assert.equal(descriptors(), before);
   });
 });
 

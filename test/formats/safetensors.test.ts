@@ -3,11 +3,12 @@ import { mkdtemp, open, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
-import { FormatError, HotrowError } from '../../src/errors.ts';
+import { FormatError, HotrowError, UsageError } from '../../src/errors.ts';
 import { readSafetensors, writeSafetensors } from '../../src/formats/safetensors.ts';
 import { readTensor } from '../../src/stored-tensor.ts';
-import type { HostTensor } from '../../src/tensor.ts';
+import { type HostTensor, isInFile } from '../../src/tensor.ts';
 import fc from '../support/properties.ts';
+import { leavesNoFilesOpen } from '../support/resources.ts';
 
 let folder = '';
 before(async () => {
@@ -85,6 +86,76 @@ describe('safetensors', () => {
       /tensor b: leaves 4 bytes unused after a/,
     );
     await refuses(await file({ a: f32([4], 0, 16) }, 20), /4 bytes after its last tensor/);
+  });
+
+  test('every bound, at it and one byte past it', async () => {
+    const u8 = (shape: number[], begin: number, end: number) => ({ ...f32(shape, begin, end), dtype: 'U8' });
+    const ones = (rank: number) => Array.from({ length: rank }, () => 1);
+    const layouts: readonly (readonly [header: object, dataBytes: number, refused?: RegExp])[] = [
+      [{ a: u8([4], 0, 4), b: u8([4], 4, 8) }, 8],
+      [{ a: u8([4], 0, 4), b: u8([4], 3, 7) }, 7, /tensor b: overlaps a/],
+      [{ a: u8([4], 0, 4), b: u8([4], 5, 9) }, 9, /tensor b: leaves 1 bytes unused after a/],
+      [{ a: u8([4], 1, 5) }, 5, /tensor a: leaves 1 bytes unused after the header/],
+      [{ a: u8([4], 0, 4) }, 3, /tensor a: is 1 bytes short/],
+      [{ a: u8([4], 0, 4) }, 5, /has 1 bytes after its last tensor/],
+      [{ a: u8([4], 0, 5) }, 5, /needs 4 bytes, data_offsets give 5/],
+      [{ a: u8([5], 0, 4) }, 4, /needs 5 bytes, data_offsets give 4/],
+      [{ a: u8([4], -4, 0) }, 0, /data_offsets \[-4,0\] are not two positions/],
+      [{ a: { ...u8([4], 0, 4), data_offsets: [0, 4, 4] } }, 4, /are not two positions/],
+      [{ a: { ...u8([4], 0, 4), data_offsets: [4] } }, 4, /are not two positions/],
+      [{ a: u8(ones(64), 0, 1) }, 1],
+      [{ a: u8(ones(65), 0, 1) }, 1, /shape a list of 65 is not a list of extents/],
+      // Empty tensors may stand anywhere, named in any order.
+      [{ full: u8([4], 0, 4), empty: u8([0], 0, 0) }, 4],
+    ];
+    for (const [header, dataBytes, refused] of layouts) {
+      const path = await file(header, dataBytes);
+      if (refused !== undefined) await refuses(path, refused);
+      else
+        assert.deepEqual(
+          [...(await readSafetensors(path)).tensors.keys()].sort(),
+          Object.keys(header).sort(),
+        );
+    }
+    // A header that ends one byte past the file, and one that is one byte longer than the format allows.
+    await refuses(await file('{}', 0, 'x.safetensors', 3n), /header has 3 bytes, the file has 10/);
+    await refuses(await file('{}', 0, 'x.safetensors', 100_000_000n), /the file has 10/);
+    await refuses(await file('{}', 0, 'x.safetensors', 100_000_001n), /more than the format's 100000000/);
+  });
+
+  test('data begin at a multiple of eight bytes, whatever the names are', async () => {
+    for (let length = 1; length <= 8; length++) {
+      const path = join(folder, 'aligned.safetensors');
+      const tensor: HostTensor = { dtype: 'float32', shape: [1], data: Float32Array.of(length) };
+      await writeSafetensors(path, new Map([['ü'.repeat(length), tensor]]));
+      const [stored] = (await readSafetensors(path)).tensors.values();
+      assert.ok(stored !== undefined && isInFile(stored));
+      assert.equal(stored.byteOffset % 8, 0);
+    }
+  });
+
+  test('a file is not written over one that its tensors come from', async () => {
+    const path = await file({ a: f32([1], 0, 4) }, 4, 'source.safetensors');
+    const { tensors } = await readSafetensors(path);
+    const stored = tensors.get('a');
+    assert.ok(stored !== undefined);
+    const written = writeSafetensors(
+      path,
+      new Map([['a', await readTensor(stored)]]),
+      {},
+      { sources: [path] },
+    );
+    await assert.rejects(written, UsageError);
+    assert.deepEqual([...(await readSafetensors(path)).tensors.keys()], ['a']);
+  });
+
+  test('leaves no file open, whether it can be read or not', async () => {
+    const good = await file({ a: f32([1], 0, 4) }, 4, 'good.safetensors');
+    const bad = await file('[]', 0, 'bad.safetensors');
+    await leavesNoFilesOpen(async () => {
+      await readSafetensors(good);
+      await refuses(bad, /not an object/);
+    });
   });
 
   test('refuses entries that contradict themselves', async () => {

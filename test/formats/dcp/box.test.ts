@@ -46,6 +46,16 @@ const division = fc
   .map(([shape, cuts]) => ({ shape, boxes: divided(shape, cuts) }));
 
 describe('boxes that fill a tensor', () => {
+  test('a grid cut so often along three axes that comparing takes too long is refused', () => {
+    const grid = (cuts: number): Box[] =>
+      Array.from({ length: cuts ** 3 }, (_, i) => ({
+        offsets: [i % cuts, Math.floor(i / cuts) % cuts, Math.floor(i / cuts ** 2)],
+        sizes: [1, 1, 1],
+      }));
+    assert.equal(tilingFault([10, 10, 10], grid(10)), undefined);
+    assert.match(tilingFault([30, 30, 30], grid(30)) ?? '', /cut along too many axes at once/);
+  });
+
   test('any division fills it; without one of its boxes it does not, nor with one twice', () => {
     fc.assert(
       fc.property(division, fc.nat(), ({ shape, boxes }, which) => {

@@ -196,6 +196,17 @@ describe('what only Python could make', () => {
     }
   });
 
+  test('what an opcode refuses is said in its own words', () => {
+    for (const [text, words] of [
+      ['cm\nC\n)N\x92.', /named arguments that are no dict/],
+      ['K\x01Q.', /a persistent id where none is expected/],
+      ['.', /the stack is empty/],
+      ['(.', /the stack is empty/],
+      ['(0N.', /the stack is empty/],
+    ] as const)
+      assert.throws(() => readTorch(pickle(text)), words);
+  });
+
   test('what lies outside of the file is refused, and not called damaged', () => {
     for (const opcode of ['\x82\x01', '\x83\x01\x00', '\x84\x01\x00\x00\x00', '\x97', '\x98'])
       assert.throws(
@@ -257,6 +268,76 @@ describe('malformed pickles', () => {
 });
 
 describe('bounds', () => {
+  const pickles = (opcode: string, ...lengths: readonly number[]) =>
+    lengths.map((length) => pickle(opcode, uint32(length), new Uint8Array(length).fill(1), '.'));
+  const rows: readonly (readonly [
+    name: string,
+    refused: RegExp,
+    at: () => Uint8Array,
+    past: () => Uint8Array,
+  ])[] = [
+    [
+      'bytes of an integer',
+      /absurd size/,
+      () => pickles('\x8b', 1024)[0] as Uint8Array,
+      () => pickles('\x8b', 1025)[0] as Uint8Array,
+    ],
+    [
+      'digits of an integer',
+      /an integer that is none/,
+      () => pickle(`I${'1'.repeat(2000)}\n.`),
+      () => pickle(`I${'1'.repeat(2001)}\n.`),
+    ],
+    [
+      'characters of a name',
+      /absurd name/,
+      () => pickle(`c${'m'.repeat(400)}\n${'n'.repeat(600)}\n.`),
+      () => pickle(`c${'m'.repeat(400)}\n${'n'.repeat(601)}\n.`),
+    ],
+    ['protocols', /newer than 5/, () => pickle('\x80\x05N.'), () => pickle('\x80\x06N.')],
+    [
+      'operations',
+      /more than 20000000 operations/,
+      () => pickle('N0'.repeat(9_999_999), 'N.'),
+      () => pickle('N0'.repeat(9_999_999), 'NN.'),
+    ],
+    [
+      'containers',
+      /more than 2000000 containers/,
+      () => pickle(']0'.repeat(1_999_999), '].'),
+      () => pickle(']0'.repeat(2_000_000), '].'),
+    ],
+    [
+      'values kept',
+      /keeps more than 4194304 values/,
+      () => pickle('N', '\x94'.repeat(1 << 22), '.'),
+      () => pickle('N', '\x94'.repeat((1 << 22) + 1), '.'),
+    ],
+    [
+      'bytes of the file',
+      /it ends early/,
+      () => pickle('X', uint32(3), 'abc.'),
+      () => pickle('X', uint32(3), 'ab'),
+    ],
+    ['operations of the file', /it ends early/, () => pickle('K\x01.'), () => pickle('K\x01')],
+    [
+      'bytes of no number',
+      /it ends early/,
+      () => pickle('\x8b', uint32(0), '.'),
+      () => pickle('N\x8b', uint32(0xffffffff), '.'),
+    ],
+  ];
+  for (const [name, refused, atBound, past] of rows)
+    test(`at it is read, past it by one is refused: ${name}`, () => {
+      read(atBound());
+      assert.throws(() => read(past()), refused);
+    });
+
+  test('a pickle in the middle of a buffer', () => {
+    const bytes = pickle('somethingJ\x01\x02\x00\x00.');
+    assert.equal(read(bytes.subarray('something'.length)), 513);
+  });
+
   test('calls do not multiply what the file holds: 200 encodes of one megabyte', () => {
     const text = new Uint8Array(1 << 20).fill(0x61);
     const calls = 'h\x00h\x01R'.repeat(200);

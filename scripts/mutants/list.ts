@@ -1,0 +1,7 @@
+/** All mutants, by area. */
+import { FORMATS } from './formats.ts';
+import { KERNELS_CPU } from './kernels-cpu.ts';
+import { MEASURING } from './measuring.ts';
+import type { Mutant } from './mutant.ts';
+
+export const MUTANTS: readonly Mutant[] = [...FORMATS, ...KERNELS_CPU, ...MEASURING];

@@ -1,0 +1,63 @@
+/** What of a process's resources there is, and what some work leaves behind, as Linux lists them. */
+import assert from 'node:assert/strict';
+import { readdirSync, readFileSync } from 'node:fs';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
+
+setFlagsFromString('--expose-gc');
+const collectGarbage = runInNewContext('gc') as () => void;
+
+/** Why resources cannot be counted; undefined: they can. */
+export const refuseCounting =
+  process.platform === 'linux' ? undefined : 'only Linux lists what a process has';
+
+/** Open files and other descriptors. */
+export const descriptors = (): number => readdirSync('/proc/self/fd').length;
+
+export const threads = (): number => readdirSync('/proc/self/task').length;
+
+/** A part of the address space: its bytes, what may be done with it, the file that it maps. */
+export interface Mapping {
+  readonly bytes: number;
+  /** `r--p`. */
+  readonly rights: string;
+  readonly path: string;
+}
+
+export function mappings(): Mapping[] {
+  return readFileSync('/proc/self/maps', 'utf8')
+    .split('\n')
+    .filter((line) => line !== '')
+    .map((line) => {
+      const [range = '', rights = '', , , , ...path] = line.split(/ +/);
+      const [from = '0', to = '0'] = range.split('-');
+      return { bytes: Number(BigInt(`0x${to}`) - BigInt(`0x${from}`)), rights, path: path.join(' ') };
+    });
+}
+
+/** Bytes that may be written, in memory or not, without what the engine has of garbage: what is allocated is among them. */
+function writableBytes(): number {
+  for (let i = 0; i < 3; i++) collectGarbage();
+  return mappings().reduce((sum, { bytes, rights }) => (rights.startsWith('rw') ? sum + bytes : sum), 0);
+}
+
+/** Asserts that `count` times the work keeps less than a quarter of the `bytes` that it takes each time. */
+export async function givesMemoryBack(
+  count: number,
+  bytes: number,
+  work: (i: number) => unknown,
+): Promise<void> {
+  // What is made once is made.
+  await work(0);
+  const before = writableBytes();
+  for (let i = 0; i < count; i++) await work(i);
+  const kept = writableBytes() - before;
+  assert.ok(kept < (count * bytes) / 4, `${count} times ${bytes} bytes left ${kept} bytes behind`);
+}
+
+/** Asserts that `work` closes every file that it opens; elsewhere than on Linux nothing is known. */
+export async function leavesNoFilesOpen(work: () => Promise<unknown>): Promise<void> {
+  const before = refuseCounting === undefined ? descriptors() : 0;
+  await work();
+  if (refuseCounting === undefined) assert.equal(descriptors(), before, 'files are still open');
+}
