@@ -1,7 +1,9 @@
 /** All mutants, by area. */
+import { CORE } from './core.ts';
+import { DEVICE } from './device.ts';
 import { FORMATS } from './formats.ts';
 import { KERNELS_CPU } from './kernels-cpu.ts';
 import { MEASURING } from './measuring.ts';
 import type { Mutant } from './mutant.ts';
 
-export const MUTANTS: readonly Mutant[] = [...FORMATS, ...KERNELS_CPU, ...MEASURING];
+export const MUTANTS: readonly Mutant[] = [...FORMATS, ...KERNELS_CPU, ...MEASURING, ...CORE, ...DEVICE];

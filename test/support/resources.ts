@@ -61,3 +61,31 @@ export async function leavesNoFilesOpen(work: () => Promise<unknown>): Promise<v
   await work();
   if (refuseCounting === undefined) assert.equal(descriptors(), before, 'files are still open');
 }
+
+/** Blocks of the CPU library's memory: each ends in a page that cannot be touched. Stacks of threads do too. */
+export const guards = (): number =>
+  mappings().filter(({ bytes, rights }) => bytes === 4096 && rights === '---p').length;
+
+/** How often a file is mapped. */
+export const mapped = (path: string): number => mappings().filter((mapping) => mapping.path === path).length;
+
+/** Asserts that the work leaves no block, thread, descriptor or mapping of `files` behind, however often it is done. */
+export async function leavesNothing(work: () => unknown, files: readonly string[] = []): Promise<void> {
+  const times = 8;
+  const counts = () => ({ guards: guards(), threads: threads(), descriptors: descriptors() });
+  // What is made once is made: threads of libuv, for one.
+  await work();
+  await work();
+  const before = counts();
+  for (let i = 0; i < times; i++) await work();
+  const after = counts();
+  for (const kind of ['guards', 'threads', 'descriptors'] as const)
+    assert.ok(
+      after[kind] - before[kind] < times,
+      `${after[kind] - before[kind]} more ${kind} after ${times} times`,
+    );
+  assert.deepEqual(
+    files.map((file) => mapped(file)),
+    files.map(() => 0),
+  );
+}

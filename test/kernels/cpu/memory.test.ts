@@ -11,7 +11,15 @@ import { createPool, destroyPool } from '../../../src/ffi/thread-pool.ts';
 import { plainPlan } from '../../../src/plan/plan.ts';
 import { randomTable } from '../../support/cases.ts';
 import { Random } from '../../support/random.ts';
-import { descriptors, givesMemoryBack, mappings, refuseCounting, threads } from '../../support/resources.ts';
+import {
+  descriptors,
+  givesMemoryBack,
+  guards,
+  mapped,
+  mappings,
+  refuseCounting,
+  threads,
+} from '../../support/resources.ts';
 import { dotInteractionOn, poolPlaced } from '../../support/run-operators.ts';
 
 const MIB = 2 ** 20;
@@ -32,9 +40,6 @@ async function file(name: string, bytes: Uint8Array): Promise<string> {
   return path;
 }
 
-/** Pages that cannot be touched: one ends each block. Threads have such pages too. */
-const guards = () => mappings().filter(({ bytes, rights }) => bytes === PAGE && rights === '---p').length;
-const mapped = (path: string) => mappings().filter((mapping) => mapping.path === path).length;
 const reserved = () => mappings().reduce((sum, { bytes }) => sum + bytes, 0);
 
 describe('memory', { skip: refuseCounting }, () => {

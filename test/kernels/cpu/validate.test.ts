@@ -321,6 +321,12 @@ describe('arguments of operators', () => {
     assert.equal(run({ ...EMBEDDING, ...placed, userOutput: 0n }, TABLE, bags), BAD_ARGUMENT);
     const two = { users: 2n, userOutputStride: 3n };
     assert.equal(run({ ...EMBEDDING, ...placed, ...two }, TABLE, { ...bags, offsetCount: 3n }), BAD_ARGUMENT);
+    for (const perUser of [2n, -1n])
+      for (const operator of [
+        { ...EMBEDDING, ...placed },
+        { ...CHECK, users: 1n },
+      ])
+        assert.equal(run(operator, TABLE, { ...bags, perUser }), BAD_ARGUMENT);
     const none = { users: 0n };
     for (const offsetCount of [0n, 1n])
       assert.equal(run({ ...EMBEDDING, ...placed, ...none }, TABLE, { ...bags, offsetCount }), BAD_ARGUMENT);

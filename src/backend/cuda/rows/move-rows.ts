@@ -2,7 +2,6 @@
 
 import { allocated } from '../../../checks/arguments.ts';
 import { bytesOf } from '../../../checks/array.ts';
-import { CudaEvent } from '../../../cuda/event.ts';
 import type { DeviceMemory, PinnedMemory } from '../../../cuda/memory.ts';
 import type { CudaKernel } from '../../../cuda/module.ts';
 import { type EmbeddingTable, type IndexArray, rowBytes } from '../../../embedding/bag.ts';
@@ -12,6 +11,7 @@ import type { DevicePtr } from '../../../ffi/cuda-symbols.ts';
 import { copyAll } from '../../../ffi/host-memory.ts';
 import type { StagedRows } from '../../staged-rows.ts';
 import { launchStriding } from '../kernels/launcher.ts';
+import { type PassedBlock, passedBlock } from '../memory/passed-block.ts';
 import { MoveRowsParams } from './move-rows-params.ts';
 import { deviceRowBytes } from './row-layout.ts';
 import type { RowTools } from './tools.ts';
@@ -61,15 +61,13 @@ export async function stageUpdate(
   const memory = pools.device.borrow(update.count * (width + NUMBER_BYTES));
   const numbersAt = (first: number) => memory.address(first * NUMBER_BYTES);
   const valuesAt = (first: number) => memory.address(update.count * NUMBER_BYTES + first * width);
-  const blocks: { readonly block: PinnedMemory; readonly passed: CudaEvent }[] = [];
+  const blocks: PassedBlock[] = [];
   try {
-    for (let i = 0; i < 2; i++) {
-      const passed = new CudaEvent(device);
-      blocks.push({ block: pools.pinned.borrow(step * (width + NUMBER_BYTES)), passed });
-    }
+    for (let i = 0; i < 2; i++)
+      blocks.push(passedBlock(device, () => pools.pinned.borrow(step * (width + NUMBER_BYTES))));
     for (let first = 0, turn = 0; first < update.count; first += step, turn++) {
       const count = Math.min(step, update.count - first);
-      const { block, passed } = blocks[turn % 2] as (typeof blocks)[number];
+      const { memory: block, passed } = blocks[turn % 2] as PassedBlock;
       const { numbers, values } = updatePiece(update, first, count);
       await passed.wait();
       const valueBytes = count * width;
@@ -88,7 +86,7 @@ export async function stageUpdate(
     pools.device.giveBack(memory);
     throw error;
   } finally {
-    for (const { block, passed } of blocks) {
+    for (const { memory: block, passed } of blocks) {
       pools.pinned.giveBack(block);
       passed[Symbol.dispose]();
     }

@@ -1,6 +1,5 @@
 /** Rows on their way to the device: out of arrays and files, through two pinned blocks, never read whole. */
 import { bytesOf } from '../../../checks/array.ts';
-import { CudaEvent } from '../../../cuda/event.ts';
 import { DeviceMemory, PinnedMemory } from '../../../cuda/memory.ts';
 import type { CudaKernel } from '../../../cuda/module.ts';
 import { type EmbeddingTable, rowBytes } from '../../../embedding/bag.ts';
@@ -8,6 +7,7 @@ import type { DevicePtr } from '../../../ffi/cuda-symbols.ts';
 import { addressOf, copyAll, type HostPtr, readFileTo, viewMemory } from '../../../ffi/host-memory.ts';
 import { isInFile, type StoredTensor, type TensorData } from '../../../tensor.ts';
 import { launchStriding } from '../kernels/launcher.ts';
+import { type PassedBlock, passedBlock } from '../memory/passed-block.ts';
 import { deviceRowBytes } from './row-layout.ts';
 import { SplitRowsParams } from './split-rows-params.ts';
 import type { RowTools } from './tools.ts';
@@ -29,7 +29,7 @@ export class StreamedUpload implements Disposable {
   /** A piece of scaled rows as files have them; made when first needed. */
   #scaled: DeviceMemory | undefined;
   /** Made when first needed. */
-  #blocks: { readonly memory: PinnedMemory; readonly passed: CudaEvent }[] = [];
+  #blocks: PassedBlock[] = [];
   #next = 0;
 
   /** `pieceBytes`: a row of every table at least. */
@@ -97,10 +97,7 @@ export class StreamedUpload implements Disposable {
     for (let offset = 0; offset < bytes; offset += pieceBytes) {
       const length = Math.min(pieceBytes, bytes - offset);
       const which = this.#next++ % 2;
-      this.#blocks[which] ??= {
-        memory: new PinnedMemory(device, this.#pieceBytes),
-        passed: new CudaEvent(device),
-      };
+      this.#blocks[which] ??= passedBlock(device, () => new PinnedMemory(device, this.#pieceBytes));
       const { memory, passed } = this.#blocks[which];
       await passed.wait();
       await read(memory.address(), offset, length);
