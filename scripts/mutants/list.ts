@@ -4,6 +4,14 @@ import { DEVICE } from './device.ts';
 import { FORMATS } from './formats.ts';
 import { KERNELS_CPU } from './kernels-cpu.ts';
 import { MEASURING } from './measuring.ts';
+import { MODELS_AND_PROGRAMS } from './models.ts';
 import type { Mutant } from './mutant.ts';
 
-export const MUTANTS: readonly Mutant[] = [...FORMATS, ...KERNELS_CPU, ...MEASURING, ...CORE, ...DEVICE];
+export const MUTANTS: readonly Mutant[] = [
+  ...FORMATS,
+  ...KERNELS_CPU,
+  ...MEASURING,
+  ...CORE,
+  ...DEVICE,
+  ...MODELS_AND_PROGRAMS,
+];

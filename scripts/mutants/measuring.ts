@@ -83,7 +83,7 @@ export const MEASURING: readonly Mutant[] = [
       ],
       ["bottomMs: stage('bottomMs')", "bottomMs: stage('topMs')"],
     ],
-    ['test/bench/measure-model.test.ts'],
+    ['test/bench/compare-model.test.ts', 'test/bench/measure-model.test.ts'],
   ),
   ...mutantsOf(
     'src/bench/comparison.ts',

@@ -1,5 +1,6 @@
 /** DCNv2 cross network, low-rank or full-rank, layer after layer: x ← x0 ⊙ (W·(V·x) + b) + x, or x ← x0 ⊙ (W·x + b) + x. */
 import type { Backend, Matrix, Operation, PlacedLinear } from '../backend/backend.ts';
+import { keepingPlaced } from '../backend/keep-placed.ts';
 import type { Workspace } from '../backend/workspace.ts';
 import { type Check, listOf, membersOf, oneOf, optional, text } from '../checks/value.ts';
 import type { DensePrecision } from '../device.ts';
@@ -148,16 +149,18 @@ export class CrossNetwork implements Disposable {
     layers: readonly CrossLayer[],
     precision: DensePrecision,
   ): Promise<CrossNetwork> {
-    const place = (weight: Float32Array, bias: Float32Array | undefined, outputs: number, inputs: number) =>
-      backend.placeLinear(weight, bias, outputs, inputs, precision);
-    const placed: PlacedCross[] = [];
-    for (const { v, w, bias, width, rank } of layers) {
-      placed.push({
-        ...(v === undefined ? {} : { v: place(await readFloat32(v), undefined, rank, width) }),
-        w: place(await readFloat32(w), await readFloat32(bias), width, rank),
-      });
-    }
-    return new CrossNetwork(placed);
+    return keepingPlaced(async (keep) => {
+      const place = (weight: Float32Array, bias: Float32Array | undefined, outputs: number, inputs: number) =>
+        keep(backend.placeLinear(weight, bias, outputs, inputs, precision));
+      const placed: PlacedCross[] = [];
+      for (const { v, w, bias, width, rank } of layers) {
+        placed.push({
+          ...(v === undefined ? {} : { v: place(await readFloat32(v), undefined, rank, width) }),
+          w: place(await readFloat32(w), await readFloat32(bias), width, rank),
+        });
+      }
+      return new CrossNetwork(placed);
+    });
   }
 
   /** Operations from `x0` [B, width] to `output` [B, width]; the layers between live in the workspace. */

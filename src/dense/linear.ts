@@ -9,6 +9,7 @@ import {
   type Operation,
   type PlacedLinear,
 } from '../backend/backend.ts';
+import { keepingPlaced } from '../backend/keep-placed.ts';
 import type { Workspace } from '../backend/workspace.ts';
 import { type Check, listOf, membersOf, oneOf, optional, text } from '../checks/value.ts';
 import type { DensePrecision } from '../device.ts';
@@ -164,13 +165,16 @@ export class Mlp implements Disposable {
     layers: readonly LinearLayer[],
     precision: DensePrecision,
   ): Promise<Mlp> {
-    const placed: { placed: PlacedLinear; activation: Activation }[] = [];
-    for (const { weight, bias, inputs, outputs, activation } of layers) {
-      const values = await readFloat32(weight);
-      const offsets = bias === undefined ? undefined : await readFloat32(bias);
-      placed.push({ placed: backend.placeLinear(values, offsets, outputs, inputs, precision), activation });
-    }
-    return new Mlp(placed);
+    return keepingPlaced(async (keep) => {
+      const placed: { placed: PlacedLinear; activation: Activation }[] = [];
+      for (const { weight, bias, inputs, outputs, activation } of layers) {
+        const values = await readFloat32(weight);
+        const offsets = bias === undefined ? undefined : await readFloat32(bias);
+        const layer = keep(backend.placeLinear(values, offsets, outputs, inputs, precision));
+        placed.push({ placed: layer, activation });
+      }
+      return new Mlp(placed);
+    });
   }
 
   /** Operations from `input` [B, inputs] to `output` [B, outputs]; the layers between live in the workspace. */

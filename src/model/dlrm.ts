@@ -14,6 +14,7 @@ import type {
 import { BatchPrograms } from '../backend/batch-programs.ts';
 import { ownBackend } from '../backend/guarded/backend.ts';
 import { InFlight } from '../backend/in-flight.ts';
+import { keepingPlaced } from '../backend/keep-placed.ts';
 import { Workspace } from '../backend/workspace.ts';
 import { abortSignal, throwIfAborted } from '../checks/abort.ts';
 import { allocated } from '../checks/arguments.ts';
@@ -160,12 +161,7 @@ export class DlrmModel implements AsyncDisposable {
     const head = headOf(own);
     const device = ownBackend(backend);
     const precision = precisionOn(device.device, chosen.precision);
-    const placed: Disposable[] = [];
-    const keep = <T extends Disposable>(part: T): T => {
-      placed.push(part);
-      return part;
-    };
-    try {
+    return keepingPlaced(async (keep) => {
       const { plan, source } = await choosePlan(
         chosen.plan,
         { device: device.device, tables },
@@ -176,10 +172,7 @@ export class DlrmModel implements AsyncDisposable {
         head: keep(await PlacedHead.place({ backend: device, precision }, head, signal)),
       };
       return new DlrmModel(MADE_HERE, device, own, head, parts, precision, source, chosen);
-    } catch (error) {
-      for (const part of placed) part[Symbol.dispose]();
-      throw error;
-    }
+    });
   }
 
   get architecture(): ModelArchitecture {

@@ -1,6 +1,7 @@
 /** A head on a device: its blocks' weights, and the operations of a batch over matrices that are laid out for it. */
 import { at } from '../at.ts';
 import { columns, type Matrix, type Operation } from '../backend/backend.ts';
+import { keepingPlaced } from '../backend/keep-placed.ts';
 import type { Workspace } from '../backend/workspace.ts';
 import { throwIfAborted } from '../checks/abort.ts';
 import { type PlacedBlock, type PlacementTarget, sum } from '../dense/block.ts';
@@ -38,17 +39,14 @@ export class PlacedHead implements Disposable {
    * @throws AbortError; DeviceError OUT_OF_MEMORY; UsageError, FormatError for files.
    */
   static async place(on: PlacementTarget, head: Head, signal?: AbortSignal): Promise<PlacedHead> {
-    const placed: PlacedBlock[] = [];
-    try {
+    return keepingPlaced(async (keep) => {
+      const placed: PlacedBlock[] = [];
       for (const { block, vectors } of head.blocks) {
         throwIfAborted(signal, 'placing the head');
-        placed.push(await kindOf(block).place(on, block, vectors));
+        placed.push(keep(await kindOf(block).place(on, block, vectors)));
       }
       return new PlacedHead(head, placed);
-    } catch (error) {
-      for (const block of placed) block[Symbol.dispose]();
-      throw error;
-    }
+    });
   }
 
   /** The program for batches of at most `capacity` samples, over matrices of `workspace`. @throws DeviceError OUT_OF_MEMORY. */

@@ -49,6 +49,31 @@ test('a stream may be cut anywhere, far from its beginning too', () => {
   }
 });
 
+test('the last rank has a row of the table, however its number is rounded on the way', () => {
+  for (const [rows, step] of [
+    [2 ** 31 - 1, 2 ** 30 + 3],
+    [2 ** 31 - 1, 2 ** 31 - 2],
+    [1000, 617],
+    [2 ** 52, 1],
+    [2 ** 53 - 1, 1],
+  ] as const) {
+    // All lookups are of the second stratum, the last rank alone, whose row is the last one.
+    const popularity = {
+      kind: 'strata',
+      limits: Float64Array.of(0, 1),
+      bounds: Float64Array.of(0, rows - 1, rows),
+    } as const;
+    const last = draw(1000, { rows, step, start: step - 1, popularity });
+    drawLookups([last]);
+    assert.ok(last.indices.includes(BigInt(rows - 1)), `${rows} rows, steps of ${step}`);
+    assert.deepEqual(
+      last.indices.filter((index) => index < 0n || index >= BigInt(rows)),
+      new BigInt64Array(0),
+    );
+    if (step === 1) assert.ok(last.indices.every((index) => index >= BigInt(rows) - 3n));
+  }
+});
+
 test('nothing is drawn for arguments out of range', () => {
   const strata = { limits: new Float64Array(), bounds: Float64Array.of(0) };
   for (const change of [

@@ -19,21 +19,42 @@ after(() => {
 });
 
 /** Indices that the library calls bad, of a table of `rowCount` rows that are nowhere, and where the first is. */
-function check(isa: Isa, rowCount: bigint, indices: Int32Array | BigInt64Array, pruned: boolean) {
-  const offsets = Int32Array.of(0, indices.length);
+function check(
+  isa: Isa,
+  rowCount: bigint,
+  indices: Int32Array | BigInt64Array,
+  pruned = false,
+  offsets = Int32Array.of(0, indices.length),
+) {
   const table = new BigInt64Array(TABLE_WORDS);
   table.set([addressOf(offsets), rowCount, 1n, 0n, 4n, 0n, -1n, 0n, pruned ? 1n : 0n, 0n]);
   const bags = new BigInt64Array(BAGS_WORDS);
   const width = BigInt(indices.BYTES_PER_ELEMENT);
-  bags.set([addressOf(indices), addressOf(offsets), width, 4n, BigInt(indices.length), 2n]);
+  bags.set([
+    addressOf(indices),
+    addressOf(offsets),
+    width,
+    4n,
+    BigInt(indices.length),
+    BigInt(offsets.length),
+  ]);
   const report = new BigInt64Array(CHECK_REPORT_WORDS);
   const operator = new BigInt64Array(OPERATOR_WORDS);
   const at = [table, bags].map(addressOf);
-  operator.set([BigInt(OPERATOR.checkBags), 0n, ...at, 1n, 1n, 0n, addressOf(report)]);
+  operator.set([
+    BigInt(OPERATOR.checkBags),
+    0n,
+    ...at,
+    1n,
+    BigInt(offsets.length - 1),
+    0n,
+    addressOf(report),
+  ]);
   assert.equal(Number(library().run(pools.get(isa), operator, 1, null)), 0);
   // Addresses keep nothing from the collector.
-  assert.ok([table, bags, offsets, indices].every(({ length }) => length > 0));
-  const [, , position, value, limit, bad] = report;
+  assert.ok([table, bags, offsets, indices].every(({ byteOffset }) => byteOffset === 0));
+  const [code, , position, value, limit, bad, badOffsets] = report;
+  if (badOffsets !== 0n) return { code, badOffsets, position };
   return { bad: Number(bad), first: Number(bad) === 0 ? undefined : { position, value, limit } };
 }
 
@@ -77,4 +98,21 @@ test('int64 indices at the last row and past it', () => {
       assert.deepEqual(first, { position: 2n, value: rowCount, limit: rowCount });
       assert.equal(check(isa, rowCount, indices, true).bad, 3);
     }
+});
+
+test('offsets of many bags without lookups, and bad indices in many places, are all found', () => {
+  const count = 1 << 20;
+  for (const isa of isas) {
+    const offsets = new Int32Array(count + 1);
+    offsets[count - 5] = 1;
+    const none = new Int32Array(0);
+    assert.deepEqual(check(isa, 5n, none, false, offsets), {
+      code: 4n,
+      // It is past the end, and the one behind it decreases.
+      badOffsets: 2n,
+      position: BigInt(count - 5),
+    });
+    const bad = new Int32Array(count).fill(5);
+    assert.deepEqual(check(isa, 5n, bad), { bad: count, first: { position: 0n, value: 5n, limit: 5n } });
+  }
 });

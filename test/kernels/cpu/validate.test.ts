@@ -351,6 +351,25 @@ describe('arguments of operators', () => {
   });
 });
 
+describe('memory that is gone', () => {
+  // A block ends in a page that cannot be touched.
+  const block = new NativeMemory(1);
+  after(() => block[Symbol.dispose]());
+  const gone: bigint = block.address + 4096n;
+  const ARRAYS_GONE = 2;
+
+  test('what is read there ends the work, and is told', () => {
+    assert.equal(run({ ...COPY, input: gone }), ARRAYS_GONE);
+    for (const bags of [{ indices: gone }, { offsets: gone }, { weights: gone }])
+      assert.equal(run(EMBEDDING, TABLE, { ...BAGS, ...bags }), ARRAYS_GONE, show(bags));
+    for (const bags of [{ indices: gone }, { offsets: gone }])
+      assert.equal(run(CHECK, TABLE, { ...BAGS, ...bags }), ARRAYS_GONE, show(bags));
+    const copy = BigUint64Array.of(at, gone, 1n, 64n, 0n, 0n);
+    assert.equal(Number(library().copyAll(pool, copy, 1)), ARRAYS_GONE);
+    assert.equal(run(COPY), DONE, 'and the next goes well');
+  });
+});
+
 describe('other arguments', () => {
   test('weights of no size, or of one that memory cannot have', () => {
     for (const [outputs, inputs] of [

@@ -1,0 +1,257 @@
+/** Models and their programs, what callers get of a backend, plans and workloads, and the CUDA kernels that tests emulate. */
+import { type Mutant, mutantsOf } from './mutant.ts';
+
+const GIVEN_BACK = 'test/model/given-back.test.ts';
+const MODELS = [GIVEN_BACK, 'test/model/many-at-once.test.ts', 'test/model/head.test.ts'];
+const GUARDED = ['test/backend/guarded/handles.test.ts'];
+const UTILITIES = ['test/emulation/utilities.test.ts'];
+
+export const MODELS_AND_PROGRAMS: readonly Mutant[] = [
+  ...mutantsOf(
+    'src/model/dlrm.ts',
+    [
+      ['    this.#programs[Symbol.dispose]();\n', ''],
+      ['    for (const part of Object.values(this.#placed)) part[Symbol.dispose]();\n', ''],
+      ['if (this.#closesBackend) this.#backend[Symbol.dispose]();', ''],
+      ['        for (const part of [...owned, bags]) part[Symbol.dispose]();\n', ''],
+      ['        owned.push(block);\n', ''],
+      ['        owned.unshift(executable);\n', ''],
+      [
+        'using bags = this.#backend.placeBags(this.#placed.tables, request);',
+        'const bags = this.#backend.placeBags(this.#placed.tables, request);',
+      ],
+      ['if (owner !== this)\n', 'if (owner === undefined)\n'],
+      ['const bytes = this.#programs.bytesFor(batchSize);', 'const bytes = 0;'],
+      ['{ bytes: bytesIn(values), what:', '{ bytes: 0, what:'],
+      [
+        'keep(await PlacedHead.place({ backend: device, precision }, head))',
+        'await PlacedHead.place({ backend: device, precision }, head)',
+        'nothing that can fail follows the placing of the head',
+      ],
+      ['checking: this.#checking', "checking: 'none'"],
+      ['await this.#inFlight.close()', 'true'],
+    ],
+    MODELS,
+  ),
+  ...mutantsOf(
+    'src/backend/keep-placed.ts',
+    [
+      ['    for (const part of kept) part[Symbol.dispose]();\n', ''],
+      ['      kept.push(part);\n', ''],
+    ],
+    MODELS,
+  ),
+  ...mutantsOf(
+    'src/dense/linear.ts',
+    [
+      [
+        'keep(backend.placeLinear(values, offsets, outputs, inputs, precision))',
+        'backend.placeLinear(values, offsets, outputs, inputs, precision)',
+      ],
+    ],
+    MODELS,
+  ),
+  ...mutantsOf(
+    'src/dense/cross.ts',
+    [
+      [
+        'keep(backend.placeLinear(weight, bias, outputs, inputs, precision))',
+        'backend.placeLinear(weight, bias, outputs, inputs, precision)',
+      ],
+    ],
+    MODELS,
+  ),
+  ...mutantsOf(
+    'src/model/placed-head.ts',
+    [
+      [
+        'keep(await kindOf(block).place(on, block, vectors))',
+        'await kindOf(block).place(on, block, vectors)',
+      ],
+    ],
+    MODELS,
+  ),
+  ...mutantsOf(
+    'src/model/placed-request.ts',
+    [
+      ['of [...owned, bags])', 'of [...owned])'],
+      ['of [...owned, bags])', 'of [bags])'],
+      [
+        '    this.#disposed = true;\n    if (this.#running === 0) this.#free();\n',
+        '    this.#disposed = true;\n    this.#free();\n',
+      ],
+      ['if (this.#disposed && this.#running === 0) this.#free();', ''],
+      [
+        "if (this.#disposed) throw new DeviceError('DISPOSED', 'a placed",
+        "if (false) throw new DeviceError('DISPOSED', 'a placed",
+      ],
+    ],
+    MODELS,
+  ),
+  ...mutantsOf(
+    'src/model/collection.ts',
+    [
+      ['    for (const programs of this.#programs.values()) programs[Symbol.dispose]();\n', ''],
+      ['    this.#placed[Symbol.dispose]();\n', ''],
+      ['using bags = this.#backend.placeBags', 'const bags = this.#backend.placeBags'],
+      ['checking: this.#checking', "checking: 'none'"],
+      ['if (options.placement !== undefined) checkPlacement(options.placement, own);', ''],
+    ],
+    [GIVEN_BACK, 'test/model/collection.test.ts', 'test/model/many-at-once.test.ts'],
+  ),
+  ...mutantsOf(
+    'src/backend/batch-programs.ts',
+    [
+      ['this.#idle.length > MOST_IDLE || ', ''],
+      ['(elements * FLOAT_BYTES > IDLE_BYTES && this.#idle.length > 1)', 'false'],
+      ['elements * FLOAT_BYTES > IDLE_BYTES', 'elements > IDLE_BYTES'],
+      [' && this.#idle.length > 1)', ')'],
+      ['      elements -= oldest.block.length;\n', ''],
+      ['      discard(oldest);\n', ''],
+      ['  executable[Symbol.dispose]();\n', ''],
+      ['  executable[Symbol.dispose]();\n  block[Symbol.dispose]();', '  executable[Symbol.dispose]();'],
+      ['      block[Symbol.dispose]();\n      throw error;', '      throw error;'],
+      ['(fitting.length < MOST_KINDS ? undefined : fitting[0])', 'undefined'],
+      ['entry.capacity === capacity', 'entry.capacity >= capacity'],
+      ['      known.kind = kind;\n', ''],
+      ["error.code !== 'OUT_OF_MEMORY' || this.#idle.length === 0", 'true'],
+      ['      this.#idle.push(entry);\n      this.#trim();', '      this.#trim();'],
+      ['this.#idle.shift() as Entry', 'this.#idle.pop() as Entry'],
+    ],
+    ['test/backend/batch-programs.test.ts', GIVEN_BACK],
+  ),
+  ...mutantsOf('src/backend/workspace.ts', [
+    ['Math.ceil(elements / MATRIX_ELEMENTS) * MATRIX_ELEMENTS', 'elements'],
+    ['      block[Symbol.dispose]();\n', ''],
+    ['if (this.#taken > this.#buffer.length)', 'if (this.#taken > 2 * this.#buffer.length)'],
+    ['Math.ceil(cols / ROW_ELEMENTS) * ROW_ELEMENTS', 'cols'],
+    ['(start * FLOAT_BYTES) / elementBytes({ format })', 'start'],
+  ]),
+  ...mutantsOf('src/backend/admission.ts', [
+    ['this.#bytes + bytes <= most', 'this.#bytes + bytes < most'],
+    ['this.#programs < programs', 'this.#programs <= programs'],
+    ['size >= this.limits.waiting', 'size > this.limits.waiting'],
+    ['      this.#bytes -= bytes;\n', ''],
+    ['      this.#programs -= 1;\n', ''],
+    ['this.#waiting.size === 0 && ', ''],
+    ['          this.#waiting.delete(own);\n', ''],
+    ['          listening?.[Symbol.dispose]();\n', ''],
+    ['if (!this.#fits(next.bytes)) return;', 'if (!this.#fits(next.bytes)) continue;'],
+    ['this.#programs === 0 || ', ''],
+  ]),
+  ...mutantsOf(
+    'src/backend/guarded/handles.ts',
+    [
+      ['if (this.#users === 0 && this.#disposed) this.#inner[Symbol.dispose]();', ''],
+      ['    if (this.#users === 0) this.#inner[Symbol.dispose]();', '    this.#inner[Symbol.dispose]();'],
+      ['    this.#parent?.release();\n', ''],
+      ['    this.#parent?.acquire();\n', ''],
+      ['    void this.#parent?.inner;\n', ''],
+      ['giver === undefined || giver.#what !== this.#what', 'giver === undefined'],
+      ['    void known?.held.inner;\n', ''],
+      ['Object.freeze({ ...handle,', '({ ...handle,'],
+    ],
+    GUARDED,
+  ),
+  ...mutantsOf(
+    'src/backend/guarded/program.ts',
+    [
+      ["  if (target.length !== own.length) throw arraysChanged('was given away');\n", ''],
+      ['    program.deliver();\n', ''],
+    ],
+    ['test/conformance/cpu.test.ts', 'test/backend/cpu/changing-arrays.test.ts'],
+  ),
+  ...mutantsOf('src/plan/placement.ts', [
+    ['placed.length !== tables.length', 'placed.length < tables.length'],
+    ['    if (own !== name)\n', '    if (own === undefined)\n'],
+  ]),
+  ...mutantsOf('src/plan/occupancy.ts', [
+    [
+      'Math.floor(registersPerMultiprocessor / registersPerWarp / WARP_UNIT) * WARP_UNIT',
+      'Math.floor(registersPerMultiprocessor / registersPerWarp)',
+    ],
+    ['Math.min(...Object.values(most))', 'Math.max(...Object.values(most))'],
+    ['Math.ceil(threads / warpThreads)', 'Math.floor(threads / warpThreads)'],
+    ['from <= capability', 'from < capability'],
+    ['sharedBytes > limits.sharedBytesPerBlock ? 0', 'sharedBytes > limits.sharedBytes ? 0'],
+  ]),
+  ...mutantsOf('src/workload/bag-lengths.ts', [
+    ['const MAX_LOOKUPS = 2 ** 31 - 1;', 'const MAX_LOOKUPS = 2 ** 31;'],
+    ['if (low > high) parts.fail', 'if (low > high + 1) parts.fail'],
+    ['random.integer(high - low + 1)', 'random.integer(high - low)'],
+    ['parts.length !== 1 && parts.length !== tables', 'parts.length > tables'],
+  ]),
+  ...mutantsOf(
+    'src/workload/index-values.ts',
+    [
+      ['halves[2 * i + 1] === 0 ? low : -1', 'low'],
+      ['(high[2 * i + 1] as number) * 2 ** 32', '(low[2 * i + 1] as number) * 2 ** 32'],
+      ['    this.#full += this.#last;\n', ''],
+    ],
+    ['test/workload/index-values.test.ts'],
+  ),
+  ...mutantsOf('src/workload/hotness.ts', [
+    ['next < Math.min(k, counts.length)', 'next < k'],
+    ['32 - Math.clz32(count - 1)', '32 - Math.clz32(count)'],
+    ['lookups === 0 ? 0 : distinct / lookups', 'lookups / distinct'],
+  ]),
+  ...mutantsOf(
+    'src/workload/batch-traffic.ts',
+    [
+      ['numbers.indexOf(number) === t ? distinctRows', 'true ? distinctRows'],
+      ['distinctRowBytes: distinct * bytes,', 'distinctRowBytes: indices.length * bytes,'],
+      ['batchSize * table.dim * Float32Array.BYTES_PER_ELEMENT', 'batchSize * table.dim'],
+      ['rows.filter((row) => row >= 0)', 'rows.filter((row) => row > 0)'],
+    ],
+    ['test/workload/batch-traffic.test.ts', 'test/bench/workload.test.ts'],
+  ),
+  ...mutantsOf(
+    'kernels/cuda/check_bags.cuh',
+    [
+      [
+        'value < before ? OFFSETS_DECREASE : value > bags.lookups',
+        'value <= before ? OFFSETS_DECREASE : value > bags.lookups',
+      ],
+      ['value > bags.lookups ? OFFSET_PAST_END', 'value >= bags.lookups ? OFFSET_PAST_END'],
+      ['if (position == 0) return value != 0', 'if (position == 0) return value < 0'],
+      ['static_cast<uint64>(index) - first < ', 'static_cast<uint64>(index) - first <= '],
+      ['if (code == OFFSET_PAST_END) limit = bags.lookups;', ''],
+      ['if (bad_indices++ == 0 && first == 0)', 'if (bad_indices++ == 0)'],
+    ],
+    UTILITIES,
+  ),
+  ...mutantsOf(
+    'kernels/cuda/hot_rows.cuh',
+    [
+      [' || row == params.padding_index) continue;', ') continue;'],
+      [
+        'if (with_bin > static_cast<uint64>(params.capacity)) break;',
+        'if (with_bin >= static_cast<uint64>(params.capacity)) break;',
+      ],
+      ['if (slot >= room) continue;', 'if (slot > room) continue;'],
+      ['bin < above || bin == 0', 'bin < above'],
+    ],
+    UTILITIES,
+  ),
+  ...mutantsOf(
+    'kernels/cuda/move_rows.cuh',
+    [
+      [
+        'if (row >= static_cast<uint64>(params.row_count)) continue;',
+        'if (row > static_cast<uint64>(params.row_count)) continue;',
+      ],
+    ],
+    ['test/emulation/utilities.test.ts', 'test/conformance/cuda.test.ts', 'test/emulation/move-rows.test.ts'],
+  ),
+  ...mutantsOf(
+    'kernels/cuda/spread_rows.cuh',
+    [
+      ['if (all % 16 == 0) copy_span', 'if (all % 8 == 0) copy_span'],
+      [
+        'ptx::load_read_only(&span->to) * params.element_bytes',
+        'ptx::load_read_only(&span->from) * params.element_bytes',
+      ],
+    ],
+    ['test/emulation/spread-rows.test.ts'],
+  ),
+];
