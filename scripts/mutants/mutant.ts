@@ -56,7 +56,7 @@ export function faultsOf(mutants: readonly Mutant[], root: string): string[] {
 }
 
 /** So many of the nearest test files are run. */
-const NEAREST = 4;
+const NEAREST = 3;
 /** Read the sources as text, so they would tell any mutant from the original. */
 const READS_SOURCES = /^test\/(?:scripts\/mutants|imports|generated)\.test\.ts$/;
 

@@ -1,12 +1,13 @@
 /** What the whole model's benchmark makes of times: on a GPU that is the reference, with a clock of its own. */
 import assert from 'node:assert/strict';
 import { type TestContext, test } from 'node:test';
-import type { BoundOperation, DeviceBuffer, PlacedBags, RunReport } from '../../src/backend/backend.ts';
+import type { BoundOperation, RunReport } from '../../src/backend/backend.ts';
 import { compareModel } from '../../src/bench/compare-model.ts';
 import { measureModel } from '../../src/bench/measure-model.ts';
 import type { ModelRow } from '../../src/bench/results.ts';
 import { patternWorkload } from '../../src/bench/workload.ts';
 import { type Plan, plainPlan, planLabel, withTechniques } from '../../src/plan/plan.ts';
+import { countParts } from '../support/counted-parts.ts';
 import { smallModel } from '../support/models.ts';
 import { Random } from '../support/random.ts';
 import { ReferenceGpu } from '../support/reference-gpu.ts';
@@ -29,8 +30,6 @@ class ClockedGpu extends ReferenceGpu {
   clockMs = 0;
   /** Runs that came first take so many times longer. */
   slowRuns = 0;
-  /** Buffers and bags that were not given back. */
-  readonly live = new Set<object>();
 
   constructor(t: TestContext) {
     super();
@@ -48,28 +47,6 @@ class ClockedGpu extends ReferenceGpu {
     this.clockMs += this.slowRuns-- > 0 ? 1000 * ms : ms;
     const stages = Object.entries(STAGES).map(([stage, own]) => [stage, own / 1e3]);
     return { ...report, stages: Object.fromEntries(stages) };
-  }
-
-  override allocate(length: number): DeviceBuffer {
-    return this.#kept(super.allocate(length));
-  }
-
-  override placeBags(...given: Parameters<ReferenceGpu['placeBags']>): PlacedBags {
-    return this.#kept(super.placeBags(...given));
-  }
-
-  override allocateHost(bytes: number) {
-    return this.#kept(super.allocateHost(bytes));
-  }
-
-  #kept<T extends Disposable>(part: T): T {
-    this.live.add(part);
-    const giveBack = part[Symbol.dispose].bind(part);
-    part[Symbol.dispose] = () => {
-      this.live.delete(part);
-      giveBack();
-    };
-    return part;
   }
 }
 
@@ -109,6 +86,7 @@ test('rows say what the clock and the stages said, warm-up left out, and all is 
   using gpu = new ClockedGpu(t);
   // The first row's runs to warm up, and what places its requests.
   gpu.slowRuns = 12;
+  const live = countParts(gpu);
   const workload = patternWorkload('random', shape).model;
   const rounds = 2;
   const options = { backend: gpu, architecture, plan: PLAIN, rounds, ceilings };
@@ -145,5 +123,5 @@ test('rows say what the clock and the stages said, warm-up left out, and all is 
       assert.equal(row.inputLimitShare, rate / ceilings.hostCopyBytesPerSecond);
     }
   }
-  assert.deepEqual([...gpu.live], [], 'buffers and bags that are left');
+  assert.deepEqual(live(), {}, 'what is left');
 });

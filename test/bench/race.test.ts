@@ -1,12 +1,13 @@
 /** Which tables race, and on what. */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import type { DeviceBuffer, PlacedBags, PlacedTables } from '../../src/backend/backend.ts';
+import type { PlacedBags, PlacedTables } from '../../src/backend/backend.ts';
 import { MOST_RACED, racedTables, racePatterns } from '../../src/bench/race.ts';
 import { syntheticModel, syntheticTables } from '../../src/bench/synthetic-model.ts';
 import { patternWorkload } from '../../src/bench/workload.ts';
 import type { BagBatch } from '../../src/embedding/bag.ts';
 import { type Plan, plainPlan, planLabel, withTechniques } from '../../src/plan/plan.ts';
+import { countParts } from '../support/counted-parts.ts';
 import { ReferenceGpu } from '../support/reference-gpu.ts';
 
 describe('racedTables', () => {
@@ -37,35 +38,16 @@ describe('racedTables', () => {
 describe('racePatterns', () => {
   const FASTEST = withTechniques(plainPlan('cuda'), { prefetch: { into: 'registers', distance: 6 } });
 
-  class CountedGpu extends ReferenceGpu {
+  class WatchedGpu extends ReferenceGpu {
     readonly batches: BagBatch[] = [];
-    live = 0;
 
     constructor() {
       super(({ tables }) => (planLabel(tables.plan) === planLabel(FASTEST) ? 1 : 2));
     }
 
-    override async placeTables(...given: Parameters<ReferenceGpu['placeTables']>): Promise<PlacedTables> {
-      return this.#counted(await super.placeTables(...given));
-    }
-
     override placeBags(tables: PlacedTables, batch: BagBatch): PlacedBags {
       this.batches.push(batch);
-      return this.#counted(super.placeBags(tables, batch));
-    }
-
-    override allocate(length: number): DeviceBuffer {
-      return this.#counted(super.allocate(length));
-    }
-
-    #counted<T extends Disposable>(part: T): T {
-      this.live++;
-      const giveBack = part[Symbol.dispose].bind(part);
-      part[Symbol.dispose] = () => {
-        this.live--;
-        giveBack();
-      };
-      return part;
+      return super.placeBags(tables, batch);
     }
   }
 
@@ -78,7 +60,8 @@ describe('racePatterns', () => {
     const architecture = syntheticModel(tables);
     const drawn = { architecture, batchSize: 2, bagLengths: '2', batches: 2, seed: 1 };
     const workloads = (['one_item', 'random'] as const).map((name) => patternWorkload(name, drawn).embedding);
-    using backend = new CountedGpu();
+    using backend = new WatchedGpu();
+    const live = countParts(backend);
     const notes: string[] = [];
     const found = await racePatterns({ backend, tables, workloads, notes, progress: () => {} });
     assert.deepEqual(
@@ -91,6 +74,6 @@ describe('racePatterns', () => {
       backend.batches.map(({ bags }) => bags),
       workloads.flatMap(({ batches }) => batches.map(({ bags }) => raced.map((t) => bags[t]))),
     );
-    assert.equal(backend.live, 0);
+    assert.deepEqual(live(), {});
   });
 });

@@ -68,6 +68,25 @@ test('a plan that was tuned here is what runs', async () => {
   assert.deepEqual((await choosePlan('plain', context, { folder })).plan, plainPlan('cpu'));
 });
 
+test('whatever a plan was tuned for is in the name of its file', () => {
+  const [table] = context.tables as [(typeof context.tables)[number]];
+  const others: readonly string[] = [
+    ...[{ rows: 1001 }, { dim: 9 }, { rowFormat: 'float16' as const }].map((change) =>
+      savedPlanFile({ device, tables: [{ ...table, ...change }] }, traffic, folder),
+    ),
+    savedPlanFile({ device, tables: [table, table] }, traffic, folder),
+    ...[{ name: 'another' }, { architecture: 'avx512' }, { kind: 'cuda' as const }].map((change) =>
+      savedPlanFile({ ...context, device: { ...device, ...change } }, traffic, folder),
+    ),
+    ...[{ batchSize: 101 }, { distinctShare: 0.26 }].map((change) =>
+      savedPlanFile(context, { ...traffic, ...change }, folder),
+    ),
+  ];
+  assert.equal(new Set([file, ...others]).size, others.length + 1);
+  // Other versions make a plan stale, and no other one.
+  assert.equal(savedPlanFile({ ...context, device: { ...device, versions: {} } }, traffic, folder), file);
+});
+
 test('a collection whose features share tables has a plan of its own', () => {
   const weight = { dtype: 'float32', shape: [1000, 8], seed: 1 } as const;
   const shape = { rows: 1000, dim: 8, rowFormat: 'float32' as const };
@@ -127,6 +146,7 @@ test('Node may change; device, architecture, Hotrow and drivers may not', async 
     [{ versions: { ...tunedVersions(device), kernel: '6.0' } }, /tuned with kernel 6.0, this is 6.1/],
     [{ versions: { ...tunedVersions(device), hotrow: '0.0.1' } }, /tuned with hotrow 0.0.1/],
     [{ versions: {} }, /absent/],
+    [{ versions: { ...tunedVersions(device), driver: '570' } }, /tuned with driver 570, this is absent/],
   ] as const) {
     await savePlan(tuned(change), file);
     const chosen = await choosePlan(undefined, context, { folder });

@@ -7,6 +7,24 @@ import { syntheticTables } from '../../src/bench/synthetic-model.ts';
 import { plainPlan } from '../../src/plan/plan.ts';
 import { EmbeddingTimer } from '../../src/tuner/embedding-timer.ts';
 import { syntheticBags } from '../../src/workload/synthetic.ts';
+import { countParts } from '../support/counted-parts.ts';
+import { ReferenceGpu } from '../support/reference-gpu.ts';
+
+test('launches are those of the timed batch; what was placed goes with the next workload, and at the end', async () => {
+  using backend = new ReferenceGpu();
+  const live = countParts(backend);
+  const tables = syntheticTables({ tables: 3, rows: 50, dim: 8, rowFormat: 'float32' });
+  const timer = new EmbeddingTimer(backend, tables);
+  const shape = { tables, batchSize: 4, pattern: 'random', bagLengths: '3', seed: 1, batches: 4 } as const;
+  for (const ahead of [0, 2]) {
+    await timer.load(syntheticBags(shape));
+    const { launches } = await timer.run(plainPlan('cuda'), 0, { timeLaunches: true, ahead });
+    assert.equal(launches.length, tables.length);
+    assert.deepEqual(live(), { placeTables: 1, placeBags: 4, allocate: 1 });
+  }
+  timer[Symbol.dispose]();
+  assert.deepEqual(live(), {});
+});
 
 test('batches that run ahead are those before in the rotation, and the last is what is timed', async () => {
   using backend = new CpuBackend({ threads: 1 });

@@ -60,6 +60,9 @@ test('the fastest plan wins, and plans that are clearly slow run little', async 
   assert.equal(times.get(planLabel(found.plan)), 1);
   assert.equal(found.finished, true);
   assert.equal(found.measured.length, times.size);
+  // The first run of a plan readies it, and is not measured.
+  for (const { plan, batchMs } of found.measured)
+    assert.equal(runs.get(planLabel(plan)), batchMs.length + 1, planLabel(plan));
   const slowest = [...times].reduce((a, b) => (b[1] > a[1] ? b : a))[0];
   assert.ok((runs.get(slowest) as number) <= 6, `${slowest} ran ${runs.get(slowest)} times`);
   assert.equal(found.plainMs, times.get('standard'));
@@ -126,6 +129,27 @@ test('tables of several kinds of rows: each kind gets the setting that makes the
   assert.ok(Math.abs(found.batchMs - 1) < 1e-9, planLabel(found.plan));
   assert.deepEqual(refusals(found.plan, timer.context), []);
   assert.equal((found.plan as CudaPlan).groups?.length, 1);
+});
+
+test('a setting of one kind of rows that gains next to nothing is not kept', async () => {
+  const mixed = [16, 128].map((dim) => ({ rows: 1000, dim, rowFormat: 'float32' as const }));
+  const timed = async (gain: number) => {
+    const timer: PlanTimer = {
+      context: { device: gpu, tables: mixed },
+      run: async (plan) => {
+        const groups = (plan as CudaPlan).groups?.length ?? 0;
+        return {
+          batchMs:
+            planLabel({ ...plan, groups: [] } as unknown as Plan) === 'standard' ? 1 - groups * gain : 2,
+        };
+      },
+    };
+    const { plan, finished } = await searchPlan(timer, { seconds: 60 });
+    assert.equal(finished, true);
+    return (plan as CudaPlan).groups?.length ?? 0;
+  };
+  assert.equal(await timed(0.004), 0);
+  assert.ok((await timed(0.006)) > 0);
 });
 
 test('compiling takes nothing of the budget, of groups neither, and every plan is compiled before it runs', async (t) => {

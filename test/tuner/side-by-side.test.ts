@@ -36,6 +36,21 @@ test('a gain within the noise is none, a gain beyond it is one', () => {
   for (const { gain, gainLow, gainHigh } of equal) assert.ok(gainLow <= gain && gain <= gainHigh);
 });
 
+test('the median lies between the gains of two rounds, 95 times of 100 by the binomial distribution', () => {
+  for (const [rounds, low, high] of [
+    [9, 2, 8],
+    [10, 2, 9],
+    [15, 4, 12],
+    [25, 8, 18],
+  ] as const) {
+    // Gains of 1 … rounds, in another order.
+    const standing = Array.from({ length: rounds }, (_, i) => [((i * 7) % rounds) + 1]);
+    const challenger = standing.map(() => [1]);
+    const { gain, gainLow, gainHigh } = compareTurns(standing, challenger);
+    assert.deepEqual([gain, gainLow, gainHigh], [(rounds + 1) / 2, low, high], `${rounds} rounds`);
+  }
+});
+
 test('a few rounds decide nothing', () => {
   const random = new Random(5);
   const { isFaster, rounds } = compareTurns(turns(2, 0, random, 5), turns(1, 0, random, 5));
