@@ -22,6 +22,7 @@ import { trafficSources } from '../src/workload/traffic/sources.ts';
 import { facebookTensors } from './support/checkpoints.ts';
 import { MAIN } from './support/cli.ts';
 import { i64, plainRequest } from './support/request-tensors.ts';
+import { leavesNoFilesOpen } from './support/resources.ts';
 
 const FIXTURES = fileURLToPath(new URL('fixtures', import.meta.url));
 const root = mkdtempSync(join(tmpdir(), 'hotrow-inputs-'));
@@ -231,5 +232,12 @@ describe('standard input', () => {
       if (before === undefined) delete process.env.TMPDIR;
       else process.env.TMPDIR = before;
     }
+  });
+});
+
+test('a folder is refused, and nothing stays open', async () => {
+  await leavesNoFilesOpen(async () => {
+    for (let i = 0; i < 3; i++) await assert.rejects(openFile(root), { code: 'FILE_UNREADABLE' });
+    await (await openFile(fileURLToPath(import.meta.url))).close();
   });
 });

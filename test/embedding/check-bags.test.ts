@@ -72,6 +72,8 @@ test('users begin with 0, never decrease, and end with the batch', () => {
     assert.deepEqual(checkUsers({ users, batchSize: 3 }), users);
   for (const users of [ints(), ints(1, 3), ints(-1, 3), ints(0, 2, 1, 3), ints(0, 2), ints(0, 4), ints(0)])
     refused(() => checkUsers({ users, batchSize: 3 }), 'USERS_INVALID');
+  refused(() => checkUsers({ users: ints(), batchSize: 0 }), 'USERS_INVALID', /must begin with 0/);
+  assert.deepEqual(checkUsers({ users: ints(0), batchSize: 0 }), ints(0));
   const given = ints(0, 3);
   const copy = checkUsers({ users: given, batchSize: 3 });
   given[1] = 9;

@@ -194,7 +194,8 @@ describe('quantised rows', () => {
       assert.equal(numberToFloat8(middle * (1 - 2 ** -20)), bits, `below ${middle}`);
       assert.equal(numberToFloat8(middle * (1 + 2 ** -20)), bits + 1, `above ${middle}`);
     });
-    assert.equal(numberToFloat8(1e9), 0x7e);
+    for (const beyond of [448, 449, 464, 480, 495, 511, 512, 895, 896, 1e9, Number.POSITIVE_INFINITY])
+      assert.deepEqual([numberToFloat8(beyond), numberToFloat8(-beyond)], [0x7e, 0xfe], `${beyond}`);
     assert.equal(numberToFloat8(-449), 0xfe);
     assert.equal(numberToFloat8(Number.NaN), 0x7f);
   });

@@ -265,3 +265,41 @@ test('where the cache is', () => {
   assert.match(defaultCacheFolder({ XDG_CACHE_HOME: 'relative' }), /\/\.cache\/hotrow\/kernels$/);
   assert.match(defaultCacheFolder({}), /\/\.cache\/hotrow\/kernels$/);
 });
+
+test('a kernel whose compilation failed is compiled again, and one that was deleted too', async () => {
+  const cache = new KernelCache({ folder: folder() });
+  const inputs = { id: 'a', source: '', headers: new Map(), options: [], compiler: 'c' };
+  const built = { cubin: Uint8Array.of(1), log: '' };
+  let builds = 0;
+  const fetch = (fails = false) =>
+    cache.fetch(inputs, 'key', async () => {
+      builds++;
+      if (fails) throw new Error('does not compile');
+      return built;
+    });
+  await assert.rejects(fetch(true), /does not compile/);
+  const [one, other] = await Promise.all([fetch(), fetch()]);
+  assert.equal(builds, 2, 'calls at once share one');
+  assert.equal(one, other);
+  assert.equal((await fetch()).cached, true);
+  rmSync(one.path as string, { recursive: true });
+  assert.equal((await fetch()).cached, false);
+  assert.equal(builds, 3);
+});
+
+test('of more entries than are kept those unused longest go', async () => {
+  const own = folder();
+  const most = 4096;
+  const now = Date.now();
+  // The higher its number, the longer it was not used.
+  for (let i = 0; i < most + 3; i++) {
+    const path = join(own, `entry-${i}`);
+    mkdirSync(path);
+    const used = now / 1000 - 60 * i;
+    utimesSync(path, used, used);
+  }
+  await prune(own, now);
+  const left = readdirSync(own);
+  assert.equal(left.length, most);
+  for (const i of [most, most + 1, most + 2]) assert.ok(!left.includes(`entry-${i}`));
+});

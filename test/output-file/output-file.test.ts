@@ -252,6 +252,39 @@ test('a process that a signal ends while it writes leaves nothing, and ends by t
   assert.deepEqual(ends, ['SIGINT', 'SIGTERM', 'SIGHUP', 7]);
 });
 
+test('a process that goes on after a signal keeps what it writes', () => {
+  const path = join(folder, 'kept');
+  const module = new URL('../../src/unfinished-files.ts', import.meta.url).href;
+  const program = `import { existsSync, writeFileSync } from 'node:fs';
+    import { begin, finish } from ${JSON.stringify(module)};
+    const path = ${JSON.stringify(path)};
+    writeFileSync(path, '');
+    begin(path);
+    process.once('SIGTERM', () => setTimeout(() => {
+      console.log(existsSync(path) ? 'kept' : 'removed');
+      finish(path);
+    }, 20));
+    process.kill(process.pid, 'SIGTERM');
+    setTimeout(() => {}, 200);`;
+  const stdout = execFileSync(process.execPath, ['--import', 'tsx', '--input-type=module', '-e', program], {
+    encoding: 'utf8',
+    cwd: fileURLToPath(new URL('../..', import.meta.url)),
+  });
+  assert.equal(stdout, 'kept\n');
+});
+
+test('a file beside those that it is made of is replaced', async () => {
+  const [source, target] = [join(folder, 'source'), join(folder, 'target')];
+  for (const path of [source, target]) await writeFile(path, 'before');
+  await writeOutputFile(target, 'after', { sources: [source] });
+  assert.equal(await readFile(target, 'utf8'), 'after');
+  await assert.rejects(writeOutputFile(source, 'after', { sources: [target, source] }), {
+    code: 'FILE_UNWRITABLE',
+    message: /it is made of/,
+  });
+  assert.equal(await readFile(source, 'utf8'), 'before');
+});
+
 test('the process is listened to while something is unfinished only', async () => {
   const counted = () => process.listenerCount('SIGTERM') + process.listenerCount('exit');
   const before_ = counted();

@@ -1,5 +1,6 @@
 /** What of a process's resources there is, and what some work leaves behind, as Linux lists them. */
 import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
 import { readdirSync, readFileSync } from 'node:fs';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
@@ -10,6 +11,9 @@ const collectGarbage = runInNewContext('gc') as () => void;
 /** Why resources cannot be counted; undefined: they can. */
 export const refuseCounting =
   process.platform === 'linux' ? undefined : 'only Linux lists what a process has';
+
+/** Bytes of a page of memory. */
+export const PAGE_BYTES = Number(spawnSync('getconf', ['PAGESIZE'], { encoding: 'utf8' }).stdout);
 
 /** Open files and other descriptors. */
 export const descriptors = (): number => readdirSync('/proc/self/fd').length;
@@ -64,7 +68,7 @@ export async function leavesNoFilesOpen(work: () => Promise<unknown>): Promise<v
 
 /** Blocks of the CPU library's memory: each ends in a page that cannot be touched. Stacks of threads do too. */
 export const guards = (): number =>
-  mappings().filter(({ bytes, rights }) => bytes === 4096 && rights === '---p').length;
+  mappings().filter(({ bytes, rights }) => bytes === PAGE_BYTES && rights === '---p').length;
 
 /** How often a file is mapped. */
 export const mapped = (path: string): number => mappings().filter((mapping) => mapping.path === path).length;

@@ -17,13 +17,14 @@ import {
   guards,
   mapped,
   mappings,
+  PAGE_BYTES,
   refuseCounting,
   threads,
 } from '../../support/resources.ts';
 import { dotInteractionOn, poolPlaced } from '../../support/run-operators.ts';
 
 const MIB = 2 ** 20;
-const PAGE = 4096;
+const PAGE = PAGE_BYTES;
 /** What the engine may map meanwhile. */
 const SLACK_BYTES = 96 * MIB;
 const SLACK_GUARDS = 16;
@@ -204,5 +205,7 @@ describe('pools', { skip: refuseCounting }, () => {
       assert.equal(Number(library().copyAll(pool, words, count)), 0),
     );
     destroyPool(pool);
+    // Addresses keep nothing from the collector.
+    assert.deepEqual(target, source);
   });
 });

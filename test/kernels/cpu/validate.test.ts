@@ -6,6 +6,7 @@ import { addressOf, NativeMemory } from '../../../src/ffi/host-memory.ts';
 import { readRows, updateRows } from '../../../src/ffi/move-rows.ts';
 import { library } from '../../../src/ffi/native-library.ts';
 import { createPool, destroyPool } from '../../../src/ffi/thread-pool.ts';
+import { PAGE_BYTES } from '../../support/resources.ts';
 
 const pool = createPool(1, 'portable');
 after(() => {
@@ -355,7 +356,7 @@ describe('memory that is gone', () => {
   // A block ends in a page that cannot be touched.
   const block = new NativeMemory(1);
   after(() => block[Symbol.dispose]());
-  const gone: bigint = block.address + 4096n;
+  const gone: bigint = block.address + BigInt(PAGE_BYTES);
   const ARRAYS_GONE = 2;
 
   test('what is read there ends the work, and is told', () => {
