@@ -1,7 +1,7 @@
 /** What of a process's resources there is, and what some work leaves behind, as Linux lists them. */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { readdirSync, readFileSync } from 'node:fs';
+import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 
@@ -15,8 +15,16 @@ export const refuseCounting =
 /** Bytes of a page of memory. */
 export const PAGE_BYTES = Number(spawnSync('getconf', ['PAGESIZE'], { encoding: 'utf8' }).stdout);
 
-/** Open files and other descriptors. */
-export const descriptors = (): number => readdirSync('/proc/self/fd').length;
+/** Open files and other descriptors, without those that the engine's own work opens: pipes, polls, events. */
+export const descriptors = (): number =>
+  readdirSync('/proc/self/fd').filter((fd) => {
+    try {
+      return readlinkSync(`/proc/self/fd/${fd}`).startsWith('/');
+    } catch {
+      // That of the listing itself.
+      return false;
+    }
+  }).length;
 
 export const threads = (): number => readdirSync('/proc/self/task').length;
 
