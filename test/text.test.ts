@@ -98,3 +98,20 @@ test('30 MB of name take no more than their cut', () => {
   assert.ok(message.length < 12_000);
   assert.match(message, /^tensor .* characters left out.*m\.json: the key .* is not a member$/);
 });
+
+test('no character is cut in two, wherever the middle is left out', () => {
+  for (let most = 10; most < 20; most++)
+    for (const text of ['😀'.repeat(30), `a${'😀'.repeat(30)}`]) {
+      const shown = printable(text, most);
+      assert.doesNotMatch(
+        shown,
+        /\\u|[\ud800-\udfff](?![\udc00-\udfff])(?<![\ud800-\udbff][\udc00-\udfff])/,
+        `${most}`,
+      );
+      const [, left] = /\((\d+) characters/.exec(shown) ?? [];
+      const kept = shown.replace(/…\(.*\)…/, '');
+      assert.equal(Number(left) + kept.length, text.length);
+    }
+  assert.equal(printable('ab'.repeat(5), 10), 'ab'.repeat(5));
+  assert.match(printable('ab'.repeat(5), 9), /characters left out/);
+});

@@ -193,7 +193,6 @@ export const CORE: readonly Mutant[] = [
   ),
   ...mutantsOf('src/input-file.ts', [
     ['    await handle.close();\n    throw error;', '    throw error;'],
-    ['constants.O_RDONLY | constants.O_NONBLOCK |', 'constants.O_RDONLY |'],
     ['  refuseSpecial(file, info);\n  return info;', '  return info;'],
   ]),
   ...mutantsOf('src/text.ts', [

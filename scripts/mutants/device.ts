@@ -92,7 +92,7 @@ export const DEVICE: readonly Mutant[] = [
       ['    this.#workspace[Symbol.dispose]();\n', ''],
       ['this.#library.destroy(handle);', ''],
     ],
-    ['test/ffi/cublaslt.test.ts'],
+    ['test/cuda/matrix-products.test.ts'],
   ),
   ...mutantsOf(
     'src/backend/cuda/rows/resident.ts',
@@ -133,7 +133,11 @@ export const DEVICE: readonly Mutant[] = [
       ['Math.ceil(bytes / WORD_BYTES) * WORD_BYTES', 'Math.floor(bytes / WORD_BYTES) * WORD_BYTES'],
       ['program.length * WORD_BYTES', '0'],
     ],
-    ['test/backend/cuda/program/program.test.ts', 'test/conformance/cuda.test.ts'],
+    [
+      'test/backend/cuda/given-back.test.ts',
+      'test/backend/cuda/program/program.test.ts',
+      'test/conformance/cuda.test.ts',
+    ],
   ),
   ...mutantsOf('src/backend/cuda/program/graph-choice.ts', [
     ['if (reachesPeers) return false;', ''],

@@ -6,7 +6,8 @@ import { CudaDevice } from '../../src/cuda/device.ts';
 import { CudaDriver } from '../../src/ffi/cuda-driver.ts';
 import { buildFakeDriver } from '../fake-driver/fake-driver.ts';
 
-const driver = new CudaDriver({ path: buildFakeDriver().path });
+const fake = buildFakeDriver();
+const driver = new CudaDriver({ path: fake.path });
 const MIB = 2 ** 20;
 
 test('a block holds at most an eighth more than is asked for, and is lent to what is at least half its size', () => {
@@ -35,4 +36,45 @@ test('what lay idle longest goes when too much does', () => {
   pool.giveBack(large);
   assert.ok(large.disposed, 'what is larger than all that may lie idle goes itself');
   assert.equal(pool.borrow(MIB), blocks[3]);
+});
+
+test('what is lent is not counted as idle, and blocks of any size make room until there is enough', () => {
+  using device = new CudaDevice(driver);
+  const pool = BlockPool.ofPinned(device, 3 * MIB);
+  const [first, second] = [pool.borrow(MIB), pool.borrow(MIB)];
+  for (let turn = 0; turn < 10; turn++) {
+    for (const block of [first, second]) pool.giveBack(block);
+    assert.equal(pool.borrow(MIB), second, `turn ${turn}`);
+    assert.equal(pool.borrow(MIB), first, `turn ${turn}`);
+  }
+  assert.deepEqual([first.disposed, second.disposed], [false, false]);
+  const [third, large] = [pool.borrow(MIB), pool.borrow(2 * MIB)];
+  for (const block of [first, second, third]) pool.giveBack(block);
+  pool.giveBack(large);
+  assert.deepEqual(
+    [first, second, third, large].map(({ disposed }) => disposed),
+    [true, true, false, false],
+    'two go for one of twice their size',
+  );
+});
+
+test('a pool takes its idle blocks along, and gives them up where memory is short', () => {
+  using device = new CudaDevice(driver);
+  const before = fake.live();
+  const pool = BlockPool.ofDevice(device, 64 * MIB);
+  const idle = pool.borrow(MIB);
+  pool.giveBack(idle);
+  fake.fail('cuMemAlloc', 1, 2);
+  const other = pool.borrow(8 * MIB);
+  assert.ok(idle.disposed, 'it made room');
+  fake.fail('cuMemAlloc', 1, 2);
+  assert.throws(() => pool.borrow(8 * MIB), { code: 'OUT_OF_MEMORY' });
+  pool.giveBack(other);
+  pool[Symbol.dispose]();
+  assert.ok(other.disposed);
+  assert.deepEqual(fake.live(), before);
+  // It can be used on.
+  pool.giveBack(pool.borrow(MIB));
+  pool[Symbol.dispose]();
+  assert.deepEqual(fake.live(), before);
 });

@@ -66,6 +66,16 @@ describe('memory', { skip: refuseCounting }, () => {
         assert.ok(reserved() - reservedBefore < SLACK_BYTES, `${reserved() - reservedBefore} bytes stay`);
       });
 
+  test('memory that was given back has no address, an empty array has none either', () => {
+    const memory = new NativeMemory(8);
+    memory[Symbol.dispose]();
+    memory[Symbol.dispose]();
+    assert.throws(() => memory.address, { code: 'DISPOSED' });
+    assert.throws(() => memory.view(0, 1), { code: 'DISPOSED' });
+    assert.equal(addressOf(new Float32Array(0)), 0n);
+    assert.notEqual(addressOf(new Float32Array(1)), 0n);
+  });
+
   test('sizes that are none are refused', () => {
     for (const bytes of [-1n, -(2n ** 63n), 2n ** 63n - 1n, 2n ** 62n])
       assert.equal(BigInt(library().alloc(bytes, 0)), 0n, `${bytes}`);

@@ -81,6 +81,22 @@ describe('rows on their way to a GPU', { skip: skip ?? false }, () => {
     assert.deepEqual(taken(), before);
   });
 
+  test('what pads a row is 0 when it is read, whatever was in the block', async () => {
+    using backend = openFakeBackend();
+    const table = randomTable(new Random(3), { rows: 30, dim: 5, rowFormat: 'int4' });
+    using placed = await backend.placeTables([table], plan);
+    const rows = Int32Array.of(4, 5);
+    const before = await placed.readRows(0, rows);
+    const width = before.length / 2;
+    assert.ok(width > 4 + 3);
+    const dirty = new Uint8Array(before.length).fill(0xff);
+    await placed.updateRows(0, Int32Array.of(6, 7), dirty);
+    assert.deepEqual(await placed.readRows(0, rows), before);
+    const read = (await placed.readRows(0, Int32Array.of(6, 7))) as Uint8Array;
+    for (const row of [0, 1])
+      assert.ok(read.subarray(row * width + 4 + 4, (row + 1) * width).every((byte) => byte === 0));
+  });
+
   test('updates and reads give their blocks back, whether they go well or not', async () => {
     using backend = openFakeBackend();
     const [table] = tables() as [EmbeddingTable];
@@ -153,7 +169,7 @@ describe('rows on their way to a GPU', { skip: skip ?? false }, () => {
       weight: { dtype: 'float32', shape: [rows, 16], data },
     };
     using backend = openFakeBackend();
-    fake.setWorkMs(30);
+    fake.setWorkMs(400);
     using placed = await backend.placeTables([table], plan);
     fake.setWorkMs(0);
     const some = Int32Array.of(0, 1000, rows / 2, rows - 1);
@@ -172,7 +188,7 @@ describe('rows on their way to a GPU', { skip: skip ?? false }, () => {
     };
     using backend = openFakeBackend();
     using placed = await backend.placeTables([table], plan);
-    fake.setWorkMs(10);
+    fake.setWorkMs(150);
     const all = Int32Array.from({ length: rows }, (_, i) => i);
     await placed.updateRows(0, all, Float32Array.from(all));
     fake.setWorkMs(0);

@@ -1,0 +1,32 @@
+/** What programs of a GPU take goes when they are disposed, or run. */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { matrix } from '../../../src/backend/backend.ts';
+import { refuseEmulation } from '../../emulation/emulator.ts';
+import { fake, openFakeBackend } from '../../fake-driver/open-backend.ts';
+
+test('pinned memory of programs is lent again', { skip: refuseEmulation() }, async () => {
+  using backend = openFakeBackend();
+  const length = 1 << 16;
+  const buffer = backend.allocate(length);
+  const whole = matrix(buffer, 1, length);
+  const [source, target] = [new Float32Array(length).fill(3), new Float32Array(length)];
+  const once = async () => {
+    const program = backend.prepare([
+      { op: 'upload', source: 'in', output: whole },
+      { op: 'download', input: whole, target: 'out' },
+    ]);
+    await program.run({ in: source, out: target });
+    program[Symbol.dispose]();
+    await backend.run([
+      { op: 'upload', source, output: whole },
+      { op: 'download', input: whole, target },
+    ]);
+  };
+  await once();
+  assert.deepEqual(target, source);
+  const before = [fake.live(), fake.liveBytes()];
+  for (let i = 0; i < 5; i++) await once();
+  assert.deepEqual([fake.live(), fake.liveBytes()], before);
+  buffer[Symbol.dispose]();
+});

@@ -1,0 +1,37 @@
+/** When a run is launched as a graph, and when that is a line of kernels. */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import {
+  graphStreams,
+  isGraphable,
+  type LaneStreams,
+} from '../../../../src/backend/cuda/program/graph-choice.ts';
+
+const lookups = (bytes: number, follows = true) =>
+  [
+    {
+      bags: { lookups: bytes / 64 },
+      tables: { widestRowBytes: 64 },
+      launches: () => (follows ? [] : undefined),
+    },
+  ] as never;
+const both = (...all: unknown[][]) => all.flat() as never;
+
+test('short lookups whose launches can follow, on one GPU', () => {
+  assert.equal(isGraphable(lookups(2 ** 28), false), true);
+  assert.equal(isGraphable(lookups(2 ** 28 + 64), false), false);
+  assert.equal(isGraphable(both(lookups(2 ** 27), lookups(2 ** 27)), false), true);
+  assert.equal(isGraphable(both(lookups(2 ** 27), lookups(2 ** 27 + 64)), false), false);
+  assert.equal(isGraphable(lookups(64), true), false, 'copies between GPUs cannot be captured');
+  assert.equal(isGraphable(lookups(64, false), false), false);
+  assert.equal(isGraphable(both(lookups(64), lookups(64, false)), false), false);
+  assert.equal(isGraphable([], false), true);
+});
+
+test('very short lookups take all lanes into their own', () => {
+  const streams = { copies: 'copies', lookups: 'lookups', dense: 'dense' } as unknown as LaneStreams;
+  const line = { copies: 'lookups', lookups: 'lookups', dense: 'lookups' };
+  assert.deepEqual(graphStreams(lookups(2 ** 22), streams), line);
+  assert.equal(graphStreams(lookups(2 ** 22 + 64), streams), streams);
+  assert.deepEqual(graphStreams([], streams), line);
+});
