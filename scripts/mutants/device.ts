@@ -5,6 +5,7 @@ const PLACEMENT = [
   'test/backend/cpu/placement.test.ts',
   'test/backend/cpu/lifetime.test.ts',
   'test/backend/cpu/given-back.test.ts',
+  'test/backend/cpu/cpu-backend.test.ts',
 ];
 const RESOURCES = ['test/cuda/resources.test.ts', 'test/cuda/wait.test.ts', 'test/cuda/given-back.test.ts'];
 

@@ -86,7 +86,7 @@ export const MODELS_AND_PROGRAMS: readonly Mutant[] = [
         "if (false) throw new DeviceError('DISPOSED', 'a placed",
       ],
     ],
-    MODELS,
+    ['test/model/placed-request.test.ts'],
   ),
   ...mutantsOf(
     'src/model/collection.ts',

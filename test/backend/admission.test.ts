@@ -1,5 +1,6 @@
 /** What is under way at once on a device, in which order, and what is refused. Nothing here waits for time. */
 import assert from 'node:assert/strict';
+import { getEventListeners } from 'node:events';
 import { describe, test } from 'node:test';
 import { Admission, DEFAULT_LIMITS } from '../../src/backend/admission.ts';
 import { AbortError, DeviceError } from '../../src/errors.ts';
@@ -217,4 +218,34 @@ describe('AbortSignal', () => {
 
 test('limits that are not given have their defaults', () => {
   assert.deepEqual(new Admission({ waiting: 3 }).limits, { ...DEFAULT_LIMITS, waiting: 3 });
+});
+
+test('what waits first begins first, also where room for a smaller one comes earlier', async () => {
+  const admission = new Admission({ bytes: 10 });
+  const all = jobs('abcd');
+  const [a, b, c, d] = all as [Job, Job, Job, Job];
+  const results = [ask(admission, a, 3), ask(admission, b, 3), ask(admission, c, 9), ask(admission, d, 1)];
+  await settle();
+  a.end();
+  await settle();
+  assert.equal(begun(all), 'ab');
+  b.end();
+  await settle();
+  assert.equal(begun(all), 'abcd');
+  for (const job of [c, d]) job.end();
+  await Promise.all(results);
+});
+
+test('a call that began listens to its signal no more', async () => {
+  const admission = new Admission({ programs: 1 });
+  const { signal } = new AbortController();
+  const [a, b] = jobs('ab') as [Job, Job];
+  const results = [ask(admission, a, 1, signal), ask(admission, b, 1, signal)];
+  await settle();
+  assert.equal(getEventListeners(signal, 'abort').length, 1);
+  a.end();
+  await settle();
+  assert.equal(getEventListeners(signal, 'abort').length, 0);
+  b.end();
+  await Promise.all(results);
 });

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { Backend, Executable, RunReport } from '../../src/backend/backend.ts';
 import { BatchPrograms, type MakeProgram } from '../../src/backend/batch-programs.ts';
+import { DeviceError } from '../../src/errors.ts';
 
 const REPORT: RunReport = {
   seconds: new Float64Array(),
@@ -109,4 +110,35 @@ test('what a batch takes is told before there is a program for it', () => {
   assert.equal(programs.bytesFor(10), 10 * 64 * 4);
   assert.equal(programs.bytesFor(0), 0);
   assert.equal(made(), 0);
+});
+
+test('no more idle programs go than must', async () => {
+  const GIB = 2 ** 28;
+  const { run, kept } = open((capacity, workspace) => {
+    workspace.packed(capacity, GIB);
+    return [];
+  });
+  for (const kind of ['a', 'b']) await run(2, kind);
+  assert.equal(kept(), 2);
+  await run(1, 'a');
+  assert.equal(kept(), 2, 'of 5 GiB the oldest 2 went');
+});
+
+test('where memory is short idle programs make room once, and any other error is told', async () => {
+  const errors: Error[] = [];
+  const { programs, run, kept, blocks } = open(() => {
+    const error = kept() > 0 ? errors[0] : undefined;
+    if (error !== undefined) throw error;
+    return [];
+  });
+  await run(1, 'a');
+  await run(2, 'a');
+  errors.push(new DeviceError('OUT_OF_MEMORY', 'no room'));
+  await run(3, 'a');
+  assert.equal(kept(), 1);
+  errors[0] = new DeviceError('KERNEL_FAILED', 'broken');
+  await assert.rejects(run(4, 'a'), /broken/);
+  assert.deepEqual([kept(), blocks()], [1, 1]);
+  programs[Symbol.dispose]();
+  assert.deepEqual([kept(), blocks()], [0, 0]);
 });

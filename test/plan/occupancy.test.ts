@@ -65,3 +65,15 @@ test('minor versions have what the one before them has; others are refused', () 
     assert.throws(() => on(major, minor), RangeError);
   }
 });
+
+test('warps are whole, registers go to four of them at a time, a block has its own bound of shared memory', () => {
+  // 80 registers: 2,560 a warp; 25 warps of 65,536 registers are 24.
+  assert.equal(occupancyOf({ registers: 80, threads: 32 }, on(9, 0)).warps, 24);
+  // 48 threads are two warps.
+  for (const threads of [33, 48, 64])
+    assert.equal(occupancyOf({ registers: 16, threads }, on(9, 0)).warps, 64);
+  const most = 227 * 1024;
+  assert.equal(occupancyOf({ registers: 16, threads: 32, sharedBytes: most }, on(9, 0)).blocks, 1);
+  for (const sharedBytes of [most + 1, 228 * 1024])
+    assert.equal(occupancyOf({ registers: 16, threads: 32, sharedBytes }, on(9, 0)).blocks, 0);
+});

@@ -47,3 +47,13 @@ test('a placement of other tables is refused before any work', async () => {
   });
   assert.deepEqual(collection.placement, devicePlacement(tables));
 });
+
+test('a placement of fewer, more, or other tables is illegal', () => {
+  const placement = devicePlacement(tables);
+  const [first, second] = placement.tables as [
+    (typeof placement.tables)[number],
+    (typeof placement.tables)[number],
+  ];
+  for (const own of [[first], [first, second, second], [second, first], []])
+    assert.throws(() => checkPlacement({ ...placement, tables: own }, tables), { code: 'PLACEMENT_ILLEGAL' });
+});

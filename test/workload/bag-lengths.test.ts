@@ -125,3 +125,13 @@ describe('bag lengths', () => {
     );
   });
 });
+
+test('bounds of lengths and lookups, at them and past them by one', () => {
+  assert.equal(totalLookups(Int32Array.of(2 ** 31 - 2, 1)), 2 ** 31 - 1);
+  assert.throws(() => totalLookups(Int32Array.of(2 ** 31 - 1, 1)), { code: 'USAGE' });
+  assert.equal(parseBagLengths('uniform:4:4').draw(createRandom(1)), 4);
+  assert.throws(() => parseBagLengths('uniform:5:4'), { code: 'USAGE', message: /longer than the longest/ });
+  for (const spec of ['0', '1000000', 'uniform:0:1000000', 'zipf:20:1']) parseBagLengths(spec);
+  for (const spec of ['1000001', 'uniform:0:1000001', 'zipf:20:0', 'zipf:20.1:5', 'poisson:1000000.5', '-1'])
+    assert.throws(() => parseBagLengths(spec), { code: 'USAGE' }, spec);
+});
