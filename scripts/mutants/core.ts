@@ -143,7 +143,6 @@ export const CORE: readonly Mutant[] = [
       ['finished ? keep.has(path) : idleMs < DAY_MS', 'finished ? keep.has(path) : false'],
       ['if (now - (await stat(path)).mtimeMs < DAY_MS) return;', 'return;'],
       ['      await rm(unfinished, { recursive: true, force: true }).catch(() => {});\n', ''],
-      ["given?.startsWith('/') ? given", 'given ? given'],
     ],
     ['test/jit/compile-kernel.test.ts'],
   ),

@@ -197,7 +197,6 @@ export const DEVICE: readonly Mutant[] = [
       ['const MOST_BACKGROUND_CALLS = 48;', 'const MOST_BACKGROUND_CALLS = 480;'],
       ['if (next === undefined) backgroundCalls -= 1;', 'if (next === undefined) return;'],
       ['else next();', ''],
-      ['if (version !== ABI_VERSION) {', 'if (version < 0) {'],
       [
         "if (status === RUN_NO_MEMORY) throw new DeviceError('OUT_OF_MEMORY', 'the CPU kernels ran out of memory');",
         '',

@@ -171,7 +171,6 @@ export const MEASURING: readonly Mutant[] = [
         'Math.abs(tunedOn.distinctShare - traffic.distinctShare)',
         '(tunedOn.distinctShare - traffic.distinctShare)',
       ],
-      ["given?.startsWith('/') ? given", 'given ? given'],
     ],
     ['test/plan/saved-plans.test.ts'],
   ),

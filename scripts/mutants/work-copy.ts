@@ -71,7 +71,15 @@ export class WorkCopy implements Disposable {
 
   /** Builds the library, keeping objects: less optimised ones compile faster and compute the same. */
   async build(): Promise<void> {
-    await this.#builders.buildNative({ flags: ['-O1'], objects: join(this.root, '.objects') });
+    const own = process.env.CC;
+    const keeping = join(this.root, 'scripts', 'mutants', 'kept-objects.mjs');
+    process.env.CC = [process.execPath, keeping, join(this.root, '.objects'), own?.trim() || 'cc'].join(' ');
+    try {
+      await this.#builders.buildNative({ flags: ['-O1'] });
+    } finally {
+      if (own === undefined) delete process.env.CC;
+      else process.env.CC = own;
+    }
   }
 
   /** Runs test files one after another until one fails. @returns each one's run. @throws Error for what cannot be bundled. */

@@ -1,12 +1,7 @@
 /** Calls into the CPU library: how many at once, what they keep alive, what their statuses mean. */
 import assert from 'node:assert/strict';
-import { spawnSync } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { test } from 'node:test';
 import { setImmediate } from 'node:timers/promises';
-import { fileURLToPath, pathToFileURL } from 'node:url';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { addressOf, copyAll } from '../../src/ffi/host-memory.ts';
@@ -124,28 +119,4 @@ test('statuses', () => {
     [1, 'KERNEL_FAILED'],
   ] as const)
     assert.throws(() => checkRun(status), { code });
-});
-
-test('a library of another version, and what is no library, are refused', (t) => {
-  const folder = mkdtempSync(join(tmpdir(), 'hotrow-abi-'));
-  t.after(() => rmSync(folder, { recursive: true }));
-  const source = fileURLToPath(new URL('../../src/ffi/native-library.ts', import.meta.url));
-  const names = new Set(readFileSync(source, 'utf8').match(/\bhr_\w+(?=\()/g));
-  const stubs = [...names].map((name) => `long long ${name}(void) { return 99; }`);
-  writeFileSync(join(folder, 'stubs.c'), stubs.join('\n'));
-  const path = join(folder, 'stubs.so');
-  const cc = spawnSync('cc', ['-shared', '-fPIC', '-o', path, join(folder, 'stubs.c')], { encoding: 'utf8' });
-  assert.equal(cc.status, 0, cc.stderr);
-  writeFileSync(join(folder, 'text.so'), 'no library');
-  const program = `import { library } from ${JSON.stringify(pathToFileURL(source).href)};
-    try { library(); } catch (error) { console.log(error.code + ': ' + error.message); }`;
-  const refusal = (file: string) =>
-    spawnSync(process.execPath, ['--import', 'tsx', '--input-type=module', '-e', program], {
-      encoding: 'utf8',
-      cwd: fileURLToPath(new URL('../..', import.meta.url)),
-      env: { ...process.env, HOTROW_CPU_LIBRARY: file },
-    }).stdout;
-  assert.match(refusal(path), /^NATIVE_LIBRARY_INCOMPATIBLE: .* has ABI version 99, this Hotrow needs \d+/);
-  assert.match(refusal(join(folder, 'text.so')), /^NATIVE_LIBRARY_INCOMPATIBLE: cannot load/);
-  assert.match(refusal(join(folder, 'none.so')), /^NATIVE_LIBRARY_MISSING/);
 });
