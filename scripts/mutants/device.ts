@@ -212,7 +212,6 @@ export const DEVICE: readonly Mutant[] = [
       ['if (status < 0)\n', 'if (status < -1)\n'],
       ['bytes <= INLINE_COPY_BYTES', 'bytes < INLINE_COPY_BYTES'],
       ["if (!this.#live) throw new DeviceError('DISPOSED', 'memory was used after it was disposed');", ''],
-      ['if (bufferOf(array).byteLength === 0) return NULL_PTR;', ''],
       ['[copiers, words, copies.length], copies)', '[copiers, words, copies.length])'],
     ],
     ['test/kernels/cpu/memory.test.ts', 'test/ffi/host-memory.test.ts'],

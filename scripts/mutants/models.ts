@@ -173,7 +173,6 @@ export const MODELS_AND_PROGRAMS: readonly Mutant[] = [
     ['Math.min(...Object.values(most))', 'Math.max(...Object.values(most))'],
     ['Math.ceil(threads / warpThreads)', 'Math.floor(threads / warpThreads)'],
     ['from <= capability', 'from < capability'],
-    ['sharedBytes > limits.sharedBytesPerBlock ? 0', 'sharedBytes > limits.sharedBytes ? 0'],
   ]),
   ...mutantsOf('src/workload/bag-lengths.ts', [
     ['const MAX_LOOKUPS = 2 ** 31 - 1;', 'const MAX_LOOKUPS = 2 ** 31;'],
@@ -224,12 +223,9 @@ export const MODELS_AND_PROGRAMS: readonly Mutant[] = [
     'kernels/cuda/hot_rows.cuh',
     [
       [' || row == params.padding_index) continue;', ') continue;'],
-      [
-        'if (with_bin > static_cast<uint64>(params.capacity)) break;',
-        'if (with_bin >= static_cast<uint64>(params.capacity)) break;',
-      ],
       ['if (slot >= room) continue;', 'if (slot > room) continue;'],
-      ['bin < above || bin == 0', 'bin < above'],
+      ['static_cast<uint32>(params.capacity - chosen)', 'static_cast<uint32>(params.capacity)'],
+      ['if (bin > above) {', 'if (bin >= above) {'],
     ],
     UTILITIES,
   ),
