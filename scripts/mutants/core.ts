@@ -9,7 +9,6 @@ export const CORE: readonly Mutant[] = [
       ['(value as number) <= most\n', '(value as number) < most\n'],
       ['        if (!Object.hasOwn(members, key)) refuseKey(at, key, Object.keys(members));\n', ''],
       ["typeof value === 'function' && !isClass(value)", "typeof value === 'function'"],
-      ["!value.includes('\\0')", 'true'],
       ['Number.isFinite(value) ? (value as number)', "typeof value === 'number' ? value"],
       ['  for (const member of Object.values(value)) deepFrozen(member);\n', ''],
       ['  if (cause instanceof HotrowError) throw cause;\n', ''],
@@ -160,21 +159,6 @@ export const CORE: readonly Mutant[] = [
       'the system writes all of a chunk at once to a file, unless a disk fills up in its midst',
     ],
   ]),
-  ...mutantsOf(
-    'src/unfinished-files.ts',
-    [
-      ['    if (unfinished.size === 0) unwatch();'.trim(), ''],
-      ["  process.on('exit', removeAll);\n", ''],
-      ['  if (process.listenerCount(signal) > 1) return;\n', ''],
-      ['process.kill(process.pid, signal);', 'process.exit(0);'],
-    ],
-    ['test/output-file/output-file.test.ts'],
-  ),
-  ...mutantsOf(
-    'src/temporary-folder.ts',
-    [['rm(path, { recursive: true, force: true }).catch(() => {})', 'Promise.resolve()']],
-    ['test/formats/gzip.test.ts'],
-  ),
   ...mutantsOf(
     'src/stored-tensor.ts',
     [

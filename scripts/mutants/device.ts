@@ -156,10 +156,6 @@ export const DEVICE: readonly Mutant[] = [
   ...mutantsOf(
     'src/backend/in-flight.ts',
     [
-      [
-        "if (this.#closed) throw new DeviceError('DISPOSED', `${this.#what} was used after it was closed`);",
-        '',
-      ],
       ['if (this.#running > 0) await new', 'if (this.#running < 0) await new'],
       ['if (this.#running === 0) this.#idle?.();', 'this.#idle?.();'],
     ],
@@ -207,7 +203,7 @@ export const DEVICE: readonly Mutant[] = [
   ...mutantsOf(
     'src/ffi/host-memory.ts',
     [
-      ['    library().free(this.#address, this.bytes);\n', ''],
+      ['    library().free(this.#address);\n', ''],
       ['    library().unmapFile(this.mapping);\n', ''],
       ['if (status < 0)\n', 'if (status < -1)\n'],
       ['bytes <= INLINE_COPY_BYTES', 'bytes < INLINE_COPY_BYTES'],
@@ -254,9 +250,6 @@ export const DEVICE: readonly Mutant[] = [
   ...mutantsOf(
     'src/backend/cpu/cpu-backend.ts',
     [
-      ['if (this.#closed && this.#running === 0) destroyPool(this.#pool);', ''],
-      ['    if (this.#running === 0) destroyPool(this.#pool);\n', ''],
-      ['      this.#running -= 1;\n', ''],
       ['threads > 1024', 'threads > 1025'],
       ["if (end === 'file changed') checkFiles(operations);", ''],
       [

@@ -65,11 +65,8 @@ export const KERNELS_CPU: readonly Mutant[] = [
   ...mutantsOf(
     'kernels/cpu/memory.c',
     [
-      [
-        'if (memory) munmap(memory, (size_t)(mapped_bytes(bytes) + page_bytes()));',
-        '(void)memory;\n  (void)bytes;',
-      ],
-      ['(mapped_bytes(bytes) + page_bytes()));', 'mapped_bytes(bytes));'],
+      ['  munmap(memory, (size_t)(mapped_bytes(taken->owned.amount) + page_bytes()));\n', ''],
+      ['(mapped_bytes(taken->owned.amount) + page_bytes()));', 'mapped_bytes(taken->owned.amount));'],
       ['if (bytes < 0 || bytes > INT64_MAX / 2) return NULL;', ''],
       ['  if (before_bytes > 0) munmap(all, (size_t)before_bytes);\n', ''],
       ['  if (slack_bytes > before_bytes) munmap', '  if (0) munmap'],

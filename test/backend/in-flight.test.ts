@@ -4,31 +4,35 @@ import { setImmediate } from 'node:timers/promises';
 import { InFlight } from '../../src/backend/in-flight.ts';
 
 test('closing waits for all calls under way, also for those that fail, and refuses others', async () => {
-  const calls = new InFlight('a model');
+  let givenBack = 0;
+  const calls = new InFlight('a model', () => givenBack++);
   const ends: (() => void)[] = [];
   const call = () => calls.run(() => new Promise<number>((resolve) => ends.push(() => resolve(7))));
   const [first, second] = [call(), call()];
   const third = calls.run(() => new Promise((_, reject) => ends.push(() => reject(new Error('no')))));
   let closed = false;
-  const closing = calls.close().then((result) => {
+  const closing = calls.close().then(() => {
     closed = true;
-    return result;
   });
   await assert.rejects(call(), { code: 'DISPOSED', message: /a model was used after it was closed/ });
   assert.equal(ends.length, 3, 'what is refused does not run');
   for (const end of ends) {
     await setImmediate();
-    assert.equal(closed, false);
+    assert.deepEqual([closed, givenBack], [false, 0]);
     end();
   }
   assert.deepEqual([await first, await second], [7, 7]);
   await assert.rejects(third, /no/);
-  assert.equal(await closing, true);
-  assert.equal(await calls.close(), false, 'it was closed before');
+  await Promise.all([closing, calls.close()]);
+  assert.equal(givenBack, 1);
 });
 
 test('what has nothing under way is closed at once', async () => {
-  const calls = new InFlight('a model');
+  let givenBack = 0;
+  const calls = new InFlight('a model', () => givenBack++);
   assert.equal(await calls.run(async () => 1), 1);
-  assert.equal(await calls.close(), true);
+  calls.end();
+  await calls.close();
+  assert.equal(givenBack, 1);
+  assert.throws(() => calls.checkOpen(), { code: 'DISPOSED' });
 });
