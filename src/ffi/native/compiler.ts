@@ -13,6 +13,8 @@ const INSTALL: readonly (readonly [RegExp, string])[] = [
   [/\b(?:suse|opensuse)\b/, 'zypper install gcc glibc-devel'],
 ];
 
+const USUAL: readonly (readonly string[])[] = [['cc'], ['gcc'], ['clang']];
+
 /** Compilers for another architecture, as distributions name them. */
 const CROSS: Readonly<Record<string, string>> = {
   x64: 'x86_64-linux-gnu-gcc',
@@ -43,16 +45,18 @@ function runs(command: readonly string[]): boolean {
   return spawnSync(program, [...args, '--version'], { stdio: 'ignore' }).status === 0;
 }
 
-/** A compiler for this machine, as words: CC may be a path, with spaces too, or hold arguments (`ccache gcc`). @throws DeviceError NATIVE_LIBRARY_MISSING. */
+/**
+ * A compiler for this machine, as words: the one that CC names, by a path, with spaces too, or as a command with arguments
+ * (`ccache gcc`); without CC one of the usual names.
+ * @throws DeviceError NATIVE_LIBRARY_MISSING.
+ */
 export function findCompiler(environment: NodeJS.ProcessEnv = process.env): readonly string[] {
   const named = environment.CC?.trim() ?? '';
-  const words = named.split(/\s+/);
-  const own = named === '' ? [] : words.length === 1 ? [words] : [[named], words];
-  const candidates = [...own, ['cc'], ['gcc'], ['clang']];
+  const candidates = named === '' ? USUAL : [[named], named.split(/\s+/)];
   const found = candidates.find(runs);
   if (found !== undefined) return found;
-  const tried = [...new Set(candidates.map((command) => command.join(' ')))].join(', ');
-  const message = `the CPU kernels have to be compiled, and there is no C compiler (tried ${tried})`;
+  const tried = named === '' ? `tried ${USUAL.join(', ')}` : `CC names \`${named}\`, which does not run`;
+  const message = `the CPU kernels have to be compiled, and there is no C compiler (${tried})`;
   throw new DeviceError('NATIVE_LIBRARY_MISSING', message, {
     hint: `\`${installCommand()}\`, or name a compiler in the environment variable CC`,
   });
