@@ -254,7 +254,7 @@ test('a process that a signal ends while it writes leaves nothing, and ends by t
 
 test('a process that goes on after a signal keeps what it writes', () => {
   const path = join(folder, 'kept');
-  const module = new URL('../../src/unfinished-files.ts', import.meta.url).href;
+  const module = new URL('../../src/unfinished.ts', import.meta.url).href;
   const program = `import { existsSync, writeFileSync } from 'node:fs';
     import { begin, finish } from ${JSON.stringify(module)};
     const path = ${JSON.stringify(path)};
