@@ -44,6 +44,7 @@ async function settle(family: Family, number: number, files: Files): Promise<str
     }
     outcome = error.code;
   }
+  // Arrays that a reader makes are counted by nobody else.
   const resident = process.memoryUsage.rss();
   if (resident > MAX_RESIDENT_BYTES) {
     say({ kind: 'failed', ...place, what: `the process has ${resident} bytes` });

@@ -5,6 +5,7 @@ import { CudaBackend } from '../../src/backend/cuda/cuda-backend.ts';
 import { DEFAULT_LINEAR_SEARCH } from '../../src/backend/cuda/dense/linear-layers.ts';
 import { CudaDevice } from '../../src/cuda/device.ts';
 import { cudaDriver } from '../../src/cuda/discover.ts';
+import { nativeCounts } from '../../src/ffi/owned-handles.ts';
 import { DlrmModel } from '../../src/model/dlrm.ts';
 import { assertSameBits, assertWithin } from '../support/compare.ts';
 import { INTERACTIONS, smallModel, smallRequest } from '../support/models.ts';
@@ -18,7 +19,7 @@ const PREDICTIONS = 10_000;
 const AT_ONCE = 8;
 
 describe('models on a GPU', { skip }, () => {
-  test(`${PREDICTIONS} predictions of ever other bags leave nothing behind`, async (t) => {
+  test(`${PREDICTIONS} predictions of ever other bags leave nothing behind`, async () => {
     const architecture = smallModel(new Random(1), 'dot-lower');
     const requests = Array.from({ length: 64 }, (_, i) =>
       smallRequest(new Random(i), architecture, 1 + ((i * 29) % 70)),
@@ -44,12 +45,10 @@ describe('models on a GPU', { skip }, () => {
     };
     for (let done = 0; done < 500; done += AT_ONCE) await predictSome(done);
     const { freeBytes } = device.memoryInfo();
-    const { rss } = process.memoryUsage();
+    const counts = nativeCounts();
     for (let done = 0; done < PREDICTIONS; done += AT_ONCE) await predictSome(done);
     assert.equal(device.memoryInfo().freeBytes, freeBytes, 'device memory');
-    const grown = process.memoryUsage().rss - rss;
-    t.diagnostic(`resident memory grew by ${(grown / 2 ** 20).toFixed(1)} MiB`);
-    assert.ok(grown < 2 ** 28, `resident memory grew by ${grown} bytes`);
+    assert.deepEqual(nativeCounts(), counts, 'host memory and handles');
   });
 
   test('models of every precision share a GPU', async () => {

@@ -22,6 +22,7 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
+import { keepLibrary } from '../../src/ffi/native/library-file.ts';
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 const FIXTURES = join(ROOT, 'test/fixtures/golden');
@@ -111,7 +112,8 @@ const SCORED = /^\d+ true\n$/;
 
 function run(project: string, file: string, text: string, env?: NodeJS.ProcessEnv): SpawnSyncReturns<string> {
   writeFileSync(join(project, file), text);
-  return command(process.execPath, [file], { cwd: project, env: environment(project, env) });
+  const args = file.endsWith('ts') ? ['--import', 'tsx', file] : [file];
+  return command(process.execPath, args, { cwd: project, env: environment(project, env) });
 }
 
 /** Every file below a folder, by path from it. */
@@ -127,6 +129,10 @@ describe('the package', { skip }, () => {
     const [packed] = JSON.parse(succeeds(command('npm', args, { cwd: ROOT }))) as { filename: string }[];
     tarball = join(work, packed?.filename ?? '');
     install(installed);
+    // What users of TypeScript have beside it.
+    for (const name of ['tsx', 'get-tsconfig', 'esbuild', '@types', 'undici-types'])
+      if (existsSync(join(ROOT, 'node_modules', name)))
+        symlinkSync(join(ROOT, 'node_modules', name), join(installed, 'node_modules', name));
   });
 
   test('is small, and has neither pictures nor what needs the repository', () => {
@@ -157,13 +163,7 @@ describe('the package', { skip }, () => {
   test('import, require and tsx score a request', () => {
     assert.match(succeeds(run(installed, 'esm.mjs', ESM)), SCORED);
     assert.match(succeeds(run(installed, 'require.cjs', REQUIRE)), SCORED);
-    for (const name of ['tsx', 'get-tsconfig', 'esbuild'])
-      if (existsSync(join(ROOT, 'node_modules', name)))
-        symlinkSync(join(ROOT, 'node_modules', name), join(installed, 'node_modules', name));
-    writeFileSync(join(installed, 'typed.mts'), ESM);
-    const args = ['--import', 'tsx', 'typed.mts'];
-    const env = environment(installed);
-    assert.match(succeeds(command(process.execPath, args, { cwd: installed, env })), SCORED);
+    assert.match(succeeds(run(installed, 'typed.mts', ESM)), SCORED);
   });
 
   test('the first and the last of the README’s examples run as they stand', () => {
@@ -171,9 +171,9 @@ describe('the package', { skip }, () => {
     const examples = [...readme.matchAll(/```ts\n(.*?)```/gs)].map(([, code]) => code as string);
     copyFileSync(MODEL, join(installed, 'dlrm.pt'));
     copyFileSync(REQUEST, join(installed, 'request.safetensors'));
-    const first = succeeds(run(installed, 'first.mjs', examples[0] as string));
+    const first = succeeds(run(installed, 'first.mts', examples[0] as string));
     assert.match(first, /^Float32Array\(\d+\).* ms, .* ms of it in the embedding stage\n$/s);
-    const last = succeeds(run(installed, 'last.mjs', examples.at(-1) as string));
+    const last = succeeds(run(installed, 'last.mts', examples.at(-1) as string));
     assert.match(last, /\[ 20, 22, 10, 11 \]/);
   });
 
@@ -193,8 +193,6 @@ describe('the package', { skip }, () => {
   });
 
   test('types resolve for import and require, whatever resolves them', () => {
-    for (const name of ['@types', 'undici-types'])
-      symlinkSync(join(ROOT, 'node_modules', name), join(installed, 'node_modules', name));
     const text = `
 import { DlrmModel, loadModel, HotrowError, type Prediction } from 'hotrow';
 export async function score(path: string): Promise<Prediction> {
@@ -302,12 +300,26 @@ export const isOurs = (error: unknown): boolean => error instanceof HotrowError 
       assert.equal(made.length, 1, made.join(', '));
     });
 
-    test('one that is cut, of another machine or no library is named, and another one is built', () => {
+    test('one that is cut, of another machine or for another C library is named, and another one is built', () => {
+      // As one that needs a newer C library, it has a symbol that nothing here gives.
+      const source = join(work, 'foreign.c');
+      const foreign = join(work, 'foreign.so');
+      writeFileSync(
+        source,
+        'long a_newer_libc(void);\nlong hr_abi_version(void) { return a_newer_libc(); }\n',
+      );
+      const link = ['-shared', '-fPIC', '-Wl,-z,now', '-o', foreign, source];
+      succeeds(command('cc', link, { cwd: work }));
       const elf = readFileSync(join(installed, 'node_modules/hotrow', NATIVE));
       const cases: readonly (readonly [string, RegExp, (library: string) => void])[] = [
         ['cut', /is cut or damaged/, (library) => truncateSync(library, Math.floor(elf.length / 2))],
         ['empty', /is cut or damaged/, (library) => truncateSync(library, 0)],
         ['damaged', /is cut or damaged/, (library) => writeFileSync(library, elf.fill(0, 4096, 8192))],
+        [
+          'for another C library',
+          /cannot be loaded: .*undefined symbol: a_newer_libc/,
+          (library) => keepLibrary(foreign, library, { platform: 'linux', arch: 'x64' }),
+        ],
         [
           'of another machine',
           /was built for arm64, and this machine is x64/,
