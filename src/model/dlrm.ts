@@ -1,6 +1,6 @@
 /** A model placed on a device: dense features and bags in, click probabilities or what else it gives out. */
 import { at } from '../at.ts';
-import { bytesIn } from '../backend/admission.ts';
+import { type AdmissionRequest, bytesIn } from '../backend/admission.ts';
 import type {
   Backend,
   Bindings,
@@ -276,31 +276,33 @@ export class DlrmModel implements AsyncDisposable {
    * @throws RequestError when the request does not fit the model; DeviceError OUT_OF_MEMORY.
    */
   place(request: DlrmRequest): Promise<PlacedRequest> {
-    return this.#inFlight.run(async () => {
-      const bags = this.#backend.placeBags(this.#placed.tables, request);
-      const { batchSize } = bags;
-      const owned: Disposable[] = [];
-      try {
-        const source = checkDense(request, batchSize, this.#architecture.denseFeatures);
-        const capacity = this.#backend.capacityFor(batchSize);
-        const { block, made } = Workspace.of(this.#backend, (workspace) =>
-          this.#program(capacity, workspace),
-        );
-        owned.push(block);
-        const { dense, onDevice } = made;
-        if (dense !== undefined) await this.#backend.run([{ op: 'upload', source, output: dense }]);
-        const executable = this.#backend.prepare(onDevice);
-        owned.unshift(executable);
-        const run = (outputs: readonly Float32Array[], options: RunOptions) =>
-          executable.run(this.#bindings(bags, outputs), options);
-        // The bags come over with the first run.
-        await run(this.#arrays(batchSize), { timing: 'none' });
-        return placedRequest({ owner: this, bags, owned, run });
-      } catch (error) {
-        for (const part of [...owned, bags]) part[Symbol.dispose]();
-        throw error;
-      }
-    });
+    return this.#inFlight.run(() =>
+      this.#backend.admission.run(this.#turnOf('place', request), () => this.#place(request)),
+    );
+  }
+
+  async #place(request: DlrmRequest): Promise<PlacedRequest> {
+    const bags = this.#backend.placeBags(this.#placed.tables, request);
+    const { batchSize } = bags;
+    const owned: Disposable[] = [];
+    try {
+      const source = checkDense(request, batchSize, this.#architecture.denseFeatures);
+      const capacity = this.#backend.capacityFor(batchSize);
+      const { block, made } = Workspace.of(this.#backend, (workspace) => this.#program(capacity, workspace));
+      owned.push(block);
+      const { dense, onDevice } = made;
+      if (dense !== undefined) await this.#backend.run([{ op: 'upload', source, output: dense }]);
+      const executable = this.#backend.prepare(onDevice);
+      owned.unshift(executable);
+      const run = (outputs: readonly Float32Array[], options: RunOptions) =>
+        executable.run(this.#bindings(bags, outputs), options);
+      // The bags come over with the first run.
+      await run(this.#arrays(batchSize), { timing: 'none' });
+      return placedRequest({ owner: this, bags, owned, run });
+    } catch (error) {
+      for (const part of [...owned, bags]) part[Symbol.dispose]();
+      throw error;
+    }
   }
 
   /**
@@ -332,10 +334,14 @@ export class DlrmModel implements AsyncDisposable {
     });
   }
 
+  /** What a call about a request asks of the device. @throws RequestError TENSOR_SHAPE. */
+  #turnOf(what: string, request: DlrmRequest): AdmissionRequest {
+    const batchSize = checkBatchSize(reading(`${what}: request`, () => request.batchSize));
+    return { bytes: this.#programs.bytesFor(batchSize), what };
+  }
+
   #runFromHost(request: DlrmRequest, options: RunOptions, signal?: AbortSignal): Promise<Scored> {
-    const batchSize = checkBatchSize(reading('predict: request', () => request.batchSize));
-    const bytes = this.#programs.bytesFor(batchSize);
-    return this.#backend.admission.run({ bytes, what: 'predict', signal }, async () => {
+    return this.#backend.admission.run({ ...this.#turnOf('predict', request), signal }, async () => {
       using bags = this.#backend.placeBags(this.#placed.tables, request);
       const { batchSize } = bags;
       const dense = checkDense(request, batchSize, this.#architecture.denseFeatures);

@@ -61,6 +61,7 @@ test('models and collections of one backend share its limits', async () => {
     () => model.predict(request),
     () => other.predict(request),
     () => model.predict(placed),
+    async () => (await model.place(request))[Symbol.dispose](),
     () => collection.forward(batch),
     () => backend.run([]),
     () => backend.prepare([]).run(),
