@@ -10,6 +10,9 @@ import { firstLine, newSkips, skipsByReason } from './skips.mjs';
 const COUNTS = ['tests', 'pass', 'fail', 'cancelled', 'skipped', 'todo'];
 const SKIP_REPORTER = fileURLToPath(new URL('skip-reporter.mjs', import.meta.url));
 
+/** Who runs longer hangs, and is ended. */
+const LONGEST_MS = 600_000;
+
 /** Runs one file by itself, to its end. `skipsFile` gets what did not run. */
 function start(path, skipsFile, { root, env }, stdio) {
   const reporters = [
@@ -18,7 +21,8 @@ function start(path, skipsFile, { root, env }, stdio) {
     `--test-reporter=${SKIP_REPORTER}`,
     `--test-reporter-destination=${skipsFile}`,
   ];
-  return spawn(process.execPath, ['--enable-source-maps', ...reporters, path], { cwd: root, env, stdio });
+  const options = { cwd: root, env, stdio, timeout: LONGEST_MS, killSignal: 'SIGKILL' };
+  return spawn(process.execPath, ['--enable-source-maps', ...reporters, path], options);
 }
 
 /** What a process that has ended wrote by the reporter. */

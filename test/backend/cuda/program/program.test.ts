@@ -151,6 +151,9 @@ describe('CUDA programs', { skip }, () => {
     using program = kept.backend.prepare([
       { op: 'embeddingBags', tables: kept.placed, bags, output, checking: 'error' },
     ]);
+    const turn = () => new Promise((resolve) => setImmediate(resolve));
+    // What it needs is made ready.
+    await program.run({}, { timing: 'none' });
     fake.setWorkMs(5);
     fake.stopClock();
     try {
@@ -159,9 +162,13 @@ describe('CUDA programs', { skip }, () => {
         const running = program.run({}, { timing: 'none' }).then(() => {
           ended = true;
         });
-        for (let turn = 0; turn < 50; turn++) await new Promise((resolve) => setImmediate(resolve));
+        for (let turns = 0; turns < 50; turns++) await turn();
         assert.equal(ended, false, `run ${run} ends with its work`);
-        fake.advanceClock(1000);
+        // Some of it may be put into the stream only now.
+        while (!ended) {
+          fake.advanceClock(5);
+          await turn();
+        }
         await running;
       }
     } finally {
