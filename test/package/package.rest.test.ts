@@ -36,6 +36,8 @@ const MOST_BYTES = 1_000_000;
 const work = mkdtempSync(join(tmpdir(), 'hotrow package '));
 after(() => rmSync(work, { recursive: true, force: true }));
 const installed = join(work, 'a project');
+/** A copy of this checkout, to be packed: other tests run from this one's dist/ meanwhile. */
+const checkout = join(work, 'a checkout');
 let tarball = '';
 
 const skip =
@@ -91,7 +93,7 @@ writeFileSync(
   `#!/bin/sh
 case "$*" in *--version*) exit 0 ;; esac
 while [ "$1" != -o ]; do [ "$1" = -shared ] && links=1; shift; done
-[ -n "$links" ] && exec cp "${join(ROOT, NATIVE)}" "$2"
+[ -n "$links" ] && exec cp "${join(checkout, NATIVE)}" "$2"
 : >"$2"
 `,
   { mode: 0o755 },
@@ -125,8 +127,13 @@ function filesIn(folder: string): string[] {
 
 describe('the package', { skip }, () => {
   before(() => {
+    const left = new Set(
+      ['node_modules', 'dist', '.git', '.tests', '.gpu', 'test'].map((name) => join(ROOT, name)),
+    );
+    cpSync(ROOT, checkout, { recursive: true, filter: (source) => !left.has(source) });
+    symlinkSync(join(ROOT, 'node_modules'), join(checkout, 'node_modules'));
     const args = ['pack', '--json', '--pack-destination', work];
-    const [packed] = JSON.parse(succeeds(command('npm', args, { cwd: ROOT }))) as { filename: string }[];
+    const [packed] = JSON.parse(succeeds(command('npm', args, { cwd: checkout }))) as { filename: string }[];
     tarball = join(work, packed?.filename ?? '');
     install(installed);
     // What users of TypeScript have beside it.
@@ -323,11 +330,11 @@ export const isOurs = (error: unknown): boolean => error instanceof HotrowError 
         [
           'of another machine',
           /was built for arm64, and this machine is x64/,
-          (library) => copyFileSync(join(ROOT, 'dist/native/linux-arm64/libhotrow_cpu.so'), library),
+          (library) => copyFileSync(join(checkout, 'dist/native/linux-arm64/libhotrow_cpu.so'), library),
         ],
       ];
       for (const [name, message, damage] of cases) {
-        if (name === 'of another machine' && !existsSync(join(ROOT, 'dist/native/linux-arm64'))) continue;
+        if (name === 'of another machine' && !existsSync(join(checkout, 'dist/native/linux-arm64'))) continue;
         const project = variant(name, (hotrow) => damage(join(hotrow, NATIVE)));
         const refused = run(project, 'esm.mjs', ESM, NO_COMPILER);
         assert.equal(refused.status, 1, name);
