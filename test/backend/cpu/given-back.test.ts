@@ -7,12 +7,13 @@ import { after, describe, test } from 'node:test';
 import { CpuBackend } from '../../../src/backend/cpu/cpu-backend.ts';
 import type { EmbeddingTable } from '../../../src/embedding/bag.ts';
 import { packLinear } from '../../../src/ffi/cpu-operators.ts';
+import { nativeCounts } from '../../../src/ffi/owned-handles.ts';
 import { createPool, destroyPool } from '../../../src/ffi/thread-pool.ts';
 import { type CpuPlan, plainPlan, planLabel, withTechniques } from '../../../src/plan/plan.ts';
 import type { AssembledTensor, FileTensor, SyntheticTensor, Tensor } from '../../../src/tensor.ts';
 import { bagsOf, mixedProblem } from '../../support/cases.ts';
 import { Random } from '../../support/random.ts';
-import { guards, leavesNothing, mapped, refuseCounting, threads } from '../../support/resources.ts';
+import { leavesNothing, mapped, refuseCounting } from '../../support/resources.ts';
 import { linearOn, poolPlaced } from '../../support/run-operators.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'hotrow-given-back-'));
@@ -66,11 +67,11 @@ describe('the CPU backend', { skip: refuseCounting }, () => {
     using backend = new CpuBackend({ threads: 1 });
     const rowWeights = new Float32Array(ROWS);
     const tables = [inFile(), inFile(BYTES), inFile(0)].map((weight) => table(weight, { rowWeights }));
-    const before = guards();
+    const before = nativeCounts().allocations;
     using placed = await backend.placeTables(tables, plain);
     assert.equal(mapped(file), 1);
     assert.equal(placed.allocatedBytes, rowWeights.byteLength);
-    assert.ok(guards() - before <= 1);
+    assert.equal(nativeCounts().allocations - before, 1);
   });
 
   test('where a table cannot be placed, those before it go', async () => {
@@ -95,7 +96,7 @@ describe('the CPU backend', { skip: refuseCounting }, () => {
 
   test('threads end with the backend, also where it is closed during a run', async () => {
     const { tables, batch } = mixedProblem(new Random(2), 400, 30);
-    const before = threads();
+    const before = nativeCounts().poolThreads;
     await leavesNothing(async () => {
       const backend = new CpuBackend({ threads: 3 });
       const placed = await backend.placeTables(tables, plain);
@@ -106,10 +107,10 @@ describe('the CPU backend', { skip: refuseCounting }, () => {
       assert.throws(() => backend.allocate(1), { code: 'DISPOSED' });
     });
     const idle = new CpuBackend({ threads: 4 });
-    const open = threads();
+    const open = nativeCounts().poolThreads;
     idle[Symbol.dispose]();
-    assert.equal(open - threads(), 3);
-    assert.ok(threads() - before < 8);
+    assert.equal(open - nativeCounts().poolThreads, 3);
+    assert.equal(nativeCounts().poolThreads, before);
   });
 
   test('layers go with their memory, of which there may be too little', async () => {
@@ -128,8 +129,8 @@ describe('the CPU backend', { skip: refuseCounting }, () => {
 
   test('what ceilings are measured over goes', async () => {
     using backend = new CpuBackend({ threads: 2 });
-    const before = guards();
+    const before = nativeCounts().allocations;
     for (let i = 0; i < 2; i++) assert.ok((await backend.measureCeilings()).readBytesPerSecond > 0);
-    assert.ok(guards() - before < 2);
+    assert.equal(nativeCounts().allocations, before);
   });
 });
