@@ -1,8 +1,9 @@
 // Builds the CPU kernels for this checkout, or for its package: what users build on first use, over src/ffi/native.
-import { mkdirSync, readdirSync, statSync } from 'node:fs';
+import { readdirSync, statSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
+import { FOR_NODE } from './esbuild-options.mjs';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 const sources = join(root, 'kernels', 'cpu');
@@ -13,10 +14,7 @@ async function native() {
   const contents = ['build-library', 'compiler', 'target'].map((name) => `export * from './${name}.ts';`);
   const { outputFiles } = await build({
     stdin: { contents: contents.join('\n'), resolveDir: builder, loader: 'ts' },
-    bundle: true,
-    format: 'esm',
-    platform: 'node',
-    target: 'node20',
+    ...FOR_NODE,
     write: false,
   });
   return import(`data:text/javascript;base64,${Buffer.from(outputFiles[0].contents).toString('base64')}`);
@@ -62,7 +60,6 @@ export async function buildShipped(folder) {
       continue;
     }
     const library = join(folder, targetName(target), libraryName(target));
-    mkdirSync(join(folder, targetName(target)), { recursive: true });
     await buildLibrary({ sources, library, target, compiler, isShipped: true });
     shipped.push(targetName(target));
   }

@@ -14,6 +14,7 @@ import {
 import { tmpdir } from 'node:os';
 import { dirname, join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { FOR_NODE } from './esbuild-options.mjs';
 import { requireNode } from './require-node.mjs';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
@@ -37,11 +38,8 @@ async function buildJavaScript() {
     },
     outdir: dist,
     chunkNames: 'chunks/[name]-[hash]',
-    bundle: true,
+    ...FOR_NODE,
     splitting: true,
-    format: 'esm',
-    platform: 'node',
-    target: 'node20',
     packages: 'external',
     minifyWhitespace: isPackage,
     minifySyntax: isPackage,

@@ -4,6 +4,7 @@ import { readFile } from 'node:fs/promises';
 import { extname, join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { build } from 'esbuild';
+import { FOR_NODE } from './esbuild-options.mjs';
 
 /** Where the JavaScript is made: beside the sources, so that packages are found. */
 const FOLDER = '.tests';
@@ -32,11 +33,8 @@ export async function bundleTests(files, root) {
     entryPoints: files,
     outdir: folder,
     outbase: root,
-    bundle: true,
+    ...FOR_NODE,
     splitting: true,
-    format: 'esm',
-    platform: 'node',
-    target: 'node20',
     packages: 'external',
     sourcemap: true,
     logLevel: 'warning',

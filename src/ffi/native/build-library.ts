@@ -1,10 +1,10 @@
 /** Builds the CPU kernels (kernels/cpu) into one shared library. Needs Node alone and a C compiler: it runs where the package is installed. */
-import { accessSync, constants, mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
-import { availableParallelism, tmpdir } from 'node:os';
+import { accessSync, constants, mkdirSync, readdirSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
 import { basename, dirname, join } from 'node:path';
 import { runProgram } from '../../child-program.ts';
 import { DeviceError, unwritable } from '../../errors.ts';
-import { begin, finish } from '../../unfinished.ts';
+import { temporaryFolder } from '../../temporary-folder.ts';
 import { keepLibrary } from './library-file.ts';
 import type { Target } from './target.ts';
 
@@ -55,8 +55,6 @@ export interface BuildOptions {
   readonly flags?: readonly string[];
   /** Without what only debuggers read. Default: false. */
   readonly isShipped?: boolean;
-  /** Told of every command before it runs. */
-  readonly onCommand?: (command: readonly string[]) => void;
   /** Told of the files that are compiled. */
   readonly onCompiled?: (n: number, of: number) => void;
 }
@@ -90,40 +88,34 @@ function compilations(options: BuildOptions, objects: string): readonly Compilat
 export async function buildLibrary(options: BuildOptions): Promise<void> {
   const { library, target, flags = [], isShipped = false, onCompiled } = options;
   makeFolder(dirname(library));
-  const objects = mkdtempSync(join(tmpdir(), 'hotrow-native-'));
-  begin(objects);
-  try {
-    const waiting = [...compilations(options, objects)];
-    const all = waiting.map(({ object }) => object);
-    let compiled = 0;
-    const worker = async () => {
-      for (let next = waiting.shift(); next !== undefined; next = waiting.shift()) {
-        await run(options, next.args);
-        compiled += 1;
-        onCompiled?.(compiled, all.length);
-      }
-    };
-    const results = await Promise.allSettled(Array.from({ length: availableParallelism() }, worker));
-    const failed = results.find((result) => result.status === 'rejected');
-    if (failed !== undefined) throw failed.reason;
-    const made = join(objects, basename(library));
-    await run(options, [
-      '-shared',
-      '-pthread',
-      ...(target.platform === 'linux' ? LINK_HARDENING : []),
-      ...(isShipped ? SMALL_LINK : []),
-      ...flags,
-      '-o',
-      made,
-      ...all,
-      '-lm',
-      '-ldl',
-    ]);
-    keepLibrary(made, library, target);
-  } finally {
-    rmSync(objects, { recursive: true, force: true });
-    finish(objects);
-  }
+  await using folder = await temporaryFolder();
+  const waiting = [...compilations(options, folder.path)];
+  const all = waiting.map(({ object }) => object);
+  let compiled = 0;
+  const worker = async () => {
+    for (let next = waiting.shift(); next !== undefined; next = waiting.shift()) {
+      await run(options, next.args);
+      compiled += 1;
+      onCompiled?.(compiled, all.length);
+    }
+  };
+  const results = await Promise.allSettled(Array.from({ length: availableParallelism() }, worker));
+  const failed = results.find((result) => result.status === 'rejected');
+  if (failed !== undefined) throw failed.reason;
+  const made = join(folder.path, basename(library));
+  await run(options, [
+    '-shared',
+    '-pthread',
+    ...(target.platform === 'linux' ? LINK_HARDENING : []),
+    ...(isShipped ? SMALL_LINK : []),
+    ...flags,
+    '-o',
+    made,
+    ...all,
+    '-lm',
+    '-ldl',
+  ]);
+  keepLibrary(made, library, target);
 }
 
 /** @throws UsageError FILE_UNWRITABLE, before any work. */
@@ -139,10 +131,9 @@ function makeFolder(folder: string): void {
 }
 
 /** Runs the compiler to its end. @throws DeviceError NATIVE_LIBRARY_MISSING with what it printed. */
-async function run({ compiler, onCommand }: BuildOptions, args: readonly string[]): Promise<void> {
+async function run({ compiler }: BuildOptions, args: readonly string[]): Promise<void> {
   const [program = '', ...first] = compiler;
   const command = [program, ...first, ...args];
-  onCommand?.(command);
   const fail = (how: string, log?: string): never => {
     const hint = 'a C11 compiler with POSIX threads is needed: gcc 9 or clang 11, or newer';
     const message = `the CPU kernels could not be compiled: \`${command.join(' ')}\` ${how}`;

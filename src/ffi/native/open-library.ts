@@ -53,21 +53,26 @@ export function openLibrary(abiVersion: number, abiOf: AbiOf, places = usualPlac
   const named = process.env.HOTROW_CPU_LIBRARY;
   if (named !== undefined && named !== '') return load(named, abiVersion, abiOf);
   const { target } = places;
-  const shipped = join(places.shipped, targetName(target), libraryName(target));
-  const built = join(places.cache, sourcesHash(places.sources), targetName(target), libraryName(target));
+  const name = join(targetName(target), libraryName(target));
   const refused: DeviceError[] = [];
-  for (const path of [shipped, built]) {
+  const openIfThere = (path: string): OpenLibrary | undefined => {
     try {
-      if (checkLibrary(path, target)) return load(path, abiVersion, abiOf);
+      return checkLibrary(path, target) ? load(path, abiVersion, abiOf) : undefined;
     } catch (error) {
       if (!(error instanceof DeviceError)) throw error;
       refused.push(error);
+      return undefined;
     }
-  }
+  };
+  const shipped = openIfThere(join(places.shipped, name));
+  if (shipped !== undefined) return shipped;
+  const path = join(places.cache, sourcesHash(places.sources), name);
+  const built = openIfThere(path);
+  if (built !== undefined) return built;
   for (const { message } of refused)
     process.emitWarning(`${message}; the CPU kernels are built anew`, 'HotrowWarning');
-  build(places, built, refused);
-  return load(built, abiVersion, abiOf);
+  build(places, path, refused);
+  return load(path, abiVersion, abiOf);
 }
 
 function load(path: string, abiVersion: number, abiOf: AbiOf): OpenLibrary {

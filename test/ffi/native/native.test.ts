@@ -165,10 +165,16 @@ describe('a build', () => {
   const sources = join(folder, 'sources');
   const build = (compiler: string, library = join(folder, 'made', 'own.so')) =>
     buildLibrary({ sources, library, target: LINUX, compiler: [compiler] });
-  const temporary = () => readdirSync(tmpdir()).filter((name) => name.startsWith('hotrow-native-'));
+  const own = join(folder, 'temporary');
 
   test('that fails says what the compiler said, and leaves nothing', async () => {
-    const before = temporary();
+    mkdirSync(own);
+    const { TMPDIR } = process.env;
+    process.env.TMPDIR = own;
+    after(() => {
+      if (TMPDIR === undefined) delete process.env.TMPDIR;
+      else process.env.TMPDIR = TMPDIR;
+    });
     const failing = program('failing', 'echo "x.c:1: error: no such thing" >&2; exit 3');
     mkdirSync(sources);
     writeFileSync(join(sources, 'one.c'), '');
@@ -179,7 +185,7 @@ describe('a build', () => {
       return true;
     });
     await assert.rejects(build('/none/cc'), { code: 'NATIVE_LIBRARY_MISSING', message: /did not start/ });
-    assert.deepEqual(temporary(), before);
+    assert.deepEqual(readdirSync(own), []);
     assert.deepEqual(readdirSync(join(folder, 'made')), []);
   });
 
