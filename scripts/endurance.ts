@@ -2,11 +2,12 @@
  * Does things many times over and compares what the process holds before and after: mappings, descriptors, threads, what the
  * native library counts, allocations on the device. Exits with 1 where something grew. Linux.
  *
- *   npx tsx scripts/endurance.ts [--device cpu|cuda|fake] [--opens N] [--predictions N] [--failures N] [--at-once N]
+ *   npx tsx scripts/endurance.ts [--device cpu|cuda|fake] [--opens N] [--predictions N] [--failures N] [--at-once N] [--width N] [--workers SECONDS]
  *
  * `fake` is the CUDA backend over the tests' driver, whose kernels run on the CPU.
  */
 import { readdirSync, readFileSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
@@ -19,6 +20,7 @@ import { nativeCounts } from '../src/ffi/owned-handles.ts';
 import { DlrmModel } from '../src/model/dlrm.ts';
 import { smallModel, smallRequest } from '../test/support/models.ts';
 import { Random } from '../test/support/random.ts';
+import { startWorker } from '../test/support/start-worker.ts';
 
 const { values } = parseArgs({
   options: {
@@ -27,13 +29,17 @@ const { values } = parseArgs({
     predictions: { type: 'string', default: '2000' },
     failures: { type: 'string', default: '200' },
     'at-once': { type: 'string', default: '2000' },
+    width: { type: 'string', default: '16' },
+    workers: { type: 'string', default: '5' },
   },
 });
-const WIDTH = 16;
+const width = Number(values.width);
 const WARM_UP = 64;
 /** The engine's heap comes and goes in mappings of its own: what leaks takes at least one in so many turns. */
 const TURNS_PER_MAPPING = 20;
 const HEAP_MAPPINGS = 16;
+/** Koffi keeps some mappings of every thread that has loaded it. */
+const MAPPINGS_PER_WORKER = 12;
 
 /** A device to open, and what is allocated on it. */
 interface Subject {
@@ -86,8 +92,14 @@ async function held({ allocations }: Subject): Promise<Held> {
 }
 
 /** Does `turn` `count` times, after some times for what is made once; whether all is as it was. */
-async function endure(subject: Subject, what: string, count: number, turn: (i: number) => Promise<void>) {
-  for (let i = 0; i < WARM_UP; i++) await turn(i);
+async function endure(
+  subject: Subject,
+  what: string,
+  count: number,
+  turn: (i: number) => Promise<void>,
+  { warmUp = WARM_UP, mappingsPerTurn = 1 / TURNS_PER_MAPPING } = {},
+) {
+  for (let i = 0; i < warmUp; i++) await turn(i - warmUp);
   const before = await held(subject);
   const began = performance.now();
   for (let i = 0; i < count; i++) await turn(i);
@@ -97,12 +109,24 @@ async function endure(subject: Subject, what: string, count: number, turn: (i: n
   const lines = names.map((name) => [name, before.exact[name] ?? 0, after.exact[name] ?? 0] as const);
   const grown = lines.filter(([, first, last]) => first !== last).map(([name]) => name);
   const [first, last] = [before.anonymousMappings, after.anonymousMappings];
-  if (last - first > Math.max(HEAP_MAPPINGS, count / TURNS_PER_MAPPING)) grown.push('anonymous mappings');
+  if (last - first > Math.max(HEAP_MAPPINGS, count * mappingsPerTurn)) grown.push('anonymous mappings');
   console.log(`${what}: ${count} in ${seconds} s`);
   for (const [name, from, to] of [...lines, ['anonymous mappings', first, last] as const])
     console.log(`  ${name.padEnd(20)} ${String(from).padStart(12)} ${String(to).padStart(12)}`);
   if (grown.length > 0) console.error(`  differ: ${grown.join(', ')}`);
   return grown.length === 0;
+}
+
+/** Two worker threads with a model each, which predict side by side until they are terminated. */
+async function workersFor(seconds: number): Promise<void> {
+  if (values.device === 'fake') return;
+  const device = values.device as 'cpu' | 'cuda';
+  const workers = [1, 2].map((seed) => startWorker({ device, seed }));
+  await Promise.all(workers.map(({ ready }) => ready));
+  // A prediction that differs from the first ends its worker.
+  await Promise.race([sleep(1000 * seconds), ...workers.map(({ done }) => done)]);
+  await Promise.all(workers.map(({ worker }) => worker.terminate()));
+  await Promise.all(workers.map(({ ended }) => ended));
 }
 
 /** That a call failed as it must. */
@@ -117,7 +141,7 @@ async function mustFail(code: string, call: Promise<unknown>): Promise<void> {
 const subject = await subjectOf(values.device);
 const architecture = smallModel(new Random(1), 'dot-lower');
 const requests = Array.from({ length: 8 }, (_, i) => smallRequest(new Random(i), architecture, 1 + 7 * i));
-const requestOf = (i: number) => requests[i % requests.length] as (typeof requests)[number];
+const requestOf = (i: number) => requests[Math.abs(i) % requests.length] as (typeof requests)[number];
 /** Refused before anything runs, and where lookups run, in turn. */
 const badOf = (i: number) => {
   const request = requestOf(i);
@@ -132,6 +156,16 @@ const badOf = (i: number) => {
 
 const passed: boolean[] = [];
 passed.push(
+  await endure(
+    subject,
+    `two workers for ${values.workers} s`,
+    1,
+    (i) => workersFor(i < 0 ? 0.5 : Number(values.workers)),
+    {
+      warmUp: 3,
+      mappingsPerTurn: 2 * MAPPINGS_PER_WORKER,
+    },
+  ),
   await endure(subject, 'opened and closed', Number(values.opens), async (i) => {
     await using model = await DlrmModel.create(subject.open(), architecture, { closesBackend: true });
     await model.predict(requestOf(i));
@@ -144,11 +178,12 @@ passed.push(
   }),
   await endure(
     subject,
-    `predictions, ${WIDTH} at once`,
-    Math.ceil(Number(values['at-once']) / WIDTH),
+    `predictions, ${width} at once`,
+    Math.ceil(Number(values['at-once']) / width),
     async (i) => {
-      await Promise.all(Array.from({ length: WIDTH }, (_, j) => model.predict(requestOf(i + j))));
+      await Promise.all(Array.from({ length: width }, (_, j) => model.predict(requestOf(i + j))));
     },
+    { warmUp: Math.ceil((16 * WARM_UP) / width) },
   ),
   await endure(subject, 'failing predictions', Number(values.failures), (i) => {
     const { code, request } = badOf(i);
