@@ -315,7 +315,13 @@ function save(): void {
 
 try {
   for (const precision of DENSE_PRECISIONS) {
-    using kernels = await DenseKernels.open(device, { precision, compiler, cache, cublasLt });
+    using kernels = await DenseKernels.open(device, {
+      precision,
+      compiler,
+      cache,
+      cublasLt,
+      settle: () => stream.synchronize(),
+    });
     for (const { features, dim } of INTERACTIONS) {
       attempt(precision, `dot interaction ${features} × ${dim}, batch ${INTERACTION_BATCH}`, () =>
         timeInteraction(kernels, features, dim),

@@ -90,11 +90,6 @@ export class CudaDevice implements Disposable {
     this.enter().resetPersistingL2();
   }
 
-  /** Blocks until the device is idle: for measurements and tests; programs wait on events. */
-  synchronize(): void {
-    this.enter().synchronizeContext();
-  }
-
   /** Runs `work` as the part that a profiler records, if one listens (`ncu --profile-from-start off`). */
   profiled(work: () => void): void {
     this.enter().startProfiler();

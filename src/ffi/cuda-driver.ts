@@ -158,11 +158,6 @@ export class CudaDriver {
     return this.#out[0] as ContextHandle;
   }
 
-  /** Blocks until the current context is idle. */
-  synchronizeContext(): void {
-    this.#call.cuCtxSynchronize();
-  }
-
   /** A profiler that waits for it records from here on. */
   startProfiler(): void {
     this.#call.cuProfilerStart();

@@ -31,7 +31,6 @@ const PARAMETERS = {
   cuDevicePrimaryCtxRelease_v2: 'int device',
   cuCtxSetCurrent: 'uintptr_t context',
   cuCtxGetCurrent: 'uintptr_t out',
-  cuCtxSynchronize: '',
   cuCtxSetLimit: 'int limit, size_t value',
   cuCtxGetLimit: 'uintptr_t out, int limit',
   cuCtxResetPersistingL2Cache: '',

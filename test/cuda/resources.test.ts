@@ -189,7 +189,7 @@ test('two devices at once: each call reaches its own context', () => {
   using b = new DeviceMemory(second, 8);
   assert.notEqual(a.address(), b.address());
   assert.equal(driver.currentContext(), second.context);
-  first.synchronize();
+  first.resetPersistingL2();
   assert.equal(driver.currentContext(), first.context);
 });
 

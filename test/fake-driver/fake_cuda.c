@@ -400,11 +400,6 @@ CUresult cuCtxGetCurrent(CUcontext *out) {
   return 0;
 }
 
-CUresult cuCtxSynchronize(void) {
-  ENTER("cuCtxSynchronize");
-  return 0;
-}
-
 CUresult cuCtxSetLimit(CUlimit limit, size_t value) {
   ENTER("cuCtxSetLimit");
   if ((int)limit != 6) return 1;

@@ -158,7 +158,13 @@ describe('the dense operations on a GPU', { skip: reason !== undefined && `no GP
 
     describe(precision, () => {
       before(async () => {
-        kernels = await DenseKernels.open(device, { precision, compiler, cache, cublasLt });
+        kernels = await DenseKernels.open(device, {
+          precision,
+          compiler,
+          cache,
+          cublasLt,
+          settle: () => stream.synchronize(),
+        });
       });
       after(() => {
         kernels[Symbol.dispose]();

@@ -48,7 +48,11 @@ describe('models on a GPU', { skip }, () => {
     const counts = nativeCounts();
     for (let done = 0; done < PREDICTIONS; done += AT_ONCE) await predictSome(done);
     assert.equal(device.memoryInfo().freeBytes, freeBytes, 'device memory');
-    assert.deepEqual(nativeCounts(), counts, 'host memory and handles');
+    const { handles, ...memory } = nativeCounts();
+    const { handles: before, ...memoryBefore } = counts;
+    assert.deepEqual(memory, memoryBefore, 'host memory');
+    // A program that was lent once before may be captured now: its graph is kept.
+    assert.ok(handles - before <= AT_ONCE, `${handles - before} handles more`);
   });
 
   test('models of every precision share a GPU', async () => {

@@ -32,6 +32,14 @@ describe('two workers on a GPU', { skip }, () => {
     }
   });
 
+  test('that open and place their models side by side, over and over', async () => {
+    for (let round = 0; round < 8; round++) {
+      const workers = SEEDS.map((seed) => startWorker({ device: 'cuda', seed, predictions: 40 }));
+      await Promise.all(workers.map(({ done }) => done));
+      await Promise.all(workers.map(({ ended }) => ended));
+    }
+  });
+
   test('one that is terminated leaves the other what it needs, and the GPU as it was', async () => {
     const terminated = async () => {
       const worker = startWorker({ device: 'cuda', seed: 3 });

@@ -209,6 +209,9 @@ export class CudaBackend implements Backend {
       cache: this.#cache,
       cublasLt: this.#products,
       linearSearch: this.#linearSearch,
+      settle: () => {
+        for (const stream of Object.values(this.#streams)) stream.synchronize();
+      },
       choices: this.#choices,
     });
     this.#dense.set(precision, opening);

@@ -42,6 +42,11 @@ export interface DenseOptions {
   readonly cache: KernelCache;
   readonly cublasLt: CublasLt;
   readonly linearSearch?: LinearSearch | undefined;
+  /**
+   * Blocks until the streams that these kernels were put into are idle. Not by waiting for the context: that is refused while another
+   * thread of the process captures.
+   */
+  readonly settle: () => void;
   /** Where choices of matrix products are kept from process to process; default: nowhere. */
   readonly choices?: KeptChoicesOptions | undefined;
 }
@@ -61,7 +66,7 @@ export class DenseKernels implements Disposable {
   /** Takes `library` over, also when it throws. */
   private constructor(
     library: DenseLibrary,
-    { cublasLt, linearSearch = DEFAULT_LINEAR_SEARCH, choices }: DenseOptions,
+    { cublasLt, linearSearch = DEFAULT_LINEAR_SEARCH, settle, choices }: DenseOptions,
   ) {
     this.device = library.device;
     this.precision = library.precision;
@@ -73,7 +78,7 @@ export class DenseKernels implements Disposable {
         choices === undefined || linearSearch.rounds === 0
           ? undefined
           : new KeptChoices(identityOf(library, cublasLt), choices);
-      this.#layers = this.#own(new LinearLayers(library, this.#stream, cublasLt, linearSearch, kept));
+      this.#layers = this.#own(new LinearLayers(library, this.#stream, cublasLt, linearSearch, settle, kept));
     } catch (error) {
       this[Symbol.dispose]();
       throw error;

@@ -57,6 +57,8 @@ export class LinearLayers implements Disposable {
   /** For measurements. */
   readonly #stream: CudaStream;
   readonly #search: LinearSearch;
+  /** Waits for work that uses the workspace, which measurements use too. */
+  readonly #settle: () => void;
   readonly #choices = new Map<string, LinearChoice>();
   /** What earlier processes measured; undefined: nothing is kept. */
   readonly #kept: KeptChoices | undefined;
@@ -71,9 +73,11 @@ export class LinearLayers implements Disposable {
     stream: CudaStream,
     cublasLt: CublasLt,
     search: LinearSearch,
+    settle: () => void,
     kept?: KeptChoices,
   ) {
     this.#kept = kept;
+    this.#settle = settle;
     this.#library = library;
     this.#stream = stream;
     this.#search = search;
@@ -188,7 +192,7 @@ export class LinearLayers implements Disposable {
   #recall(operation: DeviceLinear, key: string): LinearChoice | undefined {
     const kept = this.#kept?.get(key);
     if (kept === undefined || kept.kind === 'direct') return kept;
-    this.#library.device.synchronize();
+    this.#settle();
     using trial = new Trial(operation);
     const { fused, finished } = kept;
     const splits = tailSplits(tailOf(operation));
@@ -215,8 +219,7 @@ export class LinearLayers implements Disposable {
   /** The fastest way to compute a shape that gives what it must, measured on memory of its own. */
   #choose(operation: DeviceLinear): LinearChoice {
     const { layer, input } = operation;
-    // Measurements use the same workspace as work that may be under way.
-    this.#library.device.synchronize();
+    this.#settle();
     using trial = new Trial(operation);
     const products = this.#productChoices(trial);
     const isDirect = mayBeDirect(input.rows, layer.outputs) || products.length === 0;

@@ -66,8 +66,16 @@ describe('dense operations over the fake device', { skip }, () => {
   async function open(precision: DensePrecision, more: Partial<DenseOptions> = {}) {
     const device = new CudaDevice(driver);
     try {
-      const kernels = await DenseKernels.open(device, { precision, compiler, cache, cublasLt, ...more });
       const stream = new CudaStream(device);
+      const settle = () => stream.synchronize();
+      const kernels = await DenseKernels.open(device, {
+        precision,
+        compiler,
+        cache,
+        cublasLt,
+        settle,
+        ...more,
+      });
       return { device, kernels, stream, [Symbol.dispose]: () => device[Symbol.dispose]() };
     } catch (error) {
       device[Symbol.dispose]();
