@@ -14,6 +14,7 @@ import { BENCH_RULES } from '../src/report/bench-findings.ts';
 import { CHARACTERIZE_RULES } from '../src/report/characterize-findings.ts';
 import { ACCESS_PATTERNS, type AccessPatternName, createStream } from '../src/workload/access-patterns.ts';
 import { BATCH_LOOKUPS, COVERAGE_ROWS, measureHotness } from '../src/workload/hotness.ts';
+import { batchingPage } from './batching-page.ts';
 import { h200Page } from './h200-page.ts';
 import { codeBlock, fill, ROOT, readPage, recorded, recordedBench } from './recorded.ts';
 
@@ -175,6 +176,7 @@ export function generatedFiles(): ReadonlyMap<string, string> {
     ['docs/workloads.md', fill(readPage('docs/workloads.md'), 'patterns', patternTable())],
     ['docs/report.md', reportPage()],
     ['docs/results.md', resultsPage()],
+    ['docs/batching.md', batchingPage()],
     ['docs/results-h200.md', h200Page()],
     ['README.md', readme()],
     ['schemas/plan-1.schema.json', schema(planSchema)],

@@ -14,7 +14,7 @@ const SRC = fileURLToPath(new URL('../src', import.meta.url));
 const LAYERS: readonly (readonly string[])[] = [
   ['text.ts', 'at.ts', 'package-file.ts', 'user-folders.ts'],
   ['errors.ts', 'version.ts', 'numbers.ts', 'progress.ts'],
-  ['unfinished.ts'],
+  ['unfinished.ts', 'serve/batching'],
   ['tensor.ts', 'device.ts', 'input-file.ts', 'output-file.ts', 'temporary-folder.ts', 'child-program.ts'],
   ['stored-tensor.ts', 'checks'],
   ['ffi', 'formats'],

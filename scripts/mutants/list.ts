@@ -1,4 +1,5 @@
 /** All mutants, by area. */
+import { BATCHING } from './batching.ts';
 import { CORE } from './core.ts';
 import { DEVICE } from './device.ts';
 import { FORMATS } from './formats.ts';
@@ -14,4 +15,5 @@ export const MUTANTS: readonly Mutant[] = [
   ...CORE,
   ...DEVICE,
   ...MODELS_AND_PROGRAMS,
+  ...BATCHING,
 ];
