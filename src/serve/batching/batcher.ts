@@ -359,13 +359,12 @@ export class Batcher<R extends Waiting> {
       samples = above.samples + samplesOf(kept);
     }
     batch.push(...own);
-    // What was dropped for a larger batch than came about joins it, where all of it is in time.
+    // What was dropped for a larger batch than came about joins it, where all of it is in time: that keeps it under the cap too.
     let dueMs = this.#earliestMs(batch);
     for (const request of dropped.reverse()) {
       const all = samples + request.samples;
-      const fits = batch.length === 0 || all <= this.#cap;
       dueMs = Math.min(dueMs, request.deadlineMs);
-      if (!fits || this.#finishMs(all, nowMs) > dueMs) late.push(request);
+      if (this.#finishMs(all, nowMs) > dueMs) late.push(request);
       else {
         batch.push(request);
         samples = all;

@@ -149,8 +149,12 @@ test('the first batch may be slow', () => {
 test('a change of level is followed within some 50 batches, a slow one within the window', () => {
   for (const by of [3, 1.4, 1 / 1.4, 1 / 3]) {
     const model = new LatencyModel({ capacityOf: same, warmUp });
-    observe(model, 1000, line);
-    observe(model, 52, (samples) => by * line(samples));
+    const middle = new LatencyModel({ capacityOf: same, quantile: 0.5, warmUp });
+    for (const each of [model, middle]) {
+      observe(each, 1000, line);
+      observe(each, 52, (samples) => by * line(samples));
+    }
+    near(middle.predictMs(2700), by * line(2700), 0.05);
     for (const samples of [270, 2700, 6480])
       near(model.predictMs(samples), by * line(samples), 0.05, `${by}`);
   }
@@ -194,6 +198,14 @@ test('a class with a level of its own has it, once enough of its batches ran', (
     model.fits().reduce((sum, { observations }) => sum + observations, 0),
     256,
   );
+});
+
+test('a class below the line has its level too: sizes that no program has do not stand before it', () => {
+  const capacityOf = (samples: number) => 2 ** Math.ceil(Math.log2(samples));
+  const truth = (samples: number) => line(samples) / (capacityOf(samples) === 2048 ? 1.5 : 1);
+  const model = new LatencyModel({ capacityOf, warmUp });
+  observe(model, 1000, truth);
+  near(model.predictMs(2000), truth(2000), 0.05);
 });
 
 test('predictions never fall as batches grow', () => {
