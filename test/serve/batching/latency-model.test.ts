@@ -202,10 +202,11 @@ test('a class with a level of its own has it, once enough of its batches ran', (
 
 test('a class below the line has its level too: sizes that no program has do not stand before it', () => {
   const capacityOf = (samples: number) => 2 ** Math.ceil(Math.log2(samples));
-  const truth = (samples: number) => line(samples) / (capacityOf(samples) === 2048 ? 1.5 : 1);
+  const truth = (samples: number) => line(samples) / ([1024, 2048].includes(capacityOf(samples)) ? 1.5 : 1);
   const model = new LatencyModel({ capacityOf, warmUp });
   observe(model, 1000, truth);
-  near(model.predictMs(2000), truth(2000), 0.05);
+  for (const samples of [1030, 2000])
+    near(model.predictMs(samples), Math.max(truth(512), truth(samples)), 0.2);
 });
 
 test('predictions never fall as batches grow', () => {
