@@ -333,6 +333,114 @@ typedef struct hr_bag_offsets {
 /* found[t] = whether a bag of table t has more than `split` lookups, its bounds clamped to [0, lookups]; else 0. */
 void hr_find_long_bags(const hr_bag_offsets *tables, int64_t count, int64_t batch, int64_t split, uint8_t *found);
 
+/*
+ * A request record is one request of a server in a slot: a stretch of memory below 4 GiB that begins with a header of uint32 words,
+ * behind which its arrays lie at any byte. "At" words are bytes from the slot's start; those of arrays without elements mean nothing.
+ * The header is HR_REQUEST_WORDS words, then HR_REQUEST_TABLE_WORDS for each table. Words without a name are 0.
+ */
+enum {
+  HR_REQUEST_SAMPLES = 0,       /* B */
+  HR_REQUEST_USERS = 1,         /* U; 0: none are said */
+  HR_REQUEST_USER_FEATURES = 2, /* Fu, of F dense features: a user's, which come first; 0 where U is 0 */
+  HR_REQUEST_DENSE_AT = 3,      /* float32 [B, F - Fu] */
+  HR_REQUEST_USER_DENSE_AT = 4, /* float32 [U, Fu] */
+  HR_REQUEST_STARTS_AT = 5,     /* int32 [U + 1], from 0 to B: the candidates of user u are [starts[u], starts[u + 1]) */
+  HR_REQUEST_IS_CHECKED = 6,    /* written by hr_check_request: 1 where the record is good */
+  HR_REQUEST_WORDS = 8
+};
+enum {
+  HR_REQUEST_INDICES_AT = 0, /* [lookups] */
+  HR_REQUEST_LOOKUPS = 1,
+  HR_REQUEST_BOUNDS_AT = 2,  /* lengths [bags], offsets [bags] or [bags + 1], or none */
+  HR_REQUEST_WEIGHTS_AT = 3, /* float32 [lookups]; 0: none */
+  HR_REQUEST_FLAGS = 4,      /* HR_REQUEST_INDICES_64 … */
+  HR_REQUEST_NEXT = 5,       /* the table whose indices follow in the same piece, by its number + 1; 0: none */
+  HR_REQUEST_TABLE_WORDS = 8
+};
+enum {
+  HR_REQUEST_INDICES_64 = 1,  /* int64, else int32 */
+  HR_REQUEST_BOUNDS_64 = 2,
+  HR_REQUEST_PER_USER = 4,    /* U bags, else B */
+  HR_REQUEST_OFFSETS = 8,     /* bounds are offsets [bags] instead of lengths */
+  HR_REQUEST_OFFSETS_END = 16, /* bounds are offsets [bags + 1] */
+  HR_REQUEST_EVEN = 32,       /* there are no bounds: all bags have as many lookups */
+  /* The table heads a piece: a chain of tables, by NEXT, whose indices lie one after the other, with lengths for bounds. Its
+   * INDICES_AT, LOOKUPS, WEIGHTS_AT and INDICES_64 are those of the whole piece. */
+  HR_REQUEST_HEADS_PIECE = 64
+};
+
+/* What records of a model have. */
+typedef struct hr_request_table {
+  int64_t row_count;
+  int64_t pruned;           /* 1: index -1 stands for a pruned row; 0 */
+  int64_t takes_weights;    /* 1: bags may bring weights; 0 */
+} hr_request_table;
+typedef struct hr_request_model {
+  const hr_request_table *tables;
+  int64_t table_count;
+  int64_t dense_features;   /* F */
+} hr_request_model;
+
+/* What is wrong with a record. */
+enum {
+  HR_REQUEST_OK = 0,
+  HR_REQUEST_BAD_HEADER = 1,             /* word `position` of the slot, which is `value`: a flag, or an array that is not in the slot */
+  HR_REQUEST_INDEX_OUT_OF_RANGE = 2,     /* limit: row_count */
+  HR_REQUEST_FIRST_OFFSET_NOT_ZERO = 3,
+  HR_REQUEST_OFFSETS_DECREASE = 4,       /* limit: the offset before */
+  HR_REQUEST_OFFSET_PAST_END = 5,        /* limit: lookups */
+  HR_REQUEST_LENGTH_OUT_OF_RANGE = 6,    /* below 0, or more than the limit, the lookups that there are */
+  HR_REQUEST_LENGTHS_SUM = 7,            /* they add up to `value`, not to the limit, lookups */
+  HR_REQUEST_PIECE_SUM = 8,              /* those of all tables of a piece, of which `table` is the last */
+  HR_REQUEST_UNEVEN = 9,                 /* `value` lookups cannot be `limit` bags of one length */
+  HR_REQUEST_WEIGHTS_UNEXPECTED = 10,
+  HR_REQUEST_FIRST_USER_NOT_ZERO = 11,
+  HR_REQUEST_USERS_DECREASE = 12,        /* limit: the start before */
+  HR_REQUEST_USERS_END = 13              /* the last start is not the limit, B */
+};
+typedef struct hr_request_fault {
+  int64_t code;
+  int64_t table;            /* -1: none */
+  int64_t position;         /* in the table's array, or of users; -1: none */
+  int64_t value;
+  int64_t limit;
+} hr_request_fault;
+/*
+ * Checks a record of `bytes` bytes, whatever its words are: nothing outside the slot is read, nothing but the header is written. In a
+ * good one, INDICES_AT, LOOKUPS and WEIGHTS_AT of the tables of a piece are their own now, LOOKUPS is where the last bag ends, and
+ * IS_CHECKED is 1. Returns 0; 1: *fault says what is wrong, in the lowest table, bounds before indices, lowest position; -1: an
+ * argument is out of range.
+ */
+int64_t hr_check_request(const hr_request_model *model, void *slot, int64_t bytes, hr_request_fault *fault);
+
+/* Records of several requests, merged into one batch; places in the block are bytes from its start, multiples of 16. */
+typedef struct hr_merged_table {
+  int64_t indices_at;       /* [lookups], int32; of tables of more than 2^31 - 1 rows, int64 */
+  int64_t lookups;
+  int64_t offsets_at;       /* int32 [bags + 1] */
+  int64_t bags;             /* samples, or users */
+  int64_t weights_at;       /* float32 [lookups], 1 where a record has none; -1: no record has any */
+  int64_t per_user;         /* 1: a bag per user; 0 */
+} hr_merged_table;
+typedef struct hr_merged_batch {
+  int64_t bytes;            /* of the block, all in all */
+  int64_t samples;          /* B of all records */
+  int64_t users;            /* U; 0: no table has a bag per user */
+  int64_t users_at;         /* int32 [U + 1] */
+  int64_t dense_at;         /* float32 [B, F] */
+} hr_merged_batch;
+/*
+ * Merges `count` records that hr_check_request found good under the same model, in their order. Tables come first in the block (16-byte aligned), their
+ * indices, offsets and weights one behind the other; then users, then dense features, a user's in the row of each candidate.
+ * A table is merged per user where all records that have users have it so, and some have; a record without users then counts as
+ * a user for each sample. Where only some have it so, their bags are repeated for each candidate. starts [count + 1]: record r is the
+ * samples [starts[r], starts[r + 1]).
+ * Returns 0; 1: the block has fewer than `merged->bytes` bytes, and nothing is written to it (NULL with 0 bytes: how many are
+ * needed); 2: a record is not checked; 3: samples or lookups of a table are more than int32 counts; -1: an argument is out of range.
+ */
+int64_t hr_merge_requests(const hr_request_model *model, const void *const *slots, int64_t count, void *block,
+                          int64_t block_bytes, hr_merged_batch *merged, hr_merged_table *tables, int32_t *starts);
+
 /* Fills `count` elements of `row_format` with seeded values uniform in [-1, 1), the same on every isa and thread count. */
 int64_t hr_fill_uniform(hr_pool *pool, void *target, int64_t row_format, int64_t count, int64_t seed);
 

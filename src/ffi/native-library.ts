@@ -48,6 +48,12 @@ function load() {
       'void hr_find_long_bags(void *tables, int64_t count, int64_t batch, int64_t split, void *found)',
     ),
     drawLookups: library.func('int64_t hr_draw_lookups(uintptr_t pool, void *draws, int64_t count)'),
+    checkRequest: library.func(
+      'int64_t hr_check_request(uintptr_t model, uintptr_t slot, int64_t bytes, uintptr_t fault)',
+    ),
+    mergeRequests: library.func(
+      'int64_t hr_merge_requests(uintptr_t model, uintptr_t slots, int64_t count, uintptr_t block, int64_t block_bytes, uintptr_t merged, uintptr_t tables, uintptr_t starts)',
+    ),
     waitInContext: library.func(
       'int64_t hr_wait_in_context(uintptr_t set_current, uintptr_t context, uintptr_t wait, uintptr_t handle)',
     ),
