@@ -35,6 +35,8 @@ const LAYERS: readonly (readonly string[])[] = [
   ['dense'],
   ['model'],
   ['workload'],
+  // A server's requests, as they lie in memory.
+  ['serve/records'],
   ['tuner'],
   ['bench'],
   ['characterize'],
