@@ -7,6 +7,7 @@ import { KERNELS_CPU } from './kernels-cpu.ts';
 import { MEASURING } from './measuring.ts';
 import { MODELS_AND_PROGRAMS } from './models.ts';
 import type { Mutant } from './mutant.ts';
+import { SERVE } from './serve.ts';
 
 export const MUTANTS: readonly Mutant[] = [
   ...FORMATS,
@@ -16,4 +17,5 @@ export const MUTANTS: readonly Mutant[] = [
   ...DEVICE,
   ...MODELS_AND_PROGRAMS,
   ...BATCHING,
+  ...SERVE,
 ];
