@@ -1,7 +1,7 @@
 /** The server: requests' records, checked and merged. */
 import { type Mutant, mutantsOf } from './mutant.ts';
 
-const CHECK = ['test/serve/records/check-record.test.ts'];
+const CHECK = ['test/serve/records/check-record.test.ts', 'test/serve/records/hostile-records.test.ts'];
 const MERGE = ['test/serve/records/merge.test.ts'];
 
 export const SERVE: readonly Mutant[] = [
