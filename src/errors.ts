@@ -70,6 +70,16 @@ export type DeviceErrorCode =
   | 'PROFILER_FAILED'
   | 'OVERLOADED'
   | 'DISPOSED';
+export type ServeErrorCode =
+  | 'ROUTE_UNKNOWN'
+  | 'METHOD_NOT_ALLOWED'
+  | 'MODEL_UNKNOWN'
+  | 'OUTPUT_UNKNOWN'
+  | 'BODY_TOO_LARGE'
+  | 'CONTENT_UNSUPPORTED'
+  | 'DEADLINE_UNMEETABLE'
+  | 'DEADLINE_EXCEEDED'
+  | 'SHUTTING_DOWN';
 export type AbortErrorCode = 'ABORTED';
 
 export type ErrorCode =
@@ -80,6 +90,7 @@ export type ErrorCode =
   | WorkloadErrorCode
   | PlanErrorCode
   | DeviceErrorCode
+  | ServeErrorCode
   | AbortErrorCode;
 
 export interface ErrorDetails {
@@ -187,6 +198,16 @@ const HINTS: Readonly<Record<ErrorCode, string>> = {
     'run `ncu` by hand on `hotrow bench` to see whether it works here; docs/characterize.md says what it needs',
   OVERLOADED:
     'send fewer calls at once, wait for some of them first, or raise `limits` of openBackend or loadModel',
+  ROUTE_UNKNOWN: 'docs/serving-protocol.md lists the paths',
+  METHOD_NOT_ALLOWED: 'docs/serving-protocol.md lists the methods of each path',
+  MODEL_UNKNOWN: 'POST /v2/repository/index lists the models and their versions',
+  OUTPUT_UNKNOWN: "the model's metadata lists its outputs: GET /v2/models/{model}",
+  BODY_TOO_LARGE: 'divide the request into several, or start the server with a larger --max-body',
+  CONTENT_UNSUPPORTED:
+    'send JSON, tensors behind JSON, or safetensors, not compressed: docs/serving-protocol.md',
+  DEADLINE_UNMEETABLE: 'send fewer requests at once, give them more time, or add a server',
+  DEADLINE_EXCEEDED: 'send fewer requests at once, give them more time, or add a server',
+  SHUTTING_DOWN: 'send the request to another server',
   ABORTED: 'the call was given up by its AbortSignal, as its caller asked',
   DISPOSED: 'keep models, collections and backends open until the last call has ended',
 };
@@ -275,6 +296,9 @@ export class PlanError extends HotrowError<PlanErrorCode> {}
 
 /** A device, its libraries or its memory are missing or failed. */
 export class DeviceError extends HotrowError<DeviceErrorCode> {}
+
+/** A server does not take a request, for what it asks or for how much there is to do. */
+export class ServeError extends HotrowError<ServeErrorCode> {}
 
 /** The caller gave the call up through its AbortSignal, whose reason is the `cause`. Named as the platform names it: AbortError. */
 export class AbortError extends HotrowError<AbortErrorCode> {}

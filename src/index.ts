@@ -51,6 +51,8 @@ export {
   type PlanErrorCode,
   RequestError,
   type RequestErrorCode,
+  ServeError,
+  type ServeErrorCode,
   UsageError,
   type UsageErrorCode,
   WorkloadError,

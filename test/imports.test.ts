@@ -41,6 +41,8 @@ const LAYERS: readonly (readonly string[])[] = [
   ['bench'],
   ['characterize'],
   ['report'],
+  // What a server says and hears: no sockets.
+  ['serve/protocol'],
   ['cli', 'index.ts'],
 ];
 

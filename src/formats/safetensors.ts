@@ -11,7 +11,6 @@ import {
   elementCount,
   type FileTensor,
   type HostTensor,
-  type StoredTensors,
 } from '../tensor.ts';
 import { identify, mistaken } from './file-kind.ts';
 import { JsonFault, parseJson } from './json-text.ts';
@@ -48,7 +47,7 @@ const DTYPE_NAMES = new Map(Object.entries(DTYPES).map(([name, dtype]) => [dtype
 
 export interface SafetensorsFile {
   /** In the order of their bytes. */
-  readonly tensors: StoredTensors;
+  readonly tensors: ReadonlyMap<string, FileTensor>;
   readonly metadata: Readonly<Record<string, string>>;
 }
 
@@ -74,7 +73,26 @@ const ANNOTATION = 'hotrow.';
  * @throws UsageError FILE_*; FormatError SAFETENSORS_INVALID naming file and tensor.
  */
 export async function readSafetensors(file: string): Promise<SafetensorsFile> {
-  const { header, dataStart, fileBytes } = await readHeader(file);
+  const { text, fileBytes } = await readHeader(file);
+  return laidOut(file, text, fileBytes);
+}
+
+/**
+ * The tensors of bytes in memory, which messages call `name`: `file` and `byteOffset` are `name` and the place in the bytes.
+ * @throws FormatError SAFETENSORS_INVALID naming the tensor.
+ */
+export function safetensorsIn(bytes: Uint8Array, name: string): SafetensorsFile {
+  const { buffer, byteOffset, length } = bytes;
+  const headerBytes = headerLength(name, new DataView(buffer, byteOffset, Math.min(length, 8)), length);
+  return laidOut(name, bytes.subarray(8, 8 + headerBytes), length);
+}
+
+/** What a header's `text` says of a file. */
+function laidOut(file: string, text: Uint8Array, fileBytes: number): SafetensorsFile {
+  const header = parseHeader(file, text);
+  const dataStart = 8 + text.length;
+  if (typeof header !== 'object' || header === null || Array.isArray(header))
+    throw invalid(file, 'header is not an object');
   const metadata: Record<string, string> = Object.create(null);
   const tensors: [string, FileTensor][] = [];
   for (const [name, entry] of Object.entries(header)) {
@@ -90,9 +108,7 @@ export async function readSafetensors(file: string): Promise<SafetensorsFile> {
   return { tensors: new Map(annotated), metadata };
 }
 
-async function readHeader(
-  file: string,
-): Promise<{ header: Record<string, unknown>; dataStart: number; fileBytes: number }> {
+async function readHeader(file: string): Promise<{ text: Uint8Array; fileBytes: number }> {
   const handle = await openFile(file);
   try {
     const { size } = await handle.stat();
@@ -101,23 +117,27 @@ async function readHeader(
       throw fileError(file, cause);
     });
     if (prefix[8] !== OPEN_OBJECT) await refuseOtherKinds(file);
-    if (bytesRead < 8) throw invalid(file, `${size} bytes are too few for a header`);
-    const length = prefix.readBigUInt64LE();
-    if (length > BigInt(MAX_HEADER_BYTES)) {
-      throw invalid(file, `says its header has ${length} bytes, more than the format's ${MAX_HEADER_BYTES}`);
-    }
-    const headerBytes = Number(length);
-    if (8 + headerBytes > size)
-      throw invalid(file, `says its header has ${length} bytes, the file has ${size}`, undefined, TRUNCATED);
+    const view = new DataView(prefix.buffer, prefix.byteOffset, Math.min(bytesRead, 8));
+    const headerBytes = headerLength(file, view, size);
     const text = Buffer.alloc(headerBytes);
     await handle.read(text, 0, headerBytes, 8);
-    const header = parseHeader(file, text);
-    if (typeof header !== 'object' || header === null || Array.isArray(header))
-      throw invalid(file, 'header is not an object');
-    return { header: header as Record<string, unknown>, dataStart: 8 + headerBytes, fileBytes: size };
+    return { text, fileBytes: size };
   } finally {
     await handle.close();
   }
+}
+
+/** The length of the header, which the first 8 bytes of `size` say. */
+function headerLength(file: string, prefix: DataView, size: number): number {
+  if (prefix.byteLength < 8) throw invalid(file, `${size} bytes are too few for a header`);
+  const length = prefix.getBigUint64(0, true);
+  if (length > BigInt(MAX_HEADER_BYTES)) {
+    throw invalid(file, `says its header has ${length} bytes, more than the format's ${MAX_HEADER_BYTES}`);
+  }
+  const headerBytes = Number(length);
+  if (8 + headerBytes > size)
+    throw invalid(file, `says its header has ${length} bytes, the file has ${size}`, undefined, TRUNCATED);
+  return headerBytes;
 }
 
 function parseHeader(file: string, text: Uint8Array): unknown {

@@ -28,7 +28,7 @@ export async function readJsonRequest(given: FilePath, inputs: ModelInputs): Pro
 
 /** The request that a text of JSON or JSON Lines holds. @throws as readJsonRequest. */
 export async function jsonRequest(text: string, inputs: ModelInputs): Promise<DlrmRequest> {
-  return samplesRequest(parseText(text), inputs);
+  return samplesRequest(jsonSamples(text), inputs);
 }
 
 /** The request that samples make. @throws RequestError naming sample and place; WorkloadError VOCABULARY_INVALID. */
@@ -61,7 +61,8 @@ async function readText(file: string): Promise<string> {
   return pieces.join('');
 }
 
-function parseText(text: string): JsonSamples {
+/** The samples that a text of JSON or JSON Lines holds. @throws FormatError JSON_INVALID; RequestError REQUEST_INVALID. */
+export function jsonSamples(text: string): JsonSamples {
   const whole = parsed(text, 'the request');
   if (!(whole instanceof FormatError)) return parseSamples(whole);
   if (text.trim() === '')

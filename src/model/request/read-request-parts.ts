@@ -1,11 +1,9 @@
-/** Reads the parts of a request from a safetensors file, in any of its forms (docs/requests.md). */
+/** Reads the parts of a request from named tensors, in a file or in memory, in any of their forms (docs/requests.md). */
 import { at } from '../../at.ts';
 import type { IndexArray } from '../../embedding/bag.ts';
-import { RequestError, type RequestErrorCode } from '../../errors.ts';
 import { parseJson } from '../../formats/json-text.ts';
 import { readSafetensors } from '../../formats/safetensors.ts';
-import { readTensor } from '../../stored-tensor.ts';
-import { type HostTensor, type StoredTensor, type StoredTensors, toFloat32 } from '../../tensor.ts';
+import { type StoredTensor, toFloat32 } from '../../tensor.ts';
 import type {
   BagBounds,
   DenseRows,
@@ -16,12 +14,21 @@ import type {
   RequestPart,
   RequestParts,
 } from './request-parts.ts';
+import {
+  fail,
+  idsOf,
+  integers,
+  numbersOf,
+  type RequestTensor,
+  rawColumn,
+  vector,
+} from './request-tensors.ts';
 
 const ROLES = ['indices', 'values', 'offsets', 'lengths', 'weights'] as const;
 type Role = (typeof ROLES)[number];
 
 /** Tensors whose names end alike: of one feature, or, without an end, of all. */
-type Group = Map<Role, StoredTensor>;
+type Group = Map<Role, RequestTensor>;
 
 /** A stack of more tables than any model has is a damaged file. */
 const MAX_STACKED = 1_000_000;
@@ -36,9 +43,21 @@ const PLACES =
 export async function readRequestParts(file: string): Promise<RequestParts> {
   const { tensors, metadata } = await readSafetensors(file);
   checkSize(tensors);
-  const own = new Map<string, StoredTensor>();
-  const users = new Map<string, StoredTensor>();
-  let starts: StoredTensor | undefined;
+  return requestParts(tensors, metadata);
+}
+
+/**
+ * The parts that named tensors make; of `metadata`, `features` and `user.features` are read. Tensors in memory are used where
+ * they are.
+ * @throws RequestError TENSOR_* naming the tensor; as readTensor for those in files.
+ */
+export async function requestParts(
+  tensors: ReadonlyMap<string, RequestTensor>,
+  metadata: Readonly<Record<string, string>>,
+): Promise<RequestParts> {
+  const own = new Map<string, RequestTensor>();
+  const users = new Map<string, RequestTensor>();
+  let starts: RequestTensor | undefined;
   for (const [name, tensor] of tensors) {
     if (name === 'users') starts = tensor;
     else if (name.startsWith('user.')) users.set(name.slice('user.'.length), tensor);
@@ -56,7 +75,7 @@ export async function readRequestParts(file: string): Promise<RequestParts> {
 /** All tensors of a request are held in memory. */
 const MAX_REQUEST_BYTES = 2 ** 32 - 1;
 
-function checkSize(tensors: StoredTensors): void {
+function checkSize(tensors: ReadonlyMap<string, StoredTensor>): void {
   let bytes = 0;
   for (const [name, { byteLength }] of tensors) {
     bytes += byteLength;
@@ -72,12 +91,16 @@ function checkSize(tensors: StoredTensors): void {
 
 /** Reads the samples' tensors, or the users'. */
 class PartReader {
-  readonly #tensors: StoredTensors;
+  readonly #tensors: ReadonlyMap<string, RequestTensor>;
   readonly #prefix: RequestPart['prefix'];
   /** JSON of the stack's features. */
   readonly #keys: string | undefined;
 
-  constructor(tensors: StoredTensors, prefix: RequestPart['prefix'], keys: string | undefined) {
+  constructor(
+    tensors: ReadonlyMap<string, RequestTensor>,
+    prefix: RequestPart['prefix'],
+    keys: string | undefined,
+  ) {
     this.#tensors = tensors;
     this.#prefix = prefix;
     this.#keys = keys;
@@ -124,7 +147,7 @@ class PartReader {
   }
 
   /** `dense` [B, F]; of users [U, F], or [F] of one. */
-  async #dense(name: string, stored: StoredTensor): Promise<DenseRows> {
+  async #dense(name: string, stored: RequestTensor): Promise<DenseRows> {
     const { dtype, shape } = stored;
     if (dtype !== 'float32' && dtype !== 'float16' && dtype !== 'bfloat16')
       fail('TENSOR_DTYPE', name, `${name} is ${dtype}, must be float32, float16 or bfloat16`);
@@ -133,7 +156,7 @@ class PartReader {
       const expected = this.#prefix === '' ? '[B, F]' : '[U, F] or [F]';
       fail('TENSOR_SHAPE', name, `${name} has shape [${shape}], must be ${expected}`);
     }
-    return { data: toFloat32(await readTensor(stored)), rows, width };
+    return { data: toFloat32(await numbersOf(name, stored)), rows, width };
   }
 
   #refuseBeside(groups: ReadonlyMap<string, Group>): void {
@@ -158,7 +181,10 @@ class PartReader {
           `${names.values} has shape [${shape}], must have one dimension, or two for bags of one length`,
         );
       const bounds = await boundsOf(group, names, shape, 0);
-      const values = integers(names.values, await readTensor(stored));
+      const values =
+        kind === 'ids'
+          ? await idsOf(names.values, stored)
+          : integers(names.values, await numbersOf(names.values, stored));
       const weights = await weightsOf(group, names, shape);
       all.push({
         feature: end.slice(1),
@@ -186,7 +212,7 @@ class PartReader {
     if (tables > MAX_STACKED)
       fail('TENSOR_SHAPE', names.values, `${names.values} is a stack of ${tables} tables`);
     const bounds = await boundsOf(group, names, shape, 1);
-    const values = integers(names.values, await readTensor(stored));
+    const values = integers(names.values, await numbersOf(names.values, stored));
     const weights = await weightsOf(group, names, shape);
     return Array.from({ length: tables }, (_, t) => ({
       feature: String(t),
@@ -219,7 +245,7 @@ class PartReader {
     const keys = this.#keys === undefined ? undefined : keysOf(this.#keys, `${this.#prefix}features`);
     return {
       values,
-      lengths: integers(names.bounds, await readTensor(lengths)),
+      lengths: integers(names.bounds, await numbersOf(names.bounds, lengths)),
       names,
       ...(keys === undefined ? {} : { keys }),
       ...(shape.length === 2 ? { features: at(shape, 0) } : {}),
@@ -228,7 +254,7 @@ class PartReader {
   }
 
   /** What a group says its values are, and what bounds its bags. */
-  #group(group: Group, end: string): { kind: Lookups['kind']; names: LookupNames; stored: StoredTensor } {
+  #group(group: Group, end: string): { kind: Lookups['kind']; names: LookupNames; stored: RequestTensor } {
     const name = (role: Role) => `${this.#prefix}${role}${end}`;
     const both = (one: Role, other: Role) => {
       if (group.has(one) && group.has(other))
@@ -275,7 +301,7 @@ async function boundsOf(
       names.bounds,
       `stacked ${names.bounds} has ${stored.shape[0]} tables, ${names.values} has ${shape[0]}`,
     );
-  const bounds = integers(names.bounds, await readTensor(stored));
+  const bounds = integers(names.bounds, await numbersOf(names.bounds, stored));
   return group.has('offsets') ? { kind: 'offsets', offsets: bounds } : { kind: 'lengths', lengths: bounds };
 }
 
@@ -308,29 +334,7 @@ async function weightsOf(
       names.weights,
       `${names.weights} has shape [${stored.shape}], must be [${shape}] as ${names.values}`,
     );
-  return (await readTensor(stored)).data as Float32Array;
-}
-
-/** A raw dense feature [B]. */
-async function rawColumn(name: string, stored: StoredTensor): Promise<RawColumn> {
-  const tensor = await vector(name, stored);
-  const { dtype, data } = tensor;
-  if (data instanceof Float64Array) return data;
-  if (data instanceof Int32Array) return Float64Array.from(data);
-  if (data instanceof BigInt64Array) return Float64Array.from(data, Number);
-  if (dtype === 'float32' || dtype === 'float16' || dtype === 'bfloat16') return toFloat32(tensor);
-  return fail('TENSOR_DTYPE', name, `${name} is ${dtype}, must be floating point, int32 or int64`);
-}
-
-async function vector(name: string, stored: StoredTensor): Promise<HostTensor> {
-  if (stored.shape.length !== 1)
-    fail('TENSOR_SHAPE', name, `${name} has shape [${stored.shape}], must have one dimension`);
-  return readTensor(stored);
-}
-
-function integers(name: string, { dtype, data }: HostTensor): IndexArray {
-  if (data instanceof Int32Array || data instanceof BigInt64Array) return data;
-  return fail('TENSOR_DTYPE', name, `${name} is ${dtype}, must be int32 or int64`);
+  return (await numbersOf(names.weights, stored)).data as Float32Array;
 }
 
 /** Names of features from the file's metadata. */
@@ -349,8 +353,4 @@ function keysOf(json: string, name: string): readonly string[] {
 function row<A extends IndexArray | Float32Array>(matrix: A, rows: number, t: number): A {
   const length = matrix.length / rows;
   return matrix.subarray(t * length, (t + 1) * length) as A;
-}
-
-function fail(code: RequestErrorCode, tensor: string, message: string, hint?: string): never {
-  throw new RequestError(code, message, { tensor, ...(hint === undefined ? {} : { hint }) });
 }

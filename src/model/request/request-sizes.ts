@@ -73,8 +73,11 @@ function sizeOf(
   return lookups.map(({ bounds }) => bagCount(bounds)).find((bags) => bags !== undefined);
 }
 
-/** [U + 1] of counts [U] or starts [U + 1]; where U is not known otherwise, they are counts. */
-function userStarts(users: IndexArray, userCount = users.length): Int32Array {
+/**
+ * [U + 1] of counts [U] or starts [U + 1]; where U is not known otherwise, they are counts.
+ * @throws RequestError USERS_INVALID.
+ */
+export function userStarts(users: IndexArray, userCount = users.length): Int32Array {
   const counts = users.length === userCount;
   if (!counts && users.length !== userCount + 1) {
     const message = `users has ${users.length} entries for ${userCount} users; expected ${userCount} or ${userCount + 1}`;

@@ -1,0 +1,111 @@
+/** Answers to requests that failed: a status of HTTP, one of gRPC, and JSON that says what is wrong. */
+import {
+  type ErrorCode,
+  type FormatErrorCode,
+  HotrowError,
+  type RequestErrorCode,
+  type ServeErrorCode,
+} from '../../errors.ts';
+
+/** Statuses of gRPC. */
+const GRPC = {
+  cancelled: 1,
+  invalidArgument: 3,
+  deadlineExceeded: 4,
+  notFound: 5,
+  resourceExhausted: 8,
+  unimplemented: 12,
+  internal: 13,
+  unavailable: 14,
+} as const;
+
+type Statuses = readonly [http: number, grpc: number];
+
+const BAD: Statuses = [400, GRPC.invalidArgument];
+const INTERNAL: Statuses = [500, GRPC.internal];
+
+/** What clients can do something about. */
+const STATUSES = {
+  INDEX_OUT_OF_RANGE: BAD,
+  OFFSETS_INVALID: BAD,
+  TABLE_MISSING: BAD,
+  TABLE_UNEXPECTED: BAD,
+  TENSOR_MISSING: BAD,
+  TENSOR_UNEXPECTED: BAD,
+  TENSOR_DTYPE: BAD,
+  TENSOR_SHAPE: BAD,
+  FEATURE_UNKNOWN: BAD,
+  UNKNOWN_ID: BAD,
+  LENGTHS_INVALID: BAD,
+  BAG_TOO_LONG: BAD,
+  USERS_INVALID: BAD,
+  DENSE_OUT_OF_RANGE: BAD,
+  REQUEST_INVALID: BAD,
+  JSON_INVALID: BAD,
+  SAFETENSORS_INVALID: BAD,
+  // The server's own arrays.
+  ARRAYS_CHANGED: INTERNAL,
+  ROUTE_UNKNOWN: [404, GRPC.unimplemented],
+  METHOD_NOT_ALLOWED: [405, GRPC.unimplemented],
+  MODEL_UNKNOWN: [404, GRPC.notFound],
+  OUTPUT_UNKNOWN: BAD,
+  BODY_TOO_LARGE: [413, GRPC.resourceExhausted],
+  CONTENT_UNSUPPORTED: [415, GRPC.invalidArgument],
+  OVERLOADED: [503, GRPC.resourceExhausted],
+  OUT_OF_MEMORY: [503, GRPC.resourceExhausted],
+  DEADLINE_UNMEETABLE: [503, GRPC.deadlineExceeded],
+  DEADLINE_EXCEEDED: [504, GRPC.deadlineExceeded],
+  SHUTTING_DOWN: [503, GRPC.unavailable],
+  DISPOSED: [503, GRPC.unavailable],
+  // The client is gone: nobody reads it.
+  ABORTED: [499, GRPC.cancelled],
+} as const satisfies Partial<Record<ErrorCode, Statuses>> &
+  Record<
+    RequestErrorCode | ServeErrorCode | Extract<FormatErrorCode, 'JSON_INVALID' | 'SAFETENSORS_INVALID'>,
+    Statuses
+  >;
+
+const BY_CODE = new Map<string, Statuses>(Object.entries(STATUSES));
+
+/** An answer that says what is wrong. */
+export interface ErrorAnswer {
+  readonly status: number;
+  readonly grpcStatus: number;
+  /** `INTERNAL` for what Hotrow did not throw on purpose. */
+  readonly code: ErrorCode | 'INTERNAL';
+  /** `CODE: message (hint)`. */
+  readonly message: string;
+  /** JSON: `error`, the message; `code`; `hint`. */
+  readonly body: string;
+  /** Header fields beside those of the body. */
+  readonly headers: Readonly<Record<string, string>>;
+}
+
+export interface ErrorContext {
+  /** When a client may try again; sent in whole seconds, rounded up. */
+  readonly retryAfterMs?: number;
+  /** The methods of a path, for METHOD_NOT_ALLOWED. */
+  readonly allow?: string;
+}
+
+/** The answer for what was thrown. Of errors that nobody threw on purpose it says nothing. */
+export function errorAnswer(error: unknown, { retryAfterMs, allow }: ErrorContext = {}): ErrorAnswer {
+  const known = error instanceof HotrowError ? error : undefined;
+  const code = known?.code ?? 'INTERNAL';
+  const hint = known?.hint ?? "the server's log says more";
+  const message = `${code}: ${known?.message ?? 'the server failed'} (${hint})`;
+  const [status, grpcStatus] = BY_CODE.get(code) ?? INTERNAL;
+  return {
+    status,
+    grpcStatus,
+    code,
+    message,
+    body: JSON.stringify({ error: message, code, hint }),
+    headers: {
+      ...(status === 503
+        ? { 'retry-after': String(Math.max(1, Math.ceil((retryAfterMs ?? 1000) / 1000))) }
+        : {}),
+      ...(allow === undefined ? {} : { allow }),
+    },
+  };
+}

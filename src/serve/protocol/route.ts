@@ -1,0 +1,100 @@
+/** What a method and a path ask for. */
+import { RequestError, ServeError } from '../../errors.ts';
+import { shortName } from './refuse.ts';
+
+/** A model, and a version of it where the path says one. */
+export interface ModelName {
+  readonly model: string;
+  readonly version?: string;
+}
+
+export type Route =
+  | { readonly kind: 'live' | 'ready' | 'server-metadata' | 'metrics' | 'repository-index' }
+  /** Without a model: of all. */
+  | ({ readonly kind: 'statistics' } & Partial<ModelName>)
+  | ({ readonly kind: 'model-metadata' | 'model-ready' | 'infer' } & ModelName);
+
+/** What a request line asks for, or why it cannot be. */
+export type Routed =
+  | { readonly route: Route; readonly query: string }
+  | { readonly error: ServeError | RequestError; readonly allow?: string };
+
+const READS = ['GET', 'HEAD'];
+const CALLS = ['POST'];
+
+/**
+ * `target`: the path as it came, with its query. Names are percent-decoded. `/v2/models/stats` is about all models: one of that
+ * name goes with its version.
+ */
+export function routeOf(method: string, target: string): Routed {
+  const mark = target.indexOf('?');
+  const path = mark < 0 ? target : target.slice(0, mark);
+  let segments: readonly string[];
+  try {
+    segments = path.split('/').slice(1).map(decodeURIComponent);
+  } catch {
+    return {
+      error: new RequestError('REQUEST_INVALID', `the path ${shortName(path)} is not percent-encoded`),
+    };
+  }
+  const found = path.startsWith('/') ? pathOf(segments) : undefined;
+  if (found === undefined)
+    return { error: new ServeError('ROUTE_UNKNOWN', `there is nothing at ${shortName(path)}`) };
+  const { methods, route } = found;
+  if (methods.includes(method)) return { route, query: mark < 0 ? '' : target.slice(mark + 1) };
+  const allow = methods.join(', ');
+  const message = `${shortName(path)} takes ${allow}, not ${shortName(method)}`;
+  return { error: new ServeError('METHOD_NOT_ALLOWED', message), allow };
+}
+
+interface Path {
+  readonly methods: readonly string[];
+  readonly route: Route;
+}
+
+function pathOf(segments: readonly string[]): Path | undefined {
+  const [first, second, third, ...rest] = segments;
+  if (segments.length === 1 && first === 'metrics') return read({ kind: 'metrics' });
+  if (first !== 'v2') return undefined;
+  if (second === undefined || (second === '' && third === undefined))
+    return read({ kind: 'server-metadata' });
+  if (third === undefined || third === '') return undefined;
+  switch (second) {
+    case 'health':
+      return rest.length === 0 && (third === 'live' || third === 'ready') ? read({ kind: third }) : undefined;
+    case 'repository':
+      return rest.length === 0 && third === 'index'
+        ? { methods: CALLS, route: { kind: 'repository-index' } }
+        : undefined;
+    case 'models':
+      return rest.length === 0 && third === 'stats' ? read({ kind: 'statistics' }) : modelPath(third, rest);
+    default:
+      return undefined;
+  }
+}
+
+/** What stands behind a model's name: a version, perhaps, then a verb, perhaps. */
+function modelPath(model: string, rest: readonly string[]): Path | undefined {
+  const isVersioned = rest[0] === 'versions';
+  const version = isVersioned ? rest[1] : undefined;
+  if (isVersioned && (version === undefined || version === '')) return undefined;
+  const verbs = rest.slice(isVersioned ? 2 : 0);
+  if (verbs.length > 1) return undefined;
+  const name: ModelName = version === undefined ? { model } : { model, version };
+  switch (verbs[0]) {
+    case undefined:
+      return read({ kind: 'model-metadata', ...name });
+    case 'ready':
+      return read({ kind: 'model-ready', ...name });
+    case 'stats':
+      return read({ kind: 'statistics', ...name });
+    case 'infer':
+      return { methods: CALLS, route: { kind: 'infer', ...name } };
+    default:
+      return undefined;
+  }
+}
+
+function read(route: Route): Path {
+  return { methods: READS, route };
+}
