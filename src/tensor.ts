@@ -138,7 +138,8 @@ export function isInFile(tensor: Tensor): tensor is FileTensor {
 /** A view of `buffer` as elements of `dtype`. Copies only when `buffer` is not aligned for the type. */
 export function viewElements(dtype: DType, buffer: Uint8Array): TensorData {
   const size = ELEMENT_BYTES[dtype];
-  const aligned = buffer.byteOffset % size === 0 ? buffer : buffer.slice();
+  // Not slice(): that of a Buffer is a view.
+  const aligned = buffer.byteOffset % size === 0 ? buffer : new Uint8Array(buffer);
   const count = aligned.byteLength / size;
   const args = [aligned.buffer, aligned.byteOffset, count] as const;
   switch (dtype) {

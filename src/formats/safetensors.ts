@@ -5,13 +5,7 @@
 import { FormatError, fileError } from '../errors.ts';
 import { openFile } from '../input-file.ts';
 import { type OutputOptions, writeOutputFile } from '../output-file.ts';
-import {
-  type DType,
-  elementBytes,
-  elementCount,
-  type FileTensor,
-  type HostTensor,
-} from '../tensor.ts';
+import { type DType, elementBytes, elementCount, type FileTensor, type HostTensor } from '../tensor.ts';
 import { identify, mistaken } from './file-kind.ts';
 import { JsonFault, parseJson } from './json-text.ts';
 

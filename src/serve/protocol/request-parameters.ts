@@ -41,16 +41,12 @@ export function jsonParameters(
   query: InferParameters,
 ): InferParameters {
   const parameters = objectOf(request.parameters, 'parameters');
+  const { id = query.id } = request;
+  const { timeout = query.timeoutMicros, priority = query.priority } = parameters;
   const { binary_data_output: binary = query.binary } = parameters;
   if (typeof binary !== 'boolean') invalid(`binary_data_output is ${shown(binary)}, must be true or false`);
   const outputs = request.outputs === undefined ? undefined : outputsOf(request.outputs, binary);
-  return checked({
-    id: request.id ?? query.id,
-    timeout: parameters.timeout ?? query.timeoutMicros,
-    priority: parameters.priority ?? query.priority,
-    binary,
-    ...(outputs === undefined ? {} : { outputs }),
-  });
+  return checked({ id, timeout, priority, binary, ...(outputs === undefined ? {} : { outputs }) });
 }
 
 function checked({

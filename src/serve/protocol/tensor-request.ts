@@ -12,7 +12,8 @@ import { invalid, listOf, objectOf, shortName } from './refuse.ts';
 import { jsonParameters, refuseSharedMemory } from './request-parameters.ts';
 import { decodeStrings } from './string-tensor.ts';
 
-const MAX_RANK = 64;
+/** No tensor of a request has more than three dimensions. */
+const MAX_RANK = 8;
 /** More than a request by table has of any model's tables. */
 const MAX_INPUTS = 1_000_000;
 /** All tensors of a request are held in memory. */
@@ -67,8 +68,8 @@ function readInput(
   const shape = shapeOf(givenShape, name);
   const size = dtype === 'string' ? 1 : elementBytes(dtype);
   const count = shape.reduce((product, extent) => product * extent, 1);
-  // Extents of 0 beside huge ones make NaN, which is refused too.
-  if (!(count * size <= MAX_TENSOR_BYTES))
+  // Exact where it is not too large, and finite in any case.
+  if (count * size > MAX_TENSOR_BYTES)
     throw new RequestError('TENSOR_SHAPE', `${what} has shape [${shape}], 4 GiB or more`, { tensor: name });
   const parameters = objectOf(given, `the parameters of ${what}`);
   refuseSharedMemory(parameters, what);

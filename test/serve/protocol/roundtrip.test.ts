@@ -24,7 +24,8 @@ import {
 import { expanded, f32, i32, i64, type Tensors } from '../../support/request-tensors.ts';
 
 function parse({ body, ...headers }: SentBody): InferRequest {
-  return parseInferRequest(body, headers);
+  // As node:http gives them: subarrays and slices of a Buffer are views.
+  return parseInferRequest(Buffer.from(body.buffer, body.byteOffset, body.byteLength), headers);
 }
 
 /** Bodies that say the same; of the first and the last all tensors are in bytes. */
