@@ -8,6 +8,7 @@ import { MEASURING } from './measuring.ts';
 import { MODELS_AND_PROGRAMS } from './models.ts';
 import type { Mutant } from './mutant.ts';
 import { SERVE } from './serve.ts';
+import { SERVE_PROTOCOL } from './serve-protocol.ts';
 
 export const MUTANTS: readonly Mutant[] = [
   ...FORMATS,
@@ -18,4 +19,5 @@ export const MUTANTS: readonly Mutant[] = [
   ...MODELS_AND_PROGRAMS,
   ...BATCHING,
   ...SERVE,
+  ...SERVE_PROTOCOL,
 ];

@@ -85,7 +85,8 @@ export class NativeBinder {
     let dense: BodyTensor | undefined;
     let userDense: BodyTensor | undefined;
     let users: BodyTensor | undefined;
-    let [inPiece, alone] = [false, false];
+    /** Parts, the samples' and the users', that have tables in one piece, and by themselves. */
+    const [inPiece, alone] = [new Set<boolean>(), new Set<boolean>()];
     for (const [name, tensor] of tensors) {
       if (!isInBody(tensor)) return undefined;
       if (name === 'dense') dense = tensor;
@@ -97,12 +98,12 @@ export class NativeBinder {
         const group = groups.get(place.group) ?? {};
         group[place.role] = tensor;
         groups.set(place.group, group);
-        if (place.group.inPiece) inPiece = true;
-        else alone = true;
+        (place.group.inPiece ? inPiece : alone).add(place.group.perUser);
       }
     }
-    // Beside a piece, tensors by table are refused within a part, and rare in the other.
-    return inPiece && alone ? undefined : { groups, dense, userDense, users };
+    // Within a part, tensors by table are refused beside a piece.
+    const isMixed = [...inPiece].some((perUser) => alone.has(perUser));
+    return isMixed ? undefined : { groups, dense, userDense, users };
   }
 
   /** The order of the tables in a part's piece; undefined: it has none. null: it is not the model's. */

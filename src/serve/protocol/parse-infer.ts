@@ -69,9 +69,9 @@ function lengthOfJson(given: string, bodyBytes: number): number {
   return invalid(`Inference-Header-Content-Length is ${shown(given)}, the body has ${bodyBytes} bytes`);
 }
 
-/** A length of less than 2^48, then JSON. No text of JSON has bytes of 0. */
+/** A length of less than 2^56, then JSON. No text of JSON has bytes of 0. */
 function looksLikeSafetensors(body: Uint8Array): boolean {
-  return body.length > 8 && body[8] === 0x7b && body[7] === 0 && body[6] === 0;
+  return body[8] === 0x7b && body[7] === 0;
 }
 
 function safetensorsRequest(body: Uint8Array, query: InferParameters): TensorRequest {

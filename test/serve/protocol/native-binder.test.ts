@@ -179,6 +179,17 @@ test('what is wrong, or not simple, is left to be said or done otherwise', async
     [{ ...piece, offsets: i32([6]) }, 'TENSOR_UNEXPECTED'],
     [{ ...piece, 'indices.0': i32([2, 1]) }, 'TENSOR_UNEXPECTED'],
     [{ ...piece, more: i32([1]) }, 'TENSOR_UNEXPECTED'],
+    [
+      {
+        dense: f32([1, 2]),
+        values: i32([1]),
+        lengths: i32([1], [1]),
+        'indices.1': i32([1, 1]),
+        'indices.2': i32([1, 1]),
+      },
+      'TENSOR_UNEXPECTED',
+      { features: ['a'] },
+    ],
     [piece, 'FEATURE_UNKNOWN', { features: ['a', '1', 'd'] }],
     [piece, 'TENSOR_UNEXPECTED', { features: ['a', '1', 'a'] }],
     [piece, 'REQUEST_INVALID', { features: '{' }],
@@ -231,6 +242,24 @@ test('users: counts or starts of int32 or int64; one by default', async () => {
   assert.deepEqual((await inPlace(alone, inputs, userFeatures)).users?.starts, Int32Array.of(0, 3));
   // Users without a part of their own.
   await inPlace({ ...piece, users: i32([1], [2]) });
+});
+
+test('a part in one piece, the other by table', async () => {
+  const { values: _, lengths: __, ...rest } = ofUsers;
+  const own = { 'values.1': i32([3], [4, 5, 6]), 'offsets.1': i32([4], [0, 1, 1, 3]) };
+  await inPlace({ ...rest, ...own }, inputs, { 'user.features': ['a', 'c'] });
+});
+
+test('sizes that are none', async () => {
+  const noDense = inputsOf([feature('a'), feature('b')], []);
+  await otherwise({ values: i32([3]), lengths: i32([3], [1, 1, 1]) }, 'TENSOR_SHAPE', noDense);
+  const mayLack = inputsOf([feature('a', { missing: 'empty' })], ['x', 'y']);
+  const noFeatures = { dense: f32([1, 2]), values: i32([1]), lengths: i32([0, 1]) };
+  await otherwise(noFeatures, 'LENGTHS_INVALID', mayLack, { features: [] });
+  const twoUsers = { ...piece, dense: f32([2, 1]), 'user.dense': f32([2, 1]) };
+  await otherwise(twoUsers, 'TENSOR_MISSING');
+  const nameless = inputsOf([feature('')], []);
+  await otherwise({ 'values.': i32([1], [1]), 'lengths.': i32([1], [1]) }, 'TENSOR_UNEXPECTED', nameless);
 });
 
 test('users that do not fit', async () => {

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
 import { HotrowError } from '../../../src/errors.ts';
 import { bindInferRequest } from '../../../src/serve/protocol/bind-infer.ts';
@@ -138,6 +139,7 @@ test('data that are not what they say are refused', () => {
   refuses(one('INT64', [1], ['0x10']), 'REQUEST_INVALID', /is no int64/);
   refuses(one('BYTES', [1], [1]), 'REQUEST_INVALID', /element 0, 1, is no BYTES/);
   refuses(one('FP32', [3], [1, 2]), 'TENSOR_SHAPE', /2 elements of data, shape \[3\] has 3/);
+  refuses(one('FP32', [2], [1, 2, 3]), 'TENSOR_SHAPE', /3 elements of data/);
   refuses(one('FP32', [2, 2], [[1, 2], [3]]), 'TENSOR_SHAPE', /lists in lists/);
   refuses(
     one(
@@ -179,6 +181,12 @@ test('bytes that are not as many as they say are refused', () => {
     () => parsed({ inputs: [input(4)] }, twoNumbers),
     'TENSOR_SHAPE',
     /needs 8 bytes, binary_data_size says 4/,
+    'dense',
+  );
+  refuses(
+    () => parsed({ inputs: [input(16)] }, Buffer.concat([twoNumbers, twoNumbers])),
+    'TENSOR_SHAPE',
+    /binary_data_size says 16/,
     'dense',
   );
   for (const size of [-8, 8.5, '8', Number.MAX_VALUE, null])
@@ -381,6 +389,23 @@ test('content tells the form, but for types that are no request', () => {
     refuses(() => parseInferRequest(protocol, { contentType }), 'CONTENT_UNSUPPORTED', /the body is/);
   for (const contentEncoding of ['gzip', 'deflate, identity'])
     refuses(() => parseInferRequest(protocol, { contentEncoding }), 'CONTENT_UNSUPPORTED', /encoded/);
+});
+
+test('JSON may begin anywhere', () => {
+  for (let spaces = 0; spaces < 12; spaces++)
+    assert.ok('samples' in parseInferRequest(Buffer.from(`${' '.repeat(spaces)}{"samples":[]}`)));
+});
+
+test('the example of the docs is a request', async () => {
+  const docs = readFileSync(new URL('../../../docs/serving-protocol.md', import.meta.url), 'utf8');
+  const [, json] = /dlrm\/infer -d '([^']+)'/.exec(docs) ?? [];
+  const request = parseInferRequest(Buffer.from(json ?? ''));
+  assert.deepEqual([request.id, request.timeoutMicros], ['17', 20_000]);
+  const bound = await bindInferRequest(request, inputsOf([feature('a'), feature('b')], ['x', 'y']));
+  assert.deepEqual(expanded(bound).bags, [
+    [[17, 4], [9]],
+    [[3], [5]],
+  ]);
 });
 
 test('safetensors that are damaged are refused', () => {
