@@ -202,7 +202,7 @@ const HINTS: Readonly<Record<ErrorCode, string>> = {
   METHOD_NOT_ALLOWED: 'docs/serving-protocol.md lists the methods of each path',
   MODEL_UNKNOWN: 'POST /v2/repository/index lists the models and their versions',
   OUTPUT_UNKNOWN: "the model's metadata lists its outputs: GET /v2/models/{model}",
-  BODY_TOO_LARGE: 'divide the request into several, or start the server with a larger --max-body',
+  BODY_TOO_LARGE: "divide the request into several, or raise the server's limit",
   CONTENT_UNSUPPORTED:
     'send JSON, tensors behind JSON, or safetensors, not compressed: docs/serving-protocol.md',
   DEADLINE_UNMEETABLE: 'send fewer requests at once, give them more time, or add a server',

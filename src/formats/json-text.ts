@@ -52,7 +52,7 @@ const CLOSE_OBJECT = 0x7d;
  */
 export function lookThrough(text: string): string | undefined {
   /** The keys of the objects around a place; undefined: a list. */
-  const around: (Set<string> | undefined)[] = [];
+  const around: (Keys | undefined)[] = [];
   let [containers, values] = [0, 0];
   let duplicate: string | undefined;
   // A string is a key when a colon follows it.
@@ -76,15 +76,14 @@ export function lookThrough(text: string): string | undefined {
         const keys = around.at(-1);
         if (keys === undefined || duplicate !== undefined) break;
         const key = escaped ? unescaped(text.slice(begin, end + 1)) : text.slice(begin + 1, end);
-        if (keys.has(key)) duplicate = key;
-        keys.add(key);
+        if (!keys.add(key)) duplicate = key;
         break;
       }
       case OPEN_LIST:
       case OPEN_OBJECT:
         if (++containers > MAX_CONTAINERS)
           throw new JsonFault(`it has more than ${MAX_CONTAINERS} lists and objects`);
-        around.push(text.charCodeAt(i) === OPEN_OBJECT ? new Set() : undefined);
+        around.push(text.charCodeAt(i) === OPEN_OBJECT ? new Keys() : undefined);
         if (around.length > MAX_DEPTH)
           throw new JsonFault(`its lists and objects are nested more than ${MAX_DEPTH} deep`);
         break;
@@ -95,6 +94,23 @@ export function lookThrough(text: string): string | undefined {
     }
   }
   return duplicate;
+}
+
+/** So many keys are compared one by one: a set takes longer to make. */
+const FEW = 8;
+
+/** The keys of an object. */
+class Keys {
+  readonly #few: string[] = [];
+  #all: Set<string> | undefined;
+
+  /** False: it is there already. */
+  add(key: string): boolean {
+    if (this.#all?.has(key) ?? this.#few.includes(key)) return false;
+    if (this.#all !== undefined) this.#all.add(key);
+    else if (this.#few.push(key) > FEW) this.#all = new Set(this.#few);
+    return true;
+  }
 }
 
 /** The text of a string as JSON writes it; itself where it is none. */

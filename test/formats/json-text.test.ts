@@ -32,6 +32,14 @@ describe('parseJson', () => {
     refuses('[{"b":{"c":1,"c":[]}}]', /"c" stands twice/, 'c');
     refuses(`{"${'k'.repeat(9999)}":1,"${'k'.repeat(9999)}":1}`, /^.{1,150}$/, 'k'.repeat(9999));
   });
+  test('keys that stand twice among many', () => {
+    for (const many of [7, 8, 9, 10, 100]) {
+      const keys = Array.from({ length: many }, (_, i) => `"k${i}":[{"k${i}":1}]`);
+      parseJson(`{${keys}}`);
+      for (let i = 0; i < many; i++) refuses(`{${keys},"k${i}":1}`, /twice/, `k${i}`);
+      refuses(`{${keys},"new":1,"new":1}`, /twice/, 'new');
+    }
+  });
   test('nesting without end', () => {
     parseJson('['.repeat(64) + ']'.repeat(64));
     refuses('['.repeat(65) + ']'.repeat(65), /nested more than 64 deep/);
