@@ -35,14 +35,14 @@ const LAYERS: readonly (readonly string[])[] = [
   ['dense'],
   ['model'],
   ['workload'],
-  // A server's requests, as they lie in memory.
-  ['serve/records'],
   ['tuner'],
   ['bench'],
   ['characterize'],
   ['report'],
-  // What a server says and hears: no sockets.
-  ['serve/protocol'],
+  // A server's requests as they lie in memory, and what a server says and hears: no sockets.
+  ['serve/records', 'serve/protocol', 'load'],
+  ['serve/metrics', 'serve/recording'],
+  ['serve'],
   ['cli', 'index.ts'],
 ];
 
