@@ -35,6 +35,8 @@ async function buildJavaScript() {
       index: 'src/index.ts',
       'cli/main': 'src/cli/main.ts',
       'build-library': 'src/ffi/native/build-main.ts',
+      'serve/engine-thread': 'src/serve/engine/engine-thread.ts',
+      'serve/http-thread': 'src/serve/http/http-thread.ts',
     },
     outdir: dist,
     chunkNames: 'chunks/[name]-[hash]',

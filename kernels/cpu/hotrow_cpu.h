@@ -518,6 +518,9 @@ typedef struct hr_counts {
 } hr_counts;
 void hr_get_counts(hr_counts *counts);
 
+/* Another descriptor of the same open file or socket, closed when another program takes this process over; < 0: there is none to be had. */
+int64_t hr_duplicate_descriptor(int64_t descriptor);
+
 /* Multiply-adds per second (each counts 1) of a loop that only touches registers, on all threads of the pool. */
 double hr_measure_fma_rate(hr_pool *pool, double seconds);
 /* Bytes per second that all threads of the pool read from memory in order, each its own part of `bytes`. */

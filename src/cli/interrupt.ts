@@ -16,6 +16,7 @@ const GRACE_MS = 2000;
 const controller = new AbortController();
 let first: Interrupt | undefined;
 let isPatient = false;
+let isEnd = false;
 
 /** Aborted by the first interrupt: of all that a command waits for. */
 export const interrupted: AbortSignal = controller.signal;
@@ -27,8 +28,14 @@ export function endsWithWhatItHas(): AbortSignal {
   return interrupted;
 }
 
+/** The same, of a command that runs until it is interrupted: it exits with 0 then. */
+export function endsWhenInterrupted(): AbortSignal {
+  isEnd = true;
+  return endsWithWhatItHas();
+}
+
 export function wasInterrupted(): boolean {
-  return first !== undefined;
+  return first !== undefined && !isEnd;
 }
 
 /** Ends the process, which was interrupted, with its exit code. Native work that nobody waits for any more is joined: a signal ends that too. */

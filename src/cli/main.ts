@@ -24,6 +24,7 @@ const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
   tune: async () => (await import('./commands/tune.ts')).tuneCommand(),
   characterize: async () => (await import('./commands/characterize.ts')).characterizeCommand(),
   predict: async () => (await import('./commands/predict.ts')).predictCommand(),
+  serve: async () => (await import('./commands/serve.ts')).serveCommand(),
   inspect: async () => (await import('./commands/inspect.ts')).inspectCommand(),
   quantize: async () => (await import('./commands/quantize.ts')).quantizeCommand(),
   trace: async () => (await import('./commands/trace.ts')).traceCommand(),

@@ -59,6 +59,7 @@ function load() {
     ),
     ownHandle: library.func('uintptr_t hr_own_handle(void *calls)'),
     disownHandle: library.func('void hr_disown_handle(uintptr_t handle)'),
+    duplicateDescriptor: library.func('int64_t hr_duplicate_descriptor(int64_t descriptor)'),
     getCounts: library.func('void hr_get_counts(void *counts)'),
     measureFmaRate: library.func('double hr_measure_fma_rate(uintptr_t pool, double seconds)'),
     measureReadRate: library.func(

@@ -97,3 +97,29 @@ export function stageTimes(seconds: RunReport['stages'], latencyMs: number): Sta
   const deviceMs = Object.values(times).reduce((sum, ms) => sum + ms, 0);
   return { ...times, hostMs: Math.max(0, latencyMs - deviceMs) };
 }
+
+/** An output of a model as files and servers name it: float32 [batchSize, width]. */
+export interface NamedOutput {
+  readonly name: string;
+  readonly width: number;
+}
+
+/** What predictions of a model give, by name: `probability` and, of a model that gives it, `logit`; `pooled`; or its outputs. */
+export function namedOutputs(
+  { answer, outputs }: Pick<Head, 'answer' | 'outputs'>,
+  output: ModelOutput | undefined,
+): readonly NamedOutput[] {
+  const named = outputs.map(({ name, width }) => ({ name, width }));
+  if (answer === 'outputs') return named;
+  if (answer === 'pooled') return [{ name: 'pooled', width: at(named, 0).width }];
+  const probability = { name: 'probability', width: 1 };
+  return output === 'logit' ? [probability, { name: 'logit', width: 1 }] : [probability];
+}
+
+/** The arrays of a prediction, in the order of `namedOutputs`. */
+export function outputArrays(prediction: Prediction): readonly Float32Array[] {
+  const { pooled, outputs, logits } = prediction;
+  if (pooled !== undefined) return [pooled];
+  if (outputs !== undefined) return Object.values(outputs);
+  return logits === undefined ? [prediction.probabilities] : [prediction.probabilities, logits];
+}

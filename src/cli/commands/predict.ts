@@ -11,7 +11,7 @@ import { writeSafetensors } from '../../formats/safetensors.ts';
 import type { ModelArchitecture } from '../../model/architecture.ts';
 import { DlrmModel } from '../../model/dlrm.ts';
 import { loadArchitecture } from '../../model/load-model.ts';
-import type { StagedPrediction } from '../../model/prediction.ts';
+import { namedOutputs, outputArrays, type StagedPrediction } from '../../model/prediction.ts';
 import type { DlrmRequest } from '../../model/request/request.ts';
 import { placementLabel } from '../../plan/placement.ts';
 import { type PlanChoice, planLabel } from '../../plan/plan.ts';
@@ -126,18 +126,18 @@ async function predict(modelFile: string, requestFile: string, options: Options)
 /** What predictions give, as `--out` names it: [batchSize, columns] each. */
 type Columns = ReadonlyMap<string, HostTensor & { readonly data: Float32Array }>;
 
-function columnsOf({ head }: DlrmModel, { batchSize }: DlrmRequest, prediction: StagedPrediction): Columns {
-  const tensor = (data: Float32Array, width: number) =>
-    ({ dtype: 'float32', shape: [batchSize, width], data }) as const;
-  const widths = new Map(head.outputs.map(({ name, width }) => [name, width]));
-  const { outputs, pooled, logits } = prediction;
-  if (pooled !== undefined) return new Map([['pooled', tensor(pooled, widths.get('pooled') ?? 0)]]);
-  if (outputs !== undefined)
-    return new Map(
-      Object.entries(outputs).map(([name, data]) => [name, tensor(data, widths.get(name) ?? 0)]),
-    );
-  const probability = ['probability', tensor(prediction.probabilities, 1)] as const;
-  return new Map([probability, ...(logits === undefined ? [] : [['logit', tensor(logits, 1)] as const])]);
+function columnsOf(
+  { head, architecture }: DlrmModel,
+  { batchSize }: DlrmRequest,
+  prediction: StagedPrediction,
+): Columns {
+  const arrays = outputArrays(prediction);
+  return new Map(
+    namedOutputs(head, architecture.output).map(({ name, width }, i) => [
+      name,
+      { dtype: 'float32', shape: [batchSize, width], data: at(arrays, i) },
+    ]),
+  );
 }
 
 /** Opens the device and places the model, under the saved plan that fits this request best where none is given. */

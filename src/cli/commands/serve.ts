@@ -1,0 +1,239 @@
+import { availableParallelism } from 'node:os';
+import { basename } from 'node:path';
+import { Command, InvalidArgumentError, Option } from 'commander';
+import { PRESETS, type PresetName } from '../../bench/presets.ts';
+import { cudaDevices } from '../../cuda/discover.ts';
+import type { DensePrecision } from '../../device.ts';
+import { ROW_FORMATS, type RowFormat } from '../../embedding/bag.ts';
+import { UsageError } from '../../errors.ts';
+import type { Placing } from '../../serve/engine/model-source.ts';
+import { DEFAULT_FRONT_LIMITS } from '../../serve/http/front-door.ts';
+import { type ServeModel, Server, type ServerEvent } from '../../serve/server.ts';
+import { printable } from '../../text.ts';
+import { endsWhenInterrupted } from '../interrupt.ts';
+import {
+  architectureOverrides,
+  duration,
+  integer,
+  type ModelOptions,
+  planOption,
+  precisionOption,
+  resolvePlan,
+  withModel,
+} from '../options.ts';
+import { NOTE_CHARACTERS, notice, printError, progress } from '../print.ts';
+
+interface Options extends ModelOptions {
+  readonly device: string;
+  readonly threads?: number;
+  readonly precision?: DensePrecision;
+  readonly plan: string;
+  readonly preset?: PresetName;
+  readonly rows?: number;
+  readonly tables?: number;
+  readonly rowFormat?: RowFormat;
+  readonly host: string;
+  readonly port: number;
+  readonly insecure?: true;
+  readonly ioThreads?: number;
+  readonly sla?: number;
+  readonly maxBatch?: number;
+  readonly queueSamples: number;
+  readonly maxBody: number;
+  readonly requestMemory: number;
+  readonly drain: number;
+}
+
+const MEBIBYTE = 1 << 20;
+/** What batches are made for where no SLA is given. */
+const USUAL_SLA_MS = 100;
+/** A thread that receives requests does about 1 GB/s; the others are the engine's. */
+const MOST_IO_THREADS = 8;
+const CORES_PER_IO_THREAD = 3;
+/** Memory of a thread that receives requests is one view. */
+const MOST_THREAD_BYTES = 2 ** 30;
+
+export function serveCommand(): Command {
+  const command = new Command('serve')
+    .description('answer inference requests over HTTP (Open Inference Protocol), in batches made by deadline')
+    .argument('[models...]', 'checkpoints or descriptions; NAME=FILE names one, else its file does')
+    .option('--device <device>', 'auto, cpu, cuda[:N], or cuda:all for a copy on each GPU', 'auto')
+    .option('--threads <n>', "the CPU engine's threads (default: all cores)", integer(1))
+    .addOption(
+      new Option('--preset <preset>', "serve a preset's synthetic model").choices(Object.keys(PRESETS)),
+    )
+    .option('--tables <n>', 'number of tables of a preset', integer(1))
+    .option('--rows <n>', 'rows of a table of a preset', integer(1))
+    .addOption(new Option('--row-format <format>', "how a preset's rows are stored").choices(ROW_FORMATS))
+    .option('--host <address>', 'the address to listen on', '127.0.0.1')
+    .option('--port <n>', 'the port to listen on; 0: any that is free', port, 8000)
+    .option('--insecure', 'listen on an address that others reach, without TLS')
+    .option('--io-threads <n>', 'threads that receive requests (default: by cores)', integer(1))
+    .option(
+      '--sla <time>',
+      'in which requests must be answered that do not say (default: no limit)',
+      duration,
+    )
+    .option('--max-batch <samples>', 'samples of a batch (default: by device)', integer(1))
+    .option('--queue-samples <n>', 'samples that may wait', integer(1), 262_144)
+    .option('--max-body <MiB>', 'of a request', integer(1), DEFAULT_FRONT_LIMITS.bodyBytes / MEBIBYTE)
+    .option('--request-memory <MiB>', 'for all requests that are not answered yet', integer(1), 512)
+    .option('--drain <time>', 'how long requests under way are waited for at the end', duration, 30)
+    .addOption(precisionOption())
+    .addOption(planOption());
+  return withModel(command)
+    .addHelpText(
+      'after',
+      `
+Examples:
+  hotrow serve dlrm.pt --sla 10ms
+  hotrow serve ads=ads.pt feed=feed.safetensors --device cuda:all
+  hotrow serve --preset quick --port 0
+
+SIGTERM or Ctrl-C: not ready any more, answers what has come, exits with 0.`,
+    )
+    .action(serve);
+}
+
+function port(text: string): number {
+  const value = integer(0)(text);
+  if (value > 65_535) throw new InvalidArgumentError('a port is at most 65535.');
+  return value;
+}
+
+async function serve(files: string[], options: Options): Promise<void> {
+  const { host, insecure, sla, maxBatch, queueSamples, maxBody, requestMemory, drain } = options;
+  if (!isLoopback(host) && insecure !== true)
+    throw new UsageError('USAGE', `--host ${host}: others reach that address, and the server has no TLS`, {
+      hint: 'listen on 127.0.0.1 behind a proxy, or add --insecure',
+    });
+  const models = await modelsOf(files, options);
+  const slaMs = sla === undefined ? undefined : 1000 * sla;
+  const ioThreads = options.ioThreads ?? usualIoThreads();
+  const requestBytes = requestMemory * MEBIBYTE;
+  if (requestBytes / ioThreads > MOST_THREAD_BYTES)
+    throw new UsageError('USAGE', `--request-memory ${requestMemory}: a thread has 1024 MiB at most`, {
+      hint: 'give more --io-threads',
+    });
+  if (maxBody * MEBIBYTE > requestBytes / ioThreads)
+    throw new UsageError('USAGE', `--max-body ${maxBody}: ${ioThreads} threads share ${requestMemory} MiB`, {
+      hint: 'raise --request-memory, or take fewer --io-threads',
+    });
+  const signal = endsWhenInterrupted();
+  const server = await Server.start({
+    models,
+    host,
+    port: options.port,
+    ioThreads,
+    ...(slaMs === undefined ? {} : { slaMs }),
+    batching: {
+      slaMs: slaMs ?? USUAL_SLA_MS,
+      queueSamples,
+      ...(maxBatch === undefined ? {} : { mostSamples: maxBatch }),
+    },
+    limits: { ...DEFAULT_FRONT_LIMITS, bodyBytes: maxBody * MEBIBYTE },
+    requestBytes,
+    drainMs: 1000 * drain,
+    onEvent: log,
+    signal,
+  });
+  try {
+    await Promise.race([once(signal), server.failed]);
+  } finally {
+    await server.close();
+  }
+}
+
+function usualIoThreads(): number {
+  return Math.max(1, Math.min(MOST_IO_THREADS, Math.floor(availableParallelism() / CORES_PER_IO_THREAD)));
+}
+
+function isLoopback(host: string): boolean {
+  return host === 'localhost' || host === '::1' || /^127(?:\.\d{1,3}){3}$/.test(host);
+}
+
+async function modelsOf(files: readonly string[], options: Options): Promise<ServeModel[]> {
+  const { preset, rows, tables, rowFormat } = options;
+  const shape = {
+    ...(rows === undefined ? {} : { rows }),
+    ...(tables === undefined ? {} : { tables }),
+    ...(rowFormat === undefined ? {} : { rowFormat }),
+  };
+  if (preset === undefined && Object.keys(shape).length > 0)
+    throw new UsageError('USAGE', '--tables, --rows and --row-format are for --preset');
+  if (files.length === 0 && preset === undefined)
+    throw new UsageError('USAGE', 'there is no model to serve', { hint: 'name a checkpoint, or a --preset' });
+  const placings = await placingsOf(options);
+  const models: ServeModel[] = files.map((file) => {
+    const [, name, path = file] = /^([^=/]+)=(.+)$/.exec(file) ?? [];
+    const overrides = architectureOverrides(options);
+    return { name: name ?? nameOf(path), version: '1', source: { kind: 'file', path, overrides }, placings };
+  });
+  if (preset !== undefined)
+    models.push({ name: preset, version: '1', source: { kind: 'preset', preset, shape }, placings });
+  for (const [i, { name }] of models.entries()) {
+    if (models.findIndex((other) => other.name === name) < i)
+      throw new UsageError('USAGE', `two models are named ${name}`, { hint: 'name them: NAME=FILE' });
+  }
+  return models;
+}
+
+/** A file's name without what says its form. */
+function nameOf(path: string): string {
+  return basename(path).replace(/\.(?:pt|pth|safetensors|bin|hotrow\.json|index\.json|json)$/, '');
+}
+
+async function placingsOf({ device, threads, precision, plan }: Options): Promise<Placing[]> {
+  const own = await resolvePlan(plan);
+  return devicesOf(device).map((one) => ({
+    device: one,
+    ...(threads === undefined ? {} : { threads }),
+    ...(precision === undefined ? {} : { precision }),
+    ...(own === undefined ? {} : { plan: own }),
+  }));
+}
+
+function devicesOf(device: string): string[] {
+  if (device !== 'cuda:all') return [device];
+  const found = cudaDevices();
+  if ('reason' in found) throw new UsageError('USAGE', `--device cuda:all: ${found.reason}`);
+  return found.devices.map((_, i) => `cuda:${i}`);
+}
+
+function once(signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) resolve();
+    else signal.addEventListener('abort', () => resolve(), { once: true });
+  });
+}
+
+/** One line per event. */
+function log(event: ServerEvent): void {
+  switch (event.kind) {
+    case 'loading':
+      progress(`${event.model} on ${event.device}: ${event.text}`);
+      break;
+    case 'loaded': {
+      const { device, precision, plan } = event.ready;
+      progress('');
+      notice(printable(`loaded ${event.model} on ${device}, ${precision}, plan ${plan}`, NOTE_CHARACTERS));
+      break;
+    }
+    case 'listening':
+      notice(
+        `listening on http://${event.host.includes(':') ? `[${event.host}]` : event.host}:${event.port}`,
+      );
+      break;
+    case 'draining':
+      notice('draining: no connection is accepted any more');
+      break;
+    case 'error':
+      printError(event.error, false);
+      break;
+    case 'closed':
+      notice('closed');
+      break;
+    default:
+      event satisfies never;
+  }
+}

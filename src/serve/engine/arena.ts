@@ -1,0 +1,88 @@
+/** Memory of a thread that receives requests, cut into slots: each holds a request from its first byte until its answer is sent. */
+import { type HostPtr, NativeMemory } from '../../ffi/host-memory.ts';
+import type { SlotView } from '../records/record.ts';
+
+/** Slots start at multiples of this, as records must. */
+const ALIGNMENT = 64;
+
+/** A stretch of the arena. */
+export interface Slot extends SlotView {
+  /** From the arena's start, in bytes. */
+  readonly at: number;
+}
+
+interface Gap {
+  at: number;
+  bytes: number;
+}
+
+export class SlotArena implements Disposable {
+  readonly #memory: NativeMemory;
+  readonly #buffer: ArrayBuffer;
+  /** In the order of their places; neighbours are one. */
+  readonly #gaps: Gap[];
+  #used = 0;
+
+  /** @throws DeviceError OUT_OF_MEMORY. */
+  constructor(readonly bytes: number) {
+    this.#memory = new NativeMemory(bytes);
+    this.#buffer = this.#memory.view(0, bytes).buffer as ArrayBuffer;
+    this.#gaps = [{ at: 0, bytes }];
+  }
+
+  get address(): HostPtr {
+    return this.#memory.address;
+  }
+
+  /** Bytes of slots. */
+  get used(): number {
+    return this.#used;
+  }
+
+  /** A slot of at least so many bytes; undefined: there is no room for it now. What was in it before is still there. */
+  take(bytes: number): Slot | undefined {
+    const own = aligned(Math.max(bytes, 1));
+    const place = this.#gaps.findIndex((gap) => gap.bytes >= own);
+    const gap = this.#gaps[place];
+    if (gap === undefined) return undefined;
+    const { at } = gap;
+    if (gap.bytes === own) this.#gaps.splice(place, 1);
+    else {
+      gap.at += own;
+      gap.bytes -= own;
+    }
+    this.#used += own;
+    return {
+      at,
+      address: (this.#memory.address + BigInt(at)) as HostPtr,
+      words: new Uint32Array(this.#buffer, at, own / Uint32Array.BYTES_PER_ELEMENT),
+      bytes: new Uint8Array(this.#buffer, at, own),
+    };
+  }
+
+  /** Gives a slot back, once. */
+  give({ at, bytes: { length: bytes } }: Slot): void {
+    this.#used -= bytes;
+    let next = this.#gaps.findIndex((gap) => gap.at > at);
+    if (next < 0) next = this.#gaps.length;
+    const [before, after] = [this.#gaps[next - 1], this.#gaps[next]];
+    const joinsBefore = before !== undefined && before.at + before.bytes === at;
+    const joinsAfter = after !== undefined && at + bytes === after.at;
+    if (joinsBefore && joinsAfter) {
+      before.bytes += bytes + after.bytes;
+      this.#gaps.splice(next, 1);
+    } else if (joinsBefore) before.bytes += bytes;
+    else if (joinsAfter) {
+      after.at = at;
+      after.bytes += bytes;
+    } else this.#gaps.splice(next, 0, { at, bytes });
+  }
+
+  [Symbol.dispose](): void {
+    this.#memory[Symbol.dispose]();
+  }
+}
+
+function aligned(bytes: number): number {
+  return Math.ceil(bytes / ALIGNMENT) * ALIGNMENT;
+}

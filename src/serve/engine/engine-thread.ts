@@ -1,0 +1,233 @@
+/** The program of an engine thread: it has one copy of a model, and owns every call into its device. */
+import { parentPort, workerData } from 'node:worker_threads';
+import { at } from '../../at.ts';
+import type { HostPtr } from '../../ffi/host-memory.ts';
+import { viewMemory } from '../../ffi/host-memory.ts';
+import { inputsOf } from '../../model/architecture.ts';
+import type { ModelInputs } from '../../model/inputs.ts';
+import type { NamedOutput } from '../../model/prediction.ts';
+import { namedOutputs } from '../../model/prediction.ts';
+import { planLabel } from '../../plan/plan.ts';
+import { Batcher } from '../batching/batcher.ts';
+import { LatencyModel } from '../batching/latency-model.ts';
+import { RecordModel, type RecordShape, recordShape } from '../records/record-model.ts';
+import { type BatchTimes, Engine, type Job } from './engine.ts';
+import { type Outcome, postAnswer, readRequest, TO_ENGINE } from './messages.ts';
+import { type ModelSource, type PlacedModel, type Placing, placeModel } from './model-source.ts';
+import { Bell, type RingMemory, RingReader, RingWriter } from './ring.ts';
+import { type SentError, sentError } from './thread-errors.ts';
+import { warmUp } from './warm-up.ts';
+
+/** How requests become batches. */
+export interface BatchingLimits {
+  /** The time that batches are made for; half of it is the longest batch. */
+  readonly slaMs: number;
+  /** Samples of a batch; undefined: as the device likes it. */
+  readonly mostSamples?: number;
+  /** Samples that wait. */
+  readonly queueSamples: number;
+}
+
+/** The queues between an engine and one thread that receives requests. */
+export interface Line {
+  readonly requests: RingMemory;
+  readonly answers: RingMemory;
+  /** Of the thread that receives requests. */
+  readonly bell: SharedArrayBuffer;
+}
+
+/** What an engine thread is started with. */
+export interface EngineStart {
+  readonly source: ModelSource;
+  readonly placing: Placing;
+  readonly limits: BatchingLimits;
+  readonly bell: SharedArrayBuffer;
+  readonly lines: readonly Line[];
+}
+
+/** What an engine says of its model. */
+export interface EngineReady {
+  readonly device: string;
+  readonly precision: string;
+  readonly plan: string;
+  readonly notes: readonly string[];
+  readonly shape: RecordShape;
+  readonly inputs: ModelInputs;
+  readonly tableRows: readonly number[];
+  readonly outputs: readonly NamedOutput[];
+}
+
+/** Memory of a thread that receives requests, in the order of the lines. */
+export interface ArenaPlace {
+  readonly address: number;
+  readonly bytes: number;
+}
+
+export type ToEngine =
+  | { readonly kind: 'begin'; readonly arenas: readonly ArenaPlace[] }
+  | { readonly kind: 'stop' };
+export type FromEngine =
+  | { readonly kind: 'progress'; readonly text: string }
+  | { readonly kind: 'ready'; readonly ready: EngineReady }
+  | { readonly kind: 'failed'; readonly error: SentError }
+  | { readonly kind: 'batch-failed'; readonly error: SentError };
+
+/** How batches are made for a device. */
+interface Habits {
+  /** Samples of a batch: larger ones gain nothing. */
+  readonly mostSamples: number;
+  /** Batches under way: beside a device of its own, the host merges the next one. */
+  readonly depth: number;
+  /** Where larger batches save little, they end at the earliest deadline. */
+  readonly shrinks: boolean;
+}
+
+function habitsOf({ device }: PlacedModel['model']): Habits {
+  return device.capabilities.runsBesideHost
+    ? { mostSamples: 16_384, depth: 2, shrinks: false }
+    : { mostSamples: 2048, depth: 1, shrinks: true };
+}
+
+/** How much a new batch counts in what merging takes. */
+const MERGE_WEIGHT = 0.1;
+
+const port = parentPort;
+if (port === null) throw new TypeError('an engine runs in a thread of a server');
+const say = (message: FromEngine) => port.postMessage(message);
+const start = workerData as EngineStart;
+
+function readyOf({ model }: PlacedModel): EngineReady {
+  const { architecture, device, precision, plan, planSource, notes } = model;
+  return {
+    device: `${device.id}: ${device.name}`,
+    precision,
+    plan: `${planLabel(plan)} (${planSource})`,
+    notes,
+    shape: recordShape(architecture),
+    inputs: inputsOf(architecture),
+    tableRows: architecture.tables.map(({ rows }) => rows),
+    outputs: namedOutputs(model.head, architecture.output),
+  };
+}
+
+/** ms that merging takes, by samples, as the last batches say. */
+class MergeTime {
+  #msPerSample = 0;
+
+  readonly predictMs = (samples: number) => samples * this.#msPerSample;
+
+  observe({ samples, mergeMs }: BatchTimes): void {
+    if (samples > 0) this.#msPerSample += MERGE_WEIGHT * (mergeMs / samples - this.#msPerSample);
+  }
+}
+
+function engineOf(
+  placed: PlacedModel,
+  measured: Awaited<ReturnType<typeof warmUp>>,
+  arenas: readonly ArenaPlace[],
+) {
+  const { model, backend } = placed;
+  const habits = habitsOf(model);
+  const { depth, shrinks } = habits;
+  const merge = new MergeTime();
+  const { slaMs, queueSamples, mostSamples = habits.mostSamples } = start.limits;
+  const latency = new LatencyModel({
+    capacityOf: (samples) => backend.capacityFor(samples),
+    warmUp: measured,
+  });
+  const batcher = new Batcher<Job>({
+    latency,
+    slaMs,
+    mostSamples,
+    queueSamples,
+    shrinks,
+    depth,
+    ...(depth > 1 ? { prepareMs: merge.predictMs } : {}),
+  });
+  const answers = start.lines.map((line) => new RingWriter(line.answers));
+  const bells = start.lines.map((line) => new Bell(line.bell));
+  const ended = (job: Job, outcome: Outcome, batch?: BatchTimes, retryAfterMs = 0) => {
+    const times = batch ?? { beganMs: job.arrivedMs, mergeMs: 0, computeMs: 0, copyMs: 0, samples: 0 };
+    const { beganMs, mergeMs, computeMs, copyMs, samples } = times;
+    const queueMs = beganMs - job.arrivedMs;
+    const { ticket, from } = job;
+    // There is room: a thread has no more requests under way than answers fit.
+    postAnswer(at(answers, from), {
+      ticket,
+      outcome,
+      retryAfterMs,
+      queueMs,
+      mergeMs,
+      computeMs,
+      copyMs,
+      batchSamples: samples,
+    });
+    at(bells, from).ring();
+  };
+  return new Engine({
+    model,
+    backend,
+    records: new RecordModel(recordShape(model.architecture)),
+    batcher,
+    depth,
+    memories: arenas.map(({ address, bytes }) => viewMemory(BigInt(address) as HostPtr, bytes)),
+    addresses: arenas.map(({ address }) => address),
+    events: {
+      ended,
+      ran: (batch) => merge.observe(batch),
+      failed: (error) => say({ kind: 'batch-failed', error: sentError(error) }),
+    },
+  });
+}
+
+/** Serves until it is stopped and nothing is left to do. */
+async function serve(engine: Engine, stopped: () => boolean): Promise<void> {
+  const bell = new Bell(start.bell);
+  const readers = start.lines.map((line) => new RingReader(line.requests));
+  for (;;) {
+    bell.look();
+    for (const [from, reader] of readers.entries()) {
+      reader.drain((entries, place) => {
+        if (entries[place] === TO_ENGINE.request) engine.receive(from, readRequest(entries, place));
+        else engine.cancel(from, entries[place + 1] as number);
+      });
+    }
+    const againMs = engine.pump();
+    if (stopped() && engine.jobs === 0) return;
+    // The device is asked whether it is done on the same event loop.
+    await (bell.wait(againMs) ?? new Promise((turn) => setImmediate(turn)));
+  }
+}
+
+async function main(): Promise<void> {
+  const placed = await placeModel(start.source, start.placing, (text) => say({ kind: 'progress', text }));
+  await using model = placed.model;
+  const { slaMs, mostSamples = habitsOf(model).mostSamples } = start.limits;
+  say({ kind: 'progress', text: 'warming up' });
+  const measured = await warmUp(model, { mostSamples, longestMs: slaMs, bagLengths: placed.bagLengths });
+  let isStopped = false;
+  const began = new Promise<readonly ArenaPlace[]>((resolve) => {
+    port?.on('message', (message: ToEngine) => {
+      if (message.kind === 'begin') resolve(message.arenas);
+      else {
+        isStopped = true;
+        resolve([]);
+        new Bell(start.bell).ring();
+      }
+    });
+  });
+  say({ kind: 'ready', ready: readyOf(placed) });
+  const arenas = await began;
+  if (isStopped) return;
+  using engine = engineOf(placed, measured, arenas);
+  await serve(engine, () => isStopped);
+  await engine.settled();
+}
+
+try {
+  await main();
+} catch (error) {
+  say({ kind: 'failed', error: sentError(error) });
+} finally {
+  port.close();
+}

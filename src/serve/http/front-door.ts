@@ -1,0 +1,313 @@
+/** The HTTP server of a thread: its limits, its paths, its answers. */
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import { Server as NetServer, type Socket } from 'node:net';
+import { ServeError } from '../../errors.ts';
+import type { SlotArena } from '../engine/arena.ts';
+import { health, modelMetadata, modelReady, repositoryIndex, serverMetadata } from '../protocol/documents.ts';
+import { errorAnswer } from '../protocol/error-answer.ts';
+import { type ModelName, type Route, routeOf } from '../protocol/route.ts';
+import type { ServerState } from '../state.ts';
+import { type Ended, type InferModel, Refused } from './infer.ts';
+
+/** What clients may ask of a thread. */
+export interface FrontLimits {
+  /** Of the body of a request. */
+  readonly bodyBytes: number;
+  /** Open at once. */
+  readonly connections: number;
+  /** In which a request's headers, and all of it, must have come. */
+  readonly headersMs: number;
+  readonly requestMs: number;
+  /** After which a connection without a request is closed. */
+  readonly idleMs: number;
+}
+
+export const DEFAULT_FRONT_LIMITS: FrontLimits = Object.freeze({
+  bodyBytes: 64 << 20,
+  connections: 16_384,
+  headersMs: 10_000,
+  requestMs: 60_000,
+  idleMs: 120_000,
+});
+
+/** Of all header fields together. */
+const HEADER_BYTES = 16 << 10;
+/** Of a body that asks for a document. */
+const DOCUMENT_BODY_BYTES = 64 << 10;
+/** How often connections that are late are looked for. */
+const LOOK_MS = 1000;
+/** After the last request of a connection, when the server drains: what is on its way has come by then. */
+const DRAIN_IDLE_MS = 500;
+
+export interface FrontDoorOptions {
+  readonly state: ServerState;
+  readonly models: readonly InferModel[];
+  readonly arena: SlotArena;
+  /** The time that requests have which do not say; undefined: all they need. */
+  readonly slaMs: number | undefined;
+  readonly limits: FrontLimits;
+  /** Of all that was counted, for GET /metrics. */
+  readonly metrics: () => string | Promise<string>;
+  /** JSON for GET /v2/models/stats and its like. */
+  readonly statistics: (models: readonly InferModel[]) => string;
+  /** Told when a request has been answered, or its client has gone. */
+  readonly observe: (request: ObservedRequest) => void;
+  readonly onError: (error: unknown) => void;
+}
+
+/** A request that has ended. */
+export interface ObservedRequest {
+  readonly method: string;
+  readonly path: string;
+  readonly route: Route['kind'] | 'unknown';
+  readonly model: string | undefined;
+  /** 0: its client went away. */
+  readonly status: number;
+  readonly code: string | undefined;
+  readonly totalMs: number;
+  readonly traceparent: string | undefined;
+  readonly ended: Ended | undefined;
+  readonly answerBytes: number;
+}
+
+interface Answer {
+  readonly status: number;
+  readonly body: string | Buffer;
+  readonly headers: Readonly<Record<string, string>>;
+}
+
+const JSON_TYPE = { 'content-type': 'application/json' } as const;
+const METRICS_TYPE = { 'content-type': 'text/plain; version=0.0.4; charset=utf-8' } as const;
+
+const json = (value: unknown, status = 200): Answer => ({
+  status,
+  body: typeof value === 'string' ? value : JSON.stringify(value),
+  headers: JSON_TYPE,
+});
+
+export class FrontDoor {
+  readonly #options: FrontDoorOptions;
+  readonly #server: Server;
+  readonly #byName = new Map<string, InferModel>();
+  #requests = 0;
+
+  constructor(options: FrontDoorOptions) {
+    const { limits, models } = options;
+    this.#options = options;
+    for (const model of models) this.#byName.set(model.served.name, model);
+    this.#server = createServer(
+      {
+        maxHeaderSize: HEADER_BYTES,
+        headersTimeout: limits.headersMs,
+        requestTimeout: limits.requestMs,
+        keepAliveTimeout: limits.idleMs,
+        connectionsCheckingInterval: LOOK_MS,
+        noDelay: true,
+      },
+      (request, response) => void this.#handle(request, response),
+    );
+    this.#server.maxConnections = limits.connections;
+    this.#server.on('clientError', (error: NodeJS.ErrnoException, socket: Socket) =>
+      refuseClient(error, socket),
+    );
+    this.#server.on('error', options.onError);
+  }
+
+  /** Connections that are open. */
+  connections(): Promise<number> {
+    return new Promise((resolve) => this.#server.getConnections((_, count) => resolve(count ?? 0)));
+  }
+
+  /** Requests that have not been answered. */
+  get requests(): number {
+    return this.#requests;
+  }
+
+  /** Accepts connections of the listening socket `fd`, which is this server's from now on. */
+  listen(fd: number): Promise<void> {
+    return new Promise((resolve, reject) => {
+      this.#server.once('error', reject);
+      this.#server.listen({ fd, exclusive: true }, () => {
+        this.#server.off('error', reject);
+        resolve();
+      });
+    });
+  }
+
+  /**
+   * Accepts no connection any more, and resolves when those that are open have ended: each after a request that is answered from now
+   * on, or when none has come for a while.
+   */
+  async drain(): Promise<void> {
+    const closed = new Promise<void>((resolve) => {
+      // The HTTP server's own would end connections at once that a request may be on its way on.
+      NetServer.prototype.close.call(this.#server, () => resolve());
+    });
+    let idleSince = performance.now();
+    const looking = setInterval(() => {
+      if (this.#requests > 0) idleSince = performance.now();
+      else if (performance.now() - idleSince >= DRAIN_IDLE_MS) this.#server.closeIdleConnections();
+    }, DRAIN_IDLE_MS / 5);
+    await closed;
+    clearInterval(looking);
+  }
+
+  /** Ends all connections. */
+  end(): void {
+    this.#server.closeAllConnections();
+  }
+
+  async #handle(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const began = performance.now();
+    this.#requests += 1;
+    const { method = '', url = '' } = request;
+    const routed = routeOf(method, url);
+    let ended: Ended | undefined;
+    let answer: Answer | undefined;
+    let code: string | undefined;
+    try {
+      if ('error' in routed) throw routed.error;
+      answer = await this.#answer(routed.route, routed.query, request, response, (told) => {
+        ended = told;
+      });
+    } catch (error) {
+      const { error: cause, retryAfterMs } =
+        error instanceof Refused ? error : { error, retryAfterMs: undefined };
+      const failure = errorAnswer(cause, {
+        ...(retryAfterMs === undefined ? {} : { retryAfterMs }),
+        ...('error' in routed && routed.allow !== undefined ? { allow: routed.allow } : {}),
+      });
+      ({ code } = failure);
+      if (code === 'INTERNAL') this.#options.onError(cause);
+      answer = { ...json(failure.body, failure.status), headers: { ...JSON_TYPE, ...failure.headers } };
+    }
+    const status =
+      answer !== undefined && !response.destroyed ? send(request, response, answer, this.#options.state) : 0;
+    this.#requests -= 1;
+    const route = 'route' in routed ? routed.route : undefined;
+    this.#options.observe({
+      method,
+      path: url,
+      route: route?.kind ?? 'unknown',
+      model: route !== undefined && 'model' in route ? route.model : undefined,
+      status,
+      code,
+      totalMs: performance.now() - began,
+      traceparent: header(request, 'traceparent'),
+      ended,
+      answerBytes: answer === undefined ? 0 : Buffer.byteLength(answer.body),
+    });
+  }
+
+  async #answer(
+    route: Route,
+    query: string,
+    request: IncomingMessage,
+    response: ServerResponse,
+    tell: (ended: Ended) => void,
+  ): Promise<Answer | undefined> {
+    const { state, arena, slaMs, models, metrics, statistics } = this.#options;
+    const isReady = state.phase === 'ready';
+    switch (route.kind) {
+      case 'live':
+        return json(health('live', state.phase !== 'closed'), 200);
+      case 'ready':
+        return json(health('ready', isReady), isReady ? 200 : 503);
+      case 'server-metadata':
+        return json(serverMetadata());
+      case 'metrics':
+        return { status: 200, body: await metrics(), headers: METRICS_TYPE };
+      case 'repository-index': {
+        const entries = models.map(({ served: { name, version } }) => ({
+          name,
+          version,
+          state: isReady ? ('READY' as const) : ('UNAVAILABLE' as const),
+          reason: isReady ? '' : 'the server is shutting down',
+        }));
+        return json(repositoryIndex(entries, await smallJson(request)));
+      }
+      case 'statistics':
+        return json(statistics(route.model === undefined ? models : [this.#model(route as ModelName)]));
+      case 'model-metadata':
+        return json(modelMetadata(this.#model(route).served));
+      case 'model-ready':
+        return json(modelReady(this.#model(route).served, isReady), isReady ? 200 : 503);
+      case 'infer': {
+        if (state.phase === 'closed') throw new ServeError('SHUTTING_DOWN', 'the server is shutting down');
+        const answer = await this.#model(route).infer(request, response, query, { arena, slaMs, tell });
+        if (answer === undefined) return undefined;
+        const { contentType, jsonLength, body } = answer;
+        const length: Record<string, string> =
+          jsonLength === undefined ? {} : { 'inference-header-content-length': String(jsonLength) };
+        return { status: 200, body, headers: { 'content-type': contentType, ...length } };
+      }
+      default:
+        return route satisfies never;
+    }
+  }
+
+  /** @throws ServeError MODEL_UNKNOWN. */
+  #model({ model, version }: ModelName): InferModel {
+    const found = this.#byName.get(model);
+    if (found !== undefined && (version === undefined || version === found.served.version)) return found;
+    const what = version === undefined ? model : `${model}, version ${version}`;
+    throw new ServeError('MODEL_UNKNOWN', `there is no model ${what}`);
+  }
+}
+
+/** Sends an answer; gives back its status. What of the body was not read ends the connection. */
+function send(
+  request: IncomingMessage,
+  response: ServerResponse,
+  { status, body, headers }: Answer,
+  { phase }: ServerState,
+): number {
+  const closes = phase === 'draining' || phase === 'closed' || !request.complete;
+  response.writeHead(status, {
+    ...headers,
+    'content-length': Buffer.byteLength(body),
+    ...(closes ? { connection: 'close' } : {}),
+  });
+  response.end(request.method === 'HEAD' ? undefined : body);
+  // Who still sends is not listened to: the answer has gone out by the time the socket closes.
+  if (!request.complete) response.once('finish', () => request.socket.destroySoon());
+  return status;
+}
+
+function header({ headers }: IncomingMessage, name: string): string | undefined {
+  const value = headers[name];
+  return Array.isArray(value) ? value[0] : value;
+}
+
+/** A small body of JSON; undefined: there is none, or it is not JSON. @throws ServeError BODY_TOO_LARGE. */
+async function smallJson(request: IncomingMessage): Promise<unknown> {
+  let text = '';
+  for await (const chunk of request) {
+    text += chunk;
+    if (text.length > DOCUMENT_BODY_BYTES)
+      throw new ServeError('BODY_TOO_LARGE', `the body has more than ${DOCUMENT_BODY_BYTES} bytes`);
+  }
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}
+
+/** What is no HTTP, or comes too slowly, gets an answer where it can have one. */
+function refuseClient({ code }: NodeJS.ErrnoException, socket: Socket): void {
+  if (code === 'ECONNRESET' || !socket.writable) {
+    socket.destroy();
+    return;
+  }
+  const status =
+    code === 'HPE_HEADER_OVERFLOW'
+      ? '431 Request Header Fields Too Large'
+      : code === 'ERR_HTTP_REQUEST_TIMEOUT'
+        ? '408 Request Timeout'
+        : '400 Bad Request';
+  const body = JSON.stringify({ error: `REQUEST_INVALID: ${status.slice(4)}`, code: 'REQUEST_INVALID' });
+  socket.end(
+    `HTTP/1.1 ${status}\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: ${Buffer.byteLength(body)}\r\n\r\n${body}`,
+  );
+}

@@ -1,0 +1,262 @@
+/** Inference over HTTP, in a thread that receives requests: body to record, record to an engine, outputs to an answer. */
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import { at } from '../../at.ts';
+import { DeviceError, ServeError } from '../../errors.ts';
+import type { Slot, SlotArena } from '../engine/arena.ts';
+import { nowMs } from '../engine/clock.ts';
+import type { Answered } from '../engine/messages.ts';
+import { AnswerWriter, type GivenOutput, type InferAnswer } from '../protocol/answer.ts';
+import { bindInferRequest } from '../protocol/bind-infer.ts';
+import type { ServedModel } from '../protocol/documents.ts';
+import type { InferRequest } from '../protocol/infer-request.ts';
+import { NativeBinder } from '../protocol/native-binder.ts';
+import type { NativeRequest } from '../protocol/native-request.ts';
+import { parseInferRequest } from '../protocol/parse-infer.ts';
+import { appendedBytes, appendRequest } from '../records/append-request.ts';
+import { checkRecord } from '../records/check-record.ts';
+import { writeRecord } from '../records/record.ts';
+import { RecordModel, type RecordShape } from '../records/record-model.ts';
+import type { EngineLine, Engines } from './engine-lines.ts';
+import { arenaFull, type ReceivedBody, receiveBody } from './receive-body.ts';
+
+/** Behind a body: where the candidates of a few users begin, and what aligns them. */
+const BEHIND_BODY = 64;
+
+/** A model as a thread that receives requests knows it. */
+export interface ModelAtFront {
+  readonly served: ServedModel;
+  readonly shape: RecordShape;
+  /** Its copies, by their numbers. */
+  readonly engines: readonly number[];
+}
+
+/** What is said of a request when it has ended, for counters and logs. */
+export interface Ended {
+  readonly samples: number;
+  readonly bodyBytes: number;
+  readonly answered?: Answered;
+}
+
+export class InferModel {
+  readonly served: ServedModel;
+  readonly #records: RecordModel;
+  readonly #binder: NativeBinder;
+  readonly #writer: AnswerWriter;
+  readonly #engines: readonly EngineLine[];
+  readonly #width: number;
+  readonly #mostBytes: number;
+
+  constructor({ served, shape, engines }: ModelAtFront, lines: Engines, mostBytes: number) {
+    this.served = served;
+    this.#records = new RecordModel(shape);
+    this.#binder = new NativeBinder(served.inputs);
+    this.#writer = new AnswerWriter(served.name, served.version, served.outputs);
+    this.#engines = engines.map((engine) => lines.line(engine));
+    this.#width = served.outputs.reduce((sum, { width }) => sum + width, 0);
+    this.#mostBytes = mostBytes;
+  }
+
+  /** Requests that have been posted and not answered, of all its copies. */
+  get waiting(): number {
+    return this.#engines.reduce((sum, { waiting }) => sum + waiting, 0);
+  }
+
+  /**
+   * Answers a request; undefined: its client went away.
+   * @throws what is wrong with the request: errors that `errorAnswer` knows.
+   */
+  async infer(
+    request: IncomingMessage,
+    response: ServerResponse,
+    query: string,
+    { arena, slaMs, tell }: { arena: SlotArena; slaMs: number | undefined; tell: (ended: Ended) => void },
+  ): Promise<InferAnswer | undefined> {
+    const arrivedMs = nowMs();
+    const room = {
+      arena,
+      before: this.#records.headerBytes,
+      behind: BEHIND_BODY,
+      mostBytes: this.#mostBytes,
+    };
+    const received = await receiveBody(request, room);
+    if (received === undefined) return undefined;
+    const bodyBytes = received.body.length;
+    const slots: Slot[] = [received.slot];
+    try {
+      const { headers } = request;
+      const asked = parseInferRequest(received.body, {
+        contentType: headers['content-type'],
+        contentEncoding: headers['content-encoding'],
+        jsonLength: oneOf(headers['inference-header-content-length']),
+        query,
+      });
+      const given = this.#writer.given(asked);
+      const { slot, samples } = await this.#record(asked, received, arena, slots);
+      tell({ samples, bodyBytes });
+      if (samples === 0)
+        return this.#writer.write(
+          0,
+          this.served.outputs.map(() => new Float32Array()),
+          given,
+          asked.id,
+        );
+      const outputs = this.#roomForOutputs(slot, samples, arena, slots);
+      const { timeoutMicros, priority } = asked;
+      const ms = timeoutMicros === undefined ? slaMs : timeoutMicros / 1000;
+      const answered = await this.#score(response, {
+        slotAddress: Number(slot.address),
+        outputAddress: Number(outputs.address),
+        samples,
+        deadlineMs: ms === undefined ? Number.POSITIVE_INFINITY : arrivedMs + ms,
+        priority: levelOf(priority),
+        arrivedMs,
+      });
+      tell({ samples, bodyBytes, answered });
+      return this.#answer(answered, outputs, samples, given, asked.id);
+    } finally {
+      for (const slot of slots) arena.give(slot);
+    }
+  }
+
+  /** Writes and checks the record of a request: in the body's slot where that can be, else in one of its own. */
+  async #record(
+    asked: InferRequest,
+    { slot, body }: ReceivedBody,
+    arena: SlotArena,
+    slots: Slot[],
+  ): Promise<{ readonly slot: Slot; readonly samples: number }> {
+    const native =
+      'tensors' in asked ? this.#binder.bind(asked, body.byteOffset - slot.bytes.byteOffset) : undefined;
+    const own = native === undefined ? undefined : this.#recordInPlace(native, slot, body.length);
+    if (own === undefined) {
+      const bound = await bindInferRequest(asked, this.served.inputs);
+      const copy = arena.take(this.#records.headerBytes + appendedBytes(bound));
+      if (copy === undefined) throw arenaFull(arena);
+      slots.push(copy);
+      appendRequest(this.#records, copy, bound);
+      this.#check(copy);
+      return { slot: copy, samples: bound.batchSize };
+    }
+    this.#check(slot);
+    return { slot, samples: own };
+  }
+
+  /** The record of a request whose arrays stay in the body; undefined: there is no room behind it for where users begin. */
+  #recordInPlace({ users, ...native }: NativeRequest, slot: Slot, bodyBytes: number): number | undefined {
+    if (users === undefined) {
+      writeRecord(this.#records, slot, native);
+      return native.samples;
+    }
+    const { starts, denseFeatures, denseAt } = users;
+    const startsAt = Math.ceil((this.#records.headerBytes + bodyBytes) / 8) * 8;
+    if (startsAt + starts.byteLength > slot.bytes.length) return undefined;
+    slot.bytes.set(new Uint8Array(starts.buffer, starts.byteOffset, starts.byteLength), startsAt);
+    const count = starts.length - 1;
+    writeRecord(this.#records, slot, { ...native, users: { count, startsAt, denseFeatures, denseAt } });
+    return native.samples;
+  }
+
+  #check(slot: Slot): void {
+    const error = checkRecord(this.#records, slot.address, slot.bytes.length);
+    if (error !== undefined) throw error;
+  }
+
+  /** Where outputs go: over the request, which nobody reads any more by then, or where they do not fit, a slot of their own. */
+  #roomForOutputs(slot: Slot, samples: number, arena: SlotArena, slots: Slot[]): Slot {
+    const bytes = samples * this.#width * Float32Array.BYTES_PER_ELEMENT;
+    if (bytes <= slot.bytes.length) return slot;
+    const own = arena.take(bytes);
+    if (own === undefined) throw arenaFull(arena);
+    slots.push(own);
+    return own;
+  }
+
+  /** Posts a request to the copy with least to do; a client that goes away gives it up. */
+  async #score(
+    response: ServerResponse,
+    request: Omit<Parameters<EngineLine['post']>[0], 'ticket'>,
+  ): Promise<Answered> {
+    const line = this.#engines.reduce((least, other) => (other.load < least.load ? other : least));
+    const posted = line.post(request);
+    if (posted === undefined)
+      throw new DeviceError(
+        'OVERLOADED',
+        `${line.waiting} requests of this thread wait for the model already`,
+      );
+    const giveUp = () => {
+      if (!response.writableFinished) line.cancel(posted.ticket);
+    };
+    response.once('close', giveUp);
+    try {
+      return await posted.answered;
+    } finally {
+      response.off('close', giveUp);
+    }
+  }
+
+  #answer(
+    { outcome, retryAfterMs }: Answered,
+    slot: Slot,
+    samples: number,
+    given: readonly GivenOutput[],
+    id: string | undefined,
+  ): InferAnswer | undefined {
+    switch (outcome) {
+      case 'done':
+        return this.#writer.write(samples, this.#outputArrays(slot, samples), given, id);
+      case 'cancelled':
+        return undefined;
+      case 'late':
+        throw new ServeError('DEADLINE_EXCEEDED', 'its deadline would have passed before its batch was done');
+      case 'unmeetable':
+        throw new Refused(
+          new ServeError(
+            'DEADLINE_UNMEETABLE',
+            'it would not be done by its deadline: too much waits before it',
+          ),
+          retryAfterMs,
+        );
+      case 'overloaded':
+        throw new Refused(new DeviceError('OVERLOADED', 'too many samples wait for the model'), retryAfterMs);
+      case 'failed':
+        throw new Error('its batch failed');
+      default:
+        return outcome satisfies never;
+    }
+  }
+
+  #outputArrays({ bytes }: Slot, samples: number): Float32Array[] {
+    let place = bytes.byteOffset;
+    return this.served.outputs.map((_, o) => {
+      const array = new Float32Array(bytes.buffer, place, samples * at(this.served.outputs, o).width);
+      place += array.byteLength;
+      return array;
+    });
+  }
+}
+
+/** A refusal, with when to try again. */
+export class Refused extends Error {
+  readonly error: ServeError | DeviceError;
+  readonly retryAfterMs: number;
+
+  constructor(error: ServeError | DeviceError, retryAfterMs: number) {
+    super(error.message);
+    this.error = error;
+    this.retryAfterMs = retryAfterMs;
+  }
+}
+
+/** Levels of priority: the queue looks at each. */
+const LEVELS = 8;
+/** What a request has that says nothing. */
+const DEFAULT_LEVEL = LEVELS / 2;
+
+/** 1 is the highest; 0, the default, lies in the middle. */
+function levelOf(priority: number): number {
+  return priority === 0 ? DEFAULT_LEVEL : Math.min(priority, LEVELS);
+}
+
+function oneOf(header: string | string[] | undefined): string | undefined {
+  return Array.isArray(header) ? header[0] : header;
+}

@@ -1,0 +1,349 @@
+/** A server: its threads, from start to end. */
+import { closeSync } from 'node:fs';
+import { createServer, isIP } from 'node:net';
+import { Worker } from 'node:worker_threads';
+import { at } from '../at.ts';
+import { ServeError, UsageError } from '../errors.ts';
+import { duplicateDescriptor } from '../ffi/descriptors.ts';
+import { packageFile } from '../package-file.ts';
+import { deferred } from './deferred.ts';
+import type {
+  ArenaPlace,
+  BatchingLimits,
+  EngineReady,
+  EngineStart,
+  FromEngine,
+  Line,
+  ToEngine,
+} from './engine/engine-thread.ts';
+import type { ModelSource, Placing } from './engine/model-source.ts';
+import { ringMemory } from './engine/ring.ts';
+import { receivedError } from './engine/thread-errors.ts';
+import type { EngineQueues } from './http/engine-lines.ts';
+import { DEFAULT_FRONT_LIMITS, type FrontLimits } from './http/front-door.ts';
+import type { FromFront, FrontStart, ToFront } from './http/http-thread.ts';
+import type { ModelAtFront } from './http/infer.ts';
+import { ServerState } from './state.ts';
+
+/** A model to serve. */
+export interface ServeModel {
+  readonly name: string;
+  readonly version: string;
+  readonly source: ModelSource;
+  /** Its copies, one on each. */
+  readonly placings: readonly Placing[];
+}
+
+export interface ServeOptions {
+  readonly models: readonly ServeModel[];
+  readonly host: string;
+  /** 0: any that is free. */
+  readonly port: number;
+  /** Threads that receive requests. */
+  readonly ioThreads: number;
+  /** The time that requests have which do not say; undefined: all they need. */
+  readonly slaMs?: number;
+  readonly batching: BatchingLimits;
+  readonly limits?: FrontLimits;
+  /** For requests from their first byte until their answer, of all threads together. */
+  readonly requestBytes: number;
+  /** How long requests under way are waited for at the end. */
+  readonly drainMs: number;
+  readonly onEvent: (event: ServerEvent) => void;
+  readonly signal?: AbortSignal;
+}
+
+/** What happens, for a log. */
+export type ServerEvent =
+  | { readonly kind: 'loading'; readonly model: string; readonly device: string; readonly text: string }
+  | { readonly kind: 'loaded'; readonly model: string; readonly ready: EngineReady }
+  | { readonly kind: 'listening'; readonly host: string; readonly port: number }
+  | { readonly kind: 'draining' }
+  | { readonly kind: 'error'; readonly error: Error }
+  | { readonly kind: 'closed' };
+
+/** Entries of a queue between two threads. */
+const QUEUE_ENTRIES = 1 << 14;
+const BACKLOG = 4096;
+
+/** A thread of the server. */
+class ServerThread<To, From extends { readonly kind: string }> {
+  readonly #worker: Worker;
+  readonly ended: Promise<void>;
+
+  constructor(program: string, data: object, onMessage: (message: From) => void) {
+    this.#worker = new Worker(packageFile(`dist/serve/${program}.js`), { workerData: data });
+    this.#worker.on('message', onMessage);
+    this.ended = new Promise((resolve, reject) => {
+      this.#worker.once('error', reject);
+      this.#worker.once('exit', () => resolve());
+    });
+    this.ended.catch(() => {});
+  }
+
+  say(message: To): void {
+    this.#worker.postMessage(message);
+  }
+
+  async terminate(): Promise<void> {
+    await this.#worker.terminate();
+  }
+}
+
+interface RunningEngine {
+  readonly thread: ServerThread<ToEngine, FromEngine>;
+  readonly model: ServeModel;
+  readonly bell: SharedArrayBuffer;
+  readonly load: SharedArrayBuffer;
+  readonly lines: readonly Line[];
+  readonly ready: Promise<EngineReady>;
+}
+
+interface RunningFront {
+  readonly thread: ServerThread<ToFront, FromFront>;
+  readonly arena: Promise<ArenaPlace>;
+  readonly listening: Promise<void>;
+  readonly drained: Promise<void>;
+}
+
+const word = () => new SharedArrayBuffer(Int32Array.BYTES_PER_ELEMENT);
+
+export class Server {
+  readonly #options: ServeOptions;
+  readonly #state: SharedArrayBuffer = word();
+  readonly #engines: RunningEngine[] = [];
+  readonly #fronts: RunningFront[] = [];
+  #port = 0;
+  #closing: Promise<void> | undefined;
+  #fail: (error: Error) => void = () => {};
+  /** Rejects when a thread fails that the server cannot be without. */
+  readonly failed: Promise<never>;
+
+  private constructor(options: ServeOptions) {
+    this.#options = options;
+    this.failed = new Promise((_, reject) => {
+      this.#fail = reject;
+    });
+    this.failed.catch(() => {});
+  }
+
+  /**
+   * Loads the models, warms them up, and listens.
+   * @throws UsageError USAGE for an address that cannot be listened on; what loading a model throws. All threads have ended then.
+   */
+  static async start(options: ServeOptions): Promise<Server> {
+    const server = new Server(options);
+    try {
+      await Promise.race([server.#start(), server.failed, aborted(options.signal)]);
+      return server;
+    } catch (error) {
+      await server.#end();
+      throw error;
+    }
+  }
+
+  /** The port that it listens on. */
+  get port(): number {
+    return this.#port;
+  }
+
+  /** Is not ready any more, answers what has come and what comes on open connections, and ends. */
+  close(): Promise<void> {
+    this.#closing ??= this.#drain();
+    return this.#closing;
+  }
+
+  async #start(): Promise<void> {
+    const { models, ioThreads, onEvent, host } = this.#options;
+    // An address that is taken is told before a model of any size is loaded.
+    const listener = await listen(host, this.#options.port);
+    try {
+      const bells = Array.from({ length: ioThreads }, word);
+      for (const model of models)
+        for (const placing of model.placings) this.#engines.push(this.#startEngine(model, placing, bells));
+      const readies = await Promise.all(
+        this.#engines.map(async ({ ready, model }) => {
+          const said = await ready;
+          onEvent({ kind: 'loaded', model: model.name, ready: said });
+          return said;
+        }),
+      );
+      const fronts = models.map((model) => this.#atFront(model, readies));
+      for (let i = 0; i < ioThreads; i++)
+        this.#fronts.push(this.#startFront(duplicateDescriptor(listener.fd), at(bells, i), i, fronts));
+    } finally {
+      listener.close();
+    }
+    const arenas = await Promise.all(this.#fronts.map(({ arena }) => arena));
+    for (const { thread } of this.#engines) thread.say({ kind: 'begin', arenas });
+    new ServerState(this.#state).phase = 'ready';
+    for (const { thread } of this.#fronts) thread.say({ kind: 'listen' });
+    await Promise.all(this.#fronts.map(({ listening }) => listening));
+    this.#port = listener.port;
+    onEvent({ kind: 'listening', host, port: listener.port });
+  }
+
+  #startEngine(model: ServeModel, placing: Placing, bells: readonly SharedArrayBuffer[]): RunningEngine {
+    const { batching, onEvent } = this.#options;
+    const lines = bells.map((bell): Line => {
+      return { requests: ringMemory(QUEUE_ENTRIES), answers: ringMemory(QUEUE_ENTRIES), bell };
+    });
+    const bell = word();
+    const start: EngineStart = { source: model.source, placing, limits: batching, bell, lines };
+    let isReady = false;
+    const said = deferred<EngineReady>();
+    const thread = new ServerThread<ToEngine, FromEngine>('engine-thread', start, (message) => {
+      switch (message.kind) {
+        case 'progress':
+          onEvent({ kind: 'loading', model: model.name, device: placing.device, text: message.text });
+          break;
+        case 'ready':
+          isReady = true;
+          said.resolve(message.ready);
+          break;
+        case 'batch-failed':
+          onEvent({ kind: 'error', error: receivedError(message.error) });
+          break;
+        case 'failed': {
+          const error = receivedError(message.error);
+          if (isReady) this.#fail(error);
+          said.reject(error);
+          break;
+        }
+        default:
+          message satisfies never;
+      }
+    });
+    thread.ended.catch((error: Error) => {
+      said.reject(error);
+      this.#fail(error);
+    });
+    return { thread, model, bell, load: word(), lines, ready: said.promise };
+  }
+
+  #atFront(model: ServeModel, readies: readonly EngineReady[]): ModelAtFront {
+    const engines = this.#engines.flatMap((engine, i) => (engine.model === model ? [i] : []));
+    const { inputs, tableRows, outputs, shape } = at(readies, at(engines, 0));
+    const { name, version } = model;
+    return { served: { name, version, inputs, tableRows, outputs }, shape, engines };
+  }
+
+  #startFront(
+    fd: number,
+    bell: SharedArrayBuffer,
+    index: number,
+    models: readonly ModelAtFront[],
+  ): RunningFront {
+    const { limits = DEFAULT_FRONT_LIMITS, slaMs, requestBytes, ioThreads, onEvent } = this.#options;
+    const queues = this.#engines.map(({ lines, bell, load }): EngineQueues => {
+      const { requests, answers } = at(lines, index);
+      return { requests, answers, bell, load };
+    });
+    const share = (all: number) => Math.ceil(all / ioThreads);
+    const start: FrontStart = {
+      fd,
+      state: this.#state,
+      bell,
+      queues,
+      queueEntries: QUEUE_ENTRIES,
+      models,
+      arenaBytes: share(requestBytes),
+      slaMs,
+      limits: { ...limits, connections: share(limits.connections) },
+    };
+    const arena = deferred<ArenaPlace>();
+    const listening = deferred<void>();
+    const drained = deferred<void>();
+    const fail = (error: Error) => {
+      arena.reject(error);
+      listening.reject(error);
+      drained.reject(error);
+      this.#fail(error);
+    };
+    const thread = new ServerThread<ToFront, FromFront>('http-thread', start, (message) => {
+      switch (message.kind) {
+        case 'arena':
+          arena.resolve(message.arena);
+          break;
+        case 'listening':
+          listening.resolve();
+          break;
+        case 'drained':
+          drained.resolve();
+          break;
+        case 'error':
+          onEvent({ kind: 'error', error: receivedError(message.error) });
+          break;
+        case 'failed':
+          fail(receivedError(message.error));
+          break;
+        default:
+          message satisfies never;
+      }
+    });
+    thread.ended.catch(fail);
+    return { thread, arena: arena.promise, listening: listening.promise, drained: drained.promise };
+  }
+
+  async #drain(): Promise<void> {
+    const { onEvent, drainMs } = this.#options;
+    onEvent({ kind: 'draining' });
+    const state = new ServerState(this.#state);
+    state.phase = 'draining';
+    for (const { thread } of this.#fronts) thread.say({ kind: 'drain' });
+    const late = setTimeout(() => {
+      state.phase = 'closed';
+      for (const { thread } of this.#fronts) thread.say({ kind: 'end' });
+    }, drainMs);
+    await Promise.all(this.#fronts.map(({ drained }) => drained.catch(() => {})));
+    clearTimeout(late);
+    state.phase = 'closed';
+    for (const { thread } of this.#engines) thread.say({ kind: 'stop' });
+    await Promise.all(this.#engines.map(({ thread }) => thread.ended.catch(() => {})));
+    await this.#end();
+    onEvent({ kind: 'closed' });
+  }
+
+  /** Ends all threads. */
+  async #end(): Promise<void> {
+    await Promise.all([...this.#fronts, ...this.#engines].map(({ thread }) => thread.terminate()));
+  }
+}
+
+/** A listening socket that nobody accepts connections of yet. @throws UsageError USAGE. */
+async function listen(
+  host: string,
+  port: number,
+): Promise<{ readonly fd: number; readonly port: number; close(): void }> {
+  const server = createServer();
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', (cause: NodeJS.ErrnoException) => {
+      const address = isIP(host) === 6 ? `[${host}]:${port}` : `${host}:${port}`;
+      const hint =
+        cause.code === 'EADDRINUSE' ? 'choose another --port, or end the program that has it' : undefined;
+      reject(
+        new UsageError('USAGE', `cannot listen on ${address}: ${cause.message}`, {
+          cause,
+          ...(hint === undefined ? {} : { hint }),
+        }),
+      );
+    });
+    server.listen({ host, port, backlog: BACKLOG }, resolve);
+  });
+  // This server must not accept: its loop has not run since.
+  const { _handle: handle } = server as unknown as { readonly _handle: { readonly fd: number } };
+  const fd = duplicateDescriptor(handle.fd);
+  const address = server.address();
+  server.close();
+  if (typeof address !== 'object' || address === null)
+    throw new ServeError('SHUTTING_DOWN', 'the listening socket has no address');
+  return { fd, port: address.port, close: () => closeSync(fd) };
+}
+
+function aborted(signal: AbortSignal | undefined): Promise<never> {
+  return new Promise((_, reject) => {
+    const refuse = () => reject(new ServeError('SHUTTING_DOWN', 'the start was given up'));
+    if (signal?.aborted) refuse();
+    else signal?.addEventListener('abort', refuse, { once: true });
+  });
+}
