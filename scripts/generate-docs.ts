@@ -4,6 +4,7 @@ import { fileURLToPath } from 'node:url';
 import { type BenchResults, resultsSchema } from '../src/bench/results.ts';
 import { characterizationSchema } from '../src/characterize/results.ts';
 import type { DeviceKind, RecordedDevice } from '../src/device.ts';
+import { loadSchema } from '../src/load/results.ts';
 import { descriptionSchema } from '../src/model/description/description.ts';
 import { requestSchema } from '../src/model/request/json-samples.ts';
 import { placementSchema } from '../src/plan/placement.ts';
@@ -12,6 +13,7 @@ import { TECHNIQUES } from '../src/plan/techniques/registry.ts';
 import type { PlanContext, Technique, TechniqueOnDevice } from '../src/plan/techniques/technique.ts';
 import { BENCH_RULES } from '../src/report/bench-findings.ts';
 import { CHARACTERIZE_RULES } from '../src/report/characterize-findings.ts';
+import { LOAD_RULES } from '../src/report/load-findings.ts';
 import { ACCESS_PATTERNS, type AccessPatternName, createStream } from '../src/workload/access-patterns.ts';
 import { BATCH_LOOKUPS, COVERAGE_ROWS, measureHotness } from '../src/workload/hotness.ts';
 import { batchingPage } from './batching-page.ts';
@@ -149,7 +151,7 @@ function peerRatios(): string {
 
 /** docs/report.md with the rules of its findings. */
 function reportPage(): string {
-  const rows = [...BENCH_RULES, ...CHARACTERIZE_RULES].map(
+  const rows = [...BENCH_RULES, ...CHARACTERIZE_RULES, ...LOAD_RULES].map(
     ({ name, threshold, reason }) => `| \`${name}\` | ${Number(threshold.toFixed(3))} | ${reason} |`,
   );
   const table = ['| rule | threshold | of what, and why there |', '| --- | --- | --- |', ...rows].join('\n');
@@ -184,6 +186,7 @@ export function generatedFiles(): ReadonlyMap<string, string> {
     ['schemas/request-1.schema.json', schema(requestSchema)],
     ['schemas/results-1.schema.json', schema(resultsSchema)],
     ['schemas/characterization-1.schema.json', schema(characterizationSchema)],
+    ['schemas/load-1.schema.json', schema(loadSchema)],
     ['schemas/model-description-1.schema.json', schema(descriptionSchema)],
   ]);
 }

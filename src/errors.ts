@@ -80,6 +80,7 @@ export type ServeErrorCode =
   | 'DEADLINE_UNMEETABLE'
   | 'DEADLINE_EXCEEDED'
   | 'SHUTTING_DOWN';
+export type ClientErrorCode = 'SERVER_UNREACHABLE' | 'SERVER_ANSWER_INVALID';
 export type AbortErrorCode = 'ABORTED';
 
 export type ErrorCode =
@@ -91,6 +92,7 @@ export type ErrorCode =
   | PlanErrorCode
   | DeviceErrorCode
   | ServeErrorCode
+  | ClientErrorCode
   | AbortErrorCode;
 
 export interface ErrorDetails {
@@ -145,7 +147,7 @@ const HINTS: Readonly<Record<ErrorCode, string>> = {
   GZIP_INVALID: 'copy or download the file again',
   GZIP_BOMB: 'gunzip it yourself if you trust it',
   JSON_INVALID: 'the file must hold one JSON value',
-  RESULTS_INVALID: 'results come from `hotrow bench --json FILE` and `hotrow characterize --json FILE`',
+  RESULTS_INVALID: 'results come from `hotrow bench`, `characterize` and `load` with `--json FILE`',
   CHECKPOINT_UNRECOGNISED: CHECKPOINT_HINT,
   CHECKPOINT_INCONSISTENT: CHECKPOINT_HINT,
   CHECKPOINT_UNSUPPORTED: CHECKPOINT_HINT,
@@ -208,6 +210,8 @@ const HINTS: Readonly<Record<ErrorCode, string>> = {
   DEADLINE_UNMEETABLE: 'send fewer requests at once, give them more time, or add a server',
   DEADLINE_EXCEEDED: 'send fewer requests at once, give them more time, or add a server',
   SHUTTING_DOWN: 'send the request to another server',
+  SERVER_UNREACHABLE: 'check host and port, and that the server has started',
+  SERVER_ANSWER_INVALID: 'the URL must be that of a server of the Open Inference Protocol, version 2',
   ABORTED: 'the call was given up by its AbortSignal, as its caller asked',
   DISPOSED: 'keep models, collections and backends open until the last call has ended',
 };
@@ -299,6 +303,9 @@ export class DeviceError extends HotrowError<DeviceErrorCode> {}
 
 /** A server does not take a request, for what it asks or for how much there is to do. */
 export class ServeError extends HotrowError<ServeErrorCode> {}
+
+/** A server that is asked is not there, or does not answer as its protocol says. */
+export class ClientError extends HotrowError<ClientErrorCode> {}
 
 /** The caller gave the call up through its AbortSignal, whose reason is the `cause`. Named as the platform names it: AbortError. */
 export class AbortError extends HotrowError<AbortErrorCode> {}

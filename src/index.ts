@@ -36,6 +36,8 @@ export type { RowValues } from './embedding/row-values.ts';
 export {
   AbortError,
   type AbortErrorCode,
+  ClientError,
+  type ClientErrorCode,
   CudaError,
   type CudaFailure,
   DeviceError,

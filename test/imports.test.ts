@@ -38,9 +38,11 @@ const LAYERS: readonly (readonly string[])[] = [
   ['tuner'],
   ['bench'],
   ['characterize'],
+  // Clients of a server.
+  ['load'],
   ['report'],
   // A server's requests as they lie in memory, and what a server says and hears: no sockets.
-  ['serve/records', 'serve/protocol', 'load'],
+  ['serve/records', 'serve/protocol'],
   ['serve/metrics', 'serve/recording'],
   ['serve'],
   ['cli', 'index.ts'],

@@ -27,6 +27,7 @@ const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
   serve: async () => (await import('./commands/serve.ts')).serveCommand(),
   inspect: async () => (await import('./commands/inspect.ts')).inspectCommand(),
   quantize: async () => (await import('./commands/quantize.ts')).quantizeCommand(),
+  load: async () => (await import('./commands/load.ts')).loadCommand(),
   trace: async () => (await import('./commands/trace.ts')).traceCommand(),
   devices: async () => (await import('./commands/devices.ts')).devicesCommand(),
 };

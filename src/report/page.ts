@@ -3,6 +3,7 @@ import { isDeepStrictEqual } from 'node:util';
 import { benchFacts } from '../bench/facts.ts';
 import { listOf } from '../checks/value.ts';
 import { UsageError } from '../errors.ts';
+import { loadFacts } from '../load/facts.ts';
 import { version } from '../version.ts';
 import { benchFigures } from './bench-figures.ts';
 import { benchFindings } from './bench-findings.ts';
@@ -12,6 +13,8 @@ import { drawBars, drawHeat, drawLegend, drawLines } from './charts.ts';
 import type { Figure } from './figure.ts';
 import type { Finding } from './findings.ts';
 import { type Html, html, raw } from './html.ts';
+import { loadFigures } from './load-figures.ts';
+import { loadFindings } from './load-findings.ts';
 import { parseResults, type Results } from './read-results.ts';
 import { STYLE } from './style.ts';
 
@@ -20,8 +23,9 @@ export function distinctResults(results: readonly Results[]): Results[] {
   return results.filter((own, i) => results.findIndex((other) => isDeepStrictEqual(other, own)) === i);
 }
 
-/** The device that results belong to: its name and architecture. */
+/** The device that results belong to: its name and architecture; or the server. */
 function deviceName(results: Results): string {
+  if (results.kind === 'load') return results.server.url;
   if (results.device !== undefined) return `${results.device.name} (${results.device.architecture})`;
   return 'no device: static reports of kernels';
 }
@@ -74,6 +78,7 @@ export function renderReport(given: readonly Results[]): string {
 const day = (createdAt: string) => createdAt.replace(/T(\d\d:\d\d).*$/, ' $1 UTC');
 
 function runTitle(results: Results): string {
+  if (results.kind === 'load') return `load of ${results.server.model}, ${day(results.createdAt)}`;
   if (results.kind === 'characterize') return `characterization, ${day(results.createdAt)}`;
   const patterns = new Set([...results.embedding, ...results.model].map(({ pattern }) => pattern));
   const sweeps = new Set(results.embedding.flatMap(({ sweep }) => (sweep === undefined ? [] : [sweep])));
@@ -84,11 +89,21 @@ function runTitle(results: Results): string {
   return `${results.preset} benchmark: ${what.join('; ')}`;
 }
 
+function figuresAndFindings(results: Results): [readonly Figure[], readonly Finding[]] {
+  switch (results.kind) {
+    case 'bench':
+      return [benchFigures(results), benchFindings(results)];
+    case 'characterize':
+      return [characterizeFigures(results), characterizeFindings(results)];
+    case 'load':
+      return [loadFigures(results), loadFindings(results)];
+    default:
+      return results satisfies never;
+  }
+}
+
 function renderRun(results: Results, id: string): Html {
-  const [figures, findings] =
-    results.kind === 'bench'
-      ? [benchFigures(results), benchFindings(results)]
-      : [characterizeFigures(results), characterizeFindings(results)];
+  const [figures, findings] = figuresAndFindings(results);
   return html`<article id="${id}" aria-labelledby="${id}-title"><h3 id="${id}-title">${runTitle(results)}</h3>${renderFacts(results)}${renderFindings(findings, id)}${figures.map((figure) => renderFigure(figure, id))}</article>`;
 }
 
@@ -97,23 +112,30 @@ const versionList = (versions: Readonly<Record<string, string>>) =>
     .map(([name, text]) => `${name} ${text}`)
     .join(', ');
 
+function factsOf(results: Results): [string, string][] {
+  switch (results.kind) {
+    case 'bench':
+      return [
+        ...benchFacts(results),
+        ['versions', `hotrow ${results.hotrow}, ${versionList(results.device.versions)}`],
+      ];
+    case 'characterize': {
+      const versions = [`hotrow ${results.hotrow}`, versionList(results.device?.versions ?? {})];
+      return [
+        ...(results.device === undefined ? [] : ([['device', deviceName(results)]] as [string, string][])),
+        ['tools', versionList(results.tools)],
+        ['versions', versions.filter((text) => text !== '').join(', ')],
+      ];
+    }
+    case 'load':
+      return [...loadFacts(results), ['versions', `hotrow ${results.hotrow}`]];
+    default:
+      return results satisfies never;
+  }
+}
+
 function renderFacts(results: Results): Html {
-  const facts: [string, string][] =
-    results.kind === 'bench'
-      ? [
-          ...benchFacts(results),
-          ['versions', `hotrow ${results.hotrow}, ${versionList(results.device.versions)}`],
-        ]
-      : [
-          ...(results.device === undefined ? [] : ([['device', deviceName(results)]] as [string, string][])),
-          ['tools', versionList(results.tools)],
-          [
-            'versions',
-            [`hotrow ${results.hotrow}`, versionList(results.device?.versions ?? {})]
-              .filter((text) => text !== '')
-              .join(', '),
-          ],
-        ];
+  const facts = factsOf(results);
   const entries = [...facts, ['recorded', day(results.createdAt)]].map(
     ([name, text]) => html`<div><dt>${name}</dt><dd>${text}</dd></div>`,
   );

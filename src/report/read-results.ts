@@ -11,17 +11,19 @@ import { plainData } from '../checks/arguments.ts';
 import { type FilePath, path, shown } from '../checks/value.ts';
 import { FormatError, fromFile } from '../errors.ts';
 import { readJsonFile } from '../formats/json-file.ts';
+import { LOAD_VERSION, type LoadResults, loadSchema } from '../load/results.ts';
 
-/** What a report is made of: benchmark results and characterizations. */
-export type Results = BenchResults | Characterization;
+/** What a report is made of: benchmark results, characterizations and loads of servers. */
+export type Results = BenchResults | Characterization | LoadResults;
 
 const KINDS: Readonly<Record<Results['kind'], { readonly version: number; readonly schema: TSchema }>> = {
   bench: { version: RESULTS_VERSION, schema: resultsSchema },
   characterize: { version: CHARACTERIZE_VERSION, schema: characterizationSchema },
+  load: { version: LOAD_VERSION, schema: loadSchema },
 };
 
 /**
- * Checks that `value` is a benchmark's results or a characterization.
+ * Checks that `value` is results of one of these kinds.
  * @throws FormatError RESULTS_INVALID naming the member that is wrong; FORMAT_UNKNOWN for another kind or version.
  */
 export function parseResults(given: unknown): Results {
@@ -29,7 +31,7 @@ export function parseResults(given: unknown): Results {
   if (typeof value !== 'object' || value === null || Array.isArray(value))
     throw new FormatError('RESULTS_INVALID', 'results are a JSON object');
   const { kind, version } = value as { readonly kind?: unknown; readonly version?: unknown };
-  const hint = 'results come from `hotrow bench --json FILE` and `hotrow characterize --json FILE`';
+  const hint = 'results come from `hotrow bench`, `characterize` and `load` with `--json FILE`';
   if (typeof kind !== 'string' || !Object.hasOwn(KINDS, kind)) {
     throw new FormatError(
       'FORMAT_UNKNOWN',

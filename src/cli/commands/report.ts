@@ -10,7 +10,7 @@ import { notice, printLine, progress } from '../print.ts';
 export function reportCommand(): Command {
   return new Command('report')
     .description('results files to one self-contained HTML page of charts, tables and findings')
-    .argument('<results...>', 'files that `bench --json` and `characterize --json` wrote')
+    .argument('<results...>', 'files that `bench`, `characterize` and `load` wrote with --json')
     .requiredOption('--out <file>', 'the page')
     .addHelpText(
       'after',
