@@ -4,6 +4,7 @@ import { CORE } from './core.ts';
 import { DEVICE } from './device.ts';
 import { FORMATS } from './formats.ts';
 import { KERNELS_CPU } from './kernels-cpu.ts';
+import { LOAD } from './load.ts';
 import { MEASURING } from './measuring.ts';
 import { MODELS_AND_PROGRAMS } from './models.ts';
 import type { Mutant } from './mutant.ts';
@@ -20,4 +21,5 @@ export const MUTANTS: readonly Mutant[] = [
   ...BATCHING,
   ...SERVE,
   ...SERVE_PROTOCOL,
+  ...LOAD,
 ];
