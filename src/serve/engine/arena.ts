@@ -23,8 +23,13 @@ export class SlotArena implements Disposable {
   readonly #gaps: Gap[];
   #used = 0;
 
+  /** At least so many bytes. */
+  readonly bytes: number;
+
   /** @throws DeviceError OUT_OF_MEMORY. */
-  constructor(readonly bytes: number) {
+  constructor(atLeast: number) {
+    const bytes = aligned(atLeast);
+    this.bytes = bytes;
     this.#memory = new NativeMemory(bytes);
     this.#buffer = this.#memory.view(0, bytes).buffer as ArrayBuffer;
     this.#gaps = [{ at: 0, bytes }];
