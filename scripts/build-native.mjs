@@ -31,18 +31,19 @@ function isUpToDate(library) {
 /**
  * Builds the library for this machine unless the one there is newer than its sources.
  *
- * `flags`: more of them, for the compiler and the linker; by themselves they do not make a library older.
+ * `flags`: more of them, for the compiler and the linker; by themselves they do not make a library older. `environment`: its CC
+ * names the compiler.
  *
- * @param {{ outputDir?: string, flags?: readonly string[] }} [options]
+ * @param {{ outputDir?: string, flags?: readonly string[], environment?: NodeJS.ProcessEnv }} [options]
  * @returns {Promise<{ library: string, built: boolean }>}
  */
-export async function buildNative({ outputDir, flags = [] } = {}) {
+export async function buildNative({ outputDir, flags = [], environment = process.env } = {}) {
   const { buildLibrary, findCompiler, libraryName, targetName, thisTarget } = await native();
   const target = thisTarget();
   const folder = outputDir ?? join(root, 'dist', 'native', targetName(target));
   const library = join(resolve(folder), libraryName(target));
   if (isUpToDate(library)) return { library, built: false };
-  await buildLibrary({ sources, library, target, compiler: findCompiler(), flags });
+  await buildLibrary({ sources, library, target, compiler: findCompiler(environment), flags });
   return { library, built: true };
 }
 

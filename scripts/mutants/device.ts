@@ -162,12 +162,34 @@ export const DEVICE: readonly Mutant[] = [
     ['test/backend/in-flight.test.ts'],
   ),
   ...mutantsOf(
+    'src/backend/hold-all.ts',
+    [
+      ['    held[Symbol.dispose]();\n', ''],
+      ['held.use(thing.hold())', 'thing.hold()'],
+    ],
+    ['test/backend/hold-all.test.ts'],
+  ),
+  ...mutantsOf(
+    'src/backend/scope.ts',
+    [
+      ['this.#own.pop()', 'this.#own.shift()'],
+      ['      this[Symbol.dispose]();\n', ''],
+      [
+        '    } finally {\n      this[Symbol.dispose]();\n    }\n',
+        '    } catch {}\n    this[Symbol.dispose]();\n',
+      ],
+    ],
+    ['test/backend/scope.test.ts'],
+  ),
+  ...mutantsOf(
     'src/backend/row-access.ts',
     [
       ['(next.alone && this.#readers > 0)', 'false'],
       ['if (!this.#updating && this.#waiting.length === 0) {', 'if (!this.#updating) {'],
-      ['    for (const access of rows) access.leave();\n', ''],
-      ['      this.#updating = false;\n', ''],
+      ['    for (const access of this.#rows) access.leave();\n', ''],
+      ['        this.#updating = false;\n', ''],
+      ['    for (const access of this.#rows.slice(next)) await access.enter();\n', ''],
+      ['this.#rows.slice(next)', 'this.#rows'],
       ['a.order - b.order', 'b.order - a.order'],
       ['      await before;\n', ''],
     ],
@@ -179,9 +201,9 @@ export const DEVICE: readonly Mutant[] = [
       ['if (value.batchSize > rows)', 'if (value.batchSize > rows + 1)'],
       ['length <= rows * cols &&', 'length <= (rows + 1) * cols &&'],
       ['length % cols === 0', 'true'],
-      ['      if (this.#disposed) this.giveBack();\n', ''],
+      ['    if (this.#disposed) this.giveBack();\n', ''],
       ['    if (!this.#running) this.giveBack();\n', '    this.giveBack();\n'],
-      ['      this.#running = false;\n', ''],
+      ['    this.#running = false;\n', ''],
     ],
     ['test/backend/slots.test.ts'],
   ),

@@ -16,8 +16,12 @@ import { dirname, join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import type { Mutant } from './mutant.ts';
 
-interface Builders {
-  readonly buildNative: (options: object) => Promise<unknown>;
+/** The scripts of a copy. */
+export interface Builders {
+  readonly buildNative: (options: {
+    readonly flags: readonly string[];
+    readonly environment: NodeJS.ProcessEnv;
+  }) => Promise<unknown>;
   readonly bundleTests: (
     files: readonly string[],
     root: string,
@@ -41,7 +45,8 @@ export class WorkCopy implements Disposable {
   readonly #builders: Builders;
   #child: ChildProcess | undefined;
 
-  private constructor(root: string, builders: Builders) {
+  /** `root`: removed when the copy is disposed. */
+  constructor(root: string, builders: Builders) {
     this.root = root;
     this.#builders = builders;
   }
@@ -69,17 +74,15 @@ export class WorkCopy implements Disposable {
     return copy;
   }
 
-  /** Builds the library, keeping objects: less optimised ones compile faster and compute the same. */
+  /**
+   * Builds the library, keeping objects: less optimised ones compile faster and compute the same. Copies build at once, so each
+   * has an environment of its own.
+   */
   async build(): Promise<void> {
-    const own = process.env.CC;
     const keeping = join(this.root, 'scripts', 'mutants', 'kept-objects.mjs');
-    process.env.CC = [process.execPath, keeping, join(this.root, '.objects'), own?.trim() || 'cc'].join(' ');
-    try {
-      await this.#builders.buildNative({ flags: ['-O1'] });
-    } finally {
-      if (own === undefined) delete process.env.CC;
-      else process.env.CC = own;
-    }
+    const compiler = process.env.CC?.trim() || 'cc';
+    const CC = [process.execPath, keeping, join(this.root, '.objects'), compiler].join(' ');
+    await this.#builders.buildNative({ flags: ['-O1'], environment: { ...process.env, CC } });
   }
 
   /** Runs test files one after another until one fails. @returns each one's run. @throws Error for what cannot be bundled. */

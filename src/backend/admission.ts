@@ -40,8 +40,23 @@ export function bytesIn(array: unknown): number {
   return arrayName(array) === undefined ? 0 : bytesOf(array as ArrayOf<ArrayName>);
 }
 
-interface Waiting {
+/** A call's place among those under way, until it is disposed. */
+class Turn implements Disposable {
   readonly bytes: number;
+  readonly #end: (turn: Turn) => void;
+
+  constructor(bytes: number, end: (turn: Turn) => void) {
+    this.bytes = bytes;
+    this.#end = end;
+  }
+
+  [Symbol.dispose](): void {
+    this.#end(this);
+  }
+}
+
+interface Waiting {
+  readonly turn: Turn;
   readonly start: () => void;
 }
 
@@ -62,48 +77,48 @@ export class Admission {
   }
 
   /**
-   * Runs `work` when it is its turn. A call that is aborted while it waits gives its place up at once; one under way ends first, so
-   * that its arrays are free again.
-   * @throws DeviceError OVERLOADED when too many calls wait already; AbortError; what `work` throws.
+   * A call's turn, which ends when it is disposed: at once where there is room, else when it has come. A call that is aborted while
+   * it waits gives its place up at once. One under way must end first, so that its arrays are free again: whoever it is looks at
+   * the signal then.
+   * @throws DeviceError OVERLOADED when too many calls wait already; AbortError.
    */
-  async run<T>(request: AdmissionRequest, work: () => Promise<T>): Promise<T> {
+  enter(request: AdmissionRequest): Disposable | Promise<Disposable> {
     const { bytes, what, signal } = request;
     throwIfAborted(signal, what);
-    if (this.#waiting.size === 0 && this.#fits(bytes)) this.#take(bytes);
-    else await this.#turn(request);
-    try {
-      const result = await work();
-      throwIfAborted(signal, what);
-      return result;
-    } finally {
-      this.#programs -= 1;
-      this.#bytes -= bytes;
-      this.#startWaiting();
-    }
+    const turn = new Turn(bytes, this.#leave);
+    if (this.#waiting.size > 0 || !this.#fits(bytes)) return this.#wait(turn, request);
+    this.#take(turn);
+    return turn;
   }
+
+  readonly #leave = ({ bytes }: Turn): void => {
+    this.#programs -= 1;
+    this.#bytes -= bytes;
+    this.#startWaiting();
+  };
 
   #fits(bytes: number): boolean {
     const { programs, bytes: most } = this.limits;
     return this.#programs === 0 || (this.#programs < programs && this.#bytes + bytes <= most);
   }
 
-  #take(bytes: number): void {
+  #take({ bytes }: Turn): void {
     this.#programs += 1;
     this.#bytes += bytes;
   }
 
   /** Resolves when it is the call's turn, and what it takes is counted. */
-  #turn({ bytes, what, signal }: AdmissionRequest): Promise<void> {
+  #wait(turn: Turn, { what, signal }: AdmissionRequest): Promise<Turn> {
     const { size } = this.#waiting;
     if (size >= this.limits.waiting)
       throw new DeviceError('OVERLOADED', `${what}: ${size} calls wait for the device already`);
     return new Promise((resolve, reject) => {
       let listening: Disposable | undefined;
       const own: Waiting = {
-        bytes,
+        turn,
         start: () => {
           listening?.[Symbol.dispose]();
-          resolve();
+          resolve(turn);
         },
       };
       if (signal !== undefined)
@@ -119,9 +134,9 @@ export class Admission {
 
   #startWaiting(): void {
     for (const next of this.#waiting) {
-      if (!this.#fits(next.bytes)) return;
+      if (!this.#fits(next.turn.bytes)) return;
       this.#waiting.delete(next);
-      this.#take(next.bytes);
+      this.#take(next.turn);
       next.start();
     }
   }

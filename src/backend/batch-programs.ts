@@ -19,13 +19,17 @@ const MEASURED_SAMPLES = 64;
 /** A program for batches of at most `capacity` samples, over matrices that it has for itself. */
 export type MakeProgram = (capacity: number, workspace: Workspace) => readonly Operation[];
 
-interface Entry {
+/** A program that is lent, until it is disposed. */
+export interface LentProgram extends Disposable {
+  readonly executable: Executable;
+}
+
+interface Entry extends LentProgram {
   readonly capacity: number;
   /** Of the bags that it ran last. */
   kind: unknown;
   /** Of its matrices. */
   readonly block: DeviceBuffer;
-  readonly executable: Executable;
 }
 
 export class BatchPrograms implements Disposable {
@@ -47,26 +51,13 @@ export class BatchPrograms implements Disposable {
     return Math.ceil(this.#sampleBytes * batchSize);
   }
 
-  /** Lends `work` a program for a batch with these bags. @throws DeviceError OUT_OF_MEMORY; what `work` throws. */
-  async lend<T>(
-    { batchSize, kind }: Pick<PlacedBags, 'batchSize' | 'kind'>,
-    work: (program: Executable) => Promise<T>,
-  ): Promise<T> {
-    const entry = this.#borrow(this.#backend.capacityFor(batchSize), kind);
-    try {
-      return await work(entry.executable);
-    } finally {
-      this.#idle.push(entry);
-      this.#trim();
-    }
-  }
-
-  [Symbol.dispose](): void {
-    for (const entry of this.#idle.splice(0)) discard(entry);
-  }
-
-  /** A program that ran bags of this kind, or a new one; where there are many of other kinds, the one that is idle longest. */
-  #borrow(capacity: number, kind: unknown): Entry {
+  /**
+   * A program for a batch with these bags: one that ran bags of this kind, or a new one; where there are many of other kinds, the
+   * one that is idle longest.
+   * @throws DeviceError OUT_OF_MEMORY.
+   */
+  borrow({ batchSize, kind }: Pick<PlacedBags, 'batchSize' | 'kind'>): LentProgram {
+    const capacity = this.#backend.capacityFor(batchSize);
     const fitting = this.#idle.filter((entry) => entry.capacity === capacity);
     const known =
       fitting.findLast((entry) => entry.kind === kind) ??
@@ -87,6 +78,15 @@ export class BatchPrograms implements Disposable {
     }
   }
 
+  [Symbol.dispose](): void {
+    for (const entry of this.#idle.splice(0)) discard(entry);
+  }
+
+  #takeBack(entry: Entry): void {
+    this.#idle.push(entry);
+    this.#trim();
+  }
+
   #elementsFor(capacity: number): number {
     return Workspace.elementsOf(this.#backend.device, (workspace) => this.#make(capacity, workspace));
   }
@@ -94,7 +94,15 @@ export class BatchPrograms implements Disposable {
   #create(capacity: number, kind: unknown): Entry {
     const { block, made } = Workspace.of(this.#backend, (workspace) => this.#make(capacity, workspace));
     try {
-      return { capacity, kind, block, executable: this.#backend.prepare(made) };
+      const executable = this.#backend.prepare(made);
+      const entry: Entry = {
+        capacity,
+        kind,
+        block,
+        executable,
+        [Symbol.dispose]: () => this.#takeBack(entry),
+      };
+      return entry;
     } catch (error) {
       block[Symbol.dispose]();
       throw error;

@@ -4,6 +4,8 @@ import { DeviceError } from '../errors.ts';
 export class InFlight {
   readonly #what: string;
   readonly #giveBack: () => void;
+  /** What every call ends with. */
+  readonly #call: Disposable = { [Symbol.dispose]: () => this.#leave() };
   #running = 0;
   #open = true;
   #idle: (() => void) | undefined;
@@ -20,16 +22,16 @@ export class InFlight {
     if (!this.#open) throw new DeviceError('DISPOSED', `${this.#what} was used after it was closed`);
   }
 
-  /** Runs `call`, counted. @throws DeviceError DISPOSED after the end. */
-  async run<T>(call: () => Promise<T>): Promise<T> {
+  /** Counts a call, until what is given back is disposed. @throws DeviceError DISPOSED after the end. */
+  enter(): Disposable {
     this.checkOpen();
     this.#running += 1;
-    try {
-      return await call();
-    } finally {
-      this.#running -= 1;
-      if (this.#running === 0) this.#idle?.();
-    }
+    return this.#call;
+  }
+
+  #leave(): void {
+    this.#running -= 1;
+    if (this.#running === 0) this.#idle?.();
   }
 
   /** Refuses new calls, and returns at once: what is used is given back now, or after the last call under way. */

@@ -2,6 +2,7 @@
  * Keeps updates of rows apart from the runs that read them. Runs go side by side, an update alone; what comes later waits,
  * in the order of the calls, so that a run sees all of an update or nothing of it.
  */
+import { at } from '../at.ts';
 import type { Operation, PlacedTables } from './backend.ts';
 import type { StagedRows } from './staged-rows.ts';
 
@@ -21,7 +22,7 @@ export class RowAccess {
   #updating = false;
   #lastUpdate: Promise<void> = Promise.resolve();
 
-  /** Begins to read; `leave` ends it. Undefined: at once. */
+  /** Begins to read: at once, or when what is given back resolves. `leave` ends it. */
   enter(): Promise<void> | undefined {
     if (!this.#updating && this.#waiting.length === 0) {
       this.#readers += 1;
@@ -41,24 +42,24 @@ export class RowAccess {
     const own = (async () => {
       using staged = await stage();
       await before;
-      await this.#alone(() => staged.apply());
+      await this.#turnAlone();
+      try {
+        await staged.apply();
+      } finally {
+        this.#updating = false;
+        this.#startNext();
+      }
     })();
     this.#lastUpdate = own.catch(() => {});
     return own;
   }
 
-  /** Runs `update` while nobody reads. */
-  async #alone(update: () => Promise<void>): Promise<void> {
-    await new Promise<void>((start) => {
+  /** Resolves when nobody reads, nor will. */
+  #turnAlone(): Promise<void> {
+    return new Promise((start) => {
       this.#waiting.push({ alone: true, start });
       this.#startNext();
     });
-    try {
-      await update();
-    } finally {
-      this.#updating = false;
-      this.#startNext();
-    }
   }
 
   #startNext(): void {
@@ -73,25 +74,44 @@ export class RowAccess {
   }
 }
 
-/** What a program reads, each once, in the order to enter. */
-export function rowsReadBy(
-  program: readonly Operation[],
-  accessOf: (tables: PlacedTables) => RowAccess,
-): readonly RowAccess[] {
-  const read = new Set<RowAccess>();
-  for (const operation of program) if (operation.op === 'embeddingBags') read.add(accessOf(operation.tables));
-  return [...read].sort((a, b) => a.order - b.order);
+/** The rows that somebody reads again and again. */
+export class RowReader {
+  /** Each once, in the order to enter. */
+  readonly #rows: readonly RowAccess[];
+  /** What all reading ends with. */
+  readonly #reading: Disposable = { [Symbol.dispose]: () => this.#leave() };
+
+  constructor(rows: Iterable<RowAccess>) {
+    this.#rows = [...new Set(rows)].sort((a, b) => a.order - b.order);
+  }
+
+  /** No row changes until what is given back is disposed: at once where there is no update, else after those. */
+  enter(): Disposable | Promise<Disposable> {
+    for (let i = 0; i < this.#rows.length; i++) {
+      const turn = at(this.#rows, i).enter();
+      if (turn !== undefined) return this.#enterFrom(i + 1, turn);
+    }
+    return this.#reading;
+  }
+
+  async #enterFrom(next: number, before: Promise<void>): Promise<Disposable> {
+    await before;
+    for (const access of this.#rows.slice(next)) await access.enter();
+    return this.#reading;
+  }
+
+  #leave(): void {
+    for (const access of this.#rows) access.leave();
+  }
 }
 
-/** Runs `work` while no row of `rows` changes. */
-export async function whileReading<T>(rows: readonly RowAccess[], work: () => Promise<T>): Promise<T> {
-  for (const access of rows) {
-    const turn = access.enter();
-    if (turn !== undefined) await turn;
-  }
-  try {
-    return await work();
-  } finally {
-    for (const access of rows) access.leave();
-  }
+/** What a program reads. */
+export function readerOf(
+  program: readonly Operation[],
+  accessOf: (tables: PlacedTables) => RowAccess,
+): RowReader {
+  const read: RowAccess[] = [];
+  for (const operation of program)
+    if (operation.op === 'embeddingBags') read.push(accessOf(operation.tables));
+  return new RowReader(read);
 }

@@ -123,10 +123,15 @@ export function stageSeconds(
 
 /** An executable that is not run twice at once, nor after its end, which waits for a run under way. */
 export abstract class OneAtATime implements Executable {
+  /** What every run ends with. */
+  readonly #run: Disposable = { [Symbol.dispose]: () => this.#leave() };
   #running = false;
   #disposed = false;
 
-  async run(bindings?: Bindings, options: RunOptions = {}): Promise<RunReport> {
+  abstract run(bindings?: Bindings, options?: RunOptions): Promise<RunReport>;
+
+  /** Begins a run, which ends when what is given back is disposed. @throws DeviceError DISPOSED; UsageError USAGE. */
+  protected enter(): Disposable {
     if (this.#disposed) throw new DeviceError('DISPOSED', 'a program was used after it was disposed');
     if (this.#running) {
       throw new UsageError('USAGE', 'the program runs already', {
@@ -134,12 +139,12 @@ export abstract class OneAtATime implements Executable {
       });
     }
     this.#running = true;
-    try {
-      return await this.runOne(bindings, options);
-    } finally {
-      this.#running = false;
-      if (this.#disposed) this.giveBack();
-    }
+    return this.#run;
+  }
+
+  #leave(): void {
+    this.#running = false;
+    if (this.#disposed) this.giveBack();
   }
 
   [Symbol.dispose](): void {
@@ -147,8 +152,6 @@ export abstract class OneAtATime implements Executable {
     this.#disposed = true;
     if (!this.#running) this.giveBack();
   }
-
-  protected abstract runOne(bindings: Bindings | undefined, options: RunOptions): Promise<RunReport>;
 
   /** Gives back what it holds, once. */
   protected abstract giveBack(): void;

@@ -46,9 +46,10 @@ export class CudaEvent extends Resource<EventHandle> {
    * `expectedMs`: how long the wait may be expected to be; 0: nobody knows.
    * @throws CudaError KERNEL_FAILED when the work failed.
    */
-  wait(expectedMs = 0): Promise<void> {
-    return this.hold(async (handle) => {
-      const { device } = this;
+  async wait(expectedMs = 0): Promise<void> {
+    const { device, handle } = this;
+    const held = this.hold();
+    try {
       const began = performance.now();
       const seldomMs = Math.max(0, expectedMs - LEAD_MS);
       let turnedAt = began - ASKING_MS;
@@ -63,7 +64,9 @@ export class CudaEvent extends Resource<EventHandle> {
         now = performance.now();
       } while (now - began < seldomMs + POLL_MS);
       await device.driver.waitForEvent(device.context, handle);
-    });
+    } finally {
+      held[Symbol.dispose]();
+    }
   }
 
   /** Device time from `start` to this event, both with timing and done. */

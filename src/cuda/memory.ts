@@ -175,11 +175,6 @@ export class RegisteredMemory extends Resource<HostPtr> {
     return (this.#start + BigInt(byteOffset - this.offset)) as HostPtr;
   }
 
-  /** Keeps the memory until `work` is over, whatever is disposed meanwhile. @throws DeviceError DISPOSED. */
-  during<T>(work: () => Promise<T>): Promise<T> {
-    return this.hold(work);
-  }
-
   protected free(driver: CudaDriver, handle: HostPtr): void {
     driver.unregisterHost(handle);
   }

@@ -15,6 +15,8 @@ export abstract class Resource<H extends bigint = bigint> implements OwnedResour
   readonly bytes: number;
   readonly #handle: H;
   readonly #owned: OwnedHandle;
+  /** What every hold ends with. */
+  readonly #held: Disposable = { [Symbol.dispose]: () => this.#release() };
   #disposed = false;
   #holds = 0;
 
@@ -60,16 +62,16 @@ export abstract class Resource<H extends bigint = bigint> implements OwnedResour
   /** Gives the handle back to the driver; the device's context is current. */
   protected abstract free(driver: CudaDriver, handle: H): void;
 
-  /** Keeps the handle until `work` is over, whatever is disposed meanwhile. */
-  protected async hold<T>(work: (handle: H) => Promise<T>): Promise<T> {
-    const { handle } = this;
+  /** Keeps the handle until what is given back is disposed, whatever else is meanwhile. @throws DeviceError DISPOSED. */
+  hold(): Disposable {
+    void this.handle;
     this.#holds += 1;
-    try {
-      return await work(handle);
-    } finally {
-      this.#holds -= 1;
-      if (this.#holds === 0 && this.#disposed) this.#giveBack();
-    }
+    return this.#held;
+  }
+
+  #release(): void {
+    this.#holds -= 1;
+    if (this.#holds === 0 && this.#disposed) this.#giveBack();
   }
 
   #giveBack(): void {

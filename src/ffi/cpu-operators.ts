@@ -35,19 +35,20 @@ export type RunEnd = 'done' | 'bad bags' | 'file changed';
  * `inline`: on this thread, for lists of some tens of microseconds; else on one of libuv's.
  * @throws RequestError ARRAYS_CHANGED; DeviceError KERNEL_FAILED, OUT_OF_MEMORY.
  */
-export async function runOperators(
+export function runOperators(
   pool: ThreadPool,
   operators: BigInt64Array,
   seconds: Float64Array,
   inline: boolean,
-): Promise<RunEnd> {
+): RunEnd | Promise<RunEnd> {
   const { run } = library();
   const count = operators.length / OPERATOR_WORDS;
-  const status = Number(
-    inline
-      ? run(pool, operators, count, seconds)
-      : await inBackground<number>(run, [pool, operators, count, seconds]),
-  );
+  if (inline) return endOf(run(pool, operators, count, seconds));
+  return inBackground<number>(run, [pool, operators, count, seconds]).then(endOf);
+}
+
+function endOf(given: unknown): RunEnd {
+  const status = Number(given);
   if (status === RUN_STOPPED) return 'bad bags';
   if (status === RUN_FILE_CHANGED) return 'file changed';
   checkRun(status);

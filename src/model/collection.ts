@@ -158,32 +158,31 @@ export class EmbeddingCollection implements AsyncDisposable {
    * @throws RequestError when the batch does not fit the tables, or, in `error` mode, for a bad index or offset;
    *   UsageError OPTION_INVALID.
    */
-  forward<F extends PooledFormat = 'float32'>(
+  async forward<F extends PooledFormat = 'float32'>(
     batch: BagBatch,
     options?: ForwardOptions<F>,
   ): Promise<PooledEmbeddings<F>> {
-    return this.#inFlight.run(async () => {
-      const {
-        output: format = 'float32',
-        timed = false,
-        signal,
-      } = options === undefined ? {} : FORWARD_OPTIONS(options, 'forward');
-      const programs = this.#programsOf(format);
-      const bytes = programs.bytesFor(checkBatchSize(reading('forward: batch', () => batch.batchSize)));
-      return this.#backend.admission.run({ bytes, what: 'forward', signal }, async () => {
-        using bags = this.#backend.placeBags(this.#placed, batch);
-        const length = bags.batchSize * totalDim(this.tables);
-        const pooled = allocated('pooled rows', () =>
-          format === 'float32' ? new Float32Array(length) : new Uint16Array(length),
-        );
-        const timing = timed ? 'operations' : 'none';
-        const { seconds, findings } = await programs.lend(bags, (program) =>
-          program.run({ bags, pooled }, { timing }),
-        );
-        const embeddings: PooledEmbeddings<F> = { pooled: pooled as PooledArray<F>, findings };
-        return timed ? { ...embeddings, embeddingMs: at(seconds, 0) * 1e3 } : embeddings;
-      });
-    });
+    using _call = this.#inFlight.enter();
+    const {
+      output: format = 'float32',
+      timed = false,
+      signal,
+    } = options === undefined ? {} : FORWARD_OPTIONS(options, 'forward');
+    const programs = this.#programsOf(format);
+    const bytes = programs.bytesFor(checkBatchSize(reading('forward: batch', () => batch.batchSize)));
+    const turn = this.#backend.admission.enter({ bytes, what: 'forward', signal });
+    using _turn = turn instanceof Promise ? await turn : turn;
+    using bags = this.#backend.placeBags(this.#placed, batch);
+    const length = bags.batchSize * totalDim(this.tables);
+    const pooled = allocated('pooled rows', () =>
+      format === 'float32' ? new Float32Array(length) : new Uint16Array(length),
+    );
+    using program = programs.borrow(bags);
+    const timing = timed ? 'operations' : 'none';
+    const { seconds, findings } = await program.executable.run({ bags, pooled }, { timing });
+    throwIfAborted(signal, 'forward');
+    const embeddings: PooledEmbeddings<F> = { pooled: pooled as PooledArray<F>, findings };
+    return timed ? { ...embeddings, embeddingMs: at(seconds, 0) * 1e3 } : embeddings;
   }
 
   /**
@@ -198,22 +197,21 @@ export class EmbeddingCollection implements AsyncDisposable {
    *   VALUE_OUT_OF_RANGE for values that cannot be quantised; DeviceError OUT_OF_MEMORY; FormatError FILE_CHANGED. No row has
    *   changed then.
    */
-  updateRows(table: string | number, rows: IndexArray, values: RowValues): Promise<void> {
-    return this.#inFlight.run(() => {
-      const number = tableOf(table, this.tables);
-      const turn = { bytes: bytesIn(values), what: 'updateRows' };
-      return this.#backend.admission.run(turn, () => this.#placed.updateRows(number, rows, values));
-    });
+  async updateRows(table: string | number, rows: IndexArray, values: RowValues): Promise<void> {
+    using _call = this.#inFlight.enter();
+    const number = tableOf(table, this.tables);
+    const turn = this.#backend.admission.enter({ bytes: bytesIn(values), what: 'updateRows' });
+    using _turn = turn instanceof Promise ? await turn : turn;
+    await this.#placed.updateRows(number, rows, values);
   }
 
   /** Rows of a table as it stores them: see `updateRows`. @throws RequestError TABLE_UNEXPECTED, INDEX_OUT_OF_RANGE, TENSOR_DTYPE. */
-  readRows(table: string | number, rows: IndexArray): Promise<RowValues> {
-    return this.#inFlight.run(() => {
-      const number = tableOf(table, this.tables);
-      return this.#backend.admission.run({ bytes: 0, what: 'readRows' }, () =>
-        this.#placed.readRows(number, rows),
-      );
-    });
+  async readRows(table: string | number, rows: IndexArray): Promise<RowValues> {
+    using _call = this.#inFlight.enter();
+    const number = tableOf(table, this.tables);
+    const turn = this.#backend.admission.enter({ bytes: 0, what: 'readRows' });
+    using _turn = turn instanceof Promise ? await turn : turn;
+    return await this.#placed.readRows(number, rows);
   }
 
   #programsOf(format: PooledFormat): BatchPrograms {

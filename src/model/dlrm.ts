@@ -15,6 +15,7 @@ import { BatchPrograms } from '../backend/batch-programs.ts';
 import { ownBackend } from '../backend/guarded/backend.ts';
 import { InFlight } from '../backend/in-flight.ts';
 import { keepingPlaced } from '../backend/keep-placed.ts';
+import { Scope } from '../backend/scope.ts';
 import { Workspace } from '../backend/workspace.ts';
 import { abortSignal, throwIfAborted } from '../checks/abort.ts';
 import { allocated } from '../checks/arguments.ts';
@@ -33,7 +34,7 @@ import { checkArchitecture } from './check-architecture.ts';
 import { placeCollection } from './collection.ts';
 import { type Head, headOf } from './head.ts';
 import { PlacedHead } from './placed-head.ts';
-import { type PlacedParts, type PlacedRequest, partsOf, placedRequest } from './placed-request.ts';
+import { type HeldParts, type PlacedRequest, partsOf, placedRequest } from './placed-request.ts';
 import {
   type Prediction,
   type PredictOptions,
@@ -226,16 +227,19 @@ export class DlrmModel implements AsyncDisposable {
     options: PredictOptions & { readonly stages: true },
   ): Promise<StagedPrediction>;
   predict(request: DlrmRequest | PlacedRequest, options?: PredictOptions): Promise<Prediction>;
-  predict(request: DlrmRequest | PlacedRequest, options?: PredictOptions): Promise<Prediction> {
-    return this.#inFlight.run(async () => {
+  async predict(request: DlrmRequest | PlacedRequest, options?: PredictOptions): Promise<Prediction> {
+    const call = new Scope();
+    try {
+      call.use(this.#inFlight.enter());
       const began = performance.now();
       const { stages = false, signal } = options === undefined ? {} : PREDICT_OPTIONS(options, 'predict');
       const timing = { timing: stages ? 'operations' : 'none' } as const;
       const placed = partsOf(record(request, 'predict: request'));
       const { outputs, report } =
         placed === undefined
-          ? await this.#runFromHost(request as DlrmRequest, timing, signal)
-          : await this.#runPlaced(placed, timing, signal);
+          ? await this.#runFromHost(call, request as DlrmRequest, timing, signal)
+          : await this.#runPlaced(call, placed, timing, signal);
+      throwIfAborted(signal, 'predict');
       const { findings } = report;
       const latencyMs = performance.now() - began;
       const prediction = predictionOf(this.#head, outputs, {
@@ -245,7 +249,9 @@ export class DlrmModel implements AsyncDisposable {
       });
       if (!stages) return prediction;
       return Object.assign(prediction, { stages: stageTimes(report.stages, latencyMs) });
-    });
+    } finally {
+      call[Symbol.dispose]();
+    }
   }
 
   /**
@@ -275,13 +281,10 @@ export class DlrmModel implements AsyncDisposable {
    * Brings a request's arrays to the device; they may change afterwards. It takes device memory for its matrices too.
    * @throws RequestError when the request does not fit the model; DeviceError OUT_OF_MEMORY.
    */
-  place(request: DlrmRequest): Promise<PlacedRequest> {
-    return this.#inFlight.run(() =>
-      this.#backend.admission.run(this.#turnOf('place', request), () => this.#place(request)),
-    );
-  }
-
-  async #place(request: DlrmRequest): Promise<PlacedRequest> {
+  async place(request: DlrmRequest): Promise<PlacedRequest> {
+    using _call = this.#inFlight.enter();
+    const turn = this.#backend.admission.enter(this.#turnOf('place', request));
+    using _turn = turn instanceof Promise ? await turn : turn;
     const bags = this.#backend.placeBags(this.#placed.tables, request);
     const { batchSize } = bags;
     const owned: Disposable[] = [];
@@ -294,11 +297,9 @@ export class DlrmModel implements AsyncDisposable {
       if (dense !== undefined) await this.#backend.run([{ op: 'upload', source, output: dense }]);
       const executable = this.#backend.prepare(onDevice);
       owned.unshift(executable);
-      const run = (outputs: readonly Float32Array[], options: RunOptions) =>
-        executable.run(this.#bindings(bags, outputs), options);
       // The bags come over with the first run.
-      await run(this.#arrays(batchSize), { timing: 'none' });
-      return placedRequest({ owner: this, bags, owned, run });
+      await executable.run(this.#bindings(bags, this.#arrays(batchSize)), { timing: 'none' });
+      return placedRequest({ owner: this, bags, owned, executable });
     } catch (error) {
       for (const part of [...owned, bags]) part[Symbol.dispose]();
       throw error;
@@ -317,55 +318,65 @@ export class DlrmModel implements AsyncDisposable {
    *   VALUE_OUT_OF_RANGE for values that cannot be quantised; DeviceError OUT_OF_MEMORY; FormatError FILE_CHANGED. No row has
    *   changed then.
    */
-  updateRows(table: string | number, rows: IndexArray, values: RowValues): Promise<void> {
-    return this.#inFlight.run(() => {
-      const number = tableOf(table, this.#architecture.tables);
-      const turn = { bytes: bytesIn(values), what: 'updateRows' };
-      return this.#backend.admission.run(turn, () => this.#placed.tables.updateRows(number, rows, values));
-    });
+  async updateRows(table: string | number, rows: IndexArray, values: RowValues): Promise<void> {
+    using _call = this.#inFlight.enter();
+    const number = tableOf(table, this.#architecture.tables);
+    const turn = this.#backend.admission.enter({ bytes: bytesIn(values), what: 'updateRows' });
+    using _turn = turn instanceof Promise ? await turn : turn;
+    await this.#placed.tables.updateRows(number, rows, values);
   }
 
   /** Rows of a table as it stores them: see `updateRows`. @throws RequestError TABLE_UNEXPECTED, INDEX_OUT_OF_RANGE, TENSOR_DTYPE. */
-  readRows(table: string | number, rows: IndexArray): Promise<RowValues> {
-    return this.#inFlight.run(() => {
-      const number = tableOf(table, this.#architecture.tables);
-      const turn = { bytes: 0, what: 'readRows' };
-      return this.#backend.admission.run(turn, () => this.#placed.tables.readRows(number, rows));
-    });
+  async readRows(table: string | number, rows: IndexArray): Promise<RowValues> {
+    using _call = this.#inFlight.enter();
+    const number = tableOf(table, this.#architecture.tables);
+    const turn = this.#backend.admission.enter({ bytes: 0, what: 'readRows' });
+    using _turn = turn instanceof Promise ? await turn : turn;
+    return await this.#placed.tables.readRows(number, rows);
   }
 
   /** What a call about a request asks of the device. @throws RequestError TENSOR_SHAPE. */
-  #turnOf(what: string, request: DlrmRequest): AdmissionRequest {
+  #turnOf(what: string, request: DlrmRequest, signal?: AbortSignal): AdmissionRequest {
     const batchSize = checkBatchSize(reading(`${what}: request`, () => request.batchSize));
-    return { bytes: this.#programs.bytesFor(batchSize), what };
+    return { bytes: this.#programs.bytesFor(batchSize), what, signal };
   }
 
-  #runFromHost(request: DlrmRequest, options: RunOptions, signal?: AbortSignal): Promise<Scored> {
-    return this.#backend.admission.run({ ...this.#turnOf('predict', request), signal }, async () => {
-      using bags = this.#backend.placeBags(this.#placed.tables, request);
-      const { batchSize } = bags;
-      const dense = checkDense(request, batchSize, this.#architecture.denseFeatures);
-      return await this.#programs.lend(bags, async (program) => {
-        const outputs = this.#arrays(batchSize);
-        return { outputs, report: await program.run(this.#bindings(bags, outputs, dense), options) };
-      });
-    });
-  }
-
-  async #runPlaced(
-    { owner, bags, run }: PlacedParts,
+  /** `call`: has what the run needs. */
+  async #runFromHost(
+    call: Scope,
+    request: DlrmRequest,
     options: RunOptions,
-    signal?: AbortSignal,
+    signal: AbortSignal | undefined,
   ): Promise<Scored> {
+    const turn = this.#backend.admission.enter(this.#turnOf('predict', request, signal));
+    call.use(turn instanceof Promise ? await turn : turn);
+    const bags = call.use(this.#backend.placeBags(this.#placed.tables, request));
+    const { batchSize } = bags;
+    const dense = checkDense(request, batchSize, this.#architecture.denseFeatures);
+    const { executable } = call.use(this.#programs.borrow(bags));
+    const outputs = this.#arrays(batchSize);
+    const report = await executable.run(this.#bindings(bags, outputs, dense), options);
+    return { outputs, report };
+  }
+
+  /** As `#runFromHost`. */
+  async #runPlaced(
+    call: Scope,
+    placed: HeldParts,
+    options: RunOptions,
+    signal: AbortSignal | undefined,
+  ): Promise<Scored> {
+    const { owner, bags, executable } = placed;
     if (owner !== this)
       throw new UsageError('OPTION_INVALID', 'predict: the request was placed for another model', {
         option: 'request',
       });
     // Its matrices are there already.
-    return this.#backend.admission.run({ bytes: 0, what: 'predict', signal }, async () => {
-      const outputs = this.#arrays(bags.batchSize);
-      return { outputs, report: await run(outputs, options) };
-    });
+    const turn = this.#backend.admission.enter({ bytes: 0, what: 'predict', signal });
+    call.use(turn instanceof Promise ? await turn : turn);
+    call.use(placed.hold());
+    const outputs = this.#arrays(bags.batchSize);
+    return { outputs, report: await executable.run(this.#bindings(bags, outputs), options) };
   }
 
   /** Arrays for the outputs of a batch. @throws DeviceError OUT_OF_MEMORY. */

@@ -1,5 +1,6 @@
 /** Requests whose arrays are on the device. */
-import type { PlacedBags, RunOptions, RunReport } from '../backend/backend.ts';
+import type { Executable, PlacedBags } from '../backend/backend.ts';
+import type { Holdable } from '../backend/hold-all.ts';
 import { DeviceError, UsageError } from '../errors.ts';
 
 /** What a model made of a request. */
@@ -9,21 +10,27 @@ export interface PlacedParts {
   readonly bags: PlacedBags;
   /** Gives the matrices back. */
   readonly owned: readonly Disposable[];
-  readonly run: (outputs: readonly Float32Array[], options: RunOptions) => Promise<RunReport>;
+  /** The program, whose dense features are there. */
+  readonly executable: Executable;
 }
+
+/** They stay while they are held. */
+export type HeldParts = PlacedParts & Holdable;
 
 /** Kept by this file: what has it was made by `placedRequest`. */
 const MADE_HERE = Symbol('made by DlrmModel.place');
 
 /** The parts of a placed request; undefined for what is none. */
-export let partsOf: (request: object) => PlacedParts | undefined;
+export let partsOf: (request: object) => HeldParts | undefined;
 
 /**
  * A request whose arrays are in device memory, to be scored as often as one likes. Dispose it before its model closes; its memory
  * is given back after predictions under way.
  */
 export class PlacedRequest implements Disposable {
-  readonly #parts: PlacedParts;
+  readonly #parts: HeldParts;
+  /** What every hold ends with. */
+  readonly #held: Disposable = { [Symbol.dispose]: () => this.#release() };
   #running = 0;
   #disposed = false;
 
@@ -34,8 +41,7 @@ export class PlacedRequest implements Disposable {
   /** @internal For placedRequest. */
   constructor(made: typeof MADE_HERE, parts: PlacedParts) {
     if (made !== MADE_HERE) throw new UsageError('USAGE', 'a placed request is made by DlrmModel.place');
-    const run: PlacedParts['run'] = (...args) => this.#holding(() => parts.run(...args));
-    this.#parts = { ...parts, run };
+    this.#parts = { ...parts, hold: () => this.#hold() };
   }
 
   get batchSize(): number {
@@ -48,16 +54,15 @@ export class PlacedRequest implements Disposable {
     if (this.#running === 0) this.#free();
   }
 
-  /** Runs `work` while the memory stays. @throws DeviceError DISPOSED. */
-  async #holding<T>(work: () => Promise<T>): Promise<T> {
+  #hold(): Disposable {
     if (this.#disposed) throw new DeviceError('DISPOSED', 'a placed request was used after it was disposed');
     this.#running += 1;
-    try {
-      return await work();
-    } finally {
-      this.#running -= 1;
-      if (this.#disposed && this.#running === 0) this.#free();
-    }
+    return this.#held;
+  }
+
+  #release(): void {
+    this.#running -= 1;
+    if (this.#disposed && this.#running === 0) this.#free();
   }
 
   #free(): void {

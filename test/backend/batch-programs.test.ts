@@ -40,8 +40,10 @@ function open(make: MakeProgram = () => []) {
     },
   } as unknown as Backend;
   const programs = new BatchPrograms(backend, make);
-  const run = (batchSize: number, kind: unknown) =>
-    programs.lend({ batchSize, kind }, (program) => program.run());
+  const run = async (batchSize: number, kind: unknown) => {
+    using program = programs.borrow({ batchSize, kind });
+    await program.executable.run();
+  };
   return { programs, run, ran, made: () => made, kept: () => kept, blocks: () => blocks };
 }
 

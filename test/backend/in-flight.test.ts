@@ -7,9 +7,12 @@ test('closing waits for all calls under way, also for those that fail, and refus
   let givenBack = 0;
   const calls = new InFlight('a model', () => givenBack++);
   const ends: (() => void)[] = [];
-  const call = () => calls.run(() => new Promise<number>((resolve) => ends.push(() => resolve(7))));
+  const call = async (work = () => new Promise<number>((resolve) => ends.push(() => resolve(7)))) => {
+    using _call = calls.enter();
+    return await work();
+  };
   const [first, second] = [call(), call()];
-  const third = calls.run(() => new Promise((_, reject) => ends.push(() => reject(new Error('no')))));
+  const third = call(() => new Promise((_, reject) => ends.push(() => reject(new Error('no')))));
   let closed = false;
   const closing = calls.close().then(() => {
     closed = true;
@@ -30,7 +33,7 @@ test('closing waits for all calls under way, also for those that fail, and refus
 test('what has nothing under way is closed at once', async () => {
   let givenBack = 0;
   const calls = new InFlight('a model', () => givenBack++);
-  assert.equal(await calls.run(async () => 1), 1);
+  calls.enter()[Symbol.dispose]();
   calls.end();
   await calls.close();
   assert.equal(givenBack, 1);

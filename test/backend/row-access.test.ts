@@ -3,7 +3,12 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { setImmediate } from 'node:timers/promises';
 import type { Operation, PlacedTables } from '../../src/backend/backend.ts';
-import { RowAccess, rowsReadBy, whileReading } from '../../src/backend/row-access.ts';
+import { RowAccess, RowReader, readerOf } from '../../src/backend/row-access.ts';
+
+async function reading(rows: readonly RowAccess[], work: () => Promise<void>): Promise<void> {
+  using _reading = await new RowReader(rows).enter();
+  await work();
+}
 
 /** Work that ends when it is told to, and notes its begin and its end. */
 class Works {
@@ -11,7 +16,7 @@ class Works {
   readonly #ends = new Map<string, () => void>();
 
   read(name: string, ...rows: readonly RowAccess[]): Promise<void> {
-    return whileReading(rows, () => this.#run(name));
+    return reading(rows, () => this.#run(name));
   }
 
   update(name: string, rows: RowAccess, staging?: Promise<void>): Promise<void> {
@@ -82,7 +87,7 @@ test('runs and updates that fail let the next ones go on', async () => {
   const failing = async () => {
     throw new Error('failed');
   };
-  await assert.rejects(whileReading([rows], failing), /failed/);
+  await assert.rejects(reading([rows], failing), /failed/);
   await assert.rejects(
     rows.update(async () => ({ apply: failing, [Symbol.dispose]() {} })),
     /failed/,
@@ -96,10 +101,42 @@ test('runs and updates that fail let the next ones go on', async () => {
 });
 
 test('what a program reads is taken once, in one order for all programs', () => {
-  const [first, second] = [new RowAccess(), new RowAccess()];
+  const entered: string[] = [];
+  class Noted extends RowAccess {
+    constructor(readonly name: string) {
+      super();
+    }
+
+    override enter(): Promise<void> | undefined {
+      entered.push(this.name);
+      return super.enter();
+    }
+  }
+  const [first, second] = [new Noted('first'), new Noted('second')];
   const tables = [second, first, second].map((access) => ({ access }) as unknown as PlacedTables);
   const program = tables.map((own) => ({ op: 'embeddingBags', tables: own }) as Operation);
   const access = (own: PlacedTables) => (own as unknown as { access: RowAccess }).access;
-  assert.deepEqual(rowsReadBy(program, access), [first, second]);
-  assert.deepEqual(rowsReadBy([{ op: 'copy' } as Operation], access), []);
+  assert.ok(!(readerOf(program, access).enter() instanceof Promise), 'at once');
+  assert.deepEqual(entered.splice(0), ['first', 'second']);
+  readerOf([{ op: 'copy' } as Operation], access).enter();
+  assert.deepEqual(entered, []);
+});
+
+test('who reads several rows waits for the updates of each, and an update for it', async () => {
+  const works = new Works();
+  const [first, second] = [new RowAccess(), new RowAccess()];
+  const all = [works.update('u', first), works.update('v', second)];
+  await setImmediate();
+  all.push(works.read('both', second, first));
+  await works.end('u');
+  assert.deepEqual(works.log.splice(0).sort(), ['u', 'u given back', 'v']);
+  await works.end('v');
+  assert.deepEqual(works.log.splice(0).sort(), ['both', 'v given back']);
+  all.push(works.update('w', first), works.update('x', second));
+  await setImmediate();
+  assert.deepEqual(works.log, []);
+  await works.end('both');
+  assert.deepEqual(works.log.sort(), ['w', 'x']);
+  for (const name of ['w', 'x']) await works.end(name);
+  await Promise.all(all);
 });

@@ -56,8 +56,9 @@ class Program extends OneAtATime {
   givenBack = 0;
   end = () => {};
 
-  protected override runOne(): Promise<RunReport> {
-    return new Promise((resolve) => {
+  async run(): Promise<RunReport> {
+    using _run = this.enter();
+    return await new Promise((resolve) => {
       this.end = () => resolve({} as RunReport);
     });
   }

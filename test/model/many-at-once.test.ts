@@ -172,6 +172,13 @@ describe('AbortSignal', () => {
       await assert.rejects(waits, { code: 'ABORTED', cause: 'why' });
       await running;
       await call(new AbortController().signal);
+      const late = new AbortController();
+      const underWay = call(late.signal);
+      assert.deepEqual(backend.admission.state, { ...backend.admission.state, programs: 1, waiting: 0 });
+      late.abort('late');
+      assert.equal(backend.admission.state.programs, 1, 'it ends first');
+      await assert.rejects(underWay, { code: 'ABORTED', cause: 'late' });
+      assert.equal(backend.admission.state.programs, 0);
       await assert.rejects(call({ aborted: true } as AbortSignal), { code: 'OPTION_INVALID' });
     }
     placed[Symbol.dispose]();

@@ -1,44 +1,37 @@
 /** Placed requests: their memory stays as long as a run needs it, and goes once. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { PlacedBags, RunReport } from '../../src/backend/backend.ts';
-import { type PlacedParts, PlacedRequest, partsOf, placedRequest } from '../../src/model/placed-request.ts';
+import type { Executable, PlacedBags } from '../../src/backend/backend.ts';
+import { type HeldParts, PlacedRequest, partsOf, placedRequest } from '../../src/model/placed-request.ts';
 
 function open() {
   const freed: string[] = [];
   const part = (name: string): Disposable => ({ [Symbol.dispose]: () => void freed.push(name) });
-  const ends: ((report: RunReport) => void)[] = [];
   const request = placedRequest({
     owner: {},
     bags: { batchSize: 3, ...part('bags') } as unknown as PlacedBags,
     owned: [part('program'), part('matrices')],
-    run: () => new Promise((resolve) => ends.push(resolve)),
+    executable: {} as Executable,
   });
-  const { run } = partsOf(request) as PlacedParts;
-  return { request, freed, ends, run: () => run([], {}) };
+  return { request, freed, parts: partsOf(request) as HeldParts };
 }
 
-test('what is disposed during runs goes after the last of them', async () => {
-  const { request, freed, ends, run } = open();
+test('what is disposed during runs goes after the last of them', () => {
+  const { request, freed, parts } = open();
   assert.equal(request.batchSize, 3);
-  const [first, second] = [run(), run()];
+  const [first, second] = [parts.hold(), parts.hold()];
   request[Symbol.dispose]();
   request[Symbol.dispose]();
-  await assert.rejects(run(), { code: 'DISPOSED', message: /a placed request was used after/ });
-  assert.equal(ends.length, 2);
-  ends[0]?.({} as RunReport);
-  await first;
+  assert.throws(() => parts.hold(), { code: 'DISPOSED', message: /a placed request was used after/ });
+  first[Symbol.dispose]();
   assert.deepEqual(freed, []);
-  ends[1]?.({} as RunReport);
-  await second;
+  second[Symbol.dispose]();
   assert.deepEqual(freed, ['program', 'matrices', 'bags']);
 });
 
-test('what is idle goes at once, and once', async () => {
-  const { request, freed, ends, run } = open();
-  const running = run();
-  ends[0]?.({} as RunReport);
-  await running;
+test('what is idle goes at once, and once', () => {
+  const { request, freed, parts } = open();
+  parts.hold()[Symbol.dispose]();
   assert.deepEqual(freed, []);
   request[Symbol.dispose]();
   request[Symbol.dispose]();

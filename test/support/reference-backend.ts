@@ -212,8 +212,16 @@ function scatter(values: Float32Array | Float64Array, m: Matrix): void {
 }
 
 class ReferenceExecutable extends OneAtATime {
-  constructor(protected override readonly runOne: (bindings: Bindings | undefined) => Promise<RunReport>) {
+  readonly #runOne: (bindings: Bindings | undefined) => Promise<RunReport>;
+
+  constructor(runOne: (bindings: Bindings | undefined) => Promise<RunReport>) {
     super();
+    this.#runOne = runOne;
+  }
+
+  async run(bindings?: Bindings): Promise<RunReport> {
+    using _run = this.enter();
+    return await this.#runOne(bindings);
   }
 
   protected override giveBack(): void {}

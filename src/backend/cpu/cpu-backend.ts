@@ -28,7 +28,6 @@ import { Admission, type AdmissionLimits } from '../admission.ts';
 import {
   type Backend,
   type Bindings,
-  type BoundOperation,
   type Ceilings,
   type DeviceBuffer,
   type Executable,
@@ -45,7 +44,8 @@ import {
 import { HostArrays } from '../host-arrays.ts';
 import { HostBuffer } from '../host-buffer.ts';
 import { InFlight } from '../in-flight.ts';
-import { type RowAccess, rowsReadBy, whileReading } from '../row-access.ts';
+import { type RowReader, readerOf } from '../row-access.ts';
+import { Scope } from '../scope.ts';
 import { OneAtATime, stageSeconds, Template } from '../slots.ts';
 import { CpuBags } from './bags.ts';
 import { type BagReport, CpuLinear, EncodedProgram, FixedRecords } from './encode.ts';
@@ -103,10 +103,13 @@ export class CpuBackend implements Backend {
     });
   }
 
-  placeTables(tables: readonly EmbeddingTable[], plan: Plan, options?: PlaceOptions): Promise<PlacedTables> {
-    return this.#inFlight.run(() =>
-      placeTables(this.#pool, this.device, tables, planFor('cpu', plan), options),
-    );
+  async placeTables(
+    tables: readonly EmbeddingTable[],
+    plan: Plan,
+    options?: PlaceOptions,
+  ): Promise<PlacedTables> {
+    using _call = this.#inFlight.enter();
+    return await placeTables(this.#pool, this.device, tables, planFor('cpu', plan), options);
   }
 
   placeBags(tables: PlacedTables, batch: BagBatch): PlacedBags {
@@ -144,38 +147,13 @@ export class CpuBackend implements Backend {
     return new HostBuffer(this.device, length);
   }
 
-  run(program: readonly Operation[], options?: RunOptions): Promise<RunReport> {
-    return this.#inFlight.run(() => {
-      const operations = new Template(program, this.device).bind();
-      return whileReading(rowsReadBy(program, accessOf), () => this.#run(operations, options));
-    });
+  async run(program: readonly Operation[], options?: RunOptions): Promise<RunReport> {
+    using once = this.prepare(program);
+    return await once.run({}, options);
   }
 
   prepare(program: readonly Operation[]): Executable {
-    const fixed = new FixedRecords(this.#livePool());
-    return new CpuExecutable(program, this.device, {
-      during: (work) => this.#inFlight.run(work),
-      run: (operations, options) => this.#run(operations, options, fixed),
-    });
-  }
-
-  async #run(
-    operations: readonly BoundOperation[],
-    { timing }: RunOptions = {},
-    fixed?: FixedRecords,
-  ): Promise<RunReport> {
-    using encoded = new EncodedProgram(operations, this.#pool, fixed);
-    const { words, seconds: times, estimatedBytes } = encoded;
-    const end = await runOperators(this.#pool, words, times, estimatedBytes < INLINE_BYTES);
-    if (end === 'file changed') checkFiles(operations);
-    if (end === 'bad bags') {
-      const { first } = collectFindings(encoded.stops);
-      // A task found something bad, and then it was gone.
-      throw first ?? arraysChanged('changed');
-    }
-    const findings = collectFindings(encoded.warnings);
-    const seconds = timing === 'none' ? NO_TIMES : encoded.operationSeconds();
-    return { seconds, stages: stageSeconds(operations, seconds), findings, launches: [], kernels: [] };
+    return new CpuExecutable(program, this.device, this.#livePool(), this.#inFlight);
   }
 
   capacityFor(batchSize: number): number {
@@ -184,13 +162,12 @@ export class CpuBackend implements Backend {
 
   async observe(): Promise<void> {}
 
-  measureCeilings(): Promise<Ceilings> {
-    return this.#inFlight.run(async () => {
-      const multiplyAddsPerSecond = await measureFmaRate(this.#pool, CEILING_SECONDS);
-      using memory = new NativeMemory(CEILING_BYTES, true);
-      await fillUniform(this.#pool, memory, rowLayout('float32').number, CEILING_BYTES / 4, 1);
-      return { multiplyAddsPerSecond, readBytesPerSecond: await measureReadRate(this.#pool, memory) };
-    });
+  async measureCeilings(): Promise<Ceilings> {
+    using _call = this.#inFlight.enter();
+    const multiplyAddsPerSecond = await measureFmaRate(this.#pool, CEILING_SECONDS);
+    using memory = new NativeMemory(CEILING_BYTES, true);
+    await fillUniform(this.#pool, memory, rowLayout('float32').number, CEILING_BYTES / 4, 1);
+    return { multiplyAddsPerSecond, readBytesPerSecond: await measureReadRate(this.#pool, memory) };
   }
 
   close(): Promise<void> {
@@ -222,30 +199,52 @@ function checkFiles(program: readonly Operation[]): void {
   }
 }
 
-/** What an executable needs of its backend. */
-interface ExecutableTools {
-  /** Runs `work` while the pool stays. @throws DeviceError DISPOSED. */
-  during(work: () => Promise<RunReport>): Promise<RunReport>;
-  run(operations: readonly BoundOperation[], options: RunOptions): Promise<RunReport>;
-}
-
 class CpuExecutable extends OneAtATime {
   readonly #template: Template;
-  readonly #tools: ExecutableTools;
-  readonly #rows: readonly RowAccess[];
+  readonly #rows: RowReader;
+  readonly #pool: ThreadPool;
+  /** Every use of the pool. */
+  readonly #inFlight: InFlight;
+  readonly #fixed: FixedRecords;
 
-  constructor(program: readonly Operation[], device: DeviceDescription, tools: ExecutableTools) {
+  constructor(
+    program: readonly Operation[],
+    device: DeviceDescription,
+    pool: ThreadPool,
+    inFlight: InFlight,
+  ) {
     super();
     this.#template = new Template(program, device);
-    this.#rows = rowsReadBy(program, accessOf);
-    this.#tools = tools;
+    this.#rows = readerOf(program, accessOf);
+    this.#pool = pool;
+    this.#inFlight = inFlight;
+    this.#fixed = new FixedRecords(pool);
   }
 
-  protected override async runOne(bindings: Bindings | undefined, options: RunOptions): Promise<RunReport> {
-    return this.#tools.during(() => {
+  async run(bindings?: Bindings, { timing }: RunOptions = {}): Promise<RunReport> {
+    const run = new Scope();
+    try {
+      run.use(this.#inFlight.enter());
+      run.use(this.enter());
       const operations = this.#template.bind(bindings);
-      return whileReading(this.#rows, () => this.#tools.run(operations, options));
-    });
+      const turn = this.#rows.enter();
+      run.use(turn instanceof Promise ? await turn : turn);
+      const encoded = run.use(new EncodedProgram(operations, this.#pool, this.#fixed));
+      const { words, seconds: times, estimatedBytes } = encoded;
+      // Waited for either way: a run is under way until its caller has gone on.
+      const end = await runOperators(this.#pool, words, times, estimatedBytes < INLINE_BYTES);
+      if (end === 'file changed') checkFiles(operations);
+      if (end === 'bad bags') {
+        const { first } = collectFindings(encoded.stops);
+        // A task found something bad, and then it was gone.
+        throw first ?? arraysChanged('changed');
+      }
+      const findings = collectFindings(encoded.warnings);
+      const seconds = timing === 'none' ? NO_TIMES : encoded.operationSeconds();
+      return { seconds, stages: stageSeconds(operations, seconds), findings, launches: [], kernels: [] };
+    } finally {
+      run[Symbol.dispose]();
+    }
   }
 
   protected override giveBack(): void {}

@@ -19,7 +19,7 @@ import { devicePlacement, type Placement } from '../../plan/placement.ts';
 import { type CpuPlan, placementKey, planLabel } from '../../plan/plan.ts';
 import { isHost, isInFile, isStored, type Tensor } from '../../tensor.ts';
 import type { PlacedTables, PlaceOptions } from '../backend.ts';
-import { RowAccess, whileReading } from '../row-access.ts';
+import { RowAccess, RowReader } from '../row-access.ts';
 import { type PlacedRows, readStoredRows, stageUpdate } from './rows.ts';
 
 /** The rows of placed tables: `descriptors` are the library's `hr_table`s over `allocations` and mapped `files`. */
@@ -30,6 +30,7 @@ class TableMemory implements Disposable {
   /** By table. */
   readonly rows: readonly PlacedRows[];
   readonly access = new RowAccess();
+  readonly reader = new RowReader([this.access]);
   #live = true;
 
   constructor(
@@ -107,8 +108,9 @@ export class CpuTables implements PlacedTables {
     this.#memory.checkLive();
     const table = at(this.tables, t);
     const numbers = checkRowNumbers(table, rows);
-    const read = () => readStoredRows(table, at(this.#memory.rows, t), numbers);
-    return viewRows(table, await whileReading([this.access], read));
+    const turn = this.#memory.reader.enter();
+    using _reading = turn instanceof Promise ? await turn : turn;
+    return viewRows(table, await readStoredRows(table, at(this.#memory.rows, t), numbers));
   }
 
   withPlan(plan: CpuPlan): CpuTables {

@@ -113,10 +113,13 @@ export class CudaBackend implements Backend {
     this.#l2 = new PersistingL2(this.#device);
   }
 
-  placeTables(tables: readonly EmbeddingTable[], plan: Plan, options?: PlaceOptions): Promise<PlacedTables> {
-    return this.#inFlight.run(() => {
-      return placeTables(this.#tools, tables, planFor('cuda', plan), options);
-    });
+  async placeTables(
+    tables: readonly EmbeddingTable[],
+    plan: Plan,
+    options?: PlaceOptions,
+  ): Promise<PlacedTables> {
+    using _call = this.#inFlight.enter();
+    return await placeTables(this.#tools, tables, planFor('cuda', plan), options);
   }
 
   placeBags(tables: PlacedTables, batch: BagBatch): PlacedBags {
@@ -148,20 +151,15 @@ export class CudaBackend implements Backend {
     return new CudaBuffer(this.#device, length);
   }
 
-  run(program: readonly Operation[], options: RunOptions = {}): Promise<RunReport> {
-    return this.#inFlight.run(async () => {
-      using once = new CudaProgram(this.#programTools, program);
-      return await once.run({}, options);
-    });
+  async run(program: readonly Operation[], options?: RunOptions): Promise<RunReport> {
+    using _call = this.#inFlight.enter();
+    using once = this.prepare(program);
+    return await once.run({}, options);
   }
 
   prepare(program: readonly Operation[]): Executable {
     this.#inFlight.checkOpen();
-    const executable = new CudaProgram(this.#programTools, program);
-    return {
-      run: (bindings, options) => this.#inFlight.run(() => executable.run(bindings, options)),
-      [Symbol.dispose]: () => executable[Symbol.dispose](),
-    };
+    return new CudaProgram(this.#programTools, program);
   }
 
   /** A power of two, or from 64 on an eighth of one times a whole number: at most an eighth more than asked for. */
@@ -172,13 +170,15 @@ export class CudaBackend implements Backend {
     return Math.ceil(batchSize / step) * step;
   }
 
-  observe(tables: PlacedTables, batches: readonly PlacedBags[]): Promise<void> {
+  async observe(tables: PlacedTables, batches: readonly PlacedBags[]): Promise<void> {
+    using _call = this.#inFlight.enter();
     const bags = batches.map((batch) => ownBy(CudaBags, batch));
-    return this.#inFlight.run(() => ownBy(CudaTables, tables).hotRows.observe(bags));
+    await ownBy(CudaTables, tables).hotRows.observe(bags);
   }
 
-  measureCeilings(): Promise<Ceilings> {
-    return this.#inFlight.run(() => measureCeilings(this.#device, this.#streams.lookups, this.#kernels));
+  async measureCeilings(): Promise<Ceilings> {
+    using _call = this.#inFlight.enter();
+    return await measureCeilings(this.#device, this.#streams.lookups, this.#kernels);
   }
 
   close(): Promise<void> {

@@ -49,10 +49,11 @@ import {
   type RunOptions,
   type RunReport,
 } from '../backend.ts';
+import { holdAll } from '../hold-all.ts';
 import { OneAtATime } from '../slots.ts';
 import { Handles, Held } from './handles.ts';
 import { areAlike, type GivenHandles } from './operations.ts';
-import { type CheckedBindings, checkBindings, checkProgram } from './program.ts';
+import { type CheckedProgram, checkBindings, checkProgram } from './program.ts';
 
 /** Sizes of layers stay exact numbers, and their products too. */
 const MOST_WIDTH = 2 ** 26;
@@ -152,15 +153,18 @@ export class GuardedBackend implements Backend {
     return this.#inner.admission;
   }
 
-  placeTables(tables: readonly EmbeddingTable[], plan: Plan, options?: PlaceOptions): Promise<PlacedTables> {
-    return this.#whileOpen(async () => {
-      const chosen = options === undefined ? {} : PLACE_OPTIONS(options, 'placeTables');
-      const own = checkTables(tables);
-      const parsed = parsePlan(plan, 'placeTables: plan');
-      checkPlan(parsed, { device: this.device, tables: own });
-      if (chosen.placement !== undefined) checkPlacement(chosen.placement, own);
-      return this.#giveTables(await this.#inner.placeTables(own, parsed, chosen));
-    });
+  async placeTables(
+    tables: readonly EmbeddingTable[],
+    plan: Plan,
+    options?: PlaceOptions,
+  ): Promise<PlacedTables> {
+    using _open = this.#holdOpen();
+    const chosen = options === undefined ? {} : PLACE_OPTIONS(options, 'placeTables');
+    const own = checkTables(tables);
+    const parsed = parsePlan(plan, 'placeTables: plan');
+    checkPlan(parsed, { device: this.device, tables: own });
+    if (chosen.placement !== undefined) checkPlacement(chosen.placement, own);
+    return this.#giveTables(await this.#inner.placeTables(own, parsed, chosen));
   }
 
   placeBags(tables: PlacedTables, batch: BagBatch): PlacedBags {
@@ -204,27 +208,25 @@ export class GuardedBackend implements Backend {
     );
   }
 
-  run(program: readonly Operation[], options?: RunOptions): Promise<RunReport> {
-    return this.#whileOpen(async () => {
-      const timing = timingOf(options);
-      const checked = checkProgram(program, this.#given, this.device);
-      const { uses, deliver } = checkBindings(checked);
-      const report = await this.#inTurn(RUN, uses, () => this.#inner.run(checked.operations, timing));
-      deliver();
-      return report;
-    });
+  async run(program: readonly Operation[], options?: RunOptions): Promise<RunReport> {
+    using _open = this.#holdOpen();
+    const timing = timingOf(options);
+    const checked = checkProgram(program, this.#given, this.device);
+    const { uses, deliver } = checkBindings(checked);
+    using _uses = holdAll(uses);
+    const turn = this.admission.enter(RUN);
+    using _turn = turn instanceof Promise ? await turn : turn;
+    const report = await this.#inner.run(checked.operations, timing);
+    deliver();
+    return report;
   }
 
   prepare(program: readonly Operation[]): Executable {
     const checked = checkProgram(program, this.#given, this.device);
     const inner = this.#open.prepare(checked.operations);
-    const executable = new GuardedExecutable(inner, {
-      check: (bindings, options) => ({ ...checkBindings(checked, bindings), timing: timingOf(options) }),
-      during: (uses, work) => this.#whileOpen(() => this.#inTurn(RUN, uses, work)),
-    });
+    const executable = new GuardedExecutable(inner, checked, this.admission, () => this.#holdOpen());
     return Object.freeze({
-      run: (bindings?: Bindings, options?: RunOptions) =>
-        this.#whileOpen(() => executable.run(bindings, options)),
+      run: (bindings?: Bindings, options?: RunOptions) => executable.run(bindings, options),
       [Symbol.dispose]: () => executable[Symbol.dispose](),
     });
   }
@@ -233,23 +235,24 @@ export class GuardedBackend implements Backend {
     return this.#inner.capacityFor(whole(0, MOST_SAMPLES)(batchSize, 'capacityFor: batchSize'));
   }
 
-  observe(tables: PlacedTables, batches: readonly PlacedBags[]): Promise<void> {
-    return this.#whileOpen(async () => {
-      const own = this.#given.tables.of(tables, 'observe: tables');
-      const uses = new Set<Held>([own.held]);
-      const bags = listOf((value, at) => {
-        const { held, facts } = this.#given.bags.of(value, at);
-        if (!areAlike(facts.tables, own.facts.tables))
-          refuseOption(at, value, 'bags placed for tables like these');
-        uses.add(held);
-        return held.inner;
-      })(batches, 'observe: batches');
-      await this.#holding(uses, () => this.#inner.observe(own.held.inner, bags));
-    });
+  async observe(tables: PlacedTables, batches: readonly PlacedBags[]): Promise<void> {
+    using _open = this.#holdOpen();
+    const own = this.#given.tables.of(tables, 'observe: tables');
+    const uses = new Set<Held>([own.held]);
+    const bags = listOf((value, at) => {
+      const { held, facts } = this.#given.bags.of(value, at);
+      if (!areAlike(facts.tables, own.facts.tables))
+        refuseOption(at, value, 'bags placed for tables like these');
+      uses.add(held);
+      return held.inner;
+    })(batches, 'observe: batches');
+    using _uses = holdAll(uses);
+    await this.#inner.observe(own.held.inner, bags);
   }
 
-  measureCeilings(): Promise<Ceilings> {
-    return this.#whileOpen(() => this.#inner.measureCeilings());
+  async measureCeilings(): Promise<Ceilings> {
+    using _open = this.#holdOpen();
+    return await this.#inner.measureCeilings();
   }
 
   close(): Promise<void> {
@@ -286,20 +289,23 @@ export class GuardedBackend implements Backend {
       checkPlan(parsed, { device: this.device, tables });
       return this.#giveTables(held.inner.withPlan(parsed), held);
     };
-    const during = <T>(what: string, work: (own: PlacedTables) => Promise<T>, bytes = 0): Promise<T> =>
-      this.#whileOpen(() => {
-        const { held } = this.#given.tables.of(given, 'tables');
-        return this.#inTurn({ bytes, what }, new Set<Held>([held]), () => work(held.inner));
-      });
     const numberOf = whole(0, tables.length - 1);
-    const updateRows: PlacedTables['updateRows'] = (table, rows, values) =>
-      during(
-        'updateRows',
-        (own) => own.updateRows(numberOf(table, 'updateRows: table'), rows, values),
-        bytesIn(values),
-      );
-    const readRows: PlacedTables['readRows'] = (table, rows) =>
-      during('readRows', (own) => own.readRows(numberOf(table, 'readRows: table'), rows));
+    const updateRows: PlacedTables['updateRows'] = async (table, rows, values) => {
+      using _open = this.#holdOpen();
+      const { held } = this.#given.tables.of(given, 'tables');
+      using _held = held.hold();
+      const turn = this.admission.enter({ bytes: bytesIn(values), what: 'updateRows' });
+      using _turn = turn instanceof Promise ? await turn : turn;
+      await held.inner.updateRows(numberOf(table, 'updateRows: table'), rows, values);
+    };
+    const readRows: PlacedTables['readRows'] = async (table, rows) => {
+      using _open = this.#holdOpen();
+      const { held } = this.#given.tables.of(given, 'tables');
+      using _held = held.hold();
+      const turn = this.admission.enter({ bytes: 0, what: 'readRows' });
+      using _turn = turn instanceof Promise ? await turn : turn;
+      return await held.inner.readRows(numberOf(table, 'readRows: table'), rows);
+    };
     given = this.#given.tables.give(
       placed,
       { device: this.device, tables, plan, placement, allocatedBytes, notes, withPlan, updateRows, readRows },
@@ -309,47 +315,37 @@ export class GuardedBackend implements Backend {
     return given;
   }
 
-  /** Runs `work` of a caller's when it is its turn, while everything that it uses stays. */
-  #inTurn<T>(turn: AdmissionRequest, uses: ReadonlySet<Held>, work: () => Promise<T>): Promise<T> {
-    return this.#holding(uses, () => this.admission.run(turn, work));
-  }
-
-  /** Runs `work` while everything that it uses stays. */
-  async #holding<T>(uses: ReadonlySet<Held>, work: () => Promise<T>): Promise<T> {
-    for (const held of uses) held.acquire();
-    try {
-      return await work();
-    } finally {
-      for (const held of uses) held.release();
-    }
-  }
-
-  async #whileOpen<T>(work: () => Promise<T>): Promise<T> {
+  /** The device stays until what is given back is disposed. @throws DeviceError DISPOSED. */
+  #holdOpen(): Disposable {
     void this.#open;
-    return this.#holding(new Set<Held>([this.#held]), work);
+    return this.#held.hold();
   }
-}
-
-/** What an executable of a caller needs of its backend. */
-interface ExecutableTools {
-  check(bindings: unknown, options: RunOptions): CheckedBindings & { readonly timing: RunOptions };
-  /** Runs `work` while the backend is open and all that is used stays. */
-  during(uses: ReadonlySet<Held>, work: () => Promise<RunReport>): Promise<RunReport>;
 }
 
 class GuardedExecutable extends OneAtATime {
   readonly #inner: Executable;
-  readonly #tools: ExecutableTools;
+  readonly #program: CheckedProgram;
+  readonly #admission: Admission;
+  readonly #holdOpen: () => Disposable;
 
-  constructor(inner: Executable, tools: ExecutableTools) {
+  /** `holdOpen`: has the device stay. */
+  constructor(inner: Executable, program: CheckedProgram, admission: Admission, holdOpen: () => Disposable) {
     super();
     this.#inner = inner;
-    this.#tools = tools;
+    this.#program = program;
+    this.#admission = admission;
+    this.#holdOpen = holdOpen;
   }
 
-  protected override async runOne(bindings: Bindings | undefined, options: RunOptions): Promise<RunReport> {
-    const { bindings: own, uses, timing, deliver } = this.#tools.check(bindings, options);
-    const report = await this.#tools.during(uses, () => this.#inner.run(own, timing));
+  async run(bindings?: Bindings, options?: RunOptions): Promise<RunReport> {
+    using _open = this.#holdOpen();
+    using _run = this.enter();
+    const { bindings: own, uses, deliver } = checkBindings(this.#program, bindings);
+    const timing = timingOf(options);
+    using _uses = holdAll(uses);
+    const turn = this.#admission.enter(RUN);
+    using _turn = turn instanceof Promise ? await turn : turn;
+    const report = await this.#inner.run(own, timing);
     deliver();
     return report;
   }

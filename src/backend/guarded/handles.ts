@@ -4,9 +4,10 @@
  */
 import { refuseOption } from '../../checks/value.ts';
 import { DeviceError } from '../../errors.ts';
+import type { Holdable } from '../hold-all.ts';
 
 /** What is behind a handle. */
-export class Held<T extends Disposable = Disposable> {
+export class Held<T extends Disposable = Disposable> implements Holdable {
   readonly #inner: T;
   readonly #what: string;
   readonly #parent: Held | undefined;
@@ -28,16 +29,18 @@ export class Held<T extends Disposable = Disposable> {
     return this.#inner;
   }
 
-  acquire(): void {
-    this.#parent?.acquire();
+  /** Stays, with its parent, until what is given back is disposed. */
+  hold(): Disposable {
+    const parent = this.#parent?.hold();
     this.#users += 1;
+    return { [Symbol.dispose]: () => this.#release(parent) };
   }
 
-  release(): void {
+  #release(parent: Disposable | undefined): void {
     this.#users -= 1;
     if (this.#users === 0 && this.#disposed) this.#inner[Symbol.dispose]();
     if (this.#users === 0) for (const tell of this.#whenUnused.splice(0)) tell();
-    this.#parent?.release();
+    parent?.[Symbol.dispose]();
   }
 
   /** Resolves when nothing uses it. */

@@ -14,14 +14,13 @@ class Part implements Disposable {
 test('what is disposed during a run is given back after the last one', () => {
   const part = new Part();
   const held = new Held('a part', part);
-  held.acquire();
-  held.acquire();
+  const [first, second] = [held.hold(), held.hold()];
   held.dispose();
   held.dispose();
   assert.throws(() => held.inner, { code: 'DISPOSED', message: /a part was used/ });
-  held.release();
+  first[Symbol.dispose]();
   assert.equal(part.disposed, 0);
-  held.release();
+  second[Symbol.dispose]();
   assert.equal(part.disposed, 1);
   const idle = new Part();
   const other = new Held('a part', idle);
@@ -35,11 +34,11 @@ test('what a part needs stays as long, and is gone for it when it is disposed', 
   const [tables, bags] = [new Part(), new Part()];
   const parent = new Held('tables', tables);
   const child = new Held('bags', bags, parent);
-  child.acquire();
+  const run = child.hold();
   parent.dispose();
   assert.equal(tables.disposed, 0);
   assert.throws(() => child.inner, { code: 'DISPOSED', message: /tables was used/ });
-  child.release();
+  run[Symbol.dispose]();
   assert.deepEqual([tables.disposed, bags.disposed], [1, 0]);
   child.dispose();
   assert.equal(bags.disposed, 1);

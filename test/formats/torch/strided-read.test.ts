@@ -1,11 +1,12 @@
 import assert from 'node:assert/strict';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { type FileHandle, mkdtemp, open, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { stridedRead } from '../../../src/formats/torch/strided-read.ts';
 import fc from '../../support/properties.ts';
 
+const WINDOW_BYTES = 16 << 20;
 /** More than one window, so that axes are taken apart. */
 const FILE_BYTES = 20 << 20;
 const BYTES = new Uint8Array(FILE_BYTES).map((_, i) => (i * 7 + (i >> 8) * 31 + (i >> 16)) & 0xff);
@@ -89,6 +90,22 @@ describe('strided reads', () => {
       await check(view, from, to - from, 1);
     });
   }
+
+  test('a window is read at once, and no more is held', async (t) => {
+    const handle = await open(file);
+    const { mock } = t.mock.method(Object.getPrototypeOf(handle) as FileHandle, 'read');
+    await handle.close();
+    const readsOf = async (view: View): Promise<number[]> => {
+      mock.resetCalls();
+      const into = new Uint8Array(whole(view));
+      await stridedRead({ file, ...view })(into, 0);
+      return mock.calls.map(({ arguments: given }) => (given as unknown[])[2] as number);
+    };
+    const transposed = { byteOffset: 64, elementBytes: 4, shape: [300, 17], stride: [1, 300] };
+    assert.deepEqual(await readsOf(transposed), [whole(transposed)]);
+    const everyOther = { byteOffset: 0, elementBytes: 1, shape: [10_000_000], stride: [2] };
+    assert.deepEqual(await readsOf(everyOther), [WINDOW_BYTES - 1, 20_000_000 - WINDOW_BYTES - 1]);
+  });
 
   test('any view, any range, any alignment', async () => {
     const axes = fc.array(

@@ -12,9 +12,10 @@ import { arraysChanged, DeviceError } from '../../../errors.ts';
 import type { DevicePtr } from '../../../ffi/cuda-symbols.ts';
 import { copyAll, type HostCopy } from '../../../ffi/host-memory.ts';
 import type { PlacedBags } from '../../backend.ts';
+import { holdAll } from '../../hold-all.ts';
 import { type UserRows, userRows } from '../../user-rows.ts';
 import { putWord } from '../../words.ts';
-import { addCopy, type DirectCopy, duringAll } from '../memory/direct-copies.ts';
+import { addCopy, type DirectCopy } from '../memory/direct-copies.ts';
 import { homeOf } from '../memory/host-memory.ts';
 import type { MemoryPools } from '../memory/pools.ts';
 import { Space } from '../memory/space.ts';
@@ -211,17 +212,19 @@ export class CudaBags implements PlacedBags {
     };
   }
 
-  /** Runs `work`; the memory stays until it is over, whatever is disposed meanwhile. */
-  async hold<T>(work: () => Promise<T>): Promise<T> {
+  /** The memory stays until what is given back is disposed, whatever else is meanwhile. @throws DeviceError DISPOSED. */
+  hold(): Disposable {
     if (this.#disposed) throw new DeviceError('DISPOSED', 'bags were used after they were disposed');
+    const homes = holdAll(this.#direct.map(({ home }) => home));
     this.#users += 1;
-    try {
-      return await duringAll(new Set(this.#direct.map(({ home }) => home)), work);
-    } finally {
-      this.#users -= 1;
-      if (this.#users === 0) this.#uploading = undefined;
-      if (this.#disposed) this.#giveBack();
-    }
+    return {
+      [Symbol.dispose]: () => {
+        homes[Symbol.dispose]();
+        this.#users -= 1;
+        if (this.#users === 0) this.#uploading = undefined;
+        if (this.#disposed) this.#giveBack();
+      },
+    };
   }
 
   /** Copies the caller's arrays to memory that the device reads, the first time. */

@@ -9,7 +9,7 @@ import { devicePlacement, type Placement } from '../../../plan/placement.ts';
 import { type CudaPlan, type Plan, placementKey, planFor, planLabel } from '../../../plan/plan.ts';
 import type { PlacedTables, PlaceOptions } from '../../backend.ts';
 import type { InFlight } from '../../in-flight.ts';
-import { RowAccess, whileReading } from '../../row-access.ts';
+import { RowAccess, RowReader } from '../../row-access.ts';
 import { HotRows } from '../rows/hot-rows.ts';
 import { ResidentRows } from '../rows/resident.ts';
 import type { RowStore } from '../rows/row-store.ts';
@@ -32,6 +32,7 @@ class Shared implements Disposable {
   readonly widestRowBytes: number;
   readonly fusedConstants: readonly FusedTableConstants[];
   readonly access = new RowAccess();
+  readonly reader = new RowReader([this.access]);
   readonly fusedKernels: FusedKernels;
   readonly multiprocessors: number;
   readonly device: DeviceDescription;
@@ -146,15 +147,18 @@ export class CudaTables implements PlacedTables {
   async updateRows(t: number, rows: IndexArray, values: RowValues): Promise<void> {
     const { store, access, inFlight } = this.#shared;
     const update = checkRowUpdate(at(this.tables, t), rows, values);
-    await inFlight.run(() => access.update(() => store.stage(t, update)));
+    using _call = inFlight.enter();
+    await access.update(() => store.stage(t, update));
   }
 
   async readRows(t: number, rows: IndexArray): Promise<RowValues> {
-    const { store, access, inFlight } = this.#shared;
+    const { store, reader, inFlight } = this.#shared;
     const table = at(this.tables, t);
     const numbers = checkRowNumbers(table, rows);
-    const read = () => whileReading([access], () => store.read(t, numbers));
-    return viewRows(table, await inFlight.run(read));
+    using _call = inFlight.enter();
+    const turn = reader.enter();
+    using _reading = turn instanceof Promise ? await turn : turn;
+    return viewRows(table, await store.read(t, numbers));
   }
 
   withPlan(plan: Plan): CudaTables {

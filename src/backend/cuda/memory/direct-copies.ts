@@ -17,13 +17,3 @@ export function addCopy(copies: DirectCopy[], copy: DirectCopy): void {
   if (follows && copy.to >= last.to) last.bytes = copy.to + copy.bytes - last.to;
   else copies.push(copy);
 }
-
-/** Runs `work` while all of `memory` is kept. */
-export function duringAll<T>(memory: Iterable<RegisteredMemory>, work: () => Promise<T>): Promise<T> {
-  let held = work;
-  for (const own of memory) {
-    const inner = held;
-    held = () => own.during(inner);
-  }
-  return held();
-}

@@ -20,7 +20,10 @@ import {
   type RunReport,
   type RunTiming,
 } from '../../backend.ts';
-import { type RowAccess, rowsReadBy, whileReading } from '../../row-access.ts';
+import { holdAll } from '../../hold-all.ts';
+import type { InFlight } from '../../in-flight.ts';
+import { type RowReader, readerOf } from '../../row-access.ts';
+import { Scope } from '../../scope.ts';
 import { OneAtATime, stageSeconds, Template } from '../../slots.ts';
 import type { DenseKernels } from '../dense/dense-kernels.ts';
 import { type EnqueueDense, prepareDense } from '../dense/prepare-dense.ts';
@@ -60,6 +63,8 @@ export interface ProgramTools {
   readonly l2: PersistingL2;
   readonly pools: MemoryPools;
   readonly events: EventPool;
+  /** Counts what is under way on the device, which stays open meanwhile. */
+  readonly inFlight: InFlight;
   /** Those of a precision; default: the device's. */
   dense(precision?: DensePrecision): Promise<DenseKernels>;
   /** Waits until nothing runs, after a failure: memory that work may still use must not be lent again. */
@@ -93,7 +98,7 @@ interface Prepared {
 export class CudaProgram extends OneAtATime {
   readonly #tools: ProgramTools;
   readonly #template: Template;
-  readonly #rows: readonly RowAccess[];
+  readonly #rows: RowReader;
   readonly #reachesPeers: boolean;
   #prepared: Prepared | undefined;
   #captured: CapturedProgram | undefined;
@@ -107,50 +112,51 @@ export class CudaProgram extends OneAtATime {
     this.#template = new Template(program, tools.device.description);
     checkTransfers(program);
     this.#reachesPeers = reachesPeers(program);
-    this.#rows = rowsReadBy(program, (tables) => ownBy(CudaTables, tables).access);
+    this.#rows = readerOf(program, (tables) => ownBy(CudaTables, tables).access);
   }
 
-  protected override async runOne(bindings: Bindings | undefined, options: RunOptions): Promise<RunReport> {
-    const operations = this.#template.bind(bindings);
-    const bags: CudaBags[] = [];
-    for (const operation of operations) {
-      if (operation.op === 'embeddingBags') bags.push(ownBy(CudaBags, operation.bags));
-    }
-    return holdAll(bags, () => whileReading(this.#rows, () => this.#run(operations, options)));
-  }
-
-  async #run(
-    program: readonly BoundOperation[],
-    { timing = 'operations', recorded: tables }: RunOptions,
+  async run(
+    bindings?: Bindings,
+    { timing = 'operations', recorded: tables }: RunOptions = {},
   ): Promise<RunReport> {
-    this.#prepared ??= await this.#prepare();
-    const prepared = this.#prepared;
-    const { staging, schedule } = prepared;
-    using events = this.#tools.events.open();
-    const stages = await this.#prepareStages(program, events, prepared);
-    const timer =
-      tables === undefined
-        ? new EventTimer(timing === 'launches' ? events : undefined)
-        : new RecordingTimer(this.#tools.device, tables);
-    const { streams } = this.#tools;
-    const run: Run = { program, stages, streams, timing, whole: false, timer, events };
+    const scope = new Scope();
     try {
-      const spans = await this.#start(run, prepared);
-      await this.#end.wait(streams[schedule.end]);
-      const findings = await this.#findings(run, staging);
-      await staging.deliver(program);
-      const seconds = Float64Array.from(spans, ({ start, end }) => end.msSince(start) / 1e3);
-      return {
-        seconds,
-        stages: stageSeconds(program, seconds),
-        findings,
-        launches: timer.launches(),
-        kernels: usesOf(stages.values()),
-      };
-    } catch (error) {
-      this.#totalsZero = false;
-      await this.#tools.quiet();
-      throw error;
+      scope.use(this.#tools.inFlight.enter());
+      scope.use(this.enter());
+      const program = this.#template.bind(bindings);
+      scope.use(holdAll(bagsOf(program)));
+      const turn = this.#rows.enter();
+      scope.use(turn instanceof Promise ? await turn : turn);
+      this.#prepared ??= await this.#prepare();
+      const prepared = this.#prepared;
+      const events = scope.use(this.#tools.events.open());
+      const stages = await this.#prepareStages(program, events, prepared);
+      const timer =
+        tables === undefined
+          ? new EventTimer(timing === 'launches' ? events : undefined)
+          : new RecordingTimer(this.#tools.device, tables);
+      const { streams } = this.#tools;
+      const run: Run = { program, stages, streams, timing, whole: false, timer, events };
+      try {
+        const spans = await this.#start(run, prepared);
+        await this.#end.wait(streams[prepared.schedule.end]);
+        const findings = await this.#findings(run, prepared.staging);
+        await prepared.staging.deliver(program);
+        const seconds = Float64Array.from(spans, ({ start, end }) => end.msSince(start) / 1e3);
+        return {
+          seconds,
+          stages: stageSeconds(program, seconds),
+          findings,
+          launches: timer.launches(),
+          kernels: usesOf(stages.values()),
+        };
+      } catch (error) {
+        this.#totalsZero = false;
+        await this.#tools.quiet();
+        throw error;
+      }
+    } finally {
+      scope[Symbol.dispose]();
     }
   }
 
@@ -381,7 +387,10 @@ function prepareStage(
   return family.prepare(operation, tools);
 }
 
-/** Runs `work` while all of `bags` are held. */
-function holdAll<T>([first, ...rest]: readonly CudaBags[], work: () => Promise<T>): Promise<T> {
-  return first === undefined ? work() : first.hold(() => holdAll(rest, work));
+function bagsOf(program: readonly BoundOperation[]): CudaBags[] {
+  const bags: CudaBags[] = [];
+  for (const operation of program) {
+    if (operation.op === 'embeddingBags') bags.push(ownBy(CudaBags, operation.bags));
+  }
+  return bags;
 }

@@ -10,6 +10,7 @@ import type { Bags, EmbeddingTable } from '../../../embedding/bag.ts';
 import type { DevicePtr } from '../../../ffi/cuda-symbols.ts';
 import { addressOf } from '../../../ffi/host-memory.ts';
 import { type PinningParameters, pinnedRows } from '../../../plan/techniques/pinning.ts';
+import type { Holdable } from '../../hold-all.ts';
 import { launch, launchStriding } from '../kernels/launcher.ts';
 import { CountRowsParams, HOT_ROWS_BINS, HotRowsParams, ROW_CHOICE_WORDS } from './hot-rows-params.ts';
 import { deviceRowBytes } from './row-layout.ts';
@@ -26,9 +27,7 @@ const LIVE_PERIOD = 256;
 const LIVE_COUNTED = 4;
 
 /** A batch of bags whose lookups are counted. */
-export interface CountedBags {
-  /** Runs `work`; the memory stays until it is over. */
-  hold<T>(work: () => Promise<T>): Promise<T>;
+export interface CountedBags extends Holdable {
   stage(): Promise<void>;
   /** Returns the stream that the upload went into; undefined: it is over. */
   upload(stream: CudaStream): CudaStream | undefined;
@@ -181,26 +180,25 @@ export class HotRows implements Disposable {
   async #count(bags: CountedBags): Promise<void> {
     const { kernels, stream } = this.#tools;
     const countRows = await kernels.utility('count_rows');
-    await bags.hold(async () => {
-      await bags.stage();
-      const uploading = bags.upload(stream);
-      if (uploading !== undefined && uploading !== stream) await uploading.finished();
-      const counts = this.#liveCounts();
-      for (const [t, table] of this.#tables.entries()) {
-        const { indices, bags: own } = bags.of(t);
-        const words = CountRowsParams.encode({
-          indices,
-          indexBytes: own.indices instanceof BigInt64Array ? 8 : 4,
-          lookups: lengthOf(own.indices),
-          rowCount: table.rows,
-          paddingIndex: table.paddingIdx ?? -1,
-          counts: at(counts, t).address(),
-        });
-        launchStriding(stream, countRows, words, lengthOf(own.indices));
-      }
-      this.#version += 1;
-      await stream.finished();
-    });
+    using _held = bags.hold();
+    await bags.stage();
+    const uploading = bags.upload(stream);
+    if (uploading !== undefined && uploading !== stream) await uploading.finished();
+    const counts = this.#liveCounts();
+    for (const [t, table] of this.#tables.entries()) {
+      const { indices, bags: own } = bags.of(t);
+      const words = CountRowsParams.encode({
+        indices,
+        indexBytes: own.indices instanceof BigInt64Array ? 8 : 4,
+        lookups: lengthOf(own.indices),
+        rowCount: table.rows,
+        paddingIndex: table.paddingIdx ?? -1,
+        counts: at(counts, t).address(),
+      });
+      launchStriding(stream, countRows, words, lengthOf(own.indices));
+    }
+    this.#version += 1;
+    await stream.finished();
   }
 
   #liveCounts(): readonly DeviceMemory[] {

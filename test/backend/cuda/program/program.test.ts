@@ -182,12 +182,16 @@ describe('CUDA programs', { skip }, () => {
     using bags = kept.backend.placeBags(kept.placed, batchOf([1], [2])) as CudaBags;
     const stream = () => ({ copyToDevice() {} }) as unknown as CudaStream;
     const [first, second] = [stream(), stream()];
-    await bags.hold(async () => {
+    {
+      using _run = bags.hold();
       await bags.stage();
       assert.equal(bags.upload(first), first);
-      await bags.hold(async () => assert.equal(bags.upload(second), first));
+      {
+        using _other = bags.hold();
+        assert.equal(bags.upload(second), first);
+      }
       assert.equal(bags.upload(second), first);
-    });
+    }
     assert.equal(bags.upload(second), undefined);
   });
 
