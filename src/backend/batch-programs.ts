@@ -4,6 +4,7 @@
  */
 import { DeviceError } from '../errors.ts';
 import type { Backend, DeviceBuffer, Executable, Operation, PlacedBags } from './backend.ts';
+import { ProgramLane } from './program-lane.ts';
 import { Workspace } from './workspace.ts';
 
 const FLOAT_BYTES = Float32Array.BYTES_PER_ELEMENT;
@@ -37,6 +38,8 @@ export class BatchPrograms implements Disposable {
   readonly #make: MakeProgram;
   /** Idle ones, least recently used first. */
   readonly #idle: Entry[] = [];
+  /** For batches that were announced. */
+  readonly #lanes: ProgramLane[] = [];
   #sampleBytes: number | undefined;
 
   constructor(backend: Backend, make: MakeProgram) {
@@ -58,6 +61,9 @@ export class BatchPrograms implements Disposable {
    */
   borrow({ batchSize, kind }: Pick<PlacedBags, 'batchSize' | 'kind'>): LentProgram {
     const capacity = this.#backend.capacityFor(batchSize);
+    const lane = this.#laneFor(capacity, kind);
+    if (lane !== undefined)
+      return { executable: lane.lend(capacity, kind), [Symbol.dispose]: () => lane.giveBack() };
     const fitting = this.#idle.filter((entry) => entry.capacity === capacity);
     const known =
       fitting.findLast((entry) => entry.kind === kind) ??
@@ -73,13 +79,41 @@ export class BatchPrograms implements Disposable {
       // Programs of other sizes make room.
       if (!(error instanceof DeviceError) || error.code !== 'OUT_OF_MEMORY' || this.#idle.length === 0)
         throw error;
-      this[Symbol.dispose]();
+      for (const entry of this.#idle.splice(0)) discard(entry);
       return this.#create(capacity, kind);
     }
   }
 
+  /**
+   * Takes memory for `atOnce` batches of at most `samples` samples, once: programs of all sizes share it. Batches beyond that take
+   * memory of their own.
+   * @throws DeviceError OUT_OF_MEMORY; nothing is taken then.
+   */
+  reserve(samples: number, atOnce: number): void {
+    const capacity = this.#backend.capacityFor(samples);
+    const elements = this.#elementsFor(capacity);
+    const prepare = (capacity: number, block: DeviceBuffer) =>
+      this.#backend.prepare(Workspace.over(block, (workspace) => this.#make(capacity, workspace)));
+    const made: ProgramLane[] = [];
+    try {
+      for (let lane = 0; lane < atOnce; lane++)
+        made.push(new ProgramLane(capacity, this.#backend.allocate(elements), prepare));
+    } catch (error) {
+      for (const lane of made) lane[Symbol.dispose]();
+      throw error;
+    }
+    this.#lanes.push(...made);
+  }
+
   [Symbol.dispose](): void {
     for (const entry of this.#idle.splice(0)) discard(entry);
+    for (const lane of this.#lanes.splice(0)) lane[Symbol.dispose]();
+  }
+
+  /** A lane that is idle; one that has the program already, if there is. */
+  #laneFor(capacity: number, kind: unknown): ProgramLane | undefined {
+    const fitting = this.#lanes.filter((lane) => lane.isIdle && capacity <= lane.capacity);
+    return fitting.find((lane) => lane.has(capacity, kind)) ?? fitting[0];
   }
 
   #takeBack(entry: Entry): void {

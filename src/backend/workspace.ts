@@ -46,6 +46,11 @@ export class Workspace {
     }
   }
 
+  /** What `take` makes of matrices in a block that is there, and stays the caller's. @throws TypeError for one that is too small. */
+  static over<T>(block: DeviceBuffer, take: TakeMatrices<T>): T {
+    return take(new Workspace(block));
+  }
+
   /** An uninitialised [rows, cols] matrix, its rows aligned for vector loads. */
   matrix(rows: number, cols: number): Matrix {
     return this.#strided(rows, cols, Math.ceil(cols / ROW_ELEMENTS) * ROW_ELEMENTS);

@@ -19,10 +19,10 @@ import { Scope } from '../backend/scope.ts';
 import { Workspace } from '../backend/workspace.ts';
 import { abortSignal, throwIfAborted } from '../checks/abort.ts';
 import { allocated } from '../checks/arguments.ts';
-import { called, flag, membersOf, oneOf, optional, reading, record } from '../checks/value.ts';
+import { called, flag, membersOf, oneOf, optional, reading, record, whole } from '../checks/value.ts';
 import { DENSE_PRECISIONS, type DensePrecision, precisionOn } from '../device.ts';
 import { INDEX_CHECKING, type IndexArray, type IndexChecking } from '../embedding/bag.ts';
-import { checkBatchSize } from '../embedding/check-bags.ts';
+import { checkBatchSize, MOST_SAMPLES } from '../embedding/check-bags.ts';
 import type { RowValues } from '../embedding/row-values.ts';
 import { UsageError } from '../errors.ts';
 import { type Placement, parsePlacement } from '../plan/placement.ts';
@@ -97,6 +97,9 @@ const PREDICT_OPTIONS = membersOf<PredictOptions>({
   stages: optional(flag),
   signal: optional(abortSignal),
 });
+
+const SAMPLES = whole(1, MOST_SAMPLES);
+const AT_ONCE = whole(1, 64);
 
 export class DlrmModel implements AsyncDisposable {
   readonly #architecture: ModelArchitecture;
@@ -304,6 +307,19 @@ export class DlrmModel implements AsyncDisposable {
       for (const part of [...owned, bags]) part[Symbol.dispose]();
       throw error;
     }
+  }
+
+  /**
+   * Takes device memory for `atOnce` batches of at most `samples` samples, once: batches of all sizes share it, and none waits for
+   * memory. Larger ones, and more at once, take memory of their own as ever.
+   * @throws DeviceError OUT_OF_MEMORY, DISPOSED; UsageError OPTION_INVALID.
+   */
+  reserveBatches(samples: number, atOnce: number): void {
+    this.#inFlight.checkOpen();
+    this.#programs.reserve(
+      SAMPLES(samples, 'reserveBatches: samples'),
+      AT_ONCE(atOnce, 'reserveBatches: atOnce'),
+    );
   }
 
   /**

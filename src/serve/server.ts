@@ -176,9 +176,9 @@ export class Server {
     }
     const arenas = await Promise.all(this.#fronts.map(({ arena }) => arena));
     for (const { thread } of this.#engines) thread.say({ kind: 'begin', arenas });
-    new ServerState(this.#state).phase = 'ready';
     for (const { thread } of this.#fronts) thread.say({ kind: 'listen' });
     await Promise.all(this.#fronts.map(({ listening }) => listening));
+    new ServerState(this.#state).phase = 'ready';
     this.#port = listener.port;
     onEvent({ kind: 'listening', host, port: listener.port });
   }

@@ -202,9 +202,16 @@ async function serve(engine: Engine, stopped: () => boolean): Promise<void> {
 async function main(): Promise<void> {
   const placed = await placeModel(start.source, start.placing, (text) => say({ kind: 'progress', text }));
   await using model = placed.model;
-  const { slaMs, mostSamples = habitsOf(model).mostSamples } = start.limits;
-  say({ kind: 'progress', text: 'warming up' });
-  const measured = await warmUp(model, { mostSamples, longestMs: slaMs, bagLengths: placed.bagLengths });
+  const habits = habitsOf(model);
+  const { slaMs, mostSamples = habits.mostSamples } = start.limits;
+  model.reserveBatches(mostSamples, habits.depth);
+  const measured = await warmUp(model, {
+    backend: placed.backend,
+    mostSamples,
+    longestMs: slaMs,
+    bagLengths: placed.bagLengths,
+    onProgress: (samples) => say({ kind: 'progress', text: `warming up: batches of ${samples}` }),
+  });
   let isStopped = false;
   const began = new Promise<readonly ArenaPlace[]>((resolve) => {
     port?.on('message', (message: ToEngine) => {

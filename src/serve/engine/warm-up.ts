@@ -1,29 +1,35 @@
 /** Runs a model before its first request: programs are prepared and captured, and the policy learns how long batches take. */
+import type { Backend } from '../../backend/backend.ts';
 import type { DlrmModel } from '../../model/dlrm.ts';
 import { syntheticRequest } from '../../workload/synthetic.ts';
 import type { Measured } from '../batching/latency-model.ts';
 import { nowMs } from './clock.ts';
 
-/** Sizes of batches: each 4 times the one before it. */
+/** Sizes of batches where any size runs alike: each so many times the one before it. */
 const GROWTH = 4;
-/** Runs of a size: the first prepares, the second captures, the fastest of the others counts. */
+/** Runs of a size: the first prepares it, the second captures it, the fastest of the others counts. */
 const RUNS = 4;
 const PREPARING_RUNS = 2;
 /** Lookups of a bag, where nothing is known of them. */
 const USUAL_BAG_LENGTHS = '10';
 
+export interface WarmUpOptions {
+  readonly backend: Pick<Backend, 'capacityFor'>;
+  readonly mostSamples: number;
+  /** No batch takes longer in service, ms. */
+  readonly longestMs: number;
+  /** As `--bag-lengths` says it. */
+  readonly bagLengths: string | undefined;
+  readonly onProgress: (samples: number) => void;
+}
+
 /** What batches of growing size take, until one takes longer than `longestMs` or has `mostSamples`. */
-export async function warmUp(
-  model: DlrmModel,
-  {
-    mostSamples,
-    longestMs,
-    bagLengths = USUAL_BAG_LENGTHS,
-  }: { readonly mostSamples: number; readonly longestMs: number; readonly bagLengths: string | undefined },
-): Promise<Measured[]> {
+export async function warmUp(model: DlrmModel, options: WarmUpOptions): Promise<Measured[]> {
+  const { mostSamples, longestMs, bagLengths = USUAL_BAG_LENGTHS, onProgress } = options;
   const { tables, denseFeatures } = model.architecture;
   const measured: Measured[] = [];
-  for (let samples = 1; ; samples = Math.min(mostSamples, samples * GROWTH)) {
+  for (const samples of sizes(model, options)) {
+    onProgress(samples);
     const shape = {
       tables,
       batchSize: samples,
@@ -37,12 +43,23 @@ export async function warmUp(
     for (let run = 0; run < RUNS; run++) {
       const beganMs = nowMs();
       await model.predict(request);
-      const took = nowMs() - beganMs;
-      if (run >= PREPARING_RUNS) ms = Math.min(ms, took);
-      else if (took > longestMs && run > 0) break;
+      if (run >= PREPARING_RUNS) ms = Math.min(ms, nowMs() - beganMs);
     }
-    if (!Number.isFinite(ms)) return measured;
     measured.push({ samples, ms });
-    if (samples >= mostSamples || ms > longestMs) return measured;
+    if (samples >= mostSamples || ms > longestMs) break;
+  }
+  return measured;
+}
+
+/** Devices that compile and capture have a program for each capacity, which the first batch of a size would wait for. */
+function* sizes(
+  model: DlrmModel,
+  { backend, mostSamples }: Pick<WarmUpOptions, 'backend' | 'mostSamples'>,
+): Iterable<number> {
+  const { compilesKernels } = model.device.capabilities;
+  for (let samples = 1; ; ) {
+    yield Math.min(samples, mostSamples);
+    if (samples >= mostSamples) return;
+    samples = compilesKernels ? backend.capacityFor(samples + 1) : samples * GROWTH;
   }
 }

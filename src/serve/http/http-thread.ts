@@ -39,9 +39,10 @@ const say = (message: FromFront) => port.postMessage(message);
 function main(start: FrontStart): void {
   const arena = new SlotArena(start.arenaBytes);
   const engines = new Engines(start.queues, start.bell, start.queueEntries);
+  const models = start.models.map((model) => new InferModel(model, engines, start.limits.bodyBytes));
   const door = new FrontDoor({
     state: new ServerState(start.state),
-    models: start.models.map((model) => new InferModel(model, engines, start.limits.bodyBytes)),
+    models,
     arena,
     slaMs: start.slaMs,
     limits: start.limits,
@@ -55,6 +56,7 @@ function main(start: FrontStart): void {
   port?.on('message', async (message: ToFront) => {
     try {
       if (message.kind === 'listen') {
+        for (const model of models) await model.warmUp(arena);
         await door.listen(start.fd);
         say({ kind: 'listening' });
       } else if (message.kind === 'drain') {

@@ -11,13 +11,14 @@ import type { ServedModel } from '../protocol/documents.ts';
 import type { InferRequest } from '../protocol/infer-request.ts';
 import { NativeBinder } from '../protocol/native-binder.ts';
 import type { NativeRequest } from '../protocol/native-request.ts';
-import { parseInferRequest } from '../protocol/parse-infer.ts';
+import { type BodyHeaders, parseInferRequest } from '../protocol/parse-infer.ts';
 import { appendedBytes, appendRequest } from '../records/append-request.ts';
 import { checkRecord } from '../records/check-record.ts';
 import { writeRecord } from '../records/record.ts';
 import { RecordModel, type RecordShape } from '../records/record-model.ts';
 import type { EngineLine, Engines } from './engine-lines.ts';
 import { arenaFull, type ReceivedBody, receiveBody } from './receive-body.ts';
+import { smallestRequest } from './smallest-request.ts';
 
 /** Behind a body: where the candidates of a few users begin, and what aligns them. */
 const BEHIND_BODY = 64;
@@ -36,6 +37,20 @@ export interface Ended {
   readonly bodyBytes: number;
   readonly answered?: Answered;
 }
+
+/** A request on its way to an engine. */
+interface Arrived {
+  readonly arena: SlotArena;
+  readonly arrivedMs: number;
+  readonly slaMs: number | undefined;
+  /** Who gives it up by going away. */
+  readonly client: ServerResponse | undefined;
+  readonly tell: (ended: Ended) => void;
+}
+
+/** Requests that a thread sends itself before the first one comes. */
+const WARM_UP_ROUNDS = 400;
+const WARM_UP_MS = 2000;
 
 export class InferModel {
   readonly served: ServedModel;
@@ -80,30 +95,59 @@ export class InferModel {
     };
     const received = await receiveBody(request, room);
     if (received === undefined) return undefined;
+    const { headers } = request;
+    const said: BodyHeaders = {
+      contentType: headers['content-type'],
+      contentEncoding: headers['content-encoding'],
+      jsonLength: oneOf(headers['inference-header-content-length']),
+      query,
+    };
+    return this.#answerTo(received, said, { arena, arrivedMs, slaMs, client: response, tell });
+  }
+
+  /**
+   * Runs small requests, as a client would send them, through this thread and the engines: code that has run some hundred times is
+   * compiled. A model that takes no such requests is not warmed up.
+   */
+  async warmUp(arena: SlotArena): Promise<void> {
+    const { body, jsonLength } = smallestRequest(this.served);
+    const before = this.#records.headerBytes;
+    const endMs = nowMs() + WARM_UP_MS;
+    for (let round = 0; round < WARM_UP_ROUNDS && nowMs() < endMs; round++) {
+      const slot = arena.take(before + body.length + BEHIND_BODY);
+      if (slot === undefined) return;
+      const own = slot.bytes.subarray(before, before + body.length);
+      own.set(body);
+      const request = { arena, arrivedMs: nowMs(), slaMs: undefined, client: undefined, tell: () => {} };
+      try {
+        await this.#answerTo({ slot, body: own }, { jsonLength: String(jsonLength), query: '' }, request);
+      } catch {
+        return;
+      }
+    }
+  }
+
+  /** Answers a request that has been received. */
+  async #answerTo(
+    received: ReceivedBody,
+    headers: BodyHeaders,
+    { arena, arrivedMs, slaMs, client, tell }: Arrived,
+  ): Promise<InferAnswer | undefined> {
     const bodyBytes = received.body.length;
     const slots: Slot[] = [received.slot];
     try {
-      const { headers } = request;
-      const asked = parseInferRequest(received.body, {
-        contentType: headers['content-type'],
-        contentEncoding: headers['content-encoding'],
-        jsonLength: oneOf(headers['inference-header-content-length']),
-        query,
-      });
+      const asked = parseInferRequest(received.body, headers);
       const given = this.#writer.given(asked);
       const { slot, samples } = await this.#record(asked, received, arena, slots);
       tell({ samples, bodyBytes });
-      if (samples === 0)
-        return this.#writer.write(
-          0,
-          this.served.outputs.map(() => new Float32Array()),
-          given,
-          asked.id,
-        );
+      if (samples === 0) {
+        const none = this.served.outputs.map(() => new Float32Array());
+        return this.#writer.write(0, none, given, asked.id);
+      }
       const outputs = this.#roomForOutputs(slot, samples, arena, slots);
       const { timeoutMicros, priority } = asked;
       const ms = timeoutMicros === undefined ? slaMs : timeoutMicros / 1000;
-      const answered = await this.#score(response, {
+      const answered = await this.#score(client, {
         slotAddress: Number(slot.address),
         outputAddress: Number(outputs.address),
         samples,
@@ -173,7 +217,7 @@ export class InferModel {
 
   /** Posts a request to the copy with least to do; a client that goes away gives it up. */
   async #score(
-    response: ServerResponse,
+    client: ServerResponse | undefined,
     request: Omit<Parameters<EngineLine['post']>[0], 'ticket'>,
   ): Promise<Answered> {
     const line = this.#engines.reduce((least, other) => (other.load < least.load ? other : least));
@@ -183,14 +227,15 @@ export class InferModel {
         'OVERLOADED',
         `${line.waiting} requests of this thread wait for the model already`,
       );
+    if (client === undefined) return posted.answered;
     const giveUp = () => {
-      if (!response.writableFinished) line.cancel(posted.ticket);
+      if (!client.writableFinished) line.cancel(posted.ticket);
     };
-    response.once('close', giveUp);
+    client.once('close', giveUp);
     try {
       return await posted.answered;
     } finally {
-      response.off('close', giveUp);
+      client.off('close', giveUp);
     }
   }
 
