@@ -33,7 +33,7 @@ export const CORE: readonly Mutant[] = [
     [
       ['if (given === count || given === count + 1) return;', 'if (given >= count) return;'],
       ['(batchSize as number) <= MOST_SAMPLES', '(batchSize as number) < MOST_SAMPLES'],
-      ['if (given > tables.length) throw', 'if (given > tables.length + 1) throw'],
+      ['if (given === tables.length) return;', 'if (given >= tables.length) return;'],
       ["if (users.length === 0) fail('users is empty, must begin with 0', 0);", ''],
       ['if (u === 0 && start !== 0)', 'if (u === 0 && start < 0)'],
       ['if (start < before) fail', 'if (start <= before) fail'],

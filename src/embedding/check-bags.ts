@@ -86,13 +86,14 @@ export function checkBatchSize(batchSize: unknown): number {
 }
 
 function checkTableCount(tables: readonly EmbeddingTable[], given: number): void {
+  if (given === tables.length) return;
   const counts = `the request has bags for ${given} tables, the model has ${tables.length}`;
   const missing = tables[given];
   if (missing !== undefined) {
     const message = `${counts}: table ${given} (${missing.name}) is missing`;
     throw new RequestError('TABLE_MISSING', message, { table: given });
   }
-  if (given > tables.length) throw new RequestError('TABLE_UNEXPECTED', counts, { table: tables.length });
+  throw new RequestError('TABLE_UNEXPECTED', counts, { table: tables.length });
 }
 
 /** A copy of the users of a batch. @throws RequestError USERS_INVALID, TENSOR_DTYPE. */

@@ -104,13 +104,14 @@ test('a placed request goes when it is disposed, after predictions, and one that
     [live().placeBags, live().allocate, live().prepare],
     [1, (before.allocate ?? 0) + 1, (before.prepare ?? 0) + 1],
   );
+  const both = live();
   const running = model.predict(placed);
-  await new Promise((resolve) => process.nextTick(resolve));
   placed[Symbol.dispose]();
   placed[Symbol.dispose]();
+  assert.deepEqual(live(), both, 'while it is scored');
   await running;
   assert.deepEqual(live(), before);
-  await assert.rejects(model.predict(placed), { code: 'DISPOSED' });
+  await assert.rejects(model.predict(placed), { code: 'DISPOSED', message: /a placed request was used/ });
 
   const other = await DlrmModel.create(backend, architecture);
   const own = await other.place(request);
