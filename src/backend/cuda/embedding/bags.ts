@@ -228,9 +228,9 @@ export class CudaBags implements PlacedBags {
   }
 
   /** Copies the caller's arrays to memory that the device reads, the first time. */
-  async stage(): Promise<void> {
+  stage(): Promise<void> {
     this.#staging ??= this.#copyToPinned();
-    await this.#staging;
+    return this.#staging;
   }
 
   /**

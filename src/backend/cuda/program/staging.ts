@@ -40,26 +40,26 @@ export class Staging implements Disposable {
     return this.#block.word(this.#offsetOf(place));
   }
 
-  /** Copies what is to be uploaded, and what is transferred from host memory. */
-  async fill(program: readonly BoundOperation[]): Promise<void> {
+  /** Copies what is to be uploaded, and what is transferred from host memory. Undefined: all is done already. */
+  fill(program: readonly BoundOperation[]): Promise<void> | undefined {
     const later: HostCopy[] = [];
     program.forEach((operation, place) => {
       if (operation.op === 'upload') this.#block.put(this.#offsetOf(place), operation.source, later);
       if (operation.op === 'transfer' && isOnHost(operation.input))
         later.push(rowsFromHost(operation.input, this.address(place)));
     });
-    await copyAll(later);
+    return copyAll(later);
   }
 
-  /** Copies what was downloaded to the caller's arrays, and what was transferred to host memory to its place. */
-  async deliver(program: readonly BoundOperation[]): Promise<void> {
+  /** Copies what was downloaded to the caller's arrays, and what was transferred to host memory to its place. As `fill`. */
+  deliver(program: readonly BoundOperation[]): Promise<void> | undefined {
     const later: HostCopy[] = [];
     program.forEach((operation, place) => {
       if (operation.op === 'download') this.#block.take(this.#offsetOf(place), operation.target, later);
       if (operation.op === 'transfer' && isOnHost(operation.output))
         later.push(rowsToHost(operation.output, this.address(place)));
     });
-    await copyAll(later);
+    return copyAll(later);
   }
 
   [Symbol.dispose](): void {
