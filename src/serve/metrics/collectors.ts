@@ -1,0 +1,56 @@
+/** Gauges that the main thread knows, as a collector of the registry gives them. */
+import type { ClassFit } from '../batching/latency-model.ts';
+import { type Collected, collected } from './registry.ts';
+
+/** Of the process. `startedAt`: ms since 1970. */
+export function processGauges(of: {
+  readonly version: string;
+  readonly node: string;
+  readonly startedAt: number;
+}): Collected[] {
+  return [
+    collected('build', { version: of.version, node: of.node }, 1),
+    collected('started', {}, of.startedAt / 1000),
+  ];
+}
+
+/** Of a version of a model. `loadedAt`: ms since 1970. */
+export function modelGauges(model: string, version: string, loadedAt: number): Collected[] {
+  return [
+    collected('modelInfo', { model, version }, 1),
+    collected('modelLoaded', { model, version }, loadedAt / 1000),
+  ];
+}
+
+/** How long batches of an instance are expected to take, by class of capacity. */
+export function fitGauges(model: string, instance: string, fits: readonly ClassFit[]): Collected[] {
+  return fits.flatMap(({ capacity, a, b }) => {
+    const labels = { model, instance, capacity: String(capacity) };
+    return [collected('fitFixed', labels, a / 1000), collected('fitPerSample', labels, b / 1000)];
+  });
+}
+
+/** Of the memory of slots. */
+export function slotGauges(of: {
+  readonly usedBytes: number;
+  readonly capacityBytes: number;
+  readonly waiting: number;
+}): Collected[] {
+  return [
+    collected('slotBytes', {}, of.usedBytes),
+    collected('slotCapacity', {}, of.capacityBytes),
+    collected('slotsWaiting', {}, of.waiting),
+  ];
+}
+
+/** Of a device's memory; what it does not say is left out. */
+export function deviceGauges(
+  device: string,
+  bytes: { readonly free?: number; readonly total?: number },
+): Collected[] {
+  const { free, total } = bytes;
+  return [
+    ...(free === undefined ? [] : [collected('deviceFree', { device }, free)]),
+    ...(total === undefined ? [] : [collected('deviceTotal', { device }, total)]),
+  ];
+}
