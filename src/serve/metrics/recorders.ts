@@ -9,7 +9,14 @@ import {
   PROTOCOLS,
   type Protocol,
 } from './metric-list.ts';
-import { type Counter, type Gauge, type Histogram, MetricsBlock, type Series, seriesOf } from './metrics-block.ts';
+import {
+  type Counter,
+  type Gauge,
+  type Histogram,
+  MetricsBlock,
+  type Series,
+  seriesOf,
+} from './metrics-block.ts';
 
 const OUTCOME_NAMES = Object.keys(OUTCOMES) as Outcome[];
 const ENGINE_PHASES = (Object.keys(PHASES) as Phase[]).filter((phase) => phase !== 'answer');

@@ -3,7 +3,14 @@ import { at } from '../../at.ts';
 import { printable } from '../../text.ts';
 import type { Merge } from './metric.ts';
 import { type LabelsOf, METRICS, type MetricKey, metricOf } from './metric-list.ts';
-import { MetricsBlock, type Series, type SharedMetrics, seriesKey, seriesOf, widthOf } from './metrics-block.ts';
+import {
+  MetricsBlock,
+  type Series,
+  type SharedMetrics,
+  seriesKey,
+  seriesOf,
+  widthOf,
+} from './metrics-block.ts';
 
 /** A series with its numbers: of a histogram, its buckets and then its sum. */
 export interface Figure extends Series {

@@ -162,8 +162,7 @@ export class TrafficRecorder {
   }
 
   #hasRoom(bytes: number): boolean {
-    const fits =
-      bytes <= this.#diskBytes * LARGEST_SHARE && this.#pendingBytes + bytes <= this.#memoryBytes;
+    const fits = bytes <= this.#diskBytes * LARGEST_SHARE && this.#pendingBytes + bytes <= this.#memoryBytes;
     if (!fits) this.#passedOver++;
     return fits;
   }
@@ -230,7 +229,9 @@ async function prepared(folder: string, model: { readonly tables: number; readon
   if (first === undefined) return { files, number };
   const { bags, denseFeatures } = await readRequest(first.file);
   if (bags.length !== model.tables || denseFeatures !== model.denseFeatures)
-    return refuse(`it holds traffic of another model: ${bags.length} tables, ${denseFeatures} dense features`);
+    return refuse(
+      `it holds traffic of another model: ${bags.length} tables, ${denseFeatures} dense features`,
+    );
   return { files, number, form: formOf({ bags }) };
 }
 
