@@ -18,6 +18,7 @@ import { ACCESS_PATTERNS, type AccessPatternName, createStream } from '../src/wo
 import { BATCH_LOOKUPS, COVERAGE_ROWS, measureHotness } from '../src/workload/hotness.ts';
 import { batchingPage } from './batching-page.ts';
 import { h200Page } from './h200-page.ts';
+import { metricsPage } from './metrics-page.ts';
 import { codeBlock, fill, ROOT, readPage, recorded, recordedBench } from './recorded.ts';
 
 /** A device of each kind, and a table, to show costs for. */
@@ -179,6 +180,7 @@ export function generatedFiles(): ReadonlyMap<string, string> {
     ['docs/report.md', reportPage()],
     ['docs/results.md', resultsPage()],
     ['docs/batching.md', batchingPage()],
+    ['docs/metrics.md', metricsPage()],
     ['docs/results-h200.md', h200Page()],
     ['README.md', readme()],
     ['schemas/plan-1.schema.json', schema(planSchema)],

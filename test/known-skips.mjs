@@ -116,6 +116,11 @@ export const KNOWN_SKIPS = [
     files: ['test/report/browser.rest.test.ts'],
   },
   {
+    reason: /^there is no promtool: install the package prometheus$/,
+    lacks: 'promtool',
+    files: ['test/serve/metrics/prometheus-text.test.ts'],
+  },
+  {
     reason: /^there is no python3$/,
     lacks: 'Python',
     files: [
