@@ -9,6 +9,7 @@ import { MEASURING } from './measuring.ts';
 import { MODELS_AND_PROGRAMS } from './models.ts';
 import type { Mutant } from './mutant.ts';
 import { SERVE } from './serve.ts';
+import { SERVE_METRICS } from './serve-metrics.ts';
 import { SERVE_PROTOCOL } from './serve-protocol.ts';
 
 export const MUTANTS: readonly Mutant[] = [
@@ -22,4 +23,5 @@ export const MUTANTS: readonly Mutant[] = [
   ...SERVE,
   ...SERVE_PROTOCOL,
   ...LOAD,
+  ...SERVE_METRICS,
 ];

@@ -30,8 +30,8 @@ export interface CoverageOptions {
 const HOT_SHARE = 0.01;
 /** Bytes of counts for all tables. */
 const MEMORY_BYTES = 16 * 2 ** 20;
-/** Two windows, each with twice as many places as lookups, of nine bytes. */
-const BYTES_PER_LOOKUP = 2 * 2 * 9;
+/** Two windows. */
+const BYTES_PER_LOOKUP = 2 * 24;
 const MOST_WINDOW = 2 ** 14;
 const LEAST_WINDOW = 2 ** 9;
 /** Tables that are watched at most; of more, those with the most rows. */
@@ -162,7 +162,7 @@ class TableCoverage {
     this.#hits *= FADING;
     const full = this.#counting;
     if (full === undefined) return;
-    let [least, hot] = [256, 0];
+    let [least, hot] = [full.highest + 1, 0];
     while (least > 1 && hot + full.rowsWith(least - 1) <= this.#hotRows) hot += full.rowsWith(--least);
     this.#leastCount = least;
     // Rows that were never met share nothing: which of them would be among the K is not known.

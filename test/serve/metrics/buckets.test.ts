@@ -11,7 +11,7 @@ function slowly({ bounds }: Buckets, value: number): number {
 }
 
 const shapes = fc.record({
-  first: fc.constantFrom(20e-6, 1, 3e-9, 0.7, 1024),
+  first: fc.oneof(fc.constantFrom(20e-6, 1, 1024), fc.double({ min: 1e-9, max: 1e3, noNaN: true })),
   doublings: fc.integer({ min: 1, max: 28 }),
   steps: fc.constantFrom(1 as const, 2 as const, 4 as const, 8 as const),
 });
@@ -33,8 +33,10 @@ test('bounds belong to their buckets, and what is a little more to the next', ()
       const buckets = new Buckets(shape);
       for (const [i, bound] of buckets.bounds.entries()) {
         assert.equal(buckets.indexOf(bound), i);
-        assert.equal(buckets.indexOf(bound * (1 + 2 * Number.EPSILON)), i + 1);
-        assert.equal(buckets.indexOf(bound * (1 - 2 * Number.EPSILON)), i);
+        for (const ulps of [1, 2, 4]) {
+          assert.equal(buckets.indexOf(bound * (1 + ulps * Number.EPSILON)), i + 1);
+          assert.equal(buckets.indexOf(bound * (1 - ulps * Number.EPSILON)), i);
+        }
       }
     }),
   );

@@ -9,7 +9,7 @@ import {
   PROTOCOLS,
 } from '../../../src/serve/metrics/metric-list.ts';
 import { prometheusText } from '../../../src/serve/metrics/prometheus-text.ts';
-import { MetricsRegistry } from '../../../src/serve/metrics/registry.ts';
+import { collected, MetricsRegistry } from '../../../src/serve/metrics/registry.ts';
 import { someMetrics } from './some-metrics.ts';
 
 /** Series by name and labels, as a reader of the format sees them. */
@@ -126,6 +126,19 @@ test('quotes and backslashes of labels are escaped', () => {
   const text = prometheusText(someMetrics().registry.read());
   assert.match(text, /hotrow_samples_total\{model="a \\"strange\\"\\\\model\\\\nof\\\\u202e others"\} 540\n/);
   assert.equal(parsed(text).size, parsed(prometheusText(someMetrics('m').registry.read())).size);
+});
+
+test('endless values are written as Prometheus reads them', () => {
+  const registry = new MetricsRegistry();
+  registry.collect(() => [
+    collected('slotBytes', {}, Number.POSITIVE_INFINITY),
+    collected('slotCapacity', {}, Number.NEGATIVE_INFINITY),
+    collected('slotsWaiting', {}, 1e21),
+  ]);
+  const values = [...prometheusText(registry.read()).matchAll(/^hotrow_\S+ (.+)$/gm)].map(
+    ([, value]) => value,
+  );
+  assert.deepEqual(values, ['+Inf', '-Inf', '1e+21']);
 });
 
 test('without figures there is no text', () => {

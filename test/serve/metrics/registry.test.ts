@@ -64,6 +64,30 @@ test('what several threads count is what one would have counted', () => {
   );
 });
 
+test('a series has the numbers that it was given, and its neighbours theirs', () => {
+  const block = MetricsBlock.of([
+    seriesOf('samples', MODEL),
+    ...SERIES.slice(2),
+    seriesOf('busy', { model: 'm', instance: '0' }),
+  ]);
+  block.counter('samples', MODEL).add();
+  block.counter('samples', MODEL).add(2);
+  block.histogram('batchSamples', MODEL).observe(3, 4);
+  block.histogram('batchSamples', MODEL).observe(2 ** 21, 2);
+  block.counter('busy', { model: 'm', instance: '0' }).add(0.5);
+  const read = ({ metric, labels }: Series) => [...block.read({ metric, labels })];
+  const [samples = [], sizes = [], durations = [], busy = []] = block.shared.series.map(read);
+  assert.deepEqual(samples, [3]);
+  assert.deepEqual(sizes.slice(0, 4), [0, 0, 4, 0]);
+  assert.deepEqual(sizes.slice(-3), [0, 2, 12 + 2 ** 22]);
+  assert.ok(durations.every((value) => value === 0));
+  assert.deepEqual(busy, [0.5]);
+  const gauges = MetricsBlock.of([seriesOf('queuedRequests', MODEL)]);
+  gauges.gauge('queuedRequests', MODEL).add(2);
+  gauges.gauge('queuedRequests', MODEL).add(-1);
+  assert.deepEqual([...gauges.read(seriesOf('queuedRequests', MODEL))], [1]);
+});
+
 test('counters are there from the start; gauges when they were set', () => {
   const registry = new MetricsRegistry();
   const block = MetricsBlock.of(SERIES);
@@ -117,6 +141,8 @@ test('writers that are gone keep their counts and lose their gauges, until the m
   block.counter('samples', { model: 'other' }).add(4);
   block.gauge('queuedRequests', MODEL).set(5);
   registry.add(block.shared).retire();
+  const next = MetricsBlock.of(SERIES);
+  registry.add(next.shared).retire();
   assert.deepEqual(numbersOf(registry.read(), seriesOf('samples', MODEL)), [3]);
   assert.equal(numbersOf(registry.read(), seriesOf('queuedRequests', MODEL)), undefined);
   registry.forget('m');

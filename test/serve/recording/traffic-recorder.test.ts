@@ -86,7 +86,7 @@ test('every n-th request is kept, and reads as traffic again', async () => {
       [9, 9],
     ],
   );
-  recorder.offer(request(12));
+  for (let mark = 11; mark <= 14; mark++) recorder.offer(request(mark));
   await recorder.flush();
   assert.equal((await readdir(folder)).length, 3);
 });
