@@ -1,6 +1,7 @@
 /** A server: its threads, from start to end. */
 import { closeSync } from 'node:fs';
 import { createServer, isIP } from 'node:net';
+import { join } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import { at } from '../at.ts';
 import { ServeError, UsageError } from '../errors.ts';
@@ -15,10 +16,12 @@ import type {
   FromEngine,
   Line,
   ToEngine,
+  TrafficRecording,
 } from './engine/engine-thread.ts';
 import type { ModelSource, Placing } from './engine/model-source.ts';
 import { ringMemory } from './engine/ring.ts';
 import { receivedError } from './engine/thread-errors.ts';
+import { ServerFigures } from './figures.ts';
 import type { EngineQueues } from './http/engine-lines.ts';
 import { DEFAULT_FRONT_LIMITS, type FrontLimits } from './http/front-door.ts';
 import type { FromFront, FrontStart, ToFront } from './http/http-thread.ts';
@@ -50,6 +53,10 @@ export interface ServeOptions {
   /** How long requests under way are waited for at the end. */
   readonly drainMs: number;
   readonly onEvent: (event: ServerEvent) => void;
+  /** Whether each request is a line of JSON on standard output. */
+  readonly logsAccess?: boolean;
+  /** Default: nothing is recorded. With several models or copies, each has a folder in it. */
+  readonly recording?: TrafficRecording;
   readonly signal?: AbortSignal;
 }
 
@@ -113,6 +120,7 @@ export class Server {
   readonly #state: SharedArrayBuffer = word();
   readonly #engines: RunningEngine[] = [];
   readonly #fronts: RunningFront[] = [];
+  readonly #figures = new ServerFigures();
   #port = 0;
   #closing: Promise<void> | undefined;
   #fail: (error: Error) => void = () => {};
@@ -160,10 +168,13 @@ export class Server {
     try {
       const bells = Array.from({ length: ioThreads }, word);
       for (const model of models)
-        for (const placing of model.placings) this.#engines.push(this.#startEngine(model, placing, bells));
+        for (const [i, placing] of model.placings.entries())
+          this.#engines.push(this.#startEngine(model, placing, String(i), bells));
       const readies = await Promise.all(
         this.#engines.map(async ({ ready, model }) => {
           const said = await ready;
+          this.#figures.add([said.metrics]);
+          this.#figures.addModel(model.name, model.version);
           onEvent({ kind: 'loaded', model: model.name, ready: said });
           return said;
         }),
@@ -175,21 +186,37 @@ export class Server {
       listener.close();
     }
     const arenas = await Promise.all(this.#fronts.map(({ arena }) => arena));
+    this.#figures.slotBytes = arenas.reduce((sum, { bytes }) => sum + bytes, 0);
     for (const { thread } of this.#engines) thread.say({ kind: 'begin', arenas });
     for (const { thread } of this.#fronts) thread.say({ kind: 'listen' });
     await Promise.all(this.#fronts.map(({ listening }) => listening));
+    for (const { thread } of this.#engines) thread.say({ kind: 'count' });
     new ServerState(this.#state).phase = 'ready';
     this.#port = listener.port;
     onEvent({ kind: 'listening', host, port: listener.port });
   }
 
-  #startEngine(model: ServeModel, placing: Placing, bells: readonly SharedArrayBuffer[]): RunningEngine {
+  #startEngine(
+    model: ServeModel,
+    placing: Placing,
+    instance: string,
+    bells: readonly SharedArrayBuffer[],
+  ): RunningEngine {
     const { batching, onEvent } = this.#options;
     const lines = bells.map((bell): Line => {
       return { requests: ringMemory(QUEUE_ENTRIES), answers: ringMemory(QUEUE_ENTRIES), bell };
     });
     const bell = word();
-    const start: EngineStart = { source: model.source, placing, limits: batching, bell, lines };
+    const start: EngineStart = {
+      model: model.name,
+      instance,
+      recording: this.#recordingOf(model, instance),
+      source: model.source,
+      placing,
+      limits: batching,
+      bell,
+      lines,
+    };
     let isReady = false;
     const said = deferred<EngineReady>();
     const thread = new ServerThread<ToEngine, FromEngine>('engine-thread', start, (message) => {
@@ -200,6 +227,9 @@ export class Server {
         case 'ready':
           isReady = true;
           said.resolve(message.ready);
+          break;
+        case 'fits':
+          this.#figures.fits(model.name, instance, message.fits);
           break;
         case 'batch-failed':
           onEvent({ kind: 'error', error: receivedError(message.error) });
@@ -219,6 +249,16 @@ export class Server {
       this.#fail(error);
     });
     return { thread, model, bell, load: word(), lines, ready: said.promise };
+  }
+
+  /** Each copy of a model writes to a folder of its own. */
+  #recordingOf({ name }: ServeModel, instance: string): TrafficRecording | undefined {
+    const { recording, models } = this.#options;
+    if (recording === undefined) return undefined;
+    const copies = models.reduce((sum, { placings }) => sum + placings.length, 0);
+    const diskBytes = Math.ceil(recording.diskBytes / copies);
+    if (copies === 1) return recording;
+    return { ...recording, diskBytes, folder: join(recording.folder, `${name}-${instance}`) };
   }
 
   #atFront(model: ServeModel, readies: readonly EngineReady[]): ModelAtFront {
@@ -241,6 +281,7 @@ export class Server {
     });
     const share = (all: number) => Math.ceil(all / ioThreads);
     const start: FrontStart = {
+      name: `http-${index}`,
       fd,
       state: this.#state,
       bell,
@@ -250,6 +291,7 @@ export class Server {
       arenaBytes: share(requestBytes),
       slaMs,
       limits: { ...limits, connections: share(limits.connections) },
+      logsAccess: this.#options.logsAccess ?? false,
     };
     const arena = deferred<ArenaPlace>();
     const listening = deferred<void>();
@@ -262,8 +304,17 @@ export class Server {
     };
     const thread = new ServerThread<ToFront, FromFront>('http-thread', start, (message) => {
       switch (message.kind) {
-        case 'arena':
+        case 'begun':
+          this.#figures.add(message.metrics);
           arena.resolve(message.arena);
+          break;
+        case 'document': {
+          const { number, document } = message;
+          thread.say({ kind: 'document', number, text: this.#figures.document(document) });
+          break;
+        }
+        case 'slots':
+          this.#figures.slots(index, message);
           break;
         case 'listening':
           listening.resolve();

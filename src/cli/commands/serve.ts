@@ -42,6 +42,10 @@ interface Options extends ModelOptions {
   readonly maxBody: number;
   readonly requestMemory: number;
   readonly drain: number;
+  readonly accessLog?: true;
+  readonly recordTraffic?: string;
+  readonly recordEvery: number;
+  readonly recordSize: number;
 }
 
 const MEBIBYTE = 1 << 20;
@@ -79,6 +83,10 @@ export function serveCommand(): Command {
     .option('--max-body <MiB>', 'of a request', integer(1), DEFAULT_FRONT_LIMITS.bodyBytes / MEBIBYTE)
     .option('--request-memory <MiB>', 'for all requests that are not answered yet', integer(1), 512)
     .option('--drain <time>', 'how long requests under way are waited for at the end', duration, 30)
+    .option('--access-log', 'each request as a line of JSON on standard output')
+    .option('--record-traffic <folder>', 'keep a sample of the requests, for `tune` and `bench`')
+    .option('--record-every <n>', 'of so many batches, one is a candidate', integer(1), 100)
+    .option('--record-size <MiB>', 'of what is recorded, at most', integer(1), 256)
     .addOption(precisionOption())
     .addOption(planOption());
   return withModel(command)
@@ -135,6 +143,16 @@ async function serve(files: string[], options: Options): Promise<void> {
     requestBytes,
     drainMs: 1000 * drain,
     onEvent: log,
+    logsAccess: options.accessLog ?? false,
+    ...(options.recordTraffic === undefined
+      ? {}
+      : {
+          recording: {
+            folder: options.recordTraffic,
+            every: options.recordEvery,
+            diskBytes: options.recordSize * MEBIBYTE,
+          },
+        }),
     signal,
   });
   try {

@@ -3,13 +3,17 @@ import { parentPort, workerData } from 'node:worker_threads';
 import { at } from '../../at.ts';
 import type { HostPtr } from '../../ffi/host-memory.ts';
 import { viewMemory } from '../../ffi/host-memory.ts';
-import { inputsOf } from '../../model/architecture.ts';
+import { inputsOf, type ModelArchitecture } from '../../model/architecture.ts';
 import type { ModelInputs } from '../../model/inputs.ts';
 import type { NamedOutput } from '../../model/prediction.ts';
 import { namedOutputs } from '../../model/prediction.ts';
 import { planLabel } from '../../plan/plan.ts';
 import { Batcher } from '../batching/batcher.ts';
-import { LatencyModel } from '../batching/latency-model.ts';
+import { type ClassFit, LatencyModel } from '../batching/latency-model.ts';
+import { HotRowCoverage } from '../metrics/hot-row-coverage.ts';
+import type { SharedMetrics } from '../metrics/metrics-block.ts';
+import { EngineMetrics } from '../metrics/recorders.ts';
+import { TrafficRecorder } from '../recording/traffic-recorder.ts';
 import { RecordModel, type RecordShape, recordShape } from '../records/record-model.ts';
 import { type BatchTimes, Engine, type Job } from './engine.ts';
 import { type Outcome, postAnswer, readRequest, TO_ENGINE } from './messages.ts';
@@ -36,8 +40,20 @@ export interface Line {
   readonly bell: SharedArrayBuffer;
 }
 
+/** A sample of the traffic, kept for tuning. */
+export interface TrafficRecording {
+  readonly folder: string;
+  /** One request of so many is a candidate. */
+  readonly every: number;
+  readonly diskBytes: number;
+}
+
 /** What an engine thread is started with. */
 export interface EngineStart {
+  readonly model: string;
+  /** Its name among the copies of the model. */
+  readonly instance: string;
+  readonly recording: TrafficRecording | undefined;
   readonly source: ModelSource;
   readonly placing: Placing;
   readonly limits: BatchingLimits;
@@ -55,6 +71,7 @@ export interface EngineReady {
   readonly inputs: ModelInputs;
   readonly tableRows: readonly number[];
   readonly outputs: readonly NamedOutput[];
+  readonly metrics: SharedMetrics;
 }
 
 /** Memory of a thread that receives requests, in the order of the lines. */
@@ -65,12 +82,16 @@ export interface ArenaPlace {
 
 export type ToEngine =
   | { readonly kind: 'begin'; readonly arenas: readonly ArenaPlace[] }
+  /** Requests are clients' from now on: they count. */
+  | { readonly kind: 'count' }
   | { readonly kind: 'stop' };
 export type FromEngine =
   | { readonly kind: 'progress'; readonly text: string }
   | { readonly kind: 'ready'; readonly ready: EngineReady }
   | { readonly kind: 'failed'; readonly error: SentError }
-  | { readonly kind: 'batch-failed'; readonly error: SentError };
+  | { readonly kind: 'batch-failed'; readonly error: SentError }
+  /** From time to time: how long batches are expected to take. */
+  | { readonly kind: 'fits'; readonly fits: readonly ClassFit[] };
 
 /** How batches are made for a device. */
 interface Habits {
@@ -88,6 +109,8 @@ function habitsOf({ device }: PlacedModel['model']): Habits {
     : { mostSamples: 2048, depth: 1, shrinks: true };
 }
 
+/** How often what changes slowly is told. */
+const REPORT_MS = 1000;
 /** How much a new batch counts in what merging takes. */
 const MERGE_WEIGHT = 0.1;
 
@@ -96,7 +119,7 @@ if (port === null) throw new TypeError('an engine runs in a thread of a server')
 const say = (message: FromEngine) => port.postMessage(message);
 const start = workerData as EngineStart;
 
-function readyOf({ model }: PlacedModel): EngineReady {
+function readyOf({ model }: PlacedModel, metrics: SharedMetrics): EngineReady {
   const { architecture, device, precision, plan, planSource, notes } = model;
   return {
     device: `${device.id}: ${device.name}`,
@@ -107,6 +130,7 @@ function readyOf({ model }: PlacedModel): EngineReady {
     inputs: inputsOf(architecture),
     tableRows: architecture.tables.map(({ rows }) => rows),
     outputs: namedOutputs(model.head, architecture.output),
+    metrics,
   };
 }
 
@@ -125,6 +149,8 @@ function engineOf(
   placed: PlacedModel,
   measured: Awaited<ReturnType<typeof warmUp>>,
   arenas: readonly ArenaPlace[],
+  { metrics, coverage, recorder }: Watchers,
+  counts: () => boolean,
 ) {
   const { model, backend } = placed;
   const habits = habitsOf(model);
@@ -150,6 +176,7 @@ function engineOf(
     const times = batch ?? { beganMs: job.arrivedMs, mergeMs: 0, computeMs: 0, copyMs: 0, samples: 0 };
     const { beganMs, mergeMs, computeMs, copyMs, samples } = times;
     const queueMs = beganMs - job.arrivedMs;
+    if (batch !== undefined && counts()) metrics.waited(queueMs);
     const { ticket, from } = job;
     // There is room: a thread has no more requests under way than answers fit.
     postAnswer(at(answers, from), {
@@ -164,7 +191,7 @@ function engineOf(
     });
     at(bells, from).ring();
   };
-  return new Engine({
+  const engine = new Engine({
     model,
     backend,
     records: new RecordModel(recordShape(model.architecture)),
@@ -174,10 +201,38 @@ function engineOf(
     addresses: arenas.map(({ address }) => address),
     events: {
       ended,
-      ran: (batch) => merge.observe(batch),
+      ran: (batch, request) => {
+        merge.observe(batch);
+        if (!counts()) return;
+        metrics.ran(batch, Date.now());
+        coverage.observe(request);
+        recorder?.offer(request);
+      },
       failed: (error) => say({ kind: 'batch-failed', error: sentError(error) }),
     },
   });
+  const report = () => {
+    metrics.queued(batcher.queuedRequests, batcher.queuedSamples);
+    metrics.coverage(coverage.figures());
+    say({ kind: 'fits', fits: latency.fits() });
+  };
+  return { engine, report };
+}
+
+/** What looks at the batches that run. */
+interface Watchers {
+  readonly metrics: EngineMetrics;
+  readonly coverage: HotRowCoverage;
+  readonly recorder: TrafficRecorder | undefined;
+}
+
+async function watchersOf({ tables, denseFeatures }: ModelArchitecture): Promise<Watchers> {
+  const { model, instance, recording } = start;
+  const coverage = new HotRowCoverage(tables);
+  const metrics = new EngineMetrics({ model, instance, tables: coverage.shownTables });
+  const recorder =
+    recording && (await TrafficRecorder.open(recording, { tables: tables.length, denseFeatures }));
+  return { metrics, coverage, recorder };
 }
 
 /** Serves until it is stopped and nothing is left to do. */
@@ -213,9 +268,11 @@ async function main(): Promise<void> {
     onProgress: (samples) => say({ kind: 'progress', text: `warming up: batches of ${samples}` }),
   });
   let isStopped = false;
+  let counts = false;
   const began = new Promise<readonly ArenaPlace[]>((resolve) => {
     port?.on('message', (message: ToEngine) => {
       if (message.kind === 'begin') resolve(message.arenas);
+      else if (message.kind === 'count') counts = true;
       else {
         isStopped = true;
         resolve([]);
@@ -223,12 +280,20 @@ async function main(): Promise<void> {
       }
     });
   });
-  say({ kind: 'ready', ready: readyOf(placed) });
+  const watchers = await watchersOf(model.architecture);
+  say({ kind: 'ready', ready: readyOf(placed, watchers.metrics.block.shared) });
   const arenas = await began;
   if (isStopped) return;
-  using engine = engineOf(placed, measured, arenas);
-  await serve(engine, () => isStopped);
-  await engine.settled();
+  const { engine, report } = engineOf(placed, measured, arenas, watchers, () => counts);
+  const reporting = setInterval(report, REPORT_MS);
+  try {
+    await serve(engine, () => isStopped);
+    await engine.settled();
+  } finally {
+    clearInterval(reporting);
+    engine[Symbol.dispose]();
+    await watchers.recorder?.close();
+  }
 }
 
 try {

@@ -4,6 +4,7 @@ import type { Backend } from '../../backend/backend.ts';
 import type { HostPtr } from '../../ffi/host-memory.ts';
 import type { DlrmModel } from '../../model/dlrm.ts';
 import { type NamedOutput, namedOutputs, outputArrays } from '../../model/prediction.ts';
+import type { DlrmRequest } from '../../model/request/request.ts';
 import type { Batcher, Waiting } from '../batching/batcher.ts';
 import { BatchMemory } from '../records/batch-memory.ts';
 import { mergeRecords } from '../records/merge.ts';
@@ -31,7 +32,8 @@ export interface BatchTimes {
 export interface EngineEvents {
   /** A job ended; `batch`: of those that ran. */
   ended(job: Job, outcome: Outcome, batch?: BatchTimes, retryAfterMs?: number): void;
-  ran(batch: BatchTimes): void;
+  /** `request`: the merged one, whose arrays are the engine's again afterwards. */
+  ran(batch: BatchTimes, request: DlrmRequest): void;
   failed(error: unknown): void;
 }
 
@@ -151,7 +153,7 @@ export class Engine implements Disposable {
       this.#endedMs = computedMs;
       batcher.ran(request.batchSize, this.#occupiedMs(times), copiedMs);
       for (const job of batch) this.#end(job, 'done', times);
-      events.ran(times);
+      events.ran(times, request);
     } catch (error) {
       await before;
       batcher.failed(nowMs());

@@ -47,11 +47,12 @@ export interface FrontDoorOptions {
   readonly slaMs: number | undefined;
   readonly limits: FrontLimits;
   /** Of all that was counted, for GET /metrics. */
-  readonly metrics: () => string | Promise<string>;
+  readonly metrics: () => Promise<string>;
   /** JSON for GET /v2/models/stats and its like. */
-  readonly statistics: (models: readonly InferModel[]) => string;
+  readonly statistics: (models: readonly InferModel[]) => Promise<string>;
   /** Told when a request has been answered, or its client has gone. */
   readonly observe: (request: ObservedRequest) => void;
+  readonly onConnection: (event: 'opened' | 'closed') => void;
   readonly onError: (error: unknown) => void;
 }
 
@@ -110,12 +111,11 @@ export class FrontDoor {
     this.#server.on('clientError', (error: NodeJS.ErrnoException, socket: Socket) =>
       refuseClient(error, socket),
     );
+    this.#server.on('connection', (socket) => {
+      options.onConnection('opened');
+      socket.once('close', () => options.onConnection('closed'));
+    });
     this.#server.on('error', options.onError);
-  }
-
-  /** Connections that are open. */
-  connections(): Promise<number> {
-    return new Promise((resolve) => this.#server.getConnections((_, count) => resolve(count ?? 0)));
   }
 
   /** Requests that have not been answered. */
@@ -227,7 +227,7 @@ export class FrontDoor {
         return json(repositoryIndex(entries, await smallJson(request)));
       }
       case 'statistics':
-        return json(statistics(route.model === undefined ? models : [this.#model(route as ModelName)]));
+        return json(await statistics(route.model === undefined ? models : [this.#model(route as ModelName)]));
       case 'model-metadata':
         return json(modelMetadata(this.#model(route).served));
       case 'model-ready':

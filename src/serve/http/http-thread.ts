@@ -1,16 +1,21 @@
 /** The program of a thread that receives requests. */
 import { parentPort, workerData } from 'node:worker_threads';
+import { type Deferred, deferred } from '../deferred.ts';
 import { SlotArena } from '../engine/arena.ts';
 import type { ArenaPlace } from '../engine/engine-thread.ts';
 import { Bell } from '../engine/ring.ts';
 import { type SentError, sentError } from '../engine/thread-errors.ts';
+import type { SharedMetrics } from '../metrics/metrics-block.ts';
 import { ServerState } from '../state.ts';
 import { type EngineQueues, Engines } from './engine-lines.ts';
 import { FrontDoor, type FrontLimits } from './front-door.ts';
 import { InferModel, type ModelAtFront } from './infer.ts';
+import { FrontWatch } from './watch.ts';
 
 /** What the thread is started with. */
 export interface FrontStart {
+  /** Its name in metrics. */
+  readonly name: string;
   /** A listening socket, which is the thread's own. */
   readonly fd: number;
   readonly state: SharedArrayBuffer;
@@ -22,55 +27,116 @@ export interface FrontStart {
   readonly arenaBytes: number;
   readonly slaMs: number | undefined;
   readonly limits: FrontLimits;
+  /** Whether each request is a line on standard output. */
+  readonly logsAccess: boolean;
 }
 
-export type ToFront = { readonly kind: 'listen' } | { readonly kind: 'drain' } | { readonly kind: 'end' };
+/** A document that the main thread makes, of what all threads counted. */
+export type Document =
+  | { readonly kind: 'metrics' }
+  | { readonly kind: 'statistics'; readonly models: readonly string[] };
+
+export type ToFront =
+  | { readonly kind: 'listen' }
+  | { readonly kind: 'drain' }
+  | { readonly kind: 'end' }
+  | { readonly kind: 'document'; readonly number: number; readonly text: string };
 export type FromFront =
-  | { readonly kind: 'arena'; readonly arena: ArenaPlace }
+  | { readonly kind: 'begun'; readonly arena: ArenaPlace; readonly metrics: readonly SharedMetrics[] }
   | { readonly kind: 'listening' }
   | { readonly kind: 'drained' }
+  | { readonly kind: 'document'; readonly number: number; readonly document: Document }
+  /** From time to time: bytes of slots, and requests at the engines. */
+  | { readonly kind: 'slots'; readonly used: number; readonly waiting: number }
   | { readonly kind: 'error'; readonly error: SentError }
   | { readonly kind: 'failed'; readonly error: SentError };
+
+/** How often what changes slowly is told. */
+const REPORT_MS = 1000;
 
 const port = parentPort;
 if (port === null) throw new TypeError('requests are received in a thread of a server');
 const say = (message: FromFront) => port.postMessage(message);
 
+/** Documents that the main thread is asked for. */
+class Documents {
+  readonly #asked = new Map<number, Deferred<string>>();
+  #number = 0;
+
+  ask(document: Document): Promise<string> {
+    const number = this.#number++;
+    const text = deferred<string>();
+    this.#asked.set(number, text);
+    say({ kind: 'document', number, document });
+    return text.promise;
+  }
+
+  receive(number: number, text: string): void {
+    this.#asked.get(number)?.resolve(text);
+    this.#asked.delete(number);
+  }
+}
+
 function main(start: FrontStart): void {
   const arena = new SlotArena(start.arenaBytes);
   const engines = new Engines(start.queues, start.bell, start.queueEntries);
   const models = start.models.map((model) => new InferModel(model, engines, start.limits.bodyBytes));
+  const access = (line: string) => process.stdout.write(`${line}\n`);
+  const watch = new FrontWatch(start.name, models, start.logsAccess ? access : undefined);
+  const documents = new Documents();
   const door = new FrontDoor({
     state: new ServerState(start.state),
     models,
     arena,
     slaMs: start.slaMs,
     limits: start.limits,
-    metrics: () => '',
-    statistics: () => '{"model_stats":[]}',
-    observe: () => {},
+    metrics: () => documents.ask({ kind: 'metrics' }),
+    statistics: (models) =>
+      documents.ask({ kind: 'statistics', models: models.map(({ served }) => served.name) }),
+    observe: (request) => watch.request(request),
+    onConnection: (event) => watch.connection(event),
     onError: (error) => say({ kind: 'error', error: sentError(error) }),
   });
   let isStopped = false;
   const receiving = engines.receive(() => isStopped);
-  port?.on('message', async (message: ToFront) => {
-    try {
-      if (message.kind === 'listen') {
+  const reporting = setInterval(() => {
+    watch.publish();
+    say({ kind: 'slots', used: arena.used, waiting: engines.waiting });
+  }, REPORT_MS);
+  const stop = async () => {
+    isStopped = true;
+    new Bell(start.bell).ring();
+    await receiving;
+    clearInterval(reporting);
+    watch.close();
+  };
+  const obey = async (message: ToFront) => {
+    switch (message.kind) {
+      case 'listen':
         for (const model of models) await model.warmUp(arena);
         await door.listen(start.fd);
         say({ kind: 'listening' });
-      } else if (message.kind === 'drain') {
+        break;
+      case 'drain':
         await door.drain();
-        isStopped = true;
-        new Bell(start.bell).ring();
-        await receiving;
+        await stop();
         say({ kind: 'drained' });
-      } else door.end();
-    } catch (error) {
-      say({ kind: 'failed', error: sentError(error) });
+        break;
+      case 'end':
+        door.end();
+        break;
+      case 'document':
+        documents.receive(message.number, message.text);
+        break;
+      default:
+        message satisfies never;
     }
+  };
+  port?.on('message', (message: ToFront) => {
+    obey(message).catch((error) => say({ kind: 'failed', error: sentError(error) }));
   });
-  say({ kind: 'arena', arena: { address: Number(arena.address), bytes: arena.bytes } });
+  const { address, bytes } = arena;
+  say({ kind: 'begun', arena: { address: Number(address), bytes }, metrics: watch.metrics });
 }
 
 try {

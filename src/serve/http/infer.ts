@@ -36,6 +36,8 @@ export interface Ended {
   readonly samples: number;
   readonly bodyBytes: number;
   readonly answered?: Answered;
+  /** From the engine's answer to the client's. */
+  readonly answerMs?: number;
 }
 
 /** A request on its way to an engine. */
@@ -155,8 +157,11 @@ export class InferModel {
         priority: levelOf(priority),
         arrivedMs,
       });
+      const answeredMs = nowMs();
       tell({ samples, bodyBytes, answered });
-      return this.#answer(answered, outputs, samples, given, asked.id);
+      const answer = this.#answer(answered, outputs, samples, given, asked.id);
+      tell({ samples, bodyBytes, answered, answerMs: nowMs() - answeredMs });
+      return answer;
     } finally {
       for (const slot of slots) arena.give(slot);
     }

@@ -22,7 +22,7 @@ const OUTCOME_NAMES = Object.keys(OUTCOMES) as Outcome[];
 const ENGINE_PHASES = (Object.keys(PHASES) as Phase[]).filter((phase) => phase !== 'answer');
 
 /** What became of a request that was answered with an error. */
-export function outcomeOf({ code, status }: Pick<ErrorAnswer, 'code' | 'status'>): Outcome {
+export function outcomeOf({ code, status }: Pick<ErrorAnswer, 'code' | 'status'>): Exclude<Outcome, 'ok'> {
   switch (code) {
     case 'OVERLOADED':
     case 'OUT_OF_MEMORY':

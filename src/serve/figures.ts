@@ -1,0 +1,69 @@
+/** What all threads of a server counted, as documents: metrics for Prometheus, Triton's statistics. */
+import { version } from '../version.ts';
+import type { ClassFit } from './batching/latency-model.ts';
+import type { Document } from './http/http-thread.ts';
+import { fitGauges, modelGauges, processGauges, slotGauges } from './metrics/collectors.ts';
+import type { SharedMetrics } from './metrics/metrics-block.ts';
+import { prometheusText } from './metrics/prometheus-text.ts';
+import { type Collected, MetricsRegistry } from './metrics/registry.ts';
+import { modelStatistics } from './metrics/statistics.ts';
+import { statisticsJson } from './protocol/statistics.ts';
+
+/** Slots of a thread. */
+interface SlotsInUse {
+  readonly used: number;
+  readonly waiting: number;
+}
+
+export class ServerFigures {
+  readonly #registry = new MetricsRegistry();
+  readonly #startedAt = Date.now();
+  readonly #models = new Map<string, { readonly version: string; readonly loadedAt: number }>();
+  readonly #fits = new Map<string, readonly Collected[]>();
+  readonly #slots = new Map<number, SlotsInUse>();
+  /** Of all threads that receive requests. */
+  slotBytes = 0;
+
+  constructor() {
+    this.#registry.collect(() => this.#gauges());
+  }
+
+  /** Reads blocks from now on. */
+  add(metrics: readonly SharedMetrics[]): void {
+    for (const shared of metrics) this.#registry.add(shared);
+  }
+
+  /** A copy of the model is there. */
+  addModel(name: string, version: string): void {
+    this.#models.set(name, { version, loadedAt: Date.now() });
+  }
+
+  fits(model: string, instance: string, fits: readonly ClassFit[]): void {
+    this.#fits.set(JSON.stringify([model, instance]), fitGauges(model, instance, fits));
+  }
+
+  slots(thread: number, slots: SlotsInUse): void {
+    this.#slots.set(thread, slots);
+  }
+
+  document(document: Document): string {
+    const figures = this.#registry.read();
+    if (document.kind === 'metrics') return prometheusText(figures);
+    const models = document.models.map((name) => ({ name, version: this.#models.get(name)?.version ?? '' }));
+    return statisticsJson(modelStatistics(figures, models));
+  }
+
+  #gauges(): Collected[] {
+    const slots = [...this.#slots.values()];
+    return [
+      ...processGauges({ version, node: process.versions.node, startedAt: this.#startedAt }),
+      ...[...this.#models].flatMap(([name, model]) => modelGauges(name, model.version, model.loadedAt)),
+      ...[...this.#fits.values()].flat(),
+      ...slotGauges({
+        usedBytes: slots.reduce((sum, { used }) => sum + used, 0),
+        capacityBytes: this.slotBytes,
+        waiting: slots.reduce((sum, { waiting }) => sum + waiting, 0),
+      }),
+    ];
+  }
+}
