@@ -10,6 +10,7 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { Agent, createServer, request as httpRequest } from 'node:http';
 import { cpus, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -17,6 +18,7 @@ import { parseArgs } from 'node:util';
 import { at } from '../src/at.ts';
 import { mlperfBagLengths } from '../src/bench/synthetic-model.ts';
 import type { RowFormat } from '../src/embedding/bag.ts';
+import { encodeRequest } from '../src/load/encode-request.ts';
 import { MLPERF, requestSizes } from '../src/load/sizes.ts';
 import type { DlrmRequest } from '../src/model/request/request.ts';
 import { SlotArena } from '../src/serve/engine/arena.ts';
@@ -54,13 +56,22 @@ const USER_LOOKUPS = 10;
 const BATCH_REQUESTS = [1, 2, 4, 8, 16, 24, 32, 48, 64];
 /** Merged batches in rotation. */
 const BATCHES = 4;
-const SINGLE_ROUNDS = 60;
-/** Between single samples, as in a server with little to do. */
-const IDLE_MS = 20;
+/** ms between single samples, and how many. */
+const SINGLES: readonly (readonly [idleMs: number, rounds: number])[] = [
+  [0, 3000],
+  [20, 90],
+];
+const MLPERF_DENSE = 13;
 
 /** A user's request: bags of users' tables once. */
-function userRequest(model: PlacedModel['model'], samples: number, seed: number): DlrmRequest {
-  const { tables, denseFeatures } = model.architecture;
+function userRequest(
+  {
+    tables,
+    denseFeatures,
+  }: { readonly tables: readonly { readonly rows: number }[]; readonly denseFeatures: number },
+  samples: number,
+  seed: number,
+): DlrmRequest {
   const draw = (batchSize: number) =>
     syntheticRequest({
       tables,
@@ -87,7 +98,7 @@ async function engineAlone({ model, backend }: PlacedModel) {
   using arena = new SlotArena(2 ** 29);
   const sizes = requestSizes(MLPERF, 64, 1);
   const slots = sizes.map((samples, i) => {
-    const request = userRequest(model, samples, i + 1);
+    const request = userRequest(model.architecture, samples, i + 1);
     const slot = arena.take(records.headerBytes + appendedBytes(request));
     if (slot === undefined) throw new Error('the arena is too small');
     appendRequest(records, slot, request);
@@ -141,24 +152,85 @@ async function engineAlone({ model, backend }: PlacedModel) {
   return results;
 }
 
-/** ms of a single sample that comes alone. */
-async function singleAlone({ model }: PlacedModel) {
-  const request = userRequest(model, 1, 1);
-  const times: number[] = [];
-  for (let round = 0; round < SINGLE_ROUNDS; round++) {
-    await new Promise((resolve) => setTimeout(resolve, IDLE_MS));
-    const began = nowMs();
-    await model.predict(request);
-    times.push(nowMs() - began);
+/** ms of single samples, one after the other: at once, and after some idle time, when processor and GPU have slowed down. */
+async function singles(score: () => Promise<unknown>) {
+  const figures = [];
+  for (const [idleMs, rounds] of SINGLES) {
+    const times: number[] = [];
+    for (let round = 0; round < rounds; round++) {
+      if (idleMs > 0) await new Promise((resolve) => setTimeout(resolve, idleMs));
+      const began = nowMs();
+      await score();
+      times.push(nowMs() - began);
+    }
+    const counted = times.slice(Math.floor(rounds / 3));
+    figures.push({ idleMs, rounds: counted.length, p50Ms: median(counted) });
   }
-  return { p50Ms: median(times.slice(SINGLE_ROUNDS / 3)), rounds: (2 * SINGLE_ROUNDS) / 3, idleMs: IDLE_MS };
+  return figures;
+}
+
+/** The same over one connection, by Node's own client. */
+async function singlesOverHttp(url: string) {
+  const lengths = mlperfBagLengths();
+  const features = lengths.split('/').map((_, t) => `table_${t}`);
+  const request = userRequest(
+    { tables: features.map(() => ({ rows: 3 })), denseFeatures: MLPERF_DENSE },
+    1,
+    1,
+  );
+  const { body, jsonBytes } = encodeRequest(request, {
+    features,
+    indexType: 'int32',
+    userDense: MLPERF_DENSE,
+  });
+  const agent = new Agent({ keepAlive: true, maxSockets: 1 });
+  const options = {
+    method: 'POST',
+    agent,
+    headers: { 'content-length': body.length, 'inference-header-content-length': jsonBytes },
+  };
+  const figures = await singles(
+    () =>
+      new Promise<void>((resolve, reject) => {
+        const sent = httpRequest(`${url}/v2/models/mlperf/infer`, options, (response) => {
+          if (response.statusCode !== 200) reject(new Error(`status ${response.statusCode}`));
+          response.resume();
+          response.once('end', resolve);
+        });
+        sent.once('error', reject);
+        sent.end(body);
+      }),
+  );
+  agent.destroy();
+  return figures;
+}
+
+/** A round trip of HTTP that asks for nothing, on this machine: what a server's answer cannot be without. */
+async function httpAlone() {
+  const server = createServer((_, response) => response.end()).listen(0, '127.0.0.1');
+  await new Promise((resolve) => server.once('listening', resolve));
+  const { port } = server.address() as { readonly port: number };
+  const agent = new Agent({ keepAlive: true, maxSockets: 1 });
+  const figures = await singles(
+    () =>
+      new Promise<void>((resolve) => {
+        httpRequest({ port, agent }, (response) => {
+          response.resume();
+          response.once('end', resolve);
+        }).end();
+      }),
+  );
+  agent.destroy();
+  server.close();
+  return figures;
 }
 
 async function alone() {
   const placed = await placeModel({ kind: 'preset', preset: 'mlperf', shape }, { device }, () => {});
   await using _model = placed.model;
   const { model } = placed;
-  const single = await singleAlone(placed);
+  const request = userRequest(model.architecture, 1, 1);
+  const single = await singles(() => model.predict(request));
   const batches = await engineAlone(placed);
   return { device: model.device, precision: model.precision, plan: model.plan, single, batches };
 }
@@ -215,21 +287,8 @@ try {
   const processes = values.processes === undefined ? [] : ['--processes', values.processes];
   const form = ['--user-features', 'auto', '--index-type', 'int32', ...processes];
   const time = ['--duration', `${values.seconds}s`, '--warmup', '1s'];
-  const single = await hotrow(
-    [
-      'load',
-      url,
-      '--samples',
-      '1',
-      '--bag-lengths',
-      mlperfBagLengths(),
-      ...form,
-      ...time,
-      '--rate',
-      String(1000 / IDLE_MS),
-    ],
-    join(folder, 'single.json'),
-  );
+  const single = await singlesOverHttp(url);
+  const http = await httpAlone();
   const load = await hotrow(
     [
       'load',
@@ -246,6 +305,7 @@ try {
     ],
     join(folder, 'load.json'),
   );
+  const metrics = await (await fetch(`${url}/metrics`)).text();
   const exited = new Promise((resolve) => child.once('exit', resolve));
   child.kill('SIGTERM');
   const exit = await exited;
@@ -257,8 +317,10 @@ try {
     cores: cpus().length,
     slaMs,
     engine,
+    http,
     single,
     load,
+    metrics,
     exit,
   };
   writeFileSync(out, `${JSON.stringify(results, null, 2)}\n`);

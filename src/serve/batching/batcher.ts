@@ -51,6 +51,12 @@ export interface BatcherOptions {
   readonly depth?: number;
   /** How long the host prepares a batch of n samples before the device can begin on it, in ms. Default 0. */
   readonly prepareMs?: (samples: number) => number;
+  /**
+   * How long before the device is free, beyond preparing it, the next batch of n samples is taken, in ms: what the device may be done
+   * sooner than predicted, and what lies between the host and it. Default 0. More keeps the device busier; what arrives in that time
+   * waits for the batch after it.
+   */
+  readonly leadMs?: (samples: number) => number;
 }
 
 /** All requests of a priority. */
@@ -85,6 +91,7 @@ export class Batcher<R extends Waiting> {
   readonly #options: BatcherOptions;
   readonly #depth: number;
   readonly #prepareMs: (samples: number) => number;
+  readonly #leadMs: (samples: number) => number;
   /** By priority; empty ones are removed when a batch goes. */
   readonly #levels: Level<R>[] = [];
   readonly #queued = new Map<R, Queued<R>>();
@@ -101,7 +108,15 @@ export class Batcher<R extends Waiting> {
 
   /** @throws RangeError for sizes that are no numbers of samples. */
   constructor(options: BatcherOptions) {
-    const { latency, slaMs, mostSamples, queueSamples, depth = 1, prepareMs = () => 0 } = options;
+    const {
+      latency,
+      slaMs,
+      mostSamples,
+      queueSamples,
+      depth = 1,
+      prepareMs = () => 0,
+      leadMs = () => 0,
+    } = options;
     if (!(slaMs > 0 && mostSamples >= 1 && queueSamples >= 1 && Number.isInteger(depth) && depth >= 1))
       throw new RangeError(
         `a batcher with an SLA of ${slaMs} ms, batches of ${mostSamples}, a queue of ${queueSamples}, depth ${depth}`,
@@ -110,6 +125,7 @@ export class Batcher<R extends Waiting> {
     this.#latency = latency;
     this.#depth = depth;
     this.#prepareMs = prepareMs;
+    this.#leadMs = leadMs;
   }
 
   get queuedSamples(): number {
@@ -195,7 +211,7 @@ export class Batcher<R extends Waiting> {
     if (this.#queued.size === 0 || length >= this.#depth) return Number.POSITIVE_INFINITY;
     if (length === 0) return nowMs;
     const next = Math.min(this.#samples, this.capSamples);
-    return Math.max(nowMs, this.#freeMs(nowMs) - this.#prepareMs(next));
+    return Math.max(nowMs, this.#freeMs(nowMs) - this.#prepareMs(next) - this.#leadMs(next));
   }
 
   /** Takes a request out of the queue; false where it is not there (any more). */

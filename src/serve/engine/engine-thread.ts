@@ -111,6 +111,12 @@ function habitsOf({ device }: PlacedModel['model']): Habits {
 
 /** How often what changes slowly is told. */
 const REPORT_MS = 1000;
+/**
+ * Before the device should be free, the next batch is on its way to it: launches and copies take so long, and most batches are done
+ * sooner than a high quantile says.
+ */
+const LEAD_MS = 0.3;
+const LEAD_SHARE = 0.3;
 /** How much a new batch counts in what merging takes. */
 const MERGE_WEIGHT = 0.1;
 
@@ -168,7 +174,12 @@ function engineOf(
     queueSamples,
     shrinks,
     depth,
-    ...(depth > 1 ? { prepareMs: merge.predictMs } : {}),
+    ...(depth > 1
+      ? {
+          prepareMs: merge.predictMs,
+          leadMs: (samples: number) => LEAD_MS + LEAD_SHARE * latency.predictMs(samples),
+        }
+      : {}),
   });
   const answers = start.lines.map((line) => new RingWriter(line.answers));
   const bells = start.lines.map((line) => new Bell(line.bell));

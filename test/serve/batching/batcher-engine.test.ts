@@ -89,6 +89,21 @@ test('with two batches under way, the next goes so that it is prepared when the 
   assert.equal(one.takeFromMs(5), 5, 'the device is idle');
 });
 
+test('with a lead, the next batch goes so much earlier', () => {
+  const one = batcher({
+    depth: 2,
+    prepareMs: (samples) => 0.005 * samples,
+    leadMs: (samples) => 0.01 * samples,
+  });
+  accept(one, [request('a', 20)]);
+  one.take(0);
+  accept(one, [request('b', 20)], 0.1);
+  // a is done at 2.5, b prepared in half a millisecond, and 1 ms ahead of that.
+  assert.equal(one.takeFromMs(0.1), 1);
+  assert.equal(one.take(0.9), undefined);
+  assert.deepEqual(names(one.take(1)), { batch: 'b', late: '' });
+});
+
 test('a batch begins when it is prepared, though the device frees before', () => {
   const one = batcher({ depth: 2, prepareMs: (samples) => 0.005 * samples });
   accept(one, [request('a', 20)]);
