@@ -21,18 +21,16 @@ export class SlotArena implements Disposable {
   readonly #buffer: ArrayBuffer;
   /** In the order of their places; neighbours are one. */
   readonly #gaps: Gap[];
+  /** Of all slots and gaps: a multiple of 64. */
+  readonly bytes: number;
   #used = 0;
 
-  /** At least so many bytes. */
-  readonly bytes: number;
-
-  /** @throws DeviceError OUT_OF_MEMORY. */
-  constructor(atLeast: number) {
-    const bytes = aligned(atLeast);
-    this.bytes = bytes;
-    this.#memory = new NativeMemory(bytes);
-    this.#buffer = this.#memory.view(0, bytes).buffer as ArrayBuffer;
-    this.#gaps = [{ at: 0, bytes }];
+  /** `bytes`: rounded up to 64. @throws DeviceError OUT_OF_MEMORY. */
+  constructor(bytes: number) {
+    this.bytes = aligned(Math.max(bytes, 1));
+    this.#memory = new NativeMemory(this.bytes);
+    this.#buffer = this.#memory.view(0, this.bytes).buffer as ArrayBuffer;
+    this.#gaps = [{ at: 0, bytes: this.bytes }];
   }
 
   get address(): HostPtr {
@@ -65,12 +63,15 @@ export class SlotArena implements Disposable {
     };
   }
 
-  /** Gives a slot back, once. */
+  /** Gives a slot back, once. @throws RangeError for one that was given back: two requests would share it. */
   give({ at, bytes: { length: bytes } }: Slot): void {
-    this.#used -= bytes;
     let next = this.#gaps.findIndex((gap) => gap.at > at);
     if (next < 0) next = this.#gaps.length;
     const [before, after] = [this.#gaps[next - 1], this.#gaps[next]];
+    const isFree =
+      (before !== undefined && before.at + before.bytes > at) || (after?.at ?? this.bytes) < at + bytes;
+    if (isFree) throw new RangeError(`the slot of ${bytes} bytes at ${at} was given back already`);
+    this.#used -= bytes;
     const joinsBefore = before !== undefined && before.at + before.bytes === at;
     const joinsAfter = after !== undefined && at + bytes === after.at;
     if (joinsBefore && joinsAfter) {
