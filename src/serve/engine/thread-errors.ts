@@ -1,5 +1,7 @@
 /** Errors on their way from thread to thread. */
 import {
+  AbortError,
+  ClientError,
   DeviceError,
   FormatError,
   HotrowError,
@@ -13,6 +15,8 @@ import {
 
 /** An error as threads send it: structured cloning would keep its text alone. */
 export interface SentError {
+  /** The class of Hotrow's that it is, or comes from. */
+  readonly kind?: keyof typeof CLASSES;
   readonly name: string;
   readonly message: string;
   readonly code?: string;
@@ -21,6 +25,8 @@ export interface SentError {
 }
 
 const CLASSES = {
+  AbortError,
+  ClientError,
   DeviceError,
   FormatError,
   ModelError,
@@ -30,22 +36,27 @@ const CLASSES = {
   UsageError,
   WorkloadError,
 } as const;
+const KINDS = Object.keys(CLASSES) as (keyof typeof CLASSES)[];
 
 export function sentError(error: unknown): SentError {
   if (!(error instanceof Error)) return { name: 'Error', message: String(error) };
   const { name, message, stack } = error;
-  return error instanceof HotrowError
-    ? { name, message, code: error.code, hint: error.hint, stack }
-    : { name, message, stack };
+  if (!(error instanceof HotrowError)) return { name, message, stack };
+  const { code, hint } = error;
+  const kind = KINDS.find((known) => error instanceof CLASSES[known]);
+  return { ...(kind && { kind }), name, message, code, hint, stack };
 }
 
-/** The error again, of its own class where Hotrow threw it. */
-export function receivedError({ name, message, code, hint, stack }: SentError): Error {
-  const Known = (CLASSES as Readonly<Record<string, new (...args: never[]) => HotrowError>>)[name];
+/** The error again, of its own class where Hotrow threw it: text and hint as they were, without details and cause. */
+export function receivedError({ kind, name, message, code, hint, stack }: SentError): Error {
   const error =
-    Known === undefined || code === undefined
-      ? Object.assign(new Error(message), { name })
-      : new Known(...([code, message, { hint }] as never[]));
+    kind === undefined || code === undefined
+      ? new Error(message)
+      : new (CLASSES[kind] as new (...args: never[]) => HotrowError)(
+          ...([code, message, { hint }] as never[]),
+        );
+  // A log in the message keeps its lines.
+  Object.assign(error, { name, message });
   if (stack !== undefined) error.stack = stack;
   return error;
 }
