@@ -116,10 +116,17 @@ export function namedOutputs(
   return output === 'logit' ? [probability, { name: 'logit', width: 1 }] : [probability];
 }
 
-/** The arrays of a prediction, in the order of `namedOutputs`. */
-export function outputArrays(prediction: Prediction): readonly Float32Array[] {
+/** The arrays of a prediction, in the order of `named`, which `namedOutputs` gave. */
+export function outputArrays(prediction: Prediction, named: readonly NamedOutput[]): readonly Float32Array[] {
   const { pooled, outputs, logits } = prediction;
   if (pooled !== undefined) return [pooled];
-  if (outputs !== undefined) return Object.values(outputs);
+  // By name: an object gives names that are numbers in an order of its own.
+  if (outputs !== undefined) return named.map(({ name }) => outputOf(outputs, name));
   return logits === undefined ? [prediction.probabilities] : [prediction.probabilities, logits];
+}
+
+function outputOf(outputs: Readonly<Record<string, Float32Array>>, name: string): Float32Array {
+  const output = outputs[name];
+  if (output === undefined) throw new RangeError(`the prediction has no output ${name}`);
+  return output;
 }

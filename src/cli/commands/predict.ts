@@ -131,9 +131,10 @@ function columnsOf(
   { batchSize }: DlrmRequest,
   prediction: StagedPrediction,
 ): Columns {
-  const arrays = outputArrays(prediction);
+  const named = namedOutputs(head, architecture.output);
+  const arrays = outputArrays(prediction, named);
   return new Map(
-    namedOutputs(head, architecture.output).map(({ name, width }, i) => [
+    named.map(({ name, width }, i) => [
       name,
       { dtype: 'float32', shape: [batchSize, width], data: at(arrays, i) },
     ]),
