@@ -183,6 +183,7 @@ function engineOf(
   });
   const answers = start.lines.map((line) => new RingWriter(line.answers));
   const bells = start.lines.map((line) => new Bell(line.bell));
+  const own = new Bell(start.bell);
   const ended = (job: Job, outcome: Outcome, batch?: BatchTimes, retryAfterMs = 0) => {
     const times = batch ?? { beganMs: job.arrivedMs, mergeMs: 0, computeMs: 0, copyMs: 0, samples: 0 };
     const { beganMs, mergeMs, computeMs, copyMs, samples } = times;
@@ -220,6 +221,8 @@ function engineOf(
         recorder?.offer(request);
       },
       failed: (error) => say({ kind: 'batch-failed', error: sentError(error) }),
+      // The thread's loop may sleep without end, or until a time that no longer holds.
+      freed: () => own.ring(),
     },
   });
   const report = () => {

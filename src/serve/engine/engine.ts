@@ -2,8 +2,9 @@
 import { at } from '../../at.ts';
 import type { Backend } from '../../backend/backend.ts';
 import type { HostPtr } from '../../ffi/host-memory.ts';
-import type { DlrmModel } from '../../model/dlrm.ts';
-import { type NamedOutput, namedOutputs, outputArrays } from '../../model/prediction.ts';
+import type { ModelArchitecture } from '../../model/architecture.ts';
+import type { Head } from '../../model/head.ts';
+import { type NamedOutput, namedOutputs, outputArrays, type Prediction } from '../../model/prediction.ts';
 import type { DlrmRequest } from '../../model/request/request.ts';
 import type { Batcher, Waiting } from '../batching/batcher.ts';
 import { BatchMemory } from '../records/batch-memory.ts';
@@ -35,10 +36,19 @@ export interface EngineEvents {
   /** `request`: the merged one, whose arrays are the engine's again afterwards. */
   ran(batch: BatchTimes, request: DlrmRequest): void;
   failed(error: unknown): void;
+  /** A batch under way has ended: `pump` may say another time than before, or nothing may be left to do. */
+  freed(): void;
+}
+
+/** What of a model an engine needs. */
+export interface EngineModel {
+  readonly head: Pick<Head, 'answer' | 'outputs'>;
+  readonly architecture: Pick<ModelArchitecture, 'output'>;
+  predict(request: DlrmRequest): Promise<Prediction>;
 }
 
 export interface EngineOptions {
-  readonly model: DlrmModel;
+  readonly model: EngineModel;
   readonly backend: Pick<Backend, 'allocateHost'>;
   readonly records: RecordModel;
   readonly batcher: Batcher<Job>;
@@ -62,6 +72,7 @@ export class Engine implements Disposable {
   #before: Promise<void> = Promise.resolve();
   /** When the last batch ended. */
   #endedMs = 0;
+  #isDisposed = false;
 
   /** @throws DeviceError OUT_OF_MEMORY. */
   constructor(options: EngineOptions) {
@@ -114,22 +125,28 @@ export class Engine implements Disposable {
     return this.#before;
   }
 
+  /** Gives memory back: that of batches under way when they have ended. Nothing begins any more. */
   [Symbol.dispose](): void {
-    for (const memory of this.#idle) memory[Symbol.dispose]();
+    this.#isDisposed = true;
+    for (const memory of this.#idle.splice(0)) memory[Symbol.dispose]();
   }
 
   #begin(batch: readonly Job[]): void {
     const memory = this.#idle.pop() as BatchMemory;
     const before = this.#before;
     this.#before = this.#run(batch, memory, before).then(() => {
-      this.#idle.push(memory);
+      if (this.#isDisposed) memory[Symbol.dispose]();
+      else this.#idle.push(memory);
       this.pump();
+      this.#options.events.freed();
     });
   }
 
   async #run(batch: readonly Job[], memory: BatchMemory, before: Promise<void>): Promise<void> {
     const { model, records, batcher, events } = this.#options;
     const beganMs = nowMs();
+    let times: BatchTimes;
+    let merged: DlrmRequest;
     try {
       const slots = batch.map(({ slotAddress }) => BigInt(slotAddress) as HostPtr);
       const { request, starts } = mergeRecords(records, slots, memory);
@@ -140,9 +157,9 @@ export class Engine implements Disposable {
       await before;
       const prediction = await predicting;
       const computedMs = nowMs();
-      this.#scatter(batch, outputArrays(prediction), starts);
+      this.#scatter(batch, outputArrays(prediction, this.#outputs), starts);
       const copiedMs = nowMs();
-      const times: BatchTimes = {
+      times = {
         beganMs,
         mergeMs: mergedMs - beganMs,
         computeMs: computedMs - Math.max(mergedMs, this.#endedMs),
@@ -150,16 +167,19 @@ export class Engine implements Disposable {
         samples: request.batchSize,
         requests: batch.length,
       };
+      merged = request;
       this.#endedMs = computedMs;
-      batcher.ran(request.batchSize, this.#occupiedMs(times), copiedMs);
-      for (const job of batch) this.#end(job, 'done', times);
-      events.ran(times, request);
     } catch (error) {
       await before;
-      batcher.failed(nowMs());
+      this.#endedMs = nowMs();
+      batcher.failed(this.#endedMs);
       events.failed(error);
       for (const job of batch) this.#end(job, 'failed');
+      return;
     }
+    batcher.ran(times.samples, this.#occupiedMs(times), nowMs());
+    for (const job of batch) this.#end(job, 'done', times);
+    events.ran(times, merged);
   }
 
   /** How long the batch kept the engine from others: with one at a time, its merging counts too. */

@@ -14,6 +14,9 @@ const PREPARING_RUNS = 2;
 /** Lookups of a bag, where nothing is known of them. */
 const USUAL_BAG_LENGTHS = '10';
 
+/** What of a model is warmed up. */
+export type WarmUpModel = Pick<DlrmModel, 'architecture' | 'predict' | 'device'>;
+
 export interface WarmUpOptions {
   readonly backend: Pick<Backend, 'capacityFor'>;
   readonly mostSamples: number;
@@ -25,7 +28,7 @@ export interface WarmUpOptions {
 }
 
 /** What batches of growing size take, until one takes longer than `longestMs` or has `mostSamples`. */
-export async function warmUp(model: DlrmModel, options: WarmUpOptions): Promise<Measured[]> {
+export async function warmUp(model: WarmUpModel, options: WarmUpOptions): Promise<Measured[]> {
   const { mostSamples, longestMs, bagLengths = USUAL_BAG_LENGTHS, onProgress } = options;
   const { tables, denseFeatures } = model.architecture;
   const measured: Measured[] = [];
@@ -77,7 +80,7 @@ function withUser({ bags, ...request }: DlrmRequest): DlrmRequest {
 
 /** Devices that compile and capture have a program for each capacity, which the first batch of a size would wait for. */
 function* sizes(
-  model: DlrmModel,
+  model: Pick<WarmUpModel, 'device'>,
   { backend, mostSamples }: Pick<WarmUpOptions, 'backend' | 'mostSamples'>,
 ): Iterable<number> {
   const { compilesKernels } = model.device.capabilities;
