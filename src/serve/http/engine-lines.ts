@@ -24,7 +24,7 @@ interface Posted {
   readonly resolve: (answered: Answered) => void;
 }
 
-/** A request has two entries at most, itself and that it was given up: there must be room for both. */
+/** A request may have two entries, itself and that it was given up: there should be room for both. */
 const ENTRIES_OF_REQUEST = 2;
 
 export class EngineLine {
@@ -60,21 +60,21 @@ export class EngineLine {
     request: Omit<PostedRequest, 'ticket'>,
   ): { readonly ticket: number; readonly answered: Promise<Answered> } | undefined {
     if (this.#posted.size >= this.#mostWaiting) return undefined;
-    const ticket = this.#tickets++;
+    const ticket = this.#tickets;
+    if (!postRequest(this.#requests, { ...request, ticket })) return undefined;
+    this.#tickets++;
     const answered = new Promise<Answered>((resolve) => {
       this.#posted.set(ticket, { samples: request.samples, resolve });
     });
     Atomics.add(this.#load, 0, request.samples);
-    postRequest(this.#requests, { ...request, ticket });
     this.#bell.ring();
     return { ticket, answered };
   }
 
-  /** Gives a request up; its answer says how it ended. */
+  /** Gives a request up; its answer says how it ended. Where the queue is full it goes on: its answer comes all the same. */
   cancel(ticket: number): void {
     if (!this.#posted.has(ticket)) return;
-    postCancel(this.#requests, ticket);
-    this.#bell.ring();
+    if (postCancel(this.#requests, ticket)) this.#bell.ring();
   }
 
   /** Hands the answers that have come to who waits for them. */

@@ -157,6 +157,7 @@ export class InferModel {
         priority: levelOf(priority),
         arrivedMs,
       });
+      if (answered === undefined) return undefined;
       const answeredMs = nowMs();
       tell({ samples, bodyBytes, answered });
       const answer = this.#answer(answered, outputs, samples, given, asked.id);
@@ -220,11 +221,15 @@ export class InferModel {
     return own;
   }
 
-  /** Posts a request to the copy with least to do; a client that goes away gives it up. */
+  /**
+   * Posts a request to the copy with least to do. A client that goes away gives it up; the engine may read its slot all the same, until
+   * its answer comes. Undefined: the client had gone before.
+   */
   async #score(
     client: ServerResponse | undefined,
     request: Omit<Parameters<EngineLine['post']>[0], 'ticket'>,
-  ): Promise<Answered> {
+  ): Promise<Answered | undefined> {
+    if (client?.destroyed) return undefined;
     const line = this.#engines.reduce((least, other) => (other.load < least.load ? other : least));
     const posted = line.post(request);
     if (posted === undefined)
@@ -232,15 +237,12 @@ export class InferModel {
         'OVERLOADED',
         `${line.waiting} requests of this thread wait for the model already`,
       );
-    if (client === undefined) return posted.answered;
-    const giveUp = () => {
-      if (!client.writableFinished) line.cancel(posted.ticket);
-    };
-    client.once('close', giveUp);
+    const giveUp = () => line.cancel(posted.ticket);
+    client?.once('close', giveUp);
     try {
       return await posted.answered;
     } finally {
-      client.off('close', giveUp);
+      client?.off('close', giveUp);
     }
   }
 

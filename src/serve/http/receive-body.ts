@@ -1,6 +1,5 @@
 /** The body of an HTTP request, received into a slot. */
 import type { IncomingMessage } from 'node:http';
-import { at } from '../../at.ts';
 import { DeviceError, ServeError } from '../../errors.ts';
 import type { Slot, SlotArena } from '../engine/arena.ts';
 
@@ -20,14 +19,46 @@ export interface ReceivedBody {
   readonly body: Uint8Array;
 }
 
+/** Where nothing says how long the body is, its slot has room for so much at first, and then for twice as much each time. */
+const FIRST_BYTES = 16 << 10;
+
 /**
- * Receives the body. Undefined: the client went away before its end.
+ * Receives the body straight into a slot. Undefined: the client went away before its end.
  * @throws ServeError BODY_TOO_LARGE; DeviceError OVERLOADED where slots take all memory that there is for them. The rest of the body
- *   is not read then.
+ *   is not read then, and there is no slot.
  */
-export function receiveBody(request: IncomingMessage, room: BodyRoom): Promise<ReceivedBody | undefined> {
+export async function receiveBody(
+  request: IncomingMessage,
+  room: BodyRoom,
+): Promise<ReceivedBody | undefined> {
+  const { arena, before, behind, mostBytes } = room;
   const said = request.headers['content-length'];
-  return said === undefined ? receiveChunked(request, room) : receiveSized(request, Number(said), room);
+  const expected = said === undefined ? undefined : Number(said);
+  let slot = takeSlot(expected ?? Math.min(FIRST_BYTES, mostBytes), room);
+  let received = 0;
+  let isWhole = false;
+  try {
+    isWhole = await whole(request, (chunk) => {
+      const bytes = received + chunk.length;
+      if (bytes > mostBytes) throw tooLarge(mostBytes);
+      if (before + bytes + behind > slot.bytes.length)
+        slot = grown(slot, before + received, Math.min(mostBytes, Math.max(bytes, 2 * received)), room);
+      slot.bytes.set(chunk, before + received);
+      received = bytes;
+    });
+    isWhole &&= expected === undefined || received === expected;
+  } finally {
+    if (!isWhole) arena.give(slot);
+  }
+  return isWhole ? { slot, body: slot.bytes.subarray(before, before + received) } : undefined;
+}
+
+/** A slot for a body of so many bytes, with the first `kept` bytes of `slot`, which it takes the place of. @throws as takeSlot. */
+function grown(slot: Slot, kept: number, bytes: number, room: BodyRoom): Slot {
+  const larger = takeSlot(bytes, room);
+  larger.bytes.set(slot.bytes.subarray(0, kept));
+  room.arena.give(slot);
+  return larger;
 }
 
 /** A slot for a body of so many bytes. @throws ServeError BODY_TOO_LARGE; DeviceError OVERLOADED. */
@@ -52,60 +83,25 @@ function tooLarge(mostBytes: number): ServeError {
   return new ServeError('BODY_TOO_LARGE', `the body has more than ${mostBytes} bytes`);
 }
 
-/** Straight into its slot. */
-async function receiveSized(
-  request: IncomingMessage,
-  bytes: number,
-  room: BodyRoom,
-): Promise<ReceivedBody | undefined> {
-  const slot = takeSlot(bytes, room);
-  const body = slot.bytes.subarray(room.before, room.before + bytes);
-  let received = 0;
-  const isWhole = await whole(request, (chunk) => {
-    // The parser of HTTP gives no more than what was said.
-    body.set(chunk, received);
-    received += chunk.length;
-  });
-  if (isWhole && received === bytes) return { slot, body };
-  room.arena.give(slot);
-  return undefined;
-}
-
-/** Where nothing says how long it is, its pieces are kept until the end. */
-async function receiveChunked(request: IncomingMessage, room: BodyRoom): Promise<ReceivedBody | undefined> {
-  const chunks: Buffer[] = [];
-  let bytes = 0;
-  const isWhole = await whole(request, (chunk) => {
-    bytes += chunk.length;
-    if (bytes > room.mostBytes) throw tooLarge(room.mostBytes);
-    chunks.push(chunk);
-  });
-  if (!isWhole) return undefined;
-  const slot = takeSlot(bytes, room);
-  const body = slot.bytes.subarray(room.before, room.before + bytes);
-  let end = 0;
-  for (let i = 0; i < chunks.length; i++) {
-    const chunk = at(chunks, i);
-    body.set(chunk, end);
-    end += chunk.length;
-  }
-  return { slot, body };
-}
-
-/** Reads to the end; false: the client went away. Rejects with what `take` throws. */
+/** Reads to the end; false: the client went away. Rejects with what `take` throws; it is not called again once this has settled. */
 function whole(request: IncomingMessage, take: (chunk: Buffer) => void): Promise<boolean> {
   return new Promise((resolve, reject) => {
-    request.on('data', (chunk: Buffer) => {
+    const onData = (chunk: Buffer) => {
       try {
         take(chunk);
       } catch (error) {
-        request.removeAllListeners('data');
+        request.off('data', onData);
         request.pause();
         reject(error);
       }
-    });
+    };
+    const onGone = () => {
+      request.off('data', onData);
+      resolve(false);
+    };
+    request.on('data', onData);
     request.once('end', () => resolve(request.complete));
-    request.once('error', () => resolve(false));
-    request.once('close', () => resolve(request.complete));
+    request.once('error', onGone);
+    request.once('close', onGone);
   });
 }
