@@ -9,6 +9,7 @@ import { MEASURING } from './measuring.ts';
 import { MODELS_AND_PROGRAMS } from './models.ts';
 import type { Mutant } from './mutant.ts';
 import { SERVE } from './serve.ts';
+import { SERVE_ENGINE } from './serve-engine.ts';
 import { SERVE_METRICS } from './serve-metrics.ts';
 import { SERVE_PROTOCOL } from './serve-protocol.ts';
 
@@ -21,6 +22,7 @@ export const MUTANTS: readonly Mutant[] = [
   ...MODELS_AND_PROGRAMS,
   ...BATCHING,
   ...SERVE,
+  ...SERVE_ENGINE,
   ...SERVE_PROTOCOL,
   ...LOAD,
   ...SERVE_METRICS,

@@ -147,7 +147,7 @@ test('a bell is waited for so long, and no time at all', async () => {
   clearInterval(alive);
 });
 
-test('two threads lose no entry and no ring', { timeout: 60_000 }, async () => {
+test('two threads lose no entry and no ring', { timeout: 20_000 }, async () => {
   const root = fileURLToPath(new URL('../../..', import.meta.url));
   const program = relative(root, fileURLToPath(new URL('../../support/ring-worker.ts', import.meta.url)));
   const { folder, paths } = await bundleTests([program], root);

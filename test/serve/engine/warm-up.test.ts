@@ -15,6 +15,7 @@ function watched(slowFrom = NEVER, ms = 0) {
   const architecture = smallModel(new Random(SEED), 'dot-lower');
   const predict = async (request: DlrmRequest) => {
     requests.push(request);
+    assert.ok(requests.length < 100);
     const began = performance.now();
     while (request.batchSize >= slowFrom && performance.now() - began < ms);
   };

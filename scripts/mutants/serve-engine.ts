@@ -1,0 +1,158 @@
+/** The server: queues between threads, slots, engines, and requests on their way through HTTP. */
+import { type Mutant, mutantsOf } from './mutant.ts';
+
+const RING = ['test/serve/engine/ring.test.ts'];
+const ARENA = ['test/serve/engine/arena.test.ts'];
+const ENGINE = ['test/serve/engine/engine.test.ts'];
+const LINES = ['test/serve/http/engine-lines.test.ts'];
+const BODY = ['test/serve/http/receive-body.test.ts'];
+const INFER = ['test/serve/http/infer.test.ts'];
+
+export const SERVE_ENGINE: readonly Mutant[] = [
+  ...mutantsOf(
+    'src/serve/engine/ring.ts',
+    [
+      ['| 0) >= this.capacity) return false;', '| 0) > this.capacity) return false;'],
+      [
+        'if (((written - Atomics.load(this.positions, READ)) | 0) >= this.capacity)',
+        'if (written - Atomics.load(this.positions, READ) >= this.capacity)',
+      ],
+      ['    return (read - first) | 0;', '    return read - first;'],
+      ['& (this.capacity - 1)', '& this.capacity'],
+      ['Number.isInteger(Math.log2(capacity))', 'true'],
+      ['capacity <= MOST_ENTRIES && ', ''],
+      ['    Atomics.add(this.#rung, 0, 1);\n', ''],
+      ['    Atomics.notify(this.#rung, 0);\n', ''],
+      ['return async ? value : undefined;', 'return value as Promise<unknown>;'],
+    ],
+    RING,
+  ),
+  ...mutantsOf(
+    'src/serve/engine/arena.ts',
+    [
+      ['this.bytes = aligned(Math.max(bytes, 1));', 'this.bytes = Math.max(bytes, 1);'],
+      ['const own = aligned(Math.max(bytes, 1));', 'const own = aligned(bytes);'],
+      ['gap.bytes >= own)', 'gap.bytes > own)'],
+      ['      gap.at += own;\n', ''],
+      ['      gap.bytes -= own;\n', ''],
+      ['    this.#used += own;\n', ''],
+      ['    this.#used -= bytes;\n', ''],
+      ['before.at + before.bytes > at', 'false'],
+      ['(after?.at ?? this.bytes) < at + bytes', 'false'],
+      [
+        'const joinsBefore = before !== undefined && before.at + before.bytes === at;',
+        'const joinsBefore = false;',
+      ],
+      ['const joinsAfter = after !== undefined && at + bytes === after.at;', 'const joinsAfter = false;'],
+      [
+        '      before.bytes += bytes + after.bytes;\n      this.#gaps.splice(next, 1);',
+        '      before.bytes += bytes + after.bytes;',
+      ],
+      ['      after.at = at;\n', ''],
+    ],
+    ARENA,
+  ),
+  ...mutantsOf(
+    'src/serve/engine/engine.ts',
+    [
+      [
+        'if (refusal === undefined) at(this.#jobs, from).set(job.ticket, job);',
+        'at(this.#jobs, from).set(job.ticket, job);\n    if (refusal === undefined);',
+      ],
+      [' && this.#options.batcher.cancel(job)) this.#end', ') this.#end'],
+      ["      for (const job of taken.late) this.#end(job, 'late');\n", ''],
+      ['      if (this.#isDisposed) memory[Symbol.dispose]();\n      else this', '      this'],
+      ['      this.pump();\n      this.#options', '      this.#options'],
+      ['      this.#options.events.freed();\n', ''],
+      ['      await before;\n      const prediction', '      const prediction'],
+      ['      await before;\n      this.#endedMs', '      this.#endedMs'],
+      ['      batcher.failed(this.#endedMs);\n', ''],
+      ['      events.failed(error);\n', ''],
+      ["      for (const job of batch) this.#end(job, 'failed');\n", ''],
+      ["    for (const job of batch) this.#end(job, 'done', times);\n", ''],
+      ['      return;\n    }\n    batcher.ran', '    }\n    batcher.ran'],
+      ['        place += samples * width;\n', ''],
+      ['(outputAddress - at(addresses, from))', '(outputAddress - at(addresses, 0))'],
+      ['    at(this.#jobs, job.from).delete(job.ticket);\n', ''],
+      ['      predicting.catch(() => {});\n', ''],
+    ],
+    ENGINE,
+  ),
+  ...mutantsOf(
+    'src/serve/engine/warm-up.ts',
+    [
+      ['if (run >= PREPARING_RUNS) ms', 'if (run >= 0) ms'],
+      ['else if (took > longestMs && run > 0) break;', ''],
+      ['if (samples >= mostSamples || ', 'if ('],
+      ['Math.min(mostSamples, samples * GROWTH)', 'samples * GROWTH'],
+    ],
+    ['test/serve/engine/warm-up.test.ts'],
+  ),
+  ...mutantsOf(
+    'src/serve/engine/thread-errors.ts',
+    [
+      ['  Object.assign(error, { name, message });\n', ''],
+      ['  if (stack !== undefined) error.stack = stack;\n', ''],
+      ['  if (!(error instanceof Error)) return', '  if (false) return'],
+    ],
+    ['test/serve/engine/thread-errors.test.ts'],
+  ),
+  ...mutantsOf(
+    'src/serve/engine/model-source.ts',
+    [
+      ['    backend[Symbol.dispose]();\n', ''],
+      ['      closesBackend: true,\n', ''],
+    ],
+    ['test/serve/engine/model-source.test.ts'],
+  ),
+  ...mutantsOf(
+    'src/serve/http/engine-lines.ts',
+    [
+      ['    if (this.#posted.size >= this.#mostWaiting) return undefined;\n', ''],
+      [
+        'if (!postRequest(this.#requests, { ...request, ticket })) return undefined;',
+        'postRequest(this.#requests, { ...request, ticket });',
+      ],
+      ['    Atomics.add(this.#load, 0, request.samples);\n', ''],
+      ['      Atomics.sub(this.#load, 0, posted.samples);\n', ''],
+      ['      this.#posted.delete(answered.ticket);\n', ''],
+      ['    if (!this.#posted.has(ticket)) return;\n', ''],
+      ['    this.#bell.ring();\n    return', '    return'],
+    ],
+    LINES,
+  ),
+  ...mutantsOf(
+    'src/serve/http/receive-body.ts',
+    [
+      ['      if (bytes > mostBytes) throw tooLarge(mostBytes);\n', ''],
+      ['  if (bytes > mostBytes) throw tooLarge(mostBytes);\n  const slot', '  const slot'],
+      ['if (before + bytes + behind > slot.bytes.length)', 'if (before + bytes > slot.bytes.length)'],
+      ['    if (!isWhole) arena.give(slot);\n', ''],
+      ['  larger.bytes.set(slot.bytes.subarray(0, kept));\n', ''],
+      ['  room.arena.give(slot);\n', ''],
+    ],
+    BODY,
+  ),
+  ...mutantsOf(
+    'src/serve/http/infer.ts',
+    [
+      ['      for (const slot of slots) arena.give(slot);\n', ''],
+      ['      slots.push(copy);\n', ''],
+      ['    slots.push(own);\n', ''],
+      ['    if (error !== undefined) throw error;\n', ''],
+      ['    if (bytes <= slot.bytes.length) return slot;\n', '    return slot;\n'],
+      ['    if (response.destroyed) return undefined;\n', ''],
+      ["    response.once('close', giveUp);\n", ''],
+      ["      response.off('close', giveUp);\n", ''],
+      [
+        '      return await posted.answered;\n',
+        "      return await Promise.race([posted.answered, new Promise<undefined>((gone) => response.once('close', () => gone(undefined)))]);\n",
+      ],
+      ['other.load < least.load', 'other.load > least.load'],
+      ['arrivedMs + ms', 'arrivedMs'],
+      ['timeoutMicros / 1000', 'timeoutMicros'],
+      ['Math.min(priority, LEVELS)', 'priority'],
+    ],
+    INFER,
+  ),
+];
