@@ -133,4 +133,11 @@ test('a slot that was given back is not taken back again', () => {
   refuses(c);
   assert.equal(arena.used, 0);
   assert.ok(isOneGap(arena));
+  // Of what it was, a part is another's by now.
+  const large = arena.take(128) as Slot;
+  arena.give(large);
+  const small = arena.take(64) as Slot;
+  refuses(large);
+  assert.equal(arena.used, 64);
+  arena.give(small);
 });
