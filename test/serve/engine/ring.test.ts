@@ -141,23 +141,24 @@ test('a new bell has seen what rang before', () => {
 
 test('a bell is waited for so long, and no time at all', async () => {
   const bell = new Bell(word());
-  const alive = setInterval(() => {}, 60_000);
+  using _alive = setInterval(() => {}, 60_000);
   assert.equal(bell.wait(0), undefined);
   assert.equal(await bell.wait(5), 'timed-out');
-  clearInterval(alive);
 });
 
 test('two threads lose no entry and no ring', { timeout: 20_000 }, async () => {
   const root = fileURLToPath(new URL('../../..', import.meta.url));
   const program = relative(root, fileURLToPath(new URL('../../support/ring-worker.ts', import.meta.url)));
   const { folder, paths } = await bundleTests([program], root);
+  let worker: Worker | undefined;
   try {
     // So small that both sides find it full and empty again and again.
     const work: RingWork = { there: ringMemory(8), back: ringMemory(4), bell: word(), otherBell: word() };
-    const worker = new Worker(paths.get(program) as string, { workerData: work });
+    const started = new Worker(paths.get(program) as string, { workerData: work });
+    worker = started;
     const ended = new Promise<number>((resolve, reject) => {
-      worker.once('error', reject);
-      worker.once('exit', resolve);
+      started.once('error', reject);
+      started.once('exit', resolve);
     });
     const { drained } = ends(work.back);
     const there = new RingWriter(work.there);
@@ -185,6 +186,7 @@ test('two threads lose no entry and no ring', { timeout: 20_000 }, async () => {
     }
     assert.equal(await ended, 0);
   } finally {
+    await worker?.terminate();
     rmSync(folder, { recursive: true, force: true });
   }
 });

@@ -128,7 +128,7 @@ test('answers of all engines are handed on when the bell rings, until it is stop
   const engines = new Engines(queues, bell, 8);
   let stopped = false;
   const receiving = engines.receive(() => stopped);
-  const alive = setInterval(() => {}, 60_000);
+  using _alive = setInterval(() => {}, 60_000);
   for (let round = 0; round < 5; round++) {
     const posted = [0, 1].map((e) => engines.line(e).post(request(1)));
     assert.equal(engines.waiting, 2);
@@ -143,5 +143,4 @@ test('answers of all engines are handed on when the bell rings, until it is stop
   stopped = true;
   new Bell(bell).ring();
   await receiving;
-  clearInterval(alive);
 });
