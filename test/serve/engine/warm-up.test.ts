@@ -1,8 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { DlrmModel } from '../../../src/model/dlrm.ts';
 import type { DlrmRequest } from '../../../src/model/request/request.ts';
-import { warmUp } from '../../../src/serve/engine/warm-up.ts';
+import { type WarmUpModel, warmUp } from '../../../src/serve/engine/warm-up.ts';
 import { smallModel } from '../../support/models.ts';
 import { Random } from '../../support/random.ts';
 import { SEED } from '../../support/seed.ts';
@@ -10,7 +9,7 @@ import { SEED } from '../../support/seed.ts';
 const NEVER = Number.POSITIVE_INFINITY;
 
 /** A model that keeps what it is asked, and takes `ms` at least for batches from `slowFrom` on. */
-function watched(slowFrom = NEVER, ms = 0) {
+function watched({ slowFrom = NEVER, ms = 0, compilesKernels = false } = {}) {
   const requests: DlrmRequest[] = [];
   const architecture = smallModel(new Random(SEED), 'dot-lower');
   const predict = async (request: DlrmRequest) => {
@@ -19,43 +18,46 @@ function watched(slowFrom = NEVER, ms = 0) {
     const began = performance.now();
     while (request.batchSize >= slowFrom && performance.now() - began < ms);
   };
-  const model = { architecture, predict } as unknown as Pick<DlrmModel, 'architecture' | 'predict'>;
+  const device = { capabilities: { compilesKernels } };
+  const model = { architecture, predict, device } as unknown as WarmUpModel;
+  const told: number[] = [];
+  /** Programs have room for 3 · 2^k samples. */
+  const backend = {
+    capacityFor: (samples: number) => 3 * 2 ** Math.max(0, Math.ceil(Math.log2(samples / 3))),
+  };
+  const warm = (mostSamples: number, longestMs = NEVER, bagLengths?: string) =>
+    warmUp(model, { backend, mostSamples, longestMs, bagLengths, onProgress: (size) => told.push(size) });
   const sizes = () => requests.map(({ batchSize }) => batchSize);
-  return { model, requests, sizes };
+  return { architecture, requests, told, warm, sizes };
 }
 
-const each4 = (...sizes: number[]) => sizes.flatMap((size) => [size, size, size, size]);
+const fourTimes = (sizes: readonly number[]) => sizes.flatMap((size) => [size, size, size, size]);
 
-test('batches grow up to the largest, each size runs four times', async () => {
-  for (const [mostSamples, sizes] of [
-    [1, [1]],
-    [16, [1, 4, 16]],
-    [100, [1, 4, 16, 64, 100]],
-  ] as const) {
-    const { model, sizes: ran } = watched();
-    const measured = await warmUp(model, { mostSamples, longestMs: NEVER, bagLengths: undefined });
+for (const { compilesKernels, mostSamples, expected } of [
+  { compilesKernels: false, mostSamples: 1, expected: [1] },
+  { compilesKernels: false, mostSamples: 16, expected: [1, 4, 16] },
+  { compilesKernels: false, mostSamples: 100, expected: [1, 4, 16, 64, 100] },
+  { compilesKernels: true, mostSamples: 24, expected: [1, 3, 6, 12, 24] },
+  { compilesKernels: true, mostSamples: 25, expected: [1, 3, 6, 12, 24, 25] },
+])
+  test(`batches of up to ${mostSamples}, ${compilesKernels ? 'of every program' : 'growing'}, four times each`, async () => {
+    const { warm, told, sizes } = watched({ compilesKernels });
+    const measured = await warm(mostSamples);
     assert.deepEqual(
       measured.map(({ samples }) => samples),
-      sizes,
+      expected,
     );
     for (const { ms } of measured) assert.ok(ms >= 0 && Number.isFinite(ms));
-    assert.deepEqual(ran(), each4(...sizes));
-  }
-});
+    assert.deepEqual(sizes(), fourTimes(expected));
+    assert.deepEqual(told, expected);
+  });
 
-test('a size that takes too long is the last, and is measured no further than it must be', async () => {
-  // In its second run, which has nothing to prepare any more, it is too slow already.
-  const { model, sizes } = watched(16, 12);
-  const measured = await warmUp(model, { mostSamples: 4096, longestMs: 10, bagLengths: undefined });
-  assert.ok(measured.every(({ samples }) => samples < 16));
-  assert.ok(sizes().filter((size) => size === 16).length <= 2);
-  assert.ok(sizes().every((size) => size <= 16));
-});
-
-test('what a batch takes is the fastest of the runs that prepare nothing', async () => {
-  const { model } = watched(1, 2);
-  const [first] = await warmUp(model, { mostSamples: 1, longestMs: NEVER, bagLengths: undefined });
-  assert.ok(first !== undefined && first.ms >= 2);
+test('the first size that takes too long is the last, and is measured', async () => {
+  const { warm, sizes } = watched({ slowFrom: 1, ms: 3 });
+  const measured = await warm(4096, 2);
+  assert.equal(measured.length, 1);
+  assert.ok((measured[0]?.ms ?? 0) >= 3);
+  assert.deepEqual(sizes(), [1, 1, 1, 1]);
 });
 
 test('requests are the model’s, with bags of the lengths that are known or usual', async () => {
@@ -63,9 +65,9 @@ test('requests are the model’s, with bags of the lengths that are known or usu
     ['3', 3],
     [undefined, 10],
   ] as const) {
-    const { model, requests } = watched();
-    await warmUp(model, { mostSamples: 4, longestMs: NEVER, bagLengths });
-    const { tables, denseFeatures } = model.architecture;
+    const { architecture, warm, requests } = watched();
+    await warm(4, NEVER, bagLengths);
+    const { tables, denseFeatures } = architecture;
     for (const { batchSize, dense, bags } of requests) {
       assert.equal(dense.length, batchSize * denseFeatures);
       assert.deepEqual(

@@ -60,7 +60,7 @@ test('a request is posted, counted until its answer, and answered once', async (
   const [first, second] = [line.post(request(3)), line.post(request(4))];
   assert.ok(first !== undefined && second !== undefined);
   assert.notEqual(first.ticket, second.ticket);
-  assert.equal(bell.wait(0), undefined, 'the engine is woken');
+  assert.equal(bell.wait(), undefined, 'the engine is woken');
   assert.deepEqual([line.waiting, line.load], [2, 7]);
   assert.equal(new EngineLine(queues, 8).load, 7, 'other threads see it');
   assert.deepEqual(end.read(), [

@@ -213,13 +213,10 @@ for (const [form, make] of [
     to.answer(0, posted.ticket, 'done');
     assert.deepEqual(JSON.parse(String((await answered)?.body)), EXPECTED);
     assert.equal(to.arena.used, 0);
-    assert.deepEqual(
-      told.map(({ samples, answered: own }) => [samples, own?.outcome]),
-      [
-        [2, undefined],
-        [2, 'done'],
-      ],
-    );
+    const { samples, bodyBytes, answered: last, answerMs = -1 } = told.at(-1) as Ended;
+    assert.deepEqual([samples, bodyBytes, last?.outcome], [2, make([3, 4]).body.length, 'done']);
+    assert.ok(answerMs >= 0);
+    assert.equal(told[0]?.answered, undefined, 'what is known of it is told before it is posted');
   });
 
 const WIDE = [{ name: 'wide', width: 50 }];
