@@ -20,7 +20,6 @@ export const SERVE_ENGINE: readonly Mutant[] = [
       ['    return (read - first) | 0;', '    return read - first;'],
       ['& (this.capacity - 1)', '& this.capacity'],
       ['Number.isInteger(Math.log2(capacity))', 'true'],
-      ['capacity <= MOST_ENTRIES && ', ''],
       ['    Atomics.add(this.#rung, 0, 1);\n', ''],
       ['    Atomics.notify(this.#rung, 0);\n', ''],
       ['return async ? value : undefined;', 'return value as Promise<unknown>;'],

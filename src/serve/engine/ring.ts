@@ -15,13 +15,12 @@ export interface RingMemory {
   readonly entries: SharedArrayBuffer;
 }
 
-const MOST_ENTRIES = 2 ** 24;
 const READ = 0;
 const WRITTEN = 1;
 
 /** Room for `capacity` entries. @throws RangeError where that is no power of two: positions would not wrap around at 2^32. */
 export function ringMemory(capacity: number): RingMemory {
-  if (!(capacity >= 1 && capacity <= MOST_ENTRIES && Number.isInteger(Math.log2(capacity))))
+  if (!(capacity >= 1 && Number.isInteger(Math.log2(capacity))))
     throw new RangeError(`a queue of ${capacity} entries`);
   return {
     positions: new SharedArrayBuffer(2 * Int32Array.BYTES_PER_ELEMENT),

@@ -98,7 +98,8 @@ test('a request without a body has an empty one', async () => {
 
 test('a body that says it is too large is refused before it comes', async () => {
   await using to = await receiver();
-  const { received } = await to.begin({ 'content-length': MOST + 1 });
+  const { client, received } = await to.begin({ 'content-length': MOST + 1 });
+  client.end();
   await assert.rejects(received, { code: 'BODY_TOO_LARGE', message: /more than 300000 bytes/ });
   assert.equal(to.arena.used, 0);
 });
@@ -108,12 +109,13 @@ test('a body that becomes too large is refused then, and what comes after is not
   const { client, received } = await to.begin(CHUNKED);
   client.write(chunkOf(bytesOf(1000)));
   client.write(chunkOf(bytesOf(1)));
+  client.write(chunkOf(bytesOf(500)));
+  client.write(END);
   await assert.rejects(received, { code: 'BODY_TOO_LARGE' });
   assert.equal(to.arena.used, 0);
   const other = to.arena.take(to.arena.bytes);
   assert.ok(other !== undefined);
   other.bytes.fill(0);
-  client.write(chunkOf(bytesOf(500)));
   const { received: next, client: another } = await to.begin(CHUNKED);
   another.destroy();
   await assert.rejects(next, { code: 'OVERLOADED' });
@@ -122,7 +124,8 @@ test('a body that becomes too large is refused then, and what comes after is not
 
 test('where there is no memory for a body it is refused', async () => {
   await using to = await receiver({}, 40_000);
-  const { received } = await to.begin({ 'content-length': 39_900 });
+  const { client, received } = await to.begin({ 'content-length': 39_900 });
+  client.end();
   await assert.rejects(received, { code: 'OVERLOADED', message: /take 0 of the 40000 bytes/ });
   const held = to.arena.take(10_000);
   assert.ok(held !== undefined);
@@ -130,6 +133,7 @@ test('where there is no memory for a body it is refused', async () => {
   // There is room for what it is at first, and none to grow.
   const growing = await to.begin(CHUNKED);
   growing.client.write(chunkOf(bytesOf(20_000)));
+  growing.client.write(END);
   await assert.rejects(growing.received, { code: 'OVERLOADED' });
   assert.equal(to.arena.used, used);
 });
