@@ -1,5 +1,7 @@
 /** Runs a model before its first request: programs are prepared and captured, and the policy learns how long batches take. */
+import { at } from '../../at.ts';
 import type { Backend } from '../../backend/backend.ts';
+import { hasWideIndices } from '../../ffi/merge-requests.ts';
 import type { DlrmModel } from '../../model/dlrm.ts';
 import type { DlrmRequest } from '../../model/request/request.ts';
 import { syntheticRequest } from '../../workload/synthetic.ts';
@@ -42,7 +44,7 @@ export async function warmUp(model: WarmUpModel, options: WarmUpOptions): Promis
       seed: 1,
       denseFeatures,
     } as const;
-    const request = asMerged(syntheticRequest(shape));
+    const request = asMerged(syntheticRequest(shape), tables);
     // Kernels for bags per user are compiled once, for any size.
     if (measured.length === 0 && tables.length > 0) await model.predict(withUser(request));
     let ms = Number.POSITIVE_INFINITY;
@@ -57,12 +59,13 @@ export async function warmUp(model: WarmUpModel, options: WarmUpOptions): Promis
   return measured;
 }
 
-/** With arrays as merged batches have them: int32, offsets with their end. */
-function asMerged(request: DlrmRequest): DlrmRequest {
-  const bags = request.bags.map(({ indices, offsets }) => {
+/** With arrays as merged batches have them: int32 where rows can be told so, offsets with their end. */
+function asMerged(request: DlrmRequest, tables: readonly { readonly rows: number }[]): DlrmRequest {
+  const bags = request.bags.map(({ indices, offsets }, t) => {
     const starts = new Int32Array(request.batchSize + 1).fill(indices.length);
     starts.set(Int32Array.from(offsets as BigInt64Array, Number));
-    return { indices: Int32Array.from(indices as BigInt64Array, Number), offsets: starts };
+    const isWide = hasWideIndices(at(tables, t).rows);
+    return { indices: isWide ? indices : Int32Array.from(indices as BigInt64Array, Number), offsets: starts };
   });
   return { ...request, bags };
 }

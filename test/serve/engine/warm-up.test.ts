@@ -27,7 +27,8 @@ function watched({ slowFrom = NEVER, ms = 0, compilesKernels = false } = {}) {
   };
   const warm = (mostSamples: number, longestMs = NEVER, bagLengths?: string) =>
     warmUp(model, { backend, mostSamples, longestMs, bagLengths, onProgress: (size) => told.push(size) });
-  const sizes = () => requests.map(({ batchSize }) => batchSize);
+  /** Of batches without users. */
+  const sizes = () => requests.flatMap(({ batchSize, users }) => (users === undefined ? [batchSize] : []));
   return { architecture, requests, told, warm, sizes };
 }
 
@@ -68,12 +69,29 @@ test('requests are the model’s, with bags of the lengths that are known or usu
     const { architecture, warm, requests } = watched();
     await warm(4, NEVER, bagLengths);
     const { tables, denseFeatures } = architecture;
+    assert.equal(requests.filter(({ users }) => users !== undefined).length, 1, 'bags per user run once');
     for (const { batchSize, dense, bags } of requests) {
       assert.equal(dense.length, batchSize * denseFeatures);
       assert.deepEqual(
         bags.map(({ indices }) => indices.length),
         tables.map(() => batchSize * lookups),
       );
+      assert.ok(
+        bags.every(({ indices, offsets }) => indices instanceof Int32Array && offsets instanceof Int32Array),
+      );
     }
   }
+});
+
+test('rows that int32 does not tell stay int64', async () => {
+  const { architecture, warm, requests } = watched();
+  const [first, ...others] = architecture.tables;
+  assert.ok(first !== undefined);
+  Object.assign(architecture, { tables: [{ ...first, rows: 2 ** 40 }, ...others] });
+  await warm(1);
+  for (const { bags } of requests)
+    for (const [t, { indices }] of bags.entries()) {
+      assert.equal(indices instanceof BigInt64Array, t === 0);
+      assert.ok(indices.every((row: number | bigint) => row >= 0));
+    }
 });

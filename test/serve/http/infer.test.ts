@@ -201,7 +201,7 @@ for (const [form, make] of [
 ] as const)
   test(`a request in ${form} is posted as a checked record, and answered with its outputs`, async () => {
     await using to = await front();
-    const { answered, told } = await to.send(make([3, 4]));
+    const { answered, told, side } = await to.send(make([3, 4]));
     const posted = await postedTo(to);
     assert.deepEqual(recordAt(posted), {
       dense: [3, 4],
@@ -214,8 +214,10 @@ for (const [form, make] of [
     assert.ok(to.arena.used > 0);
     assert.equal(to.model.waiting, 1);
     writeOutputs(posted);
+    const listeners = side.response.listenerCount('close');
     to.answer(0, posted.ticket, 'done');
     assert.deepEqual(JSON.parse(String((await answered)?.body)), EXPECTED);
+    assert.equal(side.response.listenerCount('close'), listeners - 1);
     assert.equal(to.arena.used, 0);
     const { samples, bodyBytes, answered: last, answerMs = -1 } = told.at(-1) as Ended;
     assert.deepEqual([samples, bodyBytes, last?.outcome], [2, make([3, 4]).body.length, 'done']);
