@@ -58,6 +58,8 @@ export interface ServeOptions {
   /** Default: nothing is recorded. With several models or copies, each has a folder in it. */
   readonly recording?: TrafficRecording;
   readonly signal?: AbortSignal;
+  /** What its threads run; default: the package's own. */
+  readonly programs?: { readonly engine: string; readonly front: string };
 }
 
 /** What happens, for a log. */
@@ -79,7 +81,7 @@ class ServerThread<To, From extends { readonly kind: string }> {
   readonly ended: Promise<void>;
 
   constructor(program: string, data: object, onMessage: (message: From) => void) {
-    this.#worker = new Worker(packageFile(`dist/serve/${program}.js`), { workerData: data });
+    this.#worker = new Worker(program, { workerData: data });
     this.#worker.on('message', onMessage);
     this.ended = new Promise((resolve, reject) => {
       this.#worker.once('error', reject);
@@ -112,6 +114,8 @@ interface RunningFront {
   readonly listening: Promise<void>;
   readonly drained: Promise<void>;
 }
+
+const programOf = (name: string) => packageFile(`dist/serve/${name}-thread.js`);
 
 const word = () => new SharedArrayBuffer(Int32Array.BYTES_PER_ELEMENT);
 
@@ -202,7 +206,8 @@ export class Server {
     instance: string,
     bells: readonly SharedArrayBuffer[],
   ): RunningEngine {
-    const { batching, onEvent } = this.#options;
+    const { batching, onEvent, programs } = this.#options;
+    const program = programs?.engine ?? programOf('engine');
     const lines = bells.map((bell): Line => {
       return { requests: ringMemory(QUEUE_ENTRIES), answers: ringMemory(QUEUE_ENTRIES), bell };
     });
@@ -219,7 +224,7 @@ export class Server {
     };
     let isReady = false;
     const said = deferred<EngineReady>();
-    const thread = new ServerThread<ToEngine, FromEngine>('engine-thread', start, (message) => {
+    const thread = new ServerThread<ToEngine, FromEngine>(program, start, (message) => {
       switch (message.kind) {
         case 'progress':
           onEvent({ kind: 'loading', model: model.name, device: placing.device, text: message.text });
@@ -274,7 +279,15 @@ export class Server {
     index: number,
     models: readonly ModelAtFront[],
   ): RunningFront {
-    const { limits = DEFAULT_FRONT_LIMITS, slaMs, requestBytes, ioThreads, onEvent } = this.#options;
+    const {
+      limits = DEFAULT_FRONT_LIMITS,
+      slaMs,
+      requestBytes,
+      ioThreads,
+      onEvent,
+      programs,
+    } = this.#options;
+    const program = programs?.front ?? programOf('http');
     const queues = this.#engines.map(({ lines, bell, load }): EngineQueues => {
       const { requests, answers } = at(lines, index);
       return { requests, answers, bell, load };
@@ -302,7 +315,7 @@ export class Server {
       drained.reject(error);
       this.#fail(error);
     };
-    const thread = new ServerThread<ToFront, FromFront>('http-thread', start, (message) => {
+    const thread = new ServerThread<ToFront, FromFront>(program, start, (message) => {
       switch (message.kind) {
         case 'begun':
           this.#figures.add(message.metrics);

@@ -1,6 +1,5 @@
 /** The body of an HTTP request, received into a slot. */
 import type { IncomingMessage } from 'node:http';
-import { at } from '../../at.ts';
 import { DeviceError, ServeError } from '../../errors.ts';
 import type { Slot, SlotArena } from '../engine/arena.ts';
 
@@ -20,19 +19,48 @@ export interface ReceivedBody {
   readonly body: Uint8Array;
 }
 
+/** What a body gets at first, where nothing says how long it is, and at most: who only claims that much is to come takes no more. */
+const FIRST_BYTES = 64 << 10;
+const MOST_FIRST_BYTES = 1 << 20;
+
 /**
  * Receives the body. Undefined: the client went away before its end.
  * @throws ServeError BODY_TOO_LARGE; DeviceError OVERLOADED where slots take all memory that there is for them. The rest of the body
  *   is not read then.
  */
-export function receiveBody(request: IncomingMessage, room: BodyRoom): Promise<ReceivedBody | undefined> {
-  const said = request.headers['content-length'];
-  return said === undefined ? receiveChunked(request, room) : receiveSized(request, Number(said), room);
+export async function receiveBody(
+  request: IncomingMessage,
+  room: BodyRoom,
+): Promise<ReceivedBody | undefined> {
+  const { arena, before, behind, mostBytes } = room;
+  const header = request.headers['content-length'];
+  const said = header === undefined ? undefined : Number(header);
+  if (said !== undefined && said > mostBytes) throw tooLarge(mostBytes);
+  const most = said ?? mostBytes;
+  let slot = take(room, said === undefined ? FIRST_BYTES : Math.min(said, MOST_FIRST_BYTES));
+  let received = 0;
+  let isWhole = false;
+  try {
+    isWhole = await readWhole(request, (chunk) => {
+      const bytes = received + chunk.length;
+      if (bytes > most) throw tooLarge(most);
+      if (before + bytes + behind > slot.bytes.length) {
+        const larger = take(room, Math.min(most, Math.max(bytes, 2 * received)));
+        larger.bytes.set(slot.bytes.subarray(before, before + received), before);
+        arena.give(slot);
+        slot = larger;
+      }
+      slot.bytes.set(chunk, before + received);
+      received = bytes;
+    });
+  } finally {
+    if (!isWhole) arena.give(slot);
+  }
+  return isWhole ? { slot, body: slot.bytes.subarray(before, before + received) } : undefined;
 }
 
-/** A slot for a body of so many bytes. @throws ServeError BODY_TOO_LARGE; DeviceError OVERLOADED. */
-function takeSlot(bytes: number, { arena, before, behind, mostBytes }: BodyRoom): Slot {
-  if (bytes > mostBytes) throw tooLarge(mostBytes);
+/** A slot for a body of so many bytes. @throws DeviceError OVERLOADED. */
+function take({ arena, before, behind }: BodyRoom, bytes: number): Slot {
   const slot = arena.take(before + bytes + behind);
   if (slot !== undefined) return slot;
   throw arenaFull(arena);
@@ -52,48 +80,8 @@ function tooLarge(mostBytes: number): ServeError {
   return new ServeError('BODY_TOO_LARGE', `the body has more than ${mostBytes} bytes`);
 }
 
-/** Straight into its slot. */
-async function receiveSized(
-  request: IncomingMessage,
-  bytes: number,
-  room: BodyRoom,
-): Promise<ReceivedBody | undefined> {
-  const slot = takeSlot(bytes, room);
-  const body = slot.bytes.subarray(room.before, room.before + bytes);
-  let received = 0;
-  const isWhole = await whole(request, (chunk) => {
-    // The parser of HTTP gives no more than what was said.
-    body.set(chunk, received);
-    received += chunk.length;
-  });
-  if (isWhole && received === bytes) return { slot, body };
-  room.arena.give(slot);
-  return undefined;
-}
-
-/** Where nothing says how long it is, its pieces are kept until the end. */
-async function receiveChunked(request: IncomingMessage, room: BodyRoom): Promise<ReceivedBody | undefined> {
-  const chunks: Buffer[] = [];
-  let bytes = 0;
-  const isWhole = await whole(request, (chunk) => {
-    bytes += chunk.length;
-    if (bytes > room.mostBytes) throw tooLarge(room.mostBytes);
-    chunks.push(chunk);
-  });
-  if (!isWhole) return undefined;
-  const slot = takeSlot(bytes, room);
-  const body = slot.bytes.subarray(room.before, room.before + bytes);
-  let end = 0;
-  for (let i = 0; i < chunks.length; i++) {
-    const chunk = at(chunks, i);
-    body.set(chunk, end);
-    end += chunk.length;
-  }
-  return { slot, body };
-}
-
-/** Reads to the end; false: the client went away. Rejects with what `take` throws. */
-function whole(request: IncomingMessage, take: (chunk: Buffer) => void): Promise<boolean> {
+/** Reads to the end; false: the client went away. Rejects with what `take` throws; the rest is not read then. */
+export function readWhole(request: IncomingMessage, take: (chunk: Buffer) => void): Promise<boolean> {
   return new Promise((resolve, reject) => {
     request.on('data', (chunk: Buffer) => {
       try {
