@@ -127,6 +127,7 @@ export class Server {
   readonly #figures = new ServerFigures();
   #port = 0;
   #closing: Promise<void> | undefined;
+  #isGivenUp = false;
   #fail: (error: Error) => void = () => {};
   /** Rejects when a thread fails that the server cannot be without. */
   readonly failed: Promise<never>;
@@ -145,11 +146,15 @@ export class Server {
    */
   static async start(options: ServeOptions): Promise<Server> {
     const server = new Server(options);
+    const starting = server.#start();
     try {
-      await Promise.race([server.#start(), server.failed, aborted(options.signal)]);
+      await Promise.race([starting, server.failed, aborted(options.signal)]);
       return server;
     } catch (error) {
+      server.#isGivenUp = true;
       await server.#end();
+      // It ends with its threads, and starts no more.
+      await starting.catch(() => {});
       throw error;
     }
   }
@@ -170,6 +175,7 @@ export class Server {
     // An address that is taken is told before a model of any size is loaded.
     const listener = await listen(host, this.#options.port);
     try {
+      this.#throwIfGivenUp();
       const bells = Array.from({ length: ioThreads }, word);
       for (const model of models)
         for (const [i, placing] of model.placings.entries())
@@ -183,6 +189,7 @@ export class Server {
           return said;
         }),
       );
+      this.#throwIfGivenUp();
       const fronts = models.map((model) => this.#atFront(model, readies));
       for (let i = 0; i < ioThreads; i++)
         this.#fronts.push(this.#startFront(duplicateDescriptor(listener.fd), at(bells, i), i, fronts));
@@ -198,6 +205,18 @@ export class Server {
     new ServerState(this.#state).phase = 'ready';
     this.#port = listener.port;
     onEvent({ kind: 'listening', host, port: listener.port });
+  }
+
+  #throwIfGivenUp(): void {
+    if (this.#isGivenUp) throw givenUp();
+  }
+
+  /** Calls `fail` when the thread ends that nobody has ended. */
+  #watch(thread: { readonly ended: Promise<void> }, fail: (error: Error) => void): void {
+    const ended = () => {
+      if (this.#closing === undefined) fail(new Error('a thread of the server ended'));
+    };
+    thread.ended.then(ended, fail);
   }
 
   #startEngine(
@@ -249,7 +268,7 @@ export class Server {
           message satisfies never;
       }
     });
-    thread.ended.catch((error: Error) => {
+    this.#watch(thread, (error) => {
       said.reject(error);
       this.#fail(error);
     });
@@ -345,7 +364,7 @@ export class Server {
           message satisfies never;
       }
     });
-    thread.ended.catch(fail);
+    this.#watch(thread, fail);
     return { thread, arena: arena.promise, listening: listening.promise, drained: drained.promise };
   }
 
@@ -404,9 +423,11 @@ async function listen(
   return { fd, port: address.port, close: () => closeSync(fd) };
 }
 
+const givenUp = () => new ServeError('SHUTTING_DOWN', 'the start was given up');
+
 function aborted(signal: AbortSignal | undefined): Promise<never> {
   return new Promise((_, reject) => {
-    const refuse = () => reject(new ServeError('SHUTTING_DOWN', 'the start was given up'));
+    const refuse = () => reject(givenUp());
     if (signal?.aborted) refuse();
     else signal?.addEventListener('abort', refuse, { once: true });
   });
