@@ -127,7 +127,7 @@ async function serve(files: string[], options: Options): Promise<void> {
   const ioThreads = options.ioThreads ?? usualIoThreads();
   const requestBytes = requestMemory(options, ioThreads);
   const signal = endsWhenInterrupted();
-  const server = await Server.start({
+  const starting = Server.start({
     models,
     host,
     port: options.port,
@@ -154,6 +154,15 @@ async function serve(files: string[], options: Options): Promise<void> {
         }),
     signal,
   });
+  const server = await starting.catch((error) => {
+    // Whoever ends it while it loads gets what a server that runs gives: no error.
+    if (!signal.aborted) throw error;
+    progress('');
+  });
+  if (server === undefined) {
+    notice('closed');
+    return;
+  }
   try {
     await Promise.race([once(signal), server.failed]);
   } finally {

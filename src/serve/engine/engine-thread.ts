@@ -183,6 +183,8 @@ function engineOf(
   });
   const answers = start.lines.map((line) => new RingWriter(line.answers));
   const bells = start.lines.map((line) => new Bell(line.bell));
+  // When a batch has ended, the next may have to wait for its time: the loop works out when that is.
+  const own = new Bell(start.bell);
   const ended = (job: Job, outcome: Outcome, batch?: BatchTimes, retryAfterMs = 0) => {
     const times = batch ?? { beganMs: job.arrivedMs, mergeMs: 0, computeMs: 0, copyMs: 0, samples: 0 };
     const { beganMs, mergeMs, computeMs, copyMs, samples } = times;
@@ -213,13 +215,17 @@ function engineOf(
     events: {
       ended,
       ran: (batch, request) => {
+        own.ring();
         merge.observe(batch);
         if (!counts()) return;
         metrics.ran(batch, Date.now());
         coverage.observe(request);
         recorder?.offer(request);
       },
-      failed: (error) => say({ kind: 'batch-failed', error: sentError(error) }),
+      failed: (error) => {
+        own.ring();
+        say({ kind: 'batch-failed', error: sentError(error) });
+      },
     },
   });
   const report = () => {

@@ -8,7 +8,7 @@ import { errorAnswer } from '../protocol/error-answer.ts';
 import { type ModelName, type Route, routeOf } from '../protocol/route.ts';
 import type { ServerState } from '../state.ts';
 import { Connections } from './connections.ts';
-import { type Ended, type InferModel, Refused } from './infer.ts';
+import { BatchFailedError, type Ended, type InferModel, Refused } from './infer.ts';
 import { readWhole } from './receive-body.ts';
 
 /** What clients may ask of a thread. */
@@ -185,7 +185,7 @@ export class FrontDoor {
         ...('error' in routed && routed.allow !== undefined ? { allow: routed.allow } : {}),
       });
       ({ code } = failure);
-      if (code === 'INTERNAL') this.#options.onError(cause);
+      if (code === 'INTERNAL' && !(cause instanceof BatchFailedError)) this.#options.onError(cause);
       answer = { ...json(failure.body, failure.status), headers: { ...JSON_TYPE, ...failure.headers } };
     }
     const status = answer !== undefined && !response.destroyed ? this.#send(request, response, answer) : 0;
