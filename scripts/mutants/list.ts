@@ -10,6 +10,7 @@ import { MODELS_AND_PROGRAMS } from './models.ts';
 import type { Mutant } from './mutant.ts';
 import { SERVE } from './serve.ts';
 import { SERVE_METRICS } from './serve-metrics.ts';
+import { SERVE_HTTP } from './serve-http.ts';
 import { SERVE_PROTOCOL } from './serve-protocol.ts';
 
 export const MUTANTS: readonly Mutant[] = [
@@ -21,6 +22,7 @@ export const MUTANTS: readonly Mutant[] = [
   ...MODELS_AND_PROGRAMS,
   ...BATCHING,
   ...SERVE,
+  ...SERVE_HTTP,
   ...SERVE_PROTOCOL,
   ...LOAD,
   ...SERVE_METRICS,
