@@ -9,8 +9,8 @@ import { MEASURING } from './measuring.ts';
 import { MODELS_AND_PROGRAMS } from './models.ts';
 import type { Mutant } from './mutant.ts';
 import { SERVE } from './serve.ts';
-import { SERVE_METRICS } from './serve-metrics.ts';
 import { SERVE_HTTP } from './serve-http.ts';
+import { SERVE_METRICS } from './serve-metrics.ts';
 import { SERVE_PROTOCOL } from './serve-protocol.ts';
 
 export const MUTANTS: readonly Mutant[] = [

@@ -8,7 +8,6 @@ export const SERVE_HTTP: readonly Mutant[] = [
   ...mutantsOf(
     'src/serve/http/connections.ts',
     [
-      ['    if (this.#ending.has(socket)) return false;\n', ''],
       ['if (request.complete || !hasMuchBody(request)) return false;', 'return false;'],
       ['if (request.complete || !hasMuchBody(request)) return false;', 'if (request.complete) return false;'],
       ['      socket.end();\n      request.resume();', '      socket.destroy();'],

@@ -1,10 +1,7 @@
 /** A server: its threads, from start to end. */
-import { closeSync } from 'node:fs';
-import { createServer, isIP } from 'node:net';
 import { join } from 'node:path';
-import { Worker } from 'node:worker_threads';
 import { at } from '../at.ts';
-import { ServeError, UsageError } from '../errors.ts';
+import { ServeError } from '../errors.ts';
 import { duplicateDescriptor } from '../ffi/descriptors.ts';
 import { packageFile } from '../package-file.ts';
 import { deferred } from './deferred.ts';
@@ -26,6 +23,8 @@ import type { EngineQueues } from './http/engine-lines.ts';
 import { DEFAULT_FRONT_LIMITS, type FrontLimits } from './http/front-door.ts';
 import type { FromFront, FrontStart, ToFront } from './http/http-thread.ts';
 import type { ModelAtFront } from './http/infer.ts';
+import { listen } from './listening-socket.ts';
+import { ServerThread } from './server-thread.ts';
 import { ServerState } from './state.ts';
 
 /** A model to serve. */
@@ -73,31 +72,6 @@ export type ServerEvent =
 
 /** Entries of a queue between two threads. */
 const QUEUE_ENTRIES = 1 << 14;
-const BACKLOG = 4096;
-
-/** A thread of the server. */
-class ServerThread<To, From extends { readonly kind: string }> {
-  readonly #worker: Worker;
-  readonly ended: Promise<void>;
-
-  constructor(program: string, data: object, onMessage: (message: From) => void) {
-    this.#worker = new Worker(program, { workerData: data });
-    this.#worker.on('message', onMessage);
-    this.ended = new Promise((resolve, reject) => {
-      this.#worker.once('error', reject);
-      this.#worker.once('exit', () => resolve());
-    });
-    this.ended.catch(() => {});
-  }
-
-  say(message: To): void {
-    this.#worker.postMessage(message);
-  }
-
-  async terminate(): Promise<void> {
-    await this.#worker.terminate();
-  }
-}
 
 interface RunningEngine {
   readonly thread: ServerThread<ToEngine, FromEngine>;
@@ -391,36 +365,6 @@ export class Server {
   async #end(): Promise<void> {
     await Promise.all([...this.#fronts, ...this.#engines].map(({ thread }) => thread.terminate()));
   }
-}
-
-/** A listening socket that nobody accepts connections of yet. @throws UsageError USAGE. */
-async function listen(
-  host: string,
-  port: number,
-): Promise<{ readonly fd: number; readonly port: number; close(): void }> {
-  const server = createServer();
-  await new Promise<void>((resolve, reject) => {
-    server.once('error', (cause: NodeJS.ErrnoException) => {
-      const address = isIP(host) === 6 ? `[${host}]:${port}` : `${host}:${port}`;
-      const hint =
-        cause.code === 'EADDRINUSE' ? 'choose another --port, or end the program that has it' : undefined;
-      reject(
-        new UsageError('USAGE', `cannot listen on ${address}: ${cause.message}`, {
-          cause,
-          ...(hint === undefined ? {} : { hint }),
-        }),
-      );
-    });
-    server.listen({ host, port, backlog: BACKLOG }, resolve);
-  });
-  // This server must not accept: its loop has not run since.
-  const { _handle: handle } = server as unknown as { readonly _handle: { readonly fd: number } };
-  const fd = duplicateDescriptor(handle.fd);
-  const address = server.address();
-  server.close();
-  if (typeof address !== 'object' || address === null)
-    throw new ServeError('SHUTTING_DOWN', 'the listening socket has no address');
-  return { fd, port: address.port, close: () => closeSync(fd) };
 }
 
 const givenUp = () => new ServeError('SHUTTING_DOWN', 'the start was given up');
