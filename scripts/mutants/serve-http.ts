@@ -18,11 +18,6 @@ export const SERVE_HTTP: readonly Mutant[] = [
     FRONT,
   ),
   ...mutantsOf(
-    'src/serve/http/connections.ts',
-    [['if (waiting.size === 0) socket.destroySoon();', 'socket.destroySoon();']],
-    LIFE,
-  ),
-  ...mutantsOf(
     'src/serve/http/receive-body.ts',
     [
       ['if (said !== undefined && said > mostBytes) throw tooLarge(mostBytes);', ''],

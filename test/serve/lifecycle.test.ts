@@ -86,14 +86,24 @@ test('memory for requests that is full refuses them, and larger bodies move as t
   const padded = Buffer.concat([Buffer.alloc(3 * bytes, 0x20), body]);
   const plain = outputsIn(await client.infer('rows', small));
   const length = { 'inference-header-content-length': String(3 * bytes + Number(jsonLength)) };
-  assert.deepEqual(outputsIn(await client.ask('POST', INFER, padded, length)), plain);
-  const holding = await Promise.all(
-    Array.from({ length: 20 }, async () =>
-      (await RawConnection.open(served.port)).send(
-        `POST ${INFER} HTTP/1.1\r\nHost: h\r\nContent-Length: ${4 * bytes}\r\n\r\n{`,
-      ),
-    ),
+  // So often that they would fill all of it, were the slots that they grew out of kept.
+  for (let i = 0; i < 12; i++)
+    assert.deepEqual(outputsIn(await client.ask('POST', INFER, padded, length)), plain);
+  const claim = async (bytes: number) =>
+    (await RawConnection.open(served.port)).send(
+      `POST ${INFER} HTTP/1.1\r\nHost: h\r\nContent-Length: ${bytes}\r\nExpect: 100-continue\r\n\r\n`,
+    );
+  // Claims of all memory take a part of it; many do take it.
+  const few = await Promise.all(Array.from({ length: 4 }, () => claim(4 * bytes)));
+  for (const connection of few) assert.equal((await connection.reply()).status, 100);
+  assert.deepEqual(outputsIn(await client.infer('rows', small)), plain);
+  assert.ok(
+    few.every(({ unread }) => unread === 0),
+    'a claim is refused',
   );
+  const many = await Promise.all(Array.from({ length: 16 }, () => claim(4 * bytes)));
+  for (const connection of many) assert.equal((await connection.reply()).status, 100);
+  const holding = [...few, ...many];
   const refused = holding.map((connection) => connection.reply().then(refusal, () => 'gone'));
   assert.equal(await Promise.race(refused), '503 OVERLOADED');
   for (const connection of holding) connection[Symbol.dispose]();

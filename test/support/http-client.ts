@@ -160,6 +160,11 @@ export class RawConnection implements Disposable {
     });
   }
 
+  /** Bytes that have come and that nobody asked for. */
+  get unread(): number {
+    return this.#received.length;
+  }
+
   send(...parts: (string | Uint8Array)[]): this {
     for (const part of parts) this.socket.write(part);
     return this;
