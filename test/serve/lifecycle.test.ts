@@ -194,7 +194,7 @@ describe('a server that stops', () => {
     await once();
     const counts = () => ({ ...nativeCounts(), threads: threads(), descriptors: descriptors() });
     const before = counts();
-    for (let i = 0; i < 3; i++) await once();
+    for (let i = 0; i < 2; i++) await once();
     assert.deepEqual(counts(), before);
   });
 });
