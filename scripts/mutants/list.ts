@@ -10,6 +10,7 @@ import { MODELS_AND_PROGRAMS } from './models.ts';
 import type { Mutant } from './mutant.ts';
 import { SERVE } from './serve.ts';
 import { SERVE_ENGINE } from './serve-engine.ts';
+import { SERVE_HTTP } from './serve-http.ts';
 import { SERVE_METRICS } from './serve-metrics.ts';
 import { SERVE_PROTOCOL } from './serve-protocol.ts';
 
@@ -23,6 +24,7 @@ export const MUTANTS: readonly Mutant[] = [
   ...BATCHING,
   ...SERVE,
   ...SERVE_ENGINE,
+  ...SERVE_HTTP,
   ...SERVE_PROTOCOL,
   ...LOAD,
   ...SERVE_METRICS,

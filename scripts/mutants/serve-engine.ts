@@ -122,14 +122,7 @@ export const SERVE_ENGINE: readonly Mutant[] = [
   ),
   ...mutantsOf(
     'src/serve/http/receive-body.ts',
-    [
-      ['      if (bytes > mostBytes) throw tooLarge(mostBytes);\n', ''],
-      ['  if (bytes > mostBytes) throw tooLarge(mostBytes);\n  const slot', '  const slot'],
-      ['if (before + bytes + behind > slot.bytes.length)', 'if (before + bytes > slot.bytes.length)'],
-      ['    if (!isWhole) arena.give(slot);\n', ''],
-      ['  larger.bytes.set(slot.bytes.subarray(0, kept));\n', ''],
-      ['  room.arena.give(slot);\n', ''],
-    ],
+    [['if (before + bytes + behind > slot.bytes.length)', 'if (before + bytes > slot.bytes.length)']],
     BODY,
   ),
   ...mutantsOf(

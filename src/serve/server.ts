@@ -1,10 +1,7 @@
 /** A server: its threads, from start to end. */
-import { closeSync } from 'node:fs';
-import { createServer, isIP } from 'node:net';
 import { join } from 'node:path';
-import { Worker } from 'node:worker_threads';
 import { at } from '../at.ts';
-import { ServeError, UsageError } from '../errors.ts';
+import { ServeError } from '../errors.ts';
 import { duplicateDescriptor } from '../ffi/descriptors.ts';
 import { packageFile } from '../package-file.ts';
 import { deferred } from './deferred.ts';
@@ -26,6 +23,8 @@ import type { EngineQueues } from './http/engine-lines.ts';
 import { DEFAULT_FRONT_LIMITS, type FrontLimits } from './http/front-door.ts';
 import type { FromFront, FrontStart, ToFront } from './http/http-thread.ts';
 import type { ModelAtFront } from './http/infer.ts';
+import { listen } from './listening-socket.ts';
+import { ServerThread } from './server-thread.ts';
 import { ServerState } from './state.ts';
 
 /** A model to serve. */
@@ -58,6 +57,8 @@ export interface ServeOptions {
   /** Default: nothing is recorded. With several models or copies, each has a folder in it. */
   readonly recording?: TrafficRecording;
   readonly signal?: AbortSignal;
+  /** What its threads run; default: the package's own. */
+  readonly programs?: { readonly engine: string; readonly front: string };
 }
 
 /** What happens, for a log. */
@@ -71,31 +72,6 @@ export type ServerEvent =
 
 /** Entries of a queue between two threads. */
 const QUEUE_ENTRIES = 1 << 14;
-const BACKLOG = 4096;
-
-/** A thread of the server. */
-class ServerThread<To, From extends { readonly kind: string }> {
-  readonly #worker: Worker;
-  readonly ended: Promise<void>;
-
-  constructor(program: string, data: object, onMessage: (message: From) => void) {
-    this.#worker = new Worker(packageFile(`dist/serve/${program}.js`), { workerData: data });
-    this.#worker.on('message', onMessage);
-    this.ended = new Promise((resolve, reject) => {
-      this.#worker.once('error', reject);
-      this.#worker.once('exit', () => resolve());
-    });
-    this.ended.catch(() => {});
-  }
-
-  say(message: To): void {
-    this.#worker.postMessage(message);
-  }
-
-  async terminate(): Promise<void> {
-    await this.#worker.terminate();
-  }
-}
 
 interface RunningEngine {
   readonly thread: ServerThread<ToEngine, FromEngine>;
@@ -113,6 +89,8 @@ interface RunningFront {
   readonly drained: Promise<void>;
 }
 
+const programOf = (name: string) => packageFile(`dist/serve/${name}-thread.js`);
+
 const word = () => new SharedArrayBuffer(Int32Array.BYTES_PER_ELEMENT);
 
 export class Server {
@@ -123,6 +101,7 @@ export class Server {
   readonly #figures = new ServerFigures();
   #port = 0;
   #closing: Promise<void> | undefined;
+  #isGivenUp = false;
   #fail: (error: Error) => void = () => {};
   /** Rejects when a thread fails that the server cannot be without. */
   readonly failed: Promise<never>;
@@ -141,11 +120,15 @@ export class Server {
    */
   static async start(options: ServeOptions): Promise<Server> {
     const server = new Server(options);
+    const starting = server.#start();
     try {
-      await Promise.race([server.#start(), server.failed, aborted(options.signal)]);
+      await Promise.race([starting, server.failed, aborted(options.signal)]);
       return server;
     } catch (error) {
+      server.#isGivenUp = true;
       await server.#end();
+      // It ends with its threads, and starts no more.
+      await starting.catch(() => {});
       throw error;
     }
   }
@@ -166,6 +149,7 @@ export class Server {
     // An address that is taken is told before a model of any size is loaded.
     const listener = await listen(host, this.#options.port);
     try {
+      this.#throwIfGivenUp();
       const bells = Array.from({ length: ioThreads }, word);
       for (const model of models)
         for (const [i, placing] of model.placings.entries())
@@ -179,6 +163,7 @@ export class Server {
           return said;
         }),
       );
+      this.#throwIfGivenUp();
       const fronts = models.map((model) => this.#atFront(model, readies));
       for (let i = 0; i < ioThreads; i++)
         this.#fronts.push(this.#startFront(duplicateDescriptor(listener.fd), at(bells, i), i, fronts));
@@ -196,13 +181,26 @@ export class Server {
     onEvent({ kind: 'listening', host, port: listener.port });
   }
 
+  #throwIfGivenUp(): void {
+    if (this.#isGivenUp) throw givenUp();
+  }
+
+  /** Calls `fail` when the thread ends that nobody has ended. */
+  #watch(thread: { readonly ended: Promise<void> }, fail: (error: Error) => void): void {
+    const ended = () => {
+      if (this.#closing === undefined) fail(new Error('a thread of the server ended'));
+    };
+    thread.ended.then(ended, fail);
+  }
+
   #startEngine(
     model: ServeModel,
     placing: Placing,
     instance: string,
     bells: readonly SharedArrayBuffer[],
   ): RunningEngine {
-    const { batching, onEvent } = this.#options;
+    const { batching, onEvent, programs } = this.#options;
+    const program = programs?.engine ?? programOf('engine');
     const lines = bells.map((bell): Line => {
       return { requests: ringMemory(QUEUE_ENTRIES), answers: ringMemory(QUEUE_ENTRIES), bell };
     });
@@ -219,7 +217,7 @@ export class Server {
     };
     let isReady = false;
     const said = deferred<EngineReady>();
-    const thread = new ServerThread<ToEngine, FromEngine>('engine-thread', start, (message) => {
+    const thread = new ServerThread<ToEngine, FromEngine>(program, start, (message) => {
       switch (message.kind) {
         case 'progress':
           onEvent({ kind: 'loading', model: model.name, device: placing.device, text: message.text });
@@ -244,7 +242,7 @@ export class Server {
           message satisfies never;
       }
     });
-    thread.ended.catch((error: Error) => {
+    this.#watch(thread, (error) => {
       said.reject(error);
       this.#fail(error);
     });
@@ -274,7 +272,15 @@ export class Server {
     index: number,
     models: readonly ModelAtFront[],
   ): RunningFront {
-    const { limits = DEFAULT_FRONT_LIMITS, slaMs, requestBytes, ioThreads, onEvent } = this.#options;
+    const {
+      limits = DEFAULT_FRONT_LIMITS,
+      slaMs,
+      requestBytes,
+      ioThreads,
+      onEvent,
+      programs,
+    } = this.#options;
+    const program = programs?.front ?? programOf('http');
     const queues = this.#engines.map(({ lines, bell, load }): EngineQueues => {
       const { requests, answers } = at(lines, index);
       return { requests, answers, bell, load };
@@ -302,7 +308,7 @@ export class Server {
       drained.reject(error);
       this.#fail(error);
     };
-    const thread = new ServerThread<ToFront, FromFront>('http-thread', start, (message) => {
+    const thread = new ServerThread<ToFront, FromFront>(program, start, (message) => {
       switch (message.kind) {
         case 'begun':
           this.#figures.add(message.metrics);
@@ -332,7 +338,7 @@ export class Server {
           message satisfies never;
       }
     });
-    thread.ended.catch(fail);
+    this.#watch(thread, fail);
     return { thread, arena: arena.promise, listening: listening.promise, drained: drained.promise };
   }
 
@@ -361,39 +367,11 @@ export class Server {
   }
 }
 
-/** A listening socket that nobody accepts connections of yet. @throws UsageError USAGE. */
-async function listen(
-  host: string,
-  port: number,
-): Promise<{ readonly fd: number; readonly port: number; close(): void }> {
-  const server = createServer();
-  await new Promise<void>((resolve, reject) => {
-    server.once('error', (cause: NodeJS.ErrnoException) => {
-      const address = isIP(host) === 6 ? `[${host}]:${port}` : `${host}:${port}`;
-      const hint =
-        cause.code === 'EADDRINUSE' ? 'choose another --port, or end the program that has it' : undefined;
-      reject(
-        new UsageError('USAGE', `cannot listen on ${address}: ${cause.message}`, {
-          cause,
-          ...(hint === undefined ? {} : { hint }),
-        }),
-      );
-    });
-    server.listen({ host, port, backlog: BACKLOG }, resolve);
-  });
-  // This server must not accept: its loop has not run since.
-  const { _handle: handle } = server as unknown as { readonly _handle: { readonly fd: number } };
-  const fd = duplicateDescriptor(handle.fd);
-  const address = server.address();
-  server.close();
-  if (typeof address !== 'object' || address === null)
-    throw new ServeError('SHUTTING_DOWN', 'the listening socket has no address');
-  return { fd, port: address.port, close: () => closeSync(fd) };
-}
+const givenUp = () => new ServeError('SHUTTING_DOWN', 'the start was given up');
 
 function aborted(signal: AbortSignal | undefined): Promise<never> {
   return new Promise((_, reject) => {
-    const refuse = () => reject(new ServeError('SHUTTING_DOWN', 'the start was given up'));
+    const refuse = () => reject(givenUp());
     if (signal?.aborted) refuse();
     else signal?.addEventListener('abort', refuse, { once: true });
   });

@@ -40,7 +40,7 @@ interface Options extends ModelOptions {
   readonly maxBatch?: number;
   readonly queueSamples: number;
   readonly maxBody: number;
-  readonly requestMemory: number;
+  readonly requestMemory?: number;
   readonly drain: number;
   readonly accessLog?: true;
   readonly recordTraffic?: string;
@@ -54,6 +54,9 @@ const USUAL_SLA_MS = 100;
 /** A thread that receives requests does about 1 GB/s; the others are the engine's. */
 const MOST_IO_THREADS = 8;
 const CORES_PER_IO_THREAD = 3;
+const USUAL_REQUEST_MIB = 512;
+/** While a body grows it moves from slot to slot: three of the largest always hold one. */
+const BODIES_OF_THREAD = 3;
 /** Memory of a thread that receives requests is one view. */
 const MOST_THREAD_BYTES = 2 ** 30;
 
@@ -81,7 +84,11 @@ export function serveCommand(): Command {
     .option('--max-batch <samples>', 'samples of a batch (default: by device)', integer(1))
     .option('--queue-samples <n>', 'samples that may wait', integer(1), 262_144)
     .option('--max-body <MiB>', 'of a request', integer(1), DEFAULT_FRONT_LIMITS.bodyBytes / MEBIBYTE)
-    .option('--request-memory <MiB>', 'for all requests that are not answered yet', integer(1), 512)
+    .option(
+      '--request-memory <MiB>',
+      'for all requests that are not answered yet (default: 512, or three of the largest a thread)',
+      integer(1),
+    )
     .option('--drain <time>', 'how long requests under way are waited for at the end', duration, 30)
     .option('--access-log', 'each request as a line of JSON on standard output')
     .option('--record-traffic <folder>', 'keep a sample of the requests, for `tune` and `bench`')
@@ -110,7 +117,7 @@ function port(text: string): number {
 }
 
 async function serve(files: string[], options: Options): Promise<void> {
-  const { host, insecure, sla, maxBatch, queueSamples, maxBody, requestMemory, drain } = options;
+  const { host, insecure, sla, maxBatch, queueSamples, maxBody, drain } = options;
   if (!isLoopback(host) && insecure !== true)
     throw new UsageError('USAGE', `--host ${host}: others reach that address, and the server has no TLS`, {
       hint: 'listen on 127.0.0.1 behind a proxy, or add --insecure',
@@ -118,17 +125,9 @@ async function serve(files: string[], options: Options): Promise<void> {
   const models = await modelsOf(files, options);
   const slaMs = sla === undefined ? undefined : 1000 * sla;
   const ioThreads = options.ioThreads ?? usualIoThreads();
-  const requestBytes = requestMemory * MEBIBYTE;
-  if (requestBytes / ioThreads > MOST_THREAD_BYTES)
-    throw new UsageError('USAGE', `--request-memory ${requestMemory}: a thread has 1024 MiB at most`, {
-      hint: 'give more --io-threads',
-    });
-  if (maxBody * MEBIBYTE > requestBytes / ioThreads)
-    throw new UsageError('USAGE', `--max-body ${maxBody}: ${ioThreads} threads share ${requestMemory} MiB`, {
-      hint: 'raise --request-memory, or take fewer --io-threads',
-    });
+  const requestBytes = requestMemory(options, ioThreads);
   const signal = endsWhenInterrupted();
-  const server = await Server.start({
+  const starting = Server.start({
     models,
     host,
     port: options.port,
@@ -155,11 +154,41 @@ async function serve(files: string[], options: Options): Promise<void> {
         }),
     signal,
   });
+  const server = await starting.catch((error) => {
+    // Whoever ends it while it loads gets what a server that runs gives: no error.
+    if (!signal.aborted) throw error;
+    progress('');
+  });
+  if (server === undefined) {
+    notice('closed');
+    return;
+  }
   try {
     await Promise.race([once(signal), server.failed]);
   } finally {
     await server.close();
   }
+}
+
+/** Bytes for requests. @throws UsageError USAGE. */
+function requestMemory({ requestMemory, maxBody }: Options, ioThreads: number): number {
+  const least = BODIES_OF_THREAD * maxBody * ioThreads;
+  const bytes = (requestMemory ?? Math.max(USUAL_REQUEST_MIB, least)) * MEBIBYTE;
+  const most = MOST_THREAD_BYTES / MEBIBYTE;
+  if (BODIES_OF_THREAD * maxBody > most)
+    throw new UsageError(
+      'USAGE',
+      `--max-body ${maxBody}: a body has ${Math.floor(most / BODIES_OF_THREAD)} MiB at most`,
+    );
+  if (bytes / ioThreads > MOST_THREAD_BYTES)
+    throw new UsageError('USAGE', `--request-memory ${requestMemory}: a thread has ${most} MiB at most`, {
+      hint: 'give more --io-threads',
+    });
+  if (bytes < least * MEBIBYTE)
+    throw new UsageError('USAGE', `--request-memory ${requestMemory}: ${ioThreads} threads share it`, {
+      hint: `${BODIES_OF_THREAD} bodies of --max-body ${maxBody} for each need ${least}; or take fewer --io-threads`,
+    });
+  return bytes;
 }
 
 function usualIoThreads(): number {

@@ -214,6 +214,7 @@ function engineOf(
     events: {
       ended,
       ran: (batch, request) => {
+        own.ring();
         merge.observe(batch);
         if (!counts()) return;
         metrics.ran(batch, Date.now());

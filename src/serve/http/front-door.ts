@@ -7,7 +7,9 @@ import { health, modelMetadata, modelReady, repositoryIndex, serverMetadata } fr
 import { errorAnswer } from '../protocol/error-answer.ts';
 import { type ModelName, type Route, routeOf } from '../protocol/route.ts';
 import type { ServerState } from '../state.ts';
-import { type Ended, type InferModel, Refused } from './infer.ts';
+import { Connections } from './connections.ts';
+import { BatchFailedError, type Ended, type InferModel, Refused } from './infer.ts';
+import { readWhole } from './receive-body.ts';
 
 /** What clients may ask of a thread. */
 export interface FrontLimits {
@@ -90,26 +92,31 @@ export class FrontDoor {
   readonly #options: FrontDoorOptions;
   readonly #server: Server;
   readonly #byName = new Map<string, InferModel>();
+  readonly #connections = new Connections();
   #requests = 0;
 
   constructor(options: FrontDoorOptions) {
     const { limits, models } = options;
     this.#options = options;
     for (const model of models) this.#byName.set(model.served.name, model);
-    this.#server = createServer(
-      {
-        maxHeaderSize: HEADER_BYTES,
-        headersTimeout: limits.headersMs,
-        requestTimeout: limits.requestMs,
-        keepAliveTimeout: limits.idleMs,
-        connectionsCheckingInterval: LOOK_MS,
-        noDelay: true,
-      },
-      (request, response) => void this.#handle(request, response),
-    );
+    this.#server = createServer({
+      maxHeaderSize: HEADER_BYTES,
+      headersTimeout: limits.headersMs,
+      requestTimeout: limits.requestMs,
+      keepAliveTimeout: limits.idleMs,
+      connectionsCheckingInterval: LOOK_MS,
+      noDelay: true,
+    });
     this.#server.maxConnections = limits.connections;
+    const handle = (request: IncomingMessage, response: ServerResponse) => {
+      if (this.#connections.asked(request, response)) this.#handle(request, response).catch(options.onError);
+    };
+    this.#server.on('request', handle);
+    // Whatever else is expected is left alone.
+    this.#server.on('checkExpectation', handle);
+    this.#server.on('connection', (socket: Socket) => this.#connections.opened(socket));
     this.#server.on('clientError', (error: NodeJS.ErrnoException, socket: Socket) =>
-      refuseClient(error, socket),
+      this.#connections.refuse(error, socket),
     );
     this.#server.on('connection', (socket) => {
       options.onConnection('opened');
@@ -146,7 +153,7 @@ export class FrontDoor {
     let idleSince = performance.now();
     const looking = setInterval(() => {
       if (this.#requests > 0) idleSince = performance.now();
-      else if (performance.now() - idleSince >= DRAIN_IDLE_MS) this.#server.closeIdleConnections();
+      else if (performance.now() - idleSince >= DRAIN_IDLE_MS) this.#connections.endIdle();
     }, DRAIN_IDLE_MS / 5);
     await closed;
     clearInterval(looking);
@@ -178,11 +185,10 @@ export class FrontDoor {
         ...('error' in routed && routed.allow !== undefined ? { allow: routed.allow } : {}),
       });
       ({ code } = failure);
-      if (code === 'INTERNAL') this.#options.onError(cause);
+      if (code === 'INTERNAL' && !(cause instanceof BatchFailedError)) this.#options.onError(cause);
       answer = { ...json(failure.body, failure.status), headers: { ...JSON_TYPE, ...failure.headers } };
     }
-    const status =
-      answer !== undefined && !response.destroyed ? send(request, response, answer, this.#options.state) : 0;
+    const status = answer !== undefined && !response.destroyed ? this.#send(request, response, answer) : 0;
     this.#requests -= 1;
     const route = 'route' in routed ? routed.route : undefined;
     this.#options.observe({
@@ -246,6 +252,19 @@ export class FrontDoor {
     }
   }
 
+  /** Sends an answer; gives back its status. */
+  #send(request: IncomingMessage, response: ServerResponse, { status, body, headers }: Answer): number {
+    const { phase } = this.#options.state;
+    const ends = this.#connections.endsUnread(request) || phase === 'draining' || phase === 'closed';
+    response.writeHead(status, {
+      ...headers,
+      'content-length': Buffer.byteLength(body),
+      ...(ends ? { connection: 'close' } : {}),
+    });
+    response.end(request.method === 'HEAD' ? undefined : body);
+    return status;
+  }
+
   /** @throws ServeError MODEL_UNKNOWN. */
   #model({ model, version }: ModelName): InferModel {
     const found = this.#byName.get(model);
@@ -255,25 +274,6 @@ export class FrontDoor {
   }
 }
 
-/** Sends an answer; gives back its status. What of the body was not read ends the connection. */
-function send(
-  request: IncomingMessage,
-  response: ServerResponse,
-  { status, body, headers }: Answer,
-  { phase }: ServerState,
-): number {
-  const closes = phase === 'draining' || phase === 'closed' || !request.complete;
-  response.writeHead(status, {
-    ...headers,
-    'content-length': Buffer.byteLength(body),
-    ...(closes ? { connection: 'close' } : {}),
-  });
-  response.end(request.method === 'HEAD' ? undefined : body);
-  // Who still sends is not listened to: the answer has gone out by the time the socket closes.
-  if (!request.complete) response.once('finish', () => request.socket.destroySoon());
-  return status;
-}
-
 function header({ headers }: IncomingMessage, name: string): string | undefined {
   const value = headers[name];
   return Array.isArray(value) ? value[0] : value;
@@ -281,33 +281,17 @@ function header({ headers }: IncomingMessage, name: string): string | undefined 
 
 /** A small body of JSON; undefined: there is none, or it is not JSON. @throws ServeError BODY_TOO_LARGE. */
 async function smallJson(request: IncomingMessage): Promise<unknown> {
-  let text = '';
-  for await (const chunk of request) {
-    text += chunk;
-    if (text.length > DOCUMENT_BODY_BYTES)
+  const chunks: Buffer[] = [];
+  let bytes = 0;
+  await readWhole(request, (chunk) => {
+    bytes += chunk.length;
+    if (bytes > DOCUMENT_BODY_BYTES)
       throw new ServeError('BODY_TOO_LARGE', `the body has more than ${DOCUMENT_BODY_BYTES} bytes`);
-  }
+    chunks.push(chunk);
+  });
   try {
-    return JSON.parse(text);
+    return JSON.parse(Buffer.concat(chunks).toString());
   } catch {
     return undefined;
   }
-}
-
-/** What is no HTTP, or comes too slowly, gets an answer where it can have one. */
-function refuseClient({ code }: NodeJS.ErrnoException, socket: Socket): void {
-  if (code === 'ECONNRESET' || !socket.writable) {
-    socket.destroy();
-    return;
-  }
-  const status =
-    code === 'HPE_HEADER_OVERFLOW'
-      ? '431 Request Header Fields Too Large'
-      : code === 'ERR_HTTP_REQUEST_TIMEOUT'
-        ? '408 Request Timeout'
-        : '400 Bad Request';
-  const body = JSON.stringify({ error: `REQUEST_INVALID: ${status.slice(4)}`, code: 'REQUEST_INVALID' });
-  socket.end(
-    `HTTP/1.1 ${status}\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: ${Buffer.byteLength(body)}\r\n\r\n${body}`,
-  );
 }

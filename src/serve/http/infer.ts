@@ -271,7 +271,7 @@ export class InferModel {
       case 'overloaded':
         throw new Refused(new DeviceError('OVERLOADED', 'too many samples wait for the model'), retryAfterMs);
       case 'failed':
-        throw new Error('its batch failed');
+        throw new BatchFailedError('its batch failed');
       default:
         return outcome satisfies never;
     }
@@ -286,6 +286,9 @@ export class InferModel {
     });
   }
 }
+
+/** The batch of a request failed: its engine has told why, once. */
+export class BatchFailedError extends Error {}
 
 /** A refusal, with when to try again. */
 export class Refused extends Error {

@@ -19,51 +19,48 @@ export interface ReceivedBody {
   readonly body: Uint8Array;
 }
 
-/** Where nothing says how long the body is, its slot has room for so much at first, and then for twice as much each time. */
-const FIRST_BYTES = 16 << 10;
+/** What a body gets at first, where nothing says how long it is, and at most: who only claims that much is to come takes no more. */
+const FIRST_BYTES = 64 << 10;
+const MOST_FIRST_BYTES = 1 << 20;
 
 /**
- * Receives the body straight into a slot. Undefined: the client went away before its end.
+ * Receives the body. Undefined: the client went away before its end.
  * @throws ServeError BODY_TOO_LARGE; DeviceError OVERLOADED where slots take all memory that there is for them. The rest of the body
- *   is not read then, and there is no slot.
+ *   is not read then.
  */
 export async function receiveBody(
   request: IncomingMessage,
   room: BodyRoom,
 ): Promise<ReceivedBody | undefined> {
   const { arena, before, behind, mostBytes } = room;
-  const said = request.headers['content-length'];
-  const expected = said === undefined ? undefined : Number(said);
-  let slot = takeSlot(expected ?? Math.min(FIRST_BYTES, mostBytes), room);
+  const header = request.headers['content-length'];
+  const said = header === undefined ? undefined : Number(header);
+  if (said !== undefined && said > mostBytes) throw tooLarge(mostBytes);
+  const most = said ?? mostBytes;
+  let slot = take(room, said === undefined ? FIRST_BYTES : Math.min(said, MOST_FIRST_BYTES));
   let received = 0;
   let isWhole = false;
   try {
-    isWhole = await whole(request, (chunk) => {
+    isWhole = await readWhole(request, (chunk) => {
       const bytes = received + chunk.length;
-      if (bytes > mostBytes) throw tooLarge(mostBytes);
-      if (before + bytes + behind > slot.bytes.length)
-        slot = grown(slot, before + received, Math.min(mostBytes, Math.max(bytes, 2 * received)), room);
+      if (bytes > most) throw tooLarge(most);
+      if (before + bytes + behind > slot.bytes.length) {
+        const larger = take(room, Math.min(most, Math.max(bytes, 2 * received)));
+        larger.bytes.set(slot.bytes.subarray(before, before + received), before);
+        arena.give(slot);
+        slot = larger;
+      }
       slot.bytes.set(chunk, before + received);
       received = bytes;
     });
-    isWhole &&= expected === undefined || received === expected;
   } finally {
     if (!isWhole) arena.give(slot);
   }
   return isWhole ? { slot, body: slot.bytes.subarray(before, before + received) } : undefined;
 }
 
-/** A slot for a body of so many bytes, with the first `kept` bytes of `slot`, which it takes the place of. @throws as takeSlot. */
-function grown(slot: Slot, kept: number, bytes: number, room: BodyRoom): Slot {
-  const larger = takeSlot(bytes, room);
-  larger.bytes.set(slot.bytes.subarray(0, kept));
-  room.arena.give(slot);
-  return larger;
-}
-
-/** A slot for a body of so many bytes. @throws ServeError BODY_TOO_LARGE; DeviceError OVERLOADED. */
-function takeSlot(bytes: number, { arena, before, behind, mostBytes }: BodyRoom): Slot {
-  if (bytes > mostBytes) throw tooLarge(mostBytes);
+/** A slot for a body of so many bytes. @throws DeviceError OVERLOADED. */
+function take({ arena, before, behind }: BodyRoom, bytes: number): Slot {
   const slot = arena.take(before + bytes + behind);
   if (slot !== undefined) return slot;
   throw arenaFull(arena);
@@ -84,7 +81,7 @@ function tooLarge(mostBytes: number): ServeError {
 }
 
 /** Reads to the end; false: the client went away. Rejects with what `take` throws; it is not called again once this has settled. */
-function whole(request: IncomingMessage, take: (chunk: Buffer) => void): Promise<boolean> {
+export function readWhole(request: IncomingMessage, take: (chunk: Buffer) => void): Promise<boolean> {
   return new Promise((resolve, reject) => {
     const onData = (chunk: Buffer) => {
       try {

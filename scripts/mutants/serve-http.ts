@@ -1,0 +1,50 @@
+/** The server: its connections, bodies, answers, start and end. */
+import { type Mutant, mutantsOf } from './mutant.ts';
+
+const FRONT = ['test/serve/http/front-door.test.ts'];
+const LIFE = ['test/serve/lifecycle.test.ts'];
+
+export const SERVE_HTTP: readonly Mutant[] = [
+  ...mutantsOf(
+    'src/serve/http/connections.ts',
+    [
+      ['if (request.complete || !hasMuchBody(request)) return false;', 'return false;'],
+      ['if (request.complete || !hasMuchBody(request)) return false;', 'if (request.complete) return false;'],
+      ['      socket.end();\n      request.resume();', '      socket.destroy();'],
+      ['filter(({ req }) => req.complete)', 'filter(() => false)'],
+      ["HPE_HEADER_OVERFLOW: ['431", "HPE_HEADER_OVERFLOW: ['400"],
+      ["ERR_HTTP_REQUEST_TIMEOUT: ['408", "ERR_HTTP_REQUEST_TIMEOUT: ['400"],
+    ],
+    FRONT,
+  ),
+  ...mutantsOf(
+    'src/serve/http/receive-body.ts',
+    [
+      ['if (said !== undefined && said > mostBytes) throw tooLarge(mostBytes);', ''],
+      ['      if (bytes > most) throw tooLarge(most);\n', ''],
+      ['    if (!isWhole) arena.give(slot);', ''],
+      ["request.once('end', () => resolve(request.complete));", "request.once('end', () => resolve(false));"],
+    ],
+    FRONT,
+  ),
+  ...mutantsOf(
+    'src/serve/http/receive-body.ts',
+    [
+      ['larger.bytes.set(slot.bytes.subarray(before, before + received), before);', ''],
+      ['        arena.give(slot);\n        slot = larger;', '        slot = larger;'],
+      ['Math.min(said, MOST_FIRST_BYTES)', 'said'],
+    ],
+    LIFE,
+  ),
+  ...mutantsOf('src/serve/http/infer.ts', [['      for (const slot of slots) arena.give(slot);', '']], FRONT),
+  ...mutantsOf(
+    'src/serve/server.ts',
+    [
+      ['      server.#isGivenUp = true;\n', ''],
+      ["    state.phase = 'draining';\n", ''],
+      ["      for (const { thread } of this.#fronts) thread.say({ kind: 'end' });\n", ''],
+      ['      await server.#end();\n', ''],
+    ],
+    LIFE,
+  ),
+];

@@ -1,0 +1,37 @@
+/** The socket that the threads of a server share. */
+import { closeSync } from 'node:fs';
+import { createServer, isIP } from 'node:net';
+import { ServeError, UsageError } from '../errors.ts';
+import { duplicateDescriptor } from '../ffi/descriptors.ts';
+
+const BACKLOG = 4096;
+
+/** A listening socket that nobody accepts connections of yet. @throws UsageError USAGE. */
+export async function listen(
+  host: string,
+  port: number,
+): Promise<{ readonly fd: number; readonly port: number; close(): void }> {
+  const server = createServer();
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', (cause: NodeJS.ErrnoException) => {
+      const address = isIP(host) === 6 ? `[${host}]:${port}` : `${host}:${port}`;
+      const hint =
+        cause.code === 'EADDRINUSE' ? 'choose another --port, or end the program that has it' : undefined;
+      reject(
+        new UsageError('USAGE', `cannot listen on ${address}: ${cause.message}`, {
+          cause,
+          ...(hint === undefined ? {} : { hint }),
+        }),
+      );
+    });
+    server.listen({ host, port, backlog: BACKLOG }, resolve);
+  });
+  // This server must not accept: its loop has not run since.
+  const { _handle: handle } = server as unknown as { readonly _handle: { readonly fd: number } };
+  const fd = duplicateDescriptor(handle.fd);
+  const address = server.address();
+  server.close();
+  if (typeof address !== 'object' || address === null)
+    throw new ServeError('SHUTTING_DOWN', 'the listening socket has no address');
+  return { fd, port: address.port, close: () => closeSync(fd) };
+}

@@ -1,0 +1,26 @@
+/** Threads that a server starts. */
+import { Worker } from 'node:worker_threads';
+
+/** A thread of the server. */
+export class ServerThread<To, From extends { readonly kind: string }> {
+  readonly #worker: Worker;
+  readonly ended: Promise<void>;
+
+  constructor(program: string, data: object, onMessage: (message: From) => void) {
+    this.#worker = new Worker(program, { workerData: data });
+    this.#worker.on('message', onMessage);
+    this.ended = new Promise((resolve, reject) => {
+      this.#worker.once('error', reject);
+      this.#worker.once('exit', () => resolve());
+    });
+    this.ended.catch(() => {});
+  }
+
+  say(message: To): void {
+    this.#worker.postMessage(message);
+  }
+
+  async terminate(): Promise<void> {
+    await this.#worker.terminate();
+  }
+}
