@@ -118,7 +118,7 @@ export const KNOWN_SKIPS = [
   {
     reason: /^there is no promtool: install the package prometheus$/,
     lacks: 'promtool',
-    files: ['test/serve/metrics/prometheus-text.test.ts'],
+    files: ['test/serve/metrics/prometheus-text.test.ts', 'test/serve/figures.test.ts'],
   },
   {
     reason: /^there is no python3$/,

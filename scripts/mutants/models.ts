@@ -104,6 +104,17 @@ export const MODELS_AND_PROGRAMS: readonly Mutant[] = [
     [GIVEN_BACK, 'test/model/collection.test.ts', 'test/model/many-at-once.test.ts'],
   ),
   ...mutantsOf(
+    'src/backend/program-lane.ts',
+    [
+      ['    if (this.#isDisposed) this.#giveMemoryBack();', ''],
+      ['    if (!this.#isLent) this.#giveMemoryBack();', '    this.#giveMemoryBack();'],
+      ['    this.#isLent = true;\n', ''],
+      ['    this.#block[Symbol.dispose]();', ''],
+      ['for (const { executable } of this.#programs.splice(0)) executable[Symbol.dispose]();', ''],
+    ],
+    ['test/backend/program-lane.test.ts'],
+  ),
+  ...mutantsOf(
     'src/backend/batch-programs.ts',
     [
       ['this.#idle.length > MOST_IDLE || ', ''],

@@ -144,3 +144,41 @@ test('where memory is short idle programs make room once, and any other error is
   programs[Symbol.dispose]();
   assert.deepEqual([kept(), blocks()], [0, 0]);
 });
+
+test('batches that were announced share memory, whatever their sizes', async () => {
+  const { programs, run, made, blocks, kept } = open();
+  programs.reserve(100, 2);
+  assert.equal(blocks(), 2);
+  for (let batchSize = 1; batchSize <= 100; batchSize++) await run(batchSize, 'a');
+  for (let batchSize = 1; batchSize <= 100; batchSize++) await run(batchSize, 'a');
+  assert.equal(blocks(), 2);
+  assert.equal(made(), 100, 'the lane that has the program serves it again');
+  await Promise.all([run(5, 'a'), run(5, 'a')]);
+  assert.deepEqual([blocks(), made()], [2, 101], 'the second lane has programs of its own');
+  await Promise.all([run(5, 'a'), run(5, 'a'), run(5, 'a')]);
+  assert.deepEqual([blocks(), made()], [3, 102], 'more at once take memory of their own');
+  await run(101, 'a');
+  assert.deepEqual([blocks(), made()], [4, 103], 'and so do larger ones');
+  programs[Symbol.dispose]();
+  assert.deepEqual([blocks(), kept()], [0, 0]);
+});
+
+test('where memory for announced batches ends, what was taken is given back', () => {
+  let blocks = 0;
+  const backend = {
+    capacityFor: (batchSize: number) => batchSize,
+    allocate: () => {
+      if (blocks === 1) throw new DeviceError('OUT_OF_MEMORY', 'no more');
+      blocks += 1;
+      return {
+        length: 1,
+        [Symbol.dispose]: () => {
+          blocks -= 1;
+        },
+      };
+    },
+  } as unknown as Backend;
+  const programs = new BatchPrograms(backend, () => []);
+  assert.throws(() => programs.reserve(8, 3), { code: 'OUT_OF_MEMORY' });
+  assert.equal(blocks, 0);
+});
