@@ -36,7 +36,6 @@ export const SERVE_HTTP: readonly Mutant[] = [
     ],
     LIFE,
   ),
-  ...mutantsOf('src/serve/http/infer.ts', [['      for (const slot of slots) arena.give(slot);', '']], FRONT),
   ...mutantsOf(
     'src/serve/server.ts',
     [
