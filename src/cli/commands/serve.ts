@@ -8,8 +8,7 @@ import { ROW_FORMATS, type RowFormat } from '../../embedding/bag.ts';
 import { UsageError } from '../../errors.ts';
 import type { Placing } from '../../serve/engine/model-source.ts';
 import { DEFAULT_FRONT_LIMITS } from '../../serve/http/front-door.ts';
-import { type ServeModel, Server, type ServerEvent } from '../../serve/server.ts';
-import { printable } from '../../text.ts';
+import { type ServeModel, Server } from '../../serve/server.ts';
 import { endsWhenInterrupted } from '../interrupt.ts';
 import {
   architectureOverrides,
@@ -21,7 +20,7 @@ import {
   resolvePlan,
   withModel,
 } from '../options.ts';
-import { NOTE_CHARACTERS, notice, printError, progress } from '../print.ts';
+import { LOG_FORMS, type LogForm, serveLog } from '../serve-log.ts';
 
 interface Options extends ModelOptions {
   readonly device: string;
@@ -42,6 +41,7 @@ interface Options extends ModelOptions {
   readonly maxBody: number;
   readonly requestMemory?: number;
   readonly drain: number;
+  readonly log: LogForm;
   readonly accessLog?: true;
   readonly recordTraffic?: string;
   readonly recordEvery: number;
@@ -90,6 +90,7 @@ export function serveCommand(): Command {
       integer(1),
     )
     .option('--drain <time>', 'how long requests under way are waited for at the end', duration, 30)
+    .addOption(new Option('--log <form>', 'of events, on standard error').choices(LOG_FORMS).default('text'))
     .option('--access-log', 'each request as a line of JSON on standard output')
     .option('--record-traffic <folder>', 'keep a sample of the requests, for `tune` and `bench`')
     .option('--record-every <n>', 'of so many batches, one is a candidate', integer(1), 100)
@@ -127,6 +128,7 @@ async function serve(files: string[], options: Options): Promise<void> {
   const ioThreads = options.ioThreads ?? usualIoThreads();
   const requestBytes = requestMemory(options, ioThreads);
   const signal = endsWhenInterrupted();
+  const onEvent = serveLog(options.log);
   const starting = Server.start({
     models,
     host,
@@ -141,7 +143,7 @@ async function serve(files: string[], options: Options): Promise<void> {
     limits: { ...DEFAULT_FRONT_LIMITS, bodyBytes: maxBody * MEBIBYTE },
     requestBytes,
     drainMs: 1000 * drain,
-    onEvent: log,
+    onEvent,
     logsAccess: options.accessLog ?? false,
     ...(options.recordTraffic === undefined
       ? {}
@@ -157,12 +159,8 @@ async function serve(files: string[], options: Options): Promise<void> {
   const server = await starting.catch((error) => {
     // Whoever ends it while it loads gets what a server that runs gives: no error.
     if (!signal.aborted) throw error;
-    progress('');
   });
-  if (server === undefined) {
-    notice('closed');
-    return;
-  }
+  if (server === undefined) return onEvent({ kind: 'closed' });
   try {
     await Promise.race([once(signal), server.failed]);
   } finally {
@@ -252,35 +250,4 @@ function once(signal: AbortSignal): Promise<void> {
     if (signal.aborted) resolve();
     else signal.addEventListener('abort', () => resolve(), { once: true });
   });
-}
-
-/** One line per event. */
-function log(event: ServerEvent): void {
-  switch (event.kind) {
-    case 'loading':
-      progress(`${event.model} on ${event.device}: ${event.text}`);
-      break;
-    case 'loaded': {
-      const { device, precision, plan } = event.ready;
-      progress('');
-      notice(printable(`loaded ${event.model} on ${device}, ${precision}, plan ${plan}`, NOTE_CHARACTERS));
-      break;
-    }
-    case 'listening':
-      notice(
-        `listening on http://${event.host.includes(':') ? `[${event.host}]` : event.host}:${event.port}`,
-      );
-      break;
-    case 'draining':
-      notice('draining: no connection is accepted any more');
-      break;
-    case 'error':
-      printError(event.error, false);
-      break;
-    case 'closed':
-      notice('closed');
-      break;
-    default:
-      event satisfies never;
-  }
 }

@@ -1,0 +1,58 @@
+/** The log of `hotrow serve`: one line per event, for people or as JSON. */
+import { eventLine } from '../serve/recording/log-lines.ts';
+import type { ServerEvent } from '../serve/server.ts';
+import { printable } from '../text.ts';
+import { NOTE_CHARACTERS, notice, printError, progress } from './print.ts';
+
+export type LogForm = 'text' | 'json';
+export const LOG_FORMS: readonly LogForm[] = ['text', 'json'];
+
+/** What writes events to standard error. */
+export function serveLog(form: LogForm): (event: ServerEvent) => void {
+  return form === 'json' ? logJson : logText;
+}
+
+/** What there is to say of an event in a sentence; undefined: it is progress, or an error. */
+function sentenceOf(event: ServerEvent): string | undefined {
+  switch (event.kind) {
+    case 'loaded': {
+      const { device, precision, plan } = event.ready;
+      return `loaded ${event.model} on ${device}, ${precision}, plan ${plan}`;
+    }
+    case 'listening':
+      return `listening on http://${event.host.includes(':') ? `[${event.host}]` : event.host}:${event.port}`;
+    case 'draining':
+      return 'draining: no connection is accepted any more';
+    case 'closed':
+      return 'closed';
+    case 'loading':
+    case 'error':
+      return undefined;
+    default:
+      return event satisfies never;
+  }
+}
+
+function logText(event: ServerEvent): void {
+  const sentence = sentenceOf(event);
+  if (event.kind === 'loading') progress(`${event.model} on ${event.device}: ${event.text}`);
+  else if (event.kind === 'error') printError(event.error, false);
+  else if (sentence !== undefined) {
+    progress('');
+    notice(printable(sentence, NOTE_CHARACTERS));
+  }
+}
+
+function logJson(event: ServerEvent): void {
+  // Progress is for people.
+  if (event.kind === 'loading') return;
+  const isError = event.kind === 'error';
+  const line = eventLine({
+    time: Date.now(),
+    level: isError ? 'error' : 'info',
+    event: event.kind,
+    message: isError ? event.error.message : (sentenceOf(event) ?? ''),
+    fields: 'model' in event ? { model: event.model } : {},
+  });
+  process.stderr.write(`${line}\n`);
+}
