@@ -42,10 +42,19 @@ export interface AvailableTechnique {
   readonly on: TechniqueOnDevice;
 }
 
-/** The techniques that exist on a kind of device. */
-export function techniquesOn(kind: DeviceKind): readonly AvailableTechnique[] {
-  return TECHNIQUES.flatMap((technique) => {
+const available = (kind: DeviceKind): readonly AvailableTechnique[] =>
+  TECHNIQUES.flatMap((technique) => {
     const on = technique.devices[kind];
     return on === undefined ? [] : [{ technique, on }];
   });
+
+/** Worked out once: every run of a plan looks through them. */
+const AVAILABLE: Readonly<Record<DeviceKind, readonly AvailableTechnique[]>> = deepFrozen({
+  cpu: available('cpu'),
+  cuda: available('cuda'),
+});
+
+/** The techniques that exist on a kind of device. */
+export function techniquesOn(kind: DeviceKind): readonly AvailableTechnique[] {
+  return AVAILABLE[kind];
 }

@@ -5,6 +5,7 @@ import type { KernelUse } from '../../backend.ts';
 import type { KernelLibrary } from '../kernels/library.ts';
 import type { BagKinds } from './bag-kinds.ts';
 import { type FusedShape, fusedShape, fusedSource } from './fused-source.ts';
+import { KnownByKinds } from './known-by-kinds.ts';
 import { type CallOptions, type FusedPaths, fusedVariant } from './plan-kernels.ts';
 
 /** A variant of the kernel, with the blocks that it runs in. */
@@ -18,14 +19,11 @@ export interface FusedKernel {
   readonly uses: readonly KernelUse[];
 }
 
-/** What the kernels of a plan are told apart by: the kinds of bags, then what the call and the batch ask for. */
-type OfPlan = Map<BagKinds, Map<string, FusedKernel>>;
-
 /** As long as the tables are placed; the library keeps what was compiled. */
 export class FusedKernels {
   readonly #library: KernelLibrary;
-  /** By identity of plan and kinds: naming a variant in full takes longer than launching it. */
-  readonly #known = new WeakMap<CudaPlan, OfPlan>();
+  /** Naming a variant in full takes longer than launching it. */
+  readonly #known = new KnownByKinds<FusedKernel>();
 
   constructor(library: KernelLibrary) {
     this.#library = library;
@@ -33,7 +31,7 @@ export class FusedKernels {
 
   /** The kernel for bags of these kinds. @throws CudaError KERNEL_COMPILE_FAILED, OUT_OF_MEMORY. */
   async get(plan: CudaPlan, kinds: BagKinds, call: CallOptions, paths: FusedPaths): Promise<FusedKernel> {
-    const known = this.#of(plan, kinds);
+    const known = this.#known.of(plan, kinds);
     const key = `${call.checking} ${call.output} ${paths.splits} ${paths.several}`;
     const found = known.get(key);
     if (found !== undefined) return found;
@@ -46,14 +44,6 @@ export class FusedKernels {
     const made = { kernel, threads, shapes: variant.kinds.map(fusedShape), reservedBytes, uses };
     known.set(key, made);
     return made;
-  }
-
-  #of(plan: CudaPlan, kinds: BagKinds): Map<string, FusedKernel> {
-    const ofPlan: OfPlan = this.#known.get(plan) ?? new Map();
-    this.#known.set(plan, ofPlan);
-    const ofKinds = ofPlan.get(kinds) ?? new Map<string, FusedKernel>();
-    ofPlan.set(kinds, ofKinds);
-    return ofKinds;
   }
 }
 

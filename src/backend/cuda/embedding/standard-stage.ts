@@ -16,16 +16,9 @@ import { deviceRowBytes } from '../rows/row-layout.ts';
 import { CudaBags } from './bags.ts';
 import { enqueueCheck } from './check-bags.ts';
 import type { EmbeddingStage, LaunchTimer, StageTools } from './embedding-stage.ts';
-import { standardVariant } from './plan-kernels.ts';
 import { spreadLaunch } from './spread-rows.ts';
 import { StandardBagParams } from './standard-params.ts';
-import {
-  coveringGrid,
-  DEFAULT_BLOCK,
-  refuseLaunch,
-  type StandardBagVariant,
-  standardBagSource,
-} from './standard-source.ts';
+import { coveringGrid, DEFAULT_BLOCK, refuseLaunch } from './standard-source.ts';
 import { CudaTables } from './tables.ts';
 
 /** Rows at once and steps of a row of a pinning block. */
@@ -77,16 +70,15 @@ export class StandardStage implements EmbeddingStage {
     const bags = ownBy(CudaBags, operation.bags);
     const { format } = operation.output;
     const call = { checking: operation.checking, ...(format === undefined ? {} : { output: format }) };
-    const { distinct, numbers } = bags.kinds;
-    const variants = distinct.map((kind) => standardVariant(tables.plan, kind, call));
+    const { numbers } = bags.kinds;
+    const known = tables.standardKernels.get(tables.plan, bags.kinds, call);
     for (const [t, { name, dim, rows }] of tables.tables.entries()) {
       const { bags: own, count } = bags.of(t);
       const shape = { dim, batch: count, lookups: lengthOf(own.indices), rows, block: DEFAULT_BLOCK };
-      const refusal = refuseLaunch(variants[numbers[t] as number] as StandardBagVariant, shape);
+      const refusal = refuseLaunch(at(known, at(numbers, t)).variant, shape);
       if (refusal !== undefined) throw new RequestError('TENSOR_SHAPE', `table ${t} (${name}): ${refusal}`);
     }
-    const loading = variants.map((variant) => tools.kernels.get(standardBagSource(variant)));
-    const loaded = await Promise.all(loading);
+    const loaded = await Promise.all(known.map((kernel) => kernel.load()));
     const kernels = numbers.map((number) => at(loaded, number));
     const check = await tools.kernels.utility('check_bags');
     const spread = bags.users === undefined ? undefined : await tools.kernels.utility('spread_rows');

@@ -17,6 +17,7 @@ import type { RowTools } from '../rows/tools.ts';
 import { type BagKinds, BagKindsCache } from './bag-kinds.ts';
 import { FusedKernels } from './fused-kernels.ts';
 import type { FusedTable } from './fused-params.ts';
+import { StandardKernels } from './standard-kernels.ts';
 
 /** What is the same in every batch's FusedTable. */
 export type FusedTableConstants = Pick<
@@ -34,6 +35,7 @@ class Shared implements Disposable {
   readonly access = new RowAccess();
   readonly reader = new RowReader([this.access]);
   readonly fusedKernels: FusedKernels;
+  readonly standardKernels: StandardKernels;
   readonly multiprocessors: number;
   readonly device: DeviceDescription;
   readonly inFlight: InFlight;
@@ -47,6 +49,7 @@ class Shared implements Disposable {
     this.device = device.description;
     this.inFlight = inFlight;
     this.fusedKernels = new FusedKernels(kernels);
+    this.standardKernels = new StandardKernels(kernels);
     this.multiprocessors = device.properties.multiprocessors;
     this.kinds = new BagKindsCache(tables);
     this.widestRowBytes = tables.reduce((widest, table) => Math.max(widest, rowBytes(table)), 0);
@@ -106,6 +109,11 @@ export class CudaTables implements PlacedTables {
   /** The kernels that pool these tables' bags in one launch. */
   get fusedKernels(): FusedKernels {
     return this.#shared.fusedKernels;
+  }
+
+  /** The kernels that pool the bags of one of these tables each. */
+  get standardKernels(): StandardKernels {
+    return this.#shared.standardKernels;
   }
 
   /** Of the GPU that the tables are on. */
