@@ -48,6 +48,9 @@ export const SERVE_ENGINE: readonly Mutant[] = [
         '      before.bytes += bytes + after.bytes;',
       ],
       ['      after.at = at;\n', ''],
+      ['      if (lender === taker) continue;\n', ''],
+      ['      if (nowMs() - sinceMs < this.#patienceMs) return false;\n', ''],
+      ['      this.#lenders.delete(lender);\n', ''],
     ],
     ARENA,
   ),
@@ -122,7 +125,13 @@ export const SERVE_ENGINE: readonly Mutant[] = [
   ),
   ...mutantsOf(
     'src/serve/http/receive-body.ts',
-    [['if (before + bytes + behind > slot.bytes.length)', 'if (before + bytes > slot.bytes.length)']],
+    [
+      ['if (before + bytes + behind > slot.bytes.length)', 'if (before + bytes > slot.bytes.length)'],
+      ['      slot = undefined;\n', ''],
+      ['      reading.stop(tooSlow());\n', ''],
+      ['    arena.keep(lender);\n', ''],
+      ['Math.max(bytes, 2 * received)), lender)', 'Math.max(bytes, 2 * received)))'],
+    ],
     BODY,
   ),
   ...mutantsOf(

@@ -8,9 +8,10 @@ export const SERVE_HTTP: readonly Mutant[] = [
   ...mutantsOf(
     'src/serve/http/connections.ts',
     [
-      ['if (request.complete || !hasMuchBody(request)) return false;', 'return false;'],
-      ['if (request.complete || !hasMuchBody(request)) return false;', 'if (request.complete) return false;'],
-      ['      socket.end();\n      request.resume();', '      socket.destroy();'],
+      ['if (request.complete) return false;', 'return false;'],
+      ['if (!hasMuchBody(request)) {', 'if (false) {'],
+      ['      socket.end();\n', '      socket.destroy();\n'],
+      ['        if (left < 0) socket.destroy();\n', ''],
       ['filter(({ req }) => req.complete)', 'filter(() => false)'],
       ["HPE_HEADER_OVERFLOW: ['431", "HPE_HEADER_OVERFLOW: ['400"],
       ["ERR_HTTP_REQUEST_TIMEOUT: ['408", "ERR_HTTP_REQUEST_TIMEOUT: ['400"],
@@ -21,9 +22,18 @@ export const SERVE_HTTP: readonly Mutant[] = [
     'src/serve/http/receive-body.ts',
     [
       ['if (said !== undefined && said > mostBytes) throw tooLarge(mostBytes);', ''],
-      ['      if (bytes > most) throw tooLarge(most);\n', ''],
-      ['    if (!isWhole) arena.give(slot);', ''],
+      ['    if (bytes > most) throw tooLarge(most);\n', ''],
+      ['    if (!isWhole && slot !== undefined) arena.give(slot);', ''],
       ["request.once('end', () => resolve(request.complete));", "request.once('end', () => resolve(false));"],
+    ],
+    FRONT,
+  ),
+  ...mutantsOf(
+    'src/serve/http/front-door.ts',
+    [
+      ['      this.#requests -= 1;\n', ''],
+      ['    while (this.#requests > 0)\n', '    while (false)\n'],
+      ['      response.destroy();\n', ''],
     ],
     FRONT,
   ),
@@ -31,11 +41,12 @@ export const SERVE_HTTP: readonly Mutant[] = [
     'src/serve/http/receive-body.ts',
     [
       ['larger.bytes.set(slot.bytes.subarray(before, before + received), before);', ''],
-      ['        arena.give(slot);\n        slot = larger;', '        slot = larger;'],
-      ['Math.min(said, MOST_FIRST_BYTES)', 'said'],
+      ['      arena.give(slot);\n      slot = larger;', '      slot = larger;'],
+      ['Math.min(said, Math.max(FIRST_BYTES, FIRST_SHARE * bytes))', 'said'],
     ],
     LIFE,
   ),
+  ...mutantsOf('src/serve/http/http-thread.ts', [['        arena[Symbol.dispose]();\n', '']], LIFE),
   ...mutantsOf(
     'src/serve/server.ts',
     [
@@ -43,6 +54,14 @@ export const SERVE_HTTP: readonly Mutant[] = [
       ["    state.phase = 'draining';\n", ''],
       ["      for (const { thread } of this.#fronts) thread.say({ kind: 'end' });\n", ''],
       ['      await server.#end();\n', ''],
+      ['      listener.close();\n', ''],
+      ['    using _watching = signal', '    signal'],
+      ['      if (this.#closing === undefined) this.#fail(error);\n    };', '    };'],
+      [
+        "      onEvent({ kind: 'error', error: new Error(`engines",
+        "      void ({ kind: 'error', error: new Error(`engines",
+      ],
+      ['      fail(error);\n      if (this.#closing', '      if (this.#closing'],
     ],
     LIFE,
   ),

@@ -1,6 +1,7 @@
 /** Memory of a thread that receives requests, cut into slots: each holds a request from its first byte until its answer is sent. */
 import { type HostPtr, NativeMemory } from '../../ffi/host-memory.ts';
 import type { SlotView } from '../records/record.ts';
+import { nowMs } from './clock.ts';
 
 /** Slots start at multiples of this, as records must. */
 const ALIGNMENT = 64;
@@ -10,6 +11,15 @@ export interface Slot extends SlotView {
   /** From the arena's start, in bytes. */
   readonly at: number;
 }
+
+/** Who holds a slot that others may have when there is no room, once it has had its time. */
+export interface Lender {
+  /** Gives the slot back at once. */
+  giveBack(): void;
+}
+
+/** How long a lender is left alone. */
+const PATIENCE_MS = 1000;
 
 interface Gap {
   at: number;
@@ -21,12 +31,16 @@ export class SlotArena implements Disposable {
   readonly #buffer: ArrayBuffer;
   /** In the order of their places; neighbours are one. */
   readonly #gaps: Gap[];
+  /** Since when each has had its slot, in this order. */
+  readonly #lenders = new Map<Lender, number>();
+  readonly #patienceMs: number;
   /** Of all slots and gaps: a multiple of 64. */
   readonly bytes: number;
   #used = 0;
 
   /** `bytes`: rounded up to 64. @throws DeviceError OUT_OF_MEMORY. */
-  constructor(bytes: number) {
+  constructor(bytes: number, patienceMs = PATIENCE_MS) {
+    this.#patienceMs = patienceMs;
     this.bytes = aligned(Math.max(bytes, 1));
     this.#memory = new NativeMemory(this.bytes);
     this.#buffer = this.#memory.view(0, this.bytes).buffer as ArrayBuffer;
@@ -42,10 +56,24 @@ export class SlotArena implements Disposable {
     return this.#used;
   }
 
-  /** A slot of at least so many bytes; undefined: there is no room for it now. What was in it before is still there. */
-  take(bytes: number): Slot | undefined {
+  /** What `lender` holds may be asked for from now on, until it keeps it. */
+  lend(lender: Lender): void {
+    this.#lenders.set(lender, nowMs());
+  }
+
+  keep(lender: Lender): void {
+    this.#lenders.delete(lender);
+  }
+
+  /**
+   * A slot of at least so many bytes; undefined: there is no room for it now. What was in it before is still there. `taker`: a lender
+   * that is left alone.
+   */
+  take(bytes: number, taker?: Lender): Slot | undefined {
     const own = aligned(Math.max(bytes, 1));
-    const place = this.#gaps.findIndex((gap) => gap.bytes >= own);
+    const find = () => this.#gaps.findIndex((gap) => gap.bytes >= own);
+    let place = find();
+    while (place < 0 && this.#callIn(taker)) place = find();
     const gap = this.#gaps[place];
     if (gap === undefined) return undefined;
     const { at } = gap;
@@ -82,6 +110,18 @@ export class SlotArena implements Disposable {
       after.at = at;
       after.bytes += bytes;
     } else this.#gaps.splice(next, 0, { at, bytes });
+  }
+
+  /** Asks who has held a slot for longest; false: all hold theirs rightly. */
+  #callIn(taker: Lender | undefined): boolean {
+    for (const [lender, sinceMs] of this.#lenders) {
+      if (lender === taker) continue;
+      if (nowMs() - sinceMs < this.#patienceMs) return false;
+      this.#lenders.delete(lender);
+      lender.giveBack();
+      return true;
+    }
+    return false;
   }
 
   [Symbol.dispose](): void {

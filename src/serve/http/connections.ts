@@ -6,8 +6,9 @@ import { errorAnswer } from '../protocol/error-answer.ts';
 
 /** Of a body that nobody wants: so much is read all the same, and the connection goes on. */
 const UNWANTED_BYTES = 64 << 10;
-/** How long a client that still sends gets to read its answer. */
+/** How long a client that still sends gets to read its answer, and how much of what it sends is thrown away. */
 const LINGER_MS = 2000;
+const LINGER_BYTES = 64 << 20;
 
 export class Connections {
   /** By connection: answers that have not gone out. */
@@ -34,12 +35,22 @@ export class Connections {
    * thrown away for a while then: were the socket closed at once, the answer would be lost with it.
    */
   endsUnread(request: IncomingMessage): boolean {
-    if (request.complete || !hasMuchBody(request)) return false;
+    if (request.complete) return false;
+    if (!hasMuchBody(request)) {
+      // Whoever wanted it may have stopped in the middle.
+      request.resume();
+      return false;
+    }
     const { socket } = request;
     this.#ending.add(socket);
     // What HTTP's server calls when the last answer of a connection has gone out.
     socket.destroySoon = () => {
       socket.end();
+      let left = LINGER_BYTES;
+      request.on('data', ({ length }: Buffer) => {
+        left -= length;
+        if (left < 0) socket.destroy();
+      });
       request.resume();
       const late = setTimeout(() => socket.destroy(), LINGER_MS);
       socket.once('close', () => clearTimeout(late));

@@ -9,7 +9,7 @@ import { type ModelName, type Route, routeOf } from '../protocol/route.ts';
 import type { ServerState } from '../state.ts';
 import { Connections } from './connections.ts';
 import { BatchFailedError, type Ended, type InferModel, Refused } from './infer.ts';
-import { readWhole } from './receive-body.ts';
+import { read } from './receive-body.ts';
 
 /** What clients may ask of a thread. */
 export interface FrontLimits {
@@ -94,6 +94,8 @@ export class FrontDoor {
   readonly #byName = new Map<string, InferModel>();
   readonly #connections = new Connections();
   #requests = 0;
+  /** Told when a request has ended. */
+  #ended: () => void = () => {};
 
   constructor(options: FrontDoorOptions) {
     const { limits, models } = options;
@@ -109,7 +111,7 @@ export class FrontDoor {
     });
     this.#server.maxConnections = limits.connections;
     const handle = (request: IncomingMessage, response: ServerResponse) => {
-      if (this.#connections.asked(request, response)) this.#handle(request, response).catch(options.onError);
+      if (this.#connections.asked(request, response)) this.#count(this.#handle(request, response), response);
     };
     this.#server.on('request', handle);
     // Whatever else is expected is left alone.
@@ -125,7 +127,7 @@ export class FrontDoor {
     this.#server.on('error', options.onError);
   }
 
-  /** Requests that have not been answered. */
+  /** Requests that have not ended: also those whose clients have gone, while engines still have them. */
   get requests(): number {
     return this.#requests;
   }
@@ -142,8 +144,8 @@ export class FrontDoor {
   }
 
   /**
-   * Accepts no connection any more, and resolves when those that are open have ended: each after a request that is answered from now
-   * on, or when none has come for a while.
+   * Accepts no connection any more, and resolves when those that are open have ended, each after a request that is answered from now
+   * on, or when none has come for a while; and when all requests have.
    */
   async drain(): Promise<void> {
     const closed = new Promise<void>((resolve) => {
@@ -157,6 +159,10 @@ export class FrontDoor {
     }, DRAIN_IDLE_MS / 5);
     await closed;
     clearInterval(looking);
+    while (this.#requests > 0)
+      await new Promise<void>((resolve) => {
+        this.#ended = resolve;
+      });
   }
 
   /** Ends all connections. */
@@ -164,9 +170,22 @@ export class FrontDoor {
     this.#server.closeAllConnections();
   }
 
+  /** Counts a request until it has ended. What fails beside its answer ends its connection. */
+  async #count(handling: Promise<void>, response: ServerResponse): Promise<void> {
+    this.#requests += 1;
+    try {
+      await handling;
+    } catch (error) {
+      this.#options.onError(error);
+      response.destroy();
+    } finally {
+      this.#requests -= 1;
+      this.#ended();
+    }
+  }
+
   async #handle(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const began = performance.now();
-    this.#requests += 1;
     const { method = '', url = '' } = request;
     const routed = routeOf(method, url);
     let ended: Ended | undefined;
@@ -189,7 +208,6 @@ export class FrontDoor {
       answer = { ...json(failure.body, failure.status), headers: { ...JSON_TYPE, ...failure.headers } };
     }
     const status = answer !== undefined && !response.destroyed ? this.#send(request, response, answer) : 0;
-    this.#requests -= 1;
     const route = 'route' in routed ? routed.route : undefined;
     this.#options.observe({
       method,
@@ -283,12 +301,13 @@ function header({ headers }: IncomingMessage, name: string): string | undefined 
 async function smallJson(request: IncomingMessage): Promise<unknown> {
   const chunks: Buffer[] = [];
   let bytes = 0;
-  await readWhole(request, (chunk) => {
+  const reading = read(request, (chunk) => {
     bytes += chunk.length;
     if (bytes > DOCUMENT_BODY_BYTES)
       throw new ServeError('BODY_TOO_LARGE', `the body has more than ${DOCUMENT_BODY_BYTES} bytes`);
     chunks.push(chunk);
   });
+  await reading.whole;
   try {
     return JSON.parse(Buffer.concat(chunks).toString());
   } catch {

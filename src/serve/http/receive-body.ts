@@ -1,7 +1,8 @@
 /** The body of an HTTP request, received into a slot. */
 import type { IncomingMessage } from 'node:http';
 import { DeviceError, ServeError } from '../../errors.ts';
-import type { Slot, SlotArena } from '../engine/arena.ts';
+import { deferred } from '../deferred.ts';
+import type { Lender, Slot, SlotArena } from '../engine/arena.ts';
 
 export interface BodyRoom {
   readonly arena: SlotArena;
@@ -19,12 +20,13 @@ export interface ReceivedBody {
   readonly body: Uint8Array;
 }
 
-/** What a body gets at first, where nothing says how long it is, and at most: who only claims that much is to come takes no more. */
-const FIRST_BYTES = 64 << 10;
-const MOST_FIRST_BYTES = 1 << 20;
+/** What a body gets at first, at least. */
+const FIRST_BYTES = 16 << 10;
+/** One that says how long it is gets so many times what has come: who only claims that much is to come takes no more. */
+const FIRST_SHARE = 16;
 
 /**
- * Receives the body. Undefined: the client went away before its end.
+ * Receives the body. Undefined: the client went away before its end. Where memory is short, a body that takes long to come is given up.
  * @throws ServeError BODY_TOO_LARGE; DeviceError OVERLOADED where slots take all memory that there is for them. The rest of the body
  *   is not read then.
  */
@@ -37,33 +39,64 @@ export async function receiveBody(
   const said = header === undefined ? undefined : Number(header);
   if (said !== undefined && said > mostBytes) throw tooLarge(mostBytes);
   const most = said ?? mostBytes;
-  let slot = take(room, said === undefined ? FIRST_BYTES : Math.min(said, MOST_FIRST_BYTES));
+  let slot: Slot | undefined;
   let received = 0;
+  const lender: Lender = {
+    giveBack() {
+      if (slot !== undefined) arena.give(slot);
+      slot = undefined;
+      reading.stop(tooSlow());
+    },
+  };
+  const reading = read(request, (chunk) => {
+    const bytes = received + chunk.length;
+    if (bytes > most) throw tooLarge(most);
+    if (slot === undefined) {
+      slot = take(room, firstBytes(said, bytes), lender);
+      arena.lend(lender);
+    } else if (before + bytes + behind > slot.bytes.length) {
+      const larger = take(room, grownBytes(most, Math.max(bytes, 2 * received)), lender);
+      larger.bytes.set(slot.bytes.subarray(before, before + received), before);
+      arena.give(slot);
+      slot = larger;
+    }
+    slot.bytes.set(chunk, before + received);
+    received = bytes;
+  });
   let isWhole = false;
   try {
-    isWhole = await readWhole(request, (chunk) => {
-      const bytes = received + chunk.length;
-      if (bytes > most) throw tooLarge(most);
-      if (before + bytes + behind > slot.bytes.length) {
-        const larger = take(room, Math.min(most, Math.max(bytes, 2 * received)));
-        larger.bytes.set(slot.bytes.subarray(before, before + received), before);
-        arena.give(slot);
-        slot = larger;
-      }
-      slot.bytes.set(chunk, before + received);
-      received = bytes;
-    });
+    isWhole = await reading.whole;
   } finally {
-    if (!isWhole) arena.give(slot);
+    arena.keep(lender);
+    if (!isWhole && slot !== undefined) arena.give(slot);
   }
-  return isWhole ? { slot, body: slot.bytes.subarray(before, before + received) } : undefined;
+  if (!isWhole) return undefined;
+  const own = slot ?? take(room, 0, lender);
+  return { slot: own, body: own.bytes.subarray(before, before + received) };
+}
+
+function firstBytes(said: number | undefined, bytes: number): number {
+  return said === undefined
+    ? Math.max(FIRST_BYTES, bytes)
+    : Math.min(said, Math.max(FIRST_BYTES, FIRST_SHARE * bytes));
+}
+
+/** The last slots before the largest are small beside it: room for three of the largest holds one however it comes. */
+function grownBytes(most: number, wanted: number): number {
+  return 2 * wanted > most ? most : wanted;
 }
 
 /** A slot for a body of so many bytes. @throws DeviceError OVERLOADED. */
-function take({ arena, before, behind }: BodyRoom, bytes: number): Slot {
-  const slot = arena.take(before + bytes + behind);
+function take({ arena, before, behind }: BodyRoom, bytes: number, taker: Lender): Slot {
+  const slot = arena.take(before + bytes + behind, taker);
   if (slot !== undefined) return slot;
   throw arenaFull(arena);
+}
+
+function tooSlow(): DeviceError {
+  return new DeviceError('OVERLOADED', 'the body came too slowly: other requests need its memory', {
+    hint: 'send it again later, or faster',
+  });
 }
 
 export function arenaFull({ used, bytes }: SlotArena): DeviceError {
@@ -80,25 +113,36 @@ function tooLarge(mostBytes: number): ServeError {
   return new ServeError('BODY_TOO_LARGE', `the body has more than ${mostBytes} bytes`);
 }
 
-/** Reads to the end; false: the client went away. Rejects with what `take` throws; it is not called again once this has settled. */
-export function readWhole(request: IncomingMessage, take: (chunk: Buffer) => void): Promise<boolean> {
-  return new Promise((resolve, reject) => {
-    const onData = (chunk: Buffer) => {
-      try {
-        take(chunk);
-      } catch (error) {
-        request.off('data', onData);
-        request.pause();
-        reject(error);
-      }
-    };
-    const onGone = () => {
-      request.off('data', onData);
-      resolve(false);
-    };
-    request.on('data', onData);
-    request.once('end', () => resolve(request.complete));
-    request.once('error', onGone);
-    request.once('close', onGone);
-  });
+/** A body that is being read. */
+export interface Reading {
+  /** False: the client went away. Rejects with what `take` throws, or what reading was stopped with. */
+  readonly whole: Promise<boolean>;
+  /** The rest is not read. */
+  stop(error: Error): void;
+}
+
+/** Reads to the end. `take` is not called again once `whole` has settled. */
+export function read(request: IncomingMessage, take: (chunk: Buffer) => void): Reading {
+  const { promise, resolve, reject } = deferred<boolean>();
+  const stop = (error: Error) => {
+    request.off('data', onData);
+    request.pause();
+    reject(error);
+  };
+  const onData = (chunk: Buffer) => {
+    try {
+      take(chunk);
+    } catch (error) {
+      stop(error instanceof Error ? error : new Error(String(error)));
+    }
+  };
+  const onGone = () => {
+    request.off('data', onData);
+    resolve(false);
+  };
+  request.on('data', onData);
+  request.once('end', () => resolve(request.complete));
+  request.once('error', onGone);
+  request.once('close', onGone);
+  return { whole: promise, stop };
 }

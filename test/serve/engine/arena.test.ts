@@ -141,3 +141,35 @@ test('a slot that was given back is not taken back again', () => {
   assert.equal(arena.used, 64);
   arena.give(small);
 });
+
+test('who lends its slot is asked for it in turn, as far as others need it', () => {
+  using arena = new SlotArena(64 * 3, 0);
+  const asked: string[] = [];
+  const lenders = ['first', 'second', 'third'].map((name) => {
+    const slot = arena.take(64) as Slot;
+    const lender = {
+      giveBack() {
+        asked.push(name);
+        arena.give(slot);
+      },
+    };
+    arena.lend(lender);
+    return lender;
+  });
+  const [first, second] = lenders as [(typeof lenders)[0], (typeof lenders)[0]];
+  arena.keep(second);
+  const slot = arena.take(64, first) as Slot;
+  assert.deepEqual(asked, ['third'], 'neither who keeps it, nor who takes');
+  assert.equal(arena.take(64 * 3), undefined);
+  assert.deepEqual(asked, ['third', 'first'], 'each once');
+  arena.give(slot);
+  assert.ok(arena.take(64) !== undefined);
+  assert.deepEqual(asked, ['third', 'first']);
+});
+
+test('who lends its slot is left alone for a while', () => {
+  using arena = new SlotArena(64, Number.POSITIVE_INFINITY);
+  assert.ok(arena.take(64) !== undefined);
+  arena.lend({ giveBack: () => assert.fail('it has not had its time') });
+  assert.equal(arena.take(64), undefined);
+});

@@ -1,6 +1,11 @@
 /** Clients that send what is wrong, too much, too little or too slowly, or go away: they alone notice. */
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
+import { deferred } from '../../../src/serve/deferred.ts';
+import { SlotArena } from '../../../src/serve/engine/arena.ts';
+import { DEFAULT_FRONT_LIMITS, FrontDoor } from '../../../src/serve/http/front-door.ts';
+import { listen } from '../../../src/serve/listening-socket.ts';
+import { ServerState } from '../../../src/serve/state.ts';
 import { Client, jsonIn, outputsIn, RawConnection, refusal, requestText } from '../../support/http-client.ts';
 import { protocolBody, type SentBody } from '../../support/infer-bodies.ts';
 import { Random } from '../../support/random.ts';
@@ -11,8 +16,7 @@ import { type Served, saidBy, serve } from '../../support/served.ts';
 
 const INFER = '/v2/models/rows/infer';
 const BODY_BYTES = 1 << 20;
-/** Two bodies of the largest size, and hardly more. */
-const REQUEST_BYTES = 2 * BODY_BYTES + (4 << 10);
+const REQUEST_BYTES = 2 * BODY_BYTES;
 
 const tensorsOf = ({ dense, bags }: Said): Tensors => ({
   dense: f32([dense.length, 2], dense.flat()),
@@ -38,21 +42,29 @@ before(async () => {
 const answersAsEver = async () =>
   assert.equal(JSON.stringify(outputsIn(await client.infer('rows', sent))), answer);
 
-/** What was taken for requests has been given back: two that need all of it find room, and so do as many samples as may wait. */
+/** A slot of such a body: of a size that none outgrows. */
+const SMALL_BYTES = 16 << 10;
+const SLOT_BYTES = SMALL_BYTES + 192 + 64;
+
+/** What was taken for requests has been given back: as many as fill all of it find room at once, and so do as many samples as may wait. */
 async function holdsNothing(): Promise<void> {
-  const largest = Buffer.alloc(BODY_BYTES, 0x20);
+  const spaces = (bytes: number) => Buffer.alloc(bytes, 0x20);
+  const bytes = requestText(INFER, { body: spaces(SMALL_BYTES) });
+  const most = Math.floor(REQUEST_BYTES / SLOT_BYTES);
   // Clients that went away may be heard of a little later.
   for (let tries = 200; ; tries--) {
-    using first = await RawConnection.open(served.port);
-    const bytes = requestText(INFER, { body: largest }, ['Expect: 100-continue']);
-    first.send(bytes.subarray(0, bytes.length - largest.length));
-    // By then its slot has been taken, or refused.
-    assert.equal((await first.reply()).status, 100);
-    const second = refusal(await client.infer('rows', { body: largest }));
-    first.send(largest);
-    const both = [refusal(await first.reply()), second];
-    if (both.includes('503 OVERLOADED') && tries > 0) continue;
-    assert.deepEqual(both, ['400 JSON_INVALID', '400 JSON_INVALID']);
+    const connections = await Promise.all(
+      Array.from({ length: most }, () => RawConnection.open(served.port)),
+    );
+    for (const connection of connections) connection.send(bytes.subarray(0, -1));
+    let one = '';
+    while (one !== '503 OVERLOADED' && connections.every(({ unread }) => unread === 0))
+      one = refusal(await client.infer('rows', { body: spaces(SMALL_BYTES) }));
+    for (const connection of connections) connection.send(bytes.subarray(-1));
+    const all = await Promise.all(connections.map(async (connection) => refusal(await connection.reply())));
+    for (const connection of connections) connection[Symbol.dispose]();
+    if (all.includes('503 OVERLOADED') && tries > 0) continue;
+    assert.deepEqual([...new Set(all)], ['400 JSON_INVALID']);
     break;
   }
   const samples = 1000;
@@ -336,6 +348,80 @@ test('bodies that are only claimed take no room', async () => {
   );
   await answersAsEver();
   for (const connection of connections) connection[Symbol.dispose]();
+});
+
+test('a client that never ends sending is listened to for so many bytes', async () => {
+  using connection = await RawConnection.open(served.port);
+  connection.send(`POST ${INFER} HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n`);
+  const piece = Buffer.concat([Buffer.from('100000\r\n'), Buffer.alloc(1 << 20, 0x20), Buffer.from('\r\n')]);
+  let pieces = 0;
+  while (!connection.socket.destroyed && pieces < 4096)
+    await new Promise<void>((resolve) => {
+      connection.socket.once('close', resolve);
+      connection.socket.write(piece, (error) => {
+        connection.socket.off('close', resolve);
+        if (!error) pieces += 1;
+        resolve();
+      });
+    });
+  assert.ok(pieces < 128, `${pieces} MiB`);
+  await answersAsEver();
+});
+
+describe('the thread of a server', () => {
+  /** Of a server that has no models. */
+  async function frontDoor(metrics: () => Promise<string>) {
+    const log: string[] = [];
+    const arena = new SlotArena(1 << 16);
+    const closed = deferred<void>();
+    const door = new FrontDoor({
+      state: new ServerState(new SharedArrayBuffer(4)),
+      models: [],
+      arena,
+      slaMs: undefined,
+      limits: DEFAULT_FRONT_LIMITS,
+      metrics,
+      statistics: () => Promise.resolve(''),
+      observe: ({ status }) => log.push(`status ${status}`),
+      onConnection: (event) => {
+        if (event === 'closed') closed.resolve();
+      },
+      onError: (error) => log.push(String(error)),
+    });
+    const { fd, port } = await listen('127.0.0.1', 0);
+    await door.listen(fd);
+    const connection = await RawConnection.open(port);
+    connection.send('GET /metrics HTTP/1.1\r\nHost: h\r\n\r\n');
+    return { door, log, connection, closed: closed.promise, [Symbol.dispose]: () => arena[Symbol.dispose]() };
+  }
+
+  test('is done when the last request is, though its client has gone', async () => {
+    const [asked, document] = [deferred<void>(), deferred<string>()];
+    using front = await frontDoor(() => {
+      asked.resolve();
+      return document.promise;
+    });
+    const { door, log, connection, closed } = front;
+    await asked.promise;
+    connection[Symbol.dispose]();
+    await closed;
+    const drained = door.drain().then(() => log.push('drained'));
+    for (let turn = 0; turn < 10; turn++) await new Promise((next) => setImmediate(next));
+    assert.deepEqual(log, []);
+    assert.equal(door.requests, 1);
+    document.resolve('');
+    await drained;
+    assert.deepEqual(log, ['status 0', 'drained']);
+  });
+
+  test('tells of an answer that cannot be sent, and ends its connection', async () => {
+    using front = await frontDoor(() => Promise.resolve(undefined as unknown as string));
+    const { door, log, connection } = front;
+    assert.equal(await connection.rest(), '');
+    await door.drain();
+    assert.equal(door.requests, 0);
+    assert.match(log.join(), /^TypeError /);
+  });
 });
 
 test('slow clients are ended', async () => {

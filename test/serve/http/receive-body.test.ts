@@ -1,7 +1,7 @@
 /** Bodies over real connections. Every slot is given back, but those of bodies that came whole, which their receivers own. */
 import assert from 'node:assert/strict';
 import type { Socket } from 'node:net';
-import { test } from 'node:test';
+import { describe, test } from 'node:test';
 import { SlotArena } from '../../../src/serve/engine/arena.ts';
 import { type BodyRoom, type ReceivedBody, receiveBody } from '../../../src/serve/http/receive-body.ts';
 import { chunkOf, type HttpPair, httpPair, postHead } from '../../support/http-pairs.ts';
@@ -21,8 +21,12 @@ interface Receiver extends AsyncDisposable {
   }>;
 }
 
-async function receiver(room: Partial<BodyRoom> = {}, arenaBytes = 1 << 20): Promise<Receiver> {
-  const arena = new SlotArena(arenaBytes);
+async function receiver(
+  room: Partial<BodyRoom> = {},
+  arenaBytes = 1 << 20,
+  patienceMs = Number.POSITIVE_INFINITY,
+): Promise<Receiver> {
+  const arena = new SlotArena(arenaBytes, patienceMs);
   const bodies = new WeakMap<object, Promise<ReceivedBody | undefined>>();
   const pair: HttpPair = await httpPair(({ request }) => {
     const received = receiveBody(request, { arena, before: 128, behind: 64, mostBytes: MOST, ...room });
@@ -117,7 +121,7 @@ test('a body that becomes too large is refused then, and what comes after is not
   assert.ok(other !== undefined);
   other.bytes.fill(0);
   const { received: next, client: another } = await to.begin(CHUNKED);
-  another.destroy();
+  another.write(chunkOf(bytesOf(1)));
   await assert.rejects(next, { code: 'OVERLOADED' });
   assert.ok(other.bytes.every((byte) => byte === 0));
 });
@@ -125,14 +129,14 @@ test('a body that becomes too large is refused then, and what comes after is not
 test('where there is no memory for a body it is refused', async () => {
   await using to = await receiver({}, 40_000);
   const { client, received } = await to.begin({ 'content-length': 39_900 });
-  client.end();
+  client.end(bytesOf(39_900));
   await assert.rejects(received, { code: 'OVERLOADED', message: /take 0 of the 40000 bytes/ });
   const held = to.arena.take(10_000);
   assert.ok(held !== undefined);
   const used = to.arena.used;
   // There is room for what it is at first, and none to grow.
   const growing = await to.begin(CHUNKED);
-  growing.client.write(chunkOf(bytesOf(20_000)));
+  for (let i = 0; i < 2; i++) growing.client.write(chunkOf(bytesOf(10_000)));
   growing.client.write(END);
   await assert.rejects(growing.received, { code: 'OVERLOADED' });
   assert.equal(to.arena.used, used);
@@ -143,13 +147,82 @@ test('the slot of a client that goes away is given back', async () => {
   for (const headers of [{ 'content-length': 100_000 }, CHUNKED]) {
     for (const sends of [0, 10, 40_000]) {
       const { client, received } = await to.begin(headers);
-      assert.ok(to.arena.used > 0);
+      assert.equal(to.arena.used, 0, 'who has sent nothing has nothing');
       if (sends > 0) client.write('content-length' in headers ? bytesOf(sends) : chunkOf(bytesOf(sends)));
       client.end();
       client.destroy();
       assert.equal(await received, undefined);
       assert.equal(to.arena.used, 0);
     }
+  }
+});
+
+test('who claims that much is to come has little of it until it comes', async () => {
+  await using to = await receiver({ mostBytes: 1 << 20 }, 1 << 20);
+  for (const headers of [{ 'content-length': 1_000_000 }, CHUNKED]) {
+    const { client, received } = await to.begin(headers);
+    client.write('content-length' in headers ? bytesOf(1) : chunkOf(bytesOf(1)));
+    while (to.arena.used === 0) await new Promise((turn) => setImmediate(turn));
+    assert.ok(to.arena.used <= 17 << 10, `${to.arena.used}`);
+    client.destroy();
+    assert.equal(await received, undefined);
+  }
+});
+
+describe('where memory is short', () => {
+  const ARENA = 40_000;
+  const slowAndNext = async (to: Receiver) => {
+    const slow = await to.begin({ 'content-length': 30_000 });
+    const first = bytesOf(2000);
+    slow.client.write(first);
+    while (to.arena.used === 0) await new Promise((turn) => setImmediate(turn));
+    const sent = bytesOf(20_000);
+    const next = await to.begin({ 'content-length': sent.length });
+    next.client.write(sent);
+    return { slow, first, next, sent };
+  };
+
+  test('a body that has had its time to come is given up for others', async () => {
+    await using to = await receiver({}, ARENA, 0);
+    const { slow, next, sent } = await slowAndNext(to);
+    await assert.rejects(slow.received, { code: 'OVERLOADED', message: /too slowly/ });
+    const whole = await next.received;
+    slow.client.write(bytesOf(28_000));
+    assertWhole(to, whole, sent);
+    // Nobody writes where it was, and what has come whole is not given up.
+    const all = to.arena.take(ARENA);
+    assert.ok(all !== undefined);
+    assert.equal(to.arena.take(1), undefined);
+    to.arena.give(all);
+  });
+
+  test('one that has not is not', async () => {
+    await using to = await receiver({}, ARENA);
+    const { slow, first, next } = await slowAndNext(to);
+    await assert.rejects(next.received, { code: 'OVERLOADED', message: /take \d+ of the/ });
+    const rest = bytesOf(28_000);
+    slow.client.write(rest);
+    assertWhole(to, await slow.received, Buffer.concat([first, rest]));
+  });
+
+  test('none is given up for itself', async () => {
+    await using to = await receiver({}, ARENA, 0);
+    const { client, received } = await to.begin(CHUNKED);
+    for (let i = 0; i < 2; i++) client.write(chunkOf(bytesOf(15_000)));
+    await assert.rejects(received, { code: 'OVERLOADED', message: /take \d+ of the/ });
+    assert.equal(to.arena.used, 0);
+  });
+});
+
+test('a body of the largest size finds room in three times as much, however it comes', async () => {
+  await using to = await receiver({}, 3 * MOST);
+  for (const piece of [1000, 17_000, 63_999, 149_000, 151_000]) {
+    const sent = bytesOf(MOST);
+    const { client, received } = await to.begin(CHUNKED);
+    for (let at = 0; at < MOST; at += piece) client.write(chunkOf(sent.subarray(at, at + piece)));
+    client.write(END);
+    assertWhole(to, await received, sent);
+    client.destroy();
   }
 });
 
