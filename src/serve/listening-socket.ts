@@ -6,11 +6,15 @@ import { duplicateDescriptor } from '../ffi/descriptors.ts';
 
 const BACKLOG = 4096;
 
+/** Open until it is closed, and in all who have duplicated it. */
+export interface ListeningSocket {
+  readonly fd: number;
+  readonly port: number;
+  close(): void;
+}
+
 /** A listening socket that nobody accepts connections of yet. @throws UsageError USAGE. */
-export async function listen(
-  host: string,
-  port: number,
-): Promise<{ readonly fd: number; readonly port: number; close(): void }> {
+export async function listen(host: string, port: number): Promise<ListeningSocket> {
   const server = createServer();
   await new Promise<void>((resolve, reject) => {
     server.once('error', (cause: NodeJS.ErrnoException) => {

@@ -1,8 +1,9 @@
 /** A server: its threads, from start to end. */
+import { addAbortListener } from 'node:events';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { at } from '../at.ts';
 import { ServeError } from '../errors.ts';
-import { duplicateDescriptor } from '../ffi/descriptors.ts';
 import { packageFile } from '../package-file.ts';
 import { deferred } from './deferred.ts';
 import type {
@@ -23,7 +24,7 @@ import type { EngineQueues } from './http/engine-lines.ts';
 import { DEFAULT_FRONT_LIMITS, type FrontLimits } from './http/front-door.ts';
 import type { FromFront, FrontStart, ToFront } from './http/http-thread.ts';
 import type { ModelAtFront } from './http/infer.ts';
-import { listen } from './listening-socket.ts';
+import { type ListeningSocket, listen } from './listening-socket.ts';
 import { ServerThread } from './server-thread.ts';
 import { ServerState } from './state.ts';
 
@@ -51,6 +52,8 @@ export interface ServeOptions {
   readonly requestBytes: number;
   /** How long requests under way are waited for at the end. */
   readonly drainMs: number;
+  /** How long its threads get to stop after that; default: 10 s. */
+  readonly stopMs?: number;
   readonly onEvent: (event: ServerEvent) => void;
   /** Whether each request is a line of JSON on standard output. */
   readonly logsAccess?: boolean;
@@ -72,6 +75,9 @@ export type ServerEvent =
 
 /** Entries of a queue between two threads. */
 const QUEUE_ENTRIES = 1 << 14;
+const STOP_MS = 10_000;
+/** After a thread has failed: its requests never end. */
+const FAILED_MS = 1000;
 
 interface RunningEngine {
   readonly thread: ServerThread<ToEngine, FromEngine>;
@@ -102,6 +108,7 @@ export class Server {
   #port = 0;
   #closing: Promise<void> | undefined;
   #isGivenUp = false;
+  #hasFailed = false;
   #fail: (error: Error) => void = () => {};
   /** Rejects when a thread fails that the server cannot be without. */
   readonly failed: Promise<never>;
@@ -109,7 +116,10 @@ export class Server {
   private constructor(options: ServeOptions) {
     this.#options = options;
     this.failed = new Promise((_, reject) => {
-      this.#fail = reject;
+      this.#fail = (error) => {
+        this.#hasFailed = true;
+        reject(error);
+      };
     });
     this.failed.catch(() => {});
   }
@@ -119,10 +129,16 @@ export class Server {
    * @throws UsageError USAGE for an address that cannot be listened on; what loading a model throws. All threads have ended then.
    */
   static async start(options: ServeOptions): Promise<Server> {
+    // An address that is taken is told before a model of any size is loaded.
+    const listener = await listen(options.host, options.port);
     const server = new Server(options);
-    const starting = server.#start();
+    const { signal } = options;
+    const givenUp = deferred<never>();
+    const giveUp = () => givenUp.reject(new ServeError('SHUTTING_DOWN', 'the start was given up'));
+    using _watching = signal && addAbortListener(signal, giveUp);
+    const starting = server.#start(listener);
     try {
-      await Promise.race([starting, server.failed, aborted(options.signal)]);
+      await Promise.race([starting, server.failed, givenUp.promise]);
       return server;
     } catch (error) {
       server.#isGivenUp = true;
@@ -130,6 +146,8 @@ export class Server {
       // It ends with its threads, and starts no more.
       await starting.catch(() => {});
       throw error;
+    } finally {
+      listener.close();
     }
   }
 
@@ -144,32 +162,24 @@ export class Server {
     return this.#closing;
   }
 
-  async #start(): Promise<void> {
+  async #start({ fd, port }: ListeningSocket): Promise<void> {
     const { models, ioThreads, onEvent, host } = this.#options;
-    // An address that is taken is told before a model of any size is loaded.
-    const listener = await listen(host, this.#options.port);
-    try {
-      this.#throwIfGivenUp();
-      const bells = Array.from({ length: ioThreads }, word);
-      for (const model of models)
-        for (const [i, placing] of model.placings.entries())
-          this.#engines.push(this.#startEngine(model, placing, String(i), bells));
-      const readies = await Promise.all(
-        this.#engines.map(async ({ ready, model }) => {
-          const said = await ready;
-          this.#figures.add([said.metrics]);
-          this.#figures.addModel(model.name, model.version);
-          onEvent({ kind: 'loaded', model: model.name, ready: said });
-          return said;
-        }),
-      );
-      this.#throwIfGivenUp();
-      const fronts = models.map((model) => this.#atFront(model, readies));
-      for (let i = 0; i < ioThreads; i++)
-        this.#fronts.push(this.#startFront(duplicateDescriptor(listener.fd), at(bells, i), i, fronts));
-    } finally {
-      listener.close();
-    }
+    const bells = Array.from({ length: ioThreads }, word);
+    for (const model of models)
+      for (const [i, placing] of model.placings.entries())
+        this.#engines.push(this.#startEngine(model, placing, String(i), bells));
+    const readies = await Promise.all(
+      this.#engines.map(async ({ ready, model }) => {
+        const said = await ready;
+        this.#figures.add([said.metrics]);
+        this.#figures.addModel(model.name, model.version);
+        onEvent({ kind: 'loaded', model: model.name, ready: said });
+        return said;
+      }),
+    );
+    if (this.#isGivenUp) return;
+    const fronts = models.map((model) => this.#atFront(model, readies));
+    for (let i = 0; i < ioThreads; i++) this.#fronts.push(this.#startFront(fd, at(bells, i), i, fronts));
     const arenas = await Promise.all(this.#fronts.map(({ arena }) => arena));
     this.#figures.slotBytes = arenas.reduce((sum, { bytes }) => sum + bytes, 0);
     for (const { thread } of this.#engines) thread.say({ kind: 'begin', arenas });
@@ -177,20 +187,28 @@ export class Server {
     await Promise.all(this.#fronts.map(({ listening }) => listening));
     for (const { thread } of this.#engines) thread.say({ kind: 'count' });
     new ServerState(this.#state).phase = 'ready';
-    this.#port = listener.port;
-    onEvent({ kind: 'listening', host, port: listener.port });
+    this.#port = port;
+    onEvent({ kind: 'listening', host, port });
   }
 
-  #throwIfGivenUp(): void {
-    if (this.#isGivenUp) throw givenUp();
-  }
-
-  /** Calls `fail` when the thread ends that nobody has ended. */
+  /** Calls `fail` when the thread ends, however it does. The server fails with it, unless it ends. */
   #watch(thread: { readonly ended: Promise<void> }, fail: (error: Error) => void): void {
     const ended = () => {
-      if (this.#closing === undefined) fail(new Error('a thread of the server ended'));
+      const error = new Error('a thread of the server ended');
+      fail(error);
+      if (this.#closing === undefined) this.#fail(error);
     };
-    thread.ended.then(ended, fail);
+    const failed = (error: Error) => {
+      fail(error);
+      this.#lose(error);
+    };
+    thread.ended.then(ended, failed);
+  }
+
+  /** A thread has failed. */
+  #lose(error: Error): void {
+    if (this.#closing === undefined) this.#fail(error);
+    else this.#options.onEvent({ kind: 'error', error });
   }
 
   #startEngine(
@@ -215,7 +233,6 @@ export class Server {
       bell,
       lines,
     };
-    let isReady = false;
     const said = deferred<EngineReady>();
     const thread = new ServerThread<ToEngine, FromEngine>(program, start, (message) => {
       switch (message.kind) {
@@ -223,7 +240,6 @@ export class Server {
           onEvent({ kind: 'loading', model: model.name, device: placing.device, text: message.text });
           break;
         case 'ready':
-          isReady = true;
           said.resolve(message.ready);
           break;
         case 'fits':
@@ -234,18 +250,15 @@ export class Server {
           break;
         case 'failed': {
           const error = receivedError(message.error);
-          if (isReady) this.#fail(error);
           said.reject(error);
+          this.#lose(error);
           break;
         }
         default:
           message satisfies never;
       }
     });
-    this.#watch(thread, (error) => {
-      said.reject(error);
-      this.#fail(error);
-    });
+    this.#watch(thread, said.reject);
     return { thread, model, bell, load: word(), lines, ready: said.promise };
   }
 
@@ -306,7 +319,6 @@ export class Server {
       arena.reject(error);
       listening.reject(error);
       drained.reject(error);
-      this.#fail(error);
     };
     const thread = new ServerThread<ToFront, FromFront>(program, start, (message) => {
       switch (message.kind) {
@@ -331,9 +343,12 @@ export class Server {
         case 'error':
           onEvent({ kind: 'error', error: receivedError(message.error) });
           break;
-        case 'failed':
-          fail(receivedError(message.error));
+        case 'failed': {
+          const error = receivedError(message.error);
+          fail(error);
+          this.#lose(error);
           break;
+        }
         default:
           message satisfies never;
       }
@@ -343,20 +358,22 @@ export class Server {
   }
 
   async #drain(): Promise<void> {
-    const { onEvent, drainMs } = this.#options;
+    const { onEvent, drainMs, stopMs = STOP_MS } = this.#options;
     onEvent({ kind: 'draining' });
     const state = new ServerState(this.#state);
     state.phase = 'draining';
     for (const { thread } of this.#fronts) thread.say({ kind: 'drain' });
-    const late = setTimeout(() => {
+    const drained = this.#fronts.map((front) => front.drained);
+    if (this.#hasFailed || !(await settleWithin(drained, drainMs))) {
       state.phase = 'closed';
       for (const { thread } of this.#fronts) thread.say({ kind: 'end' });
-    }, drainMs);
-    await Promise.all(this.#fronts.map(({ drained }) => drained.catch(() => {})));
-    clearTimeout(late);
+      await settleWithin(drained, this.#hasFailed ? FAILED_MS : stopMs);
+    }
     state.phase = 'closed';
     for (const { thread } of this.#engines) thread.say({ kind: 'stop' });
-    await Promise.all(this.#engines.map(({ thread }) => thread.ended.catch(() => {})));
+    const ended = this.#engines.map(({ thread }) => thread.ended);
+    if (!(await settleWithin(ended, stopMs)))
+      onEvent({ kind: 'error', error: new Error(`engines did not stop in ${stopMs} ms`) });
     await this.#end();
     onEvent({ kind: 'closed' });
   }
@@ -367,12 +384,13 @@ export class Server {
   }
 }
 
-const givenUp = () => new ServeError('SHUTTING_DOWN', 'the start was given up');
-
-function aborted(signal: AbortSignal | undefined): Promise<never> {
-  return new Promise((_, reject) => {
-    const refuse = () => reject(givenUp());
-    if (signal?.aborted) refuse();
-    else signal?.addEventListener('abort', refuse, { once: true });
-  });
+/** Waits until all have settled, so long at most; whether they have. */
+async function settleWithin(works: readonly Promise<unknown>[], ms: number): Promise<boolean> {
+  const waiting = new AbortController();
+  const late = sleep(ms, false, { signal: waiting.signal }).catch(() => false);
+  try {
+    return await Promise.race([Promise.allSettled(works).then(() => true), late]);
+  } finally {
+    waiting.abort();
+  }
 }

@@ -1,11 +1,14 @@
 /** A server from start to end: what it refuses to start with, deadlines and full queues, and how it stops. */
 import assert from 'node:assert/strict';
-import { writeFileSync } from 'node:fs';
+import { getEventListeners } from 'node:events';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
+import { pathToFileURL } from 'node:url';
 import { nativeCounts } from '../../src/ffi/owned-handles.ts';
+import type { ServerEvent } from '../../src/serve/server.ts';
 import {
   Client,
   jsonIn,
@@ -19,9 +22,9 @@ import { protocolBody } from '../support/infer-bodies.ts';
 import { Random } from '../support/random.ts';
 import { lengthsOf, NAMES } from '../support/request-forms.ts';
 import { f32, i32 } from '../support/request-tensors.ts';
-import { descriptors, refuseCounting, threads } from '../support/resources.ts';
+import { descriptors, refuseCounting, sockets, threads } from '../support/resources.ts';
 import { SEED } from '../support/seed.ts';
-import { rowsModel, saidBy, serve } from '../support/served.ts';
+import { programs, rowsModel, saidBy, serve } from '../support/served.ts';
 
 const INFER = '/v2/models/rows/infer';
 function bodyOf(samples: number, extra: object = {}) {
@@ -89,20 +92,21 @@ test('memory for requests that is full refuses them, and larger bodies move as t
   // So often that they would fill all of it, were the slots that they grew out of kept.
   for (let i = 0; i < 12; i++)
     assert.deepEqual(outputsIn(await client.ask('POST', INFER, padded, length)), plain);
-  const claim = async (bytes: number) =>
-    (await RawConnection.open(served.port)).send(
-      `POST ${INFER} HTTP/1.1\r\nHost: h\r\nContent-Length: ${bytes}\r\nExpect: 100-continue\r\n\r\n`,
+  const claim = async (sends: number) => {
+    const connection = await RawConnection.open(served.port);
+    return connection.send(
+      `POST ${INFER} HTTP/1.1\r\nHost: h\r\nContent-Length: ${4 * bytes}\r\n\r\n`,
+      Buffer.alloc(sends, 0x20),
     );
-  // Claims of all memory take a part of it; many do take it.
-  const few = await Promise.all(Array.from({ length: 4 }, () => claim(4 * bytes)));
-  for (const connection of few) assert.equal((await connection.reply()).status, 100);
+  };
+  // Claims of all memory take a part of it; those who send most of what they claim do take it.
+  const few = await Promise.all(Array.from({ length: 16 }, () => claim(1)));
   assert.deepEqual(outputsIn(await client.infer('rows', small)), plain);
   assert.ok(
     few.every(({ unread }) => unread === 0),
     'a claim is refused',
   );
-  const many = await Promise.all(Array.from({ length: 16 }, () => claim(4 * bytes)));
-  for (const connection of many) assert.equal((await connection.reply()).status, 100);
+  const many = await Promise.all(Array.from({ length: 16 }, () => claim(3 * bytes)));
   const holding = [...few, ...many];
   const refused = holding.map((connection) => connection.reply().then(refusal, () => 'gone'));
   assert.equal(await Promise.race(refused), '503 OVERLOADED');
@@ -185,6 +189,59 @@ describe('a server that stops', () => {
     assert.equal(await stuck.rest(), '');
   });
 
+  const realThread = (program: 'engine' | 'front', code: string) => {
+    const file = join(tmpdir(), `hotrow-thread-${process.pid}-${program}.mjs`);
+    const real = JSON.stringify(pathToFileURL(programs[program]).href);
+    writeFileSync(
+      file,
+      `import { parentPort } from 'node:worker_threads';\n${code}\nawait import(${real});\n`,
+    );
+    return { ...programs, [program]: file };
+  };
+
+  test('ends when an engine does not', async () => {
+    const served = await serve({
+      programs: realThread('engine', 'setInterval(() => {}, 1000);'),
+      stopMs: 20,
+    });
+    await served.server.close();
+    const errors = served.events.flatMap((event) => (event.kind === 'error' ? [event.error.message] : []));
+    assert.deepEqual(errors, ['engines did not stop in 20 ms']);
+    assert.equal(served.events.at(-1)?.kind, 'closed');
+  });
+
+  const endsWhenTold = (kind: string) =>
+    `parentPort.on('message', (message) => message.kind === '${kind}' && process.exit(0));`;
+  for (const [program, told] of [
+    ['engine', 'count'],
+    ['front', 'document'],
+  ] as const)
+    test(`fails when a thread ends by itself: ${program}`, async () => {
+      const served = await serve({ programs: realThread(program, endsWhenTold(told)) });
+      using client = new Client(served.port);
+      const asking = client.get('/metrics').catch(() => {});
+      await assert.rejects(served.server.failed, /a thread of the server ended/);
+      await served.server.close();
+      await asking;
+      assert.equal(served.events.at(-1)?.kind, 'closed');
+    });
+
+  test('ends when a thread is gone before it has drained', async () => {
+    const served = await serve({ programs: realThread('front', endsWhenTold('drain')) });
+    await served.server.close();
+    assert.equal(served.events.at(-1)?.kind, 'closed');
+  });
+
+  test('gives the memory for requests back', { skip: refuseCounting }, async () => {
+    const mapped = () =>
+      Number(/VmSize:\s+(\d+) kB/.exec(readFileSync('/proc/self/status', 'utf8'))?.[1]) * 1024;
+    const requestBytes = 2 ** 30;
+    await (await serve({ requestBytes })).server.close();
+    const before = mapped();
+    for (let i = 0; i < 2; i++) await (await serve({ requestBytes })).server.close();
+    assert.ok(mapped() - before < 2 ** 30, `${mapped() - before} bytes more`);
+  });
+
   test('gives everything back', { skip: refuseCounting }, async () => {
     const once = async () => {
       await using served = await serve({ ioThreads: 2 });
@@ -192,7 +249,12 @@ describe('a server that stops', () => {
       outputsIn(await client.infer('rows', small));
     };
     await once();
-    const counts = () => ({ ...nativeCounts(), threads: threads(), descriptors: descriptors() });
+    const counts = () => ({
+      ...nativeCounts(),
+      threads: threads(),
+      descriptors: descriptors(),
+      sockets: sockets(),
+    });
     const before = counts();
     for (let i = 0; i < 2; i++) await once();
     assert.deepEqual(counts(), before);
@@ -201,9 +263,10 @@ describe('a server that stops', () => {
 
 describe('a server does not start', () => {
   const starts = async (overrides: Parameters<typeof serve>[0], error: object) => {
-    const before = threads();
+    const counts = () => ({ threads: threads(), descriptors: descriptors(), sockets: sockets() });
+    const before = counts();
     await assert.rejects(serve(overrides), error);
-    assert.equal(threads(), before, 'a thread is left');
+    assert.deepEqual(counts(), before);
   };
 
   test('at an address that is taken, before any model is loaded', { skip: refuseCounting }, async () => {
@@ -226,8 +289,20 @@ describe('a server does not start', () => {
 
   test('when it is given up', { skip: refuseCounting }, async () => {
     await starts({ signal: AbortSignal.abort() }, { code: 'SHUTTING_DOWN' });
-    const controller = new AbortController();
-    const onEvent = () => controller.abort();
-    await starts({ signal: controller.signal, onEvent }, { code: 'SHUTTING_DOWN' });
+    for (const at of ['loading', 'loaded']) {
+      const controller = new AbortController();
+      const { signal } = controller;
+      const onEvent = ({ kind }: ServerEvent) => {
+        if (kind === at) controller.abort();
+      };
+      await starts({ signal, onEvent }, { code: 'SHUTTING_DOWN' });
+      assert.equal(getEventListeners(signal, 'abort').length, 0);
+    }
+  });
+
+  test('and a signal is not listened to any more once it has', async () => {
+    const { signal } = new AbortController();
+    await using _served = await serve({ signal });
+    assert.equal(getEventListeners(signal, 'abort').length, 0);
   });
 });

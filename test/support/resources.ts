@@ -16,16 +16,20 @@ export const refuseCounting =
 /** Bytes of a page of memory. */
 export const PAGE_BYTES = Number(spawnSync('getconf', ['PAGESIZE'], { encoding: 'utf8' }).stdout);
 
-/** Open files and other descriptors, without those that the engine's own work opens: pipes, polls, events. */
-export const descriptors = (): number =>
+const openFiles = (start: string): number =>
   readdirSync('/proc/self/fd').filter((fd) => {
     try {
-      return readlinkSync(`/proc/self/fd/${fd}`).startsWith('/');
+      return readlinkSync(`/proc/self/fd/${fd}`).startsWith(start);
     } catch {
       // That of the listing itself.
       return false;
     }
   }).length;
+
+/** Open files, without what the engine's own work opens: pipes, polls, events. */
+export const descriptors = (): number => openFiles('/');
+
+export const sockets = (): number => openFiles('socket:');
 
 export const threads = (): number => readdirSync('/proc/self/task').length;
 

@@ -48,7 +48,8 @@ export const SERVING_COMMAND: readonly [string, string] = [
   process.execPath,
   join(folder, 'dist/cli/main.js'),
 ];
-const programs = {
+/** What the threads of a server run. */
+export const programs = {
   engine: join(folder, 'dist/serve/engine-thread.js'),
   front: join(folder, 'dist/serve/http-thread.js'),
 };

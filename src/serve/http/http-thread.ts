@@ -1,5 +1,6 @@
 /** The program of a thread that receives requests. */
 import { parentPort, workerData } from 'node:worker_threads';
+import { duplicateDescriptor } from '../../ffi/descriptors.ts';
 import { type Deferred, deferred } from '../deferred.ts';
 import { SlotArena } from '../engine/arena.ts';
 import type { ArenaPlace } from '../engine/engine-thread.ts';
@@ -16,7 +17,7 @@ import { FrontWatch } from './watch.ts';
 export interface FrontStart {
   /** Its name in metrics. */
   readonly name: string;
-  /** A listening socket, which is the thread's own. */
+  /** A listening socket, which all threads share. */
   readonly fd: number;
   readonly state: SharedArrayBuffer;
   readonly bell: SharedArrayBuffer;
@@ -114,12 +115,14 @@ function main(start: FrontStart): void {
     switch (message.kind) {
       case 'listen':
         for (const model of models) await model.warmUp(arena);
-        await door.listen(start.fd);
+        await door.listen(duplicateDescriptor(start.fd));
         say({ kind: 'listening' });
         break;
       case 'drain':
         await door.drain();
         await stop();
+        // No engine has a slot any more: every request has ended.
+        arena[Symbol.dispose]();
         say({ kind: 'drained' });
         break;
       case 'end':
