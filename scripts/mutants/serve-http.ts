@@ -46,7 +46,6 @@ export const SERVE_HTTP: readonly Mutant[] = [
     ],
     LIFE,
   ),
-  ...mutantsOf('src/serve/http/http-thread.ts', [['        arena[Symbol.dispose]();\n', '']], LIFE),
   ...mutantsOf(
     'src/serve/server.ts',
     [

@@ -378,9 +378,10 @@ export class Server {
     onEvent({ kind: 'closed' });
   }
 
-  /** Ends all threads. */
+  /** Ends all threads: engines first, which may still write to memory that goes with the threads of requests. */
   async #end(): Promise<void> {
-    await Promise.all([...this.#fronts, ...this.#engines].map(({ thread }) => thread.terminate()));
+    await Promise.all(this.#engines.map(({ thread }) => thread.terminate()));
+    await Promise.all(this.#fronts.map(({ thread }) => thread.terminate()));
   }
 }
 
