@@ -29,7 +29,10 @@ export const SERVE_ENGINE: readonly Mutant[] = [
   ...mutantsOf(
     'src/serve/engine/arena.ts',
     [
-      ['this.bytes = aligned(Math.max(bytes, 1));', 'this.bytes = Math.max(bytes, 1);'],
+      [
+        'return new NativeMemory(aligned(Math.max(bytes, 1)));',
+        'return new NativeMemory(Math.max(bytes, 1));',
+      ],
       ['const own = aligned(Math.max(bytes, 1));', 'const own = aligned(bytes);'],
       ['gap.bytes >= own)', 'gap.bytes > own)'],
       ['      gap.at += own;\n', ''],

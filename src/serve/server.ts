@@ -4,10 +4,11 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { at } from '../at.ts';
 import { ServeError } from '../errors.ts';
+import type { NativeMemory } from '../ffi/host-memory.ts';
 import { packageFile } from '../package-file.ts';
 import { deferred } from './deferred.ts';
+import { type ArenaPlace, arenaMemory } from './engine/arena.ts';
 import type {
-  ArenaPlace,
   BatchingLimits,
   EngineReady,
   EngineStart,
@@ -90,7 +91,8 @@ interface RunningEngine {
 
 interface RunningFront {
   readonly thread: ServerThread<ToFront, FromFront>;
-  readonly arena: Promise<ArenaPlace>;
+  readonly memory: NativeMemory;
+  readonly begun: Promise<void>;
   readonly listening: Promise<void>;
   readonly drained: Promise<void>;
 }
@@ -180,7 +182,8 @@ export class Server {
     if (this.#isGivenUp) return;
     const fronts = models.map((model) => this.#atFront(model, readies));
     for (let i = 0; i < ioThreads; i++) this.#fronts.push(this.#startFront(fd, at(bells, i), i, fronts));
-    const arenas = await Promise.all(this.#fronts.map(({ arena }) => arena));
+    await Promise.all(this.#fronts.map(({ begun }) => begun));
+    const arenas = this.#fronts.map(({ memory }) => placeOf(memory));
     this.#figures.slotBytes = arenas.reduce((sum, { bytes }) => sum + bytes, 0);
     for (const { thread } of this.#engines) thread.say({ kind: 'begin', arenas });
     for (const { thread } of this.#fronts) thread.say({ kind: 'listen' });
@@ -299,6 +302,7 @@ export class Server {
       return { requests, answers, bell, load };
     });
     const share = (all: number) => Math.ceil(all / ioThreads);
+    const memory = arenaMemory(share(requestBytes));
     const start: FrontStart = {
       name: `http-${index}`,
       fd,
@@ -307,16 +311,16 @@ export class Server {
       queues,
       queueEntries: QUEUE_ENTRIES,
       models,
-      arenaBytes: share(requestBytes),
+      arena: placeOf(memory),
       slaMs,
       limits: { ...limits, connections: share(limits.connections) },
       logsAccess: this.#options.logsAccess ?? false,
     };
-    const arena = deferred<ArenaPlace>();
+    const begun = deferred<void>();
     const listening = deferred<void>();
     const drained = deferred<void>();
     const fail = (error: Error) => {
-      arena.reject(error);
+      begun.reject(error);
       listening.reject(error);
       drained.reject(error);
     };
@@ -324,7 +328,7 @@ export class Server {
       switch (message.kind) {
         case 'begun':
           this.#figures.add(message.metrics);
-          arena.resolve(message.arena);
+          begun.resolve();
           break;
         case 'document': {
           const { number, document } = message;
@@ -354,7 +358,7 @@ export class Server {
       }
     });
     this.#watch(thread, fail);
-    return { thread, arena: arena.promise, listening: listening.promise, drained: drained.promise };
+    return { thread, memory, begun: begun.promise, listening: listening.promise, drained: drained.promise };
   }
 
   async #drain(): Promise<void> {
@@ -378,11 +382,15 @@ export class Server {
     onEvent({ kind: 'closed' });
   }
 
-  /** Ends all threads: engines first, which may still write to memory that goes with the threads of requests. */
+  /** Ends all threads, and gives their memory back. */
   async #end(): Promise<void> {
-    await Promise.all(this.#engines.map(({ thread }) => thread.terminate()));
-    await Promise.all(this.#fronts.map(({ thread }) => thread.terminate()));
+    await Promise.all([...this.#engines, ...this.#fronts].map(({ thread }) => thread.terminate()));
+    for (const { memory } of this.#fronts) memory[Symbol.dispose]();
   }
+}
+
+function placeOf({ address, bytes }: NativeMemory): ArenaPlace {
+  return { address: Number(address), bytes };
 }
 
 /** Waits until all have settled, so long at most; whether they have. */

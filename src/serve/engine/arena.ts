@@ -1,10 +1,23 @@
 /** Memory of a thread that receives requests, cut into slots: each holds a request from its first byte until its answer is sent. */
-import { type HostPtr, NativeMemory } from '../../ffi/host-memory.ts';
+import { type HostPtr, NativeMemory, viewMemory } from '../../ffi/host-memory.ts';
 import type { SlotView } from '../records/record.ts';
 import { nowMs } from './clock.ts';
 
 /** Slots start at multiples of this, as records must. */
 const ALIGNMENT = 64;
+
+/** Memory of an arena, as threads hand it on. */
+export interface ArenaPlace {
+  /** A multiple of 64. */
+  readonly address: number;
+  /** A multiple of 64. */
+  readonly bytes: number;
+}
+
+/** Memory for an arena of at least so many bytes: its owner gives it back when nobody uses it any more. @throws DeviceError OUT_OF_MEMORY. */
+export function arenaMemory(bytes: number): NativeMemory {
+  return new NativeMemory(aligned(Math.max(bytes, 1)));
+}
 
 /** A stretch of the arena. */
 export interface Slot extends SlotView {
@@ -27,7 +40,9 @@ interface Gap {
 }
 
 export class SlotArena implements Disposable {
-  readonly #memory: NativeMemory;
+  /** Its own memory; undefined: it is another's. */
+  readonly #memory: NativeMemory | undefined;
+  readonly address: HostPtr;
   readonly #buffer: ArrayBuffer;
   /** In the order of their places; neighbours are one. */
   readonly #gaps: Gap[];
@@ -38,17 +53,15 @@ export class SlotArena implements Disposable {
   readonly bytes: number;
   #used = 0;
 
-  /** `bytes`: rounded up to 64. @throws DeviceError OUT_OF_MEMORY. */
-  constructor(bytes: number, patienceMs = PATIENCE_MS) {
+  /** Over memory that its owner keeps while the arena is used; or over its own, of so many bytes. @throws DeviceError OUT_OF_MEMORY. */
+  constructor(memory: ArenaPlace | number, patienceMs = PATIENCE_MS) {
     this.#patienceMs = patienceMs;
-    this.bytes = aligned(Math.max(bytes, 1));
-    this.#memory = new NativeMemory(this.bytes);
-    this.#buffer = this.#memory.view(0, this.bytes).buffer as ArrayBuffer;
+    const own = typeof memory === 'number' ? arenaMemory(memory) : undefined;
+    this.#memory = own;
+    this.bytes = own?.bytes ?? (memory as ArenaPlace).bytes;
+    this.address = own?.address ?? (BigInt((memory as ArenaPlace).address) as HostPtr);
+    this.#buffer = viewMemory(this.address, this.bytes);
     this.#gaps = [{ at: 0, bytes: this.bytes }];
-  }
-
-  get address(): HostPtr {
-    return this.#memory.address;
   }
 
   /** Bytes of slots. */
@@ -85,7 +98,7 @@ export class SlotArena implements Disposable {
     this.#used += own;
     return {
       at,
-      address: (this.#memory.address + BigInt(at)) as HostPtr,
+      address: (this.address + BigInt(at)) as HostPtr,
       words: new Uint32Array(this.#buffer, at, own / Uint32Array.BYTES_PER_ELEMENT),
       bytes: new Uint8Array(this.#buffer, at, own),
     };
@@ -125,7 +138,7 @@ export class SlotArena implements Disposable {
   }
 
   [Symbol.dispose](): void {
-    this.#memory[Symbol.dispose]();
+    this.#memory?.[Symbol.dispose]();
   }
 }
 

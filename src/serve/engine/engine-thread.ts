@@ -15,6 +15,7 @@ import type { SharedMetrics } from '../metrics/metrics-block.ts';
 import { EngineMetrics } from '../metrics/recorders.ts';
 import { TrafficRecorder } from '../recording/traffic-recorder.ts';
 import { RecordModel, type RecordShape, recordShape } from '../records/record-model.ts';
+import type { ArenaPlace } from './arena.ts';
 import { type BatchTimes, Engine, type Job } from './engine.ts';
 import { type Outcome, postAnswer, readRequest, TO_ENGINE } from './messages.ts';
 import { type ModelSource, type PlacedModel, type Placing, placeModel } from './model-source.ts';
@@ -72,12 +73,6 @@ export interface EngineReady {
   readonly tableRows: readonly number[];
   readonly outputs: readonly NamedOutput[];
   readonly metrics: SharedMetrics;
-}
-
-/** Memory of a thread that receives requests, in the order of the lines. */
-export interface ArenaPlace {
-  readonly address: number;
-  readonly bytes: number;
 }
 
 export type ToEngine =

@@ -2,8 +2,7 @@
 import { parentPort, workerData } from 'node:worker_threads';
 import { duplicateDescriptor } from '../../ffi/descriptors.ts';
 import { type Deferred, deferred } from '../deferred.ts';
-import { SlotArena } from '../engine/arena.ts';
-import type { ArenaPlace } from '../engine/engine-thread.ts';
+import { type ArenaPlace, SlotArena } from '../engine/arena.ts';
 import { Bell } from '../engine/ring.ts';
 import { type SentError, sentError } from '../engine/thread-errors.ts';
 import type { SharedMetrics } from '../metrics/metrics-block.ts';
@@ -25,7 +24,8 @@ export interface FrontStart {
   /** Entries of each queue. */
   readonly queueEntries: number;
   readonly models: readonly ModelAtFront[];
-  readonly arenaBytes: number;
+  /** Memory of the main thread: engines write to it, whatever becomes of this thread. */
+  readonly arena: ArenaPlace;
   readonly slaMs: number | undefined;
   readonly limits: FrontLimits;
   /** Whether each request is a line on standard output. */
@@ -43,7 +43,7 @@ export type ToFront =
   | { readonly kind: 'end' }
   | { readonly kind: 'document'; readonly number: number; readonly text: string };
 export type FromFront =
-  | { readonly kind: 'begun'; readonly arena: ArenaPlace; readonly metrics: readonly SharedMetrics[] }
+  | { readonly kind: 'begun'; readonly metrics: readonly SharedMetrics[] }
   | { readonly kind: 'listening' }
   | { readonly kind: 'drained' }
   | { readonly kind: 'document'; readonly number: number; readonly document: Document }
@@ -79,7 +79,7 @@ class Documents {
 }
 
 function main(start: FrontStart): void {
-  const arena = new SlotArena(start.arenaBytes);
+  const arena = new SlotArena(start.arena);
   const engines = new Engines(start.queues, start.bell, start.queueEntries);
   const models = start.models.map((model) => new InferModel(model, engines, start.limits.bodyBytes));
   const access = (line: string) => process.stdout.write(`${line}\n`);
@@ -122,7 +122,6 @@ function main(start: FrontStart): void {
         await door.drain();
         await stop();
         // No engine has a slot any more: every request has ended.
-        arena[Symbol.dispose]();
         say({ kind: 'drained' });
         break;
       case 'end':
@@ -138,8 +137,7 @@ function main(start: FrontStart): void {
   port?.on('message', (message: ToFront) => {
     obey(message).catch((error) => say({ kind: 'failed', error: sentError(error) }));
   });
-  const { address, bytes } = arena;
-  say({ kind: 'begun', arena: { address: Number(address), bytes }, metrics: watch.metrics });
+  say({ kind: 'begun', metrics: watch.metrics });
 }
 
 try {
