@@ -12,7 +12,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { Agent, createServer, request as httpRequest } from 'node:http';
 import { cpus, tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { at } from '../src/at.ts';
@@ -309,7 +309,10 @@ try {
   const exited = new Promise((resolve) => child.once('exit', resolve));
   child.kill('SIGTERM');
   const exit = await exited;
-  const command = `npx tsx bench/serving.ts ${process.argv.slice(2).join(' ')}`;
+  const command = `npx tsx bench/serving.ts ${process.argv
+    .slice(2)
+    .map((word) => (word === out ? basename(word) : word))
+    .join(' ')}`;
   const results = {
     command,
     createdAt: new Date().toISOString(),
