@@ -41,8 +41,10 @@ const LAYERS: readonly (readonly string[])[] = [
   // Clients of a server.
   ['load'],
   ['report'],
-  // A server's requests as they lie in memory, and what a server says and hears: no sockets.
-  ['serve/records', 'serve/protocol'],
+  // A server's requests as they lie in memory.
+  ['serve/records'],
+  // What a server says and hears: no sockets.
+  ['serve/protocol'],
   ['serve/metrics', 'serve/recording'],
   ['serve'],
   ['cli', 'index.ts'],

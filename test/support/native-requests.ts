@@ -1,12 +1,13 @@
 /** Requests that are places in a body, read element by element: what they say as arrays. */
 import type { Bags } from '../../src/embedding/bag.ts';
 import type { DlrmRequest } from '../../src/model/request/request.ts';
-import type { NativeBounds, NativeIntegers, NativeRequest } from '../../src/serve/protocol/native-request.ts';
+import type { NativeRequest } from '../../src/serve/protocol/native-request.ts';
+import type { BoundsAt, IntegersAt } from '../../src/serve/records/record.ts';
 
 /** `memory`: what the places are in. */
 export function requestAt(native: NativeRequest, memory: Uint8Array, denseFeatures: number): DlrmRequest {
   const view = new DataView(memory.buffer, memory.byteOffset, memory.byteLength);
-  const integers = ({ at, int64 }: NativeIntegers, count: number) =>
+  const integers = ({ at, int64 }: IntegersAt, count: number) =>
     Array.from({ length: count }, (_, i) =>
       int64 ? Number(view.getBigInt64(at + 8 * i, true)) : view.getInt32(at + 4 * i, true),
     );
@@ -16,7 +17,7 @@ export function requestAt(native: NativeRequest, memory: Uint8Array, denseFeatur
   const userCount = users === undefined ? 0 : users.starts.length - 1;
   const bagsOf = (perUser: boolean) => (perUser ? userCount : samples);
 
-  const offsetsOf = (bounds: NativeBounds, lookups: number, bags: number): number[] => {
+  const offsetsOf = (bounds: BoundsAt, lookups: number, bags: number): number[] => {
     if (bounds.kind === 'even') return Array.from({ length: bags + 1 }, (_, b) => (b * lookups) / bags);
     if (bounds.kind === 'lengths') return sums(integers(bounds, bags));
     return integers(bounds, bounds.hasEnd ? bags + 1 : bags);
@@ -34,11 +35,11 @@ export function requestAt(native: NativeRequest, memory: Uint8Array, denseFeatur
   });
   const bags: Bags[] = tables.map((own) => {
     if (own === undefined) return made([], new Array(samples + 1).fill(0), undefined, false);
-    const { indices, lookups, bounds, weightsAt, perUser } = own;
+    const { indices, lookups, bounds, weightsAt, perUser = false } = own;
     const weights = weightsAt === undefined ? undefined : floats(weightsAt, lookups);
     return made(integers(indices, lookups), offsetsOf(bounds, lookups, bagsOf(perUser)), weights, perUser);
   });
-  for (const { tables: order, values, lookups, lengths, weightsAt, perUser } of pieces) {
+  for (const { tables: order, values, lookups, lengths, weightsAt, perUser = false } of pieces) {
     const count = bagsOf(perUser);
     const all = integers(lengths, order.length * count);
     const rows = integers(values, lookups);

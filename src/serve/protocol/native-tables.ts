@@ -1,9 +1,9 @@
 /** Which tensors are which table's, while a request is bound; shapes and the rules of features that need no look at elements. */
 import { at } from '../../at.ts';
 import type { FeatureInput } from '../../model/inputs.ts';
+import type { BagsAt, BoundsAt, IntegersAt, PieceAt } from '../records/record.ts';
 import type { BodyTensor } from './infer-request.ts';
 import type { NativeGroup, NativeRole } from './native-names.ts';
-import type { NativeBags, NativeBounds, NativeIntegers, NativePiece } from './native-request.ts';
 
 /** The tensors of a group, by role. */
 export type GroupTensors = Partial<Record<NativeRole, BodyTensor>>;
@@ -16,8 +16,8 @@ export interface NativePart {
 
 /** Of each method: false when the request must be bound otherwise. */
 export class NativeTables {
-  readonly tables: (NativeBags | undefined)[];
-  readonly pieces: NativePiece[] = [];
+  readonly tables: (BagsAt | undefined)[];
+  readonly pieces: PieceAt[] = [];
   /** Whether a table has bags for the samples themselves. */
   hasOwn = false;
   readonly #features: readonly FeatureInput[];
@@ -95,7 +95,7 @@ export class NativeTables {
     lengths: BodyTensor | undefined,
     offsets: BodyTensor | undefined,
     bags: number,
-  ): NativeBounds | undefined {
+  ): BoundsAt | undefined {
     const given = lengths ?? offsets;
     if (given === undefined)
       return rows.shape.length === 2 && rows.shape[0] === bags ? { kind: 'even' } : undefined;
@@ -120,7 +120,7 @@ export class NativeTables {
     return at(this.#features, table).ids.kind === 'rows';
   }
 
-  #integers({ byteOffset, dtype }: BodyTensor): NativeIntegers {
+  #integers({ byteOffset, dtype }: BodyTensor): IntegersAt {
     return { at: this.#bodyAt + byteOffset, int64: dtype === 'int64' };
   }
 }

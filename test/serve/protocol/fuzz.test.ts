@@ -67,7 +67,7 @@ function assertInBody(native: NativeRequest, bytes: number): void {
   const bagsOf = (perUser: boolean) => (perUser ? userCount : samples);
   for (const own of tables) {
     if (own === undefined) continue;
-    const { indices, lookups, bounds, weightsAt, perUser } = own;
+    const { indices, lookups, bounds, weightsAt, perUser = false } = own;
     within(indices.at, (indices.int64 ? 8 : 4) * lookups);
     if (bounds.kind === 'even') assert.equal(lookups % bagsOf(perUser), 0);
     else {
@@ -76,7 +76,7 @@ function assertInBody(native: NativeRequest, bytes: number): void {
     }
     if (weightsAt !== undefined) within(weightsAt, 4 * lookups);
   }
-  for (const { tables, values, lookups, lengths, weightsAt, perUser } of pieces) {
+  for (const { tables, values, lookups, lengths, weightsAt, perUser = false } of pieces) {
     within(values.at, (values.int64 ? 8 : 4) * lookups);
     within(lengths.at, (lengths.int64 ? 8 : 4) * tables.length * bagsOf(perUser));
     if (weightsAt !== undefined) within(weightsAt, 4 * lookups);
