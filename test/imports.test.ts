@@ -12,7 +12,7 @@ const SRC = fileURLToPath(new URL('../src', import.meta.url));
  * below. Two entries of one layer may not import each other.
  */
 const LAYERS: readonly (readonly string[])[] = [
-  ['text.ts', 'at.ts', 'package-file.ts', 'user-folders.ts'],
+  ['text.ts', 'at.ts', 'deferred.ts', 'package-file.ts', 'user-folders.ts'],
   ['errors.ts', 'version.ts', 'numbers.ts', 'progress.ts'],
   ['unfinished.ts', 'serve/batching'],
   ['tensor.ts', 'device.ts', 'input-file.ts', 'output-file.ts', 'temporary-folder.ts', 'child-program.ts'],

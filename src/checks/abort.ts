@@ -3,6 +3,7 @@
  * a caller's code runs where a call under way looks at its signal.
  */
 import { types } from 'node:util';
+import { deferred } from '../deferred.ts';
 import { AbortError } from '../errors.ts';
 import { type Check, reading, refuseOption } from './value.ts';
 
@@ -56,15 +57,7 @@ export async function untilAborted<T>(
   if (signal === undefined) return work;
   work.catch(() => {});
   throwIfAborted(signal, what);
-  const { promise, reject } = withRejecter();
+  const { promise, reject } = deferred<never>();
   using _ = onAbort(signal, () => reject(abortError(signal, what)));
   return await Promise.race([work, promise]);
-}
-
-function withRejecter(): { readonly promise: Promise<never>; readonly reject: (error: unknown) => void } {
-  let reject: (error: unknown) => void = () => {};
-  const promise = new Promise<never>((_, rejecter) => {
-    reject = rejecter;
-  });
-  return { promise, reject };
 }

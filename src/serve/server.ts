@@ -3,10 +3,10 @@ import { addAbortListener } from 'node:events';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { at } from '../at.ts';
+import { deferred } from '../deferred.ts';
 import { ServeError } from '../errors.ts';
 import type { NativeMemory } from '../ffi/host-memory.ts';
 import { packageFile } from '../package-file.ts';
-import { deferred } from './deferred.ts';
 import { type ArenaPlace, arenaMemory } from './engine/arena.ts';
 import type {
   BatchingLimits,

@@ -1,7 +1,7 @@
 /** The program of a thread that receives requests. */
 import { parentPort, workerData } from 'node:worker_threads';
+import { type Deferred, deferred } from '../../deferred.ts';
 import { duplicateDescriptor } from '../../ffi/descriptors.ts';
-import { type Deferred, deferred } from '../deferred.ts';
 import { type ArenaPlace, SlotArena } from '../engine/arena.ts';
 import { Bell } from '../engine/ring.ts';
 import { type SentError, sentError } from '../engine/thread-errors.ts';

@@ -1,7 +1,7 @@
 /** The body of an HTTP request, received into a slot. */
 import type { IncomingMessage } from 'node:http';
+import { deferred } from '../../deferred.ts';
 import { DeviceError, ServeError } from '../../errors.ts';
-import { deferred } from '../deferred.ts';
 import type { Lender, Slot, SlotArena } from '../engine/arena.ts';
 
 export interface BodyRoom {

@@ -1,7 +1,7 @@
 /** Clients that send what is wrong, too much, too little or too slowly, or go away: they alone notice. */
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
-import { deferred } from '../../../src/serve/deferred.ts';
+import { deferred } from '../../../src/deferred.ts';
 import { SlotArena } from '../../../src/serve/engine/arena.ts';
 import { DEFAULT_FRONT_LIMITS, FrontDoor } from '../../../src/serve/http/front-door.ts';
 import { listen } from '../../../src/serve/listening-socket.ts';
