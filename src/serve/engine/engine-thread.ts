@@ -208,11 +208,12 @@ function engineOf(
     addresses: arenas.map(({ address }) => address),
     events: {
       ended,
-      ran: (batch, request) => {
-        own.ring();
+      ran: (batch) => {
         merge.observe(batch);
+        if (counts()) metrics.ran(batch, Date.now());
+      },
+      answered: (request) => {
         if (!counts()) return;
-        metrics.ran(batch, Date.now());
         coverage.observe(request);
         recorder?.offer(request);
       },

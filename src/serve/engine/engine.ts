@@ -33,8 +33,10 @@ export interface BatchTimes {
 export interface EngineEvents {
   /** A job ended; `batch`: of those that ran. */
   ended(job: Job, outcome: Outcome, batch?: BatchTimes, retryAfterMs?: number): void;
-  /** `request`: the merged one, whose arrays are the engine's again afterwards. */
-  ran(batch: BatchTimes, request: DlrmRequest): void;
+  /** A batch ran, and its jobs end next: what is counted of a request is counted before its client has an answer. */
+  ran(batch: BatchTimes): void;
+  /** All jobs of a batch that ran have ended. `request`: the merged one, whose arrays are the engine's again afterwards. */
+  answered(request: DlrmRequest): void;
   failed(error: unknown): void;
   /** A batch under way has ended: `pump` may say another time than before, or nothing may be left to do. */
   freed(): void;
@@ -178,8 +180,9 @@ export class Engine implements Disposable {
       return;
     }
     batcher.ran(times.samples, this.#occupiedMs(times), nowMs());
+    events.ran(times);
     for (const job of batch) this.#end(job, 'done', times);
-    events.ran(times, merged);
+    events.answered(merged);
   }
 
   /** How long the batch kept the engine from others: with one at a time, its merging counts too. */

@@ -155,6 +155,7 @@ class Bench implements Disposable {
         if (retryAfterMs !== undefined) this.refusals.push(retryAfterMs);
       },
       ran: ({ requests, samples }) => this.log.push(`ran ${requests}, ${samples}`),
+      answered: ({ batchSize }) => this.log.push(`answered ${batchSize}`),
       failed: (error) => this.errors.push(error),
       freed: () => this.freed++,
     };
@@ -247,7 +248,7 @@ test('requests of all threads run as one batch, and each gets its rows of each o
     assert.deepEqual(bench.said(), []);
     model.calls[0]?.answer();
     await turn();
-    assert.deepEqual(bench.said(), ['0.5 done', '1.5 done', '0.6 done', 'ran 3, 6']);
+    assert.deepEqual(bench.said(), ['ran 3, 6', '0.5 done', '1.5 done', '0.6 done', 'answered 6']);
     assert.deepEqual([a(), b(), c()], [[1, 2], [3], [4, 5, 6]].map(expected));
     const times = bench.times.get(6) as BatchTimes;
     assert.equal(times, bench.times.get(5));
@@ -281,7 +282,7 @@ test('requests that cannot be taken are refused at once, and nothing is kept of 
     assert.deepEqual(model.calls.map(xsOf), [[1, 2]]);
     model.calls[0]?.answer();
     await turn();
-    assert.deepEqual(bench.said(), ['0.1 done', 'ran 1, 2']);
+    assert.deepEqual(bench.said(), ['ran 1, 2', '0.1 done', 'answered 2']);
   }));
 
 test('requests whose deadline has passed when the engine is free are late', () =>
@@ -295,7 +296,7 @@ test('requests whose deadline has passed when the engine is free are late', () =
     model.calls[0]?.answer();
     await turn();
     const said = bench.said();
-    assert.deepEqual(said.splice(0, 2), ['0.1 done', 'ran 1, 1']);
+    assert.deepEqual(said.splice(0, 3), ['ran 1, 1', '0.1 done', 'answered 1']);
     assert.deepEqual(said.sort(), ['0.2 late', '1.4 late']);
     assert.equal(bench.engine.jobs, 1);
     assert.deepEqual(model.calls.slice(1).map(xsOf), [[3]]);
@@ -315,13 +316,13 @@ test('a request that is given up is taken out once, where it waits; one that run
     assert.deepEqual(bench.said(), ['0.2 cancelled']);
     model.calls[0]?.answer();
     await turn();
-    assert.deepEqual(bench.said(), ['0.1 done', 'ran 1, 1']);
+    assert.deepEqual(bench.said(), ['ran 1, 1', '0.1 done', 'answered 1']);
     assert.deepEqual(running(), expected([1]));
     bench.engine.cancel(0, 1);
     assert.deepEqual(model.calls.slice(1).map(xsOf), [[3]], 'the other thread’s goes on');
     model.calls[1]?.answer();
     await turn();
-    assert.deepEqual(bench.said(), ['1.2 done', 'ran 1, 1']);
+    assert.deepEqual(bench.said(), ['ran 1, 1', '1.2 done', 'answered 1']);
   }));
 
 for (const depth of [1, 2]) {
@@ -339,7 +340,7 @@ for (const depth of [1, 2]) {
       assert.deepEqual(bench.errors, [error]);
       model.calls[1]?.answer();
       await turn();
-      assert.deepEqual(bench.said(), ['0.3 done', 'ran 1, 1']);
+      assert.deepEqual(bench.said(), ['ran 1, 1', '0.3 done', 'answered 1']);
       assert.deepEqual(next(), expected([3]));
     }));
 
@@ -354,13 +355,13 @@ for (const depth of [1, 2]) {
       assert.deepEqual(bench.said(), [], 'what fails at once is told after the batch before it');
       model.calls[0]?.answer();
       await turn();
-      assert.deepEqual(bench.said(), ['0.1 done', 'ran 1, 1', '0.2 failed', '0.3 failed']);
+      assert.deepEqual(bench.said(), ['ran 1, 1', '0.1 done', 'answered 1', '0.2 failed', '0.3 failed']);
       assert.equal(bench.errors.length, 1);
       bench.postXs([4], { ticket: 4 });
       bench.engine.pump();
       model.calls[1]?.answer();
       await turn();
-      assert.deepEqual(bench.said(), ['0.4 done', 'ran 1, 1']);
+      assert.deepEqual(bench.said(), ['ran 1, 1', '0.4 done', 'answered 1']);
     }));
 }
 
@@ -383,7 +384,7 @@ test('a model that throws, or answers with too little, fails its requests', () =
     bench.engine.pump();
     model.calls[0]?.answer();
     await turn();
-    assert.deepEqual(bench.said(), ['0.1 failed', '0.2 failed', '0.3 done', 'ran 1, 1']);
+    assert.deepEqual(bench.said(), ['0.1 failed', '0.2 failed', 'ran 1, 1', '0.3 done', 'answered 1']);
     assert.equal(bench.errors.length, 2);
   }));
 
@@ -398,7 +399,7 @@ test('one batch at once: the next begins when it has ended', () =>
     }
     assert.deepEqual(
       bench.said(),
-      [1, 2, 3].flatMap((n) => [`0.${n} done`, 'ran 1, 1']),
+      [1, 2, 3].flatMap((n) => ['ran 1, 1', `0.${n} done`, 'answered 1']),
     );
   }));
 
@@ -413,12 +414,19 @@ test('two batches at once end in the order in which they began', () =>
     assert.equal(model.calls.length, 2, 'both memories are in use');
     model.calls[0]?.answer();
     await turn();
-    assert.deepEqual(bench.said(), ['1.1 done', 'ran 1, 2', '0.2 done', 'ran 1, 2']);
+    assert.deepEqual(bench.said(), [
+      'ran 1, 2',
+      '1.1 done',
+      'answered 2',
+      'ran 1, 2',
+      '0.2 done',
+      'answered 2',
+    ]);
     assert.equal(model.calls.length, 4);
     model.calls[2]?.fail(new Error('third'));
     model.calls[3]?.answer();
     await turn();
-    assert.deepEqual(bench.said(), ['1.3 failed', '0.4 done', 'ran 1, 2']);
+    assert.deepEqual(bench.said(), ['1.3 failed', 'ran 1, 2', '0.4 done', 'answered 2']);
     assert.deepEqual(
       [0, 1, 3].map((i) => reads[i]?.()),
       [1, 2, 4].map((n) => expected([n, n + 0.5])),
@@ -435,7 +443,7 @@ test('a batch that fails first is told of after the one before it', () =>
     assert.deepEqual(bench.said(), []);
     model.calls[0]?.answer();
     await turn();
-    assert.deepEqual(bench.said(), ['0.1 done', 'ran 1, 1', '0.2 failed']);
+    assert.deepEqual(bench.said(), ['ran 1, 1', '0.1 done', 'answered 1', '0.2 failed']);
   }));
 
 test('whoever pumps is told when a batch has ended: another may begin later, or nothing is left', () => {
@@ -455,7 +463,7 @@ test('whoever pumps is told when a batch has ended: another may begin later, or 
     await turn();
     assert.equal(bench.freed, 2);
     assert.equal(bench.engine.jobs, 0);
-    assert.deepEqual(bench.said(), ['0.1 done', 'ran 1, 1', '0.2 failed']);
+    assert.deepEqual(bench.said(), ['ran 1, 1', '0.1 done', 'answered 1', '0.2 failed']);
   });
 });
 
