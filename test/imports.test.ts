@@ -46,6 +46,9 @@ const LAYERS: readonly (readonly string[])[] = [
   // What a server says and hears: no sockets.
   ['serve/protocol'],
   ['serve/metrics', 'serve/recording'],
+  ['serve/engine'],
+  // What becomes of a request, whatever it came by.
+  ['serve/requests'],
   ['serve'],
   ['cli', 'index.ts'],
 ];

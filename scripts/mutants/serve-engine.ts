@@ -4,7 +4,7 @@ import { type Mutant, mutantsOf } from './mutant.ts';
 const RING = ['test/serve/engine/ring.test.ts'];
 const ARENA = ['test/serve/engine/arena.test.ts'];
 const ENGINE = ['test/serve/engine/engine.test.ts'];
-const LINES = ['test/serve/http/engine-lines.test.ts'];
+const LINES = ['test/serve/requests/engine-lines.test.ts'];
 const BODY = ['test/serve/http/receive-body.test.ts'];
 const INFER = ['test/serve/http/infer.test.ts'];
 
@@ -111,7 +111,7 @@ export const SERVE_ENGINE: readonly Mutant[] = [
     ['test/serve/engine/model-source.test.ts'],
   ),
   ...mutantsOf(
-    'src/serve/http/engine-lines.ts',
+    'src/serve/requests/engine-lines.ts',
     [
       ['    if (this.#posted.size >= this.#mostWaiting) return undefined;\n', ''],
       [
@@ -127,18 +127,21 @@ export const SERVE_ENGINE: readonly Mutant[] = [
     LINES,
   ),
   ...mutantsOf(
-    'src/serve/http/receive-body.ts',
+    'src/serve/requests/body-slot.ts',
     [
-      ['if (before + bytes + behind > slot.bytes.length)', 'if (before + bytes > slot.bytes.length)'],
-      ['      slot = undefined;\n', ''],
-      ['      reading.stop(tooSlow());\n', ''],
-      ['    arena.keep(lender);\n', ''],
-      ['Math.max(bytes, 2 * received)), lender)', 'Math.max(bytes, 2 * received)))'],
+      [
+        'if (before + bytes + behind > this.#slot.bytes.length)',
+        'if (before + bytes > this.#slot.bytes.length)',
+      ],
+      ['    this.giveUp();\n', '    this.#room.arena.keep(this);\n'],
+      ['    this.#stop(tooSlow());\n', ''],
+      ['    arena.keep(this);\n', ''],
+      ['Math.max(bytes, 2 * this.#received)), this)', 'Math.max(bytes, 2 * this.#received)))'],
     ],
     BODY,
   ),
   ...mutantsOf(
-    'src/serve/http/infer.ts',
+    'src/serve/requests/infer-model.ts',
     [
       ['      for (const slot of slots) arena.give(slot);\n', ''],
       ['      slots.push(copy);\n', ''],
@@ -153,7 +156,7 @@ export const SERVE_ENGINE: readonly Mutant[] = [
         "      return await Promise.race([posted.answered, new Promise<undefined>((gone) => client?.once('close', () => gone(undefined)))]);\n",
       ],
       ['other.load < least.load', 'other.load > least.load'],
-      ['arrivedMs + ms', 'arrivedMs'],
+      ['Math.min(arrivedMs + ms, latestMs)', 'arrivedMs'],
       ['timeoutMicros / 1000', 'timeoutMicros'],
       ['Math.min(priority, LEVELS)', 'priority'],
     ],

@@ -19,13 +19,17 @@ export const SERVE_HTTP: readonly Mutant[] = [
     FRONT,
   ),
   ...mutantsOf(
-    'src/serve/http/receive-body.ts',
+    'src/serve/requests/body-slot.ts',
     [
       ['if (said !== undefined && said > mostBytes) throw tooLarge(mostBytes);', ''],
-      ['    if (bytes > most) throw tooLarge(most);\n', ''],
-      ['    if (!isWhole && slot !== undefined) arena.give(slot);', ''],
-      ["request.once('end', () => resolve(request.complete));", "request.once('end', () => resolve(false));"],
+      ['    if (bytes > this.#most) throw tooLarge(this.#most);\n', ''],
+      ['    if (this.#slot !== undefined) this.#room.arena.give(this.#slot);\n', ''],
     ],
+    FRONT,
+  ),
+  ...mutantsOf(
+    'src/serve/http/receive-body.ts',
+    [["request.once('end', () => resolve(request.complete));", "request.once('end', () => resolve(false));"]],
     FRONT,
   ),
   ...mutantsOf(
@@ -38,10 +42,10 @@ export const SERVE_HTTP: readonly Mutant[] = [
     FRONT,
   ),
   ...mutantsOf(
-    'src/serve/http/receive-body.ts',
+    'src/serve/requests/body-slot.ts',
     [
-      ['larger.bytes.set(slot.bytes.subarray(before, before + received), before);', ''],
-      ['      arena.give(slot);\n      slot = larger;', '      slot = larger;'],
+      ['larger.bytes.set(this.#slot.bytes.subarray(before, before + this.#received), before);', ''],
+      ['      arena.give(this.#slot);\n      this.#slot = larger;', '      this.#slot = larger;'],
       ['Math.min(said, Math.max(FIRST_BYTES, FIRST_SHARE * bytes))', 'said'],
     ],
     LIFE,

@@ -21,11 +21,11 @@ import type { ModelSource, Placing } from './engine/model-source.ts';
 import { ringMemory } from './engine/ring.ts';
 import { receivedError } from './engine/thread-errors.ts';
 import { ServerFigures } from './figures.ts';
-import type { EngineQueues } from './http/engine-lines.ts';
 import { DEFAULT_FRONT_LIMITS, type FrontLimits } from './http/front-door.ts';
 import type { FromFront, FrontStart, ToFront } from './http/http-thread.ts';
-import type { ModelAtFront } from './http/infer.ts';
 import { type ListeningSocket, listen } from './listening-socket.ts';
+import type { EngineQueues } from './requests/engine-lines.ts';
+import type { ModelAtFront } from './requests/infer-model.ts';
 import { ServerThread } from './server-thread.ts';
 import { ServerState } from './state.ts';
 

@@ -6,9 +6,10 @@ import type { SlotArena } from '../engine/arena.ts';
 import { health, modelMetadata, modelReady, repositoryIndex, serverMetadata } from '../protocol/documents.ts';
 import { errorAnswer } from '../protocol/error-answer.ts';
 import { type ModelName, type Route, routeOf } from '../protocol/route.ts';
+import { BatchFailedError, type Ended, type InferModel, Refused } from '../requests/infer-model.ts';
 import type { ServerState } from '../state.ts';
 import { Connections } from './connections.ts';
-import { BatchFailedError, type Ended, type InferModel, Refused } from './infer.ts';
+import { inferOverHttp } from './infer.ts';
 import { read } from './receive-body.ts';
 
 /** What clients may ask of a thread. */
@@ -258,7 +259,11 @@ export class FrontDoor {
         return json(modelReady(this.#model(route).served, isReady), isReady ? 200 : 503);
       case 'infer': {
         if (state.phase === 'closed') throw new ServeError('SHUTTING_DOWN', 'the server is shutting down');
-        const answer = await this.#model(route).infer(request, response, query, { arena, slaMs, tell });
+        const answer = await inferOverHttp(this.#model(route), request, response, query, {
+          arena,
+          slaMs,
+          tell,
+        });
         if (answer === undefined) return undefined;
         const { contentType, jsonLength, body } = answer;
         const length: Record<string, string> =

@@ -6,10 +6,11 @@ import { type ArenaPlace, SlotArena } from '../engine/arena.ts';
 import { Bell } from '../engine/ring.ts';
 import { type SentError, sentError } from '../engine/thread-errors.ts';
 import type { SharedMetrics } from '../metrics/metrics-block.ts';
+import { type EngineQueues, Engines } from '../requests/engine-lines.ts';
+import { InferModel, type ModelAtFront } from '../requests/infer-model.ts';
 import { ServerState } from '../state.ts';
-import { type EngineQueues, Engines } from './engine-lines.ts';
 import { FrontDoor, type FrontLimits } from './front-door.ts';
-import { InferModel, type ModelAtFront } from './infer.ts';
+import { warmUp } from './infer.ts';
 import { FrontWatch } from './watch.ts';
 
 /** What the thread is started with. */
@@ -114,7 +115,7 @@ function main(start: FrontStart): void {
   const obey = async (message: ToFront) => {
     switch (message.kind) {
       case 'listen':
-        for (const model of models) await model.warmUp(arena);
+        for (const model of models) await warmUp(model, arena);
         await door.listen(duplicateDescriptor(start.fd));
         say({ kind: 'listening' });
         break;

@@ -5,8 +5,8 @@ import { EventLoopDelay } from '../metrics/event-loop-delay.ts';
 import type { SharedMetrics } from '../metrics/metrics-block.ts';
 import { IoMetrics, outcomeOf, RequestMetrics } from '../metrics/recorders.ts';
 import { accessLine } from '../recording/log-lines.ts';
+import type { InferModel } from '../requests/infer-model.ts';
 import type { ObservedRequest } from './front-door.ts';
-import type { InferModel } from './infer.ts';
 
 const PROTOCOL = 'http';
 

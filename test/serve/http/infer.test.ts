@@ -14,12 +14,13 @@ import {
   TO_ENGINE,
 } from '../../../src/serve/engine/messages.ts';
 import { Bell, RingReader, RingWriter, ringMemory } from '../../../src/serve/engine/ring.ts';
-import { type EngineQueues, Engines } from '../../../src/serve/http/engine-lines.ts';
-import { type Ended, InferModel, Refused } from '../../../src/serve/http/infer.ts';
+import { inferOverHttp } from '../../../src/serve/http/infer.ts';
 import type { InferAnswer } from '../../../src/serve/protocol/answer.ts';
 import { BatchMemory } from '../../../src/serve/records/batch-memory.ts';
 import { mergeRecords } from '../../../src/serve/records/merge.ts';
 import { RecordModel, type RecordShape } from '../../../src/serve/records/record-model.ts';
+import { type EngineQueues, Engines } from '../../../src/serve/requests/engine-lines.ts';
+import { type Ended, InferModel, Refused } from '../../../src/serve/requests/infer-model.ts';
 import { httpPair, postHead, type ServerSide } from '../../support/http-pairs.ts';
 import { protocolBody, type SentBody } from '../../support/infer-bodies.ts';
 import { f32, feature, i32, i64, inputsOf } from '../../support/request-tensors.ts';
@@ -90,7 +91,7 @@ async function front({ slaMs, outputs = OUTPUTS, gone = false }: FrontOptions = 
   const pair = await httpPair(({ request, response }) => {
     const told: Ended[] = [];
     const tell = (ended: Ended) => told.push(ended);
-    const answered = model.infer(request, response, query, { arena, slaMs, tell });
+    const answered = inferOverHttp(model, request, response, query, { arena, slaMs, tell });
     answered.catch(() => {});
     begun.set(request, { answered, told });
     if (gone) Object.defineProperty(response, 'destroyed', { value: true });

@@ -8,7 +8,7 @@ import {
   TO_ENGINE,
 } from '../../../src/serve/engine/messages.ts';
 import { Bell, RingReader, RingWriter, ringMemory } from '../../../src/serve/engine/ring.ts';
-import { EngineLine, type EngineQueues, Engines } from '../../../src/serve/http/engine-lines.ts';
+import { EngineLine, type EngineQueues, Engines } from '../../../src/serve/requests/engine-lines.ts';
 
 const word = () => new SharedArrayBuffer(4);
 const queuesOf = (capacity: number): EngineQueues => ({

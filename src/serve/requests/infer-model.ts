@@ -1,0 +1,284 @@
+/** Inference, whatever the transport: body to record, record to an engine, outputs to an answer. */
+import type { Writable } from 'node:stream';
+import { at } from '../../at.ts';
+import { DeviceError, ServeError } from '../../errors.ts';
+import type { Slot, SlotArena } from '../engine/arena.ts';
+import { nowMs } from '../engine/clock.ts';
+import type { Answered } from '../engine/messages.ts';
+import { AnswerWriter, type GivenOutput } from '../protocol/answer.ts';
+import { bindInferRequest } from '../protocol/bind-infer.ts';
+import type { ServedModel } from '../protocol/documents.ts';
+import type { InferRequest } from '../protocol/infer-request.ts';
+import { NativeBinder } from '../protocol/native-binder.ts';
+import type { NativeRequest } from '../protocol/native-request.ts';
+import { appendedBytes, appendRequest } from '../records/append-request.ts';
+import { checkRecord } from '../records/check-record.ts';
+import { writeRecord } from '../records/record.ts';
+import { RecordModel, type RecordShape } from '../records/record-model.ts';
+import { arenaFull, type BodyRoom, type ReceivedBody } from './body-slot.ts';
+import type { EngineLine, Engines } from './engine-lines.ts';
+
+/** Behind a body: where the candidates of a few users begin, and what aligns them. */
+const BEHIND_BODY = 64;
+
+/** A model as a thread that receives requests knows it. */
+export interface ModelAtFront {
+  readonly served: ServedModel;
+  readonly shape: RecordShape;
+  /** Its copies, by their numbers. */
+  readonly engines: readonly number[];
+}
+
+/** What is said of a request when it has ended, for counters and logs. */
+export interface Ended {
+  readonly samples: number;
+  readonly bodyBytes: number;
+  readonly answered?: Answered;
+  /** From the engine's answer to the client's. */
+  readonly answerMs?: number;
+}
+
+/** A request that has been received. */
+export interface Arrived {
+  readonly arena: SlotArena;
+  readonly arrivedMs: number;
+  /** The time that it has where it does not say. */
+  readonly slaMs: number | undefined;
+  /** After which nobody waits for the answer, whatever it says. By `nowMs`. */
+  readonly latestMs?: number;
+  /** Who gives it up by going away. */
+  readonly client: Writable | undefined;
+  readonly tell: (ended: Ended) => void;
+}
+
+/** How a transport's requests and answers look. */
+export interface TransportForm<Answer> {
+  /** @throws what is wrong with the request: errors that `errorAnswer` knows. */
+  read(body: Uint8Array): InferRequest;
+  /** `arrays`: by the model's outputs, float32 [samples, width]; not to be used later. */
+  write(
+    samples: number,
+    arrays: readonly Float32Array[],
+    given: readonly GivenOutput[],
+    id: string | undefined,
+  ): Answer;
+}
+
+export class InferModel {
+  readonly served: ServedModel;
+  readonly #records: RecordModel;
+  readonly #binder: NativeBinder;
+  readonly writer: AnswerWriter;
+  readonly #engines: readonly EngineLine[];
+  readonly #width: number;
+  readonly #mostBytes: number;
+
+  constructor({ served, shape, engines }: ModelAtFront, lines: Engines, mostBytes: number) {
+    this.served = served;
+    this.#records = new RecordModel(shape);
+    this.#binder = new NativeBinder(served.inputs);
+    this.writer = new AnswerWriter(served.name, served.version, served.outputs);
+    this.#engines = engines.map((engine) => lines.line(engine));
+    this.#width = served.outputs.reduce((sum, { width }) => sum + width, 0);
+    this.#mostBytes = mostBytes;
+  }
+
+  /** Requests that have been posted and not answered, of all its copies. */
+  get waiting(): number {
+    return this.#engines.reduce((sum, { waiting }) => sum + waiting, 0);
+  }
+
+  /** What the body of a request gets. */
+  room(arena: SlotArena): BodyRoom {
+    return {
+      arena,
+      before: this.#records.headerBytes,
+      behind: BEHIND_BODY,
+      mostBytes: this.#mostBytes,
+    };
+  }
+
+  /**
+   * Answers a request, and gives its slot back. Undefined: its client went away.
+   * @throws what is wrong with the request: errors that `errorAnswer` knows; Refused; BatchFailedError.
+   */
+  async answer<Answer>(
+    received: ReceivedBody,
+    { read, write }: TransportForm<Answer>,
+    { arena, arrivedMs, slaMs, latestMs = Number.POSITIVE_INFINITY, client, tell }: Arrived,
+  ): Promise<Answer | undefined> {
+    const bodyBytes = received.body.length;
+    const slots: Slot[] = [received.slot];
+    try {
+      const asked = read(received.body);
+      const given = this.writer.given(asked);
+      const { slot, samples } = await this.#record(asked, received, arena, slots);
+      tell({ samples, bodyBytes });
+      if (samples === 0) {
+        const none = this.served.outputs.map(() => new Float32Array());
+        return write(0, none, given, asked.id);
+      }
+      const outputs = this.#roomForOutputs(slot, samples, arena, slots);
+      const { timeoutMicros, priority } = asked;
+      const ms = timeoutMicros === undefined ? slaMs : timeoutMicros / 1000;
+      const answered = await this.#score(client, {
+        slotAddress: Number(slot.address),
+        outputAddress: Number(outputs.address),
+        samples,
+        deadlineMs: ms === undefined ? latestMs : Math.min(arrivedMs + ms, latestMs),
+        priority: levelOf(priority),
+        arrivedMs,
+      });
+      if (answered === undefined) return undefined;
+      const answeredMs = nowMs();
+      tell({ samples, bodyBytes, answered });
+      if (!wasScored(answered)) return undefined;
+      const answer = write(samples, this.#outputArrays(outputs, samples), given, asked.id);
+      tell({ samples, bodyBytes, answered, answerMs: nowMs() - answeredMs });
+      return answer;
+    } finally {
+      for (const slot of slots) arena.give(slot);
+    }
+  }
+
+  /** Writes and checks the record of a request: in the body's slot where that can be, else in one of its own. */
+  async #record(
+    asked: InferRequest,
+    { slot, body }: ReceivedBody,
+    arena: SlotArena,
+    slots: Slot[],
+  ): Promise<{ readonly slot: Slot; readonly samples: number }> {
+    const native =
+      'tensors' in asked ? this.#binder.bind(asked, body.byteOffset - slot.bytes.byteOffset) : undefined;
+    const own =
+      native === undefined
+        ? undefined
+        : this.#recordInPlace(native, slot, body.byteOffset + body.length - slot.bytes.byteOffset);
+    if (own === undefined) {
+      const bound = await bindInferRequest(asked, this.served.inputs);
+      const copy = arena.take(this.#records.headerBytes + appendedBytes(bound));
+      if (copy === undefined) throw arenaFull(arena);
+      slots.push(copy);
+      appendRequest(this.#records, copy, bound);
+      this.#check(copy);
+      return { slot: copy, samples: bound.batchSize };
+    }
+    this.#check(slot);
+    return { slot, samples: own };
+  }
+
+  /** The record of a request whose arrays stay in the body, which ends at `end` of the slot; undefined: there is no room behind it for where users begin. */
+  #recordInPlace({ users, ...native }: NativeRequest, slot: Slot, end: number): number | undefined {
+    if (users === undefined) {
+      writeRecord(this.#records, slot, native);
+      return native.samples;
+    }
+    const { starts, denseFeatures, denseAt } = users;
+    const startsAt = Math.ceil(end / 8) * 8;
+    if (startsAt + starts.byteLength > slot.bytes.length) return undefined;
+    slot.bytes.set(new Uint8Array(starts.buffer, starts.byteOffset, starts.byteLength), startsAt);
+    const count = starts.length - 1;
+    writeRecord(this.#records, slot, { ...native, users: { count, startsAt, denseFeatures, denseAt } });
+    return native.samples;
+  }
+
+  #check(slot: Slot): void {
+    const error = checkRecord(this.#records, slot.address, slot.bytes.length);
+    if (error !== undefined) throw error;
+  }
+
+  /** Where outputs go: over the request, which nobody reads any more by then, or where they do not fit, a slot of their own. */
+  #roomForOutputs(slot: Slot, samples: number, arena: SlotArena, slots: Slot[]): Slot {
+    const bytes = samples * this.#width * Float32Array.BYTES_PER_ELEMENT;
+    if (bytes <= slot.bytes.length) return slot;
+    const own = arena.take(bytes);
+    if (own === undefined) throw arenaFull(arena);
+    slots.push(own);
+    return own;
+  }
+
+  /**
+   * Posts a request to the copy with least to do. A client that goes away gives it up; the engine may read its slot all the same, until
+   * its answer comes. Undefined: the client had gone before.
+   */
+  async #score(
+    client: Writable | undefined,
+    request: Omit<Parameters<EngineLine['post']>[0], 'ticket'>,
+  ): Promise<Answered | undefined> {
+    if (client?.destroyed) return undefined;
+    const line = this.#engines.reduce((least, other) => (other.load < least.load ? other : least));
+    const posted = line.post(request);
+    if (posted === undefined)
+      throw new DeviceError(
+        'OVERLOADED',
+        `${line.waiting} requests of this thread wait for the model already`,
+      );
+    const giveUp = () => line.cancel(posted.ticket);
+    client?.once('close', giveUp);
+    try {
+      return await posted.answered;
+    } finally {
+      client?.off('close', giveUp);
+    }
+  }
+
+  #outputArrays({ bytes }: Slot, samples: number): Float32Array[] {
+    let place = bytes.byteOffset;
+    return this.served.outputs.map((_, o) => {
+      const array = new Float32Array(bytes.buffer, place, samples * at(this.served.outputs, o).width);
+      place += array.byteLength;
+      return array;
+    });
+  }
+}
+
+/** False: its client had given it up. @throws what it ended with, where it was not scored. */
+function wasScored({ outcome, retryAfterMs }: Answered): boolean {
+  switch (outcome) {
+    case 'done':
+      return true;
+    case 'cancelled':
+      return false;
+    case 'late':
+      throw new ServeError('DEADLINE_EXCEEDED', 'its deadline would have passed before its batch was done');
+    case 'unmeetable':
+      throw new Refused(
+        new ServeError(
+          'DEADLINE_UNMEETABLE',
+          'it would not be done by its deadline: too much waits before it',
+        ),
+        retryAfterMs,
+      );
+    case 'overloaded':
+      throw new Refused(new DeviceError('OVERLOADED', 'too many samples wait for the model'), retryAfterMs);
+    case 'failed':
+      throw new BatchFailedError('its batch failed');
+    default:
+      return outcome satisfies never;
+  }
+}
+
+/** The batch of a request failed: its engine has told why, once. */
+export class BatchFailedError extends Error {}
+
+/** A refusal, with when to try again. */
+export class Refused extends Error {
+  readonly error: ServeError | DeviceError;
+  readonly retryAfterMs: number;
+
+  constructor(error: ServeError | DeviceError, retryAfterMs: number) {
+    super(error.message);
+    this.error = error;
+    this.retryAfterMs = retryAfterMs;
+  }
+}
+
+/** Levels of priority: the queue looks at each. */
+const LEVELS = 8;
+/** What a request has that says nothing. */
+const DEFAULT_LEVEL = LEVELS / 2;
+
+/** 1 is the highest; 0, the default, lies in the middle. */
+function levelOf(priority: number): number {
+  return priority === 0 ? DEFAULT_LEVEL : Math.min(priority, LEVELS);
+}
