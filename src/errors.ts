@@ -24,7 +24,9 @@ export type FormatErrorCode =
   | 'GZIP_INVALID'
   | 'GZIP_BOMB'
   | 'JSON_INVALID'
-  | 'RESULTS_INVALID';
+  | 'RESULTS_INVALID'
+  | 'CERTIFICATE_INVALID'
+  | 'TOKENS_INVALID';
 export type ModelErrorCode =
   | 'CHECKPOINT_UNRECOGNISED'
   | 'CHECKPOINT_INCONSISTENT'
@@ -73,6 +75,8 @@ export type DeviceErrorCode =
 export type ServeErrorCode =
   | 'ROUTE_UNKNOWN'
   | 'METHOD_NOT_ALLOWED'
+  | 'UNAUTHENTICATED'
+  | 'ORIGIN_FORBIDDEN'
   | 'MODEL_UNKNOWN'
   | 'OUTPUT_UNKNOWN'
   | 'BODY_TOO_LARGE'
@@ -148,6 +152,9 @@ const HINTS: Readonly<Record<ErrorCode, string>> = {
   GZIP_BOMB: 'gunzip it yourself if you trust it',
   JSON_INVALID: 'the file must hold one JSON value',
   RESULTS_INVALID: 'results come from `hotrow bench`, `characterize` and `load` with `--json FILE`',
+  CERTIFICATE_INVALID: 'docs/serving.md says what --tls-cert, --tls-key and --tls-ca take',
+  TOKENS_INVALID:
+    'a token file has a token a line, of 16 to 512 letters, digits and -._~+/=: `openssl rand -hex 32` makes one',
   CHECKPOINT_UNRECOGNISED: CHECKPOINT_HINT,
   CHECKPOINT_INCONSISTENT: CHECKPOINT_HINT,
   CHECKPOINT_UNSUPPORTED: CHECKPOINT_HINT,
@@ -202,6 +209,8 @@ const HINTS: Readonly<Record<ErrorCode, string>> = {
     'send fewer calls at once, wait for some of them first, or raise `limits` of openBackend or loadModel',
   ROUTE_UNKNOWN: 'docs/serving-protocol.md lists the paths',
   METHOD_NOT_ALLOWED: 'docs/serving-protocol.md lists the methods of each path',
+  UNAUTHENTICATED: 'send `Authorization: Bearer TOKEN`, with a token that the server knows',
+  ORIGIN_FORBIDDEN: "pages of other origins need the server's --cors-origin",
   MODEL_UNKNOWN: 'POST /v2/repository/index lists the models and their versions',
   OUTPUT_UNKNOWN: "the model's metadata lists its outputs: GET /v2/models/{model}",
   BODY_TOO_LARGE: "divide the request into several, or raise the server's limit",

@@ -20,11 +20,13 @@ function sentenceOf(event: ServerEvent): string | undefined {
       return `loaded ${event.model} on ${device}, ${precision}, plan ${plan}`;
     }
     case 'listening':
-      return `listening on http://${event.host.includes(':') ? `[${event.host}]` : event.host}:${event.port}`;
+      return `listening on ${event.tls ? 'https' : 'http'}://${event.host.includes(':') ? `[${event.host}]` : event.host}:${event.port}`;
     case 'draining':
       return 'draining: no connection is accepted any more';
     case 'closed':
       return 'closed';
+    case 'warning':
+      return `warning: ${event.message}`;
     case 'loading':
     case 'error':
       return undefined;
@@ -43,15 +45,20 @@ function logText(event: ServerEvent): void {
   }
 }
 
+function messageOf(event: ServerEvent): string {
+  if (event.kind === 'error') return event.error.message;
+  return event.kind === 'warning' ? event.message : (sentenceOf(event) ?? '');
+}
+
 function logJson(event: ServerEvent): void {
   // Progress is for people.
   if (event.kind === 'loading') return;
-  const isError = event.kind === 'error';
+  const { kind } = event;
   const line = eventLine({
     time: Date.now(),
-    level: isError ? 'error' : 'info',
-    event: event.kind,
-    message: isError ? event.error.message : (sentenceOf(event) ?? ''),
+    level: kind === 'error' || kind === 'warning' ? kind : 'info',
+    event: kind,
+    message: messageOf(event),
     fields: 'model' in event ? { model: event.model } : {},
   });
   process.stderr.write(`${line}\n`);

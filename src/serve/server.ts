@@ -26,6 +26,7 @@ import type { FromFront, FrontStart, ToFront } from './http/http-thread.ts';
 import { type ListeningSocket, listen } from './listening-socket.ts';
 import type { EngineQueues } from './requests/engine-lines.ts';
 import type { ModelAtFront } from './requests/infer-model.ts';
+import type { Security } from './security/security.ts';
 import { ServerThread } from './server-thread.ts';
 import { ServerState } from './state.ts';
 
@@ -49,6 +50,8 @@ export interface ServeOptions {
   readonly slaMs?: number;
   readonly batching: BatchingLimits;
   readonly limits?: FrontLimits;
+  /** Default: neither TLS nor tokens, and no page of another origin. */
+  readonly security?: Security;
   /** For requests from their first byte until their answer, of all threads together. */
   readonly requestBytes: number;
   /** How long requests under way are waited for at the end. */
@@ -69,10 +72,13 @@ export interface ServeOptions {
 export type ServerEvent =
   | { readonly kind: 'loading'; readonly model: string; readonly device: string; readonly text: string }
   | { readonly kind: 'loaded'; readonly model: string; readonly ready: EngineReady }
-  | { readonly kind: 'listening'; readonly host: string; readonly port: number }
+  | { readonly kind: 'listening'; readonly host: string; readonly port: number; readonly tls: boolean }
   | { readonly kind: 'draining' }
+  | { readonly kind: 'warning'; readonly message: string }
   | { readonly kind: 'error'; readonly error: Error }
   | { readonly kind: 'closed' };
+
+const NO_SECURITY: Security = { access: { origins: [] } };
 
 /** Entries of a queue between two threads. */
 const QUEUE_ENTRIES = 1 << 14;
@@ -107,6 +113,7 @@ export class Server {
   readonly #engines: RunningEngine[] = [];
   readonly #fronts: RunningFront[] = [];
   readonly #figures = new ServerFigures();
+  #security: Security;
   #port = 0;
   #closing: Promise<void> | undefined;
   #isGivenUp = false;
@@ -117,6 +124,7 @@ export class Server {
 
   private constructor(options: ServeOptions) {
     this.#options = options;
+    this.#security = options.security ?? NO_SECURITY;
     this.failed = new Promise((_, reject) => {
       this.#fail = (error) => {
         this.#hasFailed = true;
@@ -158,6 +166,12 @@ export class Server {
     return this.#port;
   }
 
+  /** Checks requests by these rules from now on, and shakes hands with these certificates. Connections that are open go on. */
+  renew(security: Security): void {
+    this.#security = security;
+    for (const { thread } of this.#fronts) thread.say({ kind: 'renew', security });
+  }
+
   /** Is not ready any more, answers what has come and what comes on open connections, and ends. */
   close(): Promise<void> {
     this.#closing ??= this.#drain();
@@ -191,7 +205,7 @@ export class Server {
     for (const { thread } of this.#engines) thread.say({ kind: 'count' });
     new ServerState(this.#state).phase = 'ready';
     this.#port = port;
-    onEvent({ kind: 'listening', host, port });
+    onEvent({ kind: 'listening', host, port, tls: this.#security.tls !== undefined });
   }
 
   /** Calls `fail` when the thread ends, however it does. The server fails with it, unless it ends. */
@@ -313,6 +327,7 @@ export class Server {
       models,
       arena: placeOf(memory),
       slaMs,
+      security: this.#security,
       limits: { ...limits, connections: share(limits.connections) },
       logsAccess: this.#options.logsAccess ?? false,
     };

@@ -23,7 +23,7 @@ function written(log: () => void): string {
 test('as text: a line for each event, with nothing in it that ends a line', () => {
   const log = serveLog('text');
   assert.match(
-    written(() => log({ kind: 'listening', host: '::1', port: 8000 })),
+    written(() => log({ kind: 'listening', host: '::1', port: 8000, tls: true })),
     /listening on http:\/\/\[::1\]:8000\n$/,
   );
   assert.match(
@@ -40,7 +40,7 @@ test('as text: a line for each event, with nothing in it that ends a line', () =
 test('as JSON: each line is an object; progress is not logged', () => {
   const log = serveLog('json');
   const { time, ...line } = JSON.parse(
-    written(() => log({ kind: 'listening', host: '127.0.0.1', port: 80 })),
+    written(() => log({ kind: 'listening', host: '127.0.0.1', port: 80, tls: false })),
   );
   assert.ok(Date.parse(time) > 0);
   assert.deepEqual(line, { level: 'info', event: 'listening', message: 'listening on http://127.0.0.1:80' });

@@ -20,9 +20,10 @@ import {
   resolvePlan,
   withModel,
 } from '../options.ts';
+import { readServeSecurity, type SecurityOptions, withSecurity } from '../security-options.ts';
 import { LOG_FORMS, type LogForm, serveLog } from '../serve-log.ts';
 
-interface Options extends ModelOptions {
+interface Options extends ModelOptions, SecurityOptions {
   readonly device: string;
   readonly threads?: number;
   readonly precision?: DensePrecision;
@@ -31,9 +32,7 @@ interface Options extends ModelOptions {
   readonly rows?: number;
   readonly tables?: number;
   readonly rowFormat?: RowFormat;
-  readonly host: string;
   readonly port: number;
-  readonly insecure?: true;
   readonly ioThreads?: number;
   readonly sla?: number;
   readonly maxBatch?: number;
@@ -72,9 +71,7 @@ export function serveCommand(): Command {
     .option('--tables <n>', 'number of tables of a preset', integer(1))
     .option('--rows <n>', 'rows of a table of a preset', integer(1))
     .addOption(new Option('--row-format <format>', "how a preset's rows are stored").choices(ROW_FORMATS))
-    .option('--host <address>', 'the address to listen on', '127.0.0.1')
     .option('--port <n>', 'the port to listen on; 0: any that is free', port, 8000)
-    .option('--insecure', 'listen on an address that others reach, without TLS')
     .option('--io-threads <n>', 'threads that receive requests (default: by cores)', integer(1))
     .option(
       '--sla <time>',
@@ -97,7 +94,7 @@ export function serveCommand(): Command {
     .option('--record-size <MiB>', 'of what is recorded, at most', integer(1), 256)
     .addOption(precisionOption())
     .addOption(planOption());
-  return withModel(command)
+  return withModel(withSecurity(command))
     .addHelpText(
       'after',
       `
@@ -106,6 +103,7 @@ Examples:
   hotrow serve ads=ads.pt feed=feed.safetensors --device cuda:all
   hotrow serve --preset quick --port 0
 
+SIGHUP: certificates and tokens are read again.
 SIGTERM or Ctrl-C: not ready any more, answers what has come, exits with 0.`,
     )
     .action(serve);
@@ -118,17 +116,14 @@ function port(text: string): number {
 }
 
 async function serve(files: string[], options: Options): Promise<void> {
-  const { host, insecure, sla, maxBatch, queueSamples, maxBody, drain } = options;
-  if (!isLoopback(host) && insecure !== true)
-    throw new UsageError('USAGE', `--host ${host}: others reach that address, and the server has no TLS`, {
-      hint: 'listen on 127.0.0.1 behind a proxy, or add --insecure',
-    });
+  const { host, sla, maxBatch, queueSamples, maxBody, drain } = options;
+  const onEvent = serveLog(options.log);
+  const security = await readServeSecurity(options, onEvent);
   const models = await modelsOf(files, options);
   const slaMs = sla === undefined ? undefined : 1000 * sla;
   const ioThreads = options.ioThreads ?? usualIoThreads();
   const requestBytes = requestMemory(options, ioThreads);
   const signal = endsWhenInterrupted();
-  const onEvent = serveLog(options.log);
   const starting = Server.start({
     models,
     host,
@@ -140,6 +135,7 @@ async function serve(files: string[], options: Options): Promise<void> {
       queueSamples,
       ...(maxBatch === undefined ? {} : { mostSamples: maxBatch }),
     },
+    security,
     limits: { ...DEFAULT_FRONT_LIMITS, bodyBytes: maxBody * MEBIBYTE },
     requestBytes,
     drainMs: 1000 * drain,
@@ -161,9 +157,16 @@ async function serve(files: string[], options: Options): Promise<void> {
     if (!signal.aborted) throw error;
   });
   if (server === undefined) return onEvent({ kind: 'closed' });
+  const renew = () =>
+    readServeSecurity(options, onEvent).then(
+      (renewed) => server.renew(renewed),
+      (error) => onEvent({ kind: 'error', error }),
+    );
+  process.on('SIGHUP', renew);
   try {
     await Promise.race([once(signal), server.failed]);
   } finally {
+    process.off('SIGHUP', renew);
     await server.close();
   }
 }
@@ -191,10 +194,6 @@ function requestMemory({ requestMemory, maxBody }: Options, ioThreads: number): 
 
 function usualIoThreads(): number {
   return Math.max(1, Math.min(MOST_IO_THREADS, Math.floor(availableParallelism() / CORES_PER_IO_THREAD)));
-}
-
-function isLoopback(host: string): boolean {
-  return host === 'localhost' || host === '::1' || /^127(?:\.\d{1,3}){3}$/.test(host);
 }
 
 async function modelsOf(files: readonly string[], options: Options): Promise<ServeModel[]> {

@@ -15,8 +15,20 @@ export class Connections {
   readonly #open = new Map<Socket, Set<ServerResponse>>();
   /** On which nothing more is heard. */
   readonly #ending = new WeakSet<Socket>();
+  /** That have not shaken hands for TLS yet, by where they come from. */
+  readonly #shaking = new Map<string, Socket>();
+
+  /** A connection on which TLS is to be spoken; `opened` follows when hands have been shaken. */
+  connected(socket: Socket): void {
+    const peer = peerOf(socket);
+    this.#shaking.set(peer, socket);
+    socket.once('close', () => {
+      if (this.#shaking.get(peer) === socket) this.#shaking.delete(peer);
+    });
+  }
 
   opened(socket: Socket): void {
+    this.#shaking.delete(peerOf(socket));
     this.#open.set(socket, new Set());
     socket.once('close', () => this.#open.delete(socket));
   }
@@ -58,14 +70,21 @@ export class Connections {
     return true;
   }
 
+  /** Ends those that have not shaken hands. */
+  endShaking(): void {
+    for (const socket of this.#shaking.values()) socket.destroy();
+  }
+
   /** Ends those that wait for no answer, also where nothing was ever asked. */
   endIdle(): void {
+    this.endShaking();
     for (const [socket, waiting] of this.#open) if (waiting.size === 0) socket.destroySoon();
   }
 
   /** What is no HTTP, or comes too slowly, gets an answer where it can have one: after those to what came before it. */
   refuse({ code }: NodeJS.ErrnoException, socket: Socket): void {
-    if (code === 'ECONNRESET' || !socket.writable) {
+    // Where hands were not shaken, nothing can be said.
+    if (code === 'ECONNRESET' || !socket.writable || !this.#open.has(socket)) {
       socket.destroy();
       return;
     }
@@ -80,6 +99,10 @@ export class Connections {
         if (left === 0) answerBroken(code, socket);
       });
   }
+}
+
+function peerOf({ remoteAddress, remotePort }: Socket): string {
+  return `${remoteAddress} ${remotePort}`;
 }
 
 function hasMuchBody({ headers }: IncomingMessage): boolean {

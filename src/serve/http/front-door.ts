@@ -1,12 +1,16 @@
 /** The HTTP server of a thread: its limits, its paths, its answers. */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import { createServer as createSecureServer, type Server as SecureServer } from 'node:https';
 import { Server as NetServer, type Socket } from 'node:net';
 import { ServeError } from '../../errors.ts';
 import type { SlotArena } from '../engine/arena.ts';
 import { health, modelMetadata, modelReady, repositoryIndex, serverMetadata } from '../protocol/documents.ts';
 import { errorAnswer } from '../protocol/error-answer.ts';
-import { type ModelName, type Route, routeOf } from '../protocol/route.ts';
+import { type ModelName, type Route, type Routed, routeOf } from '../protocol/route.ts';
 import { BatchFailedError, type Ended, type InferModel, Refused } from '../requests/infer-model.ts';
+import { Guard, needOf } from '../security/guard.ts';
+import type { Security } from '../security/security.ts';
+import { tlsOptions } from '../security/tls.ts';
 import type { ServerState } from '../state.ts';
 import { Connections } from './connections.ts';
 import { inferOverHttp } from './infer.ts';
@@ -18,6 +22,8 @@ export interface FrontLimits {
   readonly bodyBytes: number;
   /** Open at once. */
   readonly connections: number;
+  /** In which hands must have been shaken, where TLS is spoken. */
+  readonly handshakeMs: number;
   /** In which a request's headers, and all of it, must have come. */
   readonly headersMs: number;
   readonly requestMs: number;
@@ -28,6 +34,7 @@ export interface FrontLimits {
 export const DEFAULT_FRONT_LIMITS: FrontLimits = Object.freeze({
   bodyBytes: 64 << 20,
   connections: 16_384,
+  handshakeMs: 10_000,
   headersMs: 10_000,
   requestMs: 60_000,
   idleMs: 120_000,
@@ -44,6 +51,7 @@ const DRAIN_IDLE_MS = 500;
 
 export interface FrontDoorOptions {
   readonly state: ServerState;
+  readonly security: Security;
   readonly models: readonly InferModel[];
   readonly arena: SlotArena;
   /** The time that requests have which do not say; undefined: all they need. */
@@ -80,8 +88,11 @@ interface Answer {
   readonly headers: Readonly<Record<string, string>>;
 }
 
-const JSON_TYPE = { 'content-type': 'application/json' } as const;
-const METRICS_TYPE = { 'content-type': 'text/plain; version=0.0.4; charset=utf-8' } as const;
+/** Browsers are to take answers for what they say they are. */
+const typed = <T extends string>(type: T) =>
+  ({ 'content-type': type, 'x-content-type-options': 'nosniff' }) as const;
+const JSON_TYPE = typed('application/json');
+const METRICS_TYPE = typed('text/plain; version=0.0.4; charset=utf-8');
 
 const json = (value: unknown, status = 200): Answer => ({
   status,
@@ -91,7 +102,8 @@ const json = (value: unknown, status = 200): Answer => ({
 
 export class FrontDoor {
   readonly #options: FrontDoorOptions;
-  readonly #server: Server;
+  readonly #server: Server | SecureServer;
+  #guard: Guard;
   readonly #byName = new Map<string, InferModel>();
   readonly #connections = new Connections();
   #requests = 0;
@@ -99,17 +111,23 @@ export class FrontDoor {
   #ended: () => void = () => {};
 
   constructor(options: FrontDoorOptions) {
-    const { limits, models } = options;
+    const { limits, models, security } = options;
     this.#options = options;
+    this.#guard = new Guard(security.access);
     for (const model of models) this.#byName.set(model.served.name, model);
-    this.#server = createServer({
+    const settings = {
       maxHeaderSize: HEADER_BYTES,
       headersTimeout: limits.headersMs,
       requestTimeout: limits.requestMs,
       keepAliveTimeout: limits.idleMs,
       connectionsCheckingInterval: LOOK_MS,
       noDelay: true,
-    });
+    };
+    const { tls } = security;
+    this.#server =
+      tls === undefined
+        ? createServer(settings)
+        : createSecureServer({ ...settings, ...tlsOptions(tls), handshakeTimeout: limits.handshakeMs });
     this.#server.maxConnections = limits.connections;
     const handle = (request: IncomingMessage, response: ServerResponse) => {
       if (this.#connections.asked(request, response)) this.#count(this.#handle(request, response), response);
@@ -117,7 +135,11 @@ export class FrontDoor {
     this.#server.on('request', handle);
     // Whatever else is expected is left alone.
     this.#server.on('checkExpectation', handle);
-    this.#server.on('connection', (socket: Socket) => this.#connections.opened(socket));
+    if (tls !== undefined)
+      this.#server.on('connection', (socket: Socket) => this.#connections.connected(socket));
+    this.#server.on(tls === undefined ? 'connection' : 'secureConnection', (socket: Socket) =>
+      this.#connections.opened(socket),
+    );
     this.#server.on('clientError', (error: NodeJS.ErrnoException, socket: Socket) =>
       this.#connections.refuse(error, socket),
     );
@@ -131,6 +153,13 @@ export class FrontDoor {
   /** Requests that have not ended: also those whose clients have gone, while engines still have them. */
   get requests(): number {
     return this.#requests;
+  }
+
+  /** Checks requests by these rules from now on, and shakes hands with these certificates. */
+  renew({ access, tls }: Security): void {
+    this.#guard = new Guard(access);
+    if (tls !== undefined && 'setSecureContext' in this.#server)
+      this.#server.setSecureContext(tlsOptions(tls));
   }
 
   /** Accepts connections of the listening socket `fd`, which is this server's from now on. */
@@ -168,6 +197,7 @@ export class FrontDoor {
 
   /** Ends all connections. */
   end(): void {
+    this.#connections.endShaking();
     this.#server.closeAllConnections();
   }
 
@@ -187,22 +217,28 @@ export class FrontDoor {
 
   async #handle(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const began = performance.now();
-    const { method = '', url = '' } = request;
+    const { method = '', url = '', headers } = request;
     const routed = routeOf(method, url);
     let ended: Ended | undefined;
     let answer: Answer | undefined;
     let code: string | undefined;
     try {
-      if ('error' in routed) throw routed.error;
-      answer = await this.#answer(routed.route, routed.query, request, response, (told) => {
-        ended = told;
-      });
+      answer = this.#preflight(method, routed, headers.origin);
+      if (answer === undefined) {
+        this.#guard.check(needOf('route' in routed ? routed.route : undefined), headers);
+        if ('error' in routed) throw routed.error;
+        answer = await this.#answer(routed.route, routed.query, request, response, (told) => {
+          ended = told;
+        });
+      }
     } catch (error) {
       const { error: cause, retryAfterMs } =
         error instanceof Refused ? error : { error, retryAfterMs: undefined };
       const failure = errorAnswer(cause, {
         ...(retryAfterMs === undefined ? {} : { retryAfterMs }),
-        ...('error' in routed && routed.allow !== undefined ? { allow: routed.allow } : {}),
+        ...('error' in routed && routed.error === cause && routed.allow !== undefined
+          ? { allow: routed.allow }
+          : {}),
       });
       ({ code } = failure);
       if (code === 'INTERNAL' && !(cause instanceof BatchFailedError)) this.#options.onError(cause);
@@ -222,6 +258,13 @@ export class FrontDoor {
       ended,
       answerBytes: answer === undefined ? 0 : Buffer.byteLength(answer.body),
     });
+  }
+
+  /** The answer to a browser that asks for a page whether it may. */
+  #preflight(method: string, routed: Routed, origin: string | undefined): Answer | undefined {
+    if (method !== 'OPTIONS' || !('error' in routed) || routed.allow === undefined) return undefined;
+    const headers = this.#guard.preflightHeaders(origin, routed.allow);
+    return headers === undefined ? undefined : { status: 200, body: '', headers };
   }
 
   async #answer(
@@ -268,7 +311,7 @@ export class FrontDoor {
         const { contentType, jsonLength, body } = answer;
         const length: Record<string, string> =
           jsonLength === undefined ? {} : { 'inference-header-content-length': String(jsonLength) };
-        return { status: 200, body, headers: { 'content-type': contentType, ...length } };
+        return { status: 200, body, headers: { ...typed(contentType), ...length } };
       }
       default:
         return route satisfies never;
@@ -281,6 +324,7 @@ export class FrontDoor {
     const ends = this.#connections.endsUnread(request) || phase === 'draining' || phase === 'closed';
     response.writeHead(status, {
       ...headers,
+      ...this.#guard.answerHeaders(request.headers.origin),
       'content-length': Buffer.byteLength(body),
       ...(ends ? { connection: 'close' } : {}),
     });

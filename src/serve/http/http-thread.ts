@@ -8,6 +8,7 @@ import { type SentError, sentError } from '../engine/thread-errors.ts';
 import type { SharedMetrics } from '../metrics/metrics-block.ts';
 import { type EngineQueues, Engines } from '../requests/engine-lines.ts';
 import { InferModel, type ModelAtFront } from '../requests/infer-model.ts';
+import type { Security } from '../security/security.ts';
 import { ServerState } from '../state.ts';
 import { FrontDoor, type FrontLimits } from './front-door.ts';
 import { warmUp } from './infer.ts';
@@ -29,6 +30,7 @@ export interface FrontStart {
   readonly arena: ArenaPlace;
   readonly slaMs: number | undefined;
   readonly limits: FrontLimits;
+  readonly security: Security;
   /** Whether each request is a line on standard output. */
   readonly logsAccess: boolean;
 }
@@ -40,6 +42,7 @@ export type Document =
 
 export type ToFront =
   | { readonly kind: 'listen' }
+  | { readonly kind: 'renew'; readonly security: Security }
   | { readonly kind: 'drain' }
   | { readonly kind: 'end' }
   | { readonly kind: 'document'; readonly number: number; readonly text: string };
@@ -92,6 +95,7 @@ function main(start: FrontStart): void {
     arena,
     slaMs: start.slaMs,
     limits: start.limits,
+    security: start.security,
     metrics: () => documents.ask({ kind: 'metrics' }),
     statistics: (models) =>
       documents.ask({ kind: 'statistics', models: models.map(({ served }) => served.name) }),
@@ -118,6 +122,9 @@ function main(start: FrontStart): void {
         for (const model of models) await warmUp(model, arena);
         await door.listen(duplicateDescriptor(start.fd));
         say({ kind: 'listening' });
+        break;
+      case 'renew':
+        door.renew(message.security);
         break;
       case 'drain':
         await door.drain();

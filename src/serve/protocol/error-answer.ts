@@ -13,10 +13,12 @@ const GRPC = {
   invalidArgument: 3,
   deadlineExceeded: 4,
   notFound: 5,
+  permissionDenied: 7,
   resourceExhausted: 8,
   unimplemented: 12,
   internal: 13,
   unavailable: 14,
+  unauthenticated: 16,
 } as const;
 
 type Statuses = readonly [http: number, grpc: number];
@@ -47,6 +49,8 @@ const STATUSES = {
   ARRAYS_CHANGED: INTERNAL,
   ROUTE_UNKNOWN: [404, GRPC.unimplemented],
   METHOD_NOT_ALLOWED: [405, GRPC.unimplemented],
+  UNAUTHENTICATED: [401, GRPC.unauthenticated],
+  ORIGIN_FORBIDDEN: [403, GRPC.permissionDenied],
   MODEL_UNKNOWN: [404, GRPC.notFound],
   OUTPUT_UNKNOWN: BAD,
   BODY_TOO_LARGE: [413, GRPC.resourceExhausted],
@@ -105,6 +109,7 @@ export function errorAnswer(error: unknown, { retryAfterMs, allow }: ErrorContex
       ...(status === 503
         ? { 'retry-after': String(Math.max(1, Math.ceil((retryAfterMs ?? 1000) / 1000))) }
         : {}),
+      ...(status === 401 ? { 'www-authenticate': 'Bearer realm="hotrow"' } : {}),
       ...(allow === undefined ? {} : { allow }),
     },
   };

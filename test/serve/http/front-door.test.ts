@@ -376,6 +376,7 @@ describe('the thread of a server', () => {
     const closed = deferred<void>();
     const door = new FrontDoor({
       state: new ServerState(new SharedArrayBuffer(4)),
+      security: { access: { origins: [] } },
       models: [],
       arena,
       slaMs: undefined,

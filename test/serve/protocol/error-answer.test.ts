@@ -39,6 +39,8 @@ test('statuses', () => {
     [new AbortError('ABORTED', 'x'), 499, 1],
     [serve('ROUTE_UNKNOWN'), 404, 12],
     [serve('METHOD_NOT_ALLOWED'), 405, 12],
+    [serve('UNAUTHENTICATED'), 401, 16],
+    [serve('ORIGIN_FORBIDDEN'), 403, 7],
     [serve('MODEL_UNKNOWN'), 404, 5],
     [serve('OUTPUT_UNKNOWN'), 400, 3],
     [serve('BODY_TOO_LARGE'), 413, 8],
@@ -51,6 +53,7 @@ test('statuses', () => {
     const answer = errorAnswer(error);
     assert.deepEqual([answer.status, answer.grpcStatus], [status, grpcStatus], error.code);
     assert.equal(answer.headers['retry-after'], status === 503 ? '1' : undefined, error.code);
+    assert.equal(answer.headers['www-authenticate'], status === 401 ? 'Bearer realm="hotrow"' : undefined);
     assert.ok(error.hint.length > 0);
   }
 });
