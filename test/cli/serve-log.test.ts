@@ -24,7 +24,7 @@ test('as text: a line for each event, with nothing in it that ends a line', () =
   const log = serveLog('text');
   assert.match(
     written(() => log({ kind: 'listening', host: '::1', port: 8000, tls: true })),
-    /listening on http:\/\/\[::1\]:8000\n$/,
+    /listening on https:\/\/\[::1\]:8000\n$/,
   );
   assert.match(
     written(() => log({ kind: 'closed' })),
