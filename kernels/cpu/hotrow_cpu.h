@@ -434,11 +434,12 @@ typedef struct hr_merged_batch {
  * indices, offsets and weights one behind the other; then users, then dense features, a user's in the row of each candidate.
  * A table is merged per user where all records that have users have it so, and some have; a record without users then counts as
  * a user for each sample. Where only some have it so, their bags are repeated for each candidate. starts [count + 1]: record r is the
- * samples [starts[r], starts[r + 1]).
+ * samples [starts[r], starts[r + 1]). Large batches are shared by the pool's threads, table by table (a second caller waits); NULL:
+ * the calling thread does all.
  * Returns 0; 1: the block has fewer than `merged->bytes` bytes, and nothing is written to it (NULL with 0 bytes: how many are
  * needed); 2: a record is not checked; 3: samples or lookups of a table are more than int32 counts; -1: an argument is out of range.
  */
-int64_t hr_merge_requests(const hr_request_model *model, const void *const *slots, int64_t count, void *block,
+int64_t hr_merge_requests(hr_pool *pool, const hr_request_model *model, const void *const *slots, int64_t count, void *block,
                           int64_t block_bytes, hr_merged_batch *merged, hr_merged_table *tables, int32_t *starts);
 
 /* Fills `count` elements of `row_format` with seeded values uniform in [-1, 1), the same on every isa and thread count. */

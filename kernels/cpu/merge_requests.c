@@ -2,8 +2,11 @@
  * hr_merge_requests: places first, from the words of all records, then the arrays, table after table. Reads and writes go forward, each
  * element once; integers become narrower or wider on the way, equal types are copied.
  */
+#include "pool.h"
 #include "request_record.h"
 
+/* Below so many bytes a thread, handing work over costs more than it saves. */
+enum { BYTES_OF_THREAD = 1 << 16 };
 enum { ALIGNMENT = 16, DONE = 0, NO_ROOM = 1, NOT_CHECKED = 2, TOO_LARGE = 3 };
 
 typedef struct merge {
@@ -223,6 +226,7 @@ static void put_table(const merge *work, int64_t t) {
 }
 
 static void put_users(const merge *work) {
+  if (work->merged->users == 0) return;
   int32_t *to = (int32_t *)(work->block + work->merged->users_at);
   int64_t base = 0;
   for (int64_t r = 0; r < work->count; r++) {
@@ -269,8 +273,30 @@ static void put_dense(const merge *work) {
   }
 }
 
-HR_EXPORT int64_t hr_merge_requests(const hr_request_model *model, const void *const *slots, int64_t count, void *block,
-                                    int64_t block_bytes, hr_merged_batch *merged, hr_merged_table *tables,
+typedef struct parts {
+  const merge *work;
+  hr_counter next;
+} parts;
+
+/* Dense features first, which are the largest part of many batches; then users; then the tables. */
+static void put_parts(void *context, int64_t member) {
+  (void)member;
+  parts *all = context;
+  const merge *work = all->work;
+  for (;;) {
+    const int64_t part = hr_next(&all->next);
+    if (part >= work->model->table_count + 2) return;
+    if (part == 0)
+      put_dense(work);
+    else if (part == 1)
+      put_users(work);
+    else
+      put_table(work, part - 2);
+  }
+}
+
+HR_EXPORT int64_t hr_merge_requests(hr_pool *pool, const hr_request_model *model, const void *const *slots, int64_t count,
+                                    void *block, int64_t block_bytes, hr_merged_batch *merged, hr_merged_table *tables,
                                     int32_t *starts) {
   if (!hr_is_request_model(model) || count < 0 || (!slots && count > 0) || !merged || !tables || !starts || block_bytes < 0 ||
       (uintptr_t)block % ALIGNMENT != 0)
@@ -284,8 +310,14 @@ HR_EXPORT int64_t hr_merge_requests(const hr_request_model *model, const void *c
   const int64_t status = place_all(&work, starts);
   if (status != DONE) return status;
   if (!block || merged->bytes > block_bytes) return NO_ROOM;
-  for (int64_t t = 0; t < model->table_count; t++) put_table(&work, t);
-  if (merged->users > 0) put_users(&work);
-  put_dense(&work);
+  parts all = {.work = &work};
+  const int64_t threads = pool == NULL ? 1 : hr_threads_for(pool, 0, merged->bytes / BYTES_OF_THREAD);
+  if (threads == 1) {
+    put_parts(&all, 0);
+    return DONE;
+  }
+  pthread_mutex_lock(&pool->one_run_at_a_time);
+  hr_team_run(pool->team, threads, put_parts, &all);
+  pthread_mutex_unlock(&pool->one_run_at_a_time);
   return DONE;
 }

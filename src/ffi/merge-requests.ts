@@ -5,6 +5,7 @@
 import { DeviceError } from '../errors.ts';
 import { addressOf, type HostPtr, NULL_PTR } from './host-memory.ts';
 import { library } from './native-library.ts';
+import type { ThreadPool } from './thread-pool.ts';
 
 /** What records have of a table. */
 export interface RecordTableShape {
@@ -122,6 +123,7 @@ const MERGE_STATUSES: readonly MergeStatus[] = ['done', 'no-room', 'not-checked'
 /** Records that are merged, and where the parts of the batch lie in its block: for one thread, used from batch to batch. */
 export class RequestMerge {
   readonly #model: NativeRecordModel;
+  readonly #pool: bigint;
   readonly #batch = new Words(MERGED_BATCH_WORDS);
   readonly #tables: Words;
   #slots = new BigUint64Array(0);
@@ -129,8 +131,10 @@ export class RequestMerge {
   #slotsAddress = NULL_PTR;
   #startsAddress = NULL_PTR;
 
-  constructor(model: NativeRecordModel) {
+  /** Threads of `pool` share large batches. */
+  constructor(model: NativeRecordModel, pool?: ThreadPool) {
     this.#model = model;
+    this.#pool = pool ?? NULL_PTR;
     this.#tables = new Words(MERGED_TABLE_WORDS * model.tableCount);
   }
 
@@ -144,6 +148,7 @@ export class RequestMerge {
     for (let r = 0; r < count; r++) this.#slots[r] = slots[r] as HostPtr;
     const status = Number(
       library().mergeRequests(
+        this.#pool,
         this.#model.address,
         this.#slotsAddress,
         count,

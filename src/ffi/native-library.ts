@@ -52,7 +52,7 @@ function load() {
       'int64_t hr_check_request(uintptr_t model, uintptr_t slot, int64_t bytes, uintptr_t fault)',
     ),
     mergeRequests: library.func(
-      'int64_t hr_merge_requests(uintptr_t model, uintptr_t slots, int64_t count, uintptr_t block, int64_t block_bytes, uintptr_t merged, uintptr_t tables, uintptr_t starts)',
+      'int64_t hr_merge_requests(uintptr_t pool, uintptr_t model, uintptr_t slots, int64_t count, uintptr_t block, int64_t block_bytes, uintptr_t merged, uintptr_t tables, uintptr_t starts)',
     ),
     waitInContext: library.func(
       'int64_t hr_wait_in_context(uintptr_t set_current, uintptr_t context, uintptr_t wait, uintptr_t handle)',

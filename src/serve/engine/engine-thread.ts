@@ -1,8 +1,11 @@
 /** The program of an engine thread: it has one copy of a model, and owns every call into its device. */
+
+import { availableParallelism } from 'node:os';
 import { parentPort, workerData } from 'node:worker_threads';
 import { at } from '../../at.ts';
 import type { HostPtr } from '../../ffi/host-memory.ts';
 import { viewMemory } from '../../ffi/host-memory.ts';
+import { createPool, type ThreadPool } from '../../ffi/thread-pool.ts';
 import { inputsOf, type ModelArchitecture } from '../../model/architecture.ts';
 import type { ModelInputs } from '../../model/inputs.ts';
 import type { NamedOutput } from '../../model/prediction.ts';
@@ -112,6 +115,10 @@ const REPORT_MS = 1000;
  */
 const LEAD_MS = 0.3;
 const LEAD_SHARE = 0.3;
+/** Threads that merge a large batch: more gain little, since each waits for memory. */
+const MOST_MERGERS = 4;
+/** So many cores for each of them: others receive requests at the same time. */
+const CORES_PER_MERGER = 4;
 /** How much a new batch counts in what merging takes. */
 const MERGE_WEIGHT = 0.1;
 
@@ -133,6 +140,12 @@ function readyOf({ model }: PlacedModel, metrics: SharedMetrics): EngineReady {
     outputs: namedOutputs(model.head, architecture.output),
     metrics,
   };
+}
+
+/** Threads that share the merging of large batches; undefined: the engine's own does it. They end with this thread. */
+function startMergers(): ThreadPool | undefined {
+  const threads = Math.min(MOST_MERGERS, Math.floor(availableParallelism() / CORES_PER_MERGER));
+  return threads > 1 ? createPool(threads, 'portable') : undefined;
 }
 
 /** ms that merging takes, by samples, as the last batches say. */
@@ -201,7 +214,7 @@ function engineOf(
   const engine = new Engine({
     model,
     backend,
-    records: new RecordModel(recordShape(model.architecture)),
+    records: new RecordModel(recordShape(model.architecture), startMergers()),
     batcher,
     depth,
     memories: arenas.map(({ address, bytes }) => viewMemory(BigInt(address) as HostPtr, bytes)),

@@ -1,6 +1,7 @@
 /** What of a model its requests' records depend on. */
 import { flag, listOf, membersOf, text, whole } from '../../checks/value.ts';
 import { NativeRecordModel, RequestMerge } from '../../ffi/merge-requests.ts';
+import type { ThreadPool } from '../../ffi/thread-pool.ts';
 import type { ModelArchitecture } from '../../model/architecture.ts';
 import { headerBytes } from './record-words.ts';
 
@@ -56,13 +57,13 @@ export class RecordModel implements RecordShape {
   /** For this folder. */
   readonly merge: RequestMerge;
 
-  /** @throws UsageError OPTION_INVALID. */
-  constructor(shape: RecordShape) {
+  /** `mergers`: threads that share the merging of large batches. @throws UsageError OPTION_INVALID. */
+  constructor(shape: RecordShape, mergers?: ThreadPool) {
     const { tables, denseFeatures } = SHAPE(shape, 'RecordModel: shape');
     this.tables = tables;
     this.denseFeatures = denseFeatures;
     this.headerBytes = headerBytes(tables.length);
     this.native = new NativeRecordModel(tables, denseFeatures);
-    this.merge = new RequestMerge(this.native);
+    this.merge = new RequestMerge(this.native, mergers);
   }
 }

@@ -3,6 +3,7 @@ import { test } from 'node:test';
 import type { Backend } from '../../../src/backend/backend.ts';
 import type { HostPtr } from '../../../src/ffi/host-memory.ts';
 import { NativeMemory } from '../../../src/ffi/host-memory.ts';
+import { createPool, destroyPool } from '../../../src/ffi/thread-pool.ts';
 import { DlrmModel, openBackend } from '../../../src/index.ts';
 import type { DlrmRequest } from '../../../src/model/request/request.ts';
 import { appendedBytes, appendRequest } from '../../../src/serve/records/append-request.ts';
@@ -74,6 +75,26 @@ test('records of all forms merge as plain code merges them', () => {
     assert.deepEqual([...merged.starts], starts);
     release(records);
   }
+});
+
+test('threads that share a large batch merge it as one does', () => {
+  const random = new Random(SEED + 2);
+  const shape = recordShape(smallModel(random, 'dot-lower'));
+  const pool = createPool(3, 'portable');
+  const [alone, shared] = [new RecordModel(shape), new RecordModel(shape, pool)];
+  using backend = openBackend({ device: 'cpu' }).backend;
+  using memory = new BatchMemory(backend);
+  using other = new BatchMemory(backend);
+  const requests = Array.from({ length: 40 }, (_, r) =>
+    randomRequest(random, shape, { users: r % 2 > 0, most: 600 }),
+  );
+  const records = written(random, alone, requests);
+  assert.ok(bytesFor(alone, addresses(records)) > 1 << 18, 'large enough to be shared');
+  const whole = plain(mergeRecords(alone, addresses(records), memory).request);
+  for (let round = 0; round < 20; round++)
+    assert.deepEqual(plain(mergeRecords(shared, addresses(records), other).request), whole);
+  destroyPool(pool);
+  release(records);
 });
 
 test('a record that was checked may be checked and merged again', () => {
