@@ -149,6 +149,15 @@ export const KERNELS_CPU: readonly Mutant[] = [
     ],
   ),
   ...mutantsOf(
+    'kernels/cpu/merge_requests.c',
+    [
+      ['table_count + 2) return;', 'table_count + 1) return;'],
+      ['put_table(work, part - 2);', 'put_table(work, part % 2);'],
+      ['  if (work->merged->users == 0) return;\n', ''],
+    ],
+    ['test/serve/records/merge.test.ts'],
+  ),
+  ...mutantsOf(
     'kernels/cpu/thread_pool.c',
     [
       ['    pthread_join(team->worker[i].thread, NULL);\n', ''],

@@ -61,8 +61,8 @@ export const SERVE_ENGINE: readonly Mutant[] = [
     'src/serve/engine/engine.ts',
     [
       [
-        'if (refusal === undefined) at(this.#jobs, from).set(job.ticket, job);',
-        'at(this.#jobs, from).set(job.ticket, job);\n    if (refusal === undefined);',
+        'if (refusal === undefined) at(this.#jobs, job.from).set(job.ticket, job);',
+        'at(this.#jobs, job.from).set(job.ticket, job);\n    if (refusal === undefined);',
       ],
       [' && this.#options.batcher.cancel(job)) this.#end', ') this.#end'],
       ["      for (const job of taken.late) this.#end(job, 'late');\n", ''],
@@ -115,16 +115,31 @@ export const SERVE_ENGINE: readonly Mutant[] = [
     [
       ['    if (this.#posted.size >= this.#mostWaiting) return undefined;\n', ''],
       [
-        'if (!postRequest(this.#requests, { ...request, ticket })) return undefined;',
-        'postRequest(this.#requests, { ...request, ticket });',
+        'if (!postRequest(this.#requests, request)) return undefined;',
+        'postRequest(this.#requests, request);',
       ],
-      ['    Atomics.add(this.#load, 0, request.samples);\n', ''],
+      ['    Atomics.add(this.#load, 0, samples);\n', ''],
       ['      Atomics.sub(this.#load, 0, posted.samples);\n', ''],
       ['      this.#posted.delete(answered.ticket);\n', ''],
       ['    if (!this.#posted.has(ticket)) return;\n', ''],
-      ['    this.#bell.ring();\n    return', '    return'],
+      ['    this.#ringSoon();\n    this', '    this'],
+      ['    if (this.#rings) return;\n', ''],
+      ['      this.#rings = false;\n', ''],
+      ['    this.#onPost();\n', ''],
+      ['      this.#awaited.resolve();\n    };', '    };'],
+      ['    this.#isStopped = true;\n    this.#awaited.resolve();', '    this.#isStopped = true;'],
     ],
     LINES,
+  ),
+  ...mutantsOf(
+    'src/serve/requests/answer-delay.ts',
+    [
+      ['    if (deadlineMs === Number.POSITIVE_INFINITY) return deadlineMs;\n', ''],
+      ['Math.max(0, deadlineMs - arrivedMs)', '(deadlineMs - arrivedMs)'],
+      ['QUANTILE * (WINDOW - 1)', 'WINDOW - 1'],
+      ['    this.#count = 0;\n', '    this.#count--;\n'],
+    ],
+    ['test/serve/requests/answer-delay.test.ts'],
   ),
   ...mutantsOf(
     'src/serve/requests/body-slot.ts',

@@ -61,6 +61,8 @@ export interface ServeOptions {
   readonly onEvent: (event: ServerEvent) => void;
   /** Whether each request is a line of JSON on standard output. */
   readonly logsAccess?: boolean;
+  /** How long threads poll after there was something to do, before they sleep; default: by devices and cores. */
+  readonly pollMs?: number;
   /** Default: nothing is recorded. With several models or copies, each has a folder in it. */
   readonly recording?: TrafficRecording;
   readonly signal?: AbortSignal;
@@ -195,7 +197,9 @@ export class Server {
     );
     if (this.#isGivenUp) return;
     const fronts = models.map((model) => this.#atFront(model, readies));
-    for (let i = 0; i < ioThreads; i++) this.#fronts.push(this.#startFront(fd, at(bells, i), i, fronts));
+    const pollMs = Math.max(...readies.map((ready) => ready.pollMs));
+    for (let i = 0; i < ioThreads; i++)
+      this.#fronts.push(this.#startFront(fd, at(bells, i), i, fronts, pollMs));
     await Promise.all(this.#fronts.map(({ begun }) => begun));
     const arenas = this.#fronts.map(({ memory }) => placeOf(memory));
     this.#figures.slotBytes = arenas.reduce((sum, { bytes }) => sum + bytes, 0);
@@ -249,6 +253,8 @@ export class Server {
       limits: batching,
       bell,
       lines,
+      pollMs: this.#options.pollMs,
+      pollers: this.#copies + bells.length,
     };
     const said = deferred<EngineReady>();
     const thread = new ServerThread<ToEngine, FromEngine>(program, start, (message) => {
@@ -279,13 +285,17 @@ export class Server {
     return { thread, model, bell, load: word(), lines, ready: said.promise };
   }
 
+  /** Of all models. */
+  get #copies(): number {
+    return this.#options.models.reduce((sum, { placings }) => sum + placings.length, 0);
+  }
+
   /** Each copy of a model writes to a folder of its own. */
   #recordingOf({ name }: ServeModel, instance: string): TrafficRecording | undefined {
-    const { recording, models } = this.#options;
+    const { recording } = this.#options;
     if (recording === undefined) return undefined;
-    const copies = models.reduce((sum, { placings }) => sum + placings.length, 0);
-    const diskBytes = Math.ceil(recording.diskBytes / copies);
-    if (copies === 1) return recording;
+    const diskBytes = Math.ceil(recording.diskBytes / this.#copies);
+    if (this.#copies === 1) return recording;
     return { ...recording, diskBytes, folder: join(recording.folder, `${name}-${instance}`) };
   }
 
@@ -301,6 +311,7 @@ export class Server {
     bell: SharedArrayBuffer,
     index: number,
     models: readonly ModelAtFront[],
+    pollMs: number,
   ): RunningFront {
     const {
       limits = DEFAULT_FRONT_LIMITS,
@@ -324,6 +335,7 @@ export class Server {
       bell,
       queues,
       queueEntries: QUEUE_ENTRIES,
+      pollMs,
       models,
       arena: placeOf(memory),
       slaMs,

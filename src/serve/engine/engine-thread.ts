@@ -19,6 +19,8 @@ import { EngineMetrics } from '../metrics/recorders.ts';
 import { TrafficRecorder } from '../recording/traffic-recorder.ts';
 import { RecordModel, type RecordShape, recordShape } from '../records/record-model.ts';
 import type { ArenaPlace } from './arena.ts';
+import { BusyPoll, POLL_MS, turn } from './busy-poll.ts';
+import { nowMs } from './clock.ts';
 import { type BatchTimes, Engine, type Job } from './engine.ts';
 import { type Outcome, postAnswer, readRequest, TO_ENGINE } from './messages.ts';
 import { type ModelSource, type PlacedModel, type Placing, placeModel } from './model-source.ts';
@@ -63,6 +65,10 @@ export interface EngineStart {
   readonly limits: BatchingLimits;
   readonly bell: SharedArrayBuffer;
   readonly lines: readonly Line[];
+  /** How long it polls after there was something to do; undefined: as device and machine suggest. */
+  readonly pollMs: number | undefined;
+  /** Threads of the server that may poll. */
+  readonly pollers: number;
 }
 
 /** What an engine says of its model. */
@@ -76,6 +82,8 @@ export interface EngineReady {
   readonly tableRows: readonly number[];
   readonly outputs: readonly NamedOutput[];
   readonly metrics: SharedMetrics;
+  /** How long it polls after there was something to do. */
+  readonly pollMs: number;
 }
 
 export type ToEngine =
@@ -105,6 +113,15 @@ function habitsOf({ device }: PlacedModel['model']): Habits {
   return device.capabilities.runsBesideHost
     ? { mostSamples: 16_384, depth: 2, shrinks: false }
     : { mostSamples: 2048, depth: 1, shrinks: true };
+}
+
+/** A device computes on cores of its own, and so many cores for each thread that polls leave enough for what others do. */
+const CORES_PER_POLLER = 2;
+
+function pollMsOf({ device }: PlacedModel['model']): number {
+  if (start.pollMs !== undefined) return start.pollMs;
+  const hasCores = availableParallelism() >= CORES_PER_POLLER * start.pollers;
+  return device.capabilities.runsBesideHost && hasCores ? POLL_MS : 0;
 }
 
 /** How often what changes slowly is told. */
@@ -139,6 +156,7 @@ function readyOf({ model }: PlacedModel, metrics: SharedMetrics): EngineReady {
     tableRows: architecture.tables.map(({ rows }) => rows),
     outputs: namedOutputs(model.head, architecture.output),
     metrics,
+    pollMs: pollMsOf(model),
   };
 }
 
@@ -192,6 +210,12 @@ function engineOf(
   const answers = start.lines.map((line) => new RingWriter(line.answers));
   const bells = start.lines.map((line) => new Bell(line.bell));
   const own = new Bell(start.bell);
+  /** Threads with answers that they have not been told of. */
+  const untold = new Set<number>();
+  const tell = () => {
+    for (const from of untold) at(bells, from).ring();
+    untold.clear();
+  };
   const ended = (job: Job, outcome: Outcome, batch?: BatchTimes, retryAfterMs = 0) => {
     const times = batch ?? { beganMs: job.arrivedMs, mergeMs: 0, computeMs: 0, copyMs: 0, samples: 0 };
     const { beganMs, mergeMs, computeMs, copyMs, samples } = times;
@@ -208,8 +232,9 @@ function engineOf(
       computeMs,
       copyMs,
       batchSamples: samples,
+      endedMs: nowMs(),
     });
-    at(bells, from).ring();
+    untold.add(from);
   };
   const engine = new Engine({
     model,
@@ -226,13 +251,17 @@ function engineOf(
         if (counts()) metrics.ran(batch, Date.now());
       },
       answered: (request) => {
+        tell();
         if (!counts()) return;
         coverage.observe(request);
         recorder?.offer(request);
       },
       failed: (error) => say({ kind: 'batch-failed', error: sentError(error) }),
-      // The thread's loop may sleep without end, or until a time that no longer holds.
-      freed: () => own.ring(),
+      freed: () => {
+        tell();
+        // The thread's loop may sleep without end, or until a time that no longer holds.
+        own.ring();
+      },
     },
   });
   const report = () => {
@@ -240,7 +269,7 @@ function engineOf(
     metrics.coverage(coverage.figures());
     say({ kind: 'fits', fits: latency.fits() });
   };
-  return { engine, report };
+  return { engine, report, tell };
 }
 
 /** What looks at the batches that run. */
@@ -259,22 +288,30 @@ async function watchersOf({ tables, denseFeatures }: ModelArchitecture): Promise
   return { metrics, coverage, recorder };
 }
 
-/** Serves until it is stopped and nothing is left to do. */
-async function serve(engine: Engine, stopped: () => boolean): Promise<void> {
+/** Serves until it is stopped and nothing is left to do. `tell`: rings for the answers that there are. */
+async function serve(
+  engine: Engine,
+  tell: () => void,
+  poll: BusyPoll,
+  stopped: () => boolean,
+): Promise<void> {
   const bell = new Bell(start.bell);
   const readers = start.lines.map((line) => new RingReader(line.requests));
   for (;;) {
     bell.look();
+    let came = 0;
     for (const [from, reader] of readers.entries()) {
-      reader.drain((entries, place) => {
-        if (entries[place] === TO_ENGINE.request) engine.receive(from, readRequest(entries, place));
+      came += reader.drain((entries, place) => {
+        if (entries[place] === TO_ENGINE.request) engine.receive(readRequest(entries, place, from));
         else engine.cancel(from, entries[place + 1] as number);
       });
     }
     const againMs = engine.pump();
+    tell();
     if (stopped() && engine.jobs === 0) return;
+    if (came > 0 || engine.jobs > 0) poll.extend();
     // The device is asked whether it is done on the same event loop.
-    await (bell.wait(againMs) ?? new Promise((turn) => setImmediate(turn)));
+    await (poll.isOn ? turn() : (bell.wait(againMs) ?? turn()));
   }
 }
 
@@ -308,10 +345,10 @@ async function main(): Promise<void> {
   say({ kind: 'ready', ready: readyOf(placed, watchers.metrics.block.shared) });
   const arenas = await began;
   if (isStopped) return;
-  const { engine, report } = engineOf(placed, measured, arenas, watchers, () => counts);
+  const { engine, report, tell } = engineOf(placed, measured, arenas, watchers, () => counts);
   const reporting = setInterval(report, REPORT_MS);
   try {
-    await serve(engine, () => isStopped);
+    await serve(engine, tell, new BusyPoll(pollMsOf(model)), () => isStopped);
     await engine.settled();
   } finally {
     clearInterval(reporting);

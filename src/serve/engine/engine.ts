@@ -11,13 +11,10 @@ import { BatchMemory } from '../records/batch-memory.ts';
 import { mergeRecords } from '../records/merge.ts';
 import type { RecordModel } from '../records/record-model.ts';
 import { nowMs } from './clock.ts';
-import type { Outcome, PostedRequest } from './messages.ts';
+import type { Outcome, ReceivedRequest } from './messages.ts';
 
 /** A request at the engine. */
-export interface Job extends Waiting, PostedRequest {
-  /** The thread that it came from. */
-  readonly from: number;
-}
+export interface Job extends Waiting, ReceivedRequest {}
 
 /** Where the time of a job's batch went, in ms. */
 export interface BatchTimes {
@@ -91,11 +88,10 @@ export class Engine implements Disposable {
     return this.#jobs.reduce((sum, jobs) => sum + jobs.size, 0);
   }
 
-  /** A request arrives from a thread. */
-  receive(from: number, request: PostedRequest): void {
-    const job: Job = { ...request, from };
+  /** A request arrives. */
+  receive(job: Job): void {
     const refusal = this.#options.batcher.offer(job, nowMs());
-    if (refusal === undefined) at(this.#jobs, from).set(job.ticket, job);
+    if (refusal === undefined) at(this.#jobs, job.from).set(job.ticket, job);
     else {
       const outcome = refusal.code === 'OVERLOADED' ? 'overloaded' : 'unmeetable';
       this.#options.events.ended(job, outcome, undefined, refusal.retryAfterMs);

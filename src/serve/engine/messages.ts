@@ -34,16 +34,22 @@ export function postRequest(ring: RingWriter, request: PostedRequest): boolean {
   );
 }
 
-export function readRequest(entries: Float64Array, place: number): PostedRequest {
-  const number = (i: number) => entries[place + i] as number;
+/** A request as its engine reads it. */
+export interface ReceivedRequest extends PostedRequest {
+  /** The thread that it came from. */
+  readonly from: number;
+}
+
+export function readRequest(entries: Float64Array, place: number, from: number): ReceivedRequest {
   return {
-    ticket: number(1),
-    slotAddress: number(2),
-    outputAddress: number(3),
-    samples: number(4),
-    deadlineMs: number(5),
-    priority: number(6),
-    arrivedMs: number(7),
+    from,
+    ticket: entries[place + 1] as number,
+    slotAddress: entries[place + 2] as number,
+    outputAddress: entries[place + 3] as number,
+    samples: entries[place + 4] as number,
+    deadlineMs: entries[place + 5] as number,
+    priority: entries[place + 6] as number,
+    arrivedMs: entries[place + 7] as number,
   };
 }
 
@@ -70,10 +76,13 @@ export interface Answered {
   readonly copyMs: number;
   /** Of its batch. */
   readonly batchSamples: number;
+  /** When the engine gave the answer, by `nowMs`. */
+  readonly endedMs: number;
 }
 
 export function postAnswer(ring: RingWriter, answered: Answered): boolean {
-  const { ticket, outcome, retryAfterMs, queueMs, mergeMs, computeMs, copyMs, batchSamples } = answered;
+  const { ticket, outcome, retryAfterMs, queueMs, mergeMs, computeMs, copyMs, batchSamples, endedMs } =
+    answered;
   return ring.push(
     ticket,
     OUTCOMES.indexOf(outcome),
@@ -83,19 +92,20 @@ export function postAnswer(ring: RingWriter, answered: Answered): boolean {
     computeMs,
     copyMs,
     batchSamples,
+    endedMs,
   );
 }
 
 export function readAnswer(entries: Float64Array, place: number): Answered {
-  const number = (i: number) => entries[place + i] as number;
   return {
-    ticket: number(0),
-    outcome: OUTCOMES[number(1)] ?? 'failed',
-    retryAfterMs: number(2),
-    queueMs: number(3),
-    mergeMs: number(4),
-    computeMs: number(5),
-    copyMs: number(6),
-    batchSamples: number(7),
+    ticket: entries[place] as number,
+    outcome: OUTCOMES[entries[place + 1] as number] ?? 'failed',
+    retryAfterMs: entries[place + 2] as number,
+    queueMs: entries[place + 3] as number,
+    mergeMs: entries[place + 4] as number,
+    computeMs: entries[place + 5] as number,
+    copyMs: entries[place + 6] as number,
+    batchSamples: entries[place + 7] as number,
+    endedMs: entries[place + 8] as number,
   };
 }

@@ -3,7 +3,6 @@ import { parentPort, workerData } from 'node:worker_threads';
 import { type Deferred, deferred } from '../../deferred.ts';
 import { duplicateDescriptor } from '../../ffi/descriptors.ts';
 import { type ArenaPlace, SlotArena } from '../engine/arena.ts';
-import { Bell } from '../engine/ring.ts';
 import { type SentError, sentError } from '../engine/thread-errors.ts';
 import type { SharedMetrics } from '../metrics/metrics-block.ts';
 import { type EngineQueues, Engines } from '../requests/engine-lines.ts';
@@ -25,6 +24,8 @@ export interface FrontStart {
   readonly queues: readonly EngineQueues[];
   /** Entries of each queue. */
   readonly queueEntries: number;
+  /** How long it polls for answers. */
+  readonly pollMs: number;
   readonly models: readonly ModelAtFront[];
   /** Memory of the main thread: engines write to it, whatever becomes of this thread. */
   readonly arena: ArenaPlace;
@@ -84,7 +85,7 @@ class Documents {
 
 function main(start: FrontStart): void {
   const arena = new SlotArena(start.arena);
-  const engines = new Engines(start.queues, start.bell, start.queueEntries);
+  const engines = new Engines(start.queues, start.bell, start.queueEntries, start.pollMs);
   const models = start.models.map((model) => new InferModel(model, engines, start.limits.bodyBytes));
   const access = (line: string) => process.stdout.write(`${line}\n`);
   const watch = new FrontWatch(start.name, models, start.logsAccess ? access : undefined);
@@ -103,15 +104,13 @@ function main(start: FrontStart): void {
     onConnection: (event) => watch.connection(event),
     onError: (error) => say({ kind: 'error', error: sentError(error) }),
   });
-  let isStopped = false;
-  const receiving = engines.receive(() => isStopped);
+  const receiving = engines.receive();
   const reporting = setInterval(() => {
     watch.publish();
     say({ kind: 'slots', used: arena.used, waiting: engines.waiting });
   }, REPORT_MS);
   const stop = async () => {
-    isStopped = true;
-    new Bell(start.bell).ring();
+    engines.stop();
     await receiving;
     clearInterval(reporting);
     watch.close();

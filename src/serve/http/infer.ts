@@ -1,7 +1,7 @@
 /** Inference over HTTP: what its requests say beside their bodies, and its answers. */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { SlotArena } from '../engine/arena.ts';
-import { nowMs } from '../engine/clock.ts';
+import { nowMs, turnMs } from '../engine/clock.ts';
 import type { InferAnswer } from '../protocol/answer.ts';
 import { type BodyHeaders, parseInferRequest } from '../protocol/parse-infer.ts';
 import type { Arrived, InferModel, TransportForm } from '../requests/infer-model.ts';
@@ -23,7 +23,7 @@ export async function inferOverHttp(
   query: string,
   { arena, slaMs, tell }: Pick<Arrived, 'arena' | 'slaMs' | 'tell'>,
 ): Promise<InferAnswer | undefined> {
-  const arrivedMs = nowMs();
+  const arrivedMs = turnMs();
   const received = await receiveBody(request, model.room(arena));
   if (received === undefined) return undefined;
   const { headers } = request;

@@ -1,5 +1,8 @@
 /** A thread's lines to the engines: what it posted to each, and what comes back. */
 import { at } from '../../at.ts';
+import { deferred } from '../../deferred.ts';
+import { BusyPoll, turn } from '../engine/busy-poll.ts';
+import { nowMs, turnMs } from '../engine/clock.ts';
 import {
   type Answered,
   type PostedRequest,
@@ -8,6 +11,7 @@ import {
   readAnswer,
 } from '../engine/messages.ts';
 import { Bell, type RingMemory, RingReader, RingWriter } from '../engine/ring.ts';
+import { AnswerDelay } from './answer-delay.ts';
 
 /** The queues between this thread and an engine. */
 export interface EngineQueues {
@@ -34,15 +38,19 @@ export class EngineLine {
   readonly #load: Int32Array;
   readonly #mostWaiting: number;
   readonly #posted = new Map<number, Posted>();
+  readonly #onPost: () => void;
+  readonly #delay = new AnswerDelay();
   #tickets = 0;
+  #rings = false;
 
-  /** `capacity`: entries of each queue. */
-  constructor({ requests, answers, bell, load }: EngineQueues, capacity: number) {
+  /** `capacity`: entries of each queue. `onPost`: called when a request has been posted. */
+  constructor({ requests, answers, bell, load }: EngineQueues, capacity: number, onPost = () => {}) {
     this.#requests = new RingWriter(requests);
     this.#answers = new RingReader(answers);
     this.#bell = new Bell(bell);
     this.#load = new Int32Array(load);
     this.#mostWaiting = Math.floor(capacity / ENTRIES_OF_REQUEST);
+    this.#onPost = onPost;
   }
 
   /** Samples at the engine, of all threads. */
@@ -55,31 +63,57 @@ export class EngineLine {
     return this.#posted.size;
   }
 
-  /** Posts a request; undefined: too many wait already. */
-  post(
-    request: Omit<PostedRequest, 'ticket'>,
-  ): { readonly ticket: number; readonly answered: Promise<Answered> } | undefined {
+  /** Posts a request; undefined: too many wait already. The engine is told an earlier deadline, by what answers take from it lately. */
+  post({
+    slotAddress,
+    outputAddress,
+    samples,
+    deadlineMs: dueMs,
+    priority,
+    arrivedMs,
+  }: Omit<PostedRequest, 'ticket'>):
+    | { readonly ticket: number; readonly answered: Promise<Answered> }
+    | undefined {
     if (this.#posted.size >= this.#mostWaiting) return undefined;
     const ticket = this.#tickets;
-    if (!postRequest(this.#requests, { ...request, ticket })) return undefined;
+    const deadlineMs = this.#delay.engineDeadlineMs(arrivedMs, dueMs);
+    const request = { ticket, slotAddress, outputAddress, samples, deadlineMs, priority, arrivedMs };
+    if (!postRequest(this.#requests, request)) return undefined;
     this.#tickets++;
     const answered = new Promise<Answered>((resolve) => {
-      this.#posted.set(ticket, { samples: request.samples, resolve });
+      this.#posted.set(ticket, { samples, resolve });
     });
-    Atomics.add(this.#load, 0, request.samples);
-    this.#bell.ring();
+    Atomics.add(this.#load, 0, samples);
+    this.#ringSoon();
+    this.#onPost();
     return { ticket, answered };
+  }
+
+  /** An answer of the engine's is on its way to its client. */
+  sent({ endedMs }: Pick<Answered, 'endedMs'>): void {
+    this.#delay.observe(nowMs() - endedMs);
   }
 
   /** Gives a request up; its answer says how it ended. Where the queue is full it goes on: its answer comes all the same. */
   cancel(ticket: number): void {
     if (!this.#posted.has(ticket)) return;
-    if (postCancel(this.#requests, ticket)) this.#bell.ring();
+    if (postCancel(this.#requests, ticket)) this.#ringSoon();
   }
 
-  /** Hands the answers that have come to who waits for them. */
-  receive(): void {
-    this.#answers.drain((entries, place) => {
+  /** Rings once for all that is posted in a turn of the event loop: waking a thread takes longer than posting. */
+  #ringSoon(): void {
+    if (this.#rings) return;
+    this.#rings = true;
+    setImmediate(() => {
+      this.#rings = false;
+      this.#bell.ring();
+    });
+  }
+
+  /** Hands the answers that have come to who waits for them. Gives back how many. */
+  receive(): number {
+    turnMs();
+    return this.#answers.drain((entries, place) => {
       const answered = readAnswer(entries, place);
       const posted = this.#posted.get(answered.ticket);
       if (posted === undefined) return;
@@ -94,10 +128,20 @@ export class EngineLine {
 export class Engines {
   readonly #lines: readonly EngineLine[];
   readonly #bell: Bell;
+  readonly #poll: BusyPoll;
+  /** Settled when answers are to be expected, or there will be none any more. */
+  #awaited = deferred<void>();
+  #isStopped = false;
 
-  constructor(queues: readonly EngineQueues[], bell: SharedArrayBuffer, capacity: number) {
-    this.#lines = queues.map((own) => new EngineLine(own, capacity));
+  /** `pollMs`: how long it polls for answers after the last one, or the last request. */
+  constructor(queues: readonly EngineQueues[], bell: SharedArrayBuffer, capacity: number, pollMs: number) {
     this.#bell = new Bell(bell);
+    this.#poll = new BusyPoll(pollMs);
+    const expect = () => {
+      this.#poll.extend();
+      this.#awaited.resolve();
+    };
+    this.#lines = queues.map((own) => new EngineLine(own, capacity, expect));
   }
 
   line(engine: number): EngineLine {
@@ -108,12 +152,27 @@ export class Engines {
     return this.#lines.reduce((sum, { waiting }) => sum + waiting, 0);
   }
 
-  /** Hands answers on until `stopped`, which whoever changes it rings the thread's bell for. */
-  async receive(stopped: () => boolean): Promise<void> {
-    while (!stopped()) {
+  /** Hands answers on until `stop`. */
+  async receive(): Promise<void> {
+    while (!this.#isStopped) {
       this.#bell.look();
-      for (const line of this.#lines) line.receive();
-      await (this.#bell.wait() ?? new Promise((turn) => setImmediate(turn)));
+      let came = 0;
+      for (const line of this.#lines) came += line.receive();
+      if (came > 0) this.#poll.extend();
+      if (this.waiting === 0) await this.#postedSomething();
+      else await (this.#poll.isOn ? turn() : (this.#bell.wait() ?? turn()));
     }
+  }
+
+  stop(): void {
+    this.#isStopped = true;
+    this.#awaited.resolve();
+    this.#bell.ring();
+  }
+
+  /** While nothing is at the engines, there is no answer to wait for. */
+  async #postedSomething(): Promise<void> {
+    this.#awaited = deferred<void>();
+    if (!this.#isStopped) await this.#awaited.promise;
   }
 }

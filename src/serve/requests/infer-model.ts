@@ -121,7 +121,8 @@ export class InferModel {
       const outputs = this.#roomForOutputs(slot, samples, arena, slots);
       const { timeoutMicros, priority } = asked;
       const ms = timeoutMicros === undefined ? slaMs : timeoutMicros / 1000;
-      const answered = await this.#score(client, {
+      const line = this.#leastBusy();
+      const answered = await this.#score(line, client, {
         slotAddress: Number(slot.address),
         outputAddress: Number(outputs.address),
         samples,
@@ -134,6 +135,7 @@ export class InferModel {
       tell({ samples, bodyBytes, answered });
       if (!wasScored(answered)) return undefined;
       const answer = write(samples, this.#outputArrays(outputs, samples), given, asked.id);
+      line.sent(answered);
       tell({ samples, bodyBytes, answered, answerMs: nowMs() - answeredMs });
       return answer;
     } finally {
@@ -197,16 +199,21 @@ export class InferModel {
     return own;
   }
 
+  /** The copy with least to do. */
+  #leastBusy(): EngineLine {
+    return this.#engines.reduce((least, other) => (other.load < least.load ? other : least));
+  }
+
   /**
-   * Posts a request to the copy with least to do. A client that goes away gives it up; the engine may read its slot all the same, until
-   * its answer comes. Undefined: the client had gone before.
+   * Posts a request. A client that goes away gives it up; the engine may read its slot all the same, until its answer comes. Undefined:
+   * the client had gone before.
    */
   async #score(
+    line: EngineLine,
     client: Writable | undefined,
     request: Omit<Parameters<EngineLine['post']>[0], 'ticket'>,
   ): Promise<Answered | undefined> {
     if (client?.destroyed) return undefined;
-    const line = this.#engines.reduce((least, other) => (other.load < least.load ? other : least));
     const posted = line.post(request);
     if (posted === undefined)
       throw new DeviceError(

@@ -191,7 +191,8 @@ class Bench implements Disposable {
     const output = bytes <= slot.bytes.length ? slot : (arena.take(bytes) as Slot);
     const [slotAddress, outputAddress] = [Number(slot.address), Number(output.address)];
     const arrivedMs = this.batcher.ms;
-    this.engine.receive(from, {
+    this.engine.receive({
+      from,
       ticket,
       slotAddress,
       outputAddress,

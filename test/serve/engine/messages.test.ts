@@ -39,11 +39,11 @@ test('a request arrives as it was posted', () => {
   };
   const read = (entries: Float64Array, place: number) => {
     assert.equal(entries[place], TO_ENGINE.request);
-    return readRequest(entries, place);
+    return readRequest(entries, place, 3);
   };
   assert.deepEqual(
     through((ring) => postRequest(ring, request), read),
-    [request],
+    [{ ...request, from: 3 }],
   );
 });
 
@@ -66,6 +66,7 @@ test('an answer of every outcome arrives as it was posted', () => {
       computeMs: 4.5,
       copyMs: 5.5,
       batchSamples: 600,
+      endedMs: 123_456_790.5,
     };
     assert.deepEqual(
       through((ring) => postAnswer(ring, answered), readAnswer),

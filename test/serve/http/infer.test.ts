@@ -78,9 +78,8 @@ async function front({ slaMs, outputs = OUTPUTS, gone = false }: FrontOptions = 
   const queues = [0, 1].map((): EngineQueues => {
     return { requests: ringMemory(ENTRIES), answers: ringMemory(ENTRIES), bell: word(), load: word() };
   });
-  const engines = new Engines(queues, bell, ENTRIES);
-  let stopped = false;
-  const receiving = engines.receive(() => stopped);
+  const engines = new Engines(queues, bell, ENTRIES, 0);
+  const receiving = engines.receive();
   const model = new InferModel(
     { served: { ...SERVED, outputs }, shape: SHAPE, engines: [0, 1] },
     engines,
@@ -122,7 +121,7 @@ async function front({ slaMs, outputs = OUTPUTS, gone = false }: FrontOptions = 
         bellOfEngine.look();
         reader.drain((entries, place) => {
           const isRequest = entries[place] === TO_ENGINE.request;
-          messages.push(isRequest ? readRequest(entries, place) : (entries[place + 1] as number));
+          messages.push(isRequest ? readRequest(entries, place, 0) : (entries[place + 1] as number));
         });
         if (messages.length > 0) return messages;
         assert.notEqual(await bellOfEngine.wait(10_000), 'timed-out', 'nothing is posted');
@@ -138,14 +137,14 @@ async function front({ slaMs, outputs = OUTPUTS, gone = false }: FrontOptions = 
         computeMs: 3,
         copyMs: 4,
         batchSamples: 5,
+        endedMs: 6,
       };
       postAnswer(new RingWriter((queues[engine] as EngineQueues).answers), answered);
       new Bell(bell).ring();
     },
     async [Symbol.asyncDispose]() {
       await pair[Symbol.asyncDispose]();
-      stopped = true;
-      new Bell(bell).ring();
+      engines.stop();
       await receiving;
       assert.equal(arena.used, 0, 'every slot is given back');
       assert.equal(engines.waiting, 0);

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { nowMs } from '../../../src/serve/engine/clock.ts';
 import {
   type Answered,
   type PostedRequest,
@@ -34,6 +35,7 @@ const answer = (ticket: number, outcome: Answered['outcome'] = 'done'): Answered
   computeMs: 3,
   copyMs: 4,
   batchSamples: 5,
+  endedMs: 6,
 });
 
 /** The engine's end of a line. */
@@ -44,7 +46,9 @@ function engineEnd({ requests, answers }: EngineQueues) {
       const messages: (PostedRequest | number)[] = [];
       reader.drain((entries, place) => {
         messages.push(
-          entries[place] === TO_ENGINE.request ? readRequest(entries, place) : (entries[place + 1] as number),
+          entries[place] === TO_ENGINE.request
+            ? readRequest(entries, place, 2)
+            : (entries[place + 1] as number),
         );
       });
       return messages;
@@ -60,12 +64,13 @@ test('a request is posted, counted until its answer, and answered once', async (
   const [first, second] = [line.post(request(3)), line.post(request(4))];
   assert.ok(first !== undefined && second !== undefined);
   assert.notEqual(first.ticket, second.ticket);
+  await new Promise((turn) => setImmediate(turn));
   assert.equal(bell.wait(), undefined, 'the engine is woken');
   assert.deepEqual([line.waiting, line.load], [2, 7]);
   assert.equal(new EngineLine(queues, 8).load, 7, 'other threads see it');
   assert.deepEqual(end.read(), [
-    { ...request(3), ticket: first.ticket },
-    { ...request(4), ticket: second.ticket },
+    { ...request(3), ticket: first.ticket, from: 2 },
+    { ...request(4), ticket: second.ticket, from: 2 },
   ]);
   end.answer(answer(second.ticket, 'late'));
   end.answer(answer(second.ticket));
@@ -122,25 +127,54 @@ test('where the queue is full all the same, nothing is posted and nothing is lef
   assert.ok(line.post(request(1)) !== undefined);
 });
 
-test('answers of all engines are handed on when the bell rings, until it is stopped', async () => {
-  const queues = [queuesOf(8), queuesOf(8)];
-  const bell = word();
-  const engines = new Engines(queues, bell, 8);
-  let stopped = false;
-  const receiving = engines.receive(() => stopped);
-  using _alive = setInterval(() => {}, 60_000);
-  for (let round = 0; round < 5; round++) {
-    const posted = [0, 1].map((e) => engines.line(e).post(request(1)));
-    assert.equal(engines.waiting, 2);
-    for (const [e, own] of queues.entries()) {
-      engineEnd(own).answer(answer(posted[e]?.ticket as number));
-      new Bell(bell).ring();
+for (const pollMs of [0, 1, 60_000])
+  test(`answers of all engines are handed on until it is stopped, polling ${pollMs} ms`, async () => {
+    const queues = [queuesOf(8), queuesOf(8)];
+    const bell = word();
+    const engines = new Engines(queues, bell, 8, pollMs);
+    const receiving = engines.receive();
+    using _alive = setInterval(() => {}, 60_000);
+    for (let round = 0; round < 5; round++) {
+      const posted = [0, 1].map((e) => engines.line(e).post(request(1)));
+      assert.equal(engines.waiting, 2);
+      for (const [e, own] of queues.entries()) {
+        engineEnd(own).answer(answer(posted[e]?.ticket as number));
+        new Bell(bell).ring();
+      }
+      await Promise.all(posted.map((one) => one?.answered));
+      assert.equal(engines.waiting, 0);
     }
-    await Promise.all(posted.map((one) => one?.answered));
-    assert.equal(engines.waiting, 0);
-  }
-  assert.throws(() => engines.line(2), RangeError);
-  stopped = true;
-  new Bell(bell).ring();
-  await receiving;
+    assert.throws(() => engines.line(2), RangeError);
+    engines.stop();
+    await receiving;
+  });
+
+test('who posts several requests in a turn rings once', async () => {
+  const queues = queuesOf(8);
+  const line = new EngineLine(queues, 8);
+  const rung = () => Atomics.load(new Int32Array(queues.bell), 0);
+  for (const samples of [1, 2, 3]) line.post(request(samples));
+  assert.equal(rung(), 0);
+  await new Promise((turn) => setImmediate(turn));
+  assert.equal(rung(), 1);
+  line.cancel(0);
+  await new Promise((turn) => setImmediate(turn));
+  assert.equal(rung(), 2);
+});
+
+test('an engine is told an earlier deadline, by what answers take from it', () => {
+  const queues = queuesOf(8);
+  const [line, end] = [new EngineLine(queues, 8), engineEnd(queues)];
+  const due = (deadlineMs: number) => {
+    const posted = line.post({ ...request(1), arrivedMs: 1000, deadlineMs });
+    const [read] = end.read() as PostedRequest[];
+    end.answer(answer(posted?.ticket as number));
+    line.receive();
+    return read?.deadlineMs;
+  };
+  assert.equal(due(1100), 1100);
+  const longAgo = nowMs() - 1e6;
+  for (let i = 0; i < 200; i++) line.sent({ endedMs: longAgo });
+  assert.equal(due(1100), 1075, 'a quarter of the time at most');
+  assert.equal(due(Number.POSITIVE_INFINITY), Number.POSITIVE_INFINITY);
 });
