@@ -57,7 +57,7 @@ export const SERVE_HTTP: readonly Mutant[] = [
       ["    state.phase = 'draining';\n", ''],
       ["      for (const { thread } of this.#fronts) thread.say({ kind: 'end' });\n", ''],
       ['      await server.#end();\n', ''],
-      ['      listener.close();\n', ''],
+      ['      listeners.http.close();\n', ''],
       ['    using _watching = signal', '    signal'],
       ['      if (this.#closing === undefined) this.#fail(error);\n    };', '    };'],
       [

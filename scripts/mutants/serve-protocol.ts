@@ -10,7 +10,7 @@ export const SERVE_PROTOCOL: readonly Mutant[] = [
     [
       ['if (end > body.length) {', 'if (end > body.length + 1) {'],
       ['if (at !== body.length)', 'if (at > body.length)'],
-      ['if (bytes !== count * size)', 'if (bytes < count * size)'],
+      ['if (bytes !== needed)', 'if (bytes < count * size)'],
       ['if (tensors.has(name)) invalid', 'if (tensors.has(`${name} `)) invalid'],
       ['if (count * size > MAX_TENSOR_BYTES)', 'if (count * size > 2 ** 60)'],
       ['!Number.isSafeInteger(bytes) || bytes < 0', '!Number.isSafeInteger(bytes)'],

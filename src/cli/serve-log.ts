@@ -19,8 +19,11 @@ function sentenceOf(event: ServerEvent): string | undefined {
       const { device, precision, plan } = event.ready;
       return `loaded ${event.model} on ${device}, ${precision}, plan ${plan}`;
     }
-    case 'listening':
-      return `listening on ${event.tls ? 'https' : 'http'}://${event.host.includes(':') ? `[${event.host}]` : event.host}:${event.port}`;
+    case 'listening': {
+      const host = event.host.includes(':') ? `[${event.host}]` : event.host;
+      const grpc = event.grpcPort === undefined ? '' : `, gRPC on ${host}:${event.grpcPort}`;
+      return `listening on ${event.tls ? 'https' : 'http'}://${host}:${event.port}${grpc}`;
+    }
     case 'draining':
       return 'draining: no connection is accepted any more';
     case 'closed':
@@ -50,6 +53,12 @@ function messageOf(event: ServerEvent): string {
   return event.kind === 'warning' ? event.message : (sentenceOf(event) ?? '');
 }
 
+/** What a line has beside what every line has. */
+function fieldsOf(event: ServerEvent): Readonly<Record<string, string | number | undefined>> {
+  if ('model' in event) return { model: event.model };
+  return event.kind === 'listening' ? { port: event.port, grpcPort: event.grpcPort } : {};
+}
+
 function logJson(event: ServerEvent): void {
   // Progress is for people.
   if (event.kind === 'loading') return;
@@ -59,7 +68,7 @@ function logJson(event: ServerEvent): void {
     level: kind === 'error' || kind === 'warning' ? kind : 'info',
     event: kind,
     message: messageOf(event),
-    fields: 'model' in event ? { model: event.model } : {},
+    fields: fieldsOf(event),
   });
   process.stderr.write(`${line}\n`);
 }

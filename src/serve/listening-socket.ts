@@ -13,14 +13,14 @@ export interface ListeningSocket {
   close(): void;
 }
 
-/** A listening socket that nobody accepts connections of yet. @throws UsageError USAGE. */
-export async function listen(host: string, port: number): Promise<ListeningSocket> {
+/** A listening socket that nobody accepts connections of yet. `option`: what chooses its port. @throws UsageError USAGE. */
+export async function listen(host: string, port: number, option = '--port'): Promise<ListeningSocket> {
   const server = createServer();
   await new Promise<void>((resolve, reject) => {
     server.once('error', (cause: NodeJS.ErrnoException) => {
       const address = isIP(host) === 6 ? `[${host}]:${port}` : `${host}:${port}`;
       const hint =
-        cause.code === 'EADDRINUSE' ? 'choose another --port, or end the program that has it' : undefined;
+        cause.code === 'EADDRINUSE' ? `choose another ${option}, or end the program that has it` : undefined;
       reject(
         new UsageError('USAGE', `cannot listen on ${address}: ${cause.message}`, {
           cause,
@@ -38,4 +38,27 @@ export async function listen(host: string, port: number): Promise<ListeningSocke
   if (typeof address !== 'object' || address === null)
     throw new ServeError('SHUTTING_DOWN', 'the listening socket has no address');
   return { fd, port: address.port, close: () => closeSync(fd) };
+}
+
+/** The sockets of a server. */
+export interface Listeners {
+  readonly http: ListeningSocket;
+  /** Undefined: it does not speak gRPC. */
+  readonly grpc: ListeningSocket | undefined;
+}
+
+/** @throws UsageError USAGE. */
+export async function listenAt(at: {
+  readonly host: string;
+  readonly port: number;
+  readonly grpcPort?: number;
+}): Promise<Listeners> {
+  const { host, port, grpcPort } = at;
+  const http = await listen(host, port);
+  try {
+    return { http, grpc: grpcPort === undefined ? undefined : await listen(host, grpcPort, '--grpc-port') };
+  } catch (error) {
+    http.close();
+    throw error;
+  }
 }

@@ -23,7 +23,7 @@ import { receivedError } from './engine/thread-errors.ts';
 import { ServerFigures } from './figures.ts';
 import { DEFAULT_FRONT_LIMITS, type FrontLimits } from './http/front-door.ts';
 import type { FromFront, FrontStart, ToFront } from './http/http-thread.ts';
-import { type ListeningSocket, listen } from './listening-socket.ts';
+import { type Listeners, listenAt } from './listening-socket.ts';
 import type { EngineQueues } from './requests/engine-lines.ts';
 import type { ModelAtFront } from './requests/infer-model.ts';
 import type { Security } from './security/security.ts';
@@ -44,6 +44,8 @@ export interface ServeOptions {
   readonly host: string;
   /** 0: any that is free. */
   readonly port: number;
+  /** The same for gRPC; undefined: it is not spoken. */
+  readonly grpcPort?: number;
   /** Threads that receive requests. */
   readonly ioThreads: number;
   /** The time that requests have which do not say; undefined: all they need. */
@@ -74,7 +76,13 @@ export interface ServeOptions {
 export type ServerEvent =
   | { readonly kind: 'loading'; readonly model: string; readonly device: string; readonly text: string }
   | { readonly kind: 'loaded'; readonly model: string; readonly ready: EngineReady }
-  | { readonly kind: 'listening'; readonly host: string; readonly port: number; readonly tls: boolean }
+  | {
+      readonly kind: 'listening';
+      readonly host: string;
+      readonly port: number;
+      readonly grpcPort?: number;
+      readonly tls: boolean;
+    }
   | { readonly kind: 'draining' }
   | { readonly kind: 'warning'; readonly message: string }
   | { readonly kind: 'error'; readonly error: Error }
@@ -117,6 +125,7 @@ export class Server {
   readonly #figures = new ServerFigures();
   #security: Security;
   #port = 0;
+  #grpcPort: number | undefined;
   #closing: Promise<void> | undefined;
   #isGivenUp = false;
   #hasFailed = false;
@@ -142,13 +151,13 @@ export class Server {
    */
   static async start(options: ServeOptions): Promise<Server> {
     // An address that is taken is told before a model of any size is loaded.
-    const listener = await listen(options.host, options.port);
+    const listeners = await listenAt(options);
     const server = new Server(options);
     const { signal } = options;
     const givenUp = deferred<never>();
     const giveUp = () => givenUp.reject(new ServeError('SHUTTING_DOWN', 'the start was given up'));
     using _watching = signal && addAbortListener(signal, giveUp);
-    const starting = server.#start(listener);
+    const starting = server.#start(listeners);
     try {
       await Promise.race([starting, server.failed, givenUp.promise]);
       return server;
@@ -159,13 +168,19 @@ export class Server {
       await starting.catch(() => {});
       throw error;
     } finally {
-      listener.close();
+      listeners.http.close();
+      listeners.grpc?.close();
     }
   }
 
   /** The port that it listens on. */
   get port(): number {
     return this.#port;
+  }
+
+  /** The port that it speaks gRPC on; undefined: none. */
+  get grpcPort(): number | undefined {
+    return this.#grpcPort;
   }
 
   /** Checks requests by these rules from now on, and shakes hands with these certificates. Connections that are open go on. */
@@ -180,7 +195,7 @@ export class Server {
     return this.#closing;
   }
 
-  async #start({ fd, port }: ListeningSocket): Promise<void> {
+  async #start(listeners: Listeners): Promise<void> {
     const { models, ioThreads, onEvent, host } = this.#options;
     const bells = Array.from({ length: ioThreads }, word);
     for (const model of models)
@@ -199,7 +214,7 @@ export class Server {
     const fronts = models.map((model) => this.#atFront(model, readies));
     const pollMs = Math.max(...readies.map((ready) => ready.pollMs));
     for (let i = 0; i < ioThreads; i++)
-      this.#fronts.push(this.#startFront(fd, at(bells, i), i, fronts, pollMs));
+      this.#fronts.push(this.#startFront(listeners, at(bells, i), i, fronts, pollMs));
     await Promise.all(this.#fronts.map(({ begun }) => begun));
     const arenas = this.#fronts.map(({ memory }) => placeOf(memory));
     this.#figures.slotBytes = arenas.reduce((sum, { bytes }) => sum + bytes, 0);
@@ -208,8 +223,15 @@ export class Server {
     await Promise.all(this.#fronts.map(({ listening }) => listening));
     for (const { thread } of this.#engines) thread.say({ kind: 'count' });
     new ServerState(this.#state).phase = 'ready';
-    this.#port = port;
-    onEvent({ kind: 'listening', host, port, tls: this.#security.tls !== undefined });
+    this.#port = listeners.http.port;
+    this.#grpcPort = listeners.grpc?.port;
+    onEvent({
+      kind: 'listening',
+      host,
+      port: this.#port,
+      tls: this.#security.tls !== undefined,
+      ...(this.#grpcPort === undefined ? {} : { grpcPort: this.#grpcPort }),
+    });
   }
 
   /** Calls `fail` when the thread ends, however it does. The server fails with it, unless it ends. */
@@ -307,7 +329,7 @@ export class Server {
   }
 
   #startFront(
-    fd: number,
+    listeners: Listeners,
     bell: SharedArrayBuffer,
     index: number,
     models: readonly ModelAtFront[],
@@ -330,7 +352,8 @@ export class Server {
     const memory = arenaMemory(share(requestBytes));
     const start: FrontStart = {
       name: `http-${index}`,
-      fd,
+      fd: listeners.http.fd,
+      grpcFd: listeners.grpc?.fd,
       state: this.#state,
       bell,
       queues,

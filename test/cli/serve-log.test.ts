@@ -27,6 +27,10 @@ test('as text: a line for each event, with nothing in it that ends a line', () =
     /listening on https:\/\/\[::1\]:8000\n$/,
   );
   assert.match(
+    written(() => log({ kind: 'listening', host: '127.0.0.1', port: 8000, grpcPort: 8001, tls: false })),
+    /listening on http:\/\/127\.0\.0\.1:8000, gRPC on 127\.0\.0\.1:8001\n$/,
+  );
+  assert.match(
     written(() => log({ kind: 'closed' })),
     /closed\n$/,
   );
@@ -40,10 +44,16 @@ test('as text: a line for each event, with nothing in it that ends a line', () =
 test('as JSON: each line is an object; progress is not logged', () => {
   const log = serveLog('json');
   const { time, ...line } = JSON.parse(
-    written(() => log({ kind: 'listening', host: '127.0.0.1', port: 80, tls: false })),
+    written(() => log({ kind: 'listening', host: '127.0.0.1', port: 80, grpcPort: 81, tls: false })),
   );
   assert.ok(Date.parse(time) > 0);
-  assert.deepEqual(line, { level: 'info', event: 'listening', message: 'listening on http://127.0.0.1:80' });
+  assert.deepEqual(line, {
+    level: 'info',
+    event: 'listening',
+    message: 'listening on http://127.0.0.1:80, gRPC on 127.0.0.1:81',
+    port: 80,
+    grpcPort: 81,
+  });
   const error = new DeviceError('OUT_OF_MEMORY', 'no more');
   const failed = JSON.parse(written(() => log({ kind: 'error', error })));
   assert.deepEqual([failed.level, failed.event, failed.message], ['error', 'error', 'no more']);

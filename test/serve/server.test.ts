@@ -1,17 +1,23 @@
 /** A server as its clients see it: its documents, and every form of a request. */
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
-import type { Bags } from '../../src/embedding/bag.ts';
 import type { DlrmModel } from '../../src/model/dlrm.ts';
 import { loadModel } from '../../src/model/load-model.ts';
-import { requestByFeature } from '../../src/model/request/request-by-feature.ts';
 import { Client, jsonIn, outputsIn, type Reply, refusal } from '../support/http-client.ts';
 import { protocolBody, type SentBody, safetensorsBody } from '../support/infer-bodies.ts';
 import { Random } from '../support/random.ts';
-import { asJson, forms, lengthsOf, NAMES, type Said, startsOf, weightOf } from '../support/request-forms.ts';
+import { asJson, forms, NAMES, type Said } from '../support/request-forms.ts';
 import { f32, i32, i64 } from '../support/request-tensors.ts';
 import { SEED } from '../support/seed.ts';
 import { CITIES, idsModel, rowsModel, type Served, saidBy, serve } from '../support/served.ts';
+import {
+  idsOutputs,
+  idsTensors,
+  inOnePiece,
+  scores,
+  ids as sentIds,
+  usersAndCandidates,
+} from '../support/serving-cases.ts';
 
 let served: Served;
 let client: Client;
@@ -33,22 +39,6 @@ after(async () => {
 });
 
 const text = (value: unknown): SentBody => ({ body: Buffer.from(JSON.stringify(value)) });
-
-/** What the model itself gives. */
-async function scores({ dense, bags, weighted }: Said): Promise<number[]> {
-  const own = bags.map((own): Bags => {
-    const indices = Int32Array.from(own.flat());
-    const weights = weighted ? { weights: Float32Array.from(indices, weightOf) } : {};
-    return { indices, offsets: Int32Array.from(startsOf(own)), ...weights };
-  });
-  const request = {
-    batchSize: dense.length,
-    dense: Float32Array.from(dense.flat()),
-    denseFeatures: 2,
-    bags: own,
-  };
-  return [...(await rows.predict(request)).probabilities];
-}
 
 /** Every form of a body that says the request. */
 function bodies(said: Said): [string, SentBody][] {
@@ -90,7 +80,7 @@ test('every form gives what the model gives, alone and among others', async () =
   for (const weighted of [false, true])
     for (const even of [false, true]) {
       const said = saidBy(random, random.integer(1, 6), { weighted, even });
-      const wanted = await scores(said);
+      const wanted = await scores(rows, said);
       for (const [name, body] of bodies(said)) sent.push([name, body, wanted]);
     }
   assert.ok(sent.length > 300);
@@ -110,47 +100,15 @@ test('every form gives what the model gives, alone and among others', async () =
 });
 
 describe('users', () => {
-  const random = new Random(SEED + 1);
-  const users = [2, 1, 3];
-  const [samples, count] = [6, users.length];
-  const of = users.flatMap((candidates, u) => new Array<number>(candidates).fill(u));
-  const candidates = saidBy(random, samples);
-  const shared = saidBy(random, count);
-  /** The first features, and the first number, are the users'. */
-  const perUser = 2;
-  const said: Said = {
-    dense: candidates.dense.map(([, y], b) => [shared.dense[of[b] as number]?.[0] as number, y as number]),
-    bags: candidates.bags.map((own, t) =>
-      t < perUser ? of.map((u) => shared.bags[t]?.[u] as number[]) : own,
-    ),
-    weighted: false,
-  };
-  const userBags = shared.bags.slice(0, perUser);
-  const ownBags = candidates.bags.slice(perUser);
-  const tensors = (counts: number[]) => ({
-    'user.dense': f32(
-      [count, 1],
-      shared.dense.map(([x]) => x as number),
-    ),
-    dense: f32(
-      [samples, 1],
-      candidates.dense.map(([, y]) => y as number),
-    ),
-    users: i32([counts.length], counts),
-    'user.values': i64([userBags.flat(2).length], userBags.flat(2)),
-    'user.lengths': i32([perUser, count], userBags.flatMap(lengthsOf)),
-    values: i32([ownBags.flat(2).length], ownBags.flat(2)),
-    lengths: i32([NAMES.length - perUser, samples], ownBags.flatMap(lengthsOf)),
-  });
-  const order = { 'user.features': NAMES.slice(0, perUser), features: NAMES.slice(perUser) };
+  const { said, tensors, counts, order, candidates, shared, perUser } = usersAndCandidates();
 
   test('have their part once', async () => {
-    const wanted = await scores(said);
+    const wanted = await scores(rows, said);
     const metadata = Object.fromEntries(Object.entries(order).map(([k, v]) => [k, JSON.stringify(v)]));
-    const sent: SentBody[] = [users, [0, 2, 3, 6]].flatMap((counts) => [
-      protocolBody(tensors(counts), { extra: { parameters: order } }),
-      protocolBody(tensors(counts), { extra: { parameters: order }, inJson: () => true }),
-      safetensorsBody(tensors(counts), metadata),
+    const sent: SentBody[] = counts.flatMap((own) => [
+      protocolBody(tensors(own), { extra: { parameters: order } }),
+      protocolBody(tensors(own), { extra: { parameters: order }, inJson: () => true }),
+      safetensorsBody(tensors(own), metadata),
     ]);
     const plain = bodies(said).map(([, body]) => body);
     const replies = await Promise.all([...sent, ...plain, ...sent].map((body) => client.infer('rows', body)));
@@ -173,7 +131,7 @@ describe('users', () => {
       user: part(shared, 0, 0, userNames),
       candidates: candidates.dense.map((_, b) => part(candidates, b, 1, ownNames)),
     });
-    const wanted = await scores({
+    const wanted = await scores(rows, {
       dense: candidates.dense.map(([, y]) => [shared.dense[0]?.[0] as number, y as number]),
       bags: candidates.bags.map((own, t) =>
         t < perUser ? own.map(() => shared.bags[t]?.[0] as number[]) : own,
@@ -185,36 +143,9 @@ describe('users', () => {
 });
 
 describe('ids', () => {
-  const big = [2n ** 60n + 1n, -5n, 3n, 4n];
-  const cities = ['Rom', '東京', 'Atlantis', 'Bonn'];
-  const lengths = [2, 0, 2];
-  const raw = [
-    [3, 4.5, -1],
-    [0, 7, 2],
-  ] as const;
-  const tensors = {
-    'dense.x': f32([3], [...raw[0]]),
-    'dense.y': f32([3], [...raw[1]]),
-    'values.ads': i32([3, 1], [1, 5, 0]),
-    'values.person': i64([4], big),
-    'lengths.person': i32([3], lengths),
-    'values.city': { shape: [4], strings: cities },
-    'lengths.city': i64([3], lengths),
-  };
-  const wanted = async () => {
-    const inputs = ids.architecture.inputs;
-    assert.ok(inputs !== undefined);
-    const request = await requestByFeature(inputs, {
-      dense: { x: Float32Array.from(raw[0]), y: Float32Array.from(raw[1]) },
-      features: {
-        ads: { values: [1, 5, 0] },
-        person: { values: BigInt64Array.from(big), lengths },
-        city: { values: cities, lengths },
-      },
-    });
-    const { probabilities, logits } = await ids.predict(request);
-    return { probability: [...probabilities], logit: [...(logits as Float32Array)] };
-  };
+  const { big, cities, raw } = sentIds;
+  const tensors = idsTensors;
+  const wanted = () => idsOutputs(ids);
 
   test('are hashed, looked up, and numbers become logarithms', async () => {
     const lists = (flat: readonly unknown[]) => [flat.slice(0, 2), [], flat.slice(2)];
@@ -280,11 +211,7 @@ describe('ids', () => {
 
 test('NaN passes: as bytes, and as null in JSON', async () => {
   const said = saidBy(new Random(SEED + 2), 2);
-  const tensors = {
-    dense: f32([2, 2], [Number.NaN, 1, 2, 3]),
-    values: i32([said.bags.flat(2).length], said.bags.flat(2)),
-    lengths: i32([NAMES.length, 2], said.bags.flatMap(lengthsOf)),
-  };
+  const tensors = { ...inOnePiece(said), dense: f32([2, 2], [Number.NaN, 1, 2, 3]) };
   for (const binary of [false, true]) {
     const { body, jsonLength } = protocolBody(tensors, {
       extra: { parameters: { binary_data_output: binary } },

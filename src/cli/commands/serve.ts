@@ -33,6 +33,7 @@ interface Options extends ModelOptions, SecurityOptions {
   readonly tables?: number;
   readonly rowFormat?: RowFormat;
   readonly port: number;
+  readonly grpcPort?: number;
   readonly ioThreads?: number;
   readonly sla?: number;
   readonly busyPoll?: number;
@@ -62,7 +63,9 @@ const MOST_THREAD_BYTES = 2 ** 30;
 
 export function serveCommand(): Command {
   const command = new Command('serve')
-    .description('answer inference requests over HTTP (Open Inference Protocol), in batches made by deadline')
+    .description(
+      'answer inference requests over HTTP and gRPC (Open Inference Protocol), in batches made by deadline',
+    )
     .argument('[models...]', 'checkpoints or descriptions; NAME=FILE names one, else its file does')
     .option('--device <device>', 'auto, cpu, cuda[:N], or cuda:all for a copy on each GPU', 'auto')
     .option('--threads <n>', "the CPU engine's threads (default: all cores)", integer(1))
@@ -73,6 +76,7 @@ export function serveCommand(): Command {
     .option('--rows <n>', 'rows of a table of a preset', integer(1))
     .addOption(new Option('--row-format <format>', "how a preset's rows are stored").choices(ROW_FORMATS))
     .option('--port <n>', 'the port to listen on; 0: any that is free', port, 8000)
+    .option('--grpc-port <n>', 'speak gRPC on this port too; 0: any that is free (default: no gRPC)', port)
     .option('--io-threads <n>', 'threads that receive requests (default: by cores)', integer(1))
     .option(
       '--sla <time>',
@@ -107,7 +111,7 @@ export function serveCommand(): Command {
 Examples:
   hotrow serve dlrm.pt --sla 10ms
   hotrow serve ads=ads.pt feed=feed.safetensors --device cuda:all
-  hotrow serve --preset quick --port 0
+  hotrow serve --preset quick --port 0 --grpc-port 0
 
 SIGHUP: certificates and tokens are read again.
 SIGTERM or Ctrl-C: not ready any more, answers what has come, exits with 0.`,
@@ -134,6 +138,7 @@ async function serve(files: string[], options: Options): Promise<void> {
     models,
     host,
     port: options.port,
+    ...(options.grpcPort === undefined ? {} : { grpcPort: options.grpcPort }),
     ioThreads,
     ...(slaMs === undefined ? {} : { slaMs }),
     ...(busyPoll === undefined ? {} : { pollMs: 1000 * busyPoll }),

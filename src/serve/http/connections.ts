@@ -3,6 +3,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import { RequestError } from '../../errors.ts';
 import { errorAnswer } from '../protocol/error-answer.ts';
+import { Handshakes } from '../security/handshakes.ts';
 
 /** Of a body that nobody wants: so much is read all the same, and the connection goes on. */
 const UNWANTED_BYTES = 64 << 10;
@@ -15,20 +16,15 @@ export class Connections {
   readonly #open = new Map<Socket, Set<ServerResponse>>();
   /** On which nothing more is heard. */
   readonly #ending = new WeakSet<Socket>();
-  /** That have not shaken hands for TLS yet, by where they come from. */
-  readonly #shaking = new Map<string, Socket>();
+  readonly #handshakes = new Handshakes();
 
   /** A connection on which TLS is to be spoken; `opened` follows when hands have been shaken. */
   connected(socket: Socket): void {
-    const peer = peerOf(socket);
-    this.#shaking.set(peer, socket);
-    socket.once('close', () => {
-      if (this.#shaking.get(peer) === socket) this.#shaking.delete(peer);
-    });
+    this.#handshakes.begun(socket);
   }
 
   opened(socket: Socket): void {
-    this.#shaking.delete(peerOf(socket));
+    this.#handshakes.done(socket);
     this.#open.set(socket, new Set());
     socket.once('close', () => this.#open.delete(socket));
   }
@@ -72,7 +68,7 @@ export class Connections {
 
   /** Ends those that have not shaken hands. */
   endShaking(): void {
-    for (const socket of this.#shaking.values()) socket.destroy();
+    this.#handshakes.end();
   }
 
   /** Ends those that wait for no answer, also where nothing was ever asked. */
@@ -99,10 +95,6 @@ export class Connections {
         if (left === 0) answerBroken(code, socket);
       });
   }
-}
-
-function peerOf({ remoteAddress, remotePort }: Socket): string {
-  return `${remoteAddress} ${remotePort}`;
 }
 
 function hasMuchBody({ headers }: IncomingMessage): boolean {

@@ -7,7 +7,9 @@ import type { SlotArena } from '../engine/arena.ts';
 import { health, modelMetadata, modelReady, repositoryIndex, serverMetadata } from '../protocol/documents.ts';
 import { errorAnswer } from '../protocol/error-answer.ts';
 import { type ModelName, type Route, type Routed, routeOf } from '../protocol/route.ts';
+import type { FrontModels } from '../requests/front-models.ts';
 import { BatchFailedError, type Ended, type InferModel, Refused } from '../requests/infer-model.ts';
+import type { ObservedRequest } from '../requests/observed-request.ts';
 import { Guard, needOf } from '../security/guard.ts';
 import type { Security } from '../security/security.ts';
 import { tlsOptions } from '../security/tls.ts';
@@ -52,7 +54,7 @@ const DRAIN_IDLE_MS = 500;
 export interface FrontDoorOptions {
   readonly state: ServerState;
   readonly security: Security;
-  readonly models: readonly InferModel[];
+  readonly models: FrontModels;
   readonly arena: SlotArena;
   /** The time that requests have which do not say; undefined: all they need. */
   readonly slaMs: number | undefined;
@@ -65,21 +67,6 @@ export interface FrontDoorOptions {
   readonly observe: (request: ObservedRequest) => void;
   readonly onConnection: (event: 'opened' | 'closed') => void;
   readonly onError: (error: unknown) => void;
-}
-
-/** A request that has ended. */
-export interface ObservedRequest {
-  readonly method: string;
-  readonly path: string;
-  readonly route: Route['kind'] | 'unknown';
-  readonly model: string | undefined;
-  /** 0: its client went away. */
-  readonly status: number;
-  readonly code: string | undefined;
-  readonly totalMs: number;
-  readonly traceparent: string | undefined;
-  readonly ended: Ended | undefined;
-  readonly answerBytes: number;
 }
 
 interface Answer {
@@ -104,17 +91,15 @@ export class FrontDoor {
   readonly #options: FrontDoorOptions;
   readonly #server: Server | SecureServer;
   #guard: Guard;
-  readonly #byName = new Map<string, InferModel>();
   readonly #connections = new Connections();
   #requests = 0;
   /** Told when a request has ended. */
   #ended: () => void = () => {};
 
   constructor(options: FrontDoorOptions) {
-    const { limits, models, security } = options;
+    const { limits, security } = options;
     this.#options = options;
     this.#guard = new Guard(security.access);
-    for (const model of models) this.#byName.set(model.served.name, model);
     const settings = {
       maxHeaderSize: HEADER_BYTES,
       headersTimeout: limits.headersMs,
@@ -247,6 +232,7 @@ export class FrontDoor {
     const status = answer !== undefined && !response.destroyed ? this.#send(request, response, answer) : 0;
     const route = 'route' in routed ? routed.route : undefined;
     this.#options.observe({
+      protocol: 'http',
       method,
       path: url,
       route: route?.kind ?? 'unknown',
@@ -286,23 +272,19 @@ export class FrontDoor {
       case 'metrics':
         return { status: 200, body: await metrics(), headers: METRICS_TYPE };
       case 'repository-index': {
-        const entries = models.map(({ served: { name, version } }) => ({
-          name,
-          version,
-          state: isReady ? ('READY' as const) : ('UNAVAILABLE' as const),
-          reason: isReady ? '' : 'the server is shutting down',
-        }));
-        return json(repositoryIndex(entries, await smallJson(request)));
+        return json(repositoryIndex(models.index(isReady), await smallJson(request)));
       }
       case 'statistics':
-        return json(await statistics(route.model === undefined ? models : [this.#model(route as ModelName)]));
+        return json(
+          await statistics(route.model === undefined ? models.all : [models.find(route as ModelName)]),
+        );
       case 'model-metadata':
-        return json(modelMetadata(this.#model(route).served));
+        return json(modelMetadata(models.find(route).served));
       case 'model-ready':
-        return json(modelReady(this.#model(route).served, isReady), isReady ? 200 : 503);
+        return json(modelReady(models.find(route).served, isReady), isReady ? 200 : 503);
       case 'infer': {
         if (state.phase === 'closed') throw new ServeError('SHUTTING_DOWN', 'the server is shutting down');
-        const answer = await inferOverHttp(this.#model(route), request, response, query, {
+        const answer = await inferOverHttp(models.find(route), request, response, query, {
           arena,
           slaMs,
           tell,
@@ -330,14 +312,6 @@ export class FrontDoor {
     });
     response.end(request.method === 'HEAD' ? undefined : body);
     return status;
-  }
-
-  /** @throws ServeError MODEL_UNKNOWN. */
-  #model({ model, version }: ModelName): InferModel {
-    const found = this.#byName.get(model);
-    if (found !== undefined && (version === undefined || version === found.served.version)) return found;
-    const what = version === undefined ? model : `${model}, version ${version}`;
-    throw new ServeError('MODEL_UNKNOWN', `there is no model ${what}`);
   }
 }
 

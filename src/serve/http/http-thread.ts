@@ -4,8 +4,11 @@ import { type Deferred, deferred } from '../../deferred.ts';
 import { duplicateDescriptor } from '../../ffi/descriptors.ts';
 import { type ArenaPlace, SlotArena } from '../engine/arena.ts';
 import { type SentError, sentError } from '../engine/thread-errors.ts';
+import type { CallOptions } from '../grpc/calls.ts';
+import { GrpcDoor } from '../grpc/grpc-door.ts';
 import type { SharedMetrics } from '../metrics/metrics-block.ts';
 import { type EngineQueues, Engines } from '../requests/engine-lines.ts';
+import { FrontModels } from '../requests/front-models.ts';
 import { InferModel, type ModelAtFront } from '../requests/infer-model.ts';
 import type { Security } from '../security/security.ts';
 import { ServerState } from '../state.ts';
@@ -19,6 +22,8 @@ export interface FrontStart {
   readonly name: string;
   /** A listening socket, which all threads share. */
   readonly fd: number;
+  /** The same for gRPC, where it is spoken. */
+  readonly grpcFd: number | undefined;
   readonly state: SharedArrayBuffer;
   readonly bell: SharedArrayBuffer;
   readonly queues: readonly EngineQueues[];
@@ -86,24 +91,32 @@ class Documents {
 function main(start: FrontStart): void {
   const arena = new SlotArena(start.arena);
   const engines = new Engines(start.queues, start.bell, start.queueEntries, start.pollMs);
-  const models = start.models.map((model) => new InferModel(model, engines, start.limits.bodyBytes));
+  const models = new FrontModels();
+  for (const model of start.models) models.serve(new InferModel(model, engines, start.limits.bodyBytes));
   const access = (line: string) => process.stdout.write(`${line}\n`);
-  const watch = new FrontWatch(start.name, models, start.logsAccess ? access : undefined);
+  const watch = new FrontWatch(start.name, models.all, start.logsAccess ? access : undefined);
   const documents = new Documents();
-  const door = new FrontDoor({
+  const options: CallOptions = {
     state: new ServerState(start.state),
     models,
     arena,
     slaMs: start.slaMs,
     limits: start.limits,
     security: start.security,
-    metrics: () => documents.ask({ kind: 'metrics' }),
     statistics: (models) =>
       documents.ask({ kind: 'statistics', models: models.map(({ served }) => served.name) }),
     observe: (request) => watch.request(request),
-    onConnection: (event) => watch.connection(event),
     onError: (error) => say({ kind: 'error', error: sentError(error) }),
+  };
+  const door = new FrontDoor({
+    ...options,
+    metrics: () => documents.ask({ kind: 'metrics' }),
+    onConnection: (event) => watch.connection('http', event),
   });
+  const grpc =
+    start.grpcFd === undefined
+      ? undefined
+      : new GrpcDoor({ ...options, onConnection: (event) => watch.connection('grpc', event) });
   const receiving = engines.receive();
   const reporting = setInterval(() => {
     watch.publish();
@@ -118,21 +131,24 @@ function main(start: FrontStart): void {
   const obey = async (message: ToFront) => {
     switch (message.kind) {
       case 'listen':
-        for (const model of models) await warmUp(model, arena);
+        for (const model of models.all) await warmUp(model, arena);
         await door.listen(duplicateDescriptor(start.fd));
+        if (start.grpcFd !== undefined) await grpc?.listen(duplicateDescriptor(start.grpcFd));
         say({ kind: 'listening' });
         break;
       case 'renew':
         door.renew(message.security);
+        grpc?.renew(message.security);
         break;
       case 'drain':
-        await door.drain();
+        await Promise.all([door.drain(), grpc?.drain()]);
         await stop();
         // No engine has a slot any more: every request has ended.
         say({ kind: 'drained' });
         break;
       case 'end':
         door.end();
+        grpc?.end();
         break;
       case 'document':
         documents.receive(message.number, message.text);

@@ -2,13 +2,12 @@
 
 import type { ErrorCode } from '../../errors.ts';
 import { EventLoopDelay } from '../metrics/event-loop-delay.ts';
+import type { Protocol } from '../metrics/metric-list.ts';
 import type { SharedMetrics } from '../metrics/metrics-block.ts';
 import { IoMetrics, outcomeOf, RequestMetrics } from '../metrics/recorders.ts';
 import { accessLine } from '../recording/log-lines.ts';
 import type { InferModel } from '../requests/infer-model.ts';
-import type { ObservedRequest } from './front-door.ts';
-
-const PROTOCOL = 'http';
+import type { ObservedRequest } from '../requests/observed-request.ts';
 
 export class FrontWatch {
   readonly #io: IoMetrics;
@@ -27,8 +26,8 @@ export class FrontWatch {
     return [this.#io, ...this.#models.values()].map(({ block }) => block.shared);
   }
 
-  connection(event: 'opened' | 'closed'): void {
-    this.#io[event](PROTOCOL);
+  connection(protocol: Protocol, event: 'opened' | 'closed'): void {
+    this.#io[event](protocol);
   }
 
   /** Writes what changes slowly. */
@@ -37,17 +36,17 @@ export class FrontWatch {
   }
 
   request(request: ObservedRequest): void {
-    const { route, model, status, code, totalMs, ended, answerBytes } = request;
-    this.#io.received(PROTOCOL, ended?.bodyBytes ?? 0);
-    this.#io.sent(PROTOCOL, answerBytes);
+    const { protocol, route, model, status, code, totalMs, ended, answerBytes } = request;
+    this.#io.received(protocol, ended?.bodyBytes ?? 0);
+    this.#io.sent(protocol, answerBytes);
     if (route === 'infer') {
       const own = this.#models.get(model ?? '');
-      if (status === 200) own?.answered(PROTOCOL, totalMs, ended?.answerMs ?? 0);
+      if (status === 200) own?.answered(protocol, totalMs, ended?.answerMs ?? 0);
       else {
         const outcome =
           status === 0 ? 'cancelled' : outcomeOf({ code: (code ?? 'INTERNAL') as ErrorCode, status });
-        if (own === undefined) this.#io.failed(PROTOCOL, outcome);
-        else own.failed(PROTOCOL, outcome, totalMs);
+        if (own === undefined) this.#io.failed(protocol, outcome);
+        else own.failed(protocol, outcome, totalMs);
       }
     }
     if (this.#access !== undefined) this.#access(this.#line(request));
@@ -58,10 +57,12 @@ export class FrontWatch {
   }
 
   #line({
+    protocol,
     method,
     path,
     model,
     status,
+    grpcStatus,
     code,
     totalMs,
     traceparent,
@@ -70,10 +71,12 @@ export class FrontWatch {
   }: ObservedRequest): string {
     return accessLine({
       time: Date.now(),
+      protocol,
       method,
       path,
       model,
       status,
+      grpcStatus,
       code,
       samples: ended?.samples,
       bytes: ended?.bodyBytes ?? 0,

@@ -54,10 +54,11 @@ const STATUSES = {
   MODEL_UNKNOWN: [404, GRPC.notFound],
   OUTPUT_UNKNOWN: BAD,
   BODY_TOO_LARGE: [413, GRPC.resourceExhausted],
-  CONTENT_UNSUPPORTED: [415, GRPC.invalidArgument],
+  CONTENT_UNSUPPORTED: [415, GRPC.unimplemented],
   OVERLOADED: [503, GRPC.resourceExhausted],
   OUT_OF_MEMORY: [503, GRPC.resourceExhausted],
-  DEADLINE_UNMEETABLE: [503, GRPC.deadlineExceeded],
+  // Another server may have time for it.
+  DEADLINE_UNMEETABLE: [503, GRPC.unavailable],
   DEADLINE_EXCEEDED: [504, GRPC.deadlineExceeded],
   SHUTTING_DOWN: [503, GRPC.unavailable],
   DISPOSED: [503, GRPC.unavailable],

@@ -4,7 +4,7 @@
  */
 import { shown } from '../../checks/value.ts';
 import { RequestError } from '../../errors.ts';
-import { elementBytes } from '../../tensor.ts';
+import { type DType, elementBytes } from '../../tensor.ts';
 import { datatypeOf } from './datatypes.ts';
 import type { InferParameters, TensorRequest, WireTensor } from './infer-request.ts';
 import { jsonTensor } from './json-tensor.ts';
@@ -64,18 +64,13 @@ function readInput(
   at: number,
 ): Read {
   const what = shortName(name);
-  const dtype = datatypeOf(datatype, what);
-  const shape = shapeOf(givenShape, name);
-  const size = dtype === 'string' ? 1 : elementBytes(dtype);
-  const count = shape.reduce((product, extent) => product * extent, 1);
-  // Exact where it is not too large, and finite in any case.
-  if (count * size > MAX_TENSOR_BYTES)
-    throw new RequestError('TENSOR_SHAPE', `${what} has shape [${shape}], 4 GiB or more`, { tensor: name });
+  const expected = tensorShape(name, datatype, givenShape);
   const parameters = objectOf(given, `the parameters of ${what}`);
   refuseSharedMemory(parameters, what);
   const { binary_data_size: bytes } = parameters;
   if (bytes === undefined) {
     if (data === undefined) invalid(`${what} has neither data nor a binary_data_size`, { tensor: name });
+    const { dtype, shape, count } = expected;
     return { tensor: jsonTensor(data, dtype, shape, count, what), end: at };
   }
   if (data !== undefined) invalid(`${what} has data and a binary_data_size`, { tensor: name });
@@ -89,17 +84,53 @@ function readInput(
       hint,
     });
   }
+  return { tensor: tensorAt(expected, body, at, bytes, name), end };
+}
+
+/** What a tensor of a request is to hold. */
+export interface TensorShape {
+  /** As the request names it. */
+  readonly datatype: string;
+  readonly dtype: DType | 'string';
+  readonly shape: readonly number[];
+  /** Elements. */
+  readonly count: number;
+}
+
+/** @throws RequestError TENSOR_DTYPE, TENSOR_SHAPE naming the tensor. */
+export function tensorShape(name: string, datatype: unknown, givenShape: unknown): TensorShape {
+  const what = shortName(name);
+  const dtype = datatypeOf(datatype, what);
+  const shape = shapeOf(givenShape, name);
+  const size = dtype === 'string' ? 1 : elementBytes(dtype);
+  const count = shape.reduce((product, extent) => product * extent, 1);
+  // Exact where it is not too large, and finite in any case.
+  if (count * size > MAX_TENSOR_BYTES)
+    throw new RequestError('TENSOR_SHAPE', `${what} has shape [${shape}], 4 GiB or more`, { tensor: name });
+  return { datatype: String(datatype), dtype, shape, count };
+}
+
+/** The tensor whose `bytes` bytes begin at `at` of the body. @throws RequestError REQUEST_INVALID, TENSOR_SHAPE naming it. */
+export function tensorAt(
+  { datatype, dtype, shape, count }: TensorShape,
+  body: Uint8Array,
+  at: number,
+  bytes: number,
+  name: string,
+): WireTensor {
+  const what = shortName(name);
   if (dtype === 'string') {
-    const strings = decodeStrings(body.subarray(at, end), count, what);
-    return { tensor: { dtype, shape, strings }, end };
+    const strings = decodeStrings(body.subarray(at, at + bytes), count, what);
+    return { dtype, shape, strings };
   }
-  if (bytes !== count * size)
+  const needed = count * elementBytes(dtype);
+  if (bytes !== needed)
     throw new RequestError(
       'TENSOR_SHAPE',
-      `${what}: shape [${shape}] of ${String(datatype)} needs ${count * size} bytes, binary_data_size says ${bytes}`,
+      `${what}: shape [${shape}] of ${datatype} needs ${needed} bytes, it has ${bytes}`,
       { tensor: name },
     );
-  return { tensor: { dtype, shape, byteOffset: at, byteLength: bytes }, end };
+  return { dtype, shape, byteOffset: at, byteLength: bytes };
 }
 
 function shapeOf(value: unknown, tensor: string): readonly number[] {
@@ -114,7 +145,9 @@ function shapeOf(value: unknown, tensor: string): readonly number[] {
 }
 
 /** Lists of features' names are strings of JSON, as parameters are in gRPC; or lists. */
-function metadataOf({ parameters }: Readonly<Record<string, unknown>>): Readonly<Record<string, string>> {
+export function metadataOf({
+  parameters,
+}: Readonly<Record<string, unknown>>): Readonly<Record<string, string>> {
   const given = objectOf(parameters, 'parameters');
   const metadata: Record<string, string> = {};
   for (const key of ['features', 'user.features']) {

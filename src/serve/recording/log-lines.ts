@@ -5,11 +5,15 @@ import { printableJson } from '../../text.ts';
 export interface AccessEntry {
   /** ms since 1970. */
   readonly time: number;
+  /** `http` or `grpc`. */
+  readonly protocol: string;
   readonly method: string;
   /** As it came, with its query. */
   readonly path: string;
   readonly model?: string | undefined;
+  /** Of HTTP, or the one that gRPC's stands for. */
   readonly status: number;
+  readonly grpcStatus?: number | undefined;
   /** The code of the error that it was answered with. */
   readonly code?: string | undefined;
   readonly samples?: number | undefined;
@@ -51,10 +55,12 @@ const MOST_TIME = 8.64e15;
 export function accessLine(entry: AccessEntry): string {
   return printableJson({
     time: timeOf(entry.time),
+    protocol: cut(entry.protocol, MOST_WORD),
     method: cut(entry.method, MOST_WORD),
     path: cut(entry.path, MOST_PATH),
     model: cut(entry.model, MOST_NAME),
     status: entry.status,
+    grpcStatus: entry.grpcStatus,
     code: cut(entry.code, MOST_WORD),
     samples: entry.samples,
     bytes: entry.bytes,

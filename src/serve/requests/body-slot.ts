@@ -119,6 +119,6 @@ export function arenaFull({ used, bytes }: SlotArena): DeviceError {
   );
 }
 
-function tooLarge(mostBytes: number): ServeError {
+export function tooLarge(mostBytes: number): ServeError {
   return new ServeError('BODY_TOO_LARGE', `the body has more than ${mostBytes} bytes`);
 }

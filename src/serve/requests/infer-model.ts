@@ -31,7 +31,8 @@ export interface ModelAtFront {
 
 /** What is said of a request when it has ended, for counters and logs. */
 export interface Ended {
-  readonly samples: number;
+  /** Undefined: it was no inference request. */
+  readonly samples?: number;
   readonly bodyBytes: number;
   readonly answered?: Answered;
   /** From the engine's answer to the client's. */
@@ -150,12 +151,13 @@ export class InferModel {
     arena: SlotArena,
     slots: Slot[],
   ): Promise<{ readonly slot: Slot; readonly samples: number }> {
+    const bodyAt = body.byteOffset - slot.bytes.byteOffset;
+    // A body that came before it was known whose it is may lie where the header goes.
     const native =
-      'tensors' in asked ? this.#binder.bind(asked, body.byteOffset - slot.bytes.byteOffset) : undefined;
-    const own =
-      native === undefined
-        ? undefined
-        : this.#recordInPlace(native, slot, body.byteOffset + body.length - slot.bytes.byteOffset);
+      'tensors' in asked && bodyAt >= this.#records.headerBytes
+        ? this.#binder.bind(asked, bodyAt)
+        : undefined;
+    const own = native === undefined ? undefined : this.#recordInPlace(native, slot, bodyAt + body.length);
     if (own === undefined) {
       const bound = await bindInferRequest(asked, this.served.inputs);
       const copy = arena.take(this.#records.headerBytes + appendedBytes(bound));

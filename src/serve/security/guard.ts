@@ -21,7 +21,7 @@ const NEEDS: Readonly<Record<Route['kind'], Need>> = {
 };
 
 /** What a request must bring; `route` is undefined for what is not there: strangers do not learn that. */
-export function needOf(route: Route | undefined): Need {
+export function needOf(route: Pick<Route, 'kind'> | undefined): Need {
   return route === undefined ? 'token' : NEEDS[route.kind];
 }
 

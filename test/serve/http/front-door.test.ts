@@ -5,25 +5,20 @@ import { deferred } from '../../../src/deferred.ts';
 import { SlotArena } from '../../../src/serve/engine/arena.ts';
 import { DEFAULT_FRONT_LIMITS, FrontDoor } from '../../../src/serve/http/front-door.ts';
 import { listen } from '../../../src/serve/listening-socket.ts';
+import { FrontModels } from '../../../src/serve/requests/front-models.ts';
 import { ServerState } from '../../../src/serve/state.ts';
 import { Client, jsonIn, outputsIn, RawConnection, refusal, requestText } from '../../support/http-client.ts';
 import { protocolBody, type SentBody } from '../../support/infer-bodies.ts';
 import { Random } from '../../support/random.ts';
-import { lengthsOf, NAMES, type Said } from '../../support/request-forms.ts';
-import { f32, i32, type Tensors } from '../../support/request-tensors.ts';
 import { SEED } from '../../support/seed.ts';
 import { type Served, saidBy, serve } from '../../support/served.ts';
+import { inOnePiece, wrongTensors } from '../../support/serving-cases.ts';
 
 const INFER = '/v2/models/rows/infer';
 const BODY_BYTES = 1 << 20;
 const REQUEST_BYTES = 2 * BODY_BYTES;
 
-const tensorsOf = ({ dense, bags }: Said): Tensors => ({
-  dense: f32([dense.length, 2], dense.flat()),
-  values: i32([bags.flat(2).length], bags.flat(2)),
-  lengths: i32([NAMES.length, dense.length], bags.flatMap(lengthsOf)),
-});
-const good = tensorsOf(saidBy(new Random(SEED), 3));
+const good = inOnePiece(saidBy(new Random(SEED), 3));
 const sent = protocolBody(good);
 const asText = (text: string): SentBody => ({ body: Buffer.from(text) });
 
@@ -70,7 +65,7 @@ async function holdsNothing(): Promise<void> {
   const samples = 1000;
   const { status, body } = await client.infer(
     'rows',
-    protocolBody(tensorsOf(saidBy(new Random(SEED), samples))),
+    protocolBody(inOnePiece(saidBy(new Random(SEED), samples))),
   );
   assert.equal(status, 200, body.toString());
   assert.equal(jsonIn({ body }).outputs[0].shape[0], samples);
@@ -86,38 +81,14 @@ after(async () => {
 });
 
 describe('what is wrong is refused', () => {
-  const wrongTensors = (change: object) => protocolBody({ ...good, ...change });
   const { body, jsonLength = '' } = sent;
   const cut = (bytes: number): SentBody => ({ body: body.subarray(0, body.length - bytes), jsonLength });
   const cases: [string, SentBody, string, string?][] = [
-    [
-      'an index out of range',
-      wrongTensors({
-        values: i32([3], [0, 6, 0]),
-        lengths: i32([5, 3], [1, 1, 1, ...new Array(12).fill(0)]),
-      }),
-      '400 INDEX_OUT_OF_RANGE',
-    ],
-    [
-      'a negative index',
-      wrongTensors({ values: i32([1], [-1]), lengths: i32([5, 3], [1, ...new Array(14).fill(0)]) }),
-      '400 INDEX_OUT_OF_RANGE',
-    ],
-    [
-      'lengths that do not add up',
-      wrongTensors({ lengths: i32([5, 3], new Array(15).fill(7)) }),
-      '400 LENGTHS_INVALID',
-    ],
-    [
-      'a negative length',
-      wrongTensors({ lengths: i32([5, 3], [-1, 1, ...new Array(13).fill(0)]), values: i32([0]) }),
-      '400 LENGTHS_INVALID',
-    ],
-    ['a dtype', wrongTensors({ values: f32([2], [1, 2]) }), '400 TENSOR_DTYPE'],
-    ['a shape', wrongTensors({ dense: f32([2, 3]) }), '400 TENSOR_SHAPE'],
-    ['another number of samples', wrongTensors({ dense: f32([2, 2]) }), '400 TENSOR_SHAPE'],
-    ['an unknown tensor', wrongTensors({ other: f32([1], [1]) }), '400 TENSOR_UNEXPECTED'],
-    ['a missing tensor', protocolBody({ dense: good.dense as never }), '400 TABLE_MISSING'],
+    ...wrongTensors(good).map(([name, tensors, code]): [string, SentBody, string] => [
+      name,
+      protocolBody(tensors),
+      `400 ${code}`,
+    ]),
     ['a truncated body', cut(1), '400 REQUEST_INVALID'],
     ['a body without its tensors', cut(body.length - Number(jsonLength)), '400 REQUEST_INVALID'],
     [
@@ -156,11 +127,6 @@ describe('what is wrong is refused', () => {
       'safetensors cut short',
       { body: Buffer.from([50, 0, 0, 0, 0, 0, 0, 0, 0x7b]) },
       '400 SAFETENSORS_INVALID',
-    ],
-    [
-      'samples that are only claimed',
-      protocolBody({ dense: f32([2 ** 30, 0]), values: i32([0]), lengths: i32([0]) }),
-      '400 TENSOR_SHAPE',
     ],
     ['another type', { ...sent, contentType: 'image/png' }, '415 CONTENT_UNSUPPORTED'],
   ];
@@ -377,7 +343,7 @@ describe('the thread of a server', () => {
     const door = new FrontDoor({
       state: new ServerState(new SharedArrayBuffer(4)),
       security: { access: { origins: [] } },
-      models: [],
+      models: new FrontModels(),
       arena,
       slaMs: undefined,
       limits: DEFAULT_FRONT_LIMITS,

@@ -44,8 +44,8 @@ test('statuses', () => {
     [serve('MODEL_UNKNOWN'), 404, 5],
     [serve('OUTPUT_UNKNOWN'), 400, 3],
     [serve('BODY_TOO_LARGE'), 413, 8],
-    [serve('CONTENT_UNSUPPORTED'), 415, 3],
-    [serve('DEADLINE_UNMEETABLE'), 503, 4],
+    [serve('CONTENT_UNSUPPORTED'), 415, 12],
+    [serve('DEADLINE_UNMEETABLE'), 503, 14],
     [serve('DEADLINE_EXCEEDED'), 504, 4],
     [serve('SHUTTING_DOWN'), 503, 14],
   ];

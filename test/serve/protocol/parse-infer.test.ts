@@ -180,13 +180,13 @@ test('bytes that are not as many as they say are refused', () => {
   refuses(
     () => parsed({ inputs: [input(4)] }, twoNumbers),
     'TENSOR_SHAPE',
-    /needs 8 bytes, binary_data_size says 4/,
+    /needs 8 bytes, it has 4/,
     'dense',
   );
   refuses(
     () => parsed({ inputs: [input(16)] }, Buffer.concat([twoNumbers, twoNumbers])),
     'TENSOR_SHAPE',
-    /binary_data_size says 16/,
+    /needs 8 bytes, it has 16/,
     'dense',
   );
   for (const size of [-8, 8.5, '8', Number.MAX_VALUE, null])

@@ -8,6 +8,7 @@ const TIME = Date.UTC(2025, 0, 2, 3, 4, 5, 678);
 test('a line says what became of a request', () => {
   const line = accessLine({
     time: TIME,
+    protocol: 'http',
     method: 'POST',
     path: '/v2/models/ads/infer',
     model: 'ads',
@@ -22,14 +23,30 @@ test('a line says what became of a request', () => {
   });
   assert.equal(
     line,
-    '{"time":"2025-01-02T03:04:05.678Z","method":"POST","path":"/v2/models/ads/infer","model":"ads","status":200,"samples":270,"bytes":92000,"answerBytes":1080,"queueMs":0.123,"computeMs":1.5,"totalMs":2,"traceparent":"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}',
+    '{"time":"2025-01-02T03:04:05.678Z","protocol":"http","method":"POST","path":"/v2/models/ads/infer","model":"ads","status":200,"samples":270,"bytes":92000,"answerBytes":1080,"queueMs":0.123,"computeMs":1.5,"totalMs":2,"traceparent":"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}',
   );
 });
 
 test('what is not known is left out', () => {
-  const entry = { time: TIME, method: 'GET', path: '/', status: 404, code: 'ROUTE_UNKNOWN', bytes: 0 };
+  const entry = {
+    time: TIME,
+    protocol: 'grpc',
+    method: 'GET',
+    path: '/',
+    status: 404,
+    code: 'ROUTE_UNKNOWN',
+    bytes: 0,
+  };
   const line = accessLine({ ...entry, totalMs: Number.NaN, queueMs: undefined, model: undefined });
-  assert.deepEqual(Object.keys(JSON.parse(line)), ['time', 'method', 'path', 'status', 'code', 'bytes']);
+  assert.deepEqual(Object.keys(JSON.parse(line)), [
+    'time',
+    'protocol',
+    'method',
+    'path',
+    'status',
+    'code',
+    'bytes',
+  ]);
 });
 
 test('whatever others send is one printable line of bounded length', () => {
@@ -54,6 +71,7 @@ test('whatever others send is one printable line of bounded length', () => {
       const access = isPrintable(
         accessLine({
           time: TIME,
+          protocol: 'http',
           method: one,
           path: other,
           model: one,

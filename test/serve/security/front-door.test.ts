@@ -7,6 +7,7 @@ import { type ConnectionOptions, connect } from 'node:tls';
 import { SlotArena } from '../../../src/serve/engine/arena.ts';
 import { DEFAULT_FRONT_LIMITS, FrontDoor, type FrontLimits } from '../../../src/serve/http/front-door.ts';
 import { listen } from '../../../src/serve/listening-socket.ts';
+import { FrontModels } from '../../../src/serve/requests/front-models.ts';
 import { readSecurity, type SecurityFiles } from '../../../src/serve/security/security.ts';
 import { ServerState } from '../../../src/serve/state.ts';
 import { authority, type Certified, secretFile, signed } from '../../support/certificates.ts';
@@ -34,7 +35,7 @@ async function open(files: SecurityFiles, limits: Partial<FrontLimits> = {}): Pr
   const door = new FrontDoor({
     state,
     security,
-    models: [],
+    models: new FrontModels(),
     arena,
     slaMs: undefined,
     limits: { ...DEFAULT_FRONT_LIMITS, ...limits },
