@@ -78,6 +78,13 @@ export type ServeErrorCode =
   | 'UNAUTHENTICATED'
   | 'ORIGIN_FORBIDDEN'
   | 'MODEL_UNKNOWN'
+  | 'MODEL_UNAVAILABLE'
+  | 'ADMIN_FORBIDDEN'
+  | 'LOAD_FAILED'
+  | 'REPOSITORY_INVALID'
+  | 'PATCH_INVALID'
+  | 'PATCH_GAP'
+  | 'PATCH_CONFLICT'
   | 'OUTPUT_UNKNOWN'
   | 'BODY_TOO_LARGE'
   | 'CONTENT_UNSUPPORTED'
@@ -212,6 +219,13 @@ const HINTS: Readonly<Record<ErrorCode, string>> = {
   UNAUTHENTICATED: 'send `Authorization: Bearer TOKEN`, with a token that the server knows',
   ORIGIN_FORBIDDEN: "pages of other origins need the server's --cors-origin",
   MODEL_UNKNOWN: 'POST /v2/repository/index lists the models and their versions',
+  MODEL_UNAVAILABLE: 'POST /v2/repository/index says why; it may be loading, so try again, or another server',
+  ADMIN_FORBIDDEN: 'start the server with --admin-token-file, or with --admin',
+  LOAD_FAILED: 'what was served before goes on being served; docs/model-repository.md',
+  REPOSITORY_INVALID: 'docs/model-repository.md shows the folder and lists the members of settings.json',
+  PATCH_INVALID: 'docs/model-repository.md says what a patch holds',
+  PATCH_GAP: 'send the patches in the order of their numbers',
+  PATCH_CONFLICT: 'a number stands for one patch: give the next number to the other one',
   OUTPUT_UNKNOWN: "the model's metadata lists its outputs: GET /v2/models/{model}",
   BODY_TOO_LARGE: "divide the request into several, or raise the server's limit",
   CONTENT_UNSUPPORTED:

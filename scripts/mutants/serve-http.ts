@@ -55,16 +55,15 @@ export const SERVE_HTTP: readonly Mutant[] = [
     [
       ['      server.#isGivenUp = true;\n', ''],
       ["    state.phase = 'draining';\n", ''],
-      ["      for (const { thread } of this.#fronts) thread.say({ kind: 'end' });\n", ''],
+      ['      for (const front of this.#fronts) front.end();\n', ''],
       ['      await server.#end();\n', ''],
       ['      listeners.http.close();\n', ''],
       ['    using _watching = signal', '    signal'],
-      ['      if (this.#closing === undefined) this.#fail(error);\n    };', '    };'],
+      ['        if (this.#closing === undefined) this.#fail(error);\n      },', '      },'],
       [
         "      onEvent({ kind: 'error', error: new Error(`engines",
         "      void ({ kind: 'error', error: new Error(`engines",
       ],
-      ['      fail(error);\n      if (this.#closing', '      if (this.#closing'],
     ],
     LIFE,
   ),

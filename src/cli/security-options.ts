@@ -12,6 +12,7 @@ export interface SecurityOptions {
   readonly tlsCa?: string;
   readonly tokenFile?: string;
   readonly adminTokenFile?: string;
+  readonly admin?: true;
   readonly corsOrigin: readonly string[];
 }
 
@@ -23,7 +24,8 @@ export function withSecurity(command: Command): Command {
     .option('--tls-key <file>', 'TLS: its private key, in PEM')
     .option('--tls-ca <file>', 'TLS: clients need a certificate that one of these signed')
     .option('--token-file <file>', 'clients need one of these bearer tokens, a line each')
-    .option('--admin-token-file <file>', 'tokens for administration')
+    .option('--admin-token-file <file>', 'lets who has one of these tokens load, unload and patch models')
+    .option('--admin', 'the same without tokens of its own, on addresses of this machine')
     .option(
       '--cors-origin <origin>',
       'pages of this origin may ask; may be repeated',
@@ -45,6 +47,10 @@ export async function readServeSecurity(
   if (!isLoopback(host) && files.tls === undefined && insecure !== true)
     throw new UsageError('USAGE', `--host ${host}: others reach that address, and the server has no TLS`, {
       hint: 'give --tls-cert and --tls-key, listen on 127.0.0.1 behind a proxy, or add --insecure',
+    });
+  if (!isLoopback(host) && options.admin === true && options.adminTokenFile === undefined)
+    throw new UsageError('USAGE', `--admin: others reach ${host}, and administration has no tokens`, {
+      hint: 'give --admin-token-file instead',
     });
   const { security, warnings } = await readSecurity(files);
   const all = isLoopback(host) ? warnings : [...warnings, ...exposures(options)];
@@ -68,6 +74,7 @@ function filesOf(options: SecurityOptions): SecurityFiles {
     throw new UsageError('USAGE', '--tls-ca needs --tls-cert and --tls-key');
   return {
     origins: corsOrigin,
+    isAdministered: options.admin === true,
     ...(tlsCert === undefined || tlsKey === undefined
       ? {}
       : {

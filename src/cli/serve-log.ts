@@ -17,8 +17,10 @@ function sentenceOf(event: ServerEvent): string | undefined {
   switch (event.kind) {
     case 'loaded': {
       const { device, precision, plan } = event.ready;
-      return `loaded ${event.model} on ${device}, ${precision}, plan ${plan}`;
+      return `loaded ${event.model}, version ${event.version}, on ${device}, ${precision}, plan ${plan}`;
     }
+    case 'unloaded':
+      return `unloaded ${event.model}, version ${event.version}`;
     case 'listening': {
       const host = event.host.includes(':') ? `[${event.host}]` : event.host;
       const grpc = event.grpcPort === undefined ? '' : `, gRPC on ${host}:${event.grpcPort}`;
@@ -31,6 +33,7 @@ function sentenceOf(event: ServerEvent): string | undefined {
     case 'warning':
       return `warning: ${event.message}`;
     case 'loading':
+    case 'load-failed':
     case 'error':
       return undefined;
     default:
@@ -41,7 +44,7 @@ function sentenceOf(event: ServerEvent): string | undefined {
 function logText(event: ServerEvent): void {
   const sentence = sentenceOf(event);
   if (event.kind === 'loading') progress(`${event.model} on ${event.device}: ${event.text}`);
-  else if (event.kind === 'error') printError(event.error, false);
+  else if ('error' in event) printError(event.error, false);
   else if (sentence !== undefined) {
     progress('');
     notice(printable(sentence, NOTE_CHARACTERS));
@@ -49,7 +52,7 @@ function logText(event: ServerEvent): void {
 }
 
 function messageOf(event: ServerEvent): string {
-  if (event.kind === 'error') return event.error.message;
+  if ('error' in event) return event.error.message;
   return event.kind === 'warning' ? event.message : (sentenceOf(event) ?? '');
 }
 
@@ -65,7 +68,7 @@ function logJson(event: ServerEvent): void {
   const { kind } = event;
   const line = eventLine({
     time: Date.now(),
-    level: kind === 'error' || kind === 'warning' ? kind : 'info',
+    level: 'error' in event ? 'error' : kind === 'warning' ? kind : 'info',
     event: kind,
     message: messageOf(event),
     fields: fieldsOf(event),

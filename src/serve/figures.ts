@@ -28,14 +28,25 @@ export class ServerFigures {
     this.#registry.collect(() => this.#gauges());
   }
 
-  /** Reads blocks from now on. */
-  add(metrics: readonly SharedMetrics[]): void {
-    for (const shared of metrics) this.#registry.add(shared);
+  /** Reads blocks from now on. Gives what ends that: what they counted stays. */
+  add(metrics: readonly SharedMetrics[]): { readonly retire: () => void } {
+    const added = metrics.map((shared) => this.#registry.add(shared));
+    return {
+      retire: () => {
+        for (const { retire } of added) retire();
+      },
+    };
   }
 
-  /** A copy of the model is there. */
-  addModel(name: string, version: string): void {
+  /** A version of the model is served from now on, instead of another where there was one. */
+  serves(name: string, version: string): void {
     this.#models.set(name, { version, loadedAt: Date.now() });
+  }
+
+  /** The model is not served any more. */
+  withdraws(name: string, instances: number): void {
+    this.#models.delete(name);
+    for (let i = 0; i < instances; i++) this.#fits.delete(JSON.stringify([name, String(i)]));
   }
 
   fits(model: string, instance: string, fits: readonly ClassFit[]): void {

@@ -1,46 +1,26 @@
 /** A server: its threads, from start to end. */
 import { addAbortListener } from 'node:events';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { at } from '../at.ts';
 import { deferred } from '../deferred.ts';
 import { ServeError } from '../errors.ts';
-import type { NativeMemory } from '../ffi/host-memory.ts';
 import { packageFile } from '../package-file.ts';
-import { type ArenaPlace, arenaMemory } from './engine/arena.ts';
-import type {
-  BatchingLimits,
-  EngineReady,
-  EngineStart,
-  FromEngine,
-  Line,
-  ToEngine,
-  TrafficRecording,
-} from './engine/engine-thread.ts';
-import type { ModelSource, Placing } from './engine/model-source.ts';
-import { ringMemory } from './engine/ring.ts';
-import { receivedError } from './engine/thread-errors.ts';
+import type { BatchingLimits, TrafficRecording } from './engine/engine-thread.ts';
+import type { Placing } from './engine/model-source.ts';
 import { ServerFigures } from './figures.ts';
 import { DEFAULT_FRONT_LIMITS, type FrontLimits } from './http/front-door.ts';
-import type { FromFront, FrontStart, ToFront } from './http/http-thread.ts';
+import type { Question } from './http/http-thread.ts';
 import { type Listeners, listenAt } from './listening-socket.ts';
-import type { EngineQueues } from './requests/engine-lines.ts';
-import type { ModelAtFront } from './requests/infer-model.ts';
+import { type ModelCatalog, type ModelEvent, Models, type ServeModel, settleWithin } from './models.ts';
+import type { RepositoryEntry } from './protocol/documents.ts';
+import { type EngineEvents, QUEUE_ENTRIES, RunningEngine, word } from './running-engine.ts';
+import { RunningFront } from './running-front.ts';
 import type { Security } from './security/security.ts';
-import { ServerThread } from './server-thread.ts';
 import { ServerState } from './state.ts';
 
-/** A model to serve. */
-export interface ServeModel {
-  readonly name: string;
-  readonly version: string;
-  readonly source: ModelSource;
-  /** Its copies, one on each. */
-  readonly placings: readonly Placing[];
-}
-
 export interface ServeOptions {
-  readonly models: readonly ServeModel[];
+  /** What is served, or where it comes from. */
+  readonly models: readonly ServeModel[] | ModelCatalog;
   readonly host: string;
   /** 0: any that is free. */
   readonly port: number;
@@ -65,7 +45,7 @@ export interface ServeOptions {
   readonly logsAccess?: boolean;
   /** How long threads poll after there was something to do, before they sleep; default: by devices and cores. */
   readonly pollMs?: number;
-  /** Default: nothing is recorded. With several models or copies, each has a folder in it. */
+  /** Default: nothing is recorded. With several models or copies, or models that come and go, each copy has a folder in it. */
   readonly recording?: TrafficRecording;
   readonly signal?: AbortSignal;
   /** What its threads run; default: the package's own. */
@@ -74,8 +54,7 @@ export interface ServeOptions {
 
 /** What happens, for a log. */
 export type ServerEvent =
-  | { readonly kind: 'loading'; readonly model: string; readonly device: string; readonly text: string }
-  | { readonly kind: 'loaded'; readonly model: string; readonly ready: EngineReady }
+  | ModelEvent
   | {
       readonly kind: 'listening';
       readonly host: string;
@@ -85,44 +64,36 @@ export type ServerEvent =
     }
   | { readonly kind: 'draining' }
   | { readonly kind: 'warning'; readonly message: string }
-  | { readonly kind: 'error'; readonly error: Error }
   | { readonly kind: 'closed' };
 
 const NO_SECURITY: Security = { access: { origins: [] } };
 
-/** Entries of a queue between two threads. */
-const QUEUE_ENTRIES = 1 << 14;
 const STOP_MS = 10_000;
 /** After a thread has failed: its requests never end. */
 const FAILED_MS = 1000;
 
-interface RunningEngine {
-  readonly thread: ServerThread<ToEngine, FromEngine>;
-  readonly model: ServeModel;
-  readonly bell: SharedArrayBuffer;
-  readonly load: SharedArrayBuffer;
-  readonly lines: readonly Line[];
-  readonly ready: Promise<EngineReady>;
-}
-
-interface RunningFront {
-  readonly thread: ServerThread<ToFront, FromFront>;
-  readonly memory: NativeMemory;
-  readonly begun: Promise<void>;
-  readonly listening: Promise<void>;
-  readonly drained: Promise<void>;
-}
-
 const programOf = (name: string) => packageFile(`dist/serve/${name}-thread.js`);
 
-const word = () => new SharedArrayBuffer(Int32Array.BYTES_PER_ELEMENT);
+function isCatalog(models: ServeOptions['models']): models is ModelCatalog {
+  return 'find' in models && 'names' in models;
+}
+
+/** The models that were named when the server started. */
+function fixedCatalog(models: readonly ServeModel[]): ModelCatalog {
+  return {
+    names: async () => models.map(({ name }) => name),
+    find: async (name) => models.find((model) => model.name === name),
+  };
+}
 
 export class Server {
   readonly #options: ServeOptions;
   readonly #state: SharedArrayBuffer = word();
-  readonly #engines: RunningEngine[] = [];
+  /** Of the threads that receive requests. */
+  readonly #bells: readonly SharedArrayBuffer[];
   readonly #fronts: RunningFront[] = [];
   readonly #figures = new ServerFigures();
+  readonly #models: Models;
   #security: Security;
   #port = 0;
   #grpcPort: number | undefined;
@@ -136,6 +107,17 @@ export class Server {
   private constructor(options: ServeOptions) {
     this.#options = options;
     this.#security = options.security ?? NO_SECURITY;
+    const { models, ioThreads, stopMs = STOP_MS, onEvent } = options;
+    this.#bells = Array.from({ length: ioThreads }, word);
+    this.#models = new Models({
+      catalog: isCatalog(models) ? models : fixedCatalog(models),
+      fronts: this.#fronts,
+      figures: this.#figures,
+      startEngine: (model, placing, instance, events) => this.#startEngine(model, placing, instance, events),
+      stopMs,
+      onEvent,
+      onLost: (error) => this.#lose(error),
+    });
     this.failed = new Promise((_, reject) => {
       this.#fail = (error) => {
         this.#hasFailed = true;
@@ -186,7 +168,7 @@ export class Server {
   /** Checks requests by these rules from now on, and shakes hands with these certificates. Connections that are open go on. */
   renew(security: Security): void {
     this.#security = security;
-    for (const { thread } of this.#fronts) thread.say({ kind: 'renew', security });
+    for (const front of this.#fronts) front.renew(security);
   }
 
   /** Is not ready any more, answers what has come and what comes on open connections, and ends. */
@@ -196,32 +178,14 @@ export class Server {
   }
 
   async #start(listeners: Listeners): Promise<void> {
-    const { models, ioThreads, onEvent, host } = this.#options;
-    const bells = Array.from({ length: ioThreads }, word);
-    for (const model of models)
-      for (const [i, placing] of model.placings.entries())
-        this.#engines.push(this.#startEngine(model, placing, String(i), bells));
-    const readies = await Promise.all(
-      this.#engines.map(async ({ ready, model }) => {
-        const said = await ready;
-        this.#figures.add([said.metrics]);
-        this.#figures.addModel(model.name, model.version);
-        onEvent({ kind: 'loaded', model: model.name, ready: said });
-        return said;
-      }),
-    );
-    if (this.#isGivenUp) return;
-    const fronts = models.map((model) => this.#atFront(model, readies));
-    const pollMs = Math.max(...readies.map((ready) => ready.pollMs));
-    for (let i = 0; i < ioThreads; i++)
-      this.#fronts.push(this.#startFront(listeners, at(bells, i), i, fronts, pollMs));
+    const { ioThreads, onEvent, host } = this.#options;
+    for (let i = 0; i < ioThreads; i++) this.#fronts.push(this.#startFront(listeners, i));
     await Promise.all(this.#fronts.map(({ begun }) => begun));
-    const arenas = this.#fronts.map(({ memory }) => placeOf(memory));
-    this.#figures.slotBytes = arenas.reduce((sum, { bytes }) => sum + bytes, 0);
-    for (const { thread } of this.#engines) thread.say({ kind: 'begin', arenas });
-    for (const { thread } of this.#fronts) thread.say({ kind: 'listen' });
-    await Promise.all(this.#fronts.map(({ listening }) => listening));
-    for (const { thread } of this.#engines) thread.say({ kind: 'count' });
+    this.#figures.slotBytes = this.#fronts.reduce((sum, { arena }) => sum + arena.bytes, 0);
+    if (this.#isGivenUp) return;
+    await this.#models.loadAll();
+    if (this.#isGivenUp) return;
+    await Promise.all(this.#fronts.map((front) => front.listen()));
     new ServerState(this.#state).phase = 'ready';
     this.#port = listeners.http.port;
     this.#grpcPort = listeners.grpc?.port;
@@ -234,181 +198,97 @@ export class Server {
     });
   }
 
-  /** Calls `fail` when the thread ends, however it does. The server fails with it, unless it ends. */
-  #watch(thread: { readonly ended: Promise<void> }, fail: (error: Error) => void): void {
-    const ended = () => {
-      const error = new Error('a thread of the server ended');
-      fail(error);
-      if (this.#closing === undefined) this.#fail(error);
-    };
-    const failed = (error: Error) => {
-      fail(error);
-      this.#lose(error);
-    };
-    thread.ended.then(ended, failed);
-  }
-
   /** A thread has failed. */
   #lose(error: Error): void {
     if (this.#closing === undefined) this.#fail(error);
     else this.#options.onEvent({ kind: 'error', error });
   }
 
-  #startEngine(
-    model: ServeModel,
-    placing: Placing,
-    instance: string,
-    bells: readonly SharedArrayBuffer[],
-  ): RunningEngine {
-    const { batching, onEvent, programs } = this.#options;
-    const program = programs?.engine ?? programOf('engine');
-    const lines = bells.map((bell): Line => {
-      return { requests: ringMemory(QUEUE_ENTRIES), answers: ringMemory(QUEUE_ENTRIES), bell };
-    });
-    const bell = word();
-    const start: EngineStart = {
+  #startEngine(model: ServeModel, placing: Placing, instance: string, events: EngineEvents): RunningEngine {
+    const { batching, programs } = this.#options;
+    const start = {
       model: model.name,
       instance,
       recording: this.#recordingOf(model, instance),
       source: model.source,
       placing,
-      limits: batching,
-      bell,
-      lines,
+      limits: { ...batching, ...model.batching },
       pollMs: this.#options.pollMs,
-      pollers: this.#copies + bells.length,
+      pollers: this.#copies(model) + this.#bells.length,
     };
-    const said = deferred<EngineReady>();
-    const thread = new ServerThread<ToEngine, FromEngine>(program, start, (message) => {
-      switch (message.kind) {
-        case 'progress':
-          onEvent({ kind: 'loading', model: model.name, device: placing.device, text: message.text });
-          break;
-        case 'ready':
-          said.resolve(message.ready);
-          break;
-        case 'fits':
-          this.#figures.fits(model.name, instance, message.fits);
-          break;
-        case 'batch-failed':
-          onEvent({ kind: 'error', error: receivedError(message.error) });
-          break;
-        case 'failed': {
-          const error = receivedError(message.error);
-          said.reject(error);
-          this.#lose(error);
-          break;
-        }
-        default:
-          message satisfies never;
-      }
-    });
-    this.#watch(thread, said.reject);
-    return { thread, model, bell, load: word(), lines, ready: said.promise };
+    return new RunningEngine(programs?.engine ?? programOf('engine'), start, this.#bells, events);
   }
 
-  /** Of all models. */
-  get #copies(): number {
-    return this.#options.models.reduce((sum, { placings }) => sum + placings.length, 0);
+  /** Copies of all models: those that were named, or those that run beside this one. */
+  #copies({ placings }: ServeModel): number {
+    const { models } = this.#options;
+    if (isCatalog(models)) return Math.max(this.#models.copies, placings.length);
+    return models.reduce((sum, { placings }) => sum + placings.length, 0);
   }
 
   /** Each copy of a model writes to a folder of its own. */
-  #recordingOf({ name }: ServeModel, instance: string): TrafficRecording | undefined {
-    const { recording } = this.#options;
+  #recordingOf(model: ServeModel, instance: string): TrafficRecording | undefined {
+    const { recording, models } = this.#options;
     if (recording === undefined) return undefined;
-    const diskBytes = Math.ceil(recording.diskBytes / this.#copies);
-    if (this.#copies === 1) return recording;
-    return { ...recording, diskBytes, folder: join(recording.folder, `${name}-${instance}`) };
+    const copies = isCatalog(models) ? model.placings.length : this.#copies(model);
+    if (copies === 1 && !isCatalog(models)) return recording;
+    const diskBytes = Math.ceil(recording.diskBytes / copies);
+    return { ...recording, diskBytes, folder: join(recording.folder, `${model.name}-${instance}`) };
   }
 
-  #atFront(model: ServeModel, readies: readonly EngineReady[]): ModelAtFront {
-    const engines = this.#engines.flatMap((engine, i) => (engine.model === model ? [i] : []));
-    const { inputs, tableRows, outputs, shape } = at(readies, at(engines, 0));
-    const { name, version } = model;
-    return { served: { name, version, inputs, tableRows, outputs }, shape, engines };
-  }
-
-  #startFront(
-    listeners: Listeners,
-    bell: SharedArrayBuffer,
-    index: number,
-    models: readonly ModelAtFront[],
-    pollMs: number,
-  ): RunningFront {
-    const {
-      limits = DEFAULT_FRONT_LIMITS,
-      slaMs,
-      requestBytes,
-      ioThreads,
-      onEvent,
-      programs,
-    } = this.#options;
-    const program = programs?.front ?? programOf('http');
-    const queues = this.#engines.map(({ lines, bell, load }): EngineQueues => {
-      const { requests, answers } = at(lines, index);
-      return { requests, answers, bell, load };
-    });
+  #startFront(listeners: Listeners, index: number): RunningFront {
+    const options = this.#options;
+    const { limits = DEFAULT_FRONT_LIMITS, slaMs, requestBytes, ioThreads, onEvent, programs } = options;
     const share = (all: number) => Math.ceil(all / ioThreads);
-    const memory = arenaMemory(share(requestBytes));
-    const start: FrontStart = {
+    const start = {
       name: `http-${index}`,
       fd: listeners.http.fd,
       grpcFd: listeners.grpc?.fd,
       state: this.#state,
-      bell,
-      queues,
+      bell: at(this.#bells, index),
       queueEntries: QUEUE_ENTRIES,
-      pollMs,
-      models,
-      arena: placeOf(memory),
       slaMs,
       security: this.#security,
       limits: { ...limits, connections: share(limits.connections) },
-      logsAccess: this.#options.logsAccess ?? false,
+      logsAccess: options.logsAccess ?? false,
     };
-    const begun = deferred<void>();
-    const listening = deferred<void>();
-    const drained = deferred<void>();
-    const fail = (error: Error) => {
-      begun.reject(error);
-      listening.reject(error);
-      drained.reject(error);
-    };
-    const thread = new ServerThread<ToFront, FromFront>(program, start, (message) => {
-      switch (message.kind) {
-        case 'begun':
-          this.#figures.add(message.metrics);
-          begun.resolve();
-          break;
-        case 'document': {
-          const { number, document } = message;
-          thread.say({ kind: 'document', number, text: this.#figures.document(document) });
-          break;
-        }
-        case 'slots':
-          this.#figures.slots(index, message);
-          break;
-        case 'listening':
-          listening.resolve();
-          break;
-        case 'drained':
-          drained.resolve();
-          break;
-        case 'error':
-          onEvent({ kind: 'error', error: receivedError(message.error) });
-          break;
-        case 'failed': {
-          const error = receivedError(message.error);
-          fail(error);
-          this.#lose(error);
-          break;
-        }
-        default:
-          message satisfies never;
-      }
+    return new RunningFront(programs?.front ?? programOf('http'), start, share(requestBytes), {
+      metrics: (metrics) => void this.#figures.add(metrics),
+      slots: (slots) => this.#figures.slots(index, slots),
+      answer: (question) => this.#answer(question),
+      failed: (error) => onEvent({ kind: 'error', error }),
+      lost: (error) => this.#lose(error),
+      ended: (error) => {
+        if (this.#closing === undefined) this.#fail(error);
+      },
     });
-    this.#watch(thread, fail);
-    return { thread, memory, begun: begun.promise, listening: listening.promise, drained: drained.promise };
+  }
+
+  #index(): RepositoryEntry[] {
+    const index = this.#models.index();
+    if (this.#closing === undefined) return index;
+    const reason = 'the server is shutting down';
+    return index.map((entry) =>
+      entry.state === 'READY' ? { ...entry, state: 'UNAVAILABLE', reason } : entry,
+    );
+  }
+
+  /** What a thread that receives requests asks. */
+  async #answer({ kind, of }: Question): Promise<unknown> {
+    switch (kind) {
+      case 'document':
+        return this.#figures.document(of);
+      case 'index':
+        return this.#index();
+      case 'load':
+        return this.#models.load(of);
+      case 'unload':
+        return this.#models.unload(of);
+      case 'patch':
+        throw new ServeError('PATCH_INVALID', 'patches are not there yet');
+      default:
+        return kind satisfies never;
+    }
   }
 
   async #drain(): Promise<void> {
@@ -416,17 +296,15 @@ export class Server {
     onEvent({ kind: 'draining' });
     const state = new ServerState(this.#state);
     state.phase = 'draining';
-    for (const { thread } of this.#fronts) thread.say({ kind: 'drain' });
+    for (const front of this.#fronts) front.drain();
     const drained = this.#fronts.map((front) => front.drained);
     if (this.#hasFailed || !(await settleWithin(drained, drainMs))) {
       state.phase = 'closed';
-      for (const { thread } of this.#fronts) thread.say({ kind: 'end' });
+      for (const front of this.#fronts) front.end();
       await settleWithin(drained, this.#hasFailed ? FAILED_MS : stopMs);
     }
     state.phase = 'closed';
-    for (const { thread } of this.#engines) thread.say({ kind: 'stop' });
-    const ended = this.#engines.map(({ thread }) => thread.ended);
-    if (!(await settleWithin(ended, stopMs)))
+    if (!(await this.#models.stop(stopMs)))
       onEvent({ kind: 'error', error: new Error(`engines did not stop in ${stopMs} ms`) });
     await this.#end();
     onEvent({ kind: 'closed' });
@@ -434,22 +312,7 @@ export class Server {
 
   /** Ends all threads, and gives their memory back. */
   async #end(): Promise<void> {
-    await Promise.all([...this.#engines, ...this.#fronts].map(({ thread }) => thread.terminate()));
-    for (const { memory } of this.#fronts) memory[Symbol.dispose]();
-  }
-}
-
-function placeOf({ address, bytes }: NativeMemory): ArenaPlace {
-  return { address: Number(address), bytes };
-}
-
-/** Waits until all have settled, so long at most; whether they have. */
-async function settleWithin(works: readonly Promise<unknown>[], ms: number): Promise<boolean> {
-  const waiting = new AbortController();
-  const late = sleep(ms, false, { signal: waiting.signal }).catch(() => false);
-  try {
-    return await Promise.race([Promise.allSettled(works).then(() => true), late]);
-  } finally {
-    waiting.abort();
+    await Promise.all([this.#models.terminate(), ...this.#fronts.map((front) => front.terminate())]);
+    for (const front of this.#fronts) front[Symbol.dispose]();
   }
 }

@@ -212,17 +212,38 @@ describe('a server that stops', () => {
 
   const endsWhenTold = (kind: string) =>
     `parentPort.on('message', (message) => message.kind === '${kind}' && process.exit(0));`;
-  for (const [program, told] of [
-    ['engine', 'count'],
-    ['front', 'document'],
+  /** With the first requests of clients. */
+  const endsWhenAsked = `
+    import { workerData } from 'node:worker_threads';
+    const [counts, bell] = [new Int32Array(workerData.counts), new Int32Array(workerData.bell)];
+    let seen;
+    setInterval(() => {
+      if (Atomics.load(counts, 0) === 0) return;
+      const rung = Atomics.load(bell, 0);
+      seen ??= rung;
+      if (rung !== seen) process.exit(0);
+    }, 1);`;
+  for (const [program, code] of [
+    ['engine', endsWhenAsked],
+    ['front', endsWhenTold('answer')],
   ] as const)
     test(`fails when a thread ends by itself: ${program}`, async () => {
-      const served = await serve({ programs: realThread(program, endsWhenTold(told)) });
+      const served = await serve({ programs: realThread(program, code) });
       using client = new Client(served.port);
-      const asking = client.get('/metrics').catch(() => {});
+      const asking = (async () => {
+        await client.get('/metrics');
+        for (;;) {
+          const reply = await client.infer('rows', small);
+          if (reply.status !== 200) return refusal(reply);
+        }
+      })().catch(() => 'gone');
       await assert.rejects(served.server.failed, /a thread of the server ended/);
+      // What waited for the engine does not wait for ever.
+      assert.match(
+        await asking,
+        program === 'front' ? /gone/ : /^503 (MODEL_UNAVAILABLE|SHUTTING_DOWN)$|gone/,
+      );
       await served.server.close();
-      await asking;
       assert.equal(served.events.at(-1)?.kind, 'closed');
     });
 

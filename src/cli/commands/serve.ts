@@ -8,7 +8,8 @@ import { ROW_FORMATS, type RowFormat } from '../../embedding/bag.ts';
 import { UsageError } from '../../errors.ts';
 import type { Placing } from '../../serve/engine/model-source.ts';
 import { DEFAULT_FRONT_LIMITS } from '../../serve/http/front-door.ts';
-import { type ServeModel, Server } from '../../serve/server.ts';
+import type { ServeModel } from '../../serve/models.ts';
+import { Server } from '../../serve/server.ts';
 import { endsWhenInterrupted } from '../interrupt.ts';
 import {
   architectureOverrides,

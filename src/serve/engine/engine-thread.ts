@@ -69,6 +69,8 @@ export interface EngineStart {
   readonly pollMs: number | undefined;
   /** Threads of the server that may poll. */
   readonly pollers: number;
+  /** int32 [1]: 1 when requests are clients', and count. */
+  readonly counts: SharedArrayBuffer;
 }
 
 /** What an engine says of its model. */
@@ -88,8 +90,6 @@ export interface EngineReady {
 
 export type ToEngine =
   | { readonly kind: 'begin'; readonly arenas: readonly ArenaPlace[] }
-  /** Requests are clients' from now on: they count. */
-  | { readonly kind: 'count' }
   | { readonly kind: 'stop' };
 export type FromEngine =
   | { readonly kind: 'progress'; readonly text: string }
@@ -329,11 +329,10 @@ async function main(): Promise<void> {
     onProgress: (samples) => say({ kind: 'progress', text: `warming up: batches of ${samples}` }),
   });
   let isStopped = false;
-  let counts = false;
+  const counting = new Int32Array(start.counts);
   const began = new Promise<readonly ArenaPlace[]>((resolve) => {
     port?.on('message', (message: ToEngine) => {
       if (message.kind === 'begin') resolve(message.arenas);
-      else if (message.kind === 'count') counts = true;
       else {
         isStopped = true;
         resolve([]);
@@ -345,7 +344,13 @@ async function main(): Promise<void> {
   say({ kind: 'ready', ready: readyOf(placed, watchers.metrics.block.shared) });
   const arenas = await began;
   if (isStopped) return;
-  const { engine, report, tell } = engineOf(placed, measured, arenas, watchers, () => counts);
+  const { engine, report, tell } = engineOf(
+    placed,
+    measured,
+    arenas,
+    watchers,
+    () => Atomics.load(counting, 0) === 1,
+  );
   const reporting = setInterval(report, REPORT_MS);
   try {
     await serve(engine, tell, new BusyPoll(pollMsOf(model)), () => isStopped);

@@ -58,8 +58,8 @@ export function postCancel(ring: RingWriter, ticket: number): boolean {
   return ring.push(TO_ENGINE.cancel, ticket);
 }
 
-/** How a request ended at the engine. */
-export const OUTCOMES = ['done', 'late', 'overloaded', 'unmeetable', 'cancelled', 'failed'] as const;
+/** How a request ended at the engine. `lost`: with its engine. */
+export const OUTCOMES = ['done', 'late', 'overloaded', 'unmeetable', 'cancelled', 'failed', 'lost'] as const;
 export type Outcome = (typeof OUTCOMES)[number];
 
 /** From an engine to the thread that the request came from, whose slots are its own again. */

@@ -6,6 +6,7 @@ import { nowMs } from '../engine/clock.ts';
 import type { FrontLimits } from '../http/front-door.ts';
 import { type ErrorAnswer, errorAnswer } from '../protocol/error-answer.ts';
 import { shortName } from '../protocol/refuse.ts';
+import type { ModelRepository } from '../protocol/repository.ts';
 import type { BodyRoom, ReceivedBody } from '../requests/body-slot.ts';
 import type { FrontModels } from '../requests/front-models.ts';
 import { BatchFailedError, type Ended, type InferModel, Refused } from '../requests/infer-model.ts';
@@ -36,13 +37,14 @@ export interface CallOptions {
   readonly limits: FrontLimits;
   /** JSON of Triton's statistics. */
   readonly statistics: (models: readonly InferModel[]) => Promise<string>;
+  readonly repository: ModelRepository;
   /** Told when a call has been answered, or its client has gone. */
   readonly observe: (request: ObservedRequest) => void;
   readonly onError: (error: unknown) => void;
 }
 
-export function contextOf({ state: { phase }, models, statistics }: CallOptions): MethodContext {
-  return { models, statistics, isReady: phase === 'ready', isLive: phase !== 'closed' };
+export function contextOf({ state: { phase }, models, statistics, repository }: CallOptions): MethodContext {
+  return { models, statistics, repository, isReady: phase === 'ready', isLive: phase !== 'closed' };
 }
 
 /** A call on its way, and what has become known of it. */

@@ -2,6 +2,7 @@
 import { ServeError } from '../../errors.ts';
 import { health, modelMetadata, modelReady, repositoryIndex, serverMetadata } from '../protocol/documents.ts';
 import { shortName } from '../protocol/refuse.ts';
+import { checkLoadParameters, type ModelRepository } from '../protocol/repository.ts';
 import type { ModelName, Route } from '../protocol/route.ts';
 import type { FrontModels } from '../requests/front-models.ts';
 import type { InferModel } from '../requests/infer-model.ts';
@@ -20,6 +21,7 @@ export interface MethodContext {
   readonly isReady: boolean;
   /** JSON of HTTP's statistics, whose members have the names of the message's. */
   readonly statistics: (models: readonly InferModel[]) => Promise<string>;
+  readonly repository: ModelRepository;
 }
 
 interface Described {
@@ -60,22 +62,12 @@ export function modelName(model: string, version: string): ModelName {
 
 /** The status of a service, of the server, or of a model by its name; undefined: there is none of that name. */
 export function servingStatus(service: string, { models, isReady }: MethodContext): number | undefined {
-  const isKnown =
-    service === '' || service === INFERENCE || models.all.some(({ served }) => served.name === service);
-  if (!isKnown) return undefined;
-  return isReady ? SERVING_STATUS.SERVING : SERVING_STATUS.NOT_SERVING;
+  const isServer = service === '' || service === INFERENCE;
+  if (!isServer && !models.isKnown(service)) return undefined;
+  return isReady && (isServer || models.served(service) !== undefined)
+    ? SERVING_STATUS.SERVING
+    : SERVING_STATUS.NOT_SERVING;
 }
-
-/** Loading and unloading models. */
-const administration = (request: MessageType, response: MessageType): UnaryMethod => ({
-  route: undefined,
-  need: 'token',
-  request,
-  response,
-  answer: () => {
-    throw new ServeError('ROUTE_UNKNOWN', 'models are not loaded or unloaded over gRPC');
-  },
-});
 
 /** By path. */
 export const METHODS: ReadonlyMap<string, Method> = new Map<string, Method>(
@@ -125,15 +117,28 @@ export const METHODS: ReadonlyMap<string, Method> = new Map<string, Method>(
       'repository-index',
       messages.RepositoryIndexRequest,
       messages.RepositoryIndexResponse,
-      ({ ready }, { models, isReady }) => ({ models: repositoryIndex(models.index(isReady), { ready }) }),
+      async ({ ready }, { repository }) => ({
+        models: repositoryIndex(await repository.index(), { ready }),
+      }),
     ),
-    [`/${INFERENCE}/RepositoryModelLoad`]: administration(
+    [`/${INFERENCE}/RepositoryModelLoad`]: unary(
+      'load',
       messages.RepositoryModelLoadRequest,
       messages.RepositoryModelLoadResponse,
+      async ({ model_name, parameters }, { repository }) => {
+        checkLoadParameters(parameters.keys());
+        await repository.load(model_name);
+        return {};
+      },
     ),
-    [`/${INFERENCE}/RepositoryModelUnload`]: administration(
+    [`/${INFERENCE}/RepositoryModelUnload`]: unary(
+      'unload',
       messages.RepositoryModelUnloadRequest,
       messages.RepositoryModelUnloadResponse,
+      async ({ model_name }, { repository }) => {
+        await repository.unload(model_name);
+        return {};
+      },
     ),
     [`/${HEALTH}/Check`]: unary(
       'ready',

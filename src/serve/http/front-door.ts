@@ -2,10 +2,12 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { createServer as createSecureServer, type Server as SecureServer } from 'node:https';
 import { Server as NetServer, type Socket } from 'node:net';
-import { ServeError } from '../../errors.ts';
+import { RequestError, ServeError } from '../../errors.ts';
 import type { SlotArena } from '../engine/arena.ts';
 import { health, modelMetadata, modelReady, repositoryIndex, serverMetadata } from '../protocol/documents.ts';
 import { errorAnswer } from '../protocol/error-answer.ts';
+import { objectOf } from '../protocol/refuse.ts';
+import { checkLoadParameters, type ModelRepository } from '../protocol/repository.ts';
 import { type ModelName, type Route, type Routed, routeOf } from '../protocol/route.ts';
 import type { FrontModels } from '../requests/front-models.ts';
 import { BatchFailedError, type Ended, type InferModel, Refused } from '../requests/infer-model.ts';
@@ -63,6 +65,7 @@ export interface FrontDoorOptions {
   readonly metrics: () => Promise<string>;
   /** JSON for GET /v2/models/stats and its like. */
   readonly statistics: (models: readonly InferModel[]) => Promise<string>;
+  readonly repository: ModelRepository;
   /** Told when a request has been answered, or its client has gone. */
   readonly observe: (request: ObservedRequest) => void;
   readonly onConnection: (event: 'opened' | 'closed') => void;
@@ -260,7 +263,7 @@ export class FrontDoor {
     response: ServerResponse,
     tell: (ended: Ended) => void,
   ): Promise<Answer | undefined> {
-    const { state, arena, slaMs, models, metrics, statistics } = this.#options;
+    const { state, arena, slaMs, models, metrics, statistics, repository, limits } = this.#options;
     const isReady = state.phase === 'ready';
     switch (route.kind) {
       case 'live':
@@ -272,7 +275,23 @@ export class FrontDoor {
       case 'metrics':
         return { status: 200, body: await metrics(), headers: METRICS_TYPE };
       case 'repository-index': {
-        return json(repositoryIndex(models.index(isReady), await smallJson(request)));
+        const asked = await smallJson(request);
+        return json(repositoryIndex(await repository.index(), asked));
+      }
+      case 'load': {
+        const { parameters } = objectOf(await smallJson(request), 'the body');
+        checkLoadParameters(Object.keys(objectOf(parameters, 'parameters')));
+        await repository.load(route.model);
+        return json({});
+      }
+      case 'unload': {
+        await wholeBody(request, DOCUMENT_BODY_BYTES);
+        await repository.unload(route.model);
+        return json({});
+      }
+      case 'patch': {
+        const patch = await wholeBody(request, limits.bodyBytes);
+        return json(await repository.patch(route.model, patch));
       }
       case 'statistics':
         return json(
@@ -284,11 +303,8 @@ export class FrontDoor {
         return json(modelReady(models.find(route).served, isReady), isReady ? 200 : 503);
       case 'infer': {
         if (state.phase === 'closed') throw new ServeError('SHUTTING_DOWN', 'the server is shutting down');
-        const answer = await inferOverHttp(models.find(route), request, response, query, {
-          arena,
-          slaMs,
-          tell,
-        });
+        const current = () => models.find(route);
+        const answer = await inferOverHttp(current, request, response, query, { arena, slaMs, tell });
         if (answer === undefined) return undefined;
         const { contentType, jsonLength, body } = answer;
         const length: Record<string, string> =
@@ -322,18 +338,24 @@ function header({ headers }: IncomingMessage, name: string): string | undefined 
 
 /** A small body of JSON; undefined: there is none, or it is not JSON. @throws ServeError BODY_TOO_LARGE. */
 async function smallJson(request: IncomingMessage): Promise<unknown> {
+  try {
+    return JSON.parse((await wholeBody(request, DOCUMENT_BODY_BYTES)).toString());
+  } catch (error) {
+    if (!(error instanceof SyntaxError)) throw error;
+    return undefined;
+  }
+}
+
+/** A body of at most so many bytes. @throws ServeError BODY_TOO_LARGE. */
+async function wholeBody(request: IncomingMessage, mostBytes: number): Promise<Buffer> {
   const chunks: Buffer[] = [];
   let bytes = 0;
   const reading = read(request, (chunk) => {
     bytes += chunk.length;
-    if (bytes > DOCUMENT_BODY_BYTES)
-      throw new ServeError('BODY_TOO_LARGE', `the body has more than ${DOCUMENT_BODY_BYTES} bytes`);
+    if (bytes > mostBytes)
+      throw new ServeError('BODY_TOO_LARGE', `the body has more than ${mostBytes} bytes`);
     chunks.push(chunk);
   });
-  await reading.whole;
-  try {
-    return JSON.parse(Buffer.concat(chunks).toString());
-  } catch {
-    return undefined;
-  }
+  if (!(await reading.whole)) throw new RequestError('REQUEST_INVALID', 'the body ended before it was whole');
+  return Buffer.concat(chunks);
 }

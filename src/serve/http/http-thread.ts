@@ -3,11 +3,13 @@ import { parentPort, workerData } from 'node:worker_threads';
 import { type Deferred, deferred } from '../../deferred.ts';
 import { duplicateDescriptor } from '../../ffi/descriptors.ts';
 import { type ArenaPlace, SlotArena } from '../engine/arena.ts';
-import { type SentError, sentError } from '../engine/thread-errors.ts';
+import { receivedError, type SentError, sentError } from '../engine/thread-errors.ts';
 import type { CallOptions } from '../grpc/calls.ts';
 import { GrpcDoor } from '../grpc/grpc-door.ts';
 import type { SharedMetrics } from '../metrics/metrics-block.ts';
-import { type EngineQueues, Engines } from '../requests/engine-lines.ts';
+import type { RepositoryEntry } from '../protocol/documents.ts';
+import type { PatchReceipt } from '../protocol/repository.ts';
+import { Engines } from '../requests/engine-lines.ts';
 import { FrontModels } from '../requests/front-models.ts';
 import { InferModel, type ModelAtFront } from '../requests/infer-model.ts';
 import type { Security } from '../security/security.ts';
@@ -26,12 +28,8 @@ export interface FrontStart {
   readonly grpcFd: number | undefined;
   readonly state: SharedArrayBuffer;
   readonly bell: SharedArrayBuffer;
-  readonly queues: readonly EngineQueues[];
-  /** Entries of each queue. */
+  /** Entries of each queue to or from an engine. */
   readonly queueEntries: number;
-  /** How long it polls for answers. */
-  readonly pollMs: number;
-  readonly models: readonly ModelAtFront[];
   /** Memory of the main thread: engines write to it, whatever becomes of this thread. */
   readonly arena: ArenaPlace;
   readonly slaMs: number | undefined;
@@ -46,17 +44,49 @@ export type Document =
   | { readonly kind: 'metrics' }
   | { readonly kind: 'statistics'; readonly models: readonly string[] };
 
+/** What the main thread is asked, and what it answers. */
+export interface Questions {
+  readonly document: { readonly of: Document; readonly answer: string };
+  readonly index: { readonly of: undefined; readonly answer: readonly RepositoryEntry[] };
+  readonly load: { readonly of: string; readonly answer: undefined };
+  readonly unload: { readonly of: string; readonly answer: undefined };
+  readonly patch: {
+    readonly of: { readonly model: string; readonly bytes: Uint8Array };
+    readonly answer: PatchReceipt;
+  };
+}
+export type Question = {
+  [K in keyof Questions]: { readonly kind: K; readonly of: Questions[K]['of'] };
+}[keyof Questions];
+
 export type ToFront =
+  /** Makes a model ready: `prepared` is the answer. */
+  | { readonly kind: 'prepare'; readonly serial: number; readonly model: ModelAtFront }
+  /** Requests go to a model that was prepared: `left` is the answer, once what it replaces has no request any more. */
+  | { readonly kind: 'serve'; readonly serial: number }
+  /** Requests for a model are refused: `left` is the answer, once it has no request any more. */
+  | {
+      readonly kind: 'withdraw';
+      readonly serial: number;
+      readonly model: string;
+      readonly reason: string | undefined;
+    }
+  /** The engines of a model that was prepared have failed: requests for it do not wait for them. */
+  | { readonly kind: 'abandon'; readonly serial: number }
   | { readonly kind: 'listen' }
   | { readonly kind: 'renew'; readonly security: Security }
   | { readonly kind: 'drain' }
   | { readonly kind: 'end' }
-  | { readonly kind: 'document'; readonly number: number; readonly text: string };
+  | { readonly kind: 'answer'; readonly number: number; readonly answer: unknown }
+  | { readonly kind: 'refusal'; readonly number: number; readonly error: SentError };
 export type FromFront =
   | { readonly kind: 'begun'; readonly metrics: readonly SharedMetrics[] }
+  /** `metrics`: of a model that this thread has not had before. */
+  | { readonly kind: 'prepared'; readonly serial: number; readonly metrics: readonly SharedMetrics[] }
+  | { readonly kind: 'left'; readonly serial: number }
   | { readonly kind: 'listening' }
   | { readonly kind: 'drained' }
-  | { readonly kind: 'document'; readonly number: number; readonly document: Document }
+  | { readonly kind: 'question'; readonly number: number; readonly question: Question }
   /** From time to time: bytes of slots, and requests at the engines. */
   | { readonly kind: 'slots'; readonly used: number; readonly waiting: number }
   | { readonly kind: 'error'; readonly error: SentError }
@@ -69,33 +99,35 @@ const port = parentPort;
 if (port === null) throw new TypeError('requests are received in a thread of a server');
 const say = (message: FromFront) => port.postMessage(message);
 
-/** Documents that the main thread is asked for. */
-class Documents {
-  readonly #asked = new Map<number, Deferred<string>>();
+/** What the main thread was asked and has not answered. */
+class Asking {
+  readonly #asked = new Map<number, Deferred<unknown>>();
   #number = 0;
 
-  ask(document: Document): Promise<string> {
+  ask<K extends keyof Questions>(kind: K, of: Questions[K]['of']): Promise<Questions[K]['answer']> {
     const number = this.#number++;
-    const text = deferred<string>();
-    this.#asked.set(number, text);
-    say({ kind: 'document', number, document });
-    return text.promise;
+    const answer = deferred<unknown>();
+    this.#asked.set(number, answer);
+    say({ kind: 'question', number, question: { kind, of } as Question });
+    return answer.promise as Promise<Questions[K]['answer']>;
   }
 
-  receive(number: number, text: string): void {
-    this.#asked.get(number)?.resolve(text);
+  receive(number: number, settle: (asked: Deferred<unknown>) => void): void {
+    const asked = this.#asked.get(number);
     this.#asked.delete(number);
+    if (asked !== undefined) settle(asked);
   }
 }
 
-function main(start: FrontStart): void {
+function run(start: FrontStart): void {
   const arena = new SlotArena(start.arena);
-  const engines = new Engines(start.queues, start.bell, start.queueEntries, start.pollMs);
+  const engines = new Engines(start.bell, start.queueEntries);
   const models = new FrontModels();
-  for (const model of start.models) models.serve(new InferModel(model, engines, start.limits.bodyBytes));
+  /** Until their last request has ended. */
+  const bySerial = new Map<number, InferModel>();
   const access = (line: string) => process.stdout.write(`${line}\n`);
-  const watch = new FrontWatch(start.name, models.all, start.logsAccess ? access : undefined);
-  const documents = new Documents();
+  const watch = new FrontWatch(start.name, start.logsAccess ? access : undefined);
+  const main = new Asking();
   const options: CallOptions = {
     state: new ServerState(start.state),
     models,
@@ -104,13 +136,19 @@ function main(start: FrontStart): void {
     limits: start.limits,
     security: start.security,
     statistics: (models) =>
-      documents.ask({ kind: 'statistics', models: models.map(({ served }) => served.name) }),
+      main.ask('document', { kind: 'statistics', models: models.map(({ served }) => served.name) }),
+    repository: {
+      index: () => main.ask('index', undefined),
+      load: (model) => main.ask('load', model),
+      unload: (model) => main.ask('unload', model),
+      patch: (model, bytes) => main.ask('patch', { model, bytes }),
+    },
     observe: (request) => watch.request(request),
     onError: (error) => say({ kind: 'error', error: sentError(error) }),
   };
   const door = new FrontDoor({
     ...options,
-    metrics: () => documents.ask({ kind: 'metrics' }),
+    metrics: () => main.ask('document', { kind: 'metrics' }),
     onConnection: (event) => watch.connection('http', event),
   });
   const grpc =
@@ -128,10 +166,44 @@ function main(start: FrontStart): void {
     clearInterval(reporting);
     watch.close();
   };
+  /** Ends a model that requests do not go to any more. */
+  const leave = async (model: InferModel | undefined) => {
+    await model?.retire();
+    for (const [serial, own] of bySerial) if (own === model) bySerial.delete(serial);
+  };
   const obey = async (message: ToFront) => {
     switch (message.kind) {
+      case 'prepare': {
+        const { serial } = message;
+        const model = new InferModel(message.model, engines, start.limits.bodyBytes);
+        bySerial.set(serial, model);
+        await warmUp(model, arena);
+        say({ kind: 'prepared', serial, metrics: watch.addModel(model.served.name) });
+        break;
+      }
+      case 'serve': {
+        const model = bySerial.get(message.serial);
+        if (model === undefined) throw new RangeError(`there is no model ${message.serial}`);
+        const before = models.serve(model);
+        grpc?.changed();
+        await leave(before);
+        say({ kind: 'left', serial: message.serial });
+        break;
+      }
+      case 'withdraw': {
+        const before = models.withdraw(message.model, message.reason);
+        grpc?.changed();
+        await leave(before);
+        say({ kind: 'left', serial: message.serial });
+        break;
+      }
+      case 'abandon': {
+        const model = bySerial.get(message.serial);
+        model?.abandon();
+        if (model !== undefined && models.served(model.served.name) !== model) await leave(model);
+        break;
+      }
       case 'listen':
-        for (const model of models.all) await warmUp(model, arena);
         await door.listen(duplicateDescriptor(start.fd));
         if (start.grpcFd !== undefined) await grpc?.listen(duplicateDescriptor(start.grpcFd));
         say({ kind: 'listening' });
@@ -150,8 +222,11 @@ function main(start: FrontStart): void {
         door.end();
         grpc?.end();
         break;
-      case 'document':
-        documents.receive(message.number, message.text);
+      case 'answer':
+        main.receive(message.number, ({ resolve }) => resolve(message.answer));
+        break;
+      case 'refusal':
+        main.receive(message.number, ({ reject }) => reject(receivedError(message.error)));
         break;
       default:
         message satisfies never;
@@ -164,7 +239,7 @@ function main(start: FrontStart): void {
 }
 
 try {
-  main(workerData as FrontStart);
+  run(workerData as FrontStart);
 } catch (error) {
   say({ kind: 'failed', error: sentError(error) });
   port.close();

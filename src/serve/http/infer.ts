@@ -4,7 +4,7 @@ import type { SlotArena } from '../engine/arena.ts';
 import { nowMs, turnMs } from '../engine/clock.ts';
 import type { InferAnswer } from '../protocol/answer.ts';
 import { type BodyHeaders, parseInferRequest } from '../protocol/parse-infer.ts';
-import type { Arrived, InferModel, TransportForm } from '../requests/infer-model.ts';
+import { type Arrived, type InferModel, modelFor, type TransportForm } from '../requests/infer-model.ts';
 import { receiveBody } from './receive-body.ts';
 import { smallestRequest } from './smallest-request.ts';
 
@@ -13,19 +13,21 @@ const WARM_UP_ROUNDS = 400;
 const WARM_UP_MS = 2000;
 
 /**
- * Answers a request; undefined: its client went away.
- * @throws what is wrong with the request: errors that `errorAnswer` knows; Refused; BatchFailedError.
+ * Answers a request; undefined: its client went away. `current`: the model that is served; the one that is when the body has come
+ * answers, so that no slow body keeps a model that is replaced.
+ * @throws what is wrong with the request: errors that `errorAnswer` knows; Refused; BatchFailedError; what `current` throws.
  */
 export async function inferOverHttp(
-  model: InferModel,
+  current: () => InferModel,
   request: IncomingMessage,
   response: ServerResponse,
   query: string,
   { arena, slaMs, tell }: Pick<Arrived, 'arena' | 'slaMs' | 'tell'>,
 ): Promise<InferAnswer | undefined> {
   const arrivedMs = turnMs();
-  const received = await receiveBody(request, model.room(arena));
+  const received = await receiveBody(request, current().room(arena));
   if (received === undefined) return undefined;
+  const model = modelFor(received, arena, current);
   const { headers } = request;
   const form = httpForm(model, {
     contentType: headers['content-type'],

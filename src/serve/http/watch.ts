@@ -6,24 +6,31 @@ import type { Protocol } from '../metrics/metric-list.ts';
 import type { SharedMetrics } from '../metrics/metrics-block.ts';
 import { IoMetrics, outcomeOf, RequestMetrics } from '../metrics/recorders.ts';
 import { accessLine } from '../recording/log-lines.ts';
-import type { InferModel } from '../requests/infer-model.ts';
 import type { ObservedRequest } from '../requests/observed-request.ts';
 
 export class FrontWatch {
   readonly #io: IoMetrics;
-  readonly #models: ReadonlyMap<string, RequestMetrics>;
+  /** By name: also of those that have gone, which may come back. */
+  readonly #models = new Map<string, RequestMetrics>();
   readonly #delay = new EventLoopDelay();
   readonly #access: ((line: string) => void) | undefined;
 
   /** `access`: takes lines of the access log. */
-  constructor(thread: string, models: readonly InferModel[], access?: (line: string) => void) {
+  constructor(thread: string, access?: (line: string) => void) {
     this.#io = new IoMetrics(thread);
-    this.#models = new Map(models.map(({ served: { name } }) => [name, new RequestMetrics(name)]));
     this.#access = access;
   }
 
   get metrics(): readonly SharedMetrics[] {
-    return [this.#io, ...this.#models.values()].map(({ block }) => block.shared);
+    return [this.#io.block.shared];
+  }
+
+  /** Counts requests for a model from now on. Gives back what is new to be read: nothing for one that it has counted before. */
+  addModel(name: string): readonly SharedMetrics[] {
+    if (this.#models.has(name)) return [];
+    const own = new RequestMetrics(name);
+    this.#models.set(name, own);
+    return [own.block.shared];
   }
 
   connection(protocol: Protocol, event: 'opened' | 'closed'): void {

@@ -15,7 +15,7 @@ export interface ServedModel {
 }
 
 /** What of Triton's extensions is there. */
-const EXTENSIONS = ['binary_tensor_data', 'schedule_policy', 'statistics', 'model_repository(index)'];
+const EXTENSIONS = ['binary_tensor_data', 'schedule_policy', 'statistics', 'model_repository'];
 
 /** GET /v2. */
 export function serverMetadata(): object {

@@ -15,6 +15,7 @@ const GRPC = {
   notFound: 5,
   permissionDenied: 7,
   resourceExhausted: 8,
+  failedPrecondition: 9,
   unimplemented: 12,
   internal: 13,
   unavailable: 14,
@@ -24,6 +25,8 @@ const GRPC = {
 type Statuses = readonly [http: number, grpc: number];
 
 const BAD: Statuses = [400, GRPC.invalidArgument];
+/** The request is well, and what the server has does not allow it. */
+const CONFLICT: Statuses = [409, GRPC.failedPrecondition];
 const INTERNAL: Statuses = [500, GRPC.internal];
 
 /** What clients can do something about. */
@@ -52,6 +55,13 @@ const STATUSES = {
   UNAUTHENTICATED: [401, GRPC.unauthenticated],
   ORIGIN_FORBIDDEN: [403, GRPC.permissionDenied],
   MODEL_UNKNOWN: [404, GRPC.notFound],
+  MODEL_UNAVAILABLE: [503, GRPC.unavailable],
+  ADMIN_FORBIDDEN: [403, GRPC.permissionDenied],
+  LOAD_FAILED: CONFLICT,
+  REPOSITORY_INVALID: CONFLICT,
+  PATCH_INVALID: BAD,
+  PATCH_GAP: CONFLICT,
+  PATCH_CONFLICT: CONFLICT,
   OUTPUT_UNKNOWN: BAD,
   BODY_TOO_LARGE: [413, GRPC.resourceExhausted],
   CONTENT_UNSUPPORTED: [415, GRPC.unimplemented],

@@ -12,7 +12,8 @@ export type Route =
   | { readonly kind: 'live' | 'ready' | 'server-metadata' | 'metrics' | 'repository-index' }
   /** Without a model: of all. */
   | ({ readonly kind: 'statistics' } & Partial<ModelName>)
-  | ({ readonly kind: 'model-metadata' | 'model-ready' | 'infer' } & ModelName);
+  | ({ readonly kind: 'model-metadata' | 'model-ready' | 'infer' } & ModelName)
+  | { readonly kind: 'load' | 'unload' | 'patch'; readonly model: string };
 
 /** What a request line asks for, or why it cannot be. */
 export type Routed =
@@ -63,11 +64,26 @@ function pathOf(segments: readonly string[]): Path | undefined {
     case 'health':
       return rest.length === 0 && (third === 'live' || third === 'ready') ? read({ kind: third }) : undefined;
     case 'repository':
-      return rest.length === 0 && third === 'index'
-        ? { methods: CALLS, route: { kind: 'repository-index' } }
-        : undefined;
+      return repositoryPath(third, rest);
     case 'models':
       return rest.length === 0 && third === 'stats' ? read({ kind: 'statistics' }) : modelPath(third, rest);
+    default:
+      return undefined;
+  }
+}
+
+/** Behind `/v2/repository`: the index, or a model and what is to be done with it. */
+function repositoryPath(third: string, rest: readonly string[]): Path | undefined {
+  const [model, verb] = rest;
+  if (third === 'index' && rest.length === 0) return { methods: CALLS, route: { kind: 'repository-index' } };
+  if (third !== 'models' || model === undefined || model === '' || rest.length !== 2) return undefined;
+  switch (verb) {
+    case 'load':
+      return { methods: CALLS, route: { kind: 'load', model } };
+    case 'unload':
+      return { methods: CALLS, route: { kind: 'unload', model } };
+    case 'patches':
+      return { methods: CALLS, route: { kind: 'patch', model } };
     default:
       return undefined;
   }

@@ -1,5 +1,4 @@
 /** A thread's lines to the engines: what it posted to each, and what comes back. */
-import { at } from '../../at.ts';
 import { deferred } from '../../deferred.ts';
 import { BusyPoll, turn } from '../engine/busy-poll.ts';
 import { nowMs, turnMs } from '../engine/clock.ts';
@@ -110,6 +109,21 @@ export class EngineLine {
     });
   }
 
+  /** Answers all that wait: their engine has ended, and with it whoever read or wrote their slots. */
+  abandon(): void {
+    const none = {
+      retryAfterMs: 0,
+      queueMs: 0,
+      mergeMs: 0,
+      computeMs: 0,
+      copyMs: 0,
+      batchSamples: 0,
+      endedMs: 0,
+    };
+    for (const [ticket, { resolve }] of this.#posted) resolve({ ticket, outcome: 'lost', ...none });
+    this.#posted.clear();
+  }
+
   /** Hands the answers that have come to who waits for them. Gives back how many. */
   receive(): number {
     turnMs();
@@ -124,32 +138,49 @@ export class EngineLine {
   }
 }
 
-/** The lines of a thread to all engines. */
+/** The lines of a thread to all engines, which come and go. */
 export class Engines {
-  readonly #lines: readonly EngineLine[];
+  /** With how long each is polled. */
+  readonly #lines = new Map<EngineLine, number>();
   readonly #bell: Bell;
-  readonly #poll: BusyPoll;
+  readonly #capacity: number;
+  #poll = new BusyPoll(0);
   /** Settled when answers are to be expected, or there will be none any more. */
   #awaited = deferred<void>();
   #isStopped = false;
 
-  /** `pollMs`: how long it polls for answers after the last one, or the last request. */
-  constructor(queues: readonly EngineQueues[], bell: SharedArrayBuffer, capacity: number, pollMs: number) {
+  /** `bell`: the thread's own. `capacity`: entries of each queue. */
+  constructor(bell: SharedArrayBuffer, capacity: number) {
     this.#bell = new Bell(bell);
-    this.#poll = new BusyPoll(pollMs);
+    this.#capacity = capacity;
+  }
+
+  /** A line to an engine: its answers are handed on from now on. `pollMs`: how long to poll for them after the last one, or the last request. */
+  add(queues: EngineQueues, pollMs: number): EngineLine {
     const expect = () => {
       this.#poll.extend();
       this.#awaited.resolve();
     };
-    this.#lines = queues.map((own) => new EngineLine(own, capacity, expect));
+    const line = new EngineLine(queues, this.#capacity, expect);
+    this.#lines.set(line, pollMs);
+    this.#pollAsLines();
+    return line;
   }
 
-  line(engine: number): EngineLine {
-    return at(this.#lines, engine);
+  /** Ends a line, on which nothing waits. */
+  remove(line: EngineLine): void {
+    this.#lines.delete(line);
+    this.#pollAsLines();
+  }
+
+  #pollAsLines(): void {
+    this.#poll = new BusyPoll(Math.max(0, ...this.#lines.values()));
   }
 
   get waiting(): number {
-    return this.#lines.reduce((sum, { waiting }) => sum + waiting, 0);
+    let sum = 0;
+    for (const { waiting } of this.#lines.keys()) sum += waiting;
+    return sum;
   }
 
   /** Hands answers on until `stop`. */
@@ -157,7 +188,7 @@ export class Engines {
     while (!this.#isStopped) {
       this.#bell.look();
       let came = 0;
-      for (const line of this.#lines) came += line.receive();
+      for (const line of this.#lines.keys()) came += line.receive();
       if (came > 0) this.#poll.extend();
       if (this.waiting === 0) await this.#postedSomething();
       else await (this.#poll.isOn ? turn() : (this.#bell.wait() ?? turn()));

@@ -16,7 +16,7 @@ import { checkRecord } from '../records/check-record.ts';
 import { writeRecord } from '../records/record.ts';
 import { RecordModel, type RecordShape } from '../records/record-model.ts';
 import { arenaFull, type BodyRoom, type ReceivedBody } from './body-slot.ts';
-import type { EngineLine, Engines } from './engine-lines.ts';
+import type { EngineLine, EngineQueues, Engines } from './engine-lines.ts';
 
 /** Behind a body: where the candidates of a few users begin, and what aligns them. */
 const BEHIND_BODY = 64;
@@ -25,8 +25,12 @@ const BEHIND_BODY = 64;
 export interface ModelAtFront {
   readonly served: ServedModel;
   readonly shape: RecordShape;
-  /** Its copies, by their numbers. */
-  readonly engines: readonly number[];
+  /** One for each of its copies. */
+  readonly queues: readonly EngineQueues[];
+  /** The time that its requests have which do not say; default: as the server says. */
+  readonly slaMs?: number;
+  /** How long to poll for its answers. */
+  readonly pollMs: number;
 }
 
 /** What is said of a request when it has ended, for counters and logs. */
@@ -70,23 +74,45 @@ export class InferModel {
   readonly #records: RecordModel;
   readonly #binder: NativeBinder;
   readonly writer: AnswerWriter;
-  readonly #engines: readonly EngineLine[];
+  readonly #lines: readonly EngineLine[];
+  readonly #engines: Engines;
+  readonly #slaMs: number | undefined;
+  /** Requests that have come and not ended. */
+  #uses = 0;
+  /** Told when the last request of a model that retires has ended. */
+  #left: (() => void) | undefined;
   readonly #width: number;
   readonly #mostBytes: number;
 
-  constructor({ served, shape, engines }: ModelAtFront, lines: Engines, mostBytes: number) {
+  constructor({ served, shape, queues, slaMs, pollMs }: ModelAtFront, engines: Engines, mostBytes: number) {
     this.served = served;
     this.#records = new RecordModel(shape);
     this.#binder = new NativeBinder(served.inputs);
     this.writer = new AnswerWriter(served.name, served.version, served.outputs);
-    this.#engines = engines.map((engine) => lines.line(engine));
+    this.#engines = engines;
+    this.#lines = queues.map((own) => engines.add(own, pollMs));
+    this.#slaMs = slaMs;
     this.#width = served.outputs.reduce((sum, { width }) => sum + width, 0);
     this.#mostBytes = mostBytes;
   }
 
   /** Requests that have been posted and not answered, of all its copies. */
   get waiting(): number {
-    return this.#engines.reduce((sum, { waiting }) => sum + waiting, 0);
+    return this.#lines.reduce((sum, { waiting }) => sum + waiting, 0);
+  }
+
+  /** Ends its lines when all requests have ended; nobody sends it any from now on. */
+  async retire(): Promise<void> {
+    if (this.#uses > 0)
+      await new Promise<void>((resolve) => {
+        this.#left = resolve;
+      });
+    for (const line of this.#lines) this.#engines.remove(line);
+  }
+
+  /** Its engines have ended: what they were sent has no other answer. */
+  abandon(): void {
+    for (const line of this.#lines) line.abandon();
   }
 
   /** What the body of a request gets. */
@@ -100,7 +126,7 @@ export class InferModel {
   }
 
   /**
-   * Answers a request, and gives its slot back. Undefined: its client went away.
+   * Answers a request, whose body may have come into the room of another model, and gives its slot back. Undefined: its client went away.
    * @throws what is wrong with the request: errors that `errorAnswer` knows; Refused; BatchFailedError.
    */
   async answer<Answer>(
@@ -110,6 +136,7 @@ export class InferModel {
   ): Promise<Answer | undefined> {
     const bodyBytes = received.body.length;
     const slots: Slot[] = [received.slot];
+    this.#uses += 1;
     try {
       const asked = read(received.body);
       const given = this.writer.given(asked);
@@ -121,7 +148,7 @@ export class InferModel {
       }
       const outputs = this.#roomForOutputs(slot, samples, arena, slots);
       const { timeoutMicros, priority } = asked;
-      const ms = timeoutMicros === undefined ? slaMs : timeoutMicros / 1000;
+      const ms = timeoutMicros === undefined ? (this.#slaMs ?? slaMs) : timeoutMicros / 1000;
       const line = this.#leastBusy();
       const answered = await this.#score(line, client, {
         slotAddress: Number(slot.address),
@@ -141,6 +168,8 @@ export class InferModel {
       return answer;
     } finally {
       for (const slot of slots) arena.give(slot);
+      this.#uses -= 1;
+      if (this.#uses === 0) this.#left?.();
     }
   }
 
@@ -203,7 +232,7 @@ export class InferModel {
 
   /** The copy with least to do. */
   #leastBusy(): EngineLine {
-    return this.#engines.reduce((least, other) => (other.load < least.load ? other : least));
+    return this.#lines.reduce((least, other) => (other.load < least.load ? other : least));
   }
 
   /**
@@ -262,8 +291,20 @@ function wasScored({ outcome, retryAfterMs }: Answered): boolean {
       throw new Refused(new DeviceError('OVERLOADED', 'too many samples wait for the model'), retryAfterMs);
     case 'failed':
       throw new BatchFailedError('its batch failed');
+    case 'lost':
+      throw new ServeError('MODEL_UNAVAILABLE', 'the engine of the model has failed');
     default:
       return outcome satisfies never;
+  }
+}
+
+/** The model that answers a request whose body has come: the one that is served now. @throws what `current` throws: the slot is given back. */
+export function modelFor({ slot }: ReceivedBody, arena: SlotArena, current: () => InferModel): InferModel {
+  try {
+    return current();
+  } catch (error) {
+    arena.give(slot);
+    throw error;
   }
 }
 

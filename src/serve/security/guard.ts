@@ -18,6 +18,9 @@ const NEEDS: Readonly<Record<Route['kind'], Need>> = {
   'model-metadata': 'token',
   'model-ready': 'token',
   infer: 'token',
+  load: 'admin-token',
+  unload: 'admin-token',
+  patch: 'admin-token',
 };
 
 /** What a request must bring; `route` is undefined for what is not there: strangers do not learn that. */
@@ -29,8 +32,10 @@ export function needOf(route: Pick<Route, 'kind'> | undefined): Need {
 export interface AccessRules {
   /** Undefined: whoever reaches the server may ask. */
   readonly tokens?: TokenDigests;
-  /** For its administration, and for all else too. Undefined: nobody may. */
+  /** For its administration, and for all else too. */
   readonly adminTokens?: TokenDigests;
+  /** Whether there is administration without tokens of its own: whoever may ask may do it. Default: nobody may. */
+  readonly isAdministered?: boolean;
   /** Origins whose pages may ask: `https://shop.example`. */
   readonly origins: readonly string[];
 }
@@ -52,20 +57,27 @@ const PREFLIGHT_SECONDS = 7200;
 export class Guard {
   readonly #wanted: Readonly<Record<Need, TokenDigests | undefined>>;
   readonly #origins: ReadonlySet<string>;
+  readonly #isAdministered: boolean;
 
-  constructor({ tokens, adminTokens = [], origins }: AccessRules) {
-    this.#wanted = {
-      nothing: undefined,
-      token: tokens === undefined ? undefined : [...tokens, ...adminTokens],
-      'admin-token': adminTokens,
-    };
+  constructor({ tokens, adminTokens, isAdministered = false, origins }: AccessRules) {
+    const all = tokens === undefined ? undefined : [...tokens, ...(adminTokens ?? [])];
+    this.#wanted = { nothing: undefined, token: all, 'admin-token': adminTokens ?? all };
+    this.#isAdministered = isAdministered || adminTokens !== undefined;
     this.#origins = new Set(origins);
   }
 
-  /** @throws ServeError ORIGIN_FORBIDDEN for a page of an origin that may not ask, UNAUTHENTICATED for who has no right to it. */
+  /**
+   * @throws ServeError ORIGIN_FORBIDDEN for a page of an origin that may not ask, UNAUTHENTICATED for who has no right to it,
+   *   ADMIN_FORBIDDEN where nobody has.
+   */
   check(need: Need, { authorization, origin, host }: AskedBy): void {
     if (origin !== undefined && !this.#origins.has(origin) && !isOwn(origin, host))
       throw new ServeError('ORIGIN_FORBIDDEN', `pages of ${shortName(origin)} may not ask this server`);
+    if (need === 'admin-token' && !this.#isAdministered)
+      throw new ServeError(
+        'ADMIN_FORBIDDEN',
+        'this server does not let requests load, unload or patch models',
+      );
     const wanted = this.#wanted[need];
     if (wanted === undefined || holdsToken(authorization, wanted)) return;
     const what = need === 'admin-token' ? 'a token for administration' : 'a token';

@@ -9,6 +9,8 @@ export interface SecurityFiles {
   /** Files of tokens. */
   readonly tokens?: string;
   readonly adminTokens?: string;
+  /** Whether there is administration without tokens of its own. */
+  readonly isAdministered?: boolean;
   /** Origins whose pages may ask. */
   readonly origins: readonly string[];
 }
@@ -36,6 +38,7 @@ export async function readSecurity(
       ...(tls === undefined ? {} : { tls: tls.material }),
       access: {
         origins,
+        isAdministered: files.isAdministered ?? false,
         ...(tokens === undefined ? {} : { tokens: tokens.digests }),
         ...(adminTokens === undefined ? {} : { adminTokens: adminTokens.digests }),
       },

@@ -280,8 +280,8 @@ describe('documents are those of HTTP', () => {
       ['ModelReady', { name: 'rows', version: '2' }, 'NOT_FOUND MODEL_UNKNOWN'],
       ['ModelMetadata', { name: '__proto__' }, 'NOT_FOUND MODEL_UNKNOWN'],
       ['ModelStatistics', { name: 'other' }, 'NOT_FOUND MODEL_UNKNOWN'],
-      ['RepositoryModelLoad', { model_name: 'rows' }, 'UNIMPLEMENTED ROUTE_UNKNOWN'],
-      ['RepositoryModelUnload', { model_name: 'rows' }, 'UNIMPLEMENTED ROUTE_UNKNOWN'],
+      ['RepositoryModelLoad', { model_name: 'rows' }, 'PERMISSION_DENIED ADMIN_FORBIDDEN'],
+      ['RepositoryModelUnload', { model_name: 'rows' }, 'PERMISSION_DENIED ADMIN_FORBIDDEN'],
       ['ModelReady', { name: 'x'.repeat(1 << 20) }, 'RESOURCE_EXHAUSTED BODY_TOO_LARGE'],
     ] as const)
       assert.equal(await grpcRefusal(client.call(method, request)), wanted, method);

@@ -9,6 +9,7 @@ import { FrontModels } from '../../../src/serve/requests/front-models.ts';
 import { ServerState } from '../../../src/serve/state.ts';
 import { Client, jsonIn, outputsIn, RawConnection, refusal, requestText } from '../../support/http-client.ts';
 import { protocolBody, type SentBody } from '../../support/infer-bodies.ts';
+import { NO_REPOSITORY } from '../../support/no-repository.ts';
 import { Random } from '../../support/random.ts';
 import { SEED } from '../../support/seed.ts';
 import { type Served, saidBy, serve } from '../../support/served.ts';
@@ -349,6 +350,7 @@ describe('the thread of a server', () => {
       limits: DEFAULT_FRONT_LIMITS,
       metrics,
       statistics: () => Promise.resolve(''),
+      repository: NO_REPOSITORY,
       observe: ({ status }) => log.push(`status ${status}`),
       onConnection: (event) => {
         if (event === 'closed') closed.resolve();

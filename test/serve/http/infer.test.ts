@@ -78,10 +78,10 @@ async function front({ slaMs, outputs = OUTPUTS, gone = false }: FrontOptions = 
   const queues = [0, 1].map((): EngineQueues => {
     return { requests: ringMemory(ENTRIES), answers: ringMemory(ENTRIES), bell: word(), load: word() };
   });
-  const engines = new Engines(queues, bell, ENTRIES, 0);
+  const engines = new Engines(bell, ENTRIES);
   const receiving = engines.receive();
   const model = new InferModel(
-    { served: { ...SERVED, outputs }, shape: SHAPE, engines: [0, 1] },
+    { served: { ...SERVED, outputs }, shape: SHAPE, queues, pollMs: 0 },
     engines,
     100_000,
   );
@@ -90,7 +90,7 @@ async function front({ slaMs, outputs = OUTPUTS, gone = false }: FrontOptions = 
   const pair = await httpPair(({ request, response }) => {
     const told: Ended[] = [];
     const tell = (ended: Ended) => told.push(ended);
-    const answered = inferOverHttp(model, request, response, query, { arena, slaMs, tell });
+    const answered = inferOverHttp(() => model, request, response, query, { arena, slaMs, tell });
     answered.catch(() => {});
     begun.set(request, { answered, told });
     if (gone) Object.defineProperty(response, 'destroyed', { value: true });

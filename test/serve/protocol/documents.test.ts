@@ -16,7 +16,7 @@ test('the server', () => {
   assert.deepEqual(serverMetadata(), {
     name: 'hotrow',
     version,
-    extensions: ['binary_tensor_data', 'schedule_policy', 'statistics', 'model_repository(index)'],
+    extensions: ['binary_tensor_data', 'schedule_policy', 'statistics', 'model_repository'],
   });
   assert.deepEqual([health('live', true), health('ready', false)], [{ live: true }, { ready: false }]);
   assert.deepEqual(modelReady({ name: 'm' }, true), { name: 'm', ready: true });

@@ -131,11 +131,12 @@ for (const pollMs of [0, 1, 60_000])
   test(`answers of all engines are handed on until it is stopped, polling ${pollMs} ms`, async () => {
     const queues = [queuesOf(8), queuesOf(8)];
     const bell = word();
-    const engines = new Engines(queues, bell, 8, pollMs);
+    const engines = new Engines(bell, 8);
+    const lines = queues.map((own, e) => engines.add(own, e * pollMs));
     const receiving = engines.receive();
     using _alive = setInterval(() => {}, 60_000);
     for (let round = 0; round < 5; round++) {
-      const posted = [0, 1].map((e) => engines.line(e).post(request(1)));
+      const posted = lines.map((line) => line.post(request(1)));
       assert.equal(engines.waiting, 2);
       for (const [e, own] of queues.entries()) {
         engineEnd(own).answer(answer(posted[e]?.ticket as number));
@@ -144,7 +145,11 @@ for (const pollMs of [0, 1, 60_000])
       await Promise.all(posted.map((one) => one?.answered));
       assert.equal(engines.waiting, 0);
     }
-    assert.throws(() => engines.line(2), RangeError);
+    for (const line of lines) {
+      assert.ok(line.post(request(1)) !== undefined);
+      engines.remove(line);
+    }
+    assert.equal(engines.waiting, 0);
     engines.stop();
     await receiving;
   });

@@ -30,6 +30,8 @@ test('who needs which token', async () => {
     tokens: await guard({ origins: [], tokens }),
     'admin tokens': await guard({ origins: [], adminTokens }),
     both: await guard({ origins: [], tokens, adminTokens }),
+    'tokens, administered': await guard({ origins: [], tokens, isAdministered: true }),
+    administered: await guard({ origins: [], isAdministered: true }),
   };
   const given = {
     none: undefined,
@@ -41,7 +43,8 @@ test('who needs which token', async () => {
     (['nothing', 'token', 'admin-token'] as const).map((need) => {
       const who = Object.entries(given).filter(([, authorization]) => {
         const code = codeOf(own, need, { authorization });
-        assert.ok(code === 'passes' || code === 'UNAUTHENTICATED');
+        const isOff = need === 'admin-token' && (rule === 'tokens' || rule === 'no tokens');
+        assert.ok(code === 'passes' || code === (isOff ? 'ADMIN_FORBIDDEN' : 'UNAUTHENTICATED'));
         return code === 'passes';
       });
       return `${rule}, ${need}: ${who.map(([name]) => name).join(' ')}`;
@@ -61,6 +64,12 @@ test('who needs which token', async () => {
     `both, nothing: ${all}`,
     'both, token: user admin',
     'both, admin-token: admin',
+    `tokens, administered, nothing: ${all}`,
+    'tokens, administered, token: user',
+    'tokens, administered, admin-token: user',
+    `administered, nothing: ${all}`,
+    `administered, token: ${all}`,
+    `administered, admin-token: ${all}`,
   ]);
 });
 

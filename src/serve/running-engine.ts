@@ -1,0 +1,127 @@
+/** An engine thread as the main thread has it: one copy of a model. */
+
+import { at } from '../at.ts';
+import { type Deferred, deferred } from '../deferred.ts';
+import type { ArenaPlace } from './engine/arena.ts';
+import type { EngineReady, EngineStart, FromEngine, Line, ToEngine } from './engine/engine-thread.ts';
+import { ringMemory } from './engine/ring.ts';
+import { receivedError } from './engine/thread-errors.ts';
+import type { EngineQueues } from './requests/engine-lines.ts';
+import { ServerThread } from './server-thread.ts';
+
+/** Entries of a queue between two threads. */
+export const QUEUE_ENTRIES = 1 << 14;
+
+export interface EngineEvents {
+  progress(text: string): void;
+  fits(fits: Extract<FromEngine, { readonly kind: 'fits' }>['fits']): void;
+  /** What failed and does not end the engine. */
+  failed(error: Error): void;
+  /** The engine has ended, and nobody asked it to. It told so itself, or its thread ended. */
+  lost(error: Error): void;
+}
+
+export const word = () => new SharedArrayBuffer(Int32Array.BYTES_PER_ELEMENT);
+
+export class RunningEngine {
+  readonly #thread: ServerThread<ToEngine, FromEngine>;
+  readonly #lines: readonly Line[];
+  readonly #bell = word();
+  readonly #load = word();
+  readonly #counts = word();
+  readonly #events: EngineEvents;
+  readonly #ready = deferred<EngineReady>();
+  /** Its answers that are awaited, in their order. */
+  readonly #asked: Deferred<void>[] = [];
+  #isStopped = false;
+  #isLost = false;
+
+  /** `bells`: of the threads that receive requests. */
+  constructor(
+    program: string,
+    start: Omit<EngineStart, 'bell' | 'lines' | 'counts'>,
+    bells: readonly SharedArrayBuffer[],
+    events: EngineEvents,
+  ) {
+    this.#events = events;
+    this.#lines = bells.map((bell): Line => {
+      return { requests: ringMemory(QUEUE_ENTRIES), answers: ringMemory(QUEUE_ENTRIES), bell };
+    });
+    const all: EngineStart = { ...start, bell: this.#bell, lines: this.#lines, counts: this.#counts };
+    this.#ready.promise.catch(() => {});
+    this.#thread = new ServerThread<ToEngine, FromEngine>(program, all, (message) => this.#hear(message));
+    this.#thread.ended.then(
+      () => this.#lose(new Error('a thread of the server ended'), true),
+      (error) => this.#lose(error, false),
+    );
+  }
+
+  /** Resolves when its model is there and warm. Rejects with why it does not come. */
+  get ready(): Promise<EngineReady> {
+    return this.#ready.promise;
+  }
+
+  /** Settles when the thread has ended. */
+  get ended(): Promise<void> {
+    return this.#thread.ended;
+  }
+
+  /** Its queues to and from a thread that receives requests. */
+  queues(front: number): EngineQueues {
+    const { requests, answers } = at(this.#lines, front);
+    return { requests, answers, bell: this.#bell, load: this.#load };
+  }
+
+  /** It answers requests from now on, whose memory is there. */
+  begin(arenas: readonly ArenaPlace[]): void {
+    this.#thread.say({ kind: 'begin', arenas });
+  }
+
+  /** Requests are clients' from now on: they count. */
+  count(): void {
+    Atomics.store(new Int32Array(this.#counts), 0, 1);
+  }
+
+  /** It ends when it has answered all that it was sent. */
+  stop(): void {
+    this.#isStopped = true;
+    this.#thread.say({ kind: 'stop' });
+  }
+
+  terminate(): Promise<void> {
+    this.#isStopped = true;
+    return this.#thread.terminate();
+  }
+
+  #hear(message: FromEngine): void {
+    switch (message.kind) {
+      case 'progress':
+        this.#events.progress(message.text);
+        break;
+      case 'ready':
+        this.#ready.resolve(message.ready);
+        break;
+      case 'fits':
+        this.#events.fits(message.fits);
+        break;
+      case 'batch-failed':
+        this.#events.failed(receivedError(message.error));
+        break;
+      case 'failed':
+        this.#lose(receivedError(message.error), false);
+        break;
+      default:
+        message satisfies never;
+    }
+  }
+
+  /** `isEnd`: of an engine that was asked to end, nobody wonders. */
+  #lose(error: Error, isEnd: boolean): void {
+    this.#ready.reject(error);
+    for (const { reject } of this.#asked.splice(0)) reject(error);
+    if (this.#isStopped) {
+      if (!isEnd) this.#events.failed(error);
+    } else if (!this.#isLost) this.#events.lost(error);
+    this.#isLost = true;
+  }
+}
