@@ -33,6 +33,7 @@ async function buildJavaScript() {
     absWorkingDir: root,
     entryPoints: {
       index: 'src/index.ts',
+      client: 'src/client/client.ts',
       'cli/main': 'src/cli/main.ts',
       'build-library': 'src/ffi/native/build-main.ts',
       'serve/engine-thread': 'src/serve/engine/engine-thread.ts',
@@ -57,7 +58,7 @@ function buildTypes() {
     const options = ['-p', 'tsconfig.build.json', '--emitDeclarationOnly', '--outDir', all];
     const { status } = spawnSync(process.execPath, [compiler, ...options], { cwd: root, stdio: 'inherit' });
     if (status !== 0) process.exit(status ?? 1);
-    const reached = new Set([join(all, 'index.d.ts')]);
+    const reached = new Set(['index', 'client/client'].map((name) => join(all, `${name}.d.ts`)));
     for (const file of reached) {
       const text = readFileSync(file, 'utf8');
       for (const [, name] of text.matchAll(SPECIFIER))

@@ -91,7 +91,11 @@ export type ServeErrorCode =
   | 'DEADLINE_UNMEETABLE'
   | 'DEADLINE_EXCEEDED'
   | 'SHUTTING_DOWN';
-export type ClientErrorCode = 'SERVER_UNREACHABLE' | 'SERVER_ANSWER_INVALID';
+export type ClientErrorCode =
+  | 'SERVER_UNREACHABLE'
+  | 'SERVER_ANSWER_INVALID'
+  | 'SERVER_REFUSED'
+  | 'SERVER_FAILED';
 export type AbortErrorCode = 'ABORTED';
 
 export type ErrorCode =
@@ -235,9 +239,15 @@ const HINTS: Readonly<Record<ErrorCode, string>> = {
   SHUTTING_DOWN: 'send the request to another server',
   SERVER_UNREACHABLE: 'check host and port, and that the server has started',
   SERVER_ANSWER_INVALID: 'the URL must be that of a server of the Open Inference Protocol, version 2',
+  SERVER_REFUSED: "the server's message says what it does not take",
+  SERVER_FAILED: "the server's log says more",
   ABORTED: 'the call was given up by its AbortSignal, as its caller asked',
   DISPOSED: 'keep models, collections and backends open until the last call has ended',
 };
+
+export function isErrorCode(text: unknown): text is ErrorCode {
+  return typeof text === 'string' && Object.hasOwn(HINTS, text);
+}
 
 /** Characters of a message or a hint, and of a line of a log. */
 const MESSAGE_CHARACTERS = 2000;
@@ -329,6 +339,28 @@ export class ServeError extends HotrowError<ServeErrorCode> {}
 
 /** A server that is asked is not there, or does not answer as its protocol says. */
 export class ClientError extends HotrowError<ClientErrorCode> {}
+
+/**
+ * A server answered with an error. Code, hint and message are the server's; code SERVER_REFUSED or SERVER_FAILED (status 500 and
+ * more) where it says none that Hotrow knows.
+ */
+export class ServerError extends HotrowError {
+  /** Of HTTP. */
+  readonly status: number;
+  /** When the server says that one may try again. */
+  readonly retryAfterMs: number | undefined;
+
+  constructor(
+    code: ErrorCode,
+    message: string,
+    answer: { readonly status: number; readonly retryAfterMs: number | undefined; readonly hint?: string },
+  ) {
+    const { hint } = answer;
+    super(code, message, hint === undefined ? {} : { hint });
+    this.status = answer.status;
+    this.retryAfterMs = answer.retryAfterMs;
+  }
+}
 
 /** The caller gave the call up through its AbortSignal, whose reason is the `cause`. Named as the platform names it: AbortError. */
 export class AbortError extends HotrowError<AbortErrorCode> {}

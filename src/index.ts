@@ -55,6 +55,7 @@ export {
   type RequestErrorCode,
   ServeError,
   type ServeErrorCode,
+  ServerError,
   UsageError,
   type UsageErrorCode,
   WorkloadError,

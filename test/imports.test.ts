@@ -14,7 +14,8 @@ const SRC = fileURLToPath(new URL('../src', import.meta.url));
 const LAYERS: readonly (readonly string[])[] = [
   ['text.ts', 'at.ts', 'deferred.ts', 'package-file.ts', 'user-folders.ts'],
   ['errors.ts', 'version.ts', 'numbers.ts', 'progress.ts'],
-  ['unfinished.ts', 'serve/batching'],
+  // A client of servers is for browsers too.
+  ['unfinished.ts', 'serve/batching', 'client'],
   ['tensor.ts', 'device.ts', 'input-file.ts', 'output-file.ts', 'temporary-folder.ts', 'child-program.ts'],
   ['stored-tensor.ts', 'checks'],
   ['ffi', 'formats'],
@@ -91,6 +92,20 @@ for (const file of files) {
     }
   });
 }
+
+test('the client needs nothing of Node', () => {
+  const reached = new Set(files.filter((file) => file.startsWith('client/')));
+  assert.ok(reached.size > 0);
+  for (const file of reached) {
+    assert.deepEqual(
+      importsOf(file).filter((target) => !target.startsWith('.')),
+      [],
+      file,
+    );
+    for (const other of importedBy(file)) reached.add(other);
+  }
+  assert.ok(reached.has('errors.ts'));
+});
 
 test('no circle among files, types counted', () => {
   const done = new Set<string>();

@@ -113,7 +113,7 @@ export const KNOWN_SKIPS = [
   {
     reason: /^no Chromium: set CHROMIUM, or install the package chromium$/,
     lacks: 'Chromium',
-    files: ['test/report/browser.rest.test.ts'],
+    files: ['test/client/browser.rest.test.ts', 'test/report/browser.rest.test.ts'],
   },
   {
     reason: /^there is no promtool: install the package prometheus$/,
