@@ -1,6 +1,7 @@
 /** The options of `hotrow serve` that say who may reach the server, and who may ask it for what. */
 import type { Command } from 'commander';
 import { UsageError } from '../errors.ts';
+import { isLoopback } from '../serve/security/loopback.ts';
 import { readSecurity, type Security, type SecurityFiles } from '../serve/security/security.ts';
 import type { ServerEvent } from '../serve/server.ts';
 
@@ -87,8 +88,4 @@ function filesOf(options: SecurityOptions): SecurityFiles {
     ...(tokenFile === undefined ? {} : { tokens: tokenFile }),
     ...(adminTokenFile === undefined ? {} : { adminTokens: adminTokenFile }),
   };
-}
-
-function isLoopback(host: string): boolean {
-  return host === 'localhost' || host === '::1' || /^127(?:\.\d{1,3}){3}$/.test(host);
 }

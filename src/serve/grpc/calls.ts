@@ -169,7 +169,7 @@ export class Calls {
       ...(isSent && isCall ? { grpcStatus: failure?.grpcStatus ?? OK } : {}),
       code: failure?.code,
       totalMs: performance.now() - began,
-      traceparent: oneOf(headers.traceparent),
+      trace: { traceparent: oneOf(headers.traceparent), tracestate: oneOf(headers.tracestate) },
       ended: call.ended ?? { bodyBytes: call.bodyBytes },
       answerBytes: answer?.length ?? 0,
     });

@@ -243,7 +243,7 @@ export class FrontDoor {
       status,
       code,
       totalMs: performance.now() - began,
-      traceparent: header(request, 'traceparent'),
+      trace: { traceparent: header(request, 'traceparent'), tracestate: header(request, 'tracestate') },
       ended,
       answerBytes: answer === undefined ? 0 : Buffer.byteLength(answer.body),
     });

@@ -72,7 +72,7 @@ export class FrontWatch {
     grpcStatus,
     code,
     totalMs,
-    traceparent,
+    trace,
     ended,
     answerBytes,
   }: ObservedRequest): string {
@@ -91,7 +91,7 @@ export class FrontWatch {
       queueMs: ended?.answered?.queueMs,
       computeMs: ended?.answered?.computeMs,
       totalMs,
-      traceparent,
+      ...trace,
     });
   }
 }

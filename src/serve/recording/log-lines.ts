@@ -1,8 +1,9 @@
 /** Lines of the server's logs, as JSON: one line each, of bounded length, in which nothing is unprintable. */
 import { printableJson } from '../../text.ts';
+import { type TraceContext, traceContext } from './trace-context.ts';
 
 /** A request that is over. What is undefined is left out. */
-export interface AccessEntry {
+export interface AccessEntry extends TraceContext {
   /** ms since 1970. */
   readonly time: number;
   /** `http` or `grpc`. */
@@ -23,8 +24,6 @@ export interface AccessEntry {
   readonly queueMs?: number | undefined;
   readonly computeMs?: number | undefined;
   readonly totalMs: number;
-  /** W3C trace context, as the client sent it. */
-  readonly traceparent?: string | undefined;
 }
 
 export type EventLevel = 'info' | 'warning' | 'error';
@@ -68,7 +67,7 @@ export function accessLine(entry: AccessEntry): string {
     queueMs: rounded(entry.queueMs),
     computeMs: rounded(entry.computeMs),
     totalMs: rounded(entry.totalMs),
-    traceparent: cut(entry.traceparent, MOST_WORD),
+    ...traceContext(entry),
   });
 }
 

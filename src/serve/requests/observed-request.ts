@@ -1,6 +1,7 @@
 /** What is told of a request that has ended, for counters and logs. */
 import type { Protocol } from '../metrics/metric-list.ts';
 import type { Route } from '../protocol/route.ts';
+import type { TraceContext } from '../recording/trace-context.ts';
 import type { Ended } from './infer-model.ts';
 
 export interface ObservedRequest {
@@ -15,7 +16,7 @@ export interface ObservedRequest {
   readonly grpcStatus?: number;
   readonly code: string | undefined;
   readonly totalMs: number;
-  readonly traceparent: string | undefined;
+  readonly trace: TraceContext;
   readonly ended: Ended | undefined;
   readonly answerBytes: number;
 }

@@ -2,6 +2,7 @@
 import { ServeError } from '../../errors.ts';
 import { shortName } from '../protocol/refuse.ts';
 import type { Route } from '../protocol/route.ts';
+import { isOfLoopback } from './loopback.ts';
 import { holdsToken, type TokenDigests } from './tokens.ts';
 
 /** What a request must bring: nothing, a token where the server has some, or a token for its administration. */
@@ -79,6 +80,12 @@ export class Guard {
         'this server does not let requests load, unload or patch models',
       );
     const wanted = this.#wanted[need];
+    // A page may have a name of its own made to lead to this machine: a browser takes it for the server's then.
+    if (need === 'admin-token' && wanted === undefined && !isOfLoopback(host ?? ''))
+      throw new ServeError(
+        'ADMIN_FORBIDDEN',
+        `without tokens, administration goes by this machine's own names, not ${shortName(host ?? '')}`,
+      );
     if (wanted === undefined || holdsToken(authorization, wanted)) return;
     const what = need === 'admin-token' ? 'a token for administration' : 'a token';
     throw new ServeError('UNAUTHENTICATED', `this needs ${what}`);

@@ -42,7 +42,7 @@ test('who needs which token', async () => {
   const passing = Object.entries(rules).flatMap(([rule, own]) =>
     (['nothing', 'token', 'admin-token'] as const).map((need) => {
       const who = Object.entries(given).filter(([, authorization]) => {
-        const code = codeOf(own, need, { authorization });
+        const code = codeOf(own, need, { authorization, host: 'localhost:8000' });
         const isOff = need === 'admin-token' && (rule === 'tokens' || rule === 'no tokens');
         assert.ok(code === 'passes' || code === (isOff ? 'ADMIN_FORBIDDEN' : 'UNAUTHENTICATED'));
         return code === 'passes';
@@ -71,6 +71,31 @@ test('who needs which token', async () => {
     `administered, token: ${all}`,
     `administered, admin-token: ${all}`,
   ]);
+});
+
+test('administration without tokens goes by the names of the machine itself', async () => {
+  const own = await guard({ origins: [], isAdministered: true });
+  for (const host of ['localhost', 'LocalHost:80', '127.0.0.1:8000', '127.1.2.3', '[::1]:8000', '[::1]'])
+    assert.equal(codeOf(own, 'admin-token', { host }), 'passes', host);
+  const names = [
+    'evil.example:8000',
+    'localhost.evil.example',
+    '10.0.0.1',
+    '127.0.0.1.evil.example',
+    '[::2]:80',
+    '',
+  ];
+  for (const host of [undefined, ...names])
+    assert.equal(
+      codeOf(own, 'admin-token', { host, ...(host ? { origin: `http://${host}` } : {}) }),
+      'ADMIN_FORBIDDEN',
+      host,
+    );
+  const withToken = await guard({ origins: [], adminTokens });
+  assert.equal(
+    codeOf(withToken, 'admin-token', { host: 'a.example', authorization: `Bearer ${admin}` }),
+    'passes',
+  );
 });
 
 test('pages of other origins ask only where they are named', async () => {
