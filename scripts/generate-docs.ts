@@ -14,6 +14,7 @@ import type { PlanContext, Technique, TechniqueOnDevice } from '../src/plan/tech
 import { BENCH_RULES } from '../src/report/bench-findings.ts';
 import { CHARACTERIZE_RULES } from '../src/report/characterize-findings.ts';
 import { LOAD_RULES } from '../src/report/load-findings.ts';
+import { settingsSchema } from '../src/serve/repository/settings.ts';
 import { ACCESS_PATTERNS, type AccessPatternName, createStream } from '../src/workload/access-patterns.ts';
 import { BATCH_LOOKUPS, COVERAGE_ROWS, measureHotness } from '../src/workload/hotness.ts';
 import { batchingPage } from './batching-page.ts';
@@ -190,6 +191,7 @@ export function generatedFiles(): ReadonlyMap<string, string> {
     ['schemas/characterization-1.schema.json', schema(characterizationSchema)],
     ['schemas/load-1.schema.json', schema(loadSchema)],
     ['schemas/model-description-1.schema.json', schema(descriptionSchema)],
+    ['schemas/model-settings-1.schema.json', schema(settingsSchema)],
   ]);
 }
 

@@ -2,7 +2,7 @@
 import { version } from '../version.ts';
 import type { ClassFit } from './batching/latency-model.ts';
 import type { Document } from './http/http-thread.ts';
-import { fitGauges, modelGauges, processGauges, slotGauges } from './metrics/collectors.ts';
+import { fitGauges, loadCounts, modelGauges, processGauges, slotGauges } from './metrics/collectors.ts';
 import type { SharedMetrics } from './metrics/metrics-block.ts';
 import { prometheusText } from './metrics/prometheus-text.ts';
 import { type Collected, MetricsRegistry } from './metrics/registry.ts';
@@ -19,6 +19,7 @@ export class ServerFigures {
   readonly #registry = new MetricsRegistry();
   readonly #startedAt = Date.now();
   readonly #models = new Map<string, { readonly version: string; readonly loadedAt: number }>();
+  readonly #loads = new Map<string, { ok: number; failed: number }>();
   readonly #fits = new Map<string, readonly Collected[]>();
   readonly #slots = new Map<number, SlotsInUse>();
   /** Of all threads that receive requests. */
@@ -41,6 +42,13 @@ export class ServerFigures {
   /** A version of the model is served from now on, instead of another where there was one. */
   serves(name: string, version: string): void {
     this.#models.set(name, { version, loadedAt: Date.now() });
+  }
+
+  /** A load of the model has ended. */
+  loads(name: string, outcome: 'ok' | 'failed'): void {
+    const own = this.#loads.get(name) ?? { ok: 0, failed: 0 };
+    own[outcome] += 1;
+    this.#loads.set(name, own);
   }
 
   /** The model is not served any more. */
@@ -69,6 +77,7 @@ export class ServerFigures {
     return [
       ...processGauges({ version, node: process.versions.node, startedAt: this.#startedAt }),
       ...[...this.#models].flatMap(([name, model]) => modelGauges(name, model.version, model.loadedAt)),
+      ...[...this.#loads].flatMap(([name, { ok, failed }]) => loadCounts(name, ok, failed)),
       ...[...this.#fits.values()].flat(),
       ...slotGauges({
         usedBytes: slots.reduce((sum, { used }) => sum + used, 0),

@@ -25,7 +25,14 @@ export interface ServeModel {
   readonly batching?: Partial<BatchingLimits>;
   /** The time that its requests have which do not say; default: the server's. */
   readonly slaMs?: number;
+  /** The same for the same files and settings; undefined: they do not change. */
+  readonly fingerprint?: string;
+  /** The folder of its patches; undefined: it takes none. */
+  readonly patches?: string;
 }
+
+/** Where memory does not hold a model twice: it is not loaded again, or the old one ends first. */
+export type ReloadMode = 'beside' | 'in-place';
 
 /** What happens to models, for a log. */
 export type ModelEvent =
@@ -56,6 +63,7 @@ export interface ModelsOptions {
   ) => RunningEngine;
   /** How long an engine gets to stop. */
   readonly stopMs: number;
+  readonly reload: ReloadMode;
   readonly onEvent: (event: ModelEvent) => void;
   /** A copy that was served has ended: the server cannot go on. */
   readonly onLost: (error: Error) => void;
@@ -82,6 +90,8 @@ class Place {
   state: RepositoryEntry['state'] = 'UNAVAILABLE';
   /** Why nothing is served, or why the last load failed. */
   reason = 'it was not loaded yet';
+  /** Whether somebody asked for that: what changes in its files does not load it. */
+  isUnloaded = false;
   /** Loads and unloads, one after the other. */
   #last: Promise<unknown> = Promise.resolve();
 
@@ -92,6 +102,9 @@ class Place {
     return next;
   }
 }
+
+const OUT_OF_MEMORY_HINT =
+  'make room, or start the server with --reload in-place, which ends the old one before the new one is loaded';
 
 export class Models {
   readonly #options: ModelsOptions;
@@ -127,7 +140,7 @@ export class Models {
       onEvent({ kind: 'load-failed', model: name, error: error as Error });
       const known = error instanceof HotrowError ? error : undefined;
       throw new ServeError('LOAD_FAILED', `${name} does not load: ${said(error)}`, {
-        ...(known && { hint: known.hint }),
+        ...(known && { hint: isOutOfMemory(error) ? OUT_OF_MEMORY_HINT : known.hint }),
         cause: error,
       });
     }
@@ -139,6 +152,7 @@ export class Models {
     if (place === undefined) throw unknown(name);
     await place.after(async () => {
       this.#checkOpen();
+      place.isUnloaded = true;
       place.reason = 'it was unloaded';
       await this.#withdraw(name, place, place.reason);
     });
@@ -147,6 +161,33 @@ export class Models {
   /** Engines that run. */
   get copies(): number {
     return this.#running.size;
+  }
+
+  /** Reads again what there is: what is new or has changed is loaded, what has gone is taken away. @throws what keeps it from being read. */
+  async refresh(): Promise<void> {
+    const { catalog, onEvent } = this.#options;
+    const names = await catalog.names();
+    for (const [name, place] of this.#places)
+      if (!names.includes(name))
+        await place.after(async () => {
+          await this.#withdraw(name, place, undefined);
+          this.#places.delete(name);
+        });
+    for (const name of names) {
+      const place = this.#places.get(name);
+      if (place?.isUnloaded === true) continue;
+      try {
+        const model = await catalog.find(name);
+        if (place?.live === undefined || model?.fingerprint !== place.live.model.fingerprint)
+          await this.load(name);
+      } catch (error) {
+        // Those that did not load have been told.
+        if (error instanceof ServeError && error.code === 'LOAD_FAILED') continue;
+        if (place !== undefined) place.reason = said(error);
+        this.#options.figures.loads(name, 'failed');
+        onEvent({ kind: 'load-failed', model: name, error: error as Error });
+      }
+    }
   }
 
   index(): RepositoryEntry[] {
@@ -169,28 +210,54 @@ export class Models {
 
   async #load(name: string): Promise<void> {
     this.#checkOpen();
-    const model = await this.#options.catalog.find(name);
-    if (model === undefined) throw unknown(name);
-    const place = this.#places.get(name) ?? new Place();
-    this.#places.set(name, place);
+    const { catalog } = this.#options;
+    const known = this.#places.get(name);
+    const place = known ?? new Place();
     await place.after(async () => {
       this.#checkOpen();
       const before = place.state;
-      place.state = before === 'READY' ? before : 'LOADING';
       try {
-        await this.#replace(place, model);
+        const model = await catalog.find(name);
+        if (model === undefined) throw unknown(name);
+        this.#places.set(name, place);
+        place.state = before === 'READY' ? before : 'LOADING';
+        await this.#replace(name, place, model);
         place.state = 'READY';
         place.reason = '';
+        place.isUnloaded = false;
+        this.#options.figures.loads(name, 'ok');
       } catch (error) {
-        place.state = before;
+        if (!isUnknown(error)) this.#options.figures.loads(name, 'failed');
+        place.state = place.live === undefined ? 'UNAVAILABLE' : 'READY';
         place.reason = said(error);
+        if (!isUnknown(error)) this.#places.set(name, place);
         throw error;
       }
     });
   }
 
+  /** Has a model served instead of what is served under its name. */
+  async #replace(name: string, place: Place, model: ServeModel): Promise<void> {
+    const old = place.live;
+    try {
+      return await this.#replaceBeside(place, model);
+    } catch (error) {
+      if (old === undefined || !isOutOfMemory(error)) throw error;
+      if (this.#options.reload === 'beside') throw error;
+    }
+    await this.#withdraw(name, place, 'it is being loaded again');
+    place.state = 'LOADING';
+    try {
+      await this.#replaceBeside(place, model);
+    } catch (error) {
+      // What was served before is better than nothing.
+      await this.#replaceBeside(place, old.model).catch(() => {});
+      throw error;
+    }
+  }
+
   /** Loads a model beside what is served, and has it served instead. */
-  async #replace(place: Place, model: ServeModel): Promise<void> {
+  async #replaceBeside(place: Place, model: ServeModel): Promise<void> {
     const { fronts } = this.#options;
     const live = await this.#start(model);
     try {
@@ -255,12 +322,12 @@ export class Models {
   }
 
   /** Has requests for a model refused, and ends it. */
-  async #withdraw(name: string, place: Place, reason: string): Promise<void> {
+  async #withdraw(name: string, place: Place, reason: string | undefined): Promise<void> {
     const { live } = place;
-    if (live === undefined) return;
-    place.state = 'UNLOADING';
     const serial = this.#serials++;
+    if (live !== undefined) place.state = 'UNLOADING';
     await Promise.all(this.#options.fronts.map((front) => front.withdraw(serial, name, reason)));
+    if (live === undefined) return;
     place.live = undefined;
     place.state = 'UNAVAILABLE';
     this.#options.figures.withdraws(name, live.engines.length);
@@ -317,6 +384,14 @@ export async function settleWithin(works: readonly Promise<unknown>[], ms: numbe
   } finally {
     waiting.abort();
   }
+}
+
+function isUnknown(error: unknown): boolean {
+  return error instanceof ServeError && error.code === 'MODEL_UNKNOWN';
+}
+
+function isOutOfMemory(error: unknown): boolean {
+  return error instanceof HotrowError && error.code === 'OUT_OF_MEMORY';
 }
 
 function unknown(name: string): ServeError {

@@ -11,7 +11,14 @@ import { ServerFigures } from './figures.ts';
 import { DEFAULT_FRONT_LIMITS, type FrontLimits } from './http/front-door.ts';
 import type { Question } from './http/http-thread.ts';
 import { type Listeners, listenAt } from './listening-socket.ts';
-import { type ModelCatalog, type ModelEvent, Models, type ServeModel, settleWithin } from './models.ts';
+import {
+  type ModelCatalog,
+  type ModelEvent,
+  Models,
+  type ReloadMode,
+  type ServeModel,
+  settleWithin,
+} from './models.ts';
 import type { RepositoryEntry } from './protocol/documents.ts';
 import { type EngineEvents, QUEUE_ENTRIES, RunningEngine, word } from './running-engine.ts';
 import { RunningFront } from './running-front.ts';
@@ -21,6 +28,8 @@ import { ServerState } from './state.ts';
 export interface ServeOptions {
   /** What is served, or where it comes from. */
   readonly models: readonly ServeModel[] | ModelCatalog;
+  /** What a model is loaded again where memory does not hold it twice; default: beside. */
+  readonly reload?: ReloadMode;
   readonly host: string;
   /** 0: any that is free. */
   readonly port: number;
@@ -115,6 +124,7 @@ export class Server {
       figures: this.#figures,
       startEngine: (model, placing, instance, events) => this.#startEngine(model, placing, instance, events),
       stopMs,
+      reload: options.reload ?? 'beside',
       onEvent,
       onLost: (error) => this.#lose(error),
     });
@@ -169,6 +179,11 @@ export class Server {
   renew(security: Security): void {
     this.#security = security;
     for (const front of this.#fronts) front.renew(security);
+  }
+
+  /** Reads again what there is to serve: what is new is loaded, what has changed is loaded again, what has gone is taken away. */
+  refresh(): Promise<void> {
+    return this.#models.refresh();
   }
 
   /** Is not ready any more, answers what has come and what comes on open connections, and ends. */

@@ -1,13 +1,17 @@
 /** Models that come and go while requests come. */
 import assert from 'node:assert/strict';
-import { describe, test } from 'node:test';
+import { existsSync, mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, describe, test } from 'node:test';
+import { pathToFileURL } from 'node:url';
 import { Client, jsonIn, outputsIn, RawConnection, refusal, requestText } from '../support/http-client.ts';
 import { protocolBody } from '../support/infer-bodies.ts';
 import { Random } from '../support/random.ts';
 import { lengthsOf, NAMES } from '../support/request-forms.ts';
 import { f32, i32 } from '../support/request-tensors.ts';
 import { SEED } from '../support/seed.ts';
-import { rowsModel, saidBy, serve } from '../support/served.ts';
+import { programs, rowsModel, saidBy, serve, writeRowsModel } from '../support/served.ts';
 
 const { dense, bags } = saidBy(new Random(SEED), 3);
 const sent = protocolBody({
@@ -94,4 +98,110 @@ test('a request that is on its way when its model goes gets what is there when i
   assert.equal((await act(client, 'rows', 'unload')).status, 200);
   second.send(bytes.subarray(-1));
   assert.equal(refusal(await second.reply()), '503 MODEL_UNAVAILABLE');
+});
+
+const top = mkdtempSync(join(tmpdir(), 'hotrow-models-'));
+after(() => rmSync(top, { recursive: true }));
+const emptyFolder = () => mkdtempSync(join(top, 'repository-'));
+
+describe('a folder of models', () => {
+  test('is read again: what is new is loaded, what does not load leaves the old one, what has gone goes', async () => {
+    const folder = emptyFolder();
+    await writeRowsModel(join(folder, 'rows', '1'), 1);
+    await using served = await serve({ ...ADMIN, repository: folder });
+    using client = new Client(served.port);
+    const scores = async () => {
+      const { model_version, outputs } = outputsIn(await client.infer('rows', sent));
+      return { version: model_version, scores: outputs.probability as number[] };
+    };
+    const first = await scores();
+    assert.equal(first.version, '1');
+    const loads = () => served.events.filter(({ kind }) => kind === 'loaded').length;
+    await served.server.refresh();
+    assert.equal(loads(), 1, 'what has not changed is not loaded again');
+
+    // A folder that is renamed into its place is there whole.
+    await writeRowsModel(join(top, 'second'), 2);
+    renameSync(join(top, 'second'), join(folder, 'rows', '2'));
+    await writeRowsModel(join(folder, 'other', '7'), 3);
+    await served.server.refresh();
+    const second = await scores();
+    assert.equal(second.version, '2');
+    assert.notDeepEqual(second.scores, first.scores);
+    assert.equal(outputsIn(await client.infer('other', sent)).model_version, '7');
+    assert.equal(refusal(await client.get('/v2/models/rows/versions/1')), '404 MODEL_UNKNOWN');
+
+    const third = await writeRowsModel(join(folder, 'rows', '3'), 3);
+    writeFileSync(third, '{"kind":"model"');
+    await served.server.refresh();
+    assert.deepEqual(await scores(), second);
+    const [rows] = (await indexOf(client)).filter(({ name }: { name: string }) => name === 'rows');
+    assert.deepEqual([rows.version, rows.state], ['2', 'READY']);
+    assert.match(rows.reason, /rows\.hotrow\.json/);
+    assert.ok(served.events.some((event) => event.kind === 'load-failed' && event.model === 'rows'));
+    const refusedLoad = await act(client, 'rows', 'load');
+    assert.equal(refusal(refusedLoad), '409 LOAD_FAILED');
+    assert.match(refusedLoad.body.toString(), /rows\.hotrow\.json/);
+    const text = (await client.get('/metrics')).body.toString();
+    const metrics = text.replace(/^(?!hotrow_model_).*\n/gm, '');
+    assert.match(metrics, /hotrow_model_loads_total\{model="rows",outcome="failed"\} 2\n/);
+    assert.match(metrics, /hotrow_model_loads_total\{model="rows",outcome="ok"\} 2\n/);
+    assert.match(metrics, /hotrow_model_info\{model="rows",version="2"\} 1\n/);
+
+    rmSync(join(folder, 'other'), { recursive: true });
+    writeFileSync(join(folder, 'rows', 'settings.json'), '{"version":1,"serve":1,"slaMs":0.001}');
+    await served.server.refresh();
+    assert.equal(refusal(await client.infer('other', sent)), '404 MODEL_UNKNOWN');
+    // The settings are those of the model that is served now.
+    assert.match(
+      refusal(await client.infer('rows', sent)),
+      /^(503 DEADLINE_UNMEETABLE|504 DEADLINE_EXCEEDED)$/,
+    );
+    assert.deepEqual(
+      (await indexOf(client)).map(({ name, version }: Record<string, string>) => [name, version]),
+      [['rows', '1']],
+    );
+  });
+
+  test('where memory does not hold a model twice, the old one goes on, or ends first', async () => {
+    const folder = emptyFolder();
+    await writeRowsModel(join(folder, 'rows', '1'), 1);
+    const busy = join(folder, 'busy');
+    const program = join(top, 'engine-with-room-for-one.mjs');
+    const lacks = {
+      kind: 'DeviceError',
+      name: 'DeviceError',
+      code: 'OUT_OF_MEMORY',
+      message: 'needs 2, has 1 free',
+    };
+    writeFileSync(
+      program,
+      `import { parentPort } from 'node:worker_threads';
+      import { existsSync, rmSync, writeFileSync } from 'node:fs';
+      if (existsSync(${JSON.stringify(busy)})) {
+        parentPort.postMessage({ kind: 'failed', error: ${JSON.stringify(lacks)} });
+      } else {
+        writeFileSync(${JSON.stringify(busy)}, '');
+        parentPort.on('message', ({ kind }) => kind === 'stop' && rmSync(${JSON.stringify(busy)}));
+        await import(${JSON.stringify(pathToFileURL(programs.engine).href)});
+      }`,
+    );
+    const options = { ...ADMIN, repository: folder, programs: { ...programs, engine: program } };
+    {
+      await using served = await serve(options);
+      using client = new Client(served.port);
+      await writeRowsModel(join(folder, 'rows', '2'), 2);
+      const reply = await act(client, 'rows', 'load');
+      assert.equal(refusal(reply), '409 LOAD_FAILED');
+      assert.match(reply.body.toString(), /OUT_OF_MEMORY: needs 2, has 1 free.*--reload in-place/);
+      assert.equal(outputsIn(await client.infer('rows', sent)).model_version, '1');
+    }
+    assert.ok(!existsSync(busy));
+    rmSync(join(folder, 'rows', '2'), { recursive: true });
+    await using served = await serve({ ...options, reload: 'in-place' });
+    using client = new Client(served.port);
+    await writeRowsModel(join(folder, 'rows', '2'), 2);
+    assert.equal((await act(client, 'rows', 'load')).status, 200);
+    assert.equal(outputsIn(await client.infer('rows', sent)).model_version, '2');
+  });
 });

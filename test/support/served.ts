@@ -7,6 +7,7 @@ import { build } from 'esbuild';
 // @ts-expect-error: a script, without types
 import { FOR_NODE } from '../../scripts/esbuild-options.mjs';
 import { DEFAULT_FRONT_LIMITS, type FrontLimits } from '../../src/serve/http/front-door.ts';
+import { FolderCatalog } from '../../src/serve/repository/folder-catalog.ts';
 import { type ServeOptions, Server, type ServerEvent } from '../../src/serve/server.ts';
 import { torchrecTensors, values, writeCheckpoint } from './checkpoints.ts';
 import { Random } from './random.ts';
@@ -59,13 +60,18 @@ process.on('exit', () => rmSync(models, { recursive: true, force: true }));
 
 const DENSE = ['x', 'y'];
 
-/** A checkpoint of tables of 6, 7, … rows, which takes two numbers, and its description. */
-async function modelFile(name: string, tables: number, members: object): Promise<string> {
+/** A checkpoint of tables of 6, 7, … rows, which takes two numbers, and its description. Models of other seeds give other answers. */
+async function modelFile(
+  name: string,
+  tables: number,
+  members: object,
+  { folder = models, seed = 13 } = {},
+): Promise<string> {
   const names = Array.from({ length: tables }, (_, t) => `t${t}`);
   const tensors = torchrecTensors({ tables: names });
-  tensors.set('dense_arch.model._mlp.0._linear.weight', values(new Random(13), 5, DENSE.length));
-  await writeCheckpoint(join(models, `${name}.safetensors`), tensors);
-  const description = join(models, `${name}.hotrow.json`);
+  tensors.set('dense_arch.model._mlp.0._linear.weight', values(new Random(seed), 5, DENSE.length));
+  await writeCheckpoint(join(folder, `${name}.safetensors`), tensors);
+  const description = join(folder, `${name}.hotrow.json`);
   const least = { kind: 'model', version: 1, checkpoint: `${name}.safetensors` };
   writeFileSync(description, JSON.stringify({ ...least, ...members }));
   return description;
@@ -74,11 +80,19 @@ async function modelFile(name: string, tables: number, members: object): Promise
 /** Rows of table 0; table t has t more. */
 export const FIRST_ROWS = 6;
 
-/** A model with a feature of each of NAMES, whose ids are rows. */
-export const rowsModel = await modelFile('rows', NAMES.length, {
+const ROWS = {
   features: NAMES.map((name, t) => ({ name, table: `t${t}` })),
   dense: DENSE.map((name) => ({ name, preprocessing: 'none' })),
-});
+};
+
+/** A model with a feature of each of NAMES, whose ids are rows. */
+export const rowsModel = await modelFile('rows', NAMES.length, ROWS);
+
+/** Another one, for the same requests, in a folder of its own. */
+export async function writeRowsModel(folder: string, seed: number): Promise<string> {
+  mkdirSync(folder, { recursive: true });
+  return modelFile('rows', NAMES.length, ROWS, { folder, seed });
+}
 
 export const CITIES = ['Bonn', 'Köln', 'Ulm', 'Rom', 'Oslo', 'Bern', 'Wien', '東京'];
 
@@ -108,6 +122,8 @@ export function saidBy(random: Random, samples: number, { weighted = false, even
 
 export type Overrides = Partial<Omit<ServeOptions, 'models' | 'limits'>> & {
   readonly models?: Readonly<Record<string, string>>;
+  /** A folder of models, instead of those. */
+  readonly repository?: string;
   readonly limits?: Partial<FrontLimits>;
 };
 
@@ -120,17 +136,21 @@ export interface Served extends AsyncDisposable {
 /** A server on a free port; models by name. */
 export async function serve({
   models = { rows: rowsModel },
+  repository,
   limits = {},
   ...others
 }: Overrides = {}): Promise<Served> {
   const events: ServerEvent[] = [];
   const server = await Server.start({
-    models: Object.entries(models).map(([name, path]) => ({
-      name,
-      version: '1',
-      source: { kind: 'file', path, overrides: {} },
-      placings: [{ device: 'cpu', threads: 1 }],
-    })),
+    models:
+      repository === undefined
+        ? Object.entries(models).map(([name, path]) => ({
+            name,
+            version: '1',
+            source: { kind: 'file', path, overrides: {} },
+            placings: [{ device: 'cpu', threads: 1 }],
+          }))
+        : await FolderCatalog.open(repository, { device: 'cpu', threads: 1, overrides: {} }),
     host: '127.0.0.1',
     port: 0,
     ioThreads: 1,

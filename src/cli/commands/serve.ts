@@ -2,13 +2,14 @@ import { availableParallelism } from 'node:os';
 import { basename } from 'node:path';
 import { Command, InvalidArgumentError, Option } from 'commander';
 import { PRESETS, type PresetName } from '../../bench/presets.ts';
-import { cudaDevices } from '../../cuda/discover.ts';
 import type { DensePrecision } from '../../device.ts';
 import { ROW_FORMATS, type RowFormat } from '../../embedding/bag.ts';
 import { UsageError } from '../../errors.ts';
+import { devicesOf } from '../../serve/devices-of.ts';
 import type { Placing } from '../../serve/engine/model-source.ts';
 import { DEFAULT_FRONT_LIMITS } from '../../serve/http/front-door.ts';
-import type { ServeModel } from '../../serve/models.ts';
+import type { ModelCatalog, ReloadMode, ServeModel } from '../../serve/models.ts';
+import { FolderCatalog } from '../../serve/repository/folder-catalog.ts';
 import { Server } from '../../serve/server.ts';
 import { endsWhenInterrupted } from '../interrupt.ts';
 import {
@@ -30,6 +31,8 @@ interface Options extends ModelOptions, SecurityOptions {
   readonly precision?: DensePrecision;
   readonly plan: string;
   readonly preset?: PresetName;
+  readonly models?: string;
+  readonly reload: ReloadMode;
   readonly rows?: number;
   readonly tables?: number;
   readonly rowFormat?: RowFormat;
@@ -68,6 +71,15 @@ export function serveCommand(): Command {
       'answer inference requests over HTTP and gRPC (Open Inference Protocol), in batches made by deadline',
     )
     .argument('[models...]', 'checkpoints or descriptions; NAME=FILE names one, else its file does')
+    .option('--models <folder>', 'serve the models of a repository: FOLDER/MODEL/VERSION/')
+    .addOption(
+      new Option(
+        '--reload <how>',
+        'where memory does not hold a model twice: refuse, or end the old one first',
+      )
+        .choices(['beside', 'in-place'])
+        .default('beside'),
+    )
     .option('--device <device>', 'auto, cpu, cuda[:N], or cuda:all for a copy on each GPU', 'auto')
     .option('--threads <n>', "the CPU engine's threads (default: all cores)", integer(1))
     .addOption(
@@ -114,7 +126,7 @@ Examples:
   hotrow serve ads=ads.pt feed=feed.safetensors --device cuda:all
   hotrow serve --preset quick --port 0 --grpc-port 0
 
-SIGHUP: certificates and tokens are read again.
+SIGHUP: certificates, tokens and the folder of --models are read again.
 SIGTERM or Ctrl-C: not ready any more, answers what has come, exits with 0.`,
     )
     .action(serve);
@@ -137,6 +149,7 @@ async function serve(files: string[], options: Options): Promise<void> {
   const signal = endsWhenInterrupted();
   const starting = Server.start({
     models,
+    reload: options.reload,
     host,
     port: options.port,
     ...(options.grpcPort === undefined ? {} : { grpcPort: options.grpcPort }),
@@ -170,11 +183,13 @@ async function serve(files: string[], options: Options): Promise<void> {
     if (!signal.aborted) throw error;
   });
   if (server === undefined) return onEvent({ kind: 'closed' });
-  const renew = () =>
+  const renew = () => {
     readServeSecurity(options, onEvent).then(
       (renewed) => server.renew(renewed),
       (error) => onEvent({ kind: 'error', error }),
     );
+    server.refresh().catch((error) => onEvent({ kind: 'error', error }));
+  };
   process.on('SIGHUP', renew);
   try {
     await Promise.race([once(signal), server.failed]);
@@ -209,7 +224,7 @@ function usualIoThreads(): number {
   return Math.max(1, Math.min(MOST_IO_THREADS, Math.floor(availableParallelism() / CORES_PER_IO_THREAD)));
 }
 
-async function modelsOf(files: readonly string[], options: Options): Promise<ServeModel[]> {
+async function modelsOf(files: readonly string[], options: Options): Promise<ServeModel[] | ModelCatalog> {
   const { preset, rows, tables, rowFormat } = options;
   const shape = {
     ...(rows === undefined ? {} : { rows }),
@@ -218,8 +233,23 @@ async function modelsOf(files: readonly string[], options: Options): Promise<Ser
   };
   if (preset === undefined && Object.keys(shape).length > 0)
     throw new UsageError('USAGE', '--tables, --rows and --row-format are for --preset');
+  if (options.models !== undefined) {
+    if (files.length > 0 || preset !== undefined)
+      throw new UsageError('USAGE', '--models serves what is in its folder, and nothing else');
+    const { device, threads, precision, plan } = options;
+    const own = await resolvePlan(plan);
+    return FolderCatalog.open(options.models, {
+      device,
+      overrides: architectureOverrides(options),
+      ...(threads === undefined ? {} : { threads }),
+      ...(precision === undefined ? {} : { precision }),
+      ...(own === undefined ? {} : { plan: own }),
+    });
+  }
   if (files.length === 0 && preset === undefined)
-    throw new UsageError('USAGE', 'there is no model to serve', { hint: 'name a checkpoint, or a --preset' });
+    throw new UsageError('USAGE', 'there is no model to serve', {
+      hint: 'name a checkpoint, a folder of --models, or a --preset',
+    });
   const placings = await placingsOf(options);
   const models: ServeModel[] = files.map((file) => {
     const [, name, path = file] = /^([^=/]+)=(.+)$/.exec(file) ?? [];
@@ -248,13 +278,6 @@ async function placingsOf({ device, threads, precision, plan }: Options): Promis
     ...(precision === undefined ? {} : { precision }),
     ...(own === undefined ? {} : { plan: own }),
   }));
-}
-
-function devicesOf(device: string): string[] {
-  if (device !== 'cuda:all') return [device];
-  const found = cudaDevices();
-  if ('reason' in found) throw new UsageError('USAGE', `--device cuda:all: ${found.reason}`);
-  return found.devices.map((_, i) => `cuda:${i}`);
 }
 
 function once(signal: AbortSignal): Promise<void> {

@@ -14,6 +14,7 @@ export type Purpose =
   | 'criteo'
   | 'results'
   | 'plan'
+  | 'model-settings'
   | 'vocabulary';
 
 /** What to do with a file where something else is wanted; `any` where no purpose has its own. */
@@ -329,6 +330,12 @@ export const PURPOSES: Readonly<Record<Purpose, PurposeFacts>> = {
     reads: ['plan', 'json'],
     gzipped: [],
     hint: 'plans come from `hotrow tune`; docs/plans.md shows one',
+  },
+  'model-settings': {
+    called: "a model's settings",
+    reads: ['json', 'results'],
+    gzipped: [],
+    hint: 'docs/model-repository.md shows a settings.json and lists its members',
   },
   vocabulary: {
     called: 'a vocabulary',

@@ -9,6 +9,8 @@ import { DlrmModel } from '../../model/dlrm.ts';
 import type { ArchitectureOverrides } from '../../model/infer-architecture.ts';
 import { loadArchitecture } from '../../model/load-model.ts';
 import type { PlanChoice } from '../../plan/plan.ts';
+import { choosePlan } from '../../plan/saved-plans.ts';
+import { availableBytes, checkHostRoom, copiedBytes } from './host-room.ts';
 
 /** A checkpoint or a description, or a preset's synthetic model. Plain data, so that threads can be told. */
 export type ModelSource =
@@ -45,6 +47,11 @@ export async function placeModel(
   const { architecture, bagLengths } = await architectureOf(source);
   const { backend } = openDevice({ device, ...(threads === undefined ? {} : { threads }) });
   try {
+    // GPUs say themselves what they have room for.
+    if (backend.device.kind === 'cpu') {
+      const chosen = await choosePlan(plan, { device: backend.device, tables: architecture.tables });
+      checkHostRoom(copiedBytes(architecture, chosen.plan), await availableBytes());
+    }
     const model = await DlrmModel.create(backend, architecture, {
       closesBackend: true,
       indexChecking: 'none',

@@ -1,4 +1,4 @@
-/** Gauges that the main thread knows, as a collector of the registry gives them. */
+/** Gauges and counts that the main thread knows, as a collector of the registry gives them. */
 import type { ClassFit } from '../batching/latency-model.ts';
 import { type Collected, collected } from './registry.ts';
 
@@ -19,6 +19,14 @@ export function modelGauges(model: string, version: string, loadedAt: number): C
   return [
     collected('modelInfo', { model, version }, 1),
     collected('modelLoaded', { model, version }, loadedAt / 1000),
+  ];
+}
+
+/** Of the loads of a model. */
+export function loadCounts(model: string, ok: number, failed: number): Collected[] {
+  return [
+    collected('modelLoads', { model, outcome: 'ok' }, ok),
+    collected('modelLoads', { model, outcome: 'failed' }, failed),
   ];
 }
 

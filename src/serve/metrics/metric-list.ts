@@ -225,6 +225,12 @@ export const METRICS = {
     unit: 'seconds',
     merge: 'max',
   },
+  modelLoads: {
+    name: 'hotrow_model_loads_total',
+    type: 'counter',
+    help: 'Loads of a model, the first among them, by how they ended. What is served stays when a load fails.',
+    labels: ['model', 'outcome'],
+  },
   started: {
     name: 'hotrow_process_start_time_seconds',
     type: 'gauge',

@@ -17,13 +17,13 @@ export interface Figure extends Series {
   readonly values: Float64Array;
 }
 
-/** A gauge as the main thread knows it when it is asked. */
+/** A gauge or a counter as the main thread knows it when it is asked. */
 export interface Collected {
   readonly series: Series;
   readonly value: number;
 }
 
-/** A gauge's value with its labels by name. */
+/** Its value with its labels by name. */
 export function collected<K extends MetricKey>(metric: K, labels: LabelsOf<K>, value: number): Collected {
   return { series: seriesOf(metric, labels), value };
 }
@@ -55,7 +55,7 @@ export class MetricsRegistry {
     };
   }
 
-  /** Asks for gauges whenever figures are read. What it throws, reading throws. Gives what ends that. */
+  /** Asks for gauges and counters whenever figures are read. What it throws, reading throws. Gives what ends that. */
   collect(collector: () => Iterable<Collected>): { readonly end: () => void } {
     this.#collectors.add(collector);
     return { end: () => void this.#collectors.delete(collector) };
