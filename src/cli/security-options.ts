@@ -14,7 +14,7 @@ export interface SecurityOptions {
   readonly tokenFile?: string;
   readonly adminTokenFile?: string;
   readonly admin?: true;
-  readonly corsOrigin: readonly string[];
+  readonly corsOrigin?: readonly string[];
 }
 
 export function withSecurity(command: Command): Command {
@@ -30,8 +30,7 @@ export function withSecurity(command: Command): Command {
     .option(
       '--cors-origin <origin>',
       'pages of this origin may ask; may be repeated',
-      (origin: string, all: readonly string[]) => [...all, origin],
-      [],
+      (origin: string, all: readonly string[] = []) => [...all, origin],
     );
 }
 
@@ -68,7 +67,7 @@ function exposures({ host, tlsCert, tlsCa, tokenFile }: SecurityOptions): string
 
 /** @throws UsageError USAGE. */
 function filesOf(options: SecurityOptions): SecurityFiles {
-  const { tlsCert, tlsKey, tlsCa, tokenFile, adminTokenFile, corsOrigin } = options;
+  const { tlsCert, tlsKey, tlsCa, tokenFile, adminTokenFile, corsOrigin = [] } = options;
   if ((tlsCert === undefined) !== (tlsKey === undefined))
     throw new UsageError('USAGE', '--tls-cert and --tls-key go together');
   if (tlsCa !== undefined && tlsCert === undefined)
