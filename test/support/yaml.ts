@@ -9,6 +9,7 @@ interface Line {
 
 /** The documents of a file. */
 export function parseYaml(text: string): Yaml[] {
+  if (text.includes('\t')) throw new SyntaxError('a tab');
   return text.split(/^---$/m).map((document) => {
     const lines = document
       .split('\n')
