@@ -46,7 +46,7 @@ const LAYERS: readonly (readonly string[])[] = [
   ['serve/records'],
   // What a server says and hears: no sockets.
   ['serve/protocol'],
-  ['serve/metrics', 'serve/recording'],
+  ['serve/metrics', 'serve/recording', 'serve/patches'],
   ['serve/engine'],
   // What becomes of a request, whatever it came by.
   ['serve/requests'],

@@ -1,8 +1,16 @@
 /** What all threads of a server counted, as documents: metrics for Prometheus, Triton's statistics. */
 import { version } from '../version.ts';
 import type { ClassFit } from './batching/latency-model.ts';
+import type { Patched } from './engine/apply-patch.ts';
 import type { Document } from './http/http-thread.ts';
-import { fitGauges, loadCounts, modelGauges, processGauges, slotGauges } from './metrics/collectors.ts';
+import {
+  fitGauges,
+  loadCounts,
+  modelGauges,
+  patchGauges,
+  processGauges,
+  slotGauges,
+} from './metrics/collectors.ts';
 import type { SharedMetrics } from './metrics/metrics-block.ts';
 import { prometheusText } from './metrics/prometheus-text.ts';
 import { type Collected, MetricsRegistry } from './metrics/registry.ts';
@@ -20,6 +28,7 @@ export class ServerFigures {
   readonly #startedAt = Date.now();
   readonly #models = new Map<string, { readonly version: string; readonly loadedAt: number }>();
   readonly #loads = new Map<string, { ok: number; failed: number }>();
+  readonly #patches = new Map<string, readonly Collected[]>();
   readonly #fits = new Map<string, readonly Collected[]>();
   readonly #slots = new Map<number, SlotsInUse>();
   /** Of all threads that receive requests. */
@@ -44,6 +53,11 @@ export class ServerFigures {
     this.#models.set(name, { version, loadedAt: Date.now() });
   }
 
+  /** What of its patches the model has. */
+  patched(name: string, version: string, { sequence, writtenAt }: Patched): void {
+    this.#patches.set(name, patchGauges(name, version, sequence, writtenAt));
+  }
+
   /** A load of the model has ended. */
   loads(name: string, outcome: 'ok' | 'failed'): void {
     const own = this.#loads.get(name) ?? { ok: 0, failed: 0 };
@@ -54,6 +68,7 @@ export class ServerFigures {
   /** The model is not served any more. */
   withdraws(name: string, instances: number): void {
     this.#models.delete(name);
+    this.#patches.delete(name);
     for (let i = 0; i < instances; i++) this.#fits.delete(JSON.stringify([name, String(i)]));
   }
 
@@ -78,6 +93,7 @@ export class ServerFigures {
       ...processGauges({ version, node: process.versions.node, startedAt: this.#startedAt }),
       ...[...this.#models].flatMap(([name, model]) => modelGauges(name, model.version, model.loadedAt)),
       ...[...this.#loads].flatMap(([name, { ok, failed }]) => loadCounts(name, ok, failed)),
+      ...[...this.#patches.values()].flat(),
       ...[...this.#fits.values()].flat(),
       ...slotGauges({
         usedBytes: slots.reduce((sum, { used }) => sum + used, 0),

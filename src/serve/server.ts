@@ -11,17 +11,12 @@ import { ServerFigures } from './figures.ts';
 import { DEFAULT_FRONT_LIMITS, type FrontLimits } from './http/front-door.ts';
 import type { Question } from './http/http-thread.ts';
 import { type Listeners, listenAt } from './listening-socket.ts';
-import {
-  type ModelCatalog,
-  type ModelEvent,
-  Models,
-  type ReloadMode,
-  type ServeModel,
-  settleWithin,
-} from './models.ts';
+import { settleWithin } from './models/live-model.ts';
+import { Models } from './models/models.ts';
+import { type EngineEvents, QUEUE_ENTRIES, RunningEngine, word } from './models/running-engine.ts';
+import { RunningFront } from './models/running-front.ts';
+import type { ModelCatalog, ModelEvent, ReloadMode, ServeModel } from './models/serve-model.ts';
 import type { RepositoryEntry } from './protocol/documents.ts';
-import { type EngineEvents, QUEUE_ENTRIES, RunningEngine, word } from './running-engine.ts';
-import { RunningFront } from './running-front.ts';
 import type { Security } from './security/security.ts';
 import { ServerState } from './state.ts';
 
@@ -201,6 +196,7 @@ export class Server {
     await this.#models.loadAll();
     if (this.#isGivenUp) return;
     await Promise.all(this.#fronts.map((front) => front.listen()));
+    this.#models.watchPatches();
     new ServerState(this.#state).phase = 'ready';
     this.#port = listeners.http.port;
     this.#grpcPort = listeners.grpc?.port;
@@ -223,6 +219,8 @@ export class Server {
     const { batching, programs } = this.#options;
     const start = {
       model: model.name,
+      version: model.version,
+      patches: model.patches,
       instance,
       recording: this.#recordingOf(model, instance),
       source: model.source,
@@ -300,7 +298,7 @@ export class Server {
       case 'unload':
         return this.#models.unload(of);
       case 'patch':
-        throw new ServeError('PATCH_INVALID', 'patches are not there yet');
+        return this.#models.patch(of.model, of.bytes);
       default:
         return kind satisfies never;
     }

@@ -8,7 +8,7 @@ import { UsageError } from '../../errors.ts';
 import { devicesOf } from '../../serve/devices-of.ts';
 import type { Placing } from '../../serve/engine/model-source.ts';
 import { DEFAULT_FRONT_LIMITS } from '../../serve/http/front-door.ts';
-import type { ModelCatalog, ReloadMode, ServeModel } from '../../serve/models.ts';
+import type { ModelCatalog, ReloadMode, ServeModel } from '../../serve/models/serve-model.ts';
 import { FolderCatalog } from '../../serve/repository/folder-catalog.ts';
 import { Server } from '../../serve/server.ts';
 import { endsWhenInterrupted } from '../interrupt.ts';

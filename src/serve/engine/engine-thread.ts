@@ -3,6 +3,7 @@
 import { availableParallelism } from 'node:os';
 import { parentPort, workerData } from 'node:worker_threads';
 import { at } from '../../at.ts';
+import { deferred } from '../../deferred.ts';
 import type { HostPtr } from '../../ffi/host-memory.ts';
 import { viewMemory } from '../../ffi/host-memory.ts';
 import { createPool, type ThreadPool } from '../../ffi/thread-pool.ts';
@@ -16,8 +17,10 @@ import { type ClassFit, LatencyModel } from '../batching/latency-model.ts';
 import { HotRowCoverage } from '../metrics/hot-row-coverage.ts';
 import type { SharedMetrics } from '../metrics/metrics-block.ts';
 import { EngineMetrics } from '../metrics/recorders.ts';
+import { type PatchedTable, readPatch } from '../patches/row-patch.ts';
 import { TrafficRecorder } from '../recording/traffic-recorder.ts';
 import { RecordModel, type RecordShape, recordShape } from '../records/record-model.ts';
+import { applyPatch, type Patched, replayPatches } from './apply-patch.ts';
 import type { ArenaPlace } from './arena.ts';
 import { BusyPoll, POLL_MS, turn } from './busy-poll.ts';
 import { nowMs } from './clock.ts';
@@ -65,6 +68,9 @@ export interface EngineStart {
   readonly limits: BatchingLimits;
   readonly bell: SharedArrayBuffer;
   readonly lines: readonly Line[];
+  readonly version: string;
+  /** The folder of its patches; undefined: it takes none. */
+  readonly patches: string | undefined;
   /** How long it polls after there was something to do; undefined: as device and machine suggest. */
   readonly pollMs: number | undefined;
   /** Threads of the server that may poll. */
@@ -86,12 +92,20 @@ export interface EngineReady {
   readonly metrics: SharedMetrics;
   /** How long it polls after there was something to do. */
   readonly pollMs: number;
+  /** What patches must fit. */
+  readonly tables: readonly PatchedTable[];
+  /** What of them it has. */
+  readonly patched: Patched;
 }
 
 export type ToEngine =
   | { readonly kind: 'begin'; readonly arenas: readonly ArenaPlace[] }
+  /** Applies a patch between two batches: `patched` is the answer, in order. */
+  | { readonly kind: 'patch'; readonly bytes: Uint8Array; readonly name: string }
   | { readonly kind: 'stop' };
 export type FromEngine =
+  /** `error`: nothing of the patch is there. */
+  | { readonly kind: 'patched'; readonly error?: SentError }
   | { readonly kind: 'progress'; readonly text: string }
   | { readonly kind: 'ready'; readonly ready: EngineReady }
   | { readonly kind: 'failed'; readonly error: SentError }
@@ -144,7 +158,7 @@ if (port === null) throw new TypeError('an engine runs in a thread of a server')
 const say = (message: FromEngine) => port.postMessage(message);
 const start = workerData as EngineStart;
 
-function readyOf({ model }: PlacedModel, metrics: SharedMetrics): EngineReady {
+function readyOf({ model }: PlacedModel, metrics: SharedMetrics, patched: Patched): EngineReady {
   const { architecture, device, precision, plan, planSource, notes } = model;
   return {
     device: `${device.id}: ${device.name}`,
@@ -157,6 +171,8 @@ function readyOf({ model }: PlacedModel, metrics: SharedMetrics): EngineReady {
     outputs: namedOutputs(model.head, architecture.output),
     metrics,
     pollMs: pollMsOf(model),
+    tables: patchedTables(model),
+    patched,
   };
 }
 
@@ -164,6 +180,10 @@ function readyOf({ model }: PlacedModel, metrics: SharedMetrics): EngineReady {
 function startMergers(): ThreadPool | undefined {
   const threads = Math.min(MOST_MERGERS, Math.floor(availableParallelism() / CORES_PER_MERGER));
   return threads > 1 ? createPool(threads, 'portable') : undefined;
+}
+
+function patchedTables({ architecture: { tables } }: PlacedModel['model']): PatchedTable[] {
+  return tables.map(({ name, rows, dim, rowFormat }) => ({ name, rows, dim, rowFormat }));
 }
 
 /** ms that merging takes, by samples, as the last batches say. */
@@ -318,6 +338,13 @@ async function serve(
 async function main(): Promise<void> {
   const placed = await placeModel(start.source, start.placing, (text) => say({ kind: 'progress', text }));
   await using model = placed.model;
+  const patchedModel = { name: start.model, version: start.version, tables: patchedTables(model) };
+  const patched =
+    start.patches === undefined
+      ? { sequence: 0 }
+      : await replayPatches(model, start.patches, patchedModel, (sequence, of) =>
+          say({ kind: 'progress', text: `patch ${sequence} of ${of}` }),
+        );
   const habits = habitsOf(model);
   const { slaMs, mostSamples = habits.mostSamples } = start.limits;
   model.reserveBatches(mostSamples, habits.depth);
@@ -330,9 +357,23 @@ async function main(): Promise<void> {
   });
   let isStopped = false;
   const counting = new Int32Array(start.counts);
+  /** There once it has begun. */
+  const running = deferred<Engine>();
+  /** Patches are applied one after the other. */
+  let patching: Promise<void> = Promise.resolve();
+  const patch = async (bytes: Uint8Array, name: string) => {
+    try {
+      const engine = await running.promise;
+      await applyPatch(model, readPatch(bytes, name, patchedModel), (work) => engine.between(work));
+      say({ kind: 'patched' });
+    } catch (error) {
+      say({ kind: 'patched', error: sentError(error) });
+    }
+  };
   const began = new Promise<readonly ArenaPlace[]>((resolve) => {
     port?.on('message', (message: ToEngine) => {
       if (message.kind === 'begin') resolve(message.arenas);
+      else if (message.kind === 'patch') patching = patching.then(() => patch(message.bytes, message.name));
       else {
         isStopped = true;
         resolve([]);
@@ -341,7 +382,7 @@ async function main(): Promise<void> {
     });
   });
   const watchers = await watchersOf(model.architecture);
-  say({ kind: 'ready', ready: readyOf(placed, watchers.metrics.block.shared) });
+  say({ kind: 'ready', ready: readyOf(placed, watchers.metrics.block.shared, patched) });
   const arenas = await began;
   if (isStopped) return;
   const { engine, report, tell } = engineOf(
@@ -351,9 +392,11 @@ async function main(): Promise<void> {
     watchers,
     () => Atomics.load(counting, 0) === 1,
   );
+  running.resolve(engine);
   const reporting = setInterval(report, REPORT_MS);
   try {
     await serve(engine, tell, new BusyPoll(pollMsOf(model)), () => isStopped);
+    await patching;
     await engine.settled();
   } finally {
     clearInterval(reporting);

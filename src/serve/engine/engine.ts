@@ -71,6 +71,8 @@ export class Engine implements Disposable {
   #before: Promise<void> = Promise.resolve();
   /** When the last batch ended. */
   #endedMs = 0;
+  /** What is done while no batch runs. */
+  #pauses = 0;
   #isDisposed = false;
 
   /** @throws DeviceError OUT_OF_MEMORY. */
@@ -107,15 +109,28 @@ export class Engine implements Disposable {
   /** Begins what can begin now. Gives back in how many ms more may, if nothing else happens; undefined: not before something does. */
   pump(): number | undefined {
     const { batcher } = this.#options;
-    while (this.#idle.length > 0) {
+    while (this.#idle.length > 0 && this.#pauses === 0) {
       const taken = batcher.take(nowMs());
       if (taken === undefined) break;
       for (const job of taken.late) this.#end(job, 'late');
       if (taken.batch.length > 0) this.#begin(taken.batch);
     }
     const now = nowMs();
-    const from = this.#idle.length === 0 ? Number.POSITIVE_INFINITY : batcher.takeFromMs(now);
+    const from =
+      this.#idle.length === 0 || this.#pauses > 0 ? Number.POSITIVE_INFINITY : batcher.takeFromMs(now);
     return Number.isFinite(from) ? Math.max(0, from - now) : undefined;
+  }
+
+  /** Does something when no batch is under way; none begins until it is done. */
+  async between<T>(work: () => Promise<T>): Promise<T> {
+    this.#pauses += 1;
+    try {
+      await this.settled();
+      return await work();
+    } finally {
+      this.#pauses -= 1;
+      this.#goOn();
+    }
   }
 
   /** Resolves when all batches under way have ended. */
@@ -135,9 +150,13 @@ export class Engine implements Disposable {
     this.#before = this.#run(batch, memory, before).then(() => {
       if (this.#isDisposed) memory[Symbol.dispose]();
       else this.#idle.push(memory);
-      this.pump();
-      this.#options.events.freed();
+      this.#goOn();
     });
+  }
+
+  #goOn(): void {
+    this.pump();
+    this.#options.events.freed();
   }
 
   async #run(batch: readonly Job[], memory: BatchMemory, before: Promise<void>): Promise<void> {

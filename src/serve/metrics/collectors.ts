@@ -22,6 +22,19 @@ export function modelGauges(model: string, version: string, loadedAt: number): C
   ];
 }
 
+/** Of the patches of a version that is served. `writtenAt`: of the last one, ms since 1970. */
+export function patchGauges(
+  model: string,
+  version: string,
+  sequence: number,
+  writtenAt: number | undefined,
+): Collected[] {
+  return [
+    collected('patchNumber', { model, version }, sequence),
+    ...(writtenAt === undefined ? [] : [collected('patchWritten', { model, version }, writtenAt / 1000)]),
+  ];
+}
+
 /** Of the loads of a model. */
 export function loadCounts(model: string, ok: number, failed: number): Collected[] {
   return [

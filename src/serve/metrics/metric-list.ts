@@ -225,6 +225,21 @@ export const METRICS = {
     unit: 'seconds',
     merge: 'max',
   },
+  patchNumber: {
+    name: 'hotrow_model_patch_number',
+    type: 'gauge',
+    help: 'The number of the last row patch that the version has; 0: none.',
+    labels: ['model', 'version'],
+    merge: 'max',
+  },
+  patchWritten: {
+    name: 'hotrow_model_patch_timestamp_seconds',
+    type: 'gauge',
+    help: 'When its last row patch was written, in seconds since 1970: its age is time() minus this.',
+    labels: ['model', 'version'],
+    unit: 'seconds',
+    merge: 'max',
+  },
   modelLoads: {
     name: 'hotrow_model_loads_total',
     type: 'counter',

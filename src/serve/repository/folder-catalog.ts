@@ -14,7 +14,7 @@ import { readPlan } from '../../plan/plan.ts';
 import { printable } from '../../text.ts';
 import { devicesOf } from '../devices-of.ts';
 import type { Placing } from '../engine/model-source.ts';
-import type { ModelCatalog, ServeModel } from '../models.ts';
+import type { ModelCatalog, ServeModel } from '../models/serve-model.ts';
 import { badSetting, type ModelSettings, NO_SETTINGS, readSettings, SETTINGS_FILE } from './settings.ts';
 
 /** What models are that do not say otherwise. */

@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { Backend } from '../../../src/backend/backend.ts';
+import { deferred } from '../../../src/deferred.ts';
 import { viewMemory } from '../../../src/ffi/host-memory.ts';
 import { DlrmModel, openBackend } from '../../../src/index.ts';
 import type { ModelArchitecture } from '../../../src/model/architecture.ts';
@@ -256,6 +257,39 @@ test('requests of all threads run as one batch, and each gets its rows of each o
     assert.deepEqual([times.samples, times.requests], [6, 3]);
     for (const ms of [times.mergeMs, times.computeMs, times.copyMs]) assert.ok(ms >= 0 && ms < 60_000);
   }));
+
+for (const depth of [1, 2])
+  test(`what is done between batches runs when none is under way, and none begins meanwhile, ${depth} at a time`, () =>
+    held({ depth }, async (bench, model) => {
+      bench.postXs([1], { ticket: 1 });
+      bench.engine.pump();
+      const [done, fails] = [deferred<number>(), deferred<number>()];
+      const log: string[] = [];
+      const work = (name: string, until: Promise<number>) => () => {
+        log.push(name);
+        return until;
+      };
+      const first = bench.engine.between(work('first', done.promise));
+      const second = bench.engine.between(work('second', fails.promise));
+      bench.postXs([2], { ticket: 2 });
+      assert.equal(bench.engine.pump(), undefined);
+      await turn();
+      assert.deepEqual([log, model.calls.length], [[], 1]);
+      model.calls[0]?.answer();
+      await turn();
+      assert.deepEqual([log.sort(), model.calls.length], [['first', 'second'], 1]);
+      done.resolve(7);
+      assert.equal(await first, 7);
+      assert.equal(model.calls.length, 1);
+      const freed = bench.freed;
+      fails.reject(new Error('it fails'));
+      await assert.rejects(second, /it fails/);
+      assert.ok(bench.freed > freed, 'the thread is told that it may go on');
+      assert.equal(model.calls.length, 2);
+      assert.deepEqual(xsOf(model.calls[1] as Call), [2]);
+      model.calls[1]?.answer();
+      await turn();
+    }));
 
 test('outputs that are larger than their request go where it says', () =>
   held({}, async (bench, model) => {

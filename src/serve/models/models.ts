@@ -2,86 +2,16 @@
  * The models of a server: how each comes, is replaced, and goes, beside requests. A new one is loaded and warmed up beside the old
  * one, requests that come from then on go to it, and the old one ends with its last request.
  */
-import { setTimeout as sleep } from 'node:timers/promises';
-import { at } from '../at.ts';
-import { deferred } from '../deferred.ts';
-import { HotrowError, ServeError } from '../errors.ts';
-import type { BatchingLimits, EngineReady } from './engine/engine-thread.ts';
-import type { ModelSource, Placing } from './engine/model-source.ts';
-import type { ServerFigures } from './figures.ts';
-import type { RepositoryEntry } from './protocol/documents.ts';
-import type { ModelAtFront } from './requests/infer-model.ts';
-import type { EngineEvents, RunningEngine } from './running-engine.ts';
-import type { RunningFront } from './running-front.ts';
+import { HotrowError, ServeError } from '../../errors.ts';
+import type { RepositoryEntry } from '../protocol/documents.ts';
+import type { PatchReceipt } from '../protocol/repository.ts';
+import { atFront, type Live, LiveModels, type LiveOptions } from './live-model.ts';
+import { PartlyPatched } from './model-patches.ts';
+import type { ModelCatalog, ReloadMode, ServeModel } from './serve-model.ts';
 
-/** A model to serve. */
-export interface ServeModel {
-  readonly name: string;
-  readonly version: string;
-  readonly source: ModelSource;
-  /** Its copies, one on each. */
-  readonly placings: readonly Placing[];
-  /** Where it is not as the server's other models. */
-  readonly batching?: Partial<BatchingLimits>;
-  /** The time that its requests have which do not say; default: the server's. */
-  readonly slaMs?: number;
-  /** The same for the same files and settings; undefined: they do not change. */
-  readonly fingerprint?: string;
-  /** The folder of its patches; undefined: it takes none. */
-  readonly patches?: string;
-}
-
-/** Where memory does not hold a model twice: it is not loaded again, or the old one ends first. */
-export type ReloadMode = 'beside' | 'in-place';
-
-/** What happens to models, for a log. */
-export type ModelEvent =
-  | { readonly kind: 'loading'; readonly model: string; readonly device: string; readonly text: string }
-  | { readonly kind: 'loaded'; readonly model: string; readonly version: string; readonly ready: EngineReady }
-  | { readonly kind: 'load-failed'; readonly model: string; readonly error: Error }
-  | { readonly kind: 'unloaded'; readonly model: string; readonly version: string }
-  | { readonly kind: 'error'; readonly error: Error };
-
-/** Where models come from. */
-export interface ModelCatalog {
-  /** The names there are. @throws what keeps it from being read. */
-  names(): Promise<readonly string[]>;
-  /** What to serve under a name; undefined: there is no such model. @throws what is wrong with it. */
-  find(name: string): Promise<ServeModel | undefined>;
-}
-
-export interface ModelsOptions {
+export interface ModelsOptions extends LiveOptions {
   readonly catalog: ModelCatalog;
-  readonly fronts: readonly RunningFront[];
-  readonly figures: ServerFigures;
-  /** Starts a copy. */
-  readonly startEngine: (
-    model: ServeModel,
-    placing: Placing,
-    instance: string,
-    events: EngineEvents,
-  ) => RunningEngine;
-  /** How long an engine gets to stop. */
-  readonly stopMs: number;
   readonly reload: ReloadMode;
-  readonly onEvent: (event: ModelEvent) => void;
-  /** A copy that was served has ended: the server cannot go on. */
-  readonly onLost: (error: Error) => void;
-}
-
-/** A model that is there. */
-interface Live {
-  readonly model: ServeModel;
-  readonly engines: readonly RunningEngine[];
-  /** Names it to the threads that receive requests. */
-  readonly serial: number;
-  /** Of the first copy. */
-  readonly ready: EngineReady;
-  /** Rejects when a copy ends by itself. */
-  readonly lost: Promise<never>;
-  /** Whether requests go to it: its end is the server's. */
-  isServed: boolean;
-  retireFigures(): void;
 }
 
 /** A name that the server knows. */
@@ -92,7 +22,16 @@ class Place {
   reason = 'it was not loaded yet';
   /** Whether somebody asked for that: what changes in its files does not load it. */
   isUnloaded = false;
+  /** Whether its folder is looked into already. */
+  isLooking = false;
   /** Loads and unloads, one after the other. */
+  readonly loads = new Turns();
+  /** Patches, and the moment when another model is served instead. */
+  readonly changes = new Turns();
+}
+
+/** Works, one after the other. */
+class Turns {
   #last: Promise<unknown> = Promise.resolve();
 
   /** Runs `work` after all that came before it. */
@@ -103,19 +42,21 @@ class Place {
   }
 }
 
+/** How often folders of patches are looked into. */
+const LOOK_MS = 1000;
 const OUT_OF_MEMORY_HINT =
   'make room, or start the server with --reload in-place, which ends the old one before the new one is loaded';
 
 export class Models {
   readonly #options: ModelsOptions;
   readonly #places = new Map<string, Place>();
-  /** All that have not ended. */
-  readonly #running = new Set<RunningEngine>();
-  #serials = 0;
+  readonly #lives: LiveModels;
+  #looking: NodeJS.Timeout | undefined;
   #isClosing = false;
 
   constructor(options: ModelsOptions) {
     this.#options = options;
+    this.#lives = new LiveModels(options);
   }
 
   /** Loads all models that there are, at once. @throws what any of them does not load for. */
@@ -150,7 +91,7 @@ export class Models {
   async unload(name: string): Promise<void> {
     const place = this.#places.get(name);
     if (place === undefined) throw unknown(name);
-    await place.after(async () => {
+    await place.loads.after(async () => {
       this.#checkOpen();
       place.isUnloaded = true;
       place.reason = 'it was unloaded';
@@ -160,7 +101,70 @@ export class Models {
 
   /** Engines that run. */
   get copies(): number {
-    return this.#running.size;
+    return this.#lives.copies;
+  }
+
+  /**
+   * Applies a patch to a model that is served.
+   * @throws ServeError MODEL_UNKNOWN, MODEL_UNAVAILABLE, PATCH_INVALID for a model that takes none, SHUTTING_DOWN; as ModelPatches.receive.
+   */
+  async patch(name: string, bytes: Uint8Array): Promise<PatchReceipt> {
+    const place = this.#places.get(name);
+    if (place === undefined) throw unknown(name);
+    return place.changes.after(async () => {
+      this.#checkOpen();
+      const { live } = place;
+      if (live === undefined)
+        throw new ServeError('MODEL_UNAVAILABLE', `the model ${name} is not served: ${place.reason}`);
+      if (live.patches === undefined)
+        throw new ServeError('PATCH_INVALID', `${name} takes no patches: it comes from no repository`, {
+          hint: 'patches are kept beside the versions of --models FOLDER',
+        });
+      try {
+        return await live.patches.receive(bytes);
+      } catch (error) {
+        this.#mend(name, error);
+        throw error;
+      } finally {
+        this.#tellPatched(live);
+      }
+    });
+  }
+
+  /** Looks for new patches in the folders of the models that are served, from now on. */
+  watchPatches(): void {
+    this.#looking = setInterval(() => {
+      for (const [name, place] of this.#places) this.#lookForPatches(name, place);
+    }, LOOK_MS);
+  }
+
+  #lookForPatches(name: string, place: Place): void {
+    const { live } = place;
+    if (live?.patches === undefined || place.isLooking || this.#isClosing) return;
+    place.isLooking = true;
+    const looking = place.changes.after(async () => {
+      if (place.live !== live || this.#isClosing) return;
+      try {
+        await live.patches?.look();
+      } catch (error) {
+        this.#mend(name, error);
+        this.#options.onEvent({ kind: 'error', error: error as Error });
+      } finally {
+        this.#tellPatched(live);
+      }
+    });
+    looking.finally(() => {
+      place.isLooking = false;
+    });
+  }
+
+  /** Copies that have not the same patches are loaded again. */
+  #mend(name: string, error: unknown): void {
+    if (error instanceof PartlyPatched) this.load(name).catch(() => {});
+  }
+
+  #tellPatched({ model: { name, version }, patches }: Live): void {
+    if (patches !== undefined) this.#options.figures.patched(name, version, patches.patched);
   }
 
   /** Reads again what there is: what is new or has changed is loaded, what has gone is taken away. @throws what keeps it from being read. */
@@ -169,7 +173,7 @@ export class Models {
     const names = await catalog.names();
     for (const [name, place] of this.#places)
       if (!names.includes(name))
-        await place.after(async () => {
+        await place.loads.after(async () => {
           await this.#withdraw(name, place, undefined);
           this.#places.delete(name);
         });
@@ -180,6 +184,7 @@ export class Models {
         const model = await catalog.find(name);
         if (place?.live === undefined || model?.fingerprint !== place.live.model.fingerprint)
           await this.load(name);
+        else this.#lookForPatches(name, place);
       } catch (error) {
         // Those that did not load have been told.
         if (error instanceof ServeError && error.code === 'LOAD_FAILED') continue;
@@ -199,13 +204,15 @@ export class Models {
   /** Asks all engines to stop, and waits so long; whether they have. */
   async stop(ms: number): Promise<boolean> {
     this.#isClosing = true;
-    return stopped([...this.#running], ms);
+    clearInterval(this.#looking);
+    return this.#lives.stop(ms);
   }
 
   /** Ends all threads. */
   async terminate(): Promise<void> {
     this.#isClosing = true;
-    await Promise.all([...this.#running].map((engine) => engine.terminate()));
+    clearInterval(this.#looking);
+    await this.#lives.terminate();
   }
 
   async #load(name: string): Promise<void> {
@@ -213,7 +220,7 @@ export class Models {
     const { catalog } = this.#options;
     const known = this.#places.get(name);
     const place = known ?? new Place();
-    await place.after(async () => {
+    await place.loads.after(async () => {
       this.#checkOpen();
       const before = place.state;
       try {
@@ -259,64 +266,29 @@ export class Models {
   /** Loads a model beside what is served, and has it served instead. */
   async #replaceBeside(place: Place, model: ServeModel): Promise<void> {
     const { fronts } = this.#options;
-    const live = await this.#start(model);
+    const live = await this.#lives.start(model);
     try {
       for (const engine of live.engines) engine.begin(fronts.map(({ arena }) => arena));
       const prepared = fronts.map((front, i) => front.prepare(live.serial, atFront(live, i)));
       await Promise.race([Promise.all(prepared), live.lost]);
-      this.#checkOpen();
-      for (const engine of live.engines) engine.count();
-      live.isServed = true;
-      const left = Promise.all(fronts.map((front) => front.serve(live.serial)));
-      const old = place.live;
-      place.live = live;
-      this.#options.figures.serves(model.name, model.version);
-      this.#options.onEvent({ kind: 'loaded', model: model.name, version: model.version, ready: live.ready });
-      await left;
-      if (old !== undefined) await this.#end(old);
-    } catch (error) {
-      if (place.live !== live) await this.#end(live);
-      throw error;
-    }
-  }
-
-  /** Starts the copies of a model, and waits until they are ready. @throws what keeps one of them from it; none is left then. */
-  async #start(model: ServeModel): Promise<Live> {
-    const { figures, fronts, onEvent, onLost, startEngine } = this.#options;
-    const { name } = model;
-    const serial = this.#serials++;
-    const lost = deferred<never>();
-    lost.promise.catch(() => {});
-    const started: { live: Live | undefined } = { live: undefined };
-    const engines = model.placings.map((placing, i) => {
-      const instance = String(i);
-      const engine = startEngine(model, placing, instance, {
-        progress: (text) => onEvent({ kind: 'loading', model: name, device: placing.device, text }),
-        fits: (fits) => figures.fits(name, instance, fits),
-        failed: (error) => onEvent({ kind: 'error', error }),
-        lost: (error) => {
-          lost.reject(error);
-          for (const front of fronts) front.abandon(serial);
-          if (started.live?.isServed === true) onLost(error);
-        },
+      const old = await place.changes.after(async () => {
+        // Those that came while it was loaded.
+        await live.patches?.look(live.copiesPatched);
+        this.#checkOpen();
+        for (const engine of live.engines) engine.count();
+        live.isServed = true;
+        const left = Promise.all(fronts.map((front) => front.serve(live.serial)));
+        const before = place.live;
+        place.live = live;
+        return { before, left };
       });
-      this.#running.add(engine);
-      const forget = () => void this.#running.delete(engine);
-      engine.ended.then(forget, forget);
-      return engine;
-    });
-    try {
-      const readies = await Promise.all(engines.map(({ ready }) => ready));
-      const added = readies.map(({ metrics }) => figures.add([metrics]));
-      const retireFigures = () => {
-        for (const { retire } of added) retire();
-      };
-      const ready = at(readies, 0);
-      const live = { model, engines, serial, ready, lost: lost.promise, isServed: false, retireFigures };
-      started.live = live;
-      return live;
+      this.#options.figures.serves(model.name, model.version);
+      this.#tellPatched(live);
+      this.#options.onEvent({ kind: 'loaded', model: model.name, version: model.version, ready: live.ready });
+      await old.left;
+      if (old.before !== undefined) await this.#lives.end(old.before);
     } catch (error) {
-      await Promise.all(engines.map((engine) => engine.terminate()));
+      if (place.live !== live) await this.#lives.end(live);
       throw error;
     }
   }
@@ -324,65 +296,21 @@ export class Models {
   /** Has requests for a model refused, and ends it. */
   async #withdraw(name: string, place: Place, reason: string | undefined): Promise<void> {
     const { live } = place;
-    const serial = this.#serials++;
+    const serial = this.#lives.serial();
     if (live !== undefined) place.state = 'UNLOADING';
-    await Promise.all(this.#options.fronts.map((front) => front.withdraw(serial, name, reason)));
+    await place.changes.after(async () => {
+      await Promise.all(this.#options.fronts.map((front) => front.withdraw(serial, name, reason)));
+      place.live = undefined;
+    });
     if (live === undefined) return;
-    place.live = undefined;
     place.state = 'UNAVAILABLE';
     this.#options.figures.withdraws(name, live.engines.length);
-    await this.#end(live);
+    await this.#lives.end(live);
     this.#options.onEvent({ kind: 'unloaded', model: name, version: live.model.version });
-  }
-
-  /** Ends engines that nobody sends requests to any more. */
-  async #end(live: Live): Promise<void> {
-    const { stopMs, onEvent } = this.#options;
-    live.isServed = false;
-    if (!(await stopped(live.engines, stopMs))) {
-      onEvent({
-        kind: 'error',
-        error: new Error(`an engine of ${live.model.name} did not stop in ${stopMs} ms`),
-      });
-      await Promise.all(live.engines.map((engine) => engine.terminate()));
-    }
-    live.retireFigures();
   }
 
   #checkOpen(): void {
     if (this.#isClosing) throw new ServeError('SHUTTING_DOWN', 'the server is shutting down');
-  }
-}
-
-function atFront({ model, engines, ready }: Live, front: number): ModelAtFront {
-  const { name, version, slaMs } = model;
-  const { inputs, tableRows, outputs, shape, pollMs } = ready;
-  return {
-    served: { name, version, inputs, tableRows, outputs },
-    shape,
-    pollMs,
-    queues: engines.map((engine) => engine.queues(front)),
-    ...(slaMs === undefined ? {} : { slaMs }),
-  };
-}
-
-/** Asks engines to stop; whether all have, in so many ms. */
-async function stopped(engines: readonly RunningEngine[], ms: number): Promise<boolean> {
-  for (const engine of engines) engine.stop();
-  return settleWithin(
-    engines.map(({ ended }) => ended),
-    ms,
-  );
-}
-
-/** Waits until all have settled, so long at most; whether they have. */
-export async function settleWithin(works: readonly Promise<unknown>[], ms: number): Promise<boolean> {
-  const waiting = new AbortController();
-  const late = sleep(ms, false, { signal: waiting.signal }).catch(() => false);
-  try {
-    return await Promise.race([Promise.allSettled(works).then(() => true), late]);
-  } finally {
-    waiting.abort();
   }
 }
 

@@ -1,13 +1,13 @@
 /** A thread that receives requests, as the main thread has it. */
-import { type Deferred, deferred } from '../deferred.ts';
-import type { NativeMemory } from '../ffi/host-memory.ts';
-import { type ArenaPlace, arenaMemory } from './engine/arena.ts';
-import { receivedError, sentError } from './engine/thread-errors.ts';
-import type { FromFront, FrontStart, Question, ToFront } from './http/http-thread.ts';
-import type { SharedMetrics } from './metrics/metrics-block.ts';
-import type { ModelAtFront } from './requests/infer-model.ts';
-import type { Security } from './security/security.ts';
-import { ServerThread } from './server-thread.ts';
+import { type Deferred, deferred } from '../../deferred.ts';
+import type { NativeMemory } from '../../ffi/host-memory.ts';
+import { type ArenaPlace, arenaMemory } from '../engine/arena.ts';
+import { receivedError, sentError } from '../engine/thread-errors.ts';
+import type { FromFront, FrontStart, Question, ToFront } from '../http/http-thread.ts';
+import type { SharedMetrics } from '../metrics/metrics-block.ts';
+import type { ModelAtFront } from '../requests/infer-model.ts';
+import type { Security } from '../security/security.ts';
+import { ServerThread } from '../server-thread.ts';
 
 export interface FrontEvents {
   /** Figures to read. */

@@ -1,13 +1,13 @@
 /** An engine thread as the main thread has it: one copy of a model. */
 
-import { at } from '../at.ts';
-import { type Deferred, deferred } from '../deferred.ts';
-import type { ArenaPlace } from './engine/arena.ts';
-import type { EngineReady, EngineStart, FromEngine, Line, ToEngine } from './engine/engine-thread.ts';
-import { ringMemory } from './engine/ring.ts';
-import { receivedError } from './engine/thread-errors.ts';
-import type { EngineQueues } from './requests/engine-lines.ts';
-import { ServerThread } from './server-thread.ts';
+import { at } from '../../at.ts';
+import { type Deferred, deferred } from '../../deferred.ts';
+import type { ArenaPlace } from '../engine/arena.ts';
+import type { EngineReady, EngineStart, FromEngine, Line, ToEngine } from '../engine/engine-thread.ts';
+import { ringMemory } from '../engine/ring.ts';
+import { receivedError } from '../engine/thread-errors.ts';
+import type { EngineQueues } from '../requests/engine-lines.ts';
+import { ServerThread } from '../server-thread.ts';
 
 /** Entries of a queue between two threads. */
 export const QUEUE_ENTRIES = 1 << 14;
@@ -82,6 +82,15 @@ export class RunningEngine {
     Atomics.store(new Int32Array(this.#counts), 0, 1);
   }
 
+  /** Applies a patch between two batches. Rejects where it does not take it; nothing of it is there then. */
+  patch(bytes: Uint8Array, name: string): Promise<void> {
+    const asked = deferred<void>();
+    this.#asked.push(asked);
+    if (this.#isLost) asked.reject(new Error('the engine has ended'));
+    this.#thread.say({ kind: 'patch', bytes, name });
+    return asked.promise;
+  }
+
   /** It ends when it has answered all that it was sent. */
   stop(): void {
     this.#isStopped = true;
@@ -104,6 +113,12 @@ export class RunningEngine {
       case 'fits':
         this.#events.fits(message.fits);
         break;
+      case 'patched': {
+        const asked = this.#asked.shift();
+        if (message.error === undefined) asked?.resolve();
+        else asked?.reject(receivedError(message.error));
+        break;
+      }
       case 'batch-failed':
         this.#events.failed(receivedError(message.error));
         break;

@@ -1,0 +1,189 @@
+/** Models that are there: their engines, from start to end. */
+import { setTimeout as sleep } from 'node:timers/promises';
+import { at } from '../../at.ts';
+import { deferred } from '../../deferred.ts';
+import type { Patched } from '../engine/apply-patch.ts';
+import type { EngineReady } from '../engine/engine-thread.ts';
+import type { Placing } from '../engine/model-source.ts';
+import type { ServerFigures } from '../figures.ts';
+import type { ModelAtFront } from '../requests/infer-model.ts';
+import { ModelPatches } from './model-patches.ts';
+import type { EngineEvents, RunningEngine } from './running-engine.ts';
+import type { RunningFront } from './running-front.ts';
+import type { ModelEvent, ServeModel } from './serve-model.ts';
+
+export interface LiveOptions {
+  readonly fronts: readonly RunningFront[];
+  readonly figures: ServerFigures;
+  /** Starts a copy. */
+  readonly startEngine: (
+    model: ServeModel,
+    placing: Placing,
+    instance: string,
+    events: EngineEvents,
+  ) => RunningEngine;
+  /** How long an engine gets to stop. */
+  readonly stopMs: number;
+  readonly onEvent: (event: ModelEvent) => void;
+  /** A copy that was served has ended: the server cannot go on. */
+  readonly onLost: (error: Error) => void;
+}
+
+/** A model that is there. */
+export interface Live {
+  readonly model: ServeModel;
+  readonly engines: readonly RunningEngine[];
+  /** Names it to the threads that receive requests. */
+  readonly serial: number;
+  /** Of the first copy. */
+  readonly ready: EngineReady;
+  /** Rejects when a copy ends by itself. */
+  readonly lost: Promise<never>;
+  /** What each copy had of its patches when it was ready. */
+  readonly copiesPatched: readonly Patched[];
+  /** Undefined: it takes none. */
+  readonly patches: ModelPatches | undefined;
+  /** Whether requests go to it: its end is the server's. */
+  isServed: boolean;
+  retireFigures(): void;
+}
+
+export class LiveModels {
+  readonly #options: LiveOptions;
+  /** All that have not ended. */
+  readonly #running = new Set<RunningEngine>();
+  #serials = 0;
+
+  constructor(options: LiveOptions) {
+    this.#options = options;
+  }
+
+  /** Engines that run. */
+  get copies(): number {
+    return this.#running.size;
+  }
+
+  /** Names something to the threads that receive requests. */
+  serial(): number {
+    return this.#serials++;
+  }
+
+  /** Starts the copies of a model, and waits until they are ready. @throws what keeps one of them from it; none is left then. */
+  async start(model: ServeModel): Promise<Live> {
+    const { figures, fronts, onEvent, onLost, startEngine } = this.#options;
+    const { name } = model;
+    const serial = this.serial();
+    const lost = deferred<never>();
+    lost.promise.catch(() => {});
+    const started: { live: Live | undefined } = { live: undefined };
+    const engines = model.placings.map((placing, i) => {
+      const instance = String(i);
+      const engine = startEngine(model, placing, instance, {
+        progress: (text) => onEvent({ kind: 'loading', model: name, device: placing.device, text }),
+        fits: (fits) => figures.fits(name, instance, fits),
+        failed: (error) => onEvent({ kind: 'error', error }),
+        lost: (error) => {
+          lost.reject(error);
+          for (const front of fronts) front.abandon(serial);
+          if (started.live?.isServed === true) onLost(error);
+        },
+      });
+      this.#running.add(engine);
+      const forget = () => void this.#running.delete(engine);
+      engine.ended.then(forget, forget);
+      return engine;
+    });
+    try {
+      const readies = await Promise.all(engines.map(({ ready }) => ready));
+      const added = readies.map(({ metrics }) => figures.add([metrics]));
+      const retireFigures = () => {
+        for (const { retire } of added) retire();
+      };
+      const ready = at(readies, 0);
+      const live: Live = {
+        model,
+        engines,
+        serial,
+        ready,
+        copiesPatched: readies.map(({ patched }) => patched),
+        patches: patchesOf(model, engines, readies),
+        lost: lost.promise,
+        isServed: false,
+        retireFigures,
+      };
+      started.live = live;
+      return live;
+    } catch (error) {
+      await Promise.all(engines.map((engine) => engine.terminate()));
+      throw error;
+    }
+  }
+
+  /** Ends engines that nobody sends requests to any more. */
+  async end(live: Live): Promise<void> {
+    const { stopMs, onEvent } = this.#options;
+    live.isServed = false;
+    if (!(await stopped(live.engines, stopMs))) {
+      onEvent({
+        kind: 'error',
+        error: new Error(`an engine of ${live.model.name} did not stop in ${stopMs} ms`),
+      });
+      await Promise.all(live.engines.map((engine) => engine.terminate()));
+    }
+    live.retireFigures();
+  }
+
+  /** Asks all to stop, and waits so long; whether they have. */
+  stop(ms: number): Promise<boolean> {
+    return stopped([...this.#running], ms);
+  }
+
+  /** Ends all threads. */
+  async terminate(): Promise<void> {
+    await Promise.all([...this.#running].map((engine) => engine.terminate()));
+  }
+}
+
+function patchesOf(
+  { name, version, patches }: ServeModel,
+  engines: readonly RunningEngine[],
+  readies: readonly EngineReady[],
+): ModelPatches | undefined {
+  if (patches === undefined) return undefined;
+  const { tables } = at(readies, 0);
+  const least = readies.map(({ patched }) => patched).sort((a, b) => a.sequence - b.sequence);
+  return new ModelPatches(patches, { name, version, tables }, engines, at(least, 0));
+}
+
+/** What a thread that receives requests is told of it. */
+export function atFront({ model, engines, ready }: Live, front: number): ModelAtFront {
+  const { name, version, slaMs } = model;
+  const { inputs, tableRows, outputs, shape, pollMs } = ready;
+  return {
+    served: { name, version, inputs, tableRows, outputs },
+    shape,
+    pollMs,
+    queues: engines.map((engine) => engine.queues(front)),
+    ...(slaMs === undefined ? {} : { slaMs }),
+  };
+}
+
+/** Asks engines to stop; whether all have, in so many ms. */
+async function stopped(engines: readonly RunningEngine[], ms: number): Promise<boolean> {
+  for (const engine of engines) engine.stop();
+  return settleWithin(
+    engines.map(({ ended }) => ended),
+    ms,
+  );
+}
+
+/** Waits until all have settled, so long at most; whether they have. */
+export async function settleWithin(works: readonly Promise<unknown>[], ms: number): Promise<boolean> {
+  const waiting = new AbortController();
+  const late = sleep(ms, false, { signal: waiting.signal }).catch(() => false);
+  try {
+    return await Promise.race([Promise.allSettled(works).then(() => true), late]);
+  } finally {
+    waiting.abort();
+  }
+}

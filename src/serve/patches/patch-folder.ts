@@ -1,0 +1,94 @@
+/** The patches of a version, in its folder: NNNN.safetensors, numbered from 1 on without gaps. What is acknowledged is there, whole. */
+import { open, readFile, rm } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { fileError, ServeError } from '../../errors.ts';
+import { listFolder, openFile } from '../../input-file.ts';
+import { writeOutputFile } from '../../output-file.ts';
+
+/** A patch in the folder. */
+export interface PatchFile {
+  readonly sequence: number;
+  readonly file: string;
+}
+
+const NAME = /^0*([1-9]\d{0,8})\.safetensors$/;
+/** Of a file's number, filled up with zeros. */
+const DIGITS = 4;
+
+/**
+ * The patches that there are, in their order.
+ * @throws ServeError PATCH_GAP naming the first number that is missing, PATCH_CONFLICT for two of one number, REPOSITORY_INVALID for
+ *   what is no file; UsageError FILE_*.
+ */
+export async function listPatches(folder: string): Promise<PatchFile[]> {
+  const found = new Map<number, string>();
+  for (const entry of await listFolder(folder).catch(noneThere)) {
+    const number = NAME.exec(entry.name)?.[1];
+    if (number === undefined) continue;
+    const file = join(folder, entry.name);
+    // A link may lead anywhere, and what it leads to may change.
+    if (!entry.isFile()) throw new ServeError('REPOSITORY_INVALID', `${file} is no file`, { file });
+    const sequence = Number(number);
+    const other = found.get(sequence);
+    if (other !== undefined)
+      throw new ServeError('PATCH_CONFLICT', `${other} and ${file} have one number`, { file });
+    found.set(sequence, file);
+  }
+  const sorted = [...found].sort(([a], [b]) => a - b);
+  for (const [i, [sequence]] of sorted.entries())
+    if (sequence !== i + 1)
+      throw new ServeError('PATCH_GAP', `${folder} has patch ${sequence}, and patch ${i + 1} is missing`, {
+        file: folder,
+      });
+  return sorted.map(([sequence, file]) => ({ sequence, file }));
+}
+
+function noneThere(error: unknown): [] {
+  if (error instanceof Error && 'code' in error && error.code === 'FILE_NOT_FOUND') return [];
+  throw error;
+}
+
+/** The bytes of a patch, and when it was written, ms since 1970. @throws UsageError FILE_*. */
+export async function readPatchFile(
+  file: string,
+): Promise<{ readonly bytes: Uint8Array<ArrayBuffer>; readonly writtenAt: number }> {
+  const handle = await openFile(file);
+  try {
+    const { mtimeMs } = await handle.stat();
+    const bytes = await handle.readFile().catch((cause) => {
+      throw fileError(file, cause);
+    });
+    return { bytes: new Uint8Array(bytes), writtenAt: mtimeMs };
+  } finally {
+    await handle.close();
+  }
+}
+
+/** Writes a patch: when it resolves, no crash loses it. Gives back its file. @throws UsageError FILE_UNWRITABLE, for one that is there too. */
+export async function writePatch(folder: string, sequence: number, bytes: Uint8Array): Promise<string> {
+  const file = join(folder, `${String(sequence).padStart(DIGITS, '0')}.safetensors`);
+  await writeOutputFile(file, bytes, { makesFolder: true, isNew: true });
+  // The names too, and that of the folder, which may be new.
+  for (const of of [folder, dirname(folder)]) await syncFolder(of);
+  return file;
+}
+
+/** Takes a patch away that was not applied. */
+export async function removePatch(file: string): Promise<void> {
+  await rm(file, { force: true });
+  await syncFolder(dirname(file));
+}
+
+async function syncFolder(folder: string): Promise<void> {
+  const handle = await open(folder, 'r');
+  try {
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}
+
+/** Whether a patch's file has these bytes. */
+export async function isSamePatch(file: string, bytes: Uint8Array): Promise<boolean> {
+  return Buffer.compare(await readFile(file), bytes) === 0;
+}
