@@ -13,6 +13,8 @@ import type { Tally } from './tally.ts';
 export interface GeneratorSetup {
   /** The server's URL, with credentials where it has some. */
   readonly url: string;
+  /** Bearer token. */
+  readonly token?: string;
   readonly model: ServedModel;
   readonly requests: RequestSpec;
   readonly seed: number;
@@ -86,7 +88,7 @@ export class Generator {
 
   /** Makes the requests. @throws as requestPool. */
   static async prepare(setup: GeneratorSetup): Promise<Generator> {
-    const server = serverUrl(setup.url);
+    const server = serverUrl(setup.url, setup.token);
     const pool = await requestPool(server, setup.model, setup.requests, setup.seed);
     return new Generator(pool, new Connections(server.target, setup.connections), machineClock(setup.sleeps));
   }

@@ -17,8 +17,8 @@ export interface ServerUrl {
   readonly headers: Readonly<Record<string, string>>;
 }
 
-/** @throws UsageError USAGE for what is no URL of http or https. */
-export function serverUrl(text: string): ServerUrl {
+/** `token`: bearer token, in place of the URL's credentials. @throws UsageError USAGE for what is no URL of http or https. */
+export function serverUrl(text: string, token?: string): ServerUrl {
   const url = URL.canParse(text) ? new URL(text) : undefined;
   if (url === undefined || !['http:', 'https:'].includes(url.protocol)) {
     throw new UsageError('USAGE', `${text} is no URL of a server`, {
@@ -29,6 +29,8 @@ export function serverUrl(text: string): ServerUrl {
   const tls = protocol === 'https:';
   const path = pathname.replace(/\/+$/, '');
   const credentials = Buffer.from(`${decodeURIComponent(username)}:${decodeURIComponent(password)}`);
+  const basic = username === '' && password === '' ? undefined : `Basic ${credentials.toString('base64')}`;
+  const authorization = token === undefined ? basic : `Bearer ${token}`;
   return {
     target: {
       host: hostname.replace(/^\[(.*)\]$/, '$1'),
@@ -39,9 +41,7 @@ export function serverUrl(text: string): ServerUrl {
     path,
     headers: {
       Host: host,
-      ...(username === '' && password === ''
-        ? {}
-        : { Authorization: `Basic ${credentials.toString('base64')}` }),
+      ...(authorization === undefined ? {} : { Authorization: authorization }),
     },
   };
 }

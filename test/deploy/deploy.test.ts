@@ -9,6 +9,7 @@ import type { AddressInfo } from 'node:net';
 import { describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { serveCommand } from '../../src/cli/commands/serve.ts';
+import { METRICS } from '../../src/serve/metrics/metric-list.ts';
 import { routeOf } from '../../src/serve/protocol/route.ts';
 import { needOf } from '../../src/serve/security/guard.ts';
 import { authority, signed } from '../support/certificates.ts';
@@ -119,6 +120,7 @@ function areKnown(args: readonly string[]): Options {
 
 test('no file is left out here', () => {
   const files = [
+    'alerts.yaml',
     'Dockerfile',
     'Dockerfile.dockerignore',
     'container-health.js',
@@ -207,6 +209,15 @@ test('the runtime and its InferenceService belong together', () => {
   assert.equal(name, 'kserve-container');
   assert.ok(args.includes('{{.Name}}=/mnt/models'));
   assert.equal(Number(env?.[0]?.value), areKnown([...ENTRYPOINT.slice(2), ...args]).port);
+});
+
+test('alerts are about metrics that there are', () => {
+  const metrics = new Set<string>(Object.values(METRICS).map(({ name }) => name));
+  const asked = [...textOf('alerts.yaml').matchAll(/\bhotrow_\w+/g)].map(([name]) =>
+    name.replace(/_bucket$/, ''),
+  );
+  assert.ok(asked.length > 5);
+  for (const name of asked) assert.ok(metrics.has(name), name);
 });
 
 test('the unit of systemd', () => {

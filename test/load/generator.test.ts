@@ -9,6 +9,7 @@ import { describeServer, serverUrl } from '../../src/load/served-model.ts';
 import { answer, refuse, type StubRequest, StubServer } from './stub-server.ts';
 
 const { signal } = new AbortController();
+const TOKEN = 'token-of-a-client';
 const SPEC: RequestSpec = { pattern: 'random', indexType: 'int64', bodies: 10, poolBytes: 2 ** 20 };
 
 async function run(
@@ -19,7 +20,15 @@ async function run(
 ) {
   const { model } = await describeServer(serverUrl(url), 'm', signal);
   const requests = { ...SPEC, ...spec };
-  const generator = await Generator.prepare({ url, model, requests, seed: 1, connections, sleeps: true });
+  const generator = await Generator.prepare({
+    url,
+    token: TOKEN,
+    model,
+    requests,
+    seed: 1,
+    connections,
+    sleeps: true,
+  });
   try {
     const usual = { warmupMs: 0, durationMs: Number.POSITIVE_INFINITY, patienceMs: 60_000, seed: 1 };
     const { tally, opened } = await generator.run({ rate: 1000, startMs: nowMs(), ...usual, ...order });
@@ -107,7 +116,7 @@ test('what waits for a connection is counted', async () => {
   assert.ok(waited >= 1, `${waited} waited`);
 });
 
-test('failures are counted by what they are; deadline, priority and form reach the server', async () => {
+test('failures are counted by what they are; deadline, priority, token and form reach the server', async () => {
   const seen: StubRequest[] = [];
   await using server = await StubServer.listen((request, response, n) => {
     seen.push(request);
@@ -121,7 +130,8 @@ test('failures are counted by what they are; deadline, priority and form reach t
   assert.deepEqual([inTime, failed], [2, 6]);
   assert.equal(tally.why.get('400 LENGTHS_INVALID'), 2);
   assert.equal(tally.why.get('answer: another number of samples than was asked'), 2);
-  const [{ json, tensors, samples }] = seen as [StubRequest];
+  const [{ json, tensors, samples, headers }] = seen as [StubRequest];
+  assert.equal(headers.authorization, `Bearer ${TOKEN}`);
   assert.deepEqual([json.parameters.timeout, json.parameters.priority, samples], [60_000_000, 1, 5]);
   assert.deepEqual([...tensors.keys()], ['user.dense', 'user.values', 'user.lengths', 'values', 'lengths']);
   assert.equal(tensors.get('values')?.datatype, 'INT32');

@@ -34,6 +34,8 @@ test('URLs: path, credentials, port', () => {
     path: '/at',
     headers: { Host: 'example.test:8000', Authorization: `Basic ${btoa('me:secret')}` },
   });
+  const { headers } = serverUrl('http://me:secret@example.test', 'of-mine');
+  assert.deepEqual(headers, { Host: 'example.test', Authorization: 'Bearer of-mine' });
   assert.deepEqual(serverUrl('https://[::1]').target, { host: '::1', port: 443, tls: true });
   for (const text of ['localhost:8000', 'ftp://x', '', 'http://'])
     assert.throws(() => serverUrl(text), UsageError);

@@ -17,6 +17,7 @@ import {
 } from '../../load/served-model.ts';
 import { MLPERF } from '../../load/sizes.ts';
 import { significant } from '../../numbers.ts';
+import { firstToken } from '../../serve/security/tokens.ts';
 import { version } from '../../version.ts';
 import { ACCESS_PATTERNS, type AccessPatternName } from '../../workload/access-patterns.ts';
 import { endsWithWhatItHas } from '../interrupt.ts';
@@ -39,6 +40,7 @@ interface Rates {
 
 interface Options extends ResultFiles {
   readonly model?: string;
+  readonly tokenFile?: string;
   readonly rate?: Rates;
   readonly search?: Promised;
   readonly duration?: number;
@@ -75,6 +77,7 @@ export function loadCommand(): Command {
     .description('an open loop of requests to a server: its latency at a rate, or the rate at a latency')
     .argument('<url>', 'a server of the Open Inference Protocol: http://host:port')
     .option('--model <name>', 'the model (default: the one that the server has)')
+    .option('--token-file <file>', 'a bearer token that the server knows: the first of the file')
     .option(
       '--rate <rates>',
       'requests/s: 500; 100,200,400; after a search also 130% of what it found',
@@ -125,7 +128,8 @@ Examples:
 }
 
 async function run(url: string, options: Options): Promise<void> {
-  const server = serverUrl(url);
+  const token = options.tokenFile === undefined ? undefined : await firstToken(options.tokenFile);
+  const server = serverUrl(url, token);
   const plan = planOf(options);
   await checkResultFiles(options, { files: [...(options.trace ?? [])] });
   const signal = endsWithWhatItHas();
@@ -140,6 +144,7 @@ async function run(url: string, options: Options): Promise<void> {
     processes,
     {
       url,
+      ...(token === undefined ? {} : { token }),
       model: described.model,
       requests,
       seed: options.seed,

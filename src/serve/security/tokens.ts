@@ -18,21 +18,29 @@ export async function readTokens(
   file: string,
 ): Promise<{ readonly digests: TokenDigests; readonly warnings: readonly string[] }> {
   const { text, warning } = await readSecretFile(file, 'TOKENS_INVALID');
-  const digests: Uint8Array[] = [];
-  for (const [i, line] of text.split('\n').entries()) {
+  const tokens = tokensIn(file, text);
+  return { digests: tokens.map(digestOf), warnings: warning === undefined ? [] : [warning] };
+}
+
+/** What a client takes of such a file. @throws as `readTokens`. */
+export async function firstToken(file: string): Promise<string> {
+  const { text } = await readSecretFile(file, 'TOKENS_INVALID');
+  return tokensIn(file, text)[0];
+}
+
+/** @throws FormatError TOKENS_INVALID. */
+function tokensIn(file: string, text: string): readonly [string, ...string[]] {
+  const tokens = text.split('\n').flatMap((line, i) => {
     const token = line.trim();
-    if (token === '' || token.startsWith('#')) continue;
-    if (!TOKEN.test(token))
-      throw new FormatError('TOKENS_INVALID', `${file}: line ${i + 1} is no token`, {
-        file,
-        position: i + 1,
-      });
-    digests.push(digestOf(token));
-  }
-  if (digests.length === 0) throw new FormatError('TOKENS_INVALID', `${file} holds no token`, { file });
-  if (digests.length > MOST_TOKENS)
+    if (token === '' || token.startsWith('#')) return [];
+    if (TOKEN.test(token)) return [token];
+    throw new FormatError('TOKENS_INVALID', `${file}: line ${i + 1} is no token`, { file, position: i + 1 });
+  });
+  const [first, ...rest] = tokens;
+  if (first === undefined) throw new FormatError('TOKENS_INVALID', `${file} holds no token`, { file });
+  if (tokens.length > MOST_TOKENS)
     throw new FormatError('TOKENS_INVALID', `${file} holds more than ${MOST_TOKENS} tokens`, { file });
-  return { digests, warnings: warning === undefined ? [] : [warning] };
+  return [first, ...rest];
 }
 
 /**

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { chmodSync } from 'node:fs';
 import { test } from 'node:test';
 import { FormatError } from '../../../src/errors.ts';
-import { holdsToken, readTokens } from '../../../src/serve/security/tokens.ts';
+import { firstToken, holdsToken, readTokens } from '../../../src/serve/security/tokens.ts';
 import { secretFile } from '../../support/certificates.ts';
 
 const [first, second] = ['first-token-of-all', 'c2Vjb25kLXRva2Vu+/=='];
@@ -14,6 +14,11 @@ test('each line is a token, but for remarks and empty lines', async () => {
   for (const token of [first, second])
     for (const field of [`Bearer ${token}`, `bearer  ${token} `])
       assert.ok(holdsToken(field, digests), field);
+});
+
+test('a client takes the first', async () => {
+  assert.equal(await firstToken(secretFile(`# mine\n${first}\n${second}\n`)), first);
+  await assert.rejects(firstToken(secretFile('# none\n')), FormatError);
 });
 
 test('nothing else opens', async () => {
