@@ -2,11 +2,12 @@
  * A server beside its engine: how much of what the engine does alone a server does over HTTP, and what a request costs that comes alone.
  *
  *   npx tsx bench/serving.ts --json FILE [--device cuda|cpu] [--rows N] [--row-format FORMAT] [--sla MS] [--io-threads N] [--seconds N]
+ *     [--busy-poll TIME] [--single]
  *
  * MLPerf's DLRM-DCNv2 with seeded rows; a request is one user with MLPerf's sizes of candidates (mean 270). The tables with 10 lookups
  * and more, and the dense features, are the user's. The engine alone runs the same requests, merged beforehand, from its own host
  * memory, so many batches at a time as the server has under way. Then `hotrow serve` and `hotrow load` run as processes of their own on
- * this machine: the search for the highest rate, 130 % of it, and single samples at a low rate.
+ * this machine: single samples, by where their time goes, the search for the highest rate, and 130 % of it. `--single`: the former alone.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -42,6 +43,8 @@ const { values } = parseArgs({
     'io-threads': { type: 'string' },
     seconds: { type: 'string', default: '5' },
     processes: { type: 'string' },
+    'busy-poll': { type: 'string' },
+    single: { type: 'boolean', default: false },
   },
 });
 const { json: out, device } = values;
@@ -153,21 +156,59 @@ async function engineAlone({ model, backend }: PlacedModel) {
 }
 
 /** ms of single samples, one after the other: at once, and after some idle time, when processor and GPU have slowed down. */
-async function singles(score: () => Promise<unknown>) {
+async function singles<More extends object>(
+  score: () => Promise<unknown>,
+  around: (work: () => Promise<void>) => Promise<More>,
+) {
   const figures = [];
   for (const [idleMs, rounds] of SINGLES) {
     const times: number[] = [];
-    for (let round = 0; round < rounds; round++) {
-      if (idleMs > 0) await new Promise((resolve) => setTimeout(resolve, idleMs));
-      const began = nowMs();
-      await score();
-      times.push(nowMs() - began);
-    }
+    const more = await around(async () => {
+      for (let round = 0; round < rounds; round++) {
+        if (idleMs > 0) await new Promise((resolve) => setTimeout(resolve, idleMs));
+        const began = nowMs();
+        await score();
+        times.push(nowMs() - began);
+      }
+    });
     const counted = times.slice(Math.floor(rounds / 3));
-    figures.push({ idleMs, rounds: counted.length, p50Ms: median(counted) });
+    figures.push({ idleMs, rounds: counted.length, p50Ms: median(counted), ...more });
   }
   return figures;
 }
+
+/** Mean ms of a request in each phase, and from its arrival at the server to its answer, while `work` runs. */
+function phasesDuring(url: string) {
+  const sums = async () => {
+    const text = await (await fetch(`${url}/metrics`)).text();
+    const all = new Map<string, number>();
+    for (const [, name, what, value] of text.matchAll(
+      /^hotrow_request_(phase|duration)_seconds_(?:sum|count)\{model="mlperf",(?:phase|result)="(\w+)"\} (\S+)$/gm,
+    )) {
+      const key = name === 'phase' ? (what as string) : `duration ${what}`;
+      all.set(all.has(key) ? `${key} count` : key, Number(value));
+    }
+    return all;
+  };
+  return async (work: () => Promise<void>) => {
+    const before = await sums();
+    await work();
+    const after = await sums();
+    const grown = (key: string) => (after.get(key) ?? 0) - (before.get(key) ?? 0);
+    const meanMs = Object.fromEntries(
+      ['queue', 'merge', 'compute', 'copy', 'answer', 'duration ok'].map((key) => [
+        key === 'duration ok' ? 'server' : key,
+        (1000 * grown(key)) / grown(`${key} count`),
+      ]),
+    );
+    return { meanMs };
+  };
+}
+
+const byItself = async (work: () => Promise<void>) => {
+  await work();
+  return {};
+};
 
 /** The same over one connection, by Node's own client. */
 async function singlesOverHttp(url: string) {
@@ -200,6 +241,7 @@ async function singlesOverHttp(url: string) {
         sent.once('error', reject);
         sent.end(body);
       }),
+    phasesDuring(url),
   );
   agent.destroy();
   return figures;
@@ -219,6 +261,7 @@ async function httpAlone() {
           response.once('end', resolve);
         }).end();
       }),
+    byItself,
   );
   agent.destroy();
   server.close();
@@ -230,8 +273,8 @@ async function alone() {
   await using _model = placed.model;
   const { model } = placed;
   const request = userRequest(model.architecture, 1, 1);
-  const single = await singles(() => model.predict(request));
-  const batches = await engineAlone(placed);
+  const single = await singles(() => model.predict(request), byItself);
+  const batches = values.single ? [] : await engineAlone(placed);
   return { device: model.device, precision: model.precision, plan: model.plan, single, batches };
 }
 
@@ -263,6 +306,7 @@ async function startServer(): Promise<{ readonly child: ChildProcess; readonly u
   ];
   if (values.rows !== undefined) args.push('--rows', values.rows);
   if (values['io-threads'] !== undefined) args.push('--io-threads', values['io-threads']);
+  if (values['busy-poll'] !== undefined) args.push('--busy-poll', values['busy-poll']);
   const child = spawn(process.execPath, ['dist/cli/main.js', ...args], {
     cwd: root,
     stdio: ['ignore', 'ignore', 'pipe'],
@@ -289,22 +333,20 @@ try {
   const time = ['--duration', `${values.seconds}s`, '--warmup', '1s'];
   const single = await singlesOverHttp(url);
   const http = await httpAlone();
-  const load = await hotrow(
-    [
-      'load',
-      url,
-      '--mlperf',
-      ...form,
-      ...time,
-      '--deadline',
-      `${slaMs}ms`,
-      '--search',
-      `p99=${slaMs}ms`,
-      '--rate',
-      '130%',
-    ],
-    join(folder, 'load.json'),
-  );
+  const searched = [
+    'load',
+    url,
+    '--mlperf',
+    ...form,
+    ...time,
+    '--deadline',
+    `${slaMs}ms`,
+    '--search',
+    `p99=${slaMs}ms`,
+    '--rate',
+    '130%',
+  ];
+  const load = values.single ? undefined : await hotrow(searched, join(folder, 'load.json'));
   const metrics = await (await fetch(`${url}/metrics`)).text();
   const exited = new Promise((resolve) => child.once('exit', resolve));
   child.kill('SIGTERM');
