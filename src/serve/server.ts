@@ -73,7 +73,7 @@ export type ServerEvent =
 const NO_SECURITY: Security = { access: { origins: [] } };
 
 const STOP_MS = 10_000;
-/** After a thread has failed: its requests never end. */
+/** After a thread has failed: requests are refused, and connections end, in so much time. */
 const FAILED_MS = 1000;
 
 const programOf = (name: string) => packageFile(`dist/serve/${name}-thread.js`);
@@ -311,7 +311,9 @@ export class Server {
     state.phase = 'draining';
     for (const front of this.#fronts) front.drain();
     const drained = this.#fronts.map((front) => front.drained);
-    if (this.#hasFailed || !(await settleWithin(drained, drainMs))) {
+    // Without an engine, requests are refused at once.
+    if (this.#hasFailed) state.phase = 'closed';
+    if (!(await settleWithin(drained, this.#hasFailed ? FAILED_MS : drainMs))) {
       state.phase = 'closed';
       for (const front of this.#fronts) front.end();
       await settleWithin(drained, this.#hasFailed ? FAILED_MS : stopMs);

@@ -276,7 +276,9 @@ function engineOf(
         coverage.observe(request);
         recorder?.offer(request);
       },
-      failed: (error) => say({ kind: 'batch-failed', error: sentError(error) }),
+      failed: (error) => {
+        if (engine.lost === undefined) say({ kind: 'batch-failed', error: sentError(error) });
+      },
       freed: () => {
         tell();
         // The thread's loop may sleep without end, or until a time that no longer holds.
@@ -328,6 +330,11 @@ async function serve(
     }
     const againMs = engine.pump();
     tell();
+    if (engine.lost !== undefined) {
+      // Before anything is given back, which may take long or fail.
+      say({ kind: 'failed', error: sentError(engine.lost) });
+      throw engine.lost;
+    }
     if (stopped() && engine.jobs === 0) return;
     if (came > 0 || engine.jobs > 0) poll.extend();
     // The device is asked whether it is done on the same event loop.

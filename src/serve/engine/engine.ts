@@ -1,6 +1,7 @@
 /** What an engine thread does: queues requests, merges them into batches as the policy says, runs them, and gives rows of outputs back. */
 import { at } from '../../at.ts';
 import type { Backend } from '../../backend/backend.ts';
+import { CudaError } from '../../errors.ts';
 import type { HostPtr } from '../../ffi/host-memory.ts';
 import type { ModelArchitecture } from '../../model/architecture.ts';
 import type { Head } from '../../model/head.ts';
@@ -74,6 +75,7 @@ export class Engine implements Disposable {
   /** What is done while no batch runs. */
   #pauses = 0;
   #isDisposed = false;
+  #lost: CudaError | undefined;
 
   /** @throws DeviceError OUT_OF_MEMORY. */
   constructor(options: EngineOptions) {
@@ -88,6 +90,11 @@ export class Engine implements Disposable {
   /** Requests that have not ended. */
   get jobs(): number {
     return this.#jobs.reduce((sum, jobs) => sum + jobs.size, 0);
+  }
+
+  /** What took the device along with all that was on it: no batch begins any more, and no process of this one gets it back. */
+  get lost(): CudaError | undefined {
+    return this.#lost;
   }
 
   /** A request arrives. */
@@ -109,6 +116,7 @@ export class Engine implements Disposable {
   /** Begins what can begin now. Gives back in how many ms more may, if nothing else happens; undefined: not before something does. */
   pump(): number | undefined {
     const { batcher } = this.#options;
+    if (this.#lost !== undefined) return undefined;
     while (this.#idle.length > 0 && this.#pauses === 0) {
       const taken = batcher.take(nowMs());
       if (taken === undefined) break;
@@ -190,8 +198,9 @@ export class Engine implements Disposable {
       await before;
       this.#endedMs = nowMs();
       batcher.failed(this.#endedMs);
+      if (error instanceof CudaError && error.contextLost) this.#lost = error;
       events.failed(error);
-      for (const job of batch) this.#end(job, 'failed');
+      for (const job of batch) this.#end(job, this.#lost === undefined ? 'failed' : 'lost');
       return;
     }
     batcher.ran(times.samples, this.#occupiedMs(times), nowMs());

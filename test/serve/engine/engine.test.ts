@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { Backend } from '../../../src/backend/backend.ts';
 import { deferred } from '../../../src/deferred.ts';
+import { CudaError } from '../../../src/errors.ts';
 import { viewMemory } from '../../../src/ffi/host-memory.ts';
 import { DlrmModel, openBackend } from '../../../src/index.ts';
 import type { ModelArchitecture } from '../../../src/model/architecture.ts';
@@ -290,6 +291,33 @@ for (const depth of [1, 2])
       model.calls[1]?.answer();
       await turn();
     }));
+
+test('with its device everything is lost: what it runs is told so, and nothing begins any more', () =>
+  held({ depth: 2 }, async (bench, model) => {
+    const failure = { call: 'cuLaunchKernel', status: 'CUDA_ERROR_ILLEGAL_ADDRESS' };
+    bench.postXs([1], { ticket: 1 });
+    bench.engine.pump();
+    model.calls[0]?.fail(new CudaError('CUDA_FAILED', 'no more', { ...failure, contextLost: false }));
+    await turn();
+    assert.equal(bench.engine.lost, undefined);
+    const lost = new CudaError('KERNEL_FAILED', 'an illegal address', { ...failure, contextLost: true });
+    bench.postXs([2], { ticket: 2 });
+    bench.engine.pump();
+    bench.postXs([3], { ticket: 3 });
+    bench.engine.pump();
+    model.calls[1]?.fail(lost);
+    model.calls[2]?.fail(lost);
+    await turn();
+    assert.equal(bench.engine.lost, lost);
+    assert.deepEqual(
+      bench.said().filter((line) => !line.startsWith('ran')),
+      ['0.1 failed', '0.2 lost', '0.3 lost'],
+    );
+    bench.postXs([4], { ticket: 4 });
+    assert.equal(bench.engine.pump(), undefined);
+    assert.equal(model.calls.length, 3);
+    bench.engine.cancel(0, 4);
+  }));
 
 test('outputs that are larger than their request go where it says', () =>
   held({}, async (bench, model) => {
