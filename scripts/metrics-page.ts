@@ -2,6 +2,7 @@
 import { TABLES_SHOWN } from '../src/serve/metrics/hot-row-coverage.ts';
 import type { Metric } from '../src/serve/metrics/metric.ts';
 import { METRICS, OUTCOMES, PHASES } from '../src/serve/metrics/metric-list.ts';
+import { TRITON_METRICS } from '../src/serve/metrics/triton-text.ts';
 import { fill, markdownTable, readPage } from './recorded.ts';
 
 export function metricsPage(): string {
@@ -13,6 +14,15 @@ export function metricsPage(): string {
       type,
       labels.map((label) => `\`${label}\``).join(', '),
       help.replaceAll('|', '\\|'),
+    ]),
+  );
+  const triton = markdownTable(
+    ['metric', 'type', 'labels', 'what it says'],
+    Object.values(TRITON_METRICS).map(({ name, type, labels, help }) => [
+      `\`${name}\``,
+      type,
+      labels.map((label) => `\`${label}\``).join(', '),
+      help,
     ]),
   );
   const meanings = (head: string, words: Readonly<Record<string, string>>) =>
@@ -30,6 +40,7 @@ export function metricsPage(): string {
   );
   return [
     ['metrics', list],
+    ['triton-metrics', triton],
     ['outcomes', meanings('outcome', OUTCOMES)],
     ['phases', meanings('phase', PHASES)],
     ['histograms', histograms],

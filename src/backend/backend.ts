@@ -344,6 +344,12 @@ export interface HostMemory extends Disposable {
   float32(length: number): Float32Array;
 }
 
+/** Memory of a device, as all processes that use it have it now. */
+export interface MemoryUse {
+  readonly freeBytes: number;
+  readonly totalBytes: number;
+}
+
 export interface Backend extends Disposable, AsyncDisposable {
   readonly device: DeviceDescription;
 
@@ -409,6 +415,9 @@ export interface Backend extends Disposable, AsyncDisposable {
    * was counted before; without it, such plans count the lookups that they serve. Nothing on devices that pin nothing.
    */
   observe(tables: PlacedTables, batches: readonly PlacedBags[]): Promise<void>;
+
+  /** Of memory that is the device's own; undefined: it uses the host's. @throws DeviceError DISPOSED; CudaError of a device that is lost. */
+  memoryUse(): MemoryUse | undefined;
 
   /** Measures the device's ceilings, in about a second. */
   measureCeilings(): Promise<Ceilings>;

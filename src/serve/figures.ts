@@ -2,8 +2,10 @@
 import { version } from '../version.ts';
 import type { ClassFit } from './batching/latency-model.ts';
 import type { Patched } from './engine/apply-patch.ts';
+import type { DeviceMemoryUse } from './engine/engine-thread.ts';
 import type { Document } from './http/http-thread.ts';
 import {
+  deviceGauges,
   fitGauges,
   loadCounts,
   modelGauges,
@@ -13,8 +15,9 @@ import {
 } from './metrics/collectors.ts';
 import type { SharedMetrics } from './metrics/metrics-block.ts';
 import { prometheusText } from './metrics/prometheus-text.ts';
-import { type Collected, MetricsRegistry } from './metrics/registry.ts';
+import { type Collected, type Figure, MetricsRegistry } from './metrics/registry.ts';
 import { modelStatistics } from './metrics/statistics.ts';
+import { tritonText } from './metrics/triton-text.ts';
 import { statisticsJson } from './protocol/statistics.ts';
 
 /** Slots of a thread. */
@@ -23,18 +26,25 @@ interface SlotsInUse {
   readonly waiting: number;
 }
 
+/** Whose names metrics have: Hotrow's alone, or Triton's too for what Triton counts. */
+export const METRIC_NAMES = ['hotrow', 'triton'] as const;
+export type MetricNames = (typeof METRIC_NAMES)[number];
+
 export class ServerFigures {
+  readonly #names: MetricNames;
   readonly #registry = new MetricsRegistry();
   readonly #startedAt = Date.now();
   readonly #models = new Map<string, { readonly version: string; readonly loadedAt: number }>();
   readonly #loads = new Map<string, { ok: number; failed: number }>();
   readonly #patches = new Map<string, readonly Collected[]>();
-  readonly #fits = new Map<string, readonly Collected[]>();
+  /** By model and copy: what its engine told last. */
+  readonly #engines = new Map<string, readonly Collected[]>();
   readonly #slots = new Map<number, SlotsInUse>();
   /** Of all threads that receive requests. */
   slotBytes = 0;
 
-  constructor() {
+  constructor(names: MetricNames = 'hotrow') {
+    this.#names = names;
     this.#registry.collect(() => this.#gauges());
   }
 
@@ -69,11 +79,19 @@ export class ServerFigures {
   withdraws(name: string, instances: number): void {
     this.#models.delete(name);
     this.#patches.delete(name);
-    for (let i = 0; i < instances; i++) this.#fits.delete(JSON.stringify([name, String(i)]));
+    for (let i = 0; i < instances; i++) this.#engines.delete(JSON.stringify([name, String(i)]));
   }
 
-  fits(model: string, instance: string, fits: readonly ClassFit[]): void {
-    this.#fits.set(JSON.stringify([model, instance]), fitGauges(model, instance, fits));
+  /** How a copy of a model is. */
+  engine(
+    model: string,
+    instance: string,
+    { fits, memory }: { readonly fits: readonly ClassFit[]; readonly memory?: DeviceMemoryUse },
+  ): void {
+    this.#engines.set(JSON.stringify([model, instance]), [
+      ...fitGauges(model, instance, fits),
+      ...(memory === undefined ? [] : deviceGauges(memory)),
+    ]);
   }
 
   slots(thread: number, slots: SlotsInUse): void {
@@ -82,9 +100,15 @@ export class ServerFigures {
 
   document(document: Document): string {
     const figures = this.#registry.read();
-    if (document.kind === 'metrics') return prometheusText(figures);
+    if (document.kind === 'metrics') return this.#metricsText(figures);
     const models = document.models.map((name) => ({ name, version: this.#models.get(name)?.version ?? '' }));
     return statisticsJson(modelStatistics(figures, models));
+  }
+
+  #metricsText(figures: readonly Figure[]): string {
+    if (this.#names === 'hotrow') return prometheusText(figures);
+    const models = [...this.#models].map(([name, { version }]) => ({ name, version }));
+    return tritonText(figures, models) + prometheusText(figures);
   }
 
   #gauges(): Collected[] {
@@ -94,7 +118,7 @@ export class ServerFigures {
       ...[...this.#models].flatMap(([name, model]) => modelGauges(name, model.version, model.loadedAt)),
       ...[...this.#loads].flatMap(([name, { ok, failed }]) => loadCounts(name, ok, failed)),
       ...[...this.#patches.values()].flat(),
-      ...[...this.#fits.values()].flat(),
+      ...[...this.#engines.values()].flat(),
       ...slotGauges({
         usedBytes: slots.reduce((sum, { used }) => sum + used, 0),
         capacityBytes: this.slotBytes,

@@ -7,7 +7,7 @@ import { ServeError } from '../errors.ts';
 import { packageFile } from '../package-file.ts';
 import type { BatchingLimits, TrafficRecording } from './engine/engine-thread.ts';
 import type { Placing } from './engine/model-source.ts';
-import { ServerFigures } from './figures.ts';
+import { type MetricNames, ServerFigures } from './figures.ts';
 import { DEFAULT_FRONT_LIMITS, type FrontLimits } from './http/front-door.ts';
 import type { Question } from './http/http-thread.ts';
 import { type Listeners, listenAt } from './listening-socket.ts';
@@ -45,6 +45,8 @@ export interface ServeOptions {
   /** How long its threads get to stop after that; default: 10 s. */
   readonly stopMs?: number;
   readonly onEvent: (event: ServerEvent) => void;
+  /** Whose names metrics have; default: Hotrow's alone. */
+  readonly metricNames?: MetricNames;
   /** Whether each request is a line of JSON on standard output. */
   readonly logsAccess?: boolean;
   /** How long threads poll after there was something to do, before they sleep; default: by devices and cores. */
@@ -96,7 +98,7 @@ export class Server {
   /** Of the threads that receive requests. */
   readonly #bells: readonly SharedArrayBuffer[];
   readonly #fronts: RunningFront[] = [];
-  readonly #figures = new ServerFigures();
+  readonly #figures: ServerFigures;
   readonly #models: Models;
   #security: Security;
   #port = 0;
@@ -111,6 +113,7 @@ export class Server {
   private constructor(options: ServeOptions) {
     this.#options = options;
     this.#security = options.security ?? NO_SECURITY;
+    this.#figures = new ServerFigures(options.metricNames);
     const { models, ioThreads, stopMs = STOP_MS, onEvent } = options;
     this.#bells = Array.from({ length: ioThreads }, word);
     this.#models = new Models({

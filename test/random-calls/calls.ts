@@ -668,6 +668,7 @@ export async function prepareCalls(backend: Backend, folder: string): Promise<re
       },
     },
     { name: 'capacityFor', args: () => [5], run: (size: never) => backend.capacityFor(size) },
+    { name: 'memoryUse', args: () => [], run: () => Promise.resolve(backend.memoryUse()) },
     {
       name: 'observe',
       args: (random) => [placed, batch(random)],

@@ -299,6 +299,8 @@ export class ReferenceBackend implements Backend {
 
   async observe(): Promise<void> {}
 
+  memoryUse(): undefined {}
+
   async measureCeilings(): Promise<Ceilings> {
     return { readBytesPerSecond: 1, multiplyAddsPerSecond: 1 };
   }

@@ -162,6 +162,8 @@ export class CpuBackend implements Backend {
 
   async observe(): Promise<void> {}
 
+  memoryUse(): undefined {}
+
   async measureCeilings(): Promise<Ceilings> {
     using _call = this.#inFlight.enter();
     const multiplyAddsPerSecond = await measureFmaRate(this.#pool, CEILING_SECONDS);

@@ -19,6 +19,7 @@ import {
   type DeviceBuffer,
   type Executable,
   type HostMemory,
+  type MemoryUse,
   type Operation,
   ownBy,
   type PlacedBags,
@@ -174,6 +175,11 @@ export class CudaBackend implements Backend {
     using _call = this.#inFlight.enter();
     const bags = batches.map((batch) => ownBy(CudaBags, batch));
     await ownBy(CudaTables, tables).hotRows.observe(bags);
+  }
+
+  memoryUse(): MemoryUse {
+    this.#inFlight.checkOpen();
+    return this.#device.memoryInfo();
   }
 
   async measureCeilings(): Promise<Ceilings> {

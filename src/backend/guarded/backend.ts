@@ -40,6 +40,7 @@ import {
   type DeviceBuffer,
   type Executable,
   type HostMemory,
+  type MemoryUse,
   type Operation,
   type PlacedBags,
   type PlacedLinear,
@@ -85,6 +86,7 @@ const CONTRACT = [
   'prepare',
   'capacityFor',
   'observe',
+  'memoryUse',
   'measureCeilings',
   'close',
 ] as const satisfies readonly (keyof Backend)[];
@@ -248,6 +250,10 @@ export class GuardedBackend implements Backend {
     })(batches, 'observe: batches');
     using _uses = holdAll(uses);
     await this.#inner.observe(own.held.inner, bags);
+  }
+
+  memoryUse(): MemoryUse | undefined {
+    return this.#open.memoryUse();
   }
 
   async measureCeilings(): Promise<Ceilings> {

@@ -7,6 +7,7 @@ import { ROW_FORMATS, type RowFormat } from '../../embedding/bag.ts';
 import { UsageError } from '../../errors.ts';
 import { devicesOf } from '../../serve/devices-of.ts';
 import type { Placing } from '../../serve/engine/model-source.ts';
+import { METRIC_NAMES, type MetricNames } from '../../serve/figures.ts';
 import { DEFAULT_FRONT_LIMITS } from '../../serve/http/front-door.ts';
 import type { ModelCatalog, ReloadMode, ServeModel } from '../../serve/models/serve-model.ts';
 import { FolderCatalog } from '../../serve/repository/folder-catalog.ts';
@@ -48,6 +49,7 @@ interface Options extends ModelOptions, SecurityOptions {
   readonly drain: number;
   readonly log: LogForm;
   readonly accessLog?: true;
+  readonly metricsNames: MetricNames;
   readonly recordTraffic?: string;
   readonly recordEvery: number;
   readonly recordSize: number;
@@ -112,6 +114,11 @@ export function serveCommand(): Command {
     .option('--drain <time>', 'how long requests under way are waited for at the end', duration, 30)
     .addOption(new Option('--log <form>', 'of events, on standard error').choices(LOG_FORMS).default('text'))
     .option('--access-log', 'each request as a line of JSON on standard output')
+    .addOption(
+      new Option('--metrics-names <names>', "of /metrics: Hotrow's own, or Triton's too")
+        .choices(METRIC_NAMES)
+        .default('hotrow'),
+    )
     .option('--record-traffic <folder>', 'keep a sample of the requests, for `tune` and `bench`')
     .option('--record-every <n>', 'of so many batches, one is a candidate', integer(1), 100)
     .option('--record-size <MiB>', 'of what is recorded, at most', integer(1), 256)
@@ -167,6 +174,7 @@ async function serve(files: string[], options: Options): Promise<void> {
     drainMs: 1000 * drain,
     onEvent,
     logsAccess: options.accessLog ?? false,
+    metricNames: options.metricsNames,
     ...(options.recordTraffic === undefined
       ? {}
       : {

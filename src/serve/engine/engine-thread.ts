@@ -3,6 +3,7 @@
 import { availableParallelism } from 'node:os';
 import { parentPort, workerData } from 'node:worker_threads';
 import { at } from '../../at.ts';
+import type { MemoryUse } from '../../backend/backend.ts';
 import { deferred } from '../../deferred.ts';
 import type { HostPtr } from '../../ffi/host-memory.ts';
 import { viewMemory } from '../../ffi/host-memory.ts';
@@ -110,8 +111,14 @@ export type FromEngine =
   | { readonly kind: 'ready'; readonly ready: EngineReady }
   | { readonly kind: 'failed'; readonly error: SentError }
   | { readonly kind: 'batch-failed'; readonly error: SentError }
-  /** From time to time: how long batches are expected to take. */
-  | { readonly kind: 'fits'; readonly fits: readonly ClassFit[] };
+  /** From time to time: how long batches are expected to take, and the memory of its device where that has its own. */
+  | { readonly kind: 'state'; readonly fits: readonly ClassFit[]; readonly memory?: DeviceMemoryUse };
+
+/** Memory of a device, of all processes together. */
+export interface DeviceMemoryUse extends MemoryUse {
+  /** As `--device` takes it. */
+  readonly device: string;
+}
 
 /** How batches are made for a device. */
 interface Habits {
@@ -289,7 +296,12 @@ function engineOf(
   const report = () => {
     metrics.queued(batcher.queuedRequests, batcher.queuedSamples);
     metrics.coverage(coverage.figures());
-    say({ kind: 'fits', fits: latency.fits() });
+    const memory = backend.memoryUse();
+    say({
+      kind: 'state',
+      fits: latency.fits(),
+      ...(memory === undefined ? {} : { memory: { device: model.device.id, ...memory } }),
+    });
   };
   return { engine, report, tell };
 }
@@ -400,7 +412,14 @@ async function main(): Promise<void> {
     () => Atomics.load(counting, 0) === 1,
   );
   running.resolve(engine);
-  const reporting = setInterval(report, REPORT_MS);
+  const reporting = setInterval(() => {
+    try {
+      report();
+    } catch (error) {
+      // A device that does not even say its memory is lost.
+      say({ kind: 'failed', error: sentError(error) });
+    }
+  }, REPORT_MS);
   try {
     await serve(engine, tell, new BusyPoll(pollMsOf(model)), () => isStopped);
     await patching;

@@ -64,14 +64,12 @@ export function slotGauges(of: {
   ];
 }
 
-/** Of a device's memory; what it does not say is left out. */
-export function deviceGauges(
-  device: string,
-  bytes: { readonly free?: number; readonly total?: number },
-): Collected[] {
-  const { free, total } = bytes;
-  return [
-    ...(free === undefined ? [] : [collected('deviceFree', { device }, free)]),
-    ...(total === undefined ? [] : [collected('deviceTotal', { device }, total)]),
-  ];
+/** Of a device's memory. */
+export function deviceGauges(of: {
+  readonly device: string;
+  readonly freeBytes: number;
+  readonly totalBytes: number;
+}): Collected[] {
+  const { device, freeBytes, totalBytes } = of;
+  return [collected('deviceFree', { device }, freeBytes), collected('deviceTotal', { device }, totalBytes)];
 }

@@ -181,7 +181,7 @@ export const METRICS = {
   deviceFree: {
     name: 'hotrow_device_memory_free_bytes',
     type: 'gauge',
-    help: 'Memory of a device that is free, where the device says so.',
+    help: 'Memory of a device that is free, of all processes together; for devices that have their own.',
     labels: ['device'],
     unit: 'bytes',
     merge: 'max',
@@ -189,7 +189,7 @@ export const METRICS = {
   deviceTotal: {
     name: 'hotrow_device_memory_total_bytes',
     type: 'gauge',
-    help: 'Memory of a device.',
+    help: 'Memory of a device that has its own.',
     labels: ['device'],
     unit: 'bytes',
     merge: 'max',

@@ -1,6 +1,6 @@
 /** Figures as Prometheus reads them: its text format, version 0.0.4. */
 import { at } from '../../at.ts';
-import type { HistogramMetric } from './metric.ts';
+import type { HistogramMetric, Metric } from './metric.ts';
 import { METRICS, type MetricKey, metricOf } from './metric-list.ts';
 import type { Figure } from './registry.ts';
 
@@ -19,14 +19,40 @@ export function prometheusText(figures: readonly Figure[]): string {
     const own = byMetric.get(key);
     if (own === undefined) continue;
     const metric = metricOf(key);
-    lines.push(`# HELP ${metric.name} ${escapedHelp(metric.help)}`, `# TYPE ${metric.name} ${metric.type}`);
+    lines.push(...headOf(metric));
     for (const { labels, values } of own) {
-      const pairs = metric.labels.map((name, i) => `${name}="${escapedLabel(at(labels, i))}"`);
-      if (metric.type === 'histogram') histogramLines(metric, pairs, values, lines);
-      else lines.push(`${metric.name}${braced(pairs)} ${number(at(values, 0))}`);
+      if (metric.type === 'histogram') histogramLines(metric, pairsOf(metric, labels), values, lines);
+      else lines.push(sampleOf(metric, labels, at(values, 0)));
     }
   }
+  return linesOf(lines);
+}
+
+/** What stands before a metric's samples. */
+export function headOf({
+  name,
+  help,
+  type,
+}: Pick<Metric, 'help' | 'type'> & { readonly name: string }): string[] {
+  return [`# HELP ${name} ${escapedHelp(help)}`, `# TYPE ${name} ${type}`];
+}
+
+interface Labelled {
+  readonly name: string;
+  readonly labels: readonly string[];
+}
+
+/** A counter or a gauge, with a value for each label. */
+export function sampleOf(metric: Labelled, labels: readonly string[], value: number): string {
+  return `${metric.name}${braced(pairsOf(metric, labels))} ${number(value)}`;
+}
+
+export function linesOf(lines: readonly string[]): string {
   return lines.map((line) => `${line}\n`).join('');
+}
+
+function pairsOf({ labels: names }: Labelled, labels: readonly string[]): string[] {
+  return names.map((name, i) => `${name}="${escapedLabel(at(labels, i))}"`);
 }
 
 function histogramLines(

@@ -80,7 +80,7 @@ export class LiveModels {
       const instance = String(i);
       const engine = startEngine(model, placing, instance, {
         progress: (text) => onEvent({ kind: 'loading', model: name, device: placing.device, text }),
-        fits: (fits) => figures.fits(name, instance, fits),
+        state: (state) => figures.engine(name, instance, state),
         failed: (error) => onEvent({ kind: 'error', error }),
         lost: (error) => {
           lost.reject(error);

@@ -14,7 +14,8 @@ export const QUEUE_ENTRIES = 1 << 14;
 
 export interface EngineEvents {
   progress(text: string): void;
-  fits(fits: Extract<FromEngine, { readonly kind: 'fits' }>['fits']): void;
+  /** How it is, from time to time. */
+  state(state: Extract<FromEngine, { readonly kind: 'state' }>): void;
   /** What failed and does not end the engine. */
   failed(error: Error): void;
   /** The engine has ended, and nobody asked it to. It told so itself, or its thread ended. */
@@ -110,8 +111,8 @@ export class RunningEngine {
       case 'ready':
         this.#ready.resolve(message.ready);
         break;
-      case 'fits':
-        this.#events.fits(message.fits);
+      case 'state':
+        this.#events.state(message);
         break;
       case 'patched': {
         const asked = this.#asked.shift();

@@ -30,3 +30,12 @@ test('pinned memory of programs is lent again', { skip: refuseEmulation() }, asy
   assert.deepEqual([fake.live(), fake.liveBytes()], before);
   buffer[Symbol.dispose]();
 });
+
+test('a GPU tells its memory, of which what is allocated is missing', { skip: refuseEmulation() }, () => {
+  using backend = openFakeBackend();
+  const { freeBytes, totalBytes } = backend.memoryUse() ?? assert.fail('a GPU has memory of its own');
+  using _buffer = backend.allocate(1 << 20);
+  const after = backend.memoryUse();
+  assert.equal(after?.totalBytes, totalBytes);
+  assert.equal(freeBytes - (after?.freeBytes ?? 0), 4 << 20);
+});

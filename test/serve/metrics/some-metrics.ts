@@ -2,7 +2,9 @@
 import {
   deviceGauges,
   fitGauges,
+  loadCounts,
   modelGauges,
+  patchGauges,
   processGauges,
   slotGauges,
 } from '../../../src/serve/metrics/collectors.ts';
@@ -37,10 +39,11 @@ export function someMetrics(model = STRANGE) {
   registry.collect(() => [
     ...processGauges({ version: '0.1.0', node: 'v20.20.2', startedAt: 1_700_000_000_000 }),
     ...modelGauges(model, '1', 1_700_000_000_250),
+    ...loadCounts(model, 1, 0),
+    ...patchGauges(model, '1', 7, 1_700_000_000_125),
     ...fitGauges(model, '0', [{ capacity: 512, a: 0.125, b: 0.0001220703125, observations: 20 }]),
     ...slotGauges({ usedBytes: 100, capacityBytes: 1000, waiting: 0 }),
-    ...deviceGauges('cuda:0', { free: 5e9, total: 150e9 }),
-    ...deviceGauges('cpu', {}),
+    ...deviceGauges({ device: 'cuda:0', freeBytes: 5e9, totalBytes: 150e9 }),
   ]);
   return { registry, io, requests, engine };
 }
