@@ -42,7 +42,6 @@ export class GrpcClient implements Disposable {
   constructor(port: number, options: grpc.ClientOptions = {}) {
     const own: grpc.ClientOptions = {
       'grpc.use_local_subchannel_pool': 1,
-      'grpc.enable_retries': 0,
       'grpc.max_receive_message_length': -1,
       ...options,
     };

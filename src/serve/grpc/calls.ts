@@ -1,5 +1,10 @@
 /** Calls of gRPC: each from its head to its status. */
-import { constants, type IncomingHttpHeaders, type ServerHttp2Stream } from 'node:http2';
+import {
+  constants,
+  type IncomingHttpHeaders,
+  type ServerHttp2Session,
+  type ServerHttp2Stream,
+} from 'node:http2';
 import { ServeError } from '../../errors.ts';
 import type { SlotArena } from '../engine/arena.ts';
 import { nowMs } from '../engine/clock.ts';
@@ -54,6 +59,7 @@ class Call implements TimedCall {
   latestMs = Number.POSITIVE_INFINITY;
   waitingSince: number | undefined = performance.now();
   isEndless = false;
+  endsUnread = false;
   model: string | undefined;
   ended: Ended | undefined;
   bodyBytes = 0;
@@ -98,7 +104,7 @@ class Call implements TimedCall {
     const { stream } = this;
     if (stream.destroyed || stream.closed) return false;
     stream.respond({ ...ANSWER_HEADERS, ...failureTrailers(failure, retryAfterMs) }, { endStream: true });
-    stream.close(constants.NGHTTP2_NO_ERROR);
+    this.#close();
     return true;
   }
 
@@ -108,8 +114,13 @@ class Call implements TimedCall {
     if (stream.destroyed || stream.closed) return false;
     stream.respond({ ':status': status, 'content-type': 'application/json', ...headers });
     stream.end(body);
-    stream.close(constants.NGHTTP2_NO_ERROR);
+    this.#close();
     return true;
+  }
+
+  #close(): void {
+    this.endsUnread = !this.stream.readableEnded;
+    this.stream.close(constants.NGHTTP2_NO_ERROR);
   }
 }
 
@@ -136,9 +147,13 @@ export class Calls {
   }
 
   /** Answers a call, and tells what became of it. */
-  async handle(stream: ServerHttp2Stream, headers: IncomingHttpHeaders): Promise<void> {
+  async handle(
+    session: ServerHttp2Session,
+    stream: ServerHttp2Stream,
+    headers: IncomingHttpHeaders,
+  ): Promise<void> {
     const call = new Call(stream, headers);
-    this.#sessions.asked(call);
+    this.#sessions.asked(session, call);
     const began = performance.now();
     const path = headers[':path'] ?? '';
     const isCall = isGrpc(headers) && headers[':method'] === 'POST';

@@ -22,7 +22,7 @@ const HEADER_BYTES = 16 << 10;
 /** What a client may send before the server has read it, of one call and of a connection: bodies of some 100 KB in one go. */
 const STREAM_WINDOW = 1 << 20;
 const CONNECTION_WINDOW = 8 << 20;
-/** How often what is late is looked for. */
+/** How often what is late is looked for: so often, and twice in the shortest of the limits. */
 const LOOK_MS = 1000;
 /** After the last request, when the server drains: what is on its way has come by then. */
 const DRAIN_IDLE_MS = 500;
@@ -72,14 +72,14 @@ export class GrpcDoor {
       session.setLocalWindowSize(CONNECTION_WINDOW);
       // What breaks a connection is its client's; calls hear of it by their streams.
       session.on('error', () => session.destroy());
+      session.on('stream', (stream: ServerHttp2Stream, headers: IncomingHttpHeaders) => {
+        stream.on('error', () => {});
+        this.#count(session, stream, headers);
+      });
       onConnection('opened');
       session.once('close', () => onConnection('closed'));
     });
     this.#server.on('sessionError', () => {});
-    this.#server.on('stream', (stream: ServerHttp2Stream, headers: IncomingHttpHeaders) => {
-      stream.on('error', () => {});
-      this.#count(stream, headers);
-    });
     this.#server.on('error', onError);
   }
 
@@ -98,7 +98,9 @@ export class GrpcDoor {
 
   /** Accepts connections of the listening socket `fd`, which is this server's from now on. */
   listen(fd: number): Promise<void> {
-    this.#looking = setInterval(() => this.#sessions.look(), LOOK_MS);
+    const { headersMs, requestMs, idleMs } = this.#options.limits;
+    const lookMs = Math.min(LOOK_MS, headersMs / 2, requestMs / 2, idleMs / 2);
+    this.#looking = setInterval(() => this.#sessions.look(), lookMs);
     return new Promise((resolve, reject) => {
       this.#server.once('error', reject);
       this.#server.listen({ fd, exclusive: true }, () => {
@@ -145,10 +147,14 @@ export class GrpcDoor {
   }
 
   /** Counts a call until it has ended. What fails beside its answer ends its stream. */
-  async #count(stream: ServerHttp2Stream, headers: IncomingHttpHeaders): Promise<void> {
+  async #count(
+    session: ServerHttp2Session,
+    stream: ServerHttp2Stream,
+    headers: IncomingHttpHeaders,
+  ): Promise<void> {
     this.#requests += 1;
     try {
-      await this.#calls.handle(stream, headers);
+      await this.#calls.handle(session, stream, headers);
     } catch (error) {
       this.#options.onError(error);
       stream.destroy();

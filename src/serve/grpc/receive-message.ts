@@ -27,6 +27,10 @@ export class MessageReceiver {
     this.#stream = stream;
     this.#room = room;
     this.#packing = packing;
+    if (stream.destroyed) {
+      this.#onGone();
+      return;
+    }
     stream.on('data', this.#onData);
     stream.once('end', this.#onEnd);
     stream.once('close', this.#onGone);
@@ -58,14 +62,18 @@ export class MessageReceiver {
   };
 
   readonly #onEnd = (): void => {
-    // A stream that was reset ends too.
-    if (this.#stream.aborted || this.#stream.rstCode !== 0) this.#onGone();
-    else if (this.#frameBytes < FRAME_BYTES || this.#left > 0)
+    if (this.#frameBytes < FRAME_BYTES || this.#left > 0) setImmediate(this.#onCutShort);
+    else if (this.#unpacking === undefined) this.#finish();
+    else this.#unpacking.end();
+  };
+
+  /** A stream that is reset ends too, and is known to be only after that. */
+  readonly #onCutShort = (): void => {
+    if (this.#stream.destroyed || this.#stream.aborted) this.#onGone();
+    else
       this.stop(
         new RequestError('REQUEST_INVALID', 'the call ended before its message was whole', { hint: HINT }),
       );
-    else if (this.#unpacking === undefined) this.#finish();
-    else this.#unpacking.end();
   };
 
   readonly #onGone = (): void => {

@@ -32,6 +32,8 @@ export interface TimedCall {
   waitingSince: number | undefined;
   /** Told when its message has taken too long. */
   late(): void;
+  /** Whether it is ended before all of its request has come. */
+  readonly endsUnread: boolean;
   /** Whether it may stay open for as long as it likes. */
   isEndless: boolean;
 }
@@ -82,17 +84,22 @@ export class Sessions {
   }
 
   /** A call has begun. */
-  asked(call: TimedCall): void {
+  asked(session: ServerHttp2Session, call: TimedCall): void {
     const { stream } = call;
-    const { session } = stream;
-    const own = session === undefined ? undefined : this.#open.get(session as ServerHttp2Session);
-    if (own === undefined || session === undefined) return;
+    const own = this.#open.get(session);
+    if (own === undefined) return;
+    // It may have been reset in the same breath.
+    if (stream.destroyed) {
+      this.#reset(session, own);
+      return;
+    }
     own.calls.set(stream, call);
     stream.once('close', () => {
       own.calls.delete(stream);
       if (own.calls.size === 0) own.idleSince = this.#now();
-      if (stream.rstCode !== constants.NGHTTP2_NO_ERROR || stream.aborted)
-        this.#reset(session as ServerHttp2Session, own);
+      // Where the server ended it before its request had come, its client may have reset it too.
+      if (stream.rstCode !== constants.NGHTTP2_NO_ERROR || stream.aborted || call.endsUnread)
+        this.#reset(session, own);
     });
   }
 

@@ -36,7 +36,7 @@ export function failureTrailers(
       ? {}
       : {
           'retry-after': retryAfter,
-          'grpc-retry-pushback-ms': String(Math.ceil(retryAfterMs ?? 1000 * Number(retryAfter))),
+          'grpc-retry-pushback-ms': String(Math.max(1, Math.ceil(retryAfterMs ?? 1000 * Number(retryAfter)))),
         }),
   };
 }
