@@ -35,11 +35,14 @@ export function frame(message: Uint8Array, packed = 0, length = message.length):
 
 export class H2Client implements Disposable {
   readonly session: ClientHttp2Session;
+  /** The server has said what its limits are. */
+  readonly ready: Promise<void>;
   readonly closed: Promise<void>;
 
   constructor(port: number) {
     this.session = connect(`http://127.0.0.1:${port}`);
     this.session.on('error', () => {});
+    this.ready = new Promise((resolve) => this.session.once('remoteSettings', () => resolve()));
     this.closed = new Promise((resolve) => this.session.once('close', () => resolve()));
   }
 
