@@ -13,6 +13,7 @@ import { SERVE_ENGINE } from './serve-engine.ts';
 import { SERVE_HTTP } from './serve-http.ts';
 import { SERVE_METRICS } from './serve-metrics.ts';
 import { SERVE_PROTOCOL } from './serve-protocol.ts';
+import { SERVE_SECURITY } from './serve-security.ts';
 
 export const MUTANTS: readonly Mutant[] = [
   ...FORMATS,
@@ -26,6 +27,7 @@ export const MUTANTS: readonly Mutant[] = [
   ...SERVE_ENGINE,
   ...SERVE_HTTP,
   ...SERVE_PROTOCOL,
+  ...SERVE_SECURITY,
   ...LOAD,
   ...SERVE_METRICS,
 ];

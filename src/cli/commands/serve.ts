@@ -12,6 +12,7 @@ import { DEFAULT_FRONT_LIMITS } from '../../serve/http/front-door.ts';
 import type { ModelCatalog, ReloadMode, ServeModel } from '../../serve/models/serve-model.ts';
 import { FolderCatalog } from '../../serve/repository/folder-catalog.ts';
 import { Server } from '../../serve/server.ts';
+import { HangUps } from '../hang-ups.ts';
 import { endsWhenInterrupted } from '../interrupt.ts';
 import {
   architectureOverrides,
@@ -146,6 +147,7 @@ function port(text: string): number {
 }
 
 async function serve(files: string[], options: Options): Promise<void> {
+  using hangUps = new HangUps();
   const { host, sla, busyPoll, maxBatch, queueSamples, maxBody, drain } = options;
   const onEvent = serveLog(options.log);
   const security = await readServeSecurity(options, onEvent);
@@ -198,11 +200,11 @@ async function serve(files: string[], options: Options): Promise<void> {
     );
     server.refresh().catch((error) => onEvent({ kind: 'error', error }));
   };
-  process.on('SIGHUP', renew);
+  hangUps.heed(renew);
   try {
     await Promise.race([once(signal), server.failed]);
   } finally {
-    process.off('SIGHUP', renew);
+    hangUps.ignore();
     await server.close();
   }
 }
