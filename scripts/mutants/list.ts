@@ -12,6 +12,7 @@ import { SERVE } from './serve.ts';
 import { SERVE_ENGINE } from './serve-engine.ts';
 import { SERVE_HTTP } from './serve-http.ts';
 import { SERVE_METRICS } from './serve-metrics.ts';
+import { SERVE_MODELS } from './serve-models.ts';
 import { SERVE_PROTOCOL } from './serve-protocol.ts';
 import { SERVE_SECURITY } from './serve-security.ts';
 
@@ -30,4 +31,5 @@ export const MUTANTS: readonly Mutant[] = [
   ...SERVE_SECURITY,
   ...LOAD,
   ...SERVE_METRICS,
+  ...SERVE_MODELS,
 ];

@@ -63,6 +63,14 @@ export class ServerFigures {
     this.#models.set(name, { version, loadedAt: Date.now() });
   }
 
+  /** The model has so many copies: what others told last is over. */
+  copies(name: string, copies: number): void {
+    for (const key of this.#engines.keys()) {
+      const [model, instance] = JSON.parse(key);
+      if (model === name && Number(instance) >= copies) this.#engines.delete(key);
+    }
+  }
+
   /** What of its patches the model has. */
   patched(name: string, version: string, { sequence, writtenAt }: Patched): void {
     this.#patches.set(name, patchGauges(name, version, sequence, writtenAt));
@@ -76,10 +84,10 @@ export class ServerFigures {
   }
 
   /** The model is not served any more. */
-  withdraws(name: string, instances: number): void {
+  withdraws(name: string): void {
+    this.copies(name, 0);
     this.#models.delete(name);
     this.#patches.delete(name);
-    for (let i = 0; i < instances; i++) this.#engines.delete(JSON.stringify([name, String(i)]));
   }
 
   /** How a copy of a model is. */

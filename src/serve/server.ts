@@ -120,7 +120,7 @@ export class Server {
       catalog: isCatalog(models) ? models : fixedCatalog(models),
       fronts: this.#fronts,
       figures: this.#figures,
-      startEngine: (model, placing, instance, events) => this.#startEngine(model, placing, instance, events),
+      startEngine: (...args) => this.#startEngine(...args),
       stopMs,
       reload: options.reload ?? 'beside',
       onEvent,
@@ -218,7 +218,12 @@ export class Server {
     else this.#options.onEvent({ kind: 'error', error });
   }
 
-  #startEngine(model: ServeModel, placing: Placing, instance: string, events: EngineEvents): RunningEngine {
+  #startEngine(
+    model: ServeModel,
+    placing: Placing,
+    { instance, isBeside }: { readonly instance: string; readonly isBeside: boolean },
+    events: EngineEvents,
+  ): RunningEngine {
     const { batching, programs } = this.#options;
     const start = {
       model: model.name,
@@ -226,6 +231,7 @@ export class Server {
       patches: model.patches,
       instance,
       recording: this.#recordingOf(model, instance),
+      recordsLater: isBeside,
       source: model.source,
       placing,
       limits: { ...batching, ...model.batching },

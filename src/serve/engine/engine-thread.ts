@@ -64,6 +64,8 @@ export interface EngineStart {
   /** Its name among the copies of the model. */
   readonly instance: string;
   readonly recording: TrafficRecording | undefined;
+  /** Whether another copy still writes to the folder: `record` says when it does not. */
+  readonly recordsLater: boolean;
   readonly source: ModelSource;
   readonly placing: Placing;
   readonly limits: BatchingLimits;
@@ -103,6 +105,8 @@ export type ToEngine =
   | { readonly kind: 'begin'; readonly arenas: readonly ArenaPlace[] }
   /** Applies a patch between two batches: `patched` is the answer, in order. */
   | { readonly kind: 'patch'; readonly bytes: Uint8Array; readonly name: string }
+  /** Traffic is recorded from now on. */
+  | { readonly kind: 'record' }
   | { readonly kind: 'stop' };
 export type FromEngine =
   /** `error`: nothing of the patch is there. */
@@ -110,7 +114,7 @@ export type FromEngine =
   | { readonly kind: 'progress'; readonly text: string }
   | { readonly kind: 'ready'; readonly ready: EngineReady }
   | { readonly kind: 'failed'; readonly error: SentError }
-  | { readonly kind: 'batch-failed'; readonly error: SentError }
+  | { readonly kind: 'error'; readonly error: SentError }
   /** From time to time: how long batches are expected to take, and the memory of its device where that has its own. */
   | { readonly kind: 'state'; readonly fits: readonly ClassFit[]; readonly memory?: DeviceMemoryUse };
 
@@ -208,9 +212,10 @@ function engineOf(
   placed: PlacedModel,
   measured: Awaited<ReturnType<typeof warmUp>>,
   arenas: readonly ArenaPlace[],
-  { metrics, coverage, recorder }: Watchers,
+  watchers: Watchers,
   counts: () => boolean,
 ) {
+  const { metrics, coverage } = watchers;
   const { model, backend } = placed;
   const habits = habitsOf(model);
   const { depth, shrinks } = habits;
@@ -281,10 +286,10 @@ function engineOf(
         tell();
         if (!counts()) return;
         coverage.observe(request);
-        recorder?.offer(request);
+        watchers.recorder?.offer(request);
       },
       failed: (error) => {
-        if (engine.lost === undefined) say({ kind: 'batch-failed', error: sentError(error) });
+        if (engine.lost === undefined) say({ kind: 'error', error: sentError(error) });
       },
       freed: () => {
         tell();
@@ -310,16 +315,22 @@ function engineOf(
 interface Watchers {
   readonly metrics: EngineMetrics;
   readonly coverage: HotRowCoverage;
-  readonly recorder: TrafficRecorder | undefined;
+  recorder: TrafficRecorder | undefined;
 }
 
-async function watchersOf({ tables, denseFeatures }: ModelArchitecture): Promise<Watchers> {
-  const { model, instance, recording } = start;
+function watchersOf({ tables }: ModelArchitecture): Watchers {
+  const { model, instance } = start;
   const coverage = new HotRowCoverage(tables);
   const metrics = new EngineMetrics({ model, instance, tables: coverage.shownTables });
-  const recorder =
-    recording && (await TrafficRecorder.open(recording, { tables: tables.length, denseFeatures }));
-  return { metrics, coverage, recorder };
+  return { metrics, coverage, recorder: undefined };
+}
+
+async function recorderOf({
+  tables,
+  denseFeatures,
+}: ModelArchitecture): Promise<TrafficRecorder | undefined> {
+  const { recording } = start;
+  return recording && TrafficRecorder.open(recording, { tables: tables.length, denseFeatures });
 }
 
 /** Serves until it is stopped and nothing is left to do. `tell`: rings for the answers that there are. */
@@ -389,10 +400,19 @@ async function main(): Promise<void> {
       say({ kind: 'patched', error: sentError(error) });
     }
   };
+  const watchers = watchersOf(model.architecture);
+  const record = async () => {
+    try {
+      watchers.recorder = await recorderOf(model.architecture);
+    } catch (error) {
+      say({ kind: 'error', error: sentError(error) });
+    }
+  };
   const began = new Promise<readonly ArenaPlace[]>((resolve) => {
     port?.on('message', (message: ToEngine) => {
       if (message.kind === 'begin') resolve(message.arenas);
       else if (message.kind === 'patch') patching = patching.then(() => patch(message.bytes, message.name));
+      else if (message.kind === 'record') record();
       else {
         isStopped = true;
         resolve([]);
@@ -400,7 +420,7 @@ async function main(): Promise<void> {
       }
     });
   });
-  const watchers = await watchersOf(model.architecture);
+  if (!start.recordsLater) watchers.recorder = await recorderOf(model.architecture);
   say({ kind: 'ready', ready: readyOf(placed, watchers.metrics.block.shared, patched) });
   const arenas = await began;
   if (isStopped) return;

@@ -15,11 +15,11 @@ import type { ModelEvent, ServeModel } from './serve-model.ts';
 export interface LiveOptions {
   readonly fronts: readonly RunningFront[];
   readonly figures: ServerFigures;
-  /** Starts a copy. */
+  /** Starts a copy. `isBeside`: another of the same name still runs. */
   readonly startEngine: (
     model: ServeModel,
     placing: Placing,
-    instance: string,
+    copy: { readonly instance: string; readonly isBeside: boolean },
     events: EngineEvents,
   ) => RunningEngine;
   /** How long an engine gets to stop. */
@@ -69,7 +69,7 @@ export class LiveModels {
   }
 
   /** Starts the copies of a model, and waits until they are ready. @throws what keeps one of them from it; none is left then. */
-  async start(model: ServeModel): Promise<Live> {
+  async start(model: ServeModel, isBeside: boolean): Promise<Live> {
     const { figures, fronts, onEvent, onLost, startEngine } = this.#options;
     const { name } = model;
     const serial = this.serial();
@@ -78,16 +78,21 @@ export class LiveModels {
     const started: { live: Live | undefined } = { live: undefined };
     const engines = model.placings.map((placing, i) => {
       const instance = String(i);
-      const engine = startEngine(model, placing, instance, {
-        progress: (text) => onEvent({ kind: 'loading', model: name, device: placing.device, text }),
-        state: (state) => figures.engine(name, instance, state),
-        failed: (error) => onEvent({ kind: 'error', error }),
-        lost: (error) => {
-          lost.reject(error);
-          for (const front of fronts) front.abandon(serial);
-          if (started.live?.isServed === true) onLost(error);
+      const engine = startEngine(
+        model,
+        placing,
+        { instance, isBeside },
+        {
+          progress: (text) => onEvent({ kind: 'loading', model: name, device: placing.device, text }),
+          state: (state) => figures.engine(name, instance, state),
+          failed: (error) => onEvent({ kind: 'error', error }),
+          lost: (error) => {
+            lost.reject(error);
+            for (const front of fronts) front.abandon(serial);
+            if (started.live?.isServed === true) onLost(error);
+          },
         },
-      });
+      );
       this.#running.add(engine);
       const forget = () => void this.#running.delete(engine);
       engine.ended.then(forget, forget);

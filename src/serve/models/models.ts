@@ -266,7 +266,7 @@ export class Models {
   /** Loads a model beside what is served, and has it served instead. */
   async #replaceBeside(place: Place, model: ServeModel): Promise<void> {
     const { fronts } = this.#options;
-    const live = await this.#lives.start(model);
+    const live = await this.#lives.start(model, place.live !== undefined);
     try {
       for (const engine of live.engines) engine.begin(fronts.map(({ arena }) => arena));
       const prepared = fronts.map((front, i) => front.prepare(live.serial, atFront(live, i)));
@@ -286,7 +286,10 @@ export class Models {
       this.#tellPatched(live);
       this.#options.onEvent({ kind: 'loaded', model: model.name, version: model.version, ready: live.ready });
       await old.left;
-      if (old.before !== undefined) await this.#lives.end(old.before);
+      if (old.before === undefined) return;
+      await this.#lives.end(old.before);
+      this.#options.figures.copies(model.name, live.engines.length);
+      for (const engine of live.engines) engine.record();
     } catch (error) {
       if (place.live !== live) await this.#lives.end(live);
       throw error;
@@ -304,8 +307,8 @@ export class Models {
     });
     if (live === undefined) return;
     place.state = 'UNAVAILABLE';
-    this.#options.figures.withdraws(name, live.engines.length);
     await this.#lives.end(live);
+    this.#options.figures.withdraws(name);
     this.#options.onEvent({ kind: 'unloaded', model: name, version: live.model.version });
   }
 

@@ -92,6 +92,11 @@ export class RunningEngine {
     return asked.promise;
   }
 
+  /** Nobody else writes to the folder of its recording any more. */
+  record(): void {
+    this.#thread.say({ kind: 'record' });
+  }
+
   /** It ends when it has answered all that it was sent. */
   stop(): void {
     this.#isStopped = true;
@@ -120,7 +125,7 @@ export class RunningEngine {
         else asked?.reject(receivedError(message.error));
         break;
       }
-      case 'batch-failed':
+      case 'error':
         this.#events.failed(receivedError(message.error));
         break;
       case 'failed':

@@ -64,8 +64,10 @@ export function readPatch(bytes: Uint8Array, name: string, model: PatchedModel):
   if (!/^[1-9]\d{0,8}$/.test(number))
     throw invalid(`its sequence is ${shortName(number)}, not a whole number from 1 to 999999999`);
   const updates = tablesOf(tensors, model.tables).map(({ table, rows, values }) => {
-    const view = (tensor: FileTensor) => viewElements(tensor.dtype, copied(bytes, tensor));
-    return { table, rows: view(rows) as IndexArray, values: valuesOf(view(values)) };
+    const view = ({ dtype, byteOffset, byteLength }: FileTensor) =>
+      viewElements(dtype, bytes.subarray(byteOffset, byteOffset + byteLength));
+    // Arrays of other elements are refused below.
+    return { table, rows: view(rows) as IndexArray, values: view(values) as RowValues };
   });
   for (const { table, rows, values } of updates)
     checkAll(checkRowUpdate(tableAt(model, table), rows, values));
@@ -125,16 +127,6 @@ function tableOf(name: string, tables: readonly PatchedTable[]): number {
 
 function tableAt({ tables }: PatchedModel, number: number): PatchedTable {
   return tables[number] as PatchedTable;
-}
-
-/** A tensor's bytes where they are aligned. */
-function copied(bytes: Uint8Array, { byteOffset, byteLength }: FileTensor): Uint8Array {
-  return bytes.slice(byteOffset, byteOffset + byteLength);
-}
-
-function valuesOf(values: unknown): RowValues {
-  // What is no array of rows, checkRowUpdate refuses.
-  return values as RowValues;
 }
 
 /** Converts all of an update as storing it does. */

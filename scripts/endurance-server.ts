@@ -1,0 +1,127 @@
+/** What scripts of endurance share: a server as a process, good and bad clients of it, and what its process holds. Linux. */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { readdirSync, readFileSync } from 'node:fs';
+import { connect } from 'node:net';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+
+const root = fileURLToPath(new URL('..', import.meta.url));
+
+export interface RunningServer {
+  readonly child: ChildProcess;
+  readonly port: number;
+}
+
+/** Starts `hotrow serve` with these options, on a port that is free. */
+export async function startServer(options: readonly string[]): Promise<RunningServer> {
+  const args = ['serve', '--port', '0', '--sla', '2s', '--max-body', '8', ...options];
+  const child = spawn(process.execPath, ['dist/cli/main.js', ...args], {
+    cwd: root,
+    stdio: ['ignore', 'ignore', 'pipe'],
+  });
+  const port = await new Promise<number>((resolve, reject) => {
+    let text = '';
+    child.stderr.on('data', (chunk) => {
+      process.stderr.write(chunk);
+      text += chunk;
+      const found = /listening on \S+:(\d+)/.exec(text)?.[1];
+      if (found !== undefined) resolve(Number(found));
+    });
+    child.once('exit', (code) => reject(new Error(`the server ended with ${code}`)));
+  });
+  return { child, port };
+}
+
+/** Ends it as systems do; gives back its exit code. */
+export async function stopServer({ child }: RunningServer): Promise<number | null> {
+  const exited = new Promise<number | null>((resolve) => child.once('exit', resolve));
+  child.kill('SIGTERM');
+  return exited;
+}
+
+export interface Held {
+  readonly descriptors: number;
+  readonly threads: number;
+  readonly fileMappings: number;
+}
+
+export function held({ child: { pid } }: RunningServer): Held {
+  const maps = readFileSync(`/proc/${pid}/maps`, 'utf8').split('\n');
+  return {
+    descriptors: readdirSync(`/proc/${pid}/fd`).length,
+    threads: readdirSync(`/proc/${pid}/task`).length,
+    fileMappings: maps.filter((line) => / \//.test(line)).length,
+  };
+}
+
+/** What there is more of now. */
+export function grown(before: Held, after: Held): string[] {
+  return (Object.keys(before) as (keyof Held)[]).filter((name) => after[name] > before[name]);
+}
+
+export interface Load {
+  readonly runs: readonly {
+    readonly scheduled: number;
+    readonly inTime: number;
+    readonly failed: number;
+    readonly unanswered: number;
+  }[];
+}
+
+export interface LoadOptions {
+  readonly rate: string;
+  readonly samples: string;
+  readonly seconds: number;
+  /** Where its results are written. */
+  readonly folder: string;
+}
+
+/** Good requests for so many seconds. */
+export async function load(
+  { port }: RunningServer,
+  { rate, samples, seconds, folder }: LoadOptions,
+): Promise<Load> {
+  const file = join(folder, `load-${seconds}.json`);
+  const url = `http://127.0.0.1:${port}`;
+  const args = ['load', url, '--rate', rate, '--samples', samples, '--duration', `${seconds}s`];
+  const own = ['--processes', '1', '--sleep', '--json', file];
+  const child = spawn(process.execPath, ['dist/cli/main.js', ...args, ...own], {
+    cwd: root,
+    stdio: ['ignore', 'inherit', 'ignore'],
+  });
+  await new Promise((resolve) => child.once('exit', resolve));
+  return JSON.parse(readFileSync(file, 'utf8'));
+}
+
+/** Good requests that were not answered. */
+export function failedIn({ runs }: Load): number {
+  return runs.reduce((sum, { failed, unanswered }) => sum + failed + unanswered, 0);
+}
+
+/** A client that sends `text` and, after some time, goes away. */
+async function badClient(port: number, text: string, ms: number): Promise<void> {
+  const socket = connect(port, '127.0.0.1');
+  socket.on('error', () => {});
+  socket.resume();
+  socket.write(text);
+  await sleep(ms);
+  socket.destroy();
+}
+
+/** Clients that do wrong, spread over `ms`: they go away, send headers without end, and bodies over the limit. */
+export async function badClients(
+  { port }: RunningServer,
+  { model, cancels, ms }: { readonly model: string; readonly cancels: number; readonly ms: number },
+): Promise<void> {
+  const head = `POST /v2/models/${model}/infer HTTP/1.1\r\nhost: a\r\n`;
+  const body = JSON.stringify({ samples: [] });
+  const sent: Promise<void>[] = [];
+  for (let i = 0; i < cancels; i++) {
+    sent.push(badClient(port, `${head}content-length: 100000\r\n\r\n${body}`, 20));
+    if (i % 10 === 0) sent.push(badClient(port, `${head}x-slow: `, 15_000));
+    if (i % 10 === 5) sent.push(badClient(port, `${head}content-length: 99999999\r\n\r\n`, 1000));
+    await sleep(ms / cancels);
+  }
+  await Promise.all(sent);
+}

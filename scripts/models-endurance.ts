@@ -1,0 +1,267 @@
+/**
+ * A server whose model is loaded again and again, and patched, under load beside clients that do wrong: whether any good request
+ * fails, how long answers take while a model is loaded, and whether anything grows. Linux.
+ *
+ *   npx tsx scripts/models-endurance.ts [--minutes N] [--rate N] [--samples N] [--device cpu|cuda] [--tables N] [--rows N] [--dim N]
+ *     [--reload-every SECONDS] [--patch-every SECONDS] [--patch-rows N] [--cancels N] [--reload beside|in-place]
+ *
+ * A checkpoint of `--tables` tables of `--rows` rows is written to a folder of models first: 26 of 300,000 rows of 128 numbers are
+ * 4 GB. What the server's process holds is counted when it has been loaded again a few times, and at the end. Quantiles are of the
+ * server's own histogram, of requests that ended while a model was loaded, and of the others. Exits with 1 where a good request, a load
+ * or a patch failed, something grew, or the server answers otherwise when it has been started again.
+ */
+import { mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { request } from 'node:http';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { parseArgs } from 'node:util';
+import { type StreamedTensor, writeSafetensors } from '../src/formats/safetensors.ts';
+import type { HostTensor } from '../src/tensor.ts';
+import { createRandom } from '../src/workload/random.ts';
+import { badClients, failedIn, grown, held, load, startServer, stopServer } from './endurance-server.ts';
+
+const { values } = parseArgs({
+  options: {
+    minutes: { type: 'string', default: '5' },
+    rate: { type: 'string', default: '100' },
+    samples: { type: 'string', default: '10' },
+    device: { type: 'string', default: 'cpu' },
+    tables: { type: 'string', default: '8' },
+    rows: { type: 'string', default: '20000' },
+    dim: { type: 'string', default: '64' },
+    'reload-every': { type: 'string', default: '20' },
+    'patch-every': { type: 'string', default: '1' },
+    'patch-rows': { type: 'string', default: '1000' },
+    cancels: { type: 'string', default: '1000' },
+    reload: { type: 'string', default: 'beside' },
+    folder: { type: 'string', default: tmpdir() },
+  },
+});
+const number = (name: keyof typeof values) => Number(values[name]);
+const [tables, rows, dim] = [number('tables'), number('rows'), number('dim')];
+const { rate, samples, device } = values;
+const seconds = 60 * number('minutes');
+const MODEL = 'endurance';
+const DENSE = 13;
+const HIDDEN = 64;
+/** Before each count: what is idle has been given back. */
+const SETTLE_MS = 5000;
+const WARM_UP_SECONDS = 15;
+const WARM_UP_LOADS = 3;
+
+const random = createRandom(1);
+const numbers = (count: number, scale: number) =>
+  Float32Array.from({ length: count }, () => scale * (random.float() - 0.5));
+const matrix = (...shape: [number, number] | [number]): HostTensor => {
+  const count = shape.reduce((product, extent) => product * extent, 1);
+  return { dtype: 'float32', shape, data: numbers(count, 0.1) };
+};
+
+/** A model of the size that was asked for. Rows repeat: nobody looks. */
+async function writeModel(folder: string): Promise<void> {
+  mkdirSync(folder, { recursive: true });
+  const piece = Buffer.from(numbers(1 << 18, 1).buffer);
+  const table: StreamedTensor = {
+    dtype: 'float32',
+    shape: [rows, dim],
+    byteLength: 4 * rows * dim,
+    chunks: async function* () {
+      for (let left = 4 * rows * dim; left > 0; left -= piece.length)
+        yield piece.subarray(0, Math.min(left, piece.length));
+    },
+  };
+  const pairs = dim + (tables * (tables + 1)) / 2;
+  const layers: [string, number, number][] = [
+    ['bot_l.0', HIDDEN, DENSE],
+    ['bot_l.2', dim, HIDDEN],
+    ['top_l.0', HIDDEN, pairs],
+    ['top_l.2', 1, HIDDEN],
+  ];
+  const tensors = new Map<string, HostTensor | StreamedTensor>();
+  for (let t = 0; t < tables; t++) tensors.set(`emb_l.${t}.weight`, table);
+  for (const [name, outputs, inputs] of layers) {
+    tensors.set(`${name}.weight`, matrix(outputs, inputs));
+    tensors.set(`${name}.bias`, matrix(outputs));
+  }
+  await writeSafetensors(join(folder, 'model.safetensors'), tensors);
+}
+
+/** Rows of two tables. */
+async function patch(sequence: number, folder: string): Promise<Buffer> {
+  const count = number('patch-rows');
+  const tensors = new Map<string, HostTensor>();
+  for (const table of [0, tables - 1]) {
+    const own = BigInt64Array.from({ length: count }, () => BigInt(random.integer(rows)));
+    tensors.set(`rows.${table}`, { dtype: 'int64', shape: [count], data: own });
+    tensors.set(`values.${table}`, { dtype: 'float32', shape: [count, dim], data: numbers(count * dim, 1) });
+  }
+  const file = join(folder, 'patch.safetensors');
+  await writeSafetensors(file, tensors, { model: MODEL, version: '1', sequence: String(sequence) });
+  return readFileSync(file);
+}
+
+/** An answer's text, over a connection of its own: those that are kept would count. */
+function ask(url: string, method: string, body?: Buffer): Promise<string> {
+  return new Promise((resolve, reject) => {
+    const asked = request(url, { method, agent: false }, async (reply) => {
+      try {
+        let text = '';
+        for await (const chunk of reply) text += chunk;
+        if (reply.statusCode === 200) resolve(text);
+        else reject(new Error(`${url}: ${reply.statusCode} ${text}`));
+      } catch (error) {
+        reject(error);
+      }
+    });
+    asked.once('error', reject);
+    asked.end(body);
+  });
+}
+
+/** Buckets of the times of requests that were answered: upper bounds in s, and counts. */
+async function buckets(url: string): Promise<Map<number, number>> {
+  const text = await ask(`${url}/metrics`, 'GET');
+  const pattern =
+    /^hotrow_request_duration_seconds_bucket\{model="endurance",result="ok",le="([^"]+)"\} (\d+)$/gm;
+  const found = new Map<number, number>();
+  let before = 0;
+  for (const [, bound, count] of text.matchAll(pattern)) {
+    found.set(bound === '+Inf' ? Number.POSITIVE_INFINITY : Number(bound), Number(count) - before);
+    before = Number(count);
+  }
+  return found;
+}
+
+/** Times of requests of some stretches of time. */
+class Times {
+  readonly #counts = new Map<number, number>();
+
+  add(before: ReadonlyMap<number, number>, after: ReadonlyMap<number, number>): void {
+    for (const [bound, count] of after)
+      this.#counts.set(bound, (this.#counts.get(bound) ?? 0) + count - (before.get(bound) ?? 0));
+  }
+
+  /** ms; the upper bound of the bucket. */
+  quantile(share: number): number {
+    const total = [...this.#counts.values()].reduce((sum, count) => sum + count, 0);
+    let seen = 0;
+    for (const [bound, count] of this.#counts) {
+      seen += count;
+      if (seen >= share * total) return 1000 * bound;
+    }
+    return Number.NaN;
+  }
+}
+
+const top = mkdtempSync(join(values.folder, 'hotrow-models-endurance-'));
+const repository = join(top, 'models');
+await writeModel(join(repository, MODEL, '1'));
+const start = () =>
+  startServer(['--models', repository, '--device', device, '--admin', '--reload', values.reload]);
+let server = await start();
+try {
+  const url = `http://127.0.0.1:${server.port}`;
+  const post = async (path: string, body?: Buffer) => JSON.parse(await ask(`${url}${path}`, 'POST', body));
+  const good = (seconds: number) => load(server, { rate, samples, seconds, folder: top });
+  const bad = (ms: number) => badClients(server, { model: MODEL, cancels: number('cancels'), ms });
+  const problems: string[] = [];
+  const [loading, between] = [new Times(), new Times()];
+  let isDone = false;
+  let loads = 0;
+  const loadsMs: number[] = [];
+  const reload = async () => {
+    const before = await buckets(url);
+    const began = performance.now();
+    await post(`/v2/repository/models/${MODEL}/load`).catch((error) => problems.push(String(error)));
+    loadsMs.push(performance.now() - began);
+    loading.add(before, await buckets(url));
+    loads += 1;
+  };
+  const reloads = async () => {
+    while (!isDone) {
+      const before = await buckets(url);
+      for (let s = 0; s < number('reload-every') && !isDone; s++) await sleep(1000);
+      between.add(before, await buckets(url));
+      if (!isDone) await reload();
+    }
+  };
+  let sequence = 0;
+  const sendPatch = async () => {
+    const bytes = await patch(sequence + 1, top);
+    await post(`/v2/repository/models/${MODEL}/patches`, bytes).then(
+      () => {
+        sequence += 1;
+      },
+      (error) => problems.push(String(error)),
+    );
+  };
+  const patches = async () => {
+    while (!isDone) {
+      await sendPatch();
+      await sleep(1000 * number('patch-every'));
+    }
+  };
+
+  const warm = good(WARM_UP_SECONDS);
+  for (let i = 0; i < WARM_UP_LOADS; i++) await reload();
+  // Tables that have been written to are mapped piece by piece.
+  await sendPatch();
+  await bad((1000 * WARM_UP_SECONDS) / 2);
+  await warm;
+  await sleep(SETTLE_MS);
+  const before = held(server);
+  const under = good(seconds);
+  const beside = [reloads(), patches()];
+  await bad(1000 * seconds * 0.95);
+  const loaded = await under;
+  isDone = true;
+  await Promise.all(beside);
+  await sleep(SETTLE_MS);
+  const after = held(server);
+
+  const names = JSON.parse(await ask(`${url}/v2/models/${MODEL}`, 'GET')) as {
+    parameters: { features: { name: string }[] };
+  };
+  const sample = {
+    dense: new Array(DENSE).fill(0.5),
+    features: Object.fromEntries(names.parameters.features.map(({ name }, t) => [name, [t, 7 * t + 1]])),
+  };
+  const body = Buffer.from(JSON.stringify({ samples: [sample] }));
+  const answer = JSON.stringify(await post(`/v2/models/${MODEL}/infer`, body));
+  const exit = await stopServer(server);
+  server = await start();
+  const again = await ask(`http://127.0.0.1:${server.port}/v2/models/${MODEL}/infer`, 'POST', body);
+  if (JSON.stringify(JSON.parse(again)) !== answer)
+    problems.push('it answers otherwise when it was started again');
+
+  const failed = failedIn(loaded);
+  const ms = (times: Times) => ({ p50: times.quantile(0.5), p99: times.quantile(0.99) });
+  console.log(
+    JSON.stringify({
+      command: process.argv.slice(2).join(' '),
+      runs: loaded.runs.map(({ scheduled, inTime, failed, unanswered }) => ({
+        scheduled,
+        inTime,
+        failed,
+        unanswered,
+      })),
+      loads,
+      loadMs: Math.round(loadsMs.reduce((sum, own) => sum + own, 0) / loadsMs.length),
+      patches: sequence,
+      msWhileLoading: ms(loading),
+      msBetween: ms(between),
+      before,
+      after,
+      exit,
+    }),
+  );
+  if (failed > 0) problems.push(`${failed} good requests failed`);
+  for (const what of grown(before, after)) problems.push(`grew: ${what}`);
+  if (exit !== 0) problems.push(`the server ended with ${exit}`);
+  for (const problem of problems) console.error(problem);
+  if (problems.length > 0) process.exitCode = 1;
+} finally {
+  server.child.kill('SIGKILL');
+  rmSync(top, { recursive: true });
+}
