@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { HotrowError } from '../../../src/errors.ts';
-import { Guard, type Need } from '../../../src/serve/security/guard.ts';
+import { routeOf } from '../../../src/serve/protocol/route.ts';
+import { Guard, type Need, needOf } from '../../../src/serve/security/guard.ts';
 import { readSecurity } from '../../../src/serve/security/security.ts';
 import { secretFile } from '../../support/certificates.ts';
 
@@ -71,6 +72,34 @@ test('who needs which token', async () => {
     `administered, token: ${all}`,
     `administered, admin-token: ${all}`,
   ]);
+});
+
+test('what changes models needs administration, what is read or scored a token, and health nothing', () => {
+  const asked: Readonly<Record<Need, readonly string[]>> = {
+    nothing: ['GET /v2/health/live', 'GET /v2/health/ready'],
+    token: [
+      'GET /v2',
+      'GET /metrics',
+      'GET /v2/models/m',
+      'GET /v2/models/m/ready',
+      'GET /v2/models/stats',
+      'POST /v2/models/m/infer',
+      'POST /v2/repository/index',
+    ],
+    'admin-token': [
+      'POST /v2/repository/models/m/load',
+      'POST /v2/repository/models/m/unload',
+      'POST /v2/repository/models/m/patches',
+    ],
+  };
+  for (const [need, lines] of Object.entries(asked))
+    for (const line of lines) {
+      const [method = '', path = ''] = line.split(' ');
+      const routed = routeOf(method, path);
+      assert.ok('route' in routed, line);
+      assert.equal(needOf(routed.route), need, line);
+    }
+  assert.equal(needOf(undefined), 'token');
 });
 
 test('administration without tokens goes by the names of the machine itself', async () => {
