@@ -39,13 +39,17 @@ export class GrpcClient implements Disposable {
   readonly #inference: grpc.Client;
   readonly #health: grpc.Client;
 
-  constructor(port: number, options: grpc.ClientOptions = {}) {
+  /** `credentials`: of a server with TLS. */
+  constructor(
+    port: number,
+    options: grpc.ClientOptions = {},
+    credentials: grpc.ChannelCredentials = grpc.credentials.createInsecure(),
+  ) {
     const own: grpc.ClientOptions = {
       'grpc.use_local_subchannel_pool': 1,
       'grpc.max_receive_message_length': -1,
       ...options,
     };
-    const credentials = grpc.credentials.createInsecure();
     this.#inference = new described.inference.GRPCInferenceService(`127.0.0.1:${port}`, credentials, own);
     this.#health = new described.grpc.health.v1.Health(`127.0.0.1:${port}`, credentials, own);
   }
