@@ -10,6 +10,7 @@ import { MODELS_AND_PROGRAMS } from './models.ts';
 import type { Mutant } from './mutant.ts';
 import { SERVE } from './serve.ts';
 import { SERVE_ENGINE } from './serve-engine.ts';
+import { SERVE_GRPC } from './serve-grpc.ts';
 import { SERVE_HTTP } from './serve-http.ts';
 import { SERVE_METRICS } from './serve-metrics.ts';
 import { SERVE_MODELS } from './serve-models.ts';
@@ -26,6 +27,7 @@ export const MUTANTS: readonly Mutant[] = [
   ...BATCHING,
   ...SERVE,
   ...SERVE_ENGINE,
+  ...SERVE_GRPC,
   ...SERVE_HTTP,
   ...SERVE_PROTOCOL,
   ...SERVE_SECURITY,
