@@ -9,6 +9,7 @@ import {
   PlanError,
   RequestError,
   ServeError,
+  ServerError,
   UsageError,
   WorkloadError,
 } from '../../errors.ts';
@@ -33,6 +34,7 @@ const CLASSES = {
   PlanError,
   RequestError,
   ServeError,
+  ServerError,
   UsageError,
   WorkloadError,
 } as const;
