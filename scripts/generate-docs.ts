@@ -4,6 +4,7 @@ import { fileURLToPath } from 'node:url';
 import { type BenchResults, resultsSchema } from '../src/bench/results.ts';
 import { characterizationSchema } from '../src/characterize/results.ts';
 import type { DeviceKind, RecordedDevice } from '../src/device.ts';
+import { evaluateSchema } from '../src/evaluate/results.ts';
 import { loadSchema } from '../src/load/results.ts';
 import { descriptionSchema } from '../src/model/description/description.ts';
 import { requestSchema } from '../src/model/request/json-samples.ts';
@@ -190,6 +191,7 @@ export function generatedFiles(): ReadonlyMap<string, string> {
     ['schemas/results-1.schema.json', schema(resultsSchema)],
     ['schemas/characterization-1.schema.json', schema(characterizationSchema)],
     ['schemas/load-1.schema.json', schema(loadSchema)],
+    ['schemas/evaluate-1.schema.json', schema(evaluateSchema)],
     ['schemas/model-description-1.schema.json', schema(descriptionSchema)],
     ['schemas/model-settings-1.schema.json', schema(settingsSchema)],
   ]);

@@ -162,7 +162,8 @@ const HINTS: Readonly<Record<ErrorCode, string>> = {
   GZIP_INVALID: 'copy or download the file again',
   GZIP_BOMB: 'gunzip it yourself if you trust it',
   JSON_INVALID: 'the file must hold one JSON value',
-  RESULTS_INVALID: 'results come from `hotrow bench`, `characterize` and `load` with `--json FILE`',
+  RESULTS_INVALID:
+    'results come from `hotrow bench`, `characterize`, `load` and `evaluate` with `--json FILE`',
   CERTIFICATE_INVALID: 'docs/serving.md says what --tls-cert, --tls-key and --tls-ca take',
   TOKENS_INVALID:
     'a token file has a token a line, of 16 to 512 letters, digits and -._~+/=: `openssl rand -hex 32` makes one',

@@ -28,3 +28,9 @@ export function percent(share: number, digits = 0): string {
 export function times(ratio: number): string {
   return Number.isFinite(ratio) ? `${significant(ratio)}×` : NONE;
 }
+
+/** Three significant digits, however small or large: 0.000123, 1.23e-7. */
+export function digits(value: number): string {
+  const rounded = Number(value.toPrecision(3));
+  return Number.isFinite(rounded) ? String(rounded) : NONE;
+}

@@ -41,6 +41,7 @@ const LAYERS: readonly (readonly string[])[] = [
   ['characterize'],
   // Clients of a server.
   ['load'],
+  ['evaluate'],
   ['report'],
   // A server's requests as they lie in memory.
   ['serve/records'],

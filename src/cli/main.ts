@@ -21,6 +21,7 @@ const program = new Command('hotrow')
 const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
   bench: async () => (await import('./commands/bench.ts')).benchCommand(),
   report: async () => (await import('./commands/report.ts')).reportCommand(),
+  evaluate: async () => (await import('./commands/evaluate.ts')).evaluateCommand(),
   tune: async () => (await import('./commands/tune.ts')).tuneCommand(),
   characterize: async () => (await import('./commands/characterize.ts')).characterizeCommand(),
   predict: async () => (await import('./commands/predict.ts')).predictCommand(),

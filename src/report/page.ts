@@ -3,6 +3,7 @@ import { isDeepStrictEqual } from 'node:util';
 import { benchFacts } from '../bench/facts.ts';
 import { listOf } from '../checks/value.ts';
 import { UsageError } from '../errors.ts';
+import { evaluateFacts } from '../evaluate/facts.ts';
 import { loadFacts } from '../load/facts.ts';
 import { version } from '../version.ts';
 import { benchFigures } from './bench-figures.ts';
@@ -10,6 +11,8 @@ import { benchFindings } from './bench-findings.ts';
 import { characterizeFigures } from './characterize-figures.ts';
 import { characterizeFindings } from './characterize-findings.ts';
 import { drawBars, drawHeat, drawLegend, drawLines } from './charts.ts';
+import { evaluateFigures } from './evaluate-figures.ts';
+import { evaluateFindings } from './evaluate-findings.ts';
 import type { Figure } from './figure.ts';
 import type { Finding } from './findings.ts';
 import { type Html, html, raw } from './html.ts';
@@ -26,6 +29,7 @@ export function distinctResults(results: readonly Results[]): Results[] {
 /** The device that results belong to: its name and architecture; or the server. */
 function deviceName(results: Results): string {
   if (results.kind === 'load') return results.server.url;
+  if (results.kind === 'evaluate') return results.model.device;
   if (results.device !== undefined) return `${results.device.name} (${results.device.architecture})`;
   return 'no device: static reports of kernels';
 }
@@ -79,6 +83,7 @@ const day = (createdAt: string) => createdAt.replace(/T(\d\d:\d\d).*$/, ' $1 UTC
 
 function runTitle(results: Results): string {
   if (results.kind === 'load') return `load of ${results.server.model}, ${day(results.createdAt)}`;
+  if (results.kind === 'evaluate') return `evaluation of ${results.model.file}, ${day(results.createdAt)}`;
   if (results.kind === 'characterize') return `characterization, ${day(results.createdAt)}`;
   const patterns = new Set([...results.embedding, ...results.model].map(({ pattern }) => pattern));
   const sweeps = new Set(results.embedding.flatMap(({ sweep }) => (sweep === undefined ? [] : [sweep])));
@@ -97,6 +102,8 @@ function figuresAndFindings(results: Results): [readonly Figure[], readonly Find
       return [characterizeFigures(results), characterizeFindings(results)];
     case 'load':
       return [loadFigures(results), loadFindings(results)];
+    case 'evaluate':
+      return [evaluateFigures(results), evaluateFindings(results)];
     default:
       return results satisfies never;
   }
@@ -129,6 +136,8 @@ function factsOf(results: Results): [string, string][] {
     }
     case 'load':
       return [...loadFacts(results), ['versions', `hotrow ${results.hotrow}`]];
+    case 'evaluate':
+      return [...evaluateFacts(results), ['versions', `hotrow ${results.hotrow}`]];
     default:
       return results satisfies never;
   }

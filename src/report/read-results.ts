@@ -10,16 +10,18 @@ import {
 import { plainData } from '../checks/arguments.ts';
 import { type FilePath, path, shown } from '../checks/value.ts';
 import { FormatError, fromFile } from '../errors.ts';
+import { EVALUATE_VERSION, type EvaluateResults, evaluateSchema } from '../evaluate/results.ts';
 import { readJsonFile } from '../formats/json-file.ts';
 import { LOAD_VERSION, type LoadResults, loadSchema } from '../load/results.ts';
 
-/** What a report is made of: benchmark results, characterizations and loads of servers. */
-export type Results = BenchResults | Characterization | LoadResults;
+/** What a report is made of: benchmark results, characterizations, loads of servers and evaluations. */
+export type Results = BenchResults | Characterization | LoadResults | EvaluateResults;
 
 const KINDS: Readonly<Record<Results['kind'], { readonly version: number; readonly schema: TSchema }>> = {
   bench: { version: RESULTS_VERSION, schema: resultsSchema },
   characterize: { version: CHARACTERIZE_VERSION, schema: characterizationSchema },
   load: { version: LOAD_VERSION, schema: loadSchema },
+  evaluate: { version: EVALUATE_VERSION, schema: evaluateSchema },
 };
 
 /**
@@ -31,7 +33,7 @@ export function parseResults(given: unknown): Results {
   if (typeof value !== 'object' || value === null || Array.isArray(value))
     throw new FormatError('RESULTS_INVALID', 'results are a JSON object');
   const { kind, version } = value as { readonly kind?: unknown; readonly version?: unknown };
-  const hint = 'results come from `hotrow bench`, `characterize` and `load` with `--json FILE`';
+  const hint = 'results come from `hotrow bench`, `characterize`, `load` and `evaluate` with `--json FILE`';
   if (typeof kind !== 'string' || !Object.hasOwn(KINDS, kind)) {
     throw new FormatError(
       'FORMAT_UNKNOWN',

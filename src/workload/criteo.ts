@@ -199,17 +199,19 @@ export async function readDescribedCriteo(
   file: string,
   inputs: ModelInputs,
   { limit }: Pick<CriteoOptions, 'limit'> = {},
-): Promise<DlrmRequest> {
+): Promise<CriteoRows> {
   const known = inputs.features.map(
     ({ ids }) => ids.kind === 'vocabulary' && new Set<unknown>(ids.values).has(''),
   );
   const requests: DlrmRequest[] = [];
   let samples: JsonSample[] = [];
+  const labels: number[] = [];
   const bind = async () => {
     requests.push(await fromFile(file, () => samplesRequest({ samples }, inputs)));
     samples = [];
   };
-  for await (const { numbers, categories, layout, line, reject } of criteoRows(file, limit)) {
+  for await (const { label, numbers, categories, layout, line, reject } of criteoRows(file, limit)) {
+    if (label !== undefined) labels.push(label);
     const dense = inputs.dense.map(({ name, preprocessing = 'none' }, i) => {
       const value = parseNumber(numbers[i] as string, layout.numbers[i]?.name ?? '', preprocessing, reject);
       return [name, value] as const;
@@ -227,7 +229,10 @@ export async function readDescribedCriteo(
     if (samples.length === ROWS_AT_ONCE) await bind();
   }
   if (samples.length > 0 || requests.length === 0) await bind();
-  return joinRequests(requests);
+  return {
+    request: joinRequests(requests),
+    ...(labels.length > 0 ? { labels: Float32Array.from(labels) } : {}),
+  };
 }
 
 /** A file's lines without their ends. */

@@ -31,6 +31,8 @@ export interface RequestFileOptions extends CategoryOptions {
 
 export interface RequestFile {
   readonly request: DlrmRequest;
+  /** [B], 0 or 1, where the file has them: of Criteo rows. */
+  readonly labels?: Float32Array;
   /** What was assumed of raw values, for people. */
   readonly notes: readonly string[];
 }
@@ -84,8 +86,8 @@ async function criteoRequest(
 ): Promise<RequestFile> {
   const asked = vocabulary !== undefined || hash || chosen !== undefined;
   if (!asked && model.inputs !== undefined && describesCriteo(model.inputs)) {
-    const request = await readDescribedCriteo(file, model.inputs, limit === undefined ? {} : { limit });
-    return { request, notes: [`note: rows of ${file} are read as the model's description says`] };
+    const rows = await readDescribedCriteo(file, model.inputs, limit === undefined ? {} : { limit });
+    return { ...rows, notes: [`note: rows of ${file} are read as the model's description says`] };
   }
   const { preprocessing, reason } =
     chosen === undefined ? criteoPreprocessing(model) : { preprocessing: chosen, reason: 'as asked for' };
@@ -93,7 +95,7 @@ async function criteoRequest(
   const rows = { preprocessing, ...(limit === undefined ? {} : { limit }) };
   if (vocabulary !== undefined) {
     const unknown = unknownRow === undefined ? {} : { unknownRow };
-    return { request: (await readCriteo(file, { vocabulary, ...unknown, ...rows })).request, notes };
+    return { ...(await readCriteo(file, { vocabulary, ...unknown, ...rows })), notes };
   }
   if (!hash) {
     throw new UsageError('USAGE', `${file} holds category strings, and nothing says which rows they are`, {
@@ -103,7 +105,7 @@ async function criteoRequest(
   }
   const tableRows = model.tables.map((table) => table.rows);
   const hexadecimal = model.naming === 'torchrec' ? 'int32' : 'unsigned';
-  return { request: (await readCriteo(file, { tableRows, hexadecimal, ...rows })).request, notes };
+  return { ...(await readCriteo(file, { tableRows, hexadecimal, ...rows })), notes };
 }
 
 /** Whether a model's description says what every column of Criteo's becomes. */

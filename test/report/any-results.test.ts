@@ -4,6 +4,7 @@ import { test } from 'node:test';
 import Value from 'typebox/value';
 import { resultsSchema } from '../../src/bench/results.ts';
 import { characterizationSchema } from '../../src/characterize/results.ts';
+import { evaluateSchema } from '../../src/evaluate/results.ts';
 import { loadSchema } from '../../src/load/results.ts';
 import { renderReport } from '../../src/report/page.ts';
 import { parseResults, type Results } from '../../src/report/read-results.ts';
@@ -70,6 +71,7 @@ for (const [kind, schema] of [
   ['bench', resultsSchema],
   ['characterize', characterizationSchema],
   ['load', loadSchema],
+  ['evaluate', evaluateSchema],
 ] as const) {
   test(`${kind}: any results`, () => {
     fc.assert(
