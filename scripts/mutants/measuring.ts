@@ -15,6 +15,32 @@ export const MEASURING: readonly Mutant[] = [
     ['test/tuner/quantile.test.ts'],
   ),
   ...mutantsOf(
+    'src/evaluate/agreement.ts',
+    [
+      ['Math.ceil(quantile * length) - 1', 'Math.floor(quantile * length)'],
+      ['at(values, i) - at(reference, i)', 'at(reference, i) - at(values, i)'],
+      ['label === 1 ? -logit : logit', 'label === 1 ? logit : -logit'],
+      ['(first + 1 + end) / 2', '(first + end) / 2'],
+      ['at(scores, at(order, end)) === score', 'false || end === first'],
+      ['ones === 0 || zeros === 0', 'ones === 0'],
+      ['Math.max(x, 0) + Math.log1p(Math.exp(-Math.abs(x)))', 'Math.log1p(Math.exp(x))'],
+      ['probabilities / ones', 'ones / probabilities'],
+      ['at(reference, a) - at(reference, b)', 'at(logits, b) - at(logits, a)'],
+    ],
+    ['test/evaluate/agreement.test.ts'],
+  ),
+  ...mutantsOf(
+    'src/evaluate/evaluate.ts',
+    [
+      ['    this.#count += model.length;\n', ''],
+      ['random.float() < sigmoid(logit)', 'random.float() > sigmoid(logit)'],
+      ['  if (left > 0)\n', '  if (left > 100)\n'],
+      ['Math.min(samples.count, from + batchSize)', 'from + batchSize'],
+      ['Number.isFinite(model[i]) && Number.isFinite(reference[i])', 'Number.isFinite(reference[i])'],
+    ],
+    ['test/evaluate/evaluate.test.ts'],
+  ),
+  ...mutantsOf(
     'src/bench/statistics.ts',
     [
       ['samplesMs.toSorted((a, b) => a - b)', 'samplesMs.toSorted()'],

@@ -68,6 +68,11 @@ describe('quality', () => {
     }
   });
 
+  test('labels of one kind have no AUC', () => {
+    for (const label of [0, 1])
+      assert.equal(qualityFigures(floats(1, 2, 3), new Uint8Array(3).fill(label)).auc, undefined);
+  });
+
   test('calibration is what is expected over what came', () => {
     const logits = floats(logitOf(0.25), logitOf(0.5), logitOf(0.75), logitOf(0.5));
     near(qualityFigures(logits, Uint8Array.of(0, 1, 0, 0)).calibration, 2);

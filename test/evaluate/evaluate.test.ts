@@ -95,6 +95,14 @@ describe('a model beside a reference', () => {
     assert.deepEqual(again.quality?.reference, quality?.reference);
     const otherwise = await evaluate({ ...common, model, reference: model, seed: 2 });
     assert.notDeepEqual(otherwise.quality?.reference, quality?.reference);
+    for (const [p, least, most] of [
+      [0.99, 70, 76],
+      [0.01, 0, 6],
+    ] as const) {
+      const sure = changed(model, (values) => values.fill(p));
+      const { ones = -1 } = (await evaluate({ ...common, model, reference: sure })).quality ?? {};
+      assert.ok(ones >= least && ones <= most, `${ones} of 76 at ${p}`);
+    }
     const all = await Promise.all(
       requests.map(
         async (samples) =>
