@@ -221,10 +221,10 @@ describe('what goes wrong', () => {
     await using own = await stub((_, response) =>
       refuse(response, 503, 'OVERLOADED', { 'retry-after': '3600' }),
     );
-    await rejects(own.client({ timeoutMs: 60_000 }).predict('m', REQUEST), 'OVERLOADED');
+    await rejects(own.client({ timeoutMs: 10_000 }).predict('m', REQUEST), 'OVERLOADED');
     assert.equal(own.asked.length, 1);
     const [, sentMicros = ''] = /[?&]timeout=(\d+)$/.exec(own.asked[0]?.url ?? '') ?? [];
-    assert.ok(Number(sentMicros) > 1_000_000 && Number(sentMicros) <= 60_000_000, sentMicros);
+    assert.ok(Number(sentMicros) > 10_000 && Number(sentMicros) <= 10_000_000, sentMicros);
     await using wrong = await stub((_, response) => refuse(response, 400, 'TENSOR_SHAPE'));
     await rejects(wrong.client().predict('m', REQUEST), 'TENSOR_SHAPE');
     assert.equal(wrong.asked.length, 1);

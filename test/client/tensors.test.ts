@@ -97,6 +97,8 @@ test('what is no answer is told', () => {
     [json({ outputs: [] }), Number.NaN],
     [new TextEncoder().encode('<html>'), undefined],
   ];
+  const head = json({ outputs: [{ ...output, parameters: { binary_data_size: 8 } }] });
+  for (const bytes of [4, 6]) cases.push([Uint8Array.of(...head, ...new Uint8Array(bytes)), head.length]);
   for (const [body, jsonBytes] of cases)
     assert.throws(
       () => decodeAnswer(bufferOf(body), jsonBytes),
