@@ -9,9 +9,14 @@ import { loadSchema } from '../src/load/results.ts';
 import { descriptionSchema } from '../src/model/description/description.ts';
 import { requestSchema } from '../src/model/request/json-samples.ts';
 import { placementSchema } from '../src/plan/placement.ts';
-import { KERNEL_FAMILIES, planSchema } from '../src/plan/plan.ts';
+import { KERNEL_FAMILIES, planSchema, SEARCHED_FAMILIES } from '../src/plan/plan.ts';
 import { TECHNIQUES } from '../src/plan/techniques/registry.ts';
-import type { PlanContext, Technique, TechniqueOnDevice } from '../src/plan/techniques/technique.ts';
+import type {
+  KernelFamily,
+  PlanContext,
+  Technique,
+  TechniqueOnDevice,
+} from '../src/plan/techniques/technique.ts';
 import { BENCH_RULES } from '../src/report/bench-findings.ts';
 import { CHARACTERIZE_RULES } from '../src/report/characterize-findings.ts';
 import { LOAD_RULES } from '../src/report/load-findings.ts';
@@ -47,11 +52,14 @@ function triedOn(context: PlanContext, on: TechniqueOnDevice): string[][] {
   const [best] = candidates;
   if (best === undefined) return [];
   const { note, memoryBytes } = on.cost(best, context);
-  const family =
-    KERNEL_FAMILIES[context.device.kind].length === 1 ? '' : ` with the ${context.kernel} kernel`;
+  const { kind } = context.device;
+  const { kernel = 'standard' } = context;
+  const family = KERNEL_FAMILIES[kind].length === 1 ? '' : ` with the ${kernel} kernel`;
+  const searched: readonly KernelFamily[] = SEARCHED_FAMILIES[kind];
+  const tried = searched.includes(kernel) ? `Tried by searches${family}` : `Usual${family}`;
   const list = candidates.map((candidate) => `\`${JSON.stringify(candidate)}\``).join(', ');
   const memory = memoryBytes ? ` (${memoryBytes / 1e6} MB for the example table)` : '';
-  return [[`Tried by searches${family}, best guess first: ${list}.`, `Cost: ${note}${memory}.`]];
+  return [[`${tried}, best guess first: ${list}.`, `Cost: ${note}${memory}.`]];
 }
 
 function techniquesPage(): string {

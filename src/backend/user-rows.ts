@@ -49,3 +49,10 @@ export function userRows(
   });
   return { starts: users, count: userCount(batch), width, columns, spans };
 }
+
+/** The user of each sample, int32 [B]. */
+export function usersOf({ starts, count }: UserRows): Int32Array {
+  const users = new Int32Array(new ArrayBuffer((starts[count] as number) * Int32Array.BYTES_PER_ELEMENT));
+  for (let u = 0; u < count; u++) users.fill(u, starts[u], starts[u + 1]);
+  return users;
+}

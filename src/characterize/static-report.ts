@@ -4,8 +4,8 @@ import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { bagKinds } from '../backend/cuda/embedding/bag-kinds.ts';
 import { fusedSource } from '../backend/cuda/embedding/fused-source.ts';
-import { fusedVariant, standardVariant } from '../backend/cuda/embedding/plan-kernels.ts';
-import { standardBagSource } from '../backend/cuda/embedding/standard-source.ts';
+import { fusedVariant, tableVariant } from '../backend/cuda/embedding/plan-kernels.ts';
+import { tableBagSource } from '../backend/cuda/embedding/standard-source.ts';
 import { KERNELS_FOLDER, type KernelSource } from '../backend/cuda/kernels/source.ts';
 import { combinedPlans, familyPlans, singleTechniquePlans } from '../bench/embedding-bench.ts';
 import { throwIfAborted } from '../checks/abort.ts';
@@ -107,8 +107,8 @@ function variantsFor(
       const variant = fusedVariant(plan, distinct, call, { splits: false, several: false });
       return { plan, source: fusedSource(variant), blockThreads: variant.threads };
     }
-    const variant = standardVariant(plan, first, call);
-    return { plan, source: standardBagSource(variant), blockThreads: variant.threads };
+    const variant = tableVariant(plan, first, call);
+    return { plan, source: tableBagSource(plan.kernel, variant), blockThreads: variant.threads };
   });
 }
 

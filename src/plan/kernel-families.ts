@@ -15,6 +15,7 @@ interface GpuFamily {
 export const GPU_FAMILIES = {
   standard: { id: 'standard_bag', block: { x: 32, y: 8 }, mostInFlight: 16, plainRegisters: 18 },
   fused: { id: 'fused_bags', block: { x: 128, y: 1 }, mostInFlight: 32, plainRegisters: 44 },
+  artifact: { id: 'artifact_bag', block: { x: 32, y: 8 }, mostInFlight: 16, plainRegisters: 48 },
 } as const satisfies Record<KernelFamily, GpuFamily>;
 
 /** Where prefetched rows wait. */

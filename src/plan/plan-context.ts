@@ -4,10 +4,10 @@ import type { EmbeddingTable } from '../embedding/bag.ts';
 
 /**
  * How the embedding stage is computed: `standard`, the plain kernel of a device, one launch per table on a GPU; `fused`, one
- * launch for all tables.
+ * launch for all tables; `artifact`, a kernel of the shape that the paper measured, one launch per table, to compare with.
  */
-export type KernelFamily = 'standard' | 'fused';
-export const KERNELS: readonly KernelFamily[] = Object.freeze(['standard', 'fused'] as const);
+export type KernelFamily = 'standard' | 'fused' | 'artifact';
+export const KERNELS: readonly KernelFamily[] = Object.freeze(['standard', 'fused', 'artifact'] as const);
 
 /** What a plan is checked and chosen against. */
 export interface PlanContext {

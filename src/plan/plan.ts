@@ -65,6 +65,12 @@ export type Plan = CpuPlan | CudaPlan;
 /** The kernel families of each kind of device, the plain one first. */
 export const KERNEL_FAMILIES = {
   cpu: ['standard'],
+  cuda: ['standard', 'fused', 'artifact'],
+} as const satisfies Record<DeviceKind, readonly KernelFamily[]>;
+
+/** Those that plans are chosen from, the plain one first; the heuristic plan has the last. Others run when they are asked for. */
+export const SEARCHED_FAMILIES = {
+  cpu: ['standard'],
   cuda: ['standard', 'fused'],
 } as const satisfies Record<DeviceKind, readonly KernelFamily[]>;
 
@@ -166,14 +172,14 @@ export function withKernel<P extends Plan>(plan: P, kernel: KernelFamily): P {
 }
 
 /**
- * The plan that runs when none is given: the last of the device's kernel families, and every technique that costs no
+ * The plan that runs when none is given: the last of the families that plans are chosen from, and every technique that costs no
  * memory, at its best guess. Always legal.
  * @throws UsageError OPTION_INVALID for a context that is none.
  */
 export function heuristicPlan(given: PlanContext): Plan {
   const context = planContext(given, 'heuristicPlan: context');
   const { kind } = context.device;
-  const kernel = KERNEL_FAMILIES[kind].at(-1) as KernelFamily;
+  const kernel = SEARCHED_FAMILIES[kind].at(-1) as KernelFamily;
   const own = derivedContext(context, { kernel });
   const chosen = techniquesOn(kind).flatMap(({ technique, on }) => {
     const parameters = on.guess === undefined ? on.candidates(own)[0] : on.guess(own);

@@ -11,12 +11,12 @@ import {
   type CudaPlan,
   contextOf,
   heuristicPlan,
-  KERNEL_FAMILIES,
   type Plan,
   type PlanGroup,
   plainPlan,
   planLabel,
   refusals,
+  SEARCHED_FAMILIES,
   withGroup,
   withKernel,
   withTechniques,
@@ -95,7 +95,7 @@ export async function searchPlan(timer: PlanTimer, options: SearchOptions): Prom
   const legal = legalPlans(context);
   const promising = rejectStarved(legal, context);
   const { kind } = context.device;
-  const plains = KERNEL_FAMILIES[kind].map((family) => withKernel<Plan>(plainPlan(kind), family));
+  const plains = SEARCHED_FAMILIES[kind].map((family) => withKernel<Plan>(plainPlan(kind), family));
   const anyway = [...plains, heuristicPlan(context), ...(options.also ?? [])];
   const entrants = distinct([...anyway, ...promising]).map((plan) => ({ plan, batchMs: [] as number[] }));
   const [plain] = entrants as [(typeof entrants)[number]];
@@ -247,11 +247,14 @@ function simplestOfTheBest(racing: readonly Entrant[]): Entrant {
   return equals.reduce((a, b) => (techniques(b) < techniques(a) ? b : a));
 }
 
-/** Every kernel family with every legal combination of the techniques' candidates, each off or at one of them. */
-export function legalPlans(given: PlanContext): Plan[] {
+/**
+ * Every legal combination of the techniques' candidates, each off or at one of them, with each of some kernel families;
+ * default: those that plans are chosen from.
+ */
+export function legalPlans(given: PlanContext, families?: readonly KernelFamily[]): Plan[] {
   const context = planContext(given, 'legalPlans: context');
   const { kind } = context.device;
-  return KERNEL_FAMILIES[kind].flatMap((kernel) => {
+  return (families ?? SEARCHED_FAMILIES[kind]).flatMap((kernel) => {
     const own = derivedContext(context, { kernel });
     const settings = techniquesOn(kind).map(({ technique, on }) =>
       [undefined, ...on.candidates(own)].map((parameters) => ({ [technique.name]: parameters })),
@@ -276,10 +279,11 @@ const STARVED = 0.3;
 function rejectStarved(plans: readonly Plan[], context: PlanContext): Plan[] {
   if (context.device.gpu === undefined) return [...plans];
   const inFlight = new Map(plans.map((plan) => [plan, rowsInFlight(plan, context)]));
-  const most = (kernel: KernelFamily) =>
-    Math.max(...plans.map((plan) => (plan.kernel === kernel ? (inFlight.get(plan) as number) : 0)));
-  const needed = { standard: STARVED * most('standard'), fused: STARVED * most('fused') };
-  return plans.filter((plan) => (inFlight.get(plan) as number) >= needed[plan.kernel]);
+  const most = new Map<KernelFamily, number>();
+  for (const [{ kernel }, rows] of inFlight) most.set(kernel, Math.max(rows, most.get(kernel) ?? 0));
+  return plans.filter(
+    (plan) => (inFlight.get(plan) as number) >= STARVED * (most.get(plan.kernel) as number),
+  );
 }
 
 /** Rows that a multiprocessor has in flight under a plan, as the costs of its techniques say. */

@@ -26,6 +26,7 @@ function somePlans(context: PlanContext): Plan[] {
   const [first] = context.tables;
   const fused = withTechniques(withKernel(plain, 'fused'), { prefetch: { into: 'registers', distance: 8 } });
   const prefetch = { into: 'registers', distance: 2 } as const;
+  const artifact = withKernel(plain, 'artifact');
   return [
     plain,
     ...(first === undefined ? [] : [withGroup(fused, { ...rowsOf(first), techniques: { prefetch } })]),
@@ -34,6 +35,8 @@ function somePlans(context: PlanContext): Plan[] {
     on({ pinning: { bytes, by: 'prefetch', when: 'ahead' } }),
     on({ prefetch: { into: 'registers', distance: 3 }, pinning: { bytes, by: 'prefetch', when: 'before' } }),
     on({ pinning: { bytes, by: 'window', when: 'before' } }),
+    artifact,
+    withTechniques(artifact, { prefetch, pinning: { bytes, by: 'prefetch', when: 'before' } }),
   ].filter((plan) => refusals(plan, context).length === 0);
 }
 

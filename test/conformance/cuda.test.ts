@@ -1,6 +1,6 @@
 /** Some cases of the CUDA backend without a GPU, each of few kernels to compile; cuda.rest.test.ts has them all. */
 import { SHORTEST_SPLIT } from '../../src/backend/cuda/embedding/fused-layout.ts';
-import { plainPlan } from '../../src/plan/plan.ts';
+import { plainPlan, withKernel } from '../../src/plan/plan.ts';
 import { refuseEmulation } from '../emulation/emulator.ts';
 import { openFakeBackend } from '../fake-driver/open-backend.ts';
 import { conformance, conformanceSkipped } from './suite.ts';
@@ -13,7 +13,7 @@ if (skip === undefined) {
     rowsStandAlone: false,
     addsQuantizedInIndexOrder: false,
     longestInOrder: SHORTEST_SPLIT,
-    plansOf: () => [plainPlan('cuda')],
+    plansOf: () => [plainPlan('cuda'), withKernel(plainPlan('cuda'), 'artifact')],
     propertyRuns: 3,
   });
 } else conformanceSkipped('cuda, emulated', skip);

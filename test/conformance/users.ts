@@ -5,7 +5,14 @@ import type { BagBatch, Bags, EmbeddingTable } from '../../src/embedding/bag.ts'
 import { EmbeddingCollection, placeCollection } from '../../src/model/collection.ts';
 import { DlrmModel } from '../../src/model/dlrm.ts';
 import type { DlrmRequest } from '../../src/model/request/request.ts';
-import { heuristicPlan, type Plan, plainPlan, planLabel } from '../../src/plan/plan.ts';
+import {
+  heuristicPlan,
+  KERNEL_FAMILIES,
+  type Plan,
+  plainPlan,
+  planLabel,
+  withKernel,
+} from '../../src/plan/plan.ts';
 import { bagsOf, integers, type Problem, randomTable, shared } from '../support/cases.ts';
 import { assertSameBits, assertWithin } from '../support/compare.ts';
 import { smallModel, smallRequest } from '../support/models.ts';
@@ -62,7 +69,9 @@ const weighted = (table: number) => table === 3;
 export function userCases(subject: Subject): void {
   const plansOf = (tables: readonly EmbeddingTable[]): Plan[] => {
     const { device } = subject.backend;
-    return [plainPlan(device.kind), heuristicPlan({ device, tables })];
+    const best = heuristicPlan({ device, tables });
+    const others = KERNEL_FAMILIES[device.kind].filter((kernel) => kernel !== best.kernel);
+    return [...others.map((kernel) => withKernel<Plan>(plainPlan(device.kind), kernel)), best];
   };
 
   /** Pools a problem as it is and with every bag repeated: the same bits. */

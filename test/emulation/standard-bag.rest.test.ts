@@ -1,20 +1,15 @@
 /** Every variant of the standard CUDA kernel on the host, against the reference, bit for bit. */
 import assert from 'node:assert/strict';
 import { before, test } from 'node:test';
-import { StandardBagParams } from '../../src/backend/cuda/embedding/standard-params.ts';
 import {
-  coveringGrid,
-  DEFAULT_BLOCK,
   PLAIN_VARIANT,
-  type StandardBagVariant,
   standardBagSource,
   variantId,
 } from '../../src/backend/cuda/embedding/standard-source.ts';
-import { deviceRowBytes } from '../../src/backend/cuda/rows/row-layout.ts';
-import type { Bags, EmbeddingTable } from '../../src/embedding/bag.ts';
+import type { EmbeddingTable } from '../../src/embedding/bag.ts';
 import { bagsOf, integers } from '../support/cases.ts';
 import { assertSameValues } from '../support/compare.ts';
-import { bagsFor, deviceRows, everyLength, expectedOf, tableFor } from '../support/cuda-bags.ts';
+import { bagsFor, everyLength, expectedOf, tableFor } from '../support/cuda-bags.ts';
 import {
   ALL_VARIANTS,
   COMBINED_VARIANTS,
@@ -23,97 +18,19 @@ import {
   SEMANTIC_VARIANTS,
 } from '../support/cuda-variants.ts';
 import { Random } from '../support/random.ts';
-import {
-  addressOf,
-  type Emulator,
-  emulate,
-  type HostArray,
-  type LaunchCounts,
-  refuseEmulation,
-} from './emulator.ts';
+import { emulate, refuseEmulation } from './emulator.ts';
+import { SENTINEL, TableKernelsOnHost } from './table-pool.ts';
 
 const skip = refuseEmulation();
-const SENTINEL = 12345.5;
-let emulator: Emulator;
+let host: TableKernelsOnHost;
 
 before(async () => {
-  if (skip === undefined) emulator = await emulate(ALL_VARIANTS.map(standardBagSource));
+  if (skip === undefined)
+    host = new TableKernelsOnHost(await emulate(ALL_VARIANTS.map(standardBagSource)), 'standard');
 });
 
-interface Shape {
-  readonly block?: { readonly x: number; readonly y: number };
-  readonly grid?: number;
-  readonly stop?: BigInt64Array;
-}
-
-interface Pooled {
-  /** [B, dim]. */
-  readonly values: Float32Array;
-  readonly counts: LaunchCounts;
-}
-
-/** Launches a variant on one table; the output lies inside a frame of sentinels. */
-function pool(
-  variant: StandardBagVariant,
-  table: EmbeddingTable,
-  bags: Bags,
-  batch: number,
-  shape: Shape = {},
-): Pooled {
-  const { dim, rows, rowWeights } = table;
-  const { block = DEFAULT_BLOCK, grid = coveringGrid({ dim, batch, block }), stop } = shape;
-  const stride = dim + 3;
-  const output = new Float32Array(batch * stride + 1).fill(SENTINEL);
-  const weight = deviceRows(table) as HostArray;
-  const arrays = [weight, bags.indices, bags.offsets, bags.weights, rowWeights, stop];
-  const address = (array: HostArray | undefined) => (array === undefined ? 0n : addressOf(array));
-  const counts = emulator.launch(standardBagSource(variant).kernel, {
-    grid: [grid],
-    block: [block.x, block.y],
-    params: StandardBagParams.encode({
-      rows: addressOf(weight),
-      rowStrideBytes: deviceRowBytes(table),
-      rowCount: rows,
-      dim,
-      indices: addressOf(bags.indices),
-      offsets: addressOf(bags.offsets),
-      lookups: bags.indices.length,
-      offsetCount: bags.offsets.length,
-      weights: address(bags.weights),
-      rowWeights: address(rowWeights),
-      paddingIndex: table.paddingIdx ?? -1,
-      output: addressOf(output) + 4n,
-      outputStride: stride,
-      batch,
-      stop: address(stop),
-    }),
-    reads: arrays.filter((array) => array !== undefined),
-    writes: [output],
-  });
-  const values = new Float32Array(batch * dim);
-  assert.equal(output[0], SENTINEL);
-  for (let b = 0; b < batch; b++) {
-    values.set(output.subarray(1 + b * stride, 1 + b * stride + dim), b * dim);
-    const beside = output.subarray(1 + b * stride + dim, 1 + (b + 1) * stride);
-    assert.ok(
-      beside.every((x) => x === SENTINEL),
-      `bag ${b}: something was written beside the output`,
-    );
-  }
-  return { values, counts };
-}
-
-function check(
-  variant: StandardBagVariant,
-  table: EmbeddingTable,
-  bags: Bags,
-  batch: number,
-  shape?: Shape,
-): Pooled {
-  const pooled = pool(variant, table, bags, batch, shape);
-  assertSameValues(pooled.values, expectedOf(table, bags, batch), variantId(variant));
-  return pooled;
-}
+const pool = (...given: Parameters<TableKernelsOnHost['pool']>) => host.pool(...given);
+const check = (...given: Parameters<TableKernelsOnHost['check']>) => host.check(...given);
 
 for (const variant of ALL_VARIANTS) {
   test(`${variantId(variant)}: bags of every length, odd dims`, { skip }, () => {

@@ -2,6 +2,7 @@
 import { CudaBackend } from '../../src/backend/cuda/cuda-backend.ts';
 import { factorBits } from '../../src/backend/cuda/dense/dense-source.ts';
 import { SHORTEST_SPLIT } from '../../src/backend/cuda/embedding/fused-layout.ts';
+import { KERNEL_FAMILIES } from '../../src/plan/plan.ts';
 import type { PlanContext } from '../../src/plan/techniques/technique.ts';
 import { legalPlans } from '../../src/tuner/search.ts';
 import { DENSE_GROUPS } from '../conformance/subject.ts';
@@ -14,7 +15,8 @@ const AT_ONCE = 16;
 
 /** One in this many of the legal combinations: each compiles kernels of its own. */
 const SAMPLED = 13;
-const someOf = (context: PlanContext) => legalPlans(context).filter((_, i) => i % SAMPLED === 0);
+const someOf = (context: PlanContext) =>
+  legalPlans(context, KERNEL_FAMILIES.cuda).filter((_, i) => i % SAMPLED === 0);
 
 if (skip === false) {
   conformance('cuda', () => new CudaBackend(), {

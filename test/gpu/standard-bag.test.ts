@@ -1,18 +1,20 @@
-/** Every variant of the standard CUDA kernel on a GPU, compiled by NVRTC, against the reference, bit for bit. */
+/** Every variant of the kernels that are launched table by table on a GPU, compiled by NVRTC, against the reference, bit for bit. */
 import assert from 'node:assert/strict';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
-import { StandardBagParams } from '../../src/backend/cuda/embedding/standard-params.ts';
+import type { StandardBagParams } from '../../src/backend/cuda/embedding/standard-params.ts';
 import {
   coveringGrid,
   DEFAULT_BLOCK,
   type StandardBagVariant,
-  standardBagSource,
-  variantId,
+  type TableKernelFamily,
+  tableBagSource,
+  tableVariantId,
 } from '../../src/backend/cuda/embedding/standard-source.ts';
+import { TABLE_FAMILIES } from '../../src/backend/cuda/embedding/table-families.ts';
 import { deviceRowBytes } from '../../src/backend/cuda/rows/row-layout.ts';
 import { CudaDevice } from '../../src/cuda/device.ts';
 import { cudaDevices, cudaDriver } from '../../src/cuda/discover.ts';
@@ -27,14 +29,16 @@ import { compileKernel } from '../../src/jit/compile-kernel.ts';
 import { KernelCache } from '../../src/jit/kernel-cache.ts';
 import { assertSameValues } from '../support/compare.ts';
 import { bagsFor, deviceRows, everyLength, expectedOf, tableFor } from '../support/cuda-bags.ts';
-import { ALL_VARIANTS } from '../support/cuda-variants.ts';
+import { ALL_VARIANTS, ARTIFACT_VARIANTS } from '../support/cuda-variants.ts';
 import { Random } from '../support/random.ts';
 
 const found = cudaDevices();
 const reason = 'reason' in found ? found.reason : found.missing[0]?.reason.message;
 const includeFolder = fileURLToPath(new URL('../../kernels/cuda', import.meta.url));
 
-describe('the standard kernel on a GPU', { skip: reason !== undefined && `no GPU: ${reason}` }, () => {
+describe('kernels that are launched table by table, on a GPU', {
+  skip: reason !== undefined && `no GPU: ${reason}`,
+}, () => {
   if (reason !== undefined) return;
   const folder = mkdtempSync(join(tmpdir(), 'hotrow-gpu-'));
   const device = new CudaDevice(cudaDriver());
@@ -60,13 +64,14 @@ describe('the standard kernel on a GPU', { skip: reason !== undefined && `no GPU
   };
 
   async function pool(
+    family: TableKernelFamily,
     variant: StandardBagVariant,
     table: EmbeddingTable,
     bags: Bags,
     batch: number,
   ): Promise<Float32Array> {
     const { dim, rows, rowWeights } = table;
-    const source = standardBagSource(variant);
+    const source = tableBagSource(family, variant);
     const { cubin } = await compileKernel(
       { ...source, includeFolder, architecture: device.properties.architecture },
       { compiler, cache },
@@ -80,7 +85,9 @@ describe('the standard kernel on a GPU', { skip: reason !== undefined && `no GPU
     // Poisoned: a NaN that stays was not written.
     const pooled = new Float32Array(batch * dim).fill(Number.NaN);
     using output = place(pooled);
-    const words = StandardBagParams.encode({
+    using offsetToBag = place(new BigInt64Array(bags.indices.length + 1));
+    using bagSize = place(new BigInt64Array(batch + 1));
+    const launch: StandardBagParams = {
       rows: weight.address(),
       rowStrideBytes: deviceRowBytes(table),
       rowCount: rows,
@@ -96,7 +103,9 @@ describe('the standard kernel on a GPU', { skip: reason !== undefined && `no GPU
       outputStride: dim,
       batch,
       stop: 0n,
-    });
+    };
+    const notes = { offsetToBag: offsetToBag.address(), bagSize: bagSize.address() };
+    const words = TABLE_FAMILIES[family].encode(launch, () => notes);
     const { x, y } = DEFAULT_BLOCK;
     const grid = coveringGrid({ dim, batch, block: DEFAULT_BLOCK });
     stream.launch(
@@ -109,8 +118,12 @@ describe('the standard kernel on a GPU', { skip: reason !== undefined && `no GPU
     return pooled;
   }
 
-  for (const variant of ALL_VARIANTS) {
-    test(variantId(variant), async () => {
+  const kernels = [
+    ...ALL_VARIANTS.map((variant) => ({ family: 'standard', variant }) as const),
+    ...ARTIFACT_VARIANTS.map((variant) => ({ family: 'artifact', variant }) as const),
+  ];
+  for (const { family, variant } of kernels) {
+    test(tableVariantId(family, variant), async () => {
       const random = new Random(5);
       for (const [rows, dim] of [
         [50, 128],
@@ -119,7 +132,7 @@ describe('the standard kernel on a GPU', { skip: reason !== undefined && `no GPU
         const table = tableFor(random, variant, rows, dim);
         const lengths = everyLength(variant);
         const bags = bagsFor(random, variant, rows, lengths, dim === 33);
-        const pooled = await pool(variant, table, bags, lengths.length);
+        const pooled = await pool(family, variant, table, bags, lengths.length);
         assertSameValues(pooled, expectedOf(table, bags, lengths.length), `dim ${dim}`);
       }
     });

@@ -6,14 +6,18 @@ import { denseSources } from '../../src/backend/cuda/dense/dense-source.ts';
 import { type FusedVariant, fusedSource } from '../../src/backend/cuda/embedding/fused-source.ts';
 import {
   PLAIN_VARIANT,
+  type StandardBagVariant,
   sharedBytes,
   standardBagSource,
+  tableBagSource,
+  tableVariantId,
   variantId,
 } from '../../src/backend/cuda/embedding/standard-source.ts';
 import { UTILITY_KERNELS, utilitySource } from '../../src/backend/cuda/kernels/utilities.ts';
 import { DENSE_PRECISIONS } from '../../src/device.ts';
 import {
   ALL_VARIANTS,
+  ARTIFACT_VARIANTS,
   COMBINED_VARIANTS,
   FUSED_VARIANTS,
   prefetching,
@@ -56,6 +60,26 @@ for (const architecture of ARCHITECTURES) {
       const { registers, spilledBytes } = resourcesOf(kernel);
       assert.equal(spilledBytes, 0, `${id} spills without a cap`);
       assert.ok(registers <= 32, `${id}: ${registers} registers`);
+    }
+  });
+
+  test(`the artifact's kernels for ${architecture}`, { skip }, async () => {
+    const source = (variant: StandardBagVariant) => tableBagSource('artifact', variant);
+    const artifact = ARTIFACT_VARIANTS.filter((_, i) => isMain || i % 3 === 0);
+    const compiled = await compileWithNvcc(artifact.map(source), architecture);
+    for (const variant of artifact) {
+      const { registers, sharedBytes: shared } = compiled.get(source(variant).kernel) as Resources;
+      assert.ok(registers > 0);
+      assert.equal(shared, sharedBytes(variant), tableVariantId('artifact', variant));
+    }
+    // What a register cap has to restore: the paper's kernel has 46 registers or about.
+    const plain = compiled.get(source(PLAIN_VARIANT).kernel) as Resources;
+    assert.ok(plain.registers >= 40 && plain.registers <= 48, `${plain.registers} registers`);
+    assert.equal(plain.spilledBytes, 0);
+    for (const maxRegisters of [32, 42]) {
+      const capped = source({ ...PLAIN_VARIANT, maxRegisters });
+      const { registers } = (await compileWithNvcc([capped], architecture)).get(capped.kernel) as Resources;
+      assert.ok(registers <= maxRegisters, capped.id);
     }
   });
 

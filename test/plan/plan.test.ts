@@ -139,9 +139,34 @@ test('the fused kernel is for GPUs, and takes the techniques that it can', () =>
   assert.equal(heuristicPlan(first).kernel, 'fused');
 });
 
+test("the artifact's kernel takes the paper's techniques, and is no plan that is chosen", () => {
+  const [first] = contextsOn('cuda') as [PlanContext];
+  const artifact = withKernel(plainPlan('cuda'), 'artifact');
+  assert.deepEqual(refusals(artifact, first), []);
+  assert.equal(planLabel(artifact), 'artifact');
+  assert.deepEqual(parsePlan(JSON.parse(JSON.stringify(artifact))), artifact);
+  const refused = (techniques: Record<string, unknown>) =>
+    refusals(withTechniques(artifact, techniques), first).join();
+  const pinning = { bytes: 512, by: 'prefetch', when: 'before' };
+  for (const into of ['registers', 'shared', 'local', 'l1'])
+    assert.equal(refused({ occupancy: { maxRegisters: 42 }, prefetch: { into, distance: 10 }, pinning }), '');
+  assert.match(
+    refused({ prefetch: { into: 'pipelined', distance: 2 } }),
+    /the paper, which has no pipelined/,
+  );
+  assert.match(refused({ lanes: { bytes: 8 } }), /a lane of the artifact kernel has one feature/);
+  assert.match(refused({ block: { threads: 256 } }), /the artifact kernel's block is 32 × 8/);
+  assert.throws(() => parsePlan({ ...plain, kernel: 'artifact' }), { code: 'PLAN_INVALID' });
+  for (const where of contextsOn('cuda')) assert.notEqual(heuristicPlan(where).kernel, 'artifact');
+  for (const { technique, on } of techniquesOn('cuda')) {
+    for (const parameters of on.candidates({ ...first, kernel: 'artifact' }))
+      assert.equal(refused({ [technique.name]: parameters }), '', technique.name);
+  }
+});
+
 test('what a plan asks of its kernel: the warps that it names live on a multiprocessor at once', () => {
   const [first] = contextsOn('cuda') as [PlanContext];
-  for (const kernel of ['standard', 'fused'] as const) {
+  for (const kernel of ['standard', 'fused', 'artifact'] as const) {
     const base = withKernel(plainPlan('cuda'), kernel);
     assert.deepEqual(kernelSettings(base), { threads: kernel === 'fused' ? 128 : 256 });
     for (const threads of [undefined, 64, 128, 256, 512]) {

@@ -61,6 +61,13 @@ export const ALL_VARIANTS: readonly StandardBagVariant[] = [
   ...COMBINED_VARIANTS,
 ];
 
+/** Of the artifact's kernel: what tables and requests ask for, each prefetch that it has, and some of both. */
+export const ARTIFACT_VARIANTS: readonly StandardBagVariant[] = [
+  ...SEMANTIC_VARIANTS,
+  ...PREFETCH_VARIANTS,
+  ...COMBINED_VARIANTS.filter((_, i) => i % 5 === 0),
+].filter(({ prefetch }) => prefetch?.into !== 'pipelined');
+
 const FUSED_KIND: FusedKind = {
   rowFormat: 'float32',
   dim: 128,

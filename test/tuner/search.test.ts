@@ -95,6 +95,19 @@ test('on a GPU, plans that starve it are rejected before they are measured', asy
   assert.ok(runs.has('standard + RPF d6'));
 });
 
+test("the artifact's kernel runs in a race when it is asked for, and else not", async () => {
+  const context = { device: gpu, tables };
+  assert.ok(legalPlans(context).every(({ kernel }) => kernel !== 'artifact'));
+  const artifact = legalPlans(context, ['artifact']);
+  assert.ok(artifact.length > 20 && artifact.every(({ kernel }) => kernel === 'artifact'));
+  const { timer, runs } = timerOf(gpu, () => 1);
+  await searchPlan(timer, { seconds: 0, also: artifact.slice(0, 1) });
+  assert.deepEqual(
+    [...runs.keys()].filter((label) => label.startsWith('artifact')),
+    ['artifact'],
+  );
+});
+
 test('every legal combination is a plan that is not refused', () => {
   for (const on of [device, gpu]) {
     const context = { device: on, tables };

@@ -12,7 +12,7 @@ const cuda = onDevice({
   // Blocks of few warps, each of which starts the next part of a table as soon as it is done.
   guess: (context): { threads: 64 } | undefined => (fillsWarps(context) ? { threads: 64 } : undefined),
   refuse: (_, { kernel }) =>
-    kernel === 'fused' ? undefined : "the standard kernel's block is 32 × 8 threads, as in PyTorch",
+    kernel === 'fused' ? undefined : `the ${kernel} kernel's block is 32 × 8 threads, as in PyTorch`,
   label: ({ threads }) => `blocks of ${threads}`,
   cost: () => ({ note: 'a block of many warps keeps its place until the last of them is done' }),
   settings: ({ threads }) => ({ threads }),

@@ -31,7 +31,7 @@ const cuda = onDevice({
   },
   guess: (context): { bytes: 8 } | undefined => (fillsWarps(context) ? { bytes: 8 } : undefined),
   refuse: (_, { kernel }) =>
-    kernel === 'fused' ? undefined : 'a lane of the standard kernel has one feature of a row, as in PyTorch',
+    kernel === 'fused' ? undefined : `a lane of the ${kernel} kernel has one feature of a row, as in PyTorch`,
   label: ({ bytes }) => `${bytes} bytes a lane`,
   cost: ({ bytes }) => ({
     note: `${DEFAULT_LANE_BYTES / bytes} times the instructions for a row, and a bag's indices are read once for each part of wide rows; pays where a part of a table's rows fits into L2 and all of them do not; short bags that go several to a group keep ${DEFAULT_LANE_BYTES}`,

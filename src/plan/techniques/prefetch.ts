@@ -3,7 +3,7 @@ import { rowBytes } from '../../embedding/bag.ts';
 import { rowContentBytes } from '../../embedding/row-format.ts';
 import { GPU_FAMILIES, kernelShape, type PrefetchBuffer } from '../kernel-families.ts';
 import { fillsWarps } from './lanes.ts';
-import { onDevice, type Technique } from './technique.ts';
+import { type KernelFamily, onDevice, type Technique } from './technique.ts';
 
 /** On a CPU, a row is asked for this many lookups ahead, at most. */
 const MAX_CPU_DISTANCE = 64;
@@ -83,6 +83,22 @@ const FUSED_CANDIDATES: { into: PrefetchBuffer; distance: number }[] = [
   { into: 'pipelined', distance: 8 },
 ];
 
+/** For the artifact's kernel: the paper's, then those that an H200 does better with. */
+const ARTIFACT_CANDIDATES: { into: PrefetchBuffer; distance: number }[] = [
+  { into: 'registers', distance: 2 },
+  { into: 'shared', distance: 10 },
+  { into: 'local', distance: 2 },
+  { into: 'l1', distance: 2 },
+  { into: 'registers', distance: 8 },
+  { into: 'registers', distance: 4 },
+];
+
+const CANDIDATES: Readonly<Record<KernelFamily, typeof STANDARD_CANDIDATES>> = {
+  standard: STANDARD_CANDIDATES,
+  fused: FUSED_CANDIDATES,
+  artifact: ARTIFACT_CANDIDATES,
+};
+
 /** Of rows that a warp's lanes hold in 16 bytes each. */
 const NARROW_ROW_BYTES = 512;
 
@@ -99,21 +115,22 @@ const cuda = onDevice({
     },
     { additionalProperties: false },
   ),
-  candidates: ({ kernel }): { into: PrefetchBuffer; distance: number }[] => {
-    return kernel === 'fused' ? FUSED_CANDIDATES : STANDARD_CANDIDATES;
-  },
+  candidates: ({ kernel = 'standard' }): { into: PrefetchBuffer; distance: number }[] => CANDIDATES[kernel],
   // A lane that holds more than 16 bytes of each of 8 rows takes the registers of two thirds of the warps: on tables of mixed
   // dims up to 256 float32 the kernel is faster without (bench/results/h200-mixed.json).
   guess: (context) => {
     const narrow = context.tables.every((row) => rowContentBytes(row) <= NARROW_ROW_BYTES);
-    const [first] = context.kernel === 'fused' ? FUSED_CANDIDATES : STANDARD_CANDIDATES;
-    return context.kernel === 'standard' || narrow || fillsWarps(context) ? first : undefined;
+    const { kernel = 'standard' } = context;
+    const [first] = CANDIDATES[kernel];
+    return kernel !== 'fused' || narrow || fillsWarps(context) ? first : undefined;
   },
   sweep: () =>
     PREFETCH_BUFFERS.flatMap((into) =>
       [1, 2, 3, 4, 6, 8, 10, 12, 16].map((distance) => ({ into, distance })),
     ),
   refuse: ({ into, distance }, { kernel }) => {
+    if (kernel === 'artifact' && into === 'pipelined')
+      return "the artifact's kernel has the prefetches of the paper, which has no pipelined one";
     if (kernel !== 'fused') return undefined;
     if (into !== 'registers' && into !== 'pipelined')
       return 'the fused kernel keeps rows in flight in registers alone';
@@ -135,7 +152,7 @@ const cuda = onDevice({
   },
   settings: (own) => ({ prefetch: own }),
   changesPlacement: false,
-  perGroup: ['standard', 'fused'],
+  perGroup: ['standard', 'fused', 'artifact'],
 });
 
 /** Rows of later lookups are asked for while earlier ones are summed, never past the lookups (on a GPU: the bag). */

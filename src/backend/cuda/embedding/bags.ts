@@ -13,13 +13,14 @@ import type { DevicePtr } from '../../../ffi/cuda-symbols.ts';
 import { copyAll, type HostCopy } from '../../../ffi/host-memory.ts';
 import type { PlacedBags } from '../../backend.ts';
 import { holdAll } from '../../hold-all.ts';
-import { type UserRows, userRows } from '../../user-rows.ts';
+import { type UserRows, userRows, usersOf } from '../../user-rows.ts';
 import { putWord } from '../../words.ts';
 import { addCopy, type DirectCopy } from '../memory/direct-copies.ts';
 import { homeOf } from '../memory/host-memory.ts';
 import type { MemoryPools } from '../memory/pools.ts';
 import { Space } from '../memory/space.ts';
 import type { BagKinds } from './bag-kinds.ts';
+import { NotesRoom } from './bag-notes.ts';
 import { BagsReport, type CheckBagsParams, CheckedBags } from './check-bags-params.ts';
 import { type FusedLayout, fusedLayout } from './fused-layout.ts';
 import { FusedSegment, FusedTable } from './fused-params.ts';
@@ -91,6 +92,8 @@ export class CudaBags implements PlacedBags {
   readonly fused: FusedBatch;
   /** Undefined: no table has a bag per user. */
   readonly users: DeviceUsers | undefined;
+  /** For kernels that note what they pool. */
+  readonly notes: NotesRoom;
   readonly #batch: BagBatch;
   readonly #userOfAt: number;
   readonly #spansAt: number;
@@ -153,6 +156,7 @@ export class CudaBags implements PlacedBags {
     const pooledElements = users === undefined ? 0 : users.count * users.width;
     const pooledAt = space.reserve(pooledElements * Float32Array.BYTES_PER_ELEMENT);
     this.#block = pools.device.borrow(space.end);
+    this.notes = new NotesRoom(pools, mostLookups, Math.max(batchSize, users?.count ?? 0));
     const start = Number(this.#address(0));
     this.#start = start;
     this.fused = {
@@ -374,19 +378,13 @@ export class CudaBags implements PlacedBags {
   #giveBack(): void {
     if (this.#users > 0) return;
     this.#pools.device.giveBack(this.#block);
+    this.notes.giveBack();
     if (this.#pinned !== undefined) this.#pools.pinned.giveBack(this.#pinned);
   }
 }
 
 function elementBytes(array: HostArray): number {
   return arrayName(array) === 'BigInt64Array' ? 8 : 4;
-}
-
-/** The user of each sample. */
-function usersOf({ starts, count }: UserRows): Int32Array {
-  const users = new Int32Array(new ArrayBuffer((starts[count] as number) * Int32Array.BYTES_PER_ELEMENT));
-  for (let u = 0; u < count; u++) users.fill(u, starts[u], starts[u + 1]);
-  return users;
 }
 
 /** The tables, those with the most lookups first: what takes long starts early, and the short work fills up behind it. */

@@ -14,8 +14,8 @@ export interface CallOptions {
   readonly output?: PooledFormat | undefined;
 }
 
-/** The standard kernel for a table's bags. */
-export function standardVariant(
+/** The kernel for a table's bags, of a family that is launched table by table. */
+export function tableVariant(
   plan: CudaPlan,
   { dim, perUser: _, ...kind }: BagKind,
   { checking, output }: CallOptions,

@@ -1,10 +1,11 @@
 /**
- * The variants of the standard embedding-bag kernel: description → legality, variant id, source text, compile options.
- * Pure. kernels/cuda/standard_bag.cuh says what every parameter means.
+ * The variants of the embedding-bag kernels that are launched table by table: description → legality, variant id, source
+ * text, compile options. Pure. kernels/cuda/standard_bag.cuh says what every parameter means.
  */
 import { rowLayout } from '../../../embedding/row-format.ts';
 import { GPU_FAMILIES, type PrefetchBuffer } from '../../../plan/kernel-families.ts';
 import { DEVICE_LIMITS } from '../../../plan/occupancy.ts';
+import type { KernelFamily } from '../../../plan/plan-context.ts';
 import type { PooledFormat } from '../../backend.ts';
 import {
   type CompiledThreads,
@@ -19,9 +20,17 @@ import {
   refuseCap,
   WEIGHTS_NAMES,
 } from '../kernels/source.ts';
+import { ArtifactBagParams } from './artifact-params.ts';
 import { type BagKind, lookupParts } from './bag-kind.ts';
+import { StandardBagParams } from './standard-params.ts';
 
-/** One compiled version of the standard embedding-bag kernel. */
+/** The kernel families that are launched table by table. */
+export type TableKernelFamily = Exclude<KernelFamily, 'fused'>;
+
+/** Their parameters, which stand in the header of their kernel. */
+const PARAMS = { standard: StandardBagParams, artifact: ArtifactBagParams } as const;
+
+/** One compiled version of the standard embedding-bag kernel, or of the artifact's, which is described alike. */
 export interface StandardBagVariant extends CompiledThreads, Omit<BagKind, 'dim' | 'perUser'> {
   /** Whether bad indices and offsets are repaired (checking `warn` and `ignore`). */
   readonly repair: boolean;
@@ -60,7 +69,10 @@ export function sharedBytes({ prefetch, threads }: Pick<StandardBagVariant, 'pre
 }
 
 /** Why a variant cannot be; undefined: it is legal. */
-export function refuseVariant(variant: StandardBagVariant): string | undefined {
+export function refuseVariant(
+  variant: StandardBagVariant,
+  family: TableKernelFamily = 'standard',
+): string | undefined {
   const { prefetch, threads, weights, pooling } = variant;
   const limits = DEVICE_LIMITS;
   if (!Number.isInteger(threads) || threads < 1 || threads > limits.threadsPerBlock) {
@@ -68,10 +80,12 @@ export function refuseVariant(variant: StandardBagVariant): string | undefined {
   }
   if (weights !== 'none' && pooling !== 'sum') return `weights need sum, not ${pooling}`;
   if (prefetch !== undefined) {
-    const { distance } = prefetch;
-    if (!Number.isInteger(distance) || distance < 1 || distance > GPU_FAMILIES.standard.mostInFlight) {
-      return `a prefetch distance is 1 to ${GPU_FAMILIES.standard.mostInFlight}, not ${distance}`;
+    const { into, distance } = prefetch;
+    const { mostInFlight } = GPU_FAMILIES[family];
+    if (!Number.isInteger(distance) || distance < 1 || distance > mostInFlight) {
+      return `a prefetch distance is 1 to ${mostInFlight}, not ${distance}`;
     }
+    if (into === 'pipelined' && family === 'artifact') return 'the artifact kernel has no pipelined prefetch';
     const bytes = sharedBytes(variant);
     if (bytes > limits.sharedBytesPerBlock) {
       return `${threads} threads × distance ${distance} need ${bytes} bytes of shared memory, a block has ${limits.sharedBytesPerBlock}`;
@@ -110,9 +124,14 @@ export function coveringGrid({ dim, batch, block }: Pick<BagLaunch, 'dim' | 'bat
 
 /** `standard_bag.f32.i64.o64.sum.rpf8.cap64`: what is off is left out. */
 export function variantId(variant: StandardBagVariant): string {
+  return tableVariantId('standard', variant);
+}
+
+/** The same of a family: `artifact_bag.f32.i64.o64.sum`. */
+export function tableVariantId(family: TableKernelFamily, variant: StandardBagVariant): string {
   const { prefetch, threads } = variant;
   return [
-    GPU_FAMILIES.standard.id,
+    GPU_FAMILIES[family].id,
     rowLayout(variant.rowFormat).id,
     ...lookupParts(variant),
     ...(variant.repair ? ['repair'] : []),
@@ -124,17 +143,23 @@ export function variantId(variant: StandardBagVariant): string {
   ].join('.');
 }
 
+/** The translation unit of a variant of the standard kernel. @throws TypeError as tableBagSource. */
+export function standardBagSource(variant: StandardBagVariant): KernelSource {
+  return tableBagSource('standard', variant);
+}
+
 /**
- * The translation unit of a variant.
+ * The translation unit of a variant of a family.
  * @throws TypeError for a variant that is not legal: plans are checked before they come here.
  */
-export function standardBagSource(variant: StandardBagVariant): KernelSource {
-  const refusal = refuseVariant(variant);
+export function tableBagSource(family: TableKernelFamily, variant: StandardBagVariant): KernelSource {
+  const refusal = refuseVariant(variant, family);
   if (refusal !== undefined) throw new TypeError(refusal);
   const { prefetch, threads } = variant;
-  const id = variantId(variant);
+  const id = tableVariantId(family, variant);
   const kernel = kernelFunction(id);
-  const source = `#include "standard_bag.cuh"
+  const params = PARAMS[family];
+  const source = `#include "${params.header}"
 
 struct ${kernel}_variant {
   using Row = hotrow::${ROW_TYPES[variant.rowFormat]};
@@ -152,8 +177,8 @@ struct ${kernel}_variant {
   static constexpr int threads = ${threads};
 };
 
-extern "C" __global__ void ${launchBounds(variant)}${kernel}(const hotrow::StandardBagParams params) {
-  hotrow::standard_bag<${kernel}_variant>(params);
+extern "C" __global__ void ${launchBounds(variant)}${kernel}(const hotrow::${params.name} params) {
+  hotrow::${GPU_FAMILIES[family].id}<${kernel}_variant>(params);
 }
 `;
   return { id, kernel, source, options: capOptions(variant) };

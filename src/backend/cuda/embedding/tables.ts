@@ -17,7 +17,7 @@ import type { RowTools } from '../rows/tools.ts';
 import { type BagKinds, BagKindsCache } from './bag-kinds.ts';
 import { FusedKernels } from './fused-kernels.ts';
 import type { FusedTable } from './fused-params.ts';
-import { StandardKernels } from './standard-kernels.ts';
+import { TableKernels } from './table-kernels.ts';
 
 /** What is the same in every batch's FusedTable. */
 export type FusedTableConstants = Pick<
@@ -35,7 +35,7 @@ class Shared implements Disposable {
   readonly access = new RowAccess();
   readonly reader = new RowReader([this.access]);
   readonly fusedKernels: FusedKernels;
-  readonly standardKernels: StandardKernels;
+  readonly tableKernels: TableKernels;
   readonly multiprocessors: number;
   readonly device: DeviceDescription;
   readonly inFlight: InFlight;
@@ -49,7 +49,7 @@ class Shared implements Disposable {
     this.device = device.description;
     this.inFlight = inFlight;
     this.fusedKernels = new FusedKernels(kernels);
-    this.standardKernels = new StandardKernels(kernels);
+    this.tableKernels = new TableKernels(kernels);
     this.multiprocessors = device.properties.multiprocessors;
     this.kinds = new BagKindsCache(tables);
     this.widestRowBytes = tables.reduce((widest, table) => Math.max(widest, rowBytes(table)), 0);
@@ -112,8 +112,8 @@ export class CudaTables implements PlacedTables {
   }
 
   /** The kernels that pool the bags of one of these tables each. */
-  get standardKernels(): StandardKernels {
-    return this.#shared.standardKernels;
+  get tableKernels(): TableKernels {
+    return this.#shared.tableKernels;
   }
 
   /** Of the GPU that the tables are on. */

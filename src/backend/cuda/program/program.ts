@@ -37,7 +37,7 @@ import {
   usesOf,
 } from '../embedding/embedding-stage.ts';
 import { FusedStage } from '../embedding/fused-stage.ts';
-import { StandardStage } from '../embedding/standard-stage.ts';
+import { TableStage } from '../embedding/table-stage.ts';
 import { CudaTables } from '../embedding/tables.ts';
 import type { KernelLibrary } from '../kernels/library.ts';
 import type { MemoryPools } from '../memory/pools.ts';
@@ -383,7 +383,7 @@ function prepareStage(
   operation: EmbeddingBagsOperation<PlacedBags>,
   tools: StageTools,
 ): Promise<EmbeddingStage> {
-  const family = ownBy(CudaTables, operation.tables).plan.kernel === 'fused' ? FusedStage : StandardStage;
+  const family = ownBy(CudaTables, operation.tables).plan.kernel === 'fused' ? FusedStage : TableStage;
   return family.prepare(operation, tools);
 }
 

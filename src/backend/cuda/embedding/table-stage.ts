@@ -1,4 +1,4 @@
-/** The embedding stage by the standard kernel: one launch a table, with what its plan puts before and around it. */
+/** The embedding stage by a kernel that is launched table by table: the launches, with what a plan puts before and around them. */
 import { at } from '../../../at.ts';
 import { lengthOf } from '../../../checks/array.ts';
 import type { CudaEvent } from '../../../cuda/event.ts';
@@ -17,8 +17,8 @@ import { CudaBags } from './bags.ts';
 import { enqueueCheck } from './check-bags.ts';
 import type { EmbeddingStage, LaunchTimer, StageTools } from './embedding-stage.ts';
 import { spreadLaunch } from './spread-rows.ts';
-import { StandardBagParams } from './standard-params.ts';
 import { coveringGrid, DEFAULT_BLOCK, refuseLaunch } from './standard-source.ts';
+import { TABLE_FAMILIES, tableKernelFamily } from './table-families.ts';
 import { CudaTables } from './tables.ts';
 
 /** Rows at once and steps of a row of a pinning block. */
@@ -35,7 +35,7 @@ interface Pinned {
   readonly kernel: CudaKernel;
 }
 
-export class StandardStage implements EmbeddingStage {
+export class TableStage implements EmbeddingStage {
   readonly operation: EmbeddingBagsOperation;
   readonly bags: CudaBags;
   readonly tables: CudaTables;
@@ -65,13 +65,13 @@ export class StandardStage implements EmbeddingStage {
   }
 
   /** Compiles what is not compiled yet, stages the bags, and chooses the rows to pin. */
-  static async prepare(operation: EmbeddingBagsOperation, tools: StageTools): Promise<StandardStage> {
+  static async prepare(operation: EmbeddingBagsOperation, tools: StageTools): Promise<TableStage> {
     const tables = ownBy(CudaTables, operation.tables);
     const bags = ownBy(CudaBags, operation.bags);
     const { format } = operation.output;
     const call = { checking: operation.checking, ...(format === undefined ? {} : { output: format }) };
     const { numbers } = bags.kinds;
-    const known = tables.standardKernels.get(tables.plan, bags.kinds, call);
+    const known = tables.tableKernels.get(tables.plan, bags.kinds, call);
     for (const [t, { name, dim, rows }] of tables.tables.entries()) {
       const { bags: own, count } = bags.of(t);
       const shape = { dim, batch: count, lookups: lengthOf(own.indices), rows, block: DEFAULT_BLOCK };
@@ -85,7 +85,7 @@ export class StandardStage implements EmbeddingStage {
     await bags.stage();
     const { pinning } = tables.plan.techniques;
     const pinned = pinning === undefined ? undefined : await choosePinned(pinning, tables, bags, tools);
-    return new StandardStage(operation, tools, kernels, { check, spread }, pinned);
+    return new TableStage(operation, tools, kernels, { check, spread }, pinned);
   }
 
   readonly reports = true;
@@ -204,25 +204,29 @@ export class StandardStage implements EmbeddingStage {
     if (bags.batchSize === 0) return;
     const table = at(tables.tables, t);
     const { bags: own, indices, offsets, weights, count } = bags.of(t);
-    const words = StandardBagParams.encode({
-      rows: tables.rows(t),
-      rowStrideBytes: deviceRowBytes(table),
-      rowCount: table.rows,
-      dim: table.dim,
-      indices,
-      offsets,
-      lookups: lengthOf(own.indices),
-      offsetCount: lengthOf(own.offsets),
-      weights,
-      rowWeights: tables.rowWeights(t),
-      paddingIndex: table.paddingIdx ?? -1,
-      ...this.#targetOf(t),
-      batch: count,
-      stop: checking === 'error' ? bags.total : 0n,
-    });
+    const family = TABLE_FAMILIES[tableKernelFamily(tables.plan.kernel)];
+    const words = family.encode(
+      {
+        rows: tables.rows(t),
+        rowStrideBytes: deviceRowBytes(table),
+        rowCount: table.rows,
+        dim: table.dim,
+        indices,
+        offsets,
+        lookups: lengthOf(own.indices),
+        offsetCount: lengthOf(own.offsets),
+        weights,
+        rowWeights: tables.rowWeights(t),
+        paddingIndex: table.paddingIdx ?? -1,
+        ...this.#targetOf(t),
+        batch: count,
+        stop: checking === 'error' ? bags.total : 0n,
+      },
+      () => bags.notes.take(),
+    );
     const { x, y } = DEFAULT_BLOCK;
     const grid = coveringGrid({ dim: table.dim, batch: count, block: DEFAULT_BLOCK });
-    launch(this.#tools.stream, at(this.#kernels, t), words, [grid], [x, y]);
+    launch(this.#tools.stream, at(this.#kernels, t), words, [Math.min(grid, family.mostBlocks)], [x, y]);
   }
 }
 

@@ -2,9 +2,9 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { BagKindsCache } from '../../../../src/backend/cuda/embedding/bag-kinds.ts';
-import { standardVariant } from '../../../../src/backend/cuda/embedding/plan-kernels.ts';
-import { StandardKernels } from '../../../../src/backend/cuda/embedding/standard-kernels.ts';
+import { tableVariant } from '../../../../src/backend/cuda/embedding/plan-kernels.ts';
 import { standardBagSource } from '../../../../src/backend/cuda/embedding/standard-source.ts';
+import { TableKernels } from '../../../../src/backend/cuda/embedding/table-kernels.ts';
 import type { CudaKernel } from '../../../../src/cuda/module.ts';
 import { plainPlan, withKernel, withTechniques } from '../../../../src/plan/plan.ts';
 import { bagsOf, mixedProblem } from '../../../support/cases.ts';
@@ -13,7 +13,7 @@ import { SEED } from '../../../support/seed.ts';
 
 test('kernels for bags are named once for a plan, types of bags and a call, and are those of the plan', async () => {
   const asked: string[] = [];
-  const kernels = new StandardKernels({
+  const kernels = new TableKernels({
     get({ id }) {
       asked.push(id);
       return Promise.reject<CudaKernel>(new Error('the compiler is busy'));
@@ -37,7 +37,7 @@ test('kernels for bags are named once for a plan, types of bags and a call, and 
         const found = kernels.get(plan, own, call);
         assert.deepEqual(
           found.map(({ variant }) => variant),
-          own.distinct.map((kind) => standardVariant(plan, kind, call)),
+          own.distinct.map((kind) => tableVariant(plan, kind, call)),
         );
         assert.equal(kernels.get(plan, own, { ...call }), found);
         return found;
