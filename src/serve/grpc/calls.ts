@@ -121,6 +121,8 @@ class Call implements TimedCall {
   #close(): void {
     this.endsUnread = !this.stream.readableEnded;
     this.stream.close(constants.NGHTTP2_NO_ERROR);
+    // What has come of the rest is thrown away: while somebody might read it, the stream does not end.
+    this.stream.resume();
   }
 }
 

@@ -42,6 +42,8 @@ before(async () => {
     grpcPort: 0,
     limits: { bodyBytes: BODY_BYTES },
     requestBytes: REQUEST_BYTES,
+    // Where something is left behind, it does not end.
+    drainMs: 600_000,
   });
   client = new GrpcClient(port());
   by = new H2Client(port());
