@@ -14,6 +14,7 @@ import type { PlanContext } from '../plan/techniques/technique.ts';
 import type { OnProgress } from '../progress.ts';
 import { version } from '../version.ts';
 import { compareModel } from './compare-model.ts';
+import { CoreWaits } from './core-waits.ts';
 import {
   combinedPlans,
   EmbeddingBench,
@@ -73,6 +74,7 @@ export async function bench(options: BenchOptions): Promise<BenchResults> {
   if (!backend.device.capabilities.hasOwnMemory) checkHostMemory(architecture.tables, options);
   const notes = [...modelNotes(architecture), ...workloads.flatMap((workload) => workload.notes)];
 
+  const waits = new CoreWaits();
   progress('measuring the ceilings');
   throwIfAborted(signal, 'the benchmark');
   const ceilings = await backend.measureCeilings();
@@ -88,6 +90,7 @@ export async function bench(options: BenchOptions): Promise<BenchResults> {
           stop: options.stop ?? (() => false),
         })
       : { rows: [], protocol: [] };
+  const busy = waits.note();
 
   return {
     version: RESULTS_VERSION,
@@ -129,7 +132,7 @@ export async function bench(options: BenchOptions): Promise<BenchResults> {
     embedding,
     model: whole.rows,
     // What keeps a peer from one stage may keep it from the other.
-    notes: [...new Set(notes)],
+    notes: [...new Set(busy === undefined ? notes : [busy, ...notes])],
   };
 }
 
