@@ -516,7 +516,7 @@ describe('hotrow bench', () => {
     assert.equal(variants[0], 'standard');
     assert.ok(variants.some((variant: string) => variant.startsWith('standard + prefetch')));
     for (const line of stdout.split('\n')) assert.ok(line.length <= 80, `${line.length}: ${line}`);
-    assert.equal(stderr, 'charts: add --report bench.html\n');
+    assert.equal(stderr, 'charts: add --report bench.html; a server to try: hotrow serve --preset quick\n');
   });
 
   test('traces, patterns and models are told apart', async () => {

@@ -102,7 +102,8 @@ async function run(modelFile: string | undefined, options: Options): Promise<voi
   await writeResults(results, options);
   if (options.format === 'json') printJson(results);
   else printLine(benchText(results, reason));
-  if (options.format === 'table' && options.report === undefined) notice('charts: add --report bench.html; a server to try: hotrow serve --preset quick');
+  if (options.format === 'table' && options.report === undefined)
+    notice('charts: add --report bench.html; a server to try: hotrow serve --preset quick');
 }
 
 /** @throws UsageError for a technique that the device does not have. */
