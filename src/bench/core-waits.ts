@@ -31,11 +31,11 @@ export class CoreWaits {
     return ran + waited > 0 ? waited / (ran + waited) : undefined;
   }
 
-  /** What should be known of times that were taken meanwhile; undefined: nothing. */
+  /** What should be known of times that were taken meanwhile: they are not the kernels' alone. Undefined: nothing. */
   note(): string | undefined {
     const share = this.share();
     if (share === undefined || share < BUSY_SHARE) return undefined;
-    return `the machine was busy: threads of the benchmark waited for a core in ${Math.round(100 * share)} % of the time that they wanted to run, so that times, and differences between them, are not the kernels' alone; run it again on an idle machine`;
+    return `the machine was busy: threads waited ${Math.round(100 * share)} % of their time for a core`;
   }
 }
 

@@ -23,7 +23,7 @@ test('counts what all threads waited since, those that came meanwhile too', () =
   thread('3', 200, 100);
   rmSync(join(folder, 'gone'), { recursive: true });
   assert.equal(waits.share(), 200 / 1000);
-  assert.match(waits.note() ?? '', /waited for a core in 20 % of the time/);
+  assert.match(waits.note() ?? '', /threads waited 20 % of their time for a core/);
   thread('1', 9600, 600);
   assert.equal(waits.note(), undefined, 'a little is always waited');
 });
