@@ -205,7 +205,6 @@ try {
 
   const warm = good(WARM_UP_SECONDS);
   for (let i = 0; i < WARM_UP_LOADS; i++) await reload();
-  // Tables that have been written to are mapped piece by piece.
   await sendPatch();
   await bad((1000 * WARM_UP_SECONDS) / 2);
   await warm;

@@ -3,7 +3,7 @@ import { type Mutant, mutantsOf } from './mutant.ts';
 
 const CATALOG = ['test/serve/repository/folder-catalog.test.ts'];
 const PATCH = ['test/serve/patches/row-patch.test.ts'];
-const PATCHES = ['test/serve/patches.test.ts'];
+const PATCHES = ['test/serve/patches/patch-folder.test.ts'];
 
 export const SERVE_MODELS: readonly Mutant[] = [
   ...mutantsOf(
@@ -56,7 +56,6 @@ export const SERVE_MODELS: readonly Mutant[] = [
     ],
     PATCHES,
   ),
-  ...mutantsOf('src/serve/engine/apply-patch.ts', [['      checkSequence(patch, sequence);\n', '']], PATCHES),
   ...mutantsOf(
     'src/serve/models/models.ts',
     [
@@ -64,6 +63,6 @@ export const SERVE_MODELS: readonly Mutant[] = [
       ['      if (place?.isUnloaded === true) continue;\n', ''],
       ["      if (this.#options.reload === 'beside') throw error;\n", ''],
     ],
-    ['test/serve/models.test.ts', ...PATCHES],
+    ['test/serve/models.test.ts', 'test/serve/patches.test.ts'],
   ),
 ];
