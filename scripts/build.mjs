@@ -14,6 +14,7 @@ import {
 import { tmpdir } from 'node:os';
 import { dirname, join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { buildPage } from './build-page.mjs';
 import { FOR_NODE } from './esbuild-options.mjs';
 import { requireNode } from './require-node.mjs';
 
@@ -48,6 +49,7 @@ async function buildJavaScript() {
     minifySyntax: isPackage,
     logLevel: 'warning',
   });
+  await buildPage(root, join(dist, 'serve/page.js'));
 }
 
 /** The declarations that the public API reaches, for `import` and, under names of their own, for `require`. */

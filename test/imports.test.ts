@@ -48,7 +48,8 @@ const LAYERS: readonly (readonly string[])[] = [
   // What a server says and hears: no sockets.
   ['serve/protocol'],
   ['serve/metrics', 'serve/recording', 'serve/patches'],
-  ['serve/engine'],
+  // The server's page: what it shows, and its script for browsers.
+  ['serve/engine', 'serve/page'],
   // What becomes of a request, whatever it came by.
   ['serve/requests'],
   ['serve'],

@@ -116,12 +116,20 @@ export const KNOWN_SKIPS = [
   {
     reason: /^no Chromium: set CHROMIUM, or install the package chromium$/,
     lacks: 'Chromium',
-    files: ['test/client/browser.rest.test.ts', 'test/report/browser.rest.test.ts'],
+    files: [
+      'test/client/browser.rest.test.ts',
+      'test/report/browser.rest.test.ts',
+      'test/serve/page/browser.rest.test.ts',
+    ],
   },
   {
     reason: /^there is no promtool: install the package prometheus$/,
     lacks: 'promtool',
-    files: ['test/serve/metrics/prometheus-text.test.ts', 'test/serve/figures.test.ts'],
+    files: [
+      'test/serve/figures.test.ts',
+      'test/serve/metrics/prometheus-text.test.ts',
+      'test/serve/metrics/triton-text.test.ts',
+    ],
   },
   {
     reason: /^there is no python3$/,

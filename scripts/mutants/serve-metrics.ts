@@ -175,4 +175,45 @@ export const SERVE_METRICS: readonly Mutant[] = [
     ],
     ['test/serve/recording/log-lines.test.ts'],
   ),
+  ...mutantsOf(
+    'src/serve/metrics/triton-text.ts',
+    [
+      ["internal: 'BACKEND'", "internal: 'OTHER'"],
+      ['own === model && isFailure', 'isFailure'],
+      ['total - sumOf', 'sumOf'],
+      ['if (samples.length === 0) return [];', ''],
+      ['ns / 1000n', 'ns / 1000000n'],
+    ],
+    ['test/serve/metrics/triton-text.test.ts'],
+  ),
+  ...mutantsOf(
+    'src/serve/page/quantile.ts',
+    [
+      ['i <= bounds.length', 'i < bounds.length'],
+      ['if (total === 0) return', 'if (false) return'],
+      ['i === 0 ? 0 : at(bounds, i - 1)', 'at(bounds, Math.max(0, i - 1))'],
+      ['(rank - below)) / own', 'rank) / own'],
+    ],
+    ['test/serve/page/quantile.test.ts'],
+  ),
+  ...mutantsOf(
+    'src/serve/page/live-figures.ts',
+    [
+      ['now.at - earlier.at <= RECENT_MS', 'now.at - earlier.at < RECENT_MS'],
+      ['value - (before?.[i] ?? 0)', 'value'],
+      ['(seconds * copies)', 'seconds'],
+      ['printable(name, LABEL_CHARACTERS)', 'name'],
+    ],
+    ['test/serve/page/live-figures.test.ts'],
+  ),
+  ...mutantsOf(
+    'src/serve/page/live-feed.ts',
+    [
+      ['this.#count >= MOST_WATCHERS', 'this.#count > MOST_WATCHERS'],
+      ['if (left > 0) this', 'if (left >= 0) this'],
+      ['if (this.#count === 0) this.end();', ''],
+      ['    this.#stop?.();', ''],
+    ],
+    ['test/serve/page/live-feed.test.ts'],
+  ),
 ];

@@ -79,7 +79,7 @@ export function drawBars(name: string, chart: BarChart): Html[] {
       ...bars.map((bar, i) => drawBar(bar, chart.legend, top + i * BAR.row, x)),
       html`<text class="axis" x="1" y="${bottom + BAR.axis - 8}">${axis}</text>`,
     ];
-    return panel(title, image(`${name}: ${title}`, description, bottom + BAR.axis, content));
+    return panel(title, image(titled(name, title), description, bottom + BAR.axis, content));
   });
 }
 
@@ -123,16 +123,22 @@ export function drawLines(name: string, chart: LineChart): Html[] {
   const values = panels.flatMap(({ lines }) => lines.flatMap(({ points }) => points.map(([, y]) => y)));
   const range = [LINES_HEIGHT - MARGIN.bottom, MARGIN.top + 12];
   const ends = logEnds(values.filter((value) => value > 0).map(within));
-  const y = (yScale === 'share' ? scaleLinear([0, 1], range) : scaleLog(ends, range)).clamp(true);
+  const most = yScale === 'share' ? 1 : Math.max(0, ...values.filter(Number.isFinite));
+  const y = (
+    yScale === 'log' ? scaleLog(ends, range) : scaleLinear([0, most > 0 ? within(most) : 1], range).nice(5)
+  ).clamp(true);
   const format = yScale === 'share' ? (value: number) => percent(value) : (value: number) => String(value);
-  const ticks = yScale === 'share' ? y.ticks(5) : logTicks(ends);
+  const ticks = yScale === 'log' ? logTicks(ends) : y.ticks(5);
   return panels.map((shown) => {
     const x = xAxis(shown);
     const description = shown.lines
-      .map(
-        ({ series, dashed, points }) =>
-          `${chart.legend[series]}${dashed ? ` (${chart.dashed})` : ''}: ${points.map(([, value]) => (yScale === 'share' ? percent(value) : significant(value))).join(', ')}`,
-      )
+      .map(({ series, dashed, points }) => {
+        // Of what moves, the end says how it is now.
+        const told = (shown.seconds === undefined ? points : points.slice(-1)).map(([, value]) =>
+          yScale === 'share' ? percent(value) : significant(value),
+        );
+        return `${chart.legend[series]}${dashed ? ` (${chart.dashed})` : ''}: ${told.length === 0 ? '–' : told.join(', ')}`;
+      })
       .join('; ');
     const content = [
       ...ticks.map(
@@ -142,12 +148,11 @@ export function drawLines(name: string, chart: LineChart): Html[] {
       ...x.ticks.map(({ at, label }) => tick(at, MARGIN.top + 12, LINES_HEIGHT - MARGIN.bottom, label)),
       ...shown.lines.map(({ series, dashed, points }) => {
         const placed = points
-          .filter(([, value]) => Number.isFinite(value) && (yScale === 'share' || value > 0))
+          .filter(([, value]) => Number.isFinite(value) && (yScale !== 'log' || value > 0))
           .map(([at, value]): [number, number] => [round(x.scale(at)), round(y(value))]);
         const stroke = dashed ? html` stroke-dasharray="4 3"` : undefined;
         const path = html`<path class="line" d="${linePath()(placed) ?? ''}" stroke="${color(series)}"${stroke}/>`;
-        // A smooth curve needs no marker at every point.
-        const marked = shown.steps === undefined ? placed.filter((_, i) => i % 8 === 0) : placed;
+        const marked = markedPoints(shown, placed);
         const form = marker(series, dashed ? 18 : 34);
         const markers = marked.map(
           ([left, top]) =>
@@ -158,8 +163,14 @@ export function drawLines(name: string, chart: LineChart): Html[] {
       html`<text class="axis" x="1" y="${MARGIN.top}">${chart.yTitle}</text>`,
       html`<text class="axis" x="${WIDTH / 2}" y="${LINES_HEIGHT - 8}" text-anchor="middle">${shown.xTitle}</text>`,
     ];
-    return panel(shown.title, image(`${name}: ${shown.title}`, description, LINES_HEIGHT, content));
+    return panel(shown.title, image(titled(name, shown.title), description, LINES_HEIGHT, content));
   });
+}
+
+/** A smooth curve needs no marker at every point, and one that moves none that jump. */
+function markedPoints<P>({ steps, seconds }: LinePanel, points: readonly P[]): readonly P[] {
+  if (seconds !== undefined) return points.slice(-1);
+  return steps === undefined ? points.filter((_, i) => i % 8 === 0) : points;
 }
 
 /** What numbers on logarithmic axes begin with. */
@@ -190,8 +201,15 @@ interface XAxis {
   readonly ticks: readonly { readonly at: number; readonly label: string }[];
 }
 
-function xAxis({ steps, lines }: LinePanel): XAxis {
+function xAxis({ steps, seconds, lines }: LinePanel): XAxis {
   const range = [MARGIN.left + 8, WIDTH - MARGIN.right - 8];
+  if (seconds !== undefined) {
+    const scale = scaleLinear([-seconds, 0], range).clamp(true);
+    return {
+      scale,
+      ticks: scale.ticks(4).map((x) => ({ at: scale(x), label: x === 0 ? 'now' : `${-x} s` })),
+    };
+  }
   if (steps !== undefined) {
     const scale = scaleLinear([0, Math.max(1, steps.length - 1)], range);
     return { scale, ticks: steps.map((label, i) => ({ at: scale(i), label })) };
@@ -224,8 +242,14 @@ export function drawHeat(name: string, chart: HeatMap): Html[] {
   });
 }
 
+/** The only panel of a chart needs no title of its own. */
+function titled(name: string, title: string): string {
+  return title === '' ? name : `${name}: ${title}`;
+}
+
 function panel(title: string, content: Html): Html {
-  return html`<div class="panel"><p class="panel-title">${title}</p>${content}</div>`;
+  const head = title === '' ? undefined : html`<p class="panel-title">${title}</p>`;
+  return html`<div class="panel">${head}${content}</div>`;
 }
 
 /** What colours, markers and dashes stand for. */

@@ -38,6 +38,8 @@ export interface LinePanel {
   readonly xTitle: string;
   /** Labels of evenly spaced positions on the x axis; without them it is logarithmic. */
   readonly steps?: readonly string[];
+  /** The x axis is time: so many seconds before now at most, which is 0; points have negative x. Lines are marked at their ends. */
+  readonly seconds?: number;
   readonly lines: readonly Line[];
 }
 
@@ -45,8 +47,8 @@ export interface LineChart {
   readonly kind: 'lines';
   /** With its unit. */
   readonly yTitle: string;
-  /** Shares run from 0 to 1 on a linear axis; times on a logarithmic one. */
-  readonly yScale: 'share' | 'log';
+  /** Shares run from 0 to 1 on a linear axis, amounts from 0; times on a logarithmic one. */
+  readonly yScale: 'share' | 'amount' | 'log';
   readonly legend: readonly string[];
   /** What dashed lines are, where there are any. */
   readonly dashed?: string;

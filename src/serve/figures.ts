@@ -18,6 +18,7 @@ import { prometheusText } from './metrics/prometheus-text.ts';
 import { type Collected, type Figure, MetricsRegistry } from './metrics/registry.ts';
 import { modelStatistics } from './metrics/statistics.ts';
 import { tritonText } from './metrics/triton-text.ts';
+import type { LiveReading } from './page/live-figures.ts';
 import { statisticsJson } from './protocol/statistics.ts';
 
 /** Slots of a thread. */
@@ -111,6 +112,12 @@ export class ServerFigures {
     if (document.kind === 'metrics') return this.#metricsText(figures);
     const models = document.models.map((name) => ({ name, version: this.#models.get(name)?.version ?? '' }));
     return statisticsJson(modelStatistics(figures, models));
+  }
+
+  /** For the server's page. */
+  reading(isDraining: boolean, models: LiveReading['models']): LiveReading {
+    const server = { version, startedAt: this.#startedAt, isDraining };
+    return { at: Date.now(), figures: this.#registry.read(), server, models };
   }
 
   #metricsText(figures: readonly Figure[]): string {

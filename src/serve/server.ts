@@ -1,5 +1,6 @@
 /** A server: its threads, from start to end. */
 import { addAbortListener } from 'node:events';
+import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { at } from '../at.ts';
 import { deferred } from '../deferred.ts';
@@ -16,6 +17,8 @@ import { Models } from './models/models.ts';
 import { type EngineEvents, QUEUE_ENTRIES, RunningEngine, word } from './models/running-engine.ts';
 import { RunningFront } from './models/running-front.ts';
 import type { ModelCatalog, ModelEvent, ReloadMode, ServeModel } from './models/serve-model.ts';
+import { type PageDocument, pageDocument } from './page/document.ts';
+import { LiveFeed } from './page/live-feed.ts';
 import type { RepositoryEntry } from './protocol/documents.ts';
 import type { Security } from './security/security.ts';
 import { ServerState } from './state.ts';
@@ -55,7 +58,7 @@ export interface ServeOptions {
   readonly recording?: TrafficRecording;
   readonly signal?: AbortSignal;
   /** What its threads run; default: the package's own. */
-  readonly programs?: { readonly engine: string; readonly front: string };
+  readonly programs?: { readonly engine: string; readonly front: string; readonly page: string };
 }
 
 /** What happens, for a log. */
@@ -100,6 +103,8 @@ export class Server {
   readonly #fronts: RunningFront[] = [];
   readonly #figures: ServerFigures;
   readonly #models: Models;
+  readonly #page: PageDocument;
+  readonly #feed: LiveFeed;
   #security: Security;
   #port = 0;
   #grpcPort: number | undefined;
@@ -110,8 +115,9 @@ export class Server {
   /** Rejects when a thread fails that the server cannot be without. */
   readonly failed: Promise<never>;
 
-  private constructor(options: ServeOptions) {
+  private constructor(options: ServeOptions, page: PageDocument) {
     this.#options = options;
+    this.#page = page;
     this.#security = options.security ?? NO_SECURITY;
     this.#figures = new ServerFigures(options.metricNames);
     const { models, ioThreads, stopMs = STOP_MS, onEvent } = options;
@@ -125,6 +131,11 @@ export class Server {
       reload: options.reload ?? 'beside',
       onEvent,
       onLost: (error) => this.#lose(error),
+    });
+    this.#feed = new LiveFeed({
+      read: () => this.#figures.reading(this.#closing !== undefined, this.#models.described()),
+      send: (thread, text) => at(this.#fronts, thread).event(text),
+      onError: (error) => onEvent({ kind: 'error', error }),
     });
     this.failed = new Promise((_, reject) => {
       this.#fail = (error) => {
@@ -140,9 +151,10 @@ export class Server {
    * @throws UsageError USAGE for an address that cannot be listened on; what loading a model throws. All threads have ended then.
    */
   static async start(options: ServeOptions): Promise<Server> {
+    const script = await readFile(options.programs?.page ?? packageFile('dist/serve/page.js'), 'utf8');
     // An address that is taken is told before a model of any size is loaded.
     const listeners = await listenAt(options);
-    const server = new Server(options);
+    const server = new Server(options, pageDocument(script));
     const { signal } = options;
     const givenUp = deferred<never>();
     const giveUp = () => givenUp.reject(new ServeError('SHUTTING_DOWN', 'the start was given up'));
@@ -273,11 +285,13 @@ export class Server {
       security: this.#security,
       limits: { ...limits, connections: share(limits.connections) },
       logsAccess: options.logsAccess ?? false,
+      page: this.#page,
     };
     return new RunningFront(programs?.front ?? programOf('http'), start, share(requestBytes), {
       metrics: (metrics) => void this.#figures.add(metrics),
       slots: (slots) => this.#figures.slots(index, slots),
-      answer: (question) => this.#answer(question),
+      answer: (question) => this.#answer(question, index),
+      unwatched: () => this.#feed.leave(index),
       failed: (error) => onEvent({ kind: 'error', error }),
       lost: (error) => this.#lose(error),
       ended: (error) => {
@@ -296,7 +310,7 @@ export class Server {
   }
 
   /** What a thread that receives requests asks. */
-  async #answer({ kind, of }: Question): Promise<unknown> {
+  async #answer({ kind, of }: Question, front: number): Promise<unknown> {
     switch (kind) {
       case 'document':
         return this.#figures.document(of);
@@ -308,6 +322,8 @@ export class Server {
         return this.#models.unload(of);
       case 'patch':
         return this.#models.patch(of.model, of.bytes);
+      case 'watch':
+        return this.#feed.join(front);
       default:
         return kind satisfies never;
     }
@@ -318,6 +334,7 @@ export class Server {
     onEvent({ kind: 'draining' });
     const state = new ServerState(this.#state);
     state.phase = 'draining';
+    this.#feed.end();
     for (const front of this.#fronts) front.drain();
     const drained = this.#fronts.map((front) => front.drained);
     // Without an engine, requests are refused at once.
@@ -336,6 +353,7 @@ export class Server {
 
   /** Ends all threads, and gives their memory back. */
   async #end(): Promise<void> {
+    this.#feed.end();
     await Promise.all([this.#models.terminate(), ...this.#fronts.map((front) => front.terminate())]);
     for (const front of this.#fronts) front[Symbol.dispose]();
   }

@@ -5,6 +5,8 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
 // @ts-expect-error: a script, without types
+import { buildPage } from '../../scripts/build-page.mjs';
+// @ts-expect-error: a script, without types
 import { FOR_NODE } from '../../scripts/esbuild-options.mjs';
 import { DEFAULT_FRONT_LIMITS, type FrontLimits } from '../../src/serve/http/front-door.ts';
 import { FolderCatalog } from '../../src/serve/repository/folder-catalog.ts';
@@ -44,6 +46,8 @@ await build({
   logLevel: 'warning',
 });
 
+await buildPage(root, join(folder, 'dist/serve/page.js'));
+
 /** What runs `hotrow`, with the threads of the sources. */
 export const SERVING_COMMAND: readonly [string, string] = [
   process.execPath,
@@ -53,6 +57,7 @@ export const SERVING_COMMAND: readonly [string, string] = [
 export const programs = {
   engine: join(folder, 'dist/serve/engine-thread.js'),
   front: join(folder, 'dist/serve/http-thread.js'),
+  page: join(folder, 'dist/serve/page.js'),
 };
 
 const models = mkdtempSync(join(tmpdir(), 'hotrow-served-'));

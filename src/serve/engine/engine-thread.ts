@@ -87,6 +87,9 @@ export interface EngineReady {
   readonly device: string;
   readonly precision: string;
   readonly plan: string;
+  /** Whether it keeps hot rows near the processor, and whether any plan for the device could. */
+  readonly pinsRows: boolean;
+  readonly canPinRows: boolean;
   readonly notes: readonly string[];
   readonly shape: RecordShape;
   readonly inputs: ModelInputs;
@@ -175,6 +178,8 @@ function readyOf({ model }: PlacedModel, metrics: SharedMetrics, patched: Patche
     device: `${device.id}: ${device.name}`,
     precision,
     plan: `${planLabel(plan)} (${planSource})`,
+    pinsRows: plan.device === 'cuda' && plan.techniques.pinning !== undefined,
+    canPinRows: (device.gpu?.persistingL2Bytes ?? 0) > 0,
     notes,
     shape: recordShape(architecture),
     inputs: inputsOf(architecture),

@@ -4,6 +4,7 @@ import { createServer as createSecureServer, type Server as SecureServer } from 
 import { Server as NetServer, type Socket } from 'node:net';
 import { RequestError, ServeError } from '../../errors.ts';
 import type { SlotArena } from '../engine/arena.ts';
+import type { PageDocument } from '../page/document.ts';
 import { health, modelMetadata, modelReady, repositoryIndex, serverMetadata } from '../protocol/documents.ts';
 import { errorAnswer } from '../protocol/error-answer.ts';
 import { objectOf } from '../protocol/refuse.ts';
@@ -19,6 +20,7 @@ import type { ServerState } from '../state.ts';
 import { Connections } from './connections.ts';
 import { inferOverHttp } from './infer.ts';
 import { read } from './receive-body.ts';
+import type { Watchers } from './watchers.ts';
 
 /** What clients may ask of a thread. */
 export interface FrontLimits {
@@ -66,6 +68,8 @@ export interface FrontDoorOptions {
   /** JSON for GET /v2/models/stats and its like. */
   readonly statistics: (models: readonly InferModel[]) => Promise<string>;
   readonly repository: ModelRepository;
+  readonly page: PageDocument;
+  readonly watchers: Watchers;
   /** Told when a request has been answered, or its client has gone. */
   readonly observe: (request: ObservedRequest) => void;
   readonly onConnection: (event: 'opened' | 'closed') => void;
@@ -82,6 +86,11 @@ interface Answer {
 const typed = <T extends string>(type: T) =>
   ({ 'content-type': type, 'x-content-type-options': 'nosniff' }) as const;
 const JSON_TYPE = typed('application/json');
+const PAGE_TYPE = {
+  ...typed('text/html; charset=utf-8'),
+  'referrer-policy': 'no-referrer',
+  'cache-control': 'no-cache',
+} as const;
 const METRICS_TYPE = typed('text/plain; version=0.0.4; charset=utf-8');
 
 const json = (value: unknown, status = 200): Answer => ({
@@ -232,7 +241,10 @@ export class FrontDoor {
       if (code === 'INTERNAL' && !(cause instanceof BatchFailedError)) this.#options.onError(cause);
       answer = { ...json(failure.body, failure.status), headers: { ...JSON_TYPE, ...failure.headers } };
     }
-    const status = answer !== undefined && !response.destroyed ? this.#send(request, response, answer) : 0;
+    const isAnswered = answer !== undefined && !response.destroyed;
+    // What was streamed has been sent, where its client was still there.
+    const streamed = response.headersSent ? response.statusCode : 0;
+    const status = isAnswered ? this.#send(request, response, answer as Answer) : streamed;
     const route = 'route' in routed ? routed.route : undefined;
     this.#options.observe({
       protocol: 'http',
@@ -272,6 +284,14 @@ export class FrontDoor {
         return json(health('ready', isReady), isReady ? 200 : 503);
       case 'server-metadata':
         return json(serverMetadata());
+      case 'page': {
+        const { html, policy } = this.#options.page;
+        return { status: 200, body: html, headers: { ...PAGE_TYPE, 'content-security-policy': policy } };
+      }
+      case 'events':
+        if (!isReady) throw new ServeError('SHUTTING_DOWN', 'the server is shutting down');
+        await this.#options.watchers.watch(response, this.#guard.answerHeaders(request.headers.origin));
+        return undefined;
       case 'metrics':
         return { status: 200, body: await metrics(), headers: METRICS_TYPE };
       case 'repository-index': {

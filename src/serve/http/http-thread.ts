@@ -7,6 +7,7 @@ import { receivedError, type SentError, sentError } from '../engine/thread-error
 import type { CallOptions } from '../grpc/calls.ts';
 import { GrpcDoor } from '../grpc/grpc-door.ts';
 import type { SharedMetrics } from '../metrics/metrics-block.ts';
+import type { PageDocument } from '../page/document.ts';
 import type { RepositoryEntry } from '../protocol/documents.ts';
 import type { PatchReceipt } from '../protocol/repository.ts';
 import { Engines } from '../requests/engine-lines.ts';
@@ -17,6 +18,7 @@ import { ServerState } from '../state.ts';
 import { FrontDoor, type FrontLimits } from './front-door.ts';
 import { warmUp } from './infer.ts';
 import { FrontWatch } from './watch.ts';
+import { Watchers } from './watchers.ts';
 
 /** What the thread is started with. */
 export interface FrontStart {
@@ -37,6 +39,7 @@ export interface FrontStart {
   readonly security: Security;
   /** Whether each request is a line on standard output. */
   readonly logsAccess: boolean;
+  readonly page: PageDocument;
 }
 
 /** A document that the main thread makes, of what all threads counted. */
@@ -54,6 +57,8 @@ export interface Questions {
     readonly of: { readonly model: string; readonly bytes: Uint8Array };
     readonly answer: PatchReceipt;
   };
+  /** Somebody watches from now on: the first event. */
+  readonly watch: { readonly of: undefined; readonly answer: string };
 }
 export type Question = {
   [K in keyof Questions]: { readonly kind: K; readonly of: Questions[K]['of'] };
@@ -77,6 +82,8 @@ export type ToFront =
   | { readonly kind: 'renew'; readonly security: Security }
   | { readonly kind: 'drain' }
   | { readonly kind: 'end' }
+  /** For all that watch. */
+  | { readonly kind: 'event'; readonly text: string }
   | { readonly kind: 'answer'; readonly number: number; readonly answer: unknown }
   | { readonly kind: 'refusal'; readonly number: number; readonly error: SentError };
 export type FromFront =
@@ -87,6 +94,8 @@ export type FromFront =
   | { readonly kind: 'listening' }
   | { readonly kind: 'drained' }
   | { readonly kind: 'question'; readonly number: number; readonly question: Question }
+  /** One that watched has gone. */
+  | { readonly kind: 'unwatched' }
   /** From time to time: bytes of slots, and requests at the engines. */
   | { readonly kind: 'slots'; readonly used: number; readonly waiting: number }
   | { readonly kind: 'error'; readonly error: SentError }
@@ -146,8 +155,14 @@ function run(start: FrontStart): void {
     observe: (request) => watch.request(request),
     onError: (error) => say({ kind: 'error', error: sentError(error) }),
   };
+  const watchers = new Watchers({
+    join: () => main.ask('watch', undefined),
+    leave: () => say({ kind: 'unwatched' }),
+  });
   const door = new FrontDoor({
     ...options,
+    page: start.page,
+    watchers,
     metrics: () => main.ask('document', { kind: 'metrics' }),
     onConnection: (event) => watch.connection('http', event),
   });
@@ -212,13 +227,18 @@ function run(start: FrontStart): void {
         door.renew(message.security);
         grpc?.renew(message.security);
         break;
+      case 'event':
+        watchers.send(message.text);
+        break;
       case 'drain':
+        watchers.end();
         await Promise.all([door.drain(), grpc?.drain()]);
         await stop();
         // No engine has a slot any more: every request has ended.
         say({ kind: 'drained' });
         break;
       case 'end':
+        watchers.end();
         door.end();
         grpc?.end();
         break;

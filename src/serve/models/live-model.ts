@@ -6,6 +6,7 @@ import type { Patched } from '../engine/apply-patch.ts';
 import type { EngineReady } from '../engine/engine-thread.ts';
 import type { Placing } from '../engine/model-source.ts';
 import type { ServerFigures } from '../figures.ts';
+import type { ServedHow } from '../page/live-event.ts';
 import type { ModelAtFront } from '../requests/infer-model.ts';
 import { ModelPatches } from './model-patches.ts';
 import type { EngineEvents, RunningEngine } from './running-engine.ts';
@@ -171,6 +172,12 @@ export function atFront({ model, engines, ready }: Live, front: number): ModelAt
     queues: engines.map((engine) => engine.queues(front)),
     ...(slaMs === undefined ? {} : { slaMs }),
   };
+}
+
+/** What people are told of it. */
+export function servedHow({ engines, ready }: Live): ServedHow {
+  const { device, precision, plan, pinsRows, canPinRows } = ready;
+  return { device, precision, plan, pinsRows, canPinRows, copies: engines.length };
 }
 
 /** Asks engines to stop; whether all have, in so many ms. */

@@ -3,9 +3,10 @@
  * one, requests that come from then on go to it, and the old one ends with its last request.
  */
 import { HotrowError, ServeError } from '../../errors.ts';
+import type { ServedHow } from '../page/live-event.ts';
 import type { RepositoryEntry } from '../protocol/documents.ts';
 import type { PatchReceipt } from '../protocol/repository.ts';
-import { atFront, type Live, LiveModels, type LiveOptions } from './live-model.ts';
+import { atFront, type Live, LiveModels, type LiveOptions, servedHow } from './live-model.ts';
 import { PartlyPatched } from './model-patches.ts';
 import type { ModelCatalog, ReloadMode, ServeModel } from './serve-model.ts';
 
@@ -198,6 +199,14 @@ export class Models {
   index(): RepositoryEntry[] {
     return [...this.#places].map(([name, { live, state, reason }]) => {
       return { name, version: live?.model.version ?? '', state, reason };
+    });
+  }
+
+  /** The same with how each is served. */
+  described(): (RepositoryEntry & { readonly served: ServedHow | null })[] {
+    return this.index().map((entry) => {
+      const live = this.#places.get(entry.name)?.live;
+      return { ...entry, served: live === undefined ? null : servedHow(live) };
     });
   }
 

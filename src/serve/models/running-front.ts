@@ -15,6 +15,8 @@ export interface FrontEvents {
   slots(slots: { readonly used: number; readonly waiting: number }): void;
   /** What a question is answered with, or fails with. */
   answer(question: Question): Promise<unknown>;
+  /** One that watched through it has gone. */
+  unwatched(): void;
   failed(error: Error): void;
   /** The thread cannot go on. */
   lost(error: Error): void;
@@ -95,6 +97,11 @@ export class RunningFront {
     this.#thread.say({ kind: 'renew', security });
   }
 
+  /** Tells all that watch through it. */
+  event(text: string): void {
+    this.#thread.say({ kind: 'event', text });
+  }
+
   drain(): void {
     this.#thread.say({ kind: 'drain' });
   }
@@ -148,6 +155,9 @@ export class RunningFront {
       }
       case 'slots':
         events.slots(message);
+        break;
+      case 'unwatched':
+        events.unwatched();
         break;
       case 'listening':
         this.#listening.resolve();

@@ -9,6 +9,7 @@ export interface ModelName {
 }
 
 export type Route =
+  | { readonly kind: 'page' | 'events' }
   | { readonly kind: 'live' | 'ready' | 'server-metadata' | 'metrics' | 'repository-index' }
   /** Without a model: of all. */
   | ({ readonly kind: 'statistics' } & Partial<ModelName>)
@@ -55,10 +56,12 @@ interface Path {
 
 function pathOf(segments: readonly string[]): Path | undefined {
   const [first, second, third, ...rest] = segments;
+  if (segments.length === 1 && first === '') return read({ kind: 'page' });
   if (segments.length === 1 && first === 'metrics') return read({ kind: 'metrics' });
   if (first !== 'v2') return undefined;
   if (second === undefined || (second === '' && third === undefined))
     return read({ kind: 'server-metadata' });
+  if (second === 'events' && third === undefined) return { methods: ['GET'], route: { kind: 'events' } };
   if (third === undefined || third === '') return undefined;
   switch (second) {
     case 'health':

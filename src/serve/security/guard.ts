@@ -12,6 +12,9 @@ const NEEDS: Readonly<Record<Route['kind'], Need>> = {
   // Those who start and stop servers have no token.
   live: 'nothing',
   ready: 'nothing',
+  // It holds nothing of this server, and asks for a token where its figures need one.
+  page: 'nothing',
+  events: 'token',
   'server-metadata': 'token',
   metrics: 'token',
   'repository-index': 'token',

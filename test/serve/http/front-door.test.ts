@@ -9,6 +9,7 @@ import { FrontModels } from '../../../src/serve/requests/front-models.ts';
 import { ServerState } from '../../../src/serve/state.ts';
 import { Client, jsonIn, outputsIn, RawConnection, refusal, requestText } from '../../support/http-client.ts';
 import { protocolBody, type SentBody } from '../../support/infer-bodies.ts';
+import { NO_PAGE } from '../../support/no-page.ts';
 import { NO_REPOSITORY } from '../../support/no-repository.ts';
 import { Random } from '../../support/random.ts';
 import { SEED } from '../../support/seed.ts';
@@ -351,6 +352,7 @@ describe('the thread of a server', () => {
       metrics,
       statistics: () => Promise.resolve(''),
       repository: NO_REPOSITORY,
+      ...NO_PAGE,
       observe: ({ status }) => log.push(`status ${status}`),
       onConnection: (event) => {
         if (event === 'closed') closed.resolve();

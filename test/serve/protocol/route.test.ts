@@ -32,6 +32,9 @@ test('paths', () => {
     ['POST', '/v2/repository/models/a%2F..%2Fb/unload', { kind: 'unload', model: 'a/../b' }],
     ['POST', '/v2/repository/models/m/patches', { kind: 'patch', model: 'm' }],
     ['GET', '/metrics', { kind: 'metrics' }],
+    ['GET', '/', { kind: 'page' }],
+    ['HEAD', '/?x=1', { kind: 'page' }],
+    ['GET', '/v2/events', { kind: 'events' }],
     ['POST', '/v2/models/a%20b%2Fc/infer', { kind: 'infer', model: 'a b/c' }],
     ['POST', '/v2/models/__proto__/infer', { kind: 'infer', model: '__proto__' }],
   ];
@@ -51,13 +54,14 @@ test('the query', () => {
 test('what is not there', () => {
   const paths = [
     '',
-    '/',
     '*',
     'v2',
     '/v1',
     '/v3/models/m',
     '/v2/x',
     '/v2//',
+    '/v2/events/',
+    '/v2/events/x',
     '/v2/health',
     '/v2/health/',
     '/v2/health/live/',
@@ -104,6 +108,8 @@ test('methods that a path has not, and paths that are no text', () => {
   assert.deepEqual(refused('GET', '/v2/models/m/infer'), ['METHOD_NOT_ALLOWED', 'POST']);
   assert.deepEqual(refused('POST', '/v2/models/m'), ['METHOD_NOT_ALLOWED', 'GET, HEAD']);
   assert.deepEqual(refused('DELETE', '/v2/health/live'), ['METHOD_NOT_ALLOWED', 'GET, HEAD']);
+  assert.deepEqual(refused('POST', '/'), ['METHOD_NOT_ALLOWED', 'GET, HEAD']);
+  assert.deepEqual(refused('HEAD', '/v2/events'), ['METHOD_NOT_ALLOWED', 'GET']);
   assert.deepEqual(refused('GET', '/v2/repository/index'), ['METHOD_NOT_ALLOWED', 'POST']);
   assert.deepEqual(refused('x'.repeat(5000), '/metrics'), ['METHOD_NOT_ALLOWED', 'GET, HEAD']);
   for (const path of ['/v2/models/%/infer', '/v2/models/%zz/infer', '/v2/models/%ff/infer'])

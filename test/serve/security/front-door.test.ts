@@ -12,6 +12,7 @@ import { readSecurity, type SecurityFiles } from '../../../src/serve/security/se
 import { ServerState } from '../../../src/serve/state.ts';
 import { authority, type Certified, secretFile, signed } from '../../support/certificates.ts';
 import { Client, RawConnection, type Reply, refusal } from '../../support/http-client.ts';
+import { NO_PAGE } from '../../support/no-page.ts';
 import { NO_REPOSITORY } from '../../support/no-repository.ts';
 
 const root = authority();
@@ -38,6 +39,7 @@ async function open(files: SecurityFiles, limits: Partial<FrontLimits> = {}): Pr
     security,
     models: new FrontModels(),
     repository: NO_REPOSITORY,
+    ...NO_PAGE,
     arena,
     slaMs: undefined,
     limits: { ...DEFAULT_FRONT_LIMITS, ...limits },
