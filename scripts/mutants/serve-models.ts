@@ -60,7 +60,8 @@ export const SERVE_MODELS: readonly Mutant[] = [
     'src/serve/models/models.ts',
     [
       ['        await live.patches?.look(live.copiesPatched);\n', ''],
-      ['      if (place?.isUnloaded === true) continue;\n', ''],
+      ["      if (when === 'if-changed' && place.isUnloaded) return;\n", ''],
+      ['this.#last.get(name) ?? Promise.resolve()', 'Promise.resolve()'],
       ["      if (this.#options.reload === 'beside') throw error;\n", ''],
     ],
     ['test/serve/models.test.ts', 'test/serve/patches.test.ts'],

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { test } from 'node:test';
 import { HangUps } from '../../src/cli/hang-ups.ts';
+import { deferred } from '../../src/deferred.ts';
 
 /** Sends this process the signal, and waits until it has come. */
 async function hangUp(): Promise<void> {
@@ -20,7 +21,7 @@ test('what comes before anybody heeds it counts once; it ends no process until t
     let renewals = 0;
     await hangUp();
     await hangUp();
-    hangUps.heed(() => {
+    hangUps.heed(async () => {
       renewals += 1;
     });
     assert.equal(renewals, 1);
@@ -36,4 +37,28 @@ test('what comes before anybody heeds it counts once; it ends no process until t
 test('where nothing came, nothing is renewed at the start', () => {
   using hangUps = new HangUps();
   hangUps.heed(() => assert.fail('nobody asked'));
+});
+
+test('a renewal runs alone: what comes meanwhile counts once more, and others do not wait for it', async () => {
+  using hangUps = new HangUps();
+  const { promise: isRead, resolve: read } = deferred<void>();
+  let slow = 0;
+  let quick = 0;
+  const isDone = deferred<void>();
+  hangUps.heed(
+    async () => {
+      slow += 1;
+      if (slow === 1) await isRead;
+      else isDone.resolve();
+    },
+    async () => {
+      quick += 1;
+    },
+  );
+  for (let i = 0; i < 3; i++) await hangUp();
+  assert.deepEqual([slow, quick], [1, 3]);
+  read();
+  await isDone.promise;
+  await hangUp();
+  assert.deepEqual([slow, quick], [3, 4]);
 });

@@ -119,6 +119,56 @@ test('a request that is on its way when its model goes gets what is there when i
 const emptyFolder = () => mkdtempSync(join(top, 'repository-'));
 
 describe('a folder of models', () => {
+  test('a model that several load at once, for the first time, leaves nothing behind when it goes', async () => {
+    const folder = emptyFolder();
+    await writeRowsModel(join(folder, 'rows', '1'), 1);
+    const running = emptyFolder();
+    const program = join(top, 'engine-that-is-counted.mjs');
+    writeFileSync(
+      program,
+      `import { parentPort, threadId } from 'node:worker_threads';
+      import { rmSync, writeFileSync } from 'node:fs';
+      const own = ${JSON.stringify(running)} + '/' + threadId;
+      writeFileSync(own, '');
+      parentPort.on('message', ({ kind }) => kind === 'stop' && rmSync(own));
+      await import(${JSON.stringify(pathToFileURL(programs.engine).href)});`,
+    );
+    await using served = await serve({
+      ...ADMIN,
+      repository: folder,
+      programs: { ...programs, engine: program },
+    });
+    using client = new Client(served.port, 3);
+    await writeRowsModel(join(folder, 'new', '1'), 2);
+    const loading = Array.from({ length: 3 }, () => act(client, 'new', 'load'));
+    const refreshing = served.server.refresh();
+    for (const { status } of await Promise.all(loading)) assert.equal(status, 200);
+    await refreshing;
+    assert.equal(readdirSync(running).length, 2);
+    // Who takes away what is being loaded for the first time waits for it.
+    await writeRowsModel(join(folder, 'newer', '1'), 3);
+    const newer = act(client, 'newer', 'load');
+    while ((await indexOf(client)).length < 3);
+    assert.equal((await act(client, 'newer', 'unload')).status, 200);
+    assert.equal((await newer).status, 200);
+    assert.equal((await act(client, 'new', 'unload')).status, 200);
+    assert.equal(readdirSync(running).length, 1);
+    // What somebody took away, or does not load, is told in the index.
+    writeFileSync(join(folder, 'new', 'settings.json'), '{');
+    writeFileSync(join(folder, 'rows', 'settings.json'), '{');
+    await served.server.refresh();
+    const reasons = async () =>
+      (await indexOf(client)).map(({ name, reason }: Record<string, string>) => [name, reason?.slice(0, 12)]);
+    assert.deepEqual(await reasons(), [
+      ['rows', 'FILE_TRUNCAT'],
+      ['new', 'it was unloa'],
+      ['newer', 'it was unloa'],
+    ]);
+    rmSync(join(folder, 'rows', 'settings.json'));
+    await served.server.refresh();
+    assert.deepEqual((await reasons())[0], ['rows', '']);
+  });
+
   test('is read again: what is new is loaded, what does not load leaves the old one, what has gone goes', async () => {
     const folder = emptyFolder();
     await writeRowsModel(join(folder, 'rows', '1'), 1);

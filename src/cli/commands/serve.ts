@@ -193,14 +193,15 @@ async function serve(files: string[], options: Options): Promise<void> {
     if (!signal.aborted) throw error;
   });
   if (server === undefined) return onEvent({ kind: 'closed' });
-  const renew = () => {
-    readServeSecurity(options, onEvent).then(
-      (renewed) => server.renew(renewed),
-      (error) => onEvent({ kind: 'error', error }),
-    );
-    server.refresh().catch((error) => onEvent({ kind: 'error', error }));
-  };
-  hangUps.heed(renew);
+  const told = (error: Error) => onEvent({ kind: 'error', error });
+  // Who may ask does not wait for models to load.
+  hangUps.heed(
+    () =>
+      readServeSecurity(options, onEvent)
+        .then((renewed) => server.renew(renewed))
+        .catch(told),
+    () => server.refresh().catch(told),
+  );
   try {
     await Promise.race([once(signal), server.failed]);
   } finally {

@@ -15,6 +15,9 @@ export interface ModelsOptions extends LiveOptions {
   readonly reload: ReloadMode;
 }
 
+/** `if-changed`: not where the files are those of what is served, nor where somebody unloaded it. */
+type LoadWhen = 'always' | 'if-changed';
+
 /** A name that the server knows. */
 class Place {
   live: Live | undefined;
@@ -25,20 +28,22 @@ class Place {
   isUnloaded = false;
   /** Whether its folder is looked into already. */
   isLooking = false;
-  /** Loads and unloads, one after the other. */
-  readonly loads = new Turns();
-  /** Patches, and the moment when another model is served instead. */
-  readonly changes = new Turns();
 }
 
-/** Works, one after the other. */
+/** Works on things that have names: those on one are done one after the other. */
 class Turns {
-  #last: Promise<unknown> = Promise.resolve();
+  /** The last work on each name that is not done. */
+  readonly #last = new Map<string, Promise<unknown>>();
 
-  /** Runs `work` after all that came before it. */
-  after<T>(work: () => Promise<T>): Promise<T> {
-    const next = this.#last.then(work);
-    this.#last = next.catch(() => {});
+  /** Runs `work` after all that came before it under its name. */
+  after<T>(name: string, work: () => Promise<T>): Promise<T> {
+    const next = (this.#last.get(name) ?? Promise.resolve()).then(work);
+    const done = next
+      .catch(() => {})
+      .then(() => {
+        if (this.#last.get(name) === done) this.#last.delete(name);
+      });
+    this.#last.set(name, done);
     return next;
   }
 }
@@ -51,6 +56,10 @@ const OUT_OF_MEMORY_HINT =
 export class Models {
   readonly #options: ModelsOptions;
   readonly #places = new Map<string, Place>();
+  /** Loads and unloads. What a name has is asked for in its turn: others before may change it. */
+  readonly #loads = new Turns();
+  /** Patches, and the moment when another model is served instead. */
+  readonly #changes = new Turns();
   readonly #lives: LiveModels;
   #looking: NodeJS.Timeout | undefined;
   #isClosing = false;
@@ -63,7 +72,7 @@ export class Models {
   /** Loads all models that there are, at once. @throws what any of them does not load for. */
   async loadAll(): Promise<void> {
     const names = await this.#options.catalog.names();
-    const loading = names.map((name) => this.#load(name));
+    const loading = names.map((name) => this.#load(name, 'always'));
     try {
       await Promise.all(loading);
     } catch (error) {
@@ -73,10 +82,14 @@ export class Models {
   }
 
   /** @throws ServeError MODEL_UNKNOWN, LOAD_FAILED, SHUTTING_DOWN. */
-  async load(name: string): Promise<void> {
+  load(name: string): Promise<void> {
+    return this.#loadAndTell(name, 'always');
+  }
+
+  async #loadAndTell(name: string, when: LoadWhen): Promise<void> {
     const { onEvent } = this.#options;
     try {
-      await this.#load(name);
+      await this.#load(name, when);
     } catch (error) {
       if (error instanceof ServeError && error.code !== 'REPOSITORY_INVALID') throw error;
       onEvent({ kind: 'load-failed', model: name, error: error as Error });
@@ -90,10 +103,10 @@ export class Models {
 
   /** Takes a model away. @throws ServeError MODEL_UNKNOWN, SHUTTING_DOWN. */
   async unload(name: string): Promise<void> {
-    const place = this.#places.get(name);
-    if (place === undefined) throw unknown(name);
-    await place.loads.after(async () => {
+    await this.#loads.after(name, async () => {
       this.#checkOpen();
+      const place = this.#places.get(name);
+      if (place === undefined) throw unknown(name);
       place.isUnloaded = true;
       place.reason = 'it was unloaded';
       await this.#withdraw(name, place, place.reason);
@@ -110,10 +123,10 @@ export class Models {
    * @throws ServeError MODEL_UNKNOWN, MODEL_UNAVAILABLE, PATCH_INVALID for a model that takes none, SHUTTING_DOWN; as ModelPatches.receive.
    */
   async patch(name: string, bytes: Uint8Array): Promise<PatchReceipt> {
-    const place = this.#places.get(name);
-    if (place === undefined) throw unknown(name);
-    return place.changes.after(async () => {
+    return this.#changes.after(name, async () => {
       this.#checkOpen();
+      const place = this.#places.get(name);
+      if (place === undefined) throw unknown(name);
       const { live } = place;
       if (live === undefined)
         throw new ServeError('MODEL_UNAVAILABLE', `the model ${name} is not served: ${place.reason}`);
@@ -143,7 +156,7 @@ export class Models {
     const { live } = place;
     if (live?.patches === undefined || place.isLooking || this.#isClosing) return;
     place.isLooking = true;
-    const looking = place.changes.after(async () => {
+    const looking = this.#changes.after(name, async () => {
       if (place.live !== live || this.#isClosing) return;
       try {
         await live.patches?.look();
@@ -170,29 +183,20 @@ export class Models {
 
   /** Reads again what there is: what is new or has changed is loaded, what has gone is taken away. @throws what keeps it from being read. */
   async refresh(): Promise<void> {
-    const { catalog, onEvent } = this.#options;
-    const names = await catalog.names();
-    for (const [name, place] of this.#places)
+    const names = await this.#options.catalog.names();
+    for (const name of [...this.#places.keys()])
       if (!names.includes(name))
-        await place.loads.after(async () => {
+        await this.#loads.after(name, async () => {
+          const place = this.#places.get(name);
+          if (place === undefined) return;
           await this.#withdraw(name, place, undefined);
           this.#places.delete(name);
         });
     for (const name of names) {
+      // Why one does not load has been told.
+      await this.#loadAndTell(name, 'if-changed').catch(() => {});
       const place = this.#places.get(name);
-      if (place?.isUnloaded === true) continue;
-      try {
-        const model = await catalog.find(name);
-        if (place?.live === undefined || model?.fingerprint !== place.live.model.fingerprint)
-          await this.load(name);
-        else this.#lookForPatches(name, place);
-      } catch (error) {
-        // Those that did not load have been told.
-        if (error instanceof ServeError && error.code === 'LOAD_FAILED') continue;
-        if (place !== undefined) place.reason = said(error);
-        this.#options.figures.loads(name, 'failed');
-        onEvent({ kind: 'load-failed', model: name, error: error as Error });
-      }
+      if (place !== undefined) this.#lookForPatches(name, place);
     }
   }
 
@@ -224,18 +228,23 @@ export class Models {
     await this.#lives.terminate();
   }
 
-  async #load(name: string): Promise<void> {
+  async #load(name: string, when: LoadWhen): Promise<void> {
     this.#checkOpen();
     const { catalog } = this.#options;
-    const known = this.#places.get(name);
-    const place = known ?? new Place();
-    await place.loads.after(async () => {
+    await this.#loads.after(name, async () => {
       this.#checkOpen();
+      const place = this.#places.get(name) ?? new Place();
+      if (when === 'if-changed' && place.isUnloaded) return;
       const before = place.state;
       try {
         const model = await catalog.find(name);
         if (model === undefined) throw unknown(name);
         this.#places.set(name, place);
+        const { live } = place;
+        if (when === 'if-changed' && live !== undefined && live.model.fingerprint === model.fingerprint) {
+          place.reason = '';
+          return;
+        }
         place.state = before === 'READY' ? before : 'LOADING';
         await this.#replace(name, place, model);
         place.state = 'READY';
@@ -280,7 +289,7 @@ export class Models {
       for (const engine of live.engines) engine.begin(fronts.map(({ arena }) => arena));
       const prepared = fronts.map((front, i) => front.prepare(live.serial, atFront(live, i)));
       await Promise.race([Promise.all(prepared), live.lost]);
-      const old = await place.changes.after(async () => {
+      const old = await this.#changes.after(model.name, async () => {
         // Those that came while it was loaded.
         await live.patches?.look(live.copiesPatched);
         this.#checkOpen();
@@ -310,7 +319,7 @@ export class Models {
     const { live } = place;
     const serial = this.#lives.serial();
     if (live !== undefined) place.state = 'UNLOADING';
-    await place.changes.after(async () => {
+    await this.#changes.after(name, async () => {
       await Promise.all(this.#options.fronts.map((front) => front.withdraw(serial, name, reason)));
       place.live = undefined;
     });
