@@ -83,8 +83,8 @@ ${figure('hot', 'Hot rows', 'Share of lookups that go to hot rows: the 1 % of ro
 <div class="facts"><dl id="server-facts"></dl></div>
 </section>
 </main>
-<noscript><p class="noscript">This page shows live figures with a script. Without one, <a href="/metrics">/metrics</a> has them as text.</p></noscript>
-<footer>The same figures, for Prometheus: <a href="/metrics">/metrics</a>. The page asks no other server.</footer>
+<noscript><p class="noscript">This page shows live figures with a script. Without one, <a href="metrics">/metrics</a> has them as text.</p></noscript>
+<footer>The same figures, for Prometheus: <a href="metrics">/metrics</a>. The page asks no other server.</footer>
 <script>${raw(script)}</script>
 </body>
 </html>`;

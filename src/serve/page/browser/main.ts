@@ -20,7 +20,8 @@ import {
   tiles,
 } from './view.ts';
 
-const EVENTS = '/v2/events';
+/** Beside the page, wherever a proxy has it. */
+const EVENTS = 'v2/events';
 const TOKEN = 'hotrow-token';
 /** After a connection was lost. */
 const FIRST_PAUSE_MS = 1000;
@@ -30,6 +31,7 @@ const history = new History();
 /** What each element shows. */
 const shown = new Map<string, string>();
 let last: LiveEvent | undefined;
+let pauseMs = FIRST_PAUSE_MS;
 
 /** Elements that show what they showed are left alone: what is selected in them stays. */
 function show(id: string, content: Html): void {
@@ -82,6 +84,7 @@ async function watch(): Promise<void> {
   for await (const data of eventsOf(EVENTS, sessionStorage.getItem(TOKEN))) {
     last = JSON.parse(data) as LiveEvent;
     history.add(last);
+    pauseMs = FIRST_PAUSE_MS;
     element('ask').hidden = true;
     const { isDraining, version } = last.server;
     tell(
@@ -120,11 +123,9 @@ element('model').addEventListener('change', () => {
 });
 
 async function run(): Promise<void> {
-  let pauseMs = FIRST_PAUSE_MS;
   for (;;) {
     try {
       await watch();
-      pauseMs = FIRST_PAUSE_MS;
       tell('The connection has ended. Trying again …', 'lost');
     } catch (error) {
       if (error instanceof TokenWanted) {
