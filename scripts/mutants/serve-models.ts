@@ -16,7 +16,7 @@ export const SERVE_MODELS: readonly Mutant[] = [
         '    await this.#checkWithin(file);\n    return readSettings(file);',
         '    return readSettings(file);',
       ],
-      ['      await this.#checkWithin(file);\n      const info', '      const info'],
+      ['      await this.#checkWithin(file);\n      if (path', '      if (path'],
       ["inside === '..' || inside.startsWith(`..${sep}`)", "inside === '..'"],
       ['Number(b) - Number(a)', 'Number(a) - Number(b)'],
       ['      if (path === PATCHES_FOLDER) continue;\n', ''],
@@ -43,6 +43,7 @@ export const SERVE_MODELS: readonly Mutant[] = [
     [
       ['if (sequence !== i + 1)', 'if (false)'],
       ['    if (!entry.isFile())', '    if (false)'],
+      ['sequence <= applied', 'sequence < applied'],
     ],
     PATCHES,
   ),
@@ -50,7 +51,7 @@ export const SERVE_MODELS: readonly Mutant[] = [
     'src/serve/models/model-patches.ts',
     [
       ['    if (sequence > last + 1)', '    if (false)'],
-      ['known !== undefined && (await isSamePatch(known.file, bytes))', 'known !== undefined'],
+      ['known !== undefined && (await isSamePatch(known, bytes))', 'known !== undefined'],
       ['    const file = await writePatch(this.#folder, sequence, bytes);', "    const file = '';"],
       ['      checkSequence(readPatch(bytes, file, this.#model), sequence);\n', ''],
     ],

@@ -135,9 +135,9 @@ test('what is wrong changes nothing', async () => {
   assert.equal(existsSync(patches), false);
   const elsewhere = await client.ask('POST', '/v2/repository/models/nowhere/patches', patchBytes(1, 5));
   assert.equal(refusal(elsewhere), '404 MODEL_UNKNOWN');
-  // The folder cannot be written: nothing is applied that a restart would lose.
+  // The folder is none: nothing is applied that a restart would lose.
   writeFileSync(patches, 'in the way');
-  assert.match(refusal(await send(client, patchBytes(1, 5))), /FILE_UNWRITABLE/);
+  assert.match(refusal(await send(client, patchBytes(1, 5))), /FILE_UNREADABLE/);
   assert.equal(await score(client), before);
 });
 

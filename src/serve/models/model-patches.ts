@@ -3,6 +3,7 @@ import { ServeError } from '../../errors.ts';
 import type { Patched } from '../engine/apply-patch.ts';
 import {
   isSamePatch,
+  keptPatches,
   listPatches,
   type PatchFile,
   readPatchFile,
@@ -47,7 +48,7 @@ export class ModelPatches {
 
   /**
    * Applies a patch that came by a request, once it is on disk.
-   * @throws as readPatch; ServeError PATCH_GAP, PATCH_CONFLICT; UsageError FILE_UNWRITABLE. Nothing has changed then.
+   * @throws as readPatch; ServeError PATCH_GAP, PATCH_CONFLICT, REPOSITORY_INVALID; UsageError FILE_*. Nothing has changed then.
    *   PartlyPatched where some copies have it and others do not.
    */
   async receive(bytes: Uint8Array): Promise<PatchReceipt> {
@@ -60,10 +61,10 @@ export class ModelPatches {
       this.#told = '';
     });
     const last = this.#patched.sequence;
+    const kept = await keptPatches(this.#folder, last);
     if (sequence <= last) {
-      const known = (await listPatches(this.#folder)).find((own) => own.sequence === sequence);
-      if (known !== undefined && (await isSamePatch(known.file, bytes)))
-        return { ...receipt, applied: false };
+      const known = kept.get(sequence);
+      if (known !== undefined && (await isSamePatch(known, bytes))) return { ...receipt, applied: false };
       throw new ServeError('PATCH_CONFLICT', `another patch ${sequence} was applied before`);
     }
     if (sequence > last + 1)
@@ -87,7 +88,7 @@ export class ModelPatches {
     let at = 'the folder';
     try {
       const least = Math.min(this.#patched.sequence, ...copies.map(({ sequence }) => sequence));
-      for (const own of (await listPatches(this.#folder)).slice(least)) {
+      for (const own of (await listPatches(this.#folder, this.#patched.sequence)).slice(least)) {
         at = own.file;
         await this.#applyFile(own, copies);
       }

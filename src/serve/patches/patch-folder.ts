@@ -1,7 +1,7 @@
 /** The patches of a version, in its folder: NNNN.safetensors, numbered from 1 on without gaps. What is acknowledged is there, whole. */
-import { open, readFile, rm } from 'node:fs/promises';
+import { mkdir, open, readFile, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { fileError, ServeError } from '../../errors.ts';
+import { fileError, ServeError, unwritable } from '../../errors.ts';
 import { listFolder, openFile } from '../../input-file.ts';
 import { writeOutputFile } from '../../output-file.ts';
 
@@ -16,11 +16,38 @@ const NAME = /^0*([1-9]\d{0,8})\.safetensors$/;
 const DIGITS = 4;
 
 /**
- * The patches that there are, in their order.
+ * The patches that there are, in their order. `applied`: so many are to be there, since a model has them.
  * @throws ServeError PATCH_GAP naming the first number that is missing, PATCH_CONFLICT for two of one number, REPOSITORY_INVALID for
- *   what is no file; UsageError FILE_*.
+ *   what is no file, and for what is to be there and is not; UsageError FILE_*.
  */
-export async function listPatches(folder: string): Promise<PatchFile[]> {
+export async function listPatches(folder: string, applied = 0): Promise<PatchFile[]> {
+  const found = await keptPatches(folder, applied);
+  const sorted = [...found].sort(([a], [b]) => a - b);
+  for (const [i, [sequence]] of sorted.entries())
+    if (sequence !== i + 1)
+      throw new ServeError('PATCH_GAP', `${folder} has patch ${sequence}, and patch ${i + 1} is missing`, {
+        file: folder,
+      });
+  return sorted.map(([sequence, file]) => ({ sequence, file }));
+}
+
+/**
+ * The files of the patches that were applied, by number.
+ * @throws ServeError PATCH_CONFLICT for two of one number, REPOSITORY_INVALID for what is no file, and where one is missing: the next
+ *   server would not have it; UsageError FILE_*.
+ */
+export async function keptPatches(folder: string, applied: number): Promise<ReadonlyMap<number, string>> {
+  const found = await filesByNumber(folder);
+  for (let sequence = 1; sequence <= applied; sequence++)
+    if (!found.has(sequence))
+      throw new ServeError('REPOSITORY_INVALID', `${folder} has lost patch ${sequence}, which is applied`, {
+        file: folder,
+        hint: 'put it back, or load the model again without it',
+      });
+  return found;
+}
+
+async function filesByNumber(folder: string): Promise<Map<number, string>> {
   const found = new Map<number, string>();
   for (const entry of await listFolder(folder).catch(noneThere)) {
     const number = NAME.exec(entry.name)?.[1];
@@ -34,13 +61,7 @@ export async function listPatches(folder: string): Promise<PatchFile[]> {
       throw new ServeError('PATCH_CONFLICT', `${other} and ${file} have one number`, { file });
     found.set(sequence, file);
   }
-  const sorted = [...found].sort(([a], [b]) => a - b);
-  for (const [i, [sequence]] of sorted.entries())
-    if (sequence !== i + 1)
-      throw new ServeError('PATCH_GAP', `${folder} has patch ${sequence}, and patch ${i + 1} is missing`, {
-        file: folder,
-      });
-  return sorted.map(([sequence, file]) => ({ sequence, file }));
+  return found;
 }
 
 function noneThere(error: unknown): [] {
@@ -64,10 +85,17 @@ export async function readPatchFile(
   }
 }
 
-/** Writes a patch: when it resolves, no crash loses it. Gives back its file. @throws UsageError FILE_UNWRITABLE, for one that is there too. */
+/**
+ * Writes a patch: when it resolves, no crash loses it. Gives back its file.
+ * @throws UsageError FILE_UNWRITABLE, for one that is there too, and where the folder of the version has gone.
+ */
 export async function writePatch(folder: string, sequence: number, bytes: Uint8Array): Promise<string> {
   const file = join(folder, `${String(sequence).padStart(DIGITS, '0')}.safetensors`);
-  await writeOutputFile(file, bytes, { makesFolder: true, isNew: true });
+  // The folder of a version is never made: one without a checkpoint would be served next.
+  await mkdir(folder).catch((cause) => {
+    if (cause.code !== 'EEXIST') throw unwritable(file, cause);
+  });
+  await writeOutputFile(file, bytes, { isNew: true });
   // The names too, and that of the folder, which may be new.
   for (const of of [folder, dirname(folder)]) await syncFolder(of);
   return file;

@@ -147,9 +147,9 @@ export class FolderCatalog implements ModelCatalog {
     await this.#checkWithin(folder);
     for (const { name } of await listFolder(folder)) {
       const path = join(under, name);
-      if (path === PATCHES_FOLDER) continue;
       const file = join(own, path);
       await this.#checkWithin(file);
+      if (path === PATCHES_FOLDER) continue;
       const info = await statFile(file);
       if (found.length >= MOST_FILES || depth > MOST_DEPTH)
         throw refused(

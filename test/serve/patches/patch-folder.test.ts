@@ -1,8 +1,8 @@
 /** The patches in a version's folder, and which of them a model takes. */
 import assert from 'node:assert/strict';
-import { mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { after, beforeEach, test } from 'node:test';
 import { ModelPatches, PartlyPatched } from '../../../src/serve/models/model-patches.ts';
 import { listPatches, writePatch } from '../../../src/serve/patches/patch-folder.ts';
@@ -69,6 +69,26 @@ test('one that is there is not written over', async () => {
   assert.equal(await writePatch(folder, 1, patch(1)), join(folder, '0001.safetensors'));
   await assert.rejects(writePatch(folder, 1, patch(1, 5)), { code: 'FILE_UNWRITABLE' });
   assert.deepEqual(readdirSync(folder), ['0001.safetensors']);
+});
+
+test('the folder of a version that has gone is not made', async () => {
+  rmSync(dirname(folder), { recursive: true });
+  await assert.rejects(writePatch(folder, 1, patch(1)), { code: 'FILE_UNWRITABLE' });
+  assert.equal(existsSync(dirname(folder)), false);
+});
+
+test('what was applied is to be there: none is taken, and it is told, until it is', async () => {
+  const { taken, patches } = copies(1);
+  for (const sequence of [1, 2]) await patches.receive(patch(sequence));
+  const lost = { code: 'REPOSITORY_INVALID', message: /has lost patch [12], which is applied/ };
+  rmSync(join(folder, '0002.safetensors'));
+  for (const sequence of [1, 2, 3]) await assert.rejects(patches.receive(patch(sequence)), lost);
+  await assert.rejects(patches.look(), lost);
+  rmSync(folder, { recursive: true });
+  await assert.rejects(patches.receive(patch(3)), lost);
+  for (const sequence of [1, 2]) put(`${sequence}.safetensors`, patch(sequence));
+  assert.equal((await patches.receive(patch(3))).applied, true);
+  assert.deepEqual(taken, [[1, 2, 3]]);
 });
 
 test('those that come are taken in order, once', async () => {

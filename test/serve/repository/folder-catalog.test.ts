@@ -137,6 +137,8 @@ describe('what is refused', () => {
     await version('d', 1);
     symlinkSync('/etc/hostname', join(folder, 'd', 'settings.json'));
     await refused('d', /d\/settings\.json leads out/);
+    symlinkSync(top, join(await version('f', 1), 'patches'));
+    await refused('f', /f\/1\/patches leads out/);
     // Those that stay inside are as good as files, as in a mounted volume.
     const own = await version('e', 1);
     mkdirSync(join(folder, '..data'));
