@@ -67,4 +67,15 @@ export const SERVE_HTTP: readonly Mutant[] = [
     ],
     LIFE,
   ),
+  ...mutantsOf(
+    'src/serve/http/watchers.ts',
+    [
+      ['if (response.destroyed) return;', ''],
+      ['if (this.#isEnded) response.end();', 'if (false) response.end();'],
+      ['this.#responses.delete(response);', ''],
+      ['> MOST_UNREAD_BYTES', '>= MOST_UNREAD_BYTES'],
+      ['for (const response of this.#responses) response.end();', ''],
+    ],
+    ['test/serve/http/watchers.test.ts'],
+  ),
 ];
