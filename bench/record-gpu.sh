@@ -3,13 +3,13 @@
 #
 #   bench/record-gpu.sh OUT PREFIX [STEP...]     PREFIX: h200; TRACES: a folder with the artifact's traces
 #
-# Steps: conformance sanitizer paper traces formats sweeps characterize tune mixed model mlperf shapes dense host updates (default: all). A
+# Steps: conformance sanitizer paper artifact traces formats sweeps characterize tune mixed model mlperf shapes dense host updates (default: all). A
 # step that fails is said at the end, the others go on. What is slow to look at goes to OUT/PREFIX-*.txt.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 out=$1 prefix=$2
 shift 2
-steps=${*:-conformance sanitizer paper traces formats sweeps characterize tune mixed model mlperf shapes dense host updates}
+steps=${*:-conformance sanitizer paper artifact traces formats sweeps characterize tune mixed model mlperf shapes dense host updates}
 traces=${TRACES:-../shared/traces}
 golden=${HOTROW_SHARED:-../shared}/golden
 failed=()
@@ -50,6 +50,7 @@ host() {
 }
 updates() { node --import tsx bench/row-updates.ts --device cuda --json "$out/$prefix-row-updates.json" >/dev/null; }
 paper() { bench paper --preset paper --rounds 8; }
+artifact() { bench artifact --preset artifact --no-peers; }
 traces() { bench paper-traces --preset paper --rounds 8 --trace "$traces"/{med_hot,low_hot}.500K.txt; }
 formats() {
   for format in ${FORMATS:-float16 bfloat16 int8 int4 float8_e4m3}; do

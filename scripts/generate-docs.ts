@@ -26,6 +26,7 @@ import { BATCH_LOOKUPS, COVERAGE_ROWS, measureHotness } from '../src/workload/ho
 import { batchingPage } from './batching-page.ts';
 import { h200Page } from './h200-page.ts';
 import { metricsPage } from './metrics-page.ts';
+import { paperPage } from './paper-page.ts';
 import { codeBlock, fill, ROOT, readPage, recorded, recordedBench } from './recorded.ts';
 
 /** A device of each kind, and a table, to show costs for. */
@@ -192,6 +193,7 @@ export function generatedFiles(): ReadonlyMap<string, string> {
     ['docs/batching.md', batchingPage()],
     ['docs/metrics.md', metricsPage()],
     ['docs/results-h200.md', h200Page()],
+    ['docs/paper.md', paperPage()],
     ['README.md', readme()],
     ['schemas/plan-1.schema.json', schema(planSchema)],
     ['schemas/placement-1.schema.json', schema(placementSchema)],

@@ -1,5 +1,5 @@
 /**
- * What ptxas says of the standard CUDA kernel's variants, as tables in docs/cuda-kernels.md. Needs nvcc:
+ * What ptxas says of the variants of the CUDA kernels that are launched table by table, as tables in docs/cuda-kernels.md. Needs nvcc:
  *   npx tsx scripts/report-registers.ts
  */
 
@@ -10,8 +10,9 @@ import {
   PLAIN_VARIANT,
   type StandardBagVariant,
   sharedBytes,
-  standardBagSource,
-  variantId,
+  type TableKernelFamily,
+  tableBagSource,
+  tableVariantId,
 } from '../src/backend/cuda/embedding/standard-source.ts';
 import { warpsPerMultiprocessor } from '../src/plan/occupancy.ts';
 import { PREFETCH_BUFFERS } from '../src/plan/techniques/prefetch.ts';
@@ -21,7 +22,32 @@ const PAGE = fileURLToPath(new URL('../docs/cuda-kernels.md', import.meta.url));
 const BEGIN = '<!-- registers: written by scripts/report-registers.ts -->';
 const END = '<!-- /registers -->';
 
-const UNCAPPED: readonly StandardBagVariant[] = [
+/** A variant, and the kernel family that it is of. */
+interface Kernel {
+  readonly family: TableKernelFamily;
+  readonly variant: StandardBagVariant;
+}
+const of = (family: TableKernelFamily, variants: readonly StandardBagVariant[]): Kernel[] =>
+  variants.map((variant) => ({ family, variant }));
+
+/** The paper's settings of each prefetch, and some more. */
+const ARTIFACT: readonly StandardBagVariant[] = [
+  PLAIN_VARIANT,
+  ...(
+    [
+      ['registers', 2],
+      ['registers', 4],
+      ['registers', 8],
+      ['shared', 10],
+      ['local', 2],
+      ['local', 8],
+      ['l1', 2],
+      ['l1', 4],
+    ] as const
+  ).map(([into, distance]) => ({ ...PLAIN_VARIANT, prefetch: { into, distance } })),
+];
+
+const STANDARD: readonly StandardBagVariant[] = [
   PLAIN_VARIANT,
   { ...PLAIN_VARIANT, index: 'int32', offset: 'int32' },
   { ...PLAIN_VARIANT, rowFormat: 'float16' },
@@ -37,24 +63,32 @@ const UNCAPPED: readonly StandardBagVariant[] = [
   ),
 ];
 
+const UNCAPPED: readonly Kernel[] = [...of('standard', STANDARD), ...of('artifact', ARTIFACT)];
+
 const CAPS = [24, 32, 40, 48, 56, 64];
-const CAPPED: readonly StandardBagVariant[] = [
-  PLAIN_VARIANT,
-  ...PREFETCH_BUFFERS.flatMap((into) =>
-    [4, 8, 16].map((distance) => ({ ...PLAIN_VARIANT, prefetch: { into, distance } })),
-  ),
-].flatMap((variant) => CAPS.map((maxRegisters) => ({ ...variant, maxRegisters })));
+const CAPPED: readonly Kernel[] = [
+  ...of('standard', [
+    PLAIN_VARIANT,
+    ...PREFETCH_BUFFERS.flatMap((into) =>
+      [4, 8, 16].map((distance) => ({ ...PLAIN_VARIANT, prefetch: { into, distance } })),
+    ),
+  ]),
+  ...of('artifact', ARTIFACT),
+].flatMap(({ family, variant }) =>
+  CAPS.map((maxRegisters) => ({ family, variant: { ...variant, maxRegisters } })),
+);
 
 async function resourcesOf(
-  variants: readonly StandardBagVariant[],
+  kernels: readonly Kernel[],
   architecture: string,
-): Promise<(variant: StandardBagVariant) => Resources> {
+): Promise<(kernel: Kernel) => Resources> {
   const found = new Map<string, Resources>();
-  for (const cap of new Set(variants.map(({ maxRegisters }) => maxRegisters))) {
-    const sources = variants.filter(({ maxRegisters }) => maxRegisters === cap).map(standardBagSource);
+  const source = ({ family, variant }: Kernel) => tableBagSource(family, variant);
+  for (const cap of new Set(kernels.map(({ variant }) => variant.maxRegisters))) {
+    const sources = kernels.filter(({ variant }) => variant.maxRegisters === cap).map(source);
     for (const entry of await compileWithNvcc(sources, architecture)) found.set(...entry);
   }
-  return (variant) => found.get(standardBagSource(variant).kernel) as Resources;
+  return (kernel) => found.get(source(kernel).kernel) as Resources;
 }
 
 /** `40`, or `40 (8 spilled)`. */
@@ -72,16 +106,17 @@ async function report(): Promise<string> {
   );
   const capped = await resourcesOf(CAPPED, 'sm_90');
   const ninety = ARCHITECTURES.indexOf('sm_90');
-  const plainRows = UNCAPPED.map((variant) => {
-    const cells = uncapped.map((of) => cell(of(variant)));
-    const { registers } = (uncapped[ninety] as (variant: StandardBagVariant) => Resources)(variant);
+  const plainRows = UNCAPPED.map((kernel) => {
+    const { family, variant } = kernel;
+    const cells = uncapped.map((resources) => cell(resources(kernel)));
+    const { registers } = (uncapped[ninety] as (kernel: Kernel) => Resources)(kernel);
     const warps = warpsPerMultiprocessor({ registers, threads: variant.threads });
-    return [`\`${variantId(variant)}\``, ...cells, `${warps}`, `${sharedBytes(variant) || ''}`];
+    return [`\`${tableVariantId(family, variant)}\``, ...cells, `${warps}`, `${sharedBytes(variant) || ''}`];
   });
-  const cappedRows = CAPPED.filter(({ maxRegisters }) => maxRegisters === CAPS[0]).map(
-    ({ maxRegisters: _, ...variant }) => [
-      `\`${variantId(variant)}\``,
-      ...CAPS.map((maxRegisters) => cell(capped({ ...variant, maxRegisters }))),
+  const cappedRows = CAPPED.filter(({ variant }) => variant.maxRegisters === CAPS[0]).map(
+    ({ family, variant: { maxRegisters: _, ...variant } }) => [
+      `\`${tableVariantId(family, variant)}\``,
+      ...CAPS.map((maxRegisters) => cell(capped({ family, variant: { ...variant, maxRegisters } }))),
     ],
   );
   const version = /release \S+, V(\S+)/.exec(spawnSync('nvcc', ['--version']).stdout.toString())?.[1];

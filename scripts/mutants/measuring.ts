@@ -88,10 +88,32 @@ export const MEASURING: readonly Mutant[] = [
         'batchMs(row) / (baseline.get(key(row)) as number)',
       ],
       ['`${pattern} ${inputs}`', '`${pattern}`'],
-      ["rows.filter(({ role }) => role === 'plain')", "rows.filter(({ role }) => role !== 'plain')"],
+      ["rows.filter(({ role }) => role === 'plain' ||", "rows.filter(({ role }) => role !== 'plain' ||"],
       ['measured.filter(({ pattern }) => pattern === run.workload.pattern)', 'measured'],
     ],
     ['test/bench/compare-model.test.ts'],
+  ),
+  ...mutantsOf(
+    'src/bench/claims.ts',
+    [
+      ['(withPinning ? (row.pin?.medianUs ?? 0) : 0)', '0'],
+      ['speedup: timeOf(baseline, false) / time', 'speedup: time / timeOf(baseline, false)'],
+      ['timeOf(b, counted) < timeOf(a, counted) ? b : a', 'timeOf(b, counted) < timeOf(a, counted) ? a : b'],
+      ['(b.speedup > a.speedup ? b : a)', '(b.speedup > a.speedup ? a : b)'],
+      ['timeOf(slowest, false) / timeOf(fastest, false)', 'timeOf(fastest, false) / timeOf(slowest, false)'],
+      ['bare.timing.medianMs / row.timing.medianMs', 'row.timing.medianMs / bare.timing.medianMs'],
+      ['if (results.preset !== ARTIFACT_PRESET) return [];', ''],
+    ],
+    ['test/bench/claims.test.ts'],
+  ),
+  ...mutantsOf(
+    'src/bench/presets.ts',
+    [
+      ['Math.min(modelTables, fitting)', 'modelTables'],
+      ['if (!capabilities.hasOwnMemory) return { embedding: hostTables, model: hostTables };', ''],
+      ['(MOST_OF_MEMORY * memoryBytes) / tableBytes', '(MOST_OF_MEMORY * memoryBytes) / (2 * tableBytes)'],
+    ],
+    ['test/bench/claims.test.ts'],
   ),
   ...mutantsOf(
     'src/bench/measure-model.ts',

@@ -220,6 +220,35 @@ export const MODELS_AND_PROGRAMS: readonly Mutant[] = [
     ['test/workload/batch-traffic.test.ts', 'test/bench/workload.test.ts'],
   ),
   ...mutantsOf(
+    'kernels/cuda/artifact_bag.cuh',
+    [
+      ['index >= 0 && index < params.row_count', 'index < params.row_count'],
+      ['index >= 0 && index < params.row_count', 'index >= 0 && index <= params.row_count'],
+      ['(V::repair ? row : index) == params.padding_index', 'index == params.padding_index'],
+      ['position + V::distance <= end', 'position < end'],
+      ['  for (; position < end; position++) add_lookup<V>(params, cell, position);', ''],
+      ['if (position + V::distance < end) {', '{'],
+      ['if (cell.feature == 0) ptx::store(params.offset_to_bag + position, cell.bag);', ''],
+      [
+        'if (cell.feature == 0) ptx::store(params.bag_size',
+        'if (cell.feature == 1) ptx::store(params.bag_size',
+      ],
+      ['begin = begin < 0 ? 0 : begin > params.lookups ? params.lookups : begin;', ''],
+      ['end = end < begin ? begin : end > params.lookups ? params.lookups : end;', ''],
+      ['if (params.stop != nullptr && ptx::load(params.stop) != 0) return;', ''],
+      ['if (cell.feature >= params.dim) continue;', ''],
+    ],
+    ['test/emulation/artifact-bag.test.ts'],
+  ),
+  ...mutantsOf(
+    'src/backend/cuda/embedding/bag-notes.ts',
+    [
+      ['    if (this.#memory !== undefined) this.#pools.device.giveBack(this.#memory);\n', ''],
+      ['this.#memory ??= this.#pools', 'this.#memory = this.#pools'],
+    ],
+    ['test/backend/cuda/embedding/artifact-plan.test.ts'],
+  ),
+  ...mutantsOf(
     'kernels/cuda/check_bags.cuh',
     [
       [

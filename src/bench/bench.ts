@@ -9,11 +9,20 @@ import { rowBytes } from '../embedding/bag.ts';
 import { distinctTables, sharesTables, tableNumbers } from '../embedding/shared-tables.ts';
 import { ModelError } from '../errors.ts';
 import { type ModelArchitecture, modelNotes } from '../model/architecture.ts';
-import { checkPlan, type Plan, type PlanChoice, plainPlan, withTechniques } from '../plan/plan.ts';
+import {
+  checkPlan,
+  KERNEL_FAMILIES,
+  type Plan,
+  type PlanChoice,
+  plainPlan,
+  withTechniques,
+} from '../plan/plan.ts';
 import type { PlanContext } from '../plan/techniques/technique.ts';
 import type { OnProgress } from '../progress.ts';
 import { version } from '../version.ts';
-import { compareModel } from './compare-model.ts';
+import { artifactPlans } from './artifact-plans.ts';
+import { type CompareModelOptions, compareModel } from './compare-model.ts';
+import { isArtifact } from './comparison.ts';
 import { CoreWaits } from './core-waits.ts';
 import {
   combinedPlans,
@@ -48,6 +57,10 @@ export interface BenchOptions {
   readonly plan?: PlanChoice;
   /** How the whole model's dense layers multiply; default: the device's. */
   readonly precision?: DensePrecision;
+  /** By the paper's protocol: compared with the kernel that the paper measured, where the device has it. */
+  readonly paper?: boolean;
+  /** The whole model, where it has other tables than the embedding stage; default: the same. */
+  readonly whole?: { readonly architecture: ModelArchitecture; readonly workloads: readonly BenchWorkload[] };
   /** Techniques to run over their whole range. */
   readonly sweeps: readonly string[];
   /** Measure other libraries in the same run. */
@@ -83,9 +96,11 @@ export async function bench(options: BenchOptions): Promise<BenchResults> {
   const whole =
     options.modelRounds > 0
       ? await compareModel({
-          ...{ backend, architecture, workloads, precision, ceilings, given, notes, progress, signal },
+          ...{ backend, architecture, workloads, ...options.whole },
+          ...{ precision, ceilings, given, notes, progress, signal },
           rounds: options.modelRounds,
           best: bestPlans(embedding),
+          ...paperModel(options, embedding),
           peers: options.peers,
           stop: options.stop ?? (() => false),
         })
@@ -148,9 +163,12 @@ async function embeddingStage(
   await using peers = await Peers.start(kinds, backend.device, { tables, indexType }, notes, signal);
   using embeddingBench = new EmbeddingBench(backend, tables, progress, signal);
   const { context } = embeddingBench;
+  const artifact = options.paper === true ? artifactPlans(context) : [];
+  if (options.paper === true && artifact.length === 0) notes.push(claimsAreOfGpus(backend, tables.length));
   const plans = [
-    ...singleTechniquePlans(context),
-    ...combinedPlans(context),
+    ...(artifact.length > 0
+      ? [...artifact, plainPlan(backend.device.kind)]
+      : [...singleTechniquePlans(context), ...combinedPlans(context)]),
     ...familyPlans(context),
     ...(plan === undefined || plan === 'plain' ? [] : [plan]),
   ];
@@ -172,6 +190,28 @@ function sweepBases(name: string, context: PlanContext): Plan[] {
   const plain = plainPlan(context.device.kind);
   if (plain.device !== 'cuda' || name === 'prefetch') return [plain];
   return [plain, withTechniques(plain, { prefetch: { into: 'registers', distance: 6 } })];
+}
+
+function claimsAreOfGpus({ device }: Backend, tables: number): string {
+  return `the paper's claims are about GPUs: on ${device.id} its protocol runs with the kernel and the techniques that there are, on ${tables} tables (--tables N: on N)`;
+}
+
+/** What compareModel is told by the paper's protocol: the fastest plans of the paper's kernel, whole batches counted. */
+function paperModel(
+  { paper, backend }: BenchOptions,
+  embedding: readonly EmbeddingRow[],
+): Pick<CompareModelOptions, 'paper' | 'inputs'> {
+  if (paper !== true || !KERNEL_FAMILIES[backend.device.kind].some((kernel) => kernel === 'artifact'))
+    return {};
+  const fastest = new Map<string, EmbeddingRow>();
+  for (const row of embedding.filter((own) => isArtifact(own) && own.sweep === undefined)) {
+    const known = fastest.get(row.pattern);
+    if (known === undefined || row.timing.medianMs < known.timing.medianMs) fastest.set(row.pattern, row);
+  }
+  return {
+    paper: new Map([...fastest].map(([pattern, { plan }]) => [pattern, plan as Plan])),
+    inputs: ['device'],
+  };
 }
 
 /** The best plan found on each pattern. */
@@ -204,7 +244,14 @@ function checkHostMemory(
 }
 
 /** How the embedding stage was timed. */
-function protocol({ workloads, backend, architecture, embeddingRounds, peers }: BenchOptions): string[] {
+function protocol({
+  workloads,
+  backend,
+  architecture,
+  embeddingRounds,
+  peers,
+  paper,
+}: BenchOptions): string[] {
   const drawn =
     architecture.tables.length > MOST_DRAWN
       ? [
@@ -224,6 +271,11 @@ function protocol({ workloads, backend, architecture, embeddingRounds, peers }: 
     ...(backend.device.capabilities.launchesTableByTable
       ? [
           'tables are launched one by one; µs per table: a pair of events around each launch; ms per batch: the same launches back to back, one pair of events around checks, pinning and all',
+        ]
+      : []),
+    ...(paper === true
+      ? [
+          "compared with the kernel that the paper measured, where the device has it: speedups are over that kernel without a technique; each combination of the paper's techniques ran in several settings, of which the fastest on a pattern is told",
         ]
       : []),
     ...(peers

@@ -8,8 +8,9 @@ import type { ModelArchitecture } from '../model/architecture.ts';
 import { type Plan, plainPlan, planLabel } from '../plan/plan.ts';
 import type { OnProgress } from '../progress.ts';
 import type { SearchResult } from '../tuner/search.ts';
+import { ARTIFACT_PLAN } from './artifact-plans.ts';
 import { type ModelRole, unique } from './comparison.ts';
-import { type MeasuredModelRow, measureModel, warmUpOn } from './measure-model.ts';
+import { type Inputs, type MeasuredModelRow, measureModel, warmUpOn } from './measure-model.ts';
 import { measurePytorchModel } from './pytorch-model.ts';
 import { RACE_SECONDS, racedTables, racePatterns } from './race.ts';
 import type { ModelRow } from './results.ts';
@@ -28,6 +29,10 @@ export interface CompareModelOptions {
   readonly given: Plan | undefined;
   /** Plans found best in this run, by pattern; none: plans race first, unless one is given. */
   readonly best: ReadonlyMap<string, Plan>;
+  /** The plans of the paper's kernel found best, by pattern: they and that kernel bare are compared in place of the plain one. */
+  readonly paper?: ReadonlyMap<string, Plan>;
+  /** Places of the inputs; default: all that the device knows. */
+  readonly inputs?: readonly Inputs[];
   /** Measure PyTorch in the same run. */
   readonly peers: boolean;
   /** Gets what was not run and why, what a placement brought about. */
@@ -79,13 +84,20 @@ interface ComparedPlans {
 }
 
 async function comparedPlans(options: CompareModelOptions): Promise<ComparedPlans> {
-  const { backend, workloads, given } = options;
+  const { backend, workloads, given, paper } = options;
   const plain = plainPlan(backend.device.kind);
   const runs = (role: ModelRole, planOn: (pattern: string) => Plan) =>
     workloads.map(({ pattern, model }): Run => ({ role, plan: planOn(pattern), workload: model }));
-  const plainRuns = runs('plain', () => plain);
+  const plainRuns =
+    paper === undefined
+      ? runs('plain', () => plain)
+      : [
+          ...runs('artifact', () => ARTIFACT_PLAN),
+          ...runs('artifact-tuned', (pattern) => paper.get(pattern) ?? ARTIFACT_PLAN),
+        ];
   if (given !== undefined) {
-    if (planLabel(given) === planLabel(plain)) return { plans: plainRuns, protocol: [] };
+    const known = plainRuns.some(({ plan }) => planLabel(plan) === planLabel(given));
+    if (known) return { plans: plainRuns, protocol: [] };
     return {
       plans: [...plainRuns, ...runs('given', () => given)],
       protocol: ['given: one plan, on every pattern'],
@@ -137,11 +149,11 @@ async function measureRuns(runs: readonly Run[], options: CompareModelOptions): 
   return runs.flatMap((run) => rows.get(run) as MeasuredModelRow[]);
 }
 
-/** Throughput relative to the plain kernel's on the same pattern, inputs in the same place. */
+/** Throughput relative to the plain kernel's, or the paper's, on the same pattern, inputs in the same place. */
 function withSpeedups(rows: readonly MeasuredModelRow[]): ModelRow[] {
   const key = ({ pattern, inputs }: MeasuredModelRow) => `${pattern} ${inputs}`;
   const batchMs = (row: MeasuredModelRow) => row.batchMs ?? row.timing.medianMs;
-  const plain = rows.filter(({ role }) => role === 'plain');
+  const plain = rows.filter(({ role }) => role === 'plain' || role === 'artifact');
   const baseline = new Map(plain.map((row) => [key(row), batchMs(row)]));
   return rows.map((row) => ({ ...row, speedup: (baseline.get(key(row)) as number) / batchMs(row) }));
 }

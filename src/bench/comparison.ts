@@ -1,5 +1,5 @@
 /** What results compare: rows with their baselines, and the names that tables and reports give them. */
-import { type CudaPlan, type Plan, planLabel, withTechniques } from '../plan/plan.ts';
+import { type Plan, planLabel, withTechniques } from '../plan/plan.ts';
 import type { BenchResults, EmbeddingRow, LaunchTimes, ModelRow } from './results.ts';
 
 /** The distinct values, in order of their first appearance. */
@@ -61,6 +61,8 @@ export function modelRole({ role, variant }: ModelRow): ModelRole {
 
 function roleWords(role: ModelRole, [plan, ...others]: readonly string[]): string {
   if (role === 'plain') return 'the plain kernel';
+  if (role === 'artifact') return "the paper's kernel";
+  if (role === 'artifact-tuned') return "the paper's kernel with its techniques";
   if (others.length > 0) return `the plans ${role} for each pattern`;
   return `the ${role} plan (${techniques(plan as string)})`;
 }
@@ -71,6 +73,12 @@ const byPattern = (rows: readonly EmbeddingRow[]) => new Map(rows.map((row) => [
 export function plainRows(results: Pick<BenchResults, 'embedding'>): Map<string, EmbeddingRow> {
   const own = compared(results).filter(({ implementation }) => implementation === 'hotrow');
   return byPattern(own.filter(({ variant }) => variant === own[0]?.variant));
+}
+
+/** What rows are compared with, in words: the first plan of a run. */
+export function baselineName(results: Pick<BenchResults, 'embedding'>): string {
+  const [first] = plainRows(results).values();
+  return first !== undefined && isArtifact(first) ? "paper's kernel" : 'plain kernel';
 }
 
 /** Another library that was measured in the same run. */
@@ -103,7 +111,12 @@ export function launchPerTable(row: EmbeddingRow): LaunchTimes | undefined {
 
 /** Whether the row's kernel pools all tables in one launch. */
 function isFused({ plan }: EmbeddingRow): boolean {
-  return (plan as Plan | undefined)?.device === 'cuda' && (plan as CudaPlan).kernel === 'fused';
+  return (plan as Plan | undefined)?.kernel === 'fused';
+}
+
+/** Whether the row's kernel is of the shape that the paper measured. */
+export function isArtifact({ plan }: Pick<EmbeddingRow, 'plan'>): boolean {
+  return (plan as Plan | undefined)?.kernel === 'artifact';
 }
 
 /** How many times faster `row`'s launch is than the baseline's, by table and with pinning left out; undefined: one was not timed, or took no time. */

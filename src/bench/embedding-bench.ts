@@ -168,7 +168,7 @@ export class EmbeddingBench implements Disposable {
   }
 
   /**
-   * Times variants, the first of them the plain kernel, and the best plan found on one workload, in turns with `peers`.
+   * Times variants, the first of them what all are compared with, and the best plan found on one workload, in turns with `peers`.
    * `rounds`: turns of each, after one to warm up. `ceilings`: for the speed of light. Every variant's results are first compared with the plain kernel's.
    * @throws DeviceError KERNEL_FAILED when they differ; AbortError.
    */

@@ -18,7 +18,7 @@ import { timing } from './statistics.ts';
 import type { ModelWorkload } from './workload.ts';
 
 /** Where the arrays of requests are. */
-type Inputs = keyof typeof PLACES;
+export type Inputs = keyof typeof PLACES;
 
 /** Predictions before those that are timed: where there are any, until kernels are compiled and programs are captured. */
 export function warmUpOn({ capabilities }: DeviceDescription): number {
@@ -38,6 +38,8 @@ export interface MeasureModelOptions {
   /** How dense layers multiply; default: the device's. */
   readonly precision?: DensePrecision;
   readonly workloads: readonly ModelWorkload[];
+  /** Places of the inputs; default: all that the device knows. */
+  readonly inputs?: readonly Inputs[];
   /** Timed predictions, after others to warm up. */
   readonly rounds: number;
   readonly ceilings: Ceilings;
@@ -64,13 +66,24 @@ export async function measureModel(options: MeasureModelOptions): Promise<Measur
   for (const [w, workload] of workloads.entries()) {
     if (w > 0 && options.stop?.() === true) break;
     progress?.(`whole model, ${planLabel(plan)}, ${workload.pattern}`, w + 1, workloads.length);
-    const { hasOwnMemory } = backend.device.capabilities;
-    if (hasOwnMemory) rows.push(await measurePlaced(model, workload, options));
-    if (hasOwnMemory) rows.push(await measurePinned(model, workload, options));
-    rows.push(await measureRequests(model, workload, workload.requests, 'host', options));
+    for (const inputs of placesOn(backend.device, options.inputs))
+      rows.push(await MEASURE[inputs](model, workload, options));
   }
   return rows;
 }
+
+/** Where inputs can be on a device, of those that are wanted. */
+function placesOn({ capabilities }: DeviceDescription, wanted?: readonly Inputs[]): Inputs[] {
+  const known: readonly Inputs[] = capabilities.hasOwnMemory ? ['device', 'pinned', 'host'] : ['host'];
+  return known.filter((place) => wanted === undefined || known.length === 1 || wanted.includes(place));
+}
+
+const MEASURE = {
+  device: measurePlaced,
+  pinned: measurePinned,
+  host: (model: DlrmModel, workload: ModelWorkload, options: MeasureModelOptions) =>
+    measureRequests(model, workload, workload.requests, 'host', options),
+} as const;
 
 async function measurePlaced(model: DlrmModel, workload: ModelWorkload, options: MeasureModelOptions) {
   const placed: PlacedRequest[] = [];

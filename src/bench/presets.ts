@@ -1,5 +1,6 @@
 /** Named benchmark set-ups. */
-import type { RowFormat } from '../embedding/bag.ts';
+import type { DeviceDescription } from '../device.ts';
+import { type RowFormat, rowBytes } from '../embedding/bag.ts';
 import { UsageError } from '../errors.ts';
 import type { DlrmArchitecture } from '../model/architecture.ts';
 import {
@@ -33,6 +34,35 @@ export interface Preset {
   readonly modelRounds: number;
   /** Batches in rotation. */
   readonly batches: number;
+  /** By the paper's protocol. */
+  readonly paper?: PaperProtocol;
+}
+
+/** A comparison over the kernel that the paper measured, and with other tables under the whole model. */
+export interface PaperProtocol {
+  /** Of the whole model, where the device's memory holds so many. */
+  readonly modelTables: number;
+  readonly modelBatches: number;
+  /** Of the embedding stage and the model on devices that work in the host's memory. */
+  readonly hostTables: number;
+}
+
+/** The share of a device's memory that tables of the whole model may take. */
+const MOST_OF_MEMORY = 0.8;
+
+/**
+ * How many tables the paper's protocol has on a device: the same few for the embedding stage and the whole model where they lie in
+ * the host's memory; else its own, and under the whole model at most as many as the memory holds.
+ */
+export function paperTables(
+  { modelTables, hostTables }: PaperProtocol,
+  tables: DlrmArchitecture['tables'],
+  { capabilities, memoryBytes }: Pick<DeviceDescription, 'capabilities' | 'memoryBytes'>,
+): { readonly embedding: number; readonly model: number } {
+  if (!capabilities.hasOwnMemory) return { embedding: hostTables, model: hostTables };
+  const tableBytes = tables.reduce((most, table) => Math.max(most, table.rows * rowBytes(table)), 1);
+  const fitting = Math.floor((MOST_OF_MEMORY * memoryBytes) / tableBytes);
+  return { embedding: tables.length, model: Math.max(1, Math.min(modelTables, fitting)) };
 }
 
 const paper = (tables: number) => ({
@@ -68,6 +98,15 @@ export const PRESETS = {
     embeddingRounds: 12,
     modelRounds: 0,
     batches: 4,
+  },
+  artifact: {
+    title:
+      "the paper's protocol on a kernel of the shape that it measured: 12 tables, 12 batches, 250 tables; its claims",
+    ...paper(12),
+    embeddingRounds: 6,
+    modelRounds: 10,
+    batches: 12,
+    paper: { modelTables: 250, modelBatches: 2, hostTables: 2 },
   },
   model: {
     title: "the paper's whole model: 250 tables (64 GB of rows; --tables N for less)",

@@ -1,8 +1,10 @@
 /** Results as tables for a terminal of 80 columns. Pure: results in, cells out. */
 
-import { percent, significant } from '../numbers.ts';
+import { percent, significant, times } from '../numbers.ts';
 import { type Plan, planLabel } from '../plan/plan.ts';
+import { artifactCombinations, paperClaims, productCombinations } from './claims.ts';
 import {
+  baselineName,
   byRole,
   compared,
   heading,
@@ -48,7 +50,7 @@ export function embeddingTable(results: BenchResults): RenderedTable | undefined
   const [first] = rows;
   if (first === undefined) return undefined;
   return grid(
-    `embedding stage: ms per batch of ${first.batchSize}, ${first.tables} tables, and speed over the plain kernel`,
+    `embedding stage: ms per batch of ${first.batchSize}, ${first.tables} tables, and speed over the ${baselineName(results)}`,
     rows,
     ({ timing, speedup }) => `${significant(timing.medianMs)} ${significant(speedup)}×`,
   );
@@ -58,7 +60,7 @@ export function embeddingTable(results: BenchResults): RenderedTable | undefined
 export function launchTable(results: BenchResults): RenderedTable | undefined {
   const plain = plainRows(results);
   return grid(
-    'one table, µs by a pair of events around its launch (of one for all tables: its share), and speed over the plain kernel;\npinning left out',
+    `one table, µs by a pair of events around its launch (of one for all tables: its share), and speed over the ${baselineName(results)};\npinning left out`,
     compared(results),
     (row) => {
       const speedup = launchSpeedup(row, plain.get(row.pattern));
@@ -199,7 +201,7 @@ function modelTable(model: readonly ModelRow[], bestTold: boolean): RenderedTabl
   const plans = rowsTellPlans
     ? []
     : roles
-        .filter(({ role }) => role !== 'plain')
+        .filter(({ role }) => role !== 'plain' && role !== 'artifact')
         .map(({ role, plans: [plan, ...others] }) =>
           others.length > 0
             ? `${role}: the best plan found on each pattern`
@@ -240,9 +242,51 @@ function modelTable(model: readonly ModelRow[], bestTold: boolean): RenderedTabl
   };
 }
 
+/** The paper's claims beside what the run gives. */
+export function claimsTable(results: BenchResults): RenderedTable | undefined {
+  const claims = paperClaims(results);
+  if (claims.length === 0) return undefined;
+  return {
+    title: `the paper's claims, on an A100, and what ${results.device.id} gives:\nthe largest ratio over the patterns`,
+    columns: [
+      { title: 'claim', left: true },
+      { title: 'paper' },
+      { title: 'here' },
+      { title: 'where', left: true },
+    ],
+    rows: claims.map(({ what, paper, here, where = '' }) => [
+      what,
+      paper === undefined ? '–' : times(paper),
+      here === undefined ? '–' : times(here),
+      where,
+    ]),
+  };
+}
+
+/** The paper's combinations on its own kernel, and Hotrow's plans, over that kernel without a technique. */
+export function combinationsTable(results: BenchResults): RenderedTable | undefined {
+  const artifact = artifactCombinations(results);
+  if (artifact.length === 0) return undefined;
+  const patterns = unique(compared(results).map(({ pattern }) => pattern));
+  return {
+    title:
+      "one table, µs by a pair of events around its launch, and speed over\nthe paper's kernel without a technique; of each combination the fastest setting",
+    columns: [{ title: 'techniques', left: true }, ...patterns.map((pattern) => ({ title: pattern }))],
+    rows: [...artifact, ...productCombinations(results)].map(({ name, byPattern }) => [
+      name,
+      ...patterns.map((pattern) => {
+        const fastest = byPattern.get(pattern);
+        return fastest === undefined ? '–' : `${significant(fastest.time)} ${times(fastest.speedup)}`;
+      }),
+    ]),
+  };
+}
+
 /** Every table of the results, in reading order. */
 export function benchTables(results: BenchResults): RenderedTable[] {
   return [
+    claimsTable(results),
+    combinationsTable(results),
     launchTable(results),
     ...peerTables(results),
     pinTable(results),

@@ -102,7 +102,7 @@ const embeddingRowSchema = Type.Object(
     /** The speed of light: what a batch takes at the ceilings of this run, and its share of the median. */
     limitMs: Type.Optional(Type.Number({ minimum: 0 })),
     limitShare: Type.Optional(Type.Number({ minimum: 0 })),
-    /** Speed relative to the plain kernel on the same pattern in the same run. */
+    /** Speed relative to the first plan, which is the plain kernel or the paper's, on the same pattern in the same run. */
     speedup: Type.Number({ minimum: 0 }),
   },
   strict,
@@ -114,9 +114,18 @@ export const modelRowSchema = Type.Object(
     ...rowBase,
     /**
      * What the plan is in the comparison: the plain kernel, the one found best on this pattern's lookups, or the one that
-     * was given. Absent for peers, and from results of before there were roles.
+     * was given; by the paper's protocol also the paper's kernel, and that with the techniques found best on this pattern's
+     * lookups. Absent for peers, and from results of before there were roles.
      */
-    role: Type.Optional(Type.Union([Type.Literal('plain'), Type.Literal('tuned'), Type.Literal('given')])),
+    role: Type.Optional(
+      Type.Union([
+        Type.Literal('plain'),
+        Type.Literal('tuned'),
+        Type.Literal('given'),
+        Type.Literal('artifact'),
+        Type.Literal('artifact-tuned'),
+      ]),
+    ),
     /** How the dense layers multiplied. */
     precision: Type.Optional(Type.String()),
     /** Where the arrays of requests were. */

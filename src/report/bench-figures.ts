@@ -1,5 +1,6 @@
 /** The figures of a benchmark's results. */
 import {
+  baselineName,
   byRole,
   compared,
   heading,
@@ -23,12 +24,14 @@ import {
 } from '../bench/results.ts';
 import { percent, significant, times } from '../numbers.ts';
 import { type Bar, type BarChart, type Figure, number, text } from './figure.ts';
+import { paperFigures } from './paper-section.ts';
 import { sweepFigure, sweptTechniques } from './sweep-figures.ts';
 
 /** Every figure that the results have the data for, in reading order. */
 export function benchFigures(results: BenchResults): Figure[] {
   return [
     hotnessFigure(results),
+    ...paperFigures(results),
     speedupFigure(results),
     launchFigure(results),
     pinningFigure(results),
@@ -92,13 +95,13 @@ function speedupFigure(results: BenchResults): Figure | undefined {
   if (rows.length === 0) return undefined;
   return {
     id: 'speedup',
-    title: 'Speed over the plain kernel, whole embedding stage',
-    note: 'Batches per second relative to the plain kernel on the same pattern in the same run; index checks and pinning are counted in. More is better.',
+    title: `Speed over the ${baselineName(results)}, whole embedding stage`,
+    note: `Batches per second relative to the ${baselineName(results)} on the same pattern in the same run; index checks and pinning are counted in. More is better.`,
     chart: {
       kind: 'bars',
-      axis: 'speed over the plain kernel (×)',
+      axis: `speed over the ${baselineName(results)} (×)`,
       legend: [],
-      references: [{ label: 'plain kernel', value: 1 }],
+      references: [{ label: baselineName(results), value: 1 }],
       panels: panelsByPattern(rows, ({ speedup, timing }) => ({
         text: `${times(speedup)} · ${significant(timing.medianMs)} ms`,
         parts: [speedup],
@@ -136,13 +139,13 @@ function launchFigure(results: BenchResults): Figure | undefined {
   const speedups = new Map(rows.map(({ row, speedup }) => [row, speedup]));
   return {
     id: 'launch-speedup',
-    title: 'Speed over the plain kernel, one launch',
+    title: `Speed over the ${baselineName(results)}, one launch`,
     note: 'One table by a pair of events around its launch, of a launch that serves all tables an equal share; the time to pin rows is left out, as the paper counts. More is better.',
     chart: {
       kind: 'bars',
-      axis: 'speed over the plain kernel (×)',
+      axis: `speed over the ${baselineName(results)} (×)`,
       legend: [],
-      references: [{ label: 'plain kernel', value: 1 }],
+      references: [{ label: baselineName(results), value: 1 }],
       panels: panelsByPattern(
         rows.map(({ row }) => row),
         (row) => ({
@@ -281,7 +284,8 @@ function modelLabel(row: ModelRow, rows: readonly ModelRow[]): string {
 function modelPlan(row: ModelRow): string {
   if (row.implementation !== 'hotrow') return `${row.implementation} ${row.variant}`;
   const role = modelRole(row);
-  return role === 'plain' ? 'plain kernel' : `${role}: ${techniques(row.variant)}`;
+  if (role === 'plain') return 'plain kernel';
+  return role === 'artifact' ? "paper's kernel" : `${role}: ${techniques(row.variant)}`;
 }
 
 function stageChart(staged: readonly StagedModelRow[]): BarChart {

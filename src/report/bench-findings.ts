@@ -1,5 +1,6 @@
 /** What a benchmark's results say, rule by rule. */
 import {
+  baselineName,
   byRole,
   compared,
   heading,
@@ -16,6 +17,7 @@ import { type BenchResults, type EmbeddingRow, hasStages, type ModelRow } from '
 import { percent, significant, times } from '../numbers.ts';
 import type { Plan } from '../plan/plan.ts';
 import { applyRules, type Citation, type Finding, highest, type Rule, span } from './findings.ts';
+import { PAPER_CLAIMS } from './paper-section.ts';
 import { sweepPoints, sweptTechniques } from './sweep-figures.ts';
 
 /** Medians of repeated runs of one plan differ by up to a few percent; less than this is no difference. */
@@ -45,16 +47,16 @@ const HOTNESS: Rule<BenchResults> = {
     const ratio = coldest.timing.medianMs / hottest.timing.medianMs;
     if (!Number.isFinite(ratio)) return [];
     const cites = [
-      { what: `plain kernel, ${hottest.pattern}`, value: ms(hottest.timing.medianMs) },
-      { what: `plain kernel, ${coldest.pattern}`, value: ms(coldest.timing.medianMs) },
+      { what: `${baselineName(results)}, ${hottest.pattern}`, value: ms(hottest.timing.medianMs) },
+      { what: `${baselineName(results)}, ${coldest.pattern}`, value: ms(coldest.timing.medianMs) },
       { what: 'ratio', value: times(ratio) },
     ] as const;
     if (ratio >= this.threshold) {
-      const text = `The colder the lookups, the slower: the plain kernel takes ${times(ratio)} as long on ${coldest.pattern} as on ${hottest.pattern}.`;
+      const text = `The colder the lookups, the slower: the ${baselineName(results)} takes ${times(ratio)} as long on ${coldest.pattern} as on ${hottest.pattern}.`;
       return [{ text, cites, figure: 'speedup' }];
     }
     if (ratio <= 1 / this.threshold) {
-      const text = `The plain kernel is slower on hot lookups than on cold ones: ${hottest.pattern} takes ${times(1 / ratio)} as long as ${coldest.pattern}.`;
+      const text = `The ${baselineName(results)} is slower on hot lookups than on cold ones: ${hottest.pattern} takes ${times(1 / ratio)} as long as ${coldest.pattern}.`;
       return [{ text, cites, figure: 'speedup' }];
     }
     return [];
@@ -93,11 +95,11 @@ const FASTEST: Rule<BenchResults> = {
     const slower = rows.filter(({ speedup }) => speedup < this.threshold);
     const gains = unique(faster.map(planWords)).flatMap((plan) => {
       const own = faster.filter((row) => planWords(row) === plan);
-      const text = `${plan} is fastest on ${own.map(({ pattern }) => pattern).join(', ')}: ${span(own, ({ speedup }) => speedup)} the plain kernel's speed.`;
+      const text = `${plan} is fastest on ${own.map(({ pattern }) => pattern).join(', ')}: ${span(own, ({ speedup }) => speedup)} the ${baselineName(results)}'s speed.`;
       return [{ text, cites: own.map(patternCitation) as [Citation, ...Citation[]], figure: 'speedup' }];
     });
     if (slower.length === 0) return gains;
-    const text = `No plan is measurably faster than the plain kernel on ${slower.map(({ pattern }) => pattern).join(', ')}.`;
+    const text = `No plan is measurably faster than the ${baselineName(results)} on ${slower.map(({ pattern }) => pattern).join(', ')}.`;
     return [
       ...gains,
       { text, cites: slower.map(speedCitation) as [Citation, ...Citation[]], figure: 'speedup' },
@@ -121,7 +123,7 @@ const LOSES: Rule<BenchResults> = {
     const losers = worst.filter(({ speedup }) => speedup <= this.threshold);
     const last = highest(losers, ({ speedup }) => -speedup);
     if (last === undefined) return [];
-    const text = `${losers.length} of ${worst.length} plans are slower than the plain kernel on some pattern; ${planWords(last)} most, at ${times(last.speedup)} its speed on ${last.pattern}.`;
+    const text = `${losers.length} of ${worst.length} plans are slower than the ${baselineName(results)} on some pattern; ${planWords(last)} most, at ${times(last.speedup)} its speed on ${last.pattern}.`;
     return [{ text, cites: losers.map(speedCitation) as [Citation, ...Citation[]], figure: 'speedup' }];
   },
 };
@@ -142,15 +144,15 @@ const OCCUPANCY: Rule<BenchResults> = {
     if (most === undefined || kernel === undefined) return [];
     const cites = [
       { what: `${planWords(most)}, ${most.pattern}`, value: times(gain(most)) },
-      { what: "the plain kernel's occupancy", value: percent(kernel.occupancy) },
+      { what: `the ${baselineName(results)}'s occupancy`, value: percent(kernel.occupancy) },
       { what: 'its registers', value: String(kernel.registers) },
     ] as const;
     const isLaunch = launchSpeedup(most, plain.get(most.pattern)) !== undefined;
     const figure = isLaunch ? 'launch-speedup' : 'speedup';
     const text =
       gain(most) >= this.threshold
-        ? `A register cap alone brings up to ${times(gain(most))} (${most.pattern}); the plain kernel has ${kernel.registers} registers and ${percent(kernel.occupancy)} occupancy.`
-        : `A register cap alone brings nothing: at ${kernel.registers} registers the plain kernel has ${percent(kernel.occupancy)} occupancy already.`;
+        ? `A register cap alone brings up to ${times(gain(most))} (${most.pattern}); the ${baselineName(results)} has ${kernel.registers} registers and ${percent(kernel.occupancy)} occupancy.`
+        : `A register cap alone brings nothing: at ${kernel.registers} registers the ${baselineName(results)} has ${percent(kernel.occupancy)} occupancy already.`;
     return [{ text, cites, figure }];
   },
 };
@@ -315,7 +317,7 @@ const EMBEDDING_SHARE: Rule<BenchResults> = {
   threshold: 0.5,
   reason: "the embedding stage's share of the latency; past half, it is worth more than all else together",
   find({ model }) {
-    const plain = byRole(model.filter(hasStages)).find(({ role }) => role === 'plain');
+    const plain = byRole(model.filter(hasStages)).find(({ role }) => role === 'plain' || role === 'artifact');
     const most = highest(plain?.rows ?? [], ({ embeddingShare }) => embeddingShare);
     if (most === undefined) return [];
     const cites = [
@@ -325,8 +327,8 @@ const EMBEDDING_SHARE: Rule<BenchResults> = {
     const share = percent(most.embeddingShare);
     const text =
       most.embeddingShare >= this.threshold
-        ? `The embedding stage is the bottleneck of the whole model: ${share} of a batch on ${most.pattern} under the plain kernel.`
-        : `The embedding stage is not the bottleneck of the whole model: at most ${share} of a batch (${most.pattern}) under the plain kernel.`;
+        ? `The embedding stage is the bottleneck of the whole model: ${share} of a batch on ${most.pattern} under ${plain?.words}.`
+        : `The embedding stage is not the bottleneck of the whole model: at most ${share} of a batch (${most.pattern}) under ${plain?.words}.`;
     return [{ text, cites, figure: 'model' }];
   },
 };
@@ -360,6 +362,7 @@ const MODEL_HOTNESS: Rule<BenchResults> = {
 };
 
 export const BENCH_RULES: readonly Rule<BenchResults>[] = [
+  PAPER_CLAIMS,
   HOTNESS,
   FASTEST,
   PEER,

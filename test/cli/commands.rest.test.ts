@@ -519,6 +519,35 @@ describe('hotrow bench', () => {
     assert.equal(stderr, 'charts: add --report bench.html; a server to try: hotrow serve --preset quick\n');
   });
 
+  test("the paper's protocol runs on a CPU, and says whose its claims are", async () => {
+    const file = join(folder, 'artifact.json');
+    const { code, stdout, stderr } = await hotrow(
+      ...['bench', '--preset', 'artifact', '--device', 'cpu', '--rows', '50', '--dim', '8', '--batch', '16'],
+      ...[
+        '--bag-lengths',
+        '2',
+        '--patterns',
+        'one_item,random',
+        '--rounds',
+        '1',
+        '--no-peers',
+        '--json',
+        file,
+      ],
+    );
+    assert.equal(code, 0, stderr);
+    const results = JSON.parse(await readFile(file, 'utf8'));
+    assert.deepEqual(Value.Errors(resultsSchema, results), []);
+    assert.deepEqual(
+      [results.preset, results.collection.length, results.model[0].tables],
+      ['artifact', 2, 2],
+    );
+    assert.match(stdout, /^the paper's claims, on an A100, and what cpu gives:$/m);
+    assert.match(stdout, /^note: the paper's claims are about GPUs: .* on 2 tables \(--tables N: on N\)$/m);
+    const tables = stdout.split('\n').filter((line) => !line.startsWith('note: '));
+    for (const line of tables) assert.ok(line.length <= 80, `${line.length}: ${line}`);
+  });
+
   test('traces, patterns and models are told apart', async () => {
     const trace = join(folder, 'bench.txt');
     await writeFile(trace, Array.from({ length: 50 }, (_, i) => i * 7).join('\n'));

@@ -2,7 +2,7 @@ import { Command, Option } from 'commander';
 import { openDevice } from '../../backend/open-backend.ts';
 import { bench } from '../../bench/bench.ts';
 import { PEERS } from '../../bench/peers.ts';
-import { PRESETS } from '../../bench/presets.ts';
+import { PRESETS, type Preset, paperTables } from '../../bench/presets.ts';
 import type { DensePrecision, DeviceDescription } from '../../device.ts';
 import { UsageError } from '../../errors.ts';
 import { TECHNIQUES, techniquesOn } from '../../plan/techniques/registry.ts';
@@ -70,14 +70,18 @@ Examples:
 }
 
 async function run(modelFile: string | undefined, options: Options): Promise<void> {
-  const preset = PRESETS[options.preset];
+  const preset: Preset = PRESETS[options.preset];
   await checkResultFiles(options, workloadInputs(modelFile, options, options.plan));
   const plan = await resolvePlan(options.plan);
-  const shape = await workloadShape(modelFile, options);
-  const draw = await readWorkloads(shape, options);
+  const asked = await workloadShape(modelFile, options);
+  const drawAsked = await readWorkloads(asked, options);
   const { backend, reason } = openDevice(options);
   using _ = backend;
   checkSweeps(options.sweep ?? [], backend.device);
+  const { shape, draw, whole } = await paperLookups(backend.device, modelFile, options, {
+    shape: asked,
+    draw: drawAsked,
+  });
   const workloads = draw();
 
   const results = await bench({
@@ -93,6 +97,10 @@ async function run(modelFile: string | undefined, options: Options): Promise<voi
     modelRounds: preset.modelRounds === 0 ? 0 : (options.rounds ?? preset.modelRounds),
     sweeps: options.sweep ?? [],
     peers: options.peers,
+    paper: preset.paper !== undefined,
+    ...(whole === undefined
+      ? {}
+      : { whole: { architecture: whole.shape.architecture, workloads: whole.draw() } }),
     onProgress: progress,
     signal: interrupted,
     ...(plan === undefined ? {} : { plan }),
@@ -104,6 +112,30 @@ async function run(modelFile: string | undefined, options: Options): Promise<voi
   else printLine(benchText(results, reason));
   if (options.format === 'table' && options.report === undefined)
     notice('charts: add --report bench.html; a server to try: hotrow serve --preset quick');
+}
+
+/** Tables with the lookups of a run. */
+interface Lookups {
+  readonly shape: Awaited<ReturnType<typeof workloadShape>>;
+  readonly draw: Awaited<ReturnType<typeof readWorkloads>>;
+}
+
+/** What a preset by the paper's protocol looks up on a device, unless a model or a number of tables was given. */
+async function paperLookups(
+  device: DeviceDescription,
+  modelFile: string | undefined,
+  options: Options,
+  asked: Lookups,
+): Promise<Lookups & { readonly whole?: Lookups }> {
+  const { paper }: Preset = PRESETS[options.preset];
+  if (paper === undefined || modelFile !== undefined || options.tables !== undefined) return asked;
+  const lookups = async (tables: number, batches: number): Promise<Lookups> => {
+    const shape = { ...(await workloadShape(undefined, { ...options, tables })), batches };
+    return { shape, draw: await readWorkloads(shape, options) };
+  };
+  const { embedding, model } = paperTables(paper, asked.shape.architecture.tables, device);
+  if (model === embedding) return lookups(embedding, asked.shape.batches);
+  return { ...asked, whole: await lookups(model, paper.modelBatches) };
 }
 
 /** @throws UsageError for a technique that the device does not have. */
