@@ -115,7 +115,6 @@ export const SERVE_METRICS: readonly Mutant[] = [
       ['if (row >= 0) table.look(row);', 'table.look(row);'],
       ['share * table.lookups', 'share'],
       ['if (Number.isNaN(share)) continue;', ''],
-      ['pinned === undefined || pinned.length === 0', 'pinned === undefined'],
       ['count === this.#leastCount - 1 ? this.#partBelow : 0', '0'],
       ['count === this.#leastCount - 1 ? this.#partBelow : 0', 'count === this.#leastCount - 1 ? 1 : 0'],
       ['least === 1 ? 0 : ', ''],

@@ -2,7 +2,7 @@
 import { version } from '../version.ts';
 import type { ClassFit } from './batching/latency-model.ts';
 import type { Patched } from './engine/apply-patch.ts';
-import type { DeviceMemoryUse } from './engine/engine-thread.ts';
+import type { DeviceMemoryUse } from './engine/engine-messages.ts';
 import type { Document } from './http/http-thread.ts';
 import {
   deviceGauges,

@@ -6,7 +6,7 @@ import { at } from '../at.ts';
 import { deferred } from '../deferred.ts';
 import { ServeError } from '../errors.ts';
 import { packageFile } from '../package-file.ts';
-import type { BatchingLimits, TrafficRecording } from './engine/engine-thread.ts';
+import type { BatchingLimits, TrafficRecording } from './engine/engine-messages.ts';
 import type { Placing } from './engine/model-source.ts';
 import { type MetricNames, ServerFigures } from './figures.ts';
 import { DEFAULT_FRONT_LIMITS, type FrontLimits } from './http/front-door.ts';

@@ -301,7 +301,7 @@ describe('documents', () => {
 
   test('what is not there is refused in the same form', async () => {
     const unknown = [
-      ['GET', '/', '404 ROUTE_UNKNOWN'],
+      ['GET', '/index.html', '404 ROUTE_UNKNOWN'],
       ['GET', '/v2/models', '404 ROUTE_UNKNOWN'],
       ['GET', '/v2/models/rows/versions', '404 ROUTE_UNKNOWN'],
       ['GET', '/v2/models/other', '404 MODEL_UNKNOWN'],

@@ -1,172 +1,36 @@
 /** The program of an engine thread: it has one copy of a model, and owns every call into its device. */
 
-import { availableParallelism } from 'node:os';
 import { parentPort, workerData } from 'node:worker_threads';
 import { at } from '../../at.ts';
-import type { MemoryUse } from '../../backend/backend.ts';
 import { deferred } from '../../deferred.ts';
 import type { HostPtr } from '../../ffi/host-memory.ts';
 import { viewMemory } from '../../ffi/host-memory.ts';
-import { createPool, type ThreadPool } from '../../ffi/thread-pool.ts';
 import { inputsOf, type ModelArchitecture } from '../../model/architecture.ts';
-import type { ModelInputs } from '../../model/inputs.ts';
-import type { NamedOutput } from '../../model/prediction.ts';
 import { namedOutputs } from '../../model/prediction.ts';
 import { planLabel } from '../../plan/plan.ts';
 import { Batcher } from '../batching/batcher.ts';
-import { type ClassFit, LatencyModel } from '../batching/latency-model.ts';
+import { LatencyModel } from '../batching/latency-model.ts';
 import { HotRowCoverage } from '../metrics/hot-row-coverage.ts';
 import type { SharedMetrics } from '../metrics/metrics-block.ts';
 import { EngineMetrics } from '../metrics/recorders.ts';
 import { type PatchedTable, readPatch } from '../patches/row-patch.ts';
 import { TrafficRecorder } from '../recording/traffic-recorder.ts';
-import { RecordModel, type RecordShape, recordShape } from '../records/record-model.ts';
+import { RecordModel, recordShape } from '../records/record-model.ts';
 import { applyPatch, type Patched, replayPatches } from './apply-patch.ts';
 import type { ArenaPlace } from './arena.ts';
-import { BusyPoll, POLL_MS, turn } from './busy-poll.ts';
+import { BusyPoll, turn } from './busy-poll.ts';
 import { nowMs } from './clock.ts';
 import { type BatchTimes, Engine, type Job } from './engine.ts';
+import type { EngineReady, EngineStart, FromEngine, ToEngine } from './engine-messages.ts';
+import { habitsOf, leadMs, MergeTime, pollMsOf, startMergers } from './habits.ts';
 import { type Outcome, postAnswer, readRequest, TO_ENGINE } from './messages.ts';
-import { type ModelSource, type PlacedModel, type Placing, placeModel } from './model-source.ts';
-import { Bell, type RingMemory, RingReader, RingWriter } from './ring.ts';
-import { type SentError, sentError } from './thread-errors.ts';
+import { type PlacedModel, placeModel } from './model-source.ts';
+import { Bell, RingReader, RingWriter } from './ring.ts';
+import { sentError } from './thread-errors.ts';
 import { warmUp } from './warm-up.ts';
-
-/** How requests become batches. */
-export interface BatchingLimits {
-  /** The time that batches are made for; half of it is the longest batch. */
-  readonly slaMs: number;
-  /** Samples of a batch; undefined: as the device likes it. */
-  readonly mostSamples?: number;
-  /** Samples that wait. */
-  readonly queueSamples: number;
-}
-
-/** The queues between an engine and one thread that receives requests. */
-export interface Line {
-  readonly requests: RingMemory;
-  readonly answers: RingMemory;
-  /** Of the thread that receives requests. */
-  readonly bell: SharedArrayBuffer;
-}
-
-/** A sample of the traffic, kept for tuning. */
-export interface TrafficRecording {
-  readonly folder: string;
-  /** One request of so many is a candidate. */
-  readonly every: number;
-  readonly diskBytes: number;
-}
-
-/** What an engine thread is started with. */
-export interface EngineStart {
-  readonly model: string;
-  /** Its name among the copies of the model. */
-  readonly instance: string;
-  readonly recording: TrafficRecording | undefined;
-  /** Whether another copy still writes to the folder: `record` says when it does not. */
-  readonly recordsLater: boolean;
-  readonly source: ModelSource;
-  readonly placing: Placing;
-  readonly limits: BatchingLimits;
-  readonly bell: SharedArrayBuffer;
-  readonly lines: readonly Line[];
-  readonly version: string;
-  /** The folder of its patches; undefined: it takes none. */
-  readonly patches: string | undefined;
-  /** How long it polls after there was something to do; undefined: as device and machine suggest. */
-  readonly pollMs: number | undefined;
-  /** Threads of the server that may poll. */
-  readonly pollers: number;
-  /** int32 [1]: 1 when requests are clients', and count. */
-  readonly counts: SharedArrayBuffer;
-}
-
-/** What an engine says of its model. */
-export interface EngineReady {
-  readonly device: string;
-  readonly precision: string;
-  readonly plan: string;
-  /** Whether it keeps hot rows near the processor, and whether any plan for the device could. */
-  readonly pinsRows: boolean;
-  readonly canPinRows: boolean;
-  readonly notes: readonly string[];
-  readonly shape: RecordShape;
-  readonly inputs: ModelInputs;
-  readonly tableRows: readonly number[];
-  readonly outputs: readonly NamedOutput[];
-  readonly metrics: SharedMetrics;
-  /** How long it polls after there was something to do. */
-  readonly pollMs: number;
-  /** What patches must fit. */
-  readonly tables: readonly PatchedTable[];
-  /** What of them it has. */
-  readonly patched: Patched;
-}
-
-export type ToEngine =
-  | { readonly kind: 'begin'; readonly arenas: readonly ArenaPlace[] }
-  /** Applies a patch between two batches: `patched` is the answer, in order. */
-  | { readonly kind: 'patch'; readonly bytes: Uint8Array; readonly name: string }
-  /** Traffic is recorded from now on. */
-  | { readonly kind: 'record' }
-  | { readonly kind: 'stop' };
-export type FromEngine =
-  /** `error`: nothing of the patch is there. */
-  | { readonly kind: 'patched'; readonly error?: SentError }
-  | { readonly kind: 'progress'; readonly text: string }
-  | { readonly kind: 'ready'; readonly ready: EngineReady }
-  | { readonly kind: 'failed'; readonly error: SentError }
-  | { readonly kind: 'error'; readonly error: SentError }
-  /** From time to time: how long batches are expected to take, and the memory of its device where that has its own. */
-  | { readonly kind: 'state'; readonly fits: readonly ClassFit[]; readonly memory?: DeviceMemoryUse };
-
-/** Memory of a device, of all processes together. */
-export interface DeviceMemoryUse extends MemoryUse {
-  /** As `--device` takes it. */
-  readonly device: string;
-}
-
-/** How batches are made for a device. */
-interface Habits {
-  /** Samples of a batch: larger ones gain nothing. */
-  readonly mostSamples: number;
-  /** Batches under way: beside a device of its own, the host merges the next one. */
-  readonly depth: number;
-  /** Where larger batches save little, they end at the earliest deadline. */
-  readonly shrinks: boolean;
-}
-
-function habitsOf({ device }: PlacedModel['model']): Habits {
-  return device.capabilities.runsBesideHost
-    ? { mostSamples: 16_384, depth: 2, shrinks: false }
-    : { mostSamples: 2048, depth: 1, shrinks: true };
-}
-
-/** A device computes on cores of its own, and so many cores for each thread that polls leave enough for what others do. */
-const CORES_PER_POLLER = 2;
-
-function pollMsOf({ device }: PlacedModel['model']): number {
-  if (start.pollMs !== undefined) return start.pollMs;
-  const hasCores = availableParallelism() >= CORES_PER_POLLER * start.pollers;
-  return device.capabilities.runsBesideHost && hasCores ? POLL_MS : 0;
-}
 
 /** How often what changes slowly is told. */
 const REPORT_MS = 1000;
-/**
- * Before the device should be free, the next batch is on its way to it: launches and copies take so long, and most batches are done
- * sooner than a high quantile says.
- */
-const LEAD_MS = 0.3;
-const LEAD_SHARE = 0.3;
-/** Threads that merge a large batch: more gain little, since each waits for memory. */
-const MOST_MERGERS = 4;
-/** So many cores for each of them: others receive requests at the same time. */
-const CORES_PER_MERGER = 4;
-/** How much a new batch counts in what merging takes. */
-const MERGE_WEIGHT = 0.1;
-
 const port = parentPort;
 if (port === null) throw new TypeError('an engine runs in a thread of a server');
 const say = (message: FromEngine) => port.postMessage(message);
@@ -186,31 +50,14 @@ function readyOf({ model }: PlacedModel, metrics: SharedMetrics, patched: Patche
     tableRows: architecture.tables.map(({ rows }) => rows),
     outputs: namedOutputs(model.head, architecture.output),
     metrics,
-    pollMs: pollMsOf(model),
+    pollMs: pollMsOf(model, start),
     tables: patchedTables(model),
     patched,
   };
 }
 
-/** Threads that share the merging of large batches; undefined: the engine's own does it. They end with this thread. */
-function startMergers(): ThreadPool | undefined {
-  const threads = Math.min(MOST_MERGERS, Math.floor(availableParallelism() / CORES_PER_MERGER));
-  return threads > 1 ? createPool(threads, 'portable') : undefined;
-}
-
 function patchedTables({ architecture: { tables } }: PlacedModel['model']): PatchedTable[] {
   return tables.map(({ name, rows, dim, rowFormat }) => ({ name, rows, dim, rowFormat }));
-}
-
-/** ms that merging takes, by samples, as the last batches say. */
-class MergeTime {
-  #msPerSample = 0;
-
-  readonly predictMs = (samples: number) => samples * this.#msPerSample;
-
-  observe({ samples, mergeMs }: BatchTimes): void {
-    if (samples > 0) this.#msPerSample += MERGE_WEIGHT * (mergeMs / samples - this.#msPerSample);
-  }
 }
 
 function engineOf(
@@ -240,7 +87,7 @@ function engineOf(
     ...(depth > 1
       ? {
           prepareMs: merge.predictMs,
-          leadMs: (samples: number) => LEAD_MS + LEAD_SHARE * latency.predictMs(samples),
+          leadMs: (samples: number) => leadMs(latency.predictMs(samples)),
         }
       : {}),
   });
@@ -446,7 +293,7 @@ async function main(): Promise<void> {
     }
   }, REPORT_MS);
   try {
-    await serve(engine, tell, new BusyPoll(pollMsOf(model)), () => isStopped);
+    await serve(engine, tell, new BusyPoll(pollMsOf(model, start)), () => isStopped);
     await patching;
     await engine.settled();
   } finally {

@@ -1,8 +1,8 @@
 /**
  * How concentrated lookups are: the share of them that goes to hot rows, estimated from a sample in bounded memory and time.
  *
- * Of each batch, some lookups of one table are looked at, another table's of the next. Rows that a plan pins are hot for certain.
- * Elsewhere the hottest K rows, 1 % of the table's, are those that were met most in the window of sampled lookups before; lookups
+ * Of each batch, some lookups of one table are looked at, another table's of the next. The hottest K rows, 1 % of the table's, are
+ * those that were met most in the window of sampled lookups before; lookups
  * are counted against it that were not yet seen when it was made, since the hottest rows of a sample always seem to hold more of the same
  * sample than they do. Of rows that were met equally often, where not all are among the K, each counts for its part. A window
  * meets no more rows than it has lookups: of tables with more hot rows than that, the share is a lower bound.
@@ -16,8 +16,6 @@ import { RowCounts } from './row-counts.ts';
 export interface WatchedTable {
   readonly name: string;
   readonly rows: number;
-  /** The rows that the plan pins; none: the hottest 1 % of all count as hot. */
-  readonly pinned?: Int32Array | Float64Array;
 }
 
 export interface CoverageOptions {
@@ -110,12 +108,11 @@ class TableCoverage {
   readonly index: number;
   /** Of the last batches that were looked at, for the table's part of the whole. */
   lookups = 0;
-  readonly #pinned: ReadonlySet<number> | undefined;
   readonly #hotRows: number;
   readonly #window: number;
   /** The window before, which says what is hot, and the one that is being filled. */
   #before: RowCounts | undefined;
-  #counting: RowCounts | undefined;
+  #counting: RowCounts;
   #inWindow = 0;
   /** Rows that were met so often are hot; those met once less are so by a part. */
   #leastCount = 1;
@@ -124,13 +121,12 @@ class TableCoverage {
   #judged = 0;
   #hits = 0;
 
-  constructor({ name, rows, pinned }: WatchedTable, index: number, window: number) {
+  constructor({ name, rows }: WatchedTable, index: number, window: number) {
     this.name = name;
     this.index = index;
     this.#hotRows = Math.max(1, Math.floor(rows * HOT_SHARE));
     this.#window = window;
-    this.#pinned = pinned === undefined || pinned.length === 0 ? undefined : new Set(pinned);
-    if (this.#pinned === undefined) this.#counting = new RowCounts(window);
+    this.#counting = new RowCounts(window);
   }
 
   /** NaN before the first lookup was judged. */
@@ -139,13 +135,12 @@ class TableCoverage {
   }
 
   look(row: number): void {
-    if (this.#pinned !== undefined) this.#judge(this.#pinned.has(row) ? 1 : 0);
-    else if (this.#before !== undefined) {
+    if (this.#before !== undefined) {
       const count = this.#before.countOf(row);
       if (count >= this.#leastCount) this.#judge(1);
       else this.#judge(count === this.#leastCount - 1 ? this.#partBelow : 0);
     }
-    this.#counting?.add(row);
+    this.#counting.add(row);
     this.#inWindow++;
     if (this.#inWindow === this.#window) this.#turn();
   }
@@ -161,7 +156,6 @@ class TableCoverage {
     this.#judged *= FADING;
     this.#hits *= FADING;
     const full = this.#counting;
-    if (full === undefined) return;
     let [least, hot] = [full.highest + 1, 0];
     while (least > 1 && hot + full.rowsWith(least - 1) <= this.#hotRows) hot += full.rowsWith(--least);
     this.#leastCount = least;

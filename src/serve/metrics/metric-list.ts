@@ -197,7 +197,7 @@ export const METRICS = {
   coverage: {
     name: 'hotrow_hot_row_coverage_ratio',
     type: 'gauge',
-    help: 'The share of sampled lookups that went to hot rows: those that the plan pins, or else the 1 % of rows that were looked up most a little before. With an empty table, of all tables; each table only where there are at most 100.',
+    help: 'The share of sampled lookups that went to hot rows: the 1 % of rows that were looked up most a little before. With an empty table, of all tables; each table only where there are at most 100.',
     labels: ['model', 'table'],
     unit: 'ratio',
     merge: 'mean',

@@ -3,7 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { at } from '../../at.ts';
 import { deferred } from '../../deferred.ts';
 import type { Patched } from '../engine/apply-patch.ts';
-import type { EngineReady } from '../engine/engine-thread.ts';
+import type { EngineReady } from '../engine/engine-messages.ts';
 import type { Placing } from '../engine/model-source.ts';
 import type { ServerFigures } from '../figures.ts';
 import type { ServedHow } from '../page/live-event.ts';

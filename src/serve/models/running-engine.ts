@@ -3,7 +3,7 @@
 import { at } from '../../at.ts';
 import { type Deferred, deferred } from '../../deferred.ts';
 import type { ArenaPlace } from '../engine/arena.ts';
-import type { EngineReady, EngineStart, FromEngine, Line, ToEngine } from '../engine/engine-thread.ts';
+import type { EngineReady, EngineStart, FromEngine, Line, ToEngine } from '../engine/engine-messages.ts';
 import { ringMemory } from '../engine/ring.ts';
 import { receivedError } from '../engine/thread-errors.ts';
 import type { EngineQueues } from '../requests/engine-lines.ts';

@@ -1,5 +1,5 @@
 /** What a server is given to serve, and what it says of it. */
-import type { BatchingLimits, EngineReady } from '../engine/engine-thread.ts';
+import type { BatchingLimits, EngineReady } from '../engine/engine-messages.ts';
 import type { ModelSource, Placing } from '../engine/model-source.ts';
 
 /** A model to serve. */

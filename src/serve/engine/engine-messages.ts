@@ -1,0 +1,108 @@
+/** What an engine thread and the main thread of a server say to each other. */
+import type { MemoryUse } from '../../backend/backend.ts';
+import type { ModelInputs } from '../../model/inputs.ts';
+import type { NamedOutput } from '../../model/prediction.ts';
+import type { ClassFit } from '../batching/latency-model.ts';
+import type { SharedMetrics } from '../metrics/metrics-block.ts';
+import type { PatchedTable } from '../patches/row-patch.ts';
+import type { RecordShape } from '../records/record-model.ts';
+import type { Patched } from './apply-patch.ts';
+import type { ArenaPlace } from './arena.ts';
+import type { ModelSource, Placing } from './model-source.ts';
+import type { RingMemory } from './ring.ts';
+import type { SentError } from './thread-errors.ts';
+
+/** How requests become batches. */
+export interface BatchingLimits {
+  /** The time that batches are made for; half of it is the longest batch. */
+  readonly slaMs: number;
+  /** Samples of a batch; undefined: as the device likes it. */
+  readonly mostSamples?: number;
+  /** Samples that wait. */
+  readonly queueSamples: number;
+}
+
+/** The queues between an engine and one thread that receives requests. */
+export interface Line {
+  readonly requests: RingMemory;
+  readonly answers: RingMemory;
+  /** Of the thread that receives requests. */
+  readonly bell: SharedArrayBuffer;
+}
+
+/** A sample of the traffic, kept for tuning. */
+export interface TrafficRecording {
+  readonly folder: string;
+  /** One request of so many is a candidate. */
+  readonly every: number;
+  readonly diskBytes: number;
+}
+
+/** What an engine thread is started with. */
+export interface EngineStart {
+  readonly model: string;
+  /** Its name among the copies of the model. */
+  readonly instance: string;
+  readonly recording: TrafficRecording | undefined;
+  /** Whether another copy still writes to the folder: `record` says when it does not. */
+  readonly recordsLater: boolean;
+  readonly source: ModelSource;
+  readonly placing: Placing;
+  readonly limits: BatchingLimits;
+  readonly bell: SharedArrayBuffer;
+  readonly lines: readonly Line[];
+  readonly version: string;
+  /** The folder of its patches; undefined: it takes none. */
+  readonly patches: string | undefined;
+  /** How long it polls after there was something to do; undefined: as device and machine suggest. */
+  readonly pollMs: number | undefined;
+  /** Threads of the server that may poll. */
+  readonly pollers: number;
+  /** int32 [1]: 1 when requests are clients', and count. */
+  readonly counts: SharedArrayBuffer;
+}
+
+/** What an engine says of its model. */
+export interface EngineReady {
+  readonly device: string;
+  readonly precision: string;
+  readonly plan: string;
+  /** Whether it keeps hot rows near the processor, and whether any plan for the device could. */
+  readonly pinsRows: boolean;
+  readonly canPinRows: boolean;
+  readonly notes: readonly string[];
+  readonly shape: RecordShape;
+  readonly inputs: ModelInputs;
+  readonly tableRows: readonly number[];
+  readonly outputs: readonly NamedOutput[];
+  readonly metrics: SharedMetrics;
+  /** How long it polls after there was something to do. */
+  readonly pollMs: number;
+  /** What patches must fit. */
+  readonly tables: readonly PatchedTable[];
+  /** What of them it has. */
+  readonly patched: Patched;
+}
+
+export type ToEngine =
+  | { readonly kind: 'begin'; readonly arenas: readonly ArenaPlace[] }
+  /** Applies a patch between two batches: `patched` is the answer, in order. */
+  | { readonly kind: 'patch'; readonly bytes: Uint8Array; readonly name: string }
+  /** Traffic is recorded from now on. */
+  | { readonly kind: 'record' }
+  | { readonly kind: 'stop' };
+export type FromEngine =
+  /** `error`: nothing of the patch is there. */
+  | { readonly kind: 'patched'; readonly error?: SentError }
+  | { readonly kind: 'progress'; readonly text: string }
+  | { readonly kind: 'ready'; readonly ready: EngineReady }
+  | { readonly kind: 'failed'; readonly error: SentError }
+  | { readonly kind: 'error'; readonly error: SentError }
+  /** From time to time: how long batches are expected to take, and the memory of its device where that has its own. */
+  | { readonly kind: 'state'; readonly fits: readonly ClassFit[]; readonly memory?: DeviceMemoryUse };
+
+/** Memory of a device, of all processes together. */
+export interface DeviceMemoryUse extends MemoryUse {
+  /** As `--device` takes it. */
+  readonly device: string;
+}
