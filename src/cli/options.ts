@@ -5,12 +5,17 @@ import { INDEX_CHECKING } from '../embedding/bag.ts';
 import type { ArchitectureOverrides } from '../model/infer-architecture.ts';
 import { type PlanChoice, readPlan } from '../plan/plan.ts';
 
-/** An option value that is a whole number of at least `minimum`. */
-export function integer(minimum: number): (text: string) => number {
+/** An option value that is a whole number of at least `minimum`, and of at most `maximum`. */
+export function integer(
+  minimum: number,
+  maximum: number = Number.MAX_SAFE_INTEGER,
+): (text: string) => number {
   return (text) => {
     const value = /^\d+$/.test(text) ? Number(text) : Number.NaN;
-    if (!Number.isSafeInteger(value) || value < minimum)
-      throw new InvalidArgumentError(`a whole number from ${minimum} on is needed.`);
+    if (!Number.isSafeInteger(value) || value < minimum || value > maximum) {
+      const range = maximum === Number.MAX_SAFE_INTEGER ? 'on' : `to ${maximum}`;
+      throw new InvalidArgumentError(`a whole number from ${minimum} ${range} is needed.`);
+    }
     return value;
   };
 }
@@ -42,12 +47,16 @@ export function percentage(text: string): number {
   return Number(value) / 100;
 }
 
+/** A timer has 31 bits of ms: it fires at once for more. */
+const MOST_DAYS = 24;
+
 /** An option value that is a time: `500ms`, `60s`, `2m`; seconds without a unit. In seconds. */
 export function duration(text: string): number {
   const [, value, unit] = /^(\d+(?:\.\d+)?)(ms|s|m)?$/.exec(text) ?? [];
   const seconds = Number(value) * { ms: 1e-3, s: 1, m: 60 }[(unit ?? 's') as 'ms' | 's' | 'm'];
   if (!(seconds > 0 && Number.isFinite(seconds)))
     throw new InvalidArgumentError('a time like 500ms, 60s or 2m is needed.');
+  if (seconds > 86_400 * MOST_DAYS) throw new InvalidArgumentError(`a time is at most ${MOST_DAYS} days.`);
   return seconds;
 }
 

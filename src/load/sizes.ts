@@ -1,5 +1,6 @@
 /** How many samples a request has. */
 import { at } from '../at.ts';
+import { UsageError } from '../errors.ts';
 import { parseBagLengths } from '../workload/bag-lengths.ts';
 import { createRandom } from '../workload/random.ts';
 
@@ -30,6 +31,7 @@ export function requestSizes(spec: string, count: number, seed: number): number[
     const sizes = MLPERF_SIZES.flatMap(([pairs, of20]) => Array<number>(of20).fill(pairs));
     return Array.from({ length: count }, (_, i) => at(sizes, Math.floor(((i + 0.5) / count) * sizes.length)));
   }
+  if (/^0+$/.test(spec)) throw new UsageError('USAGE', 'a request of 0 samples asks for nothing');
   const { draw } = parseBagLengths(spec);
   const random = createRandom(seed);
   return Array.from({ length: count }, () => Math.max(1, draw(random)));

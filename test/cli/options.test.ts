@@ -25,6 +25,8 @@ test('whole numbers are digits alone', () => {
   ])
     assert.throws(() => integer(0)(text), InvalidArgumentError, text);
   assert.throws(() => integer(1)('0'), InvalidArgumentError);
+  assert.equal(integer(1, 64)('64'), 64);
+  assert.throws(() => integer(1, 64)('65'), { message: 'a whole number from 1 to 64 is needed.' });
 });
 
 test('percentages and times are finite', () => {
@@ -35,6 +37,9 @@ test('percentages and times are finite', () => {
     assert.throws(() => duration(text), InvalidArgumentError, text);
   }
   assert.throws(() => duration('0s'), InvalidArgumentError);
+  // A timer would fire at once.
+  assert.ok(1000 * duration(`${24 * 1440}m`) < 2 ** 31);
+  assert.throws(() => duration(`${24 * 1440 + 1}m`), InvalidArgumentError);
 });
 
 test('options have a value, and one only', () => {

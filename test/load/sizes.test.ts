@@ -19,5 +19,5 @@ test('other distributions; no request is empty', () => {
   assert.deepEqual(requestSizes('7', 3, 1), [7, 7, 7]);
   const drawn = requestSizes('poisson:1', 1000, 1);
   assert.ok(drawn.every((size) => size >= 1) && new Set(drawn).size > 2);
-  assert.throws(() => requestSizes('many', 1, 1), UsageError);
+  for (const spec of ['many', '0', '00']) assert.throws(() => requestSizes(spec, 1, 1), UsageError);
 });

@@ -106,7 +106,7 @@ export function loadCommand(): Command {
     .option('--deadline <time>', 'the server is told; what is later is not in time', duration)
     .option('--priority <n>', '1 is the highest', integer(0))
     .option('--bodies <n>', 'different requests, prepared beforehand', integer(1), 100)
-    .option('--processes <n>', 'that send (default: by cores)', integer(1))
+    .option('--processes <n>', 'that send (default: by cores)', integer(1, 256))
     .option('--connections <n>', 'of a process, at most', integer(1), 256)
     .option('--sleep', 'between arrivals: up to 1 ms late, and not a core busy')
     .option('--seed <n>', 'of arrivals and requests', integer(0), 1);

@@ -93,7 +93,7 @@ export function serveCommand(): Command {
     .addOption(new Option('--row-format <format>', "how a preset's rows are stored").choices(ROW_FORMATS))
     .option('--port <n>', 'the port to listen on; 0: any that is free', port, 8000)
     .option('--grpc-port <n>', 'speak gRPC on this port too; 0: any that is free (default: no gRPC)', port)
-    .option('--io-threads <n>', 'threads that receive requests (default: by cores)', integer(1))
+    .option('--io-threads <n>', 'threads that receive requests (default: by cores)', integer(1, 256))
     .option(
       '--sla <time>',
       'in which requests must be answered that do not say (default: no limit)',
