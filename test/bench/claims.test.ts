@@ -75,9 +75,9 @@ describe('the claims', () => {
       ['OptMT', 1.53, 160 / 100, /^cold: artifact, OptMT 64 warps$/],
       ['RPF + L2P + OptMT, pinning left out', 2.03, 160 / 70, /^cold: /],
       ['RPF + L2P + OptMT, pinning counted', undefined, 160 / (70 + PIN_US), /^cold: /],
-      ['whole model, all techniques', 1.77, 24 / 15, /^cold$/],
+      ['whole model, the fastest techniques', 1.77, 24 / 15, /^cold: artifact, OptMT cap 64, RPF d8$/],
       ["Hotrow's best plan", undefined, 100 / 10, /^hot: fused, RPF d8$/],
-      ["whole model, Hotrow's best plan", undefined, 24 / 8, /^cold$/],
+      ["whole model, Hotrow's best plan", undefined, 24 / 8, /^cold: fused, RPF d8$/],
     ];
     assert.deepEqual(
       [...claims.keys()],
