@@ -311,6 +311,8 @@ async function startServer(): Promise<{ readonly child: ChildProcess; readonly u
     cwd: root,
     stdio: ['ignore', 'ignore', 'pipe'],
   });
+  // However this script ends.
+  process.on('exit', () => child.kill('SIGKILL'));
   const url = await new Promise<string>((resolve, reject) => {
     let text = '';
     child.stderr.on('data', (chunk) => {
