@@ -2,6 +2,8 @@
  * The models of a server: how each comes, is replaced, and goes, beside requests. A new one is loaded and warmed up beside the old
  * one, requests that come from then on go to it, and the old one ends with its last request.
  */
+import { availableParallelism } from 'node:os';
+import { eachAtOnce } from '../../each-at-once.ts';
 import { HotrowError, ServeError } from '../../errors.ts';
 import type { ServedHow } from '../page/live-event.ts';
 import type { RepositoryEntry } from '../protocol/documents.ts';
@@ -69,16 +71,13 @@ export class Models {
     this.#lives = new LiveModels(options);
   }
 
-  /** Loads all models that there are, at once. @throws what any of them does not load for. */
+  /**
+   * Loads all models that there are, as many at once as there are cores: each is timed while it warms up.
+   * @throws what any of them does not load for.
+   */
   async loadAll(): Promise<void> {
     const names = await this.#options.catalog.names();
-    const loading = names.map((name) => this.#load(name, 'always'));
-    try {
-      await Promise.all(loading);
-    } catch (error) {
-      await Promise.allSettled(loading);
-      throw error;
-    }
+    await eachAtOnce(names, availableParallelism(), (name) => this.#load(name, 'always'));
   }
 
   /** @throws ServeError MODEL_UNKNOWN, LOAD_FAILED, SHUTTING_DOWN. */
