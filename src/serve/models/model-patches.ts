@@ -1,5 +1,5 @@
 /** The patches of a model that is served: those that come by requests, and those that lie in its folder. */
-import { ServeError } from '../../errors.ts';
+import { ServeError, UsageError } from '../../errors.ts';
 import type { Patched } from '../engine/apply-patch.ts';
 import {
   isSamePatch,
@@ -15,6 +15,7 @@ import {
   inPatchFile,
   type PatchedModel,
   patchedRows,
+  type RowPatch,
   readPatch,
 } from '../patches/row-patch.ts';
 import type { PatchReceipt } from '../protocol/repository.ts';
@@ -53,6 +54,17 @@ export class ModelPatches {
    */
   async receive(bytes: Uint8Array): Promise<PatchReceipt> {
     const patch = readPatch(bytes, SENT, this.#model);
+    try {
+      return await this.#take(patch, bytes);
+    } catch (error) {
+      // Another server of the same folder may have taken the number just now.
+      const isTaken = error instanceof UsageError && (await keptPatches(this.#folder, 0)).has(patch.sequence);
+      if (!isTaken) throw error;
+      return this.#take(patch, bytes);
+    }
+  }
+
+  async #take(patch: RowPatch, bytes: Uint8Array): Promise<PatchReceipt> {
     const { model, version, sequence } = patch;
     const receipt = { model, version, sequence, rows: patchedRows(patch) };
     // What lies in the folder comes first; what is wrong there is told to whoever looks after it.
@@ -69,6 +81,14 @@ export class ModelPatches {
     }
     if (sequence > last + 1)
       throw new ServeError('PATCH_GAP', `patch ${last + 1} is missing before patch ${sequence}`);
+    if (kept.has(sequence))
+      throw new ServeError(
+        'PATCH_CONFLICT',
+        `another patch ${sequence} lies in the folder, and is not applied`,
+        {
+          hint: "the server's log says what is wrong with it: mend it, or take it away",
+        },
+      );
     const file = await writePatch(this.#folder, sequence, bytes);
     try {
       await this.#apply(bytes, SENT);

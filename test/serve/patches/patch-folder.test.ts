@@ -107,6 +107,32 @@ test('those that come are taken in order, once', async () => {
   assert.equal(patches.patched.sequence, 3);
 });
 
+test('two servers of one folder take each number once', async () => {
+  const servers = [copies(1), copies(1)];
+  for (let sequence = 1; sequence <= 8; sequence++) {
+    // Of some numbers both are sent the same patch, of others different ones.
+    const sent = servers.map((_, i) => (sequence % 2 === 0 ? patch(sequence) : patch(sequence, 10 * i)));
+    const told = await Promise.allSettled(
+      servers.map(({ patches }, i) => patches.receive(sent[i] as Buffer)),
+    );
+    const refused = told.flatMap((one) => (one.status === 'rejected' ? [one.reason.code] : []));
+    assert.deepEqual(refused, sequence % 2 === 0 ? [] : ['PATCH_CONFLICT']);
+    for (const { patches } of servers) await patches.look();
+  }
+  for (const { taken } of servers) assert.deepEqual(taken, [[1, 2, 3, 4, 5, 6, 7, 8]]);
+});
+
+test('one whose number something wrong has in the folder is refused', async () => {
+  const { patches } = copies(1);
+  put('1.safetensors', Buffer.from('no patch'));
+  await assert.rejects(patches.receive(patch(1)), {
+    code: 'PATCH_CONFLICT',
+    message: /lies in the folder, and is not applied/,
+  });
+  rmSync(join(folder, '1.safetensors'));
+  assert.equal((await patches.receive(patch(1))).applied, true);
+});
+
 test('one that no copy takes leaves nothing; one that some take says so', async () => {
   const { taken, refusing, patches } = copies(2);
   refusing.add(0).add(1);
