@@ -127,7 +127,7 @@ describe('SIGTERM', () => {
     assert.equal(answered.refused, 32);
     assert.match(
       running.stderr,
-      /^loaded rows on cpu: .*\nlistening on http:\/\/127\.0\.0\.1:\d+\ndraining: .*\nclosed\n$/,
+      /^loaded rows, version 1, on cpu: .*\nlistening on http:\/\/127\.0\.0\.1:\d+\ndraining: .*\nclosed\n$/,
     );
     assert.equal(running.stdout, '');
   });
