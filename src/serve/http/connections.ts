@@ -53,15 +53,13 @@ export class Connections {
     this.#ending.add(socket);
     // What HTTP's server calls when the last answer of a connection has gone out.
     socket.destroySoon = () => {
-      socket.end();
+      endWithin(LINGER_MS, socket);
       let left = LINGER_BYTES;
       request.on('data', ({ length }: Buffer) => {
         left -= length;
         if (left < 0) socket.destroy();
       });
       request.resume();
-      const late = setTimeout(() => socket.destroy(), LINGER_MS);
-      socket.once('close', () => clearTimeout(late));
     };
     return true;
   }
@@ -75,6 +73,12 @@ export class Connections {
   endIdle(): void {
     this.endShaking();
     for (const [socket, waiting] of this.#open) if (waiting.size === 0) socket.destroySoon();
+  }
+
+  /** A tunnel to elsewhere was asked for: HTTP's server has left the socket to us. */
+  refuseTunnel(socket: Socket): void {
+    socket.on('error', () => {});
+    this.refuse({ name: TUNNEL, message: 'a tunnel', code: TUNNEL }, socket);
   }
 
   /** What is no HTTP, or comes too slowly, gets an answer where it can have one: after those to what came before it. */
@@ -102,11 +106,15 @@ function hasMuchBody({ headers }: IncomingMessage): boolean {
   return said === undefined ? headers['transfer-encoding'] !== undefined : Number(said) > UNWANTED_BYTES;
 }
 
+/** The code of a request for a tunnel. */
+const TUNNEL = 'CONNECT';
+
 /** The statuses of what a parser of HTTP refuses. */
 const BROKEN: Readonly<Record<string, readonly [status: string, what: string]>> = {
   HPE_HEADER_OVERFLOW: ['431 Request Header Fields Too Large', 'the header fields are too large'],
   HPE_CHUNK_EXTENSIONS_OVERFLOW: ['413 Payload Too Large', 'the chunk extensions are too large'],
   ERR_HTTP_REQUEST_TIMEOUT: ['408 Request Timeout', 'the request did not come in time'],
+  [TUNNEL]: ['405 Method Not Allowed', 'this server is no proxy'],
 };
 
 function answerBroken(code: string | undefined, socket: Socket): void {
@@ -118,7 +126,16 @@ function answerBroken(code: string | undefined, socket: Socket): void {
   const { body } = errorAnswer(
     new RequestError('REQUEST_INVALID', what, { hint: 'the connection is closed; send it again on another' }),
   );
-  socket.end(
+  endWithin(
+    LINGER_MS,
+    socket,
     `HTTP/1.1 ${status}\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: ${Buffer.byteLength(body)}\r\n\r\n${body}`,
   );
+}
+
+/** Ends the server's side of a connection with a last answer, and all of it soon: a client may keep its own side open for ever. */
+function endWithin(ms: number, socket: Socket, last = ''): void {
+  socket.end(last);
+  const late = setTimeout(() => socket.destroy(), ms);
+  socket.once('close', () => clearTimeout(late));
 }

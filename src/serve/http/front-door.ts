@@ -118,6 +118,8 @@ export class FrontDoor {
       requestTimeout: limits.requestMs,
       keepAliveTimeout: limits.idleMs,
       connectionsCheckingInterval: LOOK_MS,
+      // Its own answer to those without has no body.
+      requireHostHeader: false,
       noDelay: true,
     };
     const { tls } = security;
@@ -140,6 +142,7 @@ export class FrontDoor {
     this.#server.on('clientError', (error: NodeJS.ErrnoException, socket: Socket) =>
       this.#connections.refuse(error, socket),
     );
+    this.#server.on('connect', (_, socket: Socket) => this.#connections.refuseTunnel(socket));
     this.#server.on('connection', (socket) => {
       options.onConnection('opened');
       socket.once('close', () => options.onConnection('closed'));
@@ -220,6 +223,7 @@ export class FrontDoor {
     let answer: Answer | undefined;
     let code: string | undefined;
     try {
+      checkHost(request);
       answer = this.#preflight(method, routed, headers.origin);
       if (answer === undefined) {
         this.#guard.check(needOf('route' in routed ? routed.route : undefined), headers);
@@ -349,6 +353,17 @@ export class FrontDoor {
     response.end(request.method === 'HEAD' ? undefined : body);
     return status;
   }
+}
+
+/** One field, or what stands before the server may have read another. @throws RequestError REQUEST_INVALID. */
+function checkHost({ rawHeaders, httpVersion }: IncomingMessage): void {
+  let hosts = 0;
+  for (let i = 0; i < rawHeaders.length; i += 2) {
+    const name = rawHeaders[i] as string;
+    if (name.length === 4 && name.toLowerCase() === 'host') hosts += 1;
+  }
+  if (hosts > 1 || (hosts === 0 && httpVersion === '1.1'))
+    throw new RequestError('REQUEST_INVALID', `the request has ${hosts} fields Host, not one`);
 }
 
 function header({ headers }: IncomingMessage, name: string): string | undefined {

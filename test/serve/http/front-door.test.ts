@@ -233,6 +233,26 @@ describe('a connection', () => {
     await answersAsEver();
   });
 
+  test('with no host, or with two, is refused; HTTP/1.0 knows of none', async () => {
+    const ask = async (text: string) => {
+      using connection = await open();
+      return await connection.send(text).reply();
+    };
+    for (const fields of ['', 'Host: a\r\nhost: a\r\n', 'HOST: a\r\nHost: b\r\n'])
+      assert.equal(refusal(await ask(`GET /v2 HTTP/1.1\r\n${fields}\r\n`)), '400 REQUEST_INVALID');
+    assert.equal((await ask('GET /v2 HTTP/1.0\r\n\r\n')).status, 200);
+  });
+
+  test('that asks for a tunnel is refused, after what came before it', async () => {
+    using connection = await open();
+    connection.send(
+      'GET /v2 HTTP/1.1\r\nHost: h\r\n\r\nCONNECT a.example:443 HTTP/1.1\r\nHost: a.example:443\r\n\r\n',
+    );
+    assert.equal((await connection.reply()).status, 200);
+    assert.equal(refusal(await connection.reply()), '405 REQUEST_INVALID');
+    assert.equal(await connection.rest(), '');
+  });
+
   test('whose client ends in the middle of a body ends too', async () => {
     const one = requestText(INFER, sent);
     for (const bytes of [10, one.length - sent.body.length, one.length - 1]) {
@@ -415,4 +435,21 @@ test('slow clients are ended', async () => {
   idle.send('GET /v2 HTTP/1.1\r\nHost: h\r\n\r\n');
   assert.equal((await idle.reply()).status, 200);
   assert.equal(await idle.rest(), '');
+});
+
+test('who is told to go and keeps the connection open holds it no longer', async () => {
+  await using impatient = await serve({ limits: { headersMs: 200, requestMs: 60_000, idleMs: 60_000 } });
+  const texts = ['GARBAGE\r\n\r\n', 'GET /v2 HT', 'CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n\r\n'];
+  const kept = await Promise.all(
+    texts.map(async (text) => {
+      const connection = (await RawConnection.open(impatient.port)).send(text);
+      assert.match(refusal(await connection.reply()), /^4/);
+      return connection;
+    }),
+  );
+  using asking = new Client(impatient.port);
+  const open = async () =>
+    Number(/^hotrow_connections\{[^}]*"http"[^}]*\} (\d+)$/m.exec((await asking.get('/metrics')).body.toString())?.[1]);
+  while ((await open()) > 1);
+  for (const connection of kept) connection[Symbol.dispose]();
 });
