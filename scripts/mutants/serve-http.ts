@@ -10,7 +10,8 @@ export const SERVE_HTTP: readonly Mutant[] = [
     [
       ['if (request.complete) return false;', 'return false;'],
       ['if (!hasMuchBody(request)) {', 'if (false) {'],
-      ['      socket.end();\n', '      socket.destroy();\n'],
+      ['      endWithin(LINGER_MS, socket);\n', '      socket.destroy();\n'],
+      ['setTimeout(() => socket.destroy(), ms)', 'setTimeout(() => {}, ms)'],
       ['        if (left < 0) socket.destroy();\n', ''],
       ['filter(({ req }) => req.complete)', 'filter(() => false)'],
       ["HPE_HEADER_OVERFLOW: ['431", "HPE_HEADER_OVERFLOW: ['400"],
