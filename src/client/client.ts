@@ -11,6 +11,7 @@ import {
   ServerError,
   UsageError,
 } from '../errors.ts';
+import { checkHeaders, checkTimeout, noAnswer, noRequest, withErrors } from './checks.ts';
 import { type FeatureRequest, type JsonRequest, tensorsOf } from './request.ts';
 import { RetryBudget, retryDelayMs } from './retries.ts';
 import {
@@ -108,6 +109,7 @@ export interface ModelState {
 }
 
 const USUAL_RETRIES = 2;
+const NO_URL = { protocol: '', href: '', username: '', password: '' };
 
 interface Sent {
   readonly method: 'GET' | 'POST';
@@ -137,16 +139,22 @@ export class Client {
   /** `url`: the server's, `http://localhost:8000`; a path before `/v2` may be in it. @throws UsageError OPTION_INVALID. */
   constructor(url: string | URL, options: ClientOptions = {}) {
     const { token, timeoutMs, retries = USUAL_RETRIES, headers } = options;
-    const { protocol, href } = URL.canParse(String(url)) ? new URL(url) : { protocol: '', href: '' };
+    const { protocol, href, username, password } = URL.canParse(String(url)) ? new URL(url) : NO_URL;
     if (protocol !== 'http:' && protocol !== 'https:')
       throw new UsageError('OPTION_INVALID', `${String(url)} is no URL of a server`, {
         hint: 'give the URL that the server says it listens on: http://localhost:8000',
+      });
+    // It stands in messages.
+    if (username !== '' || password !== '')
+      throw new UsageError('OPTION_INVALID', 'the URL of the server has a name or a password', {
+        hint: 'give `token`, or `headers` with what the server wants to know',
       });
     checkTimeout(timeoutMs);
     if (!Number.isInteger(retries) || retries < 0)
       throw new UsageError('OPTION_INVALID', `retries is ${retries}, must be a whole number`);
     this.#url = href.replace(/[?#].*$/, '').replace(/\/+$/, '');
     this.#headers = { ...headers, ...(token === undefined ? {} : { authorization: `Bearer ${token}` }) };
+    checkHeaders(this.#headers);
     this.#timeoutMs = timeoutMs;
     this.#retries = retries;
     this.#fetch = options.fetch ?? ((input, init) => fetch(input, init));
@@ -162,6 +170,7 @@ export class Client {
     request: FeatureRequest | JsonRequest,
     options: InferOptions = {},
   ): Promise<Prediction> {
+    if (typeof request !== 'object' || request === null) throw noRequest(new Error('it is no object'));
     if ('samples' in request || 'candidates' in request) {
       const { id, priority, outputs } = options;
       if (outputs !== undefined)
@@ -172,9 +181,10 @@ export class Client {
         ...(priority === undefined ? {} : { priority: String(priority) }),
       });
       const headers = { 'content-type': 'application/json' };
-      return this.#infer(model, options, String(query), JSON.stringify(request), headers);
+      const body = withErrors(noRequest, () => JSON.stringify(request));
+      return this.#infer(model, options, String(query), body, headers);
     }
-    const { tensors, parameters } = tensorsOf(request);
+    const { tensors, parameters } = withErrors(noRequest, () => tensorsOf(request));
     return this.infer(model, tensors, { ...options, parameters });
   }
 
@@ -185,11 +195,13 @@ export class Client {
     options: InferOptions & { readonly parameters?: Readonly<Record<string, unknown>> } = {},
   ): Promise<Prediction> {
     const { id, priority, outputs, parameters } = options;
-    const { body, jsonBytes } = encodeMessage(tensors, {
-      ...(id === undefined ? {} : { id }),
-      ...(outputs === undefined ? {} : { outputs }),
-      parameters: { ...parameters, ...(priority === undefined ? {} : { priority }) },
-    });
+    const { body, jsonBytes } = withErrors(noRequest, () =>
+      encodeMessage(tensors, {
+        ...(id === undefined ? {} : { id }),
+        ...(outputs === undefined ? {} : { outputs }),
+        parameters: { ...parameters, ...(priority === undefined ? {} : { priority }) },
+      }),
+    );
     const headers = {
       'content-type': 'application/octet-stream',
       'inference-header-content-length': String(jsonBytes),
@@ -227,7 +239,9 @@ export class Client {
     const path = `${pathOf(model, options.version)}/infer${query === '' ? '' : `?${query}`}`;
     const answer = await this.#call({ method: 'POST', path, body, headers, hasDeadline: true }, options);
     const said = answer.headers.get('inference-header-content-length');
-    const decoded = decodeAnswer(answer.body, said === null ? undefined : Number(said));
+    const decoded = withErrors(noAnswer, () =>
+      decodeAnswer(answer.body, said === null ? undefined : Number(said)),
+    );
     const [first] = Object.values<Output>(decoded.outputs);
     return { ...decoded, scores: first?.data ?? new Float32Array() };
   }
@@ -241,6 +255,7 @@ export class Client {
   /** Sends a request until it has an answer that is not worth another try. */
   async #call(sent: Sent, { timeoutMs = this.#timeoutMs, signal, headers }: CallOptions): Promise<Answer> {
     checkTimeout(timeoutMs);
+    if (headers !== undefined) checkHeaders(headers);
     const deadlineMs = timeoutMs === undefined ? Number.POSITIVE_INFINITY : performance.now() + timeoutMs;
     const giving = new AbortController();
     const late = new ServeError('DEADLINE_EXCEEDED', `no answer in ${timeoutMs} ms`);
@@ -301,8 +316,10 @@ export class Client {
 }
 
 function pathOf(model: string, version: string | undefined): string {
-  const path = `/v2/models/${encodeURIComponent(model)}`;
-  return version === undefined ? path : `${path}/versions/${encodeURIComponent(version)}`;
+  return withErrors(noRequest, () => {
+    const path = `/v2/models/${encodeURIComponent(model)}`;
+    return version === undefined ? path : `${path}/versions/${encodeURIComponent(version)}`;
+  });
 }
 
 /** What the server says is wrong. */
@@ -327,14 +344,6 @@ function serverError({ status, headers, body }: Answer): ServerError {
 function withoutFrame(text: string, code: unknown, hint: string | undefined): string {
   const [start, end] = [`${String(code)}: `, ` (${hint ?? ''})`];
   return text.startsWith(start) && text.endsWith(end) ? text.slice(start.length, -end.length) : text;
-}
-
-function checkTimeout(timeoutMs: number | undefined): void {
-  if (timeoutMs === undefined || (timeoutMs > 0 && timeoutMs <= 2 ** 31 - 1)) return;
-  throw new UsageError(
-    'OPTION_INVALID',
-    `timeoutMs is ${timeoutMs}, must be more than 0 and at most 2^31 - 1`,
-  );
 }
 
 function aborted(signal: AbortSignal | undefined): AbortError {

@@ -297,8 +297,42 @@ describe('what goes wrong', () => {
       () => new Client('http://localhost', { timeoutMs: 0 }),
       () => new Client('http://localhost', { timeoutMs: Number.NaN }),
       () => new Client('http://localhost', { timeoutMs: 2 ** 31 }),
+      () => new Client('http://name:secret@localhost'),
+      () => new Client('http://localhost', { token: 'a\r\nsecret' }),
+      () => new Client('http://localhost', { token: 'secret€' }),
+      () => new Client('http://localhost', { headers: { 'two words': 'secret' } }),
     ];
-    for (const make of wrong) assert.throws(make, ({ code }: HotrowError) => code === 'OPTION_INVALID');
+    for (const make of wrong)
+      assert.throws(
+        make,
+        (error: HotrowError) =>
+          error.code === 'OPTION_INVALID' && !/secret/.test(`${error.message} ${error.hint} ${error.cause}`),
+      );
+  });
+
+  test('what is no request is refused before anything is sent', async () => {
+    await using own = await stub((_, response) => response.end(ANSWER));
+    const client = own.client({});
+    const cyclic: unknown[] = [];
+    cyclic.push(cyclic);
+    const wrong = [undefined, null, 5, 'text', { dense: null }, { features: { a: null } }, { samples: [1n] }];
+    for (const request of [...wrong, { features: { a: [[Symbol('id')]] } }, { samples: cyclic }])
+      await rejects(client.predict('m', request as never), 'OPTION_INVALID');
+    for (const tensors of [null, { dense: { shape: [1], data: 'x' } }])
+      await rejects(client.infer('m', tensors as never), 'OPTION_INVALID');
+    await rejects(client.predict('\ud800', REQUEST), 'OPTION_INVALID');
+    await rejects(client.predict('m', REQUEST, { outputs: 'p' as never }), 'OPTION_INVALID');
+    await rejects(client.predict('m', REQUEST, { headers: { a: 'b\nc' } }), 'OPTION_INVALID');
+    assert.equal(own.asked.length, 0);
+  });
+
+  test('an answer that cannot be read is told', async () => {
+    await using own = await stub((_, response) => {
+      response.setHeader('inference-header-content-length', own.asked.length === 1 ? '-1' : '18');
+      response.end('{"outputs":[null]}');
+    });
+    const client = own.client({});
+    for (let i = 0; i < 2; i++) await rejects(client.predict('m', REQUEST), 'SERVER_ANSWER_INVALID');
   });
 
   test('fields of requests, and a path before the protocol’s', async () => {

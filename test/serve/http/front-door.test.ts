@@ -449,7 +449,11 @@ test('who is told to go and keeps the connection open holds it no longer', async
   );
   using asking = new Client(impatient.port);
   const open = async () =>
-    Number(/^hotrow_connections\{[^}]*"http"[^}]*\} (\d+)$/m.exec((await asking.get('/metrics')).body.toString())?.[1]);
+    Number(
+      /^hotrow_connections\{[^}]*"http"[^}]*\} (\d+)$/m.exec(
+        (await asking.get('/metrics')).body.toString(),
+      )?.[1],
+    );
   while ((await open()) > 1);
   for (const connection of kept) connection[Symbol.dispose]();
 });
