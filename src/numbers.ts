@@ -34,3 +34,8 @@ export function digits(value: number): string {
   const rounded = Number(value.toPrecision(3));
   return Number.isFinite(rounded) ? String(rounded) : NONE;
 }
+
+/** 0.999 → `p99.9`. */
+export function quantileName(quantile: number): string {
+  return `p${Number((100 * quantile).toFixed(3))}`;
+}

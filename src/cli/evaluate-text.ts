@@ -1,14 +1,7 @@
 /** What `hotrow evaluate` prints. */
-import {
-  aucRatio,
-  errorAt,
-  errorName,
-  evaluateFacts,
-  lossIncrease,
-  signedPercent,
-} from '../evaluate/facts.ts';
+import { aucRatio, errorAt, evaluateFacts, lossIncrease, signedPercent } from '../evaluate/facts.ts';
 import type { ErrorResults, EvaluateResults } from '../evaluate/results.ts';
-import { digits, percent } from '../numbers.ts';
+import { digits, percent, quantileName } from '../numbers.ts';
 import { printable } from '../text.ts';
 import { formatCount, NOTE_CHARACTERS, renderTable } from './print.ts';
 
@@ -27,7 +20,7 @@ export function evaluateText(results: EvaluateResults): string {
   const errors = renderTable(
     [
       { title: '|model − reference|', left: true },
-      ...quantiles.map(([quantile]) => ({ title: errorName(quantile) })),
+      ...quantiles.map(([quantile]) => ({ title: quantileName(quantile) })),
       { title: 'worst' },
       { title: 'rms' },
       { title: 'bias' },

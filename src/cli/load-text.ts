@@ -1,7 +1,7 @@
 /** What `hotrow load` prints. */
-import { loadFacts, quantileName } from '../load/facts.ts';
+import { loadFacts } from '../load/facts.ts';
 import type { LoadResults, LoadRun } from '../load/results.ts';
-import { percent, significant } from '../numbers.ts';
+import { percent, quantileName, significant } from '../numbers.ts';
 import { emphasise, formatMs, renderTable } from './print.ts';
 
 const STEPS: Readonly<Record<LoadRun['step'], string>> = { rate: 'run', bracket: 'search', confirm: 'again' };

@@ -47,8 +47,3 @@ export function signedPercent(share: number): string {
 export function errorAt({ quantiles }: ErrorResults, quantile: number): number {
   return quantiles.find(([own]) => own === quantile)?.[1] ?? Number.NaN;
 }
-
-/** `p99.9` */
-export function errorName(quantile: number): string {
-  return `p${Number((100 * quantile).toFixed(3))}`;
-}

@@ -42,8 +42,3 @@ export function isGeneratorLate({ lag, latency }: LoadResults['runs'][number]): 
   const p99 = latency.quantiles.find(({ quantile }) => quantile === 0.99)?.ms ?? 0;
   return lag.p99Ms > LEAST_LAG_MS && lag.p99Ms > LAG_SHARE * p99;
 }
-
-/** `p99.9` */
-export function quantileName(quantile: number): string {
-  return `p${Number((100 * quantile).toFixed(3))}`;
-}

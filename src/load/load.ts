@@ -1,7 +1,6 @@
 /** The runs of a load: at given rates, in search of the highest that keeps a promise, and beyond it. */
-import { percent, significant } from '../numbers.ts';
+import { percent, quantileName, significant } from '../numbers.ts';
 import type { OnProgress } from '../progress.ts';
-import { quantileName } from './facts.ts';
 import { quantileRanks } from './order-statistics.ts';
 import type { Runner, RunResult } from './processes.ts';
 import { RateSearch, type SearchLimits } from './rate-search.ts';

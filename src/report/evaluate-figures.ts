@@ -1,7 +1,7 @@
 /** A model's scores beside a reference's: errors by quantile, and calibration by tenths. */
-import { errorAt, errorName } from '../evaluate/facts.ts';
+import { errorAt } from '../evaluate/facts.ts';
 import type { ErrorResults, EvaluateResults } from '../evaluate/results.ts';
-import { digits, percent } from '../numbers.ts';
+import { digits, percent, quantileName } from '../numbers.ts';
 import { type Figure, number, text } from './figure.ts';
 
 export function evaluateFigures({ outputs, quality }: EvaluateResults): Figure[] {
@@ -25,7 +25,7 @@ function errorFigure(outputs: EvaluateResults['outputs']): Figure {
     table: {
       columns: [
         text('output'),
-        ...quantiles.map((quantile) => number(errorName(quantile))),
+        ...quantiles.map((quantile) => number(quantileName(quantile))),
         ...['worst', 'rms', 'bias', 'equal bits'].map(number),
       ],
       rows: rows.map(({ name, errors, equal }) => [name, ...cells(errors), equal]),

@@ -1,7 +1,6 @@
 /** A server under load: latency against rate, the tail, what became of requests. */
-import { quantileName } from '../load/facts.ts';
 import type { LoadResults, LoadRun } from '../load/results.ts';
-import { percent, significant } from '../numbers.ts';
+import { percent, quantileName, significant } from '../numbers.ts';
 import { type Bar, type Figure, number, text } from './figure.ts';
 
 const rateName = ({ rate }: LoadRun) => `${significant(rate)}/s`;

@@ -1,7 +1,7 @@
 /** What a load's results say, rule by rule. */
-import { isGeneratorLate, LAG_SHARE, quantileName } from '../load/facts.ts';
+import { isGeneratorLate, LAG_SHARE } from '../load/facts.ts';
 import type { LoadResults, LoadRun } from '../load/results.ts';
-import { percent, significant } from '../numbers.ts';
+import { percent, quantileName, significant } from '../numbers.ts';
 import { applyRules, type Finding, highest, type Rule } from './findings.ts';
 
 const rate = ({ rate: own }: LoadRun) => `${significant(own)} requests/s`;

@@ -4,6 +4,7 @@ import { createServer as createSecureServer, type Server as SecureServer } from 
 import { Server as NetServer, type Socket } from 'node:net';
 import { RequestError, ServeError } from '../../errors.ts';
 import type { SlotArena } from '../engine/arena.ts';
+import { PROMETHEUS_CONTENT_TYPE } from '../metrics/prometheus-text.ts';
 import type { PageDocument } from '../page/document.ts';
 import { health, modelMetadata, modelReady, repositoryIndex, serverMetadata } from '../protocol/documents.ts';
 import { errorAnswer } from '../protocol/error-answer.ts';
@@ -91,7 +92,7 @@ const PAGE_TYPE = {
   'referrer-policy': 'no-referrer',
   'cache-control': 'no-cache',
 } as const;
-const METRICS_TYPE = typed('text/plain; version=0.0.4; charset=utf-8');
+const METRICS_TYPE = typed(PROMETHEUS_CONTENT_TYPE);
 
 const json = (value: unknown, status = 200): Answer => ({
   status,
