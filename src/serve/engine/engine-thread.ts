@@ -101,8 +101,8 @@ function engineOf(
     untold.clear();
   };
   const ended = (job: Job, outcome: Outcome, batch?: BatchTimes, retryAfterMs = 0) => {
-    const times = batch ?? { beganMs: job.arrivedMs, mergeMs: 0, computeMs: 0, copyMs: 0, samples: 0 };
-    const { beganMs, mergeMs, computeMs, copyMs, samples } = times;
+    const times = batch ?? { beganMs: job.arrivedMs, mergeMs: 0, computeMs: 0, copyMs: 0 };
+    const { beganMs, mergeMs, computeMs, copyMs } = times;
     const queueMs = beganMs - job.arrivedMs;
     if (batch !== undefined && counts()) metrics.waited(queueMs);
     const { ticket, from } = job;
@@ -115,7 +115,6 @@ function engineOf(
       mergeMs,
       computeMs,
       copyMs,
-      batchSamples: samples,
       endedMs: nowMs(),
     });
     untold.add(from);

@@ -74,15 +74,12 @@ export interface Answered {
   readonly computeMs: number;
   /** Outputs to slots, of the whole batch. */
   readonly copyMs: number;
-  /** Of its batch. */
-  readonly batchSamples: number;
   /** When the engine gave the answer, by `nowMs`. */
   readonly endedMs: number;
 }
 
 export function postAnswer(ring: RingWriter, answered: Answered): boolean {
-  const { ticket, outcome, retryAfterMs, queueMs, mergeMs, computeMs, copyMs, batchSamples, endedMs } =
-    answered;
+  const { ticket, outcome, retryAfterMs, queueMs, mergeMs, computeMs, copyMs, endedMs } = answered;
   return ring.push(
     ticket,
     OUTCOMES.indexOf(outcome),
@@ -91,7 +88,6 @@ export function postAnswer(ring: RingWriter, answered: Answered): boolean {
     mergeMs,
     computeMs,
     copyMs,
-    batchSamples,
     endedMs,
   );
 }
@@ -105,7 +101,6 @@ export function readAnswer(entries: Float64Array, place: number): Answered {
     mergeMs: entries[place + 4] as number,
     computeMs: entries[place + 5] as number,
     copyMs: entries[place + 6] as number,
-    batchSamples: entries[place + 7] as number,
-    endedMs: entries[place + 8] as number,
+    endedMs: entries[place + 7] as number,
   };
 }

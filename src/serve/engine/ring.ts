@@ -5,7 +5,7 @@
  */
 
 /** Numbers of an entry. */
-export const ENTRY_NUMBERS = 9;
+export const ENTRY_NUMBERS = 8;
 
 /** A queue as threads hand it on. */
 export interface RingMemory {

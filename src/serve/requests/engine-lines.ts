@@ -117,7 +117,6 @@ export class EngineLine {
       mergeMs: 0,
       computeMs: 0,
       copyMs: 0,
-      batchSamples: 0,
       endedMs: 0,
     };
     for (const [ticket, { resolve }] of this.#posted) resolve({ ticket, outcome: 'lost', ...none });

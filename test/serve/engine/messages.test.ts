@@ -65,7 +65,6 @@ test('an answer of every outcome arrives as it was posted', () => {
       mergeMs: 3.5,
       computeMs: 4.5,
       copyMs: 5.5,
-      batchSamples: 600,
       endedMs: 123_456_790.5,
     };
     assert.deepEqual(

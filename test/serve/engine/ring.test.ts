@@ -47,7 +47,7 @@ test('entries come in order and whole, until the queue is full', () => {
 
 test('numbers of any kind arrive as they are', () => {
   const { writer, drained } = ends(ringMemory(1));
-  const numbers = [2 ** 53 - 1, Number.POSITIVE_INFINITY, -0, 5e-324, -1, 0.1, Number.NaN, 2 ** 47 + 64, 7];
+  const numbers = [2 ** 53 - 1, Number.POSITIVE_INFINITY, -0, 5e-324, -1, 0.1, Number.NaN, 2 ** 47 + 64];
   writer.push(...numbers);
   assert.deepEqual(drained(), [numbers]);
 });

@@ -136,7 +136,6 @@ async function front({ slaMs, outputs = OUTPUTS, gone = false }: FrontOptions = 
         mergeMs: 2,
         computeMs: 3,
         copyMs: 4,
-        batchSamples: 5,
         endedMs: 6,
       };
       postAnswer(new RingWriter((queues[engine] as EngineQueues).answers), answered);

@@ -34,7 +34,6 @@ const answer = (ticket: number, outcome: Answered['outcome'] = 'done'): Answered
   mergeMs: 2,
   computeMs: 3,
   copyMs: 4,
-  batchSamples: 5,
   endedMs: 6,
 });
 
