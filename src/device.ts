@@ -23,6 +23,15 @@ export const DENSE_PRECISIONS: readonly DensePrecision[] = Object.freeze([
   'bfloat16',
 ] as const);
 
+/** How elements of matrices on a device are stored. */
+export type ElementFormat = 'float32' | 'float16' | 'bfloat16';
+
+export const ELEMENT_FORMATS: readonly ElementFormat[] = Object.freeze([
+  'float32',
+  'float16',
+  'bfloat16',
+] as const);
+
 /** What a device is, as plans are checked against it and results record it. */
 export interface RecordedDevice {
   readonly kind: DeviceKind;

@@ -3,7 +3,7 @@
  * plans. Everything that holds device memory is disposable: close it, or declare it with `await using`.
  */
 export { Admission, type AdmissionLimits } from './backend/admission.ts';
-export type { Backend, Ceilings, HostMemory, PooledFormat } from './backend/backend.ts';
+export type { Backend, Ceilings, HostMemory } from './backend/backend.ts';
 export { hostBytes } from './backend/host-arrays.ts';
 export { type OpenedBackend, type OpenOptions, openBackend } from './backend/open-backend.ts';
 export type { FilePath } from './checks/value.ts';
@@ -12,6 +12,7 @@ export type {
   DeviceCapabilities,
   DeviceDescription,
   DeviceKind,
+  ElementFormat,
   RecordedDevice,
 } from './device.ts';
 export type {

@@ -139,7 +139,7 @@ export const MODELS_AND_PROGRAMS: readonly Mutant[] = [
     ['Math.ceil(elements / MATRIX_ELEMENTS) * MATRIX_ELEMENTS', 'elements'],
     ['      block[Symbol.dispose]();\n', ''],
     ['if (this.#taken > this.#buffer.length)', 'if (this.#taken > 2 * this.#buffer.length)'],
-    ['Math.ceil(cols / ROW_ELEMENTS) * ROW_ELEMENTS', 'cols'],
+    ['Math.ceil(cols / rowElements) * rowElements', 'cols'],
     ['(start * FLOAT_BYTES) / elementBytes({ format })', 'start'],
   ]),
   ...mutantsOf('src/backend/admission.ts', [

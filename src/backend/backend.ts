@@ -7,7 +7,7 @@
  * run to its thread pool in a single call, and another can capture it once and replay it.
  */
 
-import type { DensePrecision, DeviceDescription } from '../device.ts';
+import type { DensePrecision, DeviceDescription, ElementFormat } from '../device.ts';
 import type { BagBatch, BagFindings, EmbeddingTable, IndexArray, IndexChecking } from '../embedding/bag.ts';
 import type { RowValues } from '../embedding/row-values.ts';
 import type { Placement } from '../plan/placement.ts';
@@ -28,14 +28,6 @@ export interface DeviceBuffer extends Disposable {
   readonly length: number;
 }
 
-/** How pooled rows are stored. */
-export type PooledFormat = 'float32' | 'float16' | 'bfloat16';
-export const POOLED_FORMATS: readonly PooledFormat[] = Object.freeze([
-  'float32',
-  'float16',
-  'bfloat16',
-] as const);
-
 /** Where a row-major matrix lies in a device buffer. */
 export interface Extent {
   readonly buffer: DeviceBuffer;
@@ -47,24 +39,26 @@ export interface Extent {
   readonly stride: number;
 }
 
-/** A row-major float32 matrix in a device buffer. */
+/** A row-major matrix in a device buffer. */
 export interface Matrix extends Extent {
-  readonly format?: 'float32';
+  /** How its elements are stored. Default: float32. */
+  readonly format?: ElementFormat;
 }
 
-/** A row-major matrix of pooled rows in a device buffer; its elements may have half the width. */
-export interface PooledMatrix extends Extent {
-  /** Default: float32. */
-  readonly format?: PooledFormat;
+/** How a matrix's elements are stored. */
+export function formatOf({ format = 'float32' }: Pick<Matrix, 'format'>): ElementFormat {
+  return format;
 }
 
 /** Bytes of an element. */
-export function elementBytes({ format = 'float32' }: Pick<PooledMatrix, 'format'>): number {
-  return format === 'float32' ? 4 : 2;
+export function elementBytes(matrix: Pick<Matrix, 'format'>): number {
+  return ELEMENT_BYTES[formatOf(matrix)];
 }
 
+const ELEMENT_BYTES: Readonly<Record<ElementFormat, number>> = { float32: 4, float16: 2, bfloat16: 2 };
+
 /** Bytes of a matrix whose rows lie without gaps. */
-export function packedBytes(matrix: Pick<PooledMatrix, 'rows' | 'cols' | 'format'>): number {
+export function packedBytes(matrix: Pick<Matrix, 'rows' | 'cols' | 'format'>): number {
   return matrix.rows * matrix.cols * elementBytes(matrix);
 }
 
@@ -147,7 +141,7 @@ export interface DownloadOperation<
   T extends Float32Array | Uint16Array | Slot = Float32Array | Uint16Array | Slot,
 > extends Staged {
   readonly op: 'download';
-  readonly input: PooledMatrix;
+  readonly input: Matrix;
   /** [at most input.rows, input.cols], row-major; the bits of elements that are not float32. */
   readonly target: T;
 }
@@ -158,7 +152,7 @@ export interface EmbeddingBagsOperation<B extends PlacedBags | Slot = PlacedBags
   readonly tables: PlacedTables;
   readonly bags: B;
   /** [at least B, Σ dim]; rows from B on keep what they hold. Sums are float32, rounded once to the output's format. */
-  readonly output: PooledMatrix;
+  readonly output: Matrix;
   readonly checking: IndexChecking;
 }
 
@@ -215,9 +209,9 @@ export interface CopyOperation extends Staged {
  */
 export interface TransferOperation extends Staged {
   readonly op: 'transfer';
-  readonly input: PooledMatrix;
+  readonly input: Matrix;
   /** As `input`: rows, cols and format. At least one of the two is the backend's own. */
-  readonly output: PooledMatrix;
+  readonly output: Matrix;
 }
 
 /** An operation of a program, with slots or without. */

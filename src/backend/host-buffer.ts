@@ -1,7 +1,7 @@
 /** Device buffers in host memory: a CPU's own, which other devices' transfers reach too. */
 import type { DeviceDescription } from '../device.ts';
 import { type HostPtr, NativeMemory } from '../ffi/host-memory.ts';
-import { type DeviceBuffer, elementBytes, ownBy, type PooledMatrix } from './backend.ts';
+import { type DeviceBuffer, elementBytes, type Matrix, ownBy } from './backend.ts';
 
 /** float32 in host memory, uninitialised. */
 export class HostBuffer implements DeviceBuffer {
@@ -21,7 +21,7 @@ export class HostBuffer implements DeviceBuffer {
 }
 
 /** Where a matrix in host memory starts. @throws DeviceError DISPOSED. */
-export function hostStart(matrix: PooledMatrix): HostPtr {
+export function hostStart(matrix: Matrix): HostPtr {
   const { memory } = ownBy(HostBuffer, matrix.buffer);
   return (memory.address + BigInt(matrix.offset * elementBytes(matrix))) as HostPtr;
 }

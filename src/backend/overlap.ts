@@ -1,8 +1,8 @@
 /** Where matrices lie in their buffers, and whether they meet. */
-import { type Extent, elementBytes, type PooledMatrix } from './backend.ts';
+import { type Extent, elementBytes, type Matrix } from './backend.ts';
 
 /** Whether two matrices share an element; of matrices of unequal strides or elements, whether their extents do. */
-export function overlap(a: PooledMatrix, b: PooledMatrix): boolean {
+export function overlap(a: Matrix, b: Matrix): boolean {
   if (a.buffer !== b.buffer || a.rows * a.cols === 0 || b.rows * b.cols === 0) return false;
   const [size, otherSize] = [elementBytes(a), elementBytes(b)];
   if (size !== otherSize)

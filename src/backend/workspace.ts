@@ -1,20 +1,18 @@
 /** The matrices of a program that runs again and again: one block of device memory. */
-import type { DeviceDescription } from '../device.ts';
+import type { DeviceDescription, ElementFormat } from '../device.ts';
 import {
   type Backend,
   type DeviceBuffer,
   elementBytes,
   type Matrix,
   matrix,
-  type PooledFormat,
-  type PooledMatrix,
   packedBytes,
 } from './backend.ts';
 
 const FLOAT_BYTES = Float32Array.BYTES_PER_ELEMENT;
-/** Rows begin at multiples of so many elements: 16 bytes of float32. */
-const ROW_ELEMENTS = 4;
-/** Matrices begin at multiples of so many elements: 256 bytes of float32, as memory that a GPU allocates does. */
+/** Rows begin at multiples of so many bytes. */
+const ROW_BYTES = 16;
+/** Matrices begin at multiples of so many elements of the block: 256 bytes, as memory that a GPU allocates does. */
 const MATRIX_ELEMENTS = 64;
 
 /** Takes matrices of a workspace, always the same ones in the same order. */
@@ -52,27 +50,23 @@ export class Workspace {
   }
 
   /** An uninitialised [rows, cols] matrix, its rows aligned for vector loads. */
-  matrix(rows: number, cols: number): Matrix {
-    return this.#strided(rows, cols, Math.ceil(cols / ROW_ELEMENTS) * ROW_ELEMENTS);
+  matrix(rows: number, cols: number, format: ElementFormat = 'float32'): Matrix {
+    const rowElements = ROW_BYTES / elementBytes({ format });
+    return this.#strided(rows, cols, Math.ceil(cols / rowElements) * rowElements, format);
   }
 
   /** One without gaps between rows, as arrays of the host are. */
-  packed(rows: number, cols: number): Matrix {
-    return this.#strided(rows, cols, cols);
+  packed(rows: number, cols: number, format: ElementFormat = 'float32'): Matrix {
+    return this.#strided(rows, cols, cols, format);
   }
 
-  /** An uninitialised [rows, cols] matrix of pooled rows. */
-  pooled(rows: number, cols: number, format: PooledFormat): PooledMatrix {
-    const start = this.#take(Math.ceil(packedBytes({ rows, cols, format }) / FLOAT_BYTES));
+  #strided(rows: number, cols: number, stride: number, format: ElementFormat): Matrix {
+    const start = this.#take(Math.ceil(packedBytes({ rows, cols: stride, format }) / FLOAT_BYTES));
     const offset = (start * FLOAT_BYTES) / elementBytes({ format });
-    return { buffer: this.#buffer, offset, rows, cols, stride: cols, format };
+    return { ...matrix(this.#buffer, rows, cols, offset, stride), format };
   }
 
-  #strided(rows: number, cols: number, stride: number): Matrix {
-    return matrix(this.#buffer, rows, cols, this.#take(rows * stride), stride);
-  }
-
-  /** Where the next `elements` begin. */
+  /** Where the next `elements` of the block begin. */
   #take(elements: number): number {
     const start = this.#taken;
     this.#taken += Math.ceil(elements / MATRIX_ELEMENTS) * MATRIX_ELEMENTS;

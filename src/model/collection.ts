@@ -3,19 +3,14 @@
  */
 import { at } from '../at.ts';
 import { bytesIn } from '../backend/admission.ts';
-import {
-  type Backend,
-  type PlacedTables,
-  type PlaceOptions,
-  POOLED_FORMATS,
-  type PooledFormat,
-} from '../backend/backend.ts';
+import type { Backend, PlacedTables, PlaceOptions } from '../backend/backend.ts';
 import { BatchPrograms } from '../backend/batch-programs.ts';
 import { ownBackend } from '../backend/guarded/backend.ts';
 import { InFlight } from '../backend/in-flight.ts';
 import { abortSignal, throwIfAborted } from '../checks/abort.ts';
 import { allocated } from '../checks/arguments.ts';
 import { deepFrozen, flag, membersOf, oneOf, optional, reading } from '../checks/value.ts';
+import { ELEMENT_FORMATS, type ElementFormat } from '../device.ts';
 import {
   type BagBatch,
   type BagFindings,
@@ -44,7 +39,7 @@ export interface CollectionOptions {
   readonly signal?: AbortSignal;
 }
 
-export interface ForwardOptions<F extends PooledFormat> {
+export interface ForwardOptions<F extends ElementFormat> {
   /** How pooled rows are stored: sums are float32, rounded once. Default: float32. */
   readonly output?: F;
   /** Also report the stage's time, which costs GPUs some tens of microseconds. Default: false. */
@@ -54,9 +49,9 @@ export interface ForwardOptions<F extends PooledFormat> {
 }
 
 /** float32 values, or the bits of 16-bit ones. */
-type PooledArray<F extends PooledFormat> = F extends 'float32' ? Float32Array : Uint16Array;
+type PooledArray<F extends ElementFormat> = F extends 'float32' ? Float32Array : Uint16Array;
 
-export interface PooledEmbeddings<F extends PooledFormat = 'float32'> {
+export interface PooledEmbeddings<F extends ElementFormat = 'float32'> {
   /** [batchSize, totalDim], row-major: the tables' pooled rows side by side, in table order. */
   readonly pooled: PooledArray<F>;
   /** Time of the embedding stage on the device, when `timed` asked for it. */
@@ -91,8 +86,8 @@ const CREATE_OPTIONS = membersOf<CollectionOptions>({
   indexChecking: optional(oneOf(INDEX_CHECKING)),
   signal: optional(abortSignal),
 });
-const FORWARD_OPTIONS = membersOf<ForwardOptions<PooledFormat>>({
-  output: optional(oneOf(POOLED_FORMATS)),
+const FORWARD_OPTIONS = membersOf<ForwardOptions<ElementFormat>>({
+  output: optional(oneOf(ELEMENT_FORMATS)),
   timed: optional(flag),
   signal: optional(abortSignal),
 });
@@ -105,7 +100,7 @@ export class EmbeddingCollection implements AsyncDisposable {
   readonly #placed: PlacedTables;
   readonly #checking: IndexChecking;
   /** By the format of their output. */
-  readonly #programs = new Map<PooledFormat, BatchPrograms>();
+  readonly #programs = new Map<ElementFormat, BatchPrograms>();
   readonly #inFlight = new InFlight('the embedding collection', () => this.#giveBack());
 
   private constructor(
@@ -158,7 +153,7 @@ export class EmbeddingCollection implements AsyncDisposable {
    * @throws RequestError when the batch does not fit the tables, or, in `error` mode, for a bad index or offset;
    *   UsageError OPTION_INVALID.
    */
-  async forward<F extends PooledFormat = 'float32'>(
+  async forward<F extends ElementFormat = 'float32'>(
     batch: BagBatch,
     options?: ForwardOptions<F>,
   ): Promise<PooledEmbeddings<F>> {
@@ -214,12 +209,12 @@ export class EmbeddingCollection implements AsyncDisposable {
     return await this.#placed.readRows(number, rows);
   }
 
-  #programsOf(format: PooledFormat): BatchPrograms {
+  #programsOf(format: ElementFormat): BatchPrograms {
     const known = this.#programs.get(format);
     if (known !== undefined) return known;
     const width = totalDim(this.tables);
     const made = new BatchPrograms(this.#backend, (capacity, workspace) => {
-      const output = workspace.pooled(capacity, width, format);
+      const output = workspace.packed(capacity, width, format);
       return [
         { op: 'embeddingBags', tables: this.#placed, bags: 'bags', output, checking: this.#checking },
         { op: 'download', input: output, target: 'pooled' },

@@ -1,7 +1,7 @@
 /** Transfers between devices, GPUs emulated: which there are, what is captured, what is refused and what stays during a run. */
 import assert from 'node:assert/strict';
 import { after, describe, test } from 'node:test';
-import { type Backend, matrix, type Operation, type PooledMatrix } from '../../src/backend/backend.ts';
+import { type Backend, type Matrix, matrix, type Operation } from '../../src/backend/backend.ts';
 import { CpuBackend } from '../../src/backend/cpu/cpu-backend.ts';
 import { GuardedBackend } from '../../src/backend/guarded/backend.ts';
 import { refuseEmulation } from '../emulation/emulator.ts';
@@ -14,7 +14,7 @@ const skip = refuseEmulation();
 
 const openCpu = () => new CpuBackend({ threads: 1 });
 
-function transfer(input: PooledMatrix, output: PooledMatrix): Operation {
+function transfer(input: Matrix, output: Matrix): Operation {
   return { op: 'transfer', input, output };
 }
 
@@ -57,7 +57,7 @@ describe('transfers of a CPU', () => {
     const output = matrix(buffer, 2, 4, 8);
     const gone = cpu.allocate(8);
     gone[Symbol.dispose]();
-    const wrong: readonly (readonly [PooledMatrix, PooledMatrix, RegExp])[] = [
+    const wrong: readonly (readonly [Matrix, Matrix, RegExp])[] = [
       [input, { ...output, rows: 3 }, /input\.rows/],
       [input, { ...output, cols: 3 }, /input\.cols/],
       [input, { ...output, format: 'float16' }, /input\.format/],

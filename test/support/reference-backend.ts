@@ -21,7 +21,6 @@ import {
   type PlacedLinear,
   type PlacedTables,
   type PlaceOptions,
-  type PooledMatrix,
   type RunReport,
   rowsIn,
   type TransferOperation,
@@ -349,7 +348,7 @@ function checkAll(program: readonly BoundOperation[]): BagFindings {
 }
 
 /** The elements of a matrix of 16 bits, row by row. */
-function halfRow(m: PooledMatrix, r: number): Uint16Array {
+function halfRow(m: Matrix, r: number): Uint16Array {
   const { value } = own(ReferenceBuffer, m.buffer);
   const halves = new Uint16Array(value.buffer, value.byteOffset, 2 * value.length);
   return halves.subarray(m.offset + r * m.stride, m.offset + r * m.stride + m.cols);
@@ -358,7 +357,7 @@ function halfRow(m: PooledMatrix, r: number): Uint16Array {
 const NARROW = { float16: numberToFloat16, bfloat16: numberToBfloat16 } as const;
 
 /** Rounds packed rows into a matrix of 16 bits. */
-function narrow(values: Float32Array | Float64Array, m: PooledMatrix, to: 'float16' | 'bfloat16'): void {
+function narrow(values: Float32Array | Float64Array, m: Matrix, to: 'float16' | 'bfloat16'): void {
   for (let r = 0; r * m.cols < values.length; r++)
     halfRow(m, r).set(Array.from(values.subarray(r * m.cols, (r + 1) * m.cols), NARROW[to]));
 }

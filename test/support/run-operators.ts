@@ -12,12 +12,11 @@ import {
   matrix,
   type Operation,
   type PlacedTables,
-  type PooledFormat,
-  type PooledMatrix,
 } from '../../src/backend/backend.ts';
 import { HostBags } from '../../src/backend/host-arrays.ts';
 import { ROW_FUNCTIONS, type RowFunction } from '../../src/backend/row-functions.ts';
 import type { HostArray } from '../../src/cuda/memory.ts';
+import type { ElementFormat } from '../../src/device.ts';
 import { type DensePrecision, precisionOn } from '../../src/device.ts';
 import type { BagBatch, BagFindings, Bags, EmbeddingTable, IndexChecking } from '../../src/embedding/bag.ts';
 import { placeCollection, totalDim } from '../../src/model/collection.ts';
@@ -111,7 +110,7 @@ export async function poolNarrow(
   backend: Backend,
   placed: PlacedTables,
   batch: BagBatch,
-  format: Exclude<PooledFormat, 'float32'>,
+  format: Exclude<ElementFormat, 'float32'>,
   left: number,
 ): Promise<Uint16Array> {
   const cols = totalDim(placed.tables);
@@ -121,7 +120,7 @@ export async function poolNarrow(
   using bags = backend.placeBags(placed, batch);
   using buffer = backend.allocate(words);
   const sentinels = new Float32Array(new Uint16Array(2 * words).fill(0xaaaa).buffer);
-  const whole: PooledMatrix = { buffer, offset: 0, rows, cols: stride, stride, format };
+  const whole: Matrix = { buffer, offset: 0, rows, cols: stride, stride, format };
   const target = new Uint16Array(rows * stride);
   await backend.run([
     { op: 'upload', source: sentinels, output: matrix(buffer, 1, words) },

@@ -1,12 +1,6 @@
 /** Transfers between devices, compared bit by bit. */
-import {
-  type Backend,
-  elementBytes,
-  matrix,
-  POOLED_FORMATS,
-  type PooledFormat,
-  type PooledMatrix,
-} from '../../src/backend/backend.ts';
+import { type Backend, elementBytes, type Matrix, matrix } from '../../src/backend/backend.ts';
+import { ELEMENT_FORMATS, type ElementFormat } from '../../src/device.ts';
 import { assertSameBits } from './compare.ts';
 import type { Random } from './random.ts';
 
@@ -49,15 +43,13 @@ export async function assertTransfers(
 ): Promise<void> {
   using source = from.allocate(LENGTH);
   using target = to.allocate(LENGTH);
-  for (const format of POOLED_FORMATS) {
+  for (const format of ELEMENT_FORMATS) {
     for (const { rows, cols, input, output } of CASES) {
-      const [read, written]: PooledMatrix[] = [
+      const [read, written]: Matrix[] = [
         { buffer: source, rows, cols, format, ...input },
         { buffer: target, rows, cols, format, ...output },
       ] as const;
-      using executable = on.prepare([
-        { op: 'transfer', input: read as PooledMatrix, output: written as PooledMatrix },
-      ]);
+      using executable = on.prepare([{ op: 'transfer', input: read as Matrix, output: written as Matrix }]);
       // The first run of a program, the one that is captured, and one that replays it.
       for (let run = 0; run < 3; run++) {
         const [values, before, after] = [random.bits(LENGTH), random.bits(LENGTH), new Float32Array(LENGTH)];
@@ -81,7 +73,7 @@ function transferred(
   values: Float32Array,
   before: Float32Array,
   { rows, cols, input, output }: Case,
-  format: PooledFormat,
+  format: ElementFormat,
 ): Float32Array {
   const after = before.slice();
   const size = elementBytes({ format });

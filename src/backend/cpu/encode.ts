@@ -1,6 +1,6 @@
 /** Programs as the CPU library reads them: one fixed-size record of 64-bit words per operator. */
 import { at } from '../../at.ts';
-import type { DeviceDescription } from '../../device.ts';
+import type { DeviceDescription, ElementFormat } from '../../device.ts';
 import { rowLayout } from '../../embedding/row-format.ts';
 import {
   ACTIVATION,
@@ -23,7 +23,6 @@ import {
   ownBy,
   type PlacedBags,
   type PlacedLinear,
-  type PooledFormat,
   packedBytes,
   type RowFunctionOperation,
   rowsIn,
@@ -376,7 +375,7 @@ function encodeCopy(
   output: HostPtr,
   outputStride: number,
   { rows, cols }: Extent,
-  format: { readonly elementBytes?: number; readonly narrowTo?: PooledFormat } = {},
+  format: { readonly elementBytes?: number; readonly narrowTo?: ElementFormat } = {},
 ): bigint[] {
   const { elementBytes: bytes = Float32Array.BYTES_PER_ELEMENT, narrowTo = 'float32' } = format;
   return [

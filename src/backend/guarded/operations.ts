@@ -14,6 +14,7 @@ import {
   whole,
 } from '../../checks/value.ts';
 import type { DensePrecision, DeviceDescription } from '../../device.ts';
+import { ELEMENT_FORMATS } from '../../device.ts';
 import { type EmbeddingTable, INDEX_CHECKING } from '../../embedding/bag.ts';
 import {
   ACTIVATIONS,
@@ -31,8 +32,6 @@ import {
   type PlacedBags,
   type PlacedLinear,
   type PlacedTables,
-  POOLED_FORMATS,
-  type PooledMatrix,
   type RowFunctionOperation,
   type Slot,
   type TransferOperation,
@@ -133,20 +132,20 @@ export function operationOf(
 type Use<T, F> = Check<{ readonly inner: T; readonly facts: F }>;
 
 /** A matrix inside of its buffer. */
-function matrixOf(buffer: Use<DeviceBuffer, { readonly length: number }>): Check<PooledMatrix> {
+function matrixOf(buffer: Use<DeviceBuffer, { readonly length: number }>): Check<Matrix> {
   const members = membersOf<
-    Omit<PooledMatrix, 'buffer'> & { buffer: { inner: DeviceBuffer; facts: { length: number } } }
+    Omit<Matrix, 'buffer'> & { buffer: { inner: DeviceBuffer; facts: { length: number } } }
   >({
     buffer,
     offset: whole(),
     rows: whole(),
     cols: whole(),
     stride: whole(),
-    format: optional(oneOf(POOLED_FORMATS)),
+    format: optional(oneOf(ELEMENT_FORMATS)),
   });
   return (value, at) => {
     const { buffer: own, ...rest } = members(value, at);
-    const matrix: PooledMatrix = { ...rest, buffer: own.inner };
+    const matrix: Matrix = { ...rest, buffer: own.inner };
     const { offset, rows, cols, stride } = matrix;
     if (rows > 1 && stride < cols) refuseOption(`${at}.stride`, stride, `at least the ${cols} columns`);
     const room = (own.facts.length * Float32Array.BYTES_PER_ELEMENT) / elementBytes(matrix);
@@ -187,7 +186,7 @@ function uploadOf(matrix: Check<Matrix>, run: Run, takes: Takes): Check<UploadOp
   };
 }
 
-function downloadOf(matrix: Check<PooledMatrix>, run: Run, takes: Takes): Check<DownloadOperation> {
+function downloadOf(matrix: Check<Matrix>, run: Run, takes: Takes): Check<DownloadOperation> {
   const members = membersOf<Unbound<DownloadOperation, 'target'>>({
     op: oneOf(['download']),
     input: matrix,
@@ -212,7 +211,7 @@ function downloadOf(matrix: Check<PooledMatrix>, run: Run, takes: Takes): Check<
 function bagsOf(
   tables: Use<PlacedTables, { readonly tables: readonly EmbeddingTable[] }>,
   bags: GivenHandles['bags'],
-  matrix: Check<PooledMatrix>,
+  matrix: Check<Matrix>,
   run: Run,
   takes: Takes,
 ): Check<EmbeddingBagsOperation> {
@@ -336,7 +335,7 @@ function copyOf(matrix: Check<Matrix>): Check<CopyOperation> {
   };
 }
 
-function transferOf(matrix: Check<PooledMatrix>, buffers: GivenHandles['buffers']): Check<TransferOperation> {
+function transferOf(matrix: Check<Matrix>, buffers: GivenHandles['buffers']): Check<TransferOperation> {
   const members = membersOf<TransferOperation>({
     op: oneOf(['transfer']),
     input: matrix,
@@ -367,6 +366,6 @@ function checkSize(matrix: Extent, rows: number, cols: number, at: string): void
   if (matrix.cols !== cols) refuseOption(`${at}.cols`, matrix.cols, `${cols}`);
 }
 
-function checkApart(input: PooledMatrix, output: PooledMatrix, at: string): void {
+function checkApart(input: Matrix, output: Matrix, at: string): void {
   if (overlap(input, output)) refuseOption(`${at}.offset`, output.offset, 'a place apart from the input');
 }

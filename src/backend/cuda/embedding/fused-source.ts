@@ -3,11 +3,11 @@
  * compile options. Pure. kernels/cuda/fused_bags.cuh says what every member means.
  */
 
+import type { ElementFormat } from '../../../device.ts';
 import type { RowFormat } from '../../../embedding/bag.ts';
 import { isQuantized, rowLayout } from '../../../embedding/row-format.ts';
 import { GPU_FAMILIES } from '../../../plan/kernel-families.ts';
 import { DEVICE_LIMITS } from '../../../plan/occupancy.ts';
-import type { PooledFormat } from '../../backend.ts';
 import {
   type CompiledThreads,
   capId,
@@ -44,7 +44,7 @@ export interface FusedVariant extends CompiledThreads {
   /** `stop`: bad indices and offsets are counted and read as nothing; `repair`: they read row 0, bags are clamped. */
   readonly checking: 'none' | 'stop' | 'repair';
   /** How pooled rows are stored; default: float32. */
-  readonly output?: PooledFormat;
+  readonly output?: ElementFormat;
   /** Whether long bags are cut into segments. */
   readonly splits: boolean;
   /** Whether a group walks several bags, one after the other. */
@@ -184,7 +184,7 @@ extern "C" __global__ void ${launchBounds(variant)}${kernel}(const hotrow::Fused
   return { id, kernel, source, options: capOptions(variant) };
 }
 
-function kindSource(name: string, kind: FusedKind, flight: FusedFlight, output: PooledFormat): string {
+function kindSource(name: string, kind: FusedKind, flight: FusedFlight, output: ElementFormat): string {
   return `struct ${name} {
   using Row = hotrow::${ROW_TYPES[kind.rowFormat]};
   using Index = hotrow::${kind.index};

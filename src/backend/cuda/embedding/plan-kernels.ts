@@ -1,9 +1,9 @@
 /** Which variants of the kernels a plan asks for. Pure: a described GPU is enough. */
 
+import type { ElementFormat } from '../../../device.ts';
 import type { IndexChecking } from '../../../embedding/bag.ts';
 import type { KernelSettings } from '../../../plan/kernel-families.ts';
 import { type CudaPlan, kernelSettings } from '../../../plan/plan.ts';
-import type { PooledFormat } from '../../backend.ts';
 import type { BagKind } from './bag-kind.ts';
 import type { FusedFlight, FusedVariant } from './fused-source.ts';
 import type { StandardBagVariant } from './standard-source.ts';
@@ -11,7 +11,7 @@ import type { StandardBagVariant } from './standard-source.ts';
 /** What a call asks for beside the plan. */
 export interface CallOptions {
   readonly checking: IndexChecking;
-  readonly output?: PooledFormat | undefined;
+  readonly output?: ElementFormat | undefined;
 }
 
 /** The kernel for a table's bags, of a family that is launched table by table. */

@@ -1,6 +1,6 @@
 /** Users' pooled rows on their way to the candidates: the launch behind those that pool. */
 import type { CudaKernel } from '../../../cuda/module.ts';
-import { elementBytes, type PooledMatrix } from '../../backend.ts';
+import { elementBytes, type Matrix } from '../../backend.ts';
 import { type KernelLaunch, kernelLaunch } from '../kernels/launcher.ts';
 import { startOf } from '../memory/buffer.ts';
 import type { CudaBags, DeviceUsers } from './bags.ts';
@@ -17,7 +17,7 @@ export function spreadLaunch(
   kernel: CudaKernel,
   { batchSize }: CudaBags,
   { rows, pooled, userOf, spans }: DeviceUsers,
-  output: PooledMatrix,
+  output: Matrix,
 ): KernelLaunch {
   const bytes = elementBytes(output);
   const words = SpreadRowsParams.encode({

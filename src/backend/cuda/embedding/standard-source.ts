@@ -2,11 +2,12 @@
  * The variants of the embedding-bag kernels that are launched table by table: description → legality, variant id, source
  * text, compile options. Pure. kernels/cuda/standard_bag.cuh says what every parameter means.
  */
+
+import type { ElementFormat } from '../../../device.ts';
 import { rowLayout } from '../../../embedding/row-format.ts';
 import { GPU_FAMILIES, type PrefetchBuffer } from '../../../plan/kernel-families.ts';
 import { DEVICE_LIMITS } from '../../../plan/occupancy.ts';
 import type { KernelFamily } from '../../../plan/plan-context.ts';
-import type { PooledFormat } from '../../backend.ts';
 import {
   type CompiledThreads,
   capId,
@@ -35,7 +36,7 @@ export interface StandardBagVariant extends CompiledThreads, Omit<BagKind, 'dim'
   /** Whether bad indices and offsets are repaired (checking `warn` and `ignore`). */
   readonly repair: boolean;
   /** How pooled rows are stored; default: float32. */
-  readonly output?: PooledFormat;
+  readonly output?: ElementFormat;
   readonly prefetch?: { readonly into: PrefetchBuffer; readonly distance: number };
 }
 

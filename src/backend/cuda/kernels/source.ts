@@ -1,8 +1,9 @@
 /** What all kernels of kernels/cuda share: what the compiler gets, and the names of their template arguments. Pure. */
+
+import type { ElementFormat } from '../../../device.ts';
 import { type RowFormat, rowLayout } from '../../../embedding/row-format.ts';
 import { packageFile } from '../../../package-file.ts';
 import { DEVICE_LIMITS, MIN_REGISTER_CAP } from '../../../plan/occupancy.ts';
-import type { PooledFormat } from '../../backend.ts';
 
 /** Where the kernels lie, and every header that they include. */
 export const KERNELS_FOLDER = packageFile('kernels/cuda');
@@ -34,7 +35,7 @@ export const ROW_TYPES = {
 export const POOLING_NAMES = { sum: 'Sum', mean: 'Mean', max: 'Max' } as const;
 export const WEIGHTS_NAMES = { none: 'None', sample: 'Sample', row: 'Row' } as const;
 /** Part of an id: nothing for float32. */
-export function outputId(output: PooledFormat = 'float32'): string[] {
+export function outputId(output: ElementFormat = 'float32'): string[] {
   return output === 'float32' ? [] : [`to${rowLayout(output).id}`];
 }
 

@@ -2,7 +2,7 @@ import type { CudaDevice } from '../../../cuda/device.ts';
 import { DeviceMemory } from '../../../cuda/memory.ts';
 import type { DeviceDescription } from '../../../device.ts';
 import type { DevicePtr } from '../../../ffi/cuda-symbols.ts';
-import { type DeviceBuffer, elementBytes, ownBy, type PooledMatrix } from '../../backend.ts';
+import { type DeviceBuffer, elementBytes, type Matrix, ownBy } from '../../backend.ts';
 
 export const FLOAT_BYTES = Float32Array.BYTES_PER_ELEMENT;
 
@@ -34,7 +34,7 @@ export class CudaBuffer implements DeviceBuffer {
 }
 
 /** Where a matrix starts, or its column `column`. */
-export function startOf(matrix: PooledMatrix, column = 0): DevicePtr {
+export function startOf(matrix: Matrix, column = 0): DevicePtr {
   const { buffer, offset } = matrix;
   return ownBy(CudaBuffer, buffer).at((offset + column) * elementBytes(matrix));
 }

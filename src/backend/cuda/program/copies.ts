@@ -3,7 +3,7 @@ import type { CudaKernel } from '../../../cuda/module.ts';
 import type { CudaStream } from '../../../cuda/stream.ts';
 import type { DevicePtr } from '../../../ffi/cuda-symbols.ts';
 import type { HostPtr } from '../../../ffi/host-memory.ts';
-import { elementBytes, type PooledMatrix } from '../../backend.ts';
+import { elementBytes, type Matrix } from '../../backend.ts';
 import { launchStriding } from '../kernels/launcher.ts';
 import { struct } from '../kernels/struct.ts';
 import { startOf } from '../memory/buffer.ts';
@@ -31,7 +31,7 @@ export class Copies {
   }
 
   /** The first rows of the matrix = staged ones, `elements` in all, which lie without gaps. */
-  upload(stream: CudaStream, staged: HostPtr, output: PooledMatrix, elements: number): void {
+  upload(stream: CudaStream, staged: HostPtr, output: Matrix, elements: number): void {
     eachRun(output, elements, (to, from, bytes) => {
       const target = plus(startOf(output), to);
       const source = plus(staged, from);
@@ -41,7 +41,7 @@ export class Copies {
   }
 
   /** Staged rows, `elements` in all, which lie without gaps = the first of the matrix. */
-  download(stream: CudaStream, input: PooledMatrix, staged: HostPtr, elements: number): void {
+  download(stream: CudaStream, input: Matrix, staged: HostPtr, elements: number): void {
     eachRun(input, elements, (from, to, bytes) => {
       const target = plus(staged, to);
       const source = plus(startOf(input), from);
@@ -70,7 +70,7 @@ function byKernel(target: bigint, source: bigint, bytes: number): boolean {
 
 /** Every stretch of the first elements that lies without gaps on both sides, as byte offsets. */
 function eachRun(
-  matrix: PooledMatrix,
+  matrix: Matrix,
   elements: number,
   visit: (offset: number, packed: number, bytes: number) => void,
 ): void {

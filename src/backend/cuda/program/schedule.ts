@@ -1,6 +1,6 @@
 /** Which stream each operation of a program goes to, and which operations of other streams it waits for. Pure. */
 import { at } from '../../../at.ts';
-import { type Operation, type PooledMatrix, packedBytes } from '../../backend.ts';
+import { type Matrix, type Operation, packedBytes } from '../../backend.ts';
 import { overlap } from '../../overlap.ts';
 
 /** A copy of so little is over before one stream has waited for another, or a copy engine for a kernel. */
@@ -78,8 +78,8 @@ function laneOf(operation: Operation, leads: boolean): Lane {
 }
 
 interface Uses {
-  readonly reads: readonly PooledMatrix[];
-  readonly writes: readonly PooledMatrix[];
+  readonly reads: readonly Matrix[];
+  readonly writes: readonly Matrix[];
 }
 
 function usesOf(operation: Operation): Uses {
@@ -108,6 +108,6 @@ function collide(a: Uses, b: Uses): boolean {
   return meet(a.writes, [...b.reads, ...b.writes]) || meet(a.reads, b.writes);
 }
 
-function meet(some: readonly PooledMatrix[], others: readonly PooledMatrix[]): boolean {
+function meet(some: readonly Matrix[], others: readonly Matrix[]): boolean {
   return some.some((one) => others.some((other) => overlap(one, other)));
 }

@@ -10,19 +10,13 @@ import {
 } from '../../../ffi/cuda-structs.ts';
 import type { ContextHandle, DevicePtr } from '../../../ffi/cuda-symbols.ts';
 import type { CopiedRows, HostCopy, HostPtr } from '../../../ffi/host-memory.ts';
-import {
-  elementBytes,
-  type Operation,
-  ownBy,
-  type PooledMatrix,
-  type TransferOperation,
-} from '../../backend.ts';
+import { elementBytes, type Matrix, type Operation, ownBy, type TransferOperation } from '../../backend.ts';
 import { HostBuffer, hostStart } from '../../host-buffer.ts';
 import { overlap } from '../../overlap.ts';
 import { CudaBuffer, startOf } from '../memory/buffer.ts';
 import type { Copies } from './copies.ts';
 
-export function isOnHost({ buffer }: PooledMatrix): boolean {
+export function isOnHost({ buffer }: Matrix): boolean {
   return buffer instanceof HostBuffer;
 }
 
@@ -37,7 +31,7 @@ export function reachesPeers(program: readonly Operation[]): boolean {
  * @throws UsageError OPTION_INVALID.
  */
 export function checkTransfers(program: readonly Operation[]): void {
-  const written = new Map<PooledMatrix, number>();
+  const written = new Map<Matrix, number>();
   for (const [place, operation] of program.entries()) {
     if (operation.op !== 'transfer') continue;
     const { input, output } = operation;
@@ -63,14 +57,14 @@ function refuse(place: number, why: string, hint: string): never {
 }
 
 /** The copy that stages the rows of a matrix in host memory. */
-export function rowsFromHost(input: PooledMatrix, staged: HostPtr): HostCopy {
+export function rowsFromHost(input: Matrix, staged: HostPtr): HostCopy {
   const { rows: count, rowBytes: bytes } = shapeOf(input);
   const rows = { count, sourceStride: input.stride * elementBytes(input), targetStride: bytes };
   return { source: hostStart(input), target: staged, ...withoutGaps(bytes, rows) };
 }
 
 /** The copy of staged rows to a matrix in host memory. */
-export function rowsToHost(output: PooledMatrix, staged: HostPtr): HostCopy {
+export function rowsToHost(output: Matrix, staged: HostPtr): HostCopy {
   const { rows: count, rowBytes: bytes } = shapeOf(output);
   const rows = { count, targetStride: output.stride * elementBytes(output), sourceStride: bytes };
   return { source: staged, target: hostStart(output), ...withoutGaps(bytes, rows) };
@@ -96,17 +90,17 @@ export function enqueueTransfer(
   else betweenGpus(stream, input, output);
 }
 
-function fromPinned(stream: CudaStream, copies: Copies, staged: HostPtr, output: PooledMatrix): void {
+function fromPinned(stream: CudaStream, copies: Copies, staged: HostPtr, output: Matrix): void {
   if (!isPitched(output)) copies.upload(stream, staged, output, output.rows * output.cols);
   else stream.copyRows(rowsOf(output), packedRows(staged, output), shapeOf(output));
 }
 
-function toPinned(stream: CudaStream, copies: Copies, input: PooledMatrix, staged: HostPtr): void {
+function toPinned(stream: CudaStream, copies: Copies, input: Matrix, staged: HostPtr): void {
   if (!isPitched(input)) copies.download(stream, input, staged, input.rows * input.cols);
   else stream.copyRows(packedRows(staged, input), rowsOf(input), shapeOf(input));
 }
 
-function betweenGpus(stream: CudaStream, input: PooledMatrix, output: PooledMatrix): void {
+function betweenGpus(stream: CudaStream, input: Matrix, output: Matrix): void {
   const shape = shapeOf(input);
   const [target, source] = [rowsOf(output), rowsOf(input)];
   const isPeer = target.context !== source.context;
@@ -126,31 +120,31 @@ function isPeerCopy({ input, output }: TransferOperation): boolean {
   return !isOnHost(input) && !isOnHost(output) && contextOf(input) !== contextOf(output);
 }
 
-function contextOf({ buffer }: PooledMatrix): ContextHandle {
+function contextOf({ buffer }: Matrix): ContextHandle {
   return ownBy(CudaBuffer, buffer).gpu.context;
 }
 
-function hasNoGaps({ rows, cols, stride }: PooledMatrix): boolean {
+function hasNoGaps({ rows, cols, stride }: Matrix): boolean {
   return rows === 1 || stride === cols;
 }
 
 /** Whether its rows lie apart, by as much as the driver can know. */
-function isPitched(matrix: PooledMatrix): boolean {
+function isPitched(matrix: Matrix): boolean {
   return !hasNoGaps(matrix) && matrix.stride * elementBytes(matrix) <= MOST_PITCH_BYTES;
 }
 
-function shapeOf(matrix: PooledMatrix): RowsShape {
+function shapeOf(matrix: Matrix): RowsShape {
   return { rows: matrix.rows, rowBytes: matrix.cols * elementBytes(matrix) };
 }
 
-function rowsOf(matrix: PooledMatrix): PeerRows {
+function rowsOf(matrix: Matrix): PeerRows {
   // Of a single row, the stride may be anything.
   const stride = matrix.rows === 1 ? matrix.cols : matrix.stride;
   const pitchBytes = stride * elementBytes(matrix);
   return { address: startOf(matrix), context: contextOf(matrix), pitchBytes };
 }
 
-function packedRows(address: HostPtr, matrix: PooledMatrix): PitchedRows {
+function packedRows(address: HostPtr, matrix: Matrix): PitchedRows {
   return { address, pitchBytes: shapeOf(matrix).rowBytes };
 }
 
