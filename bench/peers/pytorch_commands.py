@@ -33,8 +33,9 @@ def serve(Peer):
                     answer = {"threads": torch.get_num_threads()}
                 else:
                     answer = {"load": peer.load, "run": peer.run}[verb](**arguments)
-        except RuntimeError as error:
-            answer = {"failed": str(error).splitlines()[0]}
+        except Exception as error:
+            lines = str(error).splitlines()
+            answer = {"failed": lines[0] if lines else type(error).__name__}
         print(json.dumps(answer), flush=True)
 
 

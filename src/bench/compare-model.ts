@@ -52,13 +52,16 @@ export interface ModelComparison {
 
 /** Times the whole model; each distinct plan places it once. @throws AbortError. */
 export async function compareModel(options: CompareModelOptions): Promise<ModelComparison> {
-  const { backend, architecture, workloads, rounds, peers, notes, progress, signal } = options;
+  const { backend, architecture, workloads, precision, rounds, peers, notes, progress, signal } = options;
   const { plans, protocol } = await comparedPlans(options);
   const ownRows = await measureRuns(plans, options);
   progress('whole model, PyTorch');
   const models = workloads.map(({ model }) => model);
   const peerRows = peers
-    ? await measurePytorchModel({ backend, architecture, workloads: models, rounds, signal }, notes)
+    ? await measurePytorchModel(
+        { backend, architecture, precision, workloads: models, rounds, signal },
+        notes,
+      )
     : [];
   return {
     rows: withSpeedups([...ownRows, ...peerRows]),

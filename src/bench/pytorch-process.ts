@@ -99,14 +99,20 @@ export class PytorchProcess implements AsyncDisposable {
 
   /** @throws Error when the process ended, or says that it failed; AbortError once the signal is aborted. */
   async ask(command: object): Promise<Answer> {
+    const answer = await this.tryToAsk(command);
+    if (typeof answer === 'string') throw new Error(answer);
+    return answer;
+  }
+
+  /** The answer; or why the command failed. @throws Error when the process ended; AbortError once the signal is aborted. */
+  async tryToAsk(command: object): Promise<Answer | string> {
     throwIfAborted(this.#signal, this.#name);
     this.#child.stdin.write(`${JSON.stringify(command)}\n`);
     const { value, done } = await this.#lines.next();
     throwIfAborted(this.#signal, this.#name);
     if (done) throw new Error(`the ${this.#name} process ended`);
     const answer = JSON.parse(value) as Answer;
-    if (typeof answer.failed === 'string') throw new Error(answer.failed);
-    return answer;
+    return typeof answer.failed === 'string' ? answer.failed : answer;
   }
 
   /** Hands over the lookups of every batch, table by table, as files of int64; `use` has their names. */

@@ -7,8 +7,10 @@ import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { EmbeddingPeer, type PeerKind } from '../../src/bench/embedding-peer.ts';
 import { PEERS } from '../../src/bench/peers.ts';
+import { variantsBeside } from '../../src/bench/pytorch-model.ts';
 import { PytorchProcess } from '../../src/bench/pytorch-process.ts';
 import { syntheticTables } from '../../src/bench/synthetic-model.ts';
+import type { DensePrecision } from '../../src/device.ts';
 
 /** As much of torch as it takes to make a peer's tables; more than 1,000 rows are more than its memory holds. */
 const STAND_IN = `
@@ -23,6 +25,7 @@ class cuda:
 
 class Tensor:
     to = lambda self, _: self
+    split = lambda self, rows: [self for _ in rows]
 
 def rand(rows, dim, **_):
     if rows > 1000:
@@ -114,12 +117,41 @@ test("PyTorch's model takes time for every round", async (t) => {
   const started = await PytorchProcess.start('pytorch_dlrm.py', 'cpu');
   if (typeof started === 'string') return t.skip(started);
   await using model = started;
-  const layers = { bottom: [[8, 5]], top: [[1, 8 + 1]] };
-  const setup = { tables: [[50, 8, 'float32']], mode: 'sum', ...layers, threads: 1, device: 'cpu' };
-  await model.ask({ setup });
+  const layers = { bottom: [[8, 5]], cross: [[24, 2]], top: [[1, 24]] };
+  const tables = [
+    [50, 8, 'float32'],
+    [9, 8, 'float32'],
+  ];
+  await model.ask({ setup: { tables, mode: 'sum', ...layers, threads: 1, device: 'cpu' } });
   const bags = { indices: Int32Array.of(3, 49, 7), offsets: Int32Array.of(0, 2) };
-  await model.withLookups([[bags]], (batches) => model.ask({ load: { batches, batchSize: 2 } }));
-  const { latencies, batchSeconds } = await model.ask({ run: { variant: 'eager', tf32: false, rounds: 3 } });
-  assert.equal((latencies as number[]).length, 3);
-  assert.ok((batchSeconds as number) > 0);
+  const others = { indices: Int32Array.of(8), offsets: Int32Array.of(0, 0) };
+  await model.withLookups([[bags, others]], (batches) => model.ask({ load: { batches, batchSize: 2 } }));
+  for (const oneTable of [false, true]) {
+    const run = { variant: 'eager', precision: 'float32', oneTable, rounds: 3 };
+    const { latencies, batchSeconds } = await model.ask({ run });
+    assert.equal((latencies as number[]).length, 3);
+    assert.ok((batchSeconds as number) > 0);
+  }
+});
+
+test('beside 16 and 8 bits stand the fastest forms of PyTorch, its tables as one where they are alike', () => {
+  const alike = syntheticTables({ tables: 2, rows: 50, dim: 8, rowFormat: 'float16' });
+  const [first] = alike;
+  const unlike = [...alike, { ...(first as (typeof alike)[number]), dim: 16 }];
+  const said = (precision: DensePrecision, tables: typeof alike) =>
+    variantsBeside(precision, tables).map(({ variant, precision: own, oneTable }) => [
+      variant,
+      own,
+      oneTable,
+    ]);
+  assert.deepEqual(said('float16', alike), [
+    ['graph', 'float16', false],
+    ['graph', 'float16', true],
+    ['compile', 'float16', true],
+  ]);
+  assert.deepEqual(said('bfloat16', unlike), [
+    ['graph', 'bfloat16', false],
+    ['compile', 'bfloat16', false],
+  ]);
+  assert.deepEqual(said('tf32', alike), said('float32', unlike));
 });
