@@ -8,19 +8,30 @@ export type DeviceKind = 'cpu' | 'cuda';
 export const DEVICE_KINDS = ['cpu', 'cuda'] as const satisfies readonly DeviceKind[];
 
 /**
- * How linear layers and the dot interaction multiply. Matrices between them are float32, and so are the sums.
+ * How linear layers and the dot interaction multiply. Sums are float32.
  * - `float32`: float32 throughout.
  * - `tf32`: tensor cores; factors are rounded to 11 significant bits, with float32's range.
  * - `float16`: tensor cores; factors are rounded to 11 significant bits, at most 65,504 in size.
  * - `bfloat16`: tensor cores; factors are rounded to 8 significant bits, with float32's range.
  */
-export type DensePrecision = 'float32' | 'tf32' | 'float16' | 'bfloat16';
+export type UnscaledPrecision = 'float32' | 'tf32' | 'float16' | 'bfloat16';
 
-export const DENSE_PRECISIONS: readonly DensePrecision[] = Object.freeze([
+/**
+ * Those, and `float8_e4m3`: factors of linear layers are rounded to 4 significant bits, weights by a scale for each output, inputs
+ * by a scale for all of them or for each row. What else multiplies does so in the device's `widePrecision`.
+ */
+export type DensePrecision = UnscaledPrecision | 'float8_e4m3';
+
+export const UNSCALED_PRECISIONS: readonly UnscaledPrecision[] = Object.freeze([
   'float32',
   'tf32',
   'float16',
   'bfloat16',
+] as const);
+
+export const DENSE_PRECISIONS: readonly DensePrecision[] = Object.freeze([
+  ...UNSCALED_PRECISIONS,
+  'float8_e4m3',
 ] as const);
 
 /** How elements of matrices on a device are stored. */
@@ -90,6 +101,16 @@ export function defaultPrecision({ capabilities }: DeviceDescription): DensePrec
   return at(capabilities.precisions, 0);
 }
 
+/** How what is not in 8 bits multiplies in a precision: in float8_e4m3 in float16, or else as the device does by default. */
+export function widePrecision(
+  { capabilities }: DeviceDescription,
+  precision: DensePrecision,
+): UnscaledPrecision {
+  if (precision !== 'float8_e4m3') return precision;
+  const wide = UNSCALED_PRECISIONS.filter((own) => capabilities.precisions.includes(own));
+  return wide.includes('float16') ? 'float16' : at(wide, 0);
+}
+
 /**
  * The precision that was asked for, or the device's default.
  * @throws DeviceError DEVICE_UNAVAILABLE, listing those that the device has.
@@ -101,6 +122,9 @@ export function precisionOn(device: DeviceDescription, wanted?: DensePrecision):
   throw new DeviceError(
     'DEVICE_UNAVAILABLE',
     `${device.id} multiplies in ${precisions.join(', ')}, not in ${precision}`,
-    { value: precision, hint: 'leave the precision out, or use another device; GPUs have every precision' },
+    {
+      value: precision,
+      hint: 'leave the precision out, or use another device; GPUs have every precision, float8_e4m3 from sm_89 on',
+    },
   );
 }

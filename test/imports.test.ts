@@ -16,7 +16,15 @@ const LAYERS: readonly (readonly string[])[] = [
   ['errors.ts', 'version.ts', 'numbers.ts', 'progress.ts'],
   // A client of servers is for browsers too.
   ['unfinished.ts', 'serve/batching', 'client'],
-  ['tensor.ts', 'device.ts', 'input-file.ts', 'output-file.ts', 'temporary-folder.ts', 'child-program.ts'],
+  [
+    'tensor.ts',
+    'float8.ts',
+    'device.ts',
+    'input-file.ts',
+    'output-file.ts',
+    'temporary-folder.ts',
+    'child-program.ts',
+  ],
   ['stored-tensor.ts', 'checks'],
   ['ffi', 'formats'],
   ['cuda', 'jit'],

@@ -18,7 +18,7 @@ import { CudaEvent } from '../../src/cuda/event.ts';
 import { DeviceMemory } from '../../src/cuda/memory.ts';
 import { CudaStream } from '../../src/cuda/stream.ts';
 import { interactionPairs } from '../../src/dense/reference.ts';
-import { DENSE_PRECISIONS, type DensePrecision } from '../../src/device.ts';
+import { UNSCALED_PRECISIONS, type UnscaledPrecision } from '../../src/device.ts';
 import { CudaError, HotrowError } from '../../src/errors.ts';
 import { CublasLt } from '../../src/ffi/cublaslt.ts';
 import type { DevicePtr } from '../../src/ffi/cuda-symbols.ts';
@@ -110,7 +110,7 @@ function readRow({ address, cols, stride }: DeviceMatrix, row: number): Float32A
 }
 
 /** |Σ a·b − sum| may be so large, of Σ |a·b|: both factors rounded, then every product and sum. */
-function errorBound(precision: DensePrecision, terms: number): number {
+function errorBound(precision: UnscaledPrecision, terms: number): number {
   const rounded = precision === 'float32' ? 0 : 2.1 * 2 ** -factorBits(precision);
   // Tensor cores drop what falls below the last bit when they add: twice a rounding.
   return rounded + 2 * (terms + 4) * FLOAT32_ROUNDING;
@@ -215,7 +215,7 @@ function placeLayer(kernels: DenseKernels, layer: Layer): PlacedLayer {
 
 /** Float64 value of output [b, n], and how far off it may be. */
 function expectedLinear(
-  precision: DensePrecision,
+  precision: UnscaledPrecision,
   { layer, weight, bias }: PlacedLayer,
   b: number,
   n: number,
@@ -281,7 +281,7 @@ const rows: object[] = [];
 const failures: object[] = [];
 
 /** Runs a case; what fails is kept, and only a lost context ends the run. */
-function attempt(precision: DensePrecision, name: string, measure: () => object): void {
+function attempt(precision: UnscaledPrecision, name: string, measure: () => object): void {
   if (performance.now() - startedAt > 1e3 * LAST_START_SECONDS) {
     failures.push({ precision, name, error: 'left out: the time was up' });
     return;
@@ -314,7 +314,7 @@ function save(): void {
 }
 
 try {
-  for (const precision of DENSE_PRECISIONS) {
+  for (const precision of UNSCALED_PRECISIONS) {
     using kernels = await DenseKernels.open(device, {
       precision,
       compiler,

@@ -11,7 +11,7 @@
 
 #include <stdint.h>
 
-#define HR_ABI_VERSION 12
+#define HR_ABI_VERSION 13
 
 /* Instruction sets, weakest first. A pool runs every operator on one of them. */
 enum { HR_ISA_PORTABLE = 0, HR_ISA_AVX2 = 1, HR_ISA_AVX512 = 2 };
@@ -150,6 +150,9 @@ typedef struct hr_op_embedding_bags {
  * With cross_x0 and cross_x (both or neither, [batch, outputs]): output = cross_x0 ⊙ (W·input + bias) + cross_x, the
  * DCNv2 cross layer; activation is then HR_ACTIVATION_NONE. output must not overlap input; it may not overlap
  * cross_x0; it may be cross_x. The order of additions over k does not depend on the thread count or on batch.
+ * With weight_scales, factors have 8 bits: the packed W holds values of float8 e4m3, and sum_k input[m, k] · W[n, k] is
+ * (sum_k q[m, k] · W[n, k] · scale[m]) · weight_scales[n], q[m, k] = e4m3(input[m, k] · (1 / scale[m])), rounded to nearest even,
+ * at most ±448, NaN where it is; scale[m] = input_scale, or, where that is 0, max(max_k |input[m, k]| / 448, 2^-100), NaN left out.
  */
 typedef struct hr_op_linear {
   int64_t kind;
@@ -168,6 +171,8 @@ typedef struct hr_op_linear {
   int64_t cross_x0_stride;
   const float *cross_x;
   int64_t cross_x_stride;
+  const float *weight_scales; /* [outputs] or NULL */
+  double input_scale;         /* a float32, finite and above 0, or 0: each row's own */
 } hr_op_linear;
 
 /*

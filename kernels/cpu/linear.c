@@ -5,9 +5,11 @@
  * zero-padded. A task is a block of rows × a run of panels; it goes through k in blocks of BLOCK_DEPTH, keeping the
  * sums of the whole task in scratch memory between blocks and the input block packed beside them.
  * Narrower layers: W lies as it is, rows padded with zeros to whole vectors, and every output is one dot product.
+ * In 8 bits, inputs are rounded where a block of them is packed; a narrow layer's in scratch memory.
  */
 #include <math.h>
 
+#include "float8.h"
 #include "linear_epilogue.h"
 #include "operators.h"
 #include "tile.h"
@@ -90,18 +92,25 @@ static float dot(const float *x, const float *w, int64_t count) {
 }
 
 static void run_narrow(void *context, int64_t member) {
-  (void)member;
   linear_context *linear = context;
   const hr_op_linear *op = linear->op;
+  float *rounded = op->weight_scales ? (float *)hr_pool_scratch(linear->pool, member) : NULL;
   int64_t row_floats = hr_round_up(op->inputs, HR_LANES);
   for (;;) {
     int64_t first = hr_next(&linear->tasks) * NARROW_ROWS;
     if (first >= op->batch) return;
     for (int64_t m = first; m < hr_min(first + NARROW_ROWS, op->batch); m++) {
       float sums[PANEL_COLUMNS] = {0};
+      const float *input = op->input + m * op->input_stride;
+      float scale = 1;
+      if (rounded) {
+        scale = float8_row_scale(input, op->inputs, op->input_scale);
+        round_row_e4m3(rounded, input, op->inputs, scale);
+        input = rounded;
+      }
       for (int64_t n = 0; n < op->outputs; n++)
-        sums[n] =
-            dot(op->input + m * op->input_stride, (const float *)op->packed_weight + n * row_floats, op->inputs);
+        sums[n] = dot(input, (const float *)op->packed_weight + n * row_floats, op->inputs);
+      scale_row(op, sums, scale, 0, op->outputs);
       finish_row(op, sums, m, 0, op->outputs);
     }
   }
@@ -112,10 +121,14 @@ static float *tile_at(float *sums, int64_t tiles, int64_t tile, int64_t panel) {
   return sums + (panel * tiles + tile) * TILE_FLOATS;
 }
 
-static void finish_tile(const hr_op_linear *op, const float *tile, int64_t first_row, int64_t rows,
+/* `scales`: those of the tile's rows. */
+static void finish_tile(const hr_op_linear *op, float *tile, const float *scales, int64_t first_row, int64_t rows,
                         int64_t first_column) {
   int64_t columns = hr_min(PANEL_COLUMNS, op->outputs - first_column);
-  for (int64_t m = 0; m < rows; m++) finish_row(op, tile + m * PANEL_COLUMNS, first_row + m, first_column, columns);
+  for (int64_t m = 0; m < rows; m++) {
+    scale_row(op, tile + m * PANEL_COLUMNS, scales[m], first_column, columns);
+    finish_row(op, tile + m * PANEL_COLUMNS, first_row + m, first_column, columns);
+  }
 }
 
 static void run_task(const linear_context *linear, int64_t task, float *input, float *sums) {
@@ -126,12 +139,22 @@ static void run_task(const linear_context *linear, int64_t task, float *input, f
   const int64_t first_panel = task % linear->panel_runs * linear->run_panels;
   const int64_t panel_stride = op->inputs * PANEL_COLUMNS;
   const int64_t panels = hr_min(linear->run_panels, hr_ceil_div(op->outputs, PANEL_COLUMNS) - first_panel);
+  float scales[BLOCK_ROWS];
+  for (int64_t m = 0; m < rows; m++)
+    scales[m] = op->weight_scales ? float8_row_scale(op->input + (first_row + m) * op->input_stride, op->inputs,
+                                                     op->input_scale)
+                                  : 1;
   /* Without inputs the layer still has its bias: one block of no depth. */
   for (int64_t k = 0; k == 0 || k < op->inputs; k += BLOCK_DEPTH) {
     const int64_t depth = hr_min(BLOCK_DEPTH, op->inputs - k);
     const int is_last = k + BLOCK_DEPTH >= op->inputs;
-    for (int64_t m = 0; m < rows; m++)
-      memcpy(input + m * INPUT_STRIDE, op->input + (first_row + m) * op->input_stride + k, (size_t)depth * 4);
+    for (int64_t m = 0; m < rows; m++) {
+      const float *row = op->input + (first_row + m) * op->input_stride + k;
+      if (op->weight_scales)
+        round_row_e4m3(input + m * INPUT_STRIDE, row, depth, scales[m]);
+      else
+        memcpy(input + m * INPUT_STRIDE, row, (size_t)depth * 4);
+    }
     int64_t step = 1;
     for (int64_t panel = 0; panel < panels; panel += step) {
       step = rows == 1 && panel + WIDE_TILE_PANELS <= panels ? WIDE_TILE_PANELS : 1;
@@ -154,8 +177,8 @@ static void run_task(const linear_context *linear, int64_t task, float *input, f
           multiply_tile_1_4(&arguments);
         if (!is_last) continue;
         for (int64_t p = 0; p < step; p++)
-          finish_tile(op, sum + p * tile_rows * PANEL_COLUMNS, first_row + tile * TILE_ROWS, tile_rows,
-                      (first_panel + panel + p) * PANEL_COLUMNS);
+          finish_tile(op, sum + p * tile_rows * PANEL_COLUMNS, scales + tile * TILE_ROWS,
+                      first_row + tile * TILE_ROWS, tile_rows, (first_panel + panel + p) * PANEL_COLUMNS);
       }
     }
   }
@@ -178,6 +201,7 @@ int64_t HR_NAME(hr_linear)(hr_pool *pool, const hr_op_linear *op) {
   const double multiply_adds = (double)(op->batch + 2) * (double)op->inputs * (double)op->outputs;
   const int64_t grains = (int64_t)fmin(multiply_adds / (1 << 18), 1e9);
   if (is_narrow(op->outputs)) {
+    if (op->weight_scales && !hr_pool_reserve_scratch(pool, hr_max(op->inputs, 1) * 4)) return HR_RUN_NO_MEMORY;
     const int64_t row_grains = hr_min(grains * 4, hr_ceil_div(op->batch, NARROW_ROWS));
     hr_team_run(pool->team, hr_threads_for(pool, op->threads, row_grains), run_narrow, &linear);
     return HR_RUN_DONE;

@@ -1,4 +1,4 @@
-/* What HR_OP_LINEAR does to the sums of a row: bias, then activation or the DCNv2 cross. */
+/* What HR_OP_LINEAR does to the sums of a row: scales of 8-bit factors, bias, then activation or the DCNv2 cross. */
 #ifndef HOTROW_LINEAR_EPILOGUE_H
 #define HOTROW_LINEAR_EPILOGUE_H
 
@@ -19,6 +19,13 @@ HR_INLINE hr_vec finish_vector(const hr_op_linear *op, hr_vec y, hr_vec bias, hr
   /* max(0, y) is y where y is NaN */
   if (op->activation == HR_ACTIVATION_RELU) y = hr_vec_max(hr_vec_zero(), y);
   return y;
+}
+
+/* Sums of 8-bit factors by the scales of their row and of the outputs from `first` on; others stay. */
+static void scale_row(const hr_op_linear *op, float *sums, float row_scale, int64_t first, int64_t columns) {
+  if (!op->weight_scales) return;
+  for (int64_t n = 0; n < columns; n++)
+    sums[n] = sums[n] * row_scale * hr_load_float(op->weight_scales, first + n);
 }
 
 /* output[row, first : first + columns] from `columns` sums; `sums` is readable up to a whole vector. */

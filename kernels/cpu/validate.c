@@ -1,5 +1,6 @@
 #include "validate.h"
 
+#include <float.h>
 #include <stddef.h>
 
 #include "hotrow_cpu.h"
@@ -62,6 +63,7 @@ static int is_valid_linear(const hr_op_linear *op) {
   if (!is_size(op->batch) || !is_size(op->inputs) || !is_size(op->outputs)) return 0;
   if (op->activation < HR_ACTIVATION_NONE || op->activation > HR_ACTIVATION_SIGMOID) return 0;
   if (!op->cross_x0 != !op->cross_x || (op->cross_x0 && op->activation != HR_ACTIVATION_NONE)) return 0;
+  if (!(op->input_scale >= 0 && op->input_scale <= FLT_MAX)) return 0;
   if (op->batch == 0 || op->outputs == 0) return 1;
   if (op->inputs > 0 && (!op->input || !op->packed_weight)) return 0;
   return op->output && is_stride(op->input_stride, op->batch, op->inputs) &&

@@ -60,12 +60,15 @@ export const CORE: readonly Mutant[] = [
     ],
     ['test/embedding/check-tables.test.ts'],
   ),
+  ...mutantsOf('src/float8.ts', [
+    ['if (size >= FLOAT8_E4M3_MOST)', 'if (size > 2 * FLOAT8_E4M3_MOST)'],
+    ['rest === 0.5 && floor % 2 === 1', 'rest === 0.5'],
+    ['if (exponent === 15 && mantissa === 7) return Number.NaN;', ''],
+  ]),
   ...mutantsOf('src/embedding/quantize.ts', [
     ['if (float16ToNumber(nearest) <= x) return nearest;', 'return nearest;'],
     ['(levels + 0.5)', '(levels + 1.5)'],
     ['<< (4 * (d & 1))', '<< (4 - 4 * (d & 1))'],
-    ['if (size >= FLOAT8_E4M3_MOST)', 'if (size > 2 * FLOAT8_E4M3_MOST)'],
-    ['rest === 0.5 && floor % 2 === 1', 'rest === 0.5'],
     ['checkFinite(own, firstRow + row);', ''],
     ['checkFinite(own, firstRow + row);', 'checkFinite(own, row);'],
     ['Math.sqrt(sumSquaredError / sumSquares)', 'Math.sqrt(sumSquares / sumSquaredError)'],

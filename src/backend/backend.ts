@@ -15,6 +15,7 @@ import type { Plan } from '../plan/plan.ts';
 import type { OnProgress } from '../progress.ts';
 import type { Admission } from './admission.ts';
 import type { RowFunction } from './row-functions.ts';
+import type { ScaledWeight } from './scaled-weight.ts';
 
 export type Activation = 'none' | 'relu' | 'sigmoid';
 
@@ -177,7 +178,7 @@ export interface DotInteractionOperation extends Staged {
   readonly dim: number;
   readonly diagonal: boolean;
   readonly order: 'lower' | 'upper';
-  /** How it multiplies: one of the device's precisions. */
+  /** How it multiplies: one of the device's precisions; for float8_e4m3 the wide one. */
   readonly precision: DensePrecision;
   /** [B, pairs]. */
   readonly output: Matrix;
@@ -363,12 +364,13 @@ export interface Backend extends Disposable, AsyncDisposable {
   placeBags(tables: PlacedTables, batch: BagBatch): PlacedBags;
 
   /**
-   * Places a weight [outputs, inputs] and a bias [outputs] of a layer that multiplies in `precision`, one of the device's.
+   * Places a weight [outputs, inputs] and a bias [outputs] of a layer that multiplies in `precision`, one of the device's. Scaled
+   * weights are those of float8_e4m3; in that precision others are rounded by `scaledWeight`.
    * @throws DeviceError DEVICE_UNAVAILABLE for another precision, OUT_OF_MEMORY; PlanError PLAN_ILLEGAL for weights that the
-   *   precision cannot hold.
+   *   precision cannot hold; ModelError VALUE_NOT_FINITE for weights that have no scale.
    */
   placeLinear(
-    weight: Float32Array,
+    weight: Float32Array | ScaledWeight,
     bias: Float32Array | undefined,
     outputs: number,
     inputs: number,

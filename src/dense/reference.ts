@@ -1,6 +1,8 @@
 /** The dense operators as plainly as they can be written, in float64: what every device is compared with. */
 import type { Activation } from '../backend/backend.ts';
 import type { RowFunction } from '../backend/row-functions.ts';
+import { scaleFor } from '../backend/scaled-weight.ts';
+import { float8ToNumber, numberToFloat8 } from '../float8.ts';
 
 type Values = Float32Array | Float64Array;
 
@@ -38,6 +40,24 @@ export function referenceLinear(layer: ReferenceLinear): Float64Array {
     }
   }
   return output;
+}
+
+/**
+ * Inputs [batch, inputs] as an 8-bit layer multiplies them: each the value of float8 e4m3 nearest to x · (1 / s), in float32, times s.
+ * s: `inputScale`, or, of each row, max(largest |x| / 448, 2⁻¹⁰⁰), NaN left out.
+ */
+export function roundedInputs(input: Float32Array, inputs: number, inputScale?: number): Float64Array {
+  const rounded = new Float64Array(input.length);
+  for (let first = 0; first < input.length; first += inputs) {
+    const row = input.subarray(first, first + inputs);
+    const largest = row.reduce((most, x) => (Math.abs(x) > most ? Math.abs(x) : most), 0);
+    const scale = inputScale ?? scaleFor(largest);
+    const inverse = Math.fround(1 / scale);
+    row.forEach((x, k) => {
+      rounded[first + k] = float8ToNumber(numberToFloat8(Math.fround(x * inverse))) * scale;
+    });
+  }
+  return rounded;
 }
 
 function activate(y: number, activation: Activation): number {

@@ -4,7 +4,7 @@
 import { arraysChanged, DeviceError } from '../errors.ts';
 import { openLibrary } from './native/open-library.ts';
 
-const ABI_VERSION = 12;
+const ABI_VERSION = 13;
 /** `hr_run` statuses. */
 const RUN_DONE = 0;
 const RUN_ARRAYS_GONE = 2;

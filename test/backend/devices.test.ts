@@ -131,7 +131,7 @@ describe('devices of a program', () => {
     const architecture = smallModel(new Random(2), 'dot-lower');
     const refusal = {
       code: 'DEVICE_UNAVAILABLE',
-      message: 'cpu multiplies in float32, not in bfloat16',
+      message: 'cpu multiplies in float32, float8_e4m3, not in bfloat16',
     };
     await assert.rejects(DlrmModel.create(cpu, architecture, { precision: 'bfloat16' }), refusal);
     await assert.rejects(DlrmModel.create(guarded, architecture, { precision: 'bfloat16' }), refusal);
@@ -141,7 +141,7 @@ describe('devices of a program', () => {
     assert.throws(() => cpu.placeLinear(new Float32Array(4), undefined, 2, 2, 'bfloat16'), refusal);
     assert.throws(() => guarded.placeLinear(new Float32Array(4), undefined, 2, 2, 'bfloat16'), {
       code: 'OPTION_INVALID',
-      message: /precision is "bfloat16", expected "float32"$/,
+      message: /precision is "bfloat16", expected one of float32, float8_e4m3$/,
     });
     const { from } = await placedOn(guarded);
     const dot = { op: 'dotInteraction', input: from, features: 2, dim: 1, order: 'lower' } as const;

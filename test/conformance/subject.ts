@@ -31,6 +31,7 @@ export const CASE_GROUPS = [
   'programs',
   'transfers',
   'row updates',
+  '8-bit layers',
   ...DENSE_GROUPS,
 ] as const;
 export type CaseGroup = (typeof CASE_GROUPS)[number];
@@ -47,6 +48,10 @@ export interface Capabilities {
   readonly precision?: DensePrecision;
   /** Largest relative error of one operand or sum of dense operators. Default: float32's, 2^-24. */
   readonly denseRounding?: number;
+  /**
+   * Largest relative error of an addition to a sum of 8-bit factors' products, and of an output's format. Default: float32's.
+   */
+  readonly scaledRounding?: { readonly sums: number; readonly output: number };
   /** A sample's result has the same bits in every batch. Default: true. */
   readonly rowsStandAlone?: boolean;
   /** The cases that run: DENSE_GROUPS for one more precision. Default: all. */

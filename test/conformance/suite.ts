@@ -14,6 +14,7 @@ import { programCases } from './programs.ts';
 import { propertyCases } from './properties.ts';
 import { prunedRowCases } from './pruned-rows.ts';
 import { rowUpdateCases } from './row-updates.ts';
+import { scaledLinearCases } from './scaled-linear.ts';
 import {
   CASE_GROUPS,
   type Capabilities,
@@ -36,6 +37,7 @@ const CASES: Readonly<Record<CaseGroup, (subject: Subject) => void>> = {
   programs: programCases,
   transfers: transferCases,
   'row updates': rowUpdateCases,
+  '8-bit layers': scaledLinearCases,
   'dense operators': denseCases,
   models: modelCases,
   'models with users': userModelCases,
@@ -70,6 +72,7 @@ export function conformance(
         return capabilities.precision ?? defaultPrecision(subject.backend.device);
       },
       denseRounding: capabilities.denseRounding ?? 2 ** -24,
+      scaledRounding: capabilities.scaledRounding ?? { sums: 2 ** -24, output: 2 ** -24 },
       rowsStandAlone: capabilities.rowsStandAlone ?? true,
       groups: capabilities.groups ?? CASE_GROUPS,
       plansOf: capabilities.plansOf ?? legalPlans,

@@ -13,7 +13,7 @@ import {
   type PackWidth,
 } from '../../src/backend/cuda/dense/dense-source.ts';
 import { interactionPairs, referenceDotInteraction } from '../../src/dense/reference.ts';
-import { DENSE_PRECISIONS, type DensePrecision } from '../../src/device.ts';
+import { UNSCALED_PRECISIONS, type UnscaledPrecision } from '../../src/device.ts';
 import { assertSameValues, assertWithin, FLOAT32_ROUNDING } from '../support/compare.ts';
 import { Random } from '../support/random.ts';
 import { type Emulator, refuseEmulation } from './emulator.ts';
@@ -27,7 +27,7 @@ before(async () => {
 });
 
 /** The most that one rounding of a factor changes it by, of its size. */
-const factorRounding = (precision: DensePrecision) =>
+const factorRounding = (precision: UnscaledPrecision) =>
   precision === 'float32' ? 0 : 2 ** -factorBits(precision);
 
 interface DotCase {
@@ -39,7 +39,7 @@ interface DotCase {
 }
 
 function dotOnDevice(
-  precision: DensePrecision,
+  precision: UnscaledPrecision,
   { batch, features, dim, diagonal, order }: DotCase,
   input: Float32Array,
   width: PackWidth,
@@ -79,7 +79,7 @@ const ORDERS = [
   ['upper', true],
 ] as const;
 
-for (const precision of DENSE_PRECISIONS) {
+for (const precision of UNSCALED_PRECISIONS) {
   test(`dot interaction, ${precision}: exact on integers, every shape`, { skip }, () => {
     const random = new Random(1);
     const shapes = [
@@ -165,7 +165,7 @@ for (const precision of DENSE_PRECISIONS) {
 
 test('dot interaction: a NaN stays in its sample and its pairs', { skip }, () => {
   const random = new Random(3);
-  for (const precision of DENSE_PRECISIONS) {
+  for (const precision of UNSCALED_PRECISIONS) {
     for (const [features, samples] of [
       [40, undefined],
       [130, { blocks: 1, offset: 0, stride: 0 }],

@@ -1,13 +1,13 @@
 /** What the tests of the dense kernels share: matrices amid sentinels, launches of the emulated kernels. */
 import assert from 'node:assert/strict';
 import { denseSources, type PackWidth } from '../../src/backend/cuda/dense/dense-source.ts';
-import { DENSE_PRECISIONS } from '../../src/device.ts';
+import { UNSCALED_PRECISIONS } from '../../src/device.ts';
 import type { LaunchShape } from '../../src/ffi/cuda-structs.ts';
 import { addressOf, type Emulator, emulate, type HostArray } from './emulator.ts';
 
 /** Compiles the kernels of `family` in every precision. */
 export function emulateDense(family: RegExp): Promise<Emulator> {
-  const sources = DENSE_PRECISIONS.flatMap((precision) => denseSources(precision, true));
+  const sources = UNSCALED_PRECISIONS.flatMap((precision) => denseSources(precision, true));
   const chosen = sources.filter(({ id }) => family.test(id));
   return emulate([...new Map(chosen.map((source) => [source.id, source])).values()]);
 }

@@ -15,7 +15,7 @@ import {
   packLaunch,
 } from '../../src/backend/cuda/dense/dense-source.ts';
 import { referenceLinear } from '../../src/dense/reference.ts';
-import { DENSE_PRECISIONS, type DensePrecision } from '../../src/device.ts';
+import { UNSCALED_PRECISIONS, type UnscaledPrecision } from '../../src/device.ts';
 import { ACTIVATION } from '../../src/ffi/cpu-operators.ts';
 import { bfloat16ToNumber, float16ToNumber, numberToBfloat16, numberToFloat16 } from '../../src/tensor.ts';
 import { assertWithin, FLOAT32_ROUNDING } from '../support/compare.ts';
@@ -31,7 +31,7 @@ before(async () => {
 });
 
 /** The stored form of a weight [outputs, inputs], rows padded to a multiple of 8, and what it then stands for. */
-function storedWeight(precision: DensePrecision, weight: Float32Array, inputs: number) {
+function storedWeight(precision: UnscaledPrecision, weight: Float32Array, inputs: number) {
   const stride = Math.ceil(inputs / 8) * 8;
   const outputs = weight.length / inputs;
   const half = precision === 'float16' || precision === 'bfloat16';
@@ -81,7 +81,7 @@ function endOf(
   };
 }
 
-for (const precision of DENSE_PRECISIONS) {
+for (const precision of UNSCALED_PRECISIONS) {
   test(`direct linear layers, ${precision} weights`, { skip }, () => {
     const random = new Random(4);
     for (const [batch, inputs, outputs] of [

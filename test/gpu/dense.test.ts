@@ -11,7 +11,7 @@ import { cudaDevices, cudaDriver } from '../../src/cuda/discover.ts';
 import { DeviceMemory } from '../../src/cuda/memory.ts';
 import { CudaStream } from '../../src/cuda/stream.ts';
 import { referenceDotInteraction, referenceLinear } from '../../src/dense/reference.ts';
-import { DENSE_PRECISIONS } from '../../src/device.ts';
+import { UNSCALED_PRECISIONS } from '../../src/device.ts';
 import { CublasLt } from '../../src/ffi/cublaslt.ts';
 import { addressOf } from '../../src/ffi/host-memory.ts';
 import { Nvrtc } from '../../src/ffi/nvrtc.ts';
@@ -152,7 +152,7 @@ describe('the dense operations on a GPU', { skip: reason !== undefined && `no GP
     assertWithin(output.values(), expected, (i) => bound * (magnitude[i] as number) + own, what);
   }
 
-  for (const precision of DENSE_PRECISIONS) {
+  for (const precision of UNSCALED_PRECISIONS) {
     const factorRounding = precision === 'float32' ? 0 : 2 ** -factorBits(precision);
     let kernels: DenseKernels;
 

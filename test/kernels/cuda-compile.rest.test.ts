@@ -14,7 +14,7 @@ import {
   variantId,
 } from '../../src/backend/cuda/embedding/standard-source.ts';
 import { UTILITY_KERNELS, utilitySource } from '../../src/backend/cuda/kernels/utilities.ts';
-import { DENSE_PRECISIONS } from '../../src/device.ts';
+import { UNSCALED_PRECISIONS } from '../../src/device.ts';
 import {
   ALL_VARIANTS,
   ARTIFACT_VARIANTS,
@@ -118,7 +118,7 @@ for (const architecture of ARCHITECTURES) {
   });
 
   test(`dense kernels for ${architecture}`, { skip }, async () => {
-    for (const precision of DENSE_PRECISIONS) {
+    for (const precision of UNSCALED_PRECISIONS) {
       const kernels = denseSources(precision, architecture !== 'sm_80');
       const compiled = await compileWithNvcc(kernels, architecture);
       for (const { kernel, id } of kernels) {

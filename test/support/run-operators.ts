@@ -15,6 +15,7 @@ import {
 } from '../../src/backend/backend.ts';
 import { HostBags } from '../../src/backend/host-arrays.ts';
 import { ROW_FUNCTIONS, type RowFunction } from '../../src/backend/row-functions.ts';
+import type { ScaledWeight } from '../../src/backend/scaled-weight.ts';
 import type { HostArray } from '../../src/cuda/memory.ts';
 import type { ElementFormat } from '../../src/device.ts';
 import { type DensePrecision, precisionOn } from '../../src/device.ts';
@@ -191,15 +192,25 @@ export interface LinearProblem {
   readonly cross?: { readonly x0: Float32Array; readonly x: Float32Array } | undefined;
 }
 
-/** A linear layer on a backend, by default in its own precision; `inPlace`: the cross layer's output is its x. */
+interface LinearRun {
+  /** The cross layer's output is its x. */
+  readonly inPlace?: boolean;
+  /** Default: the backend's own. */
+  readonly precision?: DensePrecision;
+  /** Placed instead of the problem's weight. */
+  readonly scaled?: ScaledWeight;
+}
+
+/** A linear layer on a backend. */
 export async function linearOn(
   backend: Backend,
   problem: LinearProblem,
-  { inPlace = false, precision }: { readonly inPlace?: boolean; readonly precision?: DensePrecision } = {},
+  { inPlace = false, precision, scaled }: LinearRun = {},
 ): Promise<Float32Array> {
   const { batch, inputs, outputs, cross, activation } = problem;
   const multiplied = precisionOn(backend.device, precision);
-  using layer = backend.placeLinear(problem.weight, problem.bias, outputs, inputs, multiplied);
+  const weight = scaled ?? problem.weight;
+  using layer = backend.placeLinear(weight, problem.bias, outputs, inputs, multiplied);
   using input = new Framed(backend, batch, inputs);
   using output = new Framed(backend, batch, outputs);
   using x0 = new Framed(backend, batch, outputs);

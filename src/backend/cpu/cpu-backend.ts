@@ -45,6 +45,7 @@ import { HostArrays } from '../host-arrays.ts';
 import { HostBuffer } from '../host-buffer.ts';
 import { InFlight } from '../in-flight.ts';
 import { type RowReader, readerOf } from '../row-access.ts';
+import { asScaled, elementValues, type ScaledWeight } from '../scaled-weight.ts';
 import { Scope } from '../scope.ts';
 import { OneAtATime, stageSeconds, Template } from '../slots.ts';
 import { CpuBags } from './bags.ts';
@@ -92,7 +93,7 @@ export class CpuBackend implements Backend {
       memoryBytes: totalmem(),
       versions: { node: process.versions.node, kernel: release() },
       capabilities: {
-        precisions: ['float32'],
+        precisions: ['float32', 'float8_e4m3'],
         hasOwnMemory: false,
         runsBesideHost: false,
         compilesKernels: false,
@@ -117,25 +118,22 @@ export class CpuBackend implements Backend {
   }
 
   placeLinear(
-    weight: Float32Array,
+    weight: Float32Array | ScaledWeight,
     bias: Float32Array | undefined,
     outputs: number,
     inputs: number,
     precision: DensePrecision,
   ): PlacedLinear {
-    precisionOn(this.device, precision);
-    if (weight.length !== outputs * inputs || (bias !== undefined && bias.length !== outputs)) {
-      throw new TypeError(`a weight of ${weight.length} elements is not [${outputs}, ${inputs}]`);
-    }
+    const own = precisionOn(this.device, precision);
+    const scaled = own === 'float8_e4m3' ? asScaled(weight, outputs) : undefined;
+    const values = scaled === undefined ? weight : elementValues(scaled);
+    if (!(values instanceof Float32Array)) throw new TypeError(`a scaled weight does not multiply in ${own}`);
+    if (values.length !== outputs * inputs || (bias !== undefined && bias.length !== outputs))
+      throw new TypeError(`a weight of ${values.length} elements is not [${outputs}, ${inputs}]`);
     const pool = this.#livePool();
-    return new CpuLinear(
-      this.device,
-      outputs,
-      inputs,
-      packLinear(pool, weight, outputs, inputs),
-      bias?.slice(),
-      pool,
-    );
+    const packed = packLinear(pool, values, outputs, inputs);
+    const scales = scaled && { ...scaled, scales: scaled.scales.slice() };
+    return new CpuLinear(this.device, own, outputs, inputs, packed, bias?.slice(), scales, pool);
   }
 
   allocateHost(bytes: number): HostMemory {

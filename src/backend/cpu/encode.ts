@@ -1,6 +1,6 @@
 /** Programs as the CPU library reads them: one fixed-size record of 64-bit words per operator. */
 import { at } from '../../at.ts';
-import type { DeviceDescription, ElementFormat } from '../../device.ts';
+import type { DensePrecision, DeviceDescription, ElementFormat } from '../../device.ts';
 import { rowLayout } from '../../embedding/row-format.ts';
 import {
   ACTIVATION,
@@ -30,6 +30,7 @@ import {
 } from '../backend.ts';
 import { HostBuffer, hostStart } from '../host-buffer.ts';
 import { ROW_FUNCTIONS } from '../row-functions.ts';
+import type { ScaledWeight } from '../scaled-weight.ts';
 import type { UserRows } from '../user-rows.ts';
 import { CpuBags } from './bags.ts';
 import { CpuTables } from './placement.ts';
@@ -37,14 +38,15 @@ import { CpuTables } from './placement.ts';
 type BoundBags = EmbeddingBagsOperation<PlacedBags>;
 
 export class CpuLinear implements PlacedLinear {
-  readonly precision = 'float32';
-
   constructor(
     readonly device: DeviceDescription,
+    readonly precision: DensePrecision,
     readonly outputs: number,
     readonly inputs: number,
     readonly packed: NativeMemory,
     readonly bias: Float32Array | undefined,
+    /** Of an 8-bit weight, whose elements are packed. */
+    readonly scales: Pick<ScaledWeight, 'scales' | 'inputScale'> | undefined,
     /** The pool that the weight was packed for: instruction sets pack differently. */
     readonly pool: ThreadPool,
   ) {}
@@ -318,6 +320,8 @@ function encodeOperation(operation: Exclude<BoundOperation, BoundBags>, pool: Th
         BigInt(cross?.x0.stride ?? 0),
         cross === undefined ? NULL_PTR : hostStart(cross.x),
         BigInt(cross?.x.stride ?? 0),
+        layer.scales === undefined ? NULL_PTR : addressOf(layer.scales.scales),
+        doubleBits(layer.scales?.inputScale ?? 0),
       ];
     }
     case 'dotInteraction':
@@ -390,6 +394,11 @@ function encodeCopy(
     BigInt(bytes),
     BigInt(rowLayout(narrowTo).number),
   ];
+}
+
+/** A double as the word that holds it. */
+function doubleBits(value: number): bigint {
+  return new BigInt64Array(Float64Array.of(value).buffer)[0] ?? 0n;
 }
 
 /** Bytes that an operation moves, a multiply-add counted as a quarter of a byte. */

@@ -3,7 +3,14 @@ import { BlockPool } from '../../cuda/block-pool.ts';
 import { CudaDevice } from '../../cuda/device.ts';
 import { cudaDriver } from '../../cuda/discover.ts';
 import { CudaStream } from '../../cuda/stream.ts';
-import { type DensePrecision, type DeviceDescription, defaultPrecision } from '../../device.ts';
+import {
+  type DensePrecision,
+  type DeviceDescription,
+  defaultPrecision,
+  precisionOn,
+  type UnscaledPrecision,
+  widePrecision,
+} from '../../device.ts';
 import type { BagBatch, EmbeddingTable } from '../../embedding/bag.ts';
 import { checkBagShapes } from '../../embedding/check-bags.ts';
 import { CublasLt } from '../../ffi/cublaslt.ts';
@@ -30,6 +37,7 @@ import {
   type RunReport,
 } from '../backend.ts';
 import { InFlight } from '../in-flight.ts';
+import type { ScaledWeight } from '../scaled-weight.ts';
 import { measureCeilings } from './ceilings.ts';
 import { CudaLinear } from './dense/cuda-linear.ts';
 import { DenseKernels } from './dense/dense-kernels.ts';
@@ -84,7 +92,7 @@ export class CudaBackend implements Backend {
   readonly #choices: KeptChoicesOptions;
   #cublasLt: CublasLt | undefined;
   /** Opened when a program first needs them. */
-  readonly #dense = new Map<DensePrecision, Promise<DenseKernels>>();
+  readonly #dense = new Map<UnscaledPrecision, Promise<DenseKernels>>();
   readonly #inFlight: InFlight;
 
   /** @throws DeviceError DEVICE_UNAVAILABLE, CUDA_LIBRARY_MISSING; CudaError. */
@@ -130,16 +138,19 @@ export class CudaBackend implements Backend {
   }
 
   placeLinear(
-    weight: Float32Array,
+    weight: Float32Array | ScaledWeight,
     bias: Float32Array | undefined,
     outputs: number,
     inputs: number,
     precision: DensePrecision,
   ): PlacedLinear {
     this.#inFlight.checkOpen();
+    const own = precisionOn(this.device, precision);
+    if (own === 'float8_e4m3' || !(weight instanceof Float32Array))
+      throw new TypeError(`a scaled weight does not multiply in ${own}`);
     // A library that is missing is told before any work.
     void this.#products;
-    return new CudaLinear(this.#streams.copies, precision, weight, bias, [outputs, inputs]);
+    return new CudaLinear(this.#streams.copies, own, weight, bias, [outputs, inputs]);
   }
 
   allocateHost(bytes: number): HostMemory {
@@ -206,7 +217,8 @@ export class CudaBackend implements Backend {
     return this.#cublasLt;
   }
 
-  #denseKernels(precision = defaultPrecision(this.device)): Promise<DenseKernels> {
+  #denseKernels(wanted = defaultPrecision(this.device)): Promise<DenseKernels> {
+    const precision = widePrecision(this.device, wanted);
     const known = this.#dense.get(precision);
     if (known !== undefined) return known;
     const opening = DenseKernels.open(this.#device, {

@@ -51,10 +51,12 @@ import {
   type RunReport,
 } from '../backend.ts';
 import { holdAll } from '../hold-all.ts';
+import type { ScaledWeight } from '../scaled-weight.ts';
 import { OneAtATime } from '../slots.ts';
 import { Handles, Held } from './handles.ts';
 import { areAlike, type GivenHandles } from './operations.ts';
 import { type CheckedProgram, checkBindings, checkProgram } from './program.ts';
+import { weightOf } from './weights.ts';
 
 /** Sizes of layers stay exact numbers, and their products too. */
 const MOST_WIDTH = 2 ** 26;
@@ -178,7 +180,7 @@ export class GuardedBackend implements Backend {
   }
 
   placeLinear(
-    weight: Float32Array,
+    weight: Float32Array | ScaledWeight,
     bias: Float32Array | undefined,
     outputs: number,
     inputs: number,
@@ -189,7 +191,7 @@ export class GuardedBackend implements Backend {
       inputs: width(inputs, 'placeLinear: inputs'),
     };
     const multiplied = oneOf(this.device.capabilities.precisions)(precision, 'placeLinear: precision');
-    const values = arrayOf('Float32Array', size.outputs * size.inputs)(weight, 'placeLinear: weight');
+    const values = weightOf(weight, size, multiplied);
     const offsets =
       bias === undefined ? undefined : arrayOf('Float32Array', size.outputs)(bias, 'placeLinear: bias');
     const placed = this.#open.placeLinear(values, offsets, size.outputs, size.inputs, multiplied);

@@ -2,7 +2,7 @@
 import { bytesOf } from '../../../checks/array.ts';
 import { DeviceMemory } from '../../../cuda/memory.ts';
 import type { CudaStream } from '../../../cuda/stream.ts';
-import type { DensePrecision, DeviceDescription } from '../../../device.ts';
+import type { DeviceDescription, UnscaledPrecision } from '../../../device.ts';
 import { DeviceError, PlanError } from '../../../errors.ts';
 import { addressOf } from '../../../ffi/host-memory.ts';
 import { numberToBfloat16, numberToFloat16 } from '../../../tensor.ts';
@@ -16,7 +16,7 @@ const LARGEST_FLOAT16 = 65504;
 export class CudaLinear implements PlacedLinear {
   readonly inputs: number;
   readonly outputs: number;
-  readonly precision: DensePrecision;
+  readonly precision: UnscaledPrecision;
   readonly weightStride: number;
   readonly weight: DeviceMemory;
   readonly bias: DeviceMemory | undefined;
@@ -28,7 +28,7 @@ export class CudaLinear implements PlacedLinear {
    */
   constructor(
     stream: CudaStream,
-    precision: DensePrecision,
+    precision: UnscaledPrecision,
     weight: Float32Array,
     bias: Float32Array | undefined,
     [outputs, inputs]: readonly [outputs: number, inputs: number],
@@ -77,7 +77,7 @@ function place(stream: CudaStream, array: Float32Array | Uint16Array): DeviceMem
 }
 
 /** A weight as its precision multiplies it, rows `stride` elements apart, zeros between them. */
-function storedWeight(precision: DensePrecision, weight: Float32Array, inputs: number, stride: number) {
+function storedWeight(precision: UnscaledPrecision, weight: Float32Array, inputs: number, stride: number) {
   const rows = weight.length / inputs;
   const half = precision === 'float16' || precision === 'bfloat16';
   const stored = half ? new Uint16Array(rows * stride) : new Float32Array(rows * stride);
@@ -100,7 +100,7 @@ function roundToTf32(value: number): number {
   return wordAsFloat[0] as number;
 }
 
-const NARROW: Readonly<Record<DensePrecision, (value: number) => number>> = {
+const NARROW: Readonly<Record<UnscaledPrecision, (value: number) => number>> = {
   float32: (value) => value,
   tf32: roundToTf32,
   bfloat16: numberToBfloat16,

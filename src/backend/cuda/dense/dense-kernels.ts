@@ -5,7 +5,7 @@
  */
 import type { CudaDevice } from '../../../cuda/device.ts';
 import { CudaStream } from '../../../cuda/stream.ts';
-import type { DensePrecision } from '../../../device.ts';
+import type { UnscaledPrecision } from '../../../device.ts';
 import { DeviceError } from '../../../errors.ts';
 import type { CublasLt } from '../../../ffi/cublaslt.ts';
 import type { Compiler } from '../../../jit/compile-kernel.ts';
@@ -37,7 +37,7 @@ import { type ChoicesIdentity, KeptChoices, type KeptChoicesOptions } from './ke
 import { DEFAULT_LINEAR_SEARCH, LinearLayers, type LinearSearch } from './linear-layers.ts';
 
 export interface DenseOptions {
-  readonly precision: DensePrecision;
+  readonly precision: UnscaledPrecision;
   readonly compiler: Compiler;
   readonly cache: KernelCache;
   readonly cublasLt: CublasLt;
@@ -56,7 +56,7 @@ const MOST_GRID_BLOCKS = 2 ** 31 - 1;
 /** The dense operations in one precision. Its workspace is its own, so one stream uses it at a time. */
 export class DenseKernels implements Disposable {
   readonly device: CudaDevice;
-  readonly precision: DensePrecision;
+  readonly precision: UnscaledPrecision;
   readonly #owned: Disposable[] = [];
   readonly #library: DenseLibrary;
   /** For uploads and measurements. */

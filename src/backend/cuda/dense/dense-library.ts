@@ -1,7 +1,7 @@
 import type { CudaDevice } from '../../../cuda/device.ts';
 import { type CudaKernel, CudaModule } from '../../../cuda/module.ts';
 import type { CudaStream } from '../../../cuda/stream.ts';
-import type { DensePrecision } from '../../../device.ts';
+import type { UnscaledPrecision } from '../../../device.ts';
 import { DeviceError } from '../../../errors.ts';
 import type { LaunchShape } from '../../../ffi/cuda-structs.ts';
 import { ParameterBlock } from '../../../ffi/parameter-block.ts';
@@ -28,11 +28,11 @@ const OLDEST_MAJOR = 8;
 /** The dense kernels of one precision: compiled together, loaded until disposal, launched by their ids. */
 export class DenseLibrary implements Disposable {
   readonly device: CudaDevice;
-  readonly precision: DensePrecision;
+  readonly precision: UnscaledPrecision;
   readonly #module: CudaModule;
   readonly #kernels = new Map<string, CudaKernel>();
 
-  private constructor(device: CudaDevice, cubin: Uint8Array, precision: DensePrecision) {
+  private constructor(device: CudaDevice, cubin: Uint8Array, precision: UnscaledPrecision) {
     this.device = device;
     this.precision = precision;
     this.#module = new CudaModule(device, cubin);
@@ -50,7 +50,7 @@ export class DenseLibrary implements Disposable {
    */
   static async open(
     device: CudaDevice,
-    precision: DensePrecision,
+    precision: UnscaledPrecision,
     compilation: { readonly compiler: Compiler; readonly cache: KernelCache },
   ): Promise<DenseLibrary> {
     const { architecture, computeCapability, name } = device.properties;
@@ -86,7 +86,7 @@ export class DenseLibrary implements Disposable {
   }
 
   /** output = input, and zeros in the columns that only the output has. */
-  convert(stream: CudaStream, to: DensePrecision, input: DeviceMatrix, output: DeviceMatrix): void {
+  convert(stream: CudaStream, to: UnscaledPrecision, input: DeviceMatrix, output: DeviceMatrix): void {
     const { rows, cols } = output;
     if (rows === 0 || cols === 0) return;
     const width = widthOf(cols, [input, output]);

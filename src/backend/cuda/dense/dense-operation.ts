@@ -1,6 +1,6 @@
 /** The dense operations of the contract over device addresses: their types, their checks, what follows from their layout. */
 
-import type { DensePrecision } from '../../../device.ts';
+import type { UnscaledPrecision } from '../../../device.ts';
 import { DeviceError } from '../../../errors.ts';
 import type { DevicePtr } from '../../../ffi/cuda-symbols.ts';
 import type { Activation } from '../../backend.ts';
@@ -76,7 +76,7 @@ export function widthOf(cols: number, matrices: readonly DeviceMatrix[]): PackWi
 
 export function checkLinear(
   { layer, input, output, activation, cross }: DeviceLinear,
-  precision: DensePrecision,
+  precision: UnscaledPrecision,
 ): void {
   if (layer.precision !== precision) {
     throw new DeviceError('KERNEL_FAILED', `a ${layer.precision} layer ran on ${precision} kernels`);

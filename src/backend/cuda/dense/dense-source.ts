@@ -1,6 +1,6 @@
 /** The dense CUDA kernels: their variants as source text, and how they are launched. Pure. */
 import type { DeviceProperties } from '../../../cuda/properties.ts';
-import type { DensePrecision } from '../../../device.ts';
+import type { UnscaledPrecision } from '../../../device.ts';
 import type { LaunchShape } from '../../../ffi/cuda-structs.ts';
 import { ROW_FUNCTION_NAMES, ROW_FUNCTIONS, type RowFunction } from '../../row-functions.ts';
 import type { KernelSource } from '../kernels/source.ts';
@@ -21,7 +21,7 @@ const FACTS = {
   tf32: { id: 'tf32', weight: 'Float32', math: 'TensorCores<hotrow::dot::Tf32Product>' },
   float16: { id: 'f16', weight: 'Float16', math: 'TensorCores<hotrow::dot::Float16Product>' },
   bfloat16: { id: 'bf16', weight: 'Bfloat16', math: 'TensorCores<hotrow::dot::Bfloat16Product>' },
-} as const satisfies Record<DensePrecision, unknown>;
+} as const satisfies Record<UnscaledPrecision, unknown>;
 
 /** As in kernels/cuda/dot_interaction.cuh. */
 const DOT_STAGES = 3;
@@ -38,7 +38,7 @@ const THREADS = 256;
 const MOST_BLOCKS = 65536;
 
 /** 2^-these is the largest relative error of a factor. TF32 keeps 11 bits and drops the others, the rest are rounded. */
-export function factorBits(precision: DensePrecision): number {
+export function factorBits(precision: UnscaledPrecision): number {
   return { float32: 24, tf32: 10, float16: 11, bfloat16: 8 }[precision];
 }
 
@@ -60,7 +60,7 @@ extern "C" __global__ void __launch_bounds__(${bounds}) ${kernel}(const hotrow::
 }
 
 export function dotInteractionSource(
-  precision: DensePrecision,
+  precision: UnscaledPrecision,
   tile: DotTile,
   width: PackWidth,
 ): KernelSource {
@@ -83,7 +83,7 @@ extern "C" __global__ void __launch_bounds__(${dotThreads(tile)}, ${DOT_BLOCKS[t
 }
 
 /** The dot interaction whole samples at a time, for rows that are aligned to 16 bytes; where `canMakeSamples`. */
-export function dotSamplesSource(precision: DensePrecision): KernelSource {
+export function dotSamplesSource(precision: UnscaledPrecision): KernelSource {
   const { id: format, math } = FACTS[precision];
   const id = `dot_samples.${format}`;
   const kernel = `hotrow_${id.replaceAll('.', '_')}`;
@@ -111,14 +111,14 @@ export function finishLinearSource(width: PackWidth): KernelSource {
   return source('linear', `finish_linear.w${width}`, 'FinishLinearParams', `finish_linear<${width}>`);
 }
 
-export function directLinearSource(precision: DensePrecision, width: PackWidth): KernelSource {
+export function directLinearSource(precision: UnscaledPrecision, width: PackWidth): KernelSource {
   const { weight } = FACTS[precision];
   const id = `direct_linear.${WEIGHT_IDS[weight]}.w${width}`;
   return source('linear', id, 'DirectLinearParams', `direct_linear<hotrow::${weight}, ${width}>`);
 }
 
 /** Rows of float32 to rows in the format of a precision's factors; for float32 and tf32, a copy. */
-export function convertRowsSource(precision: DensePrecision, width: PackWidth): KernelSource {
+export function convertRowsSource(precision: UnscaledPrecision, width: PackWidth): KernelSource {
   const { weight } = FACTS[precision];
   const id = `convert_rows.${WEIGHT_IDS[weight]}.w${width}`;
   return source('convert_rows', id, 'ConvertRowsParams', `convert_rows<hotrow::${weight}, ${width}>`);
@@ -127,7 +127,7 @@ export function convertRowsSource(precision: DensePrecision, width: PackWidth): 
 const WEIGHT_IDS = { Float32: 'f32', Float16: 'f16', Bfloat16: 'bf16' } as const;
 
 /** Every kernel that a precision needs. `makesSamples`: on GPUs that can. */
-export function denseSources(precision: DensePrecision, makesSamples: boolean): KernelSource[] {
+export function denseSources(precision: UnscaledPrecision, makesSamples: boolean): KernelSource[] {
   const converted = precision === 'float16' || precision === 'bfloat16';
   const ofWidths = WIDTHS.flatMap((width) => [
     ...DOT_TILES.map((tile) => dotInteractionSource(precision, tile, width)),
@@ -142,7 +142,7 @@ export function denseSources(precision: DensePrecision, makesSamples: boolean): 
 
 /** The same as one translation unit. */
 export function denseModule(
-  precision: DensePrecision,
+  precision: UnscaledPrecision,
   makesSamples: boolean,
 ): { readonly id: string; readonly source: string } {
   const sources = denseSources(precision, makesSamples).map(({ source }) => source);

@@ -19,7 +19,7 @@ import {
   referenceDotInteraction,
   referenceLinear,
 } from '../../../../src/dense/reference.ts';
-import { DENSE_PRECISIONS, type DensePrecision } from '../../../../src/device.ts';
+import { UNSCALED_PRECISIONS, type UnscaledPrecision } from '../../../../src/device.ts';
 import { CublasLt } from '../../../../src/ffi/cublaslt.ts';
 import { CudaDriver } from '../../../../src/ffi/cuda-driver.ts';
 import { addressOf } from '../../../../src/ffi/host-memory.ts';
@@ -49,7 +49,7 @@ describe('dense operations over the fake device', { skip }, () => {
   };
 
   before(async () => {
-    const sources = DENSE_PRECISIONS.flatMap((precision) => denseSources(precision, true));
+    const sources = UNSCALED_PRECISIONS.flatMap((precision) => denseSources(precision, true));
     const emulator = await emulate([...new Map(sources.map((source) => [source.id, source])).values()]);
     fake.setEmulator(emulator);
   });
@@ -63,7 +63,7 @@ describe('dense operations over the fake device', { skip }, () => {
     assert.equal(fakeLt.live(), 0, 'and every object of cuBLASLt');
   });
 
-  async function open(precision: DensePrecision, more: Partial<DenseOptions> = {}) {
+  async function open(precision: UnscaledPrecision, more: Partial<DenseOptions> = {}) {
     const device = new CudaDevice(driver);
     try {
       const stream = new CudaStream(device);
@@ -171,7 +171,7 @@ describe('dense operations over the fake device', { skip }, () => {
 
   const withoutSignOfZero = (values: Float32Array | Float64Array) => Float64Array.from(values, (x) => x + 0);
 
-  for (const precision of DENSE_PRECISIONS) {
+  for (const precision of UNSCALED_PRECISIONS) {
     test(`linear layers in ${precision}: exact on integers, any alignment, at once and from a graph`, async () => {
       using opened = await open(precision);
       for (const shape of [
@@ -227,7 +227,7 @@ describe('dense operations over the fake device', { skip }, () => {
   }
 
   test('dot interaction and copies: exact, beside other columns', async () => {
-    for (const precision of DENSE_PRECISIONS) {
+    for (const precision of UNSCALED_PRECISIONS) {
       using opened = await open(precision);
       const { kernels, stream } = opened;
       const random = new Random(11);

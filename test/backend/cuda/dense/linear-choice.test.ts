@@ -20,7 +20,7 @@ import {
   mayBeDirect,
   tailSplits,
 } from '../../../../src/backend/cuda/dense/linear-choice.ts';
-import { DENSE_PRECISIONS } from '../../../../src/device.ts';
+import { UNSCALED_PRECISIONS } from '../../../../src/device.ts';
 
 test('the library does bias and ReLU; a kernel does the rest, and all of it when the library does not', () => {
   const splits = (activation: 'none' | 'relu' | 'sigmoid', biased: boolean, crossed = false) =>
@@ -114,7 +114,7 @@ test('launches over packs and sums cover them', () => {
 });
 
 test('every kernel of a precision is in its module, once', () => {
-  for (const precision of DENSE_PRECISIONS) {
+  for (const precision of UNSCALED_PRECISIONS) {
     for (const makesSamples of [false, true]) {
       const sources = denseSources(precision, makesSamples);
       const { source } = denseModule(precision, makesSamples);
@@ -123,5 +123,5 @@ test('every kernel of a precision is in its module, once', () => {
       assert.equal(source.includes('dot_samples'), makesSamples);
     }
   }
-  assert.equal(new Set(DENSE_PRECISIONS.map((precision) => denseModule(precision, true).id)).size, 4);
+  assert.equal(new Set(UNSCALED_PRECISIONS.map((precision) => denseModule(precision, true).id)).size, 4);
 });
