@@ -148,6 +148,11 @@ export const KNOWN_SKIPS = [
     files: ['test/bench/pytorch-peers.test.ts'],
   },
   {
+    reason: /^no Python here has PyTorch$/,
+    lacks: 'PyTorch',
+    files: ['test/evaluate/trained-model.rest.test.ts'],
+  },
+  {
     reason:
       /^no golden files dlrm_multihot\.\*$|^the ([Cc]riteo|golden) (golden )?files are not (here|on this machine)$|^(criteo|dlrm_multihot)\.request\.safetensors is not on this machine$/,
     lacks: 'the golden files that are not committed',
