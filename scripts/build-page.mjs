@@ -1,6 +1,7 @@
 // Builds the script of the server's page, for browsers, with the licences of what is in it.
-import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { dirname } from 'node:path';
+import { noticeOf } from './bundled-licences.mjs';
 
 /** Into `file`. `root`: of the checkout. */
 export async function buildPage(root, file) {
@@ -18,30 +19,7 @@ export async function buildPage(root, file) {
     metafile: true,
     write: false,
   });
+  const [output] = Object.values(metafile.outputs);
   mkdirSync(dirname(file), { recursive: true });
-  writeFileSync(file, `${notice(root, metafile)}\n${outputFiles[0].text}`);
-}
-
-/** A remark with the licences of the packages of which something is in the bundle. */
-function notice(root, { outputs }) {
-  const inputs = Object.values(outputs).flatMap(({ inputs: own }) =>
-    Object.entries(own).filter(([, { bytesInOutput }]) => bytesInOutput > 0),
-  );
-  const packages = new Set(
-    inputs.flatMap(([path]) => /(?:.*\/)?node_modules\/((?:@[^/]+\/)?[^/]+)\//.exec(path)?.[1] ?? []),
-  );
-  /** Names by the text of their licence. */
-  const texts = new Map();
-  for (const name of [...packages].sort()) {
-    const text = licenceOf(join(root, 'node_modules', name)).trim();
-    texts.set(text, [...(texts.get(text) ?? []), name]);
-  }
-  const parts = [...texts].map(([text, names]) => `${names.join(', ')}:\n${text}`);
-  return `/*!\n${parts.join('\n\n').replaceAll('*/', '* /')}\n*/`;
-}
-
-function licenceOf(folder) {
-  const name = existsSync(folder) ? readdirSync(folder).find((own) => /^licen[cs]e/i.test(own)) : undefined;
-  if (name === undefined) throw new Error(`${folder} has no licence`);
-  return readFileSync(join(folder, name), 'utf8');
+  writeFileSync(file, `${noticeOf(root, output.inputs)}${outputFiles[0].text}`);
 }

@@ -15,6 +15,7 @@ import { tmpdir } from 'node:os';
 import { dirname, join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { buildPage } from './build-page.mjs';
+import { noticeOf } from './bundled-licences.mjs';
 import { FOR_NODE } from './esbuild-options.mjs';
 import { requireNode } from './require-node.mjs';
 
@@ -27,10 +28,10 @@ function fail(message) {
   process.exit(1);
 }
 
-/** Commands load what they need: what several share is in files of its own. */
+/** Commands load what they need: what several share is in files of its own, with the licences of what is in it. */
 async function buildJavaScript() {
   const { build } = await import('esbuild');
-  await build({
+  const { metafile, outputFiles } = await build({
     absWorkingDir: root,
     entryPoints: {
       index: 'src/index.ts',
@@ -44,12 +45,26 @@ async function buildJavaScript() {
     chunkNames: 'chunks/[name]-[hash]',
     ...FOR_NODE,
     splitting: true,
-    packages: 'external',
     minifyWhitespace: isPackage,
     minifySyntax: isPackage,
     logLevel: 'warning',
+    metafile: true,
+    write: false,
   });
+  for (const { path, text } of outputFiles) {
+    const { inputs } = metafile.outputs[relative(root, path)];
+    mkdirSync(dirname(path), { recursive: true });
+    writeFileSync(path, withNotice(text, noticeOf(root, inputs)), { mode: isProgram(text) ? 0o755 : 0o644 });
+  }
   await buildPage(root, join(dist, 'serve/page.js'));
+}
+
+/** Its first line says what runs it. */
+const isProgram = (text) => text.startsWith('#!');
+
+function withNotice(text, notice) {
+  const [first = ''] = /^#!.*\n/.exec(text) ?? [];
+  return `${first}${notice}${text.slice(first.length)}`;
 }
 
 /** The declarations that the public API reaches, for `import` and, under names of their own, for `require`. */

@@ -41,7 +41,6 @@ await build({
   outdir: join(folder, 'dist'),
   ...FOR_NODE,
   splitting: true,
-  packages: 'external',
   sourcemap: true,
   logLevel: 'warning',
 });

@@ -63,11 +63,19 @@ export async function warmUp(model: WarmUpModel, options: WarmUpOptions): Promis
 function asMerged(request: DlrmRequest, tables: readonly { readonly rows: number }[]): DlrmRequest {
   const bags = request.bags.map(({ indices, offsets }, t) => {
     const starts = new Int32Array(request.batchSize + 1).fill(indices.length);
-    starts.set(Int32Array.from(offsets as BigInt64Array, Number));
+    starts.set(lowWords(offsets as BigInt64Array));
     const isWide = hasWideIndices(at(tables, t).rows);
-    return { indices: isWide ? indices : Int32Array.from(indices as BigInt64Array, Number), offsets: starts };
+    return { indices: isWide ? indices : lowWords(indices as BigInt64Array), offsets: starts };
   });
   return { ...request, bags };
+}
+
+/** int64 values from 0 to 2^31 as int32. `Int32Array.from` would make a BigInt of each, which takes longer than the batch. */
+function lowWords({ buffer, byteOffset, length }: BigInt64Array): Int32Array {
+  const words = new Int32Array(buffer, byteOffset, 2 * length);
+  const low = new Int32Array(length);
+  for (let i = 0; i < length; i++) low[i] = words[2 * i] as number;
+  return low;
 }
 
 /** Half of the tables have the bag of one user. */
