@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { loadModel } from '../../src/model/load-model.ts';
+import { GrpcClient, grpcRefusal } from '../support/grpc-client.ts';
 import { Client, jsonIn, outputsIn, type Reply, refusal } from '../support/http-client.ts';
 import { protocolBody, safetensorsBody } from '../support/infer-bodies.ts';
 import { NAMES } from '../support/request-forms.ts';
@@ -79,6 +80,33 @@ const patchFigure = async (client: Client) => {
 const until = async (holds: () => Promise<boolean>) => {
   while (!(await holds())) await new Promise((resolve) => setTimeout(resolve, 20));
 };
+
+test('patches by gRPC are checked, kept and applied as those by HTTP', async () => {
+  const { folder, file, patches } = await repository();
+  const wanted = await expected(file, [5, 7]);
+  await using served = await start(folder, { grpcPort: 0 });
+  using client = new Client(served.port);
+  using grpc = new GrpcClient(served.server.grpcPort as number);
+  const apply = (patch: Uint8Array, model_name = 'rows') => grpc.call('Apply', { model_name, patch });
+  const receipt = { model: 'rows', version: '1', sequence: '1', rows: '3' };
+  assert.deepEqual(await apply(patchBytes(1, 5)), { ...receipt, applied: true });
+  assert.deepEqual(await apply(patchBytes(1, 5)), { ...receipt, applied: false });
+  assert.equal(await score(client), wanted[1]);
+  for (const [asked, refused] of [
+    [() => apply(patchBytes(1, 6)), 'FAILED_PRECONDITION PATCH_CONFLICT'],
+    [() => apply(patchBytes(3, 7)), 'FAILED_PRECONDITION PATCH_GAP'],
+    [() => apply(patchBytes(2, 7, { version: '2' })), 'INVALID_ARGUMENT PATCH_INVALID'],
+    [() => apply(patchBytes(2, 7).subarray(0, -1)), 'INVALID_ARGUMENT SAFETENSORS_INVALID'],
+    [() => apply(new Uint8Array()), 'INVALID_ARGUMENT SAFETENSORS_INVALID'],
+    [() => apply(patchBytes(2, 7), 'nowhere'), 'NOT_FOUND MODEL_UNKNOWN'],
+  ] as const)
+    assert.equal(await grpcRefusal(asked()), refused);
+  // What came by one protocol is there for the other.
+  assert.equal((await send(client, patchBytes(2, 7))).status, 200);
+  assert.equal((await apply(patchBytes(2, 7))).applied, false);
+  assert.equal(await score(client), wanted[2]);
+  assert.deepEqual(readdirSync(patches), ['0001.safetensors', '0002.safetensors']);
+});
 
 test('patches are applied in order, kept, and replayed by the next server', async () => {
   const { folder, file, patches } = await repository();

@@ -7,7 +7,7 @@ import { bytesOf, type SentTensor, type SentTensors } from './infer-bodies.ts';
 
 const proto = (name: string) => fileURLToPath(new URL(`../../schemas/${name}.proto`, import.meta.url));
 const described = grpc.loadPackageDefinition(
-  loadSync([proto('inference'), proto('health')], {
+  loadSync([proto('inference'), proto('health'), proto('row_patches')], {
     keepCase: true,
     longs: String,
     enums: String,
@@ -15,6 +15,7 @@ const described = grpc.loadPackageDefinition(
   }),
 ) as unknown as {
   readonly inference: { readonly GRPCInferenceService: grpc.ServiceClientConstructor };
+  readonly hotrow: { readonly RowPatches: grpc.ServiceClientConstructor };
   readonly grpc: { readonly health: { readonly v1: { readonly Health: grpc.ServiceClientConstructor } } };
 };
 
@@ -38,6 +39,7 @@ export interface Asked<T> {
 export class GrpcClient implements Disposable {
   readonly #inference: grpc.Client;
   readonly #health: grpc.Client;
+  readonly #patches: grpc.Client;
 
   /** `credentials`: of a server with TLS. */
   constructor(
@@ -50,8 +52,10 @@ export class GrpcClient implements Disposable {
       'grpc.max_receive_message_length': -1,
       ...options,
     };
-    this.#inference = new described.inference.GRPCInferenceService(`127.0.0.1:${port}`, credentials, own);
-    this.#health = new described.grpc.health.v1.Health(`127.0.0.1:${port}`, credentials, own);
+    const address = `127.0.0.1:${port}`;
+    this.#inference = new described.inference.GRPCInferenceService(address, credentials, own);
+    this.#health = new described.grpc.health.v1.Health(address, credentials, own);
+    this.#patches = new described.hotrow.RowPatches(address, credentials, own);
   }
 
   ask(
@@ -62,7 +66,8 @@ export class GrpcClient implements Disposable {
   ): Asked<Answer> {
     const metadata = new grpc.Metadata();
     for (const [name, value] of Object.entries(headers)) metadata.set(name, value);
-    const client = (method === 'Check' ? this.#health : this.#inference) as unknown as Record<string, Call>;
+    const service = { Check: this.#health, Apply: this.#patches }[method] ?? this.#inference;
+    const client = service as unknown as Record<string, Call>;
     let call: grpc.ClientUnaryCall | undefined;
     const answer = new Promise((resolve, reject) => {
       call = client[method]?.(request, metadata, options, (error, answer) =>
@@ -88,6 +93,7 @@ export class GrpcClient implements Disposable {
   [Symbol.dispose](): void {
     this.#inference.close();
     this.#health.close();
+    this.#patches.close();
   }
 }
 

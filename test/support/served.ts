@@ -8,7 +8,7 @@ import { build } from 'esbuild';
 import { buildPage } from '../../scripts/build-page.mjs';
 // @ts-expect-error: a script, without types
 import { FOR_NODE } from '../../scripts/esbuild-options.mjs';
-import { DEFAULT_FRONT_LIMITS, type FrontLimits } from '../../src/serve/http/front-door.ts';
+import { DEFAULT_FRONT_LIMITS, type FrontLimits } from '../../src/serve/door.ts';
 import { FolderCatalog } from '../../src/serve/repository/folder-catalog.ts';
 import { type ServeOptions, Server, type ServerEvent } from '../../src/serve/server.ts';
 import { torchrecTensors, values, writeCheckpoint } from './checkpoints.ts';

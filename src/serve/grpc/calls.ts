@@ -6,19 +6,14 @@ import {
   type ServerHttp2Stream,
 } from 'node:http2';
 import { ServeError } from '../../errors.ts';
-import type { SlotArena } from '../engine/arena.ts';
-import { nowMs } from '../engine/clock.ts';
-import type { FrontLimits } from '../http/front-door.ts';
+import type { DoorOptions } from '../door.ts';
+import { turnMs } from '../engine/clock.ts';
 import { type ErrorAnswer, errorAnswer } from '../protocol/error-answer.ts';
 import { shortName } from '../protocol/refuse.ts';
-import type { ModelRepository } from '../protocol/repository.ts';
 import type { BodyRoom, ReceivedBody } from '../requests/body-slot.ts';
-import type { FrontModels } from '../requests/front-models.ts';
 import { BatchFailedError, type Ended, type InferModel, Refused } from '../requests/infer-model.ts';
-import type { ObservedRequest } from '../requests/observed-request.ts';
 import { Guard } from '../security/guard.ts';
 import type { Security } from '../security/security.ts';
-import type { ServerState } from '../state.ts';
 import { decode } from './codec/decode.ts';
 import { HealthCheckRequest, ModelInferRequest } from './codec/messages.ts';
 import { framedMessage } from './frames.ts';
@@ -29,32 +24,17 @@ import { MessageReceiver } from './receive-message.ts';
 import type { Sessions, TimedCall } from './sessions.ts';
 import { ANSWER_HEADERS, failureTrailers, isGrpc, OK, OK_TRAILERS, packingOf, timeoutOf } from './status.ts';
 
-/** Of a message that is no inference request. */
+/** Of a message that asks for a document. */
 const DOCUMENT_BYTES = 64 << 10;
 
-export interface CallOptions {
-  readonly state: ServerState;
-  readonly security: Security;
-  readonly models: FrontModels;
-  readonly arena: SlotArena;
-  /** The time that requests have which do not say; undefined: all they need. */
-  readonly slaMs: number | undefined;
-  readonly limits: FrontLimits;
-  /** JSON of Triton's statistics. */
-  readonly statistics: (models: readonly InferModel[]) => Promise<string>;
-  readonly repository: ModelRepository;
-  /** Told when a call has been answered, or its client has gone. */
-  readonly observe: (request: ObservedRequest) => void;
-  readonly onError: (error: unknown) => void;
-}
-
-export function contextOf({ state: { phase }, models, statistics, repository }: CallOptions): MethodContext {
+export function contextOf({ state: { phase }, models, statistics, repository }: DoorOptions): MethodContext {
   return { models, statistics, repository, isReady: phase === 'ready', isLive: phase !== 'closed' };
 }
 
 /** A call on its way, and what has become known of it. */
 class Call implements TimedCall {
-  readonly arrivedMs = nowMs();
+  /** As HTTP has it: with all that its turn of the event loop found. */
+  readonly arrivedMs = turnMs();
   /** After which its client does not wait any more. */
   latestMs = Number.POSITIVE_INFINITY;
   waitingSince: number | undefined = performance.now();
@@ -131,12 +111,12 @@ function sendOk(this: ServerHttp2Stream): void {
 }
 
 export class Calls {
-  readonly #options: CallOptions;
+  readonly #options: DoorOptions;
   readonly #sessions: Sessions;
   readonly #watchers: HealthWatchers;
   #guard: Guard;
 
-  constructor(options: CallOptions, sessions: Sessions, watchers: HealthWatchers) {
+  constructor(options: DoorOptions, sessions: Sessions, watchers: HealthWatchers) {
     this.#options = options;
     this.#guard = new Guard(options.security.access);
     this.#sessions = sessions;
@@ -196,14 +176,15 @@ export class Calls {
   async #answer(call: Call, method: Method | undefined, path: string): Promise<Buffer | undefined> {
     if (method === undefined)
       throw new ServeError('ROUTE_UNKNOWN', `there is no method ${shortName(path)}`, {
-        hint: 'schemas/inference.proto and schemas/health.proto list the methods',
+        hint: 'the .proto files in schemas/ list the methods',
       });
     const timeoutMs = timeoutOf(call.headers);
     if (timeoutMs !== undefined) call.latestMs = call.arrivedMs + timeoutMs;
     const { models, arena, limits } = this.#options;
     if (method.answer === 'infer')
       return this.#infer(call, await call.receive(models.room(arena, limits.bodyBytes)));
-    const received = await call.receive({ arena, before: 0, behind: 0, mostBytes: DOCUMENT_BYTES });
+    const mostBytes = method.route === 'patch' ? limits.bodyBytes : DOCUMENT_BYTES;
+    const received = await call.receive({ arena, before: 0, behind: 0, mostBytes });
     if (received === undefined) return undefined;
     try {
       if (method.answer === 'watch') return this.#watch(call, received.body);

@@ -9,10 +9,11 @@ import {
   type ServerHttp2Stream,
 } from 'node:http2';
 import { Server as NetServer, type Socket } from 'node:net';
+import type { DoorOptions } from '../door.ts';
 import { Handshakes } from '../security/handshakes.ts';
 import type { Security } from '../security/security.ts';
 import { tlsOptions } from '../security/tls.ts';
-import { type CallOptions, Calls, contextOf } from './calls.ts';
+import { Calls, contextOf } from './calls.ts';
 import { HealthWatchers } from './health-watchers.ts';
 import { servingStatus } from './methods.ts';
 import { MOST_STREAMS, Sessions } from './sessions.ts';
@@ -27,7 +28,7 @@ const LOOK_MS = 1000;
 /** After the last request, when the server drains: what is on its way has come by then. */
 const DRAIN_IDLE_MS = 500;
 
-export interface GrpcDoorOptions extends CallOptions {
+export interface GrpcDoorOptions extends DoorOptions {
   readonly onConnection: (event: 'opened' | 'closed') => void;
 }
 

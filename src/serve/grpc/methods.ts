@@ -11,6 +11,7 @@ import type { Decoded, MessageType } from './codec/fields.ts';
 import * as messages from './codec/messages.ts';
 
 const INFERENCE = 'inference.GRPCInferenceService';
+const PATCHES = 'hotrow.RowPatches';
 const HEALTH = 'grpc.health.v1.Health';
 const { SERVING_STATUS } = messages;
 
@@ -139,6 +140,13 @@ export const METHODS: ReadonlyMap<string, Method> = new Map<string, Method>(
         await repository.unload(model_name);
         return {};
       },
+    ),
+    [`/${PATCHES}/Apply`]: unary(
+      'patch',
+      messages.ApplyRowPatchRequest,
+      messages.ApplyRowPatchResponse,
+      // A copy: what goes to another thread takes all of the memory along that it is a view of.
+      ({ model_name, patch }, { repository }) => repository.patch(model_name, patch.slice()),
     ),
     [`/${HEALTH}/Check`]: unary(
       'ready',

@@ -3,49 +3,22 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import { createServer as createSecureServer, type Server as SecureServer } from 'node:https';
 import { Server as NetServer, type Socket } from 'node:net';
 import { RequestError, ServeError } from '../../errors.ts';
-import type { SlotArena } from '../engine/arena.ts';
+import type { DoorOptions } from '../door.ts';
 import { PROMETHEUS_CONTENT_TYPE } from '../metrics/prometheus-text.ts';
 import type { PageDocument } from '../page/document.ts';
 import { health, modelMetadata, modelReady, repositoryIndex, serverMetadata } from '../protocol/documents.ts';
 import { errorAnswer } from '../protocol/error-answer.ts';
 import { objectOf } from '../protocol/refuse.ts';
-import { checkLoadParameters, type ModelRepository } from '../protocol/repository.ts';
+import { checkLoadParameters } from '../protocol/repository.ts';
 import { type ModelName, type Route, type Routed, routeOf } from '../protocol/route.ts';
-import type { FrontModels } from '../requests/front-models.ts';
-import { BatchFailedError, type Ended, type InferModel, Refused } from '../requests/infer-model.ts';
-import type { ObservedRequest } from '../requests/observed-request.ts';
+import { BatchFailedError, type Ended, Refused } from '../requests/infer-model.ts';
 import { Guard, needOf } from '../security/guard.ts';
 import type { Security } from '../security/security.ts';
 import { tlsOptions } from '../security/tls.ts';
-import type { ServerState } from '../state.ts';
 import { Connections } from './connections.ts';
 import { inferOverHttp } from './infer.ts';
 import { read } from './receive-body.ts';
 import type { Watchers } from './watchers.ts';
-
-/** What clients may ask of a thread. */
-export interface FrontLimits {
-  /** Of the body of a request. */
-  readonly bodyBytes: number;
-  /** Open at once. */
-  readonly connections: number;
-  /** In which hands must have been shaken, where TLS is spoken. */
-  readonly handshakeMs: number;
-  /** In which a request's headers, and all of it, must have come. */
-  readonly headersMs: number;
-  readonly requestMs: number;
-  /** After which a connection without a request is closed. */
-  readonly idleMs: number;
-}
-
-export const DEFAULT_FRONT_LIMITS: FrontLimits = Object.freeze({
-  bodyBytes: 64 << 20,
-  connections: 16_384,
-  handshakeMs: 10_000,
-  headersMs: 10_000,
-  requestMs: 60_000,
-  idleMs: 120_000,
-});
 
 /** Of all header fields together. */
 const HEADER_BYTES = 16 << 10;
@@ -56,25 +29,12 @@ const LOOK_MS = 1000;
 /** After the last request of a connection, when the server drains: what is on its way has come by then. */
 const DRAIN_IDLE_MS = 500;
 
-export interface FrontDoorOptions {
-  readonly state: ServerState;
-  readonly security: Security;
-  readonly models: FrontModels;
-  readonly arena: SlotArena;
-  /** The time that requests have which do not say; undefined: all they need. */
-  readonly slaMs: number | undefined;
-  readonly limits: FrontLimits;
+export interface FrontDoorOptions extends DoorOptions {
   /** Of all that was counted, for GET /metrics. */
   readonly metrics: () => Promise<string>;
-  /** JSON for GET /v2/models/stats and its like. */
-  readonly statistics: (models: readonly InferModel[]) => Promise<string>;
-  readonly repository: ModelRepository;
   readonly page: PageDocument;
   readonly watchers: Watchers;
-  /** Told when a request has been answered, or its client has gone. */
-  readonly observe: (request: ObservedRequest) => void;
   readonly onConnection: (event: 'opened' | 'closed') => void;
-  readonly onError: (error: unknown) => void;
 }
 
 interface Answer {

@@ -2,9 +2,9 @@
 import { parentPort, workerData } from 'node:worker_threads';
 import { type Deferred, deferred } from '../../deferred.ts';
 import { duplicateDescriptor } from '../../ffi/descriptors.ts';
+import type { DoorOptions, FrontLimits } from '../door.ts';
 import { type ArenaPlace, SlotArena } from '../engine/arena.ts';
 import { receivedError, type SentError, sentError } from '../engine/thread-errors.ts';
-import type { CallOptions } from '../grpc/calls.ts';
 import { GrpcDoor } from '../grpc/grpc-door.ts';
 import type { SharedMetrics } from '../metrics/metrics-block.ts';
 import type { PageDocument } from '../page/document.ts';
@@ -15,7 +15,7 @@ import { FrontModels } from '../requests/front-models.ts';
 import { InferModel, type ModelAtFront } from '../requests/infer-model.ts';
 import type { Security } from '../security/security.ts';
 import { ServerState } from '../state.ts';
-import { FrontDoor, type FrontLimits } from './front-door.ts';
+import { FrontDoor } from './front-door.ts';
 import { warmUp } from './infer.ts';
 import { FrontWatch } from './watch.ts';
 import { Watchers } from './watchers.ts';
@@ -137,7 +137,7 @@ function run(start: FrontStart): void {
   const access = (line: string) => process.stdout.write(`${line}\n`);
   const watch = new FrontWatch(start.name, start.logsAccess ? access : undefined);
   const main = new Asking();
-  const options: CallOptions = {
+  const options: DoorOptions = {
     state: new ServerState(start.state),
     models,
     arena,

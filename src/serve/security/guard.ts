@@ -71,8 +71,8 @@ export class Guard {
   }
 
   /**
-   * @throws ServeError ORIGIN_FORBIDDEN for a page of an origin that may not ask, UNAUTHENTICATED for who has no right to it,
-   *   ADMIN_FORBIDDEN where nobody has.
+   * @throws ServeError ORIGIN_FORBIDDEN for a page of an origin that may not ask, UNAUTHENTICATED without a token that is known,
+   *   ADMIN_FORBIDDEN with one that gives no right to it, and where nobody has.
    */
   check(need: Need, { authorization, origin, host }: AskedBy): void {
     if (origin !== undefined && !this.#origins.has(origin) && !isOwn(origin, host))
@@ -90,6 +90,10 @@ export class Guard {
         `without tokens, administration goes by this machine's own names, not ${shortName(host ?? '')}`,
       );
     if (wanted === undefined || holdsToken(authorization, wanted)) return;
+    if (need === 'admin-token' && holdsToken(authorization, this.#wanted.token ?? []))
+      throw new ServeError('ADMIN_FORBIDDEN', 'this token is none for administration', {
+        hint: 'send one of those of --admin-token-file',
+      });
     const what = need === 'admin-token' ? 'a token for administration' : 'a token';
     throw new ServeError('UNAUTHENTICATED', `this needs ${what}`);
   }

@@ -16,7 +16,7 @@ const MESSAGES = Number(process.env.HOTROW_MESSAGES ?? 3000);
 
 const root = new protobufjs.Root();
 root.loadSync(
-  ['inference', 'health'].map((name) =>
+  ['inference', 'health', 'row_patches'].map((name) =>
     fileURLToPath(new URL(`../../../schemas/${name}.proto`, import.meta.url)),
   ),
   { keepCase: true },
@@ -26,8 +26,13 @@ root.resolveAll();
 const TYPES = (Object.values(messages) as unknown[]).filter(
   (value): value is MessageType => typeof value === 'object' && value !== null && 'byNumber' in value,
 );
-const theirs = ({ name }: MessageType): protobufjs.Type =>
-  root.lookupType(name.startsWith('HealthCheck') ? `grpc.health.v1.${name}` : `inference.${name}`);
+const PACKAGES = ['inference', 'grpc.health.v1', 'hotrow'];
+const theirs = ({ name }: MessageType): protobufjs.Type => {
+  const known = PACKAGES.find((own) => root.lookup(`${own}.${name}`) !== null);
+  return root.lookupType(`${known}.${name}`);
+};
+/** A message's name without its package. */
+const ownName = (fullName: string) => fullName.replace(/^\.(inference|grpc\.health\.v1|hotrow)\./, '');
 
 test('messages are those of the .proto files', () => {
   const known = new Set<string>();
@@ -40,10 +45,7 @@ test('messages are those of the .proto files', () => {
     });
     const expected = theirs(type).fieldsArray.map((field) => {
       const { resolvedType: resolved } = field;
-      const message =
-        resolved instanceof protobufjs.Type
-          ? resolved.fullName.replace(/^\.(inference|grpc\.health\.v1)\./, '')
-          : '';
+      const message = resolved instanceof protobufjs.Type ? ownName(resolved.fullName) : '';
       const own = resolved === null ? field.type : resolved instanceof protobufjs.Enum ? 'int32' : message;
       return [
         field.name,
@@ -59,8 +61,7 @@ test('messages are those of the .proto files', () => {
   const all: string[] = [];
   const walk = (from: protobufjs.NamespaceBase) => {
     for (const own of from.nestedArray) {
-      if (own instanceof protobufjs.Type)
-        all.push(own.fullName.replace(/^\.(inference|grpc\.health\.v1)\./, ''));
+      if (own instanceof protobufjs.Type) all.push(ownName(own.fullName));
       if (own instanceof protobufjs.Namespace) walk(own);
     }
   };

@@ -2,8 +2,9 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import { deferred } from '../../../src/deferred.ts';
+import { DEFAULT_FRONT_LIMITS } from '../../../src/serve/door.ts';
 import { SlotArena } from '../../../src/serve/engine/arena.ts';
-import { DEFAULT_FRONT_LIMITS, FrontDoor } from '../../../src/serve/http/front-door.ts';
+import { FrontDoor } from '../../../src/serve/http/front-door.ts';
 import { listen } from '../../../src/serve/listening-socket.ts';
 import { FrontModels } from '../../../src/serve/requests/front-models.ts';
 import { ServerState } from '../../../src/serve/state.ts';

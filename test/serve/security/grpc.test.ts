@@ -36,10 +36,13 @@ test('calls need the tokens that HTTP needs', async () => {
     for (const wrong of [undefined, 'a-token-of-nobody', ''])
       assert.equal(await grpcRefusal(as(wrong, method)), 'UNAUTHENTICATED UNAUTHENTICATED', method);
   const load = { model_name: 'rows' };
-  assert.match(
-    await grpcRefusal(as(token, 'RepositoryModelLoad', load)),
-    /^(UNAUTHENTICATED|PERMISSION_DENIED) /,
-  );
+  for (const method of ['RepositoryModelLoad', 'RepositoryModelUnload', 'Apply']) {
+    assert.equal(await grpcRefusal(as(token, method, load)), 'PERMISSION_DENIED ADMIN_FORBIDDEN');
+    assert.equal(
+      await grpcRefusal(as('of-nobody-here-at-all', method, load)),
+      'UNAUTHENTICATED UNAUTHENTICATED',
+    );
+  }
   for (const right of [token, admin]) {
     grpcOutputs(await as(right, 'ModelInfer', sent));
     assert.equal((await as(right, 'RepositoryIndex')).models.length, 1);

@@ -1,4 +1,4 @@
-/** The messages of schemas/inference.proto and schemas/health.proto; a test holds that they are the same. */
+/** The messages of the .proto files in schemas/; a test holds that they are the same. */
 import { type Decoded, many, map, message, one, oneOf } from './fields.ts';
 
 const CHOICE = 'parameter_choice';
@@ -150,6 +150,18 @@ export const RepositoryModelLoadRequest = message('RepositoryModelLoadRequest', 
 export const RepositoryModelLoadResponse = message('RepositoryModelLoadResponse', {});
 export const RepositoryModelUnloadRequest = message('RepositoryModelUnloadRequest', REPOSITORY_MODEL);
 export const RepositoryModelUnloadResponse = message('RepositoryModelUnloadResponse', {});
+
+export const ApplyRowPatchRequest = message('ApplyRowPatchRequest', {
+  model_name: one(1, 'string'),
+  patch: one(2, 'bytes'),
+});
+export const ApplyRowPatchResponse = message('ApplyRowPatchResponse', {
+  model: one(1, 'string'),
+  version: one(2, 'string'),
+  sequence: one(3, 'uint64'),
+  rows: one(4, 'uint64'),
+  applied: one(5, 'bool'),
+});
 
 export const HealthCheckRequest = message('HealthCheckRequest', { service: one(1, 'string') });
 /** `status`: a number of `SERVING_STATUS`. */
