@@ -6,6 +6,7 @@ import { ADMISSION_MEMBERS, type AdmissionLimits } from './admission.ts';
 import type { Backend } from './backend.ts';
 import { CpuBackend } from './cpu/cpu-backend.ts';
 import { CudaBackend } from './cuda/cuda-backend.ts';
+import { STREAM_MEMBERS, type StreamOptions } from './cuda/program/stream-sets.ts';
 import { GuardedBackend } from './guarded/backend.ts';
 
 export interface OpenOptions {
@@ -15,6 +16,8 @@ export interface OpenOptions {
   readonly threads?: number;
   /** How much is under way at once, and how much may wait. */
   readonly limits?: AdmissionLimits;
+  /** Of a GPU: how many batches run side by side, and what goes first. */
+  readonly streams?: StreamOptions;
 }
 
 export interface OpenedBackend {
@@ -31,6 +34,7 @@ export const OPEN_MEMBERS: Members<OpenOptions> = {
   device: optional(text),
   threads: optional(whole(1, MOST_THREADS)),
   limits: optional(membersOf(ADMISSION_MEMBERS)),
+  streams: optional(membersOf(STREAM_MEMBERS)),
 };
 const OPEN_OPTIONS = membersOf<OpenOptions>(OPEN_MEMBERS);
 
@@ -46,17 +50,24 @@ export function openBackend(options: OpenOptions = {}): OpenedBackend {
 
 /** As openBackend, for Hotrow's own parts: the backend trusts them. */
 export function openDevice(options: OpenOptions = {}): OpenedBackend {
-  const { device = 'auto', threads, limits } = options;
+  const { device = 'auto', threads, limits, streams } = options;
   const own = limits === undefined ? {} : { limits };
-  const openCpu = () => new CpuBackend(threads === undefined ? own : { ...own, threads });
+  const ofGpu = streams === undefined ? own : { ...own, streams };
+  const openCpu = () => {
+    if (streams !== undefined)
+      throw new UsageError('OPTION_INVALID', 'streams are of GPUs, and the device is the CPU', {
+        option: 'streams',
+      });
+    return new CpuBackend(threads === undefined ? own : { ...own, threads });
+  };
   if (device === 'cpu') return { backend: openCpu() };
   if (device === 'auto') {
     const refusal = refuseCuda();
-    if (refusal === undefined) return { backend: new CudaBackend(own), reason: 'auto: the first GPU' };
+    if (refusal === undefined) return { backend: new CudaBackend(ofGpu), reason: 'auto: the first GPU' };
     return { backend: openCpu(), reason: `auto: the CPU, because ${/^[^;\n]*/.exec(refusal)?.[0]}` };
   }
   const cuda = /^cuda(?::(\d{1,9}))?$/.exec(device);
-  if (cuda !== null) return { backend: new CudaBackend({ ...own, ordinal: Number(cuda[1] ?? 0) }) };
+  if (cuda !== null) return { backend: new CudaBackend({ ...ofGpu, ordinal: Number(cuda[1] ?? 0) }) };
   throw new UsageError('USAGE', `unknown device ${shown(device)}`, {
     hint: 'devices are auto, cpu, cuda and cuda:N; `hotrow devices` lists them',
   });

@@ -1,5 +1,7 @@
 /** Options that several commands share, and how their values are read. */
 import { Argument, type Command, InvalidArgumentError, Option } from 'commander';
+import { MOST_STREAM_SETS, STREAMS_FIRST, type StreamOptions } from '../backend/cuda/program/stream-sets.ts';
+import type { OpenOptions } from '../backend/open-backend.ts';
 import { DENSE_PRECISIONS } from '../device.ts';
 import { INDEX_CHECKING } from '../embedding/bag.ts';
 import type { ArchitectureOverrides } from '../model/infer-architecture.ts';
@@ -69,6 +71,32 @@ export function withDevice(command: Command): Command {
   return command
     .option('--device <device>', 'auto, cpu or cuda[:N]', 'auto')
     .option('--threads <n>', 'CPU threads (default: all cores)', integer(1));
+}
+
+/** How batches share a GPU, for measurements. */
+export function withStreams(command: Command): Command {
+  return command
+    .option('--streams <n>', 'batches side by side on a GPU (default: 1)', integer(1, MOST_STREAM_SETS))
+    .addOption(
+      new Option('--first <work>', 'what goes first on a GPU (default: dense)').choices(STREAMS_FIRST),
+    );
+}
+
+/** What `withStreams` adds. */
+export interface StreamFlags {
+  readonly streams?: number;
+  readonly first?: NonNullable<StreamOptions['first']>;
+}
+
+/** How a device is opened, by these options. */
+export function streamsOf({ streams, first }: StreamFlags): Pick<OpenOptions, 'streams'> {
+  if (streams === undefined && first === undefined) return {};
+  return {
+    streams: {
+      ...(streams === undefined ? {} : { sets: streams }),
+      ...(first === undefined ? {} : { first }),
+    },
+  };
 }
 
 export function precisionOption(): Option {

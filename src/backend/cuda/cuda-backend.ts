@@ -2,13 +2,11 @@
 import { BlockPool } from '../../cuda/block-pool.ts';
 import { CudaDevice } from '../../cuda/device.ts';
 import { cudaDriver } from '../../cuda/discover.ts';
-import { CudaStream } from '../../cuda/stream.ts';
 import {
   type DensePrecision,
   type DeviceDescription,
   defaultPrecision,
   precisionOn,
-  type UnscaledPrecision,
   widePrecision,
 } from '../../device.ts';
 import type { BagBatch, EmbeddingTable } from '../../embedding/bag.ts';
@@ -49,7 +47,8 @@ import { CudaTables, placeTables } from './embedding/tables.ts';
 import { KernelLibrary } from './kernels/library.ts';
 import { CudaBuffer } from './memory/buffer.ts';
 import { CudaHostMemory } from './memory/host-memory.ts';
-import { CudaProgram, type ProgramTools, type Streams } from './program/program.ts';
+import { CudaProgram, type ProgramTools } from './program/program.ts';
+import { type StreamOptions, type StreamSet, StreamSets } from './program/stream-sets.ts';
 import { EventPool } from './program/timers.ts';
 
 export interface CudaBackendOptions {
@@ -68,6 +67,8 @@ export interface CudaBackendOptions {
   /** Where the fastest ways that were found are kept for the next process; default: the user's cache. */
   readonly choices?: KeptChoicesOptions;
   readonly limits?: AdmissionLimits;
+  /** How many batches run side by side, and what goes first. */
+  readonly streams?: StreamOptions;
 }
 
 /** The most idle memory that is kept for the batches to come. */
@@ -81,7 +82,7 @@ export class CudaBackend implements Backend {
   readonly device: DeviceDescription;
   readonly admission: Admission;
   readonly #device: CudaDevice;
-  readonly #streams: Streams;
+  readonly #streams: StreamSets;
   readonly #compiler: Compiler;
   readonly #cache: KernelCache;
   readonly #kernels: KernelLibrary;
@@ -92,7 +93,7 @@ export class CudaBackend implements Backend {
   readonly #choices: KeptChoicesOptions;
   #cublasLt: CublasLt | undefined;
   /** Opened when a program first needs them. */
-  readonly #dense = new Map<UnscaledPrecision, Promise<DenseKernels>>();
+  readonly #dense = new Map<string, Promise<DenseKernels>>();
   readonly #inFlight: InFlight;
 
   /** @throws DeviceError DEVICE_UNAVAILABLE, CUDA_LIBRARY_MISSING; CudaError. */
@@ -107,12 +108,7 @@ export class CudaBackend implements Backend {
     this.#device = new CudaDevice(driver, options.ordinal ?? 0);
     this.#inFlight = new InFlight(this.#device.id, () => this.#device[Symbol.dispose]());
     this.device = this.#device.description;
-    this.#streams = {
-      copies: new CudaStream(this.#device),
-      lookups: new CudaStream(this.#device),
-      dense: new CudaStream(this.#device, { priority: 'high' }),
-      aside: new CudaStream(this.#device),
-    };
+    this.#streams = new StreamSets(this.#device, options.streams);
     this.#kernels = new KernelLibrary(this.#device, this.#compiler, this.#cache);
     this.#pools = {
       device: BlockPool.ofDevice(this.#device, IDLE_DEVICE_BYTES),
@@ -150,7 +146,7 @@ export class CudaBackend implements Backend {
       throw new TypeError(`a scaled weight does not multiply in ${own}`);
     // A library that is missing is told before any work.
     void this.#products;
-    return new CudaLinear(this.#streams.copies, own, weight, bias, [outputs, inputs]);
+    return new CudaLinear(this.#streams.first.streams.copies, own, weight, bias, [outputs, inputs]);
   }
 
   allocateHost(bytes: number): HostMemory {
@@ -165,13 +161,13 @@ export class CudaBackend implements Backend {
 
   async run(program: readonly Operation[], options?: RunOptions): Promise<RunReport> {
     using _call = this.#inFlight.enter();
-    using once = this.prepare(program);
+    using once = new CudaProgram(this.#programTools(this.#streams.first), program);
     return await once.run({}, options);
   }
 
   prepare(program: readonly Operation[]): Executable {
     this.#inFlight.checkOpen();
-    return new CudaProgram(this.#programTools, program);
+    return new CudaProgram(this.#programTools(this.#streams.take()), program);
   }
 
   /** A power of two, or from 64 on an eighth of one times a whole number: at most an eighth more than asked for. */
@@ -195,7 +191,7 @@ export class CudaBackend implements Backend {
 
   async measureCeilings(): Promise<Ceilings> {
     using _call = this.#inFlight.enter();
-    return await measureCeilings(this.#device, this.#streams.lookups, this.#kernels);
+    return await measureCeilings(this.#device, this.#streams.first.streams.lookups, this.#kernels);
   }
 
   close(): Promise<void> {
@@ -217,9 +213,10 @@ export class CudaBackend implements Backend {
     return this.#cublasLt;
   }
 
-  #denseKernels(wanted = defaultPrecision(this.device)): Promise<DenseKernels> {
+  #denseKernels(set: StreamSet, wanted = defaultPrecision(this.device)): Promise<DenseKernels> {
     const precision = widePrecision(this.device, wanted);
-    const known = this.#dense.get(precision);
+    const key = `${set.number} ${precision}`;
+    const known = this.#dense.get(key);
     if (known !== undefined) return known;
     const opening = DenseKernels.open(this.#device, {
       precision,
@@ -228,30 +225,30 @@ export class CudaBackend implements Backend {
       cublasLt: this.#products,
       linearSearch: this.#linearSearch,
       settle: () => {
-        for (const stream of Object.values(this.#streams)) stream.synchronize();
+        for (const stream of this.#streams) stream.synchronize();
       },
       choices: this.#choices,
     });
-    this.#dense.set(precision, opening);
+    this.#dense.set(key, opening);
     // What failed, for want of memory say, may be tried again.
-    opening.catch(() => this.#dense.delete(precision));
+    opening.catch(() => this.#dense.delete(key));
     return opening;
   }
 
-  get #programTools(): ProgramTools {
+  #programTools(set: StreamSet): ProgramTools {
     return {
       ...this.#tools,
-      streams: this.#streams,
+      streams: set.streams,
       l2: this.#l2,
       pools: this.#pools,
       events: this.#events,
-      dense: (precision) => this.#denseKernels(precision),
+      dense: (precision) => this.#denseKernels(set, precision),
       quiet: () => this.#quiet(),
     };
   }
 
   get #tools() {
-    const { lookups, aside } = this.#streams;
+    const { lookups, aside } = this.#streams.first.streams;
     return {
       device: this.#device,
       stream: lookups,
@@ -264,7 +261,7 @@ export class CudaBackend implements Backend {
 
   /** Waits until nothing runs: memory that work may still use must not be lent again. */
   async #quiet(): Promise<void> {
-    for (const stream of Object.values(this.#streams)) {
+    for (const stream of this.#streams) {
       // What failed was reported already, or is by the next call: the context remembers it.
       if (!stream.disposed) await stream.finished().catch(() => {});
     }

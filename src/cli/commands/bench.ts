@@ -8,7 +8,17 @@ import { UsageError } from '../../errors.ts';
 import { TECHNIQUES, techniquesOn } from '../../plan/techniques/registry.ts';
 import { benchText } from '../bench-text.ts';
 import { interrupted } from '../interrupt.ts';
-import { formatOption, integer, planOption, precisionOption, resolvePlan, withDevice } from '../options.ts';
+import {
+  formatOption,
+  integer,
+  planOption,
+  precisionOption,
+  resolvePlan,
+  type StreamFlags,
+  streamsOf,
+  withDevice,
+  withStreams,
+} from '../options.ts';
 import { type Format, notice, printJson, printLine, progress } from '../print.ts';
 import {
   checkResultFiles,
@@ -27,7 +37,7 @@ import {
   workloadShape,
 } from '../workload-options.ts';
 
-interface Options extends WorkloadOptions, ResultFiles {
+interface Options extends WorkloadOptions, ResultFiles, StreamFlags {
   readonly device: string;
   readonly threads?: number;
   readonly precision?: DensePrecision;
@@ -42,7 +52,7 @@ export function benchCommand(): Command {
   const command = new Command('bench').description(
     'compare the embedding stage under every technique, then time the whole model',
   );
-  return withResultFiles(withWorkload(withDevice(command), 'quick'))
+  return withStreams(withResultFiles(withWorkload(withDevice(command), 'quick')))
     .option('--rounds <n>', 'timed rounds', integer(1))
     .addOption(precisionOption())
     .addOption(planOption().default('auto', 'only the techniques and the best found').argParser(String))
@@ -75,7 +85,12 @@ async function run(modelFile: string | undefined, options: Options): Promise<voi
   const plan = await resolvePlan(options.plan);
   const asked = await workloadShape(modelFile, options);
   const drawAsked = await readWorkloads(asked, options);
-  const { backend, reason } = openDevice(options);
+  const { device, threads } = options;
+  const { backend, reason } = openDevice({
+    device,
+    ...(threads === undefined ? {} : { threads }),
+    ...streamsOf(options),
+  });
   using _ = backend;
   checkSweeps(options.sweep ?? [], backend.device);
   const { shape, draw, whole } = await paperLookups(backend.device, modelFile, options, {

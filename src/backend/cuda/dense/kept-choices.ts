@@ -88,7 +88,9 @@ export class KeptChoices {
     this.#choices = this.#read();
   }
 
+  /** What was kept for a shape, meanwhile by others too: the kernels of each set of streams choose alike. */
   get(shape: string): KeptChoice | undefined {
+    if (!this.#choices.has(shape)) this.#choices = new Map([...this.#read(), ...this.#choices]);
     return this.#choices.get(shape);
   }
 

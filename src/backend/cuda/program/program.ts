@@ -47,25 +47,24 @@ import { graphStreams, isGraphable, type LaneStreams } from './graph-choice.ts';
 import { noProgress, type Progress, RecurringEnd, recorded, type Span, timed, untimed } from './progress.ts';
 import { isShortCopy, type Lane, type Schedule, schedule } from './schedule.ts';
 import { Staging } from './staging.ts';
+import type { Streams } from './stream-sets.ts';
 import { type BorrowedEvents, type EventPool, EventTimer, RecordingTimer } from './timers.ts';
 import { checkTransfers, enqueueTransfer, reachesPeers } from './transfers.ts';
 
 const WORD_BYTES = 8;
 
-/** The streams of a device: the lanes', and one for what happens in the shadow of the lookups. */
-export type Streams = LaneStreams & { readonly aside: CudaStream };
-
 /** What programs need of the backend. */
 export interface ProgramTools {
   readonly device: CudaDevice;
   readonly kernels: KernelLibrary;
+  /** The program's own set. */
   readonly streams: Streams;
   readonly l2: PersistingL2;
   readonly pools: MemoryPools;
   readonly events: EventPool;
   /** Counts what is under way on the device, which stays open meanwhile. */
   readonly inFlight: InFlight;
-  /** Those of a precision; default: the device's. */
+  /** Those of a precision, for the set of streams; default: the device's. */
   dense(precision?: DensePrecision): Promise<DenseKernels>;
   /** Waits until nothing runs, after a failure: memory that work may still use must not be lent again. */
   quiet(): Promise<void>;

@@ -1,0 +1,126 @@
+/**
+ * MLPerf's model with batches side by side: `node --import tsx bench/cuda-kernels/streams.ts OUT.json [FLAGS]`. For each number
+ * of sets of streams and each priority the throughput of four placed batches in flight, every set-up once a round, in turns.
+ *
+ *   --batches 2048,8192,32768,65536  --sets 1,2,3,4  --first dense,lookups,neither  --patterns med_hot,random
+ *   --precision float16  --rows N (at most so many a table)  --rounds 2  --predictions 60
+ */
+import { writeFileSync } from 'node:fs';
+import { parseArgs } from 'node:util';
+import { openDevice } from '../../src/backend/open-backend.ts';
+import { measureModel } from '../../src/bench/measure-model.ts';
+import { PRESETS } from '../../src/bench/presets.ts';
+import { patternWorkload } from '../../src/bench/workload.ts';
+import type { DensePrecision } from '../../src/device.ts';
+import { choosePlan } from '../../src/plan/saved-plans.ts';
+import { quantile } from '../../src/tuner/quantile.ts';
+import type { AccessPatternName } from '../../src/workload/access-patterns.ts';
+
+const text = (value: string) => ({ type: 'string', default: value }) as const;
+const { values, positionals } = parseArgs({
+  allowPositionals: true,
+  options: {
+    batches: text('2048,8192,32768,65536'),
+    sets: text('1,2,3,4'),
+    first: text('dense,lookups,neither'),
+    patterns: text('med_hot,random'),
+    precision: text('float16'),
+    rows: { type: 'string' },
+    rounds: text('2'),
+    predictions: text('60'),
+    device: text('cuda'),
+  },
+});
+const [out] = positionals;
+if (out === undefined) throw new Error('name a file for the results');
+
+const { mlperf } = PRESETS;
+const shape = {
+  rowFormat: 'float16',
+  ...(values.rows === undefined ? {} : { rows: Number(values.rows) }),
+} as const;
+const architecture = mlperf.architecture(shape);
+const list = (words: string) => words.split(',');
+const workloads = list(values.patterns).flatMap((pattern) =>
+  list(values.batches).map((batch) => {
+    const workload = patternWorkload(pattern as AccessPatternName, {
+      architecture,
+      batchSize: Number(batch),
+      bagLengths: mlperf.bagLengths({}),
+      batches: mlperf.batches,
+      seed: 1,
+      indexType: 'int32',
+    });
+    return workload.model;
+  }),
+);
+
+interface Setup {
+  readonly sets: number;
+  readonly first: 'dense' | 'lookups' | 'neither';
+}
+
+interface Sample extends Setup {
+  readonly pattern: string;
+  readonly batch: number;
+  readonly batchMs: number;
+  readonly latencyMs: number;
+}
+
+const setups = list(values.sets).flatMap((sets) =>
+  list(values.first).map((first): Setup => ({ sets: Number(sets), first: first as Setup['first'] })),
+);
+const samples: Sample[] = [];
+for (let round = 0; round < Number(values.rounds); round++) {
+  for (const { sets, first } of setups) {
+    const streams = values.device === 'cpu' ? {} : { streams: { sets, first } };
+    const { backend } = openDevice({ device: values.device, ...streams });
+    using _ = backend;
+    const { plan } = await choosePlan(undefined, { device: backend.device, tables: architecture.tables });
+    const rows = await measureModel({
+      ...{ backend, architecture, plan, workloads, inputs: ['device'] },
+      precision: values.precision as DensePrecision,
+      rounds: Number(values.predictions),
+      ceilings: { readBytesPerSecond: 1, multiplyAddsPerSecond: 1 },
+    });
+    for (const { pattern, batchSize, batchMs, timing } of rows)
+      samples.push({
+        sets,
+        first,
+        pattern,
+        batch: batchSize,
+        batchMs: batchMs as number,
+        latencyMs: timing.medianMs,
+      });
+  }
+}
+
+const results = workloads.flatMap(({ pattern, requests }) =>
+  setups.map(({ sets, first }) => {
+    const batch = requests[0]?.batchSize as number;
+    const own = samples.filter(
+      (one) => one.sets === sets && one.first === first && one.pattern === pattern && one.batch === batch,
+    );
+    const median = (of: (sample: Sample) => number) =>
+      quantile(
+        own.map(of).sort((a, b) => a - b),
+        0.5,
+      );
+    const batchMs = median((one) => one.batchMs);
+    const pairsPerSecond = (batch / batchMs) * 1e3;
+    return {
+      pattern,
+      batch,
+      sets,
+      first,
+      batchMs,
+      latencyMs: median((one) => one.latencyMs),
+      pairsPerSecond,
+    };
+  }),
+);
+for (const { pattern, batch, sets, first, batchMs, latencyMs, pairsPerSecond } of results)
+  console.log(
+    `${pattern} ${batch}, ${sets} sets, ${first} first: ${batchMs.toFixed(3)} ms in flight, ${latencyMs.toFixed(3)} alone, ${(pairsPerSecond / 1e6).toFixed(2)} M pairs/s`,
+  );
+writeFileSync(out, `${JSON.stringify({ command: process.argv.slice(2).join(' '), results }, null, 2)}\n`);
