@@ -8,6 +8,7 @@ import { randomBytes } from 'node:crypto';
 import { type BigIntStats, constants } from 'node:fs';
 import {
   type FileHandle,
+  link,
   mkdir,
   open,
   readFile,
@@ -109,7 +110,7 @@ async function checked(file: string, options: OutputOptions) {
   const { bytes = 1, isNew = false, makesFolder = false, sources = [] } = options;
   if (file === '') throw new Refusal('its name is empty');
   if (file.endsWith('/')) throw new Refusal('it names a folder');
-  if (makesFolder) await mkdir(dirname(file), { recursive: true });
+  if (makesFolder) await makeFolder(dirname(file));
   // Before links are followed: those of /proc/self/fd lead to files without a path.
   refuseKind(await existing(file));
   const path = await withoutLinks(file);
@@ -129,6 +130,26 @@ async function checked(file: string, options: OutputOptions) {
     throw inFolder(folder, cause);
   });
   return { path, replaces };
+}
+
+/**
+ * Makes a folder and those above it; one that is there is left alone. Node's own way does not end where the system says of one that can
+ * never be made that it is missing, as below /proc.
+ * @throws errors of the system.
+ */
+export async function makeFolder(folder: string, mode = 0o777): Promise<void> {
+  const make = () =>
+    mkdir(folder, { mode }).catch(async (error) => {
+      if (error.code !== 'EEXIST' || !(await stat(folder)).isDirectory()) throw error;
+    });
+  try {
+    await make();
+  } catch (error) {
+    const above = dirname(folder);
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT' || above === folder) throw error;
+    await makeFolder(above, mode);
+    await make();
+  }
 }
 
 /** Whether both are there and are one file, by whatever path. */
@@ -239,8 +260,21 @@ function partialOf(path: string): string {
   return join(dirname(path), name);
 }
 
-/** Renames where nothing is, for sure: the name is taken first. */
+/** What file systems without links to files say. */
+const WITHOUT_LINKS: ReadonlySet<unknown> = new Set(['EPERM', 'ENOTSUP', 'EOPNOTSUPP', 'ENOSYS', 'EMLINK']);
+
+/** Puts a file where nothing is, for sure: it is there whole or not at all, whenever the process ends. */
 async function takeNew(partial: string, path: string): Promise<void> {
+  try {
+    await link(partial, path);
+  } catch (error) {
+    if (!WITHOUT_LINKS.has((error as NodeJS.ErrnoException).code)) throw error;
+    await takeName(partial, path);
+  }
+}
+
+/** The same where files have one name: it is taken first. A process that is killed between the two leaves an empty file. */
+async function takeName(partial: string, path: string): Promise<void> {
   const handle = await open(path, 'wx');
   begin(path);
   try {

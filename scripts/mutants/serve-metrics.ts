@@ -152,7 +152,7 @@ export const SERVE_METRICS: readonly Mutant[] = [
       ['        this.#pendingBytes -= next.bytes;\n', ''],
       ['this.#fileBytes + bytes > this.#diskBytes', 'false'],
       ['await rm(kept.file, { force: true });', ''],
-      ['mode: 0o700', 'mode: 0o755'],
+      ['makeFolder(folder, 0o700)', 'makeFolder(folder, 0o755)'],
       ['if (match === null) return refuse', 'if (match === undefined) return refuse'],
       ['bags.length !== model.tables || ', ''],
       [' || denseFeatures !== model.denseFeatures', ''],

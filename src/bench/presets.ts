@@ -65,10 +65,10 @@ export function paperTables(
   return { embedding: tables.length, model: Math.max(1, Math.min(modelTables, fitting)) };
 }
 
-const paper = (tables: number) => ({
+const paper = (name: string, tables: number) => ({
   architecture: (shape: ModelShape) => {
     const usual: CollectionShape = { tables, rows: 500_000, dim: 128, rowFormat: 'float32' };
-    return syntheticModel(syntheticTables({ ...usual, ...shape }));
+    return fitting(name, () => syntheticModel(syntheticTables({ ...usual, ...shape })));
   },
   batchSize: 2048,
   bagLengths: () => '150',
@@ -87,14 +87,14 @@ function fitting(preset: string, model: () => DlrmArchitecture): DlrmArchitectur
 export const PRESETS = {
   quick: {
     title: 'two tables of the paper and its MLPs; under a minute on two cores',
-    ...paper(2),
+    ...paper('quick', 2),
     embeddingRounds: 11,
     modelRounds: 9,
     batches: 4,
   },
   paper: {
     title: "the embedding stage of the paper's artifact: 12 tables of 500,000 rows of 128 float32",
-    ...paper(12),
+    ...paper('paper', 12),
     embeddingRounds: 12,
     modelRounds: 0,
     batches: 4,
@@ -102,7 +102,7 @@ export const PRESETS = {
   artifact: {
     title:
       "the paper's protocol on a kernel of the shape that it measured: 12 tables, 12 batches, 250 tables; its claims",
-    ...paper(12),
+    ...paper('artifact', 12),
     embeddingRounds: 6,
     modelRounds: 10,
     batches: 12,
@@ -110,7 +110,7 @@ export const PRESETS = {
   },
   model: {
     title: "the paper's whole model: 250 tables (64 GB of rows; --tables N for less)",
-    ...paper(250),
+    ...paper('model', 250),
     embeddingRounds: 0,
     modelRounds: 100,
     batches: 2,

@@ -28,12 +28,20 @@ function syntheticTable(t: number, rows: number, dim: number, rowFormat: RowForm
 /** Inner widths of the paper's MLPs: bottom 1024-512-128-D, top …-128-64-1. */
 const PAPER = { denseFeatures: 1024, bottom: [512, 128], top: [128, 64] } as const;
 
-/** A DLRM of the paper's MLPs around `tables`, which all have the same dim. */
+/** Numbers of one layer's weights, at most: 4 GiB of them. */
+const MOST_WEIGHTS = 2 ** 30;
+
+/** A DLRM of the paper's MLPs around `tables`, which all have the same dim. @throws RangeError for more tables than a layer can take. */
 export function syntheticModel(tables: readonly EmbeddingTable[]): DlrmArchitecture {
   const dims = tables.map((table) => table.dim);
   const dim = dims[0] ?? 1;
   const interaction: Interaction = { kind: 'dot', diagonal: false, order: 'lower' };
   const topInputs = interactionWidth(interaction, dim, dims);
+  const weights = topInputs * PAPER.top[0];
+  if (weights > MOST_WEIGHTS)
+    throw new RangeError(
+      `the products of ${tables.length} tables with each other are ${topInputs} inputs of the top MLP, whose first layer has ${weights} weights then, more than ${MOST_WEIGHTS}`,
+    );
   return {
     naming: 'synthetic',
     denseFeatures: PAPER.denseFeatures,

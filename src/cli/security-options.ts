@@ -1,4 +1,5 @@
 /** The options of `hotrow serve` that say who may reach the server, and who may ask it for what. */
+import { isIPv6 } from 'node:net';
 import type { Command } from 'commander';
 import { UsageError } from '../errors.ts';
 import { isLoopback } from '../serve/security/loopback.ts';
@@ -19,7 +20,7 @@ export interface SecurityOptions {
 
 export function withSecurity(command: Command): Command {
   return command
-    .option('--host <address>', 'the address to listen on', '127.0.0.1')
+    .option('--host <address>', 'the address to listen on', unbracketed, '127.0.0.1')
     .option('--insecure', 'listen on an address that others reach, without TLS')
     .option('--tls-cert <file>', "TLS: the server's certificate and those above it, in PEM")
     .option('--tls-key <file>', 'TLS: its private key, in PEM')
@@ -32,6 +33,12 @@ export function withSecurity(command: Command): Command {
       'pages of this origin may ask; may be repeated',
       (origin: string, all: readonly string[] = []) => [...all, origin],
     );
+}
+
+/** An address of IPv6 as URLs have it, [::1], is the address. */
+function unbracketed(host: string): string {
+  const [, address = ''] = /^\[(.*)\]$/.exec(host) ?? [];
+  return isIPv6(address) ? address : host;
 }
 
 /**

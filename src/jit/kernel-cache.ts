@@ -11,8 +11,9 @@
  * more than MAX_ENTRIES those unused longest. Deleting all of it is always safe.
  */
 import { createHash, randomBytes } from 'node:crypto';
-import { mkdir, readdir, readFile, rename, rm, stat, utimes, writeFile } from 'node:fs/promises';
+import { readdir, readFile, rename, rm, stat, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { makeFolder } from '../output-file.ts';
 import { begin, finish } from '../unfinished.ts';
 import { cacheFolder } from '../user-folders.ts';
 
@@ -124,7 +125,7 @@ export class KernelCache {
     };
     begin(unfinished);
     try {
-      await mkdir(unfinished, { recursive: true });
+      await makeFolder(unfinished);
       await writeFile(join(unfinished, 'kernel.cubin'), cubin);
       await writeFile(join(unfinished, 'source.cu'), source);
       await writeFile(join(unfinished, 'log.txt'), log);

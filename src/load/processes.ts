@@ -144,7 +144,8 @@ class Child {
   }
 
   tell(order: Order): void {
-    if (this.#process.connected) this.#process.send(order);
+    // Of one that has ended, its exit tells.
+    if (this.#process.connected) this.#process.send(order, () => {});
   }
 
   end(): void {

@@ -60,6 +60,14 @@ test('bag lengths for each table, and for another number of them', () => {
   );
 });
 
+test('tables that no layer could take the products of are refused', () => {
+  for (const name of ['quick', 'paper', 'artifact', 'model'] as const)
+    assert.throws(() => PRESETS[name].architecture({ tables: 100_000 }), {
+      code: 'USAGE',
+      message: new RegExp(`--preset ${name}: .*100000 tables`),
+    });
+});
+
 test('mixed: no two tables alike, dims 16 to 256, rows 10 to 10^6, bags 1 to 150', () => {
   const { tables } = PRESETS.mixed.architecture({});
   const lengths = PRESETS.mixed.bagLengths({}).split('/');

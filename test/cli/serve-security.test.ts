@@ -57,6 +57,18 @@ describe('the command', {
     assert.deepEqual(await once(child, 'close'), [0, null]);
   });
 
+  test('takes an address of IPv6 as URLs have it', async () => {
+    const { child, log } = await started('--host', '[::1]');
+    assert.deepEqual(listensOn(child.pid as number), ['00000000000000000000000001000000']);
+    assert.match(log(), /listening on http:\/\/\[::1\]:\d/);
+    child.kill('SIGTERM');
+    assert.deepEqual(await once(child, 'close'), [0, null]);
+  });
+
+  test('a folder for traffic that cannot be made ends it', async () => {
+    await assert.rejects(started('--record-traffic', '/proc/none/of/this'), /FILE_UNWRITABLE/);
+  });
+
   test('SIGHUP reads files again; where they are wrong, the server goes on as before', async () => {
     const file = secretFile('token-of-a-client');
     const { child, log } = await started('--token-file', file, '--log', 'json');

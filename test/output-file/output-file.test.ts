@@ -121,6 +121,14 @@ describe('places', () => {
     assert.equal(await readFile(at('y'), 'utf8'), 'new');
   });
 
+  test('a folder that can never be made', async () => {
+    await refuses('/proc/none/x', /ENOENT|no folder/, { makesFolder: true });
+    await writeFile(at('file'), '');
+    await refuses(at('file/folder/x'), /ENOTDIR|EEXIST|in the place of the folder/, { makesFolder: true });
+    await writeOutputFile(at('a/b/c/x'), 'new', { makesFolder: true });
+    assert.equal(await readFile(at('a/b/c/x'), 'utf8'), 'new');
+  });
+
   test('a full disk, and a disk that cannot be written, also by root', async (t) => {
     const disk = at('disk');
     await mkdir(disk);

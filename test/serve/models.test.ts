@@ -1,6 +1,15 @@
 /** Models that come and go while requests come. */
 import assert from 'node:assert/strict';
-import { existsSync, mkdtempSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, describe, test } from 'node:test';
@@ -60,6 +69,29 @@ test('a model that is unloaded is not available until it is loaded again', async
     assert.equal(refusal(await act(client, 'nowhere', verb)), '404 MODEL_UNKNOWN');
   const own = '{"parameters":{"config":"{}"}}';
   assert.equal(refusal(await act(client, 'rows', 'load', own)), '400 REQUEST_INVALID');
+});
+
+test('a model whose file is cut while it is served is not ready until it is loaded again', async () => {
+  const folder = mkdtempSync(join(top, 'repository-'));
+  const version = join(folder, 'rows', '1');
+  await writeRowsModel(version, 1);
+  const file = join(version, readdirSync(version).find((name) => name.endsWith('.safetensors')) ?? '');
+  const bytes = readFileSync(file);
+  await using served = await serve({ ...ADMIN, repository: folder });
+  using client = new Client(served.port);
+  const wanted = outputsIn(await client.infer('rows', sent));
+  truncateSync(file);
+  assert.equal((await client.infer('rows', sent)).status, 500);
+  const ready = async () => (await client.get('/v2/models/rows/ready')).status;
+  while ((await ready()) !== 503) await new Promise((resolve) => setTimeout(resolve, 10));
+  const refused = await client.infer('rows', sent);
+  assert.equal(refusal(refused), '503 MODEL_UNAVAILABLE');
+  assert.match(jsonIn(refused).error, /FILE_CHANGED: .*: load it again/);
+  const [entry] = await indexOf(client);
+  assert.deepEqual([entry.name, entry.state], ['rows', 'UNAVAILABLE']);
+  writeFileSync(file, bytes);
+  assert.equal((await act(client, 'rows', 'load')).status, 200);
+  assert.deepEqual(outputsIn(await client.infer('rows', sent)), wanted);
 });
 
 test('a model is loaded again under a stream of requests, and none is lost', async () => {

@@ -124,7 +124,12 @@ Examples:
   hotrow load http://gpu:8000 --mlperf --user-features auto --search p99=10ms --rate 1000,130% --report load.html
   hotrow load http://localhost:8000 --trace requests/ --rate 100,200,400 --json load.json`,
     )
-    .action((url: string, options: Options) => (options.worker === true ? serveParent() : run(url, options)));
+    .action((url: string, options: Options) => {
+      if (options.worker !== true) return run(url, options);
+      // Whoever ends all processes at once means the first one, which stops and ends the others.
+      endsWithWhatItHas();
+      return serveParent();
+    });
 }
 
 async function run(url: string, options: Options): Promise<void> {

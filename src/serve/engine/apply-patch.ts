@@ -1,6 +1,6 @@
 /** Row patches in the thread of a model: all of one, or nothing. */
 import type { DlrmModel } from '../../model/dlrm.ts';
-import { listPatches, readPatchFile } from '../patches/patch-folder.ts';
+import { listPatches, readPatchFile, removeUnfinished } from '../patches/patch-folder.ts';
 import {
   checkSequence,
   inPatchFile,
@@ -53,6 +53,7 @@ export async function replayPatches(
   onProgress: (sequence: number, of: number) => void,
 ): Promise<Patched> {
   let patched: Patched = { sequence: 0 };
+  await removeUnfinished(folder);
   const files = await listPatches(folder);
   for (const { file, sequence } of files) {
     onProgress(sequence, files.length);

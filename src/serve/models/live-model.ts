@@ -2,6 +2,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { at } from '../../at.ts';
 import { deferred } from '../../deferred.ts';
+import { HotrowError } from '../../errors.ts';
 import type { Patched } from '../engine/apply-patch.ts';
 import type { EngineReady } from '../engine/engine-messages.ts';
 import type { Placing } from '../engine/model-source.ts';
@@ -51,12 +52,15 @@ export interface Live {
 
 export class LiveModels {
   readonly #options: LiveOptions;
+  readonly #onSpoiled: (live: Live, error: Error) => void;
   /** All that have not ended. */
   readonly #running = new Set<RunningEngine>();
   #serials = 0;
 
-  constructor(options: LiveOptions) {
+  /** `onSpoiled`: a model cannot answer any more, and its engines go on. */
+  constructor(options: LiveOptions, onSpoiled: (live: Live, error: Error) => void) {
     this.#options = options;
+    this.#onSpoiled = onSpoiled;
   }
 
   /** Engines that run. */
@@ -86,7 +90,11 @@ export class LiveModels {
         {
           progress: (text) => onEvent({ kind: 'loading', model: name, device: placing.device, text }),
           state: (state) => figures.engine(name, instance, state),
-          failed: (error) => onEvent({ kind: 'error', error }),
+          failed: (error) => {
+            onEvent({ kind: 'error', error });
+            const { live } = started;
+            if (live !== undefined && isOfChangedFile(error)) this.#onSpoiled(live, error);
+          },
           lost: (error) => {
             lost.reject(error);
             for (const front of fronts) front.abandon(serial);
@@ -148,6 +156,11 @@ export class LiveModels {
   async terminate(): Promise<void> {
     await Promise.all([...this.#running].map((engine) => engine.terminate()));
   }
+}
+
+/** Whether a file that a model has mapped was changed: its rows are not there any more. */
+function isOfChangedFile(error: Error): boolean {
+  return error instanceof HotrowError && error.code === 'FILE_CHANGED';
 }
 
 function patchesOf(

@@ -68,7 +68,7 @@ export class Models {
 
   constructor(options: ModelsOptions) {
     this.#options = options;
-    this.#lives = new LiveModels(options);
+    this.#lives = new LiveModels(options, (live, error) => this.#spoil(live, error));
   }
 
   /**
@@ -174,6 +174,18 @@ export class Models {
   /** Copies that have not the same patches are loaded again. */
   #mend(name: string, error: unknown): void {
     if (error instanceof PartlyPatched) this.load(name).catch(() => {});
+  }
+
+  /** Takes a model away that cannot answer any more, until it is loaded again. */
+  #spoil(live: Live, error: Error): void {
+    const { name } = live.model;
+    const withdrawn = this.#loads.after(name, async () => {
+      const place = this.#places.get(name);
+      if (place?.live !== live || this.#isClosing) return;
+      place.reason = `${said(error)}: load it again`;
+      await this.#withdraw(name, place, place.reason);
+    });
+    withdrawn.catch((error) => this.#options.onEvent({ kind: 'error', error }));
   }
 
   #tellPatched({ model: { name, version }, patches }: Live): void {

@@ -1,5 +1,5 @@
 /** The patches of a version, in its folder: NNNN.safetensors, numbered from 1 on without gaps. What is acknowledged is there, whole. */
-import { mkdir, open, readFile, rm } from 'node:fs/promises';
+import { lstat, mkdir, open, readFile, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { fileError, ServeError, unwritable } from '../../errors.ts';
 import { listFolder, openFile } from '../../input-file.ts';
@@ -99,6 +99,21 @@ export async function writePatch(folder: string, sequence: number, bytes: Uint8A
   // The names too, and that of the folder, which may be new.
   for (const of of [folder, dirname(folder)]) await syncFolder(of);
   return file;
+}
+
+/** What a server that was killed had begun to write. */
+const UNFINISHED = /^\d+\.safetensors\.[0-9a-f]+\.partial$/;
+/** Another server may be writing to the folder: no patch takes so long. */
+const UNFINISHED_MS = 600_000;
+
+/** Removes what servers that were killed left in the folder. `now`: ms since 1970. @throws UsageError FILE_*. */
+export async function removeUnfinished(folder: string, now = Date.now()): Promise<void> {
+  for (const { name } of await listFolder(folder).catch(noneThere)) {
+    if (!UNFINISHED.test(name)) continue;
+    const file = join(folder, name);
+    const { mtimeMs } = await lstat(file);
+    if (now - mtimeMs > UNFINISHED_MS) await rm(file, { force: true });
+  }
 }
 
 /** Takes a patch away that was not applied. */

@@ -5,7 +5,7 @@
  * probability of (how many fitted) / i, so that what is there is a sample of all that came since the start. Requests are written one by
  * one, whole or not at all, and removed before others take their place: the folder is never above its bound.
  */
-import { mkdir, rm, stat } from 'node:fs/promises';
+import { rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { at } from '../../at.ts';
 import { membersOf, optional, path, whole } from '../../checks/value.ts';
@@ -13,6 +13,7 @@ import { unwritable } from '../../errors.ts';
 import { listFolder } from '../../input-file.ts';
 import type { DlrmRequest } from '../../model/request/request.ts';
 import { readRequest, writeRequest } from '../../model/request/safetensors-request.ts';
+import { makeFolder } from '../../output-file.ts';
 import { type BagForm, copyOf, formOf, inForm } from './one-form.ts';
 
 export interface TrafficRecorderOptions {
@@ -209,7 +210,7 @@ async function prepared(folder: string, model: { readonly tables: number; readon
     throw unwritable(folder, undefined, { why, hint: 'name a new folder to record traffic in' });
   };
   // Ids of users are nobody else's business.
-  await mkdir(folder, { recursive: true, mode: 0o700 }).catch((cause) => {
+  await makeFolder(folder, 0o700).catch((cause) => {
     throw unwritable(folder, cause);
   });
   const files: KeptFile[] = [];

@@ -1,12 +1,14 @@
 /** `hotrow load` against a stub of a server. */
 import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
 import type { LoadResults } from '../../../src/load/results.ts';
 import { answer, refuse, StubServer } from '../../load/stub-server.ts';
-import { hotrow } from '../../support/cli.ts';
+import { COMMAND, hotrow } from '../../support/cli.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'hotrow-load-'));
 after(() => rmSync(folder, { recursive: true }));
@@ -56,6 +58,31 @@ test('counts what became of requests, by status and code', async () => {
   const page = readFileSync(report, 'utf8');
   assert.match(page, /Latency against rate/);
   for (const text of [JSON.stringify(results), stdout, page]) assert.doesNotMatch(text, /secret/);
+});
+
+test('ended by a signal to all of its processes, it says so, with what there is', {
+  skip: process.platform === 'linux' ? false : 'only Linux lists the children of a process',
+}, async () => {
+  let asked = 0;
+  await using server = await StubServer.listen(({ samples }, response) => {
+    asked += 1;
+    answer(response, samples);
+  });
+  const [program, ...first] = COMMAND;
+  const args = ['load', server.url, '--warmup', '0', '--rate', '50', '--duration', '1m', '--processes', '2'];
+  const child = spawn(program, [...first, ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
+  let said = '';
+  for (const stream of [child.stdout, child.stderr])
+    stream.setEncoding('utf8').on('data', (text) => {
+      said += text;
+    });
+  while (asked < 20) await new Promise((resolve) => setTimeout(resolve, 20));
+  const children = readFileSync(`/proc/${child.pid}/task/${child.pid}/children`, 'utf8').trim().split(' ');
+  assert.equal(children.length, 2);
+  for (const pid of [...children.map(Number), child.pid as number]) process.kill(pid, 'SIGTERM');
+  assert.deepEqual(await once(child, 'close'), [143, null]);
+  assert.match(said, /interrupted: the last run was cut short/);
+  assert.doesNotMatch(said, /INTERNAL|EPIPE/);
 });
 
 test('requests that fail end with 1', async () => {

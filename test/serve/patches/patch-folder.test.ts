@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { after, beforeEach, test } from 'node:test';
 import { ModelPatches, PartlyPatched } from '../../../src/serve/models/model-patches.ts';
-import { listPatches, writePatch } from '../../../src/serve/patches/patch-folder.ts';
+import { listPatches, removeUnfinished, writePatch } from '../../../src/serve/patches/patch-folder.ts';
 import { safetensorsBody } from '../../support/infer-bodies.ts';
 import { f32, i32 } from '../../support/request-tensors.ts';
 
@@ -161,4 +161,16 @@ test('copies that were ready at other times get what each lacks; what is wrong i
   put('0003.safetensors', patch(3));
   await patches.look();
   assert.deepEqual(taken, [[3], [2, 3]]);
+});
+
+test('what a server that was killed had begun goes, and nothing else does', async () => {
+  await removeUnfinished(folder);
+  const [left, other] = ['0001.safetensors.0123456789ab.partial', 'notes.partial'];
+  for (const name of [left, other, '0001.safetensors']) put(name, patch(1));
+  // Another server may be writing it.
+  await removeUnfinished(folder);
+  assert.equal(existsSync(join(folder, left)), true);
+  await removeUnfinished(folder, Date.now() + 3_600_000);
+  assert.deepEqual(readdirSync(folder).sort(), ['0001.safetensors', other]);
+  assert.equal((await listPatches(folder)).length, 1);
 });
