@@ -104,6 +104,36 @@ export const MODELS_AND_PROGRAMS: readonly Mutant[] = [
     [GIVEN_BACK, 'test/model/collection.test.ts', 'test/model/many-at-once.test.ts'],
   ),
   ...mutantsOf(
+    'src/backend/apart.ts',
+    [
+      ['    this.#running -= 1;\n', ''],
+      ['this.#waiting.length === 0 && this.#fits(kind)', 'true'],
+      ['      this.#begin(next.kind);\n', ''],
+      ['this.#running === 0 || this.#kind === kind', 'this.#running === 0'],
+    ],
+    ['test/backend/apart.test.ts'],
+  ),
+  ...mutantsOf(
+    'src/embedding/batch-parts.ts',
+    [
+      ['if (starts[0] !== 0) return undefined;', ''],
+      ['at(starts, count) > indices.length ? undefined : starts', 'starts'],
+      ['isLast ? indices.length : at(starts, end)', 'at(starts, end)'],
+      ['at(part.firstLookups, table) + position', 'position'],
+      ['    if (found === undefined) return undefined;\n', ''],
+    ],
+    ['test/model/batch-parts.test.ts'],
+  ),
+  ...mutantsOf(
+    'src/model/run-parts.ts',
+    [
+      ['        throwIfAborted(signal, what);\n', ''],
+      ['  if (failed.length > 0) throw failed[0];\n', ''],
+      ['  if (first !== undefined) throw first;\n', ''],
+    ],
+    ['test/model/batch-parts.test.ts'],
+  ),
+  ...mutantsOf(
     'src/backend/program-lane.ts',
     [
       ['    if (this.#isDisposed) this.#giveMemoryBack();', ''],
@@ -118,8 +148,8 @@ export const MODELS_AND_PROGRAMS: readonly Mutant[] = [
     'src/backend/batch-programs.ts',
     [
       ['this.#idle.length > MOST_IDLE || ', ''],
-      ['(elements * FLOAT_BYTES > IDLE_BYTES && this.#idle.length > 1)', 'false'],
-      ['elements * FLOAT_BYTES > IDLE_BYTES', 'elements > IDLE_BYTES'],
+      ['(elements * FLOAT_BYTES > most && this.#idle.length > 1)', 'false'],
+      ['elements * FLOAT_BYTES > most', 'elements > most'],
       [' && this.#idle.length > 1)', ')'],
       ['      elements -= oldest.block.length;\n', ''],
       ['      discard(oldest);\n', ''],

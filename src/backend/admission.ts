@@ -8,7 +8,10 @@ import { DeviceError } from '../errors.ts';
 export interface AdmissionLimits {
   /** Programs under way at once. Default: 16. */
   readonly programs?: number;
-  /** Bytes of the matrices and outputs of all programs under way; one that takes more runs alone. Default: 4 GiB. */
+  /**
+   * Bytes of the matrices and outputs of all programs under way; one that takes more runs alone. Batches of more than 2,048 samples that
+   * would are run in parts, four of which fit in together. Default: 4 GiB; on GPUs with more than 32 GiB an eighth of their memory.
+   */
   readonly bytes?: number;
   /** Calls that wait for those under way. Default: 10,000. */
   readonly waiting?: number;

@@ -8,8 +8,12 @@ import { ProgramLane } from './program-lane.ts';
 import { Workspace } from './workspace.ts';
 
 const FLOAT_BYTES = Float32Array.BYTES_PER_ELEMENT;
-/** Memory of idle programs, at most; the one that was used last stays whatever it takes. */
+/** Memory of idle programs, at most, or as much as those under way may take; the one that was used last stays whatever it takes. */
 const IDLE_BYTES = 2 ** 32;
+/** Parts of a batch that are under way at once: one comes over, one is computed, one goes back, one is made ready. */
+export const PARTS_AT_ONCE = 4;
+/** Samples of such a part, at least. */
+const SMALLEST_PART = 2048;
 /** Idle programs for one number of samples, at most: a request per user and one per candidate, of a few types, take turns. */
 const MOST_KINDS = 4;
 /** Idle programs, at most. */
@@ -52,6 +56,16 @@ export class BatchPrograms implements Disposable {
     this.#sampleBytes ??=
       (FLOAT_BYTES * this.#elementsFor(this.#backend.capacityFor(MEASURED_SAMPLES))) / MEASURED_SAMPLES;
     return Math.ceil(this.#sampleBytes * batchSize);
+  }
+
+  /**
+   * Samples of the parts that a batch is to be run in, at most; undefined: it runs whole, since a program for it leaves room for others.
+   */
+  partSamples(batchSize: number): number | undefined {
+    const { bytes } = this.#backend.admission.limits;
+    if (batchSize <= SMALLEST_PART || this.bytesFor(batchSize) <= bytes) return undefined;
+    const fitting = (bytes / PARTS_AT_ONCE / this.bytesFor(MEASURED_SAMPLES)) * MEASURED_SAMPLES;
+    return Math.max(SMALLEST_PART, 2 ** Math.floor(Math.log2(Math.max(1, fitting))));
   }
 
   /**
@@ -145,7 +159,8 @@ export class BatchPrograms implements Disposable {
 
   #trim(): void {
     let elements = this.#idle.reduce((sum, { block }) => sum + block.length, 0);
-    while (this.#idle.length > MOST_IDLE || (elements * FLOAT_BYTES > IDLE_BYTES && this.#idle.length > 1)) {
+    const most = Math.max(IDLE_BYTES, this.#backend.admission.limits.bytes);
+    while (this.#idle.length > MOST_IDLE || (elements * FLOAT_BYTES > most && this.#idle.length > 1)) {
       const oldest = this.#idle.shift() as Entry;
       elements -= oldest.block.length;
       discard(oldest);

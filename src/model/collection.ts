@@ -3,10 +3,12 @@
  */
 import { at } from '../at.ts';
 import { bytesIn } from '../backend/admission.ts';
-import type { Backend, PlacedTables, PlaceOptions } from '../backend/backend.ts';
-import { BatchPrograms } from '../backend/batch-programs.ts';
+import { Apart } from '../backend/apart.ts';
+import type { Backend, PlacedTables, PlaceOptions, RunReport, RunTiming } from '../backend/backend.ts';
+import { BatchPrograms, PARTS_AT_ONCE } from '../backend/batch-programs.ts';
 import { ownBackend } from '../backend/guarded/backend.ts';
 import { InFlight } from '../backend/in-flight.ts';
+import { Scope } from '../backend/scope.ts';
 import { abortSignal, throwIfAborted } from '../checks/abort.ts';
 import { allocated } from '../checks/arguments.ts';
 import { deepFrozen, flag, membersOf, oneOf, optional, reading } from '../checks/value.ts';
@@ -19,13 +21,15 @@ import {
   type IndexArray,
   type IndexChecking,
 } from '../embedding/bag.ts';
-import { checkBatchSize } from '../embedding/check-bags.ts';
+import { batchParts } from '../embedding/batch-parts.ts';
+import { checkBagShapes, checkBatchSize } from '../embedding/check-bags.ts';
 import { checkTables } from '../embedding/check-tables.ts';
 import type { RowValues } from '../embedding/row-values.ts';
 import { UsageError } from '../errors.ts';
 import { checkPlacement, type Placement, parsePlacement } from '../plan/placement.ts';
 import { checkPlan, type Plan, type PlanChoice, planChoice } from '../plan/plan.ts';
 import { choosePlan } from '../plan/saved-plans.ts';
+import { runParts } from './run-parts.ts';
 import { tableOf } from './table-number.ts';
 
 export interface CollectionOptions {
@@ -92,6 +96,13 @@ const FORWARD_OPTIONS = membersOf<ForwardOptions<ElementFormat>>({
   signal: optional(abortSignal),
 });
 
+/** @throws DeviceError OUT_OF_MEMORY. */
+function pooledArray(format: ElementFormat, length: number): Float32Array | Uint16Array {
+  return allocated('pooled rows', () =>
+    format === 'float32' ? new Float32Array(length) : new Uint16Array(length),
+  );
+}
+
 /** Kept by this file: what has it was made by `create`. */
 const MADE_BY_CREATE = Symbol('made by EmbeddingCollection.create');
 
@@ -102,6 +113,8 @@ export class EmbeddingCollection implements AsyncDisposable {
   /** By the format of their output. */
   readonly #programs = new Map<ElementFormat, BatchPrograms>();
   readonly #inFlight = new InFlight('the embedding collection', () => this.#giveBack());
+  /** A batch in parts sees all of an update or nothing of it, as a program does. */
+  readonly #rows = new Apart<'parts' | 'update'>();
 
   private constructor(
     made: typeof MADE_BY_CREATE,
@@ -164,20 +177,49 @@ export class EmbeddingCollection implements AsyncDisposable {
       signal,
     } = options === undefined ? {} : FORWARD_OPTIONS(options, 'forward');
     const programs = this.#programsOf(format);
-    const bytes = programs.bytesFor(checkBatchSize(reading('forward: batch', () => batch.batchSize)));
+    const batchSize = checkBatchSize(reading('forward: batch', () => batch.batchSize));
+    const samples = programs.partSamples(batchSize);
+    const parts = samples === undefined ? undefined : batchParts(checkBagShapes(this.tables, batch), samples);
+    using call = new Scope();
+    let bytes = programs.bytesFor(batchSize);
+    if (samples !== undefined && parts !== undefined) {
+      bytes = programs.bytesFor(Math.min(batchSize, PARTS_AT_ONCE * samples));
+      const apart = this.#rows.enter('parts');
+      call.use(apart instanceof Promise ? await apart : apart);
+    }
     const turn = this.#backend.admission.enter({ bytes, what: 'forward', signal });
-    using _turn = turn instanceof Promise ? await turn : turn;
-    using bags = this.#backend.placeBags(this.#placed, batch);
-    const length = bags.batchSize * totalDim(this.tables);
-    const pooled = allocated('pooled rows', () =>
-      format === 'float32' ? new Float32Array(length) : new Uint16Array(length),
-    );
-    using program = programs.borrow(bags);
+    call.use(turn instanceof Promise ? await turn : turn);
     const timing = timed ? 'operations' : 'none';
-    const { seconds, findings } = await program.executable.run({ bags, pooled }, { timing });
+    let pooled: Float32Array | Uint16Array;
+    let report: RunReport;
+    if (parts === undefined) ({ pooled, report } = await this.#runWhole(programs, batch, format, timing));
+    else {
+      const width = totalDim(this.tables);
+      const whole = pooledArray(format, batchSize * width);
+      pooled = whole;
+      const asOne = { tables: this.tables, what: 'forward', signal };
+      report = await runParts(parts, asOne, async ({ from, firstLookups: _, ...part }) => {
+        const own = await this.#runWhole(programs, part, format, timing);
+        whole.set(own.pooled, from * width);
+        return own.report;
+      });
+    }
+    const { seconds, findings } = report;
     throwIfAborted(signal, 'forward');
     const embeddings: PooledEmbeddings<F> = { pooled: pooled as PooledArray<F>, findings };
     return timed ? { ...embeddings, embeddingMs: at(seconds, 0) * 1e3 } : embeddings;
+  }
+
+  async #runWhole(
+    programs: BatchPrograms,
+    batch: BagBatch,
+    format: ElementFormat,
+    timing: RunTiming,
+  ): Promise<{ readonly pooled: Float32Array | Uint16Array; readonly report: RunReport }> {
+    using bags = this.#backend.placeBags(this.#placed, batch);
+    const pooled = pooledArray(format, bags.batchSize * totalDim(this.tables));
+    using program = programs.borrow(bags);
+    return { pooled, report: await program.executable.run({ bags, pooled }, { timing }) };
   }
 
   /**
@@ -195,6 +237,9 @@ export class EmbeddingCollection implements AsyncDisposable {
   async updateRows(table: string | number, rows: IndexArray, values: RowValues): Promise<void> {
     using _call = this.#inFlight.enter();
     const number = tableOf(table, this.tables);
+    // Before its turn, which parts of a batch may wait for.
+    const apart = this.#rows.enter('update');
+    using _apart = apart instanceof Promise ? await apart : apart;
     const turn = this.#backend.admission.enter({ bytes: bytesIn(values), what: 'updateRows' });
     using _turn = turn instanceof Promise ? await turn : turn;
     await this.#placed.updateRows(number, rows, values);

@@ -1,6 +1,7 @@
 /** A model placed on a device: dense features and bags in, click probabilities or what else it gives out. */
 import { at } from '../at.ts';
 import { type AdmissionRequest, bytesIn } from '../backend/admission.ts';
+import { Apart } from '../backend/apart.ts';
 import type {
   Backend,
   Bindings,
@@ -11,7 +12,7 @@ import type {
   RunOptions,
   RunReport,
 } from '../backend/backend.ts';
-import { BatchPrograms } from '../backend/batch-programs.ts';
+import { BatchPrograms, PARTS_AT_ONCE } from '../backend/batch-programs.ts';
 import { ownBackend } from '../backend/guarded/backend.ts';
 import { InFlight } from '../backend/in-flight.ts';
 import { keepingPlaced } from '../backend/keep-placed.ts';
@@ -22,7 +23,8 @@ import { allocated } from '../checks/arguments.ts';
 import { called, flag, membersOf, oneOf, optional, reading, record, whole } from '../checks/value.ts';
 import { DENSE_PRECISIONS, type DensePrecision, precisionOn } from '../device.ts';
 import { INDEX_CHECKING, type IndexArray, type IndexChecking } from '../embedding/bag.ts';
-import { checkBatchSize, MOST_SAMPLES } from '../embedding/check-bags.ts';
+import { batchParts } from '../embedding/batch-parts.ts';
+import { checkBagShapes, checkBatchSize, MOST_SAMPLES } from '../embedding/check-bags.ts';
 import type { RowValues } from '../embedding/row-values.ts';
 import { UsageError } from '../errors.ts';
 import { type Placement, parsePlacement } from '../plan/placement.ts';
@@ -48,6 +50,7 @@ import type { FeatureRequest } from './request/feature-request.ts';
 import type { DlrmRequest } from './request/request.ts';
 import { boundByFeature } from './request/request-by-feature.ts';
 import { type CandidatePart, scoreRequest, type UserPart } from './request/score.ts';
+import { runParts } from './run-parts.ts';
 import { tableOf } from './table-number.ts';
 
 export interface DlrmOptions {
@@ -114,6 +117,8 @@ export class DlrmModel implements AsyncDisposable {
   readonly #closesBackend: boolean;
   readonly #programs: BatchPrograms;
   readonly #inFlight = new InFlight('the model', () => this.#giveBack());
+  /** A batch in parts sees all of an update or nothing of it, as a program does. */
+  readonly #rows = new Apart<'parts' | 'update'>();
 
   private constructor(
     made: typeof MADE_HERE,
@@ -337,6 +342,9 @@ export class DlrmModel implements AsyncDisposable {
   async updateRows(table: string | number, rows: IndexArray, values: RowValues): Promise<void> {
     using _call = this.#inFlight.enter();
     const number = tableOf(table, this.#architecture.tables);
+    // Before its turn, which parts of a batch may wait for.
+    const apart = this.#rows.enter('update');
+    using _apart = apart instanceof Promise ? await apart : apart;
     const turn = this.#backend.admission.enter({ bytes: bytesIn(values), what: 'updateRows' });
     using _turn = turn instanceof Promise ? await turn : turn;
     await this.#placed.tables.updateRows(number, rows, values);
@@ -357,15 +365,55 @@ export class DlrmModel implements AsyncDisposable {
     return { bytes: this.#programs.bytesFor(batchSize), what, signal };
   }
 
-  /** `call`: has what the run needs. */
+  /** As it is, or in parts where a program for it would leave no room for others. `call`: has what the run needs. */
   async #runFromHost(
     call: Scope,
     request: DlrmRequest,
     options: RunOptions,
     signal: AbortSignal | undefined,
   ): Promise<Scored> {
-    const turn = this.#backend.admission.enter(this.#turnOf('predict', request, signal));
+    const asked = this.#turnOf('predict', request, signal);
+    const cut = this.#partsOf(request);
+    if (cut !== undefined) {
+      const apart = this.#rows.enter('parts');
+      call.use(apart instanceof Promise ? await apart : apart);
+    }
+    const turn = this.#backend.admission.enter(
+      cut === undefined ? asked : { ...asked, bytes: this.#programs.bytesFor(cut.samplesAtOnce) },
+    );
     call.use(turn instanceof Promise ? await turn : turn);
+    if (cut === undefined) return this.#runWhole(call, request, options);
+    const { batchSize, dense, parts } = cut;
+    const { tables, denseFeatures } = this.#architecture;
+    const outputs = this.#arrays(batchSize);
+    const asOne = { tables, what: 'predict', signal };
+    const report = await runParts(parts, asOne, async ({ from, bags, ...part }) => {
+      using own = new Scope();
+      const rows = dense.subarray(from * denseFeatures, (from + part.batchSize) * denseFeatures);
+      const users = part.users === undefined ? {} : { users: part.users };
+      const request = { batchSize: part.batchSize, bags, ...users, dense: rows, denseFeatures };
+      const scored = await this.#runWhole(own, request, options);
+      for (const [i, { width }] of this.#head.outputs.entries())
+        at(outputs, i).set(at(scored.outputs, i), from * width);
+      return scored.report;
+    });
+    return { outputs, report };
+  }
+
+  /** The parts of a request that is to be run in parts. */
+  #partsOf(request: DlrmRequest) {
+    const samples = this.#programs.partSamples(request.batchSize);
+    if (samples === undefined) return undefined;
+    const { tables, denseFeatures } = this.#architecture;
+    const batch = checkBagShapes(tables, request);
+    const { batchSize } = batch;
+    const dense = checkDense(request, batchSize, denseFeatures);
+    const parts = batchParts(batch, samples);
+    return parts && { batchSize, dense, parts, samplesAtOnce: Math.min(batchSize, PARTS_AT_ONCE * samples) };
+  }
+
+  /** `call`: has what the run needs. */
+  async #runWhole(call: Scope, request: DlrmRequest, options: RunOptions): Promise<Scored> {
     const bags = call.use(this.#backend.placeBags(this.#placed.tables, request));
     const { batchSize } = bags;
     const dense = checkDense(request, batchSize, this.#architecture.denseFeatures);

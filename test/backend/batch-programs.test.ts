@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { Admission } from '../../src/backend/admission.ts';
 import type { Backend, Executable, RunReport } from '../../src/backend/backend.ts';
 import { BatchPrograms, type MakeProgram } from '../../src/backend/batch-programs.ts';
 import { DeviceError } from '../../src/errors.ts';
@@ -32,6 +33,7 @@ function open(make: MakeProgram = () => []) {
     };
   };
   const backend = {
+    admission: new Admission(),
     capacityFor: (batchSize: number) => Math.max(1, batchSize),
     prepare,
     allocate: (length: number) => {

@@ -17,7 +17,7 @@ import { Nvrtc } from '../../ffi/nvrtc.ts';
 import type { Compiler } from '../../jit/compile-kernel.ts';
 import { KernelCache } from '../../jit/kernel-cache.ts';
 import { type Plan, planFor } from '../../plan/plan.ts';
-import { Admission, type AdmissionLimits } from '../admission.ts';
+import { Admission, type AdmissionLimits, DEFAULT_LIMITS } from '../admission.ts';
 import {
   type Backend,
   type Ceilings,
@@ -71,6 +71,9 @@ export interface CudaBackendOptions {
   readonly streams?: StreamOptions;
 }
 
+/** What matrices of programs under way take by default, of large memories. */
+const SHARE_OF_MEMORY = 1 / 8;
+
 /** The most idle memory that is kept for the batches to come. */
 const IDLE_DEVICE_BYTES = 2 ** 31;
 const IDLE_PINNED_BYTES = 2 ** 31;
@@ -99,7 +102,6 @@ export class CudaBackend implements Backend {
   /** @throws DeviceError DEVICE_UNAVAILABLE, CUDA_LIBRARY_MISSING; CudaError. */
   constructor(options: CudaBackendOptions = {}) {
     const driver = options.driver ?? cudaDriver();
-    this.admission = new Admission(options.limits);
     this.#compiler = options.compiler ?? new Nvrtc({ majorVersion: majorVersionOf(driver) });
     this.#cache = options.cache ?? new KernelCache();
     this.#cublasLt = options.cublasLt;
@@ -108,6 +110,8 @@ export class CudaBackend implements Backend {
     this.#device = new CudaDevice(driver, options.ordinal ?? 0);
     this.#inFlight = new InFlight(this.#device.id, () => this.#device[Symbol.dispose]());
     this.device = this.#device.description;
+    const bytes = Math.max(DEFAULT_LIMITS.bytes, Math.floor(this.device.memoryBytes * SHARE_OF_MEMORY));
+    this.admission = new Admission({ bytes, ...options.limits });
     this.#streams = new StreamSets(this.#device, options.streams);
     this.#kernels = new KernelLibrary(this.#device, this.#compiler, this.#cache);
     this.#pools = {

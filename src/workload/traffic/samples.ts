@@ -1,6 +1,7 @@
 /** Recorded samples: checked against a model, cut and put together into batches. */
 import { at } from '../../at.ts';
 import { type Bags, bagCount, type EmbeddingTable, type IndexArray } from '../../embedding/bag.ts';
+import { usersWithin } from '../../embedding/batch-parts.ts';
 import { checkBagShapes } from '../../embedding/check-bags.ts';
 import { RequestError, UsageError } from '../../errors.ts';
 import type { ModelArchitecture } from '../../model/architecture.ts';
@@ -133,16 +134,6 @@ export function slice(samples: Samples, from: number, to: number): Samples {
     ),
     ...(own === undefined ? {} : { users: own.starts }),
   };
-}
-
-/** Users [first, end) have samples in [from, to); their starts, counted from `from`. */
-function usersWithin(users: Int32Array, from: number, to: number) {
-  let first = 0;
-  while (first < users.length - 2 && (users[first + 1] as number) <= from) first += 1;
-  let end = first;
-  while (end < users.length - 1 && (users[end] as number) < to) end += 1;
-  const starts = users.subarray(first, end + 1).map((start) => Math.min(Math.max(start, from), to) - from);
-  return { first, end, starts };
 }
 
 function sliceBags({ indices, offsets, weights, perUser }: SampleBags, from: number, to: number): SampleBags {
