@@ -8,7 +8,7 @@ export type DeviceKind = 'cpu' | 'cuda';
 export const DEVICE_KINDS = ['cpu', 'cuda'] as const satisfies readonly DeviceKind[];
 
 /**
- * How linear layers and the dot interaction multiply. Sums are float32.
+ * How linear layers and the dot interaction multiply. Sums are float32; `activationFormat` says what matrices between them are.
  * - `float32`: float32 throughout.
  * - `tf32`: tensor cores; factors are rounded to 11 significant bits, with float32's range.
  * - `float16`: tensor cores; factors are rounded to 11 significant bits, at most 65,504 in size.
@@ -42,6 +42,20 @@ export const ELEMENT_FORMATS: readonly ElementFormat[] = Object.freeze([
   'float16',
   'bfloat16',
 ] as const);
+
+const ACTIVATION_FORMATS: Readonly<Record<DensePrecision, ElementFormat>> = {
+  float32: 'float32',
+  tf32: 'float32',
+  float16: 'float16',
+  bfloat16: 'bfloat16',
+  // Rounded to 8 bits by the product that reads them.
+  float8_e4m3: 'float32',
+};
+
+/** The format of the matrices between operations of a precision: what one writes is what the next multiplies. */
+export function activationFormat(precision: DensePrecision): ElementFormat {
+  return ACTIVATION_FORMATS[precision];
+}
 
 /** What a device is, as plans are checked against it and results record it. */
 export interface RecordedDevice {

@@ -7,7 +7,7 @@
  * graph of many launches, divided. Data of small cases stays in L2, as it does between the layers of a model.
  */
 import { writeFileSync } from 'node:fs';
-import type { Activation } from '../../src/backend/backend.ts';
+import { type Activation, elementBytes } from '../../src/backend/backend.ts';
 import type { CudaLinear } from '../../src/backend/cuda/dense/cuda-linear.ts';
 import { DenseKernels } from '../../src/backend/cuda/dense/dense-kernels.ts';
 import type { DeviceLinear, DeviceMatrix } from '../../src/backend/cuda/dense/dense-operation.ts';
@@ -18,13 +18,19 @@ import { CudaEvent } from '../../src/cuda/event.ts';
 import { DeviceMemory } from '../../src/cuda/memory.ts';
 import { CudaStream } from '../../src/cuda/stream.ts';
 import { interactionPairs } from '../../src/dense/reference.ts';
-import { UNSCALED_PRECISIONS, type UnscaledPrecision } from '../../src/device.ts';
+import {
+  activationFormat,
+  type ElementFormat,
+  UNSCALED_PRECISIONS,
+  type UnscaledPrecision,
+} from '../../src/device.ts';
 import { CudaError, HotrowError } from '../../src/errors.ts';
 import { CublasLt } from '../../src/ffi/cublaslt.ts';
 import type { DevicePtr } from '../../src/ffi/cuda-symbols.ts';
 import { addressOf } from '../../src/ffi/host-memory.ts';
 import { Nvrtc } from '../../src/ffi/nvrtc.ts';
 import { KernelCache } from '../../src/jit/kernel-cache.ts';
+import { bfloat16ToNumber, float16ToNumber, numberToBfloat16, numberToFloat16 } from '../../src/tensor.ts';
 import { median, quantile } from '../../src/tuner/quantile.ts';
 import { createRandom } from '../../src/workload/random.ts';
 
@@ -80,38 +86,68 @@ const cublasLt = new CublasLt({ majorVersion });
 const cache = new KernelCache();
 
 const random = createRandom(1);
-/** Float i of every input is noise[i mod NOISE_FLOATS]. */
-const noise = new Float32Array(new ArrayBuffer(4 * NOISE_FLOATS)).map(() => 2 * random.float() - 1);
+/** Element i of every input is noise[i mod NOISE_FLOATS]: exact in every format. */
+const noise = new Float32Array(new ArrayBuffer(4 * NOISE_FLOATS)).map(
+  () => Math.round(254 * random.float() - 127) / 128,
+);
 const noiseAt = (i: number) => noise[i % NOISE_FLOATS] as number;
 
+const noiseIn: Readonly<Record<ElementFormat, Float32Array | Uint16Array>> = {
+  float32: noise,
+  float16: Uint16Array.from(noise, numberToFloat16),
+  bfloat16: Uint16Array.from(noise, numberToBfloat16),
+};
+const NUMBER_OF: Readonly<Record<ElementFormat, (element: number) => number>> = {
+  float32: (x) => x,
+  float16: float16ToNumber,
+  bfloat16: bfloat16ToNumber,
+};
+
 /** Device memory full of noise. */
-function noisy(floats: number): DeviceMemory {
-  const memory = new DeviceMemory(device, 4 * floats);
-  for (let done = 0; done < floats; done += NOISE_FLOATS) {
-    const count = Math.min(NOISE_FLOATS, floats - done);
-    stream.copyToDevice(memory.address(4 * done), addressOf(noise), 4 * count);
+function noisy(elements: number, format: ElementFormat): DeviceMemory {
+  const source = noiseIn[format];
+  const size = source.BYTES_PER_ELEMENT;
+  const memory = new DeviceMemory(device, size * elements);
+  for (let done = 0; done < elements; done += NOISE_FLOATS) {
+    const count = Math.min(NOISE_FLOATS, elements - done);
+    stream.copyToDevice(memory.address(size * done), addressOf(source), size * count);
   }
   stream.synchronize();
   return memory;
 }
 
-/** Floats of a row as models lay matrices out: aligned to 16 bytes. */
-const aligned = (cols: number) => Math.ceil(cols / 4) * 4;
-
-function matrixAt(address: DevicePtr, rows: number, cols: number, stride = cols): DeviceMatrix {
-  return { address, rows, cols, stride };
+/** Elements of a row as models lay matrices out: aligned to 16 bytes. */
+function aligned(cols: number, format: ElementFormat): number {
+  const unit = 16 / elementBytes({ format });
+  return Math.ceil(cols / unit) * unit;
 }
 
-function readRow({ address, cols, stride }: DeviceMatrix, row: number): Float32Array {
-  const host = new Float32Array(new ArrayBuffer(4 * cols));
-  stream.copyToHost(addressOf(host), (address + BigInt(4 * row * stride)) as DevicePtr, 4 * cols);
+function matrixAt(
+  address: DevicePtr,
+  rows: number,
+  cols: number,
+  format: ElementFormat,
+  stride = cols,
+): DeviceMatrix {
+  return { address, format, rows, cols, stride };
+}
+
+function readRow({ address, cols, stride, format }: DeviceMatrix, row: number): Float32Array {
+  const host =
+    format === 'float32'
+      ? new Float32Array(new ArrayBuffer(4 * cols))
+      : new Uint16Array(new ArrayBuffer(2 * cols));
+  const size = host.BYTES_PER_ELEMENT;
+  stream.copyToHost(addressOf(host), (address + BigInt(size * row * stride)) as DevicePtr, size * cols);
   stream.synchronize();
-  return host;
+  return Float32Array.from(host, NUMBER_OF[format]);
 }
 
 /** |Σ a·b − sum| may be so large, of Σ |a·b|: both factors rounded, then every product and sum. */
 function errorBound(precision: UnscaledPrecision, terms: number): number {
-  const rounded = precision === 'float32' ? 0 : 2.1 * 2 ** -factorBits(precision);
+  // In 16 bits a bias, the sums of a cross and the result are rounded too.
+  const roundings = activationFormat(precision) === 'float32' ? 2.1 : 5.1;
+  const rounded = precision === 'float32' ? 0 : roundings * 2 ** -factorBits(precision);
   // Tensor cores drop what falls below the last bit when they add: twice a rounding.
   return rounded + 2 * (terms + 4) * FLOAT32_ROUNDING;
 }
@@ -154,16 +190,18 @@ function time(run: () => void): Timing {
 function timeInteraction(kernels: DenseKernels, features: number, dim: number) {
   const batch = INTERACTION_BATCH;
   const pairs = interactionPairs(features, false, 'lower');
-  const width = aligned(BESIDE + pairs.length);
-  using z = noisy(batch * features * dim);
-  using result = new DeviceMemory(device, 4 * batch * width);
+  const format = activationFormat(kernels.precision);
+  const size = elementBytes({ format });
+  const width = aligned(BESIDE + pairs.length, format);
+  using z = noisy(batch * features * dim, format);
+  using result = new DeviceMemory(device, size * batch * width);
   const operation = {
-    input: matrixAt(z.address(), batch, features * dim),
+    input: matrixAt(z.address(), batch, features * dim, format),
     features,
     dim,
     diagonal: false,
     order: 'lower',
-    output: matrixAt(result.address(4 * BESIDE), batch, pairs.length, width),
+    output: matrixAt(result.address(size * BESIDE), batch, pairs.length, format, width),
   } as const;
   kernels.dotInteraction(stream, operation);
   let worst = 0;
@@ -181,8 +219,8 @@ function timeInteraction(kernels: DenseKernels, features: number, dim: number) {
     });
   }
   const timing = time(() => kernels.dotInteraction(stream, operation));
-  const readBytes = 4 * batch * features * dim;
-  const writtenBytes = 4 * batch * pairs.length;
+  const readBytes = size * batch * features * dim;
+  const writtenBytes = size * batch * pairs.length;
   const seconds = timing.graphUs / 1e6;
   return {
     operation: 'dotInteraction',
@@ -223,7 +261,8 @@ function expectedLinear(
   const { inputs, outputs, activation, crossed } = layer;
   let [sum, size] = [bias?.[n] ?? 0, Math.abs(bias?.[n] ?? 0)];
   for (let k = 0; k < inputs; k++) {
-    const product = noiseAt(b * aligned(inputs) + k) * (weight[n * inputs + k] as number);
+    const product =
+      noiseAt(b * aligned(inputs, inputFormat(precision, layer)) + k) * (weight[n * inputs + k] as number);
     sum += product;
     size += Math.abs(product);
   }
@@ -236,17 +275,34 @@ function expectedLinear(
   return { expected: activation === 'sigmoid' ? 1 / (1 + Math.exp(-sum)) : sum, bound };
 }
 
+/** Of a layer's input: dense features come as float32 from the host. */
+function inputFormat(precision: UnscaledPrecision, { model, inputs }: Layer): ElementFormat {
+  const isFirst = model.endsWith('bottom') && (inputs === 13 || inputs === 1024);
+  return isFirst ? 'float32' : activationFormat(precision);
+}
+
+/** Of a layer's output: a model's is float32. */
+function outputFormat(precision: UnscaledPrecision, { activation }: Layer): ElementFormat {
+  return activation === 'sigmoid' ? 'float32' : activationFormat(precision);
+}
+
 function timeLinear(kernels: DenseKernels, placedLayer: PlacedLayer, batch: number) {
   const { layer, placed } = placedLayer;
   const { model, inputs, outputs, activation, crossed } = layer;
-  using x = noisy(batch * aligned(inputs));
-  using y = new DeviceMemory(device, 4 * batch * outputs);
-  using x0 = crossed ? noisy(batch * outputs) : undefined;
-  const other = x0 && matrixAt(x0.address(), batch, outputs);
+  const [from, to] = [inputFormat(kernels.precision, layer), outputFormat(kernels.precision, layer)];
+  const [readSize, writtenSize] = [elementBytes({ format: from }), elementBytes({ format: to })];
+  using x = noisy(batch * aligned(inputs, from), from);
+  using y = new DeviceMemory(device, writtenSize * batch * outputs);
+  using x0 = crossed ? noisy(batch * outputs, to) : undefined;
+  const other = x0 && matrixAt(x0.address(), batch, outputs, to);
   const operation: DeviceLinear = {
     layer: placed,
-    input: matrixAt(x.address(), batch, inputs, aligned(inputs)),
-    output: matrixAt(y.address(), batch, outputs),
+    // Zeros are promised where rows are longer: the weight's zeros meet noise, which is as good.
+    input: {
+      ...matrixAt(x.address(), batch, inputs, from, aligned(inputs, from)),
+      padding: aligned(inputs, from) - inputs,
+    },
+    output: matrixAt(y.address(), batch, outputs, to),
     activation,
     ...(other === undefined ? {} : { cross: { x0: other, x: other } }),
   };
@@ -263,7 +319,7 @@ function timeLinear(kernels: DenseKernels, placedLayer: PlacedLayer, batch: numb
   const timing = time(() => kernels.linear(stream, operation));
   const seconds = timing.graphUs / 1e6;
   const weightBytes = inputs * outputs * (kernels.precision.endsWith('float16') ? 2 : 4);
-  const bytes = weightBytes + 4 * batch * (inputs + outputs * (crossed ? 3 : 1));
+  const bytes = weightBytes + batch * (readSize * inputs + writtenSize * outputs * (crossed ? 3 : 1));
   return {
     operation: 'linear',
     model,

@@ -3,19 +3,19 @@
  * row by row. The full product is never written.
  *
  * A block makes one square tile of one sample's triangle; the tiles of a sample are neighbours in the grid, so that
- * what they share of Z is read from memory once and from L2 after that. Z comes in chunks of 32 columns by
- * asynchronous copies, `stages` chunks in flight, as float32; whoever multiplies converts. A row of a chunk is 8 units
- * of 16 bytes in an order (`swizzled`) that keeps both kinds of fragment loads free of bank conflicts. A warp makes 32
- * rows of the tile, keeps them in registers, and writes them by way of shared memory, so that a row leaves in whole
- * pieces whatever its alignment.
+ * what they share of Z is read from memory once and from L2 after that. Z comes in chunks of 128 bytes a row, 32 columns of
+ * float32 or 64 of 16 bits, by asynchronous copies, `stages` chunks in flight. A row of a chunk is 8 units of 16 bytes in an
+ * order (`swizzled`) that keeps both kinds of fragment loads free of bank conflicts. A warp makes 32 rows of the tile, keeps
+ * them in registers, and writes them by way of shared memory, so that a row leaves in whole pieces whatever its alignment.
  *
- * The order of k within a chunk is permuted alike on both sides: a thread's operands of 16 columns are then one 16-byte
- * unit, and the sum is the same.
+ * The order of k within a chunk is permuted alike on both sides: a thread's operands of 16 columns, or of 32 of 16 bits, are
+ * then one 16-byte unit, and the sum is the same.
  *
  * A variant is a struct with these members (src/backend/cuda/dense/dense-source.ts writes it):
+ *   Element  Float32, Float16, Bfloat16: of Z and of the output
  *   Math     dot::TensorCores<Tf32Product>, <Float16Product>, <Bfloat16Product>; dot::FusedMultiplyAdd (float32)
  *   tile     32, 64 or 128; a triangle of at most so many features is one tile
- *   vector   whether rows are copied 16 bytes at a time: input, input_stride and dim are multiples of 4 floats
+ *   vector   whether rows are copied 16 bytes at a time: input, input_stride and dim are multiples of 16 bytes
  *
  * Launch: grid (batch · tiles), tiles = n (n + 1) / 2 for n = ⌈features / tile⌉; block (dot::threads<tile>); dynamic
  * shared memory dot::stages · tile · 128 bytes, twice that when a sample has more than one tile.
@@ -30,23 +30,24 @@ namespace hotrow {
 
 /* Every field is 8 bytes wide. Sizes are in elements. */
 struct DotInteractionParams {
-  const float *input;  /* [batch, features · dim] */
+  const void *input;   /* [batch, features · dim] of Element::Bits */
   int64 input_stride;
   int64 features;
   int64 dim;
   int64 diagonal;      /* 1: (i, i) is in the triangle */
   int64 upper;         /* 0: row i holds columns before i; 1: those after it */
-  float *output;       /* [batch, pairs] */
+  void *output;        /* [batch, pairs + padding] of Element::Bits */
   int64 output_stride;
   int64 batch;
+  int64 padding;       /* zeros behind the pairs, of 16-bit elements: at most 7 */
 };
 
 namespace dot {
 
 constexpr int stages = 3;
-constexpr int chunk_columns = 32;
-constexpr int unit_floats = 4;
-constexpr int chunk_units = chunk_columns / unit_floats;
+constexpr int chunk_words = 32;
+constexpr int unit_words = 4;
+constexpr int chunk_units = chunk_words / unit_words;
 constexpr int warp_rows = 32;
 constexpr int half_rows = 16;
 
@@ -55,54 +56,58 @@ constexpr int warp_columns = tile < 64 ? tile : 64;
 template <int tile>
 constexpr int threads = 32 * (tile / warp_rows) * (tile / warp_columns<tile>);
 
-using Unit = Pack<float, unit_floats>;
+/* 16 bytes, in words of 32 bits whatever the elements are. */
+using Unit = Pack<float, unit_words>;
+
+template <class Element>
+constexpr int unit_elements = sizeof(Unit) / sizeof(typename Element::Bits);
+template <class Element>
+constexpr int chunk_columns = chunk_units * unit_elements<Element>;
+
+/* What a sample's row of the output has in front of the padding. */
+__device__ __forceinline__ int pairs_of(const DotInteractionParams &params) {
+  const int features = static_cast<int>(params.features);
+  return features * (features + 2 * static_cast<int>(params.diagonal) - 1) / 2;
+}
 
 /* Where unit `unit` of row `row` stands in its row. Eight rows, or a row and its neighbour, meet no bank twice. */
 __device__ __forceinline__ int swizzled(int row, int unit) { return unit ^ ((row & 1) << 2 | (row >> 1 & 3)); }
 
 __device__ __forceinline__ Unit unit_of(const float *rows, int row, int unit) {
-  return *reinterpret_cast<const Unit *>(rows + row * chunk_columns + swizzled(row, unit) * unit_floats);
+  return *reinterpret_cast<const Unit *>(rows + row * chunk_words + swizzled(row, unit) * unit_words);
 }
 
-/* Tensor cores read 11 significant bits of a factor and drop the rest: rounding instead would take longer than they do. */
-struct Tf32Product {
-  static constexpr int words = 4;
-  static constexpr int parts = 2;
-  static __device__ __forceinline__ void convert(uint32 (&to)[words], const Unit &from) {
+/* Four words of a unit, as a product takes them. */
+__device__ __forceinline__ void words_of(uint32 (&to)[unit_words], const Unit &from) {
 #pragma unroll
-    for (int e = 0; e < 4; e++) to[e] = __float_as_uint(from.at[e]);
-  }
-  /* sums[16 x 8] += rows g and g + 8 of a times row g of b; all parts: over 16 columns. */
-  static __device__ __forceinline__ void multiply(float *sums, const uint32 (&a)[words], const uint32 (&a8)[words],
-                                                  const uint32 (&b)[words], int part) {
-    const int k = 2 * part;
+  for (int e = 0; e < unit_words; e++) to[e] = __float_as_uint(from.at[e]);
+}
+
+/*
+ * sums[16 x 8] += rows g and g + 8 of a times row g of b, half of their units' words: over 8 columns of float32, 16 of 16 bits.
+ * Of float32, tensor cores read 11 significant bits and drop the rest: rounding instead would take longer than they do.
+ */
+struct Tf32Product {
+  static __device__ __forceinline__ void multiply(float *sums, const uint32 (&a)[4], const uint32 (&a8)[4],
+                                                  const uint32 (&b)[4], int half) {
+    const int k = 2 * half;
     ptx::multiply_tf32(sums, {a[k], a8[k], a[k + 1], a8[k + 1]}, {b[k], b[k + 1]});
   }
 };
 
 struct Float16Product {
-  static constexpr int words = 2;
-  static constexpr int parts = 1;
-  static __device__ __forceinline__ void convert(uint32 (&to)[words], const Unit &from) {
-    to[0] = ptx::to_float16_pair(from.at[0], from.at[1]);
-    to[1] = ptx::to_float16_pair(from.at[2], from.at[3]);
-  }
-  static __device__ __forceinline__ void multiply(float *sums, const uint32 (&a)[words], const uint32 (&a8)[words],
-                                                  const uint32 (&b)[words], int) {
-    ptx::multiply_float16(sums, {a[0], a8[0], a[1], a8[1]}, b);
+  static __device__ __forceinline__ void multiply(float *sums, const uint32 (&a)[4], const uint32 (&a8)[4],
+                                                  const uint32 (&b)[4], int half) {
+    const int k = 2 * half;
+    ptx::multiply_float16(sums, {a[k], a8[k], a[k + 1], a8[k + 1]}, {b[k], b[k + 1]});
   }
 };
 
 struct Bfloat16Product {
-  static constexpr int words = 2;
-  static constexpr int parts = 1;
-  static __device__ __forceinline__ void convert(uint32 (&to)[words], const Unit &from) {
-    to[0] = ptx::to_bfloat16_pair(from.at[0], from.at[1]);
-    to[1] = ptx::to_bfloat16_pair(from.at[2], from.at[3]);
-  }
-  static __device__ __forceinline__ void multiply(float *sums, const uint32 (&a)[words], const uint32 (&a8)[words],
-                                                  const uint32 (&b)[words], int) {
-    ptx::multiply_bfloat16(sums, {a[0], a8[0], a[1], a8[1]}, b);
+  static __device__ __forceinline__ void multiply(float *sums, const uint32 (&a)[4], const uint32 (&a8)[4],
+                                                  const uint32 (&b)[4], int half) {
+    const int k = 2 * half;
+    ptx::multiply_bfloat16(sums, {a[k], a8[k], a[k + 1], a8[k + 1]}, {b[k], b[k + 1]});
   }
 };
 
@@ -119,20 +124,20 @@ struct TensorCores {
 #pragma unroll
     for (int step = 0; step < 2; step++) {
       const int unit = 4 * step + lane % 4;
-      uint32 low[2][Product::words], high[2][Product::words];
+      uint32 low[2][unit_words], high[2][unit_words];
 #pragma unroll
       for (int half = 0; half < 2; half++) {
-        Product::convert(low[half], unit_of(a, half_rows * half + g, unit));
-        Product::convert(high[half], unit_of(a, half_rows * half + g + 8, unit));
+        words_of(low[half], unit_of(a, half_rows * half + g, unit));
+        words_of(high[half], unit_of(a, half_rows * half + g + 8, unit));
       }
 #pragma unroll
       for (int n = 0; n < columns / 8; n++) {
-        uint32 right[Product::words];
-        Product::convert(right, unit_of(b, 8 * n + g, unit));
+        uint32 right[unit_words];
+        words_of(right, unit_of(b, 8 * n + g, unit));
 #pragma unroll
         for (int half = 0; half < 2; half++) {
 #pragma unroll
-          for (int part = 0; part < Product::parts; part++)
+          for (int part = 0; part < 2; part++)
             Product::multiply(sums + (half * columns / 8 + n) * 4, low[half], high[half], right, part);
         }
       }
@@ -186,10 +191,12 @@ struct FusedMultiplyAdd {
   }
 };
 
-/* Starts copying columns [first_column, + 32) of features [first_row, + tile); what lies outside of Z is 0. */
+/* Starts copying a chunk: columns from `first_column` on of features [first_row, + tile); what lies outside of Z is 0. */
 template <class V>
-__device__ __forceinline__ void start_chunk(const DotInteractionParams &params, const float *z, int first_row,
-                                            int first_column, float *to) {
+__device__ __forceinline__ void start_chunk(const DotInteractionParams &params, const typename V::Element::Bits *z,
+                                            int first_row, int first_column, float *to) {
+  using Bits = typename V::Element::Bits;
+  constexpr int elements = unit_elements<typename V::Element>;
   const int features = static_cast<int>(params.features);
   const int dim = static_cast<int>(params.dim);
 #pragma unroll 2
@@ -197,17 +204,19 @@ __device__ __forceinline__ void start_chunk(const DotInteractionParams &params, 
     const int row = i / chunk_units;
     const int unit = i % chunk_units;
     const int feature = first_row + row;
-    const int column = first_column + unit * unit_floats;
-    const float *from = z + static_cast<int64>(feature) * dim + column;
-    float *target = to + row * chunk_columns + swizzled(row, unit) * unit_floats;
+    const int column = first_column + unit * elements;
+    const Bits *from = z + static_cast<int64>(feature) * dim + column;
+    float *target = to + row * chunk_words + swizzled(row, unit) * unit_words;
     if constexpr (V::vector) {
       const bool inside = feature < features && column < dim;
       ptx::copy_async<16>(target, inside ? from : z, inside);
     } else {
 #pragma unroll
-      for (int e = 0; e < unit_floats; e++) {
+      for (int e = 0; e < elements; e++) {
         const bool inside = feature < features && column + e < dim;
-        ptx::copy_async<4>(target + e, inside ? from + e : z, inside);
+        /* Asynchronous copies are of 4 bytes or more. */
+        if constexpr (sizeof(Bits) == 4) ptx::copy_async<4>(target + e, inside ? from + e : z, inside);
+        else reinterpret_cast<Bits *>(target)[e] = inside ? ptx::load(from + e) : Bits{0};
       }
     }
   }
@@ -238,17 +247,18 @@ __device__ __forceinline__ bool holds_any(const DotInteractionParams &params, in
 template <class V>
 struct ChunkStarter {
   const DotInteractionParams &params;
-  const float *z;
+  const typename V::Element::Bits *z;
   float *shared;
-  int first_row, first_column, stage_floats, chunks;
+  int first_row, first_column, stage_words, chunks;
   bool on_diagonal;
 
   __device__ __forceinline__ void operator()(int chunk) const {
-    constexpr int tile_floats = V::tile * chunk_columns;
+    constexpr int tile_words = V::tile * chunk_words;
+    constexpr int columns = chunk_columns<typename V::Element>;
     if (chunk < chunks) {
-      float *stage = shared + chunk % stages * stage_floats;
-      start_chunk<V>(params, z, first_row, chunk * chunk_columns, stage);
-      if (!on_diagonal) start_chunk<V>(params, z, first_column, chunk * chunk_columns, stage + tile_floats);
+      float *stage = shared + chunk % stages * stage_words;
+      start_chunk<V>(params, z, first_row, chunk * columns, stage);
+      if (!on_diagonal) start_chunk<V>(params, z, first_column, chunk * columns, stage + tile_words);
     }
     ptx::commit_copies();
   }
@@ -259,8 +269,10 @@ struct ChunkStarter {
 template <class V>
 __device__ __forceinline__ void dot_interaction(const DotInteractionParams &params) {
   using namespace dot;
+  using Element = typename V::Element;
+  using Bits = typename Element::Bits;
   constexpr int columns = warp_columns<V::tile>;
-  constexpr int tile_floats = V::tile * chunk_columns;
+  constexpr int tile_words = V::tile * chunk_words;
   constexpr int staging_stride = columns + 8; /* rows of a fragment meet no bank twice */
 
   const int features = static_cast<int>(params.features);
@@ -275,11 +287,11 @@ __device__ __forceinline__ void dot_interaction(const DotInteractionParams &para
   const int first_column = (params.upper == 0 ? minor : major) * V::tile;
   const bool on_diagonal = major == minor;
 
-  const float *z = params.input + static_cast<int64>(sample) * params.input_stride;
+  const Bits *z = static_cast<const Bits *>(params.input) + static_cast<int64>(sample) * params.input_stride;
   float *shared = static_cast<float *>(ptx::dynamic_shared());
-  const int stage_floats = on_diagonal ? tile_floats : 2 * tile_floats;
-  const int chunks = (dim + chunk_columns - 1) / chunk_columns;
-  const ChunkStarter<V> start{params, z, shared, first_row, first_column, stage_floats, chunks, on_diagonal};
+  const int stage_words = on_diagonal ? tile_words : 2 * tile_words;
+  const int chunks = (dim + chunk_columns<Element> - 1) / chunk_columns<Element>;
+  const ChunkStarter<V> start{params, z, shared, first_row, first_column, stage_words, chunks, on_diagonal};
 
   const int warp = static_cast<int>(threadIdx.x) / 32;
   const int lane = static_cast<int>(threadIdx.x) % 32;
@@ -297,15 +309,19 @@ __device__ __forceinline__ void dot_interaction(const DotInteractionParams &para
     __syncthreads();
     start(chunk + stages - 1);
     if (!works) continue;
-    const float *stage = shared + chunk % stages * stage_floats;
-    const float *right = on_diagonal ? stage : stage + tile_floats;
-    V::Math::multiply(sums, stage + warp_row * chunk_columns, right + warp_column * chunk_columns);
+    const float *stage = shared + chunk % stages * stage_words;
+    const float *right = on_diagonal ? stage : stage + tile_words;
+    V::Math::multiply(sums, stage + warp_row * chunk_words, right + warp_column * chunk_words);
   }
   ptx::wait_for_copies<0>();
   __syncthreads();
+  Bits *output = static_cast<Bits *>(params.output) + static_cast<int64>(sample) * params.output_stride;
+  if constexpr (sizeof(Bits) < 4) {
+    const int column = static_cast<int>(threadIdx.x);
+    if (major == 0 && column < params.padding) ptx::store(output + pairs_of(params) + column, Bits{0});
+  }
   if (!works) return;
 
-  float *output = params.output + static_cast<int64>(sample) * params.output_stride;
   float *staging = shared + warp * half_rows * staging_stride;
 #pragma unroll
   for (int half = 0; half < warp_rows / half_rows; half++) {
@@ -319,7 +335,8 @@ __device__ __forceinline__ void dot_interaction(const DotInteractionParams &para
 #pragma unroll
       for (int c = lane; c < columns; c += 32) {
         const int j = first_column + warp_column + c;
-        if (j >= row.begin && j < row.end) ptx::store(output + row.column_0 + j, staging[r * staging_stride + c]);
+        if (j >= row.begin && j < row.end) 
+          ptx::store(output + row.column_0 + j, Element::narrow(staging[r * staging_stride + c]));
       }
     }
     __syncwarp();

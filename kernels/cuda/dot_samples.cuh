@@ -3,16 +3,17 @@
  *
  * A block makes a sample's triangle at once. Of the triangle's squares of 64 by 64, those on the diagonal are a warp's each,
  * those below it two warps' each, so that all sums stay in registers, Z is read once, and little above the diagonal is
- * computed. A block takes one sample after the other. Chunks of 32 columns, three in flight, come in all the while; sums are
+ * computed. A block takes one sample after the other. Chunks of 128 bytes a row, three in flight, come in all the while; sums are
  * packed in shared memory as the output has them, and leave from there in one asynchronous copy while the next sample is
  * multiplied.
  *
  * A variant is a struct with these members (src/backend/cuda/dense/dense-source.ts writes it):
+ *   Element  as of dot_interaction.cuh
  *   Math     dot::SampleTensorCores<Tf32Product>, <Float16Product>, <Bfloat16Product>; dot::SampleFusedMultiplyAdd
  *            (float32)
  *
- * Launch: input, input_stride and dim are multiples of 4 floats, dim not 0; any grid (x), block (dot::sample_threads);
- * dynamic shared memory dot::ring_bytes + 16 · ⌈(pairs + 3) / 4⌉ bytes. One block lives on a multiprocessor. Needs sm_90.
+ * Launch: input, input_stride and dim are multiples of 16 bytes, dim not 0; any grid (x), block (dot::sample_threads);
+ * dynamic shared memory dot::ring_bytes + 16 · ⌈(pairs + padding + n − 1) / n⌉ bytes, n the elements of 16 bytes. One block lives on a multiprocessor. Needs sm_90.
  */
 #ifndef HOTROW_DOT_SAMPLES_CUH
 #define HOTROW_DOT_SAMPLES_CUH
@@ -25,8 +26,8 @@ namespace dot {
 constexpr int sample_threads = 512;
 constexpr int most_features = 256;
 constexpr int square = 64;
-constexpr int ring_stage_floats = most_features * chunk_columns;
-constexpr int ring_bytes = stages * ring_stage_floats * 4;
+constexpr int ring_stage_words = most_features * chunk_words;
+constexpr int ring_bytes = stages * ring_stage_words * 4;
 
 /* What a warp makes: rows [row, …) by `square` columns [column, …). */
 struct Piece {
@@ -79,21 +80,21 @@ struct SampleTensorCores {
     const int lane = threadIdx.x % 32;
     const int g = lane / 4;
     const int unit = chunk_units / 2 * half + lane % 4;
-    uint32 left[rows / 8][Product::words];
+    uint32 left[rows / 8][unit_words];
 #pragma unroll
-    for (int r = 0; r < rows / 8; r++) Product::convert(left[r], unit_of(a, 8 * r + g, unit));
+    for (int r = 0; r < rows / 8; r++) words_of(left[r], unit_of(a, 8 * r + g, unit));
 #pragma unroll
     for (int n = 0; n < square / 8; n++) {
-      uint32 right[Product::words];
+      uint32 right[unit_words];
       if constexpr (on_diagonal) {
 #pragma unroll
-        for (int word = 0; word < Product::words; word++) right[word] = left[n][word];
+        for (int word = 0; word < unit_words; word++) right[word] = left[n][word];
       } else {
-        Product::convert(right, unit_of(b, 8 * n + g, unit));
+        words_of(right, unit_of(b, 8 * n + g, unit));
       }
       /* A sum's next addition waits for its last: other sums' go between. */
 #pragma unroll
-      for (int part = 0; part < Product::parts; part++) {
+      for (int part = 0; part < 2; part++) {
 #pragma unroll
         for (int q = 0; q < rows / 16; q++) {
           if (above<on_diagonal>(2 * q, 2 * n)) continue;
@@ -130,16 +131,16 @@ struct SampleFusedMultiplyAdd {
       const float *rights = place_of(b, column(0), unit);
       Unit right[thread_columns];
 #pragma unroll
-      for (int c = 0; c < thread_columns; c++) right[c] = unit_at(rights + c * 8 * chunk_columns);
+      for (int c = 0; c < thread_columns; c++) right[c] = unit_at(rights + c * 8 * chunk_words);
 #pragma unroll
       for (int r = 0; r < thread_rows<on_diagonal>; r++) {
-        const Unit left = unit_at(lefts[r % 2] + r / 2 * 8 * chunk_columns);
+        const Unit left = unit_at(lefts[r % 2] + r / 2 * 8 * chunk_words);
 #pragma unroll
         for (int c = 0; c < thread_columns; c++) {
           if (above<on_diagonal>(r, c)) continue;
           float &sum = sums[at<on_diagonal>(r, c)];
 #pragma unroll
-          for (int e = 0; e < unit_floats; e++) sum = __fmaf_rn(left.at[e], right[c].at[e], sum);
+          for (int e = 0; e < unit_words; e++) sum = __fmaf_rn(left.at[e], right[c].at[e], sum);
         }
       }
     }
@@ -147,7 +148,7 @@ struct SampleFusedMultiplyAdd {
 
 private:
   static __device__ __forceinline__ const float *place_of(const float *rows, int row, int unit) {
-    return rows + row * chunk_columns + swizzled(row, unit) * unit_floats;
+    return rows + row * chunk_words + swizzled(row, unit) * unit_words;
   }
   static __device__ __forceinline__ Unit unit_at(const float *place) { return *reinterpret_cast<const Unit *>(place); }
 };
@@ -156,9 +157,12 @@ template <class Math, bool on_diagonal>
 constexpr int sums_of = Math::template at<on_diagonal>(Math::template thread_rows<on_diagonal> - 1, Math::thread_columns - 1) + 1;
 
 /* Puts a warp's sums where the packed triangle has them. */
-template <class Math, bool on_diagonal>
-__device__ __forceinline__ void put_sums(const DotInteractionParams &params, const float *sums,
-                                         const Piece &piece, float *packed) {
+template <class V, bool on_diagonal>
+__device__ __forceinline__ void put_sums(const DotInteractionParams &params, const float *sums, const Piece &piece,
+                                         typename V::Element::Bits *packed) {
+  using Math = typename V::Math;
+  using Element = typename V::Element;
+  using Bits = typename Element::Bits;
   const int features = static_cast<int>(params.features);
   const int diagonal = static_cast<int>(params.diagonal);
   const int first_row = ptx::anew(piece.row + Math::row(0));
@@ -168,12 +172,13 @@ __device__ __forceinline__ void put_sums(const DotInteractionParams &params, con
     for (int r = 0; r < Math::template thread_rows<on_diagonal>; r++) {
       const int i = first_row + (Math::row(r) - Math::row(0));
       if (i >= features) continue;
-      float *to = packed + (i * (i + 2 * diagonal - 1) / 2 + first_column);
+      Bits *to = packed + (i * (i + 2 * diagonal - 1) / 2 + first_column);
 #pragma unroll
       for (int c = 0; c < Math::thread_columns; c++) {
         if (Math::template above<on_diagonal>(r, c)) continue;
         const int right = Math::column(c) - Math::column(0);
-        if (!on_diagonal || first_column + right < i + diagonal) to[right] = sums[Math::template at<on_diagonal>(r, c)];
+        if (!on_diagonal || first_column + right < i + diagonal) 
+          to[right] = Element::narrow(sums[Math::template at<on_diagonal>(r, c)]);
       }
     }
   } else {
@@ -181,19 +186,20 @@ __device__ __forceinline__ void put_sums(const DotInteractionParams &params, con
 #pragma unroll
     for (int c = 0; c < Math::thread_columns; c++) {
       const int j = first_column + (Math::column(c) - Math::column(0));
-      float *to = packed + (j * features - j * (j + 1) / 2 - (1 - diagonal) * (j + 1) + first_row);
+      Bits *to = packed + (j * features - j * (j + 1) / 2 - (1 - diagonal) * (j + 1) + first_row);
 #pragma unroll
       for (int r = 0; r < Math::template thread_rows<on_diagonal>; r++) {
         if (Math::template above<on_diagonal>(r, c)) continue;
         const int down = Math::row(r) - Math::row(0);
         if (first_row + down < features && (!on_diagonal || j < first_row + down + diagonal))
-          to[down] = sums[Math::template at<on_diagonal>(r, c)];
+          to[down] = Element::narrow(sums[Math::template at<on_diagonal>(r, c)]);
       }
     }
   }
 }
 
 /* Starts the copies of a block's chunks, one after the other through all of its samples. */
+template <class Element>
 struct SampleChunks {
   const DotInteractionParams &params;
   int sample;
@@ -201,25 +207,26 @@ struct SampleChunks {
 
   /* Of one chunk, as one group; what lies outside of Z is 0. When there is none left, an empty group. */
   __device__ __forceinline__ void start(float *to_stage) {
+    using Bits = typename Element::Bits;
     constexpr int pass_rows = sample_threads / chunk_units;
     static_assert(pass_rows % 8 == 0, "a thread's units stand at the same place of their rows");
     if (sample < static_cast<int>(params.batch)) {
       const int features = static_cast<int>(params.features);
       const int dim = static_cast<int>(params.dim);
-      const float *z = params.input + sample * params.input_stride;
+      const Bits *z = static_cast<const Bits *>(params.input) + sample * params.input_stride;
       const uint32 thread = ptx::anew(threadIdx.x);
       const int first_row = static_cast<int>(thread / chunk_units);
       const int unit = static_cast<int>(thread % chunk_units);
-      const int from_column = column + unit * unit_floats;
-      float *to = to_stage + first_row * chunk_columns + swizzled(first_row, unit) * unit_floats;
+      const int from_column = column + unit * unit_elements<Element>;
+      float *to = to_stage + first_row * chunk_words + swizzled(first_row, unit) * unit_words;
       int from = first_row * dim + from_column;
 #pragma unroll
       for (int pass = 0; pass < most_features / pass_rows; pass++) {
         const bool inside = first_row + pass * pass_rows < features && from_column < dim;
-        ptx::copy_async<16>(to + pass * pass_rows * chunk_columns, z + from, inside);
+        ptx::copy_async<16>(to + pass * pass_rows * chunk_words, z + from, inside);
         from += pass_rows * dim;
       }
-      column += chunk_columns;
+      column += chunk_columns<Element>;
       if (column >= dim) {
         column = 0;
         sample += static_cast<int>(gridDim.x);
@@ -230,30 +237,35 @@ struct SampleChunks {
 };
 
 /* Writes what all threads have packed: whole units of 16 bytes by one asynchronous copy, what is beside them by itself. */
-__device__ __forceinline__ void send_packed(float *output, const float *packed, int lead, int pairs) {
-  const int head = (unit_floats - lead) % unit_floats;
-  const int body = pairs < head ? 0 : (pairs - head) / unit_floats * unit_floats;
+template <class Bits>
+__device__ __forceinline__ void send_packed(Bits *output, const Bits *packed, int lead, int count) {
+  constexpr int elements = 16 / sizeof(Bits);
+  const int head = (elements - lead) % elements;
+  const int body = count < head ? 0 : (count - head) / elements * elements;
   const int thread = static_cast<int>(threadIdx.x);
-  if (thread == 0 && body > 0) ptx::store_bulk(output + head, packed + head, body * 4);
+  if (thread == 0 && body > 0) ptx::store_bulk(output + head, packed + head, body * static_cast<int>(sizeof(Bits)));
   const int beside = thread - 32; /* of the second warp */
-  if (beside < 0 || beside >= 2 * unit_floats) return;
-  const int at = beside < unit_floats ? beside : head + body + beside - unit_floats;
-  if (at < pairs && (at < head || beside >= unit_floats)) ptx::store(output + at, packed[at]);
+  if (beside < 0 || beside >= 2 * elements) return;
+  const int at = beside < elements ? beside : head + body + beside - elements;
+  if (at < count && (at < head || beside >= elements)) ptx::store(output + at, packed[at]);
 }
 
 /* A warp's part in the samples of its block: all warps come to the same barriers. */
-template <class Math, bool on_diagonal>
+template <class V, bool on_diagonal>
 __device__ __forceinline__ void make_samples(const DotInteractionParams &params, const Piece &piece) {
+  using Math = typename V::Math;
+  using Element = typename V::Element;
+  using Bits = typename Element::Bits;
   const int features = static_cast<int>(params.features);
-  const int chunks = (static_cast<int>(params.dim) + chunk_columns - 1) / chunk_columns;
+  const int chunks = (static_cast<int>(params.dim) + chunk_columns<Element> - 1) / chunk_columns<Element>;
   float *ring = static_cast<float *>(ptx::dynamic_shared());
-  float *staging = ring + stages * ring_stage_floats;
+  Bits *staging = reinterpret_cast<Bits *>(ring + stages * ring_stage_words);
   const bool works = piece.row < features;
 
   const int batch = static_cast<int>(params.batch);
-  SampleChunks to_come{params, static_cast<int>(blockIdx.x), 0};
+  SampleChunks<Element> to_come{params, static_cast<int>(blockIdx.x), 0};
 #pragma unroll
-  for (int chunk = 0; chunk < stages - 1; chunk++) to_come.start(ring + chunk * ring_stage_floats);
+  for (int chunk = 0; chunk < stages - 1; chunk++) to_come.start(ring + chunk * ring_stage_words);
 
   int stage = 0;
 #pragma unroll 1
@@ -266,22 +278,28 @@ __device__ __forceinline__ void make_samples(const DotInteractionParams &params,
       if (chunk == chunks - 1 && threadIdx.x == 0) ptx::wait_for_bulk_reads();
       /* … every thread's copies of this chunk are there, and nobody reads the stage that is filled next. */
       ptx::block_barrier();
-      const float *a = ring + stage * ring_stage_floats + piece.row * chunk_columns;
-      const float *b = ring + stage * ring_stage_floats + piece.column * chunk_columns;
+      const float *a = ring + stage * ring_stage_words + piece.row * chunk_words;
+      const float *b = ring + stage * ring_stage_words + piece.column * chunk_words;
       if (works) Math::template multiply<on_diagonal>(sums, a, b, 0);
       /* Amid the products: the warps that multiply hide what it takes to start copies. */
-      to_come.start(ring + (stage == 0 ? stages - 1 : stage - 1) * ring_stage_floats);
+      to_come.start(ring + (stage == 0 ? stages - 1 : stage - 1) * ring_stage_words);
       if (works) Math::template multiply<on_diagonal>(sums, a, b, 1);
       stage = stage == stages - 1 ? 0 : stage + 1;
     }
 
-    float *output = params.output + sample * params.output_stride;
-    /* Floats before the packed sums: they are as far from a multiple of 16 bytes as the output is. */
-    const int lead = static_cast<int>(reinterpret_cast<uint64>(output) / sizeof(float) % unit_floats);
-    if (works) put_sums<Math, on_diagonal>(params, sums, piece, staging + lead);
+    Bits *output = static_cast<Bits *>(params.output) + sample * params.output_stride;
+    /* Elements before the packed sums: they are as far from a multiple of 16 bytes as the output is. */
+    const int lead = static_cast<int>(reinterpret_cast<uint64>(output) / sizeof(Bits) % (16 / sizeof(Bits)));
+    if (works) put_sums<V, on_diagonal>(params, sums, piece, staging + lead);
+    int count = pairs_of(params);
+    if constexpr (sizeof(Bits) < 4) {
+      const int padding = static_cast<int>(params.padding);
+      if (static_cast<int>(threadIdx.x) < padding) staging[lead + count + static_cast<int>(threadIdx.x)] = Bits{0};
+      count += padding;
+    }
     ptx::publish_to_bulk();
     ptx::block_barrier();
-    send_packed(output, staging + lead, lead, features * (features + 2 * static_cast<int>(params.diagonal) - 1) / 2);
+    send_packed(output, staging + lead, lead, count);
   }
   ptx::wait_for_copies<0>();
   if (threadIdx.x == 0) ptx::wait_for_bulk_reads();
@@ -292,8 +310,8 @@ __device__ __forceinline__ void make_samples(const DotInteractionParams &params,
 template <class V>
 __device__ __forceinline__ void dot_samples(const DotInteractionParams &params) {
   const dot::Piece piece = dot::piece_of(static_cast<int>(threadIdx.x) / 32);
-  if (piece.on_diagonal) dot::make_samples<typename V::Math, true>(params, piece);
-  else dot::make_samples<typename V::Math, false>(params, piece);
+  if (piece.on_diagonal) dot::make_samples<V, true>(params, piece);
+  else dot::make_samples<V, false>(params, piece);
 }
 
 } // namespace hotrow

@@ -10,17 +10,20 @@
 namespace hotrow {
 
 struct FactorizationMachine {
-  static __device__ __forceinline__ void row(const float *input, int64 columns, float *output, int lane) {
+  template <class Format>
+  static __device__ __forceinline__ void row(const typename Format::Bits *input, int64 columns,
+                                             typename Format::Bits *output, int lane) {
     float sum = 0.0f, squares = 0.0f;
 #pragma unroll 4
     for (int64 k = lane; k < columns; k += 32) {
-      const float x = ptx::load(input + k);
+      const float x = Format::widen(ptx::load(input + k));
       sum = __fadd_rn(sum, x);
       squares = __fmaf_rn(x, x, squares);
     }
     sum = warp_sum(sum);
     squares = warp_sum(squares);
-    if (lane == 0) ptx::store(output, __fmul_rn(0.5f, __fadd_rn(__fmul_rn(sum, sum), -squares)));
+    if (lane != 0) return;
+    ptx::store(output, Format::narrow(__fmul_rn(0.5f, __fadd_rn(__fmul_rn(sum, sum), -squares))));
   }
 };
 

@@ -6,11 +6,21 @@
 
 namespace hotrow {
 
-/* `width` elements, aligned to their size together: of 1, like the element; of 4 floats, to 16 bytes. */
+/* `width` elements, aligned to their size together: of 1, like the element; of 4 floats or 8 halves, to 16 bytes. */
 template <class T, int width>
 struct alignas(sizeof(T) * width) Pack {
   T at[width];
 };
+
+template <class T, int width>
+__device__ __forceinline__ Pack<T, width> load_pack(const T *from) {
+  return ptx::load(reinterpret_cast<const Pack<T, width> *>(from));
+}
+
+template <class T, int width>
+__device__ __forceinline__ void store_pack(T *to, const Pack<T, width> &pack) {
+  ptx::store(reinterpret_cast<Pack<T, width> *>(to), pack);
+}
 
 /*
  * Calls visit(row, column) for every pack of a [rows, columns] matrix, columns a multiple of `width`. Block (x, y): x

@@ -205,7 +205,7 @@ __device__ __forceinline__ void *dynamic_shared() {
  * The copy belongs to the thread's next group.
  */
 template <int bytes>
-__device__ __forceinline__ void copy_async(float *to, const float *from, bool inside) {
+__device__ __forceinline__ void copy_async(void *to, const void *from, bool inside) {
   static_assert(bytes == 4 || bytes == 16, "what cp.async copies here");
   const unsigned int target = static_cast<unsigned int>(__cvta_generic_to_shared(to));
   const int read = inside ? bytes : 0;
@@ -229,7 +229,7 @@ __device__ __forceinline__ void wait_for_copies() {
  * of the block wrote to `from` is copied when each of them has published it, and a barrier lies between. `from` may be
  * written again, and the block may end, when this thread has waited for the reads of its copies.
  */
-__device__ __forceinline__ void store_bulk(float *to, const float *from, int bytes) {
+__device__ __forceinline__ void store_bulk(void *to, const void *from, int bytes) {
   const unsigned int source = static_cast<unsigned int>(__cvta_generic_to_shared(from));
   asm volatile("cp.async.bulk.global.shared::cta.bulk_group [%0], [%1], %2;" ::"l"(to), "r"(source), "r"(bytes)
                : "memory");

@@ -8,24 +8,27 @@ namespace hotrow {
 
 /* Every field is 8 bytes wide. Sizes are in elements. */
 struct RowFunctionParams {
-  const float *input;    /* [batch, columns] */
+  const void *input;     /* [batch, columns] of Format::Bits */
   int64 input_stride;
   int64 columns;
-  float *output;         /* [batch, what the function makes of so many columns] */
+  void *output;          /* [batch, what the function makes of so many columns] of Format::Bits */
   int64 output_stride;
   int64 batch;
 };
 
 /*
- * Function::row(input, columns, output, lane) is called by all lanes of a warp. Blocks of whole warps; the grid covers `batch`
- * warps.
+ * Function::row<Format>(input, columns, output, lane) is called by all lanes of a warp. Format: Float32, Float16, Bfloat16.
+ * Blocks of whole warps; the grid covers `batch` warps.
  */
-template <class Function>
+template <class Function, class Format>
 __device__ __forceinline__ void row_function(const RowFunctionParams &params) {
   const int64 row = static_cast<int64>((static_cast<uint64>(blockIdx.x) * blockDim.x + threadIdx.x) / 32);
   const int lane = static_cast<int>(threadIdx.x % 32);
   if (row >= params.batch) return;
-  Function::row(params.input + row * params.input_stride, params.columns, params.output + row * params.output_stride, lane);
+  using Bits = typename Format::Bits;
+  const Bits *input = static_cast<const Bits *>(params.input) + row * params.input_stride;
+  Bits *output = static_cast<Bits *>(params.output) + row * params.output_stride;
+  Function::template row<Format>(input, params.columns, output, lane);
 }
 
 /* The lanes' values added up, in an order that is always the same, for all of them. */

@@ -44,6 +44,11 @@ export interface Extent {
 export interface Matrix extends Extent {
   /** How its elements are stored. Default: float32. */
   readonly format?: ElementFormat;
+  /**
+   * Columns behind the last that hold zeros, so that products may take rows as whole vectors: what writes the last column writes
+   * them. Default: 0.
+   */
+  readonly padding?: number;
 }
 
 /** How a matrix's elements are stored. */
@@ -157,19 +162,27 @@ export interface EmbeddingBagsOperation<B extends PlacedBags | Slot = PlacedBags
   readonly checking: IndexChecking;
 }
 
-/** output = activation(input · Wᵀ + bias), or with `cross`: x0 ⊙ (input · Wᵀ + bias) + x. */
+/**
+ * output = activation(input · Wᵀ + bias), or with `cross`: x0 ⊙ (input · Wᵀ + bias) + x. Matrices are float32 or of the
+ * `activationFormat` of the layer's precision. The result is rounded once to the output's format; with a cross of 16 bits the sums
+ * too, and with an output of 16 bits the bias may be.
+ */
 export interface LinearOperation extends Staged {
   readonly op: 'linear';
   readonly layer: PlacedLinear;
-  /** [B, inputs]. */
+  /** [B, inputs]; one of float32 that is multiplied in 16 bits is rounded on the way. */
   readonly input: Matrix;
   /** [B, outputs]; does not overlap `input`. */
   readonly output: Matrix;
   readonly activation: Activation;
+  /** Each [B, outputs], of the output's format; either may be the output. */
   readonly cross?: { readonly x0: Matrix; readonly x: Matrix };
 }
 
-/** output[b] = one triangle of Z·Zᵀ, Z = input[b] as [features, dim]. */
+/**
+ * output[b] = one triangle of Z·Zᵀ, Z = input[b] as [features, dim]. Both matrices are of the `activationFormat` of the precision;
+ * the output, where that has 16 bits, may have up to 7 columns of padding.
+ */
 export interface DotInteractionOperation extends Staged {
   readonly op: 'dotInteraction';
   /** [B, features · dim]. */
@@ -184,7 +197,7 @@ export interface DotInteractionOperation extends Staged {
   readonly output: Matrix;
 }
 
-/** output[b] = a function of input[b] alone. Sums are float32, in an order that does not depend on B. */
+/** output[b] = a function of input[b] alone. Sums are float32, in an order that does not depend on B; both matrices are of one format. */
 export interface RowFunctionOperation extends Staged {
   readonly op: 'rowFunction';
   readonly function: RowFunction;
@@ -194,7 +207,7 @@ export interface RowFunctionOperation extends Staged {
   readonly output: Matrix;
 }
 
-/** output = input. */
+/** output = input, rounded where the formats differ: one of them is float32 then. */
 export interface CopyOperation extends Staged {
   readonly op: 'copy';
   readonly input: Matrix;

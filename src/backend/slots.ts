@@ -13,6 +13,7 @@ import type {
   RunReport,
 } from './backend.ts';
 import { checkDevice } from './devices.ts';
+import { checkFormats } from './formats.ts';
 
 /** The name of an operation's slot; undefined: it has none. */
 function slotOf(operation: Operation): string | undefined {
@@ -40,9 +41,10 @@ export class Template {
   readonly #places = new Map<number, string>();
   readonly #slots: ReadonlySet<string>;
 
-  /** @throws UsageError OPTION_INVALID for operations that mix devices, or are not on this one. */
+  /** @throws UsageError OPTION_INVALID for operations that mix devices or formats, or are not on this one. */
   constructor(program: readonly Operation[], device: DeviceDescription) {
     checkDevice(program, device);
+    checkFormats(program, device);
     this.program = program;
     program.forEach((operation, place) => {
       const slot = slotOf(operation);

@@ -13,7 +13,10 @@ import { inconsistent } from './weights.ts';
 
 /** A block on a device. */
 export interface PlacedBlock extends Disposable {
-  /** Operations from `input` [B, Σ widths] to `output` [B, width], apart from it; what lies between lives in the workspace. */
+  /**
+   * Operations from `input` [B, Σ widths] to `output` [B, width], apart from it; what lies between lives in the workspace. Both have
+   * the format of the precision's activations, or float32 where the kind says so.
+   */
   operations(input: Matrix, output: Matrix, workspace: Workspace): Operation[];
 }
 
@@ -54,6 +57,12 @@ export interface ReferenceInput {
 
 /** A kind of block; `B` is what describes one of them. */
 export interface BlockKind<B extends { readonly kind: string }> {
+  /** Whether it takes a float32 input, as the host uploads it, in every precision; default: no. */
+  readonly takesFloat32?: boolean;
+  /** Whether it gives a float32 output, as the host reads it, in every precision; default: no. */
+  readonly givesFloat32?: boolean;
+  /** Whether it writes the output's padding; default: no. */
+  readonly writesPadding?: boolean;
   /** How a block is checked that a caller describes. */
   readonly members: Members<B>;
   /** What a model description says of one. */

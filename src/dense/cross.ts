@@ -1,5 +1,11 @@
 /** DCNv2 cross network, low-rank or full-rank, layer after layer: x ← x0 ⊙ (W·(V·x) + b) + x, or x ← x0 ⊙ (W·x + b) + x. */
-import type { Backend, Matrix, Operation, PlacedLinear } from '../backend/backend.ts';
+import {
+  type Backend,
+  formatOf,
+  type Matrix,
+  type Operation,
+  type PlacedLinear,
+} from '../backend/backend.ts';
 import { keepingPlaced } from '../backend/keep-placed.ts';
 import type { Workspace } from '../backend/workspace.ts';
 import { type Check, listOf, membersOf, oneOf, optional, text } from '../checks/value.ts';
@@ -163,13 +169,14 @@ export class CrossNetwork implements Disposable {
     });
   }
 
-  /** Operations from `x0` [B, width] to `output` [B, width]; the layers between live in the workspace. */
+  /** Operations from `x0` [B, width] to `output` [B, width], of one format; the layers between live in the workspace. */
   operations(x0: Matrix, output: Matrix, workspace: Workspace): Operation[] {
     let x = x0;
     return this.#layers.flatMap(({ v, w }, i): Operation[] => {
       const cross = { x0, x };
-      const low = v === undefined ? x : workspace.matrix(x0.rows, v.outputs);
-      const next = i === this.#layers.length - 1 ? output : workspace.matrix(x0.rows, w.outputs);
+      const format = formatOf(x0);
+      const low = v === undefined ? x : workspace.matrix(x0.rows, v.outputs, format);
+      const next = i === this.#layers.length - 1 ? output : workspace.matrix(x0.rows, w.outputs, format);
       const down: Operation[] =
         v === undefined ? [] : [{ op: 'linear', layer: v, input: x, output: low, activation: 'none' }];
       x = next;

@@ -28,6 +28,7 @@ interface Described {
 }
 
 export const dotBlock: BlockKind<DotBlock> = {
+  writesPadding: true,
   schema: {
     triangle: Type.Enum(['lower', 'upper'], {
       description: "the order of the pairs: facebookresearch/dlrm's or TorchRec's triangle of Z·Zᵀ",

@@ -12,7 +12,7 @@ import {
 import { keepingPlaced } from '../backend/keep-placed.ts';
 import type { Workspace } from '../backend/workspace.ts';
 import { type Check, listOf, membersOf, oneOf, optional, text } from '../checks/value.ts';
-import type { DensePrecision } from '../device.ts';
+import { activationFormat, type DensePrecision } from '../device.ts';
 import { ModelError } from '../errors.ts';
 import { elementCount, type Tensor } from '../tensor.ts';
 import { type BlockKind, type StoredLayer, type StoredParameter, sum } from './block.ts';
@@ -109,6 +109,8 @@ export interface MlpBlock {
 }
 
 export const mlpBlock: BlockKind<MlpBlock> = {
+  takesFloat32: true,
+  givesFloat32: true,
   schema: {
     activations: Type.Optional(
       Type.Array(Type.Enum([...ACTIVATIONS]), {
@@ -182,7 +184,8 @@ export class Mlp implements Disposable {
     let from = input;
     return this.#layers.map(({ placed, activation }, i) => {
       const last = i === this.#layers.length - 1;
-      const to = last ? output : workspace.matrix(input.rows, placed.outputs);
+      const format = activationFormat(placed.precision);
+      const to = last ? output : workspace.matrix(input.rows, placed.outputs, format);
       const operation: Operation = { op: 'linear', layer: placed, input: from, output: to, activation };
       from = to;
       return operation;

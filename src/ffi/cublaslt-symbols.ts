@@ -24,11 +24,14 @@ export const LT_MATMUL_ATTRIBUTE = { transposeA: 3, epilogue: 7, biasPointer: 8 
 /** cublasLtMatmulPreferenceAttributes_t. */
 export const LT_PREFERENCE_ATTRIBUTE = {
   maxWorkspaceBytes: 1,
+  reductionSchemes: 3,
   minAlignmentA: 5,
   minAlignmentB: 6,
   minAlignmentC: 7,
   minAlignmentD: 8,
 } as const;
+/** cublasLtReductionScheme_t: parts of sums are added up in the compute type, in the workspace. */
+export const LT_REDUCTION_IN_COMPUTE_TYPE = 2;
 /** cublasStatus_t. */
 export const LT_STATUS = {
   success: 0,

@@ -13,6 +13,7 @@ import {
   LT_EPILOGUE,
   LT_MATMUL_ATTRIBUTE,
   LT_PREFERENCE_ATTRIBUTE,
+  LT_REDUCTION_IN_COMPUTE_TYPE,
   LT_RESULT_STATE_WORD,
   LT_RESULT_WORDS,
   LT_RESULT_WORKSPACE_WORD,
@@ -38,15 +39,18 @@ import {
   placeIn,
 } from './owned-handles.ts';
 
-/** What is done to the sums before they are stored; a bias is float32. */
+/** What is done to the sums before they are stored; a bias is of the output's type. */
 export type MatmulEpilogue = keyof typeof LT_EPILOGUE;
 
-/** Y [rows, outputs] = epilogue(X [rows, inputs] · Wᵀ), W [outputs, inputs]; X and W of one type, Y and sums float32. */
+/** Y [rows, outputs] = epilogue(X [rows, inputs] · Wᵀ), W [outputs, inputs]; X and W of one type, sums float32. */
 export interface MatmulProblem {
   readonly rows: number;
   readonly inputs: number;
   readonly outputs: number;
+  /** Of X and W. */
   readonly type: keyof typeof LT_TYPE;
+  /** Of Y: float32, or the factors'. */
+  readonly outputType: keyof typeof LT_TYPE;
   /** tf32: float32 factors are rounded on the way into tensor cores. */
   readonly compute: keyof typeof LT_COMPUTE;
   readonly epilogue: MatmulEpilogue;
@@ -76,6 +80,7 @@ export interface MatmulDescriptors {
   readonly input: LtLayout;
   readonly weight: LtLayout;
   readonly output: LtLayout;
+  readonly outputType: keyof typeof LT_TYPE;
 }
 
 export interface MatmulCall {
@@ -161,17 +166,17 @@ export class CublasLt {
 
   /** `release` the result. */
   describe(problem: MatmulProblem): MatmulDescriptors {
-    const { rows, inputs, outputs, type, compute, epilogue } = problem;
+    const { rows, inputs, outputs, type, outputType, compute, epilogue } = problem;
     const matmul = this.#own(this.#matmulCalls, (place) =>
       this.#call('cublasLtMatmulDescCreate', place.address, LT_COMPUTE[compute], LT_TYPE.float32),
     ) as LtMatmul;
-    const descriptors = { matmul, input: 0n, weight: 0n, output: 0n };
+    const descriptors = { matmul, input: 0n, weight: 0n, output: 0n, outputType };
     try {
       this.#setInt(descriptors.matmul, LT_MATMUL_ATTRIBUTE.transposeA, LT_TRANSPOSED);
       this.#setInt(descriptors.matmul, LT_MATMUL_ATTRIBUTE.epilogue, LT_EPILOGUE[epilogue]);
       descriptors.weight = this.#layout(LT_TYPE[type], inputs, outputs, problem.weightStride);
       descriptors.input = this.#layout(LT_TYPE[type], inputs, rows, problem.inputStride);
-      descriptors.output = this.#layout(LT_TYPE.float32, outputs, rows, problem.outputStride);
+      descriptors.output = this.#layout(LT_TYPE[outputType], outputs, rows, problem.outputStride);
     } catch (error) {
       this.release(descriptors as MatmulDescriptors);
       throw error;
@@ -203,7 +208,7 @@ export class CublasLt {
     this.#owned.delete(descriptor);
   }
 
-  /** For the products that follow with these descriptors; float32, [outputs]. */
+  /** For the products that follow with these descriptors; [outputs], of the output's type. */
   setBias({ matmul }: MatmulDescriptors, bias: DevicePtr): void {
     this.#out[1] = bias;
     const { biasPointer } = LT_MATMUL_ATTRIBUTE;
@@ -218,7 +223,7 @@ export class CublasLt {
     workspaceBytes: number,
     count: number,
   ): MatmulAlgorithm[] {
-    const preference = this.#preference(alignment, workspaceBytes);
+    const preference = this.#preference(descriptors, alignment, workspaceBytes);
     const results = new BigUint64Array(new ArrayBuffer(8 * LT_RESULT_WORDS * count));
     const { matmul, weight, input, output } = descriptors;
     try {
@@ -257,17 +262,29 @@ export class CublasLt {
     ) as LtLayout;
   }
 
-  #preference({ input, weight, output }: MatmulAlignment, workspaceBytes: number): LtPreference {
+  #preference(
+    { outputType }: MatmulDescriptors,
+    { input, weight, output }: MatmulAlignment,
+    workspaceBytes: number,
+  ): LtPreference {
     this.#call('cublasLtMatmulPreferenceCreate', this.#o);
     const preference = this.#out[0] as LtPreference;
     const set = (attribute: number, value: number, bytes: number) => {
       this.#out[1] = BigInt(value);
       this.#call('cublasLtMatmulPreferenceSetAttribute', preference, attribute, this.#o + 8n, bytes);
     };
-    const { maxWorkspaceBytes, minAlignmentA, minAlignmentB, minAlignmentC, minAlignmentD } =
-      LT_PREFERENCE_ATTRIBUTE;
+    const {
+      maxWorkspaceBytes,
+      reductionSchemes,
+      minAlignmentA,
+      minAlignmentB,
+      minAlignmentC,
+      minAlignmentD,
+    } = LT_PREFERENCE_ATTRIBUTE;
     try {
       set(maxWorkspaceBytes, workspaceBytes, 8);
+      // Parts of sums would be rounded to 16 bits else, where products are split along their inputs.
+      if (outputType !== 'float32') set(reductionSchemes, LT_REDUCTION_IN_COMPUTE_TYPE, 4);
       set(minAlignmentA, weight, 4);
       set(minAlignmentB, input, 4);
       set(minAlignmentC, output, 4);

@@ -1,11 +1,12 @@
 /** A head on a device: its blocks' weights, and the operations of a batch over matrices that are laid out for it. */
 import { at } from '../at.ts';
-import { columns, type Matrix, type Operation } from '../backend/backend.ts';
+import { columns, formatOf, type Matrix, type Operation } from '../backend/backend.ts';
 import { keepingPlaced } from '../backend/keep-placed.ts';
 import type { Workspace } from '../backend/workspace.ts';
 import { throwIfAborted } from '../checks/abort.ts';
-import { type PlacedBlock, type PlacementTarget, sum } from '../dense/block.ts';
+import { type BlockKind, type PlacedBlock, type PlacementTarget, sum } from '../dense/block.ts';
 import { kindOf } from '../dense/blocks.ts';
+import { activationFormat, type DensePrecision, type ElementFormat } from '../device.ts';
 import type { Part } from './block-list.ts';
 import type { Head, Value } from './head.ts';
 
@@ -28,10 +29,13 @@ const STAGE = { bottom: 'bottomMs', interaction: 'interactionMs', top: 'topMs' }
 export class PlacedHead implements Disposable {
   readonly #head: Head;
   readonly #placed: readonly PlacedBlock[];
+  /** Of the matrices between blocks. */
+  readonly #format: ElementFormat;
 
-  private constructor(head: Head, placed: readonly PlacedBlock[]) {
+  private constructor(head: Head, placed: readonly PlacedBlock[], precision: DensePrecision) {
     this.#head = head;
     this.#placed = placed;
+    this.#format = activationFormat(precision);
   }
 
   /**
@@ -45,21 +49,22 @@ export class PlacedHead implements Disposable {
         throwIfAborted(signal, 'placing the head');
         placed.push(keep(await kindOf(block).place(on, block, vectors)));
       }
-      return new PlacedHead(head, placed);
+      return new PlacedHead(head, placed, on.precision);
     });
   }
 
   /** The program for batches of at most `capacity` samples, over matrices of `workspace`. @throws DeviceError OUT_OF_MEMORY. */
   program(capacity: number, workspace: Workspace): HeadProgram {
     const { dense, pooled, blocks, outputs } = this.#head;
-    const layout = new Layout(this.#head, capacity, workspace);
+    const layout = new Layout(this.#head, capacity, workspace, this.#format);
     const inputs = {
       ...(dense === undefined ? {} : { dense: layout.write(dense) }),
       pooled: layout.write(pooled),
     };
     const operations = blocks.flatMap((wired, i) => {
-      const output = layout.write(wired.output);
-      const input = layout.read(wired.inputs);
+      const kind = kindOf(wired.block);
+      const output = layout.write(wired.output, kind);
+      const input = layout.read(wired.inputs, kind);
       const own = at(this.#placed, i).operations(input, output, workspace);
       const stage = STAGE[wired.part];
       return [...layout.copies(), ...own].map((operation) => ({ ...operation, stage }));
@@ -77,46 +82,67 @@ export class PlacedHead implements Disposable {
 /** Values that blocks take side by side: one matrix. */
 interface Joined {
   readonly values: readonly Value[];
-  readonly matrix: Matrix;
+  /** Its padding is written with the last value, if it is written there by what writes padding. */
+  matrix: Matrix;
   /** Values that are there. */
   readonly filled: Set<Value>;
 }
 
+/** What a kind of block says of its matrices. */
+type Kind = Pick<BlockKind<never>, 'takesFloat32' | 'givesFloat32' | 'writesPadding'>;
+
+/** The pooling kernels write any format. */
+const POOLING: Kind = { givesFloat32: true };
+
 /**
  * Where values lie. One that some block takes beside others is made where they stand together, so that nothing is copied on
- * the way in; other blocks that take it beside others get a copy. Dense features and outputs lie without gaps between rows.
+ * the way in; other blocks that take it beside others get a copy. Dense features and outputs are float32 and lie without gaps between
+ * rows, as the host has them; what else there is has the format of the activations.
  */
 class Layout {
   readonly #capacity: number;
   readonly #workspace: Workspace;
+  readonly #format: ElementFormat;
   /** Several inputs of a block, each list once, in the blocks' order. */
   readonly #lists = new Map<string, readonly Value[]>();
   readonly #joined = new Map<string, Joined>();
   readonly #places = new Map<Value, Matrix>();
+  /** Copies of float32 values in the format of the activations. */
+  readonly #narrowed = new Map<Value, Matrix>();
   /** What the host fills or reads. */
   readonly #exchanged: ReadonlySet<Value>;
   readonly #copies: Operation[] = [];
 
-  constructor({ blocks, dense, outputs }: Head, capacity: number, workspace: Workspace) {
+  constructor(
+    { blocks, dense, outputs }: Head,
+    capacity: number,
+    workspace: Workspace,
+    format: ElementFormat,
+  ) {
     this.#capacity = capacity;
     this.#workspace = workspace;
+    this.#format = format;
     this.#exchanged = new Set(dense === undefined ? outputs : [dense, ...outputs]);
     for (const { inputs } of blocks) if (inputs.length > 1) this.#lists.set(keyOf(inputs), inputs);
   }
 
-  /** Where a value is made; it is there from now on. */
-  write(value: Value): Matrix {
-    const lists = value.name === 'dense' ? [] : [...this.#lists];
+  /** Where a value is made by a block of this kind; it is there from now on. */
+  write(value: Value, kind: Kind = POOLING): Matrix {
+    const isApart = value.name === 'dense' || this.#formatOf(value, kind) !== this.#format;
+    const lists = isApart ? [] : [...this.#lists];
     const [key] = lists.find(([, values]) => values.includes(value)) ?? [];
-    const place = key === undefined ? this.#alone(value) : this.#within(key, value);
+    const place = key === undefined ? this.#alone(value, kind) : this.#within(key, value, kind);
     this.#places.set(value, place);
     return place;
   }
 
-  /** Where values that are there stand side by side. */
-  read(values: readonly Value[]): Matrix {
+  /** Where values that are there stand side by side, for a block of this kind. */
+  read(values: readonly Value[], { takesFloat32 = false }: Kind): Matrix {
     const [first] = values as readonly [Value];
-    if (values.length === 1) return this.#places.get(first) as Matrix;
+    if (values.length === 1) {
+      const place = this.#places.get(first) as Matrix;
+      return takesFloat32 || formatOf(place) === this.#format ? place : this.#narrow(first, place);
+    }
     const joined = this.#join(keyOf(values));
     this.#fill(joined);
     return joined.matrix;
@@ -127,24 +153,31 @@ class Layout {
     return this.#copies.splice(0);
   }
 
-  /** Where a value that is there lies without gaps between rows, as arrays of the host do: a device copies it in one piece. */
+  /** Where a value that is there lies in float32 without gaps between rows, as arrays of the host do: a device copies it in one piece. */
   packed(value: Value): Matrix {
     const place = this.#places.get(value) as Matrix;
-    if (place.stride === place.cols) return place;
+    if (place.stride === place.cols && formatOf(place) === 'float32') return place;
     const output = this.#workspace.packed(this.#capacity, value.width);
     this.#copies.push({ op: 'copy', input: place, output });
     return output;
   }
 
-  #alone(value: Value): Matrix {
-    return this.#exchanged.has(value)
-      ? this.#workspace.packed(this.#capacity, value.width)
-      : this.#workspace.matrix(this.#capacity, value.width);
+  /** What a value is made in: what the host reads is float32 where it can be made so. */
+  #formatOf(value: Value, { givesFloat32 = false }: Kind): ElementFormat {
+    return givesFloat32 && this.#exchanged.has(value) ? 'float32' : this.#format;
   }
 
-  #within(key: string, value: Value): Matrix {
+  #alone(value: Value, kind: Kind): Matrix {
+    const format = this.#formatOf(value, kind);
+    return this.#exchanged.has(value)
+      ? this.#workspace.packed(this.#capacity, value.width, format)
+      : this.#workspace.matrix(this.#capacity, value.width, format);
+  }
+
+  #within(key: string, value: Value, { writesPadding = false }: Kind): Matrix {
     const joined = this.#join(key);
     joined.filled.add(value);
+    if (writesPadding && value === joined.values.at(-1)) joined.matrix = padded(joined.matrix);
     return part(joined, value);
   }
 
@@ -155,7 +188,7 @@ class Layout {
     const width = sum(values.map((value) => value.width));
     const joined = {
       values,
-      matrix: this.#workspace.matrix(this.#capacity, width),
+      matrix: this.#workspace.matrix(this.#capacity, width, this.#format),
       filled: new Set<Value>(),
     };
     this.#joined.set(key, joined);
@@ -172,12 +205,29 @@ class Layout {
       this.#copies.push({ op: 'copy', input: place, output: part(joined, value) });
     }
   }
+
+  #narrow(value: Value, place: Matrix): Matrix {
+    const known = this.#narrowed.get(value);
+    if (known !== undefined) return known;
+    const output = this.#workspace.matrix(this.#capacity, value.width, this.#format);
+    this.#narrowed.set(value, output);
+    this.#copies.push({ op: 'copy', input: place, output });
+    return output;
+  }
 }
 
 const keyOf = (values: readonly Value[]) => JSON.stringify(values.map(({ name }) => name));
 
-/** The columns of a value. */
+/** With zeros to the end of the rows; float32 is multiplied without them. */
+function padded(matrix: Matrix): Matrix {
+  const padding = matrix.stride - matrix.cols;
+  return padding === 0 || formatOf(matrix) === 'float32' ? matrix : { ...matrix, padding };
+}
+
+/** The columns of a value, and the padding behind the last. */
 function part({ values, matrix }: Joined, value: Value): Matrix {
   const before = values.slice(0, values.indexOf(value));
-  return columns(matrix, sum(before.map(({ width }) => width)), value.width);
+  const { padding: _, ...own } = columns(matrix, sum(before.map(({ width }) => width)), value.width);
+  const { padding = 0 } = value === values.at(-1) ? matrix : {};
+  return padding === 0 ? own : { ...own, padding };
 }

@@ -1,18 +1,22 @@
 /** Linear layers, their epilogues, and the dot interaction. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { at } from '../../src/at.ts';
 import { type Activation, matrix } from '../../src/backend/backend.ts';
 import {
   REFERENCE_ROW_FUNCTIONS,
   referenceDotInteraction,
   referenceLinear,
 } from '../../src/dense/reference.ts';
+import { activationFormat, type ElementFormat } from '../../src/device.ts';
 import { shared } from '../support/cases.ts';
 import { assertSameBits, assertSameValues, assertWithin, FLOAT32_ROUNDING } from '../support/compare.ts';
+import { formatsOf, roundedTo, roundingOf } from '../support/elements.ts';
 import { Random } from '../support/random.ts';
 import {
   type DotProblem,
   dotInteractionOn,
+  type LinearOptions,
   type LinearProblem,
   linearOn,
   type RowProblem,
@@ -81,20 +85,22 @@ function remembered<P extends object>(problem: P, reference: (problem: P) => Flo
 /**
  * Compares with the float64 reference. Each of K products, K sums, the bias and the epilogue's two operations may be
  * rounded, in any order: (K + 4) · rounding · (|x|·|W| + |b|), which a ReLU or sigmoid does not enlarge; the sigmoid's
- * own rounding adds some ulps of at most 1. `rounding` 0 asks for the exact values.
+ * own rounding adds some ulps of at most 1. The result is rounded to `format`; a bias and the sums of a cross are among the
+ * roundings above. `rounding` 0 asks for the exact values, rounded once to `format`.
  */
 export function assertLinear(
   out: Float32Array,
   problem: LinearProblem,
   rounding: number,
   what: string,
+  format: ElementFormat = 'float32',
 ): void {
   const expected = remembered(problem, referenceLinear);
   if (rounding === 0) {
     // −0 and 0 are the same here: which of them a sum of zeros gives is left open.
     assertSameValues(
       out.map((x) => x + 0),
-      expected.map((x) => x + 0),
+      expected.map((x) => roundedTo(format, x) + 0),
       what,
     );
     return;
@@ -111,40 +117,61 @@ export function assertLinear(
   });
   const roundings = problem.inputs + 4;
   const ownRounding = problem.activation === 'sigmoid' ? 2 ** -22 : 0;
-  assertWithin(out, expected, (i) => roundings * rounding * (magnitude[i] as number) + ownRounding, what);
+  const boundOf = (i: number) =>
+    roundings * rounding * at(magnitude, i) + ownRounding + lastRounding(format, at(expected, i));
+  assertWithin(out, expected, boundOf, what);
 }
 
-/** Compares with the float64 reference, each of the D products and sums rounded. `rounding` 0: exact values. */
-export function assertDot(out: Float32Array, problem: DotProblem, rounding: number, what: string): void {
+/** What the last rounding changes, of a value that may be a little larger than the reference. */
+function lastRounding(format: ElementFormat, expected: number): number {
+  return format === 'float32' ? 0 : 1.01 * roundingOf(format, expected);
+}
+
+/**
+ * Compares with the float64 reference, each of the D products and sums rounded, and the result to `format`. `rounding` 0: exact
+ * values, rounded once.
+ */
+export function assertDot(
+  out: Float32Array,
+  problem: DotProblem,
+  rounding: number,
+  what: string,
+  format: ElementFormat = 'float32',
+): void {
   const expected = remembered(problem, referenceDotInteraction);
   if (rounding === 0) {
     assertSameValues(
       out.map((x) => x + 0),
-      expected.map((x) => x + 0),
+      expected.map((x) => roundedTo(format, x) + 0),
       what,
     );
     return;
   }
   const magnitude = referenceDotInteraction({ ...problem, input: problem.input.map(Math.abs) });
-  assertWithin(out, expected, (i) => (problem.dim + 1) * rounding * (magnitude[i] as number), what);
+  const boundOf = (i: number) =>
+    (problem.dim + 1) * rounding * at(magnitude, i) + lastRounding(format, at(expected, i));
+  assertWithin(out, expected, boundOf, what);
 }
 
 /**
  * Compares with the float64 reference. Σ x is off by n · 2⁻²⁴ · Σ |x| at most, its square by twice that, Σ x² by
- * (n + 1) · 2⁻²⁴ · Σ x², and three more operations round. 0: exact values.
+ * (n + 1) · 2⁻²⁴ · Σ x², and three more operations round; then the result to `format`. 0: exact values, rounded once.
  */
 export function assertFactorizationMachine(
   out: Float32Array,
   problem: Pick<RowProblem, 'batch' | 'columns' | 'input'>,
   rounding: number,
   what: string,
+  format: ElementFormat = 'float32',
 ): void {
   const { batch, columns, input } = problem;
-  const expected = REFERENCE_ROW_FUNCTIONS.factorizationMachine(problem);
+  const exact = REFERENCE_ROW_FUNCTIONS.factorizationMachine(problem);
+  const expected = rounding === 0 ? exact.map((x) => roundedTo(format, x)) : exact;
   const bounds = Array.from({ length: batch }, (_, b) => {
     const row = Array.from(input.subarray(b * columns, (b + 1) * columns), Math.abs);
     const sum = row.reduce((total, x) => total + x, 0);
-    return (columns + 3) * rounding * (sum ** 2 + row.reduce((total, x) => total + x * x, 0));
+    const summed = (columns + 3) * rounding * (sum ** 2 + row.reduce((total, x) => total + x * x, 0));
+    return summed + (rounding === 0 ? 0 : lastRounding(format, at(expected, b)));
   });
   assertWithin(out, expected, (b) => bounds[b] ?? 0, what);
 }
@@ -185,10 +212,32 @@ function integerInteractions(): DotProblem[] {
 }
 
 export function denseCases(subject: Subject): void {
+  /** Formats of what a layer reads and writes. */
+  const pairs = () =>
+    formatsOf(subject.precision).flatMap((from) =>
+      formatsOf(subject.precision).map((to) => [from, to] as const),
+    );
+  /** Those of layers that write what they read. */
+  const alike = () => formatsOf(subject.precision).map((format) => [format, format] as const);
+
+  /** Runs a layer between matrices of each pair of formats. */
+  async function checkLinear(
+    problem: LinearProblem,
+    rounding: number,
+    what: string,
+    formats = pairs(),
+    options: LinearOptions = {},
+  ): Promise<void> {
+    for (const pair of formats) {
+      const own = { ...options, precision: subject.precision, formats: pair };
+      const out = await linearOn(subject.backend, problem, own);
+      assertLinear(out, problem, rounding, `${what}, ${pair.join(' to ')}`, pair[1]);
+    }
+  }
+
   test('linear: every shape and batch is exact on integers', async () => {
     for (const problem of shared('integer layers', integerLayers)) {
-      const out = await linearOn(subject.backend, problem, { precision: subject.precision });
-      assertLinear(out, problem, 0, `linear ${problem.inputs} → ${problem.outputs}, batch ${problem.batch}`);
+      await checkLinear(problem, 0, `linear ${problem.inputs} → ${problem.outputs}, batch ${problem.batch}`);
     }
   });
 
@@ -197,8 +246,7 @@ export function denseCases(subject: Subject): void {
     for (const [inputs, outputs] of LAYERS) {
       for (const activation of ['none', 'relu', 'sigmoid'] as const) {
         const problem = layerProblem((count) => random.reals(count), [13, inputs, outputs], { activation });
-        const out = await linearOn(subject.backend, problem, { precision: subject.precision });
-        assertLinear(out, problem, subject.denseRounding, `${activation} of ${inputs} → ${outputs}`);
+        await checkLinear(problem, subject.denseRounding, `${activation} of ${inputs} → ${outputs}`);
       }
     }
   });
@@ -219,18 +267,12 @@ export function denseCases(subject: Subject): void {
         const real = layerProblem((count) => random.reals(count), shape, { biased, crossed: true });
         for (const inPlace of [false, true]) {
           const what = `cross ${shape}${inPlace ? ' in place' : ''}`;
-          assertLinear(
-            await linearOn(subject.backend, exact, { inPlace, precision: subject.precision }),
-            exact,
-            0,
-            what,
-          );
-          assertLinear(
-            await linearOn(subject.backend, real, { inPlace, precision: subject.precision }),
-            real,
-            subject.denseRounding,
-            what,
-          );
+          // Sums of 16 bits are rounded before the cross.
+          const [float32, ...narrow] = alike();
+          const rounding = subject.denseRounding;
+          await checkLinear(exact, 0, what, [float32 as (typeof narrow)[number]], { inPlace });
+          await checkLinear(exact, rounding, what, narrow, { inPlace });
+          await checkLinear(real, rounding, what, alike(), { inPlace });
         }
       }
     }
@@ -251,7 +293,10 @@ export function denseCases(subject: Subject): void {
       // Factors of fewer bits hold no such numbers.
       ...(subject.denseRounding === FLOAT32_ROUNDING ? [1e-30, 3.4e38, -3.4e38] : []),
     ];
-    for (const outputs of [1, 19]) {
+    for (const [outputs, formats] of [1, 19].flatMap((count) =>
+      alike().map((pair) => [count, pair] as const),
+    )) {
+      const [format] = formats;
       const activated = async (activation: Activation) => {
         const problem: LinearProblem = {
           batch: values.length,
@@ -261,7 +306,7 @@ export function denseCases(subject: Subject): void {
           weight: new Float32Array(outputs).fill(1),
           activation,
         };
-        const out = await linearOn(subject.backend, problem, { precision: subject.precision });
+        const out = await linearOn(subject.backend, problem, { precision: subject.precision, formats });
         return values.map((_, b) => {
           const row = out.subarray(b * outputs, (b + 1) * outputs);
           assert.ok(
@@ -285,7 +330,8 @@ export function denseCases(subject: Subject): void {
         else {
           assert.ok(y >= 0 && y <= 1, `sigmoid(${x}) is ${y}`);
           // Two ulps of e^x and of the division; e^-100 is subnormal in float32, where ulps are coarse.
-          assert.ok(Math.abs(y - expected) <= Math.max(2 ** -22 * expected, 1e-38), `sigmoid(${x}) is ${y}`);
+          const bound = Math.max(2 ** -22 * expected, 1e-38) + lastRounding(format, expected);
+          assert.ok(Math.abs(y - expected) <= bound, `sigmoid(${x}) is ${y}`);
         }
       });
       assert.equal(sigmoid[values.indexOf(100)], 1);
@@ -301,16 +347,19 @@ export function denseCases(subject: Subject): void {
       [257, 130],
     ] as const) {
       const problem = layerProblem((count) => random.reals(count), [9, inputs, outputs]);
-      const clean = await linearOn(subject.backend, problem, { precision: subject.precision });
       const input = problem.input.slice();
       input[4 * inputs] = Number.NaN;
       input[7 * inputs] = Number.POSITIVE_INFINITY;
-      const out = await linearOn(subject.backend, { ...problem, input }, { precision: subject.precision });
-      for (let b = 0; b < 9; b++) {
-        const row = out.subarray(b * outputs, (b + 1) * outputs);
-        if (b === 4) assert.ok(row.every(Number.isNaN), 'the row with NaN');
-        else if (b === 7) assert.ok(!row.some(Number.isFinite), 'the row with infinity');
-        else assertSameBits(row, clean.subarray(b * outputs, (b + 1) * outputs), `row ${b}`);
+      for (const formats of alike()) {
+        const options = { precision: subject.precision, formats };
+        const clean = await linearOn(subject.backend, problem, options);
+        const out = await linearOn(subject.backend, { ...problem, input }, options);
+        for (let b = 0; b < 9; b++) {
+          const row = out.subarray(b * outputs, (b + 1) * outputs);
+          if (b === 4) assert.ok(row.every(Number.isNaN), 'the row with NaN');
+          else if (b === 7) assert.ok(!row.some(Number.isFinite), 'the row with infinity');
+          else assertSameBits(row, clean.subarray(b * outputs, (b + 1) * outputs), `row ${b}`);
+        }
       }
     }
   });
@@ -351,7 +400,8 @@ export function denseCases(subject: Subject): void {
     for (const problem of shared('integer interactions', integerInteractions)) {
       const { features, dim, order, diagonal } = problem;
       const out = await dotInteractionOn(subject.backend, problem, subject.precision);
-      assertDot(out, problem, 0, `${features} × ${dim}, ${order}${diagonal ? ', diagonal' : ''}`);
+      const what = `${features} × ${dim}, ${order}${diagonal ? ', diagonal' : ''}`;
+      assertDot(out, problem, 0, what, activationFormat(subject.precision));
     }
   });
 
@@ -376,7 +426,8 @@ export function denseCases(subject: Subject): void {
           diagonal,
         };
         const out = await dotInteractionOn(subject.backend, problem, subject.precision);
-        assertDot(out, problem, subject.denseRounding, `${batch} × ${features} × ${dim}, ${order}`);
+        const what = `${batch} × ${features} × ${dim}, ${order}`;
+        assertDot(out, problem, subject.denseRounding, what, activationFormat(subject.precision));
       }
     }
   });
@@ -388,12 +439,10 @@ export function denseCases(subject: Subject): void {
       // Sums stay below 2^12, their squares below 2^24.
       const input = random.integers(batch * columns, columns > 100 ? 3 : 8);
       const problem = { function: 'factorizationMachine', batch, columns, input } as const;
-      assertFactorizationMachine(
-        await rowFunctionOn(subject.backend, problem),
-        problem,
-        0,
-        `${batch} rows of ${columns}`,
-      );
+      for (const format of formatsOf(subject.precision)) {
+        const out = await rowFunctionOn(subject.backend, problem, format);
+        assertFactorizationMachine(out, problem, 0, `${batch} rows of ${columns}, ${format}`, format);
+      }
     }
   });
 
@@ -439,5 +488,30 @@ export function denseCases(subject: Subject): void {
     for (let row = 0; row < 4; row++) expected.set(source.subarray(row * 5, (row + 1) * 5), row * 12 + 3);
     assertSameBits(whole, expected, 'rows past the first four keep what they held');
     assertSameBits(few, source.subarray(0, 15), 'the first three rows of the copy');
+  });
+
+  test('copies round to the nearest value of their format, and give it back', async () => {
+    const { backend } = subject;
+    using buffer = backend.allocate(7 * 18);
+    using other = backend.allocate(7 * 12);
+    const source = new Random(80).reals(7 * 5);
+    for (const format of formatsOf(subject.precision)) {
+      const narrow = { ...matrix(other, 7, 5, 3, 11), format };
+      const again = { ...matrix(other, 7, 5, 3, 6), format, buffer };
+      const back = matrix(other, 7, 5, 1, 6);
+      const target = new Float32Array(7 * 5);
+      await backend.run([
+        { op: 'upload', source, output: matrix(buffer, 7, 5, 64) },
+        { op: 'copy', input: matrix(buffer, 7, 5, 64), output: narrow },
+        { op: 'copy', input: narrow, output: again },
+        { op: 'copy', input: again, output: back },
+        { op: 'download', input: back, target },
+      ]);
+      assertSameValues(
+        target,
+        source.map((x) => roundedTo(format, x)),
+        format,
+      );
+    }
   });
 }

@@ -1,5 +1,6 @@
 /** Random tables, batches and modes against the reference. */
 import { test } from 'node:test';
+import { activationFormat } from '../../src/device.ts';
 import type { Bags, EmbeddingTable } from '../../src/embedding/bag.ts';
 import { ROW_FORMATS } from '../../src/embedding/bag.ts';
 import { referenceCheckBags } from '../../src/embedding/reference.ts';
@@ -178,7 +179,8 @@ export function propertyCases(subject: Subject): void {
           diagonal,
           input: draw(batch * features * dim),
         };
-        assertDot(await dotInteractionOn(subject.backend, dot, subject.precision), dot, 0, 'dot interaction');
+        const out = await dotInteractionOn(subject.backend, dot, subject.precision);
+        assertDot(out, dot, 0, 'dot interaction', activationFormat(subject.precision));
       },
     );
   });

@@ -12,7 +12,15 @@ const fakeLt = buildFakeCublasLt(fake);
 const driver = new CudaDriver({ path: fake.path });
 const library = new CublasLt({ path: fakeLt.path });
 const PROBLEM: MatmulProblem = {
-  ...{ rows: 4, inputs: 8, outputs: 16, type: 'float32', compute: 'tf32', epilogue: 'none' },
+  ...{
+    rows: 4,
+    inputs: 8,
+    outputs: 16,
+    type: 'float32',
+    outputType: 'float32',
+    compute: 'tf32',
+    epilogue: 'none',
+  },
   ...{ inputStride: 8, weightStride: 8, outputStride: 16 },
 };
 

@@ -1,6 +1,7 @@
 /** Linear layers by warps, the ends of linear layers and conversions on the host, against the reference. */
 import assert from 'node:assert/strict';
 import { before, test } from 'node:test';
+import { at } from '../../src/at.ts';
 import type { Activation } from '../../src/backend/backend.ts';
 import {
   ConvertRowsParams,
@@ -13,15 +14,21 @@ import {
   directLinearSource,
   finishLinearSource,
   packLaunch,
+  widestPack,
 } from '../../src/backend/cuda/dense/dense-source.ts';
 import { referenceLinear } from '../../src/dense/reference.ts';
-import { UNSCALED_PRECISIONS, type UnscaledPrecision } from '../../src/device.ts';
+import {
+  activationFormat,
+  type ElementFormat,
+  UNSCALED_PRECISIONS,
+  type UnscaledPrecision,
+} from '../../src/device.ts';
 import { ACTIVATION } from '../../src/ffi/cpu-operators.ts';
-import { bfloat16ToNumber, float16ToNumber, numberToBfloat16, numberToFloat16 } from '../../src/tensor.ts';
 import { assertWithin, FLOAT32_ROUNDING } from '../support/compare.ts';
+import { encoded, formatsOf, newElements, roundedTo, roundingOf } from '../support/elements.ts';
 import { Random } from '../support/random.ts';
 import { addressOf, type Emulator, refuseEmulation } from './emulator.ts';
-import { emulateDense, framed, HostMatrix, launch } from './host-matrix.ts';
+import { emulateDense, framed, HostMatrix, launch, widthsFor } from './host-matrix.ts';
 
 const skip = refuseEmulation();
 let emulator: Emulator;
@@ -32,22 +39,12 @@ before(async () => {
 
 /** The stored form of a weight [outputs, inputs], rows padded to a multiple of 8, and what it then stands for. */
 function storedWeight(precision: UnscaledPrecision, weight: Float32Array, inputs: number) {
+  const format = activationFormat(precision);
   const stride = Math.ceil(inputs / 8) * 8;
-  const outputs = weight.length / inputs;
-  const half = precision === 'float16' || precision === 'bfloat16';
-  const count = outputs * stride;
-  const array = half
-    ? new Uint16Array(new ArrayBuffer(2 * count))
-    : new Float32Array(new ArrayBuffer(4 * count));
-  const [encode, decode] =
-    precision === 'float16'
-      ? [numberToFloat16, float16ToNumber]
-      : precision === 'bfloat16'
-        ? [numberToBfloat16, bfloat16ToNumber]
-        : [(x: number) => x, (x: number) => x];
+  const array = newElements(format, (weight.length / inputs) * stride);
   const values = weight.map((x, i) => {
-    array[Math.floor(i / inputs) * stride + (i % inputs)] = encode(x);
-    return decode(encode(x));
+    array[Math.floor(i / inputs) * stride + (i % inputs)] = encoded(format, x);
+    return roundedTo(format, x);
   });
   return { array, stride, values };
 }
@@ -93,43 +90,62 @@ for (const precision of UNSCALED_PRECISIONS) {
       [9, 4, 5],
     ] as const) {
       for (const [f, { activation, biased, crossed }] of FINISHES.entries()) {
-        for (const width of inputs % 4 === 0 ? ([1, 4] as const) : ([1] as const)) {
-          const input = framed(width, batch, inputs, random.reals(batch * inputs));
-          const weight = storedWeight(precision, random.reals(outputs * inputs), inputs);
-          const bias = random.reals(outputs);
-          const x0 = framed(1, batch, outputs, random.reals(batch * outputs));
-          const x = framed(1, batch, outputs, random.reals(batch * outputs));
-          const inPlace = f % 2 === 1 && crossed;
-          const output = inPlace ? x : framed(1, batch, outputs);
-          const problem = {
-            batch,
-            inputs,
-            outputs,
-            input: input.values(),
-            weight: weight.values,
-            bias: biased ? bias : undefined,
-            activation,
-            cross: crossed ? { x0: x0.values(), x: x.values() } : undefined,
-          };
-          const expected = referenceLinear(problem);
-          const params = DirectLinearParams.encode({
-            input: input.address,
-            inputStride: input.stride,
-            weight: addressOf(weight.array),
-            weightStride: weight.stride,
-            inputs,
-            ...endOf(output, activation, biased ? bias : undefined, crossed ? { x0, x } : undefined),
-          });
-          const reads = [input.array, weight.array, bias, x0.array, ...(inPlace ? [] : [x.array])];
-          const { kernel } = directLinearSource(precision, width);
-          launch(emulator, kernel, directLaunch(batch, outputs), params, reads, [output.array]);
-          const bound = (inputs + 6) * FLOAT32_ROUNDING * (inputs + 2);
-          assertWithin(output.values(), expected, () => bound, `${batch} × ${inputs} → ${outputs}, ${f}`);
+        for (const [from, to] of pairsOf(precision)) {
+          for (const width of widthsFor(inputs, from)) {
+            const input = framed(width, batch, inputs, random.reals(batch * inputs), from);
+            const weight = storedWeight(precision, random.reals(outputs * inputs), inputs);
+            const bias = random.reals(outputs);
+            const x0 = framed(1, batch, outputs, random.reals(batch * outputs), to);
+            const x = framed(1, batch, outputs, random.reals(batch * outputs), to);
+            const inPlace = f % 2 === 1 && crossed;
+            const output = inPlace ? x : framed(1, batch, outputs, undefined, to);
+            const problem = {
+              batch,
+              inputs,
+              outputs,
+              input: input.values(),
+              weight: weight.values,
+              bias: biased ? bias : undefined,
+              activation,
+              cross: crossed ? { x0: x0.values(), x: x.values() } : undefined,
+            };
+            const expected = referenceLinear(problem);
+            const params = DirectLinearParams.encode({
+              input: input.address,
+              inputStride: input.stride,
+              weight: addressOf(weight.array),
+              weightStride: weight.stride,
+              inputs,
+              ...endOf(output, activation, biased ? bias : undefined, crossed ? { x0, x } : undefined),
+            });
+            const reads = [input.array, weight.array, bias, x0.array, ...(inPlace ? [] : [x.array])];
+            const { kernel } = directLinearSource(precision, { input: from, output: to }, width);
+            launch(emulator, kernel, directLaunch(batch, outputs), params, reads, [output.array]);
+            const summed = (inputs + 6) * FLOAT32_ROUNDING * (inputs + 2);
+            const bound = (i: number) => summed + 1.01 * roundingOf(to, at(expected, i));
+            const what = `${batch} × ${inputs} → ${outputs}, ${f}, ${from} to ${to}`;
+            assertWithin(output.values(), expected, bound, what);
+          }
         }
       }
     }
   });
 }
+
+/** Formats of what is read and written. */
+function pairsOf(precision: UnscaledPrecision): (readonly [ElementFormat, ElementFormat])[] {
+  const formats = formatsOf(precision);
+  return formats.flatMap((from) => formats.map((to) => [from, to] as const));
+}
+
+/** Formats of sums and of what they are finished into. */
+const FINISHED = [
+  ['float32', 'float32'],
+  ['float32', 'float16'],
+  ['float32', 'bfloat16'],
+  ['float16', 'float16'],
+  ['bfloat16', 'bfloat16'],
+] as const;
 
 test('finishing sums: bias, activation, cross; in place, any alignment', { skip }, () => {
   const random = new Random(5);
@@ -141,28 +157,35 @@ test('finishing sums: bias, activation, cross; in place, any alignment', { skip 
     [300, 8],
   ] as const) {
     for (const { activation, biased, crossed } of FINISHES) {
-      for (const width of outputs % 4 === 0 ? ([1, 4] as const) : ([1] as const)) {
-        const sums = framed(width, batch, outputs, random.reals(batch * outputs));
-        const bias = Float32Array.from(random.reals(outputs));
-        const x0 = framed(width, batch, outputs, random.reals(batch * outputs));
-        const x = framed(width, batch, outputs, random.reals(batch * outputs));
-        const output = crossed ? x : sums;
-        // One input of weight 1 per output would be a matrix: the sums are the layer's without one.
-        const expected = referenceFinish(sums.values(), outputs, biased ? bias : undefined, activation, {
-          x0: x0.values(),
-          x: x.values(),
-          crossed,
-        });
-        const params = FinishLinearParams.encode({
-          sums: sums.address,
-          sumsStride: sums.stride,
-          ...endOf(output, activation, biased ? bias : undefined, crossed ? { x0, x } : undefined),
-        });
-        const { kernel } = finishLinearSource(width);
-        const written = [...new Set([sums.array, output.array])];
-        const shape = packLaunch(batch, outputs, width);
-        launch(emulator, kernel, shape, params, [bias, x0.array, ...(crossed ? [] : [x.array])], written);
-        assertWithin(output.values(), expected, () => 2 ** -21, `${batch} × ${outputs}, ${activation}`);
+      for (const [from, to] of FINISHED) {
+        for (const width of widthsFor(outputs, from, to)) {
+          const sums = framed(width, batch, outputs, random.reals(batch * outputs), from);
+          // Of a bias, 32 bytes may be loaded at once.
+          const room = new Float32Array(new ArrayBuffer(4 * outputs + 32));
+          const bias = room.subarray(Number(-addressOf(room) & 31n) / 4).subarray(0, outputs);
+          bias.set(random.reals(outputs));
+          const x0 = framed(width, batch, outputs, random.reals(batch * outputs), to);
+          const x = framed(width, batch, outputs, random.reals(batch * outputs), to);
+          const output = crossed ? x : from === to ? sums : framed(width, batch, outputs, undefined, to);
+          // One input of weight 1 per output would be a matrix: the sums are the layer's without one.
+          const expected = referenceFinish(sums.values(), outputs, biased ? bias : undefined, activation, {
+            x0: x0.values(),
+            x: x.values(),
+            crossed,
+          });
+          const params = FinishLinearParams.encode({
+            sums: sums.address,
+            sumsStride: sums.stride,
+            ...endOf(output, activation, biased ? bias : undefined, crossed ? { x0, x } : undefined),
+          });
+          const { kernel } = finishLinearSource(from, to, width);
+          const written = [...new Set([sums.array, output.array])];
+          const shape = packLaunch(batch, outputs, width);
+          launch(emulator, kernel, shape, params, [bias, x0.array, ...(crossed ? [] : [x.array])], written);
+          const bound = (i: number) => 2 ** -21 + 1.01 * roundingOf(to, at(expected, i));
+          const what = `${batch} × ${outputs}, ${activation}, ${from} to ${to}`;
+          assertWithin(output.values(), expected, bound, what);
+        }
       }
     }
   }
@@ -198,7 +221,14 @@ test('activations at their limits', { skip }, () => {
       sumsStride: sums.stride,
       ...endOf(sums, activation),
     });
-    launch(emulator, finishLinearSource(1).kernel, packLaunch(1, values.length, 1), params, [], [sums.array]);
+    launch(
+      emulator,
+      finishLinearSource('float32', 'float32', 1).kernel,
+      packLaunch(1, values.length, 1),
+      params,
+      [],
+      [sums.array],
+    );
     sums.values().forEach((y, i) => {
       const x = values[i] as number;
       const expected = activation === 'relu' ? Math.max(0, x) : 1 / (1 + Math.exp(-x));
@@ -227,26 +257,24 @@ test('rows are converted to the nearest, and copied as they are', { skip }, () =
     -Infinity,
     3.4e38,
   ];
-  for (const precision of ['float32', 'float16', 'bfloat16'] as const) {
+  for (const [from, to] of [...pairsOf('float16'), ...pairsOf('bfloat16')]) {
     for (const [rows, cols] of [
       [1, special.length],
       [3, 8],
       [2, 33],
       [40, 4],
     ] as const) {
+      const widest = widestPack(from, to);
       for (const [width, padded] of [
         [1, cols],
         [1, cols + 3],
-        [4, Math.ceil(cols / 4) * 4],
-        [4, Math.ceil(cols / 8) * 8 + 4],
+        [widest, Math.ceil(cols / widest) * widest],
+        [widest, Math.ceil(cols / 8) * 8 + widest],
       ] as const) {
         const drawn = rows === 1 ? Float32Array.from(special) : random.reals(rows * cols);
-        const input = framed(width, rows, cols, drawn);
+        const input = framed(width, rows, cols, drawn, from);
         const stride = Math.ceil(padded / 8) * 8;
-        const half = precision !== 'float32';
-        const output = half
-          ? new Uint16Array(new ArrayBuffer(2 * rows * stride))
-          : new Float32Array(new ArrayBuffer(4 * rows * stride));
+        const output = newElements(to, rows * stride);
         const params = ConvertRowsParams.encode({
           input: input.address,
           inputStride: input.stride,
@@ -256,15 +284,14 @@ test('rows are converted to the nearest, and copied as they are', { skip }, () =
           columns: cols,
           outputColumns: padded,
         });
-        const { kernel } = convertRowsSource(precision, width);
+        const { kernel } = convertRowsSource(from, to, width);
         output.fill(7);
         launch(emulator, kernel, packLaunch(rows, padded, width), params, [input.array], [output]);
-        const encode = { float32: (x: number) => x, float16: numberToFloat16, bfloat16: numberToBfloat16 };
         output.forEach((x, i) => {
           const [row, col] = [Math.floor(i / stride), i % stride];
-          const from = drawn[row * cols + col] as number;
-          const expected = col < cols ? encode[precision](from) : col < padded ? 0 : 7;
-          assert.equal(x, expected, `${precision} of ${from}`);
+          const given = roundedTo(from, drawn[row * cols + col] as number);
+          const expected = col < cols ? encoded(to, given) : col < padded ? 0 : 7;
+          assert.equal(x, expected, `${from} to ${to} of ${given}`);
         });
       }
     }

@@ -184,7 +184,7 @@ inline unsigned int to_bfloat16_pair(float low, float high) {
 inline void *dynamic_shared() { return simt::dynamic_shared(); }
 
 template <int bytes>
-void copy_async(float *to, const float *from, bool inside) {
+void copy_async(void *to, const void *from, bool inside) {
   if (inside) simt::counts.reads++;
   const bool good = inside && simt::may_access(from, bytes, simt::Access::Read);
   simt::start_copy(to, good ? from : nullptr, bytes);
@@ -195,10 +195,10 @@ void wait_for_copies() {
   simt::wait_for_copies(groups);
 }
 
-inline void store_bulk(float *to, const float *from, int bytes) {
+inline void store_bulk(void *to, const void *from, int bytes) {
   for (int done = 0; done < bytes; done += 16) {
     simt::counts.writes++;
-    if (!simt::may_access(to + done / 4, 16, simt::Access::Write)) return;
+    if (!simt::may_access(static_cast<char *>(to) + done, 16, simt::Access::Write)) return;
   }
   simt::start_bulk_copy(to, from, static_cast<std::size_t>(bytes));
 }

@@ -33,24 +33,25 @@ enum { HANDLE = 1, MATMUL, LAYOUT, PREFERENCE };
 enum { FLOAT32 = 0, FLOAT16 = 2, BFLOAT16 = 14 };
 enum { COMPUTE_32F = 68, COMPUTE_TF32 = 77 };
 enum { EPILOGUE_NONE = 1, EPILOGUE_RELU = 2, EPILOGUE_BIAS = 4 };
+enum { REDUCTION_COMPUTE_TYPE = 2 };
 enum { WORKSPACE_BYTES = 4096 };
 
 /* Of every kind; what a kind has no use for is 0. */
 typedef struct Object {
   int kind, alive;
   int compute, transpose_a, epilogue;
-  const float *bias;
+  const void *bias;
   int type;
   uint64_t rows, columns;
   int64_t stride;
   uint64_t max_workspace;
-  uint32_t alignment[4];
+  uint32_t alignment[4], reductions;
 } Object;
 
 typedef struct {
   Object matmul, a, b, d;
   const void *a_data, *b_data;
-  float *d_data;
+  void *d_data;
 } Product;
 /* A stream copies at most 256 bytes of data: a product is copied here. */
 typedef struct { const Product *product; } Work;
@@ -190,6 +191,7 @@ cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t h
   const int which = (int)attribute;
   if (!is(PREFERENCE, preference)) return INVALID_VALUE;
   if (which == 1 && bytes == 8) memcpy(&preference->max_workspace, value, 8);
+  else if (which == 3 && bytes == 4) memcpy(&preference->reductions, value, 4);
   else if (which >= 5 && which <= 8 && bytes == 4) memcpy(&preference->alignment[which - 5], value, 4);
   else return INVALID_VALUE;
   return SUCCESS;
@@ -198,7 +200,7 @@ cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t h
 /* Whether D [n x b] = Aᵀ [n x k] · B [k x b] fits together. */
 static int fits(const Object *matmul, const Object *a, const Object *b, const Object *d) {
   if (!is(MATMUL, matmul) || !is(LAYOUT, a) || !is(LAYOUT, b) || !is(LAYOUT, d)) return 0;
-  if (!matmul->transpose_a || d->type != FLOAT32 || a->type != b->type) return 0;
+  if (!matmul->transpose_a || (d->type != FLOAT32 && d->type != a->type) || a->type != b->type) return 0;
   if (matmul->compute == COMPUTE_TF32 && a->type != FLOAT32) return 0;
   return a->rows == b->rows && a->columns == d->rows && b->columns == d->columns;
 }
@@ -216,6 +218,8 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t handle, cublasLtM
   if (!is(HANDLE, handle) || !is(PREFERENCE, preference) || c != d) return INVALID_VALUE;
   if (!fits(matmul, (const Object *)a, (const Object *)b, (const Object *)d)) return INVALID_VALUE;
   if (matmul->epilogue & EPILOGUE_BIAS && matmul->bias == NULL) return INVALID_VALUE;
+  /* Halves must not be added up. */
+  if (((const Object *)d)->type != FLOAT32 && preference->reductions != REDUCTION_COMPUTE_TYPE) return INVALID_VALUE;
   *found = 0;
   if (preference->max_workspace < WORKSPACE_BYTES || (matmul->epilogue != EPILOGUE_NONE && !epilogues))
     return NOT_SUPPORTED;
@@ -262,6 +266,47 @@ static double element(const Object *layout, int compute, const void *data, uint6
   return compute == COMPUTE_TF32 ? tf32(value) : value;
 }
 
+/* The nearest value of `bits` significant ones, or a multiple of `least`; ties to even. */
+static double rounded(double value, int bits, double least) {
+  if (value == 0 || !isfinite(value)) return value;
+  int exponent;
+  frexp(value, &exponent);
+  const double unit = fmax(ldexp(1, exponent - bits), least);
+  return nearbyint(value / unit) * unit;
+}
+
+static uint16_t to_float16(double value) {
+  const uint16_t sign = signbit(value) ? 0x8000 : 0;
+  if (isnan(value)) return 0x7fff;
+  const double size = rounded(fabs(value), 11, ldexp(1, -24));
+  if (size > 65504) return sign | 0x7c00;
+  if (size < ldexp(1, -14)) return (uint16_t)(sign | (int)ldexp(size, 24));
+  int exponent;
+  const double fraction = frexp(size, &exponent); /* in [1/2, 1) */
+  return (uint16_t)(sign | (exponent + 14) << 10 | ((int)ldexp(fraction, 11) - 1024));
+}
+
+static uint16_t to_bfloat16(double value) {
+  const float nearest = (float)(isnan(value) ? value : rounded(value, 8, ldexp(1, -133)));
+  uint32_t bits;
+  memcpy(&bits, &nearest, 4);
+  return isnan(value) ? 0x7fff : (uint16_t)(bits >> 16);
+}
+
+/* Stores a sum, which was float32 first. */
+static void put_element(const Object *layout, void *data, uint64_t row, uint64_t column, double value) {
+  const uint64_t at = column * (uint64_t)layout->stride + row;
+  const float sum = (float)value;
+  if (layout->type == FLOAT32) ((float *)data)[at] = sum;
+  else ((uint16_t *)data)[at] = layout->type == FLOAT16 ? to_float16(sum) : to_bfloat16(sum);
+}
+
+static double bias_of(const Object *matmul, int type, uint64_t row) {
+  if (type == FLOAT32) return ((const float *)matmul->bias)[row];
+  const uint16_t bits = ((const uint16_t *)matmul->bias)[row];
+  return type == FLOAT16 ? float16(bits) : bfloat16(bits);
+}
+
 static void compute(const void *data) {
   const Product *p = ((const Work *)data)->product;
   products += 1;
@@ -271,9 +316,9 @@ static void compute(const void *data) {
       for (uint64_t k = 0; k < p->a.rows; k++)
         sum += element(&p->a, p->matmul.compute, p->a_data, k, row) *
                element(&p->b, p->matmul.compute, p->b_data, k, column);
-      if (p->matmul.epilogue & EPILOGUE_BIAS) sum += p->matmul.bias[row];
+      if (p->matmul.epilogue & EPILOGUE_BIAS) sum += bias_of(&p->matmul, p->d.type, row);
       if (p->matmul.epilogue & EPILOGUE_RELU && (sum < 0 || (relu_loses_nan && isnan(sum)))) sum = 0;
-      p->d_data[column * (uint64_t)p->d.stride + row] = (float)sum;
+      put_element(&p->d, p->d_data, row, column, sum);
     }
   }
 }

@@ -121,6 +121,7 @@ const PROBLEM = {
   inputs: 8,
   outputs: 16,
   type: 'float16',
+  outputType: 'float32',
   compute: 'float32',
   epilogue: 'reluBias',
   inputStride: 8,
@@ -132,7 +133,13 @@ test('the real library describes products', { skip: typeof real === 'string' && 
   const library = real as CublasLt;
   assert.match(library.version, /^1[2-9]\.\d+\.\d+$/);
   library.release(library.describe(PROBLEM));
-  const tf32 = { ...PROBLEM, type: 'float32', compute: 'tf32', epilogue: 'none' } as const;
+  const tf32 = {
+    ...PROBLEM,
+    type: 'float32',
+    outputType: 'float32',
+    compute: 'tf32',
+    epilogue: 'none',
+  } as const;
   library.release(library.describe(tf32));
 });
 

@@ -1,6 +1,7 @@
 /** The dense operations on a GPU, in every precision, against the reference; launched by themselves and from graphs. */
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
+import { at } from '../../src/at.ts';
 import type { Activation } from '../../src/backend/backend.ts';
 import { DenseKernels } from '../../src/backend/cuda/dense/dense-kernels.ts';
 import type { DeviceLinear, DeviceMatrix } from '../../src/backend/cuda/dense/dense-operation.ts';
@@ -11,18 +12,27 @@ import { cudaDevices, cudaDriver } from '../../src/cuda/discover.ts';
 import { DeviceMemory } from '../../src/cuda/memory.ts';
 import { CudaStream } from '../../src/cuda/stream.ts';
 import { referenceDotInteraction, referenceLinear } from '../../src/dense/reference.ts';
-import { UNSCALED_PRECISIONS } from '../../src/device.ts';
+import { activationFormat, type ElementFormat, UNSCALED_PRECISIONS } from '../../src/device.ts';
 import { CublasLt } from '../../src/ffi/cublaslt.ts';
 import { addressOf } from '../../src/ffi/host-memory.ts';
 import { Nvrtc } from '../../src/ffi/nvrtc.ts';
 import { KernelCache } from '../../src/jit/kernel-cache.ts';
 import { BATCHES, INTERACTIONS, LAYERS } from '../conformance/dense.ts';
 import { assertWithin, FLOAT32_ROUNDING } from '../support/compare.ts';
+import {
+  decoded,
+  type Elements,
+  encoded,
+  formatsOf,
+  newElements,
+  roundedTo,
+  roundingOf,
+} from '../support/elements.ts';
 import { Random } from '../support/random.ts';
 
 const found = cudaDevices();
 const reason = 'reason' in found ? found.reason : found.missing[0]?.reason.message;
-const SENTINEL = 12345.5;
+const SENTINEL = 12344;
 
 describe('the dense operations on a GPU', { skip: reason !== undefined && `no GPU: ${reason}` }, () => {
   if (reason !== undefined) return;
@@ -46,35 +56,43 @@ describe('the dense operations on a GPU', { skip: reason !== undefined && `no GP
   class Framed implements Disposable {
     readonly matrix: DeviceMatrix;
     readonly #memory: DeviceMemory;
-    readonly #host: Float32Array;
+    readonly #host: Elements;
     readonly #pad: number;
 
-    constructor(rows: number, cols: number, pad: number, values?: Float32Array) {
+    constructor(
+      rows: number,
+      cols: number,
+      pad: number,
+      values?: Float32Array,
+      format: ElementFormat = 'float32',
+    ) {
       const stride = cols + 2 * pad;
       this.#pad = pad;
-      this.#host = new Float32Array(new ArrayBuffer(4 * Math.max(1, rows * stride))).fill(SENTINEL);
-      for (let r = 0; values !== undefined && r < rows; r++)
-        this.#host.set(values.subarray(r * cols, (r + 1) * cols), r * stride + pad);
-      this.#memory = new DeviceMemory(device, this.#host.byteLength);
-      stream.copyToDevice(this.#memory.address(), addressOf(this.#host), this.#host.byteLength);
+      this.#host = newElements(format, Math.max(1, rows * stride)).fill(encoded(format, SENTINEL));
+      values?.forEach((x, i) => {
+        this.#host[Math.floor(i / cols) * stride + pad + (i % cols)] = encoded(format, x);
+      });
+      const { byteLength, BYTES_PER_ELEMENT } = this.#host;
+      this.#memory = new DeviceMemory(device, byteLength);
+      stream.copyToDevice(this.#memory.address(), addressOf(this.#host), byteLength);
       stream.synchronize();
-      this.matrix = { address: this.#memory.address(4 * pad), rows, cols, stride };
+      this.matrix = { address: this.#memory.address(BYTES_PER_ELEMENT * pad), format, rows, cols, stride };
     }
 
-    /** Reads the values; the frame must be as it was. */
-    values(): Float32Array {
-      const { rows, cols, stride } = this.matrix;
+    /** Reads the values; `padding` columns behind must be zeros, the rest of the frame as it was. */
+    values(padding = 0): Float32Array {
+      const { rows, cols, stride, format } = this.matrix;
       stream.copyToHost(addressOf(this.#host), this.#memory.address(), this.#host.byteLength);
       stream.synchronize();
       const values = new Float32Array(rows * cols);
-      for (let r = 0; r < rows; r++) {
-        const row = this.#host.subarray(r * stride, (r + 1) * stride);
-        const frame = [...row.subarray(0, this.#pad), ...row.subarray(this.#pad + cols)];
-        assert.ok(
-          frame.every((x) => x === SENTINEL),
-          `row ${r}: something was written beside the output`,
-        );
-        values.set(row.subarray(this.#pad, this.#pad + cols), r * cols);
+      for (let i = 0; i < rows * stride; i++) {
+        const [row, col] = [Math.floor(i / stride), (i % stride) - this.#pad];
+        const x = at(this.#host, i);
+        if (col >= 0 && col < cols) values[row * cols + col] = decoded(format, x);
+        else {
+          const expected = col >= cols && col < cols + padding ? 0 : encoded(format, SENTINEL);
+          if (x !== expected) assert.fail(`row ${row}: something was written beside the output`);
+        }
       }
       return values;
     }
@@ -101,9 +119,11 @@ describe('the dense operations on a GPU', { skip: reason !== undefined && `no GP
     readonly activation: Activation;
     readonly biased: boolean;
     readonly crossed: boolean;
-    /** 0 and 4: rows of a multiple of 4 columns are aligned to 16 bytes; 3: to 4 bytes. */
+    /** 0 and 8: rows of a multiple of 8 columns are aligned to 16 bytes; 3: to an element. */
     readonly pad: number;
     readonly captured: boolean;
+    /** Of what is read and written; default: float32. */
+    readonly formats?: readonly [input: ElementFormat, output: ElementFormat];
   }
 
   /** `draw` gives values; `rounding`: of a factor, and of a sum, both 0 for exact results. */
@@ -113,16 +133,24 @@ describe('the dense operations on a GPU', { skip: reason !== undefined && `no GP
     draw: (count: number) => Float32Array,
     [factorRounding, sumRounding]: readonly [number, number],
   ): void {
-    const { shape, activation, biased, crossed, pad, captured } = problem;
+    const {
+      shape,
+      activation,
+      biased,
+      crossed,
+      pad,
+      captured,
+      formats: [from, to] = ['float32', 'float32'],
+    } = problem;
     const [batch, inputs, outputs] = shape;
     const values = { input: draw(batch * inputs), weight: draw(outputs * inputs) };
     const bias = biased ? draw(outputs) : undefined;
     const crosses = crossed ? { x0: draw(batch * outputs), x: draw(batch * outputs) } : undefined;
     using layer = kernels.placeLinear(values.weight, bias, outputs, inputs);
-    using input = new Framed(batch, inputs, pad, values.input);
-    using output = new Framed(batch, outputs, pad);
-    using x0 = new Framed(batch, outputs, pad, crosses?.x0);
-    using x = new Framed(batch, outputs, pad, crosses?.x);
+    using input = new Framed(batch, inputs, pad, values.input, from);
+    using output = new Framed(batch, outputs, pad, undefined, to);
+    using x0 = new Framed(batch, outputs, pad, crosses?.x0, to);
+    using x = new Framed(batch, outputs, pad, crosses?.x, to);
     const operation: DeviceLinear = {
       layer,
       input: input.matrix,
@@ -145,14 +173,26 @@ describe('the dense operations on a GPU', { skip: reason !== undefined && `no GP
       bias: bias?.map(Math.abs),
       cross: crosses && { x0: crosses.x0.map(Math.abs), x: crosses.x.map(Math.abs) },
     });
-    // Both factors are rounded once; tensor cores may drop bits where float32 rounds them.
-    const bound = 2.1 * factorRounding + 2 * (inputs + 4) * sumRounding;
+    // Both factors are rounded once, in 16 bits a bias, and what a cross takes, too; tensor cores may drop bits where float32 rounds them.
+    const narrow = to === 'float32' ? 0 : 4 * factorRounding;
+    const bound = 2.1 * factorRounding + narrow + 2 * (inputs + 4) * sumRounding;
     const own = activation === 'sigmoid' ? 2 ** -22 : 0;
-    const what = `${shape} ${JSON.stringify({ activation, biased, crossed, pad, captured })}`;
-    assertWithin(output.values(), expected, (i) => bound * (magnitude[i] as number) + own, what);
+    const exact = factorRounding === 0 && sumRounding === 0;
+    const last = (y: number) => (to === 'float32' || exact ? 0 : 1.01 * roundingOf(to, y));
+    const what = `${shape} ${JSON.stringify({ activation, biased, crossed, pad, captured, from, to })}`;
+    assertWithin(
+      output.values(),
+      exact ? expected.map((y) => roundedTo(to, y)) : expected,
+      (i) => bound * at(magnitude, i) + own + last(at(expected, i)),
+      what,
+    );
   }
 
   for (const precision of UNSCALED_PRECISIONS) {
+    const format = activationFormat(precision);
+    const pairs = formatsOf(precision).flatMap((from) =>
+      formatsOf(precision).map((to) => [from, to] as const),
+    );
     const factorRounding = precision === 'float32' ? 0 : 2 ** -factorBits(precision);
     let kernels: DenseKernels;
 
@@ -178,7 +218,13 @@ describe('the dense operations on a GPU', { skip: reason !== undefined && `no GP
             const problem = { activation, biased: batch % 2 === 1, crossed: false, captured: false } as const;
             for (const pad of [0, 3]) {
               const shape = [batch, inputs, outputs] as const;
-              checkLinear(kernels, { ...problem, shape, pad }, (n) => random.integers(n, 8), [0, 0]);
+              for (const formats of pairs)
+                checkLinear(
+                  kernels,
+                  { ...problem, shape, pad, formats },
+                  (n) => random.integers(n, 8),
+                  [0, 0],
+                );
             }
           }
         }
@@ -197,8 +243,18 @@ describe('the dense operations on a GPU', { skip: reason !== undefined && `no GP
             ['none', false, true],
           ] as const) {
             for (const captured of [false, true]) {
-              const problem = { shape, activation, biased, crossed, pad: captured ? 4 : 3, captured };
-              checkLinear(kernels, problem, (n) => random.reals(n), [factorRounding, FLOAT32_ROUNDING]);
+              for (const formats of pairs) {
+                const problem = {
+                  shape,
+                  activation,
+                  biased,
+                  crossed,
+                  pad: captured ? 8 : 3,
+                  captured,
+                  formats,
+                };
+                checkLinear(kernels, problem, (n) => random.reals(n), [factorRounding, FLOAT32_ROUNDING]);
+              }
             }
           }
         }
@@ -212,6 +268,7 @@ describe('the dense operations on a GPU', { skip: reason !== undefined && `no GP
           [2048, 64, 1],
           [2048, 13, 64],
           [3, 31503, 128],
+          [2048, 512, 3456],
         ] as const) {
           const problem = {
             activation: 'relu',
@@ -221,10 +278,11 @@ describe('the dense operations on a GPU', { skip: reason !== undefined && `no GP
             captured: true,
           } as const;
           const shape = [batch, inputs, outputs] as const;
-          checkLinear(kernels, { ...problem, shape }, (n) => random.reals(n), [
-            factorRounding,
-            FLOAT32_ROUNDING,
-          ]);
+          for (const formats of pairs)
+            checkLinear(kernels, { ...problem, shape, formats }, (n) => random.reals(n), [
+              factorRounding,
+              FLOAT32_ROUNDING,
+            ]);
         }
       });
 
@@ -239,8 +297,8 @@ describe('the dense operations on a GPU', { skip: reason !== undefined && `no GP
             const values = random.reals(40 * inputs);
             values[4 * inputs] = Number.NaN;
             using layer = kernels.placeLinear(random.reals(outputs * inputs), undefined, outputs, inputs);
-            using input = new Framed(40, inputs, 0, values);
-            using output = new Framed(40, outputs, 0);
+            using input = new Framed(40, inputs, 0, values, format);
+            using output = new Framed(40, outputs, 0, undefined, format);
             const operation = { layer, input: input.matrix, output: output.matrix, activation };
             kernels.prepare(operation);
             kernels.linear(stream, operation);
@@ -260,17 +318,20 @@ describe('the dense operations on a GPU', { skip: reason !== undefined && `no GP
       ): void {
         const [batch, features, dim] = shape;
         const problem = { batch, features, dim, order, diagonal, input: draw(batch * features * dim) };
-        const pairs = (features * (features + (diagonal ? 1 : -1))) / 2;
-        using input = new Framed(batch, features * dim, pad, problem.input);
-        using output = new Framed(batch, pairs, 3);
-        const matrices = { input: input.matrix, output: output.matrix };
+        const pairsOfSample = (features * (features + (diagonal ? 1 : -1))) / 2;
+        using input = new Framed(batch, features * dim, pad, problem.input, format);
+        using output = new Framed(batch, pairsOfSample, 3, undefined, format);
+        const padding = format === 'float32' ? 0 : 3;
+        const matrices = { input: input.matrix, output: { ...output.matrix, padding } };
         run(captured, () => kernels.dotInteraction(stream, { ...matrices, features, dim, order, diagonal }));
         const magnitude = referenceDotInteraction({ ...problem, input: problem.input.map(Math.abs) });
         const bound = exact ? 0 : 2.1 * factorRounding + 2 * (dim + 1) * FLOAT32_ROUNDING;
+        const expected = referenceDotInteraction(problem);
+        const last = (y: number) => (format === 'float32' || exact ? 0 : 1.01 * roundingOf(format, y));
         assertWithin(
-          output.values(),
-          referenceDotInteraction(problem),
-          (i) => bound * (magnitude[i] as number),
+          output.values(padding),
+          exact ? expected.map((y) => roundedTo(format, y)) : expected,
+          (i) => bound * at(magnitude, i) + last(at(expected, i)),
           `${shape} ${order} ${diagonal}`,
         );
       }
@@ -301,12 +362,12 @@ describe('the dense operations on a GPU', { skip: reason !== undefined && `no GP
         ] as const) {
           for (const interaction of INTERACTIONS) {
             for (const captured of [false, true])
-              checkDot(shape, interaction, { pad: 4, captured }, (n) => random.reals(n), false);
+              checkDot(shape, interaction, { pad: 8, captured }, (n) => random.reals(n), false);
           }
         }
         // More samples than an H200 has blocks for at once: some take two.
         const [first] = INTERACTIONS;
-        checkDot([141, 130, 128], first, { pad: 4, captured: false }, (n) => random.reals(n), false);
+        checkDot([141, 130, 128], first, { pad: 8, captured: false }, (n) => random.reals(n), false);
       });
 
       test('copies of any alignment', () => {
@@ -317,12 +378,17 @@ describe('the dense operations on a GPU', { skip: reason !== undefined && `no GP
           [2048, 128],
           [3, 5000],
         ] as const) {
-          for (const pad of [0, 3, 4]) {
+          for (const pad of [0, 3, 8]) {
             const values = random.reals(rows * cols);
-            using input = new Framed(rows, cols, pad, values);
-            using output = new Framed(rows, cols, 4 - (pad % 4));
-            kernels.copy(stream, { input: input.matrix, output: output.matrix });
-            assert.deepEqual(output.values(), values);
+            for (const [from, to] of pairs) {
+              using input = new Framed(rows, cols, pad, values, from);
+              using output = new Framed(rows, cols, 8 - (pad % 8), undefined, to);
+              kernels.copy(stream, { input: input.matrix, output: output.matrix });
+              assert.deepEqual(
+                output.values(),
+                values.map((x) => roundedTo(to, roundedTo(from, x))),
+              );
+            }
           }
         }
       });

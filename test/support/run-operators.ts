@@ -8,6 +8,7 @@ import {
   type Backend,
   columns,
   type DeviceBuffer,
+  elementBytes,
   type Matrix,
   matrix,
   type Operation,
@@ -17,13 +18,13 @@ import { HostBags } from '../../src/backend/host-arrays.ts';
 import { ROW_FUNCTIONS, type RowFunction } from '../../src/backend/row-functions.ts';
 import type { ScaledWeight } from '../../src/backend/scaled-weight.ts';
 import type { HostArray } from '../../src/cuda/memory.ts';
-import type { ElementFormat } from '../../src/device.ts';
-import { type DensePrecision, precisionOn } from '../../src/device.ts';
+import { activationFormat, type DensePrecision, type ElementFormat, precisionOn } from '../../src/device.ts';
 import type { BagBatch, BagFindings, Bags, EmbeddingTable, IndexChecking } from '../../src/embedding/bag.ts';
 import { placeCollection, totalDim } from '../../src/model/collection.ts';
 import { type Plan, plainPlan } from '../../src/plan/plan.ts';
+import { decoded, encoded, newElements } from './elements.ts';
 
-const SENTINEL = 12345.5;
+const SENTINEL = 12344;
 
 /** Columns of sentinels left and right of a framed matrix, which leave its rows unaligned. */
 const LEFT = 3;
@@ -39,36 +40,44 @@ class Framed implements Disposable {
     backend: Backend,
     readonly rows: number,
     readonly cols: number,
+    readonly format: ElementFormat = 'float32',
   ) {
     const stride = LEFT + cols + RIGHT;
-    this.#buffer = backend.allocate(rows * stride);
-    this.#whole = matrix(this.#buffer, rows, stride);
+    this.#buffer = backend.allocate(Math.ceil((rows * stride * elementBytes({ format })) / 4));
+    this.#whole = { ...matrix(this.#buffer, rows, stride), format };
     this.inner = columns(this.#whole, LEFT, cols);
   }
 
   /** Fills the frame with sentinels and the inside with `values` [rows, cols] (default: sentinels too). */
   fill(values?: Float32Array): Operation[] {
-    const source = new Float32Array(this.rows * this.#whole.cols).fill(SENTINEL);
-    const fill: Operation = { op: 'upload', source, output: this.#whole };
-    return values === undefined ? [fill] : [fill, { op: 'upload', source: values, output: this.inner }];
+    const { rows, cols, format } = this;
+    const stride = this.#whole.cols;
+    const { length } = this.#buffer;
+    const elements = newElements(format, (length * 4) / elementBytes({ format })).fill(
+      encoded(format, SENTINEL),
+    );
+    for (let i = 0; values !== undefined && i < rows * cols; i++)
+      elements[Math.floor(i / cols) * stride + LEFT + (i % cols)] = encoded(format, values[i] as number);
+    // The bits as they are: words of the buffer.
+    const source = new Float32Array(elements.buffer);
+    return [{ op: 'upload', source, output: matrix(this.#buffer, 1, length) }];
   }
 
   /** Reads the whole matrix back; `inside` checks the frame and gives the values. */
   readBack(): { operation: Operation; inside(): Float32Array } {
-    const target = new Float32Array(this.rows * this.#whole.cols);
+    const { rows, cols, format } = this;
+    const stride = this.#whole.cols;
+    const target = newElements(format, rows * stride);
     return {
       operation: { op: 'download', input: this.#whole, target },
       inside: () => {
-        const values = new Float32Array(this.rows * this.cols);
-        for (let r = 0; r < this.rows; r++) {
-          const row = target.subarray(r * this.#whole.cols, (r + 1) * this.#whole.cols);
-          const frame = [...row.subarray(0, LEFT), ...row.subarray(LEFT + this.cols)];
-          assert.ok(
-            frame.every((x) => x === SENTINEL),
-            `row ${r}: something was written beside the output`,
-          );
-          values.set(row.subarray(LEFT, LEFT + this.cols), r * this.cols);
-        }
+        const values = new Float32Array(rows * cols);
+        target.forEach((x, i) => {
+          const [r, c] = [Math.floor(i / stride), (i % stride) - LEFT];
+          if (c >= 0 && c < cols) values[r * cols + c] = decoded(format, x);
+          else if (x !== encoded(format, SENTINEL))
+            assert.fail(`row ${r}: something was written beside the output`);
+        });
         return values;
       },
     };
@@ -192,11 +201,13 @@ export interface LinearProblem {
   readonly cross?: { readonly x0: Float32Array; readonly x: Float32Array } | undefined;
 }
 
-interface LinearRun {
+export interface LinearOptions {
   /** The cross layer's output is its x. */
   readonly inPlace?: boolean;
-  /** Default: the backend's own. */
+  /** Default: the device's. */
   readonly precision?: DensePrecision;
+  /** Of what is read and written; default: float32. A cross reads what it writes. */
+  readonly formats?: readonly [input: ElementFormat, output: ElementFormat];
   /** Placed instead of the problem's weight. */
   readonly scaled?: ScaledWeight;
 }
@@ -205,16 +216,16 @@ interface LinearRun {
 export async function linearOn(
   backend: Backend,
   problem: LinearProblem,
-  { inPlace = false, precision, scaled }: LinearRun = {},
+  { inPlace = false, precision, formats: [from, to] = ['float32', 'float32'], scaled }: LinearOptions = {},
 ): Promise<Float32Array> {
   const { batch, inputs, outputs, cross, activation } = problem;
   const multiplied = precisionOn(backend.device, precision);
   const weight = scaled ?? problem.weight;
   using layer = backend.placeLinear(weight, problem.bias, outputs, inputs, multiplied);
-  using input = new Framed(backend, batch, inputs);
-  using output = new Framed(backend, batch, outputs);
-  using x0 = new Framed(backend, batch, outputs);
-  using other = new Framed(backend, batch, outputs);
+  using input = new Framed(backend, batch, inputs, from);
+  using output = new Framed(backend, batch, outputs, to);
+  using x0 = new Framed(backend, batch, outputs, to);
+  using other = new Framed(backend, batch, outputs, to);
   const x = inPlace ? output : other;
   const result = output.readBack();
   await backend.run([
@@ -243,7 +254,7 @@ export interface DotProblem {
   readonly order: 'lower' | 'upper';
 }
 
-/** A dot interaction on a backend, by default in its own precision. */
+/** A dot interaction on a backend, by default in its own precision; matrices have that precision's format. */
 export async function dotInteractionOn(
   backend: Backend,
   problem: DotProblem,
@@ -252,8 +263,9 @@ export async function dotInteractionOn(
   const { batch, features, dim, diagonal, order } = problem;
   const precision = precisionOn(backend.device, wanted);
   const pairs = (features * (features + (diagonal ? 1 : -1))) / 2;
-  using input = new Framed(backend, batch, features * dim);
-  using output = new Framed(backend, batch, pairs);
+  const format = activationFormat(precision);
+  using input = new Framed(backend, batch, features * dim, format);
+  using output = new Framed(backend, batch, pairs, format);
   const result = output.readBack();
   await backend.run([
     ...input.fill(problem.input),
@@ -278,10 +290,14 @@ export interface RowProblem {
 }
 
 /** A function of rows on a backend. */
-export async function rowFunctionOn(backend: Backend, problem: RowProblem): Promise<Float32Array> {
+export async function rowFunctionOn(
+  backend: Backend,
+  problem: RowProblem,
+  format: ElementFormat = 'float32',
+): Promise<Float32Array> {
   const { function: name, batch, columns } = problem;
-  using input = new Framed(backend, batch, columns);
-  using output = new Framed(backend, batch, ROW_FUNCTIONS[name].outputs(columns));
+  using input = new Framed(backend, batch, columns, format);
+  using output = new Framed(backend, batch, ROW_FUNCTIONS[name].outputs(columns), format);
   const result = output.readBack();
   await backend.run([
     ...input.fill(problem.input),

@@ -107,17 +107,11 @@ export function operationOf(
     <T extends Disposable, F extends object>(handles: Handles<T, F>): Check<{ inner: T; facts: F }> =>
     (value, at) =>
       used(handles.of(value, at));
-  const pooledMatrix = matrixOf(use(given.buffers));
-  const matrix: Check<Matrix> = (value, at) => {
-    const own = pooledMatrix(value, at);
-    return own.format === undefined || own.format === 'float32'
-      ? { ...own, format: 'float32' }
-      : refuseOption(`${at}.format`, own.format, 'float32');
-  };
+  const matrix = matrixOf(use(given.buffers));
   return kindsOf<Operation['op'], Operation>('op', {
     upload: uploadOf(matrix, run, takes),
-    download: downloadOf(pooledMatrix, run, takes),
-    embeddingBags: bagsOf(use(given.tables), given.bags, pooledMatrix, run, takes),
+    download: downloadOf(matrix, run, takes),
+    embeddingBags: bagsOf(use(given.tables), given.bags, matrix, run, takes),
     linear: linearOf(use(given.linear), matrix),
     dotInteraction: dotOf(matrix, oneOf(capabilities.precisions)),
     rowFunction: rowFunctionOf(matrix),
@@ -131,10 +125,10 @@ export function operationOf(
 
 type Use<T, F> = Check<{ readonly inner: T; readonly facts: F }>;
 
-/** A matrix inside of its buffer. */
+/** A matrix inside of its buffer. What lies behind its columns is not a caller's to promise. */
 function matrixOf(buffer: Use<DeviceBuffer, { readonly length: number }>): Check<Matrix> {
   const members = membersOf<
-    Omit<Matrix, 'buffer'> & { buffer: { inner: DeviceBuffer; facts: { length: number } } }
+    Omit<Matrix, 'buffer' | 'padding'> & { buffer: { inner: DeviceBuffer; facts: { length: number } } }
   >({
     buffer,
     offset: whole(),

@@ -2,8 +2,14 @@
 import { bytesOf } from '../../../checks/array.ts';
 import { DeviceMemory } from '../../../cuda/memory.ts';
 import type { CudaStream } from '../../../cuda/stream.ts';
-import type { DeviceDescription, UnscaledPrecision } from '../../../device.ts';
+import {
+  activationFormat,
+  type DeviceDescription,
+  type ElementFormat,
+  type UnscaledPrecision,
+} from '../../../device.ts';
 import { DeviceError, PlanError } from '../../../errors.ts';
+import type { DevicePtr } from '../../../ffi/cuda-symbols.ts';
 import { addressOf } from '../../../ffi/host-memory.ts';
 import { numberToBfloat16, numberToFloat16 } from '../../../tensor.ts';
 import type { PlacedLinear } from '../../backend.ts';
@@ -12,19 +18,23 @@ import type { PlacedLinear } from '../../backend.ts';
 const ROW_ELEMENTS = 8;
 const LARGEST_FLOAT16 = 65504;
 
-/** A weight [outputs, inputs], rows `weightStride` elements apart, and a float32 bias [outputs], both on the device. */
+/**
+ * A weight [outputs, inputs] in the format that the precision multiplies, rows `weightStride` elements apart, zeros between them,
+ * and a bias [outputs], both on the device.
+ */
 export class CudaLinear implements PlacedLinear {
   readonly inputs: number;
   readonly outputs: number;
   readonly precision: UnscaledPrecision;
   readonly weightStride: number;
   readonly weight: DeviceMemory;
-  readonly bias: DeviceMemory | undefined;
+  /** By the formats of outputs: the library adds a bias of the output's. */
+  readonly #biases = new Map<ElementFormat, DeviceMemory>();
 
   /**
    * Blocks until the weight is on the device.
    * @throws DeviceError KERNEL_FAILED for sizes that do not fit together, OUT_OF_MEMORY; PlanError PLAN_ILLEGAL for
-   * weights that float16 cannot hold.
+   * weights or biases that float16 cannot hold.
    */
   constructor(
     stream: CudaStream,
@@ -44,12 +54,24 @@ export class CudaLinear implements PlacedLinear {
     this.weightStride = Math.ceil(inputs / ROW_ELEMENTS) * ROW_ELEMENTS;
     const stored = storedWeight(precision, weight, inputs, this.weightStride);
     this.weight = place(stream, stored);
+    if (bias === undefined) return;
     try {
-      this.bias = bias === undefined ? undefined : place(stream, bias);
+      this.#biases.set('float32', place(stream, bias));
+      const own = activationFormat(precision);
+      if (own !== 'float32') this.#biases.set(own, place(stream, Uint16Array.from(bias, NARROW[precision])));
     } catch (error) {
-      this.weight[Symbol.dispose]();
+      this[Symbol.dispose]();
       throw error;
     }
+  }
+
+  get hasBias(): boolean {
+    return this.#biases.size > 0;
+  }
+
+  /** [outputs], of float32 or the format of the precision's activations; 0: there is none. */
+  biasAddress(format: ElementFormat = 'float32'): DevicePtr {
+    return this.#biases.get(format)?.address() ?? (0n as DevicePtr);
   }
 
   get device(): DeviceDescription {
@@ -58,7 +80,8 @@ export class CudaLinear implements PlacedLinear {
 
   [Symbol.dispose](): void {
     this.weight[Symbol.dispose]();
-    this.bias?.[Symbol.dispose]();
+    for (const bias of this.#biases.values()) bias[Symbol.dispose]();
+    this.#biases.clear();
   }
 }
 
@@ -79,8 +102,10 @@ function place(stream: CudaStream, array: Float32Array | Uint16Array): DeviceMem
 /** A weight as its precision multiplies it, rows `stride` elements apart, zeros between them. */
 function storedWeight(precision: UnscaledPrecision, weight: Float32Array, inputs: number, stride: number) {
   const rows = weight.length / inputs;
-  const half = precision === 'float16' || precision === 'bfloat16';
-  const stored = half ? new Uint16Array(rows * stride) : new Float32Array(rows * stride);
+  const stored =
+    activationFormat(precision) !== 'float32'
+      ? new Uint16Array(rows * stride)
+      : new Float32Array(rows * stride);
   const narrow = NARROW[precision];
   for (let row = 0; row < rows; row++) {
     for (let column = 0; column < inputs; column++)
@@ -106,7 +131,7 @@ const NARROW: Readonly<Record<UnscaledPrecision, (value: number) => number>> = {
   bfloat16: numberToBfloat16,
   float16: (value) => {
     if (Math.abs(value) > LARGEST_FLOAT16 && Number.isFinite(value)) {
-      throw new PlanError('PLAN_ILLEGAL', `the weight ${value} is beyond float16, which ends at 65504`, {
+      throw new PlanError('PLAN_ILLEGAL', `the parameter ${value} is beyond float16, which ends at 65504`, {
         value,
         hint: 'use bfloat16 or tf32 for the dense part',
       });

@@ -5,7 +5,7 @@
  */
 import type { CudaDevice } from '../../../cuda/device.ts';
 import { CudaStream } from '../../../cuda/stream.ts';
-import type { UnscaledPrecision } from '../../../device.ts';
+import { activationFormat, type ElementFormat, type UnscaledPrecision } from '../../../device.ts';
 import { DeviceError } from '../../../errors.ts';
 import type { CublasLt } from '../../../ffi/cublaslt.ts';
 import type { Compiler } from '../../../jit/compile-kernel.ts';
@@ -122,15 +122,17 @@ export class DenseKernels implements Disposable {
   dotInteraction(stream: CudaStream, operation: DeviceDotInteraction): void {
     const { input, features, dim, diagonal, order, output } = operation;
     const pairs = (features * (features + (diagonal ? 1 : -1))) / 2;
-    checkMatrix('the input', input, output.rows, features * dim);
-    checkMatrix('the output', output, input.rows, pairs);
-    if (input.rows === 0 || pairs === 0) return;
+    const { padding = 0 } = output;
+    const format = activationFormat(this.precision);
+    checkMatrix('the input', input, output.rows, features * dim, [format]);
+    checkMatrix('the output', output, input.rows, pairs, [format]);
+    if (input.rows === 0 || pairs + padding === 0) return;
     const width = widthOf(dim, [input]);
     const { multiprocessors } = this.device.properties;
     const shaped = { batch: input.rows, features, dim };
     const ofSamples = this.#library.makesSamples && isMadeOfSamples(shaped, width, multiprocessors);
     const shape = ofSamples
-      ? dotSamplesLaunch(input.rows, pairs, multiprocessors)
+      ? dotSamplesLaunch(input.rows, pairs + padding, multiprocessors, format)
       : dotLaunch(input.rows, features);
     if (Math.max(shape.grid[0], input.rows) > MOST_GRID_BLOCKS) {
       throw new DeviceError('KERNEL_FAILED', `${input.rows} samples of ${features} features are too many`);
@@ -145,6 +147,7 @@ export class DenseKernels implements Disposable {
       output: output.address,
       outputStride: output.stride,
       batch: input.rows,
+      padding,
     });
     const { id } = ofSamples
       ? dotSamplesSource(this.precision)
@@ -154,8 +157,8 @@ export class DenseKernels implements Disposable {
 
   /** @throws DeviceError KERNEL_FAILED for matrices that do not fit. */
   rowFunction(stream: CudaStream, { function: name, input, output }: DeviceRowFunction): void {
-    checkMatrix('the input', input, output.rows, input.cols);
-    checkMatrix('the output', output, input.rows, ROW_FUNCTIONS[name].outputs(input.cols));
+    checkMatrix('the input', input, output.rows, input.cols, this.#formats);
+    checkMatrix('the output', output, input.rows, ROW_FUNCTIONS[name].outputs(input.cols), [input.format]);
     if (input.rows === 0) return;
     const shape = directLaunch(input.rows);
     if (shape.grid[0] > MOST_GRID_BLOCKS)
@@ -168,14 +171,19 @@ export class DenseKernels implements Disposable {
       outputStride: output.stride,
       batch: input.rows,
     });
-    this.#library.launch(stream, rowFunctionSource(name).id, shape, words);
+    this.#library.launch(stream, rowFunctionSource(name, input.format).id, shape, words);
   }
 
-  /** output = input. @throws DeviceError KERNEL_FAILED for matrices that do not fit. */
+  /** output = input, rounded to its format. @throws DeviceError KERNEL_FAILED for matrices that do not fit. */
   copy(stream: CudaStream, { input, output }: DeviceCopy): void {
-    checkMatrix('the input', input, output.rows, output.cols);
-    checkMatrix('the output', output, input.rows, input.cols);
-    this.#library.convert(stream, 'float32', input, output);
+    checkMatrix('the input', input, output.rows, output.cols, this.#formats);
+    checkMatrix('the output', output, input.rows, input.cols, this.#formats);
+    this.#library.convert(stream, input, output);
+  }
+
+  /** Formats of matrices that kernels of this precision know. */
+  get #formats(): readonly ElementFormat[] {
+    return ['float32', activationFormat(this.precision)];
   }
 
   [Symbol.dispose](): void {

@@ -1,7 +1,7 @@
 import type { CudaDevice } from '../../../cuda/device.ts';
 import { type CudaKernel, CudaModule } from '../../../cuda/module.ts';
 import type { CudaStream } from '../../../cuda/stream.ts';
-import type { UnscaledPrecision } from '../../../device.ts';
+import { activationFormat, type UnscaledPrecision } from '../../../device.ts';
 import { DeviceError } from '../../../errors.ts';
 import type { LaunchShape } from '../../../ffi/cuda-structs.ts';
 import { ParameterBlock } from '../../../ffi/parameter-block.ts';
@@ -21,6 +21,7 @@ import {
   dotSamplesSource,
   dotSharedBytes,
   packLaunch,
+  widestPack,
 } from './dense-source.ts';
 
 const OLDEST_MAJOR = 8;
@@ -86,7 +87,7 @@ export class DenseLibrary implements Disposable {
   }
 
   /** output = input, and zeros in the columns that only the output has. */
-  convert(stream: CudaStream, to: UnscaledPrecision, input: DeviceMatrix, output: DeviceMatrix): void {
+  convert(stream: CudaStream, input: DeviceMatrix, output: DeviceMatrix): void {
     const { rows, cols } = output;
     if (rows === 0 || cols === 0) return;
     const width = widthOf(cols, [input, output]);
@@ -99,7 +100,8 @@ export class DenseLibrary implements Disposable {
       columns: input.cols,
       outputColumns: cols,
     });
-    this.launch(stream, convertRowsSource(to, width).id, packLaunch(rows, cols, width), words);
+    const { id } = convertRowsSource(input.format, output.format, width);
+    this.launch(stream, id, packLaunch(rows, cols, width), words);
   }
 
   [Symbol.dispose](): void {
@@ -117,7 +119,7 @@ export class DenseLibrary implements Disposable {
       kernel.preferSharedCarveout(100);
     };
     for (const tile of DOT_TILES) {
-      for (const width of [1, 4] as const)
+      for (const width of [1, widestPack(activationFormat(this.precision))] as const)
         allowShared(dotInteractionSource(this.precision, tile, width), dotSharedBytes(tile));
     }
     if (this.makesSamples) allowShared(dotSamplesSource(this.precision), dotSamplesSharedBytes());

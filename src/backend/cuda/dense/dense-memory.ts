@@ -3,9 +3,12 @@ import { at } from '../../../at.ts';
 import type { CudaDevice } from '../../../cuda/device.ts';
 import { DeviceMemory } from '../../../cuda/memory.ts';
 import type { CudaStream } from '../../../cuda/stream.ts';
+import type { ElementFormat } from '../../../device.ts';
 import { DeviceError } from '../../../errors.ts';
 import type { DevicePtr } from '../../../ffi/cuda-symbols.ts';
 import { addressOf } from '../../../ffi/host-memory.ts';
+import { bfloat16ToNumber, float16ToNumber } from '../../../tensor.ts';
+import { elementBytes } from '../../backend.ts';
 import type { DeviceLinear, DeviceMatrix } from './dense-operation.ts';
 
 /** Device memory that grows. What it was before stays until disposal, for graphs that have captured its address. */
@@ -36,58 +39,82 @@ export class Scratch implements Disposable {
   }
 }
 
-const FLOAT32_ONE = 0x3f800000;
+/** 1 in a word, or twice in one. */
+const ONES: Readonly<Record<ElementFormat, number>> = {
+  float32: 0x3f800000,
+  float16: 0x3c003c00,
+  bfloat16: 0x3f803f80,
+};
+/** NaN in every format. */
+const NANS = 0xffffffff;
+const WORD_BYTES = 4;
 
-/** An operation like another, in strides and alignment too, on memory of its own. */
+/** An operation like another, in formats, strides and alignment too, on memory of its own. */
 export class Trial implements Disposable {
   readonly operation: DeviceLinear;
-  readonly #input: DeviceMemory;
-  readonly #output: DeviceMemory;
+  readonly #blocks: { readonly memory: DeviceMemory; readonly format: ElementFormat }[] = [];
 
   /** @throws CudaError OUT_OF_MEMORY. */
   constructor(operation: DeviceLinear) {
     const { input, output, cross, layer } = operation;
-    this.#input = new DeviceMemory(layer.weight.device, trialBytes(input));
+    const { device } = layer.weight;
+    const place = (matrix: DeviceMatrix): DeviceMatrix => {
+      const memory = new DeviceMemory(device, trialBytes(matrix));
+      this.#blocks.push({ memory, format: matrix.format });
+      return { ...matrix, address: memory.address(Number(matrix.address % 16n)) };
+    };
     try {
-      this.#output = new DeviceMemory(layer.weight.device, trialBytes(output));
+      const [ownInput, ownOutput] = [place(input), place(output)];
+      const beside = (matrix: DeviceMatrix) =>
+        matrix.address === output.address ? { ...ownOutput, stride: matrix.stride } : place(matrix);
+      this.operation = {
+        ...operation,
+        input: ownInput,
+        output: ownOutput,
+        ...(cross === undefined ? {} : { cross: { x0: beside(cross.x0), x: beside(cross.x) } }),
+      };
     } catch (error) {
-      this.#input[Symbol.dispose]();
+      this[Symbol.dispose]();
       throw error;
     }
-    const place = (matrix: DeviceMatrix, memory: DeviceMemory): DeviceMatrix => ({
-      ...matrix,
-      address: memory.address(Number(matrix.address % 16n)),
-    });
-    const out = place(output, this.#output);
-    this.operation = {
-      ...operation,
-      input: place(input, this.#input),
-      output: out,
-      ...(cross === undefined ? {} : { cross: { x0: out, x: out } }),
-    };
   }
 
+  /** Fills the input, and all else with ones. */
   fillInput(stream: CudaStream, value: 'ones' | 'NaNs'): void {
-    const word = value === 'ones' ? FLOAT32_ONE : 0xffffffff;
-    stream.fillWords(this.#input.address(), word, this.#input.bytes / 4);
-    stream.fillWords(this.#output.address(), FLOAT32_ONE, this.#output.bytes / 4);
+    for (const [i, { memory, format }] of this.#blocks.entries()) {
+      const word = i === 0 && value === 'NaNs' ? NANS : ONES[format];
+      stream.fillWords(memory.address(), word, memory.bytes / WORD_BYTES);
+    }
   }
 
-  /** Output [0, 0], when the stream is done. */
-  firstOutput(stream: CudaStream): number {
-    const host = new Float32Array(new ArrayBuffer(4));
-    stream.copyToHost(addressOf(host), this.operation.output.address, 4);
+  /** Whether output [0, 0] is NaN, when the stream is done. */
+  firstIsNaN(stream: CudaStream): boolean {
+    const { address, format } = this.operation.output;
+    const host = new Uint32Array(new ArrayBuffer(WORD_BYTES));
+    stream.copyToHost(addressOf(host), address, elementBytes({ format }));
     stream.synchronize();
-    return at(host, 0);
+    return Number.isNaN(NUMBER_OF[format](at(host, 0)));
   }
 
   [Symbol.dispose](): void {
-    this.#input[Symbol.dispose]();
-    this.#output[Symbol.dispose]();
+    for (const { memory } of this.#blocks.splice(0)) memory[Symbol.dispose]();
   }
 }
 
-/** Bytes of a matrix that begins up to 16 bytes into its memory. */
-function trialBytes({ rows, stride }: DeviceMatrix): number {
-  return 4 * rows * stride + 16;
+const word = new Uint32Array(1);
+const wordAsFloat = new Float32Array(word.buffer);
+
+/** The number that some bits stand for. */
+const NUMBER_OF: Readonly<Record<ElementFormat, (bits: number) => number>> = {
+  float32: (bits) => {
+    word[0] = bits;
+    return at(wordAsFloat, 0);
+  },
+  float16: float16ToNumber,
+  bfloat16: bfloat16ToNumber,
+};
+
+/** Bytes of a matrix that begins up to 16 bytes into its memory, in whole words. */
+function trialBytes({ rows, stride, format }: DeviceMatrix): number {
+  return Math.ceil((elementBytes({ format }) * rows * stride) / WORD_BYTES) * WORD_BYTES + 16;
 }

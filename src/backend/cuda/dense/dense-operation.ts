@@ -1,22 +1,25 @@
 /** The dense operations of the contract over device addresses: their types, their checks, what follows from their layout. */
 
-import type { UnscaledPrecision } from '../../../device.ts';
+import { activationFormat, type ElementFormat, type UnscaledPrecision } from '../../../device.ts';
 import { DeviceError } from '../../../errors.ts';
 import type { DevicePtr } from '../../../ffi/cuda-symbols.ts';
-import type { Activation } from '../../backend.ts';
+import { type Activation, elementBytes } from '../../backend.ts';
 import type { RowFunction } from '../../row-functions.ts';
 import type { CudaLinear } from './cuda-linear.ts';
-import type { PackWidth } from './dense-source.ts';
+import { type PackWidth, widestPack } from './dense-source.ts';
 import { addressAlignment } from './linear-choice.ts';
 
-/** A row-major float32 matrix in device memory. */
+/** A row-major matrix in device memory. */
 export interface DeviceMatrix {
+  readonly format: ElementFormat;
   /** Of row 0, column 0. */
   readonly address: DevicePtr;
   readonly rows: number;
   readonly cols: number;
   /** Elements between the starts of consecutive rows. */
   readonly stride: number;
+  /** Columns behind the last that hold zeros; default: 0. */
+  readonly padding?: number;
 }
 
 /** A LinearOperation of the contract, with device matrices. */
@@ -25,7 +28,7 @@ export interface DeviceLinear {
   readonly input: DeviceMatrix;
   readonly output: DeviceMatrix;
   readonly activation: Activation;
-  /** `x` may be the output. */
+  /** Of the output's format; either may be the output. */
   readonly cross?: { readonly x0: DeviceMatrix; readonly x: DeviceMatrix };
 }
 
@@ -51,27 +54,43 @@ export interface DeviceCopy {
   readonly output: DeviceMatrix;
 }
 
-/** Sums that wait for a cross are packed, rows aligned to 16 bytes. */
-export function sumsStride({ cols }: DeviceMatrix): number {
-  return Math.ceil(cols / 4) * 4;
+/** Whether a layer's input is multiplied as it lies: one that is not is converted first. */
+export function isMultipliedAsItIs({ layer, input }: Pick<DeviceLinear, 'layer' | 'input'>): boolean {
+  return input.format === activationFormat(layer.precision);
+}
+
+/** The columns of a layer's input that are multiplied: with its zeros, where they fill rows up to those of the weight. */
+export function multipliedColumns({ layer, input }: Pick<DeviceLinear, 'layer' | 'input'>): number {
+  const { inputs, weightStride } = layer;
+  const { padding = 0 } = input;
+  return inputs + padding >= weightStride ? weightStride : inputs;
 }
 
 /** Everything that the choice for a layer depends on. */
-export function shapeKey({ layer, input, output, activation, cross }: DeviceLinear): string {
-  const place = ({ address, stride }: DeviceMatrix) => `+${stride}@${addressAlignment(address)}`;
+export function shapeKey(operation: DeviceLinear): string {
+  const { layer, input, output, activation, cross } = operation;
+  const place = ({ address, stride, format }: DeviceMatrix) =>
+    `${format === 'float32' ? '' : format}+${stride}@${addressAlignment(address)}`;
   return [
-    `${input.rows}×${layer.inputs}→${layer.outputs}`,
-    ...(layer.bias === undefined ? [] : ['bias']),
+    `${input.rows}×${multipliedColumns(operation)}→${layer.outputs}`,
+    ...(layer.hasBias ? ['bias'] : []),
     ...(activation === 'none' ? [] : [activation]),
-    ...(cross === undefined ? [] : ['cross']),
+    ...(cross === undefined ? [] : [isInPlace(operation) ? 'cross in place' : 'cross']),
     `${place(input)}${place(output)}`,
   ].join(' ');
 }
 
-/** How many elements at a time: 4 when `cols` and every matrix allow it. */
+/** Whether a cross overwrites what it reads. */
+export function isInPlace({ output, cross }: Pick<DeviceLinear, 'output' | 'cross'>): boolean {
+  return cross !== undefined && [cross.x0, cross.x].some(({ address }) => address === output.address);
+}
+
+/** How many elements at a time: 16 bytes of the widest when `cols` and every matrix allow it. */
 export function widthOf(cols: number, matrices: readonly DeviceMatrix[]): PackWidth {
-  const aligned = ({ address, stride }: DeviceMatrix) => stride % 4 === 0 && address % 16n === 0n;
-  return cols % 4 === 0 && matrices.every(aligned) ? 4 : 1;
+  const widest = widestPack(...matrices.map(({ format }) => format));
+  const aligned = ({ address, stride, format }: DeviceMatrix) =>
+    stride % widest === 0 && address % BigInt(widest * elementBytes({ format })) === 0n;
+  return cols % widest === 0 && matrices.every(aligned) ? widest : 1;
 }
 
 export function checkLinear(
@@ -81,22 +100,26 @@ export function checkLinear(
   if (layer.precision !== precision) {
     throw new DeviceError('KERNEL_FAILED', `a ${layer.precision} layer ran on ${precision} kernels`);
   }
-  checkMatrix('the input', input, output.rows, layer.inputs);
-  checkMatrix('the output', output, input.rows, layer.outputs);
+  const formats = [activationFormat(precision), 'float32'] as const;
+  checkMatrix('the input', input, output.rows, layer.inputs, formats);
+  checkMatrix('the output', output, input.rows, layer.outputs, formats);
   if (cross === undefined) return;
   if (activation !== 'none') {
     throw new DeviceError('KERNEL_FAILED', `a cross layer has no activation, not ${activation}`);
   }
-  checkMatrix('x0', cross.x0, output.rows, layer.outputs);
-  checkMatrix('x', cross.x, output.rows, layer.outputs);
+  checkMatrix('x0', cross.x0, output.rows, layer.outputs, [output.format]);
+  checkMatrix('x', cross.x, output.rows, layer.outputs, [output.format]);
 }
 
 export function checkMatrix(
   name: string,
-  { rows, cols, stride }: DeviceMatrix,
+  { rows, cols, stride, format }: DeviceMatrix,
   expectedRows: number,
   expectedCols: number,
+  formats: readonly ElementFormat[],
 ): void {
+  if (!formats.includes(format))
+    throw new DeviceError('KERNEL_FAILED', `${name} is ${format}, expected ${formats.join(' or ')}`);
   if (rows === expectedRows && cols === expectedCols && stride >= cols) return;
   throw new DeviceError(
     'KERNEL_FAILED',

@@ -13,6 +13,8 @@ export const DotInteractionParams = struct('DotInteractionParams', 'dot_interact
   output: 'address',
   outputStride: 'integer',
   batch: 'integer',
+  /** Zeros behind the pairs. */
+  padding: 'integer',
 });
 
 export const RowFunctionParams = struct('RowFunctionParams', 'row_function.cuh', {

@@ -1,27 +1,44 @@
 /** The dense CUDA kernels: their variants as source text, and how they are launched. Pure. */
 import type { DeviceProperties } from '../../../cuda/properties.ts';
-import type { UnscaledPrecision } from '../../../device.ts';
+import { activationFormat, type ElementFormat, type UnscaledPrecision } from '../../../device.ts';
 import type { LaunchShape } from '../../../ffi/cuda-structs.ts';
+import { elementBytes } from '../../backend.ts';
 import { ROW_FUNCTION_NAMES, ROW_FUNCTIONS, type RowFunction } from '../../row-functions.ts';
 import type { KernelSource } from '../kernels/source.ts';
 
-/** Elements that a kernel loads at once: 4 where all rows are aligned to 16 bytes, 1 anywhere. */
-export type PackWidth = 1 | 4;
-const WIDTHS: readonly PackWidth[] = [1, 4];
+/** Elements that a kernel loads at once: 16 bytes of the widest where all rows are aligned to that, 1 anywhere. */
+export type PackWidth = 1 | 4 | 8;
+
+/** The most elements at once for matrices of these formats. */
+export function widestPack(...formats: readonly ElementFormat[]): Exclude<PackWidth, 1> {
+  return formats.every((format) => elementBytes({ format }) === 2) ? 8 : 4;
+}
 
 /** Features of one tile of the dot interaction. */
 export type DotTile = 32 | 64 | 128;
 export const DOT_TILES: readonly DotTile[] = [32, 64, 128];
 
 /** Blocks of a dot interaction that fit on a multiprocessor at least: as many as leave sums their registers. */
-const DOT_BLOCKS = { 32: { 1: 8, 4: 8 }, 64: { 1: 6, 4: 6 }, 128: { 1: 1, 4: 2 } } as const;
+const DOT_BLOCKS = { 32: { 1: 8, 4: 8, 8: 8 }, 64: { 1: 6, 4: 6, 8: 6 }, 128: { 1: 1, 4: 2, 8: 2 } } as const;
 
 const FACTS = {
-  float32: { id: 'f32', weight: 'Float32', math: 'FusedMultiplyAdd' },
-  tf32: { id: 'tf32', weight: 'Float32', math: 'TensorCores<hotrow::dot::Tf32Product>' },
-  float16: { id: 'f16', weight: 'Float16', math: 'TensorCores<hotrow::dot::Float16Product>' },
-  bfloat16: { id: 'bf16', weight: 'Bfloat16', math: 'TensorCores<hotrow::dot::Bfloat16Product>' },
+  float32: { id: 'f32', math: 'FusedMultiplyAdd' },
+  tf32: { id: 'tf32', math: 'TensorCores<hotrow::dot::Tf32Product>' },
+  float16: { id: 'f16', math: 'TensorCores<hotrow::dot::Float16Product>' },
+  bfloat16: { id: 'bf16', math: 'TensorCores<hotrow::dot::Bfloat16Product>' },
 } as const satisfies Record<UnscaledPrecision, unknown>;
+
+/** Formats in ids, and their structs in rows.cuh. */
+const FORMAT_IDS: Readonly<Record<ElementFormat, string>> = {
+  float32: 'f32',
+  float16: 'f16',
+  bfloat16: 'bf16',
+};
+const FORMAT_TYPES: Readonly<Record<ElementFormat, string>> = {
+  float32: 'hotrow::Float32',
+  float16: 'hotrow::Float16',
+  bfloat16: 'hotrow::Bfloat16',
+};
 
 /** As in kernels/cuda/dot_interaction.cuh. */
 const DOT_STAGES = 3;
@@ -70,9 +87,10 @@ export function dotInteractionSource(
   const text = `#include "dot_interaction.cuh"
 
 struct ${kernel}_variant {
+  using Element = ${FORMAT_TYPES[activationFormat(precision)]};
   using Math = hotrow::dot::${math};
   static constexpr int tile = ${tile};
-  static constexpr bool vector = ${width === 4};
+  static constexpr bool vector = ${width > 1};
 };
 
 extern "C" __global__ void __launch_bounds__(${dotThreads(tile)}, ${DOT_BLOCKS[tile][width]}) ${kernel}(const hotrow::DotInteractionParams params) {
@@ -90,6 +108,7 @@ export function dotSamplesSource(precision: UnscaledPrecision): KernelSource {
   const text = `#include "dot_samples.cuh"
 
 struct ${kernel}_variant {
+  using Element = ${FORMAT_TYPES[activationFormat(precision)]};
   using Math = hotrow::dot::Sample${math};
 };
 
@@ -101,42 +120,75 @@ extern "C" __global__ void __launch_bounds__(${SAMPLE_THREADS}, 1) ${kernel}(con
 }
 
 /** A function of a row; its struct in CUDA C++ is called as it is here, capitalised. */
-export function rowFunctionSource(name: RowFunction): KernelSource {
+export function rowFunctionSource(name: RowFunction, format: ElementFormat): KernelSource {
   const { kernel } = ROW_FUNCTIONS[name];
   const type = `${name.charAt(0).toUpperCase()}${name.slice(1)}`;
-  return source(kernel, kernel, 'RowFunctionParams', `row_function<hotrow::${type}>`);
+  const call = `row_function<hotrow::${type}, ${FORMAT_TYPES[format]}>`;
+  return source(kernel, `${kernel}.${FORMAT_IDS[format]}`, 'RowFunctionParams', call);
 }
 
-export function finishLinearSource(width: PackWidth): KernelSource {
-  return source('linear', `finish_linear.w${width}`, 'FinishLinearParams', `finish_linear<${width}>`);
+/** `sums` are finished into `output`. */
+export function finishLinearSource(
+  sums: ElementFormat,
+  output: ElementFormat,
+  width: PackWidth,
+): KernelSource {
+  return packed('linear', 'finish_linear', 'FinishLinearParams', [sums, output], width);
 }
 
-export function directLinearSource(precision: UnscaledPrecision, width: PackWidth): KernelSource {
-  const { weight } = FACTS[precision];
-  const id = `direct_linear.${WEIGHT_IDS[weight]}.w${width}`;
-  return source('linear', id, 'DirectLinearParams', `direct_linear<hotrow::${weight}, ${width}>`);
+/** A layer with a weight of the format that a precision multiplies. */
+export function directLinearSource(
+  precision: UnscaledPrecision,
+  { input, output }: { readonly input: ElementFormat; readonly output: ElementFormat },
+  width: PackWidth,
+): KernelSource {
+  const formats = [input, activationFormat(precision), output];
+  return packed('linear', 'direct_linear', 'DirectLinearParams', formats, width);
 }
 
-/** Rows of float32 to rows in the format of a precision's factors; for float32 and tf32, a copy. */
-export function convertRowsSource(precision: UnscaledPrecision, width: PackWidth): KernelSource {
-  const { weight } = FACTS[precision];
-  const id = `convert_rows.${WEIGHT_IDS[weight]}.w${width}`;
-  return source('convert_rows', id, 'ConvertRowsParams', `convert_rows<hotrow::${weight}, ${width}>`);
+/** Rows of one format to rows of another, or of the same: then it is a copy. */
+export function convertRowsSource(from: ElementFormat, to: ElementFormat, width: PackWidth): KernelSource {
+  return packed('convert_rows', 'convert_rows', 'ConvertRowsParams', [from, to], width);
 }
 
-const WEIGHT_IDS = { Float32: 'f32', Float16: 'f16', Bfloat16: 'bf16' } as const;
+/** A kernel of a header for matrices of these formats, `width` elements at once. */
+function packed(
+  header: string,
+  name: string,
+  params: string,
+  formats: readonly ElementFormat[],
+  width: PackWidth,
+): KernelSource {
+  const id = [name, ...formats.map((format) => FORMAT_IDS[format]), `w${width}`].join('.');
+  const types = formats.map((format) => FORMAT_TYPES[format]);
+  return source(header, id, params, `${name}<${[...types, width].join(', ')}>`);
+}
 
 /** Every kernel that a precision needs. `makesSamples`: on GPUs that can. */
 export function denseSources(precision: UnscaledPrecision, makesSamples: boolean): KernelSource[] {
-  const converted = precision === 'float16' || precision === 'bfloat16';
-  const ofWidths = WIDTHS.flatMap((width) => [
-    ...DOT_TILES.map((tile) => dotInteractionSource(precision, tile, width)),
-    finishLinearSource(width),
-    directLinearSource(precision, width),
-    convertRowsSource('float32', width),
-    ...(converted ? [convertRowsSource(precision, width)] : []),
-  ]);
-  const sources = [...ofWidths, ...ROW_FUNCTION_NAMES.map(rowFunctionSource)];
+  const own = activationFormat(precision);
+  const formats = [...new Set<ElementFormat>(['float32', own])];
+  const pairs = formats.flatMap((from) => formats.map((to) => [from, to] as const));
+  const ofWidths = (widest: PackWidth, sourceOf: (width: PackWidth) => KernelSource) =>
+    [1, widest].map((width) => sourceOf(width as PackWidth));
+  const sources = [
+    ...DOT_TILES.flatMap((tile) =>
+      ofWidths(widestPack(own), (width) => dotInteractionSource(precision, tile, width)),
+    ),
+    // 16-bit sums are those of a cross, which ends in what it reads.
+    ...pairs
+      .filter(([sums, output]) => sums === 'float32' || sums === output)
+      .flatMap(([sums, output]) =>
+        ofWidths(widestPack(sums, output), (width) => finishLinearSource(sums, output, width)),
+      ),
+    ...pairs.flatMap(([input, output]) =>
+      ofWidths(widestPack(input), (width) => directLinearSource(precision, { input, output }, width)),
+    ),
+    ...pairs.flatMap(([from, to]) =>
+      ofWidths(widestPack(from, to), (width) => convertRowsSource(from, to, width)),
+    ),
+    ...ROW_FUNCTION_NAMES.flatMap((name) => formats.map((format) => rowFunctionSource(name, format))),
+  ];
   return makesSamples ? [...sources, dotSamplesSource(precision)] : sources;
 }
 
@@ -184,27 +236,36 @@ export function canMakeSamples({
 /** With fewer samples a multiprocessor the tiles of each, spread over all of them, are made sooner. */
 const LEAST_SAMPLES = 1 / 4;
 
-/** Whether an interaction, on a GPU that can, is made whole samples at a time. */
+/** Whether an interaction, on a GPU that can, is made whole samples at a time. `width`: of its loads. */
 export function isMadeOfSamples(
   { batch, features, dim }: { readonly batch: number; readonly features: number; readonly dim: number },
   width: PackWidth,
   multiprocessors: number,
 ): boolean {
-  const fits = features > ONE_TILE_FEATURES && features <= SAMPLE_FEATURES && dim > 0 && width === 4;
+  const fits = features > ONE_TILE_FEATURES && features <= SAMPLE_FEATURES && dim > 0 && width > 1;
   return fits && batch >= LEAST_SAMPLES * multiprocessors;
 }
 
-/** The dynamic shared memory of a launch for so many pairs: chunks, and packed sums as the output is aligned. */
-export function dotSamplesSharedBytes(pairs = (SAMPLE_FEATURES * (SAMPLE_FEATURES + 1)) / 2): number {
-  return DOT_STAGES * SAMPLE_FEATURES * DOT_CHUNK_BYTES + 16 * Math.ceil((pairs + 3) / 4);
+/** The dynamic shared memory of a launch for so many elements a sample: chunks, and packed sums as the output is aligned. */
+export function dotSamplesSharedBytes(
+  elements = (SAMPLE_FEATURES * (SAMPLE_FEATURES + 1)) / 2,
+  format: ElementFormat = 'float32',
+): number {
+  const unit = 16 / elementBytes({ format });
+  return DOT_STAGES * SAMPLE_FEATURES * DOT_CHUNK_BYTES + 16 * Math.ceil((elements + unit - 1) / unit);
 }
 
-/** A block a multiprocessor, one sample after the other. */
-export function dotSamplesLaunch(batch: number, pairs: number, multiprocessors: number): LaunchShape {
+/** A block a multiprocessor, one sample after the other. `elements`: what a sample has of the output, zeros included. */
+export function dotSamplesLaunch(
+  batch: number,
+  elements: number,
+  multiprocessors: number,
+  format: ElementFormat = 'float32',
+): LaunchShape {
   return {
     grid: [Math.min(batch, multiprocessors), 1, 1],
     block: [SAMPLE_THREADS, 1, 1],
-    dynamicSharedBytes: dotSamplesSharedBytes(pairs),
+    dynamicSharedBytes: dotSamplesSharedBytes(elements, format),
   };
 }
 

@@ -2,17 +2,22 @@
 import { CudaEvent } from '../../../cuda/event.ts';
 import { type MatmulPlan, MatrixProducts } from '../../../cuda/matrix-products.ts';
 import type { CudaStream } from '../../../cuda/stream.ts';
+import { activationFormat, type ElementFormat } from '../../../device.ts';
 import { DeviceError } from '../../../errors.ts';
 import { ACTIVATION } from '../../../ffi/cpu-operators.ts';
 import { type CublasLt, isRefusal } from '../../../ffi/cublaslt.ts';
+import type { DevicePtr } from '../../../ffi/cuda-symbols.ts';
+import { elementBytes } from '../../backend.ts';
 import type { DenseLibrary } from './dense-library.ts';
 import { Scratch, Trial } from './dense-memory.ts';
 import {
   checkLinear,
   type DeviceLinear,
   type DeviceMatrix,
+  isInPlace,
+  isMultipliedAsItIs,
+  multipliedColumns,
   shapeKey,
-  sumsStride,
   widthOf,
 } from './dense-operation.ts';
 import { DirectLinearParams, FinishLinearParams } from './dense-params.ts';
@@ -118,14 +123,25 @@ export class LinearLayers implements Disposable {
     this.#sums[Symbol.dispose]();
   }
 
-  /** Memory for a product's converted input and for sums that wait for a cross. */
-  #reserve({ layer, input, output, cross }: DeviceLinear): void {
-    if (this.#isConverted) this.#converted.reserve(input.rows * layer.weightStride * 2);
-    if (cross !== undefined) this.#sums.reserve(input.rows * sumsStride(output) * 4);
+  /** Memory for a product's converted input … */
+  #reserve(operation: DeviceLinear): void {
+    if (!isMultipliedAsItIs(operation)) this.#converted.reserve(bytesOf(convertedOf(operation, 0n)));
   }
 
-  get #isConverted(): boolean {
-    return this.#library.precision === 'float16' || this.#library.precision === 'bfloat16';
+  /** … and for sums apart from the output. */
+  #reserveSums(operation: DeviceLinear, finished: boolean): void {
+    if (!endsInOutput(operation, finished)) this.#sums.reserve(bytesOf(sumsApart(operation, 0n)));
+  }
+
+  /** What a product reads. */
+  #factor(operation: DeviceLinear): DeviceMatrix {
+    if (!isMultipliedAsItIs(operation)) return convertedOf(operation, this.#converted.address);
+    return { ...operation.input, cols: multipliedColumns(operation) };
+  }
+
+  /** Where a product leaves its sums. */
+  #sumsOf(operation: DeviceLinear, finished: boolean): DeviceMatrix {
+    return endsInOutput(operation, finished) ? operation.output : sumsApart(operation, this.#sums.address);
   }
 
   #enqueue(stream: CudaStream, operation: DeviceLinear, choice: LinearChoice): void {
@@ -140,10 +156,15 @@ export class LinearLayers implements Disposable {
       inputStride: input.stride,
       weight: layer.weight.address(),
       weightStride: layer.weightStride,
-      inputs: layer.inputs,
+      inputs: multipliedColumns(operation),
       ...finishOf(operation),
     });
-    const { id } = directLinearSource(this.#library.precision, widthOf(layer.inputs, [input]));
+    const formats = { input: input.format, output: output.format };
+    const { id } = directLinearSource(
+      this.#library.precision,
+      formats,
+      widthOf(multipliedColumns(operation), [input]),
+    );
     this.#library.launch(stream, id, directLaunch(output.rows, layer.outputs), words);
   }
 
@@ -152,21 +173,15 @@ export class LinearLayers implements Disposable {
     operation: DeviceLinear,
     { plan, fused, finished }: Extract<LinearChoice, { kind: 'product' }>,
   ): void {
-    const { layer, input, output, cross } = operation;
-    let factor = input.address;
-    if (this.#isConverted) {
-      const { weightStride } = layer;
-      factor = this.#converted.address;
-      const converted = { address: factor, rows: input.rows, cols: weightStride, stride: weightStride };
-      this.#library.convert(stream, this.#library.precision, input, converted);
-    }
-    const sums: DeviceMatrix =
-      cross === undefined ? output : { ...output, address: this.#sums.address, stride: sumsStride(output) };
+    const { layer, input, output } = operation;
+    const factor = this.#factor(operation);
+    if (!isMultipliedAsItIs(operation)) this.#library.convert(stream, input, factor);
+    const sums = this.#sumsOf(operation, finished);
     this.#products.run(stream, plan, {
-      input: factor,
+      input: factor.address,
       weight: layer.weight.address(),
       output: sums.address,
-      ...(fused && layer.bias !== undefined ? { bias: layer.bias.address() } : {}),
+      ...(fused && layer.hasBias ? { bias: layer.biasAddress(output.format) } : {}),
     });
     if (finished) this.#finish(stream, operation, sums);
   }
@@ -182,7 +197,7 @@ export class LinearLayers implements Disposable {
     const width = widthOf(output.cols, matrices);
     this.#library.launch(
       stream,
-      finishLinearSource(width).id,
+      finishLinearSource(sums.format, output.format, width).id,
       packLaunch(output.rows, output.cols, width),
       words,
     );
@@ -237,16 +252,15 @@ export class LinearLayers implements Disposable {
 
   /** Products that can be run and that keep NaNs. The library's epilogues come first; without one of use, the kernel's. */
   #productChoices(trial: Trial): LinearChoice[] {
-    const { input, output, cross } = trial.operation;
     trial.fillInput(this.#stream, 'NaNs');
     for (const split of tailSplits(tailOf(trial.operation))) {
+      const { epilogue, finished } = split;
       const { problem, bias } = this.#problem(trial.operation, split);
       const alignment = {
-        input: this.#isConverted ? 16 : addressAlignment(input.address),
+        input: addressAlignment(this.#factor(trial.operation).address),
         weight: 16,
-        output: cross === undefined ? addressAlignment(output.address) : 16,
+        output: addressAlignment(this.#sumsOf(trial.operation, finished).address),
       };
-      const { epilogue, finished } = split;
       const choices = this.#products
         .plans(problem, alignment, this.#search.candidates, bias)
         .map((plan): LinearChoice => ({ kind: 'product', plan, fused: epilogue !== 'none', finished }))
@@ -256,21 +270,26 @@ export class LinearLayers implements Disposable {
     return [];
   }
 
-  /** What the library is asked for, and the bias that its epilogue adds: one that it does not add makes it refuse the problem. */
-  #problem({ layer, input, output, cross }: DeviceLinear, { epilogue }: TailSplit) {
+  /** What the library is asked for once memory is ready, and the bias that its epilogue adds: one that it does not add makes it refuse the problem. */
+  #problem(operation: DeviceLinear, { epilogue, finished }: TailSplit) {
+    const { layer, input, output } = operation;
+    this.#reserveSums(operation, finished);
+    const factor = this.#factor(operation);
+    const sums = this.#sumsOf(operation, finished);
     const problem = {
       rows: input.rows,
-      // Weights and converted inputs end in zeros: sums of whole vectors are faster.
-      inputs: this.#isConverted ? layer.weightStride : layer.inputs,
+      inputs: factor.cols,
       outputs: layer.outputs,
-      type: this.#isConverted ? (this.#library.precision as 'float16' | 'bfloat16') : 'float32',
+      type: factor.format,
+      outputType: sums.format,
       compute: this.#library.precision === 'tf32' ? 'tf32' : 'float32',
       epilogue,
-      inputStride: this.#isConverted ? layer.weightStride : input.stride,
+      inputStride: factor.stride,
       weightStride: layer.weightStride,
-      outputStride: cross === undefined ? output.stride : sumsStride(output),
+      outputStride: sums.stride,
     } as const;
-    return { problem, bias: epilogue === 'none' ? undefined : layer.bias?.address() };
+    const isAdded = epilogue !== 'none' && layer.hasBias;
+    return { problem, bias: isAdded ? layer.biasAddress(output.format) : undefined };
   }
 
   /** Whether a choice can be run, and a NaN in the input reaches the output: a library's ReLU may make it 0. */
@@ -281,7 +300,7 @@ export class LinearLayers implements Disposable {
       if (isRefusal(error)) return false;
       throw error;
     }
-    return Number.isNaN(trial.firstOutput(this.#stream));
+    return trial.firstIsNaN(this.#stream);
   }
 
   /** Milliseconds of one run, of a graph: small products take the GPU less time than their launches take the host. */
@@ -304,8 +323,43 @@ export class LinearLayers implements Disposable {
   }
 }
 
+/** A 16-bit copy of a layer's input, zeros up to the weight's rows: sums of whole vectors are faster. */
+function convertedOf({ layer, input }: DeviceLinear, address: bigint): DeviceMatrix {
+  const { weightStride, precision } = layer;
+  return {
+    address: address as DevicePtr,
+    format: activationFormat(precision),
+    rows: input.rows,
+    cols: weightStride,
+    stride: weightStride,
+  };
+}
+
+/** How sums wait for what finishes them: those of a cross as its matrices are, others as they were added up. */
+function sumsFormat({ output, cross }: DeviceLinear): ElementFormat {
+  return cross === undefined ? 'float32' : output.format;
+}
+
+/** Whether a product leaves its sums in the output: not where what follows reads that too, or they would be rounded twice. */
+function endsInOutput(operation: DeviceLinear, finished: boolean): boolean {
+  return !finished || (sumsFormat(operation) === operation.output.format && !isInPlace(operation));
+}
+
+/** Sums apart from the output: packed, rows aligned to 16 bytes. */
+function sumsApart(operation: DeviceLinear, address: bigint): DeviceMatrix {
+  const { rows, cols } = operation.output;
+  const format = sumsFormat(operation);
+  const unit = 16 / elementBytes({ format });
+  const stride = Math.ceil(cols / unit) * unit;
+  return { address: address as DevicePtr, format, rows, cols, stride };
+}
+
+function bytesOf({ rows, stride, format }: DeviceMatrix): number {
+  return rows * stride * elementBytes({ format });
+}
+
 function tailOf({ layer, activation, cross }: DeviceLinear): LinearTail {
-  return { activation, biased: layer.bias !== undefined, crossed: cross !== undefined };
+  return { activation, biased: layer.hasBias, crossed: cross !== undefined };
 }
 
 function keptChoice(choice: LinearChoice): KeptChoice {
@@ -329,7 +383,7 @@ function describe(choice: LinearChoice): string {
 /** The fields of a layer's end, as the kernels take them. */
 function finishOf({ layer, output, activation, cross }: DeviceLinear) {
   return {
-    bias: layer.bias?.address() ?? 0n,
+    bias: layer.biasAddress(),
     activation: ACTIVATION[activation],
     x0: cross?.x0.address ?? 0n,
     x0Stride: cross?.x0.stride ?? 0,

@@ -1,9 +1,15 @@
 /** The dense operations of a program, ready to be put into a stream. */
 import type { CudaStream } from '../../../cuda/stream.ts';
-import type { DensePrecision } from '../../../device.ts';
+import {
+  activationFormat,
+  DENSE_PRECISIONS,
+  type DensePrecision,
+  type ElementFormat,
+} from '../../../device.ts';
 import {
   type CopyOperation,
   type DotInteractionOperation,
+  formatOf,
   type LinearOperation,
   type Matrix,
   type Operation,
@@ -39,7 +45,7 @@ export async function prepareDense(
     isDense(entry[1]),
   );
   const precisions = [...new Set(operations.map(([, operation]) => precisionOf(operation)))];
-  // Copies and functions of rows are the same in every precision.
+  // Copies and functions of float32 rows are the same in every precision.
   const [forCopies] = precisions.filter((precision) => precision !== undefined);
   const kernels = new Map(
     await Promise.all(precisions.map(async (own) => [own, await kernelsIn(own ?? forCopies)] as const)),
@@ -52,7 +58,7 @@ export async function prepareDense(
   );
 }
 
-/** How an operation multiplies; undefined: it does not. */
+/** The precision whose kernels an operation needs; undefined: those of any. */
 function precisionOf(operation: DenseOperation): DensePrecision | undefined {
   switch (operation.op) {
     case 'linear':
@@ -61,10 +67,18 @@ function precisionOf(operation: DenseOperation): DensePrecision | undefined {
       return operation.precision;
     case 'rowFunction':
     case 'copy':
-      return undefined;
+      return precisionWith([formatOf(operation.input), formatOf(operation.output)]);
     default:
       return operation satisfies never;
   }
+}
+
+/** The precision whose kernels take matrices of these formats beside float32. */
+function precisionWith(formats: readonly ElementFormat[]): DensePrecision | undefined {
+  return DENSE_PRECISIONS.find((precision) => {
+    const own = activationFormat(precision);
+    return own !== 'float32' && formats.includes(own);
+  });
 }
 
 function prepareOne(kernels: DenseKernels, operation: DenseOperation): EnqueueDense {
@@ -98,6 +112,7 @@ function prepareOne(kernels: DenseKernels, operation: DenseOperation): EnqueueDe
 }
 
 function deviceMatrix(matrix: Matrix): DeviceMatrix {
-  const { rows, cols, stride } = matrix;
-  return { address: startOf(matrix), rows, cols, stride };
+  const { rows, cols, stride, padding } = matrix;
+  const own = { address: startOf(matrix), format: formatOf(matrix), rows, cols, stride };
+  return padding === undefined ? own : { ...own, padding };
 }

@@ -7,6 +7,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, afterEach, before, describe, test } from 'node:test';
+import { at } from '../../../../src/at.ts';
 import { DenseKernels, type DenseOptions } from '../../../../src/backend/cuda/dense/dense-kernels.ts';
 import type { DeviceLinear, DeviceMatrix } from '../../../../src/backend/cuda/dense/dense-operation.ts';
 import { denseSources, factorBits } from '../../../../src/backend/cuda/dense/dense-source.ts';
@@ -19,7 +20,12 @@ import {
   referenceDotInteraction,
   referenceLinear,
 } from '../../../../src/dense/reference.ts';
-import { UNSCALED_PRECISIONS, type UnscaledPrecision } from '../../../../src/device.ts';
+import {
+  activationFormat,
+  type ElementFormat,
+  UNSCALED_PRECISIONS,
+  type UnscaledPrecision,
+} from '../../../../src/device.ts';
 import { CublasLt } from '../../../../src/ffi/cublaslt.ts';
 import { CudaDriver } from '../../../../src/ffi/cuda-driver.ts';
 import { addressOf } from '../../../../src/ffi/host-memory.ts';
@@ -27,6 +33,15 @@ import { KernelCache } from '../../../../src/jit/kernel-cache.ts';
 import { emulate, refuseEmulation } from '../../../emulation/emulator.ts';
 import { buildFakeCublasLt, buildFakeDriver, fakeCubin } from '../../../fake-driver/fake-driver.ts';
 import { assertSameValues, assertWithin, FLOAT32_ROUNDING } from '../../../support/compare.ts';
+import {
+  decoded,
+  type Elements,
+  encoded,
+  formatsOf,
+  newElements,
+  roundedTo,
+  roundingOf,
+} from '../../../support/elements.ts';
 import { Random } from '../../../support/random.ts';
 
 const skip = refuseEmulation();
@@ -83,13 +98,13 @@ describe('dense operations over the fake device', { skip }, () => {
     }
   }
 
-  const SENTINEL = 12345.5;
+  const SENTINEL = 12344;
 
   /** A matrix amid sentinels. The fake device's memory is the host's: copies are done when they are asked for. */
   class Framed implements Disposable {
     readonly matrix: DeviceMatrix;
     readonly #memory: DeviceMemory;
-    readonly #host: Float32Array;
+    readonly #host: Elements;
 
     constructor(
       readonly stream: CudaStream,
@@ -97,24 +112,31 @@ describe('dense operations over the fake device', { skip }, () => {
       cols: number,
       readonly pad: number,
       values?: Float32Array,
+      format: ElementFormat = 'float32',
     ) {
       const stride = cols + 2 * pad;
-      this.#host = new Float32Array(new ArrayBuffer(4 * (rows * stride + 1))).fill(SENTINEL);
-      for (let r = 0; values !== undefined && r < rows; r++)
-        this.#host.set(values.subarray(r * cols, (r + 1) * cols), r * stride + pad);
-      this.#memory = new DeviceMemory(stream.device, this.#host.byteLength);
-      stream.copyToDevice(this.#memory.address(), addressOf(this.#host), this.#host.byteLength);
-      this.matrix = { address: this.#memory.address(4 * pad), rows, cols, stride };
+      this.#host = newElements(format, rows * stride + 2).fill(encoded(format, SENTINEL));
+      values?.forEach((x, i) => {
+        this.#host[Math.floor(i / cols) * stride + pad + (i % cols)] = encoded(format, x);
+      });
+      const { byteLength, BYTES_PER_ELEMENT } = this.#host;
+      this.#memory = new DeviceMemory(stream.device, byteLength);
+      stream.copyToDevice(this.#memory.address(), addressOf(this.#host), byteLength);
+      const address = this.#memory.address(BYTES_PER_ELEMENT * pad);
+      this.matrix = { address, format, rows, cols, stride };
     }
 
-    values(): Float32Array {
-      const { rows, cols, stride } = this.matrix;
+    /** What is in it; `padding` columns behind must be zeros. */
+    values(padding = 0): Float32Array {
+      const { rows, cols, stride, format } = this.matrix;
       this.stream.copyToHost(addressOf(this.#host), this.#memory.address(), this.#host.byteLength);
       const values = new Float32Array(rows * cols);
       this.#host.forEach((x, i) => {
         const [row, col] = [Math.floor(i / stride), (i % stride) - this.pad];
-        if (row < rows && col >= 0 && col < cols) values[row * cols + col] = x;
-        else assert.equal(x, SENTINEL, `element ${i}, beside the matrix, was written`);
+        const inside = row < rows && col >= 0;
+        if (inside && col < cols) values[row * cols + col] = decoded(format, x);
+        else if (inside && col < cols + padding) assert.equal(x, 0, `element ${i} of the padding`);
+        else assert.equal(x, encoded(format, SENTINEL), `element ${i}, beside the matrix, was written`);
       });
       return values;
     }
@@ -133,23 +155,27 @@ describe('dense operations over the fake device', { skip }, () => {
     readonly pad?: number;
     readonly captured?: boolean;
     readonly draw?: (count: number) => Float32Array;
+    /** Of what is read and written; default: float32. A cross reads what it writes. */
+    readonly formats?: readonly [input: ElementFormat, output: ElementFormat];
   }
 
   /** Runs a layer; gives what it computed and what it should have. */
   function runLinear({ kernels, stream }: Awaited<ReturnType<typeof open>>, options: Case) {
     const { shape, activation = 'none', biased = true, crossed = false, inPlace = false } = options;
-    const { pad = 4, captured = false } = options;
+    const { pad = 8, captured = false, formats: [from, to] = ['float32', 'float32'] } = options;
     const random = new Random(9);
-    const draw = options.draw ?? ((count: number) => random.integers(count, 8));
+    // The sums of a cross are rounded to 16 bits: they stay exact.
+    const largest = crossed && to !== 'float32' ? 1 : 8;
+    const draw = options.draw ?? ((count: number) => random.integers(count, largest));
     const [batch, inputs, outputs] = shape;
     const values = { input: draw(batch * inputs), weight: draw(outputs * inputs) };
     const bias = biased ? draw(outputs) : undefined;
     const crosses = crossed ? { x0: draw(batch * outputs), x: draw(batch * outputs) } : undefined;
     using layer = kernels.placeLinear(values.weight, bias, outputs, inputs);
-    using input = new Framed(stream, batch, inputs, pad, values.input);
-    using x0 = new Framed(stream, batch, outputs, pad, crosses?.x0);
-    using x = new Framed(stream, batch, outputs, pad, crosses?.x);
-    using other = new Framed(stream, batch, outputs, pad);
+    using input = new Framed(stream, batch, inputs, pad, values.input, from);
+    using x0 = new Framed(stream, batch, outputs, pad, crosses?.x0, to);
+    using x = new Framed(stream, batch, outputs, pad, crosses?.x, to);
+    using other = new Framed(stream, batch, outputs, pad, undefined, to);
     const output = inPlace ? x : other;
     const operation: DeviceLinear = {
       layer,
@@ -166,10 +192,14 @@ describe('dense operations over the fake device', { skip }, () => {
       kernels.linear(stream, operation);
     }
     const problem = { batch, inputs, outputs, activation, ...values, bias, cross: crosses };
-    return { out: output.values(), expected: referenceLinear(problem), problem, choice };
+    const expected = referenceLinear(problem);
+    return { out: output.values(), expected, stored: expected.map((y) => roundedTo(to, y)), problem, choice };
   }
 
   const withoutSignOfZero = (values: Float32Array | Float64Array) => Float64Array.from(values, (x) => x + 0);
+
+  const pairsOf = (precision: UnscaledPrecision) =>
+    formatsOf(precision).flatMap((from) => formatsOf(precision).map((to) => [from, to] as const));
 
   for (const precision of UNSCALED_PRECISIONS) {
     test(`linear layers in ${precision}: exact on integers, any alignment, at once and from a graph`, async () => {
@@ -190,11 +220,13 @@ describe('dense operations over the fake device', { skip }, () => {
           { crossed: true },
           { crossed: true, inPlace: true, biased: false },
         ] as const) {
-          for (const pad of [1, 4]) {
-            const captured = pad === 4;
-            const { out, expected } = runLinear(opened, { shape, ...tail, pad, captured });
-            const what = `${shape} ${JSON.stringify(tail)}, pad ${pad}`;
-            assertSameValues(withoutSignOfZero(out), withoutSignOfZero(expected), what);
+          for (const formats of pairsOf(precision)) {
+            for (const pad of [1, 8]) {
+              const captured = pad === 8;
+              const { out, stored } = runLinear(opened, { shape, ...tail, pad, captured, formats });
+              const what = `${shape} ${JSON.stringify(tail)}, ${formats.join(' to ')}, pad ${pad}`;
+              assertSameValues(withoutSignOfZero(out), withoutSignOfZero(stored), what);
+            }
           }
         }
       }
@@ -207,27 +239,84 @@ describe('dense operations over the fake device', { skip }, () => {
         [1, 100, 30],
         [20, 100, 30],
       ] as const) {
-        const { out, expected, problem } = runLinear(opened, {
-          shape: [batch, inputs, outputs],
-          activation: 'sigmoid',
-          draw: (count) => random.reals(count),
-        });
-        const magnitude = referenceLinear({
-          ...problem,
-          activation: 'none',
-          input: problem.input.map(Math.abs),
-          weight: problem.weight.map(Math.abs),
-        });
-        // The fake's TF32 drops the bits of its input that are too many, which is twice a rounding.
-        const rounded = precision === 'float32' ? 0 : 3.1 * 2 ** -factorBits(precision);
-        const bound = rounded + (inputs + 4) * FLOAT32_ROUNDING;
-        assertWithin(out, expected, (i) => bound * Math.abs(magnitude[i] as number) + 2 ** -22, precision);
+        for (const formats of pairsOf(precision)) {
+          const { out, expected, problem } = runLinear(opened, {
+            shape: [batch, inputs, outputs],
+            activation: 'sigmoid',
+            draw: (count) => random.reals(count),
+            formats,
+          });
+          const magnitude = referenceLinear({
+            ...problem,
+            activation: 'none',
+            input: problem.input.map(Math.abs),
+            weight: problem.weight.map(Math.abs),
+          });
+          // The fake's TF32 drops the bits of its input that are too many, which is twice a rounding.
+          const rounded = precision === 'float32' ? 0 : 3.1 * 2 ** -factorBits(precision);
+          const bound = rounded + (inputs + 4) * FLOAT32_ROUNDING;
+          const boundOf = (i: number) =>
+            bound * Math.abs(at(magnitude, i)) + 2 ** -22 + roundingOf(formats[1], at(expected, i));
+          assertWithin(out, expected, boundOf, `${precision}, ${formats.join(' to ')}`);
+        }
       }
     });
   }
 
+  test('16-bit products end in the output; a finished one waits in float32, a cross in its own format', async () => {
+    using opened = await open('float16');
+    const formats = ['float16', 'float16'] as const;
+    const relu = runLinear(opened, { shape: [20, 16, 24], activation: 'relu', formats });
+    assert.equal(relu.choice, 'cuBLASLt, fused');
+    fakeLt.setEpilogues(false);
+    // 2,049 + 1 in float16: 2,048 + 1, of which a tie goes to 2,048, where sums are rounded before the bias is added.
+    const large = {
+      shape: [20, 1, 24],
+      formats,
+      draw: (count: number) => new Float32Array(count).fill(count === 24 ? 1 : 45),
+    } as const;
+    const { out, stored, choice } = runLinear(opened, large);
+    assert.equal(choice, 'cuBLASLt, finished by a kernel');
+    assertSameValues(out, stored, 'rounded once');
+  });
+
+  test('an input whose rows end in zeros is multiplied with them', async () => {
+    for (const precision of ['float16', 'bfloat16'] as const) {
+      using opened = await open(precision);
+      const { kernels, stream } = opened;
+      const random = new Random(13);
+      for (const [batch, inputs, outputs] of [
+        [20, 13, 24],
+        [3, 13, 5],
+      ] as const) {
+        const values = {
+          input: random.integers(batch * inputs, 8),
+          weight: random.integers(outputs * inputs, 8),
+        };
+        using layer = kernels.placeLinear(values.weight, undefined, outputs, inputs);
+        const zeros = Float32Array.from({ length: batch * 16 }, (_, i) =>
+          i % 16 < inputs ? at(values.input, Math.floor(i / 16) * inputs + (i % 16)) : 0,
+        );
+        using input = new Framed(stream, batch, 16, 0, zeros, precision);
+        using output = new Framed(stream, batch, outputs, 8);
+        const operation = {
+          layer,
+          input: { ...input.matrix, cols: inputs, padding: 3 },
+          output: output.matrix,
+          activation: 'none',
+        } as const;
+        kernels.prepare(operation);
+        kernels.linear(stream, operation);
+        const expected = referenceLinear({ batch, inputs, outputs, activation: 'none', ...values });
+        assertSameValues(withoutSignOfZero(output.values()), withoutSignOfZero(expected), `${batch}`);
+      }
+    }
+  });
+
   test('dot interaction and copies: exact, beside other columns', async () => {
     for (const precision of UNSCALED_PRECISIONS) {
+      const format = activationFormat(precision);
+      const padding = format === 'float32' ? 0 : 2;
       using opened = await open(precision);
       const { kernels, stream } = opened;
       const random = new Random(11);
@@ -243,17 +332,17 @@ describe('dense operations over the fake device', { skip }, () => {
         ] as const) {
           const values = random.integers(batch * features * dim, 8);
           const pairs = (features * (features + (diagonal ? 1 : -1))) / 2;
-          using input = new Framed(stream, batch, features * dim, 4, values);
-          using output = new Framed(stream, batch, pairs, 3);
-          const matrices = { input: input.matrix, output: output.matrix };
+          using input = new Framed(stream, batch, features * dim, 8, values, format);
+          using output = new Framed(stream, batch, pairs, 3, undefined, format);
+          const matrices = { input: input.matrix, output: { ...output.matrix, padding } };
           kernels.dotInteraction(stream, { ...matrices, features, dim, order, diagonal });
           const expected = referenceDotInteraction({ batch, features, dim, order, diagonal, input: values });
           assertSameValues(
-            withoutSignOfZero(output.values()),
-            withoutSignOfZero(expected),
+            withoutSignOfZero(output.values(padding)),
+            withoutSignOfZero(expected.map((x) => roundedTo(format, x))),
             `${features} × ${dim}`,
           );
-          using paired = new Framed(stream, batch, 1, 2);
+          using paired = new Framed(stream, batch, 1, 2, undefined, format);
           kernels.rowFunction(stream, {
             function: 'factorizationMachine',
             input: input.matrix,
@@ -262,12 +351,16 @@ describe('dense operations over the fake device', { skip }, () => {
           const rows = { batch, columns: features * dim, input: values };
           assertSameValues(
             withoutSignOfZero(paired.values()),
-            withoutSignOfZero(REFERENCE_ROW_FUNCTIONS.factorizationMachine(rows)),
+            withoutSignOfZero(
+              REFERENCE_ROW_FUNCTIONS.factorizationMachine(rows).map((x) => roundedTo(format, x)),
+            ),
             `factorization machine of ${features * dim}`,
           );
-          using copied = new Framed(stream, batch, features * dim, 1);
-          kernels.copy(stream, { input: input.matrix, output: copied.matrix });
-          assert.deepEqual(copied.values(), values);
+          for (const to of formatsOf(precision)) {
+            using copied = new Framed(stream, batch, features * dim, 1, undefined, to);
+            kernels.copy(stream, { input: input.matrix, output: copied.matrix });
+            assert.deepEqual(copied.values(), values);
+          }
         }
       }
     }
@@ -383,10 +476,15 @@ describe('dense operations over the fake device', { skip }, () => {
     using layer = kernels.placeLinear(new Float32Array(12), new Float32Array(3), 3, 4);
     using framed = new Framed(stream, 2, 4, 0);
     const { address } = framed.matrix;
-    const matrix = (rows: number, cols: number, stride = cols) => ({ address, rows, cols, stride });
+    const format = 'float32' as ElementFormat;
+    const matrix = (rows: number, cols: number, stride = cols) => ({ address, format, rows, cols, stride });
+    const half16 = (rows: number, cols: number) => ({ ...matrix(rows, cols), format: 'float16' }) as const;
     const good = { layer, input: matrix(2, 4), output: matrix(2, 3), activation: 'relu' } as const;
     const calls = fake.calls();
     const bad: readonly (readonly [DeviceLinear, RegExp])[] = [
+      [{ ...good, input: half16(2, 4) }, /the input is float16, expected float32/],
+      [{ ...good, output: half16(2, 3) }, /the output is float16, expected float32/],
+      [{ ...good, activation: 'none', cross: { x0: half16(2, 3), x: matrix(2, 3) } }, /x0 is float16/],
       [{ ...good, input: matrix(2, 5) }, /the input is \[2, 5\].*expected \[2, 4\]/],
       [{ ...good, output: matrix(2, 2) }, /the output is \[2, 2\]/],
       [{ ...good, output: matrix(3, 3) }, /the input is \[2, 4\].*expected \[3, 4\]/],
@@ -419,6 +517,10 @@ describe('dense operations over the fake device', { skip }, () => {
     assert.throws(() => kernels.copy(stream, { input: matrix(2, 4), output: matrix(2, 3) }), {
       code: 'KERNEL_FAILED',
     });
+    assert.throws(() => kernels.copy(stream, { input: half16(2, 4), output: matrix(2, 4) }), {
+      code: 'KERNEL_FAILED',
+      message: /the input is float16/,
+    });
     assert.throws(() => kernels.placeLinear(new Float32Array(5), undefined, 2, 3), { code: 'KERNEL_FAILED' });
     assert.throws(() => kernels.placeLinear(new Float32Array(0), undefined, 0, 3), { code: 'KERNEL_FAILED' });
     assert.equal(fake.calls(), calls, 'no call reached the driver');
@@ -431,6 +533,19 @@ describe('dense operations over the fake device', { skip }, () => {
       code: 'PLAN_ILLEGAL',
       message: /70000 is beyond float16/,
     });
+    assert.throws(() => half.kernels.placeLinear(Float32Array.of(1, 2), Float32Array.of(-7e4), 1, 2), {
+      code: 'PLAN_ILLEGAL',
+      message: /-70000 is beyond float16/,
+    });
+    assert.throws(
+      () =>
+        half.kernels.dotInteraction(half.stream, {
+          ...interaction,
+          input: matrix(2, 4),
+          output: matrix(2, 1),
+        }),
+      { code: 'KERNEL_FAILED', message: /the input is float32, expected float16/ },
+    );
   });
 
   test('an empty batch does nothing', async () => {

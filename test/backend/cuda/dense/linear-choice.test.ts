@@ -64,7 +64,7 @@ test('the launch agrees with the kernel', () => {
   );
   const constant = (name: string) => Number(new RegExp(`constexpr int ${name} = (\\d+);`).exec(header)?.[1]);
   for (const tile of DOT_TILES) {
-    assert.equal(dotSharedBytes(tile, true), constant('stages') * tile * constant('chunk_columns') * 4);
+    assert.equal(dotSharedBytes(tile, true), constant('stages') * tile * constant('chunk_words') * 4);
     // Tile by tile, rows of sums go through the shared memory that the chunks were in: per warp, with padding.
     const { block } = dotLaunch(1, tile);
     const staged = (block[0] / 32) * constant('half_rows') * (Math.min(tile, 64) + 8) * 4;
@@ -94,6 +94,11 @@ test('whole samples: where they are made, and the launch', () => {
     dynamicSharedBytes: 3 * constant('most_features') * 128 + 16 * Math.ceil((pairs + 3) / 4),
   });
   assert.equal(dotSamplesLaunch(7, pairs, 132).grid[0], 7);
+  // Half the bytes, with room for as many elements in front as 16 bytes have, less one.
+  assert.equal(
+    dotSamplesLaunch(7, pairs + 1, 132, 'float16').dynamicSharedBytes,
+    3 * constant('most_features') * 128 + 16 * Math.ceil((pairs + 1 + 7) / 8),
+  );
 });
 
 test('launches over packs and sums cover them', () => {
