@@ -115,10 +115,12 @@ __device__ __forceinline__ void add(const ArtifactBagParams &params, Cell &cell,
   if (cell.feature == 0) ptx::store(params.offset_to_bag + position, cell.bag);
 }
 
+/* The next lookup is read after this one's row, as in PyTorch's kernel, whose assertion no later read passes. */
 template <class V>
 __device__ __forceinline__ void add_lookup(const ArtifactBagParams &params, Cell &cell, int64 position) {
   const Lookup lookup = lookup_at<V>(params, position);
-  add<V>(params, cell, position, lookup, value_of<V>(params, cell, lookup.row));
+  const float value = ptx::before_what_follows(value_of<V>(params, cell, lookup.row));
+  add<V>(params, cell, position, lookup, value);
 }
 
 template <class V>

@@ -68,6 +68,12 @@ __device__ __forceinline__ T load_struct(const T *from) {
   return value;
 }
 
+/* The value, which the compiler reads before whatever the program accesses next. */
+__device__ __forceinline__ float before_what_follows(float value) {
+  asm volatile("" : "+f"(value) : : "memory");
+  return value;
+}
+
 /* Writes four neighbours with one store: of a float4, compilers make four where another path has four. */
 __device__ __forceinline__ void store4(float *to, float a, float b, float c, float d) {
   asm volatile("st.global.v4.f32 [%0], {%1, %2, %3, %4};" : : "l"(to), "f"(a), "f"(b), "f"(c), "f"(d) : "memory");

@@ -72,9 +72,10 @@ for (const architecture of ARCHITECTURES) {
       assert.ok(registers > 0);
       assert.equal(shared, sharedBytes(variant), tableVariantId('artifact', variant));
     }
-    // What a register cap has to restore: the paper's kernel has 46 registers or about.
+    // What a register cap has to restore: the paper's kernel has 46 registers or about on sm_90, and everywhere too many for all warps.
     const plain = compiled.get(source(PLAIN_VARIANT).kernel) as Resources;
-    assert.ok(plain.registers >= 40 && plain.registers <= 48, `${plain.registers} registers`);
+    const [least, most] = architecture === 'sm_90' ? [40, 48] : [33, 64];
+    assert.ok(plain.registers >= least && plain.registers <= most, `${plain.registers} registers`);
     assert.equal(plain.spilledBytes, 0);
     for (const maxRegisters of [32, 42]) {
       const capped = source({ ...PLAIN_VARIANT, maxRegisters });
