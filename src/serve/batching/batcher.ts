@@ -2,7 +2,7 @@
  * Which requests run together, and when. Pure: it has no clock and no timers, its callers say what time it is.
  *
  * It adds no delay: a batch goes as soon as the engine takes one. Earliest deadline first within a priority. A batch takes half of
- * the SLA at most, since a request that just missed one waits for it first. What cannot make its deadline is refused on arrival;
+ * the SLA at most, since a request that just missed one waits for it first; less, where batches go ahead of time. What cannot make its deadline is refused on arrival;
  * what the batch would finish late is dropped when the batch goes. docs/batching.md says how this compares with other policies.
  */
 import { at } from '../../at.ts';
@@ -253,7 +253,10 @@ export class Batcher<R extends Waiting> {
     this.#capOf = version;
     const { slaMs, mostSamples } = this.#options;
     const passMs = (samples: number) => this.#prepareMs(samples) + this.#latency.predictMs(samples);
-    this.#cap = largestWithin((samples) => this.#period(samples) + passMs(samples), slaMs, mostSamples);
+    // Who just missed a batch waits until the device takes it, as long as it leads, then for it, and then for its own.
+    const missMs = (samples: number) =>
+      Math.min(this.#leadMs(samples), this.#latency.predictMs(samples)) + this.#period(samples);
+    this.#cap = largestWithin((samples) => missMs(samples) + passMs(samples), slaMs, mostSamples);
     this.#periodMs = this.#period(this.#cap);
   }
 

@@ -18,7 +18,7 @@ export interface Habits {
 
 export function habitsOf({ device }: Pick<DlrmModel, 'device'>): Habits {
   return device.capabilities.runsBesideHost
-    ? { mostSamples: 16_384, depth: 2, shrinks: false }
+    ? { mostSamples: 8192, depth: 2, shrinks: false }
     : { mostSamples: 2048, depth: 1, shrinks: true };
 }
 
@@ -35,15 +35,14 @@ export function pollMsOf(
   return device.capabilities.runsBesideHost && hasCores ? POLL_MS : 0;
 }
 
-/**
- * Before the device should be free, the next batch is on its way to it: launches and copies take so long, and most batches are done
- * sooner than a high quantile says.
- */
+/** Launches and copies take so long, which the device should not wait for. */
 const LEAD_MS = 0.3;
-const LEAD_SHARE = 0.3;
 
-/** How long before the device should be free the next batch is taken, ms; `batchMs`: what it takes. */
-export const leadMs = (batchMs: number) => LEAD_MS + LEAD_SHARE * batchMs;
+/**
+ * How long before the device should be free the next batch is taken, ms; `batchMs`: what it takes. When the rest of the batch before it takes
+ * no longer: copies and launches then lie in the shadow of that batch, and most batches are done sooner than a high quantile says.
+ */
+export const leadMs = (batchMs: number) => LEAD_MS + batchMs;
 
 /** Threads that merge a large batch: more gain little, since each waits for memory. */
 const MOST_MERGERS = 4;

@@ -24,6 +24,12 @@ export interface FrontEvents {
   ended(error: Error): void;
 }
 
+/**
+ * Node copies each piece of a body into memory of its own beside the heap. With a young generation of the usual size so much of it piles up
+ * that V8 marks and compacts the whole heap several times a second, milliseconds each; collected in small steps, it never comes to that.
+ */
+const LIMITS = { maxYoungGenerationSizeMb: 4 };
+
 export class RunningFront {
   readonly #thread: ServerThread<ToFront, FromFront>;
   readonly #memory: NativeMemory;
@@ -37,8 +43,11 @@ export class RunningFront {
   constructor(program: string, start: Omit<FrontStart, 'arena'>, requestBytes: number, events: FrontEvents) {
     this.#events = events;
     this.#memory = arenaMemory(requestBytes);
-    this.#thread = new ServerThread<ToFront, FromFront>(program, { ...start, arena: this.arena }, (message) =>
-      this.#hear(message),
+    this.#thread = new ServerThread<ToFront, FromFront>(
+      program,
+      { ...start, arena: this.arena },
+      (message) => this.#hear(message),
+      LIMITS,
     );
     for (const { promise } of [this.#begun, this.#listening, this.#drained]) promise.catch(() => {});
     this.#thread.ended.then(

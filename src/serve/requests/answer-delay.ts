@@ -4,7 +4,7 @@
  */
 
 /** The share of answers that take no longer than what is said. */
-const QUANTILE = 0.9;
+const QUANTILE = 0.95;
 /** Answers from one estimate to the next. */
 const WINDOW = 64;
 /** Of the time that a request has, at most so much is kept back. */

@@ -104,6 +104,15 @@ test('with a lead, the next batch goes so much earlier', () => {
   assert.deepEqual(names(one.take(1)), { batch: 'b', late: '' });
 });
 
+test('where batches go ahead of time, three of them fit into the SLA', () => {
+  for (const [leadMs, most] of [
+    [0, 400],
+    [1, 350],
+    [100, 233],
+  ] as const)
+    assert.equal(batcher({ depth: 2, leadMs: () => leadMs }).capSamples, most);
+});
+
 test('a batch begins when it is prepared, though the device frees before', () => {
   const one = batcher({ depth: 2, prepareMs: (samples) => 0.005 * samples });
   accept(one, [request('a', 20)]);

@@ -10,7 +10,7 @@ test('nothing is kept back until there are answers', () => {
   assert.equal(delay.engineDeadlineMs(0, 100), 95);
 });
 
-test('what nine of ten answers take is kept back, and single slow ones are not', () => {
+test('what 95 % of the answers take at most is kept back, and single slow ones are not', () => {
   const delay = new AnswerDelay();
   for (let i = 0; i < 64; i++) delay.observe(i < 60 ? 2 : 50);
   assert.equal(delay.engineDeadlineMs(10, 110), 108);
