@@ -46,6 +46,8 @@ export const BATCHING: readonly Mutant[] = [
     'src/serve/batching/batcher.ts',
     [
       ['if (level.priority > priority) break;', ''],
+      ['Math.min(this.#leadMs(samples), this.#latency.predictMs(samples)) +', 'this.#leadMs(samples) +'],
+      ['missMs(samples) + passMs(samples), slaMs', 'passMs(samples), slaMs'],
       ['level.priority < priority ? queue.samples : queue.samplesDueBy(deadlineMs)', 'queue.samples'],
       ['if (ofLevelsUpTo > 0 && ofLevelsUpTo + samples', 'if (ofLevelsUpTo + samples'],
       ['ofLevelsUpTo + samples > this', 'ofLevelsUpTo > this'],
