@@ -30,6 +30,7 @@ export const KNOWN_SKIPS = [
       'test/backend/cuda/model-memory.rest.test.ts',
       'test/backend/cuda/program/program.test.ts',
       'test/backend/cuda/program/stream-sets.test.ts',
+      'test/model/batch-parts.test.ts',
       'test/backend/cuda/rows/given-back.test.ts',
       'test/backend/cuda/rows/tables.test.ts',
       'test/backend/cuda/worker-exit.rest.test.ts',
