@@ -43,18 +43,21 @@ export const ELEMENT_FORMATS: readonly ElementFormat[] = Object.freeze([
   'bfloat16',
 ] as const);
 
-const ACTIVATION_FORMATS: Readonly<Record<DensePrecision, ElementFormat>> = {
+const ACTIVATION_FORMATS: Readonly<Record<UnscaledPrecision, ElementFormat>> = {
   float32: 'float32',
   tf32: 'float32',
   float16: 'float16',
   bfloat16: 'bfloat16',
-  // Rounded to 8 bits by the product that reads them.
-  float8_e4m3: 'float32',
 };
 
 /** The format of the matrices between operations of a precision: what one writes is what the next multiplies. */
-export function activationFormat(precision: DensePrecision): ElementFormat {
+export function activationFormat(precision: UnscaledPrecision): ElementFormat {
   return ACTIVATION_FORMATS[precision];
+}
+
+/** The same of any precision on a device: layers in 8 bits read and write what wide ones do, and round their inputs on the way. */
+export function activationsOn(device: DeviceDescription, precision: DensePrecision): ElementFormat {
+  return activationFormat(widePrecision(device, precision));
 }
 
 /** What a device is, as plans are checked against it and results record it. */
@@ -111,8 +114,8 @@ export function recordedDevice({ capabilities: _, ...device }: DeviceDescription
 }
 
 /** How a device multiplies unless told otherwise. */
-export function defaultPrecision({ capabilities }: DeviceDescription): DensePrecision {
-  return at(capabilities.precisions, 0);
+export function defaultPrecision(device: DeviceDescription): UnscaledPrecision {
+  return widePrecision(device, at(device.capabilities.precisions, 0));
 }
 
 /** How what is not in 8 bits multiplies in a precision: in float8_e4m3 in float16, or else as the device does by default. */

@@ -46,22 +46,12 @@ export const MODELS_AND_PROGRAMS: readonly Mutant[] = [
   ),
   ...mutantsOf(
     'src/dense/linear.ts',
-    [
-      [
-        'keep(backend.placeLinear(values, offsets, outputs, inputs, precision))',
-        'backend.placeLinear(values, offsets, outputs, inputs, precision)',
-      ],
-    ],
+    [['keep(await placeLayer(on, layer)), activation', 'await placeLayer(on, layer), activation']],
     MODELS,
   ),
   ...mutantsOf(
     'src/dense/cross.ts',
-    [
-      [
-        'keep(backend.placeLinear(weight, bias, outputs, inputs, precision))',
-        'backend.placeLinear(weight, bias, outputs, inputs, precision)',
-      ],
-    ],
+    [['keep(await placeLayer(on, layer))', 'await placeLayer(on, layer)']],
     MODELS,
   ),
   ...mutantsOf(

@@ -1,6 +1,6 @@
 /** Which formats the matrices of an operation may have. */
 import { refuseOption } from '../checks/value.ts';
-import { activationFormat, type DeviceDescription, type ElementFormat } from '../device.ts';
+import { activationsOn, type DeviceDescription, type ElementFormat } from '../device.ts';
 import {
   type CopyOperation,
   type DotInteractionOperation,
@@ -12,7 +12,9 @@ import {
 
 /** @throws UsageError OPTION_INVALID naming the matrix, for one whose elements the operation does not take on `device`. */
 export function checkFormats(program: readonly Operation[], device: DeviceDescription): void {
-  const known = [...new Set<ElementFormat>(device.capabilities.precisions.map(activationFormat))];
+  const known = [
+    ...new Set<ElementFormat>(device.capabilities.precisions.map((own) => activationsOn(device, own))),
+  ];
   for (const [place, operation] of program.entries()) checkOperation(operation, known, `program[${place}]`);
 }
 
@@ -46,7 +48,7 @@ function checkOperation(operation: Operation, known: readonly ElementFormat[], a
 }
 
 function checkLinear({ layer, input, output, cross }: LinearOperation, at: string): void {
-  const formats = ['float32', activationFormat(layer.precision)] as const;
+  const formats = ['float32', activationsOn(layer.device, layer.precision)] as const;
   check(input, formats, `${at}.input`);
   check(output, formats, `${at}.output`);
   if (cross === undefined) return;
@@ -55,7 +57,7 @@ function checkLinear({ layer, input, output, cross }: LinearOperation, at: strin
 }
 
 function checkDot({ precision, input, output }: DotInteractionOperation, at: string): void {
-  const own = activationFormat(precision);
+  const own = activationsOn(input.buffer.device, precision);
   check(input, [own], `${at}.input`);
   check(output, [own], `${at}.output`);
 }

@@ -9,6 +9,7 @@ import type { Workspace } from '../backend/workspace.ts';
 import type { Members } from '../checks/value.ts';
 import type { DensePrecision } from '../device.ts';
 import type { StoredTensor } from '../tensor.ts';
+import type { WeightedLayer } from './layer-scales.ts';
 import { inconsistent } from './weights.ts';
 
 /** A block on a device. */
@@ -27,7 +28,7 @@ export interface StoredParameter {
   readonly tensor: StoredTensor;
 }
 
-/** A layer's parameters by the last part of Hotrow's names: weight, bias, v, w. */
+/** A layer's parameters by the last part of Hotrow's names: weight, weight_scale, weight_input_scale, bias, v, w. */
 export type StoredLayer = Readonly<Record<string, StoredParameter | undefined>>;
 
 /** A block of a checkpoint. */
@@ -44,6 +45,8 @@ export interface StoredBlock {
 export interface PlacementTarget {
   readonly backend: Backend;
   readonly precision: DensePrecision;
+  /** Whether scales of the model's layers say which of them are in 8 bits, where that is the precision. */
+  readonly isCalibrated: boolean;
 }
 
 /** What is given to a block's reference. */
@@ -77,6 +80,8 @@ export interface BlockKind<B extends { readonly kind: string }> {
   title(block: B, vectors: readonly number[]): string;
   /** Elements of its weights. */
   parameters(block: B): number;
+  /** Its weights, in the order of the linear operations that it makes. */
+  layers(block: B): readonly WeightedLayer[];
   /** Reads its weights and places them. @throws DeviceError OUT_OF_MEMORY; UsageError, FormatError for files. */
   place(on: PlacementTarget, block: B, vectors: readonly number[]): Promise<PlacedBlock>;
   /** [batch, width] as plainly as it can be written, in float64: what every device is compared with. */

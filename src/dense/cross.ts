@@ -1,18 +1,26 @@
 /** DCNv2 cross network, low-rank or full-rank, layer after layer: x ← x0 ⊙ (W·(V·x) + b) + x, or x ← x0 ⊙ (W·x + b) + x. */
-import {
-  type Backend,
-  formatOf,
-  type Matrix,
-  type Operation,
-  type PlacedLinear,
-} from '../backend/backend.ts';
+import { formatOf, type Matrix, type Operation, type PlacedLinear } from '../backend/backend.ts';
 import { keepingPlaced } from '../backend/keep-placed.ts';
 import type { Workspace } from '../backend/workspace.ts';
 import { type Check, listOf, membersOf, oneOf, optional, text } from '../checks/value.ts';
-import type { DensePrecision } from '../device.ts';
 import { ModelError } from '../errors.ts';
 import type { Tensor } from '../tensor.ts';
-import { type BlockKind, type StoredLayer, type StoredParameter, sum } from './block.ts';
+import {
+  type BlockKind,
+  type PlacementTarget,
+  type StoredLayer,
+  type StoredParameter,
+  sum,
+} from './block.ts';
+import {
+  checkScales,
+  type LayerScales,
+  layerScales,
+  readWeight,
+  storedScales,
+  type WeightedLayer,
+} from './layer-scales.ts';
+import { placeLayer } from './place-layer.ts';
 import { referenceLinear } from './reference.ts';
 import { inconsistent, layerWidth, parameter, readFloat32 } from './weights.ts';
 
@@ -21,8 +29,12 @@ export interface CrossLayer {
   readonly name: string;
   /** [rank, width]; undefined: the layer is full-rank. */
   readonly v?: Tensor;
+  /** Of a float8_e4m3 `v`. */
+  readonly vScales?: LayerScales;
   /** [width, rank], or [width, width] of a full-rank layer. */
   readonly w: Tensor;
+  /** Of a float8_e4m3 `w`. */
+  readonly wScales?: LayerScales;
   /** [width]. */
   readonly bias: Tensor;
   readonly width: number;
@@ -30,11 +42,14 @@ export interface CrossLayer {
   readonly rank: number;
 }
 
+type CrossParameters = Omit<CrossLayer, 'name' | 'width' | 'rank'>;
+
 /**
  * A cross layer from its parameters; a bias may be [width, 1] too, as TorchRec's full-rank layers have it.
  * @throws ModelError CHECKPOINT_INCONSISTENT when the shapes do not fit together, CHECKPOINT_UNSUPPORTED for a vector.
  */
-export function crossLayer(name: string, { v, w, bias }: Pick<CrossLayer, 'v' | 'w' | 'bias'>): CrossLayer {
+export function crossLayer(name: string, parameters: CrossParameters): CrossLayer {
+  const { v, vScales, w, wScales, bias } = parameters;
   const [width, rank] = w.shape;
   if (v === undefined && width !== 1 && rank === 1)
     throw new ModelError(
@@ -58,13 +73,17 @@ export function crossLayer(name: string, { v, w, bias }: Pick<CrossLayer, 'v' | 
         : `V [${v.shape}], W [${w.shape}], bias [${bias.shape}] are not [rank, width], [width, rank], [width]`;
     throw new ModelError('CHECKPOINT_INCONSISTENT', `${name}: ${shapes}`, { tensor: name });
   }
-  return { name, ...(v === undefined ? {} : { v }), w, bias, width, rank };
+  checkScales(name, w, wScales, width);
+  if (v !== undefined) checkScales(`V of ${name}`, v, vScales, rank);
+  return { name, ...parameters, width, rank };
 }
 
 const crossMembers = membersOf<CrossLayer>({
   name: text,
   v: optional(parameter),
+  vScales: optional(layerScales),
   w: parameter,
+  wScales: optional(layerScales),
   bias: parameter,
   width: layerWidth,
   rank: layerWidth,
@@ -73,7 +92,8 @@ const crossMembers = membersOf<CrossLayer>({
 /** A cross layer of a caller. */
 const checkedLayer: Check<CrossLayer> = (value, at) => {
   const own = crossMembers(value, at);
-  const fitting = crossLayer(own.name, own);
+  const { width: _, rank: __, name, ...parameters } = own;
+  const fitting = crossLayer(name, parameters);
   if (fitting.width !== own.width || fitting.rank !== own.rank)
     inconsistent(
       `${at} is [${own.width}, ${own.rank}], its parameters say [${fitting.width}, ${fitting.rank}]`,
@@ -93,8 +113,17 @@ function storedLayer(layer: StoredLayer): CrossLayer {
       name,
     );
   }
-  const down = v === undefined ? {} : { v: v.tensor };
-  return crossLayer(name, { ...down, w: matrix.tensor, bias: bias.tensor });
+  const scales = {
+    v: storedScales(layer, 'v'),
+    w: storedScales(layer, weight === undefined ? 'w' : 'weight'),
+  };
+  return crossLayer(name, {
+    ...(v === undefined ? {} : { v: v.tensor }),
+    ...(scales.v === undefined ? {} : { vScales: scales.v }),
+    w: matrix.tensor,
+    ...(scales.w === undefined ? {} : { wScales: scales.w }),
+    bias: bias.tensor,
+  });
 }
 
 /** DCNv2 cross layers over all vectors side by side. */
@@ -120,23 +149,37 @@ export const crossBlock: BlockKind<CrossBlock> = {
     `DCNv2 cross, ${layers.length} layers of rank ${layers.map(({ v, rank }) => (v === undefined ? 'full' : rank)).join(', ')}`,
   parameters: ({ layers }) =>
     sum(layers.map(({ v, width, rank }) => (v === undefined ? 1 : 2) * width * rank + width)),
-  place: ({ backend, precision }, { layers }) => CrossNetwork.place(backend, layers, precision),
+  layers: ({ layers }) => layers.flatMap((layer) => Object.values(weightsOf(layer))),
+  place: (on, { layers }) => CrossNetwork.place(on, layers),
   async reference({ layers }, { batch, values: x0 }) {
     let x = x0;
-    for (const { v, w, bias, width, rank } of layers) {
+    for (const layer of layers) {
+      const { bias, width, rank } = layer;
+      const { v, w } = weightsOf(layer);
       const shape = { batch, activation: 'none' } as const;
-      const down = v === undefined ? undefined : await readFloat32(v);
+      const down = v === undefined ? undefined : await readWeight(v);
       const input =
         down === undefined
           ? x
           : referenceLinear({ ...shape, inputs: width, outputs: rank, input: x, weight: down });
-      const [weight, offsets] = [await readFloat32(w), await readFloat32(bias)];
+      const [weight, offsets] = [await readWeight(w), await readFloat32(bias)];
       const cross = { x0, x };
       x = referenceLinear({ ...shape, inputs: rank, outputs: width, input, weight, bias: offsets, cross });
     }
     return x;
   },
 };
+
+/** The weights of a layer, in the order of their products. */
+function weightsOf({ name, v, vScales, w, wScales, bias, width, rank }: CrossLayer): {
+  readonly v?: WeightedLayer;
+  readonly w: WeightedLayer;
+} {
+  const scaled = (scales: LayerScales | undefined) => (scales === undefined ? {} : { scales });
+  const up = { name, weight: w, ...scaled(wScales), bias, inputs: rank, outputs: width };
+  if (v === undefined) return { w: up };
+  return { v: { name: `V of ${name}`, weight: v, ...scaled(vScales), inputs: width, outputs: rank }, w: up };
+}
 
 interface PlacedCross {
   readonly v?: PlacedLinear;
@@ -150,20 +193,13 @@ export class CrossNetwork implements Disposable {
     this.#layers = layers;
   }
 
-  static async place(
-    backend: Backend,
-    layers: readonly CrossLayer[],
-    precision: DensePrecision,
-  ): Promise<CrossNetwork> {
+  static async place(on: PlacementTarget, layers: readonly CrossLayer[]): Promise<CrossNetwork> {
     return keepingPlaced(async (keep) => {
-      const place = (weight: Float32Array, bias: Float32Array | undefined, outputs: number, inputs: number) =>
-        keep(backend.placeLinear(weight, bias, outputs, inputs, precision));
+      const place = async (layer: WeightedLayer) => keep(await placeLayer(on, layer));
       const placed: PlacedCross[] = [];
-      for (const { v, w, bias, width, rank } of layers) {
-        placed.push({
-          ...(v === undefined ? {} : { v: place(await readFloat32(v), undefined, rank, width) }),
-          w: place(await readFloat32(w), await readFloat32(bias), width, rank),
-        });
+      for (const layer of layers) {
+        const { v, w } = weightsOf(layer);
+        placed.push({ ...(v === undefined ? {} : { v: await place(v) }), w: await place(w) });
       }
       return new CrossNetwork(placed);
     });

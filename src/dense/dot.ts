@@ -52,6 +52,7 @@ export const dotBlock: BlockKind<DotBlock> = {
   title: ({ diagonal, order }, vectors) =>
     `dot of ${vectors.length} vectors of ${vectors[0]}, ${diagonal ? `${order} triangle with the diagonal` : `strict ${order} triangle`}`,
   parameters: () => 0,
+  layers: () => [],
   async place({ precision }, { diagonal, order }, vectors) {
     const shape = { features: vectors.length, dim: at(vectors, 0), diagonal, order, precision };
     return withoutWeights((input, output) => [{ op: 'dotInteraction', input, ...shape, output }]);

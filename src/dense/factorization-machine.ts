@@ -23,6 +23,7 @@ export const factorizationMachineBlock: BlockKind<FactorizationMachineBlock> = {
   width: () => 1,
   title: (_, vectors) => `factorization machine of ${sum(vectors)} elements`,
   parameters: () => 0,
+  layers: () => [],
   place: async () =>
     withoutWeights((input, output) => [
       { op: 'rowFunction', function: 'factorizationMachine', input, output },

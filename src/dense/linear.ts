@@ -4,7 +4,6 @@ import { at } from '../at.ts';
 import {
   ACTIVATIONS,
   type Activation,
-  type Backend,
   type Matrix,
   type Operation,
   type PlacedLinear,
@@ -12,10 +11,18 @@ import {
 import { keepingPlaced } from '../backend/keep-placed.ts';
 import type { Workspace } from '../backend/workspace.ts';
 import { type Check, listOf, membersOf, oneOf, optional, text } from '../checks/value.ts';
-import { activationFormat, type DensePrecision } from '../device.ts';
+import { activationsOn } from '../device.ts';
 import { ModelError } from '../errors.ts';
 import { elementCount, type Tensor } from '../tensor.ts';
-import { type BlockKind, type StoredLayer, type StoredParameter, sum } from './block.ts';
+import {
+  type BlockKind,
+  type PlacementTarget,
+  type StoredLayer,
+  type StoredParameter,
+  sum,
+} from './block.ts';
+import { checkScales, type LayerScales, layerScales, readWeight, storedScales } from './layer-scales.ts';
+import { placeLayer } from './place-layer.ts';
 import { referenceLinear } from './reference.ts';
 import { inconsistent, layerWidth, parameter, readFloat32 } from './weights.ts';
 
@@ -23,10 +30,12 @@ import { inconsistent, layerWidth, parameter, readFloat32 } from './weights.ts';
 export interface LinearLayer {
   /** The layer's name in the checkpoint, without `.weight`. */
   readonly name: string;
-  /** [outputs, inputs], a floating-point dtype. */
+  /** [outputs, inputs], a floating-point dtype; float8_e4m3 with scales. */
   readonly weight: Tensor;
   /** [outputs]. */
   readonly bias?: Tensor;
+  /** Of a float8_e4m3 weight. */
+  readonly scales?: LayerScales;
   readonly inputs: number;
   readonly outputs: number;
   readonly activation: Activation;
@@ -36,6 +45,7 @@ const layerMembers = membersOf<LinearLayer>({
   name: text,
   weight: parameter,
   bias: optional(parameter),
+  scales: optional(layerScales),
   inputs: layerWidth,
   outputs: layerWidth,
   activation: oneOf(ACTIVATIONS),
@@ -50,6 +60,7 @@ export const linearLayer: Check<LinearLayer> = (value, at) => {
     inconsistent(`${at}.weight has shape [${shape}], expected [${outputs}, ${inputs}]`);
   if (bias !== undefined && elementCount(bias.shape) !== outputs)
     inconsistent(`${at}.bias has shape [${bias.shape}], expected [${outputs}]`);
+  checkScales(`${own.name}.weight`, weight, own.scales, outputs);
   return own;
 };
 
@@ -67,20 +78,23 @@ function storedLayers(layers: readonly StoredLayer[], last: Activation): LinearL
       const absent = weight.name.replace(/weight$/, 'bias');
       inconsistent(`${absent} is missing, while ${biased.name} is there`, absent);
     }
-    return storedLayer(weight, bias, i === layers.length - 1 ? last : 'relu');
+    const scales = storedScales(layer, 'weight');
+    return storedLayer(weight, bias, scales, i === layers.length - 1 ? last : 'relu');
   });
 }
 
 function storedLayer(
   weight: StoredParameter,
   bias: StoredParameter | undefined,
+  scales: LayerScales | undefined,
   activation: Activation,
 ): LinearLayer {
   for (const { name, tensor } of [weight, ...(bias === undefined ? [] : [bias])]) {
     if (/^b?float(16|32|64)$/.test(tensor.dtype)) continue;
+    if (tensor === weight.tensor && tensor.dtype === 'float8_e4m3') continue;
     throw new ModelError(
       'CHECKPOINT_UNSUPPORTED',
-      `${name} is ${tensor.dtype}; layers are float32, float64, float16 or bfloat16`,
+      `${name} is ${tensor.dtype}; layers are float32, float64, float16, bfloat16, or float8_e4m3 with scales`,
       { tensor: name },
     );
   }
@@ -92,9 +106,11 @@ function storedLayer(
     );
   if (bias !== undefined && (bias.tensor.shape.length !== 1 || bias.tensor.shape[0] !== outputs))
     inconsistent(`${bias.name} has shape [${bias.tensor.shape}] for ${outputs} outputs`, bias.name);
+  checkScales(weight.name, weight.tensor, scales, outputs);
   return {
     name: weight.name.replace(/\.weight$/, ''),
     weight: weight.tensor,
+    ...(scales === undefined ? {} : { scales }),
     ...(bias === undefined ? {} : { bias: bias.tensor }),
     inputs,
     outputs,
@@ -139,12 +155,14 @@ export const mlpBlock: BlockKind<MlpBlock> = {
     `MLP ${[sum(vectors), ...layers.map(({ outputs }) => outputs)].join(' → ')}`,
   parameters: ({ layers }) =>
     sum(layers.map(({ inputs, outputs, bias }) => outputs * (inputs + (bias === undefined ? 0 : 1)))),
-  place: ({ backend, precision }, { layers }) => Mlp.place(backend, layers, precision),
+  layers: ({ layers }) => layers,
+  place: (on, { layers }) => Mlp.place(on, layers),
   async reference({ layers }, { batch, values }) {
     let input = values;
-    for (const { weight, bias, inputs, outputs, activation } of layers) {
+    for (const layer of layers) {
+      const { bias, inputs, outputs, activation } = layer;
       const parameters = {
-        weight: await readFloat32(weight),
+        weight: await readWeight(layer),
         bias: bias === undefined ? undefined : await readFloat32(bias),
       };
       input = referenceLinear({ batch, inputs, outputs, input, activation, ...parameters });
@@ -161,20 +179,12 @@ export class Mlp implements Disposable {
     this.#layers = layers;
   }
 
-  /** Reads the layers' weights and places them, to multiply in `precision`. */
-  static async place(
-    backend: Backend,
-    layers: readonly LinearLayer[],
-    precision: DensePrecision,
-  ): Promise<Mlp> {
+  /** Reads the layers' weights and places them. */
+  static async place(on: PlacementTarget, layers: readonly LinearLayer[]): Promise<Mlp> {
     return keepingPlaced(async (keep) => {
       const placed: { placed: PlacedLinear; activation: Activation }[] = [];
-      for (const { weight, bias, inputs, outputs, activation } of layers) {
-        const values = await readFloat32(weight);
-        const offsets = bias === undefined ? undefined : await readFloat32(bias);
-        const layer = keep(backend.placeLinear(values, offsets, outputs, inputs, precision));
-        placed.push({ placed: layer, activation });
-      }
+      for (const layer of layers)
+        placed.push({ placed: keep(await placeLayer(on, layer)), activation: layer.activation });
       return new Mlp(placed);
     });
   }
@@ -184,7 +194,7 @@ export class Mlp implements Disposable {
     let from = input;
     return this.#layers.map(({ placed, activation }, i) => {
       const last = i === this.#layers.length - 1;
-      const format = activationFormat(placed.precision);
+      const format = activationsOn(placed.device, placed.precision);
       const to = last ? output : workspace.matrix(input.rows, placed.outputs, format);
       const operation: Operation = { op: 'linear', layer: placed, input: from, output: to, activation };
       from = to;

@@ -11,7 +11,7 @@ export const MOST_WIDTH = 2 ** 26;
 /** The width of a layer. */
 export const layerWidth = whole(1, MOST_WIDTH);
 
-const FLOATS: readonly string[] = ['float32', 'float16', 'bfloat16', 'float64'];
+const FLOATS: readonly string[] = ['float32', 'float16', 'bfloat16', 'float64', 'float8_e4m3'];
 
 /** Refuses layers that do not fit each other; `tensor` is the parameter that says so. */
 export function inconsistent(message: string, tensor?: string): never {
@@ -28,7 +28,7 @@ export const parameter: Check<Tensor> = (value, at) => {
   return tensor;
 };
 
-/** A weight's values as float32, whatever floating-point dtype it is stored in. */
+/** A bias's values as float32, whatever floating-point dtype it is stored in. */
 export async function readFloat32(tensor: Tensor): Promise<Float32Array> {
   if (isStored(tensor)) return toFloat32(await readTensor(tensor));
   if (isHost(tensor)) return toFloat32(tensor);

@@ -35,7 +35,7 @@ import { inputsOf, type ModelArchitecture } from './architecture.ts';
 import { checkArchitecture } from './check-architecture.ts';
 import { placeCollection } from './collection.ts';
 import { type Head, headOf } from './head.ts';
-import { PlacedHead } from './placed-head.ts';
+import { PlacedHead, storedPrecision } from './placed-head.ts';
 import { type HeldParts, type PlacedRequest, partsOf, placedRequest } from './placed-request.ts';
 import {
   type Prediction,
@@ -60,7 +60,10 @@ export interface DlrmOptions {
   readonly traffic?: PlanTraffic;
   /** Where the rows of each table live; default: on the device. */
   readonly placement?: Placement;
-  /** How dense layers multiply; default: the first that the device names, TF32 on GPUs, float32 on CPUs. */
+  /**
+   * How dense layers multiply; default: float8_e4m3 for models whose layers have its scales, on devices that have it; else the first
+   * that the device names, TF32 on GPUs, float32 on CPUs.
+   */
   readonly precision?: DensePrecision;
   /** What happens to bad indices and offsets; default `error`. */
   readonly indexChecking?: IndexChecking;
@@ -169,7 +172,7 @@ export class DlrmModel implements AsyncDisposable {
     const { tables } = own;
     const head = headOf(own);
     const device = ownBackend(backend);
-    const precision = precisionOn(device.device, chosen.precision);
+    const precision = precisionOn(device.device, chosen.precision ?? storedPrecision(device.device, head));
     return keepingPlaced(async (keep) => {
       const { plan, source } = await choosePlan(
         chosen.plan,
@@ -220,7 +223,8 @@ export class DlrmModel implements AsyncDisposable {
 
   /** What the plan brought about on this device, for people. */
   get notes(): readonly string[] {
-    return this.#placed.tables.notes;
+    const { tables, head } = this.#placed;
+    return [...tables.notes, ...head.notes];
   }
 
   /**

@@ -6,7 +6,9 @@ import type { Workspace } from '../backend/workspace.ts';
 import { throwIfAborted } from '../checks/abort.ts';
 import { type BlockKind, type PlacedBlock, type PlacementTarget, sum } from '../dense/block.ts';
 import { kindOf } from '../dense/blocks.ts';
-import { activationFormat, type DensePrecision, type ElementFormat } from '../device.ts';
+import type { WeightedLayer } from '../dense/layer-scales.ts';
+import { layerPrecision } from '../dense/place-layer.ts';
+import { activationsOn, type DensePrecision, type DeviceDescription, type ElementFormat } from '../device.ts';
 import type { Part } from './block-list.ts';
 import type { Head, Value } from './head.ts';
 
@@ -31,25 +33,39 @@ export class PlacedHead implements Disposable {
   readonly #placed: readonly PlacedBlock[];
   /** Of the matrices between blocks. */
   readonly #format: ElementFormat;
+  /** How layers multiply, where that is not one precision for all, for people. */
+  readonly notes: readonly string[];
 
-  private constructor(head: Head, placed: readonly PlacedBlock[], precision: DensePrecision) {
+  private constructor(
+    head: Head,
+    placed: readonly PlacedBlock[],
+    format: ElementFormat,
+    notes: readonly string[],
+  ) {
     this.#head = head;
     this.#placed = placed;
-    this.#format = activationFormat(precision);
+    this.#format = format;
+    this.notes = notes;
   }
 
   /**
    * Reads the blocks' weights and places them; `signal` is looked at between blocks.
    * @throws AbortError; DeviceError OUT_OF_MEMORY; UsageError, FormatError for files.
    */
-  static async place(on: PlacementTarget, head: Head, signal?: AbortSignal): Promise<PlacedHead> {
+  static async place(
+    given: Pick<PlacementTarget, 'backend' | 'precision'>,
+    head: Head,
+    signal?: AbortSignal,
+  ): Promise<PlacedHead> {
+    const on = { ...given, isCalibrated: isCalibrated(head) };
     return keepingPlaced(async (keep) => {
       const placed: PlacedBlock[] = [];
       for (const { block, vectors } of head.blocks) {
         throwIfAborted(signal, 'placing the head');
         placed.push(keep(await kindOf(block).place(on, block, vectors)));
       }
-      return new PlacedHead(head, placed, on.precision);
+      const format = activationsOn(on.backend.device, on.precision);
+      return new PlacedHead(head, placed, format, precisionNotes(on, head));
     });
   }
 
@@ -77,6 +93,39 @@ export class PlacedHead implements Disposable {
   [Symbol.dispose](): void {
     for (const block of this.#placed) block[Symbol.dispose]();
   }
+}
+
+/** All layers of a head, in the order of its linear operations. */
+export function layersOf({ blocks }: Head): WeightedLayer[] {
+  return blocks.flatMap(({ block }) => kindOf(block).layers(block));
+}
+
+/** Whether scales of its layers say which of them are in 8 bits. */
+export function isCalibrated(head: Head): boolean {
+  return layersOf(head).some(({ scales }) => scales !== undefined);
+}
+
+/** The precision of a head's stored layers, where they have one and the device has it. */
+export function storedPrecision({ capabilities }: DeviceDescription, head: Head): DensePrecision | undefined {
+  const own = isCalibrated(head) ? 'float8_e4m3' : undefined;
+  return own !== undefined && capabilities.precisions.includes(own) ? own : undefined;
+}
+
+function precisionNotes(on: PlacementTarget, head: Head): string[] {
+  const layers = layersOf(head);
+  const scaled = layers.filter(({ scales }) => scales !== undefined).length;
+  const all = `${layers.length} dense layers`;
+  if (on.precision === 'float8_e4m3') {
+    const wide = layers.map((layer) => layerPrecision(on, layer)).filter((own) => own !== on.precision);
+    const [other] = wide;
+    const why = on.isCalibrated ? 'as the checkpoint says' : 'inputs by a scale for each row';
+    const rest = other === undefined ? '' : `; the others in ${other}`;
+    return [`${layers.length - wide.length} of ${all} multiply in ${on.precision}, ${why}${rest}`];
+  }
+  if (scaled === 0) return [];
+  return [
+    `${scaled} of ${all} are float8_e4m3 in the checkpoint: their values multiply in ${on.precision}, and inputs are not rounded to 8 bits`,
+  ];
 }
 
 /** Values that blocks take side by side: one matrix. */

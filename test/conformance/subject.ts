@@ -1,5 +1,5 @@
 import type { Backend } from '../../src/backend/backend.ts';
-import type { DensePrecision } from '../../src/device.ts';
+import type { UnscaledPrecision } from '../../src/device.ts';
 import type { BagBatch, Bags, EmbeddingTable, IndexChecking } from '../../src/embedding/bag.ts';
 import { headerOf, storedElement } from '../../src/embedding/quantize.ts';
 import { referenceEmbeddingBags } from '../../src/embedding/reference.ts';
@@ -45,7 +45,7 @@ export interface Capabilities {
   /** Longer bags may be added in another order. Default: none. */
   readonly longestInOrder?: number;
   /** How dense operators and models multiply. Default: the device's. */
-  readonly precision?: DensePrecision;
+  readonly precision?: UnscaledPrecision;
   /** Largest relative error of one operand or sum of dense operators. Default: float32's, 2^-24. */
   readonly denseRounding?: number;
   /**

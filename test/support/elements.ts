@@ -1,6 +1,6 @@
 /** Elements of matrices in every format, and how coarse a format is. */
 import { elementBytes } from '../../src/backend/backend.ts';
-import { activationFormat, type DensePrecision, type ElementFormat } from '../../src/device.ts';
+import { activationFormat, type ElementFormat, type UnscaledPrecision } from '../../src/device.ts';
 import { bfloat16ToNumber, float16ToNumber, numberToBfloat16, numberToFloat16 } from '../../src/tensor.ts';
 
 /** Elements as a device has them: the values of float32, the bits of others. */
@@ -44,6 +44,6 @@ export function roundingOf(format: ElementFormat, value: number): number {
 }
 
 /** Formats of matrices that a layer of a precision takes and gives. */
-export function formatsOf(precision: DensePrecision): readonly ElementFormat[] {
+export function formatsOf(precision: UnscaledPrecision): readonly ElementFormat[] {
   return [...new Set<ElementFormat>(['float32', activationFormat(precision)])];
 }

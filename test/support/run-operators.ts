@@ -18,7 +18,7 @@ import { HostBags } from '../../src/backend/host-arrays.ts';
 import { ROW_FUNCTIONS, type RowFunction } from '../../src/backend/row-functions.ts';
 import type { ScaledWeight } from '../../src/backend/scaled-weight.ts';
 import type { HostArray } from '../../src/cuda/memory.ts';
-import { activationFormat, type DensePrecision, type ElementFormat, precisionOn } from '../../src/device.ts';
+import { activationsOn, type DensePrecision, type ElementFormat, precisionOn } from '../../src/device.ts';
 import type { BagBatch, BagFindings, Bags, EmbeddingTable, IndexChecking } from '../../src/embedding/bag.ts';
 import { placeCollection, totalDim } from '../../src/model/collection.ts';
 import { type Plan, plainPlan } from '../../src/plan/plan.ts';
@@ -263,7 +263,7 @@ export async function dotInteractionOn(
   const { batch, features, dim, diagonal, order } = problem;
   const precision = precisionOn(backend.device, wanted);
   const pairs = (features * (features + (diagonal ? 1 : -1))) / 2;
-  const format = activationFormat(precision);
+  const format = activationsOn(backend.device, precision);
   using input = new Framed(backend, batch, features * dim, format);
   using output = new Framed(backend, batch, pairs, format);
   const result = output.readBack();

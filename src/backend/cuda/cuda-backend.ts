@@ -217,7 +217,10 @@ export class CudaBackend implements Backend {
     return this.#cublasLt;
   }
 
-  #denseKernels(set: StreamSet, wanted = defaultPrecision(this.device)): Promise<DenseKernels> {
+  #denseKernels(
+    set: StreamSet,
+    wanted: DensePrecision = defaultPrecision(this.device),
+  ): Promise<DenseKernels> {
     const precision = widePrecision(this.device, wanted);
     const key = `${set.number} ${precision}`;
     const known = this.#dense.get(key);

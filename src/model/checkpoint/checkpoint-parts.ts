@@ -72,7 +72,7 @@ function tablesOf(parameters: Model['parameters']): TablePart[] {
 }
 
 /** `bottom.0.weight`, or `blocks.bottom.0.weight`. */
-const LAYER = /^(?:blocks\.)?(.+)\.(\d+|last)\.([a-z]+)$/s;
+const LAYER = /^(?:blocks\.)?(.+)\.(\d+|last)\.([a-z_]+)$/s;
 
 /**
  * The layers of every block in their order, `last` after all numbers.

@@ -8,6 +8,8 @@
  *   top.{i}.weight, top.{i}.bias, top.last.weight, top.last.bias            top MLP; `last` comes after all numbers
  *   blocks.{name}.{i}.weight, …                                            layers of a block of any name
  *
+ * Beside a layer's weight, v or w that is float8_e4m3 stand its scales under the same name with `_scale` and `_input_scale`.
+ *
  * Sources: facebookresearch/dlrm dlrm_s_pytorch.py; torchrec/models/{dlrm,deepfm}.py and torchrec/modules/{crossnet,mlp}.py.
  */
 import { ModelError } from '../../errors.ts';
@@ -29,11 +31,16 @@ export interface NamingConvention {
   readonly rules: readonly NameRule[];
 }
 
+/** Weights of layers, which may be float8_e4m3: their scales stand beside them. */
+const LAYER_WEIGHT = /^(?!tables\.).*\.(weight|v|w)$/;
+const SCALES = ['_scale', '_input_scale'];
+
 const rules = (patterns: Readonly<Record<string, string | null>>): NameRule[] =>
-  Object.entries(patterns).map(([from, to]) => ({
-    from: new NamePattern(from),
-    to: to === null ? null : new NamePattern(to),
-  }));
+  Object.entries(patterns).flatMap(([from, to]): NameRule[] => {
+    if (to === null) return [{ from: new NamePattern(from), to }];
+    const ends = LAYER_WEIGHT.test(to) ? ['', ...SCALES] : [''];
+    return ends.map((end) => ({ from: new NamePattern(from + end), to: new NamePattern(to + end) }));
+  });
 
 /** `from` and `to` with `.weight` and `.bias`. */
 const layer = (from: string, to: string): Record<string, string> => ({
@@ -63,6 +70,8 @@ const HOTROW_NAMES: readonly string[] = [
   'blocks.{name}.last.weight',
   'blocks.{name}.last.bias',
 ];
+
+const HOTROW_RULES = rules(Object.fromEntries(HOTROW_NAMES.map((name) => [name, name])));
 
 const TORCHREC_TABLE = 'sparse_arch.embedding_bag_collection.embedding_bags.{name}';
 
@@ -109,7 +118,7 @@ export const CONVENTIONS: readonly NamingConvention[] = [
     naming: 'hotrow',
     title: 'Hotrow',
     triangle: 'lower',
-    rules: rules(Object.fromEntries(HOTROW_NAMES.map((name) => [name, name]))),
+    rules: HOTROW_RULES,
   },
 ];
 
@@ -125,7 +134,7 @@ export function conventionOf(patterns: Readonly<Record<string, string | null>>):
   const own = rules(Object.fromEntries(bare));
   for (const { from, to } of own) {
     if (to === null) continue;
-    const known = HOTROW_NAMES.some((name) => matchesPattern(name, to.text));
+    const known = HOTROW_RULES.some((rule) => matchesPattern(rule.from.text, to.text));
     const missing = [...to.variables].find((variable) => !from.variables.has(variable));
     if (known && missing === undefined) continue;
     throw new ModelError(

@@ -2,9 +2,9 @@
 import type { CudaStream } from '../../../cuda/stream.ts';
 import {
   activationFormat,
-  DENSE_PRECISIONS,
   type DensePrecision,
   type ElementFormat,
+  UNSCALED_PRECISIONS,
 } from '../../../device.ts';
 import {
   type CopyOperation,
@@ -75,7 +75,7 @@ function precisionOf(operation: DenseOperation): DensePrecision | undefined {
 
 /** The precision whose kernels take matrices of these formats beside float32. */
 function precisionWith(formats: readonly ElementFormat[]): DensePrecision | undefined {
-  return DENSE_PRECISIONS.find((precision) => {
+  return UNSCALED_PRECISIONS.find((precision) => {
     const own = activationFormat(precision);
     return own !== 'float32' && formats.includes(own);
   });
