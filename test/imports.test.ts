@@ -50,6 +50,7 @@ const LAYERS: readonly (readonly string[])[] = [
   // Clients of a server.
   ['load'],
   ['evaluate'],
+  ['calibrate'],
   ['report'],
   // A server's requests as they lie in memory.
   ['serve/records'],

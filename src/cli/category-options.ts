@@ -18,8 +18,8 @@ const DENSE = {
   none: 'none',
 } as const satisfies Readonly<Record<string, Preprocessing>>;
 
-/** `--vocabulary`, `--hash`, `--unknown-row`, `--dense`: of Criteo rows. */
-export function withCategories(command: Command): Command {
+/** `--vocabulary`, `--hash`, `--unknown-row`, `--dense`: of Criteo rows. `dense`: what the last is called. */
+export function withCategories(command: Command, dense = '--dense'): Command {
   return command
     .addOption(
       new Option(
@@ -35,7 +35,7 @@ export function withCategories(command: Command): Command {
     )
     .addOption(
       new Option(
-        '--dense <preprocessing>',
+        `${dense} <preprocessing>`,
         'what Criteo numbers become: log(1 + max(x, 0)), log(x + 3), x (default: as the model was trained)',
       ).choices(Object.keys(DENSE)),
     );

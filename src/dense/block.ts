@@ -5,10 +5,11 @@
 
 import type { TSchema } from 'typebox';
 import type { Activation, Backend, Matrix, Operation } from '../backend/backend.ts';
+import type { ScaledWeight } from '../backend/scaled-weight.ts';
 import type { Workspace } from '../backend/workspace.ts';
 import type { Members } from '../checks/value.ts';
 import type { DensePrecision } from '../device.ts';
-import type { StoredTensor } from '../tensor.ts';
+import type { StoredTensor, Tensor } from '../tensor.ts';
 import type { WeightedLayer } from './layer-scales.ts';
 import { inconsistent } from './weights.ts';
 
@@ -47,6 +48,8 @@ export interface PlacementTarget {
   readonly precision: DensePrecision;
   /** Whether scales of the model's layers say which of them are in 8 bits, where that is the precision. */
   readonly isCalibrated: boolean;
+  /** Weights in 8 bits of layers whose stored ones are not, by the latter: those that are being chosen. */
+  readonly scaled?: ReadonlyMap<Tensor, ScaledWeight>;
 }
 
 /** What is given to a block's reference. */

@@ -20,11 +20,12 @@ export function fitsEightBits({ inputs, outputs }: Pick<WeightedLayer, 'inputs' 
  * the layer is wide enough; else in the device's wide precision.
  */
 export function layerPrecision(
-  { backend, precision, isCalibrated }: PlacementTarget,
+  { backend, precision, isCalibrated, scaled }: PlacementTarget,
   layer: WeightedLayer,
 ): DensePrecision {
   if (precision !== 'float8_e4m3') return precision;
-  const inEightBits = isCalibrated ? layer.scales !== undefined : fitsEightBits(layer);
+  const isScaled = layer.scales !== undefined || scaled?.has(layer.weight) === true;
+  const inEightBits = isCalibrated ? isScaled : fitsEightBits(layer);
   return inEightBits ? precision : widePrecision(backend.device, precision);
 }
 
@@ -39,6 +40,8 @@ export async function placeLayer(on: PlacementTarget, layer: WeightedLayer): Pro
   const bias = layer.bias === undefined ? undefined : await readFloat32(layer.bias);
   if (precision !== 'float8_e4m3')
     return on.backend.placeLinear(await readWeight(layer), bias, outputs, inputs, precision);
+  const own = on.scaled?.get(layer.weight);
+  if (own !== undefined) return on.backend.placeLinear(own, bias, outputs, inputs, precision);
   if (scales !== undefined)
     return on.backend.placeLinear(await readScaled(layer, scales), bias, outputs, inputs, precision);
   const values = await readWeight(layer);
@@ -47,7 +50,7 @@ export async function placeLayer(on: PlacementTarget, layer: WeightedLayer): Pro
 }
 
 /** Runs `work` on a layer's weight; its errors name the layer. */
-function inLayer<T>(name: string, work: () => T): T {
+export function inLayer<T>(name: string, work: () => T): T {
   try {
     return work();
   } catch (error) {

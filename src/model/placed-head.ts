@@ -53,11 +53,11 @@ export class PlacedHead implements Disposable {
    * @throws AbortError; DeviceError OUT_OF_MEMORY; UsageError, FormatError for files.
    */
   static async place(
-    given: Pick<PlacementTarget, 'backend' | 'precision'>,
+    given: Omit<PlacementTarget, 'isCalibrated'>,
     head: Head,
     signal?: AbortSignal,
   ): Promise<PlacedHead> {
-    const on = { ...given, isCalibrated: isCalibrated(head) };
+    const on = { ...given, isCalibrated: isCalibrated(head) || given.scaled !== undefined };
     return keepingPlaced(async (keep) => {
       const placed: PlacedBlock[] = [];
       for (const { block, vectors } of head.blocks) {

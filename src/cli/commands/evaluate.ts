@@ -149,6 +149,7 @@ async function run(modelFile: string, options: Options): Promise<void> {
       batchSize: options.batchSize,
     },
     ...compared,
+    notes: [...placingNotes('model', model), ...placingNotes('reference', reference), ...compared.notes],
   };
   await writeResults(results, options);
   if (options.format === 'json') printJson(results);
@@ -204,6 +205,11 @@ function labelsOf(
   if (given === undefined) return own;
   if (given.length === samples) return given;
   throw new UsageError('USAGE', `${file} has ${given.length} labels, the requests have ${samples} samples`);
+}
+
+/** What placing brought about on a side. */
+function placingNotes(side: string, { notes }: DlrmModel): string[] {
+  return notes.map((note) => `${side}: ${note}`);
 }
 
 function sideOf(

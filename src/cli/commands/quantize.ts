@@ -11,6 +11,7 @@ import { type QuantizedTable, quantizeCheckpoint } from '../../model/checkpoint/
 import { DESCRIPTION_SUFFIX, type FoundDescription } from '../../model/description/description.ts';
 import { loadArchitecture } from '../../model/load-model.ts';
 import { checkOutputFile, writeOutputFile } from '../../output-file.ts';
+import type { Tensor } from '../../tensor.ts';
 import { printable } from '../../text.ts';
 import { checkOutputs } from '../check-outputs.ts';
 import { interrupted } from '../interrupt.ts';
@@ -32,9 +33,17 @@ import {
   progress,
   renderTable,
 } from '../print.ts';
+import {
+  calibrated,
+  calibrationJson,
+  type DenseOptions,
+  printCalibration,
+  requireDense,
+  withDense,
+} from './quantize-dense.ts';
 
-interface Options extends ModelOptions {
-  readonly rows: RowFormat;
+interface Options extends ModelOptions, DenseOptions {
+  readonly rows?: RowFormat;
   readonly out: string;
   readonly tables?: string;
   /** A share. */
@@ -44,12 +53,12 @@ interface Options extends ModelOptions {
 
 export function quantizeCommand(): Command {
   const command = new Command('quantize')
-    .description("convert a checkpoint's tables to another row format, and say what it costs in accuracy")
-    .addArgument(modelArgument());
-  return withModel(command)
-    .addOption(
-      new Option('--rows <format>', 'how rows are to be stored').choices(ROW_FORMATS).makeOptionMandatory(),
+    .description(
+      "convert a checkpoint's tables to another row format, its dense layers to 8 bits, and say what it costs in accuracy",
     )
+    .addArgument(modelArgument());
+  return withDense(withModel(command))
+    .addOption(new Option('--rows <format>', 'how rows are to be stored').choices(ROW_FORMATS))
     .requiredOption('--out <file>', 'the checkpoint to write, .safetensors')
     .option('--tables <list>', 'tables by number or name: 0,3-5,emb_l.7 (default: all)')
     .option(
@@ -63,14 +72,19 @@ export function quantizeCommand(): Command {
       `
 Examples:
   hotrow quantize dlrm.pt --rows int8 --out dlrm-int8.safetensors
-  hotrow quantize dlrm.safetensors --rows int4 --tables 0,9-11 --out mixed.safetensors`,
+  hotrow quantize dlrm.safetensors --rows int4 --tables 0,9-11 --out mixed.safetensors
+  hotrow quantize dlrm.pt --dense float8_e4m3 --calibrate traffic/*.safetensors --out dlrm-8bit.safetensors`,
     )
     .action(run);
 }
 
 async function run(model: string, options: Options): Promise<void> {
-  const { rows, out, tables, warnAbove, format } = options;
-  await checkOutputs([{ option: '--out', file: out }], { model });
+  const { rows, out, tables, warnAbove, format, maxLoss } = options;
+  requireDense(options);
+  if (rows === undefined && options.dense === undefined)
+    throw new UsageError('USAGE', 'nothing is to be converted', { hint: 'give --rows, --dense, or both' });
+  const files = [...(options.calibrate ?? []), options.vocabulary];
+  await checkOutputs([{ option: '--out', file: out }], { model, files });
   progress(`reading ${basename(model)}`);
   const { tensors, architecture, description } = await loadArchitecture(
     model,
@@ -78,12 +92,19 @@ async function run(model: string, options: Options): Promise<void> {
     interrupted,
   );
   const described = description === undefined ? undefined : await describedOutput(out, description);
-  const chosen = tables === undefined ? architecture.tables : chooseTables(architecture.tables, tables);
+  const all = tables === undefined ? architecture.tables : chooseTables(architecture.tables, tables);
+  const parameters = new Map<Tensor, string>([...tensors].map(([name, tensor]) => [tensor, name]));
+  const calibration = await calibrated(architecture, parameters, options);
+  const layers = new Map(
+    calibration?.layers.flatMap(({ weight, chosen }) =>
+      chosen === undefined ? [] : [[parameters.get(weight) as string, chosen] as const],
+    ),
+  );
   const converted = await fromFile(model, () =>
     quantizeCheckpoint({
       tensors,
-      tables: chosen,
-      rows,
+      ...(rows === undefined ? {} : { tables: all, rows }),
+      layers,
       out,
       onProgress: progress,
       signal: interrupted,
@@ -94,8 +115,14 @@ async function run(model: string, options: Options): Promise<void> {
   for (const note of modelNotes(architecture)) notice(note);
   if (described !== undefined) await writeDescription(described);
   const told = converted.map((table) => ({ ...table, warnings: lossWarnings(table, warnAbove) }));
-  if (format === 'json') printJson({ model, out, rows, tables: told.map(asJson) });
-  else printConverted(out, told);
+  if (format === 'json') {
+    const dense = calibration === undefined ? {} : { dense: calibrationJson(calibration, maxLoss) };
+    printJson({ model, out, ...(rows === undefined ? {} : { rows }), tables: told.map(asJson), ...dense });
+  } else {
+    if (rows !== undefined) printConverted(out, told);
+    if (rows !== undefined && calibration !== undefined) printLine();
+    if (calibration !== undefined) printCalibration(calibration, maxLoss);
+  }
   for (const warning of told.flatMap(({ warnings }) => warnings)) notice(`warning: ${warning}`);
 }
 

@@ -1,7 +1,18 @@
 /** A checkpoint with its tables' rows in another format: row by row, so that no table is in memory as a whole. */
 import { at } from '../../at.ts';
+import type { ScaledWeight } from '../../backend/scaled-weight.ts';
 import { abortSignal, throwIfAborted } from '../../checks/abort.ts';
-import { called, listOf, membersOf, oneOf, optional, path, text } from '../../checks/value.ts';
+import {
+  type Check,
+  called,
+  listOf,
+  membersOf,
+  oneOf,
+  optional,
+  path,
+  refuseOption,
+  text,
+} from '../../checks/value.ts';
 import type { EmbeddingTable } from '../../embedding/bag.ts';
 import { checkTables } from '../../embedding/check-tables.ts';
 import { addErrors, NO_ERROR, type QuantizationError, quantizeRows } from '../../embedding/quantize.ts';
@@ -18,6 +29,7 @@ import { type StreamedTensor, writeSafetensors } from '../../formats/safetensors
 import type { OnProgress } from '../../progress.ts';
 import { chunksOf, filesOf } from '../../stored-tensor.ts';
 import {
+  type HostTensor,
   numberToBfloat16,
   numberToFloat16,
   type StoredTensor,
@@ -47,9 +59,11 @@ export interface QuantizedTable {
 
 export interface QuantizeOptions {
   readonly tensors: StoredTensors;
-  /** The tables to convert; their weights are among the tensors, under their names. */
-  readonly tables: readonly EmbeddingTable[];
-  readonly rows: RowFormat;
+  /** The tables to convert, to `rows`; their weights are among the tensors, under their names. Default: none. */
+  readonly tables?: readonly EmbeddingTable[];
+  readonly rows?: RowFormat;
+  /** Weights of dense layers in 8 bits, by the names of the tensors whose place they take. */
+  readonly layers?: ReadonlyMap<string, ScaledWeight>;
   /** The tables' names in the model's order, which the file then carries. */
   readonly tableOrder?: readonly string[];
   /** The file to write; it appears only when it is whole. */
@@ -60,10 +74,15 @@ export interface QuantizeOptions {
   readonly signal?: AbortSignal;
 }
 
+/** Weights that `calibrate` made. */
+const scaledWeights: Check<ReadonlyMap<string, ScaledWeight>> = (value, at) =>
+  value instanceof Map ? value : refuseOption(at, value, 'a Map of weights in 8 bits by name');
+
 const OPTIONS = membersOf<QuantizeOptions>({
   tensors: storedTensors,
-  tables: checkTables,
-  rows: oneOf(ROW_FORMATS),
+  tables: optional(checkTables),
+  rows: optional(oneOf(ROW_FORMATS)),
+  layers: optional(scaledWeights),
   tableOrder: optional(listOf(text)),
   out: path,
   onProgress: optional(called<OnProgress>()),
@@ -71,7 +90,7 @@ const OPTIONS = membersOf<QuantizeOptions>({
 });
 
 /**
- * Writes the checkpoint with the rows of some tables in another format, all else as it was; says what that lost. A tensor under
+ * Writes the checkpoint with the rows of some tables in another format, and weights of layers in 8 bits, all else as it was; says what that lost. A tensor under
  * several names is written once, and metadata names it again (tied-names.ts). A table of several features, or under several
  * names, is told of once, by its first feature.
  * @throws ModelError CHECKPOINT_UNSUPPORTED for rows that are quantised already, VALUE_NOT_FINITE, VALUE_OUT_OF_RANGE;
@@ -80,7 +99,9 @@ const OPTIONS = membersOf<QuantizeOptions>({
  */
 export async function quantizeCheckpoint(options: QuantizeOptions): Promise<QuantizedTable[]> {
   const chosen = OPTIONS(options, 'quantizeCheckpoint');
-  const { tensors, tables, rows: to, tableOrder, out, onProgress, signal } = chosen;
+  const { tensors, tables = [], rows: to = 'float32', tableOrder, out, onProgress, signal } = chosen;
+  if ((chosen.tables === undefined) !== (chosen.rows === undefined))
+    refuseOption('quantizeCheckpoint: rows', chosen.rows, 'given together with tables');
   throwIfAborted(signal, 'quantizeCheckpoint');
   for (const { name, rowFormat } of tables) {
     if (!isQuantized(rowFormat)) continue;
@@ -99,8 +120,17 @@ export async function quantizeCheckpoint(options: QuantizeOptions): Promise<Quan
     const kept = names.get(tensor);
     return kept === undefined || kept === name ? [] : [[name, kept] as const];
   });
+  const layers = new Map(
+    [...(chosen.layers ?? [])].map(([name, scaled]) => [
+      tensors.get(name) ?? refuseOption('quantizeCheckpoint: layers', name, 'the name of a tensor'),
+      scaled,
+    ]),
+  );
   const given = (chunks: AsyncIterable<Uint8Array>) => unlessAborted(chunks, signal);
-  const streamed = [...names].reverse().map(([tensor, name]): [string, StreamedTensor] => {
+  const streamed = [...names].reverse().map(([tensor, name]): [string, HostTensor | StreamedTensor] => {
+    const scaled = layers.get(tensor);
+    if (scaled !== undefined)
+      return [name, { dtype: 'float8_e4m3', shape: tensor.shape, data: scaled.elements }];
     const table = byWeight.get(tensor);
     if (table === undefined) return [name, { ...tensor, chunks: () => given(chunksOf(tensor, CHUNK_BYTES)) }];
     const { name: tableName, rows, dim, rowFormat: from } = table;
@@ -125,8 +155,25 @@ export async function quantizeCheckpoint(options: QuantizeOptions): Promise<Quan
   });
   const order = tableOrder === undefined ? {} : { [TABLE_ORDER_KEY]: JSON.stringify(tableOrder) };
   const sources = [...new Set([...tensors.values()].flatMap(filesOf))];
-  await writeSafetensors(out, new Map(streamed), { ...Object.fromEntries(tied), ...order }, { sources });
+  const scales = [...layers].flatMap(([tensor, scaled]) => scaleTensors(names.get(tensor) as string, scaled));
+  const tiedScales = tied.flatMap(([name, kept]) =>
+    scales
+      .filter(([scale]) => scale.startsWith(`${kept}_`))
+      .map(([scale]) => [name + scale.slice(kept.length), scale] as const),
+  );
+  const metadata = { ...Object.fromEntries([...tied, ...tiedScales]), ...order };
+  // Behind all else, so that tables stay where mapping finds them aligned.
+  await writeSafetensors(out, new Map([...streamed, ...scales]), metadata, { sources });
   return [...converted.values()];
+}
+
+/** The scales that stand beside a weight in 8 bits. */
+function scaleTensors(name: string, { scales, inputScale }: ScaledWeight): [string, HostTensor][] {
+  const ofInputs: [string, HostTensor][] =
+    inputScale === undefined
+      ? []
+      : [[`${name}_input_scale`, { dtype: 'float32', shape: [1], data: Float32Array.of(inputScale) }]];
+  return [[`${name}_scale`, { dtype: 'float32', shape: [scales.length], data: scales }], ...ofInputs];
 }
 
 /** Pieces as long as nobody gives the call up. @throws AbortError. */
