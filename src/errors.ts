@@ -31,6 +31,7 @@ export type ModelErrorCode =
   | 'CHECKPOINT_UNRECOGNISED'
   | 'CHECKPOINT_INCONSISTENT'
   | 'CHECKPOINT_UNSUPPORTED'
+  | 'WEIGHTS_MISFIT'
   | 'ARCHITECTURE_AMBIGUOUS'
   | 'DESCRIPTION_INVALID'
   | 'VALUE_NOT_FINITE'
@@ -170,6 +171,7 @@ const HINTS: Readonly<Record<ErrorCode, string>> = {
   CHECKPOINT_UNRECOGNISED: CHECKPOINT_HINT,
   CHECKPOINT_INCONSISTENT: CHECKPOINT_HINT,
   CHECKPOINT_UNSUPPORTED: CHECKPOINT_HINT,
+  WEIGHTS_MISFIT: 'weights are written over those of a model of the same shape',
   ARCHITECTURE_AMBIGUOUS:
     'write a model description that says which (hotrow inspect MODEL --write-description FILE)',
   DESCRIPTION_INVALID: 'docs/model-description.md lists every member',

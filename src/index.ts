@@ -85,7 +85,7 @@ export {
   type ForwardOptions,
   type PooledEmbeddings,
 } from './model/collection.ts';
-export { DlrmModel, type DlrmOptions } from './model/dlrm.ts';
+export { DlrmModel, type DlrmOptions, type ModelOverwrite } from './model/dlrm.ts';
 export type { ArchitectureOverrides } from './model/infer-architecture.ts';
 export {
   type DenseInput,

@@ -11,7 +11,8 @@ export const MODELS_AND_PROGRAMS: readonly Mutant[] = [
     'src/model/dlrm.ts',
     [
       ['    this.#programs[Symbol.dispose]();\n', ''],
-      ['    for (const part of Object.values(this.#placed)) part[Symbol.dispose]();\n', ''],
+      ['    this.#placed.head[Symbol.dispose]();\n', ''],
+      ['    this.#placed.tables[Symbol.dispose]();\n', ''],
       ['if (this.#closesBackend) this.#backend[Symbol.dispose]();', ''],
       ['      for (const part of [...owned, bags]) part[Symbol.dispose]();\n', ''],
       ['      owned.push(block);\n', ''],
@@ -35,6 +36,26 @@ export const MODELS_AND_PROGRAMS: readonly Mutant[] = [
       ['checking: this.#checking', "checking: 'none'"],
     ],
     MODELS,
+  ),
+  ...mutantsOf(
+    'src/model/dlrm.ts',
+    [
+      ['    if (this.#isHandedOver) return;\n', ''],
+      ['        this.#isHandedOver = true;\n', ''],
+      ['        if (!isBegun) head[Symbol.dispose]();\n', ''],
+      ['    checkOverwrites(this.#architecture, own);\n', ''],
+      ['          await model.close();\n          throw error;\n', '          throw error;\n'],
+    ],
+    ['test/model/overwrite.test.ts'],
+  ),
+  ...mutantsOf(
+    'src/model/overwrite.ts',
+    [
+      ['first += rows.length;', 'first += 0;'],
+      ['paddingIdx === undefined ?', 'paddingIdx !== null ?'],
+      ["same('the model', 'output',", "void ('the model', 'output',"],
+    ],
+    ['test/model/overwrite.test.ts'],
   ),
   ...mutantsOf(
     'src/backend/keep-placed.ts',

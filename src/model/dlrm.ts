@@ -35,6 +35,7 @@ import { inputsOf, type ModelArchitecture } from './architecture.ts';
 import { checkArchitecture } from './check-architecture.ts';
 import { placeCollection } from './collection.ts';
 import { type Head, headOf } from './head.ts';
+import { checkOverwrites, overwriteRows } from './overwrite.ts';
 import { PlacedHead, storedPrecision } from './placed-head.ts';
 import { type HeldParts, type PlacedRequest, partsOf, placedRequest } from './placed-request.ts';
 import {
@@ -73,6 +74,16 @@ export interface DlrmOptions {
   readonly onProgress?: OnProgress;
   /** Gives the placing up, between tables and blocks; what was placed is given back. */
   readonly signal?: AbortSignal;
+}
+
+/** Other weights, ready to take the place of a model's. Where that is not begun, it is disposed. */
+export interface ModelOverwrite extends Disposable {
+  /**
+   * Closes the model, after calls under way, and writes the rows of the other over those it had on the device. Gives back the model
+   * that is there now.
+   * @throws UsageError, FormatError for files; DeviceError. Neither model is there then.
+   */
+  run(onProgress?: OnProgress): Promise<DlrmModel>;
 }
 
 /** What the head's outputs are [batchSize, width] each, in their order, and what the device reports. */
@@ -118,6 +129,8 @@ export class DlrmModel implements AsyncDisposable {
   readonly #precision: DensePrecision;
   readonly #checking: IndexChecking;
   readonly #closesBackend: boolean;
+  /** Whether another model has its tables and its backend from now on. */
+  #isHandedOver = false;
   readonly #programs: BatchPrograms;
   readonly #inFlight = new InFlight('the model', () => this.#giveBack());
   /** A batch in parts sees all of an update or nothing of it, as a program does. */
@@ -363,6 +376,47 @@ export class DlrmModel implements AsyncDisposable {
     return await this.#placed.tables.readRows(number, rows);
   }
 
+  /**
+   * Makes ready to write another model's weights over this one's, where memory does not hold both: of the other, the head alone is
+   * placed, and this one answers until `run`. It keeps its plan, precision and placement.
+   * @throws ModelError WEIGHTS_MISFIT, with both figures, where its tables or its head have another shape; DeviceError OUT_OF_MEMORY;
+   *   UsageError, FormatError for files; as `create` for an architecture that is none.
+   */
+  async prepareOverwrite(architecture: ModelArchitecture): Promise<ModelOverwrite> {
+    using _call = this.#inFlight.enter();
+    const own = checkArchitecture(architecture);
+    checkOverwrites(this.#architecture, own);
+    const backend = this.#backend;
+    const precision = this.#precision;
+    const made = headOf(own);
+    const head = await PlacedHead.place({ backend, precision }, made);
+    let isBegun = false;
+    return {
+      run: async (onProgress = () => {}) => {
+        this.#inFlight.checkOpen();
+        isBegun = true;
+        this.#isHandedOver = true;
+        await this.close();
+        const { tables } = this.#placed;
+        const options = { closesBackend: this.#closesBackend, indexChecking: this.#checking };
+        const placed = { tables, head };
+        const source = this.#planSource;
+        const model = new DlrmModel(MADE_HERE, backend, own, made, placed, precision, source, options);
+        try {
+          await overwriteRows(tables, own.tables, onProgress);
+          return model;
+        } catch (error) {
+          await model.close();
+          throw error;
+        }
+      },
+      [Symbol.dispose]: () => {
+        if (!isBegun) head[Symbol.dispose]();
+        isBegun = true;
+      },
+    };
+  }
+
   /** What a call about a request asks of the device. @throws RequestError TENSOR_SHAPE. */
   #turnOf(what: string, request: DlrmRequest, signal?: AbortSignal): AdmissionRequest {
     const batchSize = checkBatchSize(reading(`${what}: request`, () => request.batchSize));
@@ -495,7 +549,9 @@ export class DlrmModel implements AsyncDisposable {
 
   #giveBack(): void {
     this.#programs[Symbol.dispose]();
-    for (const part of Object.values(this.#placed)) part[Symbol.dispose]();
+    this.#placed.head[Symbol.dispose]();
+    if (this.#isHandedOver) return;
+    this.#placed.tables[Symbol.dispose]();
     if (this.#closesBackend) this.#backend[Symbol.dispose]();
   }
 }

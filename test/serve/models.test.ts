@@ -259,7 +259,7 @@ describe('a folder of models', () => {
     );
   });
 
-  test('where memory does not hold a model twice, the old one goes on, or ends first', async () => {
+  test('where memory does not hold a model twice, the old one goes on, or is written over', async () => {
     const folder = emptyFolder();
     await writeRowsModel(join(folder, 'rows', '1'), 1);
     const busy = join(folder, 'busy');
@@ -293,11 +293,64 @@ describe('a folder of models', () => {
       assert.equal(outputsIn(await client.infer('rows', sent)).model_version, '1');
     }
     assert.ok(!existsSync(busy));
+    const file = await writeRowsModel(join(folder, 'rows', '2'), 2);
+    await using alone = await serve({ models: { rows: file } });
+    using other = new Client(alone.port);
+    const wanted = outputsIn(await other.infer('rows', sent)).outputs;
     rmSync(join(folder, 'rows', '2'), { recursive: true });
     await using served = await serve({ ...options, reload: 'in-place' });
     using client = new Client(served.port);
-    await writeRowsModel(join(folder, 'rows', '2'), 2);
+    const before = outputsIn(await client.infer('rows', sent)).outputs;
+    assert.notDeepEqual(before, wanted);
+    const version = join(folder, 'rows', '2');
+    // Other numbers of rows, and a file that is none: the old one goes on.
+    await writeRowsModel(version, 2, { firstRows: 7 });
+    const misfit = await act(client, 'rows', 'load');
+    assert.equal(refusal(misfit), '409 LOAD_FAILED');
+    assert.match(
+      misfit.body.toString(),
+      /WEIGHTS_MISFIT: table ads: shape 7 rows of 4 .*, where 6 rows of 4 .* is served/,
+    );
+    rmSync(version, { recursive: true });
+    const description = await writeRowsModel(version, 2);
+    const checkpoint = description.replace(/hotrow\.json$/, 'safetensors');
+    const bytes = readFileSync(checkpoint);
+    writeFileSync(checkpoint, bytes.subarray(0, -4));
+    assert.equal(refusal(await act(client, 'rows', 'load')), '409 LOAD_FAILED');
+    assert.deepEqual(outputsIn(await client.infer('rows', sent)), {
+      ...outputsIn(await client.infer('rows', sent)),
+      model_version: '1',
+      outputs: before,
+    });
+    writeFileSync(checkpoint, bytes);
+    // Under a stream of requests: each is answered by one of the two, or told that the model is not there.
+    let isDone = false;
+    const stream = async () => {
+      using own = new Client(served.port);
+      const statuses = new Set<number>();
+      while (!isDone) {
+        const reply = await own.infer('rows', sent);
+        statuses.add(reply.status);
+        if (reply.status !== 200) assert.equal(refusal(reply), '503 MODEL_UNAVAILABLE');
+        else {
+          const { model_version: answering, outputs } = outputsIn(reply);
+          assert.deepEqual(outputs, answering === '1' ? before : wanted);
+        }
+      }
+      return statuses;
+    };
+    const streams = [stream(), stream()];
     assert.equal((await act(client, 'rows', 'load')).status, 200);
-    assert.equal(outputsIn(await client.infer('rows', sent)).model_version, '2');
+    const answer = outputsIn(await client.infer('rows', sent));
+    isDone = true;
+    for (const statuses of await Promise.all(streams)) assert.ok(statuses.has(200));
+    assert.deepEqual([answer.model_version, answer.outputs], ['2', wanted]);
+    // The same again, over what was written over.
+    assert.equal((await act(client, 'rows', 'load')).status, 200);
+    assert.deepEqual(outputsIn(await client.infer('rows', sent)).outputs, wanted);
+    assert.deepEqual(
+      (await indexOf(client)).map(({ version, state }: Record<string, string>) => [version, state]),
+      [['2', 'READY']],
+    );
   });
 });

@@ -11,6 +11,7 @@ import { FOR_NODE } from '../../scripts/esbuild-options.mjs';
 import { DEFAULT_FRONT_LIMITS, type FrontLimits } from '../../src/serve/door.ts';
 import { FolderCatalog } from '../../src/serve/repository/folder-catalog.ts';
 import { type ServeOptions, Server, type ServerEvent } from '../../src/serve/server.ts';
+import type { HostTensor } from '../../src/tensor.ts';
 import { torchrecTensors, values, writeCheckpoint } from './checkpoints.ts';
 import { Random } from './random.ts';
 import { NAMES, type Said } from './request-forms.ts';
@@ -69,11 +70,17 @@ async function modelFile(
   name: string,
   tables: number,
   members: object,
-  { folder = models, seed = 13 } = {},
+  {
+    folder = models,
+    seed = 13,
+    first,
+  }: { readonly folder?: string; readonly seed?: number; readonly first?: HostTensor } = {},
 ): Promise<string> {
   const names = Array.from({ length: tables }, (_, t) => `t${t}`);
   const tensors = torchrecTensors({ tables: names });
   tensors.set('dense_arch.model._mlp.0._linear.weight', values(new Random(seed), 5, DENSE.length));
+  if (first !== undefined)
+    tensors.set('sparse_arch.embedding_bag_collection.embedding_bags.t0.weight', first);
   await writeCheckpoint(join(folder, `${name}.safetensors`), tensors);
   const description = join(folder, `${name}.hotrow.json`);
   const least = { kind: 'model', version: 1, checkpoint: `${name}.safetensors` };
@@ -93,9 +100,14 @@ const ROWS = {
 export const rowsModel = await modelFile('rows', NAMES.length, ROWS);
 
 /** Another one, for the same requests, in a folder of its own. */
-export async function writeRowsModel(folder: string, seed: number): Promise<string> {
+export async function writeRowsModel(
+  folder: string,
+  seed: number,
+  { firstRows = FIRST_ROWS } = {},
+): Promise<string> {
   mkdirSync(folder, { recursive: true });
-  return modelFile('rows', NAMES.length, ROWS, { folder, seed });
+  const first = values(new Random(seed), firstRows, 4);
+  return modelFile('rows', NAMES.length, ROWS, { folder, seed, first });
 }
 
 export const CITIES = ['Bonn', 'Köln', 'Ulm', 'Rom', 'Oslo', 'Bern', 'Wien', '東京'];

@@ -78,7 +78,7 @@ export function serveCommand(): Command {
     .addOption(
       new Option(
         '--reload <how>',
-        'where memory does not hold a model twice: refuse, or end the old one first',
+        'where memory does not hold a model twice: refuse, or write it over the old one',
       )
         .choices(['beside', 'in-place'])
         .default('beside'),

@@ -84,14 +84,29 @@ export interface EngineReady {
   readonly patched: Patched;
 }
 
+/** A model whose weights are to take the place of an engine's. */
+export interface OverwritingModel {
+  readonly source: ModelSource;
+  readonly version: string;
+  readonly patches: string | undefined;
+}
+
 export type ToEngine =
   | { readonly kind: 'begin'; readonly arenas: readonly ArenaPlace[] }
   /** Applies a patch between two batches: `patched` is the answer, in order. */
   | { readonly kind: 'patch'; readonly bytes: Uint8Array; readonly name: string }
+  /** Makes ready to write another model's weights over its own: `ready-to-overwrite` is the answer. It goes on answering requests. */
+  | { readonly kind: 'prepare-overwrite'; readonly by: OverwritingModel }
+  /** Writes them, when no request comes any more: `overwritten` is the answer. */
+  | { readonly kind: 'overwrite' }
   /** Traffic is recorded from now on. */
   | { readonly kind: 'record' }
   | { readonly kind: 'stop' };
 export type FromEngine =
+  /** `error`: why they cannot be written; nothing has changed. */
+  | { readonly kind: 'ready-to-overwrite'; readonly error?: SentError }
+  /** Where it fails, so does the engine. */
+  | { readonly kind: 'overwritten'; readonly ready: EngineReady }
   /** `error`: nothing of the patch is there. */
   | { readonly kind: 'patched'; readonly error?: SentError }
   | { readonly kind: 'progress'; readonly text: string }

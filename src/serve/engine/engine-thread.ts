@@ -6,14 +6,15 @@ import { deferred } from '../../deferred.ts';
 import type { HostPtr } from '../../ffi/host-memory.ts';
 import { viewMemory } from '../../ffi/host-memory.ts';
 import { inputsOf, type ModelArchitecture } from '../../model/architecture.ts';
+import type { DlrmModel, ModelOverwrite } from '../../model/dlrm.ts';
 import { namedOutputs } from '../../model/prediction.ts';
 import { planLabel } from '../../plan/plan.ts';
 import { Batcher } from '../batching/batcher.ts';
-import { LatencyModel } from '../batching/latency-model.ts';
+import { LatencyModel, type Measured } from '../batching/latency-model.ts';
 import { HotRowCoverage } from '../metrics/hot-row-coverage.ts';
 import type { SharedMetrics } from '../metrics/metrics-block.ts';
 import { EngineMetrics } from '../metrics/recorders.ts';
-import { type PatchedTable, readPatch } from '../patches/row-patch.ts';
+import { type PatchedModel, type PatchedTable, readPatch } from '../patches/row-patch.ts';
 import { TrafficRecorder } from '../recording/traffic-recorder.ts';
 import { RecordModel, recordShape } from '../records/record-model.ts';
 import { applyPatch, type Patched, replayPatches } from './apply-patch.ts';
@@ -21,10 +22,10 @@ import type { ArenaPlace } from './arena.ts';
 import { BusyPoll, turn } from './busy-poll.ts';
 import { nowMs } from './clock.ts';
 import { type BatchTimes, Engine, type Job } from './engine.ts';
-import type { EngineReady, EngineStart, FromEngine, ToEngine } from './engine-messages.ts';
+import type { EngineReady, EngineStart, FromEngine, OverwritingModel, ToEngine } from './engine-messages.ts';
 import { habitsOf, leadMs, MergeTime, pollMsOf, startMergers } from './habits.ts';
 import { type Outcome, postAnswer, readRequest, TO_ENGINE } from './messages.ts';
-import { type PlacedModel, placeModel } from './model-source.ts';
+import { architectureOf, type PlacedModel, placeModel } from './model-source.ts';
 import { Bell, RingReader, RingWriter } from './ring.ts';
 import { sentError } from './thread-errors.ts';
 import { warmUp } from './warm-up.ts';
@@ -36,7 +37,7 @@ if (port === null) throw new TypeError('an engine runs in a thread of a server')
 const say = (message: FromEngine) => port.postMessage(message);
 const start = workerData as EngineStart;
 
-function readyOf({ model }: PlacedModel, metrics: SharedMetrics, patched: Patched): EngineReady {
+function readyOf(model: DlrmModel, metrics: SharedMetrics, patched: Patched): EngineReady {
   const { architecture, device, precision, plan, planSource, notes } = model;
   return {
     device: `${device.id}: ${device.name}`,
@@ -56,19 +57,20 @@ function readyOf({ model }: PlacedModel, metrics: SharedMetrics, patched: Patche
   };
 }
 
-function patchedTables({ architecture: { tables } }: PlacedModel['model']): PatchedTable[] {
+function patchedTables({ architecture: { tables } }: DlrmModel): PatchedTable[] {
   return tables.map(({ name, rows, dim, rowFormat }) => ({ name, rows, dim, rowFormat }));
 }
 
 function engineOf(
-  placed: PlacedModel,
-  measured: Awaited<ReturnType<typeof warmUp>>,
+  own: OwnModel,
+  measured: readonly Measured[],
   arenas: readonly ArenaPlace[],
   watchers: Watchers,
   counts: () => boolean,
 ) {
   const { metrics, coverage } = watchers;
-  const { model, backend } = placed;
+  const { model } = own;
+  const { backend } = own.placed;
   const habits = habitsOf(model);
   const { depth, shrinks } = habits;
   const merge = new MergeTime();
@@ -93,7 +95,7 @@ function engineOf(
   });
   const answers = start.lines.map((line) => new RingWriter(line.answers));
   const bells = start.lines.map((line) => new Bell(line.bell));
-  const own = new Bell(start.bell);
+  const bell = new Bell(start.bell);
   /** Threads with answers that they have not been told of. */
   const untold = new Set<number>();
   const tell = () => {
@@ -119,8 +121,10 @@ function engineOf(
     });
     untold.add(from);
   };
+  const { head, architecture } = model;
   const engine = new Engine({
-    model,
+    // What takes its place has the same head.
+    model: { head, architecture, predict: (request) => own.model.predict(request) },
     backend,
     records: new RecordModel(recordShape(model.architecture), startMergers()),
     batcher,
@@ -145,7 +149,7 @@ function engineOf(
       freed: () => {
         tell();
         // The thread's loop may sleep without end, or until a time that no longer holds.
-        own.ring();
+        bell.ring();
       },
     },
   });
@@ -216,42 +220,113 @@ async function serve(
   }
 }
 
+/** A model of the thread, which another may take the place of. */
+class OwnModel implements AsyncDisposable {
+  readonly placed: PlacedModel;
+  #model: DlrmModel;
+  #version = start.version;
+  #patched: Patched = { sequence: 0 };
+  #next: { readonly by: OverwritingModel; readonly overwrite: ModelOverwrite } | undefined;
+
+  constructor(placed: PlacedModel) {
+    this.placed = placed;
+    this.#model = placed.model;
+  }
+
+  get model(): DlrmModel {
+    return this.#model;
+  }
+
+  get patched(): Patched {
+    return this.#patched;
+  }
+
+  /** What patches must be for. */
+  get patchedModel(): PatchedModel {
+    return { name: start.model, version: this.#version, tables: patchedTables(this.#model) };
+  }
+
+  /** Applies the patches of its folder, and runs batches of all sizes. */
+  async prepare(patches: string | undefined): Promise<Measured[]> {
+    const model = this.#model;
+    const { backend, bagLengths } = this.placed;
+    this.#patched =
+      patches === undefined
+        ? { sequence: 0 }
+        : await replayPatches(model, patches, this.patchedModel, (sequence, of) =>
+            say({ kind: 'progress', text: `patch ${sequence} of ${of}` }),
+          );
+    const habits = habitsOf(model);
+    const { slaMs: longestMs, mostSamples = habits.mostSamples } = start.limits;
+    model.reserveBatches(mostSamples, habits.depth);
+    const onProgress = (samples: number) =>
+      say({ kind: 'progress', text: `warming up: batches of ${samples}` });
+    return warmUp(model, { backend, mostSamples, longestMs, bagLengths, onProgress });
+  }
+
+  /** @throws what keeps another model's weights from being written over its own. */
+  async prepareOverwrite(by: OverwritingModel): Promise<void> {
+    this.#next?.overwrite[Symbol.dispose]();
+    this.#next = undefined;
+    const { architecture } = await architectureOf(by.source);
+    this.#next = { by, overwrite: await this.#model.prepareOverwrite(architecture) };
+  }
+
+  /** Writes them. @throws where that fails: it cannot answer any more then. */
+  async overwrite(): Promise<void> {
+    if (this.#next === undefined) throw new TypeError('there is nothing to write over the model');
+    const { by, overwrite } = this.#next;
+    this.#next = undefined;
+    this.#model = await overwrite.run((text) => say({ kind: 'progress', text }));
+    this.#version = by.version;
+    await this.prepare(by.patches);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#next?.overwrite[Symbol.dispose]();
+    await this.#model.close();
+  }
+}
+
 async function main(): Promise<void> {
-  const placed = await placeModel(start.source, start.placing, (text) => say({ kind: 'progress', text }));
-  await using model = placed.model;
-  const patchedModel = { name: start.model, version: start.version, tables: patchedTables(model) };
-  const patched =
-    start.patches === undefined
-      ? { sequence: 0 }
-      : await replayPatches(model, start.patches, patchedModel, (sequence, of) =>
-          say({ kind: 'progress', text: `patch ${sequence} of ${of}` }),
-        );
-  const habits = habitsOf(model);
-  const { slaMs, mostSamples = habits.mostSamples } = start.limits;
-  model.reserveBatches(mostSamples, habits.depth);
-  const measured = await warmUp(model, {
-    backend: placed.backend,
-    mostSamples,
-    longestMs: slaMs,
-    bagLengths: placed.bagLengths,
-    onProgress: (samples) => say({ kind: 'progress', text: `warming up: batches of ${samples}` }),
-  });
+  await using own = new OwnModel(
+    await placeModel(start.source, start.placing, (text) => say({ kind: 'progress', text })),
+  );
+  const measured = await own.prepare(start.patches);
+  const { model } = own;
   let isStopped = false;
   const counting = new Int32Array(start.counts);
   /** There once it has begun. */
   const running = deferred<Engine>();
-  /** Patches are applied one after the other. */
-  let patching: Promise<void> = Promise.resolve();
+  /** What changes the model is done one after the other. */
+  let changing: Promise<void> = Promise.resolve();
   const patch = async (bytes: Uint8Array, name: string) => {
     try {
       const engine = await running.promise;
-      await applyPatch(model, readPatch(bytes, name, patchedModel), (work) => engine.between(work));
+      await applyPatch(own.model, readPatch(bytes, name, own.patchedModel), (work) => engine.between(work));
       say({ kind: 'patched' });
     } catch (error) {
       say({ kind: 'patched', error: sentError(error) });
     }
   };
+  const prepareOverwrite = async (by: OverwritingModel) => {
+    try {
+      await own.prepareOverwrite(by);
+      say({ kind: 'ready-to-overwrite' });
+    } catch (error) {
+      say({ kind: 'ready-to-overwrite', error: sentError(error) });
+    }
+  };
   const watchers = watchersOf(model.architecture);
+  const overwrite = async () => {
+    try {
+      const engine = await running.promise;
+      await engine.between(() => own.overwrite());
+      say({ kind: 'overwritten', ready: readyOf(own.model, watchers.metrics.block.shared, own.patched) });
+    } catch (error) {
+      say({ kind: 'failed', error: sentError(error) });
+    }
+  };
   const record = async () => {
     try {
       watchers.recorder = await recorderOf(model.architecture);
@@ -261,22 +336,38 @@ async function main(): Promise<void> {
   };
   const began = new Promise<readonly ArenaPlace[]>((resolve) => {
     port?.on('message', (message: ToEngine) => {
-      if (message.kind === 'begin') resolve(message.arenas);
-      else if (message.kind === 'patch') patching = patching.then(() => patch(message.bytes, message.name));
-      else if (message.kind === 'record') record();
-      else {
-        isStopped = true;
-        resolve([]);
-        new Bell(start.bell).ring();
+      switch (message.kind) {
+        case 'begin':
+          resolve(message.arenas);
+          break;
+        case 'patch':
+          changing = changing.then(() => patch(message.bytes, message.name));
+          break;
+        case 'prepare-overwrite':
+          changing = changing.then(() => prepareOverwrite(message.by));
+          break;
+        case 'overwrite':
+          changing = changing.then(overwrite);
+          break;
+        case 'record':
+          record();
+          break;
+        case 'stop':
+          isStopped = true;
+          resolve([]);
+          new Bell(start.bell).ring();
+          break;
+        default:
+          message satisfies never;
       }
     });
   });
   if (!start.recordsLater) watchers.recorder = await recorderOf(model.architecture);
-  say({ kind: 'ready', ready: readyOf(placed, watchers.metrics.block.shared, patched) });
+  say({ kind: 'ready', ready: readyOf(model, watchers.metrics.block.shared, own.patched) });
   const arenas = await began;
   if (isStopped) return;
   const { engine, report, tell } = engineOf(
-    placed,
+    own,
     measured,
     arenas,
     watchers,
@@ -293,7 +384,7 @@ async function main(): Promise<void> {
   }, REPORT_MS);
   try {
     await serve(engine, tell, new BusyPoll(pollMsOf(model, start)), () => isStopped);
-    await patching;
+    await changing;
     await engine.settled();
   } finally {
     clearInterval(reporting);

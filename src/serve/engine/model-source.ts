@@ -66,7 +66,8 @@ export async function placeModel(
   }
 }
 
-async function architectureOf(
+/** What is read of a model before it is placed. @throws as loadModel. */
+export async function architectureOf(
   source: ModelSource,
 ): Promise<{ readonly architecture: ModelArchitecture; readonly bagLengths: string | undefined }> {
   if (source.kind === 'file') {

@@ -2,7 +2,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { at } from '../../at.ts';
 import { deferred } from '../../deferred.ts';
-import { HotrowError } from '../../errors.ts';
+import { HotrowError, ModelError } from '../../errors.ts';
 import type { Patched } from '../engine/apply-patch.ts';
 import type { EngineReady } from '../engine/engine-messages.ts';
 import type { Placing } from '../engine/model-source.ts';
@@ -48,6 +48,13 @@ export interface Live {
   /** Whether requests go to it: its end is the server's. */
   isServed: boolean;
   retireFigures(): void;
+  /** What its engines run now. */
+  readonly run: Run;
+}
+
+/** What some engines run: one model, then others that take its place. */
+interface Run {
+  live: Live | undefined;
 }
 
 export class LiveModels {
@@ -80,7 +87,7 @@ export class LiveModels {
     const serial = this.serial();
     const lost = deferred<never>();
     lost.promise.catch(() => {});
-    const started: { live: Live | undefined } = { live: undefined };
+    const run: Run = { live: undefined };
     const engines = model.placings.map((placing, i) => {
       const instance = String(i);
       const engine = startEngine(
@@ -92,13 +99,13 @@ export class LiveModels {
           state: (state) => figures.engine(name, instance, state),
           failed: (error) => {
             onEvent({ kind: 'error', error });
-            const { live } = started;
+            const { live } = run;
             if (live !== undefined && isOfChangedFile(error)) this.#onSpoiled(live, error);
           },
           lost: (error) => {
             lost.reject(error);
-            for (const front of fronts) front.abandon(serial);
-            if (started.live?.isServed === true) onLost(error);
+            for (const front of fronts) front.abandon(run.live?.serial ?? serial);
+            if (run.live?.isServed === true) onLost(error);
           },
         },
       );
@@ -124,11 +131,39 @@ export class LiveModels {
         lost: lost.promise,
         isServed: false,
         retireFigures,
+        run,
       };
-      started.live = live;
+      run.live = live;
       return live;
     } catch (error) {
       await Promise.all(engines.map((engine) => engine.terminate()));
+      throw error;
+    }
+  }
+
+  /** Makes the engines of a model ready to be written another one's weights over. @throws why that cannot be; they go on then. */
+  async prepareOverwrite(live: Live, model: ServeModel): Promise<void> {
+    const { source, version, patches } = model;
+    if (JSON.stringify(live.model.placings) !== JSON.stringify(model.placings))
+      throw new ModelError('WEIGHTS_MISFIT', 'its devices, plan or precision are other ones now');
+    await Promise.all(live.engines.map((engine) => engine.prepareOverwrite({ source, version, patches })));
+  }
+
+  /** Writes them: nobody sends requests to the engines. Gives back the model that they run now. @throws what fails; they have ended then. */
+  async overwrite(live: Live, model: ServeModel): Promise<Live> {
+    const { engines, lost, run, retireFigures } = live;
+    live.isServed = false;
+    try {
+      const readies = await Promise.all(engines.map((engine) => engine.overwrite()));
+      const patches = patchesOf(model, engines, readies);
+      const copiesPatched = readies.map(({ patched }) => patched);
+      const own = { model, engines, ready: at(readies, 0), lost, copiesPatched, patches, run, retireFigures };
+      const renewed: Live = { ...own, serial: this.serial(), isServed: false };
+      run.live = renewed;
+      return renewed;
+    } catch (error) {
+      await Promise.all(engines.map((engine) => engine.terminate()));
+      retireFigures();
       throw error;
     }
   }

@@ -53,7 +53,7 @@ class Turns {
 /** How often folders of patches are looked into. */
 const LOOK_MS = 1000;
 const OUT_OF_MEMORY_HINT =
-  'make room, or start the server with --reload in-place, which ends the old one before the new one is loaded';
+  'make room, or start the server with --reload in-place, which writes the new one over the old one';
 
 export class Models {
   readonly #options: ModelsOptions;
@@ -281,10 +281,21 @@ export class Models {
       if (old === undefined || !isOutOfMemory(error)) throw error;
       if (this.#options.reload === 'beside') throw error;
     }
-    await this.#withdraw(name, place, 'it is being loaded again');
+    await this.#overwrite(name, place, old, model);
+  }
+
+  /** Writes a model's weights over those of what is served, which answers nothing meanwhile. */
+  async #overwrite(name: string, place: Place, old: Live, model: ServeModel): Promise<void> {
+    await this.#lives.prepareOverwrite(old, model);
     place.state = 'LOADING';
+    place.reason = 'it is being written over';
+    const serial = this.#lives.serial();
+    await this.#changes.after(name, async () => {
+      await Promise.all(this.#options.fronts.map((front) => front.withdraw(serial, name, place.reason)));
+      place.live = undefined;
+    });
     try {
-      await this.#replaceBeside(place, model);
+      await this.#serve(place, await this.#lives.overwrite(old, model));
     } catch (error) {
       // What was served before is better than nothing.
       await this.#replaceBeside(place, old.model).catch(() => {});
@@ -294,10 +305,16 @@ export class Models {
 
   /** Loads a model beside what is served, and has it served instead. */
   async #replaceBeside(place: Place, model: ServeModel): Promise<void> {
-    const { fronts } = this.#options;
     const live = await this.#lives.start(model, place.live !== undefined);
+    for (const engine of live.engines) engine.begin(this.#options.fronts.map(({ arena }) => arena));
+    await this.#serve(place, live);
+  }
+
+  /** Has a model served whose engines run. @throws what keeps it from that; it has ended then. */
+  async #serve(place: Place, live: Live): Promise<void> {
+    const { fronts } = this.#options;
+    const { model } = live;
     try {
-      for (const engine of live.engines) engine.begin(fronts.map(({ arena }) => arena));
       const prepared = fronts.map((front, i) => front.prepare(live.serial, atFront(live, i)));
       await Promise.race([Promise.all(prepared), live.lost]);
       const old = await this.#changes.after(model.name, async () => {

@@ -3,7 +3,14 @@
 import { at } from '../../at.ts';
 import { type Deferred, deferred } from '../../deferred.ts';
 import type { ArenaPlace } from '../engine/arena.ts';
-import type { EngineReady, EngineStart, FromEngine, Line, ToEngine } from '../engine/engine-messages.ts';
+import type {
+  EngineReady,
+  EngineStart,
+  FromEngine,
+  Line,
+  OverwritingModel,
+  ToEngine,
+} from '../engine/engine-messages.ts';
 import { ringMemory } from '../engine/ring.ts';
 import { receivedError } from '../engine/thread-errors.ts';
 import type { EngineQueues } from '../requests/engine-lines.ts';
@@ -34,6 +41,8 @@ export class RunningEngine {
   readonly #ready = deferred<EngineReady>();
   /** Its answers that are awaited, in their order. */
   readonly #asked: Deferred<void>[] = [];
+  #prepared: Deferred<void> | undefined;
+  #overwritten: Deferred<EngineReady> | undefined;
   #isStopped = false;
   #isLost = false;
 
@@ -92,6 +101,23 @@ export class RunningEngine {
     return asked.promise;
   }
 
+  /** Makes ready to write another model's weights over its own. Rejects with why that cannot be; it goes on as before then. */
+  prepareOverwrite(by: OverwritingModel): Promise<void> {
+    this.#prepared = deferred<void>();
+    if (this.#isLost) this.#prepared.reject(new Error('the engine has ended'));
+    this.#thread.say({ kind: 'prepare-overwrite', by });
+    return this.#prepared.promise;
+  }
+
+  /** Writes them: no request comes meanwhile, and those that come first do not count. Rejects where that fails, and the engine ends. */
+  overwrite(): Promise<EngineReady> {
+    this.#overwritten = deferred<EngineReady>();
+    if (this.#isLost) this.#overwritten.reject(new Error('the engine has ended'));
+    Atomics.store(new Int32Array(this.#counts), 0, 0);
+    this.#thread.say({ kind: 'overwrite' });
+    return this.#overwritten.promise;
+  }
+
   /** Nobody else writes to the folder of its recording any more. */
   record(): void {
     this.#thread.say({ kind: 'record' });
@@ -125,6 +151,13 @@ export class RunningEngine {
         else asked?.reject(receivedError(message.error));
         break;
       }
+      case 'ready-to-overwrite':
+        if (message.error === undefined) this.#prepared?.resolve();
+        else this.#prepared?.reject(receivedError(message.error));
+        break;
+      case 'overwritten':
+        this.#overwritten?.resolve(message.ready);
+        break;
       case 'error':
         this.#events.failed(receivedError(message.error));
         break;
@@ -140,6 +173,8 @@ export class RunningEngine {
   #lose(error: Error, isEnd: boolean): void {
     this.#ready.reject(error);
     for (const { reject } of this.#asked.splice(0)) reject(error);
+    this.#prepared?.reject(error);
+    this.#overwritten?.reject(error);
     if (this.#isStopped) {
       if (!isEnd) this.#events.failed(error);
     } else if (!this.#isLost) this.#events.lost(error);

@@ -19,7 +19,7 @@ export interface ServeModel {
   readonly patches?: string;
 }
 
-/** Where memory does not hold a model twice: it is not loaded again, or the old one ends first. */
+/** Where memory does not hold a model twice: it is not loaded again, or written over the old one, which answers nothing meanwhile. */
 export type ReloadMode = 'beside' | 'in-place';
 
 /** What happens to models, for a log. */
