@@ -287,6 +287,12 @@ __device__ __forceinline__ void dot_interaction(const DotInteractionParams &para
   const int first_column = (params.upper == 0 ? minor : major) * V::tile;
   const bool on_diagonal = major == minor;
 
+  if constexpr (sizeof(Bits) < 4) {
+    const int column = static_cast<int>(threadIdx.x);
+    Bits *behind = static_cast<Bits *>(params.output) + static_cast<int64>(sample) * params.output_stride + pairs_of(params);
+    if (major == 0 && column < params.padding) ptx::store(behind + column, Bits{0});
+  }
+
   const Bits *z = static_cast<const Bits *>(params.input) + static_cast<int64>(sample) * params.input_stride;
   float *shared = static_cast<float *>(ptx::dynamic_shared());
   const int stage_words = on_diagonal ? tile_words : 2 * tile_words;
@@ -315,13 +321,9 @@ __device__ __forceinline__ void dot_interaction(const DotInteractionParams &para
   }
   ptx::wait_for_copies<0>();
   __syncthreads();
-  Bits *output = static_cast<Bits *>(params.output) + static_cast<int64>(sample) * params.output_stride;
-  if constexpr (sizeof(Bits) < 4) {
-    const int column = static_cast<int>(threadIdx.x);
-    if (major == 0 && column < params.padding) ptx::store(output + pairs_of(params) + column, Bits{0});
-  }
   if (!works) return;
 
+  Bits *output = static_cast<Bits *>(params.output) + static_cast<int64>(sample) * params.output_stride;
   float *staging = shared + warp * half_rows * staging_stride;
 #pragma unroll
   for (int half = 0; half < warp_rows / half_rows; half++) {

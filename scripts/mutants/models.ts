@@ -82,9 +82,18 @@ export const MODELS_AND_PROGRAMS: readonly Mutant[] = [
         'keep(await kindOf(block).place(on, block, vectors))',
         'await kindOf(block).place(on, block, vectors)',
       ],
+      ['takesFloat32 || formatOf(place) === this.#format ? place', 'takesFloat32 ? place'],
+      ["givesFloat32 && this.#exchanged.has(value) ? 'float32' : this.#format", 'this.#format'],
+      ['if (writesPadding && value === joined.values.at(-1))', 'if (writesPadding)'],
+      ["padding === 0 || formatOf(matrix) === 'float32'", 'padding === 0'],
     ],
     MODELS,
   ),
+  ...mutantsOf('src/backend/formats.ts', [
+    ["from === 'float32' ? known : ['float32', from]", 'known'],
+    ['  check(cross.x, [formatOf(output)], `${at}.cross.x`);\n', ''],
+    ['  check(input, [own], `${at}.input`);\n', ''],
+  ]),
   ...mutantsOf(
     'src/model/placed-request.ts',
     [

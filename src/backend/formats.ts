@@ -12,9 +12,8 @@ import {
 
 /** @throws UsageError OPTION_INVALID naming the matrix, for one whose elements the operation does not take on `device`. */
 export function checkFormats(program: readonly Operation[], device: DeviceDescription): void {
-  const known = [
-    ...new Set<ElementFormat>(device.capabilities.precisions.map((own) => activationsOn(device, own))),
-  ];
+  const own = device.capabilities.precisions.map((precision) => activationsOn(device, precision));
+  const known = [...new Set<ElementFormat>(['float32', ...own])];
   for (const [place, operation] of program.entries()) checkOperation(operation, known, `program[${place}]`);
 }
 

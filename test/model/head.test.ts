@@ -1,9 +1,19 @@
 /** Heads of callers: what is refused before any work, and the programs that are made of them. */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { matrix } from '../../src/backend/backend.ts';
+import {
+  type CopyOperation,
+  type DotInteractionOperation,
+  formatOf,
+  type LinearOperation,
+  matrix,
+  type Operation,
+  type PlacedLinear,
+} from '../../src/backend/backend.ts';
+import { checkFormats } from '../../src/backend/formats.ts';
 import { openBackend } from '../../src/backend/open-backend.ts';
 import { Workspace } from '../../src/backend/workspace.ts';
+import type { DensePrecision, DeviceDescription } from '../../src/device.ts';
 import type { BlocksArchitecture } from '../../src/model/architecture.ts';
 import type { Block } from '../../src/model/block-list.ts';
 import { DlrmModel } from '../../src/model/dlrm.ts';
@@ -15,14 +25,36 @@ import { ReferenceBackend } from '../support/reference-backend.ts';
 
 type Model = Parameters<typeof headOf>[0];
 
-async function programOf(architecture: Model) {
-  using backend = new ReferenceBackend();
-  using head = await PlacedHead.place({ backend, precision: 'float32' }, headOf(architecture));
+/** Says that its layers multiply as they were asked to; they never run. */
+class AnyPrecision extends ReferenceBackend {
+  override placeLinear(
+    weight: Float32Array,
+    bias: Float32Array | undefined,
+    outputs: number,
+    inputs: number,
+    precision: DensePrecision = 'float32',
+  ): PlacedLinear {
+    const placed = super.placeLinear(weight, bias, outputs, inputs);
+    return Object.defineProperty(placed, 'precision', { value: precision });
+  }
+}
+
+async function programOf(architecture: Model, precision: DensePrecision = 'float32') {
+  using backend = new AnyPrecision();
+  using head = await PlacedHead.place({ backend, precision }, headOf(architecture));
   const { block, made } = Workspace.of(backend, (workspace) => head.program(8, workspace));
   using _ = block;
-  const { operations, outputs, dense } = made;
-  return { operations, outputs, dense, named: operations.map(({ op, stage }) => `${op} ${stage}`) };
+  const { operations, outputs, dense, pooled } = made;
+  return { operations, outputs, dense, pooled, named: operations.map(({ op, stage }) => `${op} ${stage}`) };
 }
+
+/** What operations read and write, as `format: input → output`. */
+const formatsIn = (operations: readonly Operation[]) =>
+  operations.map((operation) =>
+    'input' in operation && 'output' in operation
+      ? `${operation.op}: ${formatOf(operation.input)} → ${formatOf(operation.output)}`
+      : operation.op,
+  );
 
 describe('programs', () => {
   test("a DLRM's copies the bottom MLP's output once, beside the products", async () => {
@@ -54,6 +86,55 @@ describe('programs', () => {
       'rowFunction interactionMs',
       'linear topMs',
     ]);
+  });
+
+  test('16-bit precisions keep 16 bits from the first layer to the last, and convert nothing between', async () => {
+    for (const kind of ['dot-lower', 'cat', 'cross'] as const) {
+      const model = smallModel(new Random(1), kind);
+      const { operations, named, pooled, dense, outputs } = await programOf(model, 'float16');
+      assert.deepEqual(named, (await programOf(model)).named, 'the same operations');
+      assert.deepEqual(
+        [dense, pooled, ...outputs].map((m) => m && formatOf(m)),
+        ['float32', 'float16', 'float32'],
+      );
+      const [first, ...rest] = formatsIn(operations);
+      assert.equal(first, 'linear: float32 → float16');
+      assert.equal(rest.pop(), 'linear: float16 → float32');
+      for (const own of rest) assert.match(own, /: float16 → float16$/);
+    }
+  });
+
+  test('a dot interaction fills rows with zeros, where what follows multiplies 16 bits', async () => {
+    // 12 columns of the bottom MLP and 6 pairs; rows are multiples of 8.
+    for (const [precision, padding] of [
+      ['float16', 6],
+      ['bfloat16', 6],
+      ['tf32', undefined],
+    ] as const) {
+      const { operations } = await programOf(smallModel(new Random(1), 'dot-lower'), precision);
+      const dot = operations.find(({ op }) => op === 'dotInteraction') as DotInteractionOperation;
+      const top = operations.filter((operation) => operation.op === 'linear')[2] as LinearOperation;
+      const copy = operations.find(({ op }) => op === 'copy') as CopyOperation;
+      assert.deepEqual(
+        [dot.output.padding, top.input.padding, copy.output.padding],
+        [padding, padding, undefined],
+      );
+      assert.equal(dot.output.stride, precision === 'tf32' ? 20 : 24);
+    }
+  });
+
+  test('what the host reads is float32, and what blocks take of it a copy of 16 bits', async () => {
+    for (const model of [
+      branchingModel(new Random(1)),
+      deepFmModel(new Random(1)),
+      tablesModel(new Random(1)),
+    ]) {
+      const { operations, outputs } = await programOf(model, 'bfloat16');
+      for (const { format } of outputs) assert.equal(format, 'float32');
+      checkFormats(operations, {
+        capabilities: { precisions: ['bfloat16'] },
+      } as unknown as DeviceDescription);
+    }
   });
 
   test('what the host fills or reads has no gaps between rows', async () => {
