@@ -58,3 +58,15 @@ test('other formats are refused, naming the matrix', () => {
     assert.throws(() => checkFormats(program, device), /program\[1\]/);
   }
 });
+
+test('one of the formats of a copy is float32, or both are the same', () => {
+  const both = { capabilities: { precisions: ['float16', 'bfloat16'] } } as unknown as DeviceDescription;
+  const copy = (input: Matrix, output: Matrix) => () => checkFormats([{ op: 'copy', input, output }], both);
+  for (const format of [place, half, other]) {
+    assert.doesNotThrow(copy(format, format));
+    assert.doesNotThrow(copy(format, place));
+    assert.doesNotThrow(copy(place, format));
+  }
+  assert.throws(copy(half, other), { code: 'OPTION_INVALID', message: /expected float32 or float16/ });
+  assert.throws(copy(other, half), { code: 'OPTION_INVALID', message: /expected float32 or bfloat16/ });
+});

@@ -137,6 +137,37 @@ describe('programs', () => {
     }
   });
 
+  test('blocks that take 16 bits get a copy of dense features, and nothing else', async () => {
+    const { tables } = tablesModel(new Random(1));
+    const fm = { kind: 'factorization-machine' } as const;
+    const blocks: Block[] = [
+      { name: 'dense pairs', ...fm, inputs: ['dense'] },
+      { name: 'again', ...fm, inputs: ['dense'] },
+      { name: 'pooled pairs', ...fm, inputs: ['pooled'] },
+    ];
+    const outputs = blocks.map(({ name }) => name);
+    const model = { naming: 'synthetic', denseFeatures: 5, tables, blocks, outputs } as const;
+    const ofOne = 'rowFunction: float16 → float16';
+    const { operations } = await programOf(model, 'float16');
+    assert.deepEqual(formatsIn(operations), [
+      'copy: float32 → float16',
+      ...[ofOne, ofOne, ofOne],
+      ...outputs.map(() => 'copy: float16 → float32'),
+    ]);
+  });
+
+  test('only what stands last in its rows fills them with zeros', async () => {
+    const { bottom, interaction, top, ...model } = smallModel(new Random(1), 'dot-lower');
+    const blocks = [
+      { name: 'bottom', kind: 'mlp', layers: bottom, inputs: ['dense'] },
+      { name: 'interaction', ...interaction, inputs: ['bottom', 'pooled'] },
+      { name: 'top', kind: 'mlp', layers: top, inputs: ['interaction', 'bottom'] },
+    ] as Block[];
+    const { operations } = await programOf({ ...model, blocks, outputs: ['top'] }, 'float16');
+    for (const operation of operations)
+      if ('input' in operation) assert.equal(operation.input.padding, undefined, operation.op);
+  });
+
   test('what the host fills or reads has no gaps between rows', async () => {
     const { outputs, dense } = await programOf(branchingModel(new Random(1)));
     for (const { cols, stride } of [...outputs, ...(dense === undefined ? [] : [dense])]) {
