@@ -12,7 +12,7 @@ using buffer = backend.allocate(64);
 const place = matrix(buffer, 2, 4);
 const half: Matrix = { ...place, format: 'float16' };
 const other: Matrix = { ...place, format: 'bfloat16' };
-const layer = { precision: 'float16' } as PlacedLinear;
+const layer = { device, precision: 'float16' } as PlacedLinear;
 const linear = { op: 'linear', layer, activation: 'none' } as const;
 const dot = { op: 'dotInteraction', features: 2, dim: 2, diagonal: false, order: 'lower' } as const;
 const rows = { op: 'rowFunction', function: 'factorizationMachine' } as const;
@@ -22,7 +22,7 @@ test('operations take float32 or the format of their precision', () => {
     { ...linear, input: place, output: half },
     { ...linear, input: half, output: place },
     { ...linear, input: half, output: half, cross: { x0: half, x: half } },
-    { ...linear, layer: { precision: 'tf32' } as PlacedLinear, input: place, output: place },
+    { ...linear, layer: { device, precision: 'tf32' } as PlacedLinear, input: place, output: place },
     { ...dot, precision: 'float16', input: half, output: half },
     { ...dot, precision: 'tf32', input: place, output: place },
     { ...rows, input: half, output: half },
