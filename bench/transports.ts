@@ -18,11 +18,10 @@ import { parseArgs } from 'node:util';
 import { at } from '../src/at.ts';
 import { encodeRequest } from '../src/load/encode-request.ts';
 import { loadArchitecture } from '../src/model/load-model.ts';
-import { encode } from '../src/serve/grpc/codec/encode.ts';
-import { ModelInferRequest } from '../src/serve/grpc/codec/messages.ts';
 import { framed } from '../src/serve/grpc/frames.ts';
 import { median } from '../src/tuner/quantile.ts';
 import { syntheticRequest } from '../src/workload/synthetic.ts';
+import { grpcBody, INFER } from './grpc-body.ts';
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
@@ -38,7 +37,6 @@ const { values, positionals } = parseArgs({
   },
 });
 const root = fileURLToPath(new URL('..', import.meta.url));
-const INFER = '/inference.GRPCInferenceService/ModelInfer';
 /** Bytes of an answer to a request with one sample, over either transport. */
 const ANSWER = Buffer.alloc(160);
 /** Bodies of some 100 KB come at once with it. */
@@ -182,25 +180,7 @@ function bodiesOf(
   });
   const features = tables.map(({ name }) => name);
   const http = encodeRequest(request, { features, indexType: 'int64', userDense: 0 });
-  const { inputs } = JSON.parse(http.body.subarray(0, http.jsonBytes).toString()) as {
-    readonly inputs: readonly {
-      readonly name: string;
-      readonly datatype: string;
-      readonly shape: readonly number[];
-      readonly parameters: { readonly binary_data_size: number };
-    }[];
-  };
-  let begin = http.jsonBytes;
-  const raw = inputs.map(({ parameters: { binary_data_size: bytes } }) => {
-    begin += bytes;
-    return http.body.subarray(begin - bytes, begin);
-  });
-  const message = encode(ModelInferRequest, {
-    model_name: model,
-    inputs: inputs.map(({ name, datatype, shape }) => ({ name, datatype, shape: shape.map(BigInt) })),
-    raw_input_contents: raw,
-  });
-  return { http, grpc: framed(Buffer.concat([Buffer.alloc(5), message])) };
+  return { http, grpc: grpcBody(model, http) };
 }
 
 /** µs of a request: of all threads, and of the two that do most. */

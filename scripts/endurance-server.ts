@@ -11,26 +11,27 @@ const root = fileURLToPath(new URL('..', import.meta.url));
 export interface RunningServer {
   readonly child: ChildProcess;
   readonly port: number;
+  readonly grpcPort: number;
 }
 
-/** Starts `hotrow serve` with these options, on a port that is free. */
+/** Starts `hotrow serve` with these options, on ports that are free. */
 export async function startServer(options: readonly string[]): Promise<RunningServer> {
-  const args = ['serve', '--port', '0', '--sla', '2s', '--max-body', '8', ...options];
+  const args = ['serve', '--port', '0', '--grpc-port', '0', '--sla', '2s', '--max-body', '8', ...options];
   const child = spawn(process.execPath, ['dist/cli/main.js', ...args], {
     cwd: root,
     stdio: ['ignore', 'ignore', 'pipe'],
   });
-  const port = await new Promise<number>((resolve, reject) => {
+  const ports = await new Promise<{ port: number; grpcPort: number }>((resolve, reject) => {
     let text = '';
     child.stderr.on('data', (chunk) => {
       process.stderr.write(chunk);
       text += chunk;
-      const found = /listening on \S+:(\d+)/.exec(text)?.[1];
-      if (found !== undefined) resolve(Number(found));
+      const [, port, grpcPort] = /listening on \S+:(\d+), gRPC on \S+:(\d+)/.exec(text) ?? [];
+      if (grpcPort !== undefined) resolve({ port: Number(port), grpcPort: Number(grpcPort) });
     });
     child.once('exit', (code) => reject(new Error(`the server ended with ${code}`)));
   });
-  return { child, port };
+  return { child, ...ports };
 }
 
 /** Ends it as systems do; gives back its exit code. */
@@ -133,6 +134,12 @@ export function failedIn({ runs }: Load): number {
   return runs.reduce((sum, { failed, unanswered }) => sum + failed + unanswered, 0);
 }
 
+/** How many bad clients come, and in which time. */
+export interface BadClients {
+  readonly cancels: number;
+  readonly ms: number;
+}
+
 /** A client that sends `text` and, after some time, goes away. */
 async function badClient(port: number, text: string, ms: number): Promise<void> {
   const socket = connect(port, '127.0.0.1');
@@ -146,7 +153,7 @@ async function badClient(port: number, text: string, ms: number): Promise<void> 
 /** Clients that do wrong, spread over `ms`: they go away, send headers without end, and bodies over the limit. */
 export async function badClients(
   { port }: RunningServer,
-  { model, cancels, ms }: { readonly model: string; readonly cancels: number; readonly ms: number },
+  { model, cancels, ms }: BadClients & { readonly model: string },
 ): Promise<void> {
   const head = `POST /v2/models/${model}/infer HTTP/1.1\r\nhost: a\r\n`;
   const body = JSON.stringify({ samples: [] });

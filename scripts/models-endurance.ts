@@ -2,8 +2,8 @@
  * A server whose model is loaded again and again, and patched, under load beside clients that do wrong: whether any good request
  * fails, how long answers take while a model is loaded, and whether anything grows. Linux.
  *
- *   npx tsx scripts/models-endurance.ts [--minutes N] [--rate N|N%] [--samples N] [--device cpu|cuda] [--tables N] [--rows N] [--dim N]
- *     [--reload-every SECONDS] [--patch-every SECONDS] [--patch-rows N] [--cancels N] [--reload beside|in-place]
+ *   npx tsx scripts/models-endurance.ts [--minutes N] [--rate N|N%] [--grpc-rate N] [--samples N] [--device cpu|cuda] [--tables N]
+ *     [--rows N] [--dim N] [--reload-every SECONDS] [--patch-every SECONDS] [--patch-rows N] [--cancels N] [--reload beside|in-place]
  *
  * A checkpoint of `--tables` tables of `--rows` rows is written to a folder of models first: 26 of 300,000 rows of 128 numbers are
  * 4 GB. A rate in % is of the highest that keeps p99 at 10 ms, searched for first. What the server's process holds is counted when it has been loaded again a few times, and at the end. Quantiles are of the
@@ -19,6 +19,7 @@ import { parseArgs } from 'node:util';
 import { type StreamedTensor, writeSafetensors } from '../src/formats/safetensors.ts';
 import type { HostTensor } from '../src/tensor.ts';
 import { createRandom } from '../src/workload/random.ts';
+import { badGrpcClients, grpcFailures, grpcLoad } from './endurance-grpc.ts';
 import {
   badClients,
   failedIn,
@@ -34,6 +35,7 @@ const { values } = parseArgs({
   options: {
     minutes: { type: 'string', default: '5' },
     rate: { type: 'string', default: '100' },
+    'grpc-rate': { type: 'string', default: '50' },
     samples: { type: 'string', default: '10' },
     device: { type: 'string', default: 'cpu' },
     tables: { type: 'string', default: '8' },
@@ -174,7 +176,10 @@ try {
   const rate = await rateOf(server, { rate: values.rate, samples, folder: top });
   const post = async (path: string, body?: Buffer) => JSON.parse(await ask(`${url}${path}`, 'POST', body));
   const good = (seconds: number) => load(server, { rate, samples, seconds, folder: top });
-  const bad = (ms: number) => badClients(server, { model: MODEL, cancels: number('cancels'), ms });
+  const goodCalls = (seconds: number) => grpcLoad(server, { rate: values['grpc-rate'], samples, seconds });
+  const cancels = number('cancels');
+  const bad = (ms: number) =>
+    Promise.all([badClients(server, { model: MODEL, cancels, ms }), badGrpcClients(server, { cancels, ms })]);
   const problems: string[] = [];
   const [loading, between] = [new Times(), new Times()];
   let isDone = false;
@@ -213,17 +218,17 @@ try {
     }
   };
 
-  const warm = good(WARM_UP_SECONDS);
+  const warm = Promise.all([good(WARM_UP_SECONDS), goodCalls(WARM_UP_SECONDS)]);
   for (let i = 0; i < WARM_UP_LOADS; i++) await reload();
   await sendPatch();
   await bad((1000 * WARM_UP_SECONDS) / 2);
   await warm;
   await sleep(SETTLE_MS);
   const before = held(server);
-  const under = good(seconds);
+  const under = Promise.all([good(seconds), goodCalls(seconds)]);
   const beside = [reloads(), patches()];
   await bad(1000 * seconds * 0.95);
-  const loaded = await under;
+  const [loaded, calls] = await under;
   isDone = true;
   await Promise.all(beside);
   await sleep(SETTLE_MS);
@@ -244,7 +249,7 @@ try {
   if (JSON.stringify(JSON.parse(again)) !== answer)
     problems.push('it answers otherwise when it was started again');
 
-  const failed = failedIn(loaded);
+  const failed = failedIn(loaded) + grpcFailures(calls);
   const ms = (times: Times) => ({ p50: times.quantile(0.5), p99: times.quantile(0.99) });
   console.log(
     JSON.stringify({
@@ -256,6 +261,7 @@ try {
         failed,
         unanswered,
       })),
+      calls,
       loads,
       loadMs: Math.round(loadsMs.reduce((sum, own) => sum + own, 0) / loadsMs.length),
       patches: sequence,
