@@ -3,13 +3,13 @@
 #
 #   bench/record-gpu.sh OUT PREFIX [STEP...]     PREFIX: h200; TRACES: a folder with the artifact's traces
 #
-# Steps: conformance sanitizer paper artifact traces formats sweeps characterize tune mixed model mlperf shapes dense host updates (default: all). A
-# step that fails is said at the end, the others go on. What is slow to look at goes to OUT/PREFIX-*.txt.
+# Steps: conformance sanitizer paper artifact traces formats sweeps characterize tune mixed model mlperf shapes short streams
+# accuracy dense host updates (default: all). A step that fails is said at the end, the others go on. What is slow to look at goes to OUT/PREFIX-*.txt.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 out=$1 prefix=$2
 shift 2
-steps=${*:-conformance sanitizer paper artifact traces formats sweeps characterize tune mixed model mlperf shapes dense host updates}
+steps=${*:-conformance sanitizer paper artifact traces formats sweeps characterize tune mixed model mlperf shapes short streams accuracy dense host updates}
 traces=${TRACES:-../shared/traces}
 golden=${HOTROW_SHARED:-../shared}/golden
 failed=()
@@ -43,6 +43,18 @@ sanitize() {
     node --import tsx --test-name-pattern="$2" test/gpu/conformance.test.ts >"$out/$prefix-$1.txt"
 }
 shapes() { node --import tsx bench/cuda-kernels/bag-shapes.ts "$out/$prefix-bag-shapes.json"; }
+short() { node --import tsx bench/cuda-kernels/short-bags.ts "$out/$prefix-short-bags.json" >"$out/$prefix-short-bags.txt"; }
+streams() { node --import tsx bench/cuda-kernels/streams.ts "$out/$prefix-streams.json" >"$out/$prefix-streams.txt"; }
+# A model that has learned, in each precision beside itself in float32.
+accuracy() {
+  local trained=$out/trained precision
+  python3 bench/accuracy/train_dlrm_dcnv2.py "$trained" >"$out/$prefix-trained.txt" || return 1
+  for precision in ${PRECISIONS:-float16 bfloat16 tf32}; do
+    hotrow evaluate "$trained/model.safetensors" --against "$trained/model.safetensors" --device cuda --precision "$precision" \
+      --requests "$trained"/requests-*.safetensors --labels "$trained/labels.safetensors" --batch-size 8192 \
+      --json "$out/$prefix-accuracy-$precision.json" >"$out/$prefix-accuracy-$precision.txt" || return 1
+  done
+}
 dense() { node --import tsx bench/cuda-kernels/dense-run.ts "$out/$prefix-dense.json"; }
 host() {
   node --import tsx bench/cuda-kernels/host-cost.ts "$out/$prefix-host-cost.json" \
@@ -90,6 +102,10 @@ model() { bench model --preset model --rounds 30 --index-type int32; }
 mlperf() {
   for format in float16 int8; do
     bench "mlperf-$format" --preset mlperf --patterns random,med_hot --row-format $format || return 1
+  done
+  for batch in 2048 8192 32768 65536; do
+    bench "mlperf-half-$batch" --preset mlperf --patterns random,med_hot --row-format float16 --precision float16 \
+      --index-type int32 --batch $batch || return 1
   done
 }
 

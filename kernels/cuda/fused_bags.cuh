@@ -3,8 +3,8 @@
  *
  *   output[b, column(t) + f] = pool over p in [offsets_t[b], offsets_t[b + 1]) of  weight_t[p] · rows_t[indices_t[p], f]
  *
- * A *group* of lanes (a part of a warp, or all of it) walks a bag. It loads as many indices as it has lanes at once,
- * hands them round by shuffles, and asks for `in_flight` rows before it adds the first: each lane has its vectors of at
+ * A *group* of lanes (a part of a warp, or all of it) walks a bag. It loads as many indices as it has lanes at once, or `turn`
+ * where that is more, hands them round by shuffles, and asks for `in_flight` rows before it adds the first: each lane has its vectors of at
  * most 16 bytes of every row. Rows wider than a group's lanes hold are cut into *tiles*, which are units of their own. A
  * table's units go tile by tile, and each tile bag by bag: what is read at one time is then one tile of the rows, which L2
  * has room for more often than for whole rows.
@@ -37,6 +37,7 @@
  *   wide_rows     whether row_count may exceed 2^31
  *   per_user      whether the table has a bag per user, whose pooled rows go to params.user_output (spread_rows.cuh takes them on)
  *   lane_bytes    bytes of a row that a lane holds at most: with fewer, more lanes share a row; 4 to MOST_LANE_BYTES
+ *   turn          lookups that a group reads the indices of at once, a power of two up to 32; its lanes where those are more
  *   in_flight     rows of a bag that a group asks for at once, 1 to 32; wide rows: fewer, see most_flight_words
  *   pipelined     whether one more is asked for as each is added, instead of as many again when all are added
  */
@@ -141,21 +142,21 @@ __device__ __forceinline__ void ordinary_bags(const FusedBagsParams &params, con
   UnitBounds ahead = unit_bounds<L, K>(params, table, group * each, units);
   UnitBounds after;
   if (L::several) after = unit_bounds<L, K>(params, table, group * each + 1, units);
-  int64 index = any_tile.index_at(ahead.begin + any_tile.lane, ahead.end);
+  Indices<K> indices = any_tile.indices_at(ahead.begin + any_tile.lane, ahead.end);
 #pragma unroll 1
   for (uint32 i = 0; i < each; i++) {
     const uint32 number = group * each + i;
     const UnitBounds own = ahead;
-    const int64 own_index = index;
+    const Indices<K> own_indices = indices;
     if (L::several) {
       ahead = after;
-      index = any_tile.index_at(ahead.begin + any_tile.lane, ahead.end);
+      indices = any_tile.indices_at(ahead.begin + any_tile.lane, ahead.end);
       if (i + 2 < each) after = unit_bounds<L, K>(params, table, number + 2, units);
     }
     const Unit<K> unit(number, bag_count<K>(params));
     const Bag<L, K> walker(params, table, unit.tile);
     Sums<K> sums;
-    walker.walk(sums, own.begin, own.end, own_index);
+    walker.walk(sums, own.begin, own.end, own_indices);
     walker.finish_bias(sums);
     if (own.stored) walker.store(sums, unit.bag);
   }

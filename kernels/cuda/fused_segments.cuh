@@ -72,7 +72,7 @@ __device__ __forceinline__ void segment_of_bag(const FusedBagsParams &params, co
   const uint32 begin = first + group * share < last ? first + group * share : last;
   const uint32 end = begin + share < last ? begin + share : last;
   Sums<K> sums;
-  walker.walk(sums, begin, end, walker.index_at(begin + walker.lane, end));
+  walker.walk(sums, begin, end, walker.indices_at(begin + walker.lane, end));
   walker.finish_bias(sums);
   gather<L, K>(sums, walker.lane);
 

@@ -26,6 +26,7 @@ template <bool pipelined>
 constexpr int most_flight_words = pipelined ? 32 : 64;
 
 __host__ __device__ constexpr int smaller(int a, int b) { return a < b ? a : b; }
+__host__ __device__ constexpr int larger(int a, int b) { return a > b ? a : b; }
 __host__ __device__ constexpr int divide_up(int a, int b) { return (a + b - 1) / b; }
 __host__ __device__ constexpr int power_of_2_from(int n) {
   int power = 1;
@@ -55,8 +56,10 @@ struct Shape {
   static constexpr int tiles = divide_up(row_vectors, tile_vectors);
   static constexpr int tile_elements = tile_vectors * elements;
   static constexpr bool exact = tiles * tile_elements == K::dim; /* no lane has elements past the row */
+  static constexpr int turn = larger(lanes, smaller(K::turn, static_cast<int>(WARP))); /* lookups that a group hands round at once */
+  static constexpr int own = turn / lanes;                                             /* those of a lane */
   static constexpr int in_flight =
-      smaller(smaller(lanes, K::in_flight), power_of_2_to(most_flight_words<K::pipelined> / (vectors * words)));
+      smaller(smaller(turn, K::in_flight), power_of_2_to(most_flight_words<K::pipelined> / (vectors * words)));
   static constexpr int values = vectors * elements; /* of a lane */
   static constexpr uint32 stride = Row::stride(K::dim);
 };
@@ -69,7 +72,13 @@ __device__ __forceinline__ bool is_good_index(int64 index, int64 row_count) {
   return is_row;
 }
 
-/* One lane's share of the group's next `lanes` lookups: a lookup of its own. */
+/* Raw indices of a lane's lookups of a turn. */
+template <class K>
+struct Indices {
+  int64 of[Shape<K>::own];
+};
+
+/* A lookup of a lane. */
 template <class K>
 struct Lookup {
   RowNumber<K> row;
@@ -127,6 +136,14 @@ struct Bag {
     return ptx::load_read_only(static_cast<const Index *>(table.indices) + position);
   }
 
+  /* Those of this lane's lookups of a turn, of which `position` is the first. */
+  __device__ __forceinline__ Indices<K> indices_at(uint32 position, uint32 end) const {
+    Indices<K> indices;
+#pragma unroll
+    for (int o = 0; o < S::own; o++) indices.of[o] = index_at(position + o * S::lanes, end);
+    return indices;
+  }
+
   /* What this lane's lookup at `position` comes to. */
   __device__ __forceinline__ Lookup<K> look_up(int64 index, uint32 position, uint32 end) const {
     Lookup<K> own;
@@ -164,19 +181,25 @@ struct Bag {
     weight = is_weighted ? __fmul_rn(scale, weight) : scale;
   }
 
-  /* The group's lookups of one turn, a lane each. Bit l of `kept`: that of lane l is added. */
+  /* The group's lookups of one turn: lookup l is lane l % lanes' own[l / lanes]. Bit l of `kept`: it is added. */
   struct Turn {
-    Lookup<K> own;
+    Lookup<K> own[S::own];
     uint32 kept;
     bool full; /* every group of the warp has all of them, none left out */
   };
 
-  __device__ __forceinline__ Turn turn_of(int64 index, uint32 position, uint32 end) const {
+  /* `position`: of this lane's first lookup. */
+  __device__ __forceinline__ Turn turn_of(const Indices<K> &indices, uint32 position, uint32 end) const {
     Turn turn;
-    turn.own = look_up(index, position, end);
-    const uint32 warp_kept = ptx::ballot(turn.own.kept);
-    turn.full = warp_kept == FULL_WARP;
-    turn.kept = of_group(warp_kept);
+    turn.kept = 0;
+    turn.full = true;
+#pragma unroll
+    for (int o = 0; o < S::own; o++) {
+      turn.own[o] = look_up(indices.of[o], position + o * S::lanes, end);
+      const uint32 warp_kept = ptx::ballot(turn.own[o].kept);
+      turn.full = turn.full && warp_kept == FULL_WARP;
+      turn.kept |= of_group(warp_kept) << (o * S::lanes % static_cast<int>(WARP));
+    }
     return turn;
   }
 
@@ -189,8 +212,12 @@ struct Bag {
 
   /* What a turn's lookups come to beside their rows; not for Max, which must know of each. */
   __device__ __forceinline__ void count(Sums<K> &sums, const Turn &turn) const {
-    sums.counted += ptx::count_bits(counts_pruned ? of_group(ptx::ballot(turn.own.counted)) : turn.kept);
-    if constexpr (Row::is_scaled) sums.bias = __fadd_rn(sums.bias, turn.own.bias);
+    if constexpr (!counts_pruned) sums.counted += ptx::count_bits(turn.kept);
+#pragma unroll
+    for (int o = 0; o < S::own; o++) {
+      if constexpr (counts_pruned) sums.counted += ptx::count_bits(of_group(ptx::ballot(turn.own[o].counted)));
+      if constexpr (Row::is_scaled) sums.bias = __fadd_rn(sums.bias, turn.own[o].bias);
+    }
   }
 
   /* Rows on their way. */
@@ -201,7 +228,7 @@ struct Bag {
   /* Asks for the row of a lookup of the turn. `full`: without looking whether it is kept. */
   template <bool full>
   __device__ __forceinline__ void ask(Flight &flight, int slot, const Turn &turn, int lookup) const {
-    const RowNumber<K> row = ptx::shuffle<S::lanes>(turn.own.row, lookup);
+    const RowNumber<K> row = ptx::shuffle<S::lanes>(turn.own[lookup / S::lanes].row, lookup % S::lanes);
     const char *from = row_address<K>(column, row, S::stride);
     const bool kept = full || (turn.kept >> lookup & 1) != 0;
 #pragma unroll
@@ -213,10 +240,11 @@ struct Bag {
   template <bool full>
   __device__ __forceinline__ void add(Sums<K> &sums, const Flight &flight, int slot, const Turn &turn,
                                       int lookup) const {
+    const Lookup<K> &own = turn.own[lookup / S::lanes];
     float weight = 1.0f;
     float bias = 0.0f;
-    if constexpr (is_weighted || Row::is_scaled) weight = ptx::shuffle<S::lanes>(turn.own.weight, lookup);
-    if constexpr (Row::is_scaled && is_max) bias = ptx::shuffle<S::lanes>(turn.own.bias, lookup);
+    if constexpr (is_weighted || Row::is_scaled) weight = ptx::shuffle<S::lanes>(own.weight, lookup % S::lanes);
+    if constexpr (Row::is_scaled && is_max) bias = ptx::shuffle<S::lanes>(own.bias, lookup % S::lanes);
     if (!full && (turn.kept >> lookup & 1) == 0) return;
 #pragma unroll
     for (int v = 0; v < S::vectors; v++) {
@@ -255,16 +283,16 @@ struct Bag {
     for (int slot = 0; slot < S::in_flight; slot++) {
       add<full>(sums, flight, slot, turn, first + slot);
       const int ahead = first + slot + S::in_flight;
-      if (ahead < S::lanes) ask<full>(flight, slot, turn, ahead);
-      else ask<false>(flight, slot, next, ahead - S::lanes);
+      if (ahead < S::turn) ask<full>(flight, slot, turn, ahead);
+      else ask<false>(flight, slot, next, ahead - S::turn);
     }
   }
 
   /*
    * Adds lookups [begin, end), which may differ from group to group of a warp: all its lanes come here together.
-   * `next`: index_at(begin + lane, end), asked for ahead.
+   * `next`: indices_at(begin + lane, end), asked for ahead.
    */
-  __device__ __forceinline__ void walk(Sums<K> &sums, uint32 begin, uint32 end, int64 next) const {
+  __device__ __forceinline__ void walk(Sums<K> &sums, uint32 begin, uint32 end, const Indices<K> &next) const {
     const uint32 own_length = end - begin;
     uint32 longest = own_length;
     if constexpr (S::lanes < static_cast<int>(WARP)) longest = ptx::warp_max(own_length);
@@ -272,20 +300,20 @@ struct Bag {
     else walk_in_groups(sums, begin, end, next, longest);
   }
 
-  __device__ __forceinline__ void walk_in_groups(Sums<K> &sums, uint32 begin, uint32 end, int64 next,
+  __device__ __forceinline__ void walk_in_groups(Sums<K> &sums, uint32 begin, uint32 end, Indices<K> next,
                                                  uint32 longest) const {
 #pragma unroll 1
-    for (uint32 done = 0; done < longest; done += S::lanes) {
+    for (uint32 done = 0; done < longest; done += S::turn) {
       const uint32 position = begin + done + lane;
       const Turn turn = turn_of(next, position, end);
-      next = index_at(position + S::lanes, end);
+      next = indices_at(position + S::turn, end);
       Flight flight; /* one for both: compilers need fewer registers than for one each */
-      if (turn.full) {
+      if (S::own == 1 && turn.full) { /* bags of longer turns rarely fill one */
 #pragma unroll
-        for (int first = 0; first < S::lanes; first += S::in_flight) add_group<true>(sums, flight, turn, first);
+        for (int first = 0; first < S::turn; first += S::in_flight) add_group<true>(sums, flight, turn, first);
       } else {
 #pragma unroll
-        for (int first = 0; first < S::lanes; first += S::in_flight) {
+        for (int first = 0; first < S::turn; first += S::in_flight) {
           if (done + first >= longest) break;
           add_group<false>(sums, flight, turn, first);
         }
@@ -294,26 +322,26 @@ struct Bag {
     }
   }
 
-  __device__ __forceinline__ void walk_pipelined(Sums<K> &sums, uint32 begin, uint32 end, int64 next,
+  __device__ __forceinline__ void walk_pipelined(Sums<K> &sums, uint32 begin, uint32 end, Indices<K> next,
                                                  uint32 longest) const {
     uint32 position = begin + lane;
     Turn turn = turn_of(next, position, end);
     Flight flight;
 #pragma unroll
     for (int slot = 0; slot < S::in_flight; slot++) ask<false>(flight, slot, turn, slot);
-    next = index_at(position + S::lanes, end);
+    next = indices_at(position + S::turn, end);
 #pragma unroll 1
-    for (uint32 done = 0; done < longest; done += S::lanes) {
-      position += S::lanes;
+    for (uint32 done = 0; done < longest; done += S::turn) {
+      position += S::turn;
       const Turn following = turn_of(next, position, end);
-      next = index_at(position + S::lanes, end);
-      if (turn.full) {
+      next = indices_at(position + S::turn, end);
+      if (S::own == 1 && turn.full) { /* bags of longer turns rarely fill one */
 #pragma unroll
-        for (int first = 0; first < S::lanes; first += S::in_flight)
+        for (int first = 0; first < S::turn; first += S::in_flight)
           add_and_ask<true>(sums, flight, turn, following, first);
       } else {
 #pragma unroll
-        for (int first = 0; first < S::lanes; first += S::in_flight) {
+        for (int first = 0; first < S::turn; first += S::in_flight) {
           if (done + first >= longest) break;
           add_and_ask<false>(sums, flight, turn, following, first);
         }

@@ -33,6 +33,8 @@ export interface KernelSettings {
   readonly prefetch?: { readonly into: PrefetchBuffer; readonly distance: number };
   /** Bytes of a row that a lane holds at most. */
   readonly laneBytes?: number;
+  /** Lookups of a bag whose indices a group of lanes reads at once, where it has fewer lanes. */
+  readonly turn?: number;
 }
 
 /** What a technique's parameters mean, beside themselves: a kernel family and the threads of its blocks. */

@@ -52,7 +52,7 @@ interface PlanOn<K extends DeviceKind> {
 export interface PlanGroup {
   readonly dim: number;
   readonly rowFormat: RowFormat;
-  readonly techniques: Pick<TechniqueSettings<'cuda'>, 'prefetch' | 'occupancy' | 'lanes'>;
+  readonly techniques: Pick<TechniqueSettings<'cuda'>, 'prefetch' | 'occupancy' | 'lanes' | 'turns'>;
 }
 
 export type CpuPlan = PlanOn<'cpu'>;

@@ -64,6 +64,37 @@ test('every width, in every format and mode', { skip }, async () => {
   }
 });
 
+test('turns of more lookups than a group has lanes', { skip }, async () => {
+  const random = new Random(23);
+  const tables: EmbeddingTable[] = [];
+  const bags: Bags[] = [];
+  const kinds = [1, 4, 8, 20, 32, 64, 100].flatMap((dim) =>
+    (['float32', 'float16', 'int8'] as const).map((rowFormat) => ({ dim, rowFormat })),
+  );
+  kinds.forEach(({ dim, rowFormat }, i) => {
+    tables.push(randomTable(random, { rows: 30, dim, rowFormat, mode: MODES[i % 3] ?? 'sum' }));
+    const index = i % 2 === 0 ? 'int64' : 'int32';
+    bags.push(randomBags(random, { batch: 9, rows: 30, lengths: [0, i % 4 === 0 ? 70 : 12], index }));
+  });
+  const problem = { tables, batch: { batchSize: 9, bags } };
+  for (const [turn, inFlight, pipelined, bagsPerGroup] of [
+    [8, 8, false, 1],
+    [16, 4, false, 4],
+    [32, 16, false, 1],
+    [16, 4, true, 2],
+    [8, 16, true, 1],
+  ] as const) {
+    const { pooled, findings } = await pool(problem, { turn, inFlight, pipelined, bagsPerGroup });
+    assert.equal(findings, 0n);
+    assertExact(pooled, problem, `turns of ${turn}, ${inFlight} in flight, pipelined: ${pipelined}`);
+  }
+  const lists = [[1, 2, 7, 4], [], [0, 1, 2, 3, 4, -1, 4, 3, 2]];
+  const spoilt = problemOf(randomTable(random, { rows: 5, dim: 8 }), lists.length, bagsOf(lists));
+  assert.equal((await pool(spoilt, { turn: 16, inFlight: 8 })).findings, 2n);
+  const repaired = await pool(spoilt, { turn: 16, inFlight: 8, checking: 'repair' });
+  assert.equal(repaired.pooled.length, 24);
+});
+
 test('scales and biases that are subnormal in float16', { skip }, async () => {
   const random = new Random(19);
   const tables = (['int8', 'int4'] as const).flatMap((rowFormat) =>

@@ -27,6 +27,7 @@ interface Options extends Partial<Pick<FusedVariant, 'checking' | 'threads'>> {
   readonly inFlight?: number;
   readonly pipelined?: boolean;
   readonly laneBytes?: number;
+  readonly turn?: number;
   readonly bagsPerGroup?: number;
   readonly backwards?: boolean;
 }
@@ -40,13 +41,17 @@ interface Pooled {
 /** Pools a batch in one launch; the output lies inside a frame of sentinels. */
 export async function pool({ tables, batch }: Problem, options: Options = {}): Promise<Pooled> {
   const { checking = 'stop', inFlight = 4, pipelined = false, threads = 64 } = options;
-  const { bagsPerGroup = 1, backwards = false, laneBytes } = options;
+  const { bagsPerGroup = 1, backwards = false, laneBytes, turn } = options;
   const { batchSize, bags } = batch;
   const { distinct, numbers, shapes } = bagKinds(tables, bags);
   const layout = fusedLayout(batch, shapes, MULTIPROCESSORS);
   const users = userRows(batch, tables);
   const { segments, slots, partialWidth } = layout;
-  const kinds = distinct.map((kind) => (laneBytes === undefined ? kind : { ...kind, laneBytes }));
+  const kinds = distinct.map((kind) => ({
+    ...kind,
+    ...(laneBytes === undefined ? {} : { laneBytes }),
+    ...(turn === undefined ? {} : { turn }),
+  }));
   const ordinary = numbers.map((kind) => fusedShape(kinds[kind] as FusedKind));
   const variant: FusedVariant = {
     kinds,

@@ -161,12 +161,17 @@ describe('a batch in parts', () => {
         code: 'INDEX_OUT_OF_RANGE',
         message: new RegExp(`indices\\[${at(request.bags, 2).indices.length}\\] = -5`),
       });
-      const aborting = new AbortController();
-      const running = model.predict(request, { signal: aborting.signal });
-      aborting.abort();
-      await assert.rejects(running, { code: 'ABORTED' });
       let parts = 0;
       const borrow = backend.placeBags.bind(backend);
+      const aborting = new AbortController();
+      backend.placeBags = (...given) => {
+        parts += 1;
+        aborting.abort();
+        return borrow(...given);
+      };
+      await assert.rejects(model.predict(request, { signal: aborting.signal }), { code: 'ABORTED' });
+      assert.equal(parts, 1);
+      parts = 0;
       backend.placeBags = (...given) => {
         parts += 1;
         if (parts === 2) throw new Error('no memory');
@@ -234,6 +239,12 @@ test('users with candidates on both sides of a cut are in both parts', () => {
       ],
     ],
   );
-  for (const offsets of [Int32Array.of(1, 1, 1), Int32Array.of(0, 2, 1), Int32Array.of(0, 1, 4)])
+  const wrong = [
+    [1, 1, 1],
+    [0, 2, 1],
+    [0, 1, 4],
+    [0, 1, 1, 4],
+  ].map((offsets) => Int32Array.from(offsets));
+  for (const offsets of wrong)
     assert.equal(batchParts({ ...batch, bags: [{ ...bags, offsets }, own] }, 3), undefined);
 });

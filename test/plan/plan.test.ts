@@ -364,3 +364,27 @@ test('groups: what a plan does otherwise on some tables', () => {
   });
   assert.throws(() => parsePlan({ ...plainPlan('cpu'), groups: [] }), { code: 'PLAN_INVALID' });
 });
+
+test('turns are longer than narrow rows have lanes, for the fused kernel alone', () => {
+  const [first] = contextsOn('cuda') as [PlanContext];
+  const on = techniquesOn('cuda').find(({ technique }) => technique.name === 'turns')?.on;
+  const [table] = first.tables;
+  assert.ok(on !== undefined && table !== undefined);
+  const lengths = (dim: number, kernel: 'fused' | 'standard' = 'fused') => {
+    const tables = [{ ...table, rowFormat: 'float32', dim } as const];
+    return (on.candidates({ ...first, kernel, tables }) as { lookups: number }[]).map(
+      ({ lookups }) => lookups,
+    );
+  };
+  assert.deepEqual(lengths(16), [16, 8, 32]);
+  assert.deepEqual(lengths(64), [32]);
+  assert.deepEqual(lengths(128), []);
+  assert.deepEqual(lengths(16, 'standard'), []);
+  const fused = withKernel(plainPlan('cuda'), 'fused');
+  assert.equal(planLabel(withTechniques(fused, { turns: { lookups: 16 } })), 'fused + turns of 16');
+  assert.match(
+    refusals(withTechniques(plainPlan('cuda'), { turns: { lookups: 8 } }), first).join(),
+    /standard kernel reads an index by itself/,
+  );
+  for (const where of contextsOn('cuda')) assert.equal('turns' in heuristicPlan(where).techniques, false);
+});

@@ -13,8 +13,9 @@ import { pinning } from './pinning.ts';
 import { prefetch } from './prefetch.ts';
 import type { Technique, TechniqueOnDevice } from './technique.ts';
 import { threads } from './threads.ts';
+import { turns } from './turns.ts';
 
-const registry = { occupancy, prefetch, pinning, lanes, block, hugePages, threads } satisfies Record<
+const registry = { occupancy, prefetch, pinning, lanes, turns, block, hugePages, threads } satisfies Record<
   string,
   Technique
 >;

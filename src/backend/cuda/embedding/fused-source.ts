@@ -37,6 +37,8 @@ export interface FusedKind extends BagKind {
   readonly flight?: FusedFlight;
   /** Bytes of a row that a lane holds at most; default: MOST_LANE_BYTES. */
   readonly laneBytes?: number;
+  /** Lookups that a group reads the indices of at once, a power of two; its lanes where those are more. Default: its lanes. */
+  readonly turn?: number;
 }
 
 export interface FusedVariant extends CompiledThreads {
@@ -113,6 +115,7 @@ export function kindId(kind: FusedKind): string {
     ...(kind.wideRows ? ['wide'] : []),
     ...(kind.perUser ? ['user'] : []),
     ...(kind.laneBytes === undefined ? [] : [`lane${kind.laneBytes}`]),
+    ...(kind.turn === undefined ? [] : [`turn${kind.turn}`]),
     ...(kind.flight === undefined ? [] : [flightId(kind.flight)]),
   ].join('.');
 }
@@ -198,6 +201,7 @@ function kindSource(name: string, kind: FusedKind, flight: FusedFlight, output: 
   static constexpr bool per_user = ${kind.perUser};
   static constexpr int dim = ${kind.dim};
   static constexpr int lane_bytes = ${kind.laneBytes ?? MOST_LANE_BYTES};
+  static constexpr int turn = ${kind.turn ?? 1};
   static constexpr int in_flight = ${flight.rows};
   static constexpr bool pipelined = ${flight.pipelined};
 };

@@ -51,13 +51,14 @@ export function fusedVariant(
   return {
     // A group's rows are alike, and so every kind lies in one group.
     kinds: kinds.map((kind) => {
-      const { prefetch: ownPrefetch, laneBytes } = kernelSettings(plan, kind);
+      const { prefetch: ownPrefetch, laneBytes, turn } = kernelSettings(plan, kind);
       const own = flightOf(ownPrefetch);
       const same = own.rows === flight.rows && own.pipelined === flight.pipelined;
       return {
         ...kind,
         // Short bags are mostly what a group does once a bag: more groups would do it once more each.
         ...(laneBytes === undefined || several ? {} : { laneBytes }),
+        ...(turn === undefined ? {} : { turn }),
         ...(same ? {} : { flight: own }),
       };
     }),
