@@ -22,7 +22,10 @@ export interface Resources {
   readonly sharedBytes: number;
 }
 
-/** Compiles kernels that share their options as one translation unit. @throws Error with the compiler's words. */
+/**
+ * Compiles kernels that share their options as one translation unit.
+ * @throws Error with the compiler's words, also where it says that it gave up products beside each other.
+ */
 export async function compileWithNvcc(
   kernels: readonly KernelSource[],
   architecture: string,
@@ -40,6 +43,8 @@ export async function compileWithNvcc(
       ],
       { maxBuffer: 2 ** 26 },
     );
+    const loss = /^.*Potential Performance Loss.*$/m.exec(stderr);
+    if (loss !== null) throw new Error(loss[0]);
     return readResources(stderr);
   } finally {
     rmSync(folder, { recursive: true, force: true });

@@ -41,6 +41,7 @@ export const KNOWN_SKIPS = [
       'test/conformance/cuda.test.ts',
       'test/emulation/artifact-bag.rest.test.ts',
       'test/emulation/artifact-bag.test.ts',
+      'test/emulation/cross-product.test.ts',
       'test/emulation/dot-interaction.rest.test.ts',
       'test/emulation/fused-bags.rest.test.ts',
       'test/emulation/fused-users.rest.test.ts',

@@ -12,6 +12,7 @@ import { OwnedByThread } from './cuda-owned.ts';
 import { CUDA_ERROR_NOT_READY, CUDA_SUCCESS } from './cuda-status.ts';
 import {
   type AccessPolicyWindow,
+  emptyTensorMap,
   encodeAccessPolicyWindow,
   encodeCopyRows,
   encodeCopyRowsToPeer,
@@ -21,6 +22,8 @@ import {
   type PeerRows,
   type PitchedRows,
   type RowsShape,
+  type TiledMatrix,
+  tensorMapArguments,
 } from './cuda-structs.ts';
 import {
   type ContextHandle,
@@ -374,6 +377,13 @@ export class CudaDriver {
       ...[this.#o, handle, blockThreads, dynamicSharedBytes],
     );
     return this.#outInt[0] as number;
+  }
+
+  /** The CUtensorMap of a matrix, as a kernel's parameters hold it. */
+  describeTiles(matrix: TiledMatrix): BigUint64Array {
+    const map = emptyTensorMap();
+    this.#call.cuTensorMapEncodeTiled(addressOf(map), ...tensorMapArguments(matrix));
+    return map;
   }
 
   /** `parameters`: the address of `void *[]`, one pointer a parameter. The driver has copied them when this returns. */

@@ -1,12 +1,17 @@
 /** Structs of CUDA's driver API, laid out as its header does on 64-bit systems. */
 
 import type { ContextHandle, DevicePtr, FunctionHandle } from './cuda-symbols.ts';
-import type { HostPtr } from './host-memory.ts';
+import { addressOf, type HostPtr } from './host-memory.ts';
 
 const STREAM_ATTRIBUTE_BYTES = 64;
 const KERNEL_NODE_PARAMS_BYTES = 72;
 const MEMCPY_2D_BYTES = 128;
 const MEMCPY_3D_PEER_BYTES = 200;
+const TENSOR_MAP_WORDS = 16;
+const TENSOR_MAP_ALIGNMENT = 64;
+const TENSOR_MAP_TYPE = { float16: 6, bfloat16: 9 } as const;
+/** Of cuTensorMapEncodeTiled, in its order: rows as they lie, swizzled in 128 bytes, read by 256 bytes, zeros outside. */
+const TENSOR_MAP_OPTIONS = [0, 3, 3, 0] as const;
 const MEMORY_TYPE = { device: 2, unified: 4 } as const;
 const ACCESS_PROPERTY = { normal: 0, streaming: 1, persisting: 2 } as const;
 
@@ -42,6 +47,20 @@ export type PeerRows = PeerAddress & PitchedRows;
 export interface RowsShape {
   readonly rows: number;
   readonly rowBytes: number;
+}
+
+/** A row-major matrix of 16-bit elements, and the tiles in which kernels have it copied into shared memory. */
+export interface TiledMatrix {
+  readonly format: 'float16' | 'bfloat16';
+  /** A multiple of 16. */
+  readonly address: DevicePtr;
+  readonly rows: number;
+  readonly columns: number;
+  /** A multiple of 16. */
+  readonly rowBytes: number;
+  readonly tileRows: number;
+  /** At most 64: a tile's rows of 128 bytes are swizzled. */
+  readonly tileColumns: number;
 }
 
 /** How a kernel is launched. */
@@ -122,4 +141,29 @@ export function encodeCopyRowsToPeer(
   copy.setBigUint64(184, BigInt(rows), true);
   copy.setBigUint64(192, 1n, true);
   return new Uint8Array(copy.buffer);
+}
+
+/** Where a CUtensorMap may be written. */
+export function emptyTensorMap(): BigUint64Array {
+  const wordBytes = BigUint64Array.BYTES_PER_ELEMENT;
+  const buffer = new ArrayBuffer(TENSOR_MAP_WORDS * wordBytes + TENSOR_MAP_ALIGNMENT);
+  const before = -Number(addressOf(new Uint8Array(buffer)) % BigInt(TENSOR_MAP_ALIGNMENT));
+  const start = (before + TENSOR_MAP_ALIGNMENT) % TENSOR_MAP_ALIGNMENT;
+  return new BigUint64Array(buffer, start, TENSOR_MAP_WORDS);
+}
+
+/** What cuTensorMapEncodeTiled takes behind the map. */
+export function tensorMapArguments({
+  format,
+  address,
+  rows,
+  columns,
+  rowBytes,
+  tileRows,
+  tileColumns,
+}: TiledMatrix): readonly (number | bigint | ArrayBufferView)[] {
+  const sizes = BigUint64Array.of(BigInt(columns), BigInt(rows));
+  const strides = BigUint64Array.of(BigInt(rowBytes));
+  const [tile, steps] = [Uint32Array.of(tileColumns, tileRows), Uint32Array.of(1, 1)];
+  return [TENSOR_MAP_TYPE[format], sizes.length, address, sizes, strides, tile, steps, ...TENSOR_MAP_OPTIONS];
 }

@@ -78,6 +78,8 @@ const PARAMETERS = {
     'uintptr_t out, uintptr_t function, int block_threads, size_t dynamic_shared_bytes',
   cuLaunchKernel:
     'uintptr_t function, uint32_t grid_x, uint32_t grid_y, uint32_t grid_z, uint32_t block_x, uint32_t block_y, uint32_t block_z, uint32_t shared_bytes, uintptr_t stream, uintptr_t parameters, uintptr_t extra',
+  cuTensorMapEncodeTiled:
+    'uintptr_t map, int type, uint32_t rank, uintptr_t address, void *sizes, void *strides, void *tile, void *steps, int interleave, int swizzle, int promotion, int fill',
   cuGraphInstantiateWithFlags: 'uintptr_t out, uintptr_t graph, uint64_t flags',
   cuGraphDestroy: 'uintptr_t graph',
   cuGraphLaunch: 'uintptr_t exec, uintptr_t stream',

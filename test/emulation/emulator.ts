@@ -1,6 +1,6 @@
 /**
  * Runs CUDA kernels on the host: compiles their sources against simt.h into a shared library and launches them with checked
- * memory. Libraries are kept between runs (compiled.ts); simt.cpp is one of its own, which those of kernels need.
+ * memory. Libraries are kept between runs (compiled.ts); simt.cpp and hopper.cpp are one of their own, which those of kernels need.
  */
 import { spawn } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -124,7 +124,7 @@ extern "C" void run_${kernel}(const void *params) { ${kernel}(*static_cast<const
 extern "C" const long long bytes_${kernel} = sizeof(${params});
 `;
   });
-  return `#include "ptx.h"\n${sources.join('\n')}`;
+  return `#include "ptx.h"\n#include "hopper.h"\n${sources.join('\n')}`;
 }
 
 function finderOf(kernels: readonly Pick<KernelSource, 'kernel'>[]): string {
@@ -181,12 +181,12 @@ export async function build(kernels: readonly Pick<KernelSource, 'kernel' | 'sou
 
 let core: Promise<string> | undefined;
 
-/** The shared library of simt.cpp. */
+/** The shared library of simt.cpp and hopper.cpp. */
 function emulatorCore(): Promise<string> {
-  const source = join(HERE, 'simt.cpp');
+  const sources = ['simt.cpp', 'hopper.cpp'].map((file) => join(HERE, file));
   const flags = [...FLAGS, '-O2', '-shared'];
-  core ??= kept([readFileSync(source, 'utf8'), ...flags], (_, library) =>
-    compile([...flags, ...INCLUDES, source, '-o', library]),
+  core ??= kept([...sources.map((source) => readFileSync(source, 'utf8')), ...flags], (_, library) =>
+    compile([...flags, ...INCLUDES, ...sources, '-o', library]),
   );
   return core;
 }

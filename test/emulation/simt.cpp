@@ -1,72 +1,43 @@
-#include "simt.h"
+#include "fibers.h"
 
 #include <cstdio>
-#include <deque>
-#include <memory>
-#include <ucontext.h>
 #include <utility>
-#include <vector>
 
 simt::Index3 threadIdx, blockIdx, blockDim, gridDim;
 
 namespace simt {
 
 Counts counts;
+std::vector<std::unique_ptr<Fiber>> fibers;
+Fiber *running;
+alignas(1024) unsigned char shared_memory[DYNAMIC_SHARED_BYTES];
 
 namespace {
 
 constexpr std::size_t STACK_BYTES = 64 * 1024;
-constexpr unsigned int WARP_THREADS = 32;
-constexpr unsigned int MOST_WARPS = 32;
 
 struct Region {
   std::uintptr_t begin, end;
   bool writable;
 };
 
-enum class State { Ready, AtBlockBarrier, AtWarpBarrier, Ended };
-
-struct Copy {
-  void *to;
-  const void *from; /* NULL: zeros */
-  std::size_t bytes;
-};
-
-/*
- * Fibers change places by the compiler's own setjmp and longjmp, in functions of their own as those ask for: swapcontext asks the
- * system for the signal mask every time, and the C library's longjmp looks for handlers to call.
- */
-using Place = void *[5];
-
-struct Fiber {
-  ucontext_t context; /* of the first entry */
-  Place place;        /* where it goes on */
-  bool entered = false;
-  std::unique_ptr<char[]> stack;
-  Index3 index;
-  State state;
-  unsigned int exchanges; /* parity of the lane's exchanges so far */
-  std::deque<std::vector<Copy>> groups; /* committed, not waited for */
-  std::vector<Copy> open_group;
-  std::vector<Copy> bulk_copies; /* not waited for */
-};
-
 std::vector<Region> regions;
-std::vector<std::unique_ptr<Fiber>> fibers; /* kept between launches, for their stacks */
 Place scheduler;
-Fiber *running;
 void (*kernel_running)(const void *);
 const void *kernel_params;
 char error[256];
 Shown shown[MOST_WARPS];
-alignas(16) unsigned char shared_memory[DYNAMIC_SHARED_BYTES];
 bool shared_is_used = true;
+
+} // namespace
 
 void fail(const char *what, const void *address, std::size_t bytes) {
   if (error[0]) return;
   std::snprintf(error, sizeof error, "block %u thread (%u, %u): %s, %zu bytes at %p", blockIdx.x, threadIdx.x,
                 threadIdx.y, what, bytes, address);
 }
+
+namespace {
 
 [[noreturn]] __attribute__((noinline)) void go_to(Place &place) { __builtin_longjmp(place, 1); }
 
@@ -82,11 +53,6 @@ void fiber_main() {
     kernel_running(kernel_params);
     leave(State::Ended);
   }
-}
-
-void wait(State state) {
-  leave(state);
-  threadIdx = running->index;
 }
 
 __attribute__((noinline)) void resume(Fiber &fiber) {
@@ -123,21 +89,24 @@ bool release(std::size_t first, std::size_t last, State barrier) {
   return waiting > 0;
 }
 
+void begin_thread(Fiber &fiber, unsigned int thread) {
+  fiber.index = {thread % blockDim.x, thread / blockDim.x, 0};
+  fiber.state = State::Ready;
+  fiber.exchanges = 0;
+  fiber.groups.clear();
+  fiber.open_group.clear();
+  fiber.bulk_copies.clear();
+  fiber.products.clear();
+  fiber.open_products.clear();
+}
+
 void run_block(std::size_t threads, bool backwards) {
   /* NaNs: what a block reads before it wrote it shows. */
   if (shared_is_used) std::memset(shared_memory, 0xff, sizeof shared_memory);
   shared_is_used = false;
   while (fibers.size() < threads) make_fiber();
-  for (std::size_t i = 0; i < threads; i++) {
-    Fiber &fiber = *fibers[i];
-    const unsigned int thread = static_cast<unsigned int>(i);
-    fiber.index = {thread % blockDim.x, thread / blockDim.x, 0};
-    fiber.state = State::Ready;
-    fiber.exchanges = 0;
-    fiber.groups.clear();
-    fiber.open_group.clear();
-    fiber.bulk_copies.clear();
-  }
+  for (std::size_t i = 0; i < threads; i++) begin_thread(*fibers[i], static_cast<unsigned int>(i));
+  begin_tiles();
   for (;;) {
     bool any_ran = false;
     bool all_ended = true;
@@ -149,14 +118,20 @@ void run_block(std::size_t threads, bool backwards) {
       }
       all_ended = all_ended && fiber.state == State::Ended;
     }
-    if (all_ended) return;
+    if (all_ended) {
+      if (tiles_are_under_way()) fail("a block ended before the copies that it began", nullptr, 0);
+      return;
+    }
     bool any_released = release(0, threads, State::AtBlockBarrier);
     for (std::size_t first = 0; first < threads; first += WARP_THREADS) {
       const std::size_t last = first + WARP_THREADS < threads ? first + WARP_THREADS : threads;
       any_released = release(first, last, State::AtWarpBarrier) || any_released;
     }
-    if (!any_ran && !any_released) {
+    any_released = release_phases_and_parts(threads) || any_released;
+    /* A copy takes as long as it can. */
+    if (!any_ran && !any_released && !end_tile_copy()) {
       fail("threads wait for each other at different barriers", nullptr, 0);
+      fibers.clear(); /* they stand where they wait */
       return;
     }
   }
@@ -185,6 +160,11 @@ bool may_access(const void *address, std::size_t bytes, Access access) {
   return false;
 }
 
+void wait(State state) {
+  leave(state);
+  threadIdx = running->index;
+}
+
 void block_barrier() { wait(State::AtBlockBarrier); }
 void warp_barrier() { wait(State::AtWarpBarrier); }
 
@@ -193,9 +173,8 @@ unsigned int thread_number() { return threadIdx.y * blockDim.x + threadIdx.x; }
 /* Two buffers in turn: a lane writes one again only when all lanes have read it, since the other's barrier lies between. */
 const unsigned long long *exchange(unsigned long long own) {
   static unsigned long long given[2][MOST_WARPS][WARP_THREADS];
-  const unsigned int warp = thread_number() / WARP_THREADS;
   running->exchanges ^= 1;
-  unsigned long long *buffer = given[running->exchanges][warp];
+  unsigned long long *buffer = given[running->exchanges][thread_number() / WARP_THREADS];
   buffer[lane()] = own;
   warp_barrier();
   return buffer;
@@ -213,10 +192,14 @@ void *dynamic_shared() {
   return shared_memory;
 }
 
+/* Whether bytes lie in the block's shared memory, `alignment` from its start. */
+static bool lies_in_shared(const void *begin, std::size_t bytes, std::size_t alignment) {
+  const std::ptrdiff_t at = static_cast<const unsigned char *>(begin) - shared_memory;
+  return at >= 0 && static_cast<std::size_t>(at) + bytes <= DYNAMIC_SHARED_BYTES && static_cast<std::size_t>(at) % alignment == 0;
+}
+
 void start_copy(void *to, const void *from, std::size_t bytes) {
-  const unsigned char *begin = static_cast<unsigned char *>(to);
-  if (begin < shared_memory || begin + bytes > shared_memory + sizeof shared_memory ||
-      static_cast<std::size_t>(begin - shared_memory) % bytes != 0)
+  if (!lies_in_shared(to, bytes, bytes))
     fail("copy to outside of shared memory, or unaligned", to, bytes);
   else
     running->open_group.push_back({to, from, bytes});
@@ -236,9 +219,7 @@ void wait_for_copies(std::size_t groups) {
 }
 
 void start_bulk_copy(void *to, const void *from, std::size_t bytes) {
-  const unsigned char *begin = static_cast<const unsigned char *>(from);
-  if (begin < shared_memory || begin + bytes > shared_memory + sizeof shared_memory ||
-      static_cast<std::size_t>(begin - shared_memory) % 16 != 0 || bytes % 16 != 0)
+  if (!lies_in_shared(from, bytes, 16) || bytes % 16 != 0)
     fail("bulk copy from outside of shared memory, or unaligned", from, bytes);
   else
     running->bulk_copies.push_back({to, from, bytes});

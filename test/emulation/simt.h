@@ -19,6 +19,7 @@ extern "C" float fabsf(float) noexcept;
 #define __host__
 #define __forceinline__ inline
 #define __launch_bounds__(...)
+#define __grid_constant__
 /* One block runs at a time, so that its shared memory may be static. */
 #define __shared__ static
 
@@ -79,6 +80,35 @@ void wait_for_copies(std::size_t groups);
 /* Asynchronous copies out of shared memory: nothing has been read before the thread waits, and nothing is if it does not. */
 void start_bulk_copy(void *to, const void *from, std::size_t bytes);
 void wait_for_bulk_copies();
+
+/* A place in the block's dynamic shared memory. */
+unsigned int shared_address(const void *in_shared);
+
+/* Barriers of 8 bytes in shared memory. Threads that wait for what never comes end the launch with an error. */
+void init_barrier(unsigned int barrier, int arrivals);
+void arrive(unsigned int barrier, int expected_bytes);
+void wait_for_phase(unsigned int barrier, unsigned int parity);
+/* A barrier of some of the block's threads. */
+void part_barrier(int id, unsigned int threads);
+
+/* A matrix of 16-bit elements in tiles, as a fake driver describes it in a CUtensorMap. Sizes in elements. */
+struct TiledMatrix {
+  std::uint64_t address, columns, rows, row_bytes, tile_columns, tile_rows;
+};
+/* Copies a tile, swizzled; it comes when no thread can go on without one. */
+void start_tile_copy(unsigned int to, const TiledMatrix &matrix, int row, int column, unsigned int barrier);
+
+/* A thread's part of a warp group's product: made when the thread has waited for it, of what its factors are then. */
+struct Product {
+  float *sums;
+  int columns;
+  unsigned int left, right; /* places in shared memory */
+  bool add;
+  float (*value)(unsigned short bits);
+};
+void start_product(const Product &product);
+void commit_products();
+void wait_for_products(std::size_t groups);
 
 } // namespace simt
 

@@ -2,7 +2,7 @@
 import type { Compiler } from '../../src/jit/compile-kernel.ts';
 import { build } from '../emulation/emulator.ts';
 
-const KERNEL = /extern "C" __global__ void (?:__launch_bounds__\([\d, ]+\) )?(\w+)\(/;
+const KERNEL = /extern "C" __global__ void (?:__\w+__\([\d, ]+\) )*(\w+)\(/;
 
 /** What the assembler would say of every kernel: registers are made up. */
 const REGISTERS = 32;

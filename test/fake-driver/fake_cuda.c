@@ -45,6 +45,9 @@ typedef struct CUgraph_st *CUgraph;
 typedef struct CUgraphNode_st *CUgraphNode;
 typedef struct CUgraphExec_st *CUgraphExec;
 typedef struct { char bytes[16]; } CUuuid;
+typedef unsigned int cuuint32_t;
+typedef int CUtensorMapDataType, CUtensorMapInterleave, CUtensorMapSwizzle, CUtensorMapL2promotion, CUtensorMapFloatOOBfill;
+typedef struct { _Alignas(64) cuuint64_t opaque[16]; } CUtensorMap;
 typedef struct { char bytes[64]; } CUstreamAttrValue;
 typedef struct {
   CUfunction func;
@@ -882,6 +885,21 @@ CUresult cuLaunchKernel(CUfunction function, unsigned int grid_x, unsigned int g
   if (node.function == NULL) return 1;
   memcpy(node.shape, (int64_t[]){grid_x, grid_y, block_x, block_y, 0}, sizeof node.shape);
   return put(stream, node);
+}
+
+/* What the emulator reads of a map: address, columns, rows, bytes between rows, columns and rows of a tile. */
+CUresult cuTensorMapEncodeTiled(CUtensorMap *map, CUtensorMapDataType type, cuuint32_t rank, void *address, const cuuint64_t *sizes,
+                                const cuuint64_t *strides, const cuuint32_t *tile, const cuuint32_t *steps,
+                                CUtensorMapInterleave interleave, CUtensorMapSwizzle swizzle, CUtensorMapL2promotion promotion,
+                                CUtensorMapFloatOOBfill fill) {
+  ENTER("cuTensorMapEncodeTiled");
+  const int is_16_bits = (int)type == 6 || (int)type == 9;
+  if ((uintptr_t)map % 64 != 0 || !is_16_bits || rank != 2 || (int)interleave != 0 || (int)swizzle != 3 || (int)promotion > 3) return 1;
+  if ((uintptr_t)address % 16 != 0 || strides[0] % 16 != 0 || strides[0] < 2 * sizes[0] || sizes[0] == 0 || sizes[1] == 0) return 1;
+  if (tile[0] > 64 || tile[1] > 256 || tile[0] * tile[1] == 0 || steps[0] != 1 || steps[1] != 1 || (int)fill != 0) return 1;
+  memset(map, 0, sizeof *map);
+  memcpy(map, (cuuint64_t[]){(uintptr_t)address, sizes[0], sizes[1], strides[0], tile[0], tile[1]}, 6 * sizeof(cuuint64_t));
+  return 0;
 }
 
 #ifndef FAKE_WITHOUT_GRAPHS

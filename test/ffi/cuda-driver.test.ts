@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { type CudaError, DeviceError } from '../../src/errors.ts';
 import { CudaDriver, versionText } from '../../src/ffi/cuda-driver.ts';
+import type { DevicePtr } from '../../src/ffi/cuda-symbols.ts';
 import { buildFakeDriver, emptyPlaces, fakeCubin } from '../fake-driver/fake-driver.ts';
 
 const fake = buildFakeDriver();
@@ -93,4 +94,20 @@ test('a current context is set once, not at every call', () => {
   assert.equal(fake.calls(), before);
   assert.equal(driver.currentContext(), context);
   driver.releasePrimaryContext(device);
+});
+
+test('a matrix in tiles: where it lies, and what the driver refuses', () => {
+  const driver = new CudaDriver({ path: fake.path });
+  const context = driver.retainPrimaryContext(driver.device(0));
+  driver.makeCurrent(context);
+  const matrix = {
+    format: 'float16',
+    address: 0x7000n as DevicePtr,
+    ...{ rows: 100, columns: 24, rowBytes: 64, tileRows: 64, tileColumns: 64 },
+  } as const;
+  assert.deepEqual([...driver.describeTiles(matrix)].slice(0, 6), [0x7000n, 24n, 100n, 64n, 64n, 64n]);
+  assert.equal(driver.describeTiles({ ...matrix, format: 'bfloat16' }).length, 16);
+  for (const bad of [{ address: 0x7008n as DevicePtr }, { rowBytes: 40 }, { tileColumns: 128 }, { rows: 0 }])
+    assert.equal(errorOf(() => driver.describeTiles({ ...matrix, ...bad })).call, 'cuTensorMapEncodeTiled');
+  driver.releasePrimaryContext(driver.device(0));
 });

@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import { at } from '../../src/at.ts';
 import type { Activation } from '../../src/backend/backend.ts';
+import { canMakeCrossProducts } from '../../src/backend/cuda/dense/cross-product.ts';
 import { DenseKernels } from '../../src/backend/cuda/dense/dense-kernels.ts';
 import type { DeviceLinear, DeviceMatrix } from '../../src/backend/cuda/dense/dense-operation.ts';
 import { factorBits } from '../../src/backend/cuda/dense/dense-source.ts';
@@ -124,6 +125,8 @@ describe('the dense operations on a GPU', { skip: reason !== undefined && `no GP
     readonly captured: boolean;
     /** Of what is read and written; default: float32. */
     readonly formats?: readonly [input: ElementFormat, output: ElementFormat];
+    /** What must have been chosen; default: cuBLASLt, but for few sums. */
+    readonly choice?: RegExp;
   }
 
   /** `draw` gives values; `rounding`: of a factor, and of a sum, both 0 for exact results. */
@@ -160,7 +163,8 @@ describe('the dense operations on a GPU', { skip: reason !== undefined && `no GP
     };
     const choice = kernels.prepare(operation);
     // A warp a sum is for few sums: everything else would be far too slow.
-    if (pad !== 3 && !mayBeDirect(batch, outputs))
+    if (problem.choice !== undefined) assert.match(choice, problem.choice, `${shape}`);
+    else if (pad !== 3 && !mayBeDirect(batch, outputs))
       assert.match(choice, /^cuBLASLt/, `${shape} ${activation}`);
     run(captured, () => kernels.linear(stream, operation));
     const plain = { batch, inputs, outputs, activation } as const;
@@ -283,6 +287,44 @@ describe('the dense operations on a GPU', { skip: reason !== undefined && `no GP
               factorRounding,
               FLOAT32_ROUNDING,
             ]);
+        }
+      });
+
+      const lacks = format === 'float32' || !canMakeCrossProducts(device.properties);
+      test('cross layers whole: shapes off the tile, several waves, also from a graph', {
+        skip: lacks && 'no 16-bit cross products here',
+      }, async () => {
+        const random = new Random(88);
+        using own = await DenseKernels.open(device, {
+          ...{ precision, compiler, cache, cublasLt },
+          settle: () => stream.synchronize(),
+          // No product of the library, no measurement: the first way that there is.
+          linearSearch: { candidates: 0, rounds: 0, runs: 0 },
+        });
+        await own.compileCrosses();
+        for (const shape of [
+          [9, 8, 16],
+          [64, 64, 96],
+          [65, 72, 200],
+          [333, 168, 1000],
+          [1000, 504, 3448],
+          [2049, 512, 3456],
+          [700, 640, 264],
+          [300, 800, 96],
+        ] as const) {
+          for (const captured of [false, true]) {
+            const problem = {
+              activation: 'none',
+              crossed: true,
+              biased: !captured,
+              pad: 8,
+              captured,
+            } as const;
+            const formats = [format, format] as const;
+            const whole = { ...problem, shape, formats, choice: /^cross product/ };
+            if (shape[0] <= 333) checkLinear(own, whole, (n) => random.integers(n, 1), [0, 0]);
+            checkLinear(own, whole, (n) => random.reals(n), [factorRounding, FLOAT32_ROUNDING]);
+          }
         }
       });
 

@@ -2,6 +2,11 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { ARCHITECTURES, compileWithNvcc, type Resources, refuseNvcc } from '../../scripts/nvcc.ts';
+import {
+  CROSS_ARCHITECTURE,
+  CROSS_COLUMNS,
+  crossProductSource,
+} from '../../src/backend/cuda/dense/cross-product.ts';
 import { denseSources } from '../../src/backend/cuda/dense/dense-source.ts';
 import { type FusedVariant, fusedSource } from '../../src/backend/cuda/embedding/fused-source.ts';
 import {
@@ -131,3 +136,15 @@ for (const architecture of ARCHITECTURES) {
     }
   });
 }
+
+test(`cross products for ${CROSS_ARCHITECTURE}`, { skip }, async () => {
+  for (const format of ['float16', 'bfloat16'] as const) {
+    const kernels = CROSS_COLUMNS.map((columns) => crossProductSource(format, columns));
+    const compiled = await compileWithNvcc(kernels, CROSS_ARCHITECTURE);
+    for (const { kernel, id } of kernels) {
+      const { stackBytes, spilledBytes } = compiled.get(kernel) as Resources;
+      // Sums, and what their end reads, live in registers.
+      assert.equal(stackBytes + spilledBytes, 0, id);
+    }
+  }
+});

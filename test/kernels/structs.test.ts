@@ -60,7 +60,13 @@ function assertions({ name, fields, bytes }: Pick<Struct, 'name' | 'fields' | 'b
 
 /** What the C++ compiler has against assertions about headers in kernels/; empty: nothing. */
 function complaints(headers: readonly string[], checks: readonly string[]): string {
-  const includes = ['"ptx.h"', '<cstddef>', '<type_traits>', ...headers.map((header) => `"${header}"`)];
+  const includes = [
+    '"ptx.h"',
+    '"hopper.h"',
+    '<cstddef>',
+    '<type_traits>',
+    ...headers.map((header) => `"${header}"`),
+  ];
   const unit = [...includes.map((header) => `#include ${header}`), ...checks, ''].join('\n');
   const flags = [...HOST_FLAGS, '-Wno-invalid-offsetof', '-fsyntax-only', '-x', 'c++', '-'];
   const { status, stderr } = spawnSync(compiler(), flags, { input: unit, encoding: 'utf8' });

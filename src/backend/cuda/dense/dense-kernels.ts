@@ -12,6 +12,7 @@ import type { Compiler } from '../../../jit/compile-kernel.ts';
 import type { KernelCache } from '../../../jit/kernel-cache.ts';
 import { version } from '../../../version.ts';
 import { ROW_FUNCTIONS } from '../../row-functions.ts';
+import { CrossProducts } from './cross-products.ts';
 import { CudaLinear } from './cuda-linear.ts';
 import { DenseLibrary } from './dense-library.ts';
 import {
@@ -62,12 +63,16 @@ export class DenseKernels implements Disposable {
   /** For uploads and measurements. */
   readonly #stream: CudaStream;
   readonly #layers: LinearLayers;
+  readonly #compilation: Pick<DenseOptions, 'compiler' | 'cache'>;
+  #crosses: Promise<void> | undefined;
+  #disposed = false;
 
   /** Takes `library` over, also when it throws. */
   private constructor(
     library: DenseLibrary,
-    { cublasLt, linearSearch = DEFAULT_LINEAR_SEARCH, settle, choices }: DenseOptions,
+    { cublasLt, linearSearch = DEFAULT_LINEAR_SEARCH, settle, choices, compiler, cache }: DenseOptions,
   ) {
+    this.#compilation = { compiler, cache };
     this.device = library.device;
     this.precision = library.precision;
     this.#library = this.#own(library);
@@ -91,6 +96,30 @@ export class DenseKernels implements Disposable {
    */
   static async open(device: CudaDevice, options: DenseOptions): Promise<DenseKernels> {
     return new DenseKernels(await DenseLibrary.open(device, options.precision, options), options);
+  }
+
+  /**
+   * Compiles what computes cross layers whole, once, where the GPU and the precision have it: before they are prepared.
+   * @throws DeviceError KERNEL_COMPILE_FAILED, OUT_OF_MEMORY.
+   */
+  async compileCrosses(): Promise<void> {
+    this.#crosses ??= this.#openCrosses();
+    try {
+      await this.#crosses;
+    } catch (error) {
+      this.#crosses = undefined;
+      throw error;
+    }
+  }
+
+  async #openCrosses(): Promise<void> {
+    const crosses = await CrossProducts.open(this.device, this.precision, this.#compilation);
+    if (crosses === undefined) return;
+    if (this.#disposed) {
+      crosses[Symbol.dispose]();
+      return;
+    }
+    this.#layers.useCrosses(this.#own(crosses));
   }
 
   /** Places a weight [outputs, inputs] and a bias [outputs] for these kernels; blocks until they are there. */
@@ -187,6 +216,7 @@ export class DenseKernels implements Disposable {
   }
 
   [Symbol.dispose](): void {
+    this.#disposed = true;
     for (const resource of this.#owned.splice(0).reverse()) resource[Symbol.dispose]();
   }
 

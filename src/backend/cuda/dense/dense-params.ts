@@ -1,4 +1,4 @@
-/** What the host tells the dense kernels: dot_interaction.cuh, row_function.cuh, linear.cuh, convert_rows.cuh. */
+/** What the host tells the dense kernels: dot_interaction.cuh, row_function.cuh, linear.cuh, cross_product.cuh, convert_rows.cuh. */
 import { struct } from '../kernels/struct.ts';
 
 export const DotInteractionParams = struct('DotInteractionParams', 'dot_interaction.cuh', {
@@ -54,6 +54,22 @@ export const DirectLinearParams = struct('DirectLinearParams', 'linear.cuh', {
   weightStride: 'integer',
   inputs: 'integer',
   ...FINISH,
+});
+
+/** Behind the CUtensorMap of its input: see `crossProductWords`. */
+export const CrossProductParams = struct('CrossProductParams', 'cross_product.cuh', {
+  weight: 'address',
+  weightStride: 'integer',
+  bias: 'address',
+  x0: 'address',
+  x0Stride: 'integer',
+  x: 'address',
+  xStride: 'integer',
+  output: 'address',
+  outputStride: 'integer',
+  batch: 'integer',
+  outputs: 'integer',
+  inputs: 'integer',
 });
 
 export const ConvertRowsParams = struct('ConvertRowsParams', 'convert_rows.cuh', {

@@ -8,6 +8,7 @@ import { dirname, join } from 'node:path';
 import Type, { type Static } from 'typebox';
 import Value from 'typebox/value';
 import { cacheFolder } from '../../../user-folders.ts';
+import { CROSS_COLUMNS } from './cross-product.ts';
 
 const CHOICES_VERSION = 1;
 /** Those kept first go first. */
@@ -17,6 +18,14 @@ const ALGORITHM_WORDS = 8;
 
 const choiceSchema = Type.Union([
   Type.Object({ kind: Type.Literal('direct') }, { additionalProperties: false }),
+  Type.Object(
+    {
+      kind: Type.Literal('cross'),
+      /** Outputs that a block makes. */
+      columns: Type.Enum([...CROSS_COLUMNS]),
+    },
+    { additionalProperties: false },
+  ),
   Type.Object(
     {
       kind: Type.Literal('product'),

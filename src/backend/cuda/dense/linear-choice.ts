@@ -1,6 +1,20 @@
 /** How a linear layer may be computed. Pure. */
+import type { MatmulPlan } from '../../../cuda/matrix-products.ts';
 import type { MatmulEpilogue } from '../../../ffi/cublaslt.ts';
 import type { Activation } from '../../backend.ts';
+import type { CrossColumns } from './cross-product.ts';
+import type { KeptChoice } from './kept-choices.ts';
+
+/** How a shape of linear layer is computed. */
+export type LinearChoice =
+  | { readonly kind: 'direct' }
+  | { readonly kind: 'cross'; readonly columns: CrossColumns }
+  | {
+      readonly kind: 'product';
+      readonly plan: MatmulPlan;
+      readonly fused: boolean;
+      readonly finished: boolean;
+    };
 
 /** What a layer does to its products. */
 export interface LinearTail {
@@ -36,4 +50,24 @@ export function mayBeDirect(batch: number, outputs: number): boolean {
 export function addressAlignment(address: bigint): number {
   const low = Number(address % 16n);
   return low === 0 ? 16 : low & -low;
+}
+
+export function keptChoice(choice: LinearChoice): KeptChoice {
+  if (choice.kind !== 'product') return choice;
+  const { plan, fused, finished } = choice;
+  const { words, workspaceBytes } = plan.algorithm;
+  return {
+    kind: 'product',
+    algorithm: Array.from(words, (word) => word.toString(16)),
+    workspaceBytes,
+    fused,
+    finished,
+  };
+}
+
+/** A choice, for people. */
+export function describeChoice(choice: LinearChoice): string {
+  if (choice.kind === 'direct') return 'direct';
+  if (choice.kind === 'cross') return `cross product, ${choice.columns} outputs a block`;
+  return `cuBLASLt${choice.fused ? ', fused' : ''}${choice.finished ? ', finished by a kernel' : ''}`;
 }

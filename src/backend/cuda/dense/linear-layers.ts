@@ -1,6 +1,6 @@
 /** Linear layers on a GPU: by cuBLASLt or a kernel of their own, whichever is fastest for a shape. */
 import { CudaEvent } from '../../../cuda/event.ts';
-import { type MatmulPlan, MatrixProducts } from '../../../cuda/matrix-products.ts';
+import { MatrixProducts } from '../../../cuda/matrix-products.ts';
 import type { CudaStream } from '../../../cuda/stream.ts';
 import { activationFormat, type ElementFormat } from '../../../device.ts';
 import { DeviceError } from '../../../errors.ts';
@@ -8,6 +8,7 @@ import { ACTIVATION } from '../../../ffi/cpu-operators.ts';
 import { type CublasLt, isRefusal } from '../../../ffi/cublaslt.ts';
 import type { DevicePtr } from '../../../ffi/cuda-symbols.ts';
 import { elementBytes } from '../../backend.ts';
+import type { CrossProducts } from './cross-products.ts';
 import type { DenseLibrary } from './dense-library.ts';
 import { Scratch, Trial } from './dense-memory.ts';
 import {
@@ -22,24 +23,17 @@ import {
 } from './dense-operation.ts';
 import { DirectLinearParams, FinishLinearParams } from './dense-params.ts';
 import { directLaunch, directLinearSource, finishLinearSource, packLaunch } from './dense-source.ts';
-import type { KeptChoice, KeptChoices } from './kept-choices.ts';
+import type { KeptChoices } from './kept-choices.ts';
 import {
   addressAlignment,
+  describeChoice,
+  keptChoice,
+  type LinearChoice,
   type LinearTail,
   mayBeDirect,
   type TailSplit,
   tailSplits,
 } from './linear-choice.ts';
-
-/** How a shape of linear layer is computed. */
-type LinearChoice =
-  | { readonly kind: 'direct' }
-  | {
-      readonly kind: 'product';
-      readonly plan: MatmulPlan;
-      readonly fused: boolean;
-      readonly finished: boolean;
-    };
 
 /** How the fastest way to compute a shape is looked for. */
 export interface LinearSearch {
@@ -47,7 +41,7 @@ export interface LinearSearch {
   readonly candidates: number;
   /**
    * Of a measurement: the fastest of `rounds`, each of `runs` in a graph. 0 rounds: nothing is measured, and the choice is always the
-   * same: the direct kernel for few samples or outputs, else cuBLASLt's first that works.
+   * same: the direct kernel for few samples or outputs, else cuBLASLt's first that works, else the first cross product.
    */
   readonly rounds: number;
   readonly runs: number;
@@ -67,6 +61,8 @@ export class LinearLayers implements Disposable {
   readonly #choices = new Map<string, LinearChoice>();
   /** What earlier processes measured; undefined: nothing is kept. */
   readonly #kept: KeptChoices | undefined;
+  /** Rivals of products with a cross; undefined: none were given. */
+  #crosses: CrossProducts | undefined;
   /** The input of a product, converted. */
   readonly #converted: Scratch;
   /** The sums of a product that the output has no place for yet. */
@@ -91,6 +87,11 @@ export class LinearLayers implements Disposable {
     this.#sums = new Scratch(library.device);
   }
 
+  /** From now on cross layers may be computed by these, too; they live longer. */
+  useCrosses(crosses: CrossProducts): void {
+    this.#crosses = crosses;
+  }
+
   /**
    * Chooses how layers of this shape and alignment are computed, unless it did, and reserves memory; blocks. Returns the
    * choice in words. @throws DeviceError OUT_OF_MEMORY, KERNEL_FAILED.
@@ -102,7 +103,7 @@ export class LinearLayers implements Disposable {
     const key = shapeKey(operation);
     const choice = this.#choices.get(key) ?? this.#recall(operation, key) ?? this.#measured(operation, key);
     this.#choices.set(key, choice);
-    return describe(choice);
+    return describeChoice(choice);
   }
 
   /** @throws DeviceError KERNEL_FAILED for matrices that do not fit, or that were not prepared. */
@@ -146,6 +147,7 @@ export class LinearLayers implements Disposable {
 
   #enqueue(stream: CudaStream, operation: DeviceLinear, choice: LinearChoice): void {
     if (choice.kind === 'direct') this.#direct(stream, operation);
+    else if (choice.kind === 'cross') this.#crosses?.run(stream, operation, choice.columns);
     else this.#product(stream, operation, choice);
   }
 
@@ -207,6 +209,11 @@ export class LinearLayers implements Disposable {
   #recall(operation: DeviceLinear, key: string): LinearChoice | undefined {
     const kept = this.#kept?.get(key);
     if (kept === undefined || kept.kind === 'direct') return kept;
+    if (kept.kind === 'cross') {
+      if (this.#crosses?.columnsFor(operation).includes(kept.columns) === true) return kept;
+      this.#kept?.reject(key);
+      return undefined;
+    }
     this.#settle();
     using trial = new Trial(operation);
     const { fused, finished } = kept;
@@ -237,8 +244,9 @@ export class LinearLayers implements Disposable {
     this.#settle();
     using trial = new Trial(operation);
     const products = this.#productChoices(trial);
-    const isDirect = mayBeDirect(input.rows, layer.outputs) || products.length === 0;
-    const candidates: LinearChoice[] = isDirect ? [{ kind: 'direct' }, ...products] : products;
+    const rivals = [...products, ...this.#crossChoices(trial)];
+    const isDirect = mayBeDirect(input.rows, layer.outputs) || rivals.length === 0;
+    const candidates: LinearChoice[] = isDirect ? [{ kind: 'direct' }, ...rivals] : rivals;
     const [first] = candidates;
     if (first !== undefined && (candidates.length === 1 || this.#search.rounds === 0)) return first;
     trial.fillInput(this.#stream, 'ones');
@@ -268,6 +276,14 @@ export class LinearLayers implements Disposable {
       if (choices.length > 0) return choices;
     }
     return [];
+  }
+
+  #crossChoices(trial: Trial): LinearChoice[] {
+    const all = this.#crosses?.columnsFor(trial.operation) ?? [];
+    trial.fillInput(this.#stream, 'NaNs');
+    return all
+      .map((columns): LinearChoice => ({ kind: 'cross', columns }))
+      .filter((choice) => this.#keepsNaN(trial, choice));
   }
 
   /** What the library is asked for once memory is ready, and the bias that its epilogue adds: one that it does not add makes it refuse the problem. */
@@ -360,24 +376,6 @@ function bytesOf({ rows, stride, format }: DeviceMatrix): number {
 
 function tailOf({ layer, activation, cross }: DeviceLinear): LinearTail {
   return { activation, biased: layer.hasBias, crossed: cross !== undefined };
-}
-
-function keptChoice(choice: LinearChoice): KeptChoice {
-  if (choice.kind === 'direct') return choice;
-  const { plan, fused, finished } = choice;
-  const { words, workspaceBytes } = plan.algorithm;
-  return {
-    kind: 'product',
-    algorithm: Array.from(words, (word) => word.toString(16)),
-    workspaceBytes,
-    fused,
-    finished,
-  };
-}
-
-function describe(choice: LinearChoice): string {
-  if (choice.kind === 'direct') return 'direct';
-  return `cuBLASLt${choice.fused ? ', fused' : ''}${choice.finished ? ', finished by a kernel' : ''}`;
 }
 
 /** The fields of a layer's end, as the kernels take them. */

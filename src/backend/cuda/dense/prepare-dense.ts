@@ -28,6 +28,10 @@ function isDense(operation: Operation): operation is DenseOperation {
   return op === 'linear' || op === 'dotInteraction' || op === 'rowFunction' || op === 'copy';
 }
 
+function isCross([, operation]: readonly [number, DenseOperation]): boolean {
+  return operation.op === 'linear' && operation.cross !== undefined;
+}
+
 /** Puts a dense operation into a stream. */
 export type EnqueueDense = (stream: CudaStream) => void;
 
@@ -50,6 +54,8 @@ export async function prepareDense(
   const kernels = new Map(
     await Promise.all(precisions.map(async (own) => [own, await kernelsIn(own ?? forCopies)] as const)),
   );
+  for (const own of new Set(operations.filter(isCross).map(([, operation]) => precisionOf(operation))))
+    await kernels.get(own)?.compileCrosses();
   return new Map(
     operations.map(([place, operation]) => [
       place,

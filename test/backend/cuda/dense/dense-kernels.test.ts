@@ -8,6 +8,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, afterEach, before, describe, test } from 'node:test';
 import { at } from '../../../../src/at.ts';
+import { CROSS_COLUMNS, crossProductSource } from '../../../../src/backend/cuda/dense/cross-product.ts';
 import { DenseKernels, type DenseOptions } from '../../../../src/backend/cuda/dense/dense-kernels.ts';
 import type { DeviceLinear, DeviceMatrix } from '../../../../src/backend/cuda/dense/dense-operation.ts';
 import { denseSources, factorBits } from '../../../../src/backend/cuda/dense/dense-source.ts';
@@ -45,6 +46,9 @@ import {
 import { Random } from '../../../support/random.ts';
 
 const skip = refuseEmulation();
+const HALVES = ['float16', 'bfloat16'] as const;
+/** No product of the library is tried. */
+const OWN_KERNELS = { candidates: 0, rounds: 0, runs: 0 } as const;
 
 describe('dense operations over the fake device', { skip }, () => {
   if (skip !== undefined) return;
@@ -64,7 +68,10 @@ describe('dense operations over the fake device', { skip }, () => {
   };
 
   before(async () => {
-    const sources = UNSCALED_PRECISIONS.flatMap((precision) => denseSources(precision, true));
+    const sources = [
+      ...UNSCALED_PRECISIONS.flatMap((precision) => denseSources(precision, true)),
+      ...HALVES.flatMap((format) => CROSS_COLUMNS.map((columns) => crossProductSource(format, columns))),
+    ];
     const emulator = await emulate([...new Map(sources.map((source) => [source.id, source])).values()]);
     fake.setEmulator(emulator);
   });
@@ -278,6 +285,76 @@ describe('dense operations over the fake device', { skip }, () => {
     const { out, stored, choice } = runLinear(opened, large);
     assert.equal(choice, 'cuBLASLt, finished by a kernel');
     assertSameValues(out, stored, 'rounded once');
+  });
+
+  for (const precision of HALVES) {
+    test(`cross layers whole in ${precision}: exact on integers, in place, at once and from a graph`, async () => {
+      using opened = await open(precision, { linearSearch: OWN_KERNELS });
+      await Promise.all([opened.kernels.compileCrosses(), opened.kernels.compileCrosses()]);
+      for (const shape of [
+        [33, 24, 16],
+        [70, 64, 200],
+        [130, 72, 96],
+      ] as const) {
+        for (const tail of [{}, { biased: false, inPlace: true, captured: true }]) {
+          const formats = [precision, precision] as const;
+          const { out, stored, choice } = runLinear(opened, { shape, crossed: true, formats, ...tail });
+          assert.match(choice, /^cross product, (96|128|160|192) outputs a block$/);
+          assertSameValues(
+            withoutSignOfZero(out),
+            withoutSignOfZero(stored),
+            `${shape} ${JSON.stringify(tail)}`,
+          );
+        }
+      }
+    });
+  }
+
+  test('cross layers are made whole of aligned 16-bit rows alone, once that is compiled, and rival products', async () => {
+    const formats = ['float16', 'float16'] as const;
+    const choiceOf = (opened: Awaited<ReturnType<typeof open>>, more: Partial<Case> = {}) =>
+      runLinear(opened, { shape: [20, 16, 24], crossed: true, formats, ...more }).choice;
+    {
+      using opened = await open('float16', { linearSearch: OWN_KERNELS });
+      assert.equal(choiceOf(opened), 'direct');
+      await opened.kernels.compileCrosses();
+      assert.equal(choiceOf(opened, { crossed: false }), 'direct');
+      assert.equal(choiceOf(opened, { shape: [20, 16, 20] }), 'direct', 'outputs that fill no 16 bytes');
+      assert.equal(choiceOf(opened, { pad: 4 }), 'direct', 'rows that are not aligned');
+      assert.equal(choiceOf(opened, { formats: ['float32', 'float16'] }), 'direct');
+      assert.equal(choiceOf(opened, { shape: [20, 1200, 24] }), 'direct', 'a weight beyond shared memory');
+    }
+    {
+      using opened = await open('float16', { linearSearch: { candidates: 1, rounds: 0, runs: 0 } });
+      await opened.kernels.compileCrosses();
+      assert.equal(choiceOf(opened), 'cuBLASLt, finished by a kernel');
+    }
+    for (const precision of ['float32', 'tf32'] as const) {
+      using opened = await open(precision, { linearSearch: OWN_KERNELS });
+      await opened.kernels.compileCrosses();
+      assert.equal(choiceOf(opened, { formats: ['float32', 'float32'] }), 'direct');
+    }
+  });
+
+  test('a kept choice of a cross product is used where there still is one, and measured anew elsewhere', async () => {
+    const warnings: string[] = [];
+    const choices = {
+      folder: mkdtempSync(join(folder, 'kept-')),
+      onWarning: (text: string) => warnings.push(text),
+    };
+    const chosen = async (rounds: number, crosses = true) => {
+      using opened = await open('bfloat16', { linearSearch: { candidates: 0, rounds, runs: 1 }, choices });
+      if (crosses) await opened.kernels.compileCrosses();
+      const formats = ['bfloat16', 'bfloat16'] as const;
+      return runLinear(opened, { shape: [20, 16, 24], crossed: true, formats }).choice;
+    };
+    const first = await chosen(2);
+    assert.match(first, /^cross product/);
+    assert.equal(await chosen(1), first);
+    assert.deepEqual(warnings, []);
+    assert.equal(await chosen(1, false), 'direct');
+    assert.equal(warnings.length, 1);
+    assert.match(warnings[0] ?? '', /cannot be run here/);
   });
 
   test('an input whose rows end in zeros is multiplied with them', async () => {

@@ -35,6 +35,8 @@ const PRODUCT = {
   finished: false,
 } as const;
 
+const CROSS = { kind: 'cross', columns: 128 } as const;
+
 describe('the file', () => {
   function open(folder: string, change: Partial<ChoicesIdentity> = {}) {
     const warnings: string[] = [];
@@ -51,9 +53,11 @@ describe('the file', () => {
     assert.equal(kept.get('a shape'), undefined);
     kept.keep('a shape', PRODUCT);
     kept.keep('another', { kind: 'direct' });
+    kept.keep('a cross', CROSS);
     const again = open(folder);
     assert.deepEqual(again.kept.get('a shape'), PRODUCT);
     assert.deepEqual(again.kept.get('another'), { kind: 'direct' });
+    assert.deepEqual(again.kept.get('a cross'), CROSS);
     assert.deepEqual(again.warnings, []);
     for (const change of [
       { device: 'another GPU' },
