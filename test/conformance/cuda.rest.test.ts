@@ -31,6 +31,7 @@ function somePlans(context: PlanContext): Plan[] {
     plain,
     ...(first === undefined ? [] : [withGroup(fused, { ...rowsOf(first), techniques: { prefetch } })]),
     ...(first === undefined ? [] : [withGroup(plain, { ...rowsOf(first), techniques: { prefetch } })]),
+    withTechniques(fused, { turns: { lookups: 16 } }),
     on({ prefetch: { into: 'registers', distance: 3 } }),
     on({ pinning: { bytes, by: 'prefetch', when: 'ahead' } }),
     on({ prefetch: { into: 'registers', distance: 3 }, pinning: { bytes, by: 'prefetch', when: 'before' } }),
