@@ -80,6 +80,8 @@ class Dlrm:
         weights = [self.whole] if oneTable else self.weights
         forward = self._network(weights, cast(self.bottom), cast(self.cross), cast(self.top), dtype)
         if variant == "compile":
+            # What was compiled for other lookups would have this one compiled for shapes of any size.
+            torch.compiler.reset()
             forward = torch.compile(forward)
         dense = self.dense.to(dtype)
         batches = [self._joined(batch) for batch in self.batches] if oneTable else self.batches
