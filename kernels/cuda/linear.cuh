@@ -5,7 +5,7 @@
  *                  would leave most of the GPU idle
  *   finish_linear  bias, then activation or the DCNv2 cross, after a matrix product that does not do them itself
  *
- * Both: output = activation(y + bias), or with x0 given: x0 ⊙ (y + bias) + x, in float32, rounded once to the output's format.
+ * Both, y by the scales of its row and output first where they are given: output = activation(y + bias), or with x0 given: x0 ⊙ (y + bias) + x, in float32, rounded once to the output's format.
  * The output may be x, or the sums.
  */
 #ifndef HOTROW_LINEAR_CUH
@@ -31,6 +31,8 @@ struct FinishLinearParams {
   int64 output_stride;
   int64 batch;
   int64 outputs;
+  const float *row_scales;    /* [batch], of 8-bit inputs; NULL: the sums are whole */
+  const float *weight_scales; /* [outputs], of 8-bit weights */
 };
 
 struct DirectLinearParams {
@@ -49,6 +51,8 @@ struct DirectLinearParams {
   int64 output_stride;
   int64 batch;
   int64 outputs;
+  const float *row_scales;
+  const float *weight_scales;
 };
 
 namespace linear {
@@ -71,6 +75,12 @@ __device__ __forceinline__ float cross(float x0, float y, float x) { return __fm
 template <class Output, int width, class Params>
 __device__ __forceinline__ void finish(const Params &params, int64 row, int64 column, Pack<float, width> y) {
   using Bits = typename Output::Bits;
+  if (params.row_scales != nullptr) {
+    const float row_scale = ptx::load(params.row_scales + row);
+    const auto scales = load_pack<float, width>(params.weight_scales + column);
+#pragma unroll
+    for (int e = 0; e < width; e++) y.at[e] = __fmul_rn(__fmul_rn(y.at[e], row_scale), scales.at[e]);
+  }
   if (params.bias != nullptr) {
     const auto bias = load_pack<float, width>(params.bias + column);
 #pragma unroll
@@ -114,7 +124,7 @@ __device__ __forceinline__ void finish_linear(const FinishLinearParams &params) 
 }
 
 /*
- * Input, Weight, Output: Float32, Float16, Bfloat16. `width` divides inputs and strides, and packs of it are aligned in input and
+ * Input, Weight, Output: Float32, Float16, Bfloat16; Input and Weight: Float8E4m3 with scales. `width` divides inputs and strides, and packs of it are aligned in input and
  * weight. Blocks of whole warps, a warp a sum; the grid covers batch · outputs warps.
  */
 template <class Input, class Weight, class Output, int width>

@@ -188,6 +188,18 @@ __device__ __forceinline__ unsigned short to_bfloat16(float value) {
   return bits;
 }
 
+/* The nearest float8 e4m3, ties to even; what is larger becomes the largest, infinities too, NaN stays. */
+__device__ __forceinline__ unsigned char to_float8_e4m3(float value) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 890
+  unsigned short pair;
+  asm("cvt.rn.satfinite.e4m3x2.f32 %0, %1, %2;" : "=h"(pair) : "f"(0.0f), "f"(value));
+  return static_cast<unsigned char>(pair);
+#else
+  __trap(); /* GPUs before sm_89 have no such layers */
+  return 0;
+#endif
+}
+
 /* Two at once; `low` in the lower half. */
 __device__ __forceinline__ unsigned int to_float16_pair(float low, float high) {
   unsigned int bits;

@@ -76,6 +76,11 @@ const CAPABILITIES: DeviceCapabilities = {
   exchangesWith: ['cpu', 'cuda'],
 };
 
+/** Tensor cores multiply float8 from sm_89 on. */
+function hasEightBits({ computeCapability: [major, minor] }: DeviceProperties): boolean {
+  return 10 * major + minor >= 89;
+}
+
 /** A device as plans and results describe it. */
 export function describe(driver: CudaDriver, properties: DeviceProperties): DeviceDescription {
   const { ordinal, name, architecture, memoryBytes, multiprocessors, maxThreadsPerMultiprocessor } =
@@ -95,7 +100,9 @@ export function describe(driver: CudaDriver, properties: DeviceProperties): Devi
       ...(release === undefined ? {} : { driver: release }),
     },
     gpu: { multiprocessors, l2Bytes, persistingL2Bytes: maxPersistingL2Bytes },
-    capabilities: CAPABILITIES,
+    capabilities: hasEightBits(properties)
+      ? { ...CAPABILITIES, precisions: [...CAPABILITIES.precisions, 'float8_e4m3'] }
+      : CAPABILITIES,
   };
 }
 

@@ -4,6 +4,7 @@ import type {
   MatmulAlignment,
   MatmulDescriptors,
   MatmulProblem,
+  MatmulScales,
 } from '../ffi/cublaslt.ts';
 import type { LtHandle } from '../ffi/cublaslt-symbols.ts';
 import type { CudaDriver } from '../ffi/cuda-driver.ts';
@@ -33,7 +34,12 @@ export interface MatmulOperands {
   readonly weight: DevicePtr;
   readonly output: DevicePtr;
   readonly bias?: DevicePtr;
+  /** Of a scaled problem. */
+  readonly scales?: MatmulScales;
 }
+
+/** What a search for algorithms is told of a product beside its shape: addresses aligned like those to come. */
+export type MatmulEnds = Pick<MatmulOperands, 'bias' | 'scales'>;
 
 /**
  * cuBLASLt on a device, with a workspace of its own: its products must not run beside each other, so one stream uses it
@@ -61,29 +67,39 @@ export class MatrixProducts extends Resource<LtHandle> {
   }
 
   /**
-   * At most `count` ways to compute a problem, the one thought fastest first; none when the library knows none. `bias`,
-   * where the epilogue adds one: any that is aligned like those to come.
+   * At most `count` ways to compute a problem, the one thought fastest first; none when the library knows none. `ends`: the bias that
+   * its epilogue adds, and its scales.
    */
-  plans(problem: MatmulProblem, alignment: MatmulAlignment, count: number, bias?: DevicePtr): MatmulPlan[] {
+  plans(
+    problem: MatmulProblem,
+    alignment: MatmulAlignment,
+    count: number,
+    ends: MatmulEnds = {},
+  ): MatmulPlan[] {
     this.device.enter();
     const { handle } = this;
-    const descriptors = this.#describe(problem, bias);
+    const descriptors = this.#describe(problem, ends);
     return this.#library
       .algorithms(handle, descriptors, alignment, this.#workspace.bytes, count)
       .map((algorithm) => ({ descriptors, algorithm }));
   }
 
   /** A way to compute a problem that `plans` of a process before found; `run` refuses one that is of no use here. */
-  planOf(problem: MatmulProblem, algorithm: MatmulAlgorithm, bias?: DevicePtr): MatmulPlan {
+  planOf(problem: MatmulProblem, algorithm: MatmulAlgorithm, ends: MatmulEnds = {}): MatmulPlan {
     this.device.enter();
-    return { descriptors: this.#describe(problem, bias), algorithm };
+    return { descriptors: this.#describe(problem, ends), algorithm };
   }
 
-  #describe(problem: MatmulProblem, bias: DevicePtr | undefined): MatmulDescriptors {
+  #describe(problem: MatmulProblem, ends: MatmulEnds): MatmulDescriptors {
     const descriptors = this.#library.describe(problem);
     this.#described.push(descriptors);
-    if (bias !== undefined) this.#library.setBias(descriptors, bias);
+    this.#setEnds(descriptors, ends);
     return descriptors;
+  }
+
+  #setEnds(descriptors: MatmulDescriptors, { bias, scales }: MatmulEnds): void {
+    if (bias !== undefined) this.#library.setBias(descriptors, bias);
+    if (scales !== undefined) this.#library.setScales(descriptors, scales);
   }
 
   /**
@@ -93,8 +109,8 @@ export class MatrixProducts extends Resource<LtHandle> {
   run(stream: CudaStream, plan: MatmulPlan, operands: MatmulOperands): void {
     this.device.enter();
     const { descriptors, algorithm } = plan;
-    const { input, weight, output, bias } = operands;
-    if (bias !== undefined) this.#library.setBias(descriptors, bias);
+    const { input, weight, output } = operands;
+    this.#setEnds(descriptors, operands);
     this.#library.matmul(this.handle, {
       descriptors,
       input,

@@ -12,7 +12,7 @@ export type LtLayout = bigint & { readonly __brand: 'LtLayout' };
 export type LtPreference = bigint & { readonly __brand: 'LtPreference' };
 
 /** cudaDataType. */
-export const LT_TYPE = { float32: 0, float16: 2, bfloat16: 14 } as const;
+export const LT_TYPE = { float32: 0, float16: 2, bfloat16: 14, float8_e4m3: 28 } as const;
 /** cublasComputeType_t. */
 export const LT_COMPUTE = { float32: 68, tf32: 77 } as const;
 /** cublasOperation_t. */
@@ -20,7 +20,17 @@ export const LT_TRANSPOSED = 1;
 /** cublasLtEpilogue_t. */
 export const LT_EPILOGUE = { none: 1, relu: 2, bias: 4, reluBias: 6 } as const;
 /** cublasLtMatmulDescAttributes_t. */
-export const LT_MATMUL_ATTRIBUTE = { transposeA: 3, epilogue: 7, biasPointer: 8 } as const;
+export const LT_MATMUL_ATTRIBUTE = {
+  transposeA: 3,
+  epilogue: 7,
+  biasPointer: 8,
+  scalePointerA: 17,
+  scalePointerB: 18,
+  scaleModeA: 31,
+  scaleModeB: 32,
+} as const;
+/** cublasLtMatmulMatrixScale_t: a float32 for each row of A, and for each column of B; of sm_90 and cuBLASLt 12.9 on. */
+export const LT_SCALE_OUTER_VECTORS = 3;
 /** cublasLtMatmulPreferenceAttributes_t. */
 export const LT_PREFERENCE_ATTRIBUTE = {
   maxWorkspaceBytes: 1,

@@ -17,6 +17,7 @@ import {
   LT_RESULT_STATE_WORD,
   LT_RESULT_WORDS,
   LT_RESULT_WORKSPACE_WORD,
+  LT_SCALE_OUTER_VECTORS,
   LT_STATUS,
   LT_TRANSPOSED,
   LT_TYPE,
@@ -42,7 +43,10 @@ import {
 /** What is done to the sums before they are stored; a bias is of the output's type. */
 export type MatmulEpilogue = keyof typeof LT_EPILOGUE;
 
-/** Y [rows, outputs] = epilogue(X [rows, inputs] · Wᵀ), W [outputs, inputs]; X and W of one type, sums float32. */
+/**
+ * Y [rows, outputs] = epilogue(X [rows, inputs] · Wᵀ), W [outputs, inputs]; X and W of one type, sums float32. `scaled`: sums of
+ * float8_e4m3 by scales of their row of X and their row of W.
+ */
 export interface MatmulProblem {
   readonly rows: number;
   readonly inputs: number;
@@ -50,7 +54,8 @@ export interface MatmulProblem {
   /** Of X and W. */
   readonly type: keyof typeof LT_TYPE;
   /** Of Y: float32, or the factors'. */
-  readonly outputType: keyof typeof LT_TYPE;
+  readonly outputType: Exclude<keyof typeof LT_TYPE, 'float8_e4m3'>;
+  readonly scaled?: boolean;
   /** tf32: float32 factors are rounded on the way into tensor cores. */
   readonly compute: keyof typeof LT_COMPUTE;
   readonly epilogue: MatmulEpilogue;
@@ -58,6 +63,12 @@ export interface MatmulProblem {
   readonly inputStride: number;
   readonly weightStride: number;
   readonly outputStride: number;
+}
+
+/** Device addresses of the scales of a scaled problem: float32 [rows] of X, [outputs] of W. */
+export interface MatmulScales {
+  readonly input: DevicePtr;
+  readonly weight: DevicePtr;
 }
 
 /** Bytes that addresses are multiples of; powers of two. */
@@ -166,7 +177,7 @@ export class CublasLt {
 
   /** `release` the result. */
   describe(problem: MatmulProblem): MatmulDescriptors {
-    const { rows, inputs, outputs, type, outputType, compute, epilogue } = problem;
+    const { rows, inputs, outputs, type, outputType, compute, epilogue, scaled = false } = problem;
     const matmul = this.#own(this.#matmulCalls, (place) =>
       this.#call('cublasLtMatmulDescCreate', place.address, LT_COMPUTE[compute], LT_TYPE.float32),
     ) as LtMatmul;
@@ -174,6 +185,10 @@ export class CublasLt {
     try {
       this.#setInt(descriptors.matmul, LT_MATMUL_ATTRIBUTE.transposeA, LT_TRANSPOSED);
       this.#setInt(descriptors.matmul, LT_MATMUL_ATTRIBUTE.epilogue, LT_EPILOGUE[epilogue]);
+      if (scaled) {
+        this.#setInt(descriptors.matmul, LT_MATMUL_ATTRIBUTE.scaleModeA, LT_SCALE_OUTER_VECTORS);
+        this.#setInt(descriptors.matmul, LT_MATMUL_ATTRIBUTE.scaleModeB, LT_SCALE_OUTER_VECTORS);
+      }
       descriptors.weight = this.#layout(LT_TYPE[type], inputs, outputs, problem.weightStride);
       descriptors.input = this.#layout(LT_TYPE[type], inputs, rows, problem.inputStride);
       descriptors.output = this.#layout(LT_TYPE[outputType], outputs, rows, problem.outputStride);
@@ -210,9 +225,18 @@ export class CublasLt {
 
   /** For the products that follow with these descriptors; [outputs], of the output's type. */
   setBias({ matmul }: MatmulDescriptors, bias: DevicePtr): void {
-    this.#out[1] = bias;
-    const { biasPointer } = LT_MATMUL_ATTRIBUTE;
-    this.#call('cublasLtMatmulDescSetAttribute', matmul, biasPointer, this.#o + 8n, 8);
+    this.#setPointer(matmul, LT_MATMUL_ATTRIBUTE.biasPointer, bias);
+  }
+
+  /** Of a scaled problem, for the products that follow: float32 [rows] and [outputs]. */
+  setScales({ matmul }: MatmulDescriptors, { input, weight }: MatmulScales): void {
+    this.#setPointer(matmul, LT_MATMUL_ATTRIBUTE.scalePointerA, weight);
+    this.#setPointer(matmul, LT_MATMUL_ATTRIBUTE.scalePointerB, input);
+  }
+
+  #setPointer(matmul: LtMatmul, attribute: number, address: DevicePtr): void {
+    this.#out[1] = address;
+    this.#call('cublasLtMatmulDescSetAttribute', matmul, attribute, this.#o + 8n, 8);
   }
 
   /** At most `count` algorithms, the one thought fastest first; none when the library has none for the problem. */

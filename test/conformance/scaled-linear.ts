@@ -4,9 +4,11 @@ import { test } from 'node:test';
 import type { Activation } from '../../src/backend/backend.ts';
 import { type ScaledWeight, scaledWeight, unscaled } from '../../src/backend/scaled-weight.ts';
 import { referenceLinear, roundedInputs } from '../../src/dense/reference.ts';
+import { activationsOn, type ElementFormat } from '../../src/device.ts';
 import { float8ToNumber, numberToFloat8 } from '../../src/float8.ts';
 import { float16ToNumber, numberToFloat16 } from '../../src/tensor.ts';
 import { assertSameBits, assertWithin } from '../support/compare.ts';
+import { roundingOf } from '../support/elements.ts';
 import { Random } from '../support/random.ts';
 import { type LinearProblem, linearOn } from '../support/run-operators.ts';
 import type { Subject } from './subject.ts';
@@ -42,7 +44,7 @@ function scaledProblem(
   // Outputs and samples of very different sizes.
   const sized = (values: Float32Array, width: number, powers: number) =>
     values.map((x, i) => x * 2 ** ((Math.floor(i / width) % (2 * powers + 1)) - powers));
-  const weight = sized(random.reals(outputs * inputs), inputs, 6);
+  const weight = sized(random.reals(outputs * inputs), inputs, 3);
   const scaled = {
     ...scaledWeight(weight, outputs),
     ...(inputScale === undefined ? {} : { inputScale: Math.fround(inputScale) }),
@@ -58,8 +60,8 @@ function scaledProblem(
 }
 
 /**
- * Compares with the float64 reference over the same rounded factors: K sums, two scales, the bias and the epilogue's two operations
- * are rounded, and the result once to the device's format. Sums of products of 8-bit factors may be kept shorter than float32 on the way.
+ * Compares with the float64 reference over the same rounded factors, in matrices of float32 and of the device's activations: K sums,
+ * two scales, the bias and the epilogue's two operations are rounded, and what the matrices hold to their format. Sums of products of 8-bit factors may be kept shorter than float32 on the way.
  */
 async function assertScaled(subject: Subject, problem: ScaledProblem, what: string): Promise<void> {
   const { inputs, input, scaled, activation, weight, bias, cross } = problem;
@@ -74,11 +76,20 @@ async function assertScaled(subject: Subject, problem: ScaledProblem, what: stri
     bias: bias && absolute(bias),
     cross: cross && { x0: absolute(cross.x0), x: absolute(cross.x) },
   });
-  const { sums, output } = subject.scaledRounding;
-  const out = await linearOn(subject.backend, problem, { ...PRECISION, scaled });
-  const own = activation === 'sigmoid' ? 2 ** -22 : 0;
-  const bound = (i: number) => ((inputs + 6) * sums + 2 * output) * (magnitude[i] as number) + own;
-  assertWithin(out, expected, bound, what);
+  const narrow = activationsOn(subject.backend.device, 'float8_e4m3');
+  for (const format of new Set<ElementFormat>(['float32', narrow])) {
+    const own = activation === 'sigmoid' ? 2 ** -22 + roundingOf(format, 1) : 0;
+    for (const inPlace of cross === undefined ? [false] : [false, true]) {
+      const run = { ...PRECISION, scaled, formats: [format, format], inPlace } as const;
+      const out = await linearOn(subject.backend, problem, run);
+      const bound = (i: number) => {
+        const size = magnitude[i] as number;
+        // The sums, the bias, x0 and x, and the result may each be rounded to the format.
+        return (inputs + 6) * subject.scaledRounding * size + 5 * roundingOf(format, size) + own;
+      };
+      assertWithin(out, expected, bound, `${what}, ${format}${inPlace ? ', in place' : ''}`);
+    }
+  }
 }
 
 export function scaledLinearCases(subject: Subject): void {

@@ -48,10 +48,8 @@ export interface Capabilities {
   readonly precision?: UnscaledPrecision;
   /** Largest relative error of one operand or sum of dense operators. Default: float32's, 2^-24. */
   readonly denseRounding?: number;
-  /**
-   * Largest relative error of an addition to a sum of 8-bit factors' products, and of an output's format. Default: float32's.
-   */
-  readonly scaledRounding?: { readonly sums: number; readonly output: number };
+  /** Largest relative error of an addition to a sum of 8-bit factors' products. Default: float32's. */
+  readonly scaledRounding?: number;
   /** A sample's result has the same bits in every batch. Default: true. */
   readonly rowsStandAlone?: boolean;
   /** The cases that run: DENSE_GROUPS for one more precision. Default: all. */

@@ -75,6 +75,8 @@ function endOf(
     outputStride: output.stride,
     batch: output.rows,
     outputs: output.cols,
+    rowScales: 0n,
+    weightScales: 0n,
   };
 }
 

@@ -177,6 +177,15 @@ inline unsigned short to_float16(float value) {
   return static_cast<unsigned short>(sign | ((rounded >> 13) - (112u << 10)));
 }
 
+inline unsigned char to_float8_e4m3(float value) {
+  const unsigned int sign = __float_as_uint(value) >> 24 & 0x80;
+  if (value != value) return 0x7f;
+  const float size = fabsf(value);
+  if (size >= 448.0f) return static_cast<unsigned char>(sign | 0x7e);
+  if (size < 0x1p-6f) return static_cast<unsigned char>(sign | static_cast<unsigned int>(__builtin_nearbyintf(size * 0x1p9f)));
+  return static_cast<unsigned char>(sign | ((round_float32(size, 4) >> 20) - (120u << 3)));
+}
+
 inline unsigned int to_float16_pair(float low, float high) {
   return to_float16(low) | static_cast<unsigned int>(to_float16(high)) << 16;
 }

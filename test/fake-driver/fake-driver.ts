@@ -150,6 +150,8 @@ export interface FakeCublasLt {
   setAlgorithms(count: number, refusing?: number): void;
   /** Whether searches propose something for epilogues other than none. Default true. */
   setEpilogues(known: boolean): void;
+  /** Whether products of 8-bit factors are multiplied by vectors of scales. Default true. */
+  setOuterVectors(known: boolean): void;
   /** Whether its ReLU makes NaN 0. Default false. */
   setReluLosesNaN(loses: boolean): void;
 }
@@ -164,6 +166,7 @@ export function buildFakeCublasLt(driver: FakeDriver, defines: readonly string[]
   const fail = library.func('void fake_fail(const char *call, int nth, int status)');
   const setAlgorithms = library.func('void fake_set_algorithms(int count, int refusing)');
   const setEpilogues = library.func('void fake_set_epilogues(int known)');
+  const setOuterVectors = library.func('void fake_set_outer_vectors(int known)');
   const setReluLosesNaN = library.func('void fake_set_relu_loses_nan(int loses)');
   return {
     path,
@@ -172,6 +175,7 @@ export function buildFakeCublasLt(driver: FakeDriver, defines: readonly string[]
     fail: (call, nth, status) => fail(call, nth, status),
     setAlgorithms: (count, refusing = 0) => setAlgorithms(count, refusing),
     setEpilogues: (known) => setEpilogues(known ? 1 : 0),
+    setOuterVectors: (known) => setOuterVectors(known ? 1 : 0),
     setReluLosesNaN: (loses) => setReluLosesNaN(loses ? 1 : 0),
   };
 }

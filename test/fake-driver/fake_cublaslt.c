@@ -30,7 +30,8 @@ typedef struct {
 
 enum { SUCCESS = 0, INVALID_VALUE = 7, NOT_SUPPORTED = 15 };
 enum { HANDLE = 1, MATMUL, LAYOUT, PREFERENCE };
-enum { FLOAT32 = 0, FLOAT16 = 2, BFLOAT16 = 14 };
+enum { FLOAT32 = 0, FLOAT16 = 2, BFLOAT16 = 14, E4M3 = 28 };
+enum { SCALE_OUTER_VECTORS = 3 };
 enum { COMPUTE_32F = 68, COMPUTE_TF32 = 77 };
 enum { EPILOGUE_NONE = 1, EPILOGUE_RELU = 2, EPILOGUE_BIAS = 4 };
 enum { REDUCTION_COMPUTE_TYPE = 2 };
@@ -41,6 +42,8 @@ typedef struct Object {
   int kind, alive;
   int compute, transpose_a, epilogue;
   const void *bias;
+  const float *scales[2]; /* of A's columns, of B's */
+  int scale_modes[2];
   int type;
   uint64_t rows, columns;
   int64_t stride;
@@ -58,7 +61,7 @@ typedef struct { const Product *product; } Work;
 
 /* Of all threads. */
 static _Atomic int64_t live, products;
-static int algorithms = 3, refusing, epilogues = 1, relu_loses_nan;
+static int algorithms = 3, refusing, epilogues = 1, relu_loses_nan, outer_vectors = 1;
 static char failing_call[64];
 static int failing_in, failing_status;
 static int (*put)(void *stream, void (*work)(const void *), const void *data, int64_t bytes);
@@ -68,6 +71,7 @@ int64_t fake_products(void) { return products; }
 void fake_set_put(void *function) { put = (int (*)(void *, void (*)(const void *), const void *, int64_t))function; }
 void fake_set_algorithms(int count, int refusing_count) { algorithms = count, refusing = refusing_count; }
 void fake_set_epilogues(int known) { epilogues = known; }
+void fake_set_outer_vectors(int known) { outer_vectors = known; }
 void fake_set_relu_loses_nan(int loses) { relu_loses_nan = loses; }
 void fake_fail(const char *call, int nth, int status) {
   snprintf(failing_call, sizeof failing_call, "%s", call);
@@ -145,11 +149,17 @@ cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t handle, cubla
                                               const void *value, size_t bytes) {
   ENTER();
   Object *matmul = (Object *)handle;
-  if (!is(MATMUL, matmul) || bytes != ((int)attribute == 8 ? 8 : 4)) return INVALID_VALUE;
-  switch ((int)attribute) {
+  const int which = (int)attribute;
+  const int is_pointer = which == 8 || which == 17 || which == 18;
+  if (!is(MATMUL, matmul) || bytes != (is_pointer ? 8 : 4)) return INVALID_VALUE;
+  switch (which) {
   case 3: memcpy(&matmul->transpose_a, value, 4); return SUCCESS;
   case 7: memcpy(&matmul->epilogue, value, 4); return SUCCESS;
   case 8: memcpy(&matmul->bias, value, 8); return SUCCESS;
+  case 17:
+  case 18: memcpy(&matmul->scales[which - 17], value, 8); return SUCCESS;
+  case 31:
+  case 32: memcpy(&matmul->scale_modes[which - 31], value, 4); return SUCCESS;
   default: return INVALID_VALUE;
   }
 }
@@ -200,7 +210,12 @@ cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t h
 /* Whether D [n x b] = Aᵀ [n x k] · B [k x b] fits together. */
 static int fits(const Object *matmul, const Object *a, const Object *b, const Object *d) {
   if (!is(MATMUL, matmul) || !is(LAYOUT, a) || !is(LAYOUT, b) || !is(LAYOUT, d)) return 0;
-  if (!matmul->transpose_a || (d->type != FLOAT32 && d->type != a->type) || a->type != b->type) return 0;
+  const int is_float8 = a->type == E4M3;
+  if (!matmul->transpose_a || a->type != b->type || d->type == E4M3) return 0;
+  if (!is_float8 && d->type != FLOAT32 && d->type != a->type) return 0;
+  for (int i = 0; i < 2; i++)
+    if (matmul->scale_modes[i] != 0 && (matmul->scale_modes[i] != SCALE_OUTER_VECTORS || !is_float8)) return 0;
+  if (matmul->scale_modes[0] != matmul->scale_modes[1]) return 0;
   if (matmul->compute == COMPUTE_TF32 && a->type != FLOAT32) return 0;
   return a->rows == b->rows && a->columns == d->rows && b->columns == d->columns;
 }
@@ -218,6 +233,14 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t handle, cublasLtM
   if (!is(HANDLE, handle) || !is(PREFERENCE, preference) || c != d) return INVALID_VALUE;
   if (!fits(matmul, (const Object *)a, (const Object *)b, (const Object *)d)) return INVALID_VALUE;
   if (matmul->epilogue & EPILOGUE_BIAS && matmul->bias == NULL) return INVALID_VALUE;
+  if (matmul->scale_modes[0] != 0 && (matmul->scales[0] == NULL || matmul->scales[1] == NULL)) return INVALID_VALUE;
+  if (matmul->scale_modes[0] != 0 && !outer_vectors) return NOT_SUPPORTED;
+  /* Products of 8-bit factors: sizes and addresses in multiples of 16. */
+  const Object *left = (const Object *)a, *right = (const Object *)b;
+  if (left->type == E4M3 && (left->rows % 16 != 0 || left->columns % 16 != 0 || left->stride % 16 != 0 ||
+                             right->stride % 16 != 0 || preference->alignment[0] < 16 || preference->alignment[1] < 16 ||
+                             preference->alignment[3] < 16))
+    return NOT_SUPPORTED;
   /* Halves must not be added up. */
   if (((const Object *)d)->type != FLOAT32 && preference->reductions != REDUCTION_COMPUTE_TYPE) return INVALID_VALUE;
   *found = 0;
@@ -258,10 +281,18 @@ static double bfloat16(uint16_t half) {
   return value;
 }
 
+static double float8(uint8_t bits) {
+  const int exponent = bits >> 3 & 15, fraction = bits & 7;
+  const double sign = bits >> 7 ? -1 : 1;
+  if (exponent == 15 && fraction == 7) return NAN;
+  return exponent == 0 ? sign * ldexp(fraction, -9) : sign * ldexp(fraction + 8, exponent - 10);
+}
+
 static double element(const Object *layout, int compute, const void *data, uint64_t row, uint64_t column) {
   const uint64_t at = column * (uint64_t)layout->stride + row;
   if (layout->type == FLOAT16) return float16(((const uint16_t *)data)[at]);
   if (layout->type == BFLOAT16) return bfloat16(((const uint16_t *)data)[at]);
+  if (layout->type == E4M3) return float8(((const uint8_t *)data)[at]);
   const float value = ((const float *)data)[at];
   return compute == COMPUTE_TF32 ? tf32(value) : value;
 }
@@ -316,6 +347,7 @@ static void compute(const void *data) {
       for (uint64_t k = 0; k < p->a.rows; k++)
         sum += element(&p->a, p->matmul.compute, p->a_data, k, row) *
                element(&p->b, p->matmul.compute, p->b_data, k, column);
+      if (p->matmul.scale_modes[0] != 0) sum *= (double)p->matmul.scales[0][row] * p->matmul.scales[1][column];
       if (p->matmul.epilogue & EPILOGUE_BIAS) sum += bias_of(&p->matmul, p->d.type, row);
       if (p->matmul.epilogue & EPILOGUE_RELU && (sum < 0 || (relu_loses_nan && isnan(sum)))) sum = 0;
       put_element(&p->d, p->d_data, row, column, sum);

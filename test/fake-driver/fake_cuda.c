@@ -101,7 +101,7 @@ typedef const char *EmulatorLaunch(const char *kernel, const int64_t *shape, con
 /* The emulator of a kernel from an EMULATED image; NULL: that of fake_set_emulator. */
 typedef struct CUfunc_st { char name[256]; ParamsBytes *params_bytes; EmulatorLaunch *launch; } Function;
 struct CUctx_st { int device; };
-enum { MOST_FUNCTIONS = 32 };
+enum { MOST_FUNCTIONS = 48 };
 struct CUmod_st { Function functions[MOST_FUNCTIONS]; };
 typedef void (*HostWork)(const void *data);
 enum { NODE_BYTES = 256 };

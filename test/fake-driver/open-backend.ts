@@ -22,6 +22,9 @@ const cache = new KernelCache({ folder });
 /** Times of emulated kernels would choose by chance among ways to multiply that round differently. */
 const linearSearch = { ...DEFAULT_LINEAR_SEARCH, rounds: 0 };
 
+/** What dense kernels are opened with. */
+export const fakeTools = { driver, compiler: emulatingCompiler, cache, cublasLt, linearSearch };
+
 /** `options`: what differs from an emulated device. */
 export function openFakeBackend(options: CudaBackendOptions = {}): CudaBackend {
   return new CudaBackend({ driver, compiler: emulatingCompiler, cache, cublasLt, linearSearch, ...options });

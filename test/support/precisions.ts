@@ -53,5 +53,7 @@ export async function assertEachAsAlone(
   }
   for (const model of together) await model.close();
   const distinct = new Set([...alone.values()].map((own) => own.map((values) => values.join()).join()));
-  assert.equal(distinct.size, precisions.length, 'every precision rounds differently');
+  // Their layers are too narrow for 8 bits, and multiply in float16.
+  const differing = precisions.filter((precision) => precision !== 'float8_e4m3');
+  assert.equal(distinct.size, differing.length, 'every precision rounds differently');
 }

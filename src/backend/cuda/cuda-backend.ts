@@ -35,7 +35,7 @@ import {
   type RunReport,
 } from '../backend.ts';
 import { InFlight } from '../in-flight.ts';
-import type { ScaledWeight } from '../scaled-weight.ts';
+import { asScaled, type ScaledWeight } from '../scaled-weight.ts';
 import { measureCeilings } from './ceilings.ts';
 import { CudaLinear } from './dense/cuda-linear.ts';
 import { DenseKernels } from './dense/dense-kernels.ts';
@@ -146,11 +146,15 @@ export class CudaBackend implements Backend {
   ): PlacedLinear {
     this.#inFlight.checkOpen();
     const own = precisionOn(this.device, precision);
-    if (own === 'float8_e4m3' || !(weight instanceof Float32Array))
+    const stored = own === 'float8_e4m3' ? asScaled(weight, outputs) : weight;
+    if (own !== 'float8_e4m3' && !(stored instanceof Float32Array))
       throw new TypeError(`a scaled weight does not multiply in ${own}`);
     // A library that is missing is told before any work.
     void this.#products;
-    return new CudaLinear(this.#streams.first.streams.copies, own, weight, bias, [outputs, inputs]);
+    return new CudaLinear(this.#streams.first.streams.copies, widePrecision(this.device, own), stored, bias, [
+      outputs,
+      inputs,
+    ]);
   }
 
   allocateHost(bytes: number): HostMemory {

@@ -72,7 +72,9 @@ export class CrossProducts implements Disposable {
 
   /** The ways to compute a layer, the one thought fastest first; none where it is no cross, or its rows are aligned otherwise. */
   columnsFor({ layer, input, output, cross }: DeviceLinear): readonly CrossColumns[] {
-    if (cross === undefined || (layer.outputs * ELEMENT_BYTES) % ALIGNMENT !== 0) return [];
+    // Its weights are 16-bit.
+    if (cross === undefined || layer.scales !== undefined) return [];
+    if ((layer.outputs * ELEMENT_BYTES) % ALIGNMENT !== 0) return [];
     if (![input, output, cross.x0, cross.x].every((matrix) => this.#isTaken(matrix))) return [];
     const shape = { batch: input.rows, inputs: layer.inputs, outputs: layer.outputs };
     return crossColumns(shape, this.#device.properties);

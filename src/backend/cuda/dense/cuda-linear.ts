@@ -4,6 +4,7 @@ import { DeviceMemory } from '../../../cuda/memory.ts';
 import type { CudaStream } from '../../../cuda/stream.ts';
 import {
   activationFormat,
+  type DensePrecision,
   type DeviceDescription,
   type ElementFormat,
   type UnscaledPrecision,
@@ -13,9 +14,12 @@ import type { DevicePtr } from '../../../ffi/cuda-symbols.ts';
 import { addressOf } from '../../../ffi/host-memory.ts';
 import { numberToBfloat16, numberToFloat16 } from '../../../tensor.ts';
 import type { PlacedLinear } from '../../backend.ts';
+import type { ScaledWeight } from '../../scaled-weight.ts';
 
 /** Rows of weights begin at multiples of so many elements, so that every product may load 16 bytes at a time. */
 const ROW_ELEMENTS = 8;
+/** Of weights in 8 bits. */
+const SCALED_ROW_ELEMENTS = 16;
 const LARGEST_FLOAT16 = 65504;
 
 /**
@@ -25,7 +29,10 @@ const LARGEST_FLOAT16 = 65504;
 export class CudaLinear implements PlacedLinear {
   readonly inputs: number;
   readonly outputs: number;
-  readonly precision: UnscaledPrecision;
+  /** Of the kernels that it runs on: those of float16 multiply in 8 bits too. */
+  readonly kernels: UnscaledPrecision;
+  /** Of a weight in 8 bits. */
+  readonly scales: { readonly weight: DeviceMemory; readonly input: number | undefined } | undefined;
   readonly weightStride: number;
   readonly weight: DeviceMemory;
   /** By the formats of outputs: the library adds a bias of the output's. */
@@ -39,23 +46,30 @@ export class CudaLinear implements PlacedLinear {
   constructor(
     stream: CudaStream,
     precision: UnscaledPrecision,
-    weight: Float32Array,
+    weight: Float32Array | ScaledWeight,
     bias: Float32Array | undefined,
     [outputs, inputs]: readonly [outputs: number, inputs: number],
   ) {
-    const sized = outputs >= 1 && inputs >= 1 && weight.length === outputs * inputs;
+    const scaled = weight instanceof Float32Array ? undefined : weight;
+    const elements = weight instanceof Float32Array ? weight : weight.elements;
+    const sized = outputs >= 1 && inputs >= 1 && elements.length === outputs * inputs;
     if (!sized || (bias !== undefined && bias.length !== outputs)) {
-      const sizes = `${weight.length} weights${bias === undefined ? '' : ` and ${bias.length} biases`}`;
+      const sizes = `${elements.length} weights${bias === undefined ? '' : ` and ${bias.length} biases`}`;
       throw new DeviceError('KERNEL_FAILED', `${sizes} are no layer [${outputs}, ${inputs}]`);
     }
     this.inputs = inputs;
     this.outputs = outputs;
-    this.precision = precision;
-    this.weightStride = Math.ceil(inputs / ROW_ELEMENTS) * ROW_ELEMENTS;
-    const stored = storedWeight(precision, weight, inputs, this.weightStride);
+    this.kernels = precision;
+    const unit = scaled === undefined ? ROW_ELEMENTS : SCALED_ROW_ELEMENTS;
+    this.weightStride = Math.ceil(inputs / unit) * unit;
+    const stored =
+      weight instanceof Float32Array
+        ? storedWeight(precision, weight, inputs, this.weightStride)
+        : withGaps(weight.elements, inputs, this.weightStride);
     this.weight = place(stream, stored);
-    if (bias === undefined) return;
     try {
+      this.scales = scaled && { weight: place(stream, scaled.scales), input: scaled.inputScale };
+      if (bias === undefined) return;
       this.#biases.set('float32', place(stream, bias));
       const own = activationFormat(precision);
       if (own !== 'float32') this.#biases.set(own, place(stream, Uint16Array.from(bias, NARROW[precision])));
@@ -63,6 +77,10 @@ export class CudaLinear implements PlacedLinear {
       this[Symbol.dispose]();
       throw error;
     }
+  }
+
+  get precision(): DensePrecision {
+    return this.scales === undefined ? this.kernels : 'float8_e4m3';
   }
 
   get hasBias(): boolean {
@@ -80,13 +98,14 @@ export class CudaLinear implements PlacedLinear {
 
   [Symbol.dispose](): void {
     this.weight[Symbol.dispose]();
+    this.scales?.weight[Symbol.dispose]();
     for (const bias of this.#biases.values()) bias[Symbol.dispose]();
     this.#biases.clear();
   }
 }
 
 /** A copy on the device. */
-function place(stream: CudaStream, array: Float32Array | Uint16Array): DeviceMemory {
+function place(stream: CudaStream, array: Float32Array | Uint16Array | Uint8Array): DeviceMemory {
   const bytes = bytesOf(array);
   const memory = new DeviceMemory(stream.device, bytes);
   try {
@@ -97,6 +116,15 @@ function place(stream: CudaStream, array: Float32Array | Uint16Array): DeviceMem
     throw error;
   }
   return memory;
+}
+
+/** Elements in 8 bits, rows `stride` apart, zeros between them. */
+function withGaps(elements: Uint8Array, inputs: number, stride: number): Uint8Array {
+  const rows = elements.length / inputs;
+  const stored = new Uint8Array(rows * stride);
+  for (let row = 0; row < rows; row++)
+    stored.set(elements.subarray(row * inputs, (row + 1) * inputs), row * stride);
+  return stored;
 }
 
 /** A weight as its precision multiplies it, rows `stride` elements apart, zeros between them. */

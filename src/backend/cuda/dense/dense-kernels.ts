@@ -12,6 +12,7 @@ import type { Compiler } from '../../../jit/compile-kernel.ts';
 import type { KernelCache } from '../../../jit/kernel-cache.ts';
 import { version } from '../../../version.ts';
 import { ROW_FUNCTIONS } from '../../row-functions.ts';
+import type { ScaledWeight } from '../../scaled-weight.ts';
 import { CrossProducts } from './cross-products.ts';
 import { CudaLinear } from './cuda-linear.ts';
 import { DenseLibrary } from './dense-library.ts';
@@ -124,7 +125,7 @@ export class DenseKernels implements Disposable {
 
   /** Places a weight [outputs, inputs] and a bias [outputs] for these kernels; blocks until they are there. */
   placeLinear(
-    weight: Float32Array,
+    weight: Float32Array | ScaledWeight,
     bias: Float32Array | undefined,
     outputs: number,
     inputs: number,

@@ -4,27 +4,35 @@ import type { CudaStream } from '../../../cuda/stream.ts';
 import { activationFormat, type UnscaledPrecision } from '../../../device.ts';
 import { DeviceError } from '../../../errors.ts';
 import type { LaunchShape } from '../../../ffi/cuda-structs.ts';
+import type { DevicePtr } from '../../../ffi/cuda-symbols.ts';
 import { ParameterBlock } from '../../../ffi/parameter-block.ts';
 import { type Compiler, compileKernel } from '../../../jit/compile-kernel.ts';
 import type { KernelCache } from '../../../jit/kernel-cache.ts';
 import { KERNELS_FOLDER, type KernelSource } from '../kernels/source.ts';
 import { type DeviceMatrix, widthOf } from './dense-operation.ts';
-import { ConvertRowsParams } from './dense-params.ts';
+import { ConvertRowsParams, RoundRowsParams } from './dense-params.ts';
 import {
   canMakeSamples,
   convertRowsSource,
   DOT_TILES,
   denseModule,
   denseSources,
+  directLaunch,
   dotInteractionSource,
   dotSamplesSharedBytes,
   dotSamplesSource,
   dotSharedBytes,
   packLaunch,
+  roundRowsSource,
   widestPack,
 } from './dense-source.ts';
 
 const OLDEST_MAJOR = 8;
+
+/** The bits of a float32. */
+function floatBits(value: number): number {
+  return new Uint32Array(Float32Array.of(value).buffer)[0] ?? 0;
+}
 
 /** The dense kernels of one precision: compiled together, loaded until disposal, launched by their ids. */
 export class DenseLibrary implements Disposable {
@@ -102,6 +110,29 @@ export class DenseLibrary implements Disposable {
     });
     const { id } = convertRowsSource(input.format, output.format, width);
     this.launch(stream, id, packLaunch(rows, cols, width), words);
+  }
+
+  /** Factors in 8 bits of a matrix, `output.stride` bytes a row, and the scale of each row; `inputScale`: one for all. */
+  roundRows(
+    stream: CudaStream,
+    input: DeviceMatrix,
+    output: Pick<DeviceMatrix, 'address' | 'cols' | 'stride'>,
+    scales: DevicePtr,
+    inputScale: number | undefined,
+  ): void {
+    const width = widthOf(output.cols, [input]);
+    const words = RoundRowsParams.encode({
+      input: input.address,
+      inputStride: input.stride,
+      output: output.address,
+      outputStride: output.stride,
+      scales,
+      inputScale: inputScale === undefined ? 0 : floatBits(inputScale),
+      rows: input.rows,
+      columns: input.cols,
+      outputColumns: output.cols,
+    });
+    this.launch(stream, roundRowsSource(input.format, width).id, directLaunch(input.rows), words);
   }
 
   [Symbol.dispose](): void {

@@ -56,7 +56,7 @@ export interface DeviceCopy {
 
 /** Whether a layer's input is multiplied as it lies: one that is not is converted first. */
 export function isMultipliedAsItIs({ layer, input }: Pick<DeviceLinear, 'layer' | 'input'>): boolean {
-  return input.format === activationFormat(layer.precision);
+  return layer.scales === undefined && input.format === activationFormat(layer.kernels);
 }
 
 /** The columns of a layer's input that are multiplied: with its zeros, where they fill rows up to those of the weight. */
@@ -73,6 +73,7 @@ export function shapeKey(operation: DeviceLinear): string {
     `${format === 'float32' ? '' : format}+${stride}@${addressAlignment(address)}`;
   return [
     `${input.rows}×${multipliedColumns(operation)}→${layer.outputs}`,
+    ...(layer.scales === undefined ? [] : ['float8_e4m3']),
     ...(layer.hasBias ? ['bias'] : []),
     ...(activation === 'none' ? [] : [activation]),
     ...(cross === undefined ? [] : [isInPlace(operation) ? 'cross in place' : 'cross']),
@@ -97,8 +98,8 @@ export function checkLinear(
   { layer, input, output, activation, cross }: DeviceLinear,
   precision: UnscaledPrecision,
 ): void {
-  if (layer.precision !== precision) {
-    throw new DeviceError('KERNEL_FAILED', `a ${layer.precision} layer ran on ${precision} kernels`);
+  if (layer.kernels !== precision) {
+    throw new DeviceError('KERNEL_FAILED', `a ${layer.kernels} layer ran on ${precision} kernels`);
   }
   const formats = [activationFormat(precision), 'float32'] as const;
   checkMatrix('the input', input, output.rows, layer.inputs, formats);

@@ -1,4 +1,4 @@
-/** What the host tells the dense kernels: dot_interaction.cuh, row_function.cuh, linear.cuh, cross_product.cuh, convert_rows.cuh. */
+/** What the host tells the dense kernels: dot_interaction.cuh, row_function.cuh, linear.cuh, round_rows.cuh, cross_product.cuh, convert_rows.cuh. */
 import { struct } from '../kernels/struct.ts';
 
 export const DotInteractionParams = struct('DotInteractionParams', 'dot_interaction.cuh', {
@@ -39,6 +39,8 @@ const FINISH = {
   outputStride: 'integer',
   batch: 'integer',
   outputs: 'integer',
+  rowScales: 'address',
+  weightScales: 'address',
 } as const;
 
 export const FinishLinearParams = struct('FinishLinearParams', 'linear.cuh', {
@@ -70,6 +72,19 @@ export const CrossProductParams = struct('CrossProductParams', 'cross_product.cu
   batch: 'integer',
   outputs: 'integer',
   inputs: 'integer',
+});
+
+export const RoundRowsParams = struct('RoundRowsParams', 'round_rows.cuh', {
+  input: 'address',
+  inputStride: 'integer',
+  output: 'address',
+  outputStride: 'integer',
+  scales: 'address',
+  /** The bits of a float32. */
+  inputScale: 'integer',
+  rows: 'integer',
+  columns: 'integer',
+  outputColumns: 'integer',
 });
 
 export const ConvertRowsParams = struct('ConvertRowsParams', 'convert_rows.cuh', {

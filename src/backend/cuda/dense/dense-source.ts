@@ -29,12 +29,17 @@ const FACTS = {
 } as const satisfies Record<UnscaledPrecision, unknown>;
 
 /** Formats in ids, and their structs in rows.cuh. */
-const FORMAT_IDS: Readonly<Record<ElementFormat, string>> = {
+/** What kernels read: elements of matrices, or factors in 8 bits. */
+type FactorFormat = ElementFormat | 'float8_e4m3';
+
+const FORMAT_IDS: Readonly<Record<FactorFormat, string>> = {
+  float8_e4m3: 'e4m3',
   float32: 'f32',
   float16: 'f16',
   bfloat16: 'bf16',
 };
-const FORMAT_TYPES: Readonly<Record<ElementFormat, string>> = {
+const FORMAT_TYPES: Readonly<Record<FactorFormat, string>> = {
+  float8_e4m3: 'hotrow::Float8E4m3',
   float32: 'hotrow::Float32',
   float16: 'hotrow::Float16',
   bfloat16: 'hotrow::Bfloat16',
@@ -146,6 +151,17 @@ export function directLinearSource(
   return packed('linear', 'direct_linear', 'DirectLinearParams', formats, width);
 }
 
+/** The same of factors in 8 bits. */
+export function directScaledSource(output: ElementFormat, width: PackWidth): KernelSource {
+  const formats = ['float8_e4m3', 'float8_e4m3', output] as const;
+  return packed('linear', 'direct_linear', 'DirectLinearParams', formats, width);
+}
+
+/** Rows to factors in 8 bits. */
+export function roundRowsSource(from: ElementFormat, width: PackWidth): KernelSource {
+  return packed('round_rows', 'round_rows_e4m3', 'RoundRowsParams', [from], width);
+}
+
 /** Rows of one format to rows of another, or of the same: then it is a copy. */
 export function convertRowsSource(from: ElementFormat, to: ElementFormat, width: PackWidth): KernelSource {
   return packed('convert_rows', 'convert_rows', 'ConvertRowsParams', [from, to], width);
@@ -156,7 +172,7 @@ function packed(
   header: string,
   name: string,
   params: string,
-  formats: readonly ElementFormat[],
+  formats: readonly FactorFormat[],
   width: PackWidth,
 ): KernelSource {
   const id = [name, ...formats.map((format) => FORMAT_IDS[format]), `w${width}`].join('.');
@@ -187,10 +203,24 @@ export function denseSources(precision: UnscaledPrecision, makesSamples: boolean
     ...pairs.flatMap(([from, to]) =>
       ofWidths(widestPack(from, to), (width) => convertRowsSource(from, to, width)),
     ),
+    ...(own === 'float16' ? scaledSources(formats) : []),
     ...ROW_FUNCTION_NAMES.flatMap((name) => formats.map((format) => rowFunctionSource(name, format))),
   ];
   return makesSamples ? [...sources, dotSamplesSource(precision)] : sources;
 }
+
+/** What layers in 8 bits need beside the kernels of the precision in which others are. */
+function scaledSources(formats: readonly ElementFormat[]): KernelSource[] {
+  return [
+    ...formats.flatMap((from) =>
+      ([1, widestPack(from)] as const).map((width) => roundRowsSource(from, width)),
+    ),
+    ...formats.map((output) => directScaledSource(output, SCALED_WIDTH)),
+  ];
+}
+
+/** Elements at once of factors in 8 bits, whose rows are aligned to 16. */
+export const SCALED_WIDTH = 8;
 
 /** The same as one translation unit. */
 export function denseModule(

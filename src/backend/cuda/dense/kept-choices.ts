@@ -10,7 +10,7 @@ import Value from 'typebox/value';
 import { cacheFolder } from '../../../user-folders.ts';
 import { CROSS_COLUMNS } from './cross-product.ts';
 
-const CHOICES_VERSION = 1;
+const CHOICES_VERSION = 2;
 /** Those kept first go first. */
 const MOST_CHOICES = 4096;
 /** Of a cublasLtMatmulAlgo_t. */
@@ -38,6 +38,8 @@ const choiceSchema = Type.Union([
       /** Whether the library adds bias and activation, and whether a kernel ends the work. */
       fused: Type.Boolean(),
       finished: Type.Boolean(),
+      /** Whether the library multiplies by the scales of 8-bit factors. */
+      scaled: Type.Boolean(),
     },
     { additionalProperties: false },
   ),

@@ -14,6 +14,8 @@ export type LinearChoice =
       readonly plan: MatmulPlan;
       readonly fused: boolean;
       readonly finished: boolean;
+      /** Whether the product multiplies by the scales of 8-bit factors. */
+      readonly scaled: boolean;
     };
 
 /** What a layer does to its products. */
@@ -21,6 +23,8 @@ export interface LinearTail {
   readonly activation: Activation;
   readonly biased: boolean;
   readonly crossed: boolean;
+  /** Whether sums are to be multiplied by scales of 8-bit factors. */
+  readonly scaled: boolean;
 }
 
 /** How the tail is split between the product and the kernel after it. */
@@ -28,10 +32,18 @@ export interface TailSplit {
   readonly epilogue: MatmulEpilogue;
   /** Whether finish_linear runs after the product, and does the whole tail. */
   readonly finished: boolean;
+  /** Whether the product multiplies by the scales: newer libraries on some GPUs can. Else finish_linear does. */
+  readonly scaled: boolean;
 }
 
 /** Every way that is valid, the fastest first: the library does what it can do, or all is left to finish_linear. */
-export function tailSplits({ activation, biased, crossed }: LinearTail): TailSplit[] {
+export function tailSplits(tail: LinearTail): TailSplit[] {
+  const { scaled } = tail;
+  const whole = unscaledSplits(tail).map((split) => ({ ...split, scaled }));
+  return scaled ? [...whole, { epilogue: 'none', finished: true, scaled: false }] : whole;
+}
+
+function unscaledSplits({ activation, biased, crossed }: LinearTail): Omit<TailSplit, 'scaled'>[] {
   const unfused = { epilogue: 'none', finished: true } as const;
   if (crossed || activation === 'sigmoid') return [unfused];
   if (activation === 'relu') return [{ epilogue: biased ? 'reluBias' : 'relu', finished: false }, unfused];
@@ -54,7 +66,7 @@ export function addressAlignment(address: bigint): number {
 
 export function keptChoice(choice: LinearChoice): KeptChoice {
   if (choice.kind !== 'product') return choice;
-  const { plan, fused, finished } = choice;
+  const { plan, fused, finished, scaled } = choice;
   const { words, workspaceBytes } = plan.algorithm;
   return {
     kind: 'product',
@@ -62,6 +74,7 @@ export function keptChoice(choice: LinearChoice): KeptChoice {
     workspaceBytes,
     fused,
     finished,
+    scaled,
   };
 }
 
@@ -69,5 +82,5 @@ export function keptChoice(choice: LinearChoice): KeptChoice {
 export function describeChoice(choice: LinearChoice): string {
   if (choice.kind === 'direct') return 'direct';
   if (choice.kind === 'cross') return `cross product, ${choice.columns} outputs a block`;
-  return `cuBLASLt${choice.fused ? ', fused' : ''}${choice.finished ? ', finished by a kernel' : ''}`;
+  return `cuBLASLt${choice.scaled ? ', scaled' : ''}${choice.fused ? ', fused' : ''}${choice.finished ? ', finished by a kernel' : ''}`;
 }

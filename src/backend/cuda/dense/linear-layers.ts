@@ -1,11 +1,11 @@
 /** Linear layers on a GPU: by cuBLASLt or a kernel of their own, whichever is fastest for a shape. */
 import { CudaEvent } from '../../../cuda/event.ts';
-import { MatrixProducts } from '../../../cuda/matrix-products.ts';
+import { type MatmulEnds, MatrixProducts } from '../../../cuda/matrix-products.ts';
 import type { CudaStream } from '../../../cuda/stream.ts';
 import { activationFormat, type ElementFormat } from '../../../device.ts';
 import { DeviceError } from '../../../errors.ts';
 import { ACTIVATION } from '../../../ffi/cpu-operators.ts';
-import { type CublasLt, isRefusal } from '../../../ffi/cublaslt.ts';
+import { type CublasLt, isRefusal, type MatmulScales } from '../../../ffi/cublaslt.ts';
 import type { DevicePtr } from '../../../ffi/cuda-symbols.ts';
 import { elementBytes } from '../../backend.ts';
 import type { CrossProducts } from './cross-products.ts';
@@ -22,7 +22,14 @@ import {
   widthOf,
 } from './dense-operation.ts';
 import { DirectLinearParams, FinishLinearParams } from './dense-params.ts';
-import { directLaunch, directLinearSource, finishLinearSource, packLaunch } from './dense-source.ts';
+import {
+  directLaunch,
+  directLinearSource,
+  directScaledSource,
+  finishLinearSource,
+  packLaunch,
+  SCALED_WIDTH,
+} from './dense-source.ts';
 import type { KeptChoices } from './kept-choices.ts';
 import {
   addressAlignment,
@@ -65,6 +72,8 @@ export class LinearLayers implements Disposable {
   #crosses: CrossProducts | undefined;
   /** The input of a product, converted. */
   readonly #converted: Scratch;
+  /** The scales of an 8-bit input's rows. */
+  readonly #rowScales: Scratch;
   /** The sums of a product that the output has no place for yet. */
   readonly #sums: Scratch;
 
@@ -84,6 +93,7 @@ export class LinearLayers implements Disposable {
     this.#search = search;
     this.#products = new MatrixProducts(library.device, cublasLt);
     this.#converted = new Scratch(library.device);
+    this.#rowScales = new Scratch(library.device);
     this.#sums = new Scratch(library.device);
   }
 
@@ -121,28 +131,59 @@ export class LinearLayers implements Disposable {
   [Symbol.dispose](): void {
     this.#products[Symbol.dispose]();
     this.#converted[Symbol.dispose]();
+    this.#rowScales[Symbol.dispose]();
     this.#sums[Symbol.dispose]();
   }
 
   /** Memory for a product's converted input … */
   #reserve(operation: DeviceLinear): void {
-    if (!isMultipliedAsItIs(operation)) this.#converted.reserve(bytesOf(convertedOf(operation, 0n)));
+    const { layer, input } = operation;
+    if (layer.scales !== undefined) {
+      this.#converted.reserve(input.rows * layer.weightStride);
+      this.#rowScales.reserve(input.rows * Float32Array.BYTES_PER_ELEMENT);
+    } else if (!isMultipliedAsItIs(operation)) this.#converted.reserve(bytesOf(convertedOf(operation, 0n)));
   }
 
   /** … and for sums apart from the output. */
-  #reserveSums(operation: DeviceLinear, finished: boolean): void {
-    if (!endsInOutput(operation, finished)) this.#sums.reserve(bytesOf(sumsApart(operation, 0n)));
+  #reserveSums(operation: DeviceLinear, split: SumsSplit): void {
+    if (!endsInOutput(operation, split)) this.#sums.reserve(bytesOf(sumsApart(operation, split, 0n)));
   }
 
   /** What a product reads. */
-  #factor(operation: DeviceLinear): DeviceMatrix {
+  #factor(operation: DeviceLinear): Factor {
+    const { layer, input } = operation;
+    const { weightStride } = layer;
+    if (layer.scales !== undefined)
+      return {
+        format: 'float8_e4m3',
+        address: this.#converted.address,
+        cols: weightStride,
+        stride: weightStride,
+      };
     if (!isMultipliedAsItIs(operation)) return convertedOf(operation, this.#converted.address);
-    return { ...operation.input, cols: multipliedColumns(operation) };
+    return { ...input, cols: multipliedColumns(operation) };
   }
 
   /** Where a product leaves its sums. */
-  #sumsOf(operation: DeviceLinear, finished: boolean): DeviceMatrix {
-    return endsInOutput(operation, finished) ? operation.output : sumsApart(operation, this.#sums.address);
+  #sumsOf(operation: DeviceLinear, split: SumsSplit): DeviceMatrix {
+    return endsInOutput(operation, split)
+      ? operation.output
+      : sumsApart(operation, split, this.#sums.address);
+  }
+
+  /** Where the scales of 8-bit factors are: of the input's rows, as `#convert` left them, and of the weight. */
+  #scalesOf({ layer }: DeviceLinear): MatmulScales | undefined {
+    return layer.scales && { input: this.#rowScales.address, weight: layer.scales.weight.address() };
+  }
+
+  /** Makes the factor of an input that is not multiplied as it lies. */
+  #convert(stream: CudaStream, operation: DeviceLinear): void {
+    const { layer, input } = operation;
+    const factor = this.#factor(operation);
+    if (layer.scales !== undefined)
+      this.#library.roundRows(stream, input, factor, this.#rowScales.address, layer.scales.input);
+    else if (!isMultipliedAsItIs(operation))
+      this.#library.convert(stream, input, convertedOf(operation, factor.address));
   }
 
   #enqueue(stream: CudaStream, operation: DeviceLinear, choice: LinearChoice): void {
@@ -153,47 +194,60 @@ export class LinearLayers implements Disposable {
 
   #direct(stream: CudaStream, operation: DeviceLinear): void {
     const { layer, input, output } = operation;
+    const isScaled = layer.scales !== undefined;
+    if (isScaled) this.#convert(stream, operation);
+    // Float inputs are widened on the way.
+    const { address, stride, cols } = isScaled
+      ? this.#factor(operation)
+      : { ...input, cols: multipliedColumns(operation) };
     const words = DirectLinearParams.encode({
-      input: input.address,
-      inputStride: input.stride,
+      input: address,
+      inputStride: stride,
       weight: layer.weight.address(),
       weightStride: layer.weightStride,
-      inputs: multipliedColumns(operation),
-      ...finishOf(operation),
+      inputs: cols,
+      ...finishOf(operation, this.#scalesOf(operation)),
     });
     const formats = { input: input.format, output: output.format };
-    const { id } = directLinearSource(
-      this.#library.precision,
-      formats,
-      widthOf(multipliedColumns(operation), [input]),
-    );
+    const { id } = isScaled
+      ? directScaledSource(output.format, SCALED_WIDTH)
+      : directLinearSource(this.#library.precision, formats, widthOf(cols, [input]));
     this.#library.launch(stream, id, directLaunch(output.rows, layer.outputs), words);
   }
 
   #product(
     stream: CudaStream,
     operation: DeviceLinear,
-    { plan, fused, finished }: Extract<LinearChoice, { kind: 'product' }>,
+    choice: Extract<LinearChoice, { kind: 'product' }>,
   ): void {
-    const { layer, input, output } = operation;
+    const { plan, fused, finished } = choice;
+    const { layer, output } = operation;
     const factor = this.#factor(operation);
-    if (!isMultipliedAsItIs(operation)) this.#library.convert(stream, input, factor);
-    const sums = this.#sumsOf(operation, finished);
+    this.#convert(stream, operation);
+    const sums = this.#sumsOf(operation, choice);
+    const scales = this.#scalesOf(operation);
     this.#products.run(stream, plan, {
       input: factor.address,
       weight: layer.weight.address(),
       output: sums.address,
       ...(fused && layer.hasBias ? { bias: layer.biasAddress(output.format) } : {}),
+      ...(choice.scaled && scales !== undefined ? { scales } : {}),
     });
-    if (finished) this.#finish(stream, operation, sums);
+    if (finished) this.#finish(stream, operation, sums, choice.scaled ? undefined : scales);
   }
 
-  #finish(stream: CudaStream, operation: DeviceLinear, sums: DeviceMatrix): void {
+  /** `scales`: those that the product left to be multiplied by. */
+  #finish(
+    stream: CudaStream,
+    operation: DeviceLinear,
+    sums: DeviceMatrix,
+    scales: MatmulScales | undefined,
+  ): void {
     const { output, cross } = operation;
     const words = FinishLinearParams.encode({
       sums: sums.address,
       sumsStride: sums.stride,
-      ...finishOf(operation),
+      ...finishOf(operation, scales),
     });
     const matrices = [sums, output, ...(cross === undefined ? [] : [cross.x0, cross.x])];
     const width = widthOf(output.cols, matrices);
@@ -216,15 +270,17 @@ export class LinearLayers implements Disposable {
     }
     this.#settle();
     using trial = new Trial(operation);
-    const { fused, finished } = kept;
+    const { fused, finished, scaled } = kept;
     const splits = tailSplits(tailOf(operation));
-    const split = splits.find((own) => (own.epilogue !== 'none') === fused && own.finished === finished);
+    const split = splits.find(
+      (own) => (own.epilogue !== 'none') === fused && own.finished === finished && own.scaled === scaled,
+    );
     if (split !== undefined) {
-      const { problem, bias } = this.#problem(trial.operation, split);
+      const { problem, ends } = this.#problem(trial.operation, split);
       const words = BigUint64Array.from(kept.algorithm, (word) => BigInt(`0x${word}`));
       const algorithm = { words, workspaceBytes: kept.workspaceBytes };
-      const plan = this.#products.planOf(problem, algorithm, bias);
-      const choice: LinearChoice = { kind: 'product', plan, fused, finished };
+      const plan = this.#products.planOf(problem, algorithm, ends);
+      const choice: LinearChoice = { kind: 'product', plan, fused, finished, scaled };
       trial.fillInput(this.#stream, 'NaNs');
       if (this.#keepsNaN(trial, choice)) return choice;
     }
@@ -262,16 +318,18 @@ export class LinearLayers implements Disposable {
   #productChoices(trial: Trial): LinearChoice[] {
     trial.fillInput(this.#stream, 'NaNs');
     for (const split of tailSplits(tailOf(trial.operation))) {
-      const { epilogue, finished } = split;
-      const { problem, bias } = this.#problem(trial.operation, split);
+      const { epilogue, finished, scaled } = split;
+      const { problem, ends } = this.#problem(trial.operation, split);
       const alignment = {
         input: addressAlignment(this.#factor(trial.operation).address),
         weight: 16,
-        output: addressAlignment(this.#sumsOf(trial.operation, finished).address),
+        output: addressAlignment(this.#sumsOf(trial.operation, split).address),
       };
       const choices = this.#products
-        .plans(problem, alignment, this.#search.candidates, bias)
-        .map((plan): LinearChoice => ({ kind: 'product', plan, fused: epilogue !== 'none', finished }))
+        .plans(problem, alignment, this.#search.candidates, ends)
+        .map(
+          (plan): LinearChoice => ({ kind: 'product', plan, fused: epilogue !== 'none', finished, scaled }),
+        )
         .filter((choice) => this.#keepsNaN(trial, choice));
       if (choices.length > 0) return choices;
     }
@@ -287,17 +345,19 @@ export class LinearLayers implements Disposable {
   }
 
   /** What the library is asked for once memory is ready, and the bias that its epilogue adds: one that it does not add makes it refuse the problem. */
-  #problem(operation: DeviceLinear, { epilogue, finished }: TailSplit) {
+  #problem(operation: DeviceLinear, split: TailSplit) {
+    const { epilogue, scaled } = split;
     const { layer, input, output } = operation;
-    this.#reserveSums(operation, finished);
+    this.#reserveSums(operation, split);
     const factor = this.#factor(operation);
-    const sums = this.#sumsOf(operation, finished);
+    const sums = this.#sumsOf(operation, split);
     const problem = {
       rows: input.rows,
       inputs: factor.cols,
       outputs: layer.outputs,
       type: factor.format,
       outputType: sums.format,
+      scaled,
       compute: this.#library.precision === 'tf32' ? 'tf32' : 'float32',
       epilogue,
       inputStride: factor.stride,
@@ -305,7 +365,12 @@ export class LinearLayers implements Disposable {
       outputStride: sums.stride,
     } as const;
     const isAdded = epilogue !== 'none' && layer.hasBias;
-    return { problem, bias: isAdded ? layer.biasAddress(output.format) : undefined };
+    const scales = scaled ? this.#scalesOf(operation) : undefined;
+    const ends: MatmulEnds = {
+      ...(isAdded ? { bias: layer.biasAddress(output.format) } : {}),
+      ...(scales === undefined ? {} : { scales }),
+    };
+    return { problem, ends };
   }
 
   /** Whether a choice can be run, and a NaN in the input reaches the output: a library's ReLU may make it 0. */
@@ -341,30 +406,43 @@ export class LinearLayers implements Disposable {
 
 /** A 16-bit copy of a layer's input, zeros up to the weight's rows: sums of whole vectors are faster. */
 function convertedOf({ layer, input }: DeviceLinear, address: bigint): DeviceMatrix {
-  const { weightStride, precision } = layer;
+  const { weightStride, kernels } = layer;
   return {
     address: address as DevicePtr,
-    format: activationFormat(precision),
+    format: activationFormat(kernels),
     rows: input.rows,
     cols: weightStride,
     stride: weightStride,
   };
 }
 
-/** How sums wait for what finishes them: those of a cross as its matrices are, others as they were added up. */
-function sumsFormat({ output, cross }: DeviceLinear): ElementFormat {
-  return cross === undefined ? 'float32' : output.format;
+/** Where sums are left, as far as the split of the tail says it. */
+type SumsSplit = Pick<TailSplit, 'finished' | 'scaled'>;
+
+/** What a product reads. */
+type Factor = Pick<DeviceMatrix, 'address' | 'cols' | 'stride'> & {
+  readonly format: ElementFormat | 'float8_e4m3';
+};
+
+/**
+ * How sums wait for what finishes them: those of a cross as its matrices are, others, and those that are not multiplied by their scales
+ * yet, as they were added up.
+ */
+function sumsFormat({ layer, output, cross }: DeviceLinear, { scaled }: SumsSplit): ElementFormat {
+  const isWhole = layer.scales === undefined || scaled;
+  return cross !== undefined && isWhole ? output.format : 'float32';
 }
 
 /** Whether a product leaves its sums in the output: not where what follows reads that too, or they would be rounded twice. */
-function endsInOutput(operation: DeviceLinear, finished: boolean): boolean {
-  return !finished || (sumsFormat(operation) === operation.output.format && !isInPlace(operation));
+function endsInOutput(operation: DeviceLinear, split: SumsSplit): boolean {
+  if (!split.finished) return true;
+  return sumsFormat(operation, split) === operation.output.format && !isInPlace(operation);
 }
 
 /** Sums apart from the output: packed, rows aligned to 16 bytes. */
-function sumsApart(operation: DeviceLinear, address: bigint): DeviceMatrix {
+function sumsApart(operation: DeviceLinear, split: SumsSplit, address: bigint): DeviceMatrix {
   const { rows, cols } = operation.output;
-  const format = sumsFormat(operation);
+  const format = sumsFormat(operation, split);
   const unit = 16 / elementBytes({ format });
   const stride = Math.ceil(cols / unit) * unit;
   return { address: address as DevicePtr, format, rows, cols, stride };
@@ -375,11 +453,16 @@ function bytesOf({ rows, stride, format }: DeviceMatrix): number {
 }
 
 function tailOf({ layer, activation, cross }: DeviceLinear): LinearTail {
-  return { activation, biased: layer.hasBias, crossed: cross !== undefined };
+  return {
+    activation,
+    biased: layer.hasBias,
+    crossed: cross !== undefined,
+    scaled: layer.scales !== undefined,
+  };
 }
 
 /** The fields of a layer's end, as the kernels take them. */
-function finishOf({ layer, output, activation, cross }: DeviceLinear) {
+function finishOf({ layer, output, activation, cross }: DeviceLinear, scales: MatmulScales | undefined) {
   return {
     bias: layer.biasAddress(),
     activation: ACTIVATION[activation],
@@ -391,5 +474,7 @@ function finishOf({ layer, output, activation, cross }: DeviceLinear) {
     outputStride: output.stride,
     batch: output.rows,
     outputs: output.cols,
+    rowScales: scales?.input ?? 0n,
+    weightScales: scales?.weight ?? 0n,
   };
 }

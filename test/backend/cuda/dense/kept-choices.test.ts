@@ -33,6 +33,7 @@ const PRODUCT = {
   workspaceBytes: 4096,
   fused: true,
   finished: false,
+  scaled: false,
 } as const;
 
 const CROSS = { kind: 'cross', columns: 128 } as const;
@@ -86,9 +87,9 @@ describe('the file', () => {
     const good = readFileSync(kept.file, 'utf8');
     for (const text of [
       '',
-      '{"version": 1',
+      '{"version": 2',
       '[]',
-      good.replace('"version": 1', '"version": 2'),
+      good.replace('"version": 2', '"version": 3'),
       good.replace('a GPU', 'x'),
     ]) {
       writeFileSync(kept.file, text);

@@ -24,7 +24,7 @@ import { UNSCALED_PRECISIONS } from '../../../../src/device.ts';
 
 test('the library does bias and ReLU; a kernel does the rest, and all of it when the library does not', () => {
   const splits = (activation: 'none' | 'relu' | 'sigmoid', biased: boolean, crossed = false) =>
-    tailSplits({ activation, biased, crossed }).map(
+    tailSplits({ activation, biased, crossed, scaled: false }).map(
       ({ epilogue, finished }) => `${epilogue}${finished ? ' + kernel' : ''}`,
     );
   assert.deepEqual(splits('none', false), ['none']);
@@ -35,6 +35,16 @@ test('the library does bias and ReLU; a kernel does the rest, and all of it when
     assert.deepEqual(splits('sigmoid', biased), ['none + kernel']);
     assert.deepEqual(splits('none', biased, true), ['none + kernel']);
   }
+});
+
+test('scales of 8-bit factors are the library’s, or else the kernel’s', () => {
+  const splits = (activation: 'none' | 'relu', crossed = false) =>
+    tailSplits({ activation, biased: true, crossed, scaled: true }).map(
+      ({ epilogue, finished, scaled }) =>
+        `${scaled ? 'scales, ' : ''}${epilogue}${finished ? ' + kernel' : ''}`,
+    );
+  assert.deepEqual(splits('relu'), ['scales, reluBias', 'scales, none + kernel', 'none + kernel']);
+  assert.deepEqual(splits('none', true), ['scales, none + kernel', 'none + kernel']);
 });
 
 test('few samples or few outputs may be direct', () => {
