@@ -58,6 +58,35 @@ export const MODELS_AND_PROGRAMS: readonly Mutant[] = [
     ['test/model/overwrite.test.ts'],
   ),
   ...mutantsOf(
+    'src/calibrate/calibrate.ts',
+    [
+      ['if (!Number.isFinite(size)) {', 'if (size === undefined) {'],
+      ['if (reach <= MOST_INPUT && sum < MOST_SUM) return;', 'if (sum < MOST_SUM) return;'],
+      ['scaleFor(HEADROOM * at(reach, i))', 'scaleFor(at(reach, i))'],
+      ['    if (!fitsEightBits(layer)) continue;\n', ''],
+      ['  refuseScaled(layers);\n', ''],
+    ],
+    ['test/calibrate/calibrate.test.ts'],
+  ),
+  ...mutantsOf(
+    'src/calibrate/choose-layers.ts',
+    [
+      ['    if (own > mostLoss) continue;\n', ''],
+      ['at(alone, i) / at(candidates, i).multiplyAdds', 'at(alone, i)'],
+      ['if (ofAll <= mostLoss) return', 'if (ofAll < mostLoss) return'],
+    ],
+    ['test/calibrate/choose-layers.test.ts'],
+  ),
+  ...mutantsOf(
+    'src/dense/layer-scales.ts',
+    [
+      ['(bits & 0x7f) === 0x7f', 'bits === 0x7f'],
+      ['!(Number.isFinite(scale) && scale >= LEAST_SCALE)', '!Number.isFinite(scale)'],
+      ["(weight.dtype === 'float8_e4m3') !== (scales !== undefined)", 'scales === undefined && false'],
+    ],
+    ['test/calibrate/calibrate.test.ts'],
+  ),
+  ...mutantsOf(
     'src/backend/keep-placed.ts',
     [
       ['    for (const part of kept) part[Symbol.dispose]();\n', ''],
