@@ -178,35 +178,45 @@ passed.push(
     await model.predict(requestOf(i));
   }),
 );
-/** As many predictions as load what a process loads once, which stays: a driver's libraries. */
-async function warmProcess(): Promise<void> {
-  await using model = await DlrmModel.create(subject.open(), architecture, { closesBackend: true });
-  for (let i = 0; i < WARM_UP; i++) await model.predict(requestOf(i));
-  await Promise.all(Array.from({ length: WARM_UP }, (_, i) => model.predict(requestOf(i))));
+interface Counts {
+  readonly predictions: number;
+  readonly atOnce: number;
+  readonly failures: number;
 }
 
-await warmProcess();
+/** What one model does, until it is closed; whether nothing grew meanwhile. */
+async function useModel({ predictions, atOnce, failures }: Counts): Promise<boolean[]> {
+  await using model = await DlrmModel.create(subject.open(), architecture, { closesBackend: true });
+  return [
+    await endure(subject, 'predictions', predictions, async (i) => {
+      await model.predict(requestOf(i));
+    }),
+    await endure(
+      subject,
+      `predictions, ${width} at once`,
+      Math.ceil(atOnce / width),
+      async (i) => {
+        await Promise.all(Array.from({ length: width }, (_, j) => model.predict(requestOf(i + j))));
+      },
+      { warmUp: Math.ceil((16 * WARM_UP) / width), lateGraphs: LATE_GRAPHS },
+    ),
+    await endure(subject, 'failing predictions', failures, (i) => {
+      const { code, request } = badOf(i);
+      return mustFail(code, model.predict(request));
+    }),
+  ];
+}
+
+// What a driver and its libraries keep of a first model is the process's own.
+passed.push(...(await useModel({ predictions: 0, atOnce: 0, failures: 0 })));
 const withoutModel = await held(subject);
-const model = await DlrmModel.create(subject.open(), architecture, { closesBackend: true });
 passed.push(
-  await endure(subject, 'predictions', Number(values.predictions), async (i) => {
-    await model.predict(requestOf(i));
-  }),
-  await endure(
-    subject,
-    `predictions, ${width} at once`,
-    Math.ceil(Number(values['at-once']) / width),
-    async (i) => {
-      await Promise.all(Array.from({ length: width }, (_, j) => model.predict(requestOf(i + j))));
-    },
-    { warmUp: Math.ceil((16 * WARM_UP) / width), lateGraphs: LATE_GRAPHS },
-  ),
-  await endure(subject, 'failing predictions', Number(values.failures), (i) => {
-    const { code, request } = badOf(i);
-    return mustFail(code, model.predict(request));
-  }),
+  ...(await useModel({
+    predictions: Number(values.predictions),
+    atOnce: Number(values['at-once']),
+    failures: Number(values.failures),
+  })),
 );
-await model.close();
 // All of it was the model's.
 const afterModel = await held(subject);
 for (const [name, before] of Object.entries(withoutModel.exact)) {
