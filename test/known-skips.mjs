@@ -7,6 +7,7 @@ const CONFORMANCE_CUDA = [
   'test/conformance/cuda.test.ts',
   'test/conformance/cuda.rest.test.ts',
   'test/gpu/conformance.test.ts',
+  'test/backend/cuda/dense/scaled-layers.rest.test.ts',
   'test/backend/cuda/dense/scaled-layers.test.ts',
 ];
 const CONFORMANCE_REFERENCE = ['test/conformance/reference.rest.test.ts'];
@@ -24,6 +25,7 @@ export const KNOWN_SKIPS = [
       'test/backend/cuda/dense/kept-choices.test.ts',
       'test/backend/cuda/dense/precisions.rest.test.ts',
       'test/backend/cuda/dense/precisions.test.ts',
+      'test/backend/cuda/dense/scaled-layers.rest.test.ts',
       'test/backend/cuda/dense/scaled-layers.test.ts',
       'test/backend/cuda/embedding/artifact-plan.test.ts',
       'test/backend/cuda/given-back.test.ts',

@@ -22,18 +22,13 @@ import { wideDcn, wideDlrm, wideRequest } from '../../../support/wide-models.ts'
 const skip = refuseEmulation();
 if (skip === undefined) {
   const { fakeLt, openFakeBackend } = await import('../../../fake-driver/open-backend.ts');
-  for (const [name, scales, epilogues] of [
-    ['all by the library', true, true],
-    ['scales by the library', true, false],
-    ['scales by a kernel', false, false],
-  ] as const) {
-    const open = () => {
-      fakeLt.setOuterVectors(scales);
-      fakeLt.setEpilogues(epilogues);
-      return openFakeBackend();
-    };
-    conformance(`cuda, 8 bits, ${name}`, open, { groups: ['8-bit layers'], rowsStandAlone: false });
-  }
+  // With a kernel's scales, and without epilogues: scaled-layers.rest.test.ts.
+  const open = () => {
+    fakeLt.setOuterVectors(true);
+    fakeLt.setEpilogues(true);
+    return openFakeBackend();
+  };
+  conformance('cuda, 8 bits, all by the library', open, { groups: ['8-bit layers'], rowsStandAlone: false });
 
   test('who multiplies by the scales is chosen with the product', async () => {
     const { CudaDevice } = await import('../../../../src/cuda/device.ts');
