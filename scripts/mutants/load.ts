@@ -37,6 +37,7 @@ export const LOAD: readonly Mutant[] = [
       ['this.#all.size >= this.#limit ||', ''],
       ['< this.#idleSeconds - MARGIN_SECONDS', '> 0'],
       ['if (next !== undefined) this.#open()?.send(next.message, next.replied);', ''],
+      ['of this.#idle) {', 'of [...this.#idle].reverse()) {'],
     ],
     ['test/load/connections.test.ts'],
   ),

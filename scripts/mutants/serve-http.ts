@@ -58,7 +58,7 @@ export const SERVE_HTTP: readonly Mutant[] = [
       ["    state.phase = 'draining';\n", ''],
       ['      for (const front of this.#fronts) front.end();\n', ''],
       ['      await server.#end();\n', ''],
-      ['      listeners.http.close();\n', ''],
+      ['    this.#listeners.http.close();\n', ''],
       ['    using _watching = signal', '    signal'],
       ['        if (this.#closing === undefined) this.#fail(error);\n      },', '      },'],
       [
@@ -67,6 +67,28 @@ export const SERVE_HTTP: readonly Mutant[] = [
       ],
     ],
     LIFE,
+  ),
+  ...mutantsOf(
+    'src/serve/hand-over.ts',
+    [
+      ['    if (this.#isEnded) {\n', '    if (false) {\n'],
+      ['    this.#sent.splice(0, received);\n', ''],
+      ['    this.#forgotten = (this.#forgotten + received) | 0;\n', ''],
+      ['    for (const descriptor of this.#sent.splice(0)) closeSync(descriptor);\n', ''],
+      ['    Atomics.add(this.#words, RECEIVED, 1);\n', ''],
+      ['      allowHalfOpen: this.#allowHalfOpen,\n', ''],
+    ],
+    ['test/serve/hand-over.test.ts'],
+  ),
+  ...mutantsOf(
+    'src/serve/listening-socket.ts',
+    [
+      ['Math.min(...open)', 'open[0] as number'],
+      ['turn = (turn + chosen + 1) % all.length;', 'turn = 0;'],
+      ['>= limit) return undefined;', '> limit) return undefined;'],
+      ['exclusive: true }, BACKLOG);', 'exclusive: true });'],
+    ],
+    ['test/serve/listening-socket.test.ts'],
   ),
   ...mutantsOf(
     'src/serve/http/watchers.ts',

@@ -27,12 +27,13 @@ interface Waiting {
   readonly replied: (reply: Reply) => void;
 }
 
-/** Up to `limit` connections, a request at a time on each; those used last are used first. */
+/** Up to `limit` connections, a request at a time on each; the one that has been idle for longest is used first, as many clients use theirs. */
 export class Connections {
   readonly #target: Target;
   readonly #limit: number;
   readonly #all = new Set<Connection>();
-  readonly #idle: Connection[] = [];
+  /** Since the longest first. */
+  readonly #idle = new Set<Connection>();
   readonly #waiting: Waiting[] = [];
   #firstWaiting = 0;
   #opened = 0;
@@ -60,7 +61,7 @@ export class Connections {
   reset(): void {
     const all = [...this.#all];
     this.#all.clear();
-    this.#idle.length = 0;
+    this.#idle.clear();
     this.#waiting.length = 0;
     this.#firstWaiting = 0;
     for (const connection of all) connection.destroy();
@@ -72,7 +73,8 @@ export class Connections {
   }
 
   #takeIdle(): Connection | undefined {
-    for (let connection = this.#idle.pop(); connection !== undefined; connection = this.#idle.pop()) {
+    for (const connection of this.#idle) {
+      this.#idle.delete(connection);
       if (connection.isFresh()) return connection;
       this.#all.delete(connection);
       connection.destroy();
@@ -95,13 +97,12 @@ export class Connections {
     if (!this.#all.has(connection)) return;
     const next = this.#nextWaiting();
     if (next !== undefined) connection.send(next.message, next.replied);
-    else this.#idle.push(connection);
+    else this.#idle.add(connection);
   }
 
   #gone(connection: Connection): void {
     if (!this.#all.delete(connection)) return;
-    const position = this.#idle.indexOf(connection);
-    if (position >= 0) this.#idle.splice(position, 1);
+    this.#idle.delete(connection);
     const next = this.#nextWaiting();
     if (next !== undefined) this.#open()?.send(next.message, next.replied);
   }

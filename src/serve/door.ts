@@ -11,7 +11,7 @@ import type { ServerState } from './state.ts';
 export interface FrontLimits {
   /** Of the body of a request. */
   readonly bodyBytes: number;
-  /** Open at once. */
+  /** Open at once by each protocol, of all threads. */
   readonly connections: number;
   /** In which hands must have been shaken, where TLS is spoken. */
   readonly handshakeMs: number;
@@ -34,6 +34,8 @@ export const DEFAULT_FRONT_LIMITS: FrontLimits = Object.freeze({
 /** What a door answers requests with. */
 export interface DoorOptions {
   readonly state: ServerState;
+  /** Of the connections that are handed to it: `handOverMemory`. */
+  readonly connections: SharedArrayBuffer;
   readonly security: Security;
   readonly models: FrontModels;
   readonly arena: SlotArena;

@@ -12,6 +12,7 @@ import type { Placing } from './engine/model-source.ts';
 import { type MetricNames, ServerFigures } from './figures.ts';
 import type { Question } from './http/http-thread.ts';
 import { type Listeners, listenAt } from './listening-socket.ts';
+import { PROTOCOLS } from './metrics/metric-list.ts';
 import { settleWithin } from './models/live-model.ts';
 import { Models } from './models/models.ts';
 import { type EngineEvents, QUEUE_ENTRIES, RunningEngine, word } from './models/running-engine.ts';
@@ -97,6 +98,7 @@ function fixedCatalog(models: readonly ServeModel[]): ModelCatalog {
 
 export class Server {
   readonly #options: ServeOptions;
+  readonly #listeners: Listeners;
   readonly #state: SharedArrayBuffer = word();
   /** Of the threads that receive requests. */
   readonly #bells: readonly SharedArrayBuffer[];
@@ -106,8 +108,6 @@ export class Server {
   readonly #page: PageDocument;
   readonly #feed: LiveFeed;
   #security: Security;
-  #port = 0;
-  #grpcPort: number | undefined;
   #closing: Promise<void> | undefined;
   #isGivenUp = false;
   #hasFailed = false;
@@ -115,8 +115,9 @@ export class Server {
   /** Rejects when a thread fails that the server cannot be without. */
   readonly failed: Promise<never>;
 
-  private constructor(options: ServeOptions, page: PageDocument) {
+  private constructor(options: ServeOptions, listeners: Listeners, page: PageDocument) {
     this.#options = options;
+    this.#listeners = listeners;
     this.#page = page;
     this.#security = options.security ?? NO_SECURITY;
     this.#figures = new ServerFigures(options.metricNames);
@@ -153,13 +154,12 @@ export class Server {
   static async start(options: ServeOptions): Promise<Server> {
     const script = await readFile(options.programs?.page ?? packageFile('dist/serve/page.js'), 'utf8');
     // An address that is taken is told before a model of any size is loaded.
-    const listeners = await listenAt(options);
-    const server = new Server(options, pageDocument(script));
+    const server = new Server(options, await listenAt(options), pageDocument(script));
     const { signal } = options;
     const givenUp = deferred<never>();
     const giveUp = () => givenUp.reject(new ServeError('SHUTTING_DOWN', 'the start was given up'));
     using _watching = signal && addAbortListener(signal, giveUp);
-    const starting = server.#start(listeners);
+    const starting = server.#start();
     try {
       await Promise.race([starting, server.failed, givenUp.promise]);
       return server;
@@ -169,20 +169,17 @@ export class Server {
       // It ends with its threads, and starts no more.
       await starting.catch(() => {});
       throw error;
-    } finally {
-      listeners.http.close();
-      listeners.grpc?.close();
     }
   }
 
   /** The port that it listens on. */
   get port(): number {
-    return this.#port;
+    return this.#listeners.http.port;
   }
 
   /** The port that it speaks gRPC on; undefined: none. */
   get grpcPort(): number | undefined {
-    return this.#grpcPort;
+    return this.#listeners.grpc?.port;
   }
 
   /** Checks requests by these rules from now on, and shakes hands with these certificates. Connections that are open go on. */
@@ -202,26 +199,40 @@ export class Server {
     return this.#closing;
   }
 
-  async #start(listeners: Listeners): Promise<void> {
+  async #start(): Promise<void> {
     const { ioThreads, onEvent, host } = this.#options;
-    for (let i = 0; i < ioThreads; i++) this.#fronts.push(this.#startFront(listeners, i));
+    for (let i = 0; i < ioThreads; i++) this.#fronts.push(this.#startFront(i));
     await Promise.all(this.#fronts.map(({ begun }) => begun));
     this.#figures.slotBytes = this.#fronts.reduce((sum, { arena }) => sum + arena.bytes, 0);
     if (this.#isGivenUp) return;
     await this.#models.loadAll();
     if (this.#isGivenUp) return;
-    await Promise.all(this.#fronts.map((front) => front.listen()));
+    this.#accept();
     this.#models.watchPatches();
     new ServerState(this.#state).phase = 'ready';
-    this.#port = listeners.http.port;
-    this.#grpcPort = listeners.grpc?.port;
     onEvent({
       kind: 'listening',
       host,
-      port: this.#port,
+      port: this.port,
       tls: this.#security.tls !== undefined,
-      ...(this.#grpcPort === undefined ? {} : { grpcPort: this.#grpcPort }),
+      ...(this.grpcPort === undefined ? {} : { grpcPort: this.grpcPort }),
     });
+  }
+
+  /** Connections are spread over the threads from now on. */
+  #accept(): void {
+    const { limits = DEFAULT_FRONT_LIMITS, onEvent } = this.#options;
+    for (const protocol of PROTOCOLS)
+      this.#listeners[protocol]?.accept({
+        to: this.#fronts.map(({ connections }) => connections[protocol]),
+        limit: limits.connections,
+        onError: (error) => onEvent({ kind: 'error', error: error as Error }),
+      });
+  }
+
+  #endListening(): void {
+    this.#listeners.http.close();
+    this.#listeners.grpc?.close();
   }
 
   /** A thread has failed. */
@@ -270,20 +281,19 @@ export class Server {
     return { ...recording, diskBytes, folder: join(recording.folder, `${model.name}-${instance}`) };
   }
 
-  #startFront(listeners: Listeners, index: number): RunningFront {
+  #startFront(index: number): RunningFront {
     const options = this.#options;
     const { limits = DEFAULT_FRONT_LIMITS, slaMs, requestBytes, ioThreads, onEvent, programs } = options;
     const share = (all: number) => Math.ceil(all / ioThreads);
     const start = {
       name: `http-${index}`,
-      fd: listeners.http.fd,
-      grpcFd: listeners.grpc?.fd,
+      speaksGrpc: this.#listeners.grpc !== undefined,
       state: this.#state,
       bell: at(this.#bells, index),
       queueEntries: QUEUE_ENTRIES,
       slaMs,
       security: this.#security,
-      limits: { ...limits, connections: share(limits.connections) },
+      limits,
       logsAccess: options.logsAccess ?? false,
       page: this.#page,
     };
@@ -335,6 +345,7 @@ export class Server {
     const state = new ServerState(this.#state);
     state.phase = 'draining';
     this.#feed.end();
+    this.#endListening();
     for (const front of this.#fronts) front.drain();
     const drained = this.#fronts.map((front) => front.drained);
     // Without an engine, requests are refused at once.
@@ -354,6 +365,7 @@ export class Server {
   /** Ends all threads, and gives their memory back. */
   async #end(): Promise<void> {
     this.#feed.end();
+    this.#endListening();
     await Promise.all([this.#models.terminate(), ...this.#fronts.map((front) => front.terminate())]);
     for (const front of this.#fronts) front[Symbol.dispose]();
   }

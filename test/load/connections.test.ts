@@ -67,6 +67,23 @@ test('a connection is used again, unless its server ends it or will soon', async
   server.close();
 });
 
+test('the connection that has been idle for longest is used first', async () => {
+  const used: Socket[] = [];
+  const server = await listen((socket, text) => {
+    used.push(socket);
+    socket.write(OK(text));
+  });
+  const connections = new Connections(target(server), 3);
+  await Promise.all(['aaaa', 'bbbb', 'cccc'].map((text) => once(connections, text)));
+  for (let i = 0; i < 6; i++) await once(connections, 'dddd');
+  assert.equal(new Set(used.slice(0, 3)).size, 3);
+  assert.equal(new Set(used.slice(3, 6)).size, 3);
+  assert.deepEqual(used.slice(6), used.slice(3, 6));
+  assert.equal(connections.opened, 3);
+  connections.close();
+  server.close();
+});
+
 test('broken connections: each request hears why, once, and others go on', async () => {
   const server = await listen((socket, text) => {
     if (text === 'shut') socket.destroy();

@@ -121,7 +121,6 @@ test('memory for requests that is full refuses them, and larger bodies move as t
 
 test('several threads receive requests for several models', async () => {
   await using served = await serve({ ioThreads: 2, models: { rows: rowsModel, again: rowsModel } });
-  // Connections are shared among the threads as the system likes.
   const clients = Array.from({ length: 8 }, () => new Client(served.port, 2));
   const replies = await Promise.all(
     Array.from(
@@ -246,6 +245,18 @@ describe('a server that stops', () => {
       await served.server.close();
       assert.equal(served.events.at(-1)?.kind, 'closed');
     });
+
+  test('closes a connection that its thread did not take any more', { skip: refuseCounting }, async () => {
+    const before = sockets();
+    const served = await serve({ programs: realThread('front', endsWhenTold('connection')) });
+    using connection = await RawConnection.open(served.port);
+    assert.equal(await connection.rest(), '');
+    await assert.rejects(served.server.failed, /a thread of the server ended/);
+    await served.server.close();
+    connection[Symbol.dispose]();
+    await connection.closed;
+    assert.equal(sockets(), before);
+  });
 
   test('ends when a thread is gone before it has drained', async () => {
     const served = await serve({ programs: realThread('front', endsWhenTold('drain')) });

@@ -8,8 +8,9 @@ import {
   type ServerHttp2Session,
   type ServerHttp2Stream,
 } from 'node:http2';
-import { Server as NetServer, type Socket } from 'node:net';
+import type { Socket } from 'node:net';
 import type { DoorOptions } from '../door.ts';
+import { Intake } from '../hand-over.ts';
 import { Handshakes } from '../security/handshakes.ts';
 import type { Security } from '../security/security.ts';
 import { tlsOptions } from '../security/tls.ts';
@@ -35,6 +36,7 @@ export interface GrpcDoorOptions extends DoorOptions {
 export class GrpcDoor {
   readonly #options: GrpcDoorOptions;
   readonly #server: Http2Server | Http2SecureServer;
+  readonly #intake: Intake;
   readonly #handshakes = new Handshakes();
   readonly #sessions: Sessions;
   readonly #watchers: HealthWatchers;
@@ -42,10 +44,10 @@ export class GrpcDoor {
   #requests = 0;
   /** Told when a call has ended. */
   #ended: () => void = () => {};
-  #looking: NodeJS.Timeout | undefined;
+  readonly #looking: NodeJS.Timeout;
 
   constructor(options: GrpcDoorOptions) {
-    const { limits, onConnection, onError } = options;
+    const { limits, onConnection } = options;
     this.#options = options;
     this.#watchers = new HealthWatchers((service) => servingStatus(service, contextOf(options)));
     this.#sessions = new Sessions(limits, (streams) => this.#watchers.end(streams));
@@ -60,7 +62,7 @@ export class GrpcDoor {
       tls === undefined
         ? createServer({ settings })
         : createSecureServer({ settings, ...tlsOptions(tls), handshakeTimeout: limits.handshakeMs });
-    this.#server.maxConnections = limits.connections;
+    this.#intake = new Intake(options.connections, this.#server, { allowHalfOpen: false });
     if (tls !== undefined) {
       this.#server.on('connection', (socket: Socket) => this.#handshakes.begun(socket));
       this.#server.on('secureConnection', (socket: Socket) => this.#handshakes.done(socket));
@@ -81,7 +83,9 @@ export class GrpcDoor {
       session.once('close', () => onConnection('closed'));
     });
     this.#server.on('sessionError', () => {});
-    this.#server.on('error', onError);
+    const { headersMs, requestMs, idleMs } = limits;
+    const lookMs = Math.min(LOOK_MS, headersMs / 2, requestMs / 2, idleMs / 2);
+    this.#looking = setInterval(() => this.#sessions.look(), lookMs);
   }
 
   /** Calls that have not ended: also those whose clients have gone, while engines still have them. */
@@ -97,18 +101,9 @@ export class GrpcDoor {
       this.#server.setSecureContext(tlsOptions(tls));
   }
 
-  /** Accepts connections of the listening socket `fd`, which is this server's from now on. */
-  listen(fd: number): Promise<void> {
-    const { headersMs, requestMs, idleMs } = this.#options.limits;
-    const lookMs = Math.min(LOOK_MS, headersMs / 2, requestMs / 2, idleMs / 2);
-    this.#looking = setInterval(() => this.#sessions.look(), lookMs);
-    return new Promise((resolve, reject) => {
-      this.#server.once('error', reject);
-      this.#server.listen({ fd, exclusive: true }, () => {
-        this.#server.off('error', reject);
-        resolve();
-      });
-    });
+  /** Serves a connection, which is this server's from now on. */
+  receive(descriptor: number): void {
+    this.#intake.receive(descriptor);
   }
 
   /** What is served, or how far the server is, has changed. */
@@ -116,11 +111,11 @@ export class GrpcDoor {
     this.#watchers.look();
   }
 
-  /** Accepts no connection any more, tells clients to open no more streams, and resolves when all calls have ended. */
+  /**
+   * To be called once no more connections come. Tells clients to open no more streams, and resolves when all connections and calls have
+   * ended.
+   */
   async drain(): Promise<void> {
-    const closed = new Promise<void>((resolve) => {
-      NetServer.prototype.close.call(this.#server, () => resolve());
-    });
     this.changed();
     this.#sessions.leave();
     let idleSince = performance.now();
@@ -131,7 +126,7 @@ export class GrpcDoor {
         this.#sessions.close();
       }
     }, DRAIN_IDLE_MS / 5);
-    await closed;
+    await this.#intake.allClosed();
     clearInterval(looking);
     clearInterval(this.#looking);
     // Engines may have requests of clients that have gone.

@@ -1,9 +1,10 @@
 /** The HTTP server of a thread: its limits, its paths, its answers. */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { createServer as createSecureServer, type Server as SecureServer } from 'node:https';
-import { Server as NetServer, type Socket } from 'node:net';
+import type { Socket } from 'node:net';
 import { RequestError, ServeError } from '../../errors.ts';
 import type { DoorOptions } from '../door.ts';
+import { Intake } from '../hand-over.ts';
 import { PROMETHEUS_CONTENT_TYPE } from '../metrics/prometheus-text.ts';
 import type { PageDocument } from '../page/document.ts';
 import { health, modelMetadata, modelReady, repositoryIndex, serverMetadata } from '../protocol/documents.ts';
@@ -63,6 +64,7 @@ const json = (value: unknown, status = 200): Answer => ({
 export class FrontDoor {
   readonly #options: FrontDoorOptions;
   readonly #server: Server | SecureServer;
+  readonly #intake: Intake;
   #guard: Guard;
   readonly #connections = new Connections();
   #requests = 0;
@@ -81,14 +83,13 @@ export class FrontDoor {
       connectionsCheckingInterval: LOOK_MS,
       // Its own answer to those without has no body.
       requireHostHeader: false,
-      noDelay: true,
     };
     const { tls } = security;
     this.#server =
       tls === undefined
         ? createServer(settings)
         : createSecureServer({ ...settings, ...tlsOptions(tls), handshakeTimeout: limits.handshakeMs });
-    this.#server.maxConnections = limits.connections;
+    this.#intake = new Intake(options.connections, this.#server, { allowHalfOpen: tls === undefined });
     const handle = (request: IncomingMessage, response: ServerResponse) => {
       if (this.#connections.asked(request, response)) this.#count(this.#handle(request, response), response);
     };
@@ -108,7 +109,8 @@ export class FrontDoor {
       options.onConnection('opened');
       socket.once('close', () => options.onConnection('closed'));
     });
-    this.#server.on('error', options.onError);
+    // Node looks for connections that are late once its server listens, as this one never does.
+    this.#server.emit('listening');
   }
 
   /** Requests that have not ended: also those whose clients have gone, while engines still have them. */
@@ -123,32 +125,22 @@ export class FrontDoor {
       this.#server.setSecureContext(tlsOptions(tls));
   }
 
-  /** Accepts connections of the listening socket `fd`, which is this server's from now on. */
-  listen(fd: number): Promise<void> {
-    return new Promise((resolve, reject) => {
-      this.#server.once('error', reject);
-      this.#server.listen({ fd, exclusive: true }, () => {
-        this.#server.off('error', reject);
-        resolve();
-      });
-    });
+  /** Serves a connection, which is this server's from now on. */
+  receive(descriptor: number): void {
+    this.#intake.receive(descriptor);
   }
 
   /**
-   * Accepts no connection any more, and resolves when those that are open have ended, each after a request that is answered from now
-   * on, or when none has come for a while; and when all requests have.
+   * To be called once no more connections come. Resolves when those that are open have ended, each after a request that is answered from
+   * now on, or when none has come for a while; and when all requests have.
    */
   async drain(): Promise<void> {
-    const closed = new Promise<void>((resolve) => {
-      // The HTTP server's own would end connections at once that a request may be on its way on.
-      NetServer.prototype.close.call(this.#server, () => resolve());
-    });
     let idleSince = performance.now();
     const looking = setInterval(() => {
       if (this.#requests > 0) idleSince = performance.now();
       else if (performance.now() - idleSince >= DRAIN_IDLE_MS) this.#connections.endIdle();
     }, DRAIN_IDLE_MS / 5);
-    await closed;
+    await this.#intake.allClosed();
     clearInterval(looking);
     while (this.#requests > 0)
       await new Promise<void>((resolve) => {

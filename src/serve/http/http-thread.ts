@@ -1,11 +1,11 @@
 /** The program of a thread that receives requests. */
 import { parentPort, workerData } from 'node:worker_threads';
 import { type Deferred, deferred } from '../../deferred.ts';
-import { duplicateDescriptor } from '../../ffi/descriptors.ts';
 import type { DoorOptions, FrontLimits } from '../door.ts';
 import { type ArenaPlace, SlotArena } from '../engine/arena.ts';
 import { receivedError, type SentError, sentError } from '../engine/thread-errors.ts';
 import { GrpcDoor } from '../grpc/grpc-door.ts';
+import type { Protocol } from '../metrics/metric-list.ts';
 import type { SharedMetrics } from '../metrics/metrics-block.ts';
 import type { PageDocument } from '../page/document.ts';
 import type { RepositoryEntry } from '../protocol/documents.ts';
@@ -24,10 +24,10 @@ import { Watchers } from './watchers.ts';
 export interface FrontStart {
   /** Its name in metrics. */
   readonly name: string;
-  /** A listening socket, which all threads share. */
-  readonly fd: number;
-  /** The same for gRPC, where it is spoken. */
-  readonly grpcFd: number | undefined;
+  /** Whether it speaks gRPC too. */
+  readonly speaksGrpc: boolean;
+  /** Of the connections that are handed to it: `handOverMemory`. */
+  readonly connections: Readonly<Record<Protocol, SharedArrayBuffer>>;
   readonly state: SharedArrayBuffer;
   readonly bell: SharedArrayBuffer;
   /** Entries of each queue to or from an engine. */
@@ -78,8 +78,10 @@ export type ToFront =
     }
   /** The engines of a model that was prepared have failed: requests for it do not wait for them. */
   | { readonly kind: 'abandon'; readonly serial: number }
-  | { readonly kind: 'listen' }
+  /** A connection, which is the thread's from now on. */
+  | { readonly kind: 'connection'; readonly protocol: Protocol; readonly descriptor: number }
   | { readonly kind: 'renew'; readonly security: Security }
+  /** No more connections come. */
   | { readonly kind: 'drain' }
   | { readonly kind: 'end' }
   /** For all that watch. */
@@ -91,7 +93,6 @@ export type FromFront =
   /** `metrics`: of a model that this thread has not had before. */
   | { readonly kind: 'prepared'; readonly serial: number; readonly metrics: readonly SharedMetrics[] }
   | { readonly kind: 'left'; readonly serial: number }
-  | { readonly kind: 'listening' }
   | { readonly kind: 'drained' }
   | { readonly kind: 'question'; readonly number: number; readonly question: Question }
   /** One that watched has gone. */
@@ -137,7 +138,7 @@ function run(start: FrontStart): void {
   const access = (line: string) => process.stdout.write(`${line}\n`);
   const watch = new FrontWatch(start.name, start.logsAccess ? access : undefined);
   const main = new Asking();
-  const options: DoorOptions = {
+  const options: Omit<DoorOptions, 'connections'> = {
     state: new ServerState(start.state),
     models,
     arena,
@@ -161,15 +162,19 @@ function run(start: FrontStart): void {
   });
   const door = new FrontDoor({
     ...options,
+    connections: start.connections.http,
     page: start.page,
     watchers,
     metrics: () => main.ask('document', { kind: 'metrics' }),
     onConnection: (event) => watch.connection('http', event),
   });
-  const grpc =
-    start.grpcFd === undefined
-      ? undefined
-      : new GrpcDoor({ ...options, onConnection: (event) => watch.connection('grpc', event) });
+  const grpc = start.speaksGrpc
+    ? new GrpcDoor({
+        ...options,
+        connections: start.connections.grpc,
+        onConnection: (event) => watch.connection('grpc', event),
+      })
+    : undefined;
   const receiving = engines.receive();
   const reporting = setInterval(() => {
     watch.publish();
@@ -218,10 +223,8 @@ function run(start: FrontStart): void {
         if (model !== undefined && models.served(model.served.name) !== model) await leave(model);
         break;
       }
-      case 'listen':
-        await door.listen(duplicateDescriptor(start.fd));
-        if (start.grpcFd !== undefined) await grpc?.listen(duplicateDescriptor(start.grpcFd));
-        say({ kind: 'listening' });
+      case 'connection':
+        (message.protocol === 'http' ? door : grpc)?.receive(message.descriptor);
         break;
       case 'renew':
         door.renew(message.security);

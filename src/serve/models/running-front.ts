@@ -3,7 +3,9 @@ import { type Deferred, deferred } from '../../deferred.ts';
 import type { NativeMemory } from '../../ffi/host-memory.ts';
 import { type ArenaPlace, arenaMemory } from '../engine/arena.ts';
 import { receivedError, sentError } from '../engine/thread-errors.ts';
+import { HandOver, handOverMemory } from '../hand-over.ts';
 import type { FromFront, FrontStart, Question, ToFront } from '../http/http-thread.ts';
+import type { Protocol } from '../metrics/metric-list.ts';
 import type { SharedMetrics } from '../metrics/metrics-block.ts';
 import type { ModelAtFront } from '../requests/infer-model.ts';
 import type { Security } from '../security/security.ts';
@@ -34,29 +36,45 @@ export class RunningFront {
   readonly #thread: ServerThread<ToFront, FromFront>;
   readonly #memory: NativeMemory;
   readonly #events: FrontEvents;
+  /** How it gets connections. */
+  readonly connections: Readonly<Record<Protocol, HandOver>>;
   readonly #begun = deferred<void>();
-  readonly #listening = deferred<void>();
   readonly #drained = deferred<void>();
   /** What it was asked and has not answered, by serial. */
   readonly #asked = new Map<string, Deferred<void>>();
 
-  constructor(program: string, start: Omit<FrontStart, 'arena'>, requestBytes: number, events: FrontEvents) {
+  constructor(
+    program: string,
+    start: Omit<FrontStart, 'arena' | 'connections'>,
+    requestBytes: number,
+    events: FrontEvents,
+  ) {
     this.#events = events;
     this.#memory = arenaMemory(requestBytes);
+    const connections = { http: handOverMemory(), grpc: handOverMemory() };
     this.#thread = new ServerThread<ToFront, FromFront>(
       program,
-      { ...start, arena: this.arena },
+      { ...start, arena: this.arena, connections },
       (message) => this.#hear(message),
       LIMITS,
     );
-    for (const { promise } of [this.#begun, this.#listening, this.#drained]) promise.catch(() => {});
+    const handOver = (protocol: Protocol) =>
+      new HandOver(connections[protocol], (descriptor) =>
+        this.#thread.say({ kind: 'connection', protocol, descriptor }),
+      );
+    this.connections = { http: handOver('http'), grpc: handOver('grpc') };
+    for (const { promise } of [this.#begun, this.#drained]) promise.catch(() => {});
     this.#thread.ended.then(
       () => {
         const error = new Error('a thread of the server ended');
+        this.#endConnections();
         this.#giveUp(error);
         events.ended(error);
       },
-      (error) => this.#lose(error),
+      (error) => {
+        this.#endConnections();
+        this.#lose(error);
+      },
     );
   }
 
@@ -71,11 +89,6 @@ export class RunningFront {
 
   get drained(): Promise<void> {
     return this.#drained.promise;
-  }
-
-  listen(): Promise<void> {
-    this.#thread.say({ kind: 'listen' });
-    return this.#listening.promise;
   }
 
   /** Resolves when the model is ready to be served. */
@@ -111,6 +124,7 @@ export class RunningFront {
     this.#thread.say({ kind: 'event', text });
   }
 
+  /** No more connections are handed over. */
   drain(): void {
     this.#thread.say({ kind: 'drain' });
   }
@@ -168,9 +182,6 @@ export class RunningFront {
       case 'unwatched':
         events.unwatched();
         break;
-      case 'listening':
-        this.#listening.resolve();
-        break;
       case 'drained':
         this.#drained.resolve();
         break;
@@ -185,6 +196,11 @@ export class RunningFront {
     }
   }
 
+  /** The thread has ended: closes what it was handed last. */
+  #endConnections(): void {
+    for (const connections of Object.values(this.connections)) connections.end();
+  }
+
   #lose(error: Error): void {
     this.#giveUp(error);
     this.#events.lost(error);
@@ -192,8 +208,7 @@ export class RunningFront {
 
   /** Nothing is answered any more. */
   #giveUp(error: Error): void {
-    for (const { reject } of [this.#begun, this.#listening, this.#drained, ...this.#asked.values()])
-      reject(error);
+    for (const { reject } of [this.#begun, this.#drained, ...this.#asked.values()]) reject(error);
     this.#asked.clear();
   }
 }

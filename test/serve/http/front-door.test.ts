@@ -4,10 +4,11 @@ import { after, before, describe, test } from 'node:test';
 import { deferred } from '../../../src/deferred.ts';
 import { DEFAULT_FRONT_LIMITS } from '../../../src/serve/door.ts';
 import { SlotArena } from '../../../src/serve/engine/arena.ts';
+import { handOverMemory } from '../../../src/serve/hand-over.ts';
 import { FrontDoor } from '../../../src/serve/http/front-door.ts';
-import { listen } from '../../../src/serve/listening-socket.ts';
 import { FrontModels } from '../../../src/serve/requests/front-models.ts';
 import { ServerState } from '../../../src/serve/state.ts';
+import { accepting } from '../../support/accepting.ts';
 import { Client, jsonIn, outputsIn, RawConnection, refusal, requestText } from '../../support/http-client.ts';
 import { protocolBody, type SentBody } from '../../support/infer-bodies.ts';
 import { NO_PAGE } from '../../support/no-page.ts';
@@ -363,7 +364,9 @@ describe('the thread of a server', () => {
     const log: string[] = [];
     const arena = new SlotArena(1 << 16);
     const closed = deferred<void>();
+    const connections = handOverMemory();
     const door = new FrontDoor({
+      connections,
       state: new ServerState(new SharedArrayBuffer(4)),
       security: { access: { origins: [] } },
       models: new FrontModels(),
@@ -380,11 +383,19 @@ describe('the thread of a server', () => {
       },
       onError: (error) => log.push(String(error)),
     });
-    const { fd, port } = await listen('127.0.0.1', 0);
-    await door.listen(fd);
-    const connection = await RawConnection.open(port);
+    const accepted = await accepting(connections, door);
+    const connection = await RawConnection.open(accepted.port);
     connection.send('GET /metrics HTTP/1.1\r\nHost: h\r\n\r\n');
-    return { door, log, connection, closed: closed.promise, [Symbol.dispose]: () => arena[Symbol.dispose]() };
+    return {
+      door,
+      log,
+      connection,
+      closed: closed.promise,
+      [Symbol.dispose]: () => {
+        accepted[Symbol.dispose]();
+        arena[Symbol.dispose]();
+      },
+    };
   }
 
   test('is done when the last request is, though its client has gone', async () => {

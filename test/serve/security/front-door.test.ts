@@ -6,11 +6,12 @@ import { describe, test } from 'node:test';
 import { type ConnectionOptions, connect } from 'node:tls';
 import { DEFAULT_FRONT_LIMITS, type FrontLimits } from '../../../src/serve/door.ts';
 import { SlotArena } from '../../../src/serve/engine/arena.ts';
+import { handOverMemory } from '../../../src/serve/hand-over.ts';
 import { FrontDoor } from '../../../src/serve/http/front-door.ts';
-import { listen } from '../../../src/serve/listening-socket.ts';
 import { FrontModels } from '../../../src/serve/requests/front-models.ts';
 import { readSecurity, type SecurityFiles } from '../../../src/serve/security/security.ts';
 import { ServerState } from '../../../src/serve/state.ts';
+import { accepting } from '../../support/accepting.ts';
 import { authority, type Certified, secretFile, signed } from '../../support/certificates.ts';
 import { Client, RawConnection, type Reply, refusal } from '../../support/http-client.ts';
 import { NO_PAGE } from '../../support/no-page.ts';
@@ -35,7 +36,9 @@ async function open(files: SecurityFiles, limits: Partial<FrontLimits> = {}): Pr
   const arena = new SlotArena(1 << 16);
   const errors: unknown[] = [];
   const { security } = await readSecurity(files);
+  const connections = handOverMemory();
   const door = new FrontDoor({
+    connections,
     state,
     security,
     models: new FrontModels(),
@@ -50,14 +53,14 @@ async function open(files: SecurityFiles, limits: Partial<FrontLimits> = {}): Pr
     onConnection: () => {},
     onError: (error) => errors.push(error),
   });
-  const { fd, port } = await listen('127.0.0.1', 0);
-  await door.listen(fd);
+  const accepted = await accepting(connections, door, limits.connections);
   return {
-    port,
+    port: accepted.port,
     errors,
     renew: async (files) => door.renew((await readSecurity(files)).security),
     async [Symbol.asyncDispose]() {
       state.phase = 'draining';
+      accepted[Symbol.dispose]();
       await door.drain();
       arena[Symbol.dispose]();
     },
