@@ -66,6 +66,7 @@ export class Intake {
   readonly #words: Int32Array;
   readonly #server: Server;
   readonly #allowHalfOpen: boolean;
+  readonly #open = new Set<Socket>();
   /** Told when a connection has closed. */
   #closed: () => void = () => {};
 
@@ -90,11 +91,18 @@ export class Intake {
       allowHalfOpen: this.#allowHalfOpen,
     });
     socket.setNoDelay(true);
+    this.#open.add(socket);
     socket.once('close', () => {
+      this.#open.delete(socket);
       Atomics.sub(this.#words, OPEN, 1);
       this.#closed();
     });
     this.#server.emit('connection', socket);
+  }
+
+  /** Ends all connections, also those whose clients keep their side open. */
+  end(): void {
+    for (const socket of this.#open) socket.destroy();
   }
 
   /** Resolves when all connections are closed: to be asked once no more are handed over. */

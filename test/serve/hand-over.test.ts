@@ -63,7 +63,7 @@ test('what was received goes on when its thread is given up', { skip: refuseCoun
     server.on('connection', (socket) => {
       served.push(socket);
       socket.on('data', (bytes) => socket.write(bytes));
-      socket.on('end', () => socket.end('that was all'));
+      socket.on('end', () => setImmediate(() => socket.end('that was all')));
     });
     // Received between others that are sent: numbers of descriptors come again.
     const [first] = (await own.open(1)) as [RawConnection];

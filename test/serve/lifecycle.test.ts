@@ -1,14 +1,17 @@
 /** A server from start to end: what it refuses to start with, deadlines and full queues, and how it stops. */
 import assert from 'node:assert/strict';
-import { getEventListeners } from 'node:events';
+import { getEventListeners, once } from 'node:events';
 import { readFileSync, writeFileSync } from 'node:fs';
-import { createServer } from 'node:net';
+import { connect, createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
+import { connect as connectTls } from 'node:tls';
 import { pathToFileURL } from 'node:url';
 import { nativeCounts } from '../../src/ffi/owned-handles.ts';
+import { readSecurity } from '../../src/serve/security/security.ts';
 import type { ServerEvent } from '../../src/serve/server.ts';
+import { authority, signed } from '../support/certificates.ts';
 import {
   Client,
   jsonIn,
@@ -188,6 +191,39 @@ describe('a server that stops', () => {
     assert.equal(await stuck.rest(), '');
   });
 
+  test('ends connections whose clients keep their side open', async () => {
+    const own = authority();
+    const { certFile: certificate, keyFile: key } = signed(own);
+    const tls = await readSecurity({ origins: [], tls: { certificate, key } });
+    for (const security of [undefined, tls.security]) {
+      // Where one is left, it does not end.
+      const served = await serve({
+        grpcPort: 0,
+        drainMs: 50,
+        stopMs: 600_000,
+        ...(security === undefined ? {} : { security }),
+      });
+      const kept: Socket[] = [];
+      for (const port of [served.port, served.server.grpcPort as number])
+        for (const shakesHands of security === undefined ? [false] : [false, true]) {
+          const to = { port, host: '127.0.0.1', allowHalfOpen: true };
+          const socket = shakesHands
+            ? connectTls({ ...to, ca: own.cert, ALPNProtocols: port === served.port ? [] : ['h2'] })
+            : connect(to);
+          kept.push(socket.on('error', () => {}).resume());
+          await once(socket, shakesHands ? 'secureConnect' : 'connect');
+          if (port === served.port) socket.write('GET /v2 HTTP/1.1\r\nHost: h\r\n');
+        }
+      await served.server.close();
+      assert.equal(served.events.at(-1)?.kind, 'closed');
+      assert.deepEqual(
+        served.events.filter(({ kind }) => kind === 'error'),
+        [],
+      );
+      for (const socket of kept) socket.destroy();
+    }
+  });
+
   const realThread = (program: 'engine' | 'front', code: string) => {
     const file = join(tmpdir(), `hotrow-thread-${process.pid}-${program}.mjs`);
     const real = JSON.stringify(pathToFileURL(programs[program]).href);
@@ -275,12 +311,12 @@ describe('a server that stops', () => {
   });
 
   test('gives everything back', { skip: refuseCounting }, async () => {
-    const once = async () => {
+    const one = async () => {
       await using served = await serve({ ioThreads: 2 });
       using client = new Client(served.port);
       outputsIn(await client.infer('rows', small));
     };
-    await once();
+    await one();
     const counts = () => ({
       ...nativeCounts(),
       threads: threads(),
@@ -288,7 +324,7 @@ describe('a server that stops', () => {
       sockets: sockets(),
     });
     const before = counts();
-    for (let i = 0; i < 2; i++) await once();
+    for (let i = 0; i < 2; i++) await one();
     assert.deepEqual(counts(), before);
   });
 });

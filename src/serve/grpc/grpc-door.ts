@@ -138,8 +138,7 @@ export class GrpcDoor {
 
   /** Ends all connections. */
   end(): void {
-    this.#handshakes.end();
-    this.#sessions.destroy();
+    this.#intake.end();
   }
 
   /** Counts a call until it has ended. What fails beside its answer ends its stream. */

@@ -127,10 +127,6 @@ export class Sessions {
     for (const [session, own] of this.#open) this.#close(session, own);
   }
 
-  destroy(): void {
-    for (const session of this.#open.keys()) session.destroy();
-  }
-
   /** A stream was reset, or ended where nobody expected it. */
   #reset(session: ServerHttp2Session, own: OpenSession): void {
     const now = this.#now();

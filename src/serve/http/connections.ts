@@ -64,14 +64,9 @@ export class Connections {
     return true;
   }
 
-  /** Ends those that have not shaken hands. */
-  endShaking(): void {
-    this.#handshakes.end();
-  }
-
   /** Ends those that wait for no answer, also where nothing was ever asked. */
   endIdle(): void {
-    this.endShaking();
+    this.#handshakes.end();
     for (const [socket, waiting] of this.#open) if (waiting.size === 0) socket.destroySoon();
   }
 

@@ -150,8 +150,7 @@ export class FrontDoor {
 
   /** Ends all connections. */
   end(): void {
-    this.#connections.endShaking();
-    this.#server.closeAllConnections();
+    this.#intake.end();
   }
 
   /** Counts a request until it has ended. What fails beside its answer ends its connection. */
