@@ -5,6 +5,7 @@
 const CONFORMANCE = ['test/conformance/cpu.test.ts', 'test/conformance/cpu.rest.test.ts'];
 const CONFORMANCE_CUDA = [
   'test/conformance/cuda.test.ts',
+  'test/conformance/cuda-precisions.rest.test.ts',
   'test/conformance/cuda.rest.test.ts',
   'test/gpu/conformance.test.ts',
   'test/backend/cuda/dense/scaled-layers.rest.test.ts',
@@ -41,6 +42,7 @@ export const KNOWN_SKIPS = [
       'test/backend/transfers.test.ts',
       'test/bench/measure-model.test.ts',
       'test/characterize/characterize.rest.test.ts',
+      'test/conformance/cuda-precisions.rest.test.ts',
       'test/conformance/cuda.rest.test.ts',
       'test/conformance/cuda.test.ts',
       'test/emulation/artifact-bag.rest.test.ts',

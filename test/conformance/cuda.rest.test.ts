@@ -2,7 +2,6 @@
 
 import assert from 'node:assert/strict';
 import { after } from 'node:test';
-import { factorBits } from '../../src/backend/cuda/dense/dense-source.ts';
 import { SHORTEST_SPLIT } from '../../src/backend/cuda/embedding/fused-layout.ts';
 import {
   type Plan,
@@ -15,7 +14,6 @@ import {
 import type { PlanContext } from '../../src/plan/techniques/technique.ts';
 import { refuseEmulation } from '../emulation/emulator.ts';
 import { fake, openFakeBackend } from '../fake-driver/open-backend.ts';
-import { DENSE_GROUPS } from './subject.ts';
 import { conformance, conformanceSkipped } from './suite.ts';
 
 /** Each technique once, and two together: every kernel is compiled for this, which takes a second. */
@@ -31,7 +29,6 @@ function somePlans(context: PlanContext): Plan[] {
     plain,
     ...(first === undefined ? [] : [withGroup(fused, { ...rowsOf(first), techniques: { prefetch } })]),
     ...(first === undefined ? [] : [withGroup(plain, { ...rowsOf(first), techniques: { prefetch } })]),
-    withTechniques(fused, { turns: { lookups: 16 } }),
     on({ prefetch: { into: 'registers', distance: 3 } }),
     on({ pinning: { bytes, by: 'prefetch', when: 'ahead' } }),
     on({ prefetch: { into: 'registers', distance: 3 }, pinning: { bytes, by: 'prefetch', when: 'before' } }),
@@ -56,14 +53,6 @@ if (skip === undefined) {
     faultPlaces: 4,
     propertyRuns: 10,
   });
-  for (const precision of ['tf32', 'float16', 'bfloat16'] as const) {
-    conformance(`cuda, emulated, ${precision}`, openFakeBackend, {
-      precision,
-      groups: DENSE_GROUPS,
-      denseRounding: 2 ** -factorBits(precision),
-      rowsStandAlone: false,
-    });
-  }
   after(() => {
     assert.equal(fake.emulatorError(), '');
     assert.deepEqual(fake.live(), {}, 'everything was given back');
