@@ -6,8 +6,8 @@ import { ADMISSION_MEMBERS, type AdmissionLimits } from './admission.ts';
 import type { Backend } from './backend.ts';
 import { CpuBackend } from './cpu/cpu-backend.ts';
 import { CudaBackend } from './cuda/cuda-backend.ts';
-import { STREAM_MEMBERS, type StreamOptions } from './cuda/program/stream-sets.ts';
 import { GuardedBackend } from './guarded/backend.ts';
+import { STREAM_MEMBERS, type StreamOptions } from './stream-options.ts';
 
 export interface OpenOptions {
   /** `auto` (default), `cpu`, `cuda`, `cuda:N`. */

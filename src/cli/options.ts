@@ -1,7 +1,7 @@
 /** Options that several commands share, and how their values are read. */
 import { Argument, type Command, InvalidArgumentError, Option } from 'commander';
-import { MOST_STREAM_SETS, STREAMS_FIRST, type StreamOptions } from '../backend/cuda/program/stream-sets.ts';
 import type { OpenOptions } from '../backend/open-backend.ts';
+import { MOST_STREAM_SETS, STREAMS_FIRST, type StreamOptions } from '../backend/stream-options.ts';
 import { DENSE_PRECISIONS } from '../device.ts';
 import { INDEX_CHECKING } from '../embedding/bag.ts';
 import type { ArchitectureOverrides } from '../model/infer-architecture.ts';

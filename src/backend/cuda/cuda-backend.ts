@@ -36,6 +36,7 @@ import {
 } from '../backend.ts';
 import { InFlight } from '../in-flight.ts';
 import { asScaled, type ScaledWeight } from '../scaled-weight.ts';
+import type { StreamOptions } from '../stream-options.ts';
 import { measureCeilings } from './ceilings.ts';
 import { CudaLinear } from './dense/cuda-linear.ts';
 import { DenseKernels } from './dense/dense-kernels.ts';
@@ -48,7 +49,7 @@ import { KernelLibrary } from './kernels/library.ts';
 import { CudaBuffer } from './memory/buffer.ts';
 import { CudaHostMemory } from './memory/host-memory.ts';
 import { CudaProgram, type ProgramTools } from './program/program.ts';
-import { type StreamOptions, type StreamSet, StreamSets } from './program/stream-sets.ts';
+import { type StreamSet, StreamSets } from './program/stream-sets.ts';
 import { EventPool } from './program/timers.ts';
 
 export interface CudaBackendOptions {

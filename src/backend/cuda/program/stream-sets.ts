@@ -1,32 +1,11 @@
 /** The streams of a device: sets, which programs take in turns, so that one batch's lookups run beside another's dense layers. */
-import { type Members, oneOf, optional, whole } from '../../../checks/value.ts';
 import type { CudaDevice } from '../../../cuda/device.ts';
 import { CudaStream } from '../../../cuda/stream.ts';
+import type { StreamOptions } from '../../stream-options.ts';
 import type { LaneStreams } from './graph-choice.ts';
 
 /** The streams of a program: the lanes', and one for what happens in the shadow of the lookups. */
 export type Streams = LaneStreams & { readonly aside: CudaStream };
-
-/** What goes before other work that waits for a multiprocessor. */
-export const STREAMS_FIRST = ['dense', 'lookups', 'neither'] as const;
-
-export interface StreamOptions {
-  /**
-   * Sets of streams. With one, programs follow each other in each of its streams: a batch's dense layers run beside the next one's lookups,
-   * but for lookups that are short, whose batches are graphs one behind the other. With more, that many batches run side by
-   * side, each set with memory of its own for matrix products. Default: 1.
-   */
-  readonly sets?: number;
-  /** Default: dense. */
-  readonly first?: (typeof STREAMS_FIRST)[number];
-}
-
-export const MOST_STREAM_SETS = 8;
-
-export const STREAM_MEMBERS: Members<StreamOptions> = {
-  sets: optional(whole(1, MOST_STREAM_SETS)),
-  first: optional(oneOf(STREAMS_FIRST)),
-};
 
 /** A set by its number. */
 export interface StreamSet {

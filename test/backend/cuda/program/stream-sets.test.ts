@@ -1,7 +1,7 @@
 /** Batches side by side on CUDA, over the fake driver: a set of streams each, the same values. */
 import assert from 'node:assert/strict';
 import { after, describe, test } from 'node:test';
-import type { StreamOptions } from '../../../../src/backend/cuda/program/stream-sets.ts';
+import type { StreamOptions } from '../../../../src/backend/stream-options.ts';
 import { openBackend } from '../../../../src/index.ts';
 import { DlrmModel } from '../../../../src/model/dlrm.ts';
 import { refuseEmulation } from '../../../emulation/emulator.ts';
