@@ -159,7 +159,7 @@ struct Bag {
     }
     own.row = static_cast<RowNumber<K>>(index);
     if constexpr (K::padding) own.kept = own.kept && own.row != static_cast<RowNumber<K>>(table.padding_index);
-    if constexpr (counts_pruned) own.counted = own.kept;
+    if constexpr (counts_pruned || K::turn > 1) own.counted = own.kept;
     if constexpr (K::pruned) own.kept = own.kept && !is_pruned<K>(own.row);
     own.weight = 1.0f;
     own.bias = 0.0f;
