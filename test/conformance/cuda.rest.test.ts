@@ -14,6 +14,7 @@ import {
 import type { PlanContext } from '../../src/plan/techniques/technique.ts';
 import { refuseEmulation } from '../emulation/emulator.ts';
 import { fake, openFakeBackend } from '../fake-driver/open-backend.ts';
+import { CASE_GROUPS } from './subject.ts';
 import { conformance, conformanceSkipped } from './suite.ts';
 
 /** Each technique once, and two together: every kernel is compiled for this, which takes a second. */
@@ -44,6 +45,8 @@ const skip = refuseEmulation();
 if (skip === undefined) {
   conformance('cuda, emulated', openFakeBackend, {
     precision: 'float32',
+    // Those have tests of their own over the fake library: test/backend/cuda/dense/scaled-layers*.test.ts.
+    groups: CASE_GROUPS.filter((group) => group !== '8-bit layers'),
     rowsStandAlone: false,
     addsQuantizedInIndexOrder: false,
     longestInOrder: SHORTEST_SPLIT,
