@@ -10,16 +10,17 @@
  * server's own histogram, of requests that ended while a model was loaded, and of the others. Exits with 1 where a good request, a load
  * or a patch failed, something grew, or the server answers otherwise when it has been started again.
  */
-import { mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { request } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
-import { type StreamedTensor, writeSafetensors } from '../src/formats/safetensors.ts';
+import { writeSafetensors } from '../src/formats/safetensors.ts';
 import type { HostTensor } from '../src/tensor.ts';
 import { createRandom } from '../src/workload/random.ts';
 import { badGrpcClients, grpcFailures, grpcLoad } from './endurance-grpc.ts';
+import { DENSE_FEATURES, randomFloats, writeModel } from './endurance-model.ts';
 import {
   badClients,
   failedIn,
@@ -54,50 +55,12 @@ const [tables, rows, dim] = [number('tables'), number('rows'), number('dim')];
 const { samples, device } = values;
 const seconds = 60 * number('minutes');
 const MODEL = 'endurance';
-const DENSE = 13;
-const HIDDEN = 64;
 /** Before each count: what is idle has been given back. */
 const SETTLE_MS = 5000;
 const WARM_UP_SECONDS = 15;
 const WARM_UP_LOADS = 3;
 
 const random = createRandom(1);
-const numbers = (count: number, scale: number) =>
-  Float32Array.from({ length: count }, () => scale * (random.float() - 0.5));
-const matrix = (...shape: [number, number] | [number]): HostTensor => {
-  const count = shape.reduce((product, extent) => product * extent, 1);
-  return { dtype: 'float32', shape, data: numbers(count, 0.1) };
-};
-
-/** A model of the size that was asked for. Rows repeat: nobody looks. */
-async function writeModel(folder: string): Promise<void> {
-  mkdirSync(folder, { recursive: true });
-  const piece = Buffer.from(numbers(1 << 18, 1).buffer);
-  const table: StreamedTensor = {
-    dtype: 'float32',
-    shape: [rows, dim],
-    byteLength: 4 * rows * dim,
-    chunks: async function* () {
-      for (let left = 4 * rows * dim; left > 0; left -= piece.length)
-        yield piece.subarray(0, Math.min(left, piece.length));
-    },
-  };
-  const pairs = dim + (tables * (tables + 1)) / 2;
-  const layers: [string, number, number][] = [
-    ['bot_l.0', HIDDEN, DENSE],
-    ['bot_l.2', dim, HIDDEN],
-    ['top_l.0', HIDDEN, pairs],
-    ['top_l.2', 1, HIDDEN],
-  ];
-  const tensors = new Map<string, HostTensor | StreamedTensor>();
-  for (let t = 0; t < tables; t++) tensors.set(`emb_l.${t}.weight`, table);
-  for (const [name, outputs, inputs] of layers) {
-    tensors.set(`${name}.weight`, matrix(outputs, inputs));
-    tensors.set(`${name}.bias`, matrix(outputs));
-  }
-  await writeSafetensors(join(folder, 'model.safetensors'), tensors);
-}
-
 /** Rows of two tables. */
 async function patch(sequence: number, folder: string): Promise<Buffer> {
   const count = number('patch-rows');
@@ -105,7 +68,11 @@ async function patch(sequence: number, folder: string): Promise<Buffer> {
   for (const table of [0, tables - 1]) {
     const own = BigInt64Array.from({ length: count }, () => BigInt(random.integer(rows)));
     tensors.set(`rows.${table}`, { dtype: 'int64', shape: [count], data: own });
-    tensors.set(`values.${table}`, { dtype: 'float32', shape: [count, dim], data: numbers(count * dim, 1) });
+    tensors.set(`values.${table}`, {
+      dtype: 'float32',
+      shape: [count, dim],
+      data: randomFloats(count * dim, 1),
+    });
   }
   const file = join(folder, 'patch.safetensors');
   await writeSafetensors(file, tensors, { model: MODEL, version: '1', sequence: String(sequence) });
@@ -167,7 +134,7 @@ class Times {
 
 const top = mkdtempSync(join(values.folder, 'hotrow-models-endurance-'));
 const repository = join(top, 'models');
-await writeModel(join(repository, MODEL, '1'));
+await writeModel(join(repository, MODEL, '1'), { tables, rows, dim });
 const start = () =>
   startServer(['--models', repository, '--device', device, '--admin', '--reload', values.reload]);
 let server = await start();
@@ -238,7 +205,7 @@ try {
     parameters: { features: { name: string }[] };
   };
   const sample = {
-    dense: new Array(DENSE).fill(0.5),
+    dense: new Array(DENSE_FEATURES).fill(0.5),
     features: Object.fromEntries(names.parameters.features.map(({ name }, t) => [name, [t, 7 * t + 1]])),
   };
   const body = Buffer.from(JSON.stringify({ samples: [sample] }));
