@@ -247,6 +247,8 @@ export class CublasLt {
     workspaceBytes: number,
     count: number,
   ): MatmulAlgorithm[] {
+    // The library refuses to look for none.
+    if (count === 0) return [];
     const preference = this.#preference(descriptors, alignment, workspaceBytes);
     const results = new BigUint64Array(new ArrayBuffer(8 * LT_RESULT_WORDS * count));
     const { matmul, weight, input, output } = descriptors;

@@ -230,7 +230,7 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t handle, cublasLtM
   ENTER();
   const Object *matmul = (const Object *)matmul_handle;
   const Object *preference = (const Object *)preference_handle;
-  if (!is(HANDLE, handle) || !is(PREFERENCE, preference) || c != d) return INVALID_VALUE;
+  if (!is(HANDLE, handle) || !is(PREFERENCE, preference) || c != d || requested < 1) return INVALID_VALUE;
   if (!fits(matmul, (const Object *)a, (const Object *)b, (const Object *)d)) return INVALID_VALUE;
   if (matmul->epilogue & EPILOGUE_BIAS && matmul->bias == NULL) return INVALID_VALUE;
   if (matmul->scale_modes[0] != 0 && (matmul->scales[0] == NULL || matmul->scales[1] == NULL)) return INVALID_VALUE;
