@@ -121,7 +121,7 @@ try {
     phases: phasesOf(told, loads),
     firstBatches: loads.map(({ firstMs }) => ({ firstMs: firstMs[0], ...timing(firstMs) })),
     stalls: stallsOf(told, loads, number('stall')),
-    calls: loads.map(({ totals }) => totals.filter(({ ms }) => ms >= number('long'))),
+    calls: loads.map(({ totals }) => totals),
     longCalls: loads.map(({ calls }) => calls.length),
   };
   console.log(JSON.stringify(result, null, 2));
