@@ -12,6 +12,7 @@ import type { CudaLinear } from '../../src/backend/cuda/dense/cuda-linear.ts';
 import { DenseKernels } from '../../src/backend/cuda/dense/dense-kernels.ts';
 import type { DeviceLinear, DeviceMatrix } from '../../src/backend/cuda/dense/dense-operation.ts';
 import { factorBits } from '../../src/backend/cuda/dense/dense-source.ts';
+import { BlockPool } from '../../src/cuda/block-pool.ts';
 import { CudaDevice } from '../../src/cuda/device.ts';
 import { cudaDriver, describe } from '../../src/cuda/discover.ts';
 import { CudaEvent } from '../../src/cuda/event.ts';
@@ -34,6 +35,8 @@ import { bfloat16ToNumber, float16ToNumber, numberToBfloat16, numberToFloat16 } 
 import { median, quantile } from '../../src/tuner/quantile.ts';
 import { createRandom } from '../../src/workload/random.ts';
 
+/** Idle memory of measurements. */
+const POOL_BYTES = 2 ** 30;
 const INTERACTION_BATCH = 2048;
 const INTERACTIONS = [
   { features: 27, dim: 128 },
@@ -377,6 +380,7 @@ try {
       cache,
       cublasLt,
       settle: () => stream.synchronize(),
+      pool: BlockPool.ofDevice(device, POOL_BYTES),
     });
     for (const { features, dim } of INTERACTIONS) {
       attempt(precision, `dot interaction ${features} × ${dim}, batch ${INTERACTION_BATCH}`, () =>

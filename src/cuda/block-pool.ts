@@ -3,6 +3,8 @@ import { DeviceMemory, PinnedMemory } from './memory.ts';
 
 /** Smaller blocks are all of this size. */
 const SMALLEST_BYTES = 1 << 12;
+/** Up to here sizes are powers of two: batches that grow and grow, as while a model is warmed up, ask the driver seldom. */
+const COARSE_BYTES = 1 << 26;
 
 type Block = DeviceMemory | PinnedMemory;
 
@@ -73,9 +75,10 @@ export class BlockPool<B extends Block> implements Disposable {
   }
 }
 
-/** An eighth of a power of two times a whole number: at most an eighth more than asked for. */
+/** A power of two; of large blocks an eighth of one times a whole number, at most an eighth more than asked for. */
 function blockBytes(bytes: number): number {
-  if (bytes <= SMALLEST_BYTES) return SMALLEST_BYTES;
-  const step = 2 ** (Math.ceil(Math.log2(bytes)) - 4);
+  const power = 2 ** Math.ceil(Math.log2(Math.max(bytes, SMALLEST_BYTES)));
+  if (power <= COARSE_BYTES) return power;
+  const step = power / 16;
   return Math.ceil(bytes / step) * step;
 }

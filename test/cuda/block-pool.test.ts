@@ -10,17 +10,31 @@ const fake = buildFakeDriver();
 const driver = new CudaDriver({ path: fake.path });
 const MIB = 2 ** 20;
 
-test('a block holds at most an eighth more than is asked for, and is lent to what is at least half its size', () => {
+test('a block holds a power of two, or at most an eighth more than is asked for, and is lent to what is at least half its size', () => {
   using device = new CudaDevice(driver);
-  const pool = BlockPool.ofDevice(device, 64 * MIB);
+  const pool = BlockPool.ofDevice(device, 256 * MIB);
   assert.equal(pool.borrow(1).bytes, 4096);
-  assert.equal(pool.borrow(9 * MIB).bytes, 9 * MIB);
-  const block = pool.borrow(9 * MIB + 1);
-  assert.equal(block.bytes, 10 * MIB);
+  assert.equal(pool.borrow(9 * MIB).bytes, 16 * MIB);
+  assert.equal(pool.borrow(64 * MIB).bytes, 64 * MIB);
+  assert.equal(pool.borrow(72 * MIB).bytes, 72 * MIB);
+  const block = pool.borrow(72 * MIB + 1);
+  assert.equal(block.bytes, 80 * MIB);
   pool.giveBack(block);
-  assert.notEqual(pool.borrow(4 * MIB), block);
-  assert.notEqual(pool.borrow(10 * MIB + 1), block);
-  assert.equal(pool.borrow(5 * MIB), block);
+  assert.notEqual(pool.borrow(32 * MIB), block);
+  assert.notEqual(pool.borrow(80 * MIB + 1), block);
+  assert.equal(pool.borrow(40 * MIB), block);
+});
+
+test('batches that grow step by step take few blocks', () => {
+  using device = new CudaDevice(driver);
+  const pool = BlockPool.ofPinned(device, 64 * MIB);
+  const blocks = new Set<unknown>();
+  for (let bytes = MIB; bytes <= 8 * MIB; bytes += MIB / 8) {
+    const block = pool.borrow(bytes);
+    blocks.add(block);
+    pool.giveBack(block);
+  }
+  assert.equal(blocks.size, 4);
 });
 
 test('what lay idle longest goes when too much does', () => {

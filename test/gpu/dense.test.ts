@@ -8,6 +8,7 @@ import { DenseKernels } from '../../src/backend/cuda/dense/dense-kernels.ts';
 import type { DeviceLinear, DeviceMatrix } from '../../src/backend/cuda/dense/dense-operation.ts';
 import { factorBits } from '../../src/backend/cuda/dense/dense-source.ts';
 import { mayBeDirect } from '../../src/backend/cuda/dense/linear-choice.ts';
+import { BlockPool } from '../../src/cuda/block-pool.ts';
 import { CudaDevice } from '../../src/cuda/device.ts';
 import { cudaDevices, cudaDriver } from '../../src/cuda/discover.ts';
 import { DeviceMemory } from '../../src/cuda/memory.ts';
@@ -33,6 +34,8 @@ import { Random } from '../support/random.ts';
 
 const found = cudaDevices();
 const reason = 'reason' in found ? found.reason : found.missing[0]?.reason.message;
+/** Idle memory of measurements. */
+const POOL_BYTES = 2 ** 30;
 const SENTINEL = 12344;
 
 describe('the dense operations on a GPU', { skip: reason !== undefined && `no GPU: ${reason}` }, () => {
@@ -208,6 +211,7 @@ describe('the dense operations on a GPU', { skip: reason !== undefined && `no GP
           cache,
           cublasLt,
           settle: () => stream.synchronize(),
+          pool: BlockPool.ofDevice(device, POOL_BYTES),
         });
       });
       after(() => {
@@ -298,6 +302,7 @@ describe('the dense operations on a GPU', { skip: reason !== undefined && `no GP
         using own = await DenseKernels.open(device, {
           ...{ precision, compiler, cache, cublasLt },
           settle: () => stream.synchronize(),
+          pool: BlockPool.ofDevice(device, POOL_BYTES),
           // No product of the library, no measurement: the first way that there is.
           linearSearch: { candidates: 0, rounds: 0, runs: 0 },
         });

@@ -239,6 +239,7 @@ export class CudaBackend implements Backend {
       settle: () => {
         for (const stream of this.#streams) stream.synchronize();
       },
+      pool: this.#pools.device,
       choices: this.#choices,
     });
     this.#dense.set(key, opening);

@@ -36,19 +36,14 @@ import {
   rowFunctionSource,
 } from './dense-source.ts';
 import { type ChoicesIdentity, KeptChoices, type KeptChoicesOptions } from './kept-choices.ts';
-import { DEFAULT_LINEAR_SEARCH, LinearLayers, type LinearSearch } from './linear-layers.ts';
+import { DEFAULT_LINEAR_SEARCH, LinearLayers, type LinearSearch, type LinearTools } from './linear-layers.ts';
 
-export interface DenseOptions {
+export interface DenseOptions extends LinearTools {
   readonly precision: UnscaledPrecision;
   readonly compiler: Compiler;
   readonly cache: KernelCache;
   readonly cublasLt: CublasLt;
   readonly linearSearch?: LinearSearch | undefined;
-  /**
-   * Blocks until the streams that these kernels were put into are idle. Not by waiting for the context: that is refused while another
-   * thread of the process captures.
-   */
-  readonly settle: () => void;
   /** Where choices of matrix products are kept from process to process; default: nowhere. */
   readonly choices?: KeptChoicesOptions | undefined;
 }
@@ -71,7 +66,7 @@ export class DenseKernels implements Disposable {
   /** Takes `library` over, also when it throws. */
   private constructor(
     library: DenseLibrary,
-    { cublasLt, linearSearch = DEFAULT_LINEAR_SEARCH, settle, choices, compiler, cache }: DenseOptions,
+    { cublasLt, linearSearch = DEFAULT_LINEAR_SEARCH, settle, pool, choices, compiler, cache }: DenseOptions,
   ) {
     this.#compilation = { compiler, cache };
     this.device = library.device;
@@ -84,7 +79,9 @@ export class DenseKernels implements Disposable {
         choices === undefined || linearSearch.rounds === 0
           ? undefined
           : new KeptChoices(identityOf(library, cublasLt), choices);
-      this.#layers = this.#own(new LinearLayers(library, this.#stream, cublasLt, linearSearch, settle, kept));
+      this.#layers = this.#own(
+        new LinearLayers(library, this.#stream, cublasLt, linearSearch, { settle, pool }, kept),
+      );
     } catch (error) {
       this[Symbol.dispose]();
       throw error;

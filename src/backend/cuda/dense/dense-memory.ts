@@ -1,6 +1,7 @@
 /** Device memory that the dense operations need beside their operands. */
 import { at } from '../../../at.ts';
-import type { CudaDevice } from '../../../cuda/device.ts';
+import type { BlockPool } from '../../../cuda/block-pool.ts';
+import { type CudaDevice, ignoringLostContext } from '../../../cuda/device.ts';
 import { DeviceMemory } from '../../../cuda/memory.ts';
 import type { CudaStream } from '../../../cuda/stream.ts';
 import type { ElementFormat } from '../../../device.ts';
@@ -49,18 +50,33 @@ const ONES: Readonly<Record<ElementFormat, number>> = {
 const NANS = 0xffffffff;
 const WORD_BYTES = 4;
 
-/** An operation like another, in formats, strides and alignment too, on memory of its own. */
+/** A matrix of a trial. */
+interface TrialBlock {
+  readonly memory: DeviceMemory;
+  /** Of the matrix, in whole words: the memory may be larger. */
+  readonly bytes: number;
+  readonly format: ElementFormat;
+}
+
+/**
+ * An operation like another, in formats, strides and alignment too, on memory that it borrows: a model that is loaded makes hundreds
+ * of trials, and memory that is given back to the driver has all work on the device waited for.
+ */
 export class Trial implements Disposable {
   readonly operation: DeviceLinear;
-  readonly #blocks: { readonly memory: DeviceMemory; readonly format: ElementFormat }[] = [];
+  readonly #stream: CudaStream;
+  readonly #pool: BlockPool<DeviceMemory>;
+  readonly #blocks: TrialBlock[] = [];
 
-  /** @throws CudaError OUT_OF_MEMORY. */
-  constructor(operation: DeviceLinear) {
-    const { input, output, cross, layer } = operation;
-    const { device } = layer.weight;
+  /** `stream`: the one that it is run in. @throws CudaError OUT_OF_MEMORY. */
+  constructor(operation: DeviceLinear, stream: CudaStream, pool: BlockPool<DeviceMemory>) {
+    const { input, output, cross } = operation;
+    this.#stream = stream;
+    this.#pool = pool;
     const place = (matrix: DeviceMatrix): DeviceMatrix => {
-      const memory = new DeviceMemory(device, trialBytes(matrix));
-      this.#blocks.push({ memory, format: matrix.format });
+      const bytes = trialBytes(matrix);
+      const memory = pool.borrow(bytes);
+      this.#blocks.push({ memory, bytes, format: matrix.format });
       return { ...matrix, address: memory.address(Number(matrix.address % 16n)) };
     };
     try {
@@ -80,24 +96,26 @@ export class Trial implements Disposable {
   }
 
   /** Fills the input, and all else with ones. */
-  fillInput(stream: CudaStream, value: 'ones' | 'NaNs'): void {
-    for (const [i, { memory, format }] of this.#blocks.entries()) {
+  fillInput(value: 'ones' | 'NaNs'): void {
+    for (const [i, { memory, bytes, format }] of this.#blocks.entries()) {
       const word = i === 0 && value === 'NaNs' ? NANS : ONES[format];
-      stream.fillWords(memory.address(), word, memory.bytes / WORD_BYTES);
+      this.#stream.fillWords(memory.address(), word, bytes / WORD_BYTES);
     }
   }
 
   /** Whether output [0, 0] is NaN, when the stream is done. */
-  firstIsNaN(stream: CudaStream): boolean {
+  firstIsNaN(): boolean {
     const { address, format } = this.operation.output;
     const host = new Uint32Array(new ArrayBuffer(WORD_BYTES));
-    stream.copyToHost(addressOf(host), address, elementBytes({ format }));
-    stream.synchronize();
+    this.#stream.copyToHost(addressOf(host), address, elementBytes({ format }));
+    this.#stream.synchronize();
     return Number.isNaN(NUMBER_OF[format](at(host, 0)));
   }
 
   [Symbol.dispose](): void {
-    for (const { memory } of this.#blocks.splice(0)) memory[Symbol.dispose]();
+    // Others are lent the memory at once.
+    ignoringLostContext(() => this.#stream.synchronize());
+    for (const { memory } of this.#blocks.splice(0)) this.#pool.giveBack(memory);
   }
 }
 

@@ -1,6 +1,8 @@
 /** Linear layers on a GPU: by cuBLASLt or a kernel of their own, whichever is fastest for a shape. */
+import type { BlockPool } from '../../../cuda/block-pool.ts';
 import { CudaEvent } from '../../../cuda/event.ts';
 import { type MatmulEnds, MatrixProducts } from '../../../cuda/matrix-products.ts';
+import type { DeviceMemory } from '../../../cuda/memory.ts';
 import type { CudaStream } from '../../../cuda/stream.ts';
 import { activationFormat, type ElementFormat } from '../../../device.ts';
 import { DeviceError } from '../../../errors.ts';
@@ -56,6 +58,17 @@ export interface LinearSearch {
 
 export const DEFAULT_LINEAR_SEARCH: LinearSearch = { candidates: 8, rounds: 4, runs: 5 };
 
+/** What measurements need of the device that they are made on. */
+export interface LinearTools {
+  /**
+   * Blocks until the streams that these kernels were put into are idle. Not by waiting for the context: that is refused while another
+   * thread of the process captures.
+   */
+  readonly settle: () => void;
+  /** Where memory for measurements is borrowed. */
+  readonly pool: BlockPool<DeviceMemory>;
+}
+
 /** Its workspace is its own, so one stream uses it at a time. */
 export class LinearLayers implements Disposable {
   readonly #library: DenseLibrary;
@@ -65,6 +78,8 @@ export class LinearLayers implements Disposable {
   readonly #search: LinearSearch;
   /** Waits for work that uses the workspace, which measurements use too. */
   readonly #settle: () => void;
+  /** Where measurements borrow memory. */
+  readonly #pool: BlockPool<DeviceMemory>;
   readonly #choices = new Map<string, LinearChoice>();
   /** What earlier processes measured; undefined: nothing is kept. */
   readonly #kept: KeptChoices | undefined;
@@ -83,11 +98,12 @@ export class LinearLayers implements Disposable {
     stream: CudaStream,
     cublasLt: CublasLt,
     search: LinearSearch,
-    settle: () => void,
+    { settle, pool }: LinearTools,
     kept?: KeptChoices,
   ) {
     this.#kept = kept;
     this.#settle = settle;
+    this.#pool = pool;
     this.#library = library;
     this.#stream = stream;
     this.#search = search;
@@ -269,7 +285,7 @@ export class LinearLayers implements Disposable {
       return undefined;
     }
     this.#settle();
-    using trial = new Trial(operation);
+    using trial = new Trial(operation, this.#stream, this.#pool);
     const { fused, finished, scaled } = kept;
     const splits = tailSplits(tailOf(operation));
     const split = splits.find(
@@ -281,7 +297,7 @@ export class LinearLayers implements Disposable {
       const algorithm = { words, workspaceBytes: kept.workspaceBytes };
       const plan = this.#products.planOf(problem, algorithm, ends);
       const choice: LinearChoice = { kind: 'product', plan, fused, finished, scaled };
-      trial.fillInput(this.#stream, 'NaNs');
+      trial.fillInput('NaNs');
       if (this.#keepsNaN(trial, choice)) return choice;
     }
     this.#kept?.reject(key);
@@ -298,14 +314,14 @@ export class LinearLayers implements Disposable {
   #choose(operation: DeviceLinear): LinearChoice {
     const { layer, input } = operation;
     this.#settle();
-    using trial = new Trial(operation);
+    using trial = new Trial(operation, this.#stream, this.#pool);
     const products = this.#productChoices(trial);
     const rivals = [...products, ...this.#crossChoices(trial)];
     const isDirect = mayBeDirect(input.rows, layer.outputs) || rivals.length === 0;
     const candidates: LinearChoice[] = isDirect ? [{ kind: 'direct' }, ...rivals] : rivals;
     const [first] = candidates;
     if (first !== undefined && (candidates.length === 1 || this.#search.rounds === 0)) return first;
-    trial.fillInput(this.#stream, 'ones');
+    trial.fillInput('ones');
     let fastest: { readonly choice: LinearChoice; readonly ms: number } | undefined;
     for (const choice of candidates) {
       const ms = this.#measure(trial, choice);
@@ -316,7 +332,7 @@ export class LinearLayers implements Disposable {
 
   /** Products that can be run and that keep NaNs. The library's epilogues come first; without one of use, the kernel's. */
   #productChoices(trial: Trial): LinearChoice[] {
-    trial.fillInput(this.#stream, 'NaNs');
+    trial.fillInput('NaNs');
     for (const split of tailSplits(tailOf(trial.operation))) {
       const { epilogue, finished, scaled } = split;
       const { problem, ends } = this.#problem(trial.operation, split);
@@ -338,7 +354,7 @@ export class LinearLayers implements Disposable {
 
   #crossChoices(trial: Trial): LinearChoice[] {
     const all = this.#crosses?.columnsFor(trial.operation) ?? [];
-    trial.fillInput(this.#stream, 'NaNs');
+    trial.fillInput('NaNs');
     return all
       .map((columns): LinearChoice => ({ kind: 'cross', columns }))
       .filter((choice) => this.#keepsNaN(trial, choice));
@@ -381,7 +397,7 @@ export class LinearLayers implements Disposable {
       if (isRefusal(error)) return false;
       throw error;
     }
-    return trial.firstIsNaN(this.#stream);
+    return trial.firstIsNaN();
   }
 
   /** Milliseconds of one run, of a graph: small products take the GPU less time than their launches take the host. */

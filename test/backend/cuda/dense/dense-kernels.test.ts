@@ -13,6 +13,7 @@ import { DenseKernels, type DenseOptions } from '../../../../src/backend/cuda/de
 import type { DeviceLinear, DeviceMatrix } from '../../../../src/backend/cuda/dense/dense-operation.ts';
 import { denseSources, factorBits } from '../../../../src/backend/cuda/dense/dense-source.ts';
 import { DEFAULT_LINEAR_SEARCH } from '../../../../src/backend/cuda/dense/linear-layers.ts';
+import { BlockPool } from '../../../../src/cuda/block-pool.ts';
 import { CudaDevice } from '../../../../src/cuda/device.ts';
 import { DeviceMemory } from '../../../../src/cuda/memory.ts';
 import { CudaStream } from '../../../../src/cuda/stream.ts';
@@ -47,6 +48,8 @@ import { Random } from '../../../support/random.ts';
 
 const skip = refuseEmulation();
 const HALVES = ['float16', 'bfloat16'] as const;
+/** Idle memory of measurements. */
+const POOL_BYTES = 2 ** 26;
 /** No product of the library is tried. */
 const OWN_KERNELS = { candidates: 0, rounds: 0, runs: 0 } as const;
 
@@ -96,6 +99,7 @@ describe('dense operations over the fake device', { skip }, () => {
         cache,
         cublasLt,
         settle,
+        pool: BlockPool.ofDevice(device, POOL_BYTES),
         ...more,
       });
       return { device, kernels, stream, [Symbol.dispose]: () => device[Symbol.dispose]() };

@@ -32,6 +32,7 @@ if (skip === undefined) {
 
   test('who multiplies by the scales is chosen with the product', async () => {
     const { CudaDevice } = await import('../../../../src/cuda/device.ts');
+    const { BlockPool } = await import('../../../../src/cuda/block-pool.ts');
     const { CudaStream } = await import('../../../../src/cuda/stream.ts');
     const { DeviceMemory } = await import('../../../../src/cuda/memory.ts');
     const { DenseKernels } = await import('../../../../src/backend/cuda/dense/dense-kernels.ts');
@@ -41,8 +42,9 @@ if (skip === undefined) {
       fakeLt.setEpilogues(true);
       using device = new CudaDevice(fakeTools.driver);
       using stream = new CudaStream(device);
+      const pool = BlockPool.ofDevice(device, 2 ** 26);
       const settle = () => stream.synchronize();
-      using kernels = await DenseKernels.open(device, { ...fakeTools, precision: 'float16', settle });
+      using kernels = await DenseKernels.open(device, { ...fakeTools, precision: 'float16', settle, pool });
       const weight = scaledWeight(new Random(3).reals(outputs * 32), outputs);
       using layer = kernels.placeLinear(weight, undefined, outputs, 32);
       using memory = new DeviceMemory(device, 4096 * 8);
