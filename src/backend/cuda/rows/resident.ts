@@ -24,8 +24,11 @@ import type { RowStore } from './row-store.ts';
 import type { RowTools } from './tools.ts';
 import { StreamedUpload } from './upload.ts';
 
-/** Bytes of each of the two blocks that host memory and files are streamed through. */
-const STREAM_BYTES = 32 << 20;
+/**
+ * Bytes of each of the two blocks that host memory and files are streamed through. Batches of other models wait for a copy of so much,
+ * 0.1 ms, and for its memory to be pinned, 1 ms; reading a piece takes longer than beginning one.
+ */
+const STREAM_BYTES = 4 << 20;
 /** What an abort ends. */
 const PLACING = 'placing tables';
 
@@ -166,10 +169,11 @@ async function placeRows(
   }
 }
 
-/** Bytes of a piece that is uploaded at once: no more than the largest table has. */
+/** Bytes of a piece that is uploaded at once: no more than the largest table has, and a row of any at least. */
 function streamBytes(tables: readonly EmbeddingTable[]): number {
   const largest = tables.reduce((most, table) => Math.max(most, table.rows * rowBytes(table)), 0);
-  return Math.min(STREAM_BYTES, largest);
+  const widest = tables.reduce((most, table) => Math.max(most, rowBytes(table)), 0);
+  return Math.max(widest, Math.min(STREAM_BYTES, largest));
 }
 
 /** Whether a table's rows pass through device memory of their own on their way. */
