@@ -2,6 +2,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parentPort, workerData } from 'node:worker_threads';
 import { nowMs } from '../../src/serve/engine/clock.ts';
+import { habitsOf } from '../../src/serve/engine/habits.ts';
 import { warmUp } from '../../src/serve/engine/warm-up.ts';
 import { CallLog, type CallTotals, type LongCall } from './calls.ts';
 import { type ProbeDevice, place, requestOf, reserve } from './model.ts';
@@ -56,6 +57,7 @@ async function main(port: NonNullable<typeof parentPort>): Promise<void> {
   await warmUp(placed.model, {
     backend: placed.backend,
     mostSamples,
+    atOnce: habitsOf(placed.model).depth,
     longestMs: Number.POSITIVE_INFINITY,
     bagLengths: undefined,
     onProgress: (samples) => step(`batches of ${samples}`),

@@ -258,10 +258,11 @@ class OwnModel implements AsyncDisposable {
           );
     const habits = habitsOf(model);
     const { slaMs: longestMs, mostSamples = habits.mostSamples } = start.limits;
-    model.reserveBatches(mostSamples, habits.depth);
+    const atOnce = habits.depth;
+    model.reserveBatches(mostSamples, atOnce);
     const onProgress = (samples: number) =>
       say({ kind: 'progress', text: `warming up: batches of ${samples}` });
-    return warmUp(model, { backend, mostSamples, longestMs, bagLengths, onProgress });
+    return warmUp(model, { backend, mostSamples, atOnce, longestMs, bagLengths, onProgress });
   }
 
   /** @throws what keeps another model's weights from being written over its own. */

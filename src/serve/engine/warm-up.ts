@@ -10,7 +10,7 @@ import { nowMs } from './clock.ts';
 
 /** Sizes of batches where any size runs alike: each so many times the one before it. */
 const GROWTH = 4;
-/** Runs of a size: the first prepares it, the second captures it, the fastest of the others counts. */
+/** Runs of a size: the first prepares it, the second captures it, for each batch at once; the fastest of the others counts. */
 const RUNS = 4;
 const PREPARING_RUNS = 2;
 /** Lookups of a bag, where nothing is known of them. */
@@ -22,6 +22,8 @@ export type WarmUpModel = Pick<DlrmModel, 'architecture' | 'predict' | 'device'>
 export interface WarmUpOptions {
   readonly backend: Pick<Backend, 'capacityFor'>;
   readonly mostSamples: number;
+  /** Batches under way at once: each has programs of its own. */
+  readonly atOnce: number;
   /** No batch takes longer in service, ms. */
   readonly longestMs: number;
   /** As `--bag-lengths` says it. */
@@ -31,7 +33,7 @@ export interface WarmUpOptions {
 
 /** What batches of growing size take, until one takes longer than `longestMs` or has `mostSamples`. */
 export async function warmUp(model: WarmUpModel, options: WarmUpOptions): Promise<Measured[]> {
-  const { mostSamples, longestMs, bagLengths = USUAL_BAG_LENGTHS, onProgress } = options;
+  const { mostSamples, atOnce, longestMs, bagLengths = USUAL_BAG_LENGTHS, onProgress } = options;
   const { tables, denseFeatures } = model.architecture;
   const measured: Measured[] = [];
   for (const samples of sizes(model, options)) {
@@ -47,11 +49,13 @@ export async function warmUp(model: WarmUpModel, options: WarmUpOptions): Promis
     const request = asMerged(syntheticRequest(shape), tables);
     // Kernels for bags per user are compiled once, for any size.
     if (measured.length === 0 && tables.length > 0) await model.predict(withUser(request));
+    for (let run = 0; run < PREPARING_RUNS; run++)
+      await Promise.all(Array.from({ length: atOnce }, () => model.predict(request)));
     let ms = Number.POSITIVE_INFINITY;
-    for (let run = 0; run < RUNS; run++) {
+    for (let run = PREPARING_RUNS; run < RUNS; run++) {
       const beganMs = nowMs();
       await model.predict(request);
-      if (run >= PREPARING_RUNS) ms = Math.min(ms, nowMs() - beganMs);
+      ms = Math.min(ms, nowMs() - beganMs);
     }
     measured.push({ samples, ms });
     if (samples >= mostSamples || ms > longestMs) break;

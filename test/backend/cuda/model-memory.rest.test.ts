@@ -2,6 +2,8 @@
 import assert from 'node:assert/strict';
 import { after, describe, test } from 'node:test';
 import { DlrmModel } from '../../../src/model/dlrm.ts';
+import type { DlrmRequest } from '../../../src/model/request/request.ts';
+import { warmUp } from '../../../src/serve/engine/warm-up.ts';
 import { refuseEmulation } from '../../emulation/emulator.ts';
 import { fake, fakeLt, openFakeBackend } from '../../fake-driver/open-backend.ts';
 import { assertSameBits } from '../../support/compare.ts';
@@ -50,6 +52,32 @@ describe('memory of models on CUDA', { skip }, () => {
       assert.ok(refused > 0, `${call} was never called`);
     });
   }
+
+  test('once a server has warmed a model up, batches of any size take nothing, also several at once', async () => {
+    using backend = openFakeBackend();
+    await using model = await DlrmModel.create(backend, architecture);
+    const [mostSamples, atOnce] = [8, 2];
+    model.reserveBatches(mostSamples, atOnce);
+    const rest = { longestMs: Number.POSITIVE_INFINITY, bagLengths: undefined, onProgress: () => {} };
+    // For memory that is given back the driver waits until all batches on the device are done, also those of other models.
+    fake.slow('cuMemFree', 0);
+    await warmUp(model, { backend, mostSamples, atOnce, ...rest });
+    assert.equal(fake.slowCalls(), 0, 'nothing was given back');
+    fake.slow('', 0);
+    const { tables, denseFeatures } = architecture;
+    // As servers merge them.
+    const merged = (batchSize: number): DlrmRequest => ({
+      ...{ batchSize, denseFeatures, dense: new Float32Array(batchSize * denseFeatures) },
+      bags: tables.map(() => ({
+        indices: Int32Array.from({ length: 4 * batchSize }, (_, i) => i % 3),
+        offsets: Int32Array.from({ length: batchSize + 1 }, (_, b) => 4 * b),
+      })),
+    });
+    const pairs = [1, 2, 3, 5, 8].map((samples) => [merged(samples), merged(samples)]);
+    const before = { ...fake.live(), bytes: fake.liveBytes() };
+    for (const pair of pairs) await Promise.all(pair.map((own) => model.predict(own)));
+    assert.deepEqual({ ...fake.live(), bytes: fake.liveBytes() }, before);
+  });
 
   test('hundreds of predictions of a few sizes take no more memory than a few', async () => {
     using backend = openFakeBackend();

@@ -25,8 +25,15 @@ function watched({ slowFrom = NEVER, ms = 0, compilesKernels = false } = {}) {
   const backend = {
     capacityFor: (samples: number) => 3 * 2 ** Math.max(0, Math.ceil(Math.log2(samples / 3))),
   };
-  const warm = (mostSamples: number, longestMs = NEVER, bagLengths?: string) =>
-    warmUp(model, { backend, mostSamples, longestMs, bagLengths, onProgress: (size) => told.push(size) });
+  const warm = (mostSamples: number, longestMs = NEVER, bagLengths?: string, atOnce = 1) =>
+    warmUp(model, {
+      backend,
+      mostSamples,
+      atOnce,
+      longestMs,
+      bagLengths,
+      onProgress: (size) => told.push(size),
+    });
   /** Of batches without users. */
   const sizes = () => requests.flatMap(({ batchSize, users }) => (users === undefined ? [batchSize] : []));
   return { architecture, requests, told, warm, sizes };
@@ -52,6 +59,12 @@ for (const { compilesKernels, mostSamples, expected } of [
     assert.deepEqual(sizes(), fourTimes(expected));
     assert.deepEqual(told, expected);
   });
+
+test('where several batches are under way at once, all are prepared and captured; one at a time is measured', async () => {
+  const { warm, sizes } = watched({ compilesKernels: true });
+  await warm(3, NEVER, undefined, 2);
+  assert.deepEqual(sizes(), [1, 1, 1, 1, 1, 1, 3, 3, 3, 3, 3, 3]);
+});
 
 test('the first size that takes too long is the last, and is measured', async () => {
   const { warm, sizes } = watched({ slowFrom: 1, ms: 3 });
