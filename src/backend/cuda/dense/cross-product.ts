@@ -79,14 +79,6 @@ export function crossProductWords(
 /** Rows and columns of the tiles in which the input is copied. */
 export const INPUT_TILE = { tileRows: ROWS, tileColumns: DEPTH } as const;
 
-/**
- * Whether models may use the kernel. It is right in emulation, and a first form of it was on an H200; until the suite has run it there as it
- * is, who wants it says so: a kernel that waits for a barrier wrongly would never end.
- */
-export function usesCrossProducts(environment: NodeJS.ProcessEnv = process.env): boolean {
-  return environment.HOTROW_CROSS_PRODUCTS === '1';
-}
-
 /** Whether a GPU has the instructions. */
 export function canMakeCrossProducts({
   computeCapability: [major, minor],

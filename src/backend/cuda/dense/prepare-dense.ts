@@ -17,7 +17,6 @@ import {
   type RowFunctionOperation,
 } from '../../backend.ts';
 import { startOf } from '../memory/buffer.ts';
-import { usesCrossProducts } from './cross-product.ts';
 import { CudaLinear } from './cuda-linear.ts';
 import type { DenseKernels } from './dense-kernels.ts';
 import type { DeviceLinear, DeviceMatrix } from './dense-operation.ts';
@@ -55,9 +54,8 @@ export async function prepareDense(
   const kernels = new Map(
     await Promise.all(precisions.map(async (own) => [own, await kernelsIn(own ?? forCopies)] as const)),
   );
-  if (usesCrossProducts())
-    for (const own of new Set(operations.filter(isCross).map(([, operation]) => precisionOf(operation))))
-      await kernels.get(own)?.compileCrosses();
+  for (const own of new Set(operations.filter(isCross).map(([, operation]) => precisionOf(operation))))
+    await kernels.get(own)?.compileCrosses();
   return new Map(
     operations.map(([place, operation]) => [
       place,

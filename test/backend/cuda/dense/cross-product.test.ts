@@ -6,7 +6,6 @@ import {
   crossColumns,
   crossLaunch,
   crossSharedBytes,
-  usesCrossProducts,
 } from '../../../../src/backend/cuda/dense/cross-product.ts';
 
 const H200 = { multiprocessors: 132, sharedBytesPerBlockOptIn: 227 * 1024 };
@@ -43,10 +42,4 @@ test('as many blocks share the rows as there are multiprocessors for, or tiles',
   assert.deepEqual(launch(8192, 8).block, [384, 1, 1]);
   assert.equal(launch(8192, 8).dynamicSharedBytes, crossSharedBytes(128, 512));
   assert.equal(crossSharedBytes(128, 512), 512 * 128 * 2 + 8 * 64 * 64 * 2 + 128 * 4 + 18 * 8);
-});
-
-test('models use cross products where the environment says so', () => {
-  assert.equal(usesCrossProducts({}), false);
-  assert.equal(usesCrossProducts({ HOTROW_CROSS_PRODUCTS: '0' }), false);
-  assert.equal(usesCrossProducts({ HOTROW_CROSS_PRODUCTS: '1' }), true);
 });
