@@ -96,6 +96,11 @@ export const DEVICE: readonly Mutant[] = [
     ['test/cuda/matrix-products.test.ts'],
   ),
   ...mutantsOf(
+    'src/ffi/cublaslt.ts',
+    [["if (type === 'float8_e4m3') this.#setByte(descriptors.matmul, LT_MATMUL_ATTRIBUTE.fastSums, 1);", '']],
+    ['test/backend/cuda/dense/scaled-layers.test.ts'],
+  ),
+  ...mutantsOf(
     'src/backend/cuda/rows/resident.ts',
     [
       ['      for (const memory of allocations) memory[Symbol.dispose]();\n', ''],

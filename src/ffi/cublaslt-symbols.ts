@@ -26,6 +26,8 @@ export const LT_MATMUL_ATTRIBUTE = {
   biasPointer: 8,
   scalePointerA: 17,
   scalePointerB: 18,
+  /** int8. Tensor cores' sums of 8-bit factors are added up where they are, with fewer bits than float32. */
+  fastSums: 25,
   scaleModeA: 31,
   scaleModeB: 32,
 } as const;

@@ -48,8 +48,11 @@ export interface Capabilities {
   readonly precision?: UnscaledPrecision;
   /** Largest relative error of one operand or sum of dense operators. Default: float32's, 2^-24. */
   readonly denseRounding?: number;
-  /** Largest relative error of an addition to a sum of 8-bit factors' products. Default: float32's. */
-  readonly scaledRounding?: number;
+  /**
+   * Largest error of the fast sums of 8-bit factors' products, of their magnitudes' sum, where a library makes them: where outputs are a
+   * multiple of 16. Default: none.
+   */
+  readonly fastSums?: number;
   /** A sample's result has the same bits in every batch. Default: true. */
   readonly rowsStandAlone?: boolean;
   /** The cases that run: DENSE_GROUPS for one more precision. Default: all. */

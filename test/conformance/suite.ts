@@ -72,7 +72,7 @@ export function conformance(
         return capabilities.precision ?? defaultPrecision(subject.backend.device);
       },
       denseRounding: capabilities.denseRounding ?? 2 ** -24,
-      scaledRounding: capabilities.scaledRounding ?? 2 ** -24,
+      fastSums: capabilities.fastSums ?? 0,
       rowsStandAlone: capabilities.rowsStandAlone ?? true,
       groups: capabilities.groups ?? CASE_GROUPS,
       plansOf: capabilities.plansOf ?? legalPlans,

@@ -1,7 +1,8 @@
 /*
  * cuBLASLt without a GPU: exports what src/ffi/cublaslt-symbols.ts binds, and computes products on the fake driver's
- * memory, in its streams (fake_set_put), float64 sums rounded once. It refuses what the real one would: shapes that do
- * not fit, addresses less aligned than the search was told, workspace that is too small.
+ * memory, in its streams (fake_set_put), float64 sums rounded once; fast ones of 8-bit factors keep 14 bits from one 32 of
+ * them to the next. It refuses what the real one would: shapes that do not fit, addresses less aligned than the search was
+ * told, workspace that is too small.
  *
  * Compiled with -include cublasLt.h, the prototypes and numbers are checked against the vendor's.
  *
@@ -44,6 +45,7 @@ typedef struct Object {
   const void *bias;
   const float *scales[2]; /* of A's columns, of B's */
   int scale_modes[2];
+  int8_t fast_sums;
   int type;
   uint64_t rows, columns;
   int64_t stride;
@@ -151,13 +153,14 @@ cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t handle, cubla
   Object *matmul = (Object *)handle;
   const int which = (int)attribute;
   const int is_pointer = which == 8 || which == 17 || which == 18;
-  if (!is(MATMUL, matmul) || bytes != (is_pointer ? 8 : 4)) return INVALID_VALUE;
+  if (!is(MATMUL, matmul) || bytes != (is_pointer ? 8 : which == 25 ? 1 : 4)) return INVALID_VALUE;
   switch (which) {
   case 3: memcpy(&matmul->transpose_a, value, 4); return SUCCESS;
   case 7: memcpy(&matmul->epilogue, value, 4); return SUCCESS;
   case 8: memcpy(&matmul->bias, value, 8); return SUCCESS;
   case 17:
   case 18: memcpy(&matmul->scales[which - 17], value, 8); return SUCCESS;
+  case 25: memcpy(&matmul->fast_sums, value, 1); return SUCCESS;
   case 31:
   case 32: memcpy(&matmul->scale_modes[which - 31], value, 4); return SUCCESS;
   default: return INVALID_VALUE;
@@ -338,15 +341,26 @@ static double bias_of(const Object *matmul, int type, uint64_t row) {
   return type == FLOAT16 ? float16(bits) : bfloat16(bits);
 }
 
+/* The first 14 bits of a sum. */
+static double shortened(double sum) {
+  if (!isfinite(sum)) return sum;
+  int exponent;
+  const double fraction = frexp(sum, &exponent);
+  return ldexp(trunc(ldexp(fraction, 14)), exponent - 14);
+}
+
 static void compute(const void *data) {
   const Product *p = ((const Work *)data)->product;
   products += 1;
+  const int is_fast = p->matmul.fast_sums && p->a.type == E4M3;
   for (uint64_t column = 0; column < p->d.columns; column++) {
     for (uint64_t row = 0; row < p->d.rows; row++) {
       double sum = 0;
-      for (uint64_t k = 0; k < p->a.rows; k++)
+      for (uint64_t k = 0; k < p->a.rows; k++) {
         sum += element(&p->a, p->matmul.compute, p->a_data, k, row) *
                element(&p->b, p->matmul.compute, p->b_data, k, column);
+        if (is_fast && k % 32 == 31) sum = shortened(sum);
+      }
       if (p->matmul.scale_modes[0] != 0) sum *= (double)p->matmul.scales[0][row] * p->matmul.scales[1][column];
       if (p->matmul.epilogue & EPILOGUE_BIAS) sum += bias_of(&p->matmul, p->d.type, row);
       if (p->matmul.epilogue & EPILOGUE_RELU && (sum < 0 || (relu_loses_nan && isnan(sum)))) sum = 0;

@@ -73,6 +73,7 @@ const NUMBERS: Readonly<Record<string, number>> = {
   CUBLASLT_EPILOGUE_RELU_BIAS: LT_EPILOGUE.reluBias,
   CUBLASLT_MATMUL_DESC_TRANSA: LT_MATMUL_ATTRIBUTE.transposeA,
   CUBLASLT_MATMUL_DESC_EPILOGUE: LT_MATMUL_ATTRIBUTE.epilogue,
+  CUBLASLT_MATMUL_DESC_FAST_ACCUM: LT_MATMUL_ATTRIBUTE.fastSums,
   CUBLASLT_MATMUL_DESC_BIAS_POINTER: LT_MATMUL_ATTRIBUTE.biasPointer,
   CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES: LT_PREFERENCE_ATTRIBUTE.maxWorkspaceBytes,
   CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES: LT_PREFERENCE_ATTRIBUTE.minAlignmentA,
@@ -141,6 +142,7 @@ test('the real library describes products', { skip: typeof real === 'string' && 
     epilogue: 'none',
   } as const;
   library.release(library.describe(tf32));
+  library.release(library.describe({ ...PROBLEM, type: 'float8_e4m3', outputType: 'float16' }));
 });
 
 test('opens, and says which version', () => {

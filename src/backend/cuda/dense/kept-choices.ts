@@ -10,7 +10,7 @@ import Value from 'typebox/value';
 import { cacheFolder } from '../../../user-folders.ts';
 import { CROSS_COLUMNS } from './cross-product.ts';
 
-const CHOICES_VERSION = 2;
+const CHOICES_VERSION = 3;
 /** Those kept first go first. */
 const MOST_CHOICES = 4096;
 /** Of a cublasLtMatmulAlgo_t. */

@@ -87,9 +87,9 @@ describe('the file', () => {
     const good = readFileSync(kept.file, 'utf8');
     for (const text of [
       '',
-      '{"version": 2',
+      '{"version": 3',
       '[]',
-      good.replace('"version": 2', '"version": 3'),
+      good.replace('"version": 3', '"version": 2'),
       good.replace('a GPU', 'x'),
     ]) {
       writeFileSync(kept.file, text);

@@ -15,6 +15,10 @@ if (skip === undefined) {
       fakeLt.setEpilogues(false);
       return openFakeBackend();
     };
-    conformance(`cuda, 8 bits, ${name}`, open, { groups: ['8-bit layers'], rowsStandAlone: false });
+    conformance(`cuda, 8 bits, ${name}`, open, {
+      groups: ['8-bit layers'],
+      rowsStandAlone: false,
+      fastSums: 2 ** -11,
+    });
   }
 } else test('layers in 8 bits', { skip }, () => {});

@@ -10,6 +10,7 @@ import { CpuBackend } from '../../../../src/backend/cpu/cpu-backend.ts';
 import { scaledWeight } from '../../../../src/backend/scaled-weight.ts';
 import type { DensePrecision } from '../../../../src/device.ts';
 import type { DevicePtr } from '../../../../src/ffi/cuda-symbols.ts';
+import { numberToFloat8 } from '../../../../src/float8.ts';
 import { loadCheckpoint } from '../../../../src/model/checkpoint/checkpoint.ts';
 import { DlrmModel } from '../../../../src/model/dlrm.ts';
 import { inferArchitecture } from '../../../../src/model/infer-architecture.ts';
@@ -17,6 +18,7 @@ import { conformance } from '../../../conformance/suite.ts';
 import { refuseEmulation } from '../../../emulation/emulator.ts';
 import { writeCheckpoint } from '../../../support/checkpoints.ts';
 import { Random } from '../../../support/random.ts';
+import { linearOn } from '../../../support/run-operators.ts';
 import { wideDcn, wideDlrm, wideRequest } from '../../../support/wide-models.ts';
 
 const skip = refuseEmulation();
@@ -28,7 +30,38 @@ if (skip === undefined) {
     fakeLt.setEpilogues(true);
     return openFakeBackend();
   };
-  conformance('cuda, 8 bits, all by the library', open, { groups: ['8-bit layers'], rowsStandAlone: false });
+  conformance('cuda, 8 bits, all by the library', open, {
+    groups: ['8-bit layers'],
+    rowsStandAlone: false,
+    fastSums: 2 ** -11,
+  });
+
+  test('the library makes fast sums, a kernel exact ones', async () => {
+    fakeLt.setOuterVectors(true);
+    fakeLt.setEpilogues(true);
+    using backend = openFakeBackend();
+    // 2¹⁴ + 1 − 2¹⁴, the last a step of 32 later.
+    const row = new Float32Array(64);
+    row.set([128, 1]);
+    row[32] = -128;
+    const [batch, inputs] = [20, 64];
+    const input = Float32Array.from({ length: batch * inputs }, (_, i) => at(row, i % inputs));
+    const run = { precision: 'float8_e4m3', formats: ['float16', 'float16'] } as const;
+    for (const [outputs, sum] of [
+      [48, 0],
+      [41, 1],
+    ] as const) {
+      const weight = Float32Array.from({ length: outputs * inputs }, (_, i) => Math.abs(at(row, i % inputs)));
+      const scaled = {
+        elements: Uint8Array.from(weight, numberToFloat8),
+        scales: new Float32Array(outputs).fill(1),
+        inputScale: 1,
+      };
+      const problem = { batch, inputs, outputs, input, weight, bias: undefined, activation: 'none' } as const;
+      const out = await linearOn(backend, problem, { ...run, scaled });
+      assert.deepEqual([...new Set(out)], [sum]);
+    }
+  });
 
   test('who multiplies by the scales is chosen with the product', async () => {
     const { CudaDevice } = await import('../../../../src/cuda/device.ts');
