@@ -1,13 +1,16 @@
 /**
  * How long batches of a model wait while another one is loaded, warmed and closed beside it, and during which calls of the driver:
- * `npx tsx bench/load-stalls.ts [--device cpu|cuda|fake] [--tables 26] [--rows 20000] [--dim 128] [--loads 3] [--samples 256]
- * [--in-flight 2] [--every MS] [--most-samples 8192] [--quiet SECONDS] [--long MS] [--stall MS] [--folder FOLDER] [--json FILE]`.
+ * `npx tsx bench/load-stalls.ts [--device cpu|cuda|fake] [--tables 26] [--rows 20000] [--dim 128] [--loads 3] [--what model|memory]
+ * [--yield] [--samples 256] [--in-flight 2] [--every MS] [--most-samples 8192] [--quiet SECONDS] [--long MS] [--stall MS] [--folder FOLDER] [--json FILE]`.
  *
  * One process, as a server is: a thread predicts without pause, `--in-flight` batches at a time (`--every`: one is due every so many
  * ms, and waiting counts); each load is a thread of its own, which reads a checkpoint of `--tables` tables of `--rows` rows as an
  * engine of a server does. 26 tables of 300,000 rows of 128 numbers are 4 GB. Calls of either thread that take longer than `--long`
  * ms are kept; `stalls` are the times in which batches took longer than `--stall` ms. `fake` is the CUDA backend over the tests'
  * driver, whose kernels run on the CPU.
+ *
+ * `--yield`: the thread that loads pauses after each call that may hold others up, for as long as it took. `--what memory`: instead of
+ * loading a model, as much memory is taken, filled, read at random and given back in each of the ways that the driver has.
  */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
@@ -24,6 +27,7 @@ import { timing } from '../src/bench/statistics.ts';
 import { nowMs } from '../src/serve/engine/clock.ts';
 import type { LaneReport, LaneStart } from './load-stalls/lane.ts';
 import type { LoaderReport, LoaderStart } from './load-stalls/loader.ts';
+import type { MemoryStart } from './load-stalls/memory.ts';
 import type { ProbeDevice } from './load-stalls/model.ts';
 import { phasesOf, stallsOf } from './load-stalls/report.ts';
 
@@ -33,7 +37,9 @@ const { values } = parseArgs({
     tables: { type: 'string', default: '26' },
     rows: { type: 'string', default: '20000' },
     dim: { type: 'string', default: '128' },
+    what: { type: 'string', default: 'model' },
     loads: { type: 'string', default: '3' },
+    yield: { type: 'boolean', default: false },
     samples: { type: 'string', default: '256' },
     'in-flight': { type: 'string', default: '2' },
     every: { type: 'string', default: '0' },
@@ -49,10 +55,13 @@ const number = (name: keyof typeof values) => Number(values[name]);
 const { device } = values;
 if (!['cpu', 'cuda', 'fake'].includes(device))
   throw new Error(`--device is cpu, cuda or fake, not ${device}`);
+const isMemory = values.what === 'memory';
+if (isMemory && values.device !== 'cuda') throw new Error('--what memory is of --device cuda');
 const quietMs = 1000 * number('quiet');
 
 const root = fileURLToPath(new URL('..', import.meta.url));
-const programs = ['bench/load-stalls/lane.ts', 'bench/load-stalls/loader.ts'];
+const program = (name: string) => `bench/load-stalls/${name}.ts`;
+const programs = ['lane', 'loader', 'memory'].map(program);
 // Threads import JavaScript alone.
 const bundled: { folder: string; paths: Map<string, string> } = await bundleTests(programs, root);
 const folder = mkdtempSync(join(values.folder, 'hotrow-load-stalls-'));
@@ -65,13 +74,13 @@ async function deviceOf(name: string): Promise<ProbeDevice> {
 }
 
 /** Starts a thread of a program. Its messages, in their order; it rejects when the thread fails. */
-function start(program: string, workerData: LaneStart | LoaderStart) {
-  const worker = new Worker(bundled.paths.get(program) as string, { workerData });
+function start(name: string, workerData: LaneStart | LoaderStart | MemoryStart) {
+  const worker = new Worker(bundled.paths.get(program(name)) as string, { workerData });
   const next = <T>() =>
     new Promise<T>((resolve, reject) => {
       worker.once('message', resolve);
       worker.once('error', reject);
-      worker.once('exit', (code) => reject(new Error(`${program} ended with ${code}`)));
+      worker.once('exit', (code) => reject(new Error(`the ${name} ended with ${code}`)));
     });
   const ended = new Promise<void>((resolve) => worker.once('exit', () => resolve()));
   return { worker, next, ended };
@@ -87,7 +96,7 @@ try {
     mostSamples: number('most-samples'),
     longMs: number('long'),
   };
-  const lane = start(programs[0] as string, {
+  const lane = start('lane', {
     ...shared,
     inFlight: number('in-flight'),
     everyMs: number('every'),
@@ -97,7 +106,9 @@ try {
   const loads: LoaderReport[] = [];
   for (let load = 0; load < number('loads'); load++) {
     const startedMs = nowMs();
-    const loader = start(programs[1] as string, { ...shared, idleMs: quietMs / 2 });
+    const loader = isMemory
+      ? start('memory', { longMs: shared.longMs, blocks: tables, blockBytes: 4 * rows * dim })
+      : start('loader', { ...shared, yields: values.yield, idleMs: quietMs / 2 });
     const report = await loader.next<LoaderReport>();
     await loader.ended;
     const endedMs = nowMs();
@@ -119,7 +130,10 @@ try {
     bytes: 4 * tables * rows * dim,
     batches: told.dueMs.length,
     phases: phasesOf(told, loads),
-    firstBatches: loads.map(({ firstMs }) => ({ firstMs: firstMs[0], ...timing(firstMs) })),
+    firstBatches: loads.flatMap(({ firstMs }) =>
+      firstMs === undefined ? [] : [{ firstMs: firstMs[0], ...timing(firstMs) }],
+    ),
+    lookupGBs: loads.map(({ lookupGBs }) => lookupGBs),
     stalls: stallsOf(told, loads, number('stall')),
     calls: loads.map(({ totals }) => totals),
     longCalls: loads.map(({ calls }) => calls.length),

@@ -31,17 +31,31 @@ const SIZE_AT: Readonly<Record<string, number>> = {
   fillBytes: 2,
 };
 const GIVES_BACK = new Set(['free', 'freePinned']);
+/** Calls of the driver during which others may wait. */
+const HOLDS_UP = new Set([
+  ...['allocate', 'free', 'allocatePinned', 'freePinned', 'registerHost', 'unregisterHost'],
+  ...['loadModule', 'unloadModule', 'instantiateGraph', 'destroyGraphExec', 'destroyGraph'],
+]);
+const nobody = new Int32Array(new SharedArrayBuffer(Int32Array.BYTES_PER_ELEMENT));
+
+/** Blocks the thread. */
+export function pause(ms: number): void {
+  Atomics.wait(nobody, 0, 0, ms);
+}
 
 export class CallLog {
   readonly long: LongCall[] = [];
   /** What the calls belong to from now on. */
   phase = 'start';
   readonly #longMs: number;
+  readonly #yields: boolean;
   readonly #totals = new Map<string, CallTotals>();
   readonly #sizes = new Map<unknown, number>();
 
-  constructor(longMs: number) {
+  /** `yields`: the thread pauses after each call that may hold others up, for as long as it took. */
+  constructor(longMs: number, yields = false) {
     this.#longMs = longMs;
+    this.#yields = yields;
   }
 
   get totals(): CallTotals[] {
@@ -58,21 +72,34 @@ export class CallLog {
         const known = watched.get(key);
         if (known !== undefined) return known;
         const own = (...args: unknown[]): unknown =>
-          this.#timed(target, value, `${name}.${String(key)}`, args);
+          this.#watched(target, value, `${name}.${String(key)}`, args);
         watched.set(key, own);
         return own;
       },
     });
   }
 
-  #timed(target: object, value: (...args: unknown[]) => unknown, call: string, args: unknown[]): unknown {
+  /** Runs a call, of so many bytes, and notes it. */
+  timed<T>(call: string, bytes: number | undefined, work: () => T): T {
+    const fromMs = nowMs();
+    try {
+      return work();
+    } finally {
+      this.#note(call, fromMs, nowMs(), bytes);
+    }
+  }
+
+  #watched(target: object, value: (...args: unknown[]) => unknown, call: string, args: unknown[]): unknown {
+    const name = call.slice(call.indexOf('.') + 1);
     const fromMs = nowMs();
     let result: unknown;
     try {
       result = value.apply(target, args);
       return result;
     } finally {
-      this.#note(call, fromMs, nowMs(), this.#sizeOf(call.slice(call.indexOf('.') + 1), args, result));
+      const toMs = nowMs();
+      this.#note(call, fromMs, toMs, this.#sizeOf(name, args, result));
+      if (this.#yields && HOLDS_UP.has(name)) pause(toMs - fromMs);
     }
   }
 

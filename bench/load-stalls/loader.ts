@@ -13,6 +13,8 @@ export interface LoaderStart {
   readonly samples: number;
   readonly mostSamples: number;
   readonly longMs: number;
+  /** Whether the thread pauses after calls that may hold others up. */
+  readonly yields: boolean;
   /** How long the model stays, idle, before it is closed. */
   readonly idleMs: number;
 }
@@ -30,14 +32,16 @@ export interface LoaderReport {
   readonly calls: readonly LongCall[];
   readonly totals: readonly CallTotals[];
   /** How long the first batches took once it was warm, ms. */
-  readonly firstMs: readonly number[];
+  readonly firstMs?: readonly number[];
+  /** Of ways to take memory: random rows of it read, GB/s. */
+  readonly lookupGBs?: Readonly<Record<string, number>>;
 }
 
 const FIRST_BATCHES = 50;
 
 async function main(port: NonNullable<typeof parentPort>): Promise<void> {
-  const { file, device, samples, mostSamples, longMs, idleMs } = workerData as LoaderStart;
-  const log = new CallLog(longMs);
+  const { file, device, samples, mostSamples, longMs, yields, idleMs } = workerData as LoaderStart;
+  const log = new CallLog(longMs, yields);
   const phases: Stretch[] = [];
   const steps: { what: string; atMs: number }[] = [];
   let began: { name: string; fromMs: number } | undefined;
