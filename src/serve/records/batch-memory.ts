@@ -6,7 +6,8 @@ import { addressOf, type HostPtr } from '../../ffi/host-memory.ts';
 const ALIGNMENT = 16;
 /** Registering memory with a device takes long: it grows by half at least. */
 const GROWTH = 1.5;
-const LEAST_BYTES = 1 << 16;
+/** Most batches fit from the first one on, which a model that has just been loaded need not register memory for while they wait. */
+const LEAST_BYTES = 1 << 20;
 
 /** One block of a backend's host memory: it holds one batch, and grows with the largest. */
 export class BatchMemory implements Disposable {
