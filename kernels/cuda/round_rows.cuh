@@ -1,6 +1,6 @@
 /*
- * Inputs of layers in 8 bits: output = e4m3(input · (1 / scale)), and the scale of each row beside it. scale: the same for all
- * rows, or the largest |x| of each / 448, NaN left out, at least 2^-100. Wider rows end in zeros.
+ * Inputs of layers in 8 bits: output = e4m3(input · (1 / scale)). scale: the same for all rows, or the largest |x| of each / 448,
+ * NaN left out, at least 2^-100, which is written beside the output. Wider rows end in zeros.
  */
 #ifndef HOTROW_ROUND_ROWS_CUH
 #define HOTROW_ROUND_ROWS_CUH
@@ -15,7 +15,7 @@ struct RoundRowsParams {
   int64 input_stride;
   unsigned char *output; /* [rows, output_columns], float8 e4m3 */
   int64 output_stride;
-  float *scales;         /* [rows] */
+  float *scales;         /* [rows], where each row has its own */
   int64 input_scale;     /* the bits of a float32; 0: each row has its own */
   int64 rows;
   int64 columns;
@@ -73,8 +73,8 @@ __device__ __forceinline__ void round_rows_e4m3(const RoundRowsParams &params) {
     }
     scale = __fdiv_rn(largest, 448.0f);
     scale = scale > 0x1p-100f ? scale : 0x1p-100f;
+    if (lane == 0) ptx::store(params.scales + row, scale);
   }
-  if (lane == 0) ptx::store(params.scales + row, scale);
   const float inverse = __fdiv_rn(1.0f, scale);
   for (int64 column = lane * width; column < params.output_columns; column += 32 * width) {
     const auto values = round_rows::values_at<From, width>(input, column, params.columns);

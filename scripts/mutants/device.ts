@@ -96,6 +96,17 @@ export const DEVICE: readonly Mutant[] = [
     ['test/cuda/matrix-products.test.ts'],
   ),
   ...mutantsOf(
+    'src/backend/cuda/dense/linear-inputs.ts',
+    [
+      ['      if (inputRounded !== undefined) return;\n', ''],
+      [
+        'if (!this.#memory.reserve(rows * FLOAT_BYTES)) return;',
+        'this.#memory.reserve(rows * FLOAT_BYTES);\n    return;',
+      ],
+    ],
+    ['test/backend/cuda/dense/rounded-copies.test.ts'],
+  ),
+  ...mutantsOf(
     'src/ffi/cublaslt.ts',
     [["if (type === 'float8_e4m3') this.#setByte(descriptors.matmul, LT_MATMUL_ATTRIBUTE.fastSums, 1);", '']],
     ['test/backend/cuda/dense/scaled-layers.test.ts'],

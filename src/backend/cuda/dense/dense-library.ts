@@ -30,7 +30,7 @@ import {
 const OLDEST_MAJOR = 8;
 
 /** The bits of a float32. */
-function floatBits(value: number): number {
+export function floatBits(value: number): number {
   return new Uint32Array(Float32Array.of(value).buffer)[0] ?? 0;
 }
 
@@ -112,13 +112,15 @@ export class DenseLibrary implements Disposable {
     this.launch(stream, id, packLaunch(rows, cols, width), words);
   }
 
-  /** Factors in 8 bits of a matrix, `output.stride` bytes a row, and the scale of each row; `inputScale`: one for all. */
+  /**
+   * Factors in 8 bits of a matrix, `output.stride` bytes a row, zeros behind its columns; by a scale for all, or by one for each row,
+   * which is written to float32 [rows] at the address `scales`.
+   */
   roundRows(
     stream: CudaStream,
     input: DeviceMatrix,
     output: Pick<DeviceMatrix, 'address' | 'cols' | 'stride'>,
-    scales: DevicePtr,
-    inputScale: number | undefined,
+    scales: number | DevicePtr,
   ): void {
     const width = widthOf(output.cols, [input]);
     const words = RoundRowsParams.encode({
@@ -126,8 +128,9 @@ export class DenseLibrary implements Disposable {
       inputStride: input.stride,
       output: output.address,
       outputStride: output.stride,
-      scales,
-      inputScale: inputScale === undefined ? 0 : floatBits(inputScale),
+      ...(typeof scales === 'number'
+        ? { scales: 0n, inputScale: floatBits(scales) }
+        : { scales, inputScale: 0 }),
       rows: input.rows,
       columns: input.cols,
       outputColumns: output.cols,

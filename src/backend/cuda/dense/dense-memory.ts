@@ -10,7 +10,7 @@ import type { DevicePtr } from '../../../ffi/cuda-symbols.ts';
 import { addressOf } from '../../../ffi/host-memory.ts';
 import { bfloat16ToNumber, float16ToNumber } from '../../../tensor.ts';
 import { elementBytes } from '../../backend.ts';
-import type { DeviceLinear, DeviceMatrix } from './dense-operation.ts';
+import type { DeviceLinear, DeviceMatrix, RoundedCopy } from './dense-operation.ts';
 
 /** Device memory that grows. What it was before stays until disposal, for graphs that have captured its address. */
 export class Scratch implements Disposable {
@@ -21,18 +21,27 @@ export class Scratch implements Disposable {
     this.#device = device;
   }
 
-  /** @throws CudaError OUT_OF_MEMORY. */
-  reserve(bytes: number): void {
+  /** Whether its memory is another than before. @throws CudaError OUT_OF_MEMORY. */
+  reserve(bytes: number): boolean {
     const last = this.#blocks.at(-1);
-    if (last !== undefined && last.bytes >= bytes) return;
+    if (last !== undefined && last.bytes >= bytes) return false;
     // Twice the last, so that all the blocks together are at most twice the largest.
     this.#blocks.push(new DeviceMemory(this.#device, Math.max(bytes, 2 * (last?.bytes ?? 0))));
+    return true;
   }
 
   get address(): DevicePtr {
+    return this.#last.address();
+  }
+
+  get bytes(): number {
+    return this.#last.bytes;
+  }
+
+  get #last(): DeviceMemory {
     const last = this.#blocks.at(-1);
     if (last === undefined) throw new DeviceError('KERNEL_FAILED', 'memory was used before it was prepared');
-    return last.address();
+    return last;
   }
 
   [Symbol.dispose](): void {
@@ -40,22 +49,27 @@ export class Scratch implements Disposable {
   }
 }
 
-/** 1 in a word, or twice in one. */
-const ONES: Readonly<Record<ElementFormat, number>> = {
+/** 1 in a word, as often as there is room. */
+const ONES: Readonly<Record<TrialFormat, number>> = {
   float32: 0x3f800000,
   float16: 0x3c003c00,
   bfloat16: 0x3f803f80,
+  float8_e4m3: 0x38383838,
 };
 /** NaN in every format. */
 const NANS = 0xffffffff;
 const WORD_BYTES = 4;
+
+type TrialFormat = ElementFormat | 'float8_e4m3';
 
 /** A matrix of a trial. */
 interface TrialBlock {
   readonly memory: DeviceMemory;
   /** Of the matrix, in whole words: the memory may be larger. */
   readonly bytes: number;
-  readonly format: ElementFormat;
+  readonly format: TrialFormat;
+  /** Whether a layer multiplies it. */
+  readonly isInput: boolean;
 }
 
 /**
@@ -70,17 +84,24 @@ export class Trial implements Disposable {
 
   /** `stream`: the one that it is run in. @throws CudaError OUT_OF_MEMORY. */
   constructor(operation: DeviceLinear, stream: CudaStream, pool: BlockPool<DeviceMemory>) {
-    const { input, output, cross } = operation;
+    const { input, output, cross, rounded, inputRounded } = operation;
     this.#stream = stream;
     this.#pool = pool;
-    const place = (matrix: DeviceMatrix): DeviceMatrix => {
-      const bytes = trialBytes(matrix);
+    const borrow = (bytes: number, format: TrialFormat, isInput: boolean): DeviceMemory => {
       const memory = pool.borrow(bytes);
-      this.#blocks.push({ memory, bytes, format: matrix.format });
+      this.#blocks.push({ memory, bytes, format, isInput });
+      return memory;
+    };
+    const place = (matrix: DeviceMatrix, isInput = false): DeviceMatrix => {
+      const memory = borrow(trialBytes(matrix), matrix.format, isInput);
       return { ...matrix, address: memory.address(Number(matrix.address % 16n)) };
     };
+    const placeCopy = (copy: RoundedCopy, isInput: boolean): RoundedCopy => {
+      const memory = borrow(copy.stride * input.rows, 'float8_e4m3', isInput);
+      return { ...copy, address: memory.address() };
+    };
     try {
-      const [ownInput, ownOutput] = [place(input), place(output)];
+      const [ownInput, ownOutput] = [place(input, true), place(output)];
       const beside = (matrix: DeviceMatrix) =>
         matrix.address === output.address ? { ...ownOutput, stride: matrix.stride } : place(matrix);
       this.operation = {
@@ -88,6 +109,8 @@ export class Trial implements Disposable {
         input: ownInput,
         output: ownOutput,
         ...(cross === undefined ? {} : { cross: { x0: beside(cross.x0), x: beside(cross.x) } }),
+        ...(rounded === undefined ? {} : { rounded: placeCopy(rounded, false) }),
+        ...(inputRounded === undefined ? {} : { inputRounded: placeCopy(inputRounded, true) }),
       };
     } catch (error) {
       this[Symbol.dispose]();
@@ -95,10 +118,10 @@ export class Trial implements Disposable {
     }
   }
 
-  /** Fills the input, and all else with ones. */
+  /** Fills the input, in 8 bits too, and all else with ones. */
   fillInput(value: 'ones' | 'NaNs'): void {
-    for (const [i, { memory, bytes, format }] of this.#blocks.entries()) {
-      const word = i === 0 && value === 'NaNs' ? NANS : ONES[format];
+    for (const { memory, bytes, format, isInput } of this.#blocks) {
+      const word = isInput && value === 'NaNs' ? NANS : ONES[format];
       this.#stream.fillWords(memory.address(), word, bytes / WORD_BYTES);
     }
   }

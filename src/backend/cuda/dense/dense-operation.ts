@@ -22,6 +22,15 @@ export interface DeviceMatrix {
   readonly padding?: number;
 }
 
+/** A matrix in 8 bits: e4m3(x · (1 / scale)), [rows, stride]. */
+export interface RoundedCopy {
+  /** A multiple of 16. */
+  readonly address: DevicePtr;
+  /** Bytes between rows, a multiple of 16; zeros behind the last column. */
+  readonly stride: number;
+  readonly scale: number;
+}
+
 /** A LinearOperation of the contract, with device matrices. */
 export interface DeviceLinear {
   readonly layer: CudaLinear;
@@ -30,6 +39,10 @@ export interface DeviceLinear {
   readonly activation: Activation;
   /** Of the output's format; either may be the output. */
   readonly cross?: { readonly x0: DeviceMatrix; readonly x: DeviceMatrix };
+  /** The output in 8 bits too: written by whatever computes the layer, from the values that the output holds, as round_rows does. */
+  readonly rounded?: RoundedCopy;
+  /** The input is there in 8 bits already, by the scale that the layer has for all its inputs. */
+  readonly inputRounded?: RoundedCopy;
 }
 
 /** A DotInteractionOperation of the contract, with device matrices. */
@@ -68,7 +81,7 @@ export function multipliedColumns({ layer, input }: Pick<DeviceLinear, 'layer' |
 
 /** Everything that the choice for a layer depends on. */
 export function shapeKey(operation: DeviceLinear): string {
-  const { layer, input, output, activation, cross } = operation;
+  const { layer, input, output, activation, cross, rounded, inputRounded } = operation;
   const place = ({ address, stride, format }: DeviceMatrix) =>
     `${format === 'float32' ? '' : format}+${stride}@${addressAlignment(address)}`;
   return [
@@ -77,6 +90,8 @@ export function shapeKey(operation: DeviceLinear): string {
     ...(layer.hasBias ? ['bias'] : []),
     ...(activation === 'none' ? [] : [activation]),
     ...(cross === undefined ? [] : [isInPlace(operation) ? 'cross in place' : 'cross']),
+    ...(inputRounded === undefined ? [] : [`from 8 bits +${inputRounded.stride}`]),
+    ...(rounded === undefined ? [] : [`to 8 bits +${rounded.stride}`]),
     `${place(input)}${place(output)}`,
   ].join(' ');
 }
@@ -94,22 +109,35 @@ export function widthOf(cols: number, matrices: readonly DeviceMatrix[]): PackWi
   return cols % widest === 0 && matrices.every(aligned) ? widest : 1;
 }
 
-export function checkLinear(
-  { layer, input, output, activation, cross }: DeviceLinear,
-  precision: UnscaledPrecision,
-): void {
+export function checkLinear(operation: DeviceLinear, precision: UnscaledPrecision): void {
+  const { layer, input, output, activation, cross } = operation;
   if (layer.kernels !== precision) {
     throw new DeviceError('KERNEL_FAILED', `a ${layer.kernels} layer ran on ${precision} kernels`);
   }
   const formats = [activationFormat(precision), 'float32'] as const;
   checkMatrix('the input', input, output.rows, layer.inputs, formats);
   checkMatrix('the output', output, input.rows, layer.outputs, formats);
+  checkCopies(operation);
   if (cross === undefined) return;
   if (activation !== 'none') {
     throw new DeviceError('KERNEL_FAILED', `a cross layer has no activation, not ${activation}`);
   }
   checkMatrix('x0', cross.x0, output.rows, layer.outputs, [output.format]);
   checkMatrix('x', cross.x, output.rows, layer.outputs, [output.format]);
+}
+
+function checkCopies({ layer, rounded, inputRounded }: DeviceLinear): void {
+  const checkCopy = (name: string, { address, stride }: RoundedCopy, columns: number) => {
+    if (address % 16n === 0n && stride % 16 === 0 && stride >= columns) return;
+    const what = `${name} in 8 bits, at ${address} with ${stride} bytes a row`;
+    throw new DeviceError('KERNEL_FAILED', `${what}, holds no rows of ${columns} in units of 16 bytes`);
+  };
+  if (rounded !== undefined) checkCopy('the output', rounded, layer.outputs);
+  if (inputRounded === undefined) return;
+  checkCopy('the input', inputRounded, layer.inputs);
+  const scale = layer.scales?.input;
+  if (scale === inputRounded.scale) return;
+  throw new DeviceError('KERNEL_FAILED', `an input by the scale ${inputRounded.scale} is not by ${scale}`);
 }
 
 export function checkMatrix(

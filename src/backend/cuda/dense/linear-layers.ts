@@ -4,12 +4,13 @@ import { CudaEvent } from '../../../cuda/event.ts';
 import { type MatmulEnds, MatrixProducts } from '../../../cuda/matrix-products.ts';
 import type { DeviceMemory } from '../../../cuda/memory.ts';
 import type { CudaStream } from '../../../cuda/stream.ts';
-import { activationFormat, type ElementFormat } from '../../../device.ts';
+import type { ElementFormat } from '../../../device.ts';
 import { DeviceError } from '../../../errors.ts';
 import { ACTIVATION } from '../../../ffi/cpu-operators.ts';
 import { type CublasLt, isRefusal, type MatmulScales } from '../../../ffi/cublaslt.ts';
 import type { DevicePtr } from '../../../ffi/cuda-symbols.ts';
 import { elementBytes } from '../../backend.ts';
+import type { CrossColumns } from './cross-product.ts';
 import type { CrossProducts } from './cross-products.ts';
 import type { DenseLibrary } from './dense-library.ts';
 import { Scratch, Trial } from './dense-memory.ts';
@@ -18,7 +19,6 @@ import {
   type DeviceLinear,
   type DeviceMatrix,
   isInPlace,
-  isMultipliedAsItIs,
   multipliedColumns,
   shapeKey,
   widthOf,
@@ -43,6 +43,7 @@ import {
   type TailSplit,
   tailSplits,
 } from './linear-choice.ts';
+import { bytesOf, LinearInputs } from './linear-inputs.ts';
 
 /** How the fastest way to compute a shape is looked for. */
 export interface LinearSearch {
@@ -85,10 +86,7 @@ export class LinearLayers implements Disposable {
   readonly #kept: KeptChoices | undefined;
   /** Rivals of products with a cross; undefined: none were given. */
   #crosses: CrossProducts | undefined;
-  /** The input of a product, converted. */
-  readonly #converted: Scratch;
-  /** The scales of an 8-bit input's rows. */
-  readonly #rowScales: Scratch;
+  readonly #inputs: LinearInputs;
   /** The sums of a product that the output has no place for yet. */
   readonly #sums: Scratch;
 
@@ -108,8 +106,7 @@ export class LinearLayers implements Disposable {
     this.#stream = stream;
     this.#search = search;
     this.#products = new MatrixProducts(library.device, cublasLt);
-    this.#converted = new Scratch(library.device);
-    this.#rowScales = new Scratch(library.device);
+    this.#inputs = new LinearInputs(library);
     this.#sums = new Scratch(library.device);
   }
 
@@ -125,7 +122,7 @@ export class LinearLayers implements Disposable {
   prepare(operation: DeviceLinear): string {
     checkLinear(operation, this.#library.precision);
     if (operation.input.rows === 0) return 'nothing to do';
-    this.#reserve(operation);
+    this.#inputs.reserve(this.#stream, operation);
     const key = shapeKey(operation);
     const choice = this.#choices.get(key) ?? this.#recall(operation, key) ?? this.#measured(operation, key);
     this.#choices.set(key, choice);
@@ -146,38 +143,13 @@ export class LinearLayers implements Disposable {
 
   [Symbol.dispose](): void {
     this.#products[Symbol.dispose]();
-    this.#converted[Symbol.dispose]();
-    this.#rowScales[Symbol.dispose]();
+    this.#inputs[Symbol.dispose]();
     this.#sums[Symbol.dispose]();
   }
 
-  /** Memory for a product's converted input … */
-  #reserve(operation: DeviceLinear): void {
-    const { layer, input } = operation;
-    if (layer.scales !== undefined) {
-      this.#converted.reserve(input.rows * layer.weightStride);
-      this.#rowScales.reserve(input.rows * Float32Array.BYTES_PER_ELEMENT);
-    } else if (!isMultipliedAsItIs(operation)) this.#converted.reserve(bytesOf(convertedOf(operation, 0n)));
-  }
-
-  /** … and for sums apart from the output. */
+  /** Memory for sums apart from the output. */
   #reserveSums(operation: DeviceLinear, split: SumsSplit): void {
     if (!endsInOutput(operation, split)) this.#sums.reserve(bytesOf(sumsApart(operation, split, 0n)));
-  }
-
-  /** What a product reads. */
-  #factor(operation: DeviceLinear): Factor {
-    const { layer, input } = operation;
-    const { weightStride } = layer;
-    if (layer.scales !== undefined)
-      return {
-        format: 'float8_e4m3',
-        address: this.#converted.address,
-        cols: weightStride,
-        stride: weightStride,
-      };
-    if (!isMultipliedAsItIs(operation)) return convertedOf(operation, this.#converted.address);
-    return { ...input, cols: multipliedColumns(operation) };
   }
 
   /** Where a product leaves its sums. */
@@ -187,34 +159,23 @@ export class LinearLayers implements Disposable {
       : sumsApart(operation, split, this.#sums.address);
   }
 
-  /** Where the scales of 8-bit factors are: of the input's rows, as `#convert` left them, and of the weight. */
-  #scalesOf({ layer }: DeviceLinear): MatmulScales | undefined {
-    return layer.scales && { input: this.#rowScales.address, weight: layer.scales.weight.address() };
-  }
-
-  /** Makes the factor of an input that is not multiplied as it lies. */
-  #convert(stream: CudaStream, operation: DeviceLinear): void {
-    const { layer, input } = operation;
-    const factor = this.#factor(operation);
-    if (layer.scales !== undefined)
-      this.#library.roundRows(stream, input, factor, this.#rowScales.address, layer.scales.input);
-    else if (!isMultipliedAsItIs(operation))
-      this.#library.convert(stream, input, convertedOf(operation, factor.address));
-  }
-
   #enqueue(stream: CudaStream, operation: DeviceLinear, choice: LinearChoice): void {
     if (choice.kind === 'direct') this.#direct(stream, operation);
     else if (choice.kind === 'cross') this.#crosses?.run(stream, operation, choice.columns);
     else this.#product(stream, operation, choice);
+    const { output, rounded } = operation;
+    // A cross product writes it itself.
+    if (rounded !== undefined && choice.kind !== 'cross')
+      this.#library.roundRows(stream, output, { ...rounded, cols: rounded.stride }, rounded.scale);
   }
 
   #direct(stream: CudaStream, operation: DeviceLinear): void {
     const { layer, input, output } = operation;
     const isScaled = layer.scales !== undefined;
-    if (isScaled) this.#convert(stream, operation);
+    if (isScaled) this.#inputs.convert(stream, operation);
     // Float inputs are widened on the way.
     const { address, stride, cols } = isScaled
-      ? this.#factor(operation)
+      ? this.#inputs.factor(operation)
       : { ...input, cols: multipliedColumns(operation) };
     const words = DirectLinearParams.encode({
       input: address,
@@ -222,7 +183,7 @@ export class LinearLayers implements Disposable {
       weight: layer.weight.address(),
       weightStride: layer.weightStride,
       inputs: cols,
-      ...finishOf(operation, this.#scalesOf(operation)),
+      ...finishOf(operation, this.#inputs.scales(operation)),
     });
     const formats = { input: input.format, output: output.format };
     const { id } = isScaled
@@ -238,10 +199,10 @@ export class LinearLayers implements Disposable {
   ): void {
     const { plan, fused, finished } = choice;
     const { layer, output } = operation;
-    const factor = this.#factor(operation);
-    this.#convert(stream, operation);
+    const factor = this.#inputs.factor(operation);
+    this.#inputs.convert(stream, operation);
     const sums = this.#sumsOf(operation, choice);
-    const scales = this.#scalesOf(operation);
+    const scales = this.#inputs.scales(operation);
     this.#products.run(stream, plan, {
       input: factor.address,
       weight: layer.weight.address(),
@@ -280,7 +241,7 @@ export class LinearLayers implements Disposable {
     const kept = this.#kept?.get(key);
     if (kept === undefined || kept.kind === 'direct') return kept;
     if (kept.kind === 'cross') {
-      if (this.#crosses?.columnsFor(operation).includes(kept.columns) === true) return kept;
+      if (this.#crossColumns(operation).includes(kept.columns)) return kept;
       this.#kept?.reject(key);
       return undefined;
     }
@@ -337,7 +298,7 @@ export class LinearLayers implements Disposable {
       const { epilogue, finished, scaled } = split;
       const { problem, ends } = this.#problem(trial.operation, split);
       const alignment = {
-        input: addressAlignment(this.#factor(trial.operation).address),
+        input: addressAlignment(this.#inputs.factor(trial.operation).address),
         weight: 16,
         output: addressAlignment(this.#sumsOf(trial.operation, split).address),
       };
@@ -352,8 +313,13 @@ export class LinearLayers implements Disposable {
     return [];
   }
 
+  /** None where the output is wanted in 8 bits too, which the kernel does not write. */
+  #crossColumns(operation: DeviceLinear): readonly CrossColumns[] {
+    return operation.rounded === undefined ? (this.#crosses?.columnsFor(operation) ?? []) : [];
+  }
+
   #crossChoices(trial: Trial): LinearChoice[] {
-    const all = this.#crosses?.columnsFor(trial.operation) ?? [];
+    const all = this.#crossColumns(trial.operation);
     trial.fillInput('NaNs');
     return all
       .map((columns): LinearChoice => ({ kind: 'cross', columns }))
@@ -365,7 +331,7 @@ export class LinearLayers implements Disposable {
     const { epilogue, scaled } = split;
     const { layer, input, output } = operation;
     this.#reserveSums(operation, split);
-    const factor = this.#factor(operation);
+    const factor = this.#inputs.factor(operation);
     const sums = this.#sumsOf(operation, split);
     const problem = {
       rows: input.rows,
@@ -381,7 +347,7 @@ export class LinearLayers implements Disposable {
       outputStride: sums.stride,
     } as const;
     const isAdded = epilogue !== 'none' && layer.hasBias;
-    const scales = scaled ? this.#scalesOf(operation) : undefined;
+    const scales = scaled ? this.#inputs.scales(operation) : undefined;
     const ends: MatmulEnds = {
       ...(isAdded ? { bias: layer.biasAddress(output.format) } : {}),
       ...(scales === undefined ? {} : { scales }),
@@ -420,25 +386,8 @@ export class LinearLayers implements Disposable {
   }
 }
 
-/** A 16-bit copy of a layer's input, zeros up to the weight's rows: sums of whole vectors are faster. */
-function convertedOf({ layer, input }: DeviceLinear, address: bigint): DeviceMatrix {
-  const { weightStride, kernels } = layer;
-  return {
-    address: address as DevicePtr,
-    format: activationFormat(kernels),
-    rows: input.rows,
-    cols: weightStride,
-    stride: weightStride,
-  };
-}
-
 /** Where sums are left, as far as the split of the tail says it. */
 type SumsSplit = Pick<TailSplit, 'finished' | 'scaled'>;
-
-/** What a product reads. */
-type Factor = Pick<DeviceMatrix, 'address' | 'cols' | 'stride'> & {
-  readonly format: ElementFormat | 'float8_e4m3';
-};
 
 /**
  * How sums wait for what finishes them: those of a cross as its matrices are, others, and those that are not multiplied by their scales
@@ -462,10 +411,6 @@ function sumsApart(operation: DeviceLinear, split: SumsSplit, address: bigint): 
   const unit = 16 / elementBytes({ format });
   const stride = Math.ceil(cols / unit) * unit;
   return { address: address as DevicePtr, format, rows, cols, stride };
-}
-
-function bytesOf({ rows, stride, format }: DeviceMatrix): number {
-  return rows * stride * elementBytes({ format });
 }
 
 function tailOf({ layer, activation, cross }: DeviceLinear): LinearTail {
