@@ -2,12 +2,11 @@
 import { at } from '../../../at.ts';
 import type { BlockPool } from '../../../cuda/block-pool.ts';
 import { type CudaDevice, ignoringLostContext } from '../../../cuda/device.ts';
-import { DeviceMemory } from '../../../cuda/memory.ts';
+import { DeviceMemory, PinnedMemory } from '../../../cuda/memory.ts';
 import type { CudaStream } from '../../../cuda/stream.ts';
 import type { ElementFormat } from '../../../device.ts';
 import { DeviceError } from '../../../errors.ts';
 import type { DevicePtr } from '../../../ffi/cuda-symbols.ts';
-import { addressOf } from '../../../ffi/host-memory.ts';
 import { bfloat16ToNumber, float16ToNumber } from '../../../tensor.ts';
 import { elementBytes } from '../../backend.ts';
 import type { DeviceLinear, DeviceMatrix, RoundedCopy } from './dense-operation.ts';
@@ -62,6 +61,28 @@ const WORD_BYTES = 4;
 
 type TrialFormat = ElementFormat | 'float8_e4m3';
 
+/** What trials run in and on, one after the other. */
+export class TrialMemory implements Disposable {
+  readonly stream: CudaStream;
+  readonly pool: BlockPool<DeviceMemory>;
+  #word: PinnedMemory | undefined;
+
+  constructor(stream: CudaStream, pool: BlockPool<DeviceMemory>) {
+    this.stream = stream;
+    this.pool = pool;
+  }
+
+  /** 4 bytes. For copies to memory that is not pinned the driver waits itself, and other threads may wait for the driver. */
+  get word(): PinnedMemory {
+    this.#word ??= new PinnedMemory(this.stream.device, WORD_BYTES);
+    return this.#word;
+  }
+
+  [Symbol.dispose](): void {
+    this.#word?.[Symbol.dispose]();
+  }
+}
+
 /** A matrix of a trial. */
 interface TrialBlock {
   readonly memory: DeviceMemory;
@@ -78,17 +99,15 @@ interface TrialBlock {
  */
 export class Trial implements Disposable {
   readonly operation: DeviceLinear;
-  readonly #stream: CudaStream;
-  readonly #pool: BlockPool<DeviceMemory>;
+  readonly #own: TrialMemory;
   readonly #blocks: TrialBlock[] = [];
 
-  /** `stream`: the one that it is run in. @throws CudaError OUT_OF_MEMORY. */
-  constructor(operation: DeviceLinear, stream: CudaStream, pool: BlockPool<DeviceMemory>) {
+  /** @throws CudaError OUT_OF_MEMORY. */
+  constructor(operation: DeviceLinear, own: TrialMemory) {
     const { input, output, cross, rounded, inputRounded } = operation;
-    this.#stream = stream;
-    this.#pool = pool;
+    this.#own = own;
     const borrow = (bytes: number, format: TrialFormat, isInput: boolean): DeviceMemory => {
-      const memory = pool.borrow(bytes);
+      const memory = own.pool.borrow(bytes);
       this.#blocks.push({ memory, bytes, format, isInput });
       return memory;
     };
@@ -122,23 +141,26 @@ export class Trial implements Disposable {
   fillInput(value: 'ones' | 'NaNs'): void {
     for (const { memory, bytes, format, isInput } of this.#blocks) {
       const word = isInput && value === 'NaNs' ? NANS : ONES[format];
-      this.#stream.fillWords(memory.address(), word, bytes / WORD_BYTES);
+      this.#own.stream.fillWords(memory.address(), word, bytes / WORD_BYTES);
     }
   }
 
   /** Whether output [0, 0] is NaN, when the stream is done. */
   firstIsNaN(): boolean {
     const { address, format } = this.operation.output;
-    const host = new Uint32Array(new ArrayBuffer(WORD_BYTES));
-    this.#stream.copyToHost(addressOf(host), address, elementBytes({ format }));
-    this.#stream.synchronize();
-    return Number.isNaN(NUMBER_OF[format](at(host, 0)));
+    const { stream, word } = this.#own;
+    const bits = word.int32(0, 1);
+    bits[0] = 0;
+    stream.copyToHost(word.address(), address, elementBytes({ format }));
+    stream.synchronize();
+    return Number.isNaN(NUMBER_OF[format](at(bits, 0) >>> 0));
   }
 
   [Symbol.dispose](): void {
     // Others are lent the memory at once.
-    ignoringLostContext(() => this.#stream.synchronize());
-    for (const { memory } of this.#blocks.splice(0)) this.#pool.giveBack(memory);
+    const { stream, pool } = this.#own;
+    ignoringLostContext(() => stream.synchronize());
+    for (const { memory } of this.#blocks.splice(0)) pool.giveBack(memory);
   }
 }
 

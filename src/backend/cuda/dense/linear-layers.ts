@@ -13,7 +13,7 @@ import { elementBytes } from '../../backend.ts';
 import type { CrossColumns } from './cross-product.ts';
 import type { CrossProducts } from './cross-products.ts';
 import type { DenseLibrary } from './dense-library.ts';
-import { Scratch, Trial } from './dense-memory.ts';
+import { Scratch, Trial, TrialMemory } from './dense-memory.ts';
 import {
   checkLinear,
   type DeviceLinear,
@@ -79,8 +79,7 @@ export class LinearLayers implements Disposable {
   readonly #search: LinearSearch;
   /** Waits for work that uses the workspace, which measurements use too. */
   readonly #settle: () => void;
-  /** Where measurements borrow memory. */
-  readonly #pool: BlockPool<DeviceMemory>;
+  readonly #trials: TrialMemory;
   readonly #choices = new Map<string, LinearChoice>();
   /** What earlier processes measured; undefined: nothing is kept. */
   readonly #kept: KeptChoices | undefined;
@@ -101,7 +100,7 @@ export class LinearLayers implements Disposable {
   ) {
     this.#kept = kept;
     this.#settle = settle;
-    this.#pool = pool;
+    this.#trials = new TrialMemory(stream, pool);
     this.#library = library;
     this.#stream = stream;
     this.#search = search;
@@ -144,6 +143,7 @@ export class LinearLayers implements Disposable {
   [Symbol.dispose](): void {
     this.#products[Symbol.dispose]();
     this.#inputs[Symbol.dispose]();
+    this.#trials[Symbol.dispose]();
     this.#sums[Symbol.dispose]();
   }
 
@@ -246,7 +246,7 @@ export class LinearLayers implements Disposable {
       return undefined;
     }
     this.#settle();
-    using trial = new Trial(operation, this.#stream, this.#pool);
+    using trial = new Trial(operation, this.#trials);
     const { fused, finished, scaled } = kept;
     const splits = tailSplits(tailOf(operation));
     const split = splits.find(
@@ -275,7 +275,7 @@ export class LinearLayers implements Disposable {
   #choose(operation: DeviceLinear): LinearChoice {
     const { layer, input } = operation;
     this.#settle();
-    using trial = new Trial(operation, this.#stream, this.#pool);
+    using trial = new Trial(operation, this.#trials);
     const products = this.#productChoices(trial);
     const rivals = [...products, ...this.#crossChoices(trial)];
     const isDirect = mayBeDirect(input.rows, layer.outputs) || rivals.length === 0;
