@@ -691,6 +691,9 @@ CUresult cuStreamCreateWithPriority(CUstream *out, unsigned int flags, int prior
 
 CUresult NAME(cuStreamDestroy, cuStreamDestroy_v2)(CUstream stream) {
   ENTER("cuStreamDestroy");
+  /* A capture that began in it goes with it: a thread may be terminated in the midst of one. */
+  if (alive(STREAM, stream) && stream->capture != NULL && stream->capture->origin == stream)
+    end(GRAPH, stream->capture);
   return end(STREAM, stream);
 }
 
