@@ -107,6 +107,22 @@ export const DEVICE: readonly Mutant[] = [
     ['test/backend/cuda/dense/rounded-copies.test.ts'],
   ),
   ...mutantsOf(
+    'src/backend/cuda/dense/eight-bit-copies.ts',
+    [
+      ['|| !factsOf(wrote).writes', ''],
+      ['    if (!isSame(wrote.output, operation.input)) continue;\n', ''],
+      ['else if (known.scale === inputScale)', 'else'],
+      [' && b.stride === stride', ''],
+      ['b.rows === rows && ', ''],
+      [' && formatOf(a) === formatOf(b)', ''],
+      ['until >= writer', 'until > writer'],
+      ['if (start + bytes <= other.start) break;', 'break;'],
+      ['start = Math.max(start, other.end);', ''],
+      ['Math.max(...readers)', 'Math.min(...readers)'],
+    ],
+    ['test/backend/cuda/dense/eight-bit-copies.test.ts'],
+  ),
+  ...mutantsOf(
     'src/ffi/cublaslt.ts',
     [["if (type === 'float8_e4m3') this.#setByte(descriptors.matmul, LT_MATMUL_ATTRIBUTE.fastSums, 1);", '']],
     ['test/backend/cuda/dense/scaled-layers.test.ts'],

@@ -8,6 +8,7 @@ import { CudaStream } from '../../../cuda/stream.ts';
 import { activationFormat, type ElementFormat, type UnscaledPrecision } from '../../../device.ts';
 import { DeviceError } from '../../../errors.ts';
 import type { CublasLt } from '../../../ffi/cublaslt.ts';
+import type { DevicePtr } from '../../../ffi/cuda-symbols.ts';
 import type { Compiler } from '../../../jit/compile-kernel.ts';
 import type { KernelCache } from '../../../jit/kernel-cache.ts';
 import { version } from '../../../version.ts';
@@ -16,6 +17,7 @@ import type { ScaledWeight } from '../../scaled-weight.ts';
 import { CrossProducts } from './cross-products.ts';
 import { CudaLinear } from './cuda-linear.ts';
 import { DenseLibrary } from './dense-library.ts';
+import { Scratch } from './dense-memory.ts';
 import {
   checkMatrix,
   type DeviceCopy,
@@ -59,6 +61,7 @@ export class DenseKernels implements Disposable {
   /** For uploads and measurements. */
   readonly #stream: CudaStream;
   readonly #layers: LinearLayers;
+  readonly #copies: Scratch;
   readonly #compilation: Pick<DenseOptions, 'compiler' | 'cache'>;
   #crosses: Promise<void> | undefined;
   #disposed = false;
@@ -79,6 +82,7 @@ export class DenseKernels implements Disposable {
         choices === undefined || linearSearch.rounds === 0
           ? undefined
           : new KeptChoices(identityOf(library, cublasLt), choices);
+      this.#copies = this.#own(new Scratch(this.device));
       this.#layers = this.#own(
         new LinearLayers(library, this.#stream, cublasLt, linearSearch, { settle, pool }, kept),
       );
@@ -138,6 +142,15 @@ export class DenseKernels implements Disposable {
    */
   prepare(operation: DeviceLinear): string {
     return this.#layers.prepare(operation);
+  }
+
+  /**
+   * Memory for copies in 8 bits of a program, for as long as these kernels live. Programs share it: what one leaves there is no other's to
+   * read. @throws CudaError OUT_OF_MEMORY.
+   */
+  reserveCopies(bytes: number): DevicePtr {
+    this.#copies.reserve(bytes);
+    return this.#copies.address;
   }
 
   /** @throws DeviceError KERNEL_FAILED for matrices that do not fit, or that were not prepared. */

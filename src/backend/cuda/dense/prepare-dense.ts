@@ -6,6 +6,7 @@ import {
   type ElementFormat,
   UNSCALED_PRECISIONS,
 } from '../../../device.ts';
+import type { DevicePtr } from '../../../ffi/cuda-symbols.ts';
 import {
   type CopyOperation,
   type DotInteractionOperation,
@@ -19,7 +20,8 @@ import {
 import { startOf } from '../memory/buffer.ts';
 import { CudaLinear } from './cuda-linear.ts';
 import type { DenseKernels } from './dense-kernels.ts';
-import type { DeviceLinear, DeviceMatrix } from './dense-operation.ts';
+import type { DeviceLinear, DeviceMatrix, RoundedCopy } from './dense-operation.ts';
+import { type CopyPlace, eightBitCopies } from './eight-bit-copies.ts';
 
 type DenseOperation = LinearOperation | DotInteractionOperation | RowFunctionOperation | CopyOperation;
 
@@ -56,12 +58,38 @@ export async function prepareDense(
   );
   for (const own of new Set(operations.filter(isCross).map(([, operation]) => precisionOf(operation))))
     await kernels.get(own)?.compileCrosses();
+  const copies = placeCopies(program, kernels.get('float8_e4m3'));
   return new Map(
     operations.map(([place, operation]) => [
       place,
-      prepareOne(kernels.get(precisionOf(operation)) as DenseKernels, operation),
+      prepareOne(kernels.get(precisionOf(operation)) as DenseKernels, operation, copies(place)),
     ]),
   );
+}
+
+type Copies = Pick<DeviceLinear, 'rounded' | 'inputRounded'>;
+
+/** The copies in 8 bits that an operation writes and reads, by its place, in memory of the kernels that multiply them. */
+function placeCopies(
+  program: readonly Operation[],
+  kernels: DenseKernels | undefined,
+): (place: number) => Copies {
+  if (kernels === undefined) return () => ({});
+  const { bytes, written, read } = eightBitCopies(program, ({ layer }) => {
+    const own = ownBy(CudaLinear, layer);
+    return { writes: own.kernels === kernels.precision, inputScale: own.scales?.input };
+  });
+  if (bytes === 0) return () => ({});
+  const start = kernels.reserveCopies(bytes);
+  const copyAt = (place: CopyPlace | undefined): RoundedCopy | undefined => {
+    if (place === undefined) return undefined;
+    const { offset, stride, scale } = place;
+    return { address: (start + BigInt(offset)) as DevicePtr, stride, scale };
+  };
+  return (place) => {
+    const [rounded, inputRounded] = [copyAt(written.get(place)), copyAt(read.get(place))];
+    return { ...(rounded && { rounded }), ...(inputRounded && { inputRounded }) };
+  };
 }
 
 /** The precision whose kernels an operation needs; undefined: those of any. */
@@ -87,7 +115,7 @@ function precisionWith(formats: readonly ElementFormat[]): DensePrecision | unde
   });
 }
 
-function prepareOne(kernels: DenseKernels, operation: DenseOperation): EnqueueDense {
+function prepareOne(kernels: DenseKernels, operation: DenseOperation, copies: Copies): EnqueueDense {
   const output = deviceMatrix(operation.output);
   const input = deviceMatrix(operation.input);
   switch (operation.op) {
@@ -99,6 +127,7 @@ function prepareOne(kernels: DenseKernels, operation: DenseOperation): EnqueueDe
         output,
         activation,
         ...(cross === undefined ? {} : { cross: { x0: deviceMatrix(cross.x0), x: deviceMatrix(cross.x) } }),
+        ...copies,
       };
       kernels.prepare(linear);
       return (stream) => kernels.linear(stream, linear);

@@ -1,9 +1,11 @@
 /** Copies in 8 bits of what lies between layers, on the fake driver, kernels emulated: what writes them, what reads them. */
 import assert from 'node:assert/strict';
-import { test } from 'node:test';
+import { mock, test } from 'node:test';
 import { at } from '../../../../src/at.ts';
+import type { LinearOperation, Matrix, Operation, PlacedLinear } from '../../../../src/backend/backend.ts';
 import type { DeviceLinear, RoundedCopy } from '../../../../src/backend/cuda/dense/dense-operation.ts';
 import { scaledWeight } from '../../../../src/backend/scaled-weight.ts';
+import { Workspace } from '../../../../src/backend/workspace.ts';
 import type { DevicePtr } from '../../../../src/ffi/cuda-symbols.ts';
 import { addressOf } from '../../../../src/ffi/host-memory.ts';
 import { numberToFloat8 } from '../../../../src/float8.ts';
@@ -18,7 +20,7 @@ if (skip === undefined) {
   const { DeviceMemory } = await import('../../../../src/cuda/memory.ts');
   const { BlockPool } = await import('../../../../src/cuda/block-pool.ts');
   const { DenseKernels } = await import('../../../../src/backend/cuda/dense/dense-kernels.ts');
-  const { fakeLt, fakeTools } = await import('../../../fake-driver/open-backend.ts');
+  const { fakeLt, fakeTools, openFakeBackend } = await import('../../../fake-driver/open-backend.ts');
   const SCALE = Math.fround(0.03);
 
   /** Two layers, inputs → middle → 48, both with one scale for all inputs; `copied`: the middle in 8 bits too. */
@@ -172,5 +174,67 @@ if (skip === undefined) {
       [{ ...good, layer: free, inputRounded: copyAt(8192, 32) }, /is not by undefined/],
     ] as const)
       assert.throws(() => kernels.prepare(operation), { code: 'KERNEL_FAILED', message });
+  });
+
+  test('a program’s layers read copies, and give the bits that each gives alone', async () => {
+    using backend = openFakeBackend();
+    const random = new Random(71);
+    const [rows, width, rank] = [20, 64, 16];
+    const placed: PlacedLinear[] = [];
+    const layer = (inputs: number, outputs: number, scale: number) => {
+      const weight = random.reals(outputs * inputs).map((w) => w / Math.sqrt(inputs));
+      const scaled = { ...scaledWeight(weight, outputs), inputScale: Math.fround(scale / 448) };
+      const own = backend.placeLinear(scaled, random.reals(outputs), outputs, inputs, 'float8_e4m3');
+      placed.push(own);
+      return own;
+    };
+    const { block, made } = Workspace.of(backend, (workspace) => {
+      const halves = (cols: number) => workspace.matrix(rows, cols, 'float16');
+      return {
+        given: workspace.packed(rows, width),
+        ...{ x0: halves(width), x1: halves(width), x2: halves(width) },
+        ...{ h0: halves(rank), h1: halves(rank), m0: halves(48), m1: halves(20), out: halves(1) },
+      };
+    });
+    using _block = block;
+    const { given, x0, x1, x2, h0, h1, m0, m1, out } = made;
+    const linear = (input: Matrix, output: Matrix, scale: number, more: Partial<LinearOperation> = {}) => ({
+      ...({ op: 'linear', input, output, activation: 'none' } as const),
+      ...{ layer: layer(input.cols, output.cols, scale), ...more },
+    });
+    const operations: readonly Operation[] = [
+      { op: 'copy', input: given, output: x0 },
+      linear(x0, h0, 3),
+      linear(h0, x1, 3, { cross: { x0, x: x0 } }),
+      linear(x1, h1, 9),
+      linear(h1, x2, 9, { cross: { x0, x: x1 } }),
+      linear(x2, m0, 20, { activation: 'relu' }),
+      linear(m0, m1, 20, { activation: 'relu' }),
+      linear(m1, out, 20),
+    ];
+    const values = random.reals(rows * width);
+    const upload: Operation = { op: 'upload', source: values, output: given };
+    const results = () =>
+      [x1, x2, m0, m1, out].map((input) => ({ input, target: new Uint16Array(rows * input.cols) }));
+    const download = (into: ReturnType<typeof results>) =>
+      into.map((result): Operation => ({ op: 'download', ...result }));
+    const prepared = mock.method(DenseKernels.prototype, 'prepare');
+    const alone = results();
+    for (const operation of [upload, ...operations, ...download(alone)]) await backend.run([operation]);
+    prepared.mock.resetCalls();
+    const together = results();
+    using program = backend.prepare([upload, ...operations, ...download(together)]);
+    // Twice: the second time from a graph.
+    for (const run of [1, 2]) {
+      for (const { target } of together) target.fill(0);
+      await program.run({}, { timing: 'none' });
+      for (const [i, { target }] of together.entries())
+        assert.deepEqual(target, at(alone, i).target, `matrix ${i}, run ${run}`);
+    }
+    const read = prepared.mock.calls.filter(({ arguments: [own] }) => own.inputRounded !== undefined);
+    const written = prepared.mock.calls.filter(({ arguments: [own] }) => own.rounded !== undefined);
+    assert.deepEqual([read.length, written.length], [6, 6]);
+    prepared.mock.restore();
+    for (const own of placed) own[Symbol.dispose]();
   });
 } else test('copies in 8 bits', { skip }, () => {});
