@@ -53,6 +53,8 @@ if (skip === undefined) {
     plansOf: somePlans,
     // Every kernel of every case would be compiled for this.
     goldenPlansOf: () => [],
+    // A kernel is compiled for all widths of a problem, most of this file's time.
+    widthsInTurn: 3,
     faultPlaces: 4,
     propertyRuns: 10,
   });

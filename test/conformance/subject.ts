@@ -61,6 +61,8 @@ export interface Capabilities {
   readonly plansOf?: (context: PlanContext) => Plan[];
   /** The plans under which golden bags are pooled beside the plain one. Default: each technique by itself. */
   readonly goldenPlansOf?: (context: PlanContext) => Plan[];
+  /** Each problem of every width has one width in so many, in turn: a backend that compiles for widths. Default: 1, all. */
+  readonly widthsInTurn?: number;
   /** Places of one bad value that are tried in each array of many bags. Default: 20. */
   readonly faultPlaces?: number;
   /** Random problems of each property. Default: 200. */

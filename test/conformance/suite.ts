@@ -77,6 +77,7 @@ export function conformance(
       groups: capabilities.groups ?? CASE_GROUPS,
       plansOf: capabilities.plansOf ?? legalPlans,
       goldenPlansOf: capabilities.goldenPlansOf ?? plansOfOneTechnique,
+      widthsInTurn: capabilities.widthsInTurn ?? 1,
       faultPlaces: capabilities.faultPlaces ?? 20,
       propertyRuns: capabilities.propertyRuns ?? 200,
       rowUpdateCalls: capabilities.rowUpdateCalls ?? 300,

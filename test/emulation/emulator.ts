@@ -10,7 +10,7 @@ import { fileURLToPath } from 'node:url';
 import koffi from 'koffi';
 import type { KernelSource } from '../../src/backend/cuda/kernels/source.ts';
 import { collectHeaders } from '../../src/jit/headers.ts';
-import { compilerVersion, keepLibrary, keptLibrary } from '../support/compiled.ts';
+import { compilerVersion, keepLibrary, keptLibrary, shareLibrary } from '../support/compiled.ts';
 
 const HERE = fileURLToPath(new URL('.', import.meta.url));
 const KERNELS = fileURLToPath(new URL('../../kernels/cuda', import.meta.url));
@@ -18,6 +18,9 @@ const FLAGS = [
   '-std=c++17',
   '-fPIC',
   '-ffp-contract=off',
+  // Nothing is thrown through kernels, and tables for that take compilers a tenth of their time.
+  '-fno-exceptions',
+  '-fno-asynchronous-unwind-tables',
   '-Wall',
   '-Wextra',
   '-Werror',
@@ -32,8 +35,8 @@ export const HOST_FLAGS: readonly string[] = [...FLAGS, ...INCLUDES];
 
 /** Characters of a unit from which compiling it faster is worth more than running it faster: kernels of many kinds of tables. */
 const LONG_UNIT = 6000;
-/** Compilations at once, each with its share of the kernels. */
-const SHARES = 2;
+/** How long a request for kernels waits for others, which are then compiled with it. */
+const GATHERING_MS = 10;
 
 export type HostArray = Float32Array | Int32Array | Uint32Array | Uint16Array | BigInt64Array;
 
@@ -115,7 +118,7 @@ export async function emulate(kernels: readonly KernelSource[]): Promise<Emulato
 }
 
 /** One translation unit: kernels, and a wrapper for each that unpacks its parameters. */
-function unitOf(kernels: readonly Pick<KernelSource, 'kernel' | 'source'>[]): string {
+function unitOf(kernels: Kernels): string {
   const sources = kernels.map(({ kernel, source }) => {
     const params = /const (\S+) params\)/.exec(source)?.[1];
     if (params === undefined) throw new TypeError(`${kernel}: its source names no parameters`);
@@ -156,26 +159,67 @@ extern "C" const char *simt_launch_named(const char *name, const std::int64_t *s
 `;
 }
 
-/** The shared library with `kernels`. */
-export async function build(kernels: readonly Pick<KernelSource, 'kernel' | 'source'>[]): Promise<string> {
-  const shares = Array.from({ length: SHARES }, (_, share) => kernels.filter((_, i) => i % SHARES === share));
-  const [first, ...others] = shares.filter((share) => share.length > 0).map(unitOf);
-  const units = [`${first}\n${finderOf(kernels)}`, ...others].map((text) => ({
-    text,
-    flags: [...FLAGS, text.length > LONG_UNIT ? '-O0' : '-O1'],
-  }));
-  const simt = await emulatorCore();
-  return kept([simt, ...units.flatMap(({ text, flags }) => [text, ...flags])], async (folder, library) => {
-    const objects = units.map((_, i) => join(folder, `unit-${i}.o`));
-    await Promise.all(
-      units.map(({ text, flags }, i) => {
-        const file = join(folder, `unit-${i}.cpp`);
-        writeFileSync(file, text);
-        return compile([...flags, ...INCLUDES, '-c', file, '-o', objects[i] as string]);
-      }),
+type Kernels = readonly Pick<KernelSource, 'kernel' | 'source'>[];
+
+interface Request {
+  readonly kernels: Kernels;
+  /** What the library is kept for. */
+  readonly inputs: readonly string[];
+  readonly fulfil: (library: string) => void;
+  readonly reject: (error: unknown) => void;
+}
+
+/** Requests for what is not compiled yet. */
+let waiting: Request[] = [];
+
+/**
+ * A shared library with `kernels`, and with those of other requests of about the same time: to start a compiler and have it read
+ * the headers takes as long as a small kernel.
+ */
+export async function build(kernels: Kernels): Promise<string> {
+  const inputs = inputsOf([await emulatorCore(), ...FLAGS, unitOf(kernels)]);
+  const found = keptLibrary(inputs);
+  if (found !== undefined) return found;
+  return new Promise((fulfil, reject) => {
+    if (waiting.length === 0) setTimeout(buildWaiting, GATHERING_MS);
+    waiting.push({ kernels, inputs, fulfil, reject });
+  });
+}
+
+/** Builds what was asked for; kernels of one name are built one after the other. */
+async function buildWaiting(): Promise<void> {
+  const names = new Set<string>();
+  const isNew = ({ kernels }: Request) => kernels.every(({ kernel }) => !names.has(kernel));
+  const together: Request[] = [];
+  const later: Request[] = [];
+  for (const request of waiting) {
+    (isNew(request) ? together : later).push(request);
+    for (const { kernel } of request.kernels) names.add(kernel);
+  }
+  waiting = [];
+  const [first, ...others] = together as [Request, ...Request[]];
+  try {
+    const kept = await buildTogether(
+      together.flatMap(({ kernels }) => kernels),
+      first.inputs,
     );
+    first.fulfil(kept);
+    for (const { inputs, fulfil } of others) fulfil(shareLibrary(inputs, kept));
+  } catch (error) {
+    for (const { reject } of together) reject(error);
+  }
+  for (const { kernels, fulfil, reject } of later) build(kernels).then(fulfil, reject);
+}
+
+function buildTogether(kernels: Kernels, inputs: readonly string[]): Promise<string> {
+  const text = `${unitOf(kernels)}\n${finderOf(kernels)}`;
+  return keep(inputs, async (folder, library) => {
+    const unit = join(folder, 'unit.cpp');
+    writeFileSync(unit, text);
+    const flags = [...FLAGS, text.length > LONG_UNIT ? '-O0' : '-O1', ...INCLUDES];
     // The C and C++ libraries come with the emulator's: to read them takes a linker longer than all else.
-    await compile(['-shared', '-nostdlib', '-o', library, ...objects, simt, '-lgcc']);
+    const links = ['-shared', '-nostdlib', await emulatorCore(), '-lgcc'];
+    await compile([...flags, unit, '-o', library, ...links]);
   });
 }
 
@@ -183,23 +227,29 @@ let core: Promise<string> | undefined;
 
 /** The shared library of simt.cpp and hopper.cpp. */
 function emulatorCore(): Promise<string> {
-  const sources = ['simt.cpp', 'hopper.cpp'].map((file) => join(HERE, file));
-  const flags = [...FLAGS, '-O2', '-shared'];
-  core ??= kept([...sources.map((source) => readFileSync(source, 'utf8')), ...flags], (_, library) =>
-    compile([...flags, ...INCLUDES, ...sources, '-o', library]),
-  );
+  core ??= buildCore();
   return core;
 }
 
-/** The library that `make` makes of `texts`, the headers that they include and this compiler, unless it was kept. */
-async function kept(
-  texts: readonly string[],
+async function buildCore(): Promise<string> {
+  const sources = ['simt.cpp', 'hopper.cpp'].map((file) => join(HERE, file));
+  const flags = [...FLAGS, '-O2', '-shared'];
+  const inputs = inputsOf([...sources.map((source) => readFileSync(source, 'utf8')), ...flags]);
+  const make = (_: string, library: string) => compile([...flags, ...INCLUDES, ...sources, '-o', library]);
+  return keptLibrary(inputs) ?? keep(inputs, make);
+}
+
+/** `texts`, the headers that they include and this compiler. */
+function inputsOf(texts: readonly string[]): readonly string[] {
+  const headers = [HERE, KERNELS].flatMap((folder) => [...collectHeaders(texts.join('\n'), folder)]).flat();
+  return [compiler(), version() ?? '', ...texts, ...headers];
+}
+
+/** Makes a library, and keeps it for `inputs`. */
+async function keep(
+  inputs: readonly string[],
   make: (folder: string, library: string) => Promise<void>,
 ): Promise<string> {
-  const headers = [HERE, KERNELS].flatMap((folder) => [...collectHeaders(texts.join('\n'), folder)]).flat();
-  const inputs = [compiler(), version() ?? '', ...texts, ...headers];
-  const found = keptLibrary(inputs);
-  if (found !== undefined) return found;
   const folder = mkdtempSync(join(tmpdir(), 'hotrow-emulation-'));
   try {
     const library = join(folder, 'library.so');

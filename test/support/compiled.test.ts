@@ -12,7 +12,7 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
-import { compiledFolder, keepLibrary, keptLibrary } from './compiled.ts';
+import { compiledFolder, keepLibrary, keptLibrary, shareLibrary } from './compiled.ts';
 
 const root = mkdtempSync(join(tmpdir(), 'hotrow-compiled-'));
 after(() => rmSync(root, { recursive: true }));
@@ -27,6 +27,18 @@ test('a library is kept for its inputs and no others', () => {
   assert.equal(readFileSync(path).subarray(0, 12).toString(), 'machine code');
   for (const others of [['a'], ['b', 'a'], ['ab'], ['a', 'b', '']])
     assert.equal(keptLibrary(others, folder), undefined, others.join());
+});
+
+test('a library is shared by several inputs', () => {
+  const folder = join(root, 'shared');
+  const path = keepLibrary(['a'], built, { folder });
+  for (let time = 0; time < 2; time++) {
+    const shared = shareLibrary(['b'], path, folder);
+    assert.notEqual(shared, path);
+    assert.equal(keptLibrary(['b'], folder), shared);
+    assert.equal(readFileSync(shared).subarray(0, 12).toString(), 'machine code');
+    assert.equal(readdirSync(folder).length, 2);
+  }
 });
 
 test('a damaged library is as if it were not there, until it is kept again', () => {

@@ -9,6 +9,7 @@ import { createHash, randomUUID } from 'node:crypto';
 import {
   appendFileSync,
   copyFileSync,
+  linkSync,
   mkdirSync,
   readdirSync,
   readFileSync,
@@ -70,6 +71,19 @@ export function keepLibrary(
     rmSync(aside, { force: true });
   }
   tidy(folder, mostKept);
+  return path;
+}
+
+/** Keeps a library of the folder for more inputs: one file of several names. @returns where it is under the new one. */
+export function shareLibrary(inputs: readonly string[], kept: string, folder = compiledFolder()): string {
+  const path = pathOf(inputs, folder);
+  const aside = join(folder, `${UNFINISHED}${randomUUID()}`);
+  try {
+    linkSync(kept, aside);
+    renameSync(aside, path);
+  } finally {
+    rmSync(aside, { force: true });
+  }
   return path;
 }
 
