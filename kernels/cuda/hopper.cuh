@@ -63,11 +63,27 @@ __device__ __forceinline__ void load_tile(unsigned int to, const TensorMap *map,
   asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%3, %4}], [%2];" ::"r"(to),
                "l"(map), "r"(barrier), "r"(column), "r"(row) : "memory");
 }
+/* Starts writing a tile of a map from shared memory; what lies outside the matrix is left out. Published as for store_bulk. */
+__device__ __forceinline__ void store_tile(const TensorMap *map, int row, int column, unsigned int from) {
+  asm volatile("cp.async.bulk.tensor.2d.global.shared::cta.bulk_group [%0, {%2, %3}], [%1];" ::"l"(map), "r"(from), "r"(column),
+               "r"(row) : "memory");
+}
+/* Those that this thread has started are one group: `wait_for_bulk_reads` waits for it. */
+__device__ __forceinline__ void commit_stores() { asm volatile("cp.async.bulk.commit_group;" ::: "memory"); }
 /* Starts copying 16 bytes; zeros, without a read, where not `inside`. */
 __device__ __forceinline__ void copy16_async(unsigned int to, const void *from, bool inside) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(inside ? 16 : 0) : "memory");
 }
 
+__device__ __forceinline__ Words<4> load_shared16(unsigned int from) {
+  Words<4> words;
+  asm volatile("ld.shared.v4.b32 {%0, %1, %2, %3}, [%4];" : "=r"(words.word[0]), "=r"(words.word[1]), "=r"(words.word[2]), "=r"(words.word[3]) : "r"(from) : "memory");
+  return words;
+}
+__device__ __forceinline__ void store_shared16(unsigned int to, const Words<4> &words) {
+  asm volatile("st.shared.v4.b32 [%0], {%1, %2, %3, %4};" ::"r"(to), "r"(words.word[0]), "r"(words.word[1]), "r"(words.word[2]),
+               "r"(words.word[3]) : "memory");
+}
 /* 16 bytes that an earlier kernel wrote, past L1; zeros, without a read, where not `inside`. Loads stay in their order. */
 __device__ __forceinline__ Words<4> load16(const char *from, bool inside) {
   Words<4> words;
@@ -78,12 +94,12 @@ __device__ __forceinline__ Words<4> load16(const char *from, bool inside) {
                "@inside ld.global.L1::no_allocate.v4.b32 {%0, %1, %2, %3}, [%4];\n"
                "}"
                : "=&r"(words.word[0]), "=&r"(words.word[1]), "=&r"(words.word[2]), "=&r"(words.word[3])
-               : "l"(from), "r"(inside ? 1 : 0) : "memory");
+               : "l"(from), "r"(inside ? 1 : 0));
   return words;
 }
 __device__ __forceinline__ void store16(char *to, const Words<4> &words) {
   asm volatile("st.global.L1::no_allocate.v4.b32 [%0], {%1, %2, %3, %4};" ::"l"(to), "r"(words.word[0]), "r"(words.word[1]),
-               "r"(words.word[2]), "r"(words.word[3]) : "memory");
+               "r"(words.word[2]), "r"(words.word[3]));
 }
 
 /* By every warp of a warp group: gives registers back, or waits for so many a thread. A multiple of 8. */
@@ -96,9 +112,13 @@ __device__ __forceinline__ void take_registers() {
   asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(registers));
 }
 
+/* What is multiplied. */
+enum class Factors { float16, bfloat16, e4m3 };
+__host__ __device__ constexpr int factor_bytes(Factors factors) { return factors == Factors::e4m3 ? 1 : 2; }
+
 /*
  * Rows of 128 bytes in shared memory, their 16-byte units where load_tile puts them, 8 rows at a multiple of 1,024 bytes:
- * a factor of `multiply`. The next 16 columns of 2 bytes are 2 further.
+ * a factor of `multiply`. The next 32 bytes of columns are 2 further.
  */
 __device__ __forceinline__ unsigned long long factor_at(unsigned int address) {
   constexpr unsigned long long swizzled_128 = 1ull << 62, eight_rows = 1024 / 16;
@@ -121,36 +141,34 @@ __device__ __forceinline__ void wait_for_products() {
 #define HOTROW_8_SUMS(i) \
   "+f"(sums[i]), "+f"(sums[i + 1]), "+f"(sums[i + 2]), "+f"(sums[i + 3]), "+f"(sums[i + 4]), "+f"(sums[i + 5]), "+f"(sums[i + 6]), "+f"(sums[i + 7])
 #define HOTROW_32_SUMS(i) HOTROW_8_SUMS(i), HOTROW_8_SUMS(i + 8), HOTROW_8_SUMS(i + 16), HOTROW_8_SUMS(i + 24)
-#define HOTROW_MULTIPLY(columns, type, operands, left_operand, right_operand, add_operand, ...)                                   \
+#define HOTROW_MULTIPLY(columns, type, flags, operands, left_operand, right_operand, add_operand, ...)                                   \
   asm volatile("{\n.reg .pred add;\nsetp.ne.b32 add, %" #add_operand ", 0;\n"                                                      \
-               "wgmma.mma_async.sync.aligned.m64n" #columns "k16.f32." type "." type " {" operands "}, %" #left_operand            \
-               ", %" #right_operand ", add, 1, 1, 0, 0;\n}"                                                                        \
+               "wgmma.mma_async.sync.aligned.m64n" #columns type " {" operands "}, %" #left_operand            \
+               ", %" #right_operand ", add, 1, 1" flags ";\n}"                                                                        \
                : __VA_ARGS__ : "l"(left), "l"(right), "r"(add ? 1 : 0))
 
 /*
- * sums[64 x columns] = left[64 x 16] . right[columns x 16]^T, added to what they were where `add`; float16, or bfloat16.
+ * sums[64 x columns] = left[64 x k] . right[columns x k]^T, k: 32 bytes of columns; added to what they were where `add`.
  * Sums 4 b to 4 b + 3 of thread 32 w + 4 g + t: (row 16 w + g, column 8 b + 2 t), its right neighbour, and both of row
  * 16 w + g + 8. They, and the factors, are the products' until the group was waited for.
  */
-template <int columns, bool bfloat16>
+template <int columns, Factors factors>
 __device__ __forceinline__ void multiply(float (&sums)[columns / 2], unsigned long long left, unsigned long long right, bool add) {
-  static_assert(columns == 96 || columns == 128 || columns == 160 || columns == 192, "what has its instruction below");
-#define HOTROW_OF_TYPE(type)                                                                                                       \
-  if constexpr (columns == 96)                                                                                                     \
-    HOTROW_MULTIPLY(96, type, HOTROW_TEN() ", " HOTROW_TEN(1) ", " HOTROW_TEN(2) ", " HOTROW_TEN(3) ", %40, %41, %42, %43, %44, %45, %46, %47", \
-                    48, 49, 50, HOTROW_32_SUMS(0), HOTROW_8_SUMS(32), HOTROW_8_SUMS(40));                                          \
+  static_assert(columns == 64 || columns == 128 || columns == 192, "what has its instruction below");
+#define HOTROW_OF_TYPE(type, flags)                                                                                              \
+  if constexpr (columns == 64)                                                                                                     \
+    HOTROW_MULTIPLY(64, type, flags, HOTROW_TEN() ", " HOTROW_TEN(1) ", " HOTROW_TEN(2) ", %30, %31", 32, 33, 34, HOTROW_32_SUMS(0)); \
   else if constexpr (columns == 128)                                                                                               \
-    HOTROW_MULTIPLY(128, type, HOTROW_60 ", %60, %61, %62, %63", 64, 65, 66, HOTROW_32_SUMS(0), HOTROW_32_SUMS(32));               \
-  else if constexpr (columns == 160)                                                                                               \
-    HOTROW_MULTIPLY(160, type, HOTROW_60 ", " HOTROW_TEN(6) ", " HOTROW_TEN(7), 80, 81, 82, HOTROW_32_SUMS(0), HOTROW_32_SUMS(32), \
-                    HOTROW_8_SUMS(64), HOTROW_8_SUMS(72));                                                                         \
+    HOTROW_MULTIPLY(128, type, flags, HOTROW_60 ", %60, %61, %62, %63", 64, 65, 66, HOTROW_32_SUMS(0), HOTROW_32_SUMS(32));        \
   else                                                                                                                             \
-    HOTROW_MULTIPLY(192, type, HOTROW_60 ", " HOTROW_TEN(6) ", " HOTROW_TEN(7) ", " HOTROW_TEN(8) ", %90, %91, %92, %93, %94, %95", \
+    HOTROW_MULTIPLY(192, type, flags, HOTROW_60 ", " HOTROW_TEN(6) ", " HOTROW_TEN(7) ", " HOTROW_TEN(8) ", %90, %91, %92, %93, %94, %95", \
                     96, 97, 98, HOTROW_32_SUMS(0), HOTROW_32_SUMS(32), HOTROW_32_SUMS(64))
-  if constexpr (bfloat16) {
-    HOTROW_OF_TYPE("bf16");
+  if constexpr (factors == Factors::float16) {
+    HOTROW_OF_TYPE("k16.f32.f16.f16", ", 0, 0");
+  } else if constexpr (factors == Factors::bfloat16) {
+    HOTROW_OF_TYPE("k16.f32.bf16.bf16", ", 0, 0");
   } else {
-    HOTROW_OF_TYPE("f16");
+    HOTROW_OF_TYPE("k32.f32.e4m3.e4m3", "");
   }
 #undef HOTROW_OF_TYPE
 }

@@ -201,6 +201,16 @@ __device__ __forceinline__ unsigned char to_float8_e4m3(float value) {
 }
 
 /* Two at once; `low` in the lower half. */
+__device__ __forceinline__ unsigned int to_float8_e4m3_pair(float low, float high) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 890
+  unsigned short pair;
+  asm("cvt.rn.satfinite.e4m3x2.f32 %0, %1, %2;" : "=h"(pair) : "f"(high), "f"(low));
+  return pair;
+#else
+  __trap();
+  return 0;
+#endif
+}
 __device__ __forceinline__ unsigned int to_float16_pair(float low, float high) {
   unsigned int bits;
   asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(bits) : "f"(high), "f"(low));

@@ -9,7 +9,8 @@ const MEMCPY_2D_BYTES = 128;
 const MEMCPY_3D_PEER_BYTES = 200;
 const TENSOR_MAP_WORDS = 16;
 const TENSOR_MAP_ALIGNMENT = 64;
-const TENSOR_MAP_TYPE = { float16: 6, bfloat16: 9 } as const;
+/** CUtensorMapDataType: bytes for elements in 8 bits. */
+const TENSOR_MAP_TYPE = { float8_e4m3: 0, float16: 6, bfloat16: 9 } as const;
 /** Of cuTensorMapEncodeTiled, in its order: rows as they lie, swizzled in 128 bytes, read by 256 bytes, zeros outside. */
 const TENSOR_MAP_OPTIONS = [0, 3, 3, 0] as const;
 const MEMORY_TYPE = { device: 2, unified: 4 } as const;
@@ -51,7 +52,7 @@ export interface RowsShape {
 
 /** A row-major matrix of 16-bit elements, and the tiles in which kernels have it copied into shared memory. */
 export interface TiledMatrix {
-  readonly format: 'float16' | 'bfloat16';
+  readonly format: keyof typeof TENSOR_MAP_TYPE;
   /** A multiple of 16. */
   readonly address: DevicePtr;
   readonly rows: number;
@@ -59,7 +60,7 @@ export interface TiledMatrix {
   /** A multiple of 16. */
   readonly rowBytes: number;
   readonly tileRows: number;
-  /** At most 64: a tile's rows of 128 bytes are swizzled. */
+  /** At most 128 bytes: a tile's rows are swizzled. */
   readonly tileColumns: number;
 }
 

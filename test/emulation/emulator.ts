@@ -38,7 +38,7 @@ const LONG_UNIT = 6000;
 /** How long a request for kernels waits for others, which are then compiled with it. */
 const GATHERING_MS = 10;
 
-export type HostArray = Float32Array | Int32Array | Uint32Array | Uint16Array | BigInt64Array;
+export type HostArray = Float32Array | Int32Array | Uint32Array | Uint16Array | Uint8Array | BigInt64Array;
 
 export interface Launch {
   readonly grid: readonly [number, number?];

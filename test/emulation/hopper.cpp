@@ -23,7 +23,7 @@ struct TileCopy {
 std::deque<TileCopy> tile_copies; /* under way */
 
 constexpr unsigned int SWIZZLED_BYTES = 1024;
-constexpr int PRODUCT_DEPTH = 16;
+constexpr int PRODUCT_BYTES = 32; /* of columns */
 
 Barrier &barrier_at(unsigned int place) {
   static Barrier none;
@@ -57,22 +57,30 @@ unsigned int swizzled(unsigned int place) { return place ^ (place >> 7 & 7) << 4
 
 void put_tile(const TileCopy &copy) {
   const TiledMatrix &matrix = copy.matrix;
+  const std::uint64_t bytes = matrix.element_bytes;
   for (std::uint64_t r = 0; r < matrix.tile_rows; r++) {
     for (std::uint64_t c = 0; c < matrix.tile_columns; c++) {
       const std::uint64_t row = static_cast<std::uint64_t>(copy.row) + r, column = static_cast<std::uint64_t>(copy.column) + c;
-      const void *from = reinterpret_cast<const void *>(matrix.address + row * matrix.row_bytes + column * 2);
-      unsigned char *element = shared_memory + swizzled(copy.to + static_cast<unsigned int>((r * matrix.tile_columns + c) * 2));
-      const bool inside = row < matrix.rows && column < matrix.columns && may_access(from, 2, Access::Read);
-      if (inside) std::memcpy(element, from, 2);
-      else std::memset(element, 0, 2);
+      const void *from = reinterpret_cast<const void *>(matrix.address + row * matrix.row_bytes + column * bytes);
+      unsigned char *element = shared_memory + swizzled(copy.to + static_cast<unsigned int>((r * matrix.tile_columns + c) * bytes));
+      const bool inside = row < matrix.rows && column < matrix.columns && may_access(from, bytes, Access::Read);
+      if (inside) std::memcpy(element, from, bytes);
+      else std::memset(element, 0, bytes);
     }
   }
 }
 
+bool may_be_swizzled(const TiledMatrix &matrix, unsigned int place) {
+  const std::uint64_t bytes = matrix.tile_columns * matrix.element_bytes;
+  const bool may = place % SWIZZLED_BYTES == 0 && place + bytes * matrix.tile_rows <= DYNAMIC_SHARED_BYTES && bytes == 128;
+  if (!may) fail("a tile that cannot be swizzled so", nullptr, bytes);
+  return may;
+}
+
 float factor(const Product &product, unsigned int place, int row, int k) {
-  unsigned short bits;
-  const unsigned int at = swizzled(place + static_cast<unsigned int>(row) * 128 + static_cast<unsigned int>(k) * 2);
-  std::memcpy(&bits, shared_memory + at, sizeof bits);
+  unsigned short bits = 0;
+  const unsigned int at = swizzled(place + static_cast<unsigned int>(row * 128 + k * product.element_bytes));
+  std::memcpy(&bits, shared_memory + at, static_cast<std::size_t>(product.element_bytes));
   return product.value(bits);
 }
 
@@ -81,13 +89,14 @@ void multiply(const Product &product) {
   const int thread = static_cast<int>(thread_number() % 128);
   for (int half = 0; half < 2; half++) {
     const int row = thread / 32 * 16 + thread % 32 / 4 + 8 * half;
-    float left[PRODUCT_DEPTH];
-    for (int k = 0; k < PRODUCT_DEPTH; k++) left[k] = factor(product, product.left, row, k);
+    const int depth = PRODUCT_BYTES / product.element_bytes;
+    float left[PRODUCT_BYTES];
+    for (int k = 0; k < depth; k++) left[k] = factor(product, product.left, row, k);
     for (int i = 0; i < product.columns / 4; i++) {
       const int column = i / 2 * 8 + thread % 4 * 2 + i % 2;
       float &own = product.sums[i / 2 * 4 + half * 2 + i % 2];
       double sum = product.add ? own : 0.0;
-      for (int k = 0; k < PRODUCT_DEPTH; k++)
+      for (int k = 0; k < depth; k++)
         sum += static_cast<double>(left[k]) * static_cast<double>(factor(product, product.right, column, k));
       own = static_cast<float>(sum);
     }
@@ -113,7 +122,7 @@ bool end_tile_copy() {
   tile_copies.pop_front();
   put_tile(copy);
   Barrier &told = barrier_at(copy.barrier);
-  told.expected -= static_cast<std::int32_t>(copy.matrix.tile_rows * copy.matrix.tile_columns * 2);
+  told.expected -= static_cast<std::int32_t>(copy.matrix.tile_rows * copy.matrix.tile_columns * copy.matrix.element_bytes);
   end_phase_if_done(told);
   return true;
 }
@@ -148,11 +157,21 @@ void part_barrier(int id, unsigned int threads) {
 }
 
 void start_tile_copy(unsigned int to, const TiledMatrix &matrix, int row, int column, unsigned int barrier) {
-  const std::uint64_t bytes = matrix.tile_columns * matrix.tile_rows * 2;
-  if (to % SWIZZLED_BYTES != 0 || to + bytes > DYNAMIC_SHARED_BYTES || matrix.tile_columns != 64)
-    fail("a tile that cannot be swizzled so", nullptr, bytes);
-  else
-    tile_copies.push_back({to, matrix, row, column, barrier});
+  if (may_be_swizzled(matrix, to)) tile_copies.push_back({to, matrix, row, column, barrier});
+}
+
+void start_tile_store(const TiledMatrix &matrix, int first_row, int first_column, unsigned int from) {
+  if (!may_be_swizzled(matrix, from)) return;
+  for (std::uint64_t r = 0; r < matrix.tile_rows; r++) {
+    for (std::uint64_t c = 0; c < matrix.tile_columns; c++) {
+      const std::uint64_t row = static_cast<std::uint64_t>(first_row) + r, column = static_cast<std::uint64_t>(first_column) + c;
+      if (row >= matrix.rows || column >= matrix.columns) continue;
+      void *to = reinterpret_cast<void *>(matrix.address + row * matrix.row_bytes + column * matrix.element_bytes);
+      const unsigned int at = swizzled(from + static_cast<unsigned int>((r * matrix.tile_columns + c) * matrix.element_bytes));
+      if (may_access(to, matrix.element_bytes, Access::Write))
+        running->bulk_copies.push_back({to, shared_memory + at, matrix.element_bytes});
+    }
+  }
 }
 
 void start_product(const Product &product) { running->open_products.push_back(product); }

@@ -27,6 +27,13 @@ inline void load_tile(unsigned int to, const TensorMap *map, int row, int column
   simt::start_tile_copy(to, matrix, row, column, barrier);
 }
 
+inline void store_tile(const TensorMap *map, int row, int column, unsigned int from) {
+  simt::TiledMatrix matrix;
+  std::memcpy(&matrix, map, sizeof matrix);
+  simt::start_tile_store(matrix, row, column, from);
+}
+inline void commit_stores() {}
+
 inline void copy16_async(unsigned int to, const void *from, bool inside) {
   copy_async<16>(reinterpret_cast<float *>(tiled_shared() + to), static_cast<const float *>(from), inside);
 }
@@ -36,6 +43,13 @@ inline void store16(char *to, const Words<4> &words) {
   const unsigned int(&word)[4] = words.word;
   store4(reinterpret_cast<unsigned int *>(to), word[0], word[1], word[2], word[3]);
 }
+
+inline Words<4> load_shared16(unsigned int from) {
+  Words<4> words;
+  std::memcpy(words.word, tiled_shared() + from, sizeof words.word);
+  return words;
+}
+inline void store_shared16(unsigned int to, const Words<4> &words) { std::memcpy(tiled_shared() + to, words.word, sizeof words.word); }
 
 template <int registers>
 void give_registers() {}
@@ -50,12 +64,20 @@ void wait_for_products() {
   simt::wait_for_products(groups);
 }
 
-template <int columns, bool bfloat16>
+enum class Factors { float16, bfloat16, e4m3 };
+constexpr int factor_bytes(Factors factors) { return factors == Factors::e4m3 ? 1 : 2; }
+
+template <Factors factors>
+float factor_value(unsigned short bits) {
+  if constexpr (factors == Factors::e4m3) return float8_e4m3_to_float32(static_cast<unsigned char>(bits));
+  else if constexpr (factors == Factors::bfloat16) return __uint_as_float(static_cast<unsigned int>(bits) << 16);
+  else return float16_to_float32(bits);
+}
+
+template <int columns, Factors factors>
 void multiply(float (&sums)[columns / 2], unsigned long long left, unsigned long long right, bool add) {
-  const auto value = [](unsigned short bits) {
-    return bfloat16 ? __uint_as_float(static_cast<unsigned int>(bits) << 16) : float16_to_float32(bits);
-  };
-  simt::start_product({sums, columns, static_cast<unsigned int>(left * 16), static_cast<unsigned int>(right * 16), add, value});
+  const unsigned int a = static_cast<unsigned int>(left * 16), b = static_cast<unsigned int>(right * 16);
+  simt::start_product({sums, columns, a, b, add, factor_bytes(factors), factor_value<factors>});
 }
 
 } // namespace ptx

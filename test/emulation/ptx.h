@@ -185,6 +185,9 @@ inline unsigned char to_float8_e4m3(float value) {
   if (size < 0x1p-6f) return static_cast<unsigned char>(sign | static_cast<unsigned int>(__builtin_nearbyintf(size * 0x1p9f)));
   return static_cast<unsigned char>(sign | ((round_float32(size, 4) >> 20) - (120u << 3)));
 }
+inline unsigned int to_float8_e4m3_pair(float low, float high) {
+  return to_float8_e4m3(low) | static_cast<unsigned int>(to_float8_e4m3(high)) << 8;
+}
 
 inline unsigned int to_float16_pair(float low, float high) {
   return to_float16(low) | static_cast<unsigned int>(to_float16(high)) << 16;

@@ -93,10 +93,12 @@ void part_barrier(int id, unsigned int threads);
 
 /* A matrix of 16-bit elements in tiles, as a fake driver describes it in a CUtensorMap. Sizes in elements. */
 struct TiledMatrix {
-  std::uint64_t address, columns, rows, row_bytes, tile_columns, tile_rows;
+  std::uint64_t address, columns, rows, row_bytes, tile_columns, tile_rows, element_bytes;
 };
 /* Copies a tile, swizzled; it comes when no thread can go on without one. */
 void start_tile_copy(unsigned int to, const TiledMatrix &matrix, int row, int column, unsigned int barrier);
+/* Copies a tile from where it lies swizzled, when the thread waits for its bulk copies. */
+void start_tile_store(const TiledMatrix &matrix, int row, int column, unsigned int from);
 
 /* A thread's part of a warp group's product: made when the thread has waited for it, of what its factors are then. */
 struct Product {
@@ -104,6 +106,7 @@ struct Product {
   int columns;
   unsigned int left, right; /* places in shared memory */
   bool add;
+  int element_bytes; /* of a factor */
   float (*value)(unsigned short bits);
 };
 void start_product(const Product &product);

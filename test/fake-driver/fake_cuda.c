@@ -104,7 +104,7 @@ struct CUctx_st { int device; };
 enum { MOST_FUNCTIONS = 48 };
 struct CUmod_st { Function functions[MOST_FUNCTIONS]; };
 typedef void (*HostWork)(const void *data);
-enum { NODE_BYTES = 256 };
+enum { NODE_BYTES = 768 };
 /* A kernel (its parameters in `data`), other work (on `data`), or nothing that is left to do. */
 typedef struct CUgraphNode_st {
   CUfunction function;
@@ -896,12 +896,12 @@ CUresult cuTensorMapEncodeTiled(CUtensorMap *map, CUtensorMapDataType type, cuui
                                 CUtensorMapInterleave interleave, CUtensorMapSwizzle swizzle, CUtensorMapL2promotion promotion,
                                 CUtensorMapFloatOOBfill fill) {
   ENTER("cuTensorMapEncodeTiled");
-  const int is_16_bits = (int)type == 6 || (int)type == 9;
-  if ((uintptr_t)map % 64 != 0 || !is_16_bits || rank != 2 || (int)interleave != 0 || (int)swizzle != 3 || (int)promotion > 3) return 1;
-  if ((uintptr_t)address % 16 != 0 || strides[0] % 16 != 0 || strides[0] < 2 * sizes[0] || sizes[0] == 0 || sizes[1] == 0) return 1;
-  if (tile[0] > 64 || tile[1] > 256 || tile[0] * tile[1] == 0 || steps[0] != 1 || steps[1] != 1 || (int)fill != 0) return 1;
+  const cuuint64_t bytes = (int)type == 6 || (int)type == 9 ? 2 : (int)type == 0 ? 1 : 0; /* of an element */
+  if ((uintptr_t)map % 64 != 0 || bytes == 0 || rank != 2 || (int)interleave != 0 || (int)swizzle != 3 || (int)promotion > 3) return 1;
+  if ((uintptr_t)address % 16 != 0 || strides[0] % 16 != 0 || strides[0] < bytes * sizes[0] || sizes[0] == 0 || sizes[1] == 0) return 1;
+  if (tile[0] * bytes > 128 || tile[1] > 256 || tile[0] * tile[1] == 0 || steps[0] != 1 || steps[1] != 1 || (int)fill != 0) return 1;
   memset(map, 0, sizeof *map);
-  memcpy(map, (cuuint64_t[]){(uintptr_t)address, sizes[0], sizes[1], strides[0], tile[0], tile[1]}, 6 * sizeof(cuuint64_t));
+  memcpy(map, (cuuint64_t[]){(uintptr_t)address, sizes[0], sizes[1], strides[0], tile[0], tile[1], bytes}, 7 * sizeof(cuuint64_t));
   return 0;
 }
 

@@ -105,8 +105,10 @@ test('a matrix in tiles: where it lies, and what the driver refuses', () => {
     address: 0x7000n as DevicePtr,
     ...{ rows: 100, columns: 24, rowBytes: 64, tileRows: 64, tileColumns: 64 },
   } as const;
-  assert.deepEqual([...driver.describeTiles(matrix)].slice(0, 6), [0x7000n, 24n, 100n, 64n, 64n, 64n]);
+  assert.deepEqual([...driver.describeTiles(matrix)].slice(0, 7), [0x7000n, 24n, 100n, 64n, 64n, 64n, 2n]);
   assert.equal(driver.describeTiles({ ...matrix, format: 'bfloat16' }).length, 16);
+  const bytes = driver.describeTiles({ ...matrix, format: 'float8_e4m3', tileColumns: 128 });
+  assert.deepEqual([...bytes].slice(4, 7), [128n, 64n, 1n]);
   for (const bad of [{ address: 0x7008n as DevicePtr }, { rowBytes: 40 }, { tileColumns: 128 }, { rows: 0 }])
     assert.equal(errorOf(() => driver.describeTiles({ ...matrix, ...bad })).call, 'cuTensorMapEncodeTiled');
   driver.releasePrimaryContext(driver.device(0));

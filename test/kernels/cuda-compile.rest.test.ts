@@ -5,6 +5,7 @@ import { ARCHITECTURES, compileWithNvcc, type Resources, refuseNvcc } from '../.
 import {
   CROSS_ARCHITECTURE,
   CROSS_COLUMNS,
+  CROSS_FACTORS,
   crossProductSource,
 } from '../../src/backend/cuda/dense/cross-product.ts';
 import { denseSources } from '../../src/backend/cuda/dense/dense-source.ts';
@@ -138,8 +139,8 @@ for (const architecture of ARCHITECTURES) {
 }
 
 test(`cross products for ${CROSS_ARCHITECTURE}`, { skip }, async () => {
-  for (const format of ['float16', 'bfloat16'] as const) {
-    const kernels = CROSS_COLUMNS.map((columns) => crossProductSource(format, columns));
+  for (const factors of CROSS_FACTORS) {
+    const kernels = CROSS_COLUMNS.map((columns) => crossProductSource(factors, columns));
     const compiled = await compileWithNvcc(kernels, CROSS_ARCHITECTURE);
     for (const { kernel, id } of kernels) {
       const { stackBytes, spilledBytes } = compiled.get(kernel) as Resources;

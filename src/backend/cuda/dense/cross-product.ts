@@ -6,11 +6,15 @@ import type { KernelSource } from '../kernels/source.ts';
 import type { FieldsOf } from '../kernels/struct.ts';
 import { CrossProductParams } from './dense-params.ts';
 
-/** Formats of elements that tensor cores multiply as they lie. */
+/** Formats of x0, x and the output. */
 export type HalfFormat = 'float16' | 'bfloat16';
 
-/** Outputs that a block makes: as many as a multiprocessor has shared memory and registers for. */
-export const CROSS_COLUMNS = [96, 128, 160, 192] as const;
+/** Formats of the factors. Those in 8 bits go with float16. */
+export const CROSS_FACTORS = ['float16', 'bfloat16', 'float8_e4m3'] as const;
+export type CrossFactors = (typeof CROSS_FACTORS)[number];
+
+/** Outputs that a block makes at a time: as many as a multiprocessor has shared memory for. */
+export const CROSS_COLUMNS = [128, 64] as const;
 export type CrossColumns = (typeof CROSS_COLUMNS)[number];
 
 /** The machine code has instructions of this architecture alone: no other GPU runs it, older or newer. */
@@ -18,34 +22,42 @@ export const CROSS_ARCHITECTURE = 'sm_90a';
 
 /** As in kernels/cuda/cross_product.cuh. */
 const ROWS = 64;
-const DEPTH = 64;
 const THREADS = 384;
-const ROW_BYTES = 2 * DEPTH;
+const ROW_BYTES = 128;
 const STAGE_BYTES = ROWS * ROW_BYTES;
+const GROUPS = 2;
+const OUTPUT_BYTES = 2;
 const BARRIER_BYTES = 8;
-const BIAS_BYTES = 4;
-/** Of hotrow::CrossProduct, which is aligned to 64 bytes. */
-const CROSS_PRODUCT_WORDS = 32;
+/** Of hotrow::CrossProduct: its maps, then the rest, aligned to 64 bytes. */
+const CROSS_PRODUCT_WORDS = 80;
 
-const FORMATS = {
-  float16: { id: 'f16', element: 'Float16' },
-  bfloat16: { id: 'bf16', element: 'Bfloat16' },
-} as const;
+/**
+ * `stages` of h: what is left of shared memory at a depth of 512. `terms`: what a warp group has of x0 and x there; factors of 16 bits
+ * leave room for x alone.
+ */
+const FACTORS = {
+  float16: { id: 'f16', element: 'Float16', name: 'float16', bytes: 2, stages: 8, terms: 1 },
+  bfloat16: { id: 'bf16', element: 'Bfloat16', name: 'bfloat16', bytes: 2, stages: 8, terms: 1 },
+  float8_e4m3: { id: 'e4m3', element: 'Float16', name: 'e4m3', bytes: 1, stages: 12, terms: 2 },
+} as const satisfies Record<CrossFactors, object>;
 
-/** Stages of the input: what the weight leaves of shared memory at a depth of 512. */
-const STAGES: Readonly<Record<CrossColumns, number>> = { 96: 8, 128: 8, 160: 8, 192: 4 };
+/** What its kernels multiply, besides the format of its matrices. */
+export function crossFactors(format: HalfFormat): readonly CrossFactors[] {
+  return format === 'float16' ? ['float16', 'float8_e4m3'] : [format];
+}
 
-export function crossProductSource(format: HalfFormat, columns: CrossColumns): KernelSource {
-  const { id: formatId, element } = FORMATS[format];
-  const id = `cross_product.${formatId}.n${columns}`;
+export function crossProductSource(factors: CrossFactors, columns: CrossColumns): KernelSource {
+  const { id: factorsId, element, name, stages } = FACTORS[factors];
+  const id = `cross_product.${factorsId}.n${columns}`;
   const kernel = `hotrow_${id.replaceAll('.', '_')}`;
   const source = `#include "cross_product.cuh"
 
 struct ${kernel}_variant {
   using Element = hotrow::${element};
-  static constexpr bool is_bfloat16 = ${format === 'bfloat16'};
+  static constexpr bool is_bfloat16 = ${factors === 'bfloat16'};
+  static constexpr hotrow::ptx::Factors factors = hotrow::ptx::Factors::${name};
   static constexpr int columns = ${columns};
-  static constexpr int stages = ${STAGES[columns]};
+  static constexpr int stages = ${stages};
 };
 
 extern "C" __global__ void __launch_bounds__(${THREADS}, 1) ${kernel}(__grid_constant__ const hotrow::CrossProduct params) {
@@ -55,29 +67,42 @@ extern "C" __global__ void __launch_bounds__(${THREADS}, 1) ${kernel}(__grid_con
   return { id, kernel, source, options: [] };
 }
 
-/** The kernels of a format as one translation unit. */
+/** The kernels of a format of matrices as one translation unit. */
 export function crossModule(format: HalfFormat): KernelSource {
-  const sources = CROSS_COLUMNS.map((columns) => crossProductSource(format, columns));
+  const sources = crossFactors(format).flatMap((factors) =>
+    CROSS_COLUMNS.map((columns) => crossProductSource(factors, columns)),
+  );
   return {
     ...at(sources, 0),
-    id: `cross_product.${FORMATS[format].id}`,
+    id: `cross_product.${FACTORS[format].id}`,
     source: sources.map(({ source }) => source).join('\n'),
   };
 }
 
-/** What the kernel is given: the map of its input, then the rest. */
+/** The matrices that the kernel takes in tiles. */
+export interface CrossMaps {
+  readonly input: BigUint64Array;
+  readonly x0: BigUint64Array;
+  readonly x: BigUint64Array;
+  readonly output: BigUint64Array;
+}
+
+/** What the kernel is given. */
 export function crossProductWords(
-  input: BigUint64Array,
+  { input, x0, x, output }: CrossMaps,
   params: FieldsOf<typeof CrossProductParams>,
 ): BigInt64Array {
   const words = new BigInt64Array(CROSS_PRODUCT_WORDS);
-  new BigUint64Array(words.buffer).set(input);
-  words.set(CrossProductParams.encode(params), input.length);
+  const maps = [input, x0, x, output];
+  for (const [m, map] of maps.entries()) new BigUint64Array(words.buffer).set(map, m * map.length);
+  words.set(CrossProductParams.encode(params), maps.length * input.length);
   return words;
 }
 
-/** Rows and columns of the tiles in which the input is copied. */
-export const INPUT_TILE = { tileRows: ROWS, tileColumns: DEPTH } as const;
+/** Rows and columns of the tiles in which a matrix is copied: rows of 128 bytes. */
+export function crossTile(format: CrossFactors): { readonly tileRows: number; readonly tileColumns: number } {
+  return { tileRows: ROWS, tileColumns: ROW_BYTES / FACTORS[format].bytes };
+}
 
 /** Whether a GPU has the instructions. */
 export function canMakeCrossProducts({
@@ -92,11 +117,12 @@ export interface CrossShape {
   readonly outputs: number;
 }
 
-/** The dynamic shared memory of a block: its columns of the weight, the stages, the bias and the barriers. */
-export function crossSharedBytes(columns: CrossColumns, inputs: number): number {
-  const weight = Math.ceil(inputs / DEPTH) * columns * ROW_BYTES;
-  const stages = STAGES[columns];
-  return weight + stages * STAGE_BYTES + columns * BIAS_BYTES + (2 * stages + 2) * BARRIER_BYTES;
+/** The dynamic shared memory of a block: its columns of the weight, the stages, the terms and the barriers. */
+export function crossSharedBytes(factors: CrossFactors, columns: CrossColumns, inputs: number): number {
+  const { bytes, stages, terms } = FACTORS[factors];
+  const weight = Math.ceil((inputs * bytes) / ROW_BYTES) * columns * ROW_BYTES;
+  const ends = GROUPS * terms * columns * ROWS * OUTPUT_BYTES;
+  return weight + stages * STAGE_BYTES + ends + (2 * stages + 3 * GROUPS) * BARRIER_BYTES;
 }
 
 /** A block a multiprocessor: blocks of the columns, as many for the rows as there is room for. */
@@ -106,17 +132,23 @@ function crossGrid(columns: CrossColumns, { batch, outputs }: CrossShape, multip
   return { across, down };
 }
 
-export function crossLaunch(columns: CrossColumns, shape: CrossShape, multiprocessors: number): LaunchShape {
+export function crossLaunch(
+  factors: CrossFactors,
+  columns: CrossColumns,
+  shape: CrossShape,
+  multiprocessors: number,
+): LaunchShape {
   const { across, down } = crossGrid(columns, shape, multiprocessors);
   return {
     grid: [across, down, 1],
     block: [THREADS, 1, 1],
-    dynamicSharedBytes: crossSharedBytes(columns, shape.inputs),
+    dynamicSharedBytes: crossSharedBytes(factors, columns, shape.inputs),
   };
 }
 
-/** The columns that a GPU has shared memory for; first those whose busiest multiprocessor has least to multiply. */
+/** The columns that a GPU has shared memory for; first those whose busiest multiprocessor has least to multiply, of equals the wider, which read h less often. */
 export function crossColumns(
+  factors: CrossFactors,
   shape: CrossShape,
   {
     multiprocessors,
@@ -129,6 +161,6 @@ export function crossColumns(
     return blocks * Math.ceil(Math.ceil(shape.batch / ROWS) / down) * columns;
   };
   return CROSS_COLUMNS.filter(
-    (columns) => crossSharedBytes(columns, shape.inputs) <= sharedBytesPerBlockOptIn,
+    (columns) => crossSharedBytes(factors, columns, shape.inputs) <= sharedBytesPerBlockOptIn,
   ).toSorted((a, b) => work(a) - work(b));
 }

@@ -58,20 +58,25 @@ export const DirectLinearParams = struct('DirectLinearParams', 'linear.cuh', {
   ...FINISH,
 });
 
-/** Behind the CUtensorMap of its input: see `crossProductWords`. */
+/** Behind the CUtensorMaps of its matrices: see `crossProductWords`. */
 export const CrossProductParams = struct('CrossProductParams', 'cross_product.cuh', {
   weight: 'address',
   weightStride: 'integer',
   bias: 'address',
-  x0: 'address',
-  x0Stride: 'integer',
-  x: 'address',
-  xStride: 'integer',
-  output: 'address',
-  outputStride: 'integer',
   batch: 'integer',
   outputs: 'integer',
   inputs: 'integer',
+  rowScales: 'address',
+  weightScales: 'address',
+  /** 1: x is x0. */
+  xIsX0: 'integer',
+  x0: 'address',
+  x0Stride: 'integer',
+  /** 0: the output is not written in 8 bits. */
+  rounded: 'address',
+  roundedStride: 'integer',
+  /** The bits of a float32. */
+  roundedScale: 'integer',
 });
 
 export const RoundRowsParams = struct('RoundRowsParams', 'round_rows.cuh', {

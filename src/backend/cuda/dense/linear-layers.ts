@@ -161,12 +161,18 @@ export class LinearLayers implements Disposable {
 
   #enqueue(stream: CudaStream, operation: DeviceLinear, choice: LinearChoice): void {
     if (choice.kind === 'direct') this.#direct(stream, operation);
-    else if (choice.kind === 'cross') this.#crosses?.run(stream, operation, choice.columns);
+    else if (choice.kind === 'cross') this.#cross(stream, operation, choice.columns);
     else this.#product(stream, operation, choice);
     const { output, rounded } = operation;
     // A cross product writes it itself.
     if (rounded !== undefined && choice.kind !== 'cross')
       this.#library.roundRows(stream, output, { ...rounded, cols: rounded.stride }, rounded.scale);
+  }
+
+  #cross(stream: CudaStream, operation: DeviceLinear, columns: CrossColumns): void {
+    this.#inputs.convert(stream, operation);
+    const [factor, scales] = [this.#inputs.factor(operation), this.#inputs.scales(operation)];
+    this.#crosses?.run(stream, operation, columns, factor, scales);
   }
 
   #direct(stream: CudaStream, operation: DeviceLinear): void {
@@ -241,7 +247,7 @@ export class LinearLayers implements Disposable {
     const kept = this.#kept?.get(key);
     if (kept === undefined || kept.kind === 'direct') return kept;
     if (kept.kind === 'cross') {
-      if (this.#crossColumns(operation).includes(kept.columns)) return kept;
+      if (this.#crosses?.columnsFor(operation).includes(kept.columns) === true) return kept;
       this.#kept?.reject(key);
       return undefined;
     }
@@ -313,13 +319,8 @@ export class LinearLayers implements Disposable {
     return [];
   }
 
-  /** None where the output is wanted in 8 bits too, which the kernel does not write. */
-  #crossColumns(operation: DeviceLinear): readonly CrossColumns[] {
-    return operation.rounded === undefined ? (this.#crosses?.columnsFor(operation) ?? []) : [];
-  }
-
   #crossChoices(trial: Trial): LinearChoice[] {
-    const all = this.#crossColumns(trial.operation);
+    const all = this.#crosses?.columnsFor(trial.operation) ?? [];
     trial.fillInput('NaNs');
     return all
       .map((columns): LinearChoice => ({ kind: 'cross', columns }))

@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import {
+  type CrossFactors,
   canMakeCrossProducts,
   crossColumns,
   crossLaunch,
@@ -22,24 +23,29 @@ test('only GPUs of compute capability 9.0 have the instructions', () => {
 });
 
 test('the columns that keep the busiest multiprocessor least busy come first; what shared memory has no room for is left out', () => {
-  const columns = (batch: number, inputs: number, outputs: number) =>
-    crossColumns({ batch, inputs, outputs }, H200);
-  // 22 blocks of columns times 6 are all 132 multiprocessors; 18 times 7 leave 6, 27 times 4 leave 24.
-  assert.deepEqual(columns(32768, 512, 3456), [160, 192, 128, 96]);
+  const columns = (factors: CrossFactors, batch: number, inputs: number, outputs: number) =>
+    crossColumns(factors, { batch, inputs, outputs }, H200);
+  // 27 blocks of columns times 4, and 54 times 2, leave as many multiprocessors without work: the wider read less.
+  assert.deepEqual(columns('float16', 32768, 512, 3456), [128, 64]);
   // One tile of rows: the narrowest blocks are done first.
-  assert.deepEqual(columns(64, 64, 3456), [96, 128, 160, 192]);
-  assert.deepEqual(columns(64, 576, 96), [96, 128]);
-  assert.deepEqual(columns(64, 832, 96), [96]);
-  assert.deepEqual(columns(64, 833, 96), []);
+  assert.deepEqual(columns('float16', 64, 64, 3456), [64, 128]);
+  assert.deepEqual(columns('float16', 64, 576, 96), [64]);
+  assert.deepEqual(columns('float16', 64, 1152, 96), [64]);
+  assert.deepEqual(columns('float16', 64, 1153, 96), []);
+  assert.deepEqual(columns('float8_e4m3', 64, 512, 96), [64, 128]);
+  assert.deepEqual(columns('float8_e4m3', 64, 640, 96), [64]);
 });
 
 test('as many blocks share the rows as there are multiprocessors for, or tiles', () => {
   const launch = (batch: number, outputs: number) =>
-    crossLaunch(128, { batch, inputs: 512, outputs }, H200.multiprocessors);
+    crossLaunch('float16', 128, { batch, inputs: 512, outputs }, H200.multiprocessors);
   assert.deepEqual(launch(8192, 3456).grid, [27, 4, 1]);
   assert.deepEqual(launch(100, 3456).grid, [27, 2, 1]);
   assert.deepEqual(launch(8192, 128 * 140).grid, [140, 1, 1]);
   assert.deepEqual(launch(8192, 8).block, [384, 1, 1]);
-  assert.equal(launch(8192, 8).dynamicSharedBytes, crossSharedBytes(128, 512));
-  assert.equal(crossSharedBytes(128, 512), 512 * 128 * 2 + 8 * 64 * 64 * 2 + 128 * 4 + 18 * 8);
+  assert.equal(launch(8192, 8).dynamicSharedBytes, crossSharedBytes('float16', 128, 512));
+  const half = 512 * 128 * 2 + 8 * 64 * 128 + 2 * 64 * 128 * 2 + 22 * 8;
+  assert.equal(crossSharedBytes('float16', 128, 512), half);
+  const eightBits = 512 * 128 + 12 * 64 * 128 + 4 * 64 * 128 * 2 + 30 * 8;
+  assert.equal(crossSharedBytes('float8_e4m3', 128, 512), eightBits);
 });
