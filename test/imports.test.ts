@@ -45,12 +45,12 @@ const LAYERS: readonly (readonly string[])[] = [
   ['model'],
   ['workload'],
   ['tuner'],
+  ['evaluate'],
+  ['calibrate'],
   ['bench'],
   ['characterize'],
   // Clients of a server.
   ['load'],
-  ['evaluate'],
-  ['calibrate'],
   ['report'],
   // A server's requests as they lie in memory.
   ['serve/records'],

@@ -3,11 +3,12 @@
  * of sets of streams and each priority the throughput of four placed batches in flight, every set-up once a round, in turns.
  *
  *   --batches 2048,8192,32768,65536  --sets 1,2,3,4  --first dense,lookups,neither  --patterns med_hot,random
- *   --precision float16  --rows N (at most so many a table)  --rounds 2  --predictions 60
+ *   --precision float16 (float8_e4m3: scales from the first batch)  --rows N (at most so many a table)  --rounds 2  --predictions 60
  */
 import { writeFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import { openDevice } from '../../src/backend/open-backend.ts';
+import { eightBitModel } from '../../src/bench/eight-bit-model.ts';
 import { measureModel } from '../../src/bench/measure-model.ts';
 import { PRESETS } from '../../src/bench/presets.ts';
 import { patternWorkload } from '../../src/bench/workload.ts';
@@ -70,6 +71,13 @@ interface Sample extends Setup {
 const setups = list(values.sets).flatMap((sets) =>
   list(values.first).map((first): Setup => ({ sets: Number(sets), first: first as Setup['first'] })),
 );
+const precision = values.precision as DensePrecision;
+const measured = await (async () => {
+  const { backend } = openDevice({ device: values.device });
+  using _ = backend;
+  return await eightBitModel(architecture, workloads, { backend, precision });
+})();
+if (measured.scales !== undefined) console.log(`${precision}: ${measured.scales}`);
 const samples: Sample[] = [];
 for (let round = 0; round < Number(values.rounds); round++) {
   for (const { sets, first } of setups) {
@@ -78,8 +86,7 @@ for (let round = 0; round < Number(values.rounds); round++) {
     using _ = backend;
     const { plan } = await choosePlan(undefined, { device: backend.device, tables: architecture.tables });
     const rows = await measureModel({
-      ...{ backend, architecture, plan, workloads, inputs: ['device'] },
-      precision: values.precision as DensePrecision,
+      ...{ backend, architecture: measured.architecture, plan, workloads, precision, inputs: ['device'] },
       rounds: Number(values.predictions),
       ceilings: { readBytesPerSecond: 1, multiplyAddsPerSecond: 1 },
     });

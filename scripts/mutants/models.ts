@@ -58,7 +58,7 @@ export const MODELS_AND_PROGRAMS: readonly Mutant[] = [
     ['test/model/overwrite.test.ts'],
   ),
   ...mutantsOf(
-    'src/calibrate/calibrate.ts',
+    'src/calibrate/scales.ts',
     [
       ['if (!Number.isFinite(size)) {', 'if (size === undefined) {'],
       ['if (reach <= MOST_INPUT && sum < MOST_SUM) return;', 'if (sum < MOST_SUM) return;'],
@@ -67,6 +67,19 @@ export const MODELS_AND_PROGRAMS: readonly Mutant[] = [
       ['  refuseScaled(layers);\n', ''],
     ],
     ['test/calibrate/calibrate.test.ts'],
+  ),
+  ...mutantsOf(
+    'src/bench/eight-bit-model.ts',
+    [
+      ["architecture.naming === 'synthetic' && ", ''],
+      [" && precision === 'float8_e4m3'", ''],
+      ['    bottom: bottom.map(linear),\n', ''],
+      ['    top: top.map(linear),\n', ''],
+      [" && error.code === 'VALUE_OUT_OF_RANGE'", ''],
+      ['{ w: w.weight, wScales: w.scales }', '{}'],
+      ['inputScale === undefined ? {} :', 'true ? {} :'],
+    ],
+    ['test/bench/eight-bit-model.test.ts'],
   ),
   ...mutantsOf(
     'src/calibrate/choose-layers.ts',

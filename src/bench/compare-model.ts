@@ -10,6 +10,7 @@ import type { OnProgress } from '../progress.ts';
 import type { SearchResult } from '../tuner/search.ts';
 import { ARTIFACT_PLAN } from './artifact-plans.ts';
 import { type ModelRole, unique } from './comparison.ts';
+import { eightBitModel } from './eight-bit-model.ts';
 import { type Inputs, type MeasuredModelRow, measureModel, warmUpOn } from './measure-model.ts';
 import { measurePytorchModel } from './pytorch-model.ts';
 import { RACE_SECONDS, racedTables, racePatterns } from './race.ts';
@@ -54,9 +55,10 @@ export interface ModelComparison {
 export async function compareModel(options: CompareModelOptions): Promise<ModelComparison> {
   const { backend, architecture, workloads, precision, rounds, peers, notes, progress, signal } = options;
   const { plans, protocol } = await comparedPlans(options);
-  const ownRows = await measureRuns(plans, options);
-  progress('whole model, PyTorch');
   const models = workloads.map(({ model }) => model);
+  const measured = await eightBitModel(architecture, models, options);
+  const ownRows = await measureRuns(plans, { ...options, architecture: measured.architecture });
+  progress('whole model, PyTorch');
   const peerRows = peers
     ? await measurePytorchModel(
         { backend, architecture, precision, workloads: models, rounds, signal },
@@ -67,6 +69,7 @@ export async function compareModel(options: CompareModelOptions): Promise<ModelC
     rows: withSpeedups([...ownRows, ...peerRows]),
     protocol: [
       ...protocol,
+      ...(measured.scales === undefined ? [] : [`${precision}: ${measured.scales}`]),
       `model: ${rounds} predictions after ${warmUpOn(backend.device)} to warm up, one after the other, for the latency; on GPUs as many with several in flight for the throughput; half as many, timed stage by stage, for the stages`,
     ],
   };

@@ -1,38 +1,15 @@
 /** Chooses scales for a model's dense layers, and those that multiply in 8 bits within a loss, on requests. */
 import { at } from '../at.ts';
-import type { Backend } from '../backend/backend.ts';
-import { type ScaledWeight, scaledWeight, scaleFor } from '../backend/scaled-weight.ts';
-import { throwIfAborted } from '../checks/abort.ts';
-import { readWeight, type WeightedLayer } from '../dense/layer-scales.ts';
-import { fitsEightBits, inLayer } from '../dense/place-layer.ts';
-import { precisionOn } from '../device.ts';
-import { ModelError, UsageError } from '../errors.ts';
-import type { ModelArchitecture } from '../model/architecture.ts';
-import { placeCollection } from '../model/collection.ts';
-import { type Head, headOf } from '../model/head.ts';
-import { layersOf } from '../model/placed-head.ts';
-import type { OnProgress } from '../progress.ts';
+import type { ScaledWeight } from '../backend/scaled-weight.ts';
 import type { Tensor } from '../tensor.ts';
-import { batchOf, type Samples, slice } from '../workload/traffic/samples.ts';
 import { chooseLayers } from './choose-layers.ts';
-import { HeadVariants, runHead } from './head-runs.ts';
+import { HeadVariants } from './head-runs.ts';
 import { lossIncrease } from './loss.ts';
+import { type ScaleOptions, ScaleRun } from './scales.ts';
 
-/** How inputs of 8-bit layers get their scales: one for all, from the requests, or one for each row, when it comes. */
-export type InputScales = 'tensor' | 'row';
-export const INPUT_SCALES: readonly InputScales[] = Object.freeze(['tensor', 'row'] as const);
-
-export interface CalibrationOptions {
-  readonly backend: Backend;
-  readonly architecture: ModelArchitecture;
-  readonly requests: readonly Samples[];
+export interface CalibrationOptions extends ScaleOptions {
   /** By how much of itself the log loss may rise (loss.ts). */
   readonly mostLoss: number;
-  readonly inputScales: InputScales;
-  /** Samples at once. */
-  readonly batchSize: number;
-  readonly onProgress?: OnProgress;
-  readonly signal?: AbortSignal;
 }
 
 export interface CalibratedLayer {
@@ -58,13 +35,6 @@ export interface Calibration {
   readonly samples: number;
 }
 
-/** Inputs reach so much further than in the requests before they saturate: it costs a float nothing but its smallest numbers. */
-const HEADROOM = 2;
-
-/** Beyond, devices that keep what lies between layers in float16 have infinities. */
-const MOST_INPUT = 65504;
-const MOST_SUM = 2 ** 127;
-
 /**
  * Runs the requests in float32 for what goes into each layer, then with layers in 8 bits, one by one and together.
  * @throws UsageError USAGE for a model that gives no probability, and without samples; ModelError VALUE_NOT_FINITE, VALUE_OUT_OF_RANGE
@@ -72,55 +42,20 @@ const MOST_SUM = 2 ** 127;
  *   has no float8_e4m3, OUT_OF_MEMORY; RequestError for requests that do not fit; AbortError.
  */
 export async function calibrate(options: CalibrationOptions): Promise<Calibration> {
-  const { backend, architecture, requests, mostLoss, inputScales, batchSize, onProgress, signal } = options;
-  precisionOn(backend.device, 'float8_e4m3');
-  const head = logitHead(architecture);
-  const layers = layersOf(head);
-  refuseScaled(layers);
-  const samples = requests.reduce((sum, { count }) => sum + count, 0);
-  if (samples === 0) throw new UsageError('USAGE', 'the calibration requests hold no samples');
-  using tables = await placeCollection(backend, architecture.tables, undefined, {
-    ...(onProgress && { onProgress }),
-    ...(signal && { signal }),
-  });
-  const target = {
-    backend,
-    tables,
-    head,
-    capacity: backend.capacityFor(Math.min(batchSize, Math.max(...requests.map(({ count }) => count)))),
-    requests: [...batches(requests, batchSize)],
-    onBatch: () => throwIfAborted(signal, 'calibrate'),
-  };
-  const reach = new Float64Array(layers.length);
-  onProgress?.('running the requests in float32');
-  const reference = await runHead(target, 'float32', (layer, values, width, first) => {
-    reach[layer] = Math.max(at(reach, layer), largestOf(at(layers, layer).name, values, width, first));
-  });
-  checkLogits(reference);
-  const candidates: number[] = [];
-  const scaled = new Map<Tensor, ScaledWeight>();
-  const scales = layers.map((_, i) =>
-    inputScales === 'row' ? undefined : scaleFor(HEADROOM * at(reach, i)),
-  );
-  for (const [i, layer] of layers.entries()) {
-    if (!fitsEightBits(layer)) continue;
-    const values = await readWeight(layer);
-    const weight = inLayer(layer.name, () => scaledWeight(values, layer.outputs));
-    checkReach(layer, weight, at(reach, i));
-    const inputScale = scales[i];
-    scaled.set(layer.weight, { ...weight, ...(inputScale === undefined ? {} : { inputScale }) });
-    candidates.push(i);
-  }
+  const { mostLoss, onProgress } = options;
+  using run = await ScaleRun.open(options);
+  const { target, layers, samples } = run;
+  const { reach, reference, scales, scaled, candidates } = await run.findScales();
   using variants = await HeadVariants.place(target, scaled);
   // Each alone, none, all, and as many as there are at most.
   const mostRuns = 2 * candidates.length + 2;
-  let run = 0;
+  let runs = 0;
   const { alone, chosen, loss } = await chooseLayers(
     candidates.map((i) => ({ multiplyAdds: at(layers, i).inputs * at(layers, i).outputs })),
     mostLoss,
     async (set) => {
-      run += 1;
-      onProgress?.('running the requests with layers in 8 bits', run, mostRuns);
+      runs += 1;
+      onProgress?.('running the requests with layers in 8 bits', runs, mostRuns);
       return lossIncrease(reference, await variants.run(new Set([...set].map((c) => at(candidates, c)))));
     },
   );
@@ -141,85 +76,4 @@ export async function calibrate(options: CalibrationOptions): Promise<Calibratio
       };
     }),
   };
-}
-
-/** The head with the logit of its probability as output. @throws UsageError USAGE for a model that gives no probability. */
-function logitHead(architecture: ModelArchitecture): Head {
-  const head = headOf(architecture);
-  const output = head.outputs[0];
-  if (head.answer !== 'probabilities' || output === undefined)
-    throw new UsageError('USAGE', 'the model gives no probability, whose loss could be told', {
-      hint: '8-bit layers are chosen by the log loss of one probability',
-    });
-  const blocks = head.blocks.map((wired) => {
-    const { block } = wired;
-    if (block.name !== output.name || block.kind !== 'mlp') return wired;
-    const last = block.layers.length - 1;
-    const layers = block.layers.map((layer, i) =>
-      i === last && layer.activation === 'sigmoid' ? { ...layer, activation: 'none' as const } : layer,
-    );
-    return { ...wired, block: { ...block, layers } };
-  });
-  return { ...head, blocks };
-}
-
-function refuseScaled(layers: readonly WeightedLayer[]): void {
-  const scaled = layers.find(({ scales }) => scales !== undefined);
-  if (scaled === undefined) return;
-  throw new ModelError('CHECKPOINT_UNSUPPORTED', `layer ${scaled.name} is float8_e4m3 already`, {
-    tensor: scaled.name,
-    hint: 'calibrate the original checkpoint',
-  });
-}
-
-/** The largest size among a layer's inputs. @throws ModelError VALUE_NOT_FINITE naming layer and sample. */
-function largestOf(name: string, values: Float32Array, width: number, first: number): number {
-  let largest = 0;
-  for (let i = 0; i < values.length; i++) {
-    const size = Math.abs(values[i] as number);
-    if (!Number.isFinite(size)) {
-      const sample = first + Math.floor(i / width);
-      throw new ModelError(
-        'VALUE_NOT_FINITE',
-        `layer ${name}: input ${i % width} of sample ${sample} of the calibration requests is ${values[i]}`,
-        { tensor: name, sample, hint: 'calibrate with requests whose dense features are numbers' },
-      );
-    }
-    if (size > largest) largest = size;
-  }
-  return largest;
-}
-
-function checkLogits(logits: Float64Array): void {
-  const sample = logits.findIndex((logit) => !Number.isFinite(logit));
-  if (sample < 0) return;
-  throw new ModelError(
-    'VALUE_NOT_FINITE',
-    `sample ${sample} of the calibration requests has the logit ${logits[sample]}`,
-    {
-      sample,
-    },
-  );
-}
-
-/** @throws ModelError VALUE_OUT_OF_RANGE for inputs, or sums of their products with the weights, that no format between layers holds. */
-function checkReach({ name, inputs }: WeightedLayer, { scales }: ScaledWeight, reach: number): void {
-  const largest = scales.reduce((most, scale) => Math.max(most, scale), 0);
-  const sum = HEADROOM * reach * 448 * largest * inputs;
-  if (reach <= MOST_INPUT && sum < MOST_SUM) return;
-  const what =
-    reach > MOST_INPUT
-      ? `its inputs reach ${reach}, beyond float16, which ends at ${MOST_INPUT}`
-      : `sums of its products reach ${sum}, beyond float32`;
-  throw new ModelError('VALUE_OUT_OF_RANGE', `layer ${name}: ${what}`, {
-    tensor: name,
-    value: reach,
-    hint: 'such a layer has no scale: preprocess the dense features, or train with smaller weights',
-  });
-}
-
-function* batches(requests: readonly Samples[], batchSize: number) {
-  for (const samples of requests)
-    for (let from = 0; from < samples.count; from += batchSize)
-      yield batchOf(slice(samples, from, Math.min(samples.count, from + batchSize)));
 }

@@ -2,7 +2,8 @@
 import { basename } from 'node:path';
 import { type Command, Option } from 'commander';
 import { openDevice } from '../../backend/open-backend.ts';
-import { type Calibration, calibrate, INPUT_SCALES, type InputScales } from '../../calibrate/calibrate.ts';
+import { type Calibration, calibrate } from '../../calibrate/calibrate.ts';
+import { INPUT_SCALES, type InputScales } from '../../calibrate/scales.ts';
 import { fromFile, UsageError } from '../../errors.ts';
 import { expectKind } from '../../formats/file-kind.ts';
 import type { ModelArchitecture } from '../../model/architecture.ts';
