@@ -176,8 +176,12 @@ if (skip === undefined) {
       assert.throws(() => kernels.prepare(operation), { code: 'KERNEL_FAILED', message });
   });
 
-  test('a program’s layers read copies, and give the bits that each gives alone', async () => {
-    using backend = openFakeBackend();
+  /**
+   * Asserts that a program of a cross network and an MLP gives the bits that its operations give one by one, where no layer finds a copy;
+   * how its layers were computed.
+   */
+  async function assertAsAlone(candidates: number): Promise<readonly string[]> {
+    using backend = openFakeBackend({ linearSearch: { candidates, rounds: 0, runs: 0 } });
     const random = new Random(71);
     const [rows, width, rank] = [20, 64, 16];
     const placed: PlacedLinear[] = [];
@@ -236,5 +240,16 @@ if (skip === undefined) {
     assert.deepEqual([read.length, written.length], [6, 6]);
     prepared.mock.restore();
     for (const own of placed) own[Symbol.dispose]();
+    return prepared.mock.calls.map(({ result }) => result ?? '');
+  }
+
+  test('a program’s layers read copies, and give the bits that each gives alone', async () => {
+    fakeLt.setOuterVectors(true);
+    fakeLt.setEpilogues(true);
+    const byLibrary = await assertAsAlone(8);
+    assert.equal(byLibrary.filter((choice) => choice.startsWith('cuBLASLt, scaled')).length, 5);
+    // The kernels that read and write copies themselves.
+    const byKernels = await assertAsAlone(0);
+    assert.equal(byKernels.filter((choice) => choice.startsWith('cross product')).length, 2);
   });
 } else test('copies in 8 bits', { skip }, () => {});
