@@ -4,9 +4,9 @@ import { type CudaKernel, CudaModule } from '../../../cuda/module.ts';
 import type { CudaStream } from '../../../cuda/stream.ts';
 import { activationFormat, type UnscaledPrecision } from '../../../device.ts';
 import type { MatmulScales } from '../../../ffi/cublaslt.ts';
-import { ParameterBlock } from '../../../ffi/parameter-block.ts';
 import { type Compiler, compileKernel } from '../../../jit/compile-kernel.ts';
 import type { KernelCache } from '../../../jit/kernel-cache.ts';
+import { putLaunch } from '../kernels/launcher.ts';
 import { KERNELS_FOLDER } from '../kernels/source.ts';
 import {
   CROSS_ARCHITECTURE,
@@ -144,7 +144,7 @@ export class CrossProducts implements Disposable {
     const { multiprocessors } = this.#device.properties;
     const shape = crossLaunch(factors, columns, { batch: rows, inputs, outputs }, multiprocessors);
     const kernel = this.#kernels.get(crossProductSource(factors, columns).id) as CudaKernel;
-    stream.launch(kernel, shape, new ParameterBlock(words));
+    putLaunch(stream, { kernel, shape, words });
   }
 
   #map(format: CrossFactors, { address, rows, cols, stride }: Tiled): BigUint64Array {

@@ -5,9 +5,9 @@ import { activationFormat, type UnscaledPrecision } from '../../../device.ts';
 import { DeviceError } from '../../../errors.ts';
 import type { LaunchShape } from '../../../ffi/cuda-structs.ts';
 import type { DevicePtr } from '../../../ffi/cuda-symbols.ts';
-import { ParameterBlock } from '../../../ffi/parameter-block.ts';
 import { type Compiler, compileKernel } from '../../../jit/compile-kernel.ts';
 import type { KernelCache } from '../../../jit/kernel-cache.ts';
+import { putLaunch } from '../kernels/launcher.ts';
 import { KERNELS_FOLDER, type KernelSource } from '../kernels/source.ts';
 import { type DeviceMatrix, widthOf } from './dense-operation.ts';
 import { ConvertRowsParams, RoundRowsParams } from './dense-params.ts';
@@ -91,7 +91,7 @@ export class DenseLibrary implements Disposable {
   }
 
   launch(stream: CudaStream, id: string, shape: LaunchShape, words: BigInt64Array): void {
-    stream.launch(this.#kernel(id), shape, new ParameterBlock(words));
+    putLaunch(stream, { kernel: this.#kernel(id), shape, words });
   }
 
   /** output = input, and zeros in the columns that only the output has. */

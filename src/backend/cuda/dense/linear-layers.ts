@@ -81,6 +81,8 @@ export class LinearLayers implements Disposable {
   readonly #settle: () => void;
   readonly #trials: TrialMemory;
   readonly #choices = new Map<string, LinearChoice>();
+  /** Of operations that were prepared and checked: finding one by its shape takes the host microseconds. */
+  readonly #prepared = new WeakMap<DeviceLinear, LinearChoice>();
   /** What earlier processes measured; undefined: nothing is kept. */
   readonly #kept: KeptChoices | undefined;
   /** Rivals of products with a cross; undefined: none were given. */
@@ -125,19 +127,14 @@ export class LinearLayers implements Disposable {
     const key = shapeKey(operation);
     const choice = this.#choices.get(key) ?? this.#recall(operation, key) ?? this.#measured(operation, key);
     this.#choices.set(key, choice);
+    this.#prepared.set(operation, choice);
     return describeChoice(choice);
   }
 
   /** @throws DeviceError KERNEL_FAILED for matrices that do not fit, or that were not prepared. */
   run(stream: CudaStream, operation: DeviceLinear): void {
-    checkLinear(operation, this.#library.precision);
     if (operation.input.rows === 0) return;
-    const key = shapeKey(operation);
-    const choice = this.#choices.get(key);
-    if (choice === undefined) {
-      throw new DeviceError('KERNEL_FAILED', `the linear layer ${key} ran before it was prepared`);
-    }
-    this.#enqueue(stream, operation, choice);
+    this.#enqueue(stream, operation, this.#prepared.get(operation) ?? this.#choiceOf(operation));
   }
 
   [Symbol.dispose](): void {
@@ -145,6 +142,16 @@ export class LinearLayers implements Disposable {
     this.#inputs[Symbol.dispose]();
     this.#trials[Symbol.dispose]();
     this.#sums[Symbol.dispose]();
+  }
+
+  /** What was chosen for another operation of this shape. */
+  #choiceOf(operation: DeviceLinear): LinearChoice {
+    checkLinear(operation, this.#library.precision);
+    const key = shapeKey(operation);
+    const choice = this.#choices.get(key);
+    if (choice === undefined)
+      throw new DeviceError('KERNEL_FAILED', `the linear layer ${key} ran before it was prepared`);
+    return choice;
   }
 
   /** Memory for sums apart from the output. */
