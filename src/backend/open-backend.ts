@@ -20,6 +20,12 @@ export interface OpenOptions {
   readonly streams?: StreamOptions;
 }
 
+/** What parts of Hotrow may say besides. */
+interface OwnOpenOptions extends OpenOptions {
+  /** Of a GPU: whether the thread rests after calls that keep other threads out of the driver. Default: false. */
+  readonly letsOthersIn?: boolean;
+}
+
 export interface OpenedBackend {
   readonly backend: Backend;
   /** Why this device was chosen, for people; set for `auto`. */
@@ -49,10 +55,10 @@ export function openBackend(options: OpenOptions = {}): OpenedBackend {
 }
 
 /** As openBackend, for Hotrow's own parts: the backend trusts them. */
-export function openDevice(options: OpenOptions = {}): OpenedBackend {
-  const { device = 'auto', threads, limits, streams } = options;
+export function openDevice(options: OwnOpenOptions = {}): OpenedBackend {
+  const { device = 'auto', threads, limits, streams, letsOthersIn = false } = options;
   const own = limits === undefined ? {} : { limits };
-  const ofGpu = streams === undefined ? own : { ...own, streams };
+  const ofGpu = { ...own, letsOthersIn, ...(streams === undefined ? {} : { streams }) };
   const openCpu = () => {
     if (streams !== undefined)
       throw new UsageError('OPTION_INVALID', 'streams are of GPUs, and the device is the CPU', {

@@ -29,11 +29,21 @@ export interface LiveResources {
   readonly pinnedBytes: number;
 }
 
+export interface CudaDeviceOptions {
+  /** Whether the thread rests after calls that keep others out of the driver, as one does beside threads that serve. Default: false. */
+  readonly letsOthersIn?: boolean;
+}
+
+/** Of a call of the driver, from which on it keeps others waiting. */
+const LONG_MS = 0.1;
+const NOBODY = new Int32Array(new SharedArrayBuffer(Int32Array.BYTES_PER_ELEMENT));
+
 /**
  * A GPU, opened: its primary context, and everything that was made in it. Disposing it gives all of that back; it waits
  * for work that runs, so dispose it when the streams are idle.
  */
 export class CudaDevice implements Disposable {
+  readonly #letsOthersIn: boolean;
   readonly driver: CudaDriver;
   readonly properties: DeviceProperties;
   readonly #device: number;
@@ -46,12 +56,21 @@ export class CudaDevice implements Disposable {
   #released = false;
 
   /** @throws CudaError DEVICE_UNAVAILABLE, OUT_OF_MEMORY. */
-  constructor(driver: CudaDriver, ordinal = 0) {
+  constructor(driver: CudaDriver, ordinal = 0, { letsOthersIn = false }: CudaDeviceOptions = {}) {
     this.driver = driver;
+    this.#letsOthersIn = letsOthersIn;
     this.properties = deviceProperties(driver, ordinal);
     this.#device = driver.device(ordinal);
     this.#ownedContext = driver.owned.own('primary context', undefined, this.#device);
     this.#context = ownWhile(this.#ownedContext, (place) => driver.retainPrimaryContext(this.#device, place));
+  }
+
+  /**
+   * Ends what took the driver so long, and kept other threads out of it: a device that lets others in blocks its thread for as long,
+   * or they would wait for call after call.
+   */
+  rest(ms: number): void {
+    if (this.#letsOthersIn && ms >= LONG_MS) Atomics.wait(NOBODY, 0, 0, ms);
   }
 
   /** As `--device` takes it. */

@@ -38,8 +38,10 @@ export abstract class Resource<H extends bigint = bigint> implements OwnedResour
     const { owned } = driver;
     this.#owned =
       typeof calls === 'string' ? owned.own(calls, device.context) : owned.ownBy(calls, device.context);
+    const from = performance.now();
     this.#handle = ownWhile(this.#owned, (place) => make(driver, place));
     device.adopt(this);
+    device.rest(performance.now() - from);
   }
 
   /** @throws DeviceError DISPOSED. */
@@ -76,10 +78,12 @@ export abstract class Resource<H extends bigint = bigint> implements OwnedResour
 
   #giveBack(): void {
     this.#owned[Symbol.dispose]();
+    const from = performance.now();
     try {
       ignoringLostContext(() => this.device.whileCurrent((driver) => this.free(driver, this.#handle)));
     } finally {
       this.device.forget(this);
+      this.device.rest(performance.now() - from);
     }
   }
 }

@@ -55,6 +55,8 @@ import { EventPool } from './program/timers.ts';
 export interface CudaBackendOptions {
   /** Which GPU; default: the first. */
   readonly ordinal?: number;
+  /** Whether its thread lets others into the driver after long calls: CudaDeviceOptions. */
+  readonly letsOthersIn?: boolean;
   /** Default: the machine's. */
   readonly driver?: CudaDriver;
   /** Default: NVRTC of the driver's major version. */
@@ -108,7 +110,8 @@ export class CudaBackend implements Backend {
     this.#cublasLt = options.cublasLt;
     this.#linearSearch = options.linearSearch;
     this.#choices = options.choices ?? { folder: defaultChoicesFolder() };
-    this.#device = new CudaDevice(driver, options.ordinal ?? 0);
+    const { ordinal = 0, letsOthersIn = false } = options;
+    this.#device = new CudaDevice(driver, ordinal, { letsOthersIn });
     this.#inFlight = new InFlight(this.#device.id, () => this.#device[Symbol.dispose]());
     this.device = this.#device.description;
     const bytes = Math.max(DEFAULT_LIMITS.bytes, Math.floor(this.device.memoryBytes * SHARE_OF_MEMORY));

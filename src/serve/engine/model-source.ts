@@ -45,7 +45,11 @@ export async function placeModel(
   onProgress: (text: string) => void,
 ): Promise<PlacedModel> {
   const { architecture, bagLengths } = await architectureOf(source);
-  const { backend } = openDevice({ device, ...(threads === undefined ? {} : { threads }) });
+  const { backend } = openDevice({
+    device,
+    letsOthersIn: true,
+    ...(threads === undefined ? {} : { threads }),
+  });
   try {
     // GPUs say themselves what they have room for.
     if (backend.device.kind === 'cpu') {
