@@ -64,7 +64,9 @@ describe('the dense operations on a GPU', { skip: reason !== undefined && `no GP
   const compiler = new Nvrtc({ majorVersion });
   const cublasLt = new CublasLt({ majorVersion });
   const cache = new KernelCache();
+  const pool = BlockPool.ofDevice(device, POOL_BYTES);
   after(() => {
+    pool[Symbol.dispose]();
     stream[Symbol.dispose]();
     assert.deepEqual(
       Object.values(device.live().counts).filter((count) => count > 0),
@@ -237,7 +239,7 @@ describe('the dense operations on a GPU', { skip: reason !== undefined && `no GP
           cache,
           cublasLt,
           settle: () => stream.synchronize(),
-          pool: BlockPool.ofDevice(device, POOL_BYTES),
+          pool,
         });
       });
       after(() => {
@@ -328,7 +330,7 @@ describe('the dense operations on a GPU', { skip: reason !== undefined && `no GP
         using own = await DenseKernels.open(device, {
           ...{ precision, compiler, cache, cublasLt },
           settle: () => stream.synchronize(),
-          pool: BlockPool.ofDevice(device, POOL_BYTES),
+          pool,
           // No product of the library, no measurement: the first way that there is.
           linearSearch: { candidates: 0, rounds: 0, runs: 0 },
         });
