@@ -23,10 +23,24 @@ export interface Resources {
 }
 
 /**
- * Compiles kernels that share their options as one translation unit.
+ * Compiles kernels, those that share their options as one translation unit: nvcc takes a second to begin. Kernels that are given
+ * more than once are compiled once.
  * @throws Error with the compiler's words, also where it says that it gave up products beside each other.
  */
 export async function compileWithNvcc(
+  kernels: readonly KernelSource[],
+  architecture: string,
+): Promise<ReadonlyMap<string, Resources>> {
+  const distinct = [...new Map(kernels.map((source) => [source.kernel, source])).values()];
+  const found = new Map<string, Resources>();
+  for (const options of new Set(distinct.map(({ options: own }) => own.join(' ')))) {
+    const unit = distinct.filter(({ options: own }) => own.join(' ') === options);
+    for (const [kernel, resources] of await compileUnit(unit, architecture)) found.set(kernel, resources);
+  }
+  return found;
+}
+
+async function compileUnit(
   kernels: readonly KernelSource[],
   architecture: string,
 ): Promise<ReadonlyMap<string, Resources>> {

@@ -41,15 +41,49 @@ const VARIANTS = ALL_VARIANTS.filter((variant) => {
 /** Where all of the above are compiled; for the others, no combinations, and every other fused variant. */
 const MAIN_ARCHITECTURE = 'sm_90';
 
+const REGISTER_CAPS = [24, 32].flatMap((maxRegisters) =>
+  [PLAIN_VARIANT, prefetching('registers', 16), prefetching('pipelined', 8)].map((variant) => ({
+    ...variant,
+    maxRegisters,
+  })),
+);
+const ARTIFACT_CAPS = [32, 42].map((maxRegisters) => ({ ...PLAIN_VARIANT, maxRegisters }));
+const FUSED_CAP = 64;
+const CAPPED_FUSED = fusedSource({
+  ...(FUSED_VARIANTS[0] as FusedVariant),
+  flight: { rows: 16, pipelined: false },
+  maxRegisters: FUSED_CAP,
+});
+const artifactSource = (variant: StandardBagVariant) => tableBagSource('artifact', variant);
+
 for (const architecture of ARCHITECTURES) {
   const isMain = architecture === MAIN_ARCHITECTURE;
   const variants = VARIANTS.filter((variant) => isMain || !COMBINED_VARIANTS.includes(variant));
+  const artifact = ARTIFACT_VARIANTS.filter((_, i) => isMain || i % 3 === 0);
   const fusedVariants = FUSED_VARIANTS.filter((_, i) => isMain || i % 2 === 0);
+  const kernels = [...variants.map(standardBagSource), ...UTILITY_KERNELS.map(utilitySource)];
+  const dense = UNSCALED_PRECISIONS.flatMap((precision) => denseSources(precision, architecture !== 'sm_80'));
+  let all: Promise<ReadonlyMap<string, Resources>> | undefined;
+
+  /** Compiles everything for the architecture, once. @returns what a kernel of it takes. */
+  async function compile(): Promise<(kernel: string) => Resources> {
+    all ??= compileWithNvcc(
+      [
+        ...kernels,
+        ...REGISTER_CAPS.map(standardBagSource),
+        ...[...artifact, ...ARTIFACT_CAPS].map(artifactSource),
+        ...fusedVariants.map(fusedSource),
+        CAPPED_FUSED,
+        ...dense,
+      ],
+      architecture,
+    );
+    const compiled = await all;
+    return (kernel) => compiled.get(kernel) as Resources;
+  }
 
   test(`kernels for ${architecture}`, { skip }, async () => {
-    const kernels = [...variants.map(standardBagSource), ...UTILITY_KERNELS.map(utilitySource)];
-    const compiled = await compileWithNvcc(kernels, architecture);
-    const resourcesOf = (kernel: string) => compiled.get(kernel) as Resources;
+    const resourcesOf = await compile();
     for (const { kernel, id } of kernels) assert.ok(resourcesOf(kernel).registers > 0, id);
     for (const variant of variants) {
       const id = variantId(variant);
@@ -70,31 +104,28 @@ for (const architecture of ARCHITECTURES) {
   });
 
   test(`the artifact's kernels for ${architecture}`, { skip }, async () => {
-    const source = (variant: StandardBagVariant) => tableBagSource('artifact', variant);
-    const artifact = ARTIFACT_VARIANTS.filter((_, i) => isMain || i % 3 === 0);
-    const compiled = await compileWithNvcc(artifact.map(source), architecture);
+    const resourcesOf = await compile();
     for (const variant of artifact) {
-      const { registers, sharedBytes: shared } = compiled.get(source(variant).kernel) as Resources;
+      const { registers, sharedBytes: shared } = resourcesOf(artifactSource(variant).kernel);
       assert.ok(registers > 0);
       assert.equal(shared, sharedBytes(variant), tableVariantId('artifact', variant));
     }
     // What a register cap has to restore: the paper's kernel has 46 registers or about on sm_90, and everywhere too many for all warps.
-    const plain = compiled.get(source(PLAIN_VARIANT).kernel) as Resources;
+    const plain = resourcesOf(artifactSource(PLAIN_VARIANT).kernel);
     const [least, most] = architecture === 'sm_90' ? [40, 48] : [33, 64];
     assert.ok(plain.registers >= least && plain.registers <= most, `${plain.registers} registers`);
     assert.equal(plain.spilledBytes, 0);
-    for (const maxRegisters of [32, 42]) {
-      const capped = source({ ...PLAIN_VARIANT, maxRegisters });
-      const { registers } = (await compileWithNvcc([capped], architecture)).get(capped.kernel) as Resources;
-      assert.ok(registers <= maxRegisters, capped.id);
+    for (const variant of ARTIFACT_CAPS) {
+      const { id, kernel } = artifactSource(variant);
+      assert.ok(resourcesOf(kernel).registers <= variant.maxRegisters, id);
     }
   });
 
   test(`fused kernels for ${architecture}`, { skip }, async () => {
-    const compiled = await compileWithNvcc(fusedVariants.map(fusedSource), architecture);
+    const resourcesOf = await compile();
     for (const variant of fusedVariants) {
       const { kernel, id } = fusedSource(variant);
-      const { registers, spilledBytes } = compiled.get(kernel) as Resources;
+      const { registers, spilledBytes } = resourcesOf(kernel);
       assert.ok(registers > 0, id);
       // The shapes that are served most, without what is rare: as many warps as keep the memory busy.
       if (variant.kinds.length > 1 || variant.splits) continue;
@@ -103,49 +134,36 @@ for (const architecture of ARCHITECTURES) {
       const most = variant.flight.pipelined ? 96 : 80;
       assert.ok(registers <= most, `${id}: ${registers} registers`);
     }
-    const capped = fusedSource({
-      ...(FUSED_VARIANTS[0] as FusedVariant),
-      flight: { rows: 16, pipelined: false },
-      maxRegisters: 64,
-    });
-    const { registers } = (await compileWithNvcc([capped], architecture)).get(capped.kernel) as Resources;
-    assert.ok(registers <= 64, capped.id);
+    assert.ok(resourcesOf(CAPPED_FUSED.kernel).registers <= FUSED_CAP, CAPPED_FUSED.id);
   });
 
   test(`register caps hold for ${architecture}`, { skip }, async () => {
-    for (const maxRegisters of [24, 32]) {
-      const kernels = [PLAIN_VARIANT, prefetching('registers', 16), prefetching('pipelined', 8)].map(
-        (variant) => standardBagSource({ ...variant, maxRegisters }),
-      );
-      const compiled = await compileWithNvcc(kernels, architecture);
-      for (const { kernel, id } of kernels) {
-        assert.ok((compiled.get(kernel) as Resources).registers <= maxRegisters, id);
-      }
+    const resourcesOf = await compile();
+    for (const variant of REGISTER_CAPS) {
+      const { id, kernel } = standardBagSource(variant);
+      assert.ok(resourcesOf(kernel).registers <= variant.maxRegisters, id);
     }
   });
 
   test(`dense kernels for ${architecture}`, { skip }, async () => {
-    for (const precision of UNSCALED_PRECISIONS) {
-      const kernels = denseSources(precision, architecture !== 'sm_80');
-      const compiled = await compileWithNvcc(kernels, architecture);
-      for (const { kernel, id } of kernels) {
-        const { registers, spilledBytes } = compiled.get(kernel) as Resources;
-        assert.ok(registers > 0, id);
-        // Sums live in registers, and two blocks of the largest tile on a multiprocessor: a few words spill.
-        assert.ok(spilledBytes <= 128, `${id} spills ${spilledBytes} bytes`);
-      }
+    const resourcesOf = await compile();
+    for (const { kernel, id } of dense) {
+      const { registers, spilledBytes } = resourcesOf(kernel);
+      assert.ok(registers > 0, id);
+      // Sums live in registers, and two blocks of the largest tile on a multiprocessor: a few words spill.
+      assert.ok(spilledBytes <= 128, `${id} spills ${spilledBytes} bytes`);
     }
   });
 }
 
 test(`cross products for ${CROSS_ARCHITECTURE}`, { skip }, async () => {
-  for (const factors of CROSS_FACTORS) {
-    const kernels = CROSS_COLUMNS.map((columns) => crossProductSource(factors, columns));
-    const compiled = await compileWithNvcc(kernels, CROSS_ARCHITECTURE);
-    for (const { kernel, id } of kernels) {
-      const { stackBytes, spilledBytes } = compiled.get(kernel) as Resources;
-      // Sums, and what their end reads, live in registers.
-      assert.equal(stackBytes + spilledBytes, 0, id);
-    }
+  const kernels = CROSS_FACTORS.flatMap((factors) =>
+    CROSS_COLUMNS.map((columns) => crossProductSource(factors, columns)),
+  );
+  const compiled = await compileWithNvcc(kernels, CROSS_ARCHITECTURE);
+  for (const { kernel, id } of kernels) {
+    const { stackBytes, spilledBytes } = compiled.get(kernel) as Resources;
+    // Sums, and what their end reads, live in registers.
+    assert.equal(stackBytes + spilledBytes, 0, id);
   }
 });
