@@ -15,7 +15,8 @@ import { runTests } from './run-tests.mjs';
 const REST = /\.rest\.test\.ts$/;
 /** Take longest, so they start first: whoever starts one last waits for it alone. */
 const LONGEST = [
-  /conformance\/cuda/,
+  /conformance\/cuda\.rest/,
+  /package\//,
   /kernels\/.*compile/,
   /cli\/commands\.rest/,
   /conformance\//,

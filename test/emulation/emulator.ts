@@ -33,8 +33,8 @@ const INCLUDES = [`-I${HERE}`, `-I${KERNELS}`];
 /** What makes a compiler take the kernels' headers for the host, behind ptx.h. */
 export const HOST_FLAGS: readonly string[] = [...FLAGS, ...INCLUDES];
 
-/** Characters of a unit from which compiling it faster is worth more than running it faster: kernels of many kinds of tables. */
-const LONG_UNIT = 6000;
+/** Characters of a kernel's source from which compiling it faster is worth more than running it faster: it has many kinds of tables. */
+const LONG_KERNEL = 6000;
 /** How long a request for kernels waits for others, which are then compiled with it. */
 const GATHERING_MS = 10;
 
@@ -216,7 +216,11 @@ function buildTogether(kernels: Kernels, inputs: readonly string[]): Promise<str
   return keep(inputs, async (folder, library) => {
     const unit = join(folder, 'unit.cpp');
     writeFileSync(unit, text);
-    const flags = [...FLAGS, text.length > LONG_UNIT ? '-O0' : '-O1', ...INCLUDES];
+    const flags = [
+      ...FLAGS,
+      kernels.some(({ source }) => source.length > LONG_KERNEL) ? '-O0' : '-O1',
+      ...INCLUDES,
+    ];
     // The C and C++ libraries come with the emulator's: to read them takes a linker longer than all else.
     const links = ['-shared', '-nostdlib', await emulatorCore(), '-lgcc'];
     await compile([...flags, unit, '-o', library, ...links]);
