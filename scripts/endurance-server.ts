@@ -44,25 +44,37 @@ export async function stopServer({ child }: RunningServer): Promise<number | nul
 export interface Held {
   readonly descriptors: number;
   readonly threads: number;
-  /** Of checkpoints, which are mapped piece by piece once rows were written to, the beginnings alone. */
-  readonly fileMappings: number;
+  /** By file; of checkpoints, which are mapped piece by piece once rows were written to, the beginnings alone. */
+  readonly fileMappings: Readonly<Record<string, number>>;
 }
 
 /** A line of /proc/PID/maps: its third field is the place in the file. */
 const CHECKPOINT_PIECE = /^\S+ \S+ (?!0+ )\S+ .*\.safetensors$/;
 
 export function held({ child: { pid } }: RunningServer): Held {
-  const maps = readFileSync(`/proc/${pid}/maps`, 'utf8').split('\n');
+  const fileMappings: Record<string, number> = {};
+  for (const line of readFileSync(`/proc/${pid}/maps`, 'utf8').split('\n')) {
+    const file = / (\/.*)$/.exec(line)?.[1];
+    if (file !== undefined && !CHECKPOINT_PIECE.test(line))
+      fileMappings[file] = (fileMappings[file] ?? 0) + 1;
+  }
   return {
     descriptors: readdirSync(`/proc/${pid}/fd`).length,
     threads: readdirSync(`/proc/${pid}/task`).length,
-    fileMappings: maps.filter((line) => / \//.test(line) && !CHECKPOINT_PIECE.test(line)).length,
+    fileMappings,
   };
 }
 
-/** What there is more of now. */
+/** What there is more of now: mappings altogether, and then of which files. */
 export function grown(before: Held, after: Held): string[] {
-  return (Object.keys(before) as (keyof Held)[]).filter((name) => after[name] > before[name]);
+  const counts = (['descriptors', 'threads'] as const).filter((name) => after[name] > before[name]);
+  const total = ({ fileMappings }: Held) =>
+    Object.values(fileMappings).reduce((sum, count) => sum + count, 0);
+  if (total(after) <= total(before)) return counts;
+  const files = Object.entries(after.fileMappings)
+    .map(([file, count]) => ({ file, more: count - (before.fileMappings[file] ?? 0) }))
+    .filter(({ more }) => more > 0);
+  return [...counts, `fileMappings: ${files.map(({ file, more }) => `${more} of ${file}`).join(', ')}`];
 }
 
 export interface Load {

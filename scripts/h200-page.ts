@@ -49,6 +49,7 @@ export function h200Page(): string {
     ['formats', ['int8', 'float16'].map(bestOf).join('\n\n')],
     ['model', recordedBench('h200-model.json')],
     ['mlperf', ['float16', 'int8'].map((format) => recordedBench(`h200-mlperf-${format}.json`)).join('\n\n')],
+    ['streams', streamsTable()],
     ['dense', denseTable()],
     ['host', hostTable()],
     ['row-updates', rowUpdatesTable()],
@@ -196,6 +197,38 @@ function tunedTable(name: string): string {
 
 function gainText({ gain, gainLow, gainHigh }: NonNullable<TunedRun['comparison']>): string {
   return `${gain.toFixed(3)}× (${gainLow.toFixed(3)}–${gainHigh.toFixed(3)})`;
+}
+
+/** What batches side by side bring to MLPerf's model in 16 and in 8 bits, in millions of pairs a second. */
+function streamsTable(): string {
+  const measured = (['float16', 'float8_e4m3'] as const).flatMap((precision) => {
+    const { results } = JSON.parse(recorded(`h200-streams-${precision}.json`)) as {
+      readonly results: readonly {
+        readonly pattern: string;
+        readonly batch: number;
+        readonly sets: number;
+        readonly latencyMs: number;
+        readonly pairsPerSecond: number;
+      }[];
+    };
+    return results.map((row) => ({ ...row, precision }));
+  });
+  const columns = [...groupBy(measured, ({ precision, sets }) => `${precision}, sets: ${sets}`)];
+  const rows = groupBy(measured, ({ pattern, batch }) => `${pattern}, ${batch.toLocaleString('en')}`);
+  const millions = ({ pairsPerSecond }: { readonly pairsPerSecond: number }) =>
+    (pairsPerSecond / 1e6).toFixed(1);
+  return markdownTable(
+    ['lookups, batch', ...columns.map(([name]) => name)],
+    [...rows].map(([name, own]) => [
+      name,
+      ...columns.map(([, column]) =>
+        own
+          .filter((row) => column.includes(row))
+          .map(millions)
+          .join(),
+      ),
+    ]),
+  );
 }
 
 /** The dense operations at the largest batch, in every precision. */
