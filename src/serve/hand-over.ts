@@ -84,20 +84,32 @@ export class Intake {
   receive(descriptor: number): void {
     // Before it is anybody's: it is never closed twice.
     Atomics.add(this.#words, RECEIVED, 1);
-    const socket = new Socket({
-      fd: descriptor,
-      readable: true,
-      writable: true,
-      allowHalfOpen: this.#allowHalfOpen,
-    });
+    const socket = this.#socketOf(descriptor);
+    if (socket === undefined) return;
     socket.setNoDelay(true);
     this.#open.add(socket);
     socket.once('close', () => {
       this.#open.delete(socket);
-      Atomics.sub(this.#words, OPEN, 1);
-      this.#closed();
+      this.#countDown();
     });
     this.#server.emit('connection', socket);
+  }
+
+  /** undefined: none can be made, and the connection is closed. */
+  #socketOf(descriptor: number): Socket | undefined {
+    const allowHalfOpen = this.#allowHalfOpen;
+    try {
+      return new Socket({ fd: descriptor, readable: true, writable: true, allowHalfOpen });
+    } catch {
+      closeSync(descriptor);
+      this.#countDown();
+      return undefined;
+    }
+  }
+
+  #countDown(): void {
+    Atomics.sub(this.#words, OPEN, 1);
+    this.#closed();
   }
 
   /** Ends all connections, also those whose clients keep their side open. */

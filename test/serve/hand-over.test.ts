@@ -1,7 +1,9 @@
 /** Connections on their way from one thread to another: none is lost, none is closed twice. */
 import assert from 'node:assert/strict';
+import { fstatSync, openSync } from 'node:fs';
 import { createServer, type Socket } from 'node:net';
 import { test } from 'node:test';
+import { fileURLToPath } from 'node:url';
 import { HandOver, handOverMemory, Intake } from '../../src/serve/hand-over.ts';
 import { listen } from '../../src/serve/listening-socket.ts';
 import { RawConnection } from '../support/http-client.ts';
@@ -85,4 +87,16 @@ test('what was received goes on when its thread is given up', { skip: refuseCoun
   // Where closing takes another turn of the loop.
   while (sockets() > before) await new Promise((next) => setImmediate(next));
   assert.equal(sockets(), before);
+});
+
+test('a descriptor that no connection can be made of is closed, and counts no more', async () => {
+  const memory = handOverMemory();
+  const intake = new Intake(memory, createServer(), { allowHalfOpen: false });
+  const handOver = new HandOver(memory, (descriptor) => intake.receive(descriptor));
+  const descriptor = openSync(fileURLToPath(import.meta.url), 'r');
+  handOver.give(descriptor);
+  assert.equal(handOver.open, 0);
+  assert.throws(() => fstatSync(descriptor), { code: 'EBADF' });
+  await intake.allClosed();
+  handOver.end();
 });
