@@ -44,7 +44,13 @@ sanitize() {
 }
 shapes() { node --import tsx bench/cuda-kernels/bag-shapes.ts "$out/$prefix-bag-shapes.json"; }
 short() { node --import tsx bench/cuda-kernels/short-bags.ts "$out/$prefix-short-bags.json" >"$out/$prefix-short-bags.txt"; }
-streams() { node --import tsx bench/cuda-kernels/streams.ts "$out/$prefix-streams.json" >"$out/$prefix-streams.txt"; }
+streams() {
+  local precision
+  for precision in float16 float8_e4m3; do
+    node --import tsx bench/cuda-kernels/streams.ts "$out/$prefix-streams-$precision.json" --sets 1,2 --first dense --rounds 1 \
+      --precision "$precision" >"$out/$prefix-streams-$precision.txt" || return 1
+  done
+}
 # A model that has learned, in each precision beside itself in float32.
 accuracy() {
   local trained=$out/trained precision
