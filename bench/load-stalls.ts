@@ -1,7 +1,7 @@
 /**
  * How long batches of a model wait while another one is loaded, warmed and closed beside it, and during which calls of the driver:
  * `npx tsx bench/load-stalls.ts [--device cpu|cuda|fake] [--tables 26] [--rows 20000] [--dim 128] [--loads 3] [--what model|memory]
- * [--yield] [--samples 256] [--in-flight 2] [--every MS] [--most-samples 8192] [--quiet SECONDS] [--long MS] [--stall MS] [--folder FOLDER] [--json FILE]`.
+ * [--samples 256] [--in-flight 2] [--every MS] [--most-samples 8192] [--quiet SECONDS] [--long MS] [--stall MS] [--folder FOLDER] [--json FILE]`.
  *
  * One process, as a server is: a thread predicts without pause, `--in-flight` batches at a time (`--every`: one is due every so many
  * ms, and waiting counts); each load is a thread of its own, which reads a checkpoint of `--tables` tables of `--rows` rows as an
@@ -9,8 +9,8 @@
  * ms are kept; `stalls` are the times in which batches took longer than `--stall` ms. `fake` is the CUDA backend over the tests'
  * driver, whose kernels run on the CPU.
  *
- * `--yield`: the thread that loads pauses after each call that may hold others up, for as long as it took. `--what memory`: instead of
- * loading a model, as much memory is taken, filled, read at random and given back in each of the ways that the driver has.
+ * Both rest after long calls, as engines do. `--what memory`: instead of loading a model, as much memory is taken, filled, read at
+ * random and given back in each of the ways that the driver has.
  */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
@@ -39,7 +39,6 @@ const { values } = parseArgs({
     dim: { type: 'string', default: '128' },
     what: { type: 'string', default: 'model' },
     loads: { type: 'string', default: '3' },
-    yield: { type: 'boolean', default: false },
     samples: { type: 'string', default: '256' },
     'in-flight': { type: 'string', default: '2' },
     every: { type: 'string', default: '0' },
@@ -108,7 +107,7 @@ try {
     const startedMs = nowMs();
     const loader = isMemory
       ? start('memory', { longMs: shared.longMs, blocks: tables, blockBytes: 4 * rows * dim })
-      : start('loader', { ...shared, yields: values.yield, idleMs: quietMs / 2 });
+      : start('loader', { ...shared, idleMs: quietMs / 2 });
     const report = await loader.next<LoaderReport>();
     await loader.ended;
     const endedMs = nowMs();

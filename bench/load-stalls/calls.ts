@@ -31,31 +31,17 @@ const SIZE_AT: Readonly<Record<string, number>> = {
   fillBytes: 2,
 };
 const GIVES_BACK = new Set(['free', 'freePinned']);
-/** Calls of the driver during which others may wait. */
-const HOLDS_UP = new Set([
-  ...['allocate', 'free', 'allocatePinned', 'freePinned', 'registerHost', 'unregisterHost'],
-  ...['loadModule', 'unloadModule', 'instantiateGraph', 'destroyGraphExec', 'destroyGraph'],
-]);
-const nobody = new Int32Array(new SharedArrayBuffer(Int32Array.BYTES_PER_ELEMENT));
-
-/** Blocks the thread. */
-export function pause(ms: number): void {
-  Atomics.wait(nobody, 0, 0, ms);
-}
 
 export class CallLog {
   readonly long: LongCall[] = [];
   /** What the calls belong to from now on. */
   phase = 'start';
   readonly #longMs: number;
-  readonly #yields: boolean;
   readonly #totals = new Map<string, CallTotals>();
   readonly #sizes = new Map<unknown, number>();
 
-  /** `yields`: the thread pauses after each call that may hold others up, for as long as it took. */
-  constructor(longMs: number, yields = false) {
+  constructor(longMs: number) {
     this.#longMs = longMs;
-    this.#yields = yields;
   }
 
   get totals(): CallTotals[] {
@@ -97,9 +83,7 @@ export class CallLog {
       result = value.apply(target, args);
       return result;
     } finally {
-      const toMs = nowMs();
-      this.#note(call, fromMs, toMs, this.#sizeOf(name, args, result));
-      if (this.#yields && HOLDS_UP.has(name)) pause(toMs - fromMs);
+      this.#note(call, fromMs, nowMs(), this.#sizeOf(name, args, result));
     }
   }
 

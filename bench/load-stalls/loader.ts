@@ -13,8 +13,6 @@ export interface LoaderStart {
   readonly samples: number;
   readonly mostSamples: number;
   readonly longMs: number;
-  /** Whether the thread pauses after calls that may hold others up. */
-  readonly yields: boolean;
   /** How long the model stays, idle, before it is closed. */
   readonly idleMs: number;
 }
@@ -40,8 +38,8 @@ export interface LoaderReport {
 const FIRST_BATCHES = 50;
 
 async function main(port: NonNullable<typeof parentPort>): Promise<void> {
-  const { file, device, samples, mostSamples, longMs, yields, idleMs } = workerData as LoaderStart;
-  const log = new CallLog(longMs, yields);
+  const { file, device, samples, mostSamples, longMs, idleMs } = workerData as LoaderStart;
+  const log = new CallLog(longMs);
   const phases: Stretch[] = [];
   const steps: { what: string; atMs: number }[] = [];
   let began: { name: string; fromMs: number } | undefined;

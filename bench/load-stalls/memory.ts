@@ -15,7 +15,7 @@ import { addressOf } from '../../src/ffi/host-memory.ts';
 import { Nvrtc } from '../../src/ffi/nvrtc.ts';
 import { ParameterBlock } from '../../src/ffi/parameter-block.ts';
 import { nowMs } from '../../src/serve/engine/clock.ts';
-import { CallLog, pause } from './calls.ts';
+import { CallLog } from './calls.ts';
 import type { LoaderReport, Stretch } from './loader.ts';
 
 export interface MemoryStart {
@@ -91,6 +91,13 @@ function bind(path: string, log: CallLog) {
 }
 
 type Calls = ReturnType<typeof bind>;
+
+const NOBODY = new Int32Array(new SharedArrayBuffer(Int32Array.BYTES_PER_ELEMENT));
+
+/** Blocks the thread. */
+function pause(ms: number): void {
+  Atomics.wait(NOBODY, 0, 0, ms);
+}
 
 /** Takes `count` blocks, and says how they are given back: in steps with names, each of which may pause between calls. */
 interface Way {
