@@ -1,12 +1,15 @@
 /**
  * MLPerf's model with batches side by side: `node --import tsx bench/cuda-kernels/streams.ts OUT.json [FLAGS]`. For each number
- * of sets of streams and each priority the throughput of four placed batches in flight, every set-up once a round, in turns.
+ * of sets of streams, each priority and each switch the throughput of four placed batches in flight, every set-up once a round, in
+ * turns.
  *
  *   --batches 2048,8192,32768,65536  --sets 1,2,3,4  --first dense,lookups,neither  --patterns med_hot,random
+ *   --most-graph-bytes 268435456 (batches of up to so many bytes of lookups are graphs)
  *   --precision float16 (float8_e4m3: scales from the first batch)  --rows N (at most so many a table)  --rounds 2  --predictions 60
  */
 import { writeFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
+import { MOST_GRAPH_BYTES } from '../../src/backend/cuda/program/graph-choice.ts';
 import { openDevice } from '../../src/backend/open-backend.ts';
 import { eightBitModel } from '../../src/bench/eight-bit-model.ts';
 import { measureModel } from '../../src/bench/measure-model.ts';
@@ -25,6 +28,7 @@ const { values, positionals } = parseArgs({
     sets: text('1,2,3,4'),
     first: text('dense,lookups,neither'),
     patterns: text('med_hot,random'),
+    'most-graph-bytes': text(String(MOST_GRAPH_BYTES)),
     precision: text('float16'),
     rows: { type: 'string' },
     rounds: text('2'),
@@ -59,9 +63,11 @@ const workloads = list(values.patterns).flatMap((pattern) =>
 interface Setup {
   readonly sets: number;
   readonly first: 'dense' | 'lookups' | 'neither';
+  readonly mostGraphBytes: number;
 }
 
-interface Sample extends Setup {
+interface Sample {
+  readonly setup: Setup;
   readonly pattern: string;
   readonly batch: number;
   readonly batchMs: number;
@@ -69,7 +75,15 @@ interface Sample extends Setup {
 }
 
 const setups = list(values.sets).flatMap((sets) =>
-  list(values.first).map((first): Setup => ({ sets: Number(sets), first: first as Setup['first'] })),
+  list(values.first).flatMap((first) =>
+    list(values['most-graph-bytes']).map(
+      (bytes): Setup => ({
+        sets: Number(sets),
+        first: first as Setup['first'],
+        mostGraphBytes: Number(bytes),
+      }),
+    ),
+  ),
 );
 const precision = values.precision as DensePrecision;
 const measured = await (async () => {
@@ -80,9 +94,10 @@ const measured = await (async () => {
 if (measured.scales !== undefined) console.log(`${precision}: ${measured.scales}`);
 const samples: Sample[] = [];
 for (let round = 0; round < Number(values.rounds); round++) {
-  for (const { sets, first } of setups) {
+  for (const setup of setups) {
+    const { sets, first, ...switches } = setup;
     const streams = values.device === 'cpu' ? {} : { streams: { sets, first } };
-    const { backend } = openDevice({ device: values.device, ...streams });
+    const { backend } = openDevice({ device: values.device, ...streams, switches });
     using _ = backend;
     const { plan } = await choosePlan(undefined, { device: backend.device, tables: architecture.tables });
     const rows = await measureModel({
@@ -92,8 +107,7 @@ for (let round = 0; round < Number(values.rounds); round++) {
     });
     for (const { pattern, batchSize, batchMs, timing } of rows)
       samples.push({
-        sets,
-        first,
+        setup,
         pattern,
         batch: batchSize,
         batchMs: batchMs as number,
@@ -103,10 +117,10 @@ for (let round = 0; round < Number(values.rounds); round++) {
 }
 
 const results = workloads.flatMap(({ pattern, requests }) =>
-  setups.map(({ sets, first }) => {
+  setups.map((setup) => {
     const batch = requests[0]?.batchSize as number;
     const own = samples.filter(
-      (one) => one.sets === sets && one.first === first && one.pattern === pattern && one.batch === batch,
+      (one) => one.setup === setup && one.pattern === pattern && one.batch === batch,
     );
     const median = (of: (sample: Sample) => number) =>
       quantile(
@@ -118,16 +132,15 @@ const results = workloads.flatMap(({ pattern, requests }) =>
     return {
       pattern,
       batch,
-      sets,
-      first,
+      ...setup,
       batchMs,
       latencyMs: median((one) => one.latencyMs),
       pairsPerSecond,
     };
   }),
 );
-for (const { pattern, batch, sets, first, batchMs, latencyMs, pairsPerSecond } of results)
+for (const { pattern, batch, sets, first, mostGraphBytes, batchMs, latencyMs, pairsPerSecond } of results)
   console.log(
-    `${pattern} ${batch}, ${sets} sets, ${first} first: ${batchMs.toFixed(3)} ms in flight, ${latencyMs.toFixed(3)} alone, ${(pairsPerSecond / 1e6).toFixed(2)} M pairs/s`,
+    `${pattern} ${batch}, ${sets} sets, ${first} first, graphs up to ${mostGraphBytes / 2 ** 20} MiB: ${batchMs.toFixed(3)} ms in flight, ${latencyMs.toFixed(3)} alone, ${(pairsPerSecond / 1e6).toFixed(2)} M pairs/s`,
   );
 writeFileSync(out, `${JSON.stringify({ command: process.argv.slice(2).join(' '), results }, null, 2)}\n`);

@@ -174,7 +174,7 @@ export const DEVICE: readonly Mutant[] = [
   ),
   ...mutantsOf('src/backend/cuda/program/graph-choice.ts', [
     ['if (reachesPeers) return false;', ''],
-    ['bytesOf(stages) <= MOST_GRAPH_BYTES', 'bytesOf(stages) >= 0'],
+    ['bytesOf(stages) <= mostBytes', 'bytesOf(stages) >= 0'],
     ['if (bytesOf(lookups) > MOST_LINE_BYTES) return streams;', ''],
   ]),
   ...mutantsOf('src/backend/cuda/memory/direct-copies.ts', [

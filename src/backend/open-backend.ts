@@ -6,6 +6,7 @@ import { ADMISSION_MEMBERS, type AdmissionLimits } from './admission.ts';
 import type { Backend } from './backend.ts';
 import { CpuBackend } from './cpu/cpu-backend.ts';
 import { CudaBackend } from './cuda/cuda-backend.ts';
+import type { CudaSwitches } from './cuda-switches.ts';
 import { GuardedBackend } from './guarded/backend.ts';
 import { STREAM_MEMBERS, type StreamOptions } from './stream-options.ts';
 
@@ -24,6 +25,8 @@ export interface OpenOptions {
 interface OwnOpenOptions extends OpenOptions {
   /** Of a GPU: whether the thread rests after calls that keep other threads out of the driver. Default: false. */
   readonly letsOthersIn?: boolean;
+  /** Of a GPU. */
+  readonly switches?: CudaSwitches;
 }
 
 export interface OpenedBackend {
@@ -56,9 +59,9 @@ export function openBackend(options: OpenOptions = {}): OpenedBackend {
 
 /** As openBackend, for Hotrow's own parts: the backend trusts them. */
 export function openDevice(options: OwnOpenOptions = {}): OpenedBackend {
-  const { device = 'auto', threads, limits, streams, letsOthersIn = false } = options;
+  const { device = 'auto', threads, limits, streams, letsOthersIn = false, switches = {} } = options;
   const own = limits === undefined ? {} : { limits };
-  const ofGpu = { ...own, letsOthersIn, ...(streams === undefined ? {} : { streams }) };
+  const ofGpu = { ...own, letsOthersIn, switches, ...(streams === undefined ? {} : { streams }) };
   const openCpu = () => {
     if (streams !== undefined)
       throw new UsageError('OPTION_INVALID', 'streams are of GPUs, and the device is the CPU', {

@@ -34,6 +34,7 @@ import {
   type RunOptions,
   type RunReport,
 } from '../backend.ts';
+import type { CudaSwitches } from '../cuda-switches.ts';
 import { InFlight } from '../in-flight.ts';
 import { asScaled, type ScaledWeight } from '../scaled-weight.ts';
 import type { StreamOptions } from '../stream-options.ts';
@@ -72,6 +73,8 @@ export interface CudaBackendOptions {
   readonly limits?: AdmissionLimits;
   /** How many batches run side by side, and what goes first. */
   readonly streams?: StreamOptions;
+  /** For measurements. */
+  readonly switches?: CudaSwitches;
 }
 
 /** What matrices of programs under way take by default, of large memories. */
@@ -97,6 +100,7 @@ export class CudaBackend implements Backend {
   readonly #l2: PersistingL2;
   readonly #linearSearch: LinearSearch | undefined;
   readonly #choices: KeptChoicesOptions;
+  readonly #switches: CudaSwitches;
   #cublasLt: CublasLt | undefined;
   /** Opened when a program first needs them. */
   readonly #dense = new Map<string, Promise<DenseKernels>>();
@@ -110,6 +114,7 @@ export class CudaBackend implements Backend {
     this.#cublasLt = options.cublasLt;
     this.#linearSearch = options.linearSearch;
     this.#choices = options.choices ?? { folder: defaultChoicesFolder() };
+    this.#switches = options.switches ?? {};
     const { ordinal = 0, letsOthersIn = false } = options;
     this.#device = new CudaDevice(driver, ordinal, { letsOthersIn });
     this.#inFlight = new InFlight(this.#device.id, () => this.#device[Symbol.dispose]());
@@ -258,6 +263,7 @@ export class CudaBackend implements Backend {
       l2: this.#l2,
       pools: this.#pools,
       events: this.#events,
+      switches: this.#switches,
       dense: (precision) => this.#denseKernels(set, precision),
       quiet: () => this.#quiet(),
     };

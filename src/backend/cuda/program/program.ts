@@ -20,6 +20,7 @@ import {
   type RunReport,
   type RunTiming,
 } from '../../backend.ts';
+import type { CudaSwitches } from '../../cuda-switches.ts';
 import { holdAll } from '../../hold-all.ts';
 import type { InFlight } from '../../in-flight.ts';
 import { type RowReader, readerOf } from '../../row-access.ts';
@@ -43,7 +44,7 @@ import type { KernelLibrary } from '../kernels/library.ts';
 import type { MemoryPools } from '../memory/pools.ts';
 import { CapturedProgram, CaptureTimer } from './captured.ts';
 import { Copies } from './copies.ts';
-import { graphStreams, isGraphable, type LaneStreams } from './graph-choice.ts';
+import { type GraphLimits, graphStreams, isGraphable, type LaneStreams } from './graph-choice.ts';
 import { noProgress, type Progress, RecurringEnd, recorded, type Span, timed, untimed } from './progress.ts';
 import { isShortCopy, type Lane, type Schedule, schedule } from './schedule.ts';
 import { Staging } from './staging.ts';
@@ -64,6 +65,7 @@ export interface ProgramTools {
   readonly events: EventPool;
   /** Counts what is under way on the device, which stays open meanwhile. */
   readonly inFlight: InFlight;
+  readonly switches: CudaSwitches;
   /** Those of a precision, for the set of streams; default: the device's. */
   dense(precision?: DensePrecision): Promise<DenseKernels>;
   /** Waits until nothing runs, after a failure: memory that work may still use must not be lent again. */
@@ -98,7 +100,7 @@ export class CudaProgram extends OneAtATime {
   readonly #tools: ProgramTools;
   readonly #template: Template;
   readonly #rows: RowReader;
-  readonly #reachesPeers: boolean;
+  readonly #graphLimits: GraphLimits;
   #prepared: Prepared | undefined;
   #captured: CapturedProgram | undefined;
   readonly #end = new RecurringEnd();
@@ -110,7 +112,7 @@ export class CudaProgram extends OneAtATime {
     this.#tools = tools;
     this.#template = new Template(program, tools.device.description);
     checkTransfers(program);
-    this.#reachesPeers = reachesPeers(program);
+    this.#graphLimits = { reachesPeers: reachesPeers(program), mostBytes: tools.switches.mostGraphBytes };
     this.#rows = readerOf(program, (tables) => ownBy(CudaTables, tables).access);
   }
 
@@ -208,7 +210,7 @@ export class CudaProgram extends OneAtATime {
       run.timing !== 'none' ||
       !this.#totalsZero ||
       !endsInDense ||
-      !isGraphable(run.stages.values(), this.#reachesPeers)
+      !isGraphable(run.stages.values(), this.#graphLimits)
     ) {
       this.#zeroTotals(prepared);
       this.#uploadBags(run, lookups);

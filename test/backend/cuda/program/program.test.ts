@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { after, describe, test } from 'node:test';
 import type { PlacedTables } from '../../../../src/backend/backend.ts';
 import { matrix } from '../../../../src/backend/backend.ts';
-import type { CudaBackend } from '../../../../src/backend/cuda/cuda-backend.ts';
+import type { CudaBackend, CudaBackendOptions } from '../../../../src/backend/cuda/cuda-backend.ts';
 import type { CudaBags } from '../../../../src/backend/cuda/embedding/bags.ts';
 import type { CudaStream } from '../../../../src/cuda/stream.ts';
 import type { BagBatch } from '../../../../src/embedding/bag.ts';
@@ -54,8 +54,8 @@ describe('CUDA programs', { skip }, () => {
     [Symbol.dispose](): void;
   }
 
-  async function open(capacity: number): Promise<Kept> {
-    const backend = openFakeBackend();
+  async function open(capacity: number, options: CudaBackendOptions = {}): Promise<Kept> {
+    const backend = openFakeBackend(options);
     const placed = await placeCollection(backend, tables);
     const buffer = backend.allocate(capacity * DIM);
     const output = matrix(buffer, capacity, DIM);
@@ -90,6 +90,19 @@ describe('CUDA programs', { skip }, () => {
       assert.equal(graphs(), run === 0 ? 0 : 1, `run ${run}`);
     }
     assert.equal(fake.live().graph, 1);
+  });
+
+  test('lookups of more bytes than graphs may have are launched kernel by kernel', async () => {
+    using kept = await open(2, { switches: { mostGraphBytes: 2 * DIM * 4 } });
+    const turns = [
+      { bags: [[1], [2, 3]], captured: 0 },
+      { bags: [[4, 5], [6]], captured: 0 },
+      { bags: [[7], [8]], captured: 1 },
+    ];
+    for (const { bags, captured } of turns) {
+      assert.deepEqual(await kept.pool(batchOf(...bags)), sums(...bags));
+      assert.equal(graphs(), captured);
+    }
   });
 
   test('a replay of a small batch costs a copy, a launch, and the wait for its end', async () => {
