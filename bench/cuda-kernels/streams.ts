@@ -5,6 +5,7 @@
  *
  *   --batches 2048,8192,32768,65536  --sets 1,2,3,4  --first dense,lookups,neither  --patterns med_hot,random
  *   --most-graph-bytes 268435456 (batches of up to so many bytes of lookups are graphs)
+ *   --pooled-copies yes (whether lookups write 8 bits too for layers that read them)
  *   --precision float16 (float8_e4m3: scales from the first batch)  --rows N (at most so many a table)  --rounds 2  --predictions 60
  */
 import { writeFileSync } from 'node:fs';
@@ -29,6 +30,7 @@ const { values, positionals } = parseArgs({
     first: text('dense,lookups,neither'),
     patterns: text('med_hot,random'),
     'most-graph-bytes': text(String(MOST_GRAPH_BYTES)),
+    'pooled-copies': text('yes'),
     precision: text('float16'),
     rows: { type: 'string' },
     rounds: text('2'),
@@ -64,6 +66,7 @@ interface Setup {
   readonly sets: number;
   readonly first: 'dense' | 'lookups' | 'neither';
   readonly mostGraphBytes: number;
+  readonly pooledCopies: boolean;
 }
 
 interface Sample {
@@ -76,12 +79,15 @@ interface Sample {
 
 const setups = list(values.sets).flatMap((sets) =>
   list(values.first).flatMap((first) =>
-    list(values['most-graph-bytes']).map(
-      (bytes): Setup => ({
-        sets: Number(sets),
-        first: first as Setup['first'],
-        mostGraphBytes: Number(bytes),
-      }),
+    list(values['most-graph-bytes']).flatMap((bytes) =>
+      list(values['pooled-copies']).map(
+        (copies): Setup => ({
+          sets: Number(sets),
+          first: first as Setup['first'],
+          mostGraphBytes: Number(bytes),
+          pooledCopies: copies === 'yes',
+        }),
+      ),
     ),
   ),
 );
@@ -139,8 +145,13 @@ const results = workloads.flatMap(({ pattern, requests }) =>
     };
   }),
 );
-for (const { pattern, batch, sets, first, mostGraphBytes, batchMs, latencyMs, pairsPerSecond } of results)
+for (const { pattern, batch, sets, first, mostGraphBytes, pooledCopies, ...row } of results)
   console.log(
-    `${pattern} ${batch}, ${sets} sets, ${first} first, graphs up to ${mostGraphBytes / 2 ** 20} MiB: ${batchMs.toFixed(3)} ms in flight, ${latencyMs.toFixed(3)} alone, ${(pairsPerSecond / 1e6).toFixed(2)} M pairs/s`,
+    [
+      `${pattern} ${batch}, ${sets} sets, ${first} first, graphs up to ${mostGraphBytes / 2 ** 20} MiB`,
+      ...(pooledCopies ? [] : ['no pooled copies']),
+      `${row.batchMs.toFixed(3)} ms in flight, ${row.latencyMs.toFixed(3)} alone`,
+      `${(row.pairsPerSecond / 1e6).toFixed(2)} M pairs/s`,
+    ].join(', '),
   );
 writeFileSync(out, `${JSON.stringify({ command: process.argv.slice(2).join(' '), results }, null, 2)}\n`);

@@ -27,6 +27,8 @@
  *   checking      Checking
  *   splits        whether there may be segments
  *   several       whether bags_per_group may be more than 1
+ *   rounds        whether pooled rows are written in 8 bits too, from the values that the output holds
+ *   Params        RoundedBagsParams where it rounds, else FusedBagsParams
  * and a kind:
  *   Row           Float32, Float16, Bfloat16, Int8, Int4, Float8E4m3
  *   Index, Offset int32, int64
@@ -111,7 +113,7 @@ struct UnitBounds {
 };
 
 template <class L, class K>
-__device__ __forceinline__ UnitBounds unit_bounds(const FusedBagsParams &params, const FusedTable &table, uint32 number,
+__device__ __forceinline__ UnitBounds unit_bounds(const typename L::Params &params, const FusedTable &table, uint32 number,
                                                   uint32 units) {
   UnitBounds own;
   if (number >= units) return own;
@@ -129,7 +131,7 @@ __device__ __forceinline__ UnitBounds unit_bounds(const FusedBagsParams &params,
 
 /* Block `block` of those that share the ordinary bags of a table. */
 template <class L, class K>
-__device__ __forceinline__ void ordinary_bags(const FusedBagsParams &params, const FusedTable &table, uint32 block) {
+__device__ __forceinline__ void ordinary_bags(const typename L::Params &params, const FusedTable &table, uint32 block) {
   using S = Shape<K>;
   constexpr uint32 groups = L::threads / S::lanes;
   const uint32 units = bag_count<K>(params) * S::tiles;
@@ -165,7 +167,7 @@ __device__ __forceinline__ void ordinary_bags(const FusedBagsParams &params, con
 /* Structs and not lambdas, which NVRTC takes for host code. */
 template <class L>
 struct SegmentVisitor {
-  const FusedBagsParams &params;
+  const typename L::Params &params;
   const FusedTable &table;
   const FusedSegment &segment;
   template <class K>
@@ -176,7 +178,7 @@ struct SegmentVisitor {
 
 template <class L>
 struct OrdinaryVisitor {
-  const FusedBagsParams &params;
+  const typename L::Params &params;
   const FusedTable &table;
   uint32 block;
   template <class K>
@@ -189,7 +191,7 @@ struct OrdinaryVisitor {
 
 /* A block's part of the launch. `Kinds::visit(kind, visitor)` calls visitor(K{}) for the kind of that number. */
 template <class L, class Kinds>
-__device__ __forceinline__ void fused_bags(const FusedBagsParams &params) {
+__device__ __forceinline__ void fused_bags(const typename L::Params &params) {
   uint32 block = blockIdx.x;
   if constexpr (L::splits) {
     const uint32 segments = static_cast<uint32>(params.segment_count);

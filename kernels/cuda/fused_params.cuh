@@ -52,6 +52,14 @@ struct FusedBagsParams {
   int64 user_output_stride;
 };
 
+/* Of variants that write pooled rows in 8 bits too. A struct of its own: the others stay as compilers make them of fewer parameters. */
+struct RoundedBagsParams : FusedBagsParams {
+  unsigned char *rounded;      /* [batch, rounded_stride] e4m3 of output · rounded_inverse, from the output's first column on */
+  int64 rounded_stride;
+  int64 rounded_inverse;       /* the bits of a float32 */
+  unsigned char *user_rounded; /* [users, user_output_stride], the same of user_output */
+};
+
 } // namespace hotrow
 
 #endif

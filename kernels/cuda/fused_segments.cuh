@@ -60,7 +60,7 @@ __device__ __forceinline__ void gather(Sums<K> &sums, uint32 lane) {
 
 /* A segment of a long bag: the block's groups share it; the last block of the bag adds all segments up. */
 template <class L, class K>
-__device__ __forceinline__ void segment_of_bag(const FusedBagsParams &params, const FusedTable &table,
+__device__ __forceinline__ void segment_of_bag(const typename L::Params &params, const FusedTable &table,
                                                const FusedSegment &segment) {
   using S = Shape<K>;
   constexpr uint32 groups = L::threads / S::lanes;

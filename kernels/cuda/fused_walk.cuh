@@ -111,12 +111,12 @@ struct Bag {
   static constexpr bool counts_pruned = K::pruned && K::pooling == Pooling::Mean;
 
   const FusedTable &table;
-  const FusedBagsParams &params;
+  const typename L::Params &params;
   const char *column; /* this lane's first vector of row 0 */
   uint32 lane;        /* within the group */
   int tile;
 
-  __device__ __forceinline__ Bag(const FusedBagsParams &launch, const FusedTable &own, int own_tile)
+  __device__ __forceinline__ Bag(const typename L::Params &launch, const FusedTable &own, int own_tile)
       : table(own), params(launch), lane(threadIdx.x % S::lanes), tile(own_tile) {
     const uint32 vector = tile * S::tile_vectors + lane;
     column = ptx::opaque(static_cast<const char *>(table.rows) + vector * S::vector_bytes);
@@ -367,6 +367,31 @@ struct Bag {
     return vector * S::elements + i % S::elements;
   }
 
+  /* Results in 8 bits, from the values that the output holds. */
+  __device__ __forceinline__ void store_rounded(const float (&results)[S::values], uint32 bag) const {
+    using Output = typename K::Output;
+    unsigned char *rounded = K::per_user ? params.user_rounded : params.rounded;
+    const int64 stride = K::per_user ? params.user_output_stride : params.rounded_stride;
+    unsigned char *row = rounded + bag * static_cast<uint64>(stride) + table.column;
+    const float inverse = __uint_as_float(static_cast<uint32>(params.rounded_inverse));
+    float values[S::values];
+#pragma unroll
+    for (int i = 0; i < S::values; i++) values[i] = __fmul_rn(Output::widen(Output::narrow(results[i])), inverse);
+    if constexpr (S::exact && S::elements % 4 == 0) {
+      if (reinterpret_cast<uint64>(row) % 4 == 0) {
+#pragma unroll
+        for (int i = 0; i < S::values; i += 4)
+          ptx::store(reinterpret_cast<uint32 *>(row + element_of(i)),
+                     ptx::to_float8_e4m3_pair(values[i], values[i + 1]) |
+                         ptx::to_float8_e4m3_pair(values[i + 2], values[i + 3]) << 16);
+        return;
+      }
+    }
+#pragma unroll
+    for (int i = 0; i < S::values; i++)
+      if (S::exact || element_of(i) < K::dim) ptx::store(row + element_of(i), ptx::to_float8_e4m3(values[i]));
+  }
+
   __device__ __forceinline__ void store(const Sums<K> &sums, uint32 bag) const {
     using Output = typename K::Output;
     using Bits = typename Output::Bits;
@@ -380,6 +405,7 @@ struct Bag {
       if (K::pooling == Pooling::Mean && sums.counted != 0)
         results[i] = __fdiv_rn(results[i], static_cast<float>(sums.counted));
     }
+    if constexpr (L::rounds) store_rounded(results, bag);
     if constexpr (S::exact && S::elements % 4 == 0) {
       if (reinterpret_cast<uint64>(row) % (4 * sizeof(Bits)) == 0) {
 #pragma unroll

@@ -3,7 +3,7 @@
  *
  *   output[b, to(s) + c] = input[users[b], from(s) + c]   for every span s, c in [0, columns(s)), b in [0, rows)
  *
- * A span is a stretch of columns. What else there is of the output stays. Elements have 2 or 4 bytes and are copied as they
+ * A span is a stretch of columns. What else there is of the output stays. Elements have 1, 2 or 4 bytes and are copied as they
  * are: 16 bytes at a time where a span is aligned to them on both sides.
  *
  * Grid (x, y): blocks stride over spans along y, over their elements along x; block (x, y) as for_each_pack has it.
@@ -27,7 +27,7 @@ struct SpreadRowsParams {
   int64 input_stride;      /* strides and spans are in elements */
   char *output;            /* [rows, output_stride] */
   int64 output_stride;
-  int64 element_bytes;     /* 2 or 4 */
+  int64 element_bytes;     /* 1, 2 or 4 */
   const int *users;        /* [rows] */
   int64 rows;
   const ColumnSpan *spans; /* [span_count] */
@@ -72,7 +72,8 @@ __device__ __forceinline__ void spread_rows(const SpreadRowsParams &params) {
     const uint64 all = reinterpret_cast<uint64>(input) | reinterpret_cast<uint64>(output) | strides | static_cast<uint64>(bytes);
     if (all % 16 == 0) copy_span<Pack<uint32, 4>>(params, input, output, bytes);
     else if (all % 4 == 0) copy_span<uint32>(params, input, output, bytes);
-    else copy_span<unsigned short>(params, input, output, bytes);
+    else if (all % 2 == 0) copy_span<unsigned short>(params, input, output, bytes);
+    else copy_span<unsigned char>(params, input, output, bytes);
   }
 }
 

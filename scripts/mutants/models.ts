@@ -379,6 +379,7 @@ export const MODELS_AND_PROGRAMS: readonly Mutant[] = [
     'kernels/cuda/spread_rows.cuh',
     [
       ['if (all % 16 == 0) copy_span', 'if (all % 8 == 0) copy_span'],
+      ['else if (all % 2 == 0) copy_span', 'else if (true) copy_span'],
       [
         'ptx::load_read_only(&span->to) * params.element_bytes',
         'ptx::load_read_only(&span->from) * params.element_bytes',

@@ -2,4 +2,6 @@
 export interface CudaSwitches {
   /** Bytes of lookups up to which a batch is launched as a graph; default: MOST_GRAPH_BYTES. */
   readonly mostGraphBytes?: number;
+  /** Whether lookups write their pooled rows in 8 bits too, for layers that read them so; default: true. */
+  readonly pooledCopies?: boolean;
 }

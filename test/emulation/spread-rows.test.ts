@@ -19,6 +19,7 @@ test('rows of users are copied to their candidates, the spans of columns and not
   for (const [make, elementBytes] of [
     [Uint32Array, 4],
     [Uint16Array, 2],
+    [Uint8Array, 1],
   ] as const) {
     for (const [inputStride, outputStride, first] of [
       [12, 20, 0],

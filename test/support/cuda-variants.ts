@@ -109,6 +109,7 @@ export const FUSED_VARIANTS: readonly FusedVariant[] = [
   fused({ splits: true }),
   fused({ several: true }, { dim: 16 }),
   fused({}, { perUser: true }),
+  fused({ output: 'float16', rounds: true }, { rowFormat: 'float16' }, { perUser: true }),
   fused({ splits: true, several: true }, {}, { perUser: true }, { dim: 1000, perUser: true }),
   fused({ splits: true, several: true, checking: 'repair' }, { dim: 64, index: 'int32', offset: 'int32' }),
   fused({}, { pruned: true }, { pruned: true, pooling: 'mean', dim: 16 }),

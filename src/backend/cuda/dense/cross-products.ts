@@ -84,7 +84,7 @@ export class CrossProducts implements Disposable {
   columnsFor({ layer, input, output, cross, rounded }: DeviceLinear): readonly CrossColumns[] {
     if (cross === undefined) return [];
     // The kernel writes whole units, and no zeros behind them.
-    if (rounded !== undefined && rounded.stride >= layer.outputs + ALIGNMENT) return [];
+    if (rounded !== undefined && rounded.cols >= layer.outputs + ALIGNMENT) return [];
     if ((layer.outputs * ELEMENT_BYTES) % ALIGNMENT !== 0) return [];
     // An input in 8 bits is made of one that may lie anyhow.
     const read = layer.scales === undefined ? [input] : [];

@@ -26,8 +26,10 @@ export interface DeviceMatrix {
 export interface RoundedCopy {
   /** A multiple of 16. */
   readonly address: DevicePtr;
-  /** Bytes between rows, a multiple of 16; zeros behind the last column. */
+  /** Bytes between rows, a multiple of 16. */
   readonly stride: number;
+  /** Columns that are written: those of the matrix, then zeros. */
+  readonly cols: number;
   readonly scale: number;
 }
 
@@ -91,7 +93,7 @@ export function shapeKey(operation: DeviceLinear): string {
     ...(activation === 'none' ? [] : [activation]),
     ...(cross === undefined ? [] : [isInPlace(operation) ? 'cross in place' : 'cross']),
     ...(inputRounded === undefined ? [] : [`from 8 bits +${inputRounded.stride}`]),
-    ...(rounded === undefined ? [] : [`to 8 bits +${rounded.stride}`]),
+    ...(rounded === undefined ? [] : [`to 8 bits ${rounded.cols}+${rounded.stride}`]),
     `${place(input)}${place(output)}`,
   ].join(' ');
 }
@@ -127,8 +129,9 @@ export function checkLinear(operation: DeviceLinear, precision: UnscaledPrecisio
 }
 
 function checkCopies({ layer, rounded, inputRounded }: DeviceLinear): void {
-  const checkCopy = (name: string, { address, stride }: RoundedCopy, columns: number) => {
-    if (address % 16n === 0n && stride % 16 === 0 && stride >= columns) return;
+  const checkCopy = (name: string, { address, stride, cols }: RoundedCopy, columns: number) => {
+    if (address % 16n === 0n && stride % 16 === 0 && cols % 16 === 0 && stride >= cols && cols >= columns)
+      return;
     const what = `${name} in 8 bits, at ${address} with ${stride} bytes a row`;
     throw new DeviceError('KERNEL_FAILED', `${what}, holds no rows of ${columns} in units of 16 bytes`);
   };

@@ -1,106 +1,167 @@
-/** Which layers of a program write their output in 8 bits too, for later ones that multiply it so, and where. Pure. */
-import { formatOf, type LinearOperation, type Matrix, type Operation } from '../../backend.ts';
+/** What of a program is written in 8 bits too, for later layers that multiply it so, and where. Pure. */
+import {
+  type EmbeddingBagsOperation,
+  formatOf,
+  type LinearOperation,
+  type Matrix,
+  type Operation,
+} from '../../backend.ts';
 import { overlap } from '../../overlap.ts';
 
-/** Bytes of a row are a multiple of these: of 8-bit weights' rows too. */
-const ROW_BYTES = 16;
+/** Bytes of a row are a multiple of these: of 8-bit weights' rows too. Layers write whole units. */
+const UNIT_BYTES = 16;
 const COPY_BYTES = 256;
 
-/** What of a layer decides about copies. */
-export interface LayerFacts {
-  /** Whether its kernels can write copies. */
-  readonly writes: boolean;
-  /** What all its inputs are divided by, where it multiplies in 8 bits and has one scale for them. */
-  readonly inputScale: number | undefined;
+/** What may write a part of a copy. */
+export type CopyWriter = LinearOperation | EmbeddingBagsOperation;
+
+/** What of the operations of a program decides about copies. */
+export interface CopyFacts {
+  /** Whether the kernels of an operation can write copies. */
+  writes(operation: CopyWriter): boolean;
+  /** What all inputs of a layer are divided by, where it multiplies in 8 bits and has one scale for them. */
+  inputScale(operation: LinearOperation): number | undefined;
 }
 
-/** A copy in 8 bits, in memory of which all copies of a program are parts. */
+/** A copy in 8 bits, or a part of one that an operation writes. */
 export interface CopyPlace {
+  /**
+   * What it is in. `shared`: memory of all copies of all programs, used in the order of their layers. `own`: memory of this program
+   * alone, since lookups run beside the layers of other batches.
+   */
+  readonly memory: 'shared' | 'own';
   readonly offset: number;
   /** Bytes between rows. */
   readonly stride: number;
+  /** Columns, with the zeros behind the last of a copy. */
+  readonly cols: number;
   readonly scale: number;
 }
 
 export interface EightBitCopies {
-  /** Of the memory. */
-  readonly bytes: number;
+  /** Of each memory. */
+  readonly bytes: Readonly<Record<CopyPlace['memory'], number>>;
   /** By the places of the operations that write them. */
   readonly written: ReadonlyMap<number, CopyPlace>;
   /** By the places of the operations that read them. */
   readonly read: ReadonlyMap<number, CopyPlace>;
 }
 
+/** What an operation writes of a matrix. */
+interface Part {
+  readonly writer: number;
+  readonly column: number;
+  readonly cols: number;
+}
+
 /** A copy while its memory is looked for. */
 interface Copy {
-  readonly writer: number;
-  readonly readers: readonly number[];
+  readonly parts: readonly Part[];
+  readonly readers: number[];
   readonly scale: number;
   readonly matrix: Matrix;
 }
 
 /**
- * A layer with one scale for its inputs reads a copy where they are exactly what an earlier layer of the program wrote last. Memory of
- * a copy is another's once its last reader is done: operations run in their order.
+ * A layer with one scale for its inputs reads a copy where they are exactly what earlier operations of the program wrote last, side by
+ * side, and all of these can write copies. Memory of a copy of layers is another's once its last reader is done: they run in
+ * their order.
  */
-export function eightBitCopies(
-  program: readonly Operation[],
-  factsOf: (operation: LinearOperation) => LayerFacts,
-): EightBitCopies {
-  const readers = new Map<number, { readonly places: number[]; readonly scale: number }>();
+export function eightBitCopies(program: readonly Operation[], facts: CopyFacts): EightBitCopies {
+  const copies: Copy[] = [];
+  const byWriter = new Map<number, Copy>();
   for (const [place, operation] of program.entries()) {
     if (operation.op !== 'linear') continue;
-    const { inputScale } = factsOf(operation);
-    if (inputScale === undefined) continue;
-    const writer = lastWriter(program, place, operation.input);
-    const wrote = writer === undefined ? undefined : program[writer];
-    if (writer === undefined || wrote?.op !== 'linear' || !factsOf(wrote).writes) continue;
-    if (!isSame(wrote.output, operation.input)) continue;
-    const known = readers.get(writer);
-    if (known === undefined) readers.set(writer, { places: [place], scale: inputScale });
-    else if (known.scale === inputScale) known.places.push(place);
+    const scale = facts.inputScale(operation);
+    if (scale === undefined) continue;
+    const matrix = operation.input;
+    const parts = partsOf(program, place, matrix, facts);
+    if (parts === undefined) continue;
+    const known = parts.map(({ writer }) => byWriter.get(writer)).find((copy) => copy !== undefined);
+    if (known === undefined) {
+      const copy = { parts, readers: [place], scale, matrix };
+      copies.push(copy);
+      for (const { writer } of parts) byWriter.set(writer, copy);
+    } else if (known.scale === scale && sameParts(known.parts, parts)) {
+      known.readers.push(place);
+    }
   }
-  const copies = [...readers].map(
-    ([writer, { places, scale }]): Copy => ({
-      ...{ writer, readers: places, scale },
-      matrix: (program[writer] as LinearOperation).output,
-    }),
-  );
-  return placed(copies.toSorted((a, b) => a.writer - b.writer));
+  return placed(program, copies);
 }
 
-/** The last operation before `place` that writes any of a matrix. */
-function lastWriter(program: readonly Operation[], place: number, matrix: Matrix): number | undefined {
-  const writer = program.findLastIndex(
-    (operation, i) => i < place && operation.op !== 'download' && overlap(operation.output, matrix),
-  );
-  return writer < 0 ? undefined : writer;
+/** What wrote all of a matrix before `place`, in the order of columns; undefined: something that writes no copies did. */
+function partsOf(
+  program: readonly Operation[],
+  place: number,
+  matrix: Matrix,
+  facts: CopyFacts,
+): readonly Part[] | undefined {
+  const parts: Part[] = [];
+  let missing = matrix.cols;
+  for (let writer = place - 1; missing > 0; writer--) {
+    const operation = program[writer];
+    if (operation === undefined) return undefined;
+    if (operation.op === 'download' || !overlap(operation.output, matrix)) continue;
+    if (operation.op !== 'linear' && operation.op !== 'embeddingBags') return undefined;
+    const { output } = operation;
+    const column = output.offset - matrix.offset;
+    if (!facts.writes(operation) || !isWithin(output, matrix, column)) return undefined;
+    if (parts.some((later) => column < later.column + later.cols && later.column < column + output.cols))
+      return undefined;
+    parts.push({ writer, column, cols: output.cols });
+    missing -= output.cols;
+  }
+  const isWhole = parts.length === 1 && parts.every(({ writer }) => program[writer]?.op === 'linear');
+  const isOfUnits = ({ writer, column, cols }: Part) =>
+    program[writer]?.op === 'embeddingBags' || (column % UNIT_BYTES === 0 && cols % UNIT_BYTES === 0);
+  // Zeros behind the last column are written with a whole copy alone.
+  if (!isWhole && !(matrix.cols % UNIT_BYTES === 0 && parts.every(isOfUnits))) return undefined;
+  return parts.toSorted((a, b) => a.column - b.column);
 }
 
-function isSame(a: Matrix, b: Matrix): boolean {
-  const { buffer, offset, rows, cols, stride } = a;
-  const isThere = b.buffer === buffer && b.offset === offset && b.stride === stride;
-  return isThere && b.rows === rows && b.cols === cols && formatOf(a) === formatOf(b);
+/** Whether `part` is columns of a matrix, the first of them `column`. */
+function isWithin(part: Matrix, matrix: Matrix, column: number): boolean {
+  const { buffer, rows, stride } = matrix;
+  const isThere = part.buffer === buffer && part.stride === stride && column >= 0;
+  return (
+    isThere && column + part.cols <= matrix.cols && part.rows === rows && formatOf(part) === formatOf(matrix)
+  );
+}
+
+/** The same writers make the same matrix. */
+function sameParts(a: readonly Part[], b: readonly Part[]): boolean {
+  return a.length === b.length && a.every(({ writer }, i) => b[i]?.writer === writer);
 }
 
 /** Puts each copy as low as those allow that live at the same time. */
-function placed(copies: readonly Copy[]): EightBitCopies {
+function placed(program: readonly Operation[], copies: readonly Copy[]): EightBitCopies {
   const taken: { readonly start: number; readonly end: number; readonly until: number }[] = [];
   const [written, read] = [new Map<number, CopyPlace>(), new Map<number, CopyPlace>()];
-  for (const { writer, readers, scale, matrix } of copies) {
-    const stride = Math.ceil(matrix.cols / ROW_BYTES) * ROW_BYTES;
+  let own = 0;
+  const byFirst = copies.map((copy) => ({
+    ...copy,
+    first: Math.min(...copy.parts.map(({ writer }) => writer)),
+  }));
+  for (const { parts, first, readers, scale, matrix } of byFirst.toSorted((a, b) => a.first - b.first)) {
+    const stride = Math.ceil(matrix.cols / UNIT_BYTES) * UNIT_BYTES;
     const bytes = Math.ceil((matrix.rows * stride) / COPY_BYTES) * COPY_BYTES;
-    // A layer may read one and write another.
-    const living = taken.filter(({ until }) => until >= writer).toSorted((a, b) => a.start - b.start);
-    let start = 0;
-    for (const other of living) {
-      if (start + bytes <= other.start) break;
-      start = Math.max(start, other.end);
+    const isOwn = parts.some(({ writer }) => program[writer]?.op === 'embeddingBags');
+    let start = isOwn ? own : 0;
+    if (isOwn) own += bytes;
+    else {
+      // A layer may read one and write another.
+      const living = taken.filter(({ until }) => until >= first).toSorted((a, b) => a.start - b.start);
+      for (const other of living) {
+        if (start + bytes <= other.start) break;
+        start = Math.max(start, other.end);
+      }
+      taken.push({ start, end: start + bytes, until: Math.max(...readers) });
     }
-    taken.push({ start, end: start + bytes, until: Math.max(...readers) });
-    const place = { offset: start, stride, scale };
-    written.set(writer, place);
-    for (const reader of readers) read.set(reader, place);
+    const whole = { memory: isOwn ? 'own' : 'shared', offset: start, stride, cols: stride, scale } as const;
+    for (const { writer, column, cols } of parts)
+      written.set(writer, parts.length === 1 ? whole : { ...whole, offset: start + column, cols });
+    for (const reader of readers) read.set(reader, whole);
   }
-  return { bytes: Math.max(0, ...taken.map(({ end }) => end)), written, read };
+  const shared = Math.max(0, ...taken.map(({ end }) => end));
+  return { bytes: { shared, own }, written, read };
 }

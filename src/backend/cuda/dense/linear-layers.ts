@@ -173,7 +173,7 @@ export class LinearLayers implements Disposable {
     const { output, rounded } = operation;
     // A cross product writes it itself.
     if (rounded !== undefined && choice.kind !== 'cross')
-      this.#library.roundRows(stream, output, { ...rounded, cols: rounded.stride }, rounded.scale);
+      this.#library.roundRows(stream, output, rounded, rounded.scale);
   }
 
   #cross(stream: CudaStream, operation: DeviceLinear, columns: CrossColumns): void {

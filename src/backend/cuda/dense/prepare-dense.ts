@@ -1,4 +1,6 @@
 /** The dense operations of a program, ready to be put into a stream. */
+import type { BlockPool } from '../../../cuda/block-pool.ts';
+import type { DeviceMemory } from '../../../cuda/memory.ts';
 import type { CudaStream } from '../../../cuda/stream.ts';
 import {
   activationFormat,
@@ -10,6 +12,7 @@ import type { DevicePtr } from '../../../ffi/cuda-symbols.ts';
 import {
   type CopyOperation,
   type DotInteractionOperation,
+  type EmbeddingBagsOperation,
   formatOf,
   type LinearOperation,
   type Matrix,
@@ -37,16 +40,32 @@ function isCross([, operation]: readonly [number, DenseOperation]): boolean {
 /** Puts a dense operation into a stream. */
 export type EnqueueDense = (stream: CudaStream) => void;
 
+/** The dense operations of a program, by the operations' places. */
+export interface PreparedDense {
+  readonly enqueue: ReadonlyMap<number, EnqueueDense>;
+  /** What lookups write in 8 bits too, from their output's first column on. */
+  readonly pooledCopies: ReadonlyMap<number, RoundedCopy>;
+  /** Where these copies are, borrowed for as long as the program is kept. */
+  readonly memory: DeviceMemory | undefined;
+}
+
+/** What the dense operations of a program need beside them. */
+export interface DenseTools {
+  readonly kernelsIn: (precision?: DensePrecision) => Promise<DenseKernels>;
+  readonly pool: BlockPool<DeviceMemory>;
+  /** Whether the kernels of lookups can write copies in 8 bits. */
+  readonly writesCopies: (lookups: EmbeddingBagsOperation) => boolean;
+}
+
 /**
- * Makes the dense operations of a program ready, by their place, each with the kernels of its precision: `kernelsIn` gives
- * them. Blocks for some milliseconds when a linear layer has a shape that was not seen before, since the ways to compute it
- * are measured.
+ * Makes the dense operations of a program ready, each with the kernels of its precision: `kernelsIn` gives them. Blocks for some
+ * milliseconds when a linear layer has a shape that was not seen before, since the ways to compute it are measured.
  * @throws DeviceError KERNEL_FAILED for matrices that do not fit, OUT_OF_MEMORY; what `kernelsIn` throws.
  */
 export async function prepareDense(
   program: readonly Operation[],
-  kernelsIn: (precision?: DensePrecision) => Promise<DenseKernels>,
-): Promise<Map<number, EnqueueDense>> {
+  { kernelsIn, pool, writesCopies }: DenseTools,
+): Promise<PreparedDense> {
   const operations = [...program.entries()].filter((entry): entry is [number, DenseOperation] =>
     isDense(entry[1]),
   );
@@ -58,38 +77,60 @@ export async function prepareDense(
   );
   for (const own of new Set(operations.filter(isCross).map(([, operation]) => precisionOf(operation))))
     await kernels.get(own)?.compileCrosses();
-  const copies = placeCopies(program, kernels.get('float8_e4m3'));
-  return new Map(
-    operations.map(([place, operation]) => [
+  const { copiesOf, memory } = placeCopies(program, kernels.get('float8_e4m3'), { pool, writesCopies });
+  try {
+    const enqueue = operations.map(([place, operation]): [number, EnqueueDense] => [
       place,
-      prepareOne(kernels.get(precisionOf(operation)) as DenseKernels, operation, copies(place)),
-    ]),
-  );
+      prepareOne(kernels.get(precisionOf(operation)) as DenseKernels, operation, copiesOf(place)),
+    ]);
+    const pooledCopies = [...program.entries()].flatMap(([place, { op }]): [number, RoundedCopy][] => {
+      const { rounded } = copiesOf(place);
+      return op === 'embeddingBags' && rounded !== undefined ? [[place, rounded]] : [];
+    });
+    return { enqueue: new Map(enqueue), pooledCopies: new Map(pooledCopies), memory };
+  } catch (error) {
+    if (memory !== undefined) pool.giveBack(memory);
+    throw error;
+  }
 }
 
 type Copies = Pick<DeviceLinear, 'rounded' | 'inputRounded'>;
 
-/** The copies in 8 bits that an operation writes and reads, by its place, in memory of the kernels that multiply them. */
+interface PlacedCopies {
+  /** The copies in 8 bits that an operation writes and reads, by its place. */
+  readonly copiesOf: (place: number) => Copies;
+  readonly memory: DeviceMemory | undefined;
+}
+
+/** Copies of layers are in memory of the kernels that multiply them, those of lookups in memory that is borrowed. */
 function placeCopies(
   program: readonly Operation[],
   kernels: DenseKernels | undefined,
-): (place: number) => Copies {
-  if (kernels === undefined) return () => ({});
-  const { bytes, written, read } = eightBitCopies(program, ({ layer }) => {
-    const own = ownBy(CudaLinear, layer);
-    return { writes: own.kernels === kernels.precision, inputScale: own.scales?.input };
+  { pool, writesCopies }: Pick<DenseTools, 'pool' | 'writesCopies'>,
+): PlacedCopies {
+  const none = { copiesOf: () => ({}), memory: undefined };
+  if (kernels === undefined) return none;
+  const { bytes, written, read } = eightBitCopies(program, {
+    writes: (operation) =>
+      operation.op === 'embeddingBags'
+        ? writesCopies(operation)
+        : ownBy(CudaLinear, operation.layer).kernels === kernels.precision,
+    inputScale: ({ layer }) => ownBy(CudaLinear, layer).scales?.input,
   });
-  if (bytes === 0) return () => ({});
-  const start = kernels.reserveCopies(bytes);
+  if (bytes.shared + bytes.own === 0) return none;
+  const shared = bytes.shared === 0 ? 0n : kernels.reserveCopies(bytes.shared);
+  const memory = bytes.own === 0 ? undefined : pool.borrow(bytes.own);
+  const starts = { shared, own: memory?.address() ?? 0n };
   const copyAt = (place: CopyPlace | undefined): RoundedCopy | undefined => {
     if (place === undefined) return undefined;
-    const { offset, stride, scale } = place;
-    return { address: (start + BigInt(offset)) as DevicePtr, stride, scale };
+    const { memory, offset, stride, cols, scale } = place;
+    return { address: (starts[memory] + BigInt(offset)) as DevicePtr, stride, cols, scale };
   };
-  return (place) => {
+  const copiesOf = (place: number) => {
     const [rounded, inputRounded] = [copyAt(written.get(place)), copyAt(read.get(place))];
     return { ...(rounded && { rounded }), ...(inputRounded && { inputRounded }) };
   };
+  return { copiesOf, memory };
 }
 
 /** The precision whose kernels an operation needs; undefined: those of any. */

@@ -53,8 +53,10 @@ export interface DeviceBags {
 /** Addresses of what tables with a bag per user need. */
 export interface DeviceUsers {
   readonly rows: UserRows;
-  /** [U, rows.width], of at most 4 bytes an element: their pooled rows. */
+  /** [U, rows.width], of at most 4 bytes an element: their pooled rows … */
   readonly pooled: number;
+  /** … and the same in 8 bits. */
+  readonly rounded: number;
   /** int32 [B]: the user of each sample. */
   readonly userOf: number;
   /** hotrow::ColumnSpans. */
@@ -155,6 +157,7 @@ export class CudaBags implements PlacedBags {
     const partialsAt = space.reserve(slots * partialWidth * Float32Array.BYTES_PER_ELEMENT);
     const pooledElements = users === undefined ? 0 : users.count * users.width;
     const pooledAt = space.reserve(pooledElements * Float32Array.BYTES_PER_ELEMENT);
+    const roundedAt = space.reserve(pooledElements);
     this.#block = pools.device.borrow(space.end);
     this.notes = new NotesRoom(pools, mostLookups, Math.max(batchSize, users?.count ?? 0));
     const start = Number(this.#address(0));
@@ -169,6 +172,7 @@ export class CudaBags implements PlacedBags {
     this.users = users && {
       rows: users,
       pooled: start + pooledAt,
+      rounded: start + roundedAt,
       userOf: start + this.#userOfAt,
       spans: start + this.#spansAt,
     };

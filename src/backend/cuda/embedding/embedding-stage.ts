@@ -5,6 +5,7 @@ import type { CudaStream } from '../../../cuda/stream.ts';
 import type { DevicePtr } from '../../../ffi/cuda-symbols.ts';
 import type { PinningParameters } from '../../../plan/techniques/pinning.ts';
 import type { EmbeddingBagsOperation, KernelUse, LaunchTime } from '../../backend.ts';
+import type { RoundedCopy } from '../dense/dense-operation.ts';
 import type { KernelLaunch } from '../kernels/launcher.ts';
 import type { KernelLibrary } from '../kernels/library.ts';
 import type { CudaBags } from './bags.ts';
@@ -42,6 +43,8 @@ export interface StageTools {
   readonly l2: PersistingL2;
   /** A word of device memory for the stage, 0 until it counts. */
   readonly total: DevicePtr;
+  /** The output in 8 bits too, where a layer reads it so: of the fused kernel alone. */
+  readonly rounded?: RoundedCopy | undefined;
   /** An event without timing, free once the program is done. */
   event(): CudaEvent;
 }

@@ -32,7 +32,7 @@ export class FusedKernels {
   /** The kernel for bags of these kinds. @throws CudaError KERNEL_COMPILE_FAILED, OUT_OF_MEMORY. */
   async get(plan: CudaPlan, kinds: BagKinds, call: CallOptions, paths: FusedPaths): Promise<FusedKernel> {
     const known = this.#known.of(plan, kinds);
-    const key = `${call.checking} ${call.output} ${paths.splits} ${paths.several}`;
+    const key = `${call.checking} ${call.output} ${call.rounds} ${paths.splits} ${paths.several}`;
     const found = known.get(key);
     if (found !== undefined) return found;
     const variant = fusedVariant(plan, kinds.distinct, call, paths);

@@ -51,3 +51,13 @@ export const FusedBagsParams = struct('FusedBagsParams', 'fused_params.cuh', {
   userOutput: 'address',
   userOutputStride: 'integer',
 });
+
+/** Of variants that write pooled rows in 8 bits too. */
+export const RoundedBagsParams = struct('RoundedBagsParams', 'fused_params.cuh', {
+  ...FusedBagsParams.fields,
+  rounded: 'address',
+  roundedStride: 'integer',
+  /** The bits of a float32. */
+  roundedInverse: 'integer',
+  userRounded: 'address',
+});

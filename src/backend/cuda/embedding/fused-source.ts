@@ -51,6 +51,8 @@ export interface FusedVariant extends CompiledThreads {
   readonly splits: boolean;
   /** Whether a group walks several bags, one after the other. */
   readonly several: boolean;
+  /** Whether pooled rows are written in 8 bits too; default: false. */
+  readonly rounds?: boolean;
   readonly flight: FusedFlight;
 }
 
@@ -129,7 +131,7 @@ const NAMED_KINDS = 2;
 
 /** `fused_bags.f32.d128.i64.o64.sum.stop.u8`. */
 export function fusedId(variant: FusedVariant): string {
-  const { kinds, checking, output, splits, several, flight, threads } = variant;
+  const { kinds, checking, output, splits, several, rounds = false, flight, threads } = variant;
   const ids = kinds.map(kindId);
   const named = ids.length <= NAMED_KINDS ? ids.join('+') : `${ids.length}kinds-${digest(ids.join('+'))}`;
   return [
@@ -137,6 +139,7 @@ export function fusedId(variant: FusedVariant): string {
     named,
     ...(checking === 'none' ? [] : [checking]),
     ...outputId(output),
+    ...(rounds ? ['toe4m3'] : []),
     ...(splits ? ['split'] : []),
     ...(several ? ['several'] : []),
     flightId(flight),
@@ -159,9 +162,10 @@ function digest(text: string): string {
 export function fusedSource(variant: FusedVariant): KernelSource {
   const refusal = refuseFused(variant);
   if (refusal !== undefined) throw new TypeError(refusal);
-  const { kinds, checking, output = 'float32', splits, several, flight, threads } = variant;
+  const { kinds, checking, output = 'float32', splits, several, rounds = false, flight, threads } = variant;
   const id = fusedId(variant);
   const kernel = kernelFunction(id);
+  const params = `hotrow::${rounds ? 'Rounded' : 'Fused'}BagsParams`;
   const cases = kinds.map((_, i) => `      case ${i}: return visitor(${kernel}_kind_${i}{});`);
   const source = `#include "fused_bags.cuh"
 
@@ -178,9 +182,11 @@ struct ${kernel}_launch {
   static constexpr hotrow::Checking checking = hotrow::Checking::${CHECKING_NAMES[checking]};
   static constexpr bool splits = ${splits};
   static constexpr bool several = ${several};
+  static constexpr bool rounds = ${rounds};
+  using Params = ${params};
 };
 
-extern "C" __global__ void ${launchBounds(variant)}${kernel}(const hotrow::FusedBagsParams params) {
+extern "C" __global__ void ${launchBounds(variant)}${kernel}(const ${params} params) {
   hotrow::fused_bags<${kernel}_launch, ${kernel}_kinds>(params);
 }
 `;

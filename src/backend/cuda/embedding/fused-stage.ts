@@ -5,7 +5,8 @@ import type { CudaKernel } from '../../../cuda/module.ts';
 import type { EmbeddingTable } from '../../../embedding/bag.ts';
 import { RequestError } from '../../../errors.ts';
 import type { DevicePtr } from '../../../ffi/cuda-symbols.ts';
-import { type EmbeddingBagsOperation, type KernelUse, ownBy } from '../../backend.ts';
+import { type EmbeddingBagsOperation, elementBytes, type KernelUse, ownBy } from '../../backend.ts';
+import { floatBits } from '../dense/dense-library.ts';
 import { type KernelLaunch, kernelLaunch, putLaunch } from '../kernels/launcher.ts';
 import { startOf } from '../memory/buffer.ts';
 import { CudaBags } from './bags.ts';
@@ -13,7 +14,7 @@ import { enqueueCheck } from './check-bags.ts';
 import type { EmbeddingStage, LaunchTimer, StageTools } from './embedding-stage.ts';
 import type { FusedKernel } from './fused-kernels.ts';
 import { blocksPerTable } from './fused-layout.ts';
-import { FusedBagsParams } from './fused-params.ts';
+import { FusedBagsParams, RoundedBagsParams } from './fused-params.ts';
 import { spreadLaunch } from './spread-rows.ts';
 import { CudaTables } from './tables.ts';
 
@@ -31,7 +32,7 @@ export class FusedStage implements EmbeddingStage {
    * sample, which no group walks.
    */
   readonly #check: CudaKernel | undefined;
-  /** The bags' and, where there are users, what spreads their rows; none: there is nothing to pool. */
+  /** The bags' and, where there are users, those that spread their rows; none: there is nothing to pool. */
   readonly #launches: readonly KernelLaunch[];
 
   private constructor(
@@ -55,7 +56,7 @@ export class FusedStage implements EmbeddingStage {
     const bags = ownBy(CudaBags, operation.bags);
     const { tables } = ownBy(CudaTables, operation.tables);
     if (bags.mostLookups > MOST_LOOKUPS) throw tooManyLookups(tables, bags);
-    const fused = await fusedKernel(operation);
+    const fused = await fusedKernel(operation, tools.rounded !== undefined);
     const checksFirst =
       operation.checking === 'warn' || (operation.checking === 'error' && bags.batchSize === 0);
     const check = checksFirst ? await tools.kernels.utility('check_bags') : undefined;
@@ -89,12 +90,12 @@ export class FusedStage implements EmbeddingStage {
     if (check !== undefined) {
       timer.time(stream, { operation: place, kind: 'check' }, () => enqueueCheck(stream, check, bags));
     }
-    const [pool, spread] = this.#launches;
+    const [pool, ...spreads] = this.#launches;
     if (pool !== undefined) {
       const what = { operation: place, kind: 'bags', kernel: pool.kernel.name } as const;
       timer.time(stream, what, () => putLaunch(stream, pool));
     }
-    if (spread !== undefined)
+    for (const spread of spreads)
       timer.time(stream, { operation: place, kind: 'spread' }, () => putLaunch(stream, spread));
   }
 
@@ -108,11 +109,17 @@ export class FusedStage implements EmbeddingStage {
     if (bags.batchSize === 0 || bags.tableCount === 0) return [];
     const pool = this.#poolLaunch();
     if (spread === undefined || users === undefined) return [pool];
-    return [pool, spreadLaunch(spread, bags, users, this.operation.output)];
+    const { output } = this.operation;
+    const { rounded } = this.#tools;
+    const to = { address: startOf(output), stride: output.stride, elementBytes: elementBytes(output) };
+    const pooled = spreadLaunch(spread, bags, users, users.pooled, to);
+    if (rounded === undefined) return [pool, pooled];
+    return [pool, pooled, spreadLaunch(spread, bags, users, users.rounded, { ...rounded, elementBytes: 1 })];
   }
 
   #poolLaunch(): KernelLaunch {
     const { output } = this.operation;
+    const { rounded } = this.#tools;
     const { batchSize, tableCount, fused, kinds, users } = this.bags;
     const { segments, bagsPerGroup, split, partialWidth } = fused.layout;
     const userCount = users?.rows.count ?? 0;
@@ -124,7 +131,7 @@ export class FusedStage implements EmbeddingStage {
     const blocks = segments.length + tableCount * perTable;
     if (blocks > MOST_BLOCKS)
       throw new RequestError('TENSOR_SHAPE', `a batch of ${batchSize} samples is too large`);
-    const words = FusedBagsParams.encode({
+    const params = {
       tables: fused.tables,
       batch: batchSize,
       blocksPerTable: perTable,
@@ -141,7 +148,17 @@ export class FusedStage implements EmbeddingStage {
       users: userCount,
       userOutput: users?.pooled ?? 0,
       userOutputStride: users?.rows.width ?? 0,
-    });
+    };
+    const words =
+      rounded === undefined
+        ? FusedBagsParams.encode(params)
+        : RoundedBagsParams.encode({
+            ...params,
+            rounded: rounded.address,
+            roundedStride: rounded.stride,
+            roundedInverse: floatBits(1 / Math.fround(rounded.scale)),
+            userRounded: users?.rounded ?? 0,
+          });
     const { kernel, threads, reservedBytes } = this.#fused;
     return kernelLaunch(kernel, words, [blocks], [threads], reservedBytes);
   }
@@ -154,10 +171,13 @@ function tooManyLookups(tables: readonly EmbeddingTable[], bags: CudaBags): Requ
 }
 
 /** The kernel that an operation's plan and batch ask for. */
-function fusedKernel({ checking, output, bags, tables }: EmbeddingBagsOperation): Promise<FusedKernel> {
+function fusedKernel(
+  { checking, output, bags, tables }: EmbeddingBagsOperation,
+  rounds: boolean,
+): Promise<FusedKernel> {
   const { kinds, fused } = ownBy(CudaBags, bags);
   const { plan, fusedKernels } = ownBy(CudaTables, tables);
   const { segments, bagsPerGroup } = fused.layout;
   const paths = { splits: segments.length > 0, several: bagsPerGroup > 1 };
-  return fusedKernels.get(plan, kinds, { checking, output: output.format }, paths);
+  return fusedKernels.get(plan, kinds, { checking, output: output.format, rounds }, paths);
 }

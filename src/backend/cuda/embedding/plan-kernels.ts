@@ -12,6 +12,8 @@ import type { StandardBagVariant } from './standard-source.ts';
 export interface CallOptions {
   readonly checking: IndexChecking;
   readonly output?: ElementFormat | undefined;
+  /** Whether the fused kernel writes pooled rows in 8 bits too; default: false. */
+  readonly rounds?: boolean;
 }
 
 /** The kernel for a table's bags, of a family that is launched table by table. */
@@ -43,7 +45,7 @@ export interface FusedPaths {
 export function fusedVariant(
   plan: CudaPlan,
   kinds: readonly BagKind[],
-  { checking, output = 'float32' }: CallOptions,
+  { checking, output = 'float32', rounds = false }: CallOptions,
   { splits, several }: FusedPaths,
 ): FusedVariant {
   const { threads, prefetch, maxRegisters } = kernelSettings(plan);
@@ -66,6 +68,7 @@ export function fusedVariant(
     output,
     splits,
     several,
+    rounds,
     flight,
     threads,
     ...(maxRegisters === undefined ? {} : { maxRegisters }),

@@ -1,8 +1,7 @@
 /** Users' pooled rows on their way to the candidates: the launch behind those that pool. */
 import type { CudaKernel } from '../../../cuda/module.ts';
-import { elementBytes, type Matrix } from '../../backend.ts';
+import type { DevicePtr } from '../../../ffi/cuda-symbols.ts';
 import { type KernelLaunch, kernelLaunch } from '../kernels/launcher.ts';
-import { startOf } from '../memory/buffer.ts';
 import type { CudaBags, DeviceUsers } from './bags.ts';
 import { SpreadRowsParams } from './spread-rows-params.ts';
 
@@ -12,19 +11,27 @@ const MOST_BLOCKS = 4096;
 /** What a thread copies at once, where rows are aligned to it. */
 const WORD_BYTES = 16;
 
-/** Copies each user's pooled rows to the rows of `output` that are their candidates. */
+/** Where pooled rows of candidates go. */
+export interface SpreadTarget {
+  readonly address: DevicePtr;
+  /** Elements between the starts of rows. */
+  readonly stride: number;
+  readonly elementBytes: number;
+}
+
+/** Copies each user's pooled rows, from `from` on, to the rows of `target` that are their candidates. */
 export function spreadLaunch(
   kernel: CudaKernel,
   { batchSize }: CudaBags,
-  { rows, pooled, userOf, spans }: DeviceUsers,
-  output: Matrix,
+  { rows, userOf, spans }: DeviceUsers,
+  from: number,
+  { address, stride, elementBytes: bytes }: SpreadTarget,
 ): KernelLaunch {
-  const bytes = elementBytes(output);
   const words = SpreadRowsParams.encode({
-    input: pooled,
+    input: from,
     inputStride: rows.width,
-    output: startOf(output),
-    outputStride: output.stride,
+    output: address,
+    outputStride: stride,
     elementBytes: bytes,
     users: userOf,
     rows: batchSize,

@@ -131,7 +131,9 @@ export class TableStage implements EmbeddingStage {
     const { stream } = this.#tools;
     const { users, batchSize } = this.bags;
     if (this.#spread === undefined || users === undefined || batchSize === 0) return;
-    const spread = spreadLaunch(this.#spread, this.bags, users, this.operation.output);
+    const { output } = this.operation;
+    const target = { address: startOf(output), stride: output.stride, elementBytes: elementBytes(output) };
+    const spread = spreadLaunch(this.#spread, this.bags, users, users.pooled, target);
     timer.time(stream, { operation: place, kind: 'spread' }, () => putLaunch(stream, spread));
   }
 

@@ -27,7 +27,7 @@ import { type RowReader, readerOf } from '../../row-access.ts';
 import { Scope } from '../../scope.ts';
 import { OneAtATime, stageSeconds, Template } from '../../slots.ts';
 import type { DenseKernels } from '../dense/dense-kernels.ts';
-import { type EnqueueDense, prepareDense } from '../dense/prepare-dense.ts';
+import { type PreparedDense, prepareDense } from '../dense/prepare-dense.ts';
 import { CudaBags } from '../embedding/bags.ts';
 import { describeBags } from '../embedding/check-bags.ts';
 import {
@@ -92,8 +92,7 @@ interface Prepared {
   readonly copies: Copies;
   /** Findings of each operation's check, where no report of the check's own has them; 0 between runs. */
   readonly totals: DeviceMemory;
-  /** Puts a dense operation into a stream, by its place. */
-  readonly dense: ReadonlyMap<number, EnqueueDense>;
+  readonly dense: PreparedDense;
 }
 
 export class CudaProgram extends OneAtATime {
@@ -166,15 +165,21 @@ export class CudaProgram extends OneAtATime {
     const { program } = this.#template;
     // Compiled beside the dense kernels.
     const copyWords = this.#tools.kernels.utility('copy_words');
-    const dense = await prepareDense(program, (precision) => this.#tools.dense(precision));
-    const { pools } = this.#tools;
-    const copies = new Copies(await copyWords);
-    const staging = new Staging(program, pools.pinned);
+    const { pools, switches } = this.#tools;
+    const dense = await prepareDense(program, {
+      kernelsIn: (precision) => this.#tools.dense(precision),
+      pool: pools.device,
+      writesCopies: (lookups) => switches.pooledCopies !== false && isFused(lookups),
+    });
+    const giveBack = [() => giveBackDense(dense, pools)];
     try {
+      const copies = new Copies(await copyWords);
+      const staging = new Staging(program, pools.pinned);
+      giveBack.push(() => staging[Symbol.dispose]());
       const totals = pools.device.borrow(program.length * WORD_BYTES);
       return { schedule: schedule(program), staging, copies, totals, dense };
     } catch (error) {
-      staging[Symbol.dispose]();
+      for (const part of giveBack) part();
       throw error;
     }
   }
@@ -182,7 +187,7 @@ export class CudaProgram extends OneAtATime {
   async #prepareStages(
     program: readonly BoundOperation[],
     events: BorrowedEvents,
-    { totals }: Prepared,
+    { totals, dense }: Prepared,
   ): Promise<Map<number, EmbeddingStage>> {
     const { device, kernels, streams, l2 } = this.#tools;
     const stages = new Map<number, EmbeddingStage>();
@@ -195,6 +200,7 @@ export class CudaProgram extends OneAtATime {
         sideStream: streams.aside,
         l2,
         total: totals.address(place * WORD_BYTES),
+        rounded: dense.pooledCopies.get(place),
         event: () => events.take(false),
       };
       stages.set(place, await prepareStage(operation, tools));
@@ -319,7 +325,7 @@ export class CudaProgram extends OneAtATime {
         enqueueTransfer(stream, copies, operation, () => staging.address(place));
         break;
       default:
-        dense.get(place)?.(stream);
+        dense.enqueue.get(place)?.(stream);
     }
   }
 
@@ -375,6 +381,7 @@ export class CudaProgram extends OneAtATime {
     if (this.#prepared === undefined) return;
     this.#prepared.staging[Symbol.dispose]();
     this.#tools.pools.device.giveBack(this.#prepared.totals);
+    giveBackDense(this.#prepared.dense, this.#tools.pools);
     this.#prepared = undefined;
   }
 }
@@ -384,8 +391,16 @@ function prepareStage(
   operation: EmbeddingBagsOperation<PlacedBags>,
   tools: StageTools,
 ): Promise<EmbeddingStage> {
-  const family = ownBy(CudaTables, operation.tables).plan.kernel === 'fused' ? FusedStage : TableStage;
+  const family = isFused(operation) ? FusedStage : TableStage;
   return family.prepare(operation, tools);
+}
+
+function isFused({ tables }: EmbeddingBagsOperation): boolean {
+  return ownBy(CudaTables, tables).plan.kernel === 'fused';
+}
+
+function giveBackDense({ memory }: PreparedDense, { device }: MemoryPools): void {
+  if (memory !== undefined) device.giveBack(memory);
 }
 
 function bagsOf(program: readonly BoundOperation[]): CudaBags[] {

@@ -71,7 +71,7 @@ if (skip === undefined) {
     );
     const rounded: RoundedCopy = {
       address: memory.address(4 * BYTES) as DevicePtr,
-      stride: Math.ceil(outputs / 16) * 16,
+      ...{ stride: Math.ceil(outputs / 16) * 16, cols: Math.ceil(outputs / 16) * 16 },
       scale: scale ?? 1,
     };
     const x0 = place(1, outputs);

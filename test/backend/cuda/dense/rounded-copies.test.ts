@@ -61,7 +61,7 @@ if (skip === undefined) {
     const between = place(1, middle, Math.ceil(middle / 8) * 8);
     const copy: RoundedCopy = {
       address: memory.address(2 * bytes) as DevicePtr,
-      stride: Math.ceil(middle / 16) * 16 + 16,
+      ...{ stride: Math.ceil(middle / 16) * 16 + 16, cols: Math.ceil(middle / 16) * 16 + 16 },
       scale: SCALE,
     };
     const operations: readonly DeviceLinear[] = [
@@ -160,8 +160,8 @@ if (skip === undefined) {
       ...({ format: 'float16', rows: 20, cols, stride: cols } as const),
       address: memory.address(offset) as DevicePtr,
     });
-    const copyAt = (offset: number, stride: number, scale = SCALE): RoundedCopy => ({
-      ...{ stride, scale, address: memory.address(offset) as DevicePtr },
+    const copyAt = (offset: number, stride: number, scale = SCALE, cols = stride): RoundedCopy => ({
+      ...{ stride, cols, scale, address: memory.address(offset) as DevicePtr },
     });
     const good = { layer: fixed, input: place(0, 32), output: place(2048, 48), activation: 'none' } as const;
     kernels.prepare({ ...good, rounded: copyAt(8192, 48), inputRounded: copyAt(12288, 32) });
@@ -169,6 +169,9 @@ if (skip === undefined) {
       [{ ...good, rounded: copyAt(8192, 32) }, /the output in 8 bits.* rows of 48/],
       [{ ...good, rounded: copyAt(8192, 56) }, /56 bytes a row/],
       [{ ...good, rounded: copyAt(8200, 48) }, /units of 16 bytes/],
+      [{ ...good, rounded: copyAt(8192, 64, SCALE, 32) }, /the output in 8 bits.* rows of 48/],
+      [{ ...good, rounded: copyAt(8192, 64, SCALE, 56) }, /units of 16 bytes/],
+      [{ ...good, rounded: copyAt(8192, 48, SCALE, 64) }, /48 bytes a row/],
       [{ ...good, inputRounded: copyAt(8192, 16) }, /the input in 8 bits.* rows of 32/],
       [{ ...good, inputRounded: copyAt(8192, 32, 1) }, /by the scale 1 is not by 0\.02999/],
       [{ ...good, layer: free, inputRounded: copyAt(8192, 32) }, /is not by undefined/],
