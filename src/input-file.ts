@@ -1,7 +1,8 @@
 /** The one place that opens files which users name: a FIFO or a device there is an error, never a wait without end. */
-import { constants, type Dirent, fstatSync, type Stats, statSync } from 'node:fs';
-import { type FileHandle, open, readdir, stat } from 'node:fs/promises';
+import { constants, type Dirent, type Stats, statSync } from 'node:fs';
+import { readdir, stat } from 'node:fs/promises';
 import { fileError, UsageError } from './errors.ts';
+import { OpenedFile } from './opened-file.ts';
 
 /** Names of standard input. */
 const STANDARD_INPUT: ReadonlySet<string> = new Set(['-', '/dev/stdin', '/dev/fd/0', '/proc/self/fd/0']);
@@ -41,26 +42,54 @@ function noFile(file: string): UsageError {
   });
 }
 
+/** A file that is open for reading. Reads throw UsageError FILE_UNREADABLE, which names it. */
+export class InputFile extends OpenedFile {
+  readonly path: string;
+
+  /** @throws errors of the system. */
+  constructor(path: string) {
+    // Without waiting, so that a pipe which has taken the file's place since is refused as well.
+    super(path, constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOCTTY);
+    this.path = path;
+  }
+
+  override read(into: Uint8Array, offset: number, length: number, position: number | null): Promise<number> {
+    return super.read(into, offset, length, position).catch((cause) => this.#failed(cause));
+  }
+
+  override readAll(): Promise<Buffer> {
+    return super.readAll().catch((cause) => this.#failed(cause));
+  }
+
+  #failed(cause: unknown): never {
+    throw fileError(this.path, cause);
+  }
+}
+
 /**
  * Opens a file for reading.
  * @throws UsageError FILE_NOT_FOUND; FILE_UNREADABLE, also for folders, pipes, sockets, devices and standard input.
  */
-export async function openFile(file: string): Promise<FileHandle> {
-  // A device may act on being opened. At once, and below too: a tensor each is opened, and waiting for a thread takes longer.
+export async function openFile(file: string): Promise<InputFile> {
+  // A device may act on being opened.
   statNow(file);
-  // Without waiting, so that a pipe which has taken the file's place since is refused as well.
-  const flags = constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOCTTY;
-  const handle = await open(file, flags).catch((cause) => {
-    throw fileError(file, cause);
-  });
+  const opened = openNow(file);
   try {
-    const info = fstatSync(handle.fd);
+    const info = opened.stat();
     refuseSpecial(file, info);
     if (info.isDirectory()) throw fileError(file, { code: 'EISDIR' });
-    return handle;
+    return opened;
   } catch (error) {
-    await handle.close();
+    await opened.close();
     throw error;
+  }
+}
+
+function openNow(file: string): InputFile {
+  try {
+    return new InputFile(file);
+  } catch (cause) {
+    throw fileError(file, cause);
   }
 }
 

@@ -6,22 +6,11 @@
  */
 import { randomBytes } from 'node:crypto';
 import { type BigIntStats, constants } from 'node:fs';
-import {
-  type FileHandle,
-  link,
-  mkdir,
-  open,
-  readFile,
-  readlink,
-  realpath,
-  rename,
-  rm,
-  stat,
-  statfs,
-} from 'node:fs/promises';
+import { link, mkdir, readlink, realpath, rename, rm, stat, statfs } from 'node:fs/promises';
 import { basename, dirname, isAbsolute, join } from 'node:path';
 import { systemReason, type UsageError, unwritable } from './errors.ts';
 import { formatBytes } from './numbers.ts';
+import { OpenedFile, readWhole } from './opened-file.ts';
 import { begin, finish } from './unfinished.ts';
 
 export interface OutputOptions {
@@ -48,8 +37,6 @@ export type OutputContents = string | Uint8Array | (() => AsyncIterable<Uint8Arr
 
 /** As many as Linux follows. */
 const MAX_LINKS = 40;
-/** One call writes less than 2 GiB. */
-const WRITE_BYTES = 1 << 30;
 /** Of a name; with what is added it stays below the 255 bytes that file systems allow. */
 const NAME_CHARACTERS = 60;
 const STICKY = 0o1000n;
@@ -84,15 +71,15 @@ export async function writeOutputFile(
     throw failure(file, cause);
   };
   try {
-    const handle = await create(partial).catch(failed);
+    const made = await create(partial).catch(failed);
     try {
-      if (typeof whole !== 'function') await fill(handle, whole).catch(failed);
-      else for await (const chunk of whole()) await fill(handle, chunk).catch(failed);
-      if (place.replaces !== undefined) await keepOwner(handle, place.replaces).catch(failed);
+      if (typeof whole !== 'function') await made.write(whole).catch(failed);
+      else for await (const chunk of whole()) await made.write(chunk).catch(failed);
+      if (place.replaces !== undefined) await keepOwner(made, place.replaces).catch(failed);
       // Else a crash of the machine could leave an empty file in the place of what was there.
-      await handle.sync().catch(failed);
+      await made.sync().catch(failed);
     } finally {
-      await handle.close().catch(failed);
+      await made.close().catch(failed);
     }
     await (options.isNew === true ? takeNew : rename)(partial, place.path).catch(failed);
   } finally {
@@ -215,8 +202,7 @@ function inFolder(folder: string, cause: unknown): Refusal {
 
 /** A file is replaced where it could have been written to and may be renamed over. */
 async function checkReplaceable(path: string, file: BigIntStats, folder: BigIntStats): Promise<void> {
-  const handle = await open(path, constants.O_WRONLY | constants.O_NONBLOCK);
-  await handle.close();
+  await new OpenedFile(path, constants.O_WRONLY | constants.O_NONBLOCK).close();
   const user = BigInt(process.geteuid?.() ?? 0);
   if ((folder.mode & STICKY) !== 0n && user !== 0n && user !== file.uid && user !== folder.uid)
     throw new Refusal('it belongs to another user, in a folder where only owners may replace files');
@@ -228,7 +214,7 @@ async function checkReplaceable(path: string, file: BigIntStats, folder: BigIntS
 
 /** Of Linux; elsewhere files are not mounted. */
 async function isMountPoint(path: string): Promise<boolean> {
-  const mounts = await readFile('/proc/self/mountinfo', 'utf8').catch(() => '');
+  const mounts = await readWhole('/proc/self/mountinfo').then(String, () => '');
   const escaped = path.replace(/[ \t\n\\]/g, (c) => `\\${c.charCodeAt(0).toString(8).padStart(3, '0')}`);
   return mounts.split('\n').some((line) => line.split(' ')[4] === escaped);
 }
@@ -275,10 +261,10 @@ async function takeNew(partial: string, path: string): Promise<void> {
 
 /** The same where files have one name: it is taken first. A process that is killed between the two leaves an empty file. */
 async function takeName(partial: string, path: string): Promise<void> {
-  const handle = await open(path, 'wx');
+  const made = new OpenedFile(path, 'wx');
   begin(path);
   try {
-    await handle.close();
+    await made.close();
     await rename(partial, path);
     finish(path);
   } catch (error) {
@@ -288,9 +274,9 @@ async function takeName(partial: string, path: string): Promise<void> {
 }
 
 /** Makes a file that is not there. It is unfinished until `discard`. */
-async function create(partial: string): Promise<FileHandle> {
+async function create(partial: string): Promise<OpenedFile> {
   begin(partial);
-  return open(partial, 'wx');
+  return new OpenedFile(partial, 'wx');
 }
 
 /** Removes a file if it is there still. Never fails: an error that led here must be told. */
@@ -299,16 +285,10 @@ async function discard(partial: string): Promise<void> {
   finish(partial);
 }
 
-async function fill(handle: FileHandle, bytes: Uint8Array): Promise<void> {
-  for (let done = 0; done < bytes.length; ) {
-    const { bytesWritten } = await handle.write(bytes, done, Math.min(WRITE_BYTES, bytes.length - done));
-    done += bytesWritten;
-  }
-}
-
-async function keepOwner(handle: FileHandle, { uid, gid, mode }: BigIntStats): Promise<void> {
-  const made = await handle.stat({ bigint: true });
+async function keepOwner(made: OpenedFile, { uid, gid, mode }: BigIntStats): Promise<void> {
+  const own = made.stat();
+  const owner = [Number(uid), Number(gid)] as const;
   // Only root may give files away.
-  if (made.uid !== uid || made.gid !== gid) await handle.chown(Number(uid), Number(gid)).catch(() => {});
-  await handle.chmod(Number(mode & PERMISSIONS));
+  if (own.uid !== owner[0] || own.gid !== owner[1]) await made.chown(...owner).catch(() => {});
+  made.chmod(Number(mode & PERMISSIONS));
 }

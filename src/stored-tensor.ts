@@ -1,7 +1,6 @@
 /** Reading tensors that lie in files: whole, or a range of their bytes. */
-import type { FileHandle } from 'node:fs/promises';
-import { DeviceError, FormatError, fileError } from './errors.ts';
-import { openFile } from './input-file.ts';
+import { DeviceError, FormatError } from './errors.ts';
+import { type InputFile, openFile } from './input-file.ts';
 import {
   type FileTensor,
   type HostTensor,
@@ -38,19 +37,17 @@ export function shareTied(tensors: StoredTensors): StoredTensors {
 
 /** Fills `into` with bytes of `file` from `position` on. @throws FormatError FILE_TRUNCATED; UsageError FILE_UNREADABLE. */
 export async function readFully(
-  handle: FileHandle,
-  file: string,
+  file: Pick<InputFile, 'path' | 'read'>,
   into: Uint8Array,
   position: number,
 ): Promise<void> {
+  const { path } = file;
   for (let done = 0; done < into.length; ) {
     const length = Math.min(READ_CHUNK_BYTES, into.length - done);
-    const { bytesRead } = await handle.read(into, done, length, position + done).catch((cause) => {
-      throw fileError(file, cause);
-    });
+    const bytesRead = await file.read(into, done, length, position + done);
     if (bytesRead === 0) {
-      throw new FormatError('FILE_TRUNCATED', `${file} ends at byte ${position + done}, inside a tensor`, {
-        file,
+      throw new FormatError('FILE_TRUNCATED', `${path} ends at byte ${position + done}, inside a tensor`, {
+        file: path,
         hint: 'the file is truncated, or was changed while it was being read',
       });
     }
@@ -61,27 +58,18 @@ export async function readFully(
 /** Fills `into` with a tensor's bytes from byte `at` on. @throws UsageError FILE_*; FormatError FILE_TRUNCATED. */
 export async function readBytes(tensor: StoredTensor, into: Uint8Array, at: number): Promise<void> {
   if (!isInFile(tensor)) return tensor.read(into, at);
-  const handle = await openFile(tensor.file);
-  try {
-    await readFully(handle, tensor.file, into, tensor.byteOffset + at);
-  } finally {
-    await handle.close();
-  }
+  await using file = await openFile(tensor.file);
+  await readFully(file, into, tensor.byteOffset + at);
 }
 
 /** A tensor's bytes in order, `bytes` at a time. @throws as readBytes. */
 export async function* chunksOf(tensor: StoredTensor, bytes: number): AsyncGenerator<Uint8Array> {
-  const handle = isInFile(tensor) ? await openFile(tensor.file) : undefined;
-  try {
-    for (let at = 0; at < tensor.byteLength; at += bytes) {
-      const chunk = new Uint8Array(Math.min(bytes, tensor.byteLength - at));
-      if (isInFile(tensor) && handle !== undefined)
-        await readFully(handle, tensor.file, chunk, tensor.byteOffset + at);
-      else await readBytes(tensor, chunk, at);
-      yield chunk;
-    }
-  } finally {
-    await handle?.close();
+  await using file = isInFile(tensor) ? await openFile(tensor.file) : undefined;
+  for (let at = 0; at < tensor.byteLength; at += bytes) {
+    const chunk = new Uint8Array(Math.min(bytes, tensor.byteLength - at));
+    if (isInFile(tensor) && file !== undefined) await readFully(file, chunk, tensor.byteOffset + at);
+    else await readBytes(tensor, chunk, at);
+    yield chunk;
   }
 }
 

@@ -15,7 +15,7 @@ const LAYERS: readonly (readonly string[])[] = [
   ['text.ts', 'at.ts', 'deferred.ts', 'each-at-once.ts', 'package-file.ts', 'user-folders.ts'],
   ['errors.ts', 'version.ts', 'numbers.ts', 'progress.ts'],
   // A client of servers is for browsers too.
-  ['unfinished.ts', 'serve/batching', 'client'],
+  ['unfinished.ts', 'opened-file.ts', 'serve/batching', 'client'],
   [
     'tensor.ts',
     'float8.ts',

@@ -1,12 +1,12 @@
 /** A Python process with PyTorch, asked one JSON line at a time. */
 import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { createInterface, type Interface } from 'node:readline';
 import { isAborted, onAbort, throwIfAborted } from '../checks/abort.ts';
 import type { DeviceKind } from '../device.ts';
 import type { Bags, IndexArray } from '../embedding/bag.ts';
+import { writeWhole } from '../opened-file.ts';
 import { packageFile } from '../package-file.ts';
 import { temporaryFolder } from '../temporary-folder.ts';
 import { endProgram, endWithProcess } from '../unfinished.ts';
@@ -129,8 +129,8 @@ export class PytorchProcess implements AsyncDisposable {
       ] as const;
       throwIfAborted(this.#signal, this.#name);
       await folder.fill(async () => {
-        await writeFile(pair[0], int64Bytes(bags.indices));
-        await writeFile(pair[1], int64Bytes(bags.offsets));
+        await writeWhole(pair[0], int64Bytes(bags.indices));
+        await writeWhole(pair[1], int64Bytes(bags.offsets));
       });
       written.set(bags, pair);
     }

@@ -1,5 +1,4 @@
 /** Pattern × plan cells: planned, and run so that a profiler records them. */
-import { appendFile, readFile, writeFile } from 'node:fs/promises';
 import Type, { type Static } from 'typebox';
 import Value from 'typebox/value';
 import { at } from '../at.ts';
@@ -7,6 +6,7 @@ import type { CudaBackend } from '../backend/cuda/cuda-backend.ts';
 import { turnOn } from '../bench/embedding-bench.ts';
 import type { EmbeddingTable } from '../embedding/bag.ts';
 import { DeviceError, unwritable } from '../errors.ts';
+import { readWhole, writeWhole } from '../opened-file.ts';
 import { type Plan, planSchema } from '../plan/plan.ts';
 import type { PlanContext } from '../plan/techniques/technique.ts';
 import { EmbeddingTimer } from '../tuner/embedding-timer.ts';
@@ -83,7 +83,7 @@ export async function requestCells(file: string, cells: readonly Cell[]): Promis
     tables: [...new Set(cells.flatMap(({ groups }) => groups.map(({ tables }) => at(tables, 0))))],
     cells: cells.map(({ pattern, plan, batches }) => ({ pattern, plan, batches })),
   };
-  await written(file, writeFile(requestFile(file), JSON.stringify(request)));
+  await written(file, writeWhole(requestFile(file), JSON.stringify(request)));
 }
 
 export interface RunOptions {
@@ -99,7 +99,7 @@ export interface RunOptions {
 export async function runCells({ backend, tables, workloads }: RunOptions, file: string): Promise<void> {
   const request = Value.Parse(
     requestSchema,
-    JSON.parse(await readFile(requestFile(file), 'utf8')),
+    JSON.parse(String(await readWhole(requestFile(file)))),
   ) as Request;
   const recorded = new Set(request.tables);
   using timer = new EmbeddingTimer(backend, tables);
@@ -115,7 +115,7 @@ export async function runCells({ backend, tables, workloads }: RunOptions, file:
   }
   await tellProgress(file, cells.length);
   const run: CellRun = { cells, notes: timer.notes };
-  await written(file, appendFile(file, `${JSON.stringify(run)}\n`));
+  await written(file, writeWhole(file, `${JSON.stringify(run)}\n`, 'a'));
 }
 
 function lookupsOf(workloads: readonly Lookups[], pattern: string): Lookups {
@@ -144,12 +144,12 @@ export interface CellProgress {
 
 async function tellProgress(file: string, cell: number): Promise<void> {
   const line: CellProgress = { cell, atMs: Date.now() };
-  await written(file, appendFile(progressFile(file), `${JSON.stringify(line)}\n`));
+  await written(file, writeWhole(progressFile(file), `${JSON.stringify(line)}\n`, 'a'));
 }
 
 /** What the runs told so far, in their order. */
 export async function readProgress(file: string): Promise<CellProgress[]> {
-  const text = await readFile(progressFile(file), 'utf8').catch(() => '');
+  const text = await readWhole(progressFile(file)).then(String, () => '');
   // The last line may not be whole yet.
   return text
     .split('\n')
@@ -162,7 +162,7 @@ export async function readProgress(file: string): Promise<CellProgress[]> {
  * @throws DeviceError PROFILER_FAILED when there was none, or they differ: then launches cannot be told apart.
  */
 export async function readRuns(file: string): Promise<CellRun & { readonly runs: number }> {
-  const text = await readFile(file, 'utf8').catch(() => '');
+  const text = await readWhole(file).then(String, () => '');
   const lines = text.split('\n').filter((line) => line !== '');
   const [first] = lines;
   if (first === undefined) throw new DeviceError('PROFILER_FAILED', 'the profiled program ran no cells');

@@ -1,10 +1,10 @@
 /** Lookups in files, for programs that run many times on the same ones: reading them takes a fraction of drawing them. */
-import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { deserialize, serialize } from 'node:v8';
 import type { EmbeddingWorkload } from '../bench/workload.ts';
 import type { BagBatch } from '../embedding/bag.ts';
 import { fileError, unwritable } from '../errors.ts';
+import { readWhole, writeWhole } from '../opened-file.ts';
 
 /** The lookups of one pattern or trace. */
 export type Lookups = Pick<EmbeddingWorkload, 'pattern' | 'batches'>;
@@ -22,7 +22,7 @@ const batchFile = (folder: string, pattern: number, batch: number) =>
 /** Writes lookups into a folder, one file per batch. @throws UsageError FILE_UNWRITABLE. */
 export async function keepLookups(folder: string, lookups: readonly Lookups[]): Promise<void> {
   const write = (file: string, content: string | Uint8Array) =>
-    writeFile(file, content).catch((cause) => {
+    writeWhole(file, content).catch((cause) => {
       throw unwritable(file, cause);
     });
   for (const [p, { batches }] of lookups.entries()) {
@@ -36,7 +36,7 @@ export async function keepLookups(folder: string, lookups: readonly Lookups[]): 
 /** What `keepLookups` wrote. @throws UsageError FILE_NOT_FOUND. */
 export async function keptLookups(folder: string): Promise<Lookups[]> {
   const read = (file: string) =>
-    readFile(file).catch((cause) => {
+    readWhole(file).catch((cause) => {
       throw fileError(file, cause);
     });
   const list = JSON.parse((await read(listOf(folder))).toString()) as Listed[];

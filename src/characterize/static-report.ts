@@ -1,6 +1,5 @@
 /** What the compiler and the occupancy calculator say of every variant, on GPUs that need not be here. */
 import { spawnSync } from 'node:child_process';
-import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { bagKinds } from '../backend/cuda/embedding/bag-kinds.ts';
 import { fusedSource } from '../backend/cuda/embedding/fused-source.ts';
@@ -13,6 +12,7 @@ import type { Bags, EmbeddingTable } from '../embedding/bag.ts';
 import { DeviceError } from '../errors.ts';
 import { compileUnit, findToolkitProgram, toolkitVersion } from '../jit/nvcc.ts';
 import type { CompiledResources } from '../jit/ptxas-log.ts';
+import { writeWhole } from '../opened-file.ts';
 import { multiprocessorLimits, occupancyOf } from '../plan/occupancy.ts';
 import { type CudaPlan, type Plan, planFor, planLabel } from '../plan/plan.ts';
 import type { PlanContext } from '../plan/techniques/technique.ts';
@@ -162,7 +162,7 @@ async function compileAll(
 async function disassemble(program: string, cubin: Uint8Array): Promise<Map<string, Record<string, number>>> {
   await using folder = await temporaryFolder();
   const file = join(folder.path, 'unit.cubin');
-  await folder.fill(() => writeFile(file, cubin));
+  await folder.fill(() => writeWhole(file, cubin));
   const { stdout } = spawnSync(program, ['-sass', file], { encoding: 'utf8', maxBuffer: 2 ** 28 });
   return instructionMix(stdout ?? '');
 }

@@ -1,7 +1,7 @@
 /** Reads of files in blocks that are kept for a while: many small pieces side by side take few calls. */
 import { openFile } from '../input-file.ts';
 import { readFully } from '../stored-tensor.ts';
-import type { OpenedFile } from './torch/zip-directory.ts';
+import type { RandomAccess } from './torch/zip-directory.ts';
 
 const BLOCK_BYTES = 1 << 16;
 
@@ -13,9 +13,9 @@ export class BlockCache {
   readonly #blocks = new Map<string, Promise<Buffer>>();
 
   /** A file of `size` bytes; a read past its end gives fewer bytes. Reads throw UsageError FILE_*, FormatError FILE_TRUNCATED. */
-  file(file: string, size: number): OpenedFile {
+  file(file: string, size: number): RandomAccess {
     return {
-      stat: async () => ({ size }),
+      size,
       read: async (into, offset, length, position) => {
         const end = Math.min(position + length, size);
         for (let at = position; at < end; ) {
@@ -23,7 +23,7 @@ export class BlockCache {
           const block = await this.#block(file, begin, Math.min(BLOCK_BYTES, size - begin));
           at += block.copy(into, offset + at - position, at - begin, end - begin);
         }
-        return { bytesRead: Math.max(0, end - position) };
+        return Math.max(0, end - position);
       },
     };
   }
@@ -41,11 +41,7 @@ export class BlockCache {
 
 async function load(file: string, begin: number, length: number): Promise<Buffer> {
   const block = Buffer.allocUnsafe(length);
-  const handle = await openFile(file);
-  try {
-    await readFully(handle, file, block, begin);
-  } finally {
-    await handle.close();
-  }
+  await using opened = await openFile(file);
+  await readFully(opened, block, begin);
   return block;
 }

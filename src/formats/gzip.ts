@@ -1,10 +1,10 @@
 /** Contents of files, or of standard input, as a stream: inflated if gzipped, with a bound on what a small file may inflate to. */
-import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { createGunzip, constants as zlib } from 'node:zlib';
-import { FormatError, fileError, HotrowError } from '../errors.ts';
+import { FormatError, HotrowError } from '../errors.ts';
 import { isStream, openFile } from '../input-file.ts';
+import { OpenedFile } from '../opened-file.ts';
 import { temporaryFolder } from '../temporary-folder.ts';
 import { standardInput } from './standard-input.ts';
 
@@ -28,25 +28,17 @@ async function* rawBytes(file: string): AsyncGenerator<Buffer> {
     yield* standardInput.read(file);
     return;
   }
-  const handle = await openFile(file);
+  await using opened = await openFile(file);
   const read = async () => {
     const chunk = Buffer.allocUnsafe(CHUNK_BYTES);
-    const { bytesRead } = await handle.read(chunk, 0, chunk.length, null).catch((cause) => {
-      throw fileError(file, cause);
-    });
-    return chunk.subarray(0, bytesRead);
+    return chunk.subarray(0, await opened.read(chunk, 0, chunk.length, null));
   };
   let ahead = read();
-  try {
-    for (let chunk = await ahead; chunk.length > 0; chunk = await ahead) {
-      ahead = read();
-      // Whoever waits for it hears of its failure.
-      ahead.catch(() => {});
-      yield chunk;
-    }
-  } finally {
-    await ahead.catch(() => {});
-    await handle.close();
+  for (let chunk = await ahead; chunk.length > 0; chunk = await ahead) {
+    ahead = read();
+    // Whoever waits for it hears of its failure.
+    ahead.catch(() => {});
+    yield chunk;
   }
 }
 
@@ -144,7 +136,10 @@ export async function withPlainFile<T>(
   await using folder = await temporaryFolder();
   const path = join(folder.path, 'copy');
   const bytes = openMaybeGzip(file);
-  await folder.fill(() => writeFile(path, piped ? bounded(file, bytes) : bytes));
+  await folder.fill(async () => {
+    await using copy = new OpenedFile(path, 'w');
+    for await (const chunk of piped ? bounded(file, bytes) : bytes) await copy.write(chunk);
+  });
   try {
     return await work(path);
   } catch (error) {

@@ -1,5 +1,5 @@
 /** Files that hold one JSON value. */
-import { FormatError, fileError } from '../errors.ts';
+import { FormatError } from '../errors.ts';
 import { openFile } from '../input-file.ts';
 import { expectKind, type Purpose } from './file-kind.ts';
 import { JsonFault, parseJson } from './json-text.ts';
@@ -32,21 +32,11 @@ export async function readJsonFile(file: string, purpose: Purpose): Promise<unkn
 }
 
 async function readText(file: string, limit: number): Promise<string> {
-  const handle = await openFile(file);
-  try {
-    const { size } = await handle.stat();
-    if (size > limit)
-      throw new FormatError(
-        'JSON_INVALID',
-        `${file} has ${size} bytes, more than the ${limit} that are read`,
-        {
-          file,
-        },
-      );
-    return await handle.readFile('utf8').catch((cause) => {
-      throw fileError(file, cause);
-    });
-  } finally {
-    await handle.close();
+  await using opened = await openFile(file);
+  const { size } = opened;
+  if (size > limit) {
+    const message = `${file} has ${size} bytes, more than the ${limit} that are read`;
+    throw new FormatError('JSON_INVALID', message, { file });
   }
+  return (await opened.readAll()).toString('utf8');
 }

@@ -2,7 +2,7 @@
  * safetensors: an 8-byte little-endian header length, a JSON header, then the tensors' bytes without gaps. Readers
  * take the header only; tensors are read, mapped or streamed later.
  */
-import { FormatError, fileError } from '../errors.ts';
+import { FormatError } from '../errors.ts';
 import { openFile } from '../input-file.ts';
 import { type OutputOptions, writeOutputFile } from '../output-file.ts';
 import { type DType, elementBytes, elementCount, type FileTensor, type HostTensor } from '../tensor.ts';
@@ -103,22 +103,16 @@ function laidOut(file: string, text: Uint8Array, fileBytes: number): Safetensors
 }
 
 async function readHeader(file: string): Promise<{ text: Uint8Array; fileBytes: number }> {
-  const handle = await openFile(file);
-  try {
-    const { size } = await handle.stat();
-    const prefix = Buffer.alloc(9);
-    const { bytesRead } = await handle.read(prefix, 0, 9, 0).catch((cause) => {
-      throw fileError(file, cause);
-    });
-    if (prefix[8] !== OPEN_OBJECT) await refuseOtherKinds(file);
-    const view = new DataView(prefix.buffer, prefix.byteOffset, Math.min(bytesRead, 8));
-    const headerBytes = headerLength(file, view, size);
-    const text = Buffer.alloc(headerBytes);
-    await handle.read(text, 0, headerBytes, 8);
-    return { text, fileBytes: size };
-  } finally {
-    await handle.close();
-  }
+  await using opened = await openFile(file);
+  const { size } = opened;
+  const prefix = Buffer.alloc(9);
+  const bytesRead = await opened.read(prefix, 0, 9, 0);
+  if (prefix[8] !== OPEN_OBJECT) await refuseOtherKinds(file);
+  const view = new DataView(prefix.buffer, prefix.byteOffset, Math.min(bytesRead, 8));
+  const headerBytes = headerLength(file, view, size);
+  const text = Buffer.alloc(headerBytes);
+  await opened.read(text, 0, headerBytes, 8);
+  return { text, fileBytes: size };
 }
 
 /** The length of the header, which the first 8 bytes of `size` say. */

@@ -11,8 +11,9 @@
  * more than MAX_ENTRIES those unused longest. Deleting all of it is always safe.
  */
 import { createHash, randomBytes } from 'node:crypto';
-import { readdir, readFile, rename, rm, stat, utimes, writeFile } from 'node:fs/promises';
+import { readdir, rename, rm, stat, utimes } from 'node:fs/promises';
 import { join } from 'node:path';
+import { readWhole, writeWhole } from '../opened-file.ts';
 import { makeFolder } from '../output-file.ts';
 import { begin, finish } from '../unfinished.ts';
 import { cacheFolder } from '../user-folders.ts';
@@ -126,10 +127,10 @@ export class KernelCache {
     begin(unfinished);
     try {
       await makeFolder(unfinished);
-      await writeFile(join(unfinished, 'kernel.cubin'), cubin);
-      await writeFile(join(unfinished, 'source.cu'), source);
-      await writeFile(join(unfinished, 'log.txt'), log);
-      await writeFile(join(unfinished, 'entry.json'), `${JSON.stringify(entry, undefined, 2)}\n`);
+      await writeWhole(join(unfinished, 'kernel.cubin'), cubin);
+      await writeWhole(join(unfinished, 'source.cu'), source);
+      await writeWhole(join(unfinished, 'log.txt'), log);
+      await writeWhole(join(unfinished, 'entry.json'), `${JSON.stringify(entry, undefined, 2)}\n`);
       await putInPlace(unfinished, path, key);
       return true;
     } catch (error) {
@@ -178,9 +179,9 @@ export async function prune(folder: string, now = Date.now()): Promise<void> {
 async function readEntry(path: string, key: string): Promise<CompilerOutput | undefined> {
   try {
     const [entryText, cubin, log] = await Promise.all([
-      readFile(join(path, 'entry.json'), 'utf8'),
-      readFile(join(path, 'kernel.cubin')),
-      readFile(join(path, 'log.txt'), 'utf8'),
+      readWhole(join(path, 'entry.json')).then(String),
+      readWhole(join(path, 'kernel.cubin')),
+      readWhole(join(path, 'log.txt')).then(String),
     ]);
     const entry = JSON.parse(entryText) as Partial<Entry> | null;
     if (entry?.key !== key || entry.cubinSha256 !== sha256(cubin) || entry.logSha256 !== sha256(log)) {

@@ -1,10 +1,10 @@
 /** nvcc as a compiler for reports, where NVRTC is not found: several kernels as one translation unit. */
 import { spawnSync } from 'node:child_process';
-import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { throwIfAborted } from '../checks/abort.ts';
 import { runProgram } from '../child-program.ts';
 import { DeviceError } from '../errors.ts';
+import { readWhole, writeWhole } from '../opened-file.ts';
 import { temporaryFolder } from '../temporary-folder.ts';
 import { type CompiledResources, readResources } from './ptxas-log.ts';
 
@@ -52,7 +52,7 @@ export async function compileUnit(
   throwIfAborted(signal, 'nvcc');
   await using folder = await temporaryFolder();
   const [unit, cubin] = [join(folder.path, 'unit.cu'), join(folder.path, 'unit.cubin')];
-  await folder.fill(() => writeFile(unit, kernels.map(({ source }) => source).join('\n')));
+  await folder.fill(() => writeWhole(unit, kernels.map(({ source }) => source).join('\n')));
   const failed = (log: string, cause?: Error): never => {
     throw new DeviceError('KERNEL_COMPILE_FAILED', `nvcc failed for ${architecture}:`, { log, cause });
   };
@@ -70,5 +70,5 @@ export async function compileUnit(
     const own = readResources(stderr, kernel);
     return own === undefined ? [] : [[kernel, own] as const];
   });
-  return { cubin: await readFile(cubin), resources: new Map(resources) };
+  return { cubin: await readWhole(cubin), resources: new Map(resources) };
 }

@@ -1,10 +1,10 @@
 /** A server: its threads, from start to end. */
 import { addAbortListener } from 'node:events';
-import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { at } from '../at.ts';
 import { deferred } from '../deferred.ts';
 import { ServeError } from '../errors.ts';
+import { readWhole } from '../opened-file.ts';
 import { packageFile } from '../package-file.ts';
 import { DEFAULT_FRONT_LIMITS, type FrontLimits } from './door.ts';
 import type { BatchingLimits, TrafficRecording } from './engine/engine-messages.ts';
@@ -152,7 +152,7 @@ export class Server {
    * @throws UsageError USAGE for an address that cannot be listened on; what loading a model throws. All threads have ended then.
    */
   static async start(options: ServeOptions): Promise<Server> {
-    const script = await readFile(options.programs?.page ?? packageFile('dist/serve/page.js'), 'utf8');
+    const script = String(await readWhole(options.programs?.page ?? packageFile('dist/serve/page.js')));
     // An address that is taken is told before a model of any size is loaded.
     const server = new Server(options, await listenAt(options), pageDocument(script));
     const { signal } = options;

@@ -39,7 +39,7 @@ test('any part of files side by side; a read past the end gives fewer bytes', as
   ] as const)
     for (const { first, file } of files) {
       const into = Buffer.alloc(length + 2);
-      const { bytesRead } = await file.read(into, 1, length, position);
+      const bytesRead = await file.read(into, 1, length, position);
       const expected = contents(size, first).subarray(position, position + length);
       assert.equal(bytesRead, expected.length);
       assert.deepEqual(new Uint8Array(into.subarray(1, 1 + bytesRead)), expected);

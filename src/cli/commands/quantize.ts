@@ -135,12 +135,8 @@ interface DescribedOutput {
 
 /** What a file holds; undefined where there is none that can be read. */
 async function textOf(file: string): Promise<string | undefined> {
-  const handle = await openFile(file).catch(() => undefined);
-  try {
-    return await handle?.readFile('utf8');
-  } finally {
-    await handle?.close();
-  }
+  await using opened = await openFile(file).catch(() => undefined);
+  return (await opened?.readAll())?.toString('utf8');
 }
 
 /**

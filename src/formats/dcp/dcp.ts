@@ -58,16 +58,12 @@ export async function readDcp(file: string, signal?: AbortSignal): Promise<DcpCh
 }
 
 async function readMetadata(file: string): Promise<Uint8Array> {
-  const handle = await openFile(file);
-  try {
-    const { size } = await handle.stat();
-    if (size > MAX_METADATA_BYTES) throw invalidDcp(file, `metadata of ${size} bytes is too large`);
-    const bytes = new Uint8Array(size);
-    await readFully(handle, file, bytes, 0);
-    return bytes;
-  } finally {
-    await handle.close();
-  }
+  await using opened = await openFile(file);
+  const { size } = opened;
+  if (size > MAX_METADATA_BYTES) throw invalidDcp(file, `metadata of ${size} bytes is too large`);
+  const bytes = new Uint8Array(size);
+  await readFully(opened, bytes, 0);
+  return bytes;
 }
 
 interface FoundFile {

@@ -1,5 +1,4 @@
 /** What is looked at of a file to tell its kind: its first bytes, inflated if it is gzipped, and more where needed. */
-import { fileError } from '../../errors.ts';
 import { isStream, openFile } from '../../input-file.ts';
 import { inflatedHead, isGzip } from '../gzip.ts';
 import { standardInput } from '../standard-input.ts';
@@ -30,20 +29,13 @@ export async function withContents<T>(
       (await standardInput.peek(file, at + length)).subarray(at);
     return lookAt(file, { head, size: undefined, read }, look);
   }
-  const handle = await openFile(file);
+  await using opened = await openFile(file);
   const read = async (at: number, length: number): Promise<Buffer> => {
     const bytes = Buffer.alloc(length);
-    const { bytesRead } = await handle.read(bytes, 0, length, at).catch((cause) => {
-      throw fileError(file, cause);
-    });
-    return bytes.subarray(0, bytesRead);
+    return bytes.subarray(0, await opened.read(bytes, 0, length, at));
   };
-  try {
-    const { size } = await handle.stat();
-    return await lookAt(file, { head: await read(0, HEAD_BYTES), size, read }, look);
-  } finally {
-    await handle.close();
-  }
+  const { size } = opened;
+  return await lookAt(file, { head: await read(0, HEAD_BYTES), size, read }, look);
 }
 
 async function lookAt<T>(

@@ -1,7 +1,6 @@
 /** Reading a tensor with strides from a file as if it were contiguous, a piece at a time. */
-import type { FileHandle } from 'node:fs/promises';
 import { at } from '../../at.ts';
-import { openFile } from '../../input-file.ts';
+import { type InputFile, openFile } from '../../input-file.ts';
 import { readFully } from '../../stored-tensor.ts';
 
 /** A view of bytes in a file: element [i, j, …] lies at byteOffset + (i · stride[0] + j · stride[1] + …) · elementBytes. */
@@ -32,16 +31,12 @@ export function stridedRead(view: StridedView): (into: Uint8Array, at: number) =
   const { file, elementBytes } = view;
   const axes = mergedAxes(view);
   return async (into, at) => {
-    const handle = await openFile(file);
-    try {
-      const source = new Source(handle);
-      for (const piece of alignedPieces(into, at, elementBytes)) {
-        for (const box of boxes(axes, piece.at / elementBytes, piece.end / elementBytes))
-          await readBox(view, source, box, piece.bytes.subarray(box.to - piece.at));
-        piece.done();
-      }
-    } finally {
-      await handle.close();
+    await using opened = await openFile(file);
+    const source = new Source(opened);
+    for (const piece of alignedPieces(into, at, elementBytes)) {
+      for (const box of boxes(axes, piece.at / elementBytes, piece.end / elementBytes))
+        await readBox(view, source, box, piece.bytes.subarray(box.to - piece.at));
+      piece.done();
     }
   };
 }
@@ -143,7 +138,7 @@ async function readBox(view: StridedView, source: Source, box: Box, into: Uint8A
     const position = view.byteOffset + box.from;
     const inPlace = isRun(axes, view.elementBytes);
     const bytes = inPlace ? into.subarray(0, span) : source.window(span);
-    await readFully(source.handle, view.file, bytes, position);
+    await readFully(source.file, bytes, position);
     if (!inPlace) scatter(bytes, into, axes, view.elementBytes);
     return;
   }
@@ -175,7 +170,7 @@ function isRun(axes: readonly Axis[], elementBytes: number): boolean {
 class Source {
   #window: Uint8Array = new Uint8Array(0);
 
-  constructor(readonly handle: FileHandle) {}
+  constructor(readonly file: InputFile) {}
 
   /** `bytes` to read into; the same memory each time. */
   window(bytes: number): Uint8Array {

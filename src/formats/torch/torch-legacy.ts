@@ -2,9 +2,8 @@
  * What torch.save wrote before PyTorch 1.6: a magic number, a protocol version, system information, the object and the
  * storages' keys, each a pickle; then per storage its number of elements (int64) and its bytes.
  */
-import type { FileHandle } from 'node:fs/promises';
 import { FormatError } from '../../errors.ts';
-import { openFile } from '../../input-file.ts';
+import { type InputFile, openFile } from '../../input-file.ts';
 import { readFully } from '../../stored-tensor.ts';
 import { unpickle } from './pickle.ts';
 import { InertObject, type PickledValue, shown } from './pickled-value.ts';
@@ -24,49 +23,45 @@ const MAX_PICKLES_BYTES = 64 << 20;
  * @throws UsageError FILE_*; FormatError.
  */
 export async function readTorchLegacy(file: string): Promise<PickledValue> {
-  const handle = await openFile(file);
-  try {
-    const { size } = await handle.stat();
-    const bytes = new Uint8Array(Math.min(size, MAX_PICKLES_BYTES));
-    await readFully(handle, file, bytes, 0);
-    const invalid = (message: string): FormatError =>
-      new FormatError('TORCH_FILE_INVALID', `${file}: ${message}`, { file });
-    const read = (offset: number) => unpickle(bytes, { file, offset, global: torchGlobal(file) });
+  await using opened = await openFile(file);
+  const { size } = opened;
+  const bytes = new Uint8Array(Math.min(size, MAX_PICKLES_BYTES));
+  await readFully(opened, bytes, 0);
+  const invalid = (message: string): FormatError =>
+    new FormatError('TORCH_FILE_INVALID', `${file}: ${message}`, { file });
+  const read = (offset: number) => unpickle(bytes, { file, offset, global: torchGlobal(file) });
 
-    const magic = readMagic(file, bytes, bytes.length < size);
-    const protocol = read(magic.end);
-    if (protocol.value !== PROTOCOL) throw invalid(`its protocol is not ${PROTOCOL}`);
-    const system = read(protocol.end);
-    if (system.value instanceof Map && system.value.get('little_endian') === false) {
-      throw new FormatError('TORCH_FORMAT_UNSUPPORTED', `${file} was written on a big-endian machine`, {
-        file,
-      });
-    }
-
-    const storages = new Map<string, SavedStorage>();
-    const places = new Map<string, number | Problem>();
-    const object = unpickle(bytes, {
+  const magic = readMagic(file, bytes, bytes.length < size);
+  const protocol = read(magic.end);
+  if (protocol.value !== PROTOCOL) throw invalid(`its protocol is not ${PROTOCOL}`);
+  const system = read(protocol.end);
+  if (system.value instanceof Map && system.value.get('little_endian') === false) {
+    throw new FormatError('TORCH_FORMAT_UNSUPPORTED', `${file} was written on a big-endian machine`, {
       file,
-      offset: system.end,
-      global: torchGlobal(file),
-      persistentLoad: (id) =>
-        readStorageId(id, (storage) => {
-          const first = storages.get(storage.key) ?? storage;
-          storages.set(storage.key, first);
-          const isFirst = first.element === storage.element && first.elements === storage.elements;
-          if (!isFirst)
-            return () => damaged(`lies in storage ${shown(storage.key)}, which is described in two ways`);
-          return () =>
-            places.get(storage.key) ?? damaged(`lies in storage ${shown(storage.key)}, which is missing`);
-        }),
     });
-    const keys = read(object.end);
-    if (!Array.isArray(keys.value)) throw invalid('the list of storages is missing');
-    await findStorages(handle, size, keys.end, keys.value, storages, places);
-    return object.value;
-  } finally {
-    await handle.close();
   }
+
+  const storages = new Map<string, SavedStorage>();
+  const places = new Map<string, number | Problem>();
+  const object = unpickle(bytes, {
+    file,
+    offset: system.end,
+    global: torchGlobal(file),
+    persistentLoad: (id) =>
+      readStorageId(id, (storage) => {
+        const first = storages.get(storage.key) ?? storage;
+        storages.set(storage.key, first);
+        const isFirst = first.element === storage.element && first.elements === storage.elements;
+        if (!isFirst)
+          return () => damaged(`lies in storage ${shown(storage.key)}, which is described in two ways`);
+        return () =>
+          places.get(storage.key) ?? damaged(`lies in storage ${shown(storage.key)}, which is missing`);
+      }),
+  });
+  const keys = read(object.end);
+  if (!Array.isArray(keys.value)) throw invalid('the list of storages is missing');
+  await findStorages(opened, size, keys.end, keys.value, storages, places);
+  return object.value;
 }
 
 /** The magic number, or why the file holds another pickle. */
@@ -101,7 +96,7 @@ function readMagic(file: string, bytes: Uint8Array, isCut: boolean): { end: numb
  * nobody knows where the others are.
  */
 async function findStorages(
-  handle: FileHandle,
+  file: InputFile,
   size: number,
   first: number,
   keys: readonly PickledValue[],
@@ -123,7 +118,7 @@ async function findStorages(
     if (broken === undefined && at > size)
       broken = damaged(`lies in or after storage ${name}, where the file ends: it is truncated`);
     if (broken === undefined) {
-      await handle.read(prefix, 0, prefix.length, begin - prefix.length);
+      await file.read(prefix, 0, prefix.length, begin - prefix.length);
       const elements = prefix.readBigInt64LE();
       if (elements !== BigInt(storage.elements)) {
         const message = `lies in or after storage ${name}, which has ${elements} elements, the pickle says ${storage.elements}`;

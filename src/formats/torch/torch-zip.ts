@@ -9,7 +9,7 @@ import { torchGlobal } from './torch-globals.ts';
 import { SAVE_ARRAYS } from './torch-refusals.ts';
 import {
   type ByteRange,
-  type OpenedFile,
+  type RandomAccess,
   readZipDirectory,
   readZipEntry,
   type ZipEntry,
@@ -27,58 +27,48 @@ const MAX_PICKLE_BYTES = 64 << 20;
 export async function readTorchZip(
   file: string,
   range?: ByteRange,
-  opened?: OpenedFile,
+  opened?: RandomAccess,
 ): Promise<PickledValue> {
   const invalid = (message: string, hint?: string): FormatError =>
     new FormatError('TORCH_FILE_INVALID', `${file}: ${message}`, {
       file,
       ...(hint === undefined ? {} : { hint }),
     });
-  const own = opened === undefined ? await openFile(file) : undefined;
-  const handle = (opened ?? own) as OpenedFile;
-  try {
-    const { size } = await handle.stat();
-    const { offset, length } = range ?? { offset: 0, length: size };
-    if (offset + length > size)
-      throw invalid(`it has ${size} bytes, so none of the archive at [${offset}, ${offset + length})`);
-    const members = await readZipDirectory(handle, { offset, length }, invalid);
-    const pickle = [...members.values()].find(
-      ({ name }) => name === 'data.pkl' || name.endsWith('/data.pkl'),
-    );
-    if (pickle === undefined) throw notByTorch(file, [...members.keys()]);
-    const prefix = pickle.name.slice(0, -'data.pkl'.length);
-    if (
-      members.has(`${prefix}constants.pkl`) ||
-      [...members.keys()].some((name) => name.startsWith(`${prefix}code/`))
-    ) {
-      throw new FormatError(
-        'TORCH_FORMAT_UNSUPPORTED',
-        `${file} is a TorchScript archive, which holds code`,
-        {
-          file,
-          hint: 'save the parameters alone: torch.save(model.state_dict(), path)',
-        },
-      );
-    }
-    const byteOrder = members.get(`${prefix}byteorder`);
-    if (
-      byteOrder !== undefined &&
-      (await readZipEntry(handle, byteOrder, 16, invalid)).toString() !== 'little'
-    ) {
-      throw new FormatError('TORCH_FORMAT_UNSUPPORTED', `${file} was written on a big-endian machine`, {
-        file,
-      });
-    }
-    const bytes = await readZipEntry(handle, pickle, MAX_PICKLE_BYTES, invalid);
-    return unpickle(bytes, {
+  await using own = opened === undefined ? await openFile(file) : undefined;
+  const access = (opened ?? own) as RandomAccess;
+  const { size } = access;
+  const { offset, length } = range ?? { offset: 0, length: size };
+  if (offset + length > size)
+    throw invalid(`it has ${size} bytes, so none of the archive at [${offset}, ${offset + length})`);
+  const members = await readZipDirectory(access, { offset, length }, invalid);
+  const pickle = [...members.values()].find(({ name }) => name === 'data.pkl' || name.endsWith('/data.pkl'));
+  if (pickle === undefined) throw notByTorch(file, [...members.keys()]);
+  const prefix = pickle.name.slice(0, -'data.pkl'.length);
+  if (
+    members.has(`${prefix}constants.pkl`) ||
+    [...members.keys()].some((name) => name.startsWith(`${prefix}code/`))
+  ) {
+    throw new FormatError('TORCH_FORMAT_UNSUPPORTED', `${file} is a TorchScript archive, which holds code`, {
       file,
-      global: torchGlobal(file),
-      persistentLoad: (id) =>
-        readStorageId(id, (storage) => () => locate(storage, members.get(`${prefix}data/${storage.key}`))),
-    }).value;
-  } finally {
-    await own?.close();
+      hint: 'save the parameters alone: torch.save(model.state_dict(), path)',
+    });
   }
+  const byteOrder = members.get(`${prefix}byteorder`);
+  if (
+    byteOrder !== undefined &&
+    (await readZipEntry(access, byteOrder, 16, invalid)).toString() !== 'little'
+  ) {
+    throw new FormatError('TORCH_FORMAT_UNSUPPORTED', `${file} was written on a big-endian machine`, {
+      file,
+    });
+  }
+  const bytes = await readZipEntry(access, pickle, MAX_PICKLE_BYTES, invalid);
+  return unpickle(bytes, {
+    file,
+    global: torchGlobal(file),
+    persistentLoad: (id) =>
+      readStorageId(id, (storage) => () => locate(storage, members.get(`${prefix}data/${storage.key}`))),
+  }).value;
 }
 
 /** A zip without a pickle. */

@@ -10,15 +10,11 @@ export interface ByteRange {
   readonly length: number;
 }
 
-/** An open file, or what stands for one. */
-export interface OpenedFile {
-  read(
-    into: Buffer,
-    offset: number,
-    length: number,
-    position: number,
-  ): Promise<{ readonly bytesRead: number }>;
-  stat(): Promise<{ readonly size: number }>;
+/** Bytes of a file that can be read at any place. */
+export interface RandomAccess {
+  readonly size: number;
+  /** Reads up to `length` bytes from `position` on into `into`, from its byte `offset` on. @returns how many. */
+  read(into: Buffer, offset: number, length: number, position: number): Promise<number>;
 }
 
 /** An entry whose bytes lie within the zip and overlap no other's. */
@@ -49,14 +45,14 @@ const LOCAL_HEADER = 0x04034b50;
 
 /** Reads a part of a file for yauzl, a block at a time; nothing outside of the part. */
 class RangeReader extends RandomAccessReader {
-  readonly #handle: OpenedFile;
+  readonly #file: RandomAccess;
   readonly #range: ByteRange;
   #block = Buffer.alloc(0);
   #blockAt = 0;
 
-  constructor(handle: OpenedFile, range: ByteRange) {
+  constructor(file: RandomAccess, range: ByteRange) {
     super();
-    this.#handle = handle;
+    this.#file = file;
     this.#range = range;
   }
 
@@ -75,7 +71,7 @@ class RangeReader extends RandomAccessReader {
     if (position < this.#blockAt || position + into.length > this.#blockAt + this.#block.length) {
       const length = Math.min(Math.max(BLOCK_BYTES, into.length), this.#range.length - position);
       const block = Buffer.alloc(length);
-      const { bytesRead } = await this.#handle.read(block, 0, length, this.#range.offset + position);
+      const bytesRead = await this.#file.read(block, 0, length, this.#range.offset + position);
       if (bytesRead < into.length) throw new Error('unexpected end');
       this.#block = block.subarray(0, bytesRead);
       this.#blockAt = position;
@@ -86,19 +82,19 @@ class RangeReader extends RandomAccessReader {
 
 /** Reads the directory of the zip in `range` of a file. @throws what `invalid` makes. */
 export async function readZipDirectory(
-  handle: OpenedFile,
+  file: RandomAccess,
   range: ByteRange,
   invalid: Invalid,
 ): Promise<ReadonlyMap<string, ZipEntry>> {
   const damaged = (cause: unknown) => invalid(`the zip is damaged or truncated: ${(cause as Error).message}`);
-  const entries = await listEntries(handle, range).catch((cause) => {
+  const entries = await listEntries(file, range).catch((cause) => {
     throw damaged(cause);
   });
   if (entries.length > MAX_ENTRIES) throw invalid(`the zip holds more than ${MAX_ENTRIES} entries`);
   const members = new Map<string, ZipEntry>();
   for (let first = 0; first < entries.length; first += HEADERS_AT_ONCE) {
     const some = entries.slice(first, first + HEADERS_AT_ONCE);
-    const starts = await Promise.all(some.map((entry) => dataStart(handle, range, entry))).catch((cause) => {
+    const starts = await Promise.all(some.map((entry) => dataStart(file, range, entry))).catch((cause) => {
       throw damaged(cause);
     });
     for (const [i, entry] of some.entries()) {
@@ -113,8 +109,8 @@ export async function readZipDirectory(
 }
 
 /** The directory's entries, one more than are allowed at most. */
-async function listEntries(handle: OpenedFile, range: ByteRange): Promise<Entry[]> {
-  const reader = new RangeReader(handle, range);
+async function listEntries(file: RandomAccess, range: ByteRange): Promise<Entry[]> {
+  const reader = new RangeReader(file, range);
   const zip = await fromRandomAccessReaderPromise(reader, range.length, {
     autoClose: false,
     strictFileNames: true,
@@ -128,12 +124,12 @@ async function listEntries(handle: OpenedFile, range: ByteRange): Promise<Entry[
 }
 
 /** Byte of the zip where an entry's bytes begin: only the header before them says how long it is. */
-async function dataStart(handle: OpenedFile, range: ByteRange, entry: Entry): Promise<number> {
+async function dataStart(file: RandomAccess, range: ByteRange, entry: Entry): Promise<number> {
   const at = entry.relativeOffsetOfLocalHeader;
   if (at + LOCAL_HEADER_BYTES > range.length)
     throw new Error(`${entry.fileName} lies past the end of the file`);
   const header = Buffer.alloc(LOCAL_HEADER_BYTES);
-  const { bytesRead } = await handle.read(header, 0, header.length, range.offset + at);
+  const bytesRead = await file.read(header, 0, header.length, range.offset + at);
   if (bytesRead < header.length || header.readUInt32LE(0) !== LOCAL_HEADER)
     throw new Error(`${entry.fileName} has no header`);
   const method = header.readUInt16LE(8);
@@ -160,13 +156,13 @@ function checkPlaces(members: ReadonlyMap<string, ZipEntry>, range: ByteRange, i
  * @throws what `invalid` makes.
  */
 export async function readZipEntry(
-  handle: OpenedFile,
+  file: RandomAccess,
   entry: ZipEntry,
   limit: number,
   invalid: Invalid,
 ): Promise<Buffer> {
   const { name, uncompressedSize } = entry;
-  const bytes = await entryBytes(handle, entry, limit, invalid);
+  const bytes = await entryBytes(file, entry, limit, invalid);
   if (bytes.length !== uncompressedSize)
     throw invalid(`${name} has ${bytes.length} bytes, the directory says ${uncompressedSize}`);
   if (entry.crc32 !== 0 && crc32(bytes) !== entry.crc32)
@@ -178,7 +174,7 @@ export async function readZipEntry(
 }
 
 async function entryBytes(
-  handle: OpenedFile,
+  file: RandomAccess,
   { name, byteOffset, uncompressedSize, compressedSize, compressionMethod }: ZipEntry,
   limit: number,
   invalid: Invalid,
@@ -190,7 +186,7 @@ async function entryBytes(
     );
   if (uncompressedSize > limit || compressedSize > limit) throw tooLarge();
   const bytes = Buffer.alloc(compressedSize);
-  await handle.read(bytes, 0, compressedSize, byteOffset);
+  await file.read(bytes, 0, compressedSize, byteOffset);
   if (compressionMethod === 0) return bytes;
   if (compressionMethod !== 8) throw invalid(`${name} is compressed by method ${compressionMethod}`);
   try {

@@ -1,8 +1,9 @@
 /** The patches of a version, in its folder: NNNN.safetensors, numbered from 1 on without gaps. What is acknowledged is there, whole. */
-import { lstat, mkdir, open, readFile, rm } from 'node:fs/promises';
+import { lstat, mkdir, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { fileError, ServeError, unwritable } from '../../errors.ts';
+import { ServeError, unwritable } from '../../errors.ts';
 import { listFolder, openFile } from '../../input-file.ts';
+import { OpenedFile, readWhole } from '../../opened-file.ts';
 import { writeOutputFile } from '../../output-file.ts';
 
 /** A patch in the folder. */
@@ -73,16 +74,9 @@ function noneThere(error: unknown): [] {
 export async function readPatchFile(
   file: string,
 ): Promise<{ readonly bytes: Uint8Array<ArrayBuffer>; readonly writtenAt: number }> {
-  const handle = await openFile(file);
-  try {
-    const { mtimeMs } = await handle.stat();
-    const bytes = await handle.readFile().catch((cause) => {
-      throw fileError(file, cause);
-    });
-    return { bytes: new Uint8Array(bytes), writtenAt: mtimeMs };
-  } finally {
-    await handle.close();
-  }
+  await using opened = await openFile(file);
+  const { mtimeMs } = opened.stat();
+  return { bytes: new Uint8Array(await opened.readAll()), writtenAt: mtimeMs };
 }
 
 /**
@@ -123,15 +117,11 @@ export async function removePatch(file: string): Promise<void> {
 }
 
 async function syncFolder(folder: string): Promise<void> {
-  const handle = await open(folder, 'r');
-  try {
-    await handle.sync();
-  } finally {
-    await handle.close();
-  }
+  await using opened = new OpenedFile(folder, 'r');
+  await opened.sync();
 }
 
 /** Whether a patch's file has these bytes. */
 export async function isSamePatch(file: string, bytes: Uint8Array): Promise<boolean> {
-  return Buffer.compare(await readFile(file), bytes) === 0;
+  return Buffer.compare(await readWhole(file), bytes) === 0;
 }

@@ -1,5 +1,5 @@
 /** Small files that hold certificates, keys and tokens. */
-import { FormatError, type FormatErrorCode, fileError } from '../../errors.ts';
+import { FormatError, type FormatErrorCode } from '../../errors.ts';
 import { openFile } from '../../input-file.ts';
 
 /** A chain of certificates has some kilobytes. */
@@ -15,22 +15,16 @@ export interface SecretFile {
 
 /** @throws UsageError FILE_*; FormatError `code` for a file that is too large. */
 export async function readSecretFile(file: string, code: FormatErrorCode): Promise<SecretFile> {
-  const handle = await openFile(file);
-  try {
-    const { size, mode } = await handle.stat();
-    if (size > MOST_BYTES)
-      throw new FormatError(code, `${file} has ${size} bytes, more than the ${MOST_BYTES} that are read`, {
-        file,
-      });
-    const text = await handle.readFile('utf8').catch((cause) => {
-      throw fileError(file, cause);
+  await using opened = await openFile(file);
+  const { size, mode } = opened.stat();
+  if (size > MOST_BYTES)
+    throw new FormatError(code, `${file} has ${size} bytes, more than the ${MOST_BYTES} that are read`, {
+      file,
     });
-    const warning =
-      (mode & LOOSE_MODE) === 0
-        ? undefined
-        : `${file} may be read or written by other users (mode ${(mode & 0o777).toString(8)}): chmod 600`;
-    return { text, warning };
-  } finally {
-    await handle.close();
-  }
+  const text = (await opened.readAll()).toString('utf8');
+  const warning =
+    (mode & LOOSE_MODE) === 0
+      ? undefined
+      : `${file} may be read or written by other users (mode ${(mode & 0o777).toString(8)}): chmod 600`;
+  return { text, warning };
 }
