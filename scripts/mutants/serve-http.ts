@@ -30,7 +30,7 @@ export const SERVE_HTTP: readonly Mutant[] = [
   ),
   ...mutantsOf(
     'src/serve/http/receive-body.ts',
-    [["request.once('end', () => resolve(request.complete));", "request.once('end', () => resolve(false));"]],
+    [["request.on('end', () => resolve(request.complete));", "request.on('end', () => resolve(false));"]],
     FRONT,
   ),
   ...mutantsOf(

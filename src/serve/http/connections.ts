@@ -34,7 +34,7 @@ export class Connections {
     if (this.#ending.has(socket)) return false;
     const waiting = this.#open.get(socket);
     waiting?.add(response);
-    response.once('close', () => waiting?.delete(response));
+    response.on('close', () => waiting?.delete(response));
     return true;
   }
 

@@ -38,28 +38,32 @@ export interface FrontDoorOptions extends DoorOptions {
   readonly onConnection: (event: 'opened' | 'closed') => void;
 }
 
+/** Header fields: names and values in turns, as Node takes them with the least work. */
+type Fields = readonly string[];
+
 interface Answer {
   readonly status: number;
   readonly body: string | Buffer;
-  readonly headers: Readonly<Record<string, string>>;
+  readonly fields: Fields;
 }
 
 /** Browsers are to take answers for what they say they are. */
-const typed = <T extends string>(type: T) =>
-  ({ 'content-type': type, 'x-content-type-options': 'nosniff' }) as const;
+const typed = (type: string): Fields => ['content-type', type, 'x-content-type-options', 'nosniff'];
 const JSON_TYPE = typed('application/json');
-const PAGE_TYPE = {
+const BYTES_TYPE = typed('application/octet-stream');
+const PAGE_TYPE = [
   ...typed('text/html; charset=utf-8'),
-  'referrer-policy': 'no-referrer',
-  'cache-control': 'no-cache',
-} as const;
+  ...['referrer-policy', 'no-referrer', 'cache-control', 'no-cache'],
+];
 const METRICS_TYPE = typed(PROMETHEUS_CONTENT_TYPE);
 
 const json = (value: unknown, status = 200): Answer => ({
   status,
   body: typeof value === 'string' ? value : JSON.stringify(value),
-  headers: JSON_TYPE,
+  fields: JSON_TYPE,
 });
+
+const fieldsOf = (headers: Readonly<Record<string, string>> = {}): Fields => Object.entries(headers).flat();
 
 export class FrontDoor {
   readonly #options: FrontDoorOptions;
@@ -180,9 +184,13 @@ export class FrontDoor {
       if (answer === undefined) {
         this.#guard.check(needOf('route' in routed ? routed.route : undefined), headers);
         if ('error' in routed) throw routed.error;
-        answer = await this.#answer(routed.route, routed.query, request, response, (told) => {
-          ended = told;
-        });
+        const { route, query } = routed;
+        answer =
+          route.kind === 'infer'
+            ? await this.#infer(route, query, request, response, (told) => {
+                ended = told;
+              })
+            : await this.#answer(route, request, response);
       }
     } catch (error) {
       const { error: cause, retryAfterMs } =
@@ -195,7 +203,10 @@ export class FrontDoor {
       });
       ({ code } = failure);
       if (code === 'INTERNAL' && !(cause instanceof BatchFailedError)) this.#options.onError(cause);
-      answer = { ...json(failure.body, failure.status), headers: { ...JSON_TYPE, ...failure.headers } };
+      answer = {
+        ...json(failure.body, failure.status),
+        fields: [...JSON_TYPE, ...fieldsOf(failure.headers)],
+      };
     }
     const isAnswered = answer !== undefined && !response.destroyed;
     // What was streamed has been sent, where its client was still there.
@@ -221,17 +232,35 @@ export class FrontDoor {
   #preflight(method: string, routed: Routed, origin: string | undefined): Answer | undefined {
     if (method !== 'OPTIONS' || !('error' in routed) || routed.allow === undefined) return undefined;
     const headers = this.#guard.preflightHeaders(origin, routed.allow);
-    return headers === undefined ? undefined : { status: 200, body: '', headers };
+    return headers === undefined ? undefined : { status: 200, body: '', fields: fieldsOf(headers) };
   }
 
-  async #answer(
-    route: Route,
+  /** Undefined: the client went away. */
+  async #infer(
+    route: ModelName,
     query: string,
     request: IncomingMessage,
     response: ServerResponse,
     tell: (ended: Ended) => void,
   ): Promise<Answer | undefined> {
-    const { state, arena, slaMs, models, metrics, statistics, repository, limits } = this.#options;
+    const { state, arena, slaMs, models } = this.#options;
+    if (state.phase === 'closed') throw new ServeError('SHUTTING_DOWN', 'the server is shutting down');
+    const current = () => models.find(route);
+    const answer = await inferOverHttp(current, request, response, query, { arena, slaMs, tell });
+    if (answer === undefined) return undefined;
+    const { contentType, jsonLength, body } = answer;
+    const type = contentType === 'application/json' ? JSON_TYPE : BYTES_TYPE;
+    const length = jsonLength === undefined ? [] : ['inference-header-content-length', String(jsonLength)];
+    return { status: 200, body, fields: [...type, ...length] };
+  }
+
+  /** Undefined: it has been streamed. */
+  async #answer(
+    route: Exclude<Route, { readonly kind: 'infer' }>,
+    request: IncomingMessage,
+    response: ServerResponse,
+  ): Promise<Answer | undefined> {
+    const { state, models, metrics, statistics, repository, limits } = this.#options;
     const isReady = state.phase === 'ready';
     switch (route.kind) {
       case 'live':
@@ -242,14 +271,14 @@ export class FrontDoor {
         return json(serverMetadata());
       case 'page': {
         const { html, policy } = this.#options.page;
-        return { status: 200, body: html, headers: { ...PAGE_TYPE, 'content-security-policy': policy } };
+        return { status: 200, body: html, fields: [...PAGE_TYPE, 'content-security-policy', policy] };
       }
       case 'events':
         if (!isReady) throw new ServeError('SHUTTING_DOWN', 'the server is shutting down');
         await this.#options.watchers.watch(response, this.#guard.answerHeaders(request.headers.origin));
         return undefined;
       case 'metrics':
-        return { status: 200, body: await metrics(), headers: METRICS_TYPE };
+        return { status: 200, body: await metrics(), fields: METRICS_TYPE };
       case 'repository-index': {
         const asked = await smallJson(request);
         return json(repositoryIndex(await repository.index(), asked));
@@ -277,31 +306,20 @@ export class FrontDoor {
         return json(modelMetadata(models.find(route).served));
       case 'model-ready':
         return json(modelReady(models.find(route).served, isReady), isReady ? 200 : 503);
-      case 'infer': {
-        if (state.phase === 'closed') throw new ServeError('SHUTTING_DOWN', 'the server is shutting down');
-        const current = () => models.find(route);
-        const answer = await inferOverHttp(current, request, response, query, { arena, slaMs, tell });
-        if (answer === undefined) return undefined;
-        const { contentType, jsonLength, body } = answer;
-        const length: Record<string, string> =
-          jsonLength === undefined ? {} : { 'inference-header-content-length': String(jsonLength) };
-        return { status: 200, body, headers: { ...typed(contentType), ...length } };
-      }
       default:
         return route satisfies never;
     }
   }
 
   /** Sends an answer; gives back its status. */
-  #send(request: IncomingMessage, response: ServerResponse, { status, body, headers }: Answer): number {
+  #send(request: IncomingMessage, response: ServerResponse, { status, body, fields }: Answer): number {
     const { phase } = this.#options.state;
     const ends = this.#connections.endsUnread(request) || phase === 'draining' || phase === 'closed';
-    response.writeHead(status, {
-      ...headers,
-      ...this.#guard.answerHeaders(request.headers.origin),
-      'content-length': Buffer.byteLength(body),
-      ...(ends ? { connection: 'close' } : {}),
-    });
+    const all = [...fields, 'content-length', String(Buffer.byteLength(body))];
+    const ofGuard = this.#guard.answerHeaders(request.headers.origin);
+    if (ofGuard !== undefined) all.push(...fieldsOf(ofGuard));
+    if (ends) all.push('connection', 'close');
+    response.writeHead(status, all);
     response.end(request.method === 'HEAD' ? undefined : body);
     return status;
   }

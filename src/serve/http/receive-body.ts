@@ -1,6 +1,5 @@
 /** The body of an HTTP request, received into a slot. */
 import type { IncomingMessage } from 'node:http';
-import { deferred } from '../../deferred.ts';
 import { type BodyRoom, BodySlot, type ReceivedBody } from '../requests/body-slot.ts';
 
 /**
@@ -34,26 +33,28 @@ export interface Reading {
 
 /** Reads to the end. `take` is not called again once `whole` has settled. */
 export function read(request: IncomingMessage, take: (chunk: Buffer) => void): Reading {
-  const { promise, resolve, reject } = deferred<boolean>();
-  const stop = (error: Error) => {
-    request.off('data', onData);
-    request.pause();
-    reject(error);
-  };
-  const onData = (chunk: Buffer) => {
-    try {
-      take(chunk);
-    } catch (error) {
-      stop(error instanceof Error ? error : new Error(String(error)));
-    }
-  };
-  const onGone = () => {
-    request.off('data', onData);
-    resolve(false);
-  };
-  request.on('data', onData);
-  request.once('end', () => resolve(request.complete));
-  request.once('error', onGone);
-  request.once('close', onGone);
-  return { whole: promise, stop };
+  let stop: (error: Error) => void = () => {};
+  const whole = new Promise<boolean>((resolve, reject) => {
+    const onData = (chunk: Buffer) => {
+      try {
+        take(chunk);
+      } catch (error) {
+        stop(error instanceof Error ? error : new Error(String(error)));
+      }
+    };
+    const onGone = () => {
+      request.off('data', onData);
+      resolve(false);
+    };
+    stop = (error) => {
+      request.off('data', onData);
+      request.pause();
+      reject(error);
+    };
+    request.on('data', onData);
+    request.on('end', () => resolve(request.complete));
+    request.on('error', onGone);
+    request.on('close', onGone);
+  });
+  return { whole, stop: (error) => stop(error) };
 }

@@ -13,7 +13,8 @@ export type Route =
   | { readonly kind: 'live' | 'ready' | 'server-metadata' | 'metrics' | 'repository-index' }
   /** Without a model: of all. */
   | ({ readonly kind: 'statistics' } & Partial<ModelName>)
-  | ({ readonly kind: 'model-metadata' | 'model-ready' | 'infer' } & ModelName)
+  | ({ readonly kind: 'model-metadata' | 'model-ready' } & ModelName)
+  | ({ readonly kind: 'infer' } & ModelName)
   | { readonly kind: 'load' | 'unload' | 'patch'; readonly model: string };
 
 /** What a request line asks for, or why it cannot be. */

@@ -69,6 +69,12 @@ export interface TransportForm<Answer> {
   ): Answer;
 }
 
+/** A request whose record is written and checked. */
+interface Recorded {
+  readonly slot: Slot;
+  readonly samples: number;
+}
+
 export class InferModel {
   readonly served: ServedModel;
   readonly #records: RecordModel;
@@ -140,17 +146,19 @@ export class InferModel {
     try {
       const asked = read(received.body);
       const given = this.writer.given(asked);
-      const { slot, samples } = await this.#record(asked, received, arena, slots);
+      const { slot, samples } =
+        this.#recordInPlace(asked, received) ?? (await this.#recordCopy(asked, arena, slots));
       tell({ samples, bodyBytes });
       if (samples === 0) {
         const none = this.served.outputs.map(() => new Float32Array());
         return write(0, none, given, asked.id);
       }
+      if (client?.destroyed) return undefined;
       const outputs = this.#roomForOutputs(slot, samples, arena, slots);
       const { timeoutMicros, priority } = asked;
       const ms = timeoutMicros === undefined ? (this.#slaMs ?? slaMs) : timeoutMicros / 1000;
       const line = this.#leastBusy();
-      const answered = await this.#score(line, client, {
+      const { ticket, answered: answering } = post(line, {
         slotAddress: Number(slot.address),
         outputAddress: Number(outputs.address),
         samples,
@@ -158,7 +166,11 @@ export class InferModel {
         priority: levelOf(priority),
         arrivedMs,
       });
-      if (answered === undefined) return undefined;
+      // The engine may read the slot of a request that was given up all the same, until its answer comes.
+      const giveUp = () => line.cancel(ticket);
+      client?.once('close', giveUp);
+      const answered = await answering;
+      client?.off('close', giveUp);
       const answeredMs = nowMs();
       tell({ samples, bodyBytes, answered });
       if (!wasScored(answered)) return undefined;
@@ -173,46 +185,46 @@ export class InferModel {
     }
   }
 
-  /** Writes and checks the record of a request: in the body's slot where that can be, else in one of its own. */
-  async #record(
-    asked: InferRequest,
-    { slot, body }: ReceivedBody,
-    arena: SlotArena,
-    slots: Slot[],
-  ): Promise<{ readonly slot: Slot; readonly samples: number }> {
+  /** Writes and checks the record of a request whose arrays stay in the body; undefined: they cannot. */
+  #recordInPlace(asked: InferRequest, { slot, body }: ReceivedBody): Recorded | undefined {
     const bodyAt = body.byteOffset - slot.bytes.byteOffset;
     // A body that came before it was known whose it is may lie where the header goes.
-    const native =
-      'tensors' in asked && bodyAt >= this.#records.headerBytes
-        ? this.#binder.bind(asked, bodyAt)
-        : undefined;
-    const own = native === undefined ? undefined : this.#recordInPlace(native, slot, bodyAt + body.length);
-    if (own === undefined) {
-      const bound = await bindInferRequest(asked, this.served.inputs);
-      const copy = arena.take(this.#records.headerBytes + appendedBytes(bound));
-      if (copy === undefined) throw arenaFull(arena);
-      slots.push(copy);
-      appendRequest(this.#records, copy, bound);
-      this.#check(copy);
-      return { slot: copy, samples: bound.batchSize };
-    }
+    if (!('tensors' in asked) || bodyAt < this.#records.headerBytes) return undefined;
+    const native = this.#binder.bind(asked, bodyAt);
+    if (native === undefined || !this.#writeRecord(native, slot, bodyAt + body.length)) return undefined;
     this.#check(slot);
-    return { slot, samples: own };
+    return { slot, samples: native.samples };
   }
 
-  /** The record of a request whose arrays stay in the body, which ends at `end` of the slot; undefined: there is no room behind it for where users begin. */
-  #recordInPlace({ users, ...native }: NativeRequest, slot: Slot, end: number): number | undefined {
+  /** The same in a slot of its own, which is one of `slots` then. */
+  async #recordCopy(asked: InferRequest, arena: SlotArena, slots: Slot[]): Promise<Recorded> {
+    const bound = await bindInferRequest(asked, this.served.inputs);
+    const copy = arena.take(this.#records.headerBytes + appendedBytes(bound));
+    if (copy === undefined) throw arenaFull(arena);
+    slots.push(copy);
+    appendRequest(this.#records, copy, bound);
+    this.#check(copy);
+    return { slot: copy, samples: bound.batchSize };
+  }
+
+  /** `end`: of the body in the slot. False: there is no room behind it for where users begin. */
+  #writeRecord({ samples, denseAt, users, tables, pieces }: NativeRequest, slot: Slot, end: number): boolean {
     if (users === undefined) {
-      writeRecord(this.#records, slot, native);
-      return native.samples;
+      writeRecord(this.#records, slot, { samples, denseAt, tables, pieces });
+      return true;
     }
-    const { starts, denseFeatures, denseAt } = users;
+    const { starts } = users;
     const startsAt = Math.ceil(end / 8) * 8;
-    if (startsAt + starts.byteLength > slot.bytes.length) return undefined;
+    if (startsAt + starts.byteLength > slot.bytes.length) return false;
     slot.bytes.set(new Uint8Array(starts.buffer, starts.byteOffset, starts.byteLength), startsAt);
-    const count = starts.length - 1;
-    writeRecord(this.#records, slot, { ...native, users: { count, startsAt, denseFeatures, denseAt } });
-    return native.samples;
+    const usersAt = {
+      count: starts.length - 1,
+      startsAt,
+      denseFeatures: users.denseFeatures,
+      denseAt: users.denseAt,
+    };
+    writeRecord(this.#records, slot, { samples, denseAt, users: usersAt, tables, pieces });
+    return true;
   }
 
   #check(slot: Slot): void {
@@ -235,31 +247,6 @@ export class InferModel {
     return this.#lines.reduce((least, other) => (other.load < least.load ? other : least));
   }
 
-  /**
-   * Posts a request. A client that goes away gives it up; the engine may read its slot all the same, until its answer comes. Undefined:
-   * the client had gone before.
-   */
-  async #score(
-    line: EngineLine,
-    client: Writable | undefined,
-    request: Omit<Parameters<EngineLine['post']>[0], 'ticket'>,
-  ): Promise<Answered | undefined> {
-    if (client?.destroyed) return undefined;
-    const posted = line.post(request);
-    if (posted === undefined)
-      throw new DeviceError(
-        'OVERLOADED',
-        `${line.waiting} requests of this thread wait for the model already`,
-      );
-    const giveUp = () => line.cancel(posted.ticket);
-    client?.once('close', giveUp);
-    try {
-      return await posted.answered;
-    } finally {
-      client?.off('close', giveUp);
-    }
-  }
-
   #outputArrays({ bytes }: Slot, samples: number): Float32Array[] {
     let place = bytes.byteOffset;
     return this.served.outputs.map((_, o) => {
@@ -268,6 +255,13 @@ export class InferModel {
       return array;
     });
   }
+}
+
+/** @throws DeviceError OVERLOADED where too many wait. */
+function post(line: EngineLine, request: Parameters<EngineLine['post']>[0]) {
+  const posted = line.post(request);
+  if (posted !== undefined) return posted;
+  throw new DeviceError('OVERLOADED', `${line.waiting} requests of this thread wait for the model already`);
 }
 
 /** False: its client had given it up. @throws what it ended with, where it was not scored. */
