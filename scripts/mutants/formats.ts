@@ -193,8 +193,10 @@ export const FORMATS: readonly Mutant[] = [
     ['const MAX_CONTAINERS = 1 << 22;', 'const MAX_CONTAINERS = 1 << 23;'],
     ['const key = escaped ? unescaped', 'const key = !escaped ? unescaped'],
     ['if (++values > MAX_VALUES)', 'if (values > MAX_VALUES)'],
-    ['if (this.#all !== undefined) this.#all.add(key);', 'if (this.#all !== undefined) return true;'],
-    ['new Set(this.#few)', 'new Set()'],
+    ['      many.add(key);\n', ''],
+    ['new Set(this.#keys.slice(begin))', 'new Set()'],
+    ['      this.#keys.length = this.#begins[this.depth - 1] as number;\n', ''],
+    ['      this.#all.delete(this.depth);\n', ''],
   ]),
   ...mutantsOf('src/formats/sharded-index.ts', [
     ['if (inside === undefined) {', 'if (inside === null) {'],

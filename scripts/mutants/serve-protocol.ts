@@ -37,7 +37,7 @@ export const SERVE_PROTOCOL: readonly Mutant[] = [
       ['value >= 0 && value <= most', 'value <= most'],
       ['value >= 0 && value <= most', 'value >= 0'],
       ['if (names.has(name)) invalid', 'if (names.size < 0) invalid'],
-      ['...(timeoutMicros === 0 ? {} : { timeoutMicros })', '...{ timeoutMicros }'],
+      ['timeoutMicros === 0 ? undefined : timeoutMicros', 'timeoutMicros'],
     ],
     PARSE,
   ),

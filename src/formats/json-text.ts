@@ -51,8 +51,7 @@ const CLOSE_OBJECT = 0x7d;
  * twice, where it is JSON. @throws JsonFault.
  */
 export function lookThrough(text: string): string | undefined {
-  /** The keys of the objects around a place; undefined: a list. */
-  const around: (Keys | undefined)[] = [];
+  const around = new Around();
   let [containers, values] = [0, 0];
   let duplicate: string | undefined;
   // A string is a key when a colon follows it.
@@ -73,23 +72,22 @@ export function lookThrough(text: string): string | undefined {
         if (++values > MAX_VALUES) throw new JsonFault(`it has more than ${MAX_VALUES} values`);
         break;
       case COLON: {
-        const keys = around.at(-1);
-        if (keys === undefined || duplicate !== undefined) break;
+        if (!around.isObject || duplicate !== undefined) break;
         const key = escaped ? unescaped(text.slice(begin, end + 1)) : text.slice(begin + 1, end);
-        if (!keys.add(key)) duplicate = key;
+        if (!around.add(key)) duplicate = key;
         break;
       }
       case OPEN_LIST:
       case OPEN_OBJECT:
         if (++containers > MAX_CONTAINERS)
           throw new JsonFault(`it has more than ${MAX_CONTAINERS} lists and objects`);
-        around.push(text.charCodeAt(i) === OPEN_OBJECT ? new Keys() : undefined);
-        if (around.length > MAX_DEPTH)
+        around.open(text.charCodeAt(i) === OPEN_OBJECT);
+        if (around.depth > MAX_DEPTH)
           throw new JsonFault(`its lists and objects are nested more than ${MAX_DEPTH} deep`);
         break;
       case CLOSE_LIST:
       case CLOSE_OBJECT:
-        around.pop();
+        around.close();
         break;
     }
   }
@@ -98,17 +96,48 @@ export function lookThrough(text: string): string | undefined {
 
 /** So many keys are compared one by one: a set takes longer to make. */
 const FEW = 8;
+const LIST = -1;
 
-/** The keys of an object. */
-class Keys {
-  readonly #few: string[] = [];
-  #all: Set<string> | undefined;
+/** The lists and objects around a place, and the keys so far of the objects: in one list, since most texts are short. */
+class Around {
+  /** Where the keys of each begin in `#keys`; of a list, `LIST`. */
+  readonly #begins: number[] = [];
+  readonly #keys: string[] = [];
+  /** By depth: the keys of objects that have many. */
+  readonly #all = new Map<number, Set<string>>();
 
-  /** False: it is there already. */
+  get depth(): number {
+    return this.#begins.length;
+  }
+
+  /** Whether the innermost is an object. */
+  get isObject(): boolean {
+    return this.depth > 0 && this.#begins[this.depth - 1] !== LIST;
+  }
+
+  open(isObject: boolean): void {
+    this.#begins.push(isObject ? this.#keys.length : LIST);
+  }
+
+  close(): void {
+    if (this.isObject) {
+      this.#keys.length = this.#begins[this.depth - 1] as number;
+      this.#all.delete(this.depth);
+    }
+    this.#begins.pop();
+  }
+
+  /** A key of the innermost object; false: it is there already. */
   add(key: string): boolean {
-    if (this.#all?.has(key) ?? this.#few.includes(key)) return false;
-    if (this.#all !== undefined) this.#all.add(key);
-    else if (this.#few.push(key) > FEW) this.#all = new Set(this.#few);
+    const many = this.#all.size === 0 ? undefined : this.#all.get(this.depth);
+    if (many !== undefined) {
+      if (many.has(key)) return false;
+      many.add(key);
+      return true;
+    }
+    const begin = this.#begins[this.depth - 1] as number;
+    for (let i = begin; i < this.#keys.length; i++) if (this.#keys[i] === key) return false;
+    if (this.#keys.push(key) > begin + FEW) this.#all.set(this.depth, new Set(this.#keys.slice(begin)));
     return true;
   }
 }

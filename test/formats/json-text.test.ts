@@ -21,6 +21,7 @@ describe('parseJson', () => {
       '"a"',
       '[]',
       '{"a":{"a":1},"b":[{"a":2},{"a":3}]}',
+      '{"a":{"b":1},"b":{"a":2},"c":3}',
       '{"a\\"":1,"a":2}',
       '["a","a",{"a":":"}]',
     ])
@@ -36,6 +37,7 @@ describe('parseJson', () => {
     for (const many of [7, 8, 9, 10, 100]) {
       const keys = Array.from({ length: many }, (_, i) => `"k${i}":[{"k${i}":1}]`);
       parseJson(`{${keys}}`);
+      parseJson(`[{${keys}},{${keys}}]`);
       for (let i = 0; i < many; i++) refuses(`{${keys},"k${i}":1}`, /twice/, `k${i}`);
       refuses(`{${keys},"new":1,"new":1}`, /twice/, 'new');
     }

@@ -6,7 +6,7 @@ import type { GivenOutput } from '../protocol/answer.ts';
 import type { ServedModel } from '../protocol/documents.ts';
 import type { TensorRequest, WireTensor } from '../protocol/infer-request.ts';
 import { invalid, shortName } from '../protocol/refuse.ts';
-import { jsonParameters, refuseSharedMemory } from '../protocol/request-parameters.ts';
+import { jsonParameters, NO_PARAMETERS, refuseSharedMemory } from '../protocol/request-parameters.ts';
 import { metadataOf, type TensorShape, tensorAt, tensorShape } from '../protocol/tensor-request.ts';
 import { encode } from './codec/encode.ts';
 import {
@@ -28,6 +28,8 @@ const CONTENTS: ReadonlyMap<TensorShape['dtype'], Contents> = new Map([
   ['int64', 'int64_contents'],
   ['string', 'bytes_contents'],
 ]);
+/** How outputs are given where a request says nothing. */
+const IN_BYTES = { ...NO_PARAMETERS, binary: true };
 const ALL_CONTENTS = InferTensorContents.fields.map(({ name }) => name as Contents);
 
 /**
@@ -60,12 +62,7 @@ export function inferRequest(message: ModelInferRequest, body: Uint8Array): Tens
     ...(id === '' ? {} : { id }),
     outputs: outputs.map(({ name, parameters }) => ({ name, parameters: parametersOf(parameters) })),
   };
-  return {
-    ...jsonParameters(said, { priority: 0, binary: true }),
-    body,
-    tensors,
-    metadata: metadataOf(said),
-  };
+  return { ...jsonParameters(said, IN_BYTES), body, tensors, metadata: metadataOf(said) };
 }
 
 /** The tensor whose elements stand in its `contents`. */

@@ -47,7 +47,7 @@ export class AnswerWriter {
   }
 
   /** What a request asks for, in its order; all in the model's. @throws ServeError OUTPUT_UNKNOWN. */
-  given({ outputs, binary }: Pick<InferParameters, 'outputs' | 'binary'>): readonly GivenOutput[] {
+  given({ outputs, binary }: Partial<InferParameters>): readonly GivenOutput[] {
     if (outputs === undefined) return binary ? this.#all.bytes : this.#all.json;
     return outputs.map(({ name, binary }) => {
       const index = this.#outputs.findIndex((output) => output.name === name);

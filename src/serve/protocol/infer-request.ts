@@ -25,13 +25,13 @@ export interface OutputAsked {
 /** What a client says about a request. */
 export interface InferParameters {
   /** Given back with the answer. */
-  readonly id?: string;
+  readonly id: string | undefined;
   /** µs from its arrival in which the answer is of use, 0 < … < 2^64; undefined: the server's default. */
-  readonly timeoutMicros?: number;
+  readonly timeoutMicros: number | undefined;
   /** 0: the default level; else 1 is the highest, larger numbers come later. */
   readonly priority: number;
   /** Undefined: all. */
-  readonly outputs?: readonly OutputAsked[];
+  readonly outputs: readonly OutputAsked[] | undefined;
   /** How outputs are given that are not asked for one by one. */
   readonly binary: boolean;
 }

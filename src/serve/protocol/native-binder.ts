@@ -7,7 +7,7 @@ import { userStarts } from '../../model/request/request-sizes.ts';
 import { type BodyTensor, elementsOf, isInBody, type TensorRequest } from './infer-request.ts';
 import { type NativeGroup, NativeNames } from './native-names.ts';
 import type { NativeRequest } from './native-request.ts';
-import { elementsIn, type GroupTensors, isList, NativeTables } from './native-tables.ts';
+import { elementsIn, type GroupTensors, isList, NativeTables, noTensors } from './native-tables.ts';
 
 type Groups = ReadonlyMap<NativeGroup, GroupTensors>;
 
@@ -85,8 +85,11 @@ export class NativeBinder {
     let dense: BodyTensor | undefined;
     let userDense: BodyTensor | undefined;
     let users: BodyTensor | undefined;
-    /** Parts, the samples' and the users', that have tables in one piece, and by themselves. */
-    const [inPiece, alone] = [new Set<boolean>(), new Set<boolean>()];
+    /** Whether the samples' part and the users' have tables in one piece, and by themselves. */
+    const [inPiece, alone] = [
+      [false, false],
+      [false, false],
+    ];
     for (const [name, tensor] of tensors) {
       if (!isInBody(tensor)) return undefined;
       if (name === 'dense') dense = tensor;
@@ -95,14 +98,17 @@ export class NativeBinder {
       else {
         const place = this.#names.places.get(name);
         if (place === undefined) return undefined;
-        const group = groups.get(place.group) ?? {};
+        let group = groups.get(place.group);
+        if (group === undefined) {
+          group = noTensors();
+          groups.set(place.group, group);
+        }
         group[place.role] = tensor;
-        groups.set(place.group, group);
-        (place.group.inPiece ? inPiece : alone).add(place.group.perUser);
+        (place.group.inPiece ? inPiece : alone)[Number(place.group.perUser)] = true;
       }
     }
     // Within a part, tensors by table are refused beside a piece.
-    const isMixed = [...inPiece].some((perUser) => alone.has(perUser));
+    const isMixed = inPiece.some((has, part) => has && alone[part]);
     return isMixed ? undefined : { groups, dense, userDense, users };
   }
 

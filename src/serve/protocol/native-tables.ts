@@ -6,7 +6,17 @@ import type { BodyTensor } from './infer-request.ts';
 import type { NativeGroup, NativeRole } from './native-names.ts';
 
 /** The tensors of a group, by role. */
-export type GroupTensors = Partial<Record<NativeRole, BodyTensor>>;
+export type GroupTensors = Record<NativeRole, BodyTensor | undefined>;
+
+export function noTensors(): GroupTensors {
+  return {
+    indices: undefined,
+    values: undefined,
+    offsets: undefined,
+    lengths: undefined,
+    weights: undefined,
+  };
+}
 
 /** A part of the request, the samples' or the users': its bags, and the order of the tables that are in one piece. */
 export interface NativePart {

@@ -11,9 +11,18 @@ const MAX_ID_CHARACTERS = 4096;
 /** More outputs than any model has. */
 const MAX_OUTPUTS = 10_000;
 
+/** Of a request that says nothing. */
+export const NO_PARAMETERS: InferParameters = Object.freeze({
+  id: undefined,
+  timeoutMicros: undefined,
+  priority: 0,
+  outputs: undefined,
+  binary: false,
+});
+
 /** The parameters of a query, for bodies that have no place for them: id, timeout, priority, binary_data_output. */
 export function queryParameters(query: string): InferParameters {
-  if (query === '') return { priority: 0, binary: false };
+  if (query === '') return NO_PARAMETERS;
   const given = new URLSearchParams(query);
   const number = (name: string): number | undefined => {
     const text = given.get(name);
@@ -27,6 +36,7 @@ export function queryParameters(query: string): InferParameters {
     id: given.get('id') ?? undefined,
     timeout: number('timeout'),
     priority: number('priority'),
+    outputs: undefined,
     binary: binary === 'true',
   });
 }
@@ -46,32 +56,32 @@ export function jsonParameters(
   const { binary_data_output: binary = query.binary } = parameters;
   if (typeof binary !== 'boolean') invalid(`binary_data_output is ${shown(binary)}, must be true or false`);
   const outputs = request.outputs === undefined ? undefined : outputsOf(request.outputs, binary);
-  return checked({ id, timeout, priority, binary, ...(outputs === undefined ? {} : { outputs }) });
+  return checked({ id, timeout, priority, outputs, binary });
 }
 
 function checked({
   id,
   timeout,
   priority = 0,
-  binary,
   outputs,
+  binary,
 }: {
   readonly id: unknown;
   readonly timeout: unknown;
   readonly priority: unknown;
+  readonly outputs: readonly OutputAsked[] | undefined;
   readonly binary: boolean;
-  readonly outputs?: readonly OutputAsked[];
 }): InferParameters {
   if (id !== undefined && (typeof id !== 'string' || id.length > MAX_ID_CHARACTERS))
     invalid(`id is ${shown(id)}, must be a string of at most ${MAX_ID_CHARACTERS} characters`);
   const timeoutMicros = timeout === undefined ? 0 : whole('timeout', timeout, LONGEST_TIMEOUT, ' µs');
   return {
-    priority: whole('priority', priority, LOWEST_PRIORITY),
-    binary,
-    ...(id === undefined ? {} : { id }),
+    id,
     // As in Triton, 0 is none of its own.
-    ...(timeoutMicros === 0 ? {} : { timeoutMicros }),
-    ...(outputs === undefined ? {} : { outputs }),
+    timeoutMicros: timeoutMicros === 0 ? undefined : timeoutMicros,
+    priority: whole('priority', priority, LOWEST_PRIORITY),
+    outputs,
+    binary,
   };
 }
 

@@ -34,7 +34,8 @@ export function routeOf(method: string, target: string): Routed {
   const path = mark < 0 ? target : target.slice(0, mark);
   let segments: readonly string[];
   try {
-    segments = path.split('/').slice(1).map(decodeURIComponent);
+    segments = path.slice(1).split('/');
+    if (path.includes('%')) segments = segments.map(decodeURIComponent);
   } catch {
     return {
       error: new RequestError('REQUEST_INVALID', `the path ${shortName(path)} is not percent-encoded`),

@@ -30,13 +30,13 @@ export function tensorRequest(
   query: InferParameters,
 ): TensorRequest {
   const request = objectOf(value, 'the request');
-  const parameters = jsonParameters(request, query);
+  const { id, timeoutMicros, priority, outputs, binary } = jsonParameters(request, query);
   const inputs = listOf(request.inputs, 'inputs');
   if (inputs.length > MAX_INPUTS) invalid(`inputs has ${inputs.length} tensors`);
   const tensors = new Map<string, WireTensor>();
   let at = dataStart;
-  for (const [i, entry] of inputs.entries()) {
-    const input = objectOf(entry, `inputs[${i}]`);
+  for (let i = 0; i < inputs.length; i++) {
+    const input = objectOf(inputs[i], `inputs[${i}]`);
     const { name } = input;
     if (typeof name !== 'string') return invalid(`inputs[${i}] has no name`);
     if (tensors.has(name)) invalid(`tensor ${shortName(name)} stands twice in inputs`, { tensor: name });
@@ -48,7 +48,9 @@ export function tensorRequest(
     invalid(`${body.length - at} bytes are left in the body after its last tensor`, {
       hint: 'binary_data_size says how many bytes of the body each tensor takes',
     });
-  return { ...parameters, body, tensors, metadata: metadataOf(request) };
+  const metadata = metadataOf(request);
+  // Not spread: every request gets the shape that the compiled code knows.
+  return { id, timeoutMicros, priority, outputs, binary, body, tensors, metadata };
 }
 
 interface Read {

@@ -10,6 +10,7 @@ import {
   type TensorRequest,
 } from '../../../src/serve/protocol/infer-request.ts';
 import { type BodyHeaders, parseInferRequest } from '../../../src/serve/protocol/parse-infer.ts';
+import { NO_PARAMETERS } from '../../../src/serve/protocol/request-parameters.ts';
 import { bytesOf, protocolBody, safetensorsBody } from '../../support/infer-bodies.ts';
 import { expanded, f32, feature, i32, i64, inputsOf } from '../../support/request-tensors.ts';
 
@@ -281,7 +282,7 @@ test('parameters of a request', () => {
     const { body: _, tensors: __, metadata: ___, ...rest } = parsed({ inputs: [], ...value });
     return rest;
   };
-  assert.deepEqual(parameters({}), { priority: 0, binary: false });
+  assert.deepEqual(parameters({}), NO_PARAMETERS);
   assert.deepEqual(
     parameters({
       id: 'a"b',
@@ -299,7 +300,7 @@ test('parameters of a request', () => {
       ],
     },
   );
-  assert.deepEqual(parameters({ parameters: { timeout: 0 }, outputs: [] }), { priority: 0, binary: false });
+  assert.deepEqual(parameters({ parameters: { timeout: 0 }, outputs: [] }), NO_PARAMETERS);
   assert.equal(parameters({ parameters: { timeout: 2 ** 64 - 2 ** 11 } }).timeoutMicros, 2 ** 64 - 2 ** 11);
   const wrong: [object, RegExp][] = [
     [{ id: 5 }, /id is 5/],
@@ -334,7 +335,7 @@ test('parameters of a request', () => {
 
 test('parameters in the query count where the body says nothing', () => {
   const query = 'timeout=500&priority=2&id=a%20b&binary_data_output=true&other=1';
-  const expected = { timeoutMicros: 500, priority: 2, id: 'a b', binary: true };
+  const expected = { timeoutMicros: 500, priority: 2, id: 'a b', outputs: undefined, binary: true };
   const safetensors = safetensorsBody({ dense: f32([1, 1]) });
   const {
     body: _,
