@@ -1,6 +1,7 @@
 /**
  * Puts defects into a copy of the work tree one at a time, and tells which of them no test notices:
- *   tsx scripts/mutants.ts [--list] [--only PATTERN] [--jobs N]
+ *   tsx scripts/mutants.ts [--list] [--only PATTERN] [--every N] [--jobs N]
+ * `--every N` takes each Nth of them: a sample of the whole list.
  * Exit status 1: a mutant lives that is not said to be equivalent; 2: the list does not follow the code, or tests fail without mutants.
  */
 import { fileURLToPath } from 'node:url';
@@ -11,7 +12,12 @@ import { WorkCopy } from './mutants/work-copy.ts';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 const { values: options } = parseArgs({
-  options: { list: { type: 'boolean' }, only: { type: 'string' }, jobs: { type: 'string', default: '1' } },
+  options: {
+    list: { type: 'boolean' },
+    only: { type: 'string' },
+    every: { type: 'string', default: '1' },
+    jobs: { type: 'string', default: '1' },
+  },
 });
 
 function fail(lines: readonly string[]): never {
@@ -19,10 +25,18 @@ function fail(lines: readonly string[]): never {
   process.exit(2);
 }
 
-const jobs = Number(options.jobs);
-if (!Number.isInteger(jobs) || jobs < 1) fail([`--jobs ${options.jobs} is not a number of jobs`]);
+/** What an option counts. */
+function countOf(option: 'every' | 'jobs'): number {
+  const count = Number(options[option]);
+  return Number.isInteger(count) && count >= 1
+    ? count
+    : fail([`--${option} ${options[option]} is no number`]);
+}
+
+const jobs = countOf('jobs');
+const every = countOf('every');
 const pattern = new RegExp(options.only ?? '');
-const chosen = MUTANTS.filter((mutant) => pattern.test(nameOf(mutant)));
+const chosen = MUTANTS.filter((mutant) => pattern.test(nameOf(mutant))).filter((_, i) => i % every === 0);
 const faults = faultsOf(MUTANTS, root);
 if (faults.length > 0) fail(faults);
 if (chosen.length === 0) fail([`no mutant is named by ${options.only}`]);
