@@ -6,6 +6,7 @@
  *   --batches 2048,8192,32768,65536  --sets 1,2,3,4  --first dense,lookups,neither  --patterns med_hot,random
  *   --most-graph-bytes 268435456 (batches of up to so many bytes of lookups are graphs)
  *   --pooled-copies yes (whether lookups write 8 bits too for layers that read them)
+ *   --copies-alone yes (whether layers write what is read in 8 bits alone in them alone)
  *   --precision float16 (float8_e4m3: scales from the first batch)  --rows N (at most so many a table)  --rounds 2  --predictions 60
  */
 import { writeFileSync } from 'node:fs';
@@ -31,6 +32,7 @@ const { values, positionals } = parseArgs({
     patterns: text('med_hot,random'),
     'most-graph-bytes': text(String(MOST_GRAPH_BYTES)),
     'pooled-copies': text('yes'),
+    'copies-alone': text('yes'),
     precision: text('float16'),
     rows: { type: 'string' },
     rounds: text('2'),
@@ -67,6 +69,7 @@ interface Setup {
   readonly first: 'dense' | 'lookups' | 'neither';
   readonly mostGraphBytes: number;
   readonly pooledCopies: boolean;
+  readonly copiesAlone: boolean;
 }
 
 interface Sample {
@@ -80,13 +83,16 @@ interface Sample {
 const setups = list(values.sets).flatMap((sets) =>
   list(values.first).flatMap((first) =>
     list(values['most-graph-bytes']).flatMap((bytes) =>
-      list(values['pooled-copies']).map(
-        (copies): Setup => ({
-          sets: Number(sets),
-          first: first as Setup['first'],
-          mostGraphBytes: Number(bytes),
-          pooledCopies: copies === 'yes',
-        }),
+      list(values['pooled-copies']).flatMap((copies) =>
+        list(values['copies-alone']).map(
+          (alone): Setup => ({
+            sets: Number(sets),
+            first: first as Setup['first'],
+            mostGraphBytes: Number(bytes),
+            pooledCopies: copies === 'yes',
+            copiesAlone: alone === 'yes',
+          }),
+        ),
       ),
     ),
   ),
@@ -145,11 +151,12 @@ const results = workloads.flatMap(({ pattern, requests }) =>
     };
   }),
 );
-for (const { pattern, batch, sets, first, mostGraphBytes, pooledCopies, ...row } of results)
+for (const { pattern, batch, sets, first, mostGraphBytes, pooledCopies, copiesAlone, ...row } of results)
   console.log(
     [
       `${pattern} ${batch}, ${sets} sets, ${first} first, graphs up to ${mostGraphBytes / 2 ** 20} MiB`,
       ...(pooledCopies ? [] : ['no pooled copies']),
+      ...(copiesAlone ? [] : ['no copies alone']),
       `${row.batchMs.toFixed(3)} ms in flight, ${row.latencyMs.toFixed(3)} alone`,
       `${(row.pairsPerSecond / 1e6).toFixed(2)} M pairs/s`,
     ].join(', '),

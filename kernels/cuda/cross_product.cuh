@@ -1,7 +1,7 @@
 /*
  * cross_product: a DCNv2 cross layer whole, on sm_90a: output = x0 ⊙ (h · Wᵀ + bias) + x. x0, x and output are of one 16-bit
  * format; h and W too, or float8 e4m3 with a scale for each row and each output. Sums, bias and the end are float32, rounded
- * once. The output may be written in 8 bits too, with one scale for all.
+ * once. The output may be written in 8 bits too, or instead, with one scale for all.
  *
  * The product and what its end reads and writes take about as long as each other, so both go on all the time:
  *
@@ -41,6 +41,7 @@ struct CrossProductParams {
   unsigned char *rounded;     /* [batch, outputs] e4m3 of output / rounded_scale; NULL: none */
   int64 rounded_stride;       /* a multiple of 16 */
   int64 rounded_scale;        /* the bits of a float32 */
+  int64 rounded_alone;        /* 1: output itself is not written */
 };
 
 /* What the kernel is given: its matrices in tiles of 64 rows. */
@@ -182,10 +183,12 @@ __device__ __forceinline__ void move_terms(const CrossProduct &product, const Sh
   if (group < tiles.count) load_terms<V>(product, shared, tiles.row(group), first_column, group);
   for (int tile = group, turn = 0; tile < tiles.count; tile += GROUPS, turn++) {
     ptx::wait_for_phase(shared.is_ended(group), turn & 1);
-    for (int box = 0; box < BOXES<V>; box++)
-      ptx::store_tile(&product.output, tiles.row(tile), first_column + box * BOX_COLUMNS, shared.x(group) + box * BOX_BYTES);
-    ptx::commit_stores();
-    ptx::wait_for_bulk_reads();
+    if (product.params.rounded_alone == 0) {
+      for (int box = 0; box < BOXES<V>; box++)
+        ptx::store_tile(&product.output, tiles.row(tile), first_column + box * BOX_COLUMNS, shared.x(group) + box * BOX_BYTES);
+      ptx::commit_stores();
+      ptx::wait_for_bulk_reads();
+    }
     if (tile + GROUPS < tiles.count) load_terms<V>(product, shared, tiles.row(tile + GROUPS), first_column, group);
   }
 }

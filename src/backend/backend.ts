@@ -49,6 +49,11 @@ export interface Matrix extends Extent {
    * them. Default: 0.
    */
   readonly padding?: number;
+  /**
+   * What it holds matters only to operations of one program, behind that which wrote it: where none of them needs it as it is, it may
+   * hold anything.
+   */
+  readonly transient?: true;
 }
 
 /** How a matrix's elements are stored. */

@@ -4,4 +4,6 @@ export interface CudaSwitches {
   readonly mostGraphBytes?: number;
   /** Whether lookups write their pooled rows in 8 bits too, for layers that read them so; default: true. */
   readonly pooledCopies?: boolean;
+  /** Whether layers may leave an output unwritten that is needed in 8 bits alone; default: true. */
+  readonly copiesAlone?: boolean;
 }

@@ -49,10 +49,11 @@ export class Workspace {
     return take(new Workspace(block));
   }
 
-  /** An uninitialised [rows, cols] matrix, its rows aligned for vector loads. */
+  /** An uninitialised [rows, cols] matrix for one program's operations alone, its rows aligned for vector loads. */
   matrix(rows: number, cols: number, format: ElementFormat = 'float32'): Matrix {
     const rowElements = ROW_BYTES / elementBytes({ format });
-    return this.#strided(rows, cols, Math.ceil(cols / rowElements) * rowElements, format);
+    const stride = Math.ceil(cols / rowElements) * rowElements;
+    return { ...this.#strided(rows, cols, stride, format), transient: true };
   }
 
   /** One without gaps between rows, as arrays of the host are. */

@@ -1,10 +1,10 @@
-/** Pooled rows that the pooling kernel writes in 8 bits too, on a real GPU: the same results as where the layer rounds them. */
+/** What is written in 8 bits for layers that read it so, on a real GPU: the same results as where they round it themselves. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { CudaBackend } from '../../src/backend/cuda/cuda-backend.ts';
 import { ROW_FORMATS } from '../../src/embedding/bag.ts';
 import { integers, MODES, randomTable } from '../support/cases.ts';
-import { BESIDE, pooledBatch, runPooled } from '../support/pooled-copies.ts';
+import { BESIDE, type PooledCase, pooledBatch, runPooled } from '../support/pooled-copies.ts';
 import { Random } from '../support/random.ts';
 import { usersProblem } from '../support/users.ts';
 import { refuseGpu } from './gpu.ts';
@@ -42,12 +42,36 @@ test('every row format and mode, widths of whole vectors and others, users, long
     const users = usersProblem(random, tables, { starts, perUser: (t) => t % 2 === 1 }).batch;
     const batches = [whole, pooledBatch(tables, 300, 44, 3), users, cut, whole];
     const run = (pooledCopies: boolean) =>
-      runPooled((switches) => new CudaBackend({ switches, linearSearch }), pooledCopies, {
-        ...{ tables, batches, capacity },
-      });
+      runPooled(
+        (switches) => new CudaBackend({ switches, linearSearch }),
+        { pooledCopies },
+        {
+          ...{ tables, batches, capacity },
+        },
+      );
     const [own, plain] = [await run(true), await run(false)];
     assert.deepEqual(own.results, plain.results, `dims ${dims}`);
     assert.deepEqual(new Set(own.rounded), new Set([BESIDE]));
     assert.ok(plain.rounded.every((columns) => columns > BESIDE));
   }
+});
+
+test('outputs that are needed in 8 bits alone, by the library and by cross products', { skip }, async () => {
+  const random = new Random(45);
+  const tables = [128, 128, 112].map((dim) => randomTable(random, { rows: 1000, dim }));
+  for (const candidates of [8, 0])
+    for (const batch of [2048, 300, 70]) {
+      const own: PooledCase = {
+        ...{ tables, capacity: batch, topped: true },
+        batches: [46, 47, 48].map((seed) => pooledBatch(tables, batch, seed)),
+      };
+      const search = { ...linearSearch, candidates };
+      const run = (copiesAlone: boolean) =>
+        runPooled((switches) => new CudaBackend({ switches, linearSearch: search }), { copiesAlone }, own);
+      assert.deepEqual(
+        (await run(true)).results,
+        (await run(false)).results,
+        `${candidates}, batch ${batch}`,
+      );
+    }
 });

@@ -1,4 +1,4 @@
-/** A bottom layer beside pooled rows, then a cross layer: a program whose first cross product reads a copy in 8 bits. */
+/** A bottom layer beside pooled rows, a cross layer, and a top layer: a program that reads copies in 8 bits. */
 import { mock } from 'node:test';
 import { columns, type LinearOperation, type Matrix, type Operation } from '../../src/backend/backend.ts';
 import type { CudaBackend } from '../../src/backend/cuda/cuda-backend.ts';
@@ -26,10 +26,12 @@ export interface PooledCase {
   readonly plan?: PlanChoice;
   /** Of the cross layer's first product; default: float8_e4m3. */
   readonly precision?: DensePrecision;
+  /** Whether the cross layer's output goes into a layer in 8 bits, and is no result itself. */
+  readonly topped?: boolean;
 }
 
 export interface PooledResults {
-  /** x0, the product of it, and the cross layer's output, of each batch. */
+  /** x0, the product of it, and the cross layer's output, or the top layer's, of each batch. */
   readonly results: readonly Uint16Array[];
   /** The columns that `round_rows` made of each matrix. */
   readonly rounded: readonly number[];
@@ -40,20 +42,21 @@ export interface PooledResults {
 /** Runs each batch, all by one program; the backend is disposed. */
 export async function runPooled(
   open: (switches: CudaSwitches) => CudaBackend,
-  pooledCopies: boolean,
-  { tables, batches, capacity, plan, precision = 'float8_e4m3' }: PooledCase,
+  switches: CudaSwitches,
+  { tables, batches, capacity, plan, precision = 'float8_e4m3', topped = false }: PooledCase,
 ): Promise<PooledResults> {
-  using backend = open({ pooledCopies });
+  using backend = open(switches);
   using placed = await placeCollection(backend, tables, plan);
   const random = new Random(5);
   const width = BESIDE + totalDim(tables);
   const { block, made } = Workspace.of(backend, (workspace) => {
     const halves = (cols: number) => workspace.matrix(capacity, cols, 'float16');
     const given = workspace.packed(capacity, FEATURES);
-    return { given, x0: halves(width), low: halves(RANK), x1: halves(width) };
+    return { given, x0: halves(width), low: halves(RANK), x1: halves(width), top: halves(RANK) };
   });
   using _block = block;
-  const { given, x0, low, x1 } = made;
+  const { given, x0, low, x1, top } = made;
+  const outputs = [x0, low, topped ? top : x1];
   const layer = (input: Matrix, output: Matrix, own: DensePrecision): LinearOperation => {
     const weight = random.reals(output.cols * input.cols).map((w) => w / Math.sqrt(input.cols));
     const stored =
@@ -65,7 +68,8 @@ export async function runPooled(
   const layers = [
     layer(given, columns(x0, 0, BESIDE), 'float16'),
     layer(x0, low, precision),
-    { ...layer(low, x1, 'float16'), cross: { x0, x: x0 } },
+    { ...layer(low, x1, topped ? precision : 'float16'), cross: { x0, x: x0 } },
+    ...(topped ? [layer(x1, top, 'float8_e4m3')] : []),
   ];
   const rounds = mock.method(DenseLibrary.prototype, 'roundRows');
   try {
@@ -74,13 +78,13 @@ export async function runPooled(
       { op: 'embeddingBags', tables: placed, bags: 'bags', output, checking: 'error' },
       { op: 'upload', source: 'given', output: given },
       ...layers,
-      ...[x0, low, x1].map((input, i): Operation => ({ op: 'download', input, target: `out ${i}` })),
+      ...outputs.map((input, i): Operation => ({ op: 'download', input, target: `out ${i}` })),
     ]);
     const results: Uint16Array[] = [];
     const kernels: string[] = [];
     for (const batch of batches) {
       using bags = backend.placeBags(placed, batch);
-      const targets = [x0, low, x1].map(({ cols }) => new Uint16Array(batch.batchSize * cols));
+      const targets = outputs.map(({ cols }) => new Uint16Array(batch.batchSize * cols));
       const bound = Object.fromEntries(targets.map((target, i) => [`out ${i}`, target]));
       const source = random.reals(batch.batchSize * FEATURES);
       const report = await program.run({ bags, given: source, ...bound }, { timing: 'none' });

@@ -125,10 +125,12 @@ export function operationOf(
 
 type Use<T, F> = Check<{ readonly inner: T; readonly facts: F }>;
 
-/** A matrix inside of its buffer. What lies behind its columns is not a caller's to promise. */
+/** A matrix inside of its buffer. What lies behind its columns, and who needs it, is not a caller's to promise. */
 function matrixOf(buffer: Use<DeviceBuffer, { readonly length: number }>): Check<Matrix> {
   const members = membersOf<
-    Omit<Matrix, 'buffer' | 'padding'> & { buffer: { inner: DeviceBuffer; facts: { length: number } } }
+    Omit<Matrix, 'buffer' | 'padding' | 'transient'> & {
+      buffer: { inner: DeviceBuffer; facts: { length: number } };
+    }
   >({
     buffer,
     offset: whole(),

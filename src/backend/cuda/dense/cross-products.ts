@@ -140,6 +140,7 @@ export class CrossProducts implements Disposable {
       rounded: rounded?.address ?? 0n,
       roundedStride: rounded?.stride ?? 0,
       roundedScale: floatBits(rounded?.scale ?? 1),
+      roundedAlone: rounded?.alone === true ? 1 : 0,
     });
     const { multiprocessors } = this.#device.properties;
     const shape = crossLaunch(factors, columns, { batch: rows, inputs, outputs }, multiprocessors);

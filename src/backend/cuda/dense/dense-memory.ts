@@ -7,6 +7,7 @@ import type { CudaStream } from '../../../cuda/stream.ts';
 import type { ElementFormat } from '../../../device.ts';
 import { DeviceError } from '../../../errors.ts';
 import type { DevicePtr } from '../../../ffi/cuda-symbols.ts';
+import { float8ToNumber } from '../../../float8.ts';
 import { bfloat16ToNumber, float16ToNumber } from '../../../tensor.ts';
 import { elementBytes } from '../../backend.ts';
 import type { DeviceLinear, DeviceMatrix, RoundedCopy } from './dense-operation.ts';
@@ -145,13 +146,15 @@ export class Trial implements Disposable {
     }
   }
 
-  /** Whether output [0, 0] is NaN, when the stream is done. */
+  /** Whether output [0, 0] is NaN, when the stream is done; where it is needed in 8 bits alone, whether it is there. */
   firstIsNaN(): boolean {
-    const { address, format } = this.operation.output;
+    const { output, rounded } = this.operation;
+    const { address, format } =
+      rounded?.alone === true ? { ...rounded, format: 'float8_e4m3' as const } : output;
     const { stream, word } = this.#own;
     const bits = word.int32(0, 1);
     bits[0] = 0;
-    stream.copyToHost(word.address(), address, elementBytes({ format }));
+    stream.copyToHost(word.address(), address, format === 'float8_e4m3' ? 1 : elementBytes({ format }));
     stream.synchronize();
     return Number.isNaN(NUMBER_OF[format](at(bits, 0) >>> 0));
   }
@@ -168,13 +171,14 @@ const word = new Uint32Array(1);
 const wordAsFloat = new Float32Array(word.buffer);
 
 /** The number that some bits stand for. */
-const NUMBER_OF: Readonly<Record<ElementFormat, (bits: number) => number>> = {
+const NUMBER_OF: Readonly<Record<TrialFormat, (bits: number) => number>> = {
   float32: (bits) => {
     word[0] = bits;
     return at(wordAsFloat, 0);
   },
   float16: float16ToNumber,
   bfloat16: bfloat16ToNumber,
+  float8_e4m3: float8ToNumber,
 };
 
 /** Bytes of a matrix that begins up to 16 bytes into its memory, in whole words. */

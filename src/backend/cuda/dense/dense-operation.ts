@@ -31,6 +31,8 @@ export interface RoundedCopy {
   /** Columns that are written: those of the matrix, then zeros. */
   readonly cols: number;
   readonly scale: number;
+  /** Whether nobody needs what it is a copy of: of an output, which may be left unwritten. Default: false. */
+  readonly alone?: boolean;
 }
 
 /** A LinearOperation of the contract, with device matrices. */
@@ -94,6 +96,7 @@ export function shapeKey(operation: DeviceLinear): string {
     ...(cross === undefined ? [] : [isInPlace(operation) ? 'cross in place' : 'cross']),
     ...(inputRounded === undefined ? [] : [`from 8 bits +${inputRounded.stride}`]),
     ...(rounded === undefined ? [] : [`to 8 bits ${rounded.cols}+${rounded.stride}`]),
+    ...(rounded?.alone === true ? ['alone'] : []),
     `${place(input)}${place(output)}`,
   ].join(' ');
 }

@@ -77,6 +77,8 @@ export const CrossProductParams = struct('CrossProductParams', 'cross_product.cu
   roundedStride: 'integer',
   /** The bits of a float32. */
   roundedScale: 'integer',
+  /** 1: the output is written in 8 bits alone. */
+  roundedAlone: 'integer',
 });
 
 export const RoundRowsParams = struct('RoundRowsParams', 'round_rows.cuh', {

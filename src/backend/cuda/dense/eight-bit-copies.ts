@@ -36,6 +36,8 @@ export interface CopyPlace {
   /** Columns, with the zeros behind the last of a copy. */
   readonly cols: number;
   readonly scale: number;
+  /** Whether nobody needs what it is a copy of. */
+  readonly alone: boolean;
 }
 
 export interface EightBitCopies {
@@ -157,11 +159,34 @@ function placed(program: readonly Operation[], copies: readonly Copy[]): EightBi
       }
       taken.push({ start, end: start + bytes, until: Math.max(...readers) });
     }
-    const whole = { memory: isOwn ? 'own' : 'shared', offset: start, stride, cols: stride, scale } as const;
+    const memory = isOwn ? 'own' : 'shared';
+    const alone = isNeededInEightBitsAlone(program, { parts, readers, scale, matrix });
+    const whole = { memory, offset: start, stride, cols: stride, scale, alone } as const;
     for (const { writer, column, cols } of parts)
       written.set(writer, parts.length === 1 ? whole : { ...whole, offset: start + column, cols });
     for (const reader of readers) read.set(reader, whole);
   }
   const shared = Math.max(0, ...taken.map(({ end }) => end));
   return { bytes: { shared, own }, written, read };
+}
+
+/** Whether no operation behind the writers of a copy reads the matrix itself. */
+function isNeededInEightBitsAlone(program: readonly Operation[], { parts, readers, matrix }: Copy): boolean {
+  if (matrix.transient !== true) return false;
+  const first = Math.min(...parts.map(({ writer }) => writer));
+  return program.every((operation, place) => {
+    if (place <= first) return true;
+    const others = readers.includes(place) ? [] : inputsOf(operation);
+    return [...others, ...termsOf(operation)].every((read) => !overlap(read, matrix));
+  });
+}
+
+/** What an operation reads, but for the terms of a cross. */
+function inputsOf(operation: Operation): readonly Matrix[] {
+  return operation.op === 'upload' || operation.op === 'embeddingBags' ? [] : [operation.input];
+}
+
+function termsOf(operation: Operation): readonly Matrix[] {
+  const cross = operation.op === 'linear' ? operation.cross : undefined;
+  return cross === undefined ? [] : [cross.x0, cross.x];
 }

@@ -55,6 +55,8 @@ export interface DenseTools {
   readonly pool: BlockPool<DeviceMemory>;
   /** Whether the kernels of lookups can write copies in 8 bits. */
   readonly writesCopies: (lookups: EmbeddingBagsOperation) => boolean;
+  /** Whether outputs that are needed in 8 bits alone may be left unwritten. */
+  readonly copiesAlone: boolean;
 }
 
 /**
@@ -62,10 +64,8 @@ export interface DenseTools {
  * milliseconds when a linear layer has a shape that was not seen before, since the ways to compute it are measured.
  * @throws DeviceError KERNEL_FAILED for matrices that do not fit, OUT_OF_MEMORY; what `kernelsIn` throws.
  */
-export async function prepareDense(
-  program: readonly Operation[],
-  { kernelsIn, pool, writesCopies }: DenseTools,
-): Promise<PreparedDense> {
+export async function prepareDense(program: readonly Operation[], tools: DenseTools): Promise<PreparedDense> {
+  const { kernelsIn, pool } = tools;
   const operations = [...program.entries()].filter((entry): entry is [number, DenseOperation] =>
     isDense(entry[1]),
   );
@@ -77,7 +77,7 @@ export async function prepareDense(
   );
   for (const own of new Set(operations.filter(isCross).map(([, operation]) => precisionOf(operation))))
     await kernels.get(own)?.compileCrosses();
-  const { copiesOf, memory } = placeCopies(program, kernels.get('float8_e4m3'), { pool, writesCopies });
+  const { copiesOf, memory } = placeCopies(program, kernels.get('float8_e4m3'), tools);
   try {
     const enqueue = operations.map(([place, operation]): [number, EnqueueDense] => [
       place,
@@ -106,7 +106,7 @@ interface PlacedCopies {
 function placeCopies(
   program: readonly Operation[],
   kernels: DenseKernels | undefined,
-  { pool, writesCopies }: Pick<DenseTools, 'pool' | 'writesCopies'>,
+  { pool, writesCopies, copiesAlone }: DenseTools,
 ): PlacedCopies {
   const none = { copiesOf: () => ({}), memory: undefined };
   if (kernels === undefined) return none;
@@ -123,8 +123,9 @@ function placeCopies(
   const starts = { shared, own: memory?.address() ?? 0n };
   const copyAt = (place: CopyPlace | undefined): RoundedCopy | undefined => {
     if (place === undefined) return undefined;
-    const { memory, offset, stride, cols, scale } = place;
-    return { address: (starts[memory] + BigInt(offset)) as DevicePtr, stride, cols, scale };
+    const { memory, offset, alone, ...copy } = place;
+    const address = (starts[memory] + BigInt(offset)) as DevicePtr;
+    return { ...copy, address, alone: alone && copiesAlone };
   };
   const copiesOf = (place: number) => {
     const [rounded, inputRounded] = [copyAt(written.get(place)), copyAt(read.get(place))];

@@ -170,6 +170,7 @@ export class CudaProgram extends OneAtATime {
       kernelsIn: (precision) => this.#tools.dense(precision),
       pool: pools.device,
       writesCopies: (lookups) => switches.pooledCopies !== false && isFused(lookups),
+      copiesAlone: switches.copiesAlone !== false,
     });
     const giveBack = [() => giveBackDense(dense, pools)];
     try {

@@ -29,10 +29,15 @@ if (skip === undefined) {
     /** Whether x is x0. */
     readonly isFirst?: boolean;
     readonly scale?: number;
+    /** Whether the output is needed in 8 bits alone. */
+    readonly alone?: boolean;
   }
 
   /** Runs a cross layer by the cross product, or, with none, by the direct kernel. */
-  async function run({ inputs, outputs, factors, isFirst = false, scale }: Case, whole: boolean) {
+  async function run(
+    { inputs, outputs, factors, isFirst = false, scale, alone = false }: Case,
+    whole: boolean,
+  ) {
     using device = new CudaDevice(fakeTools.driver);
     using stream = new CudaStream(device);
     using kernels = await DenseKernels.open(device, {
@@ -72,7 +77,7 @@ if (skip === undefined) {
     const rounded: RoundedCopy = {
       address: memory.address(4 * BYTES) as DevicePtr,
       ...{ stride: Math.ceil(outputs / 16) * 16, cols: Math.ceil(outputs / 16) * 16 },
-      scale: scale ?? 1,
+      ...{ scale: scale ?? 1, alone },
     };
     const x0 = place(1, outputs);
     const operation: DeviceLinear = {
@@ -114,5 +119,13 @@ if (skip === undefined) {
       });
       assert.deepEqual(Array.from(made.copy), expected);
     }
+  });
+
+  test('an output that is needed in 8 bits alone is left as it was', async () => {
+    const own = { inputs: 64, outputs: 96, factors: 'tensor', scale: 2 ** -5 } as const;
+    const [beside, alone] = [await run(own, true), await run({ ...own, alone: true }, true)];
+    assert.match(alone.choice, /^cross product/);
+    assert.deepEqual(alone.copy, beside.copy);
+    assert.deepEqual(new Set(alone.out), new Set([float16ToNumber(0x5555)]));
   });
 }

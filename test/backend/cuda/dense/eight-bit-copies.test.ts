@@ -75,7 +75,14 @@ test('a layer reads what an earlier one wrote; several read one copy', () => {
     bytes: 256,
   });
   const { written, read } = copiesOf(program);
-  assert.deepEqual(written.get(0), { memory: 'shared', offset: 0, stride: 48, cols: 48, scale: 2 });
+  assert.deepEqual(written.get(0), {
+    memory: 'shared',
+    offset: 0,
+    stride: 48,
+    cols: 48,
+    scale: 2,
+    alone: false,
+  });
   assert.equal(read.get(2), read.get(1));
 });
 
@@ -177,14 +184,14 @@ test('lookups and layers write a copy side by side, in memory that no other prog
     linear(b, out, 3),
   ];
   const { written, read, bytes } = copiesOf(program);
-  const whole96 = { memory: 'own', offset: 0, stride: 96, cols: 96, scale: 3 };
+  const whole96 = { memory: 'own', offset: 0, stride: 96, cols: 96, scale: 3, alone: false };
   assert.deepEqual(
     written,
     new Map([
       [2, { ...whole96, cols: 32 }],
       [1, { ...whole96, offset: 32, cols: 20 }],
       [0, { ...whole96, offset: 52, cols: 44 }],
-      [3, { memory: 'shared', offset: 0, stride: 48, cols: 48, scale: 2 }],
+      [3, { memory: 'shared', offset: 0, stride: 48, cols: 48, scale: 2, alone: false }],
     ]),
   );
   assert.deepEqual([read.get(3), read.get(5)], [whole96, whole96]);
@@ -195,7 +202,7 @@ test('layers write a copy side by side where each has whole units', () => {
   const [a, b, c] = [whole(32), whole(96), whole(16)];
   const halves = (at: number) => [linear(a, columns(b, at, 96 - at)), linear(a, columns(b, 0, at))];
   const { written, bytes } = copiesOf([...halves(48), linear(b, c, 3)]);
-  const part = { memory: 'shared', stride: 96, cols: 48, scale: 3 };
+  const part = { memory: 'shared', stride: 96, cols: 48, scale: 3, alone: false };
   assert.deepEqual(
     written,
     new Map([
@@ -228,4 +235,29 @@ test('layers write a copy side by side where each has whole units', () => {
   const [whole1, part1] = [linear(b, c, 3), linear(columns(b, 0, 48), c, 3)];
   assert.deepEqual([...copiesOf([...halves(48), whole1, part1]).read.keys()], [2]);
   assert.deepEqual([...copiesOf([...halves(48), part1, whole1]).read.keys()], [2]);
+});
+
+test('a copy is alone where its matrix is of one program, and nobody else in it reads that', () => {
+  const passing = (cols: number): Matrix => ({ ...whole(cols), transient: true });
+  const [a, b, c, d] = [passing(32), passing(32), passing(32), passing(32)];
+  const isAlone = (...program: Operation[]) => copiesOf(program).written.get(0)?.alone;
+  assert.equal(isAlone(linear(a, b), linear(b, c, 1), linear(b, d, 1)), true);
+  const kept = whole(32);
+  const cross = (x0: Matrix, x: Matrix) => ({ cross: { x0, x } });
+  const read = (input: Matrix): Operation => ({ op: 'download', input, target: 'slot' });
+  for (const [what, ...program] of [
+    ['no matrix of one program', linear(a, kept), linear(kept, c, 1)],
+    ['downloaded', linear(a, b), linear(b, c, 1), read(b)],
+    ['a part of it', linear(a, b), linear(b, c, 1), read(columns(b, 31, 1))],
+    ['downloaded before it is read', linear(a, b), read(b), linear(b, c, 1)],
+    ['copied', linear(a, b), linear(b, c, 1), copy(b, d)],
+    ['by another scale', linear(a, b), linear(b, c, 1), linear(b, d, 2)],
+    ['in 16 bits', linear(a, b), linear(b, c, 1), linear(b, d)],
+    ['as x0', linear(a, b), linear(b, c, 1), linear(c, d, undefined, cross(b, c))],
+    ['as x of its reader', linear(a, b), linear(b, c, 1, cross(c, b))],
+  ] as const)
+    assert.equal(isAlone(...program), false, what);
+  assert.equal(isAlone(linear(a, b), linear(b, c, 1), read(c)), true, 'what is made of it is needed');
+  const before = copiesOf([read(b), linear(a, b), linear(b, c, 1)]).written.get(1);
+  assert.equal(before?.alone, true, 'what was there before');
 });

@@ -241,6 +241,20 @@ if (skip === undefined) {
     const read = prepared.mock.calls.filter(({ arguments: [own] }) => own.inputRounded !== undefined);
     const written = prepared.mock.calls.filter(({ arguments: [own] }) => own.rounded !== undefined);
     assert.deepEqual([read.length, written.length], [6, 6]);
+    const areAlone = () =>
+      prepared.mock.calls.flatMap(({ arguments: [{ rounded }] }) => (rounded ? [rounded.alone] : []));
+    // Of h0, x1, h1, x2, m0 and m1: the others are downloaded.
+    assert.deepEqual(areAlone(), [true, false, true, false, false, false]);
+    prepared.mock.resetCalls();
+    const last = at(results(), 4);
+    using unread = backend.prepare([upload, ...operations, { op: 'download', ...last }]);
+    for (const run of [1, 2]) {
+      last.target.fill(0);
+      await unread.run({}, { timing: 'none' });
+      assert.deepEqual(last.target, at(alone, 4).target, `needed in 8 bits alone, run ${run}`);
+    }
+    // x1 is the next cross layer’s x.
+    assert.deepEqual(areAlone(), [true, false, true, true, true, true]);
     prepared.mock.restore();
     for (const own of placed) own[Symbol.dispose]();
     return prepared.mock.calls.map(({ result }) => result ?? '');

@@ -31,7 +31,7 @@ describe('pooled rows in 8 bits', { skip }, () => {
     [8, 5, 8, 1].map((batchSize, seed) => pooledBatch(tables, batchSize, seed));
 
   const run = (pooledCopies: boolean, own: Omit<PooledCase, 'capacity'>) =>
-    runPooled((switches) => openFakeBackend({ switches }), pooledCopies, { ...own, capacity: 8 });
+    runPooled((switches) => openFakeBackend({ switches }), { pooledCopies }, { ...own, capacity: 8 });
 
   test('the pooling kernel writes them: only the layer beside them is rounded by itself', async () => {
     const tables = tablesOf(LOOKED_UP);
@@ -74,6 +74,17 @@ describe('pooled rows in 8 bits', { skip }, () => {
       assert.deepEqual(made.results, plain.results, what);
       assert.deepEqual(made.rounded, plain.rounded, what);
       assert.equal(made.rounded.length > 0, what !== 'layers in 16 bits');
+    }
+  });
+
+  test('a cross layer’s output that is needed in 8 bits alone', async () => {
+    const tables = tablesOf(LOOKED_UP);
+    const own: PooledCase = { tables, batches: batchesOf(tables), capacity: 8, topped: true };
+    for (const candidates of [2, 0]) {
+      const linearSearch = { candidates, rounds: 0, runs: 0 };
+      const run = (copiesAlone: boolean) =>
+        runPooled((switches) => openFakeBackend({ switches, linearSearch }), { copiesAlone }, own);
+      assert.deepEqual((await run(true)).results, (await run(false)).results, `${candidates} candidates`);
     }
   });
 });
