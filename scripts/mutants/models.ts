@@ -8,12 +8,8 @@ const UTILITIES = ['test/emulation/utilities.test.ts'];
 
 export const MODELS_AND_PROGRAMS: readonly Mutant[] = [
   ...mutantsOf(
-    'src/model/dlrm.ts',
+    'src/model/batch-runner.ts',
     [
-      ['    this.#programs[Symbol.dispose]();\n', ''],
-      ['    this.#placed.head[Symbol.dispose]();\n', ''],
-      ['    this.#placed.tables[Symbol.dispose]();\n', ''],
-      ['if (this.#closesBackend) this.#backend[Symbol.dispose]();', ''],
       ['      for (const part of [...owned, bags]) part[Symbol.dispose]();\n', ''],
       ['      owned.push(block);\n', ''],
       ['      owned.unshift(executable);\n', ''],
@@ -24,16 +20,27 @@ export const MODELS_AND_PROGRAMS: readonly Mutant[] = [
       ['call.use(this.#programs.borrow(bags));', 'this.#programs.borrow(bags);'],
       ['if (owner !== this)\n', 'if (owner === undefined)\n'],
       ['bytes: this.#programs.bytesFor(batchSize), what, signal', 'bytes: 0, what, signal'],
+      ['    call.use(placed.hold());\n', ''],
+      ['checking: this.#checking', "checking: 'none'"],
+      ['    this.#programs[Symbol.dispose]();\n', ''],
+    ],
+    MODELS,
+  ),
+  ...mutantsOf(
+    'src/model/dlrm.ts',
+    [
+      ['    this.#batches[Symbol.dispose]();\n', ''],
+      ['    this.#placed.head[Symbol.dispose]();\n', ''],
+      ['    this.#placed.tables[Symbol.dispose]();\n', ''],
+      ['if (this.#closesBackend) this.#backend[Symbol.dispose]();', ''],
       ["      throwIfAborted(signal, 'predict');\n", ''],
       ['      call.use(this.#inFlight.enter());\n', ''],
-      ['    call.use(placed.hold());\n', ''],
       ['{ bytes: bytesIn(values), what:', '{ bytes: 0, what:'],
       [
         'keep(await PlacedHead.place({ backend: device, precision }, head, signal))',
         'await PlacedHead.place({ backend: device, precision }, head, signal)',
         'nothing that can fail follows the placing of the head',
       ],
-      ['checking: this.#checking', "checking: 'none'"],
     ],
     MODELS,
   ),

@@ -1,30 +1,15 @@
 /** A model placed on a device: dense features and bags in, click probabilities or what else it gives out. */
-import { at } from '../at.ts';
-import { type AdmissionRequest, bytesIn } from '../backend/admission.ts';
-import { Apart } from '../backend/apart.ts';
-import type {
-  Backend,
-  Bindings,
-  Matrix,
-  Operation,
-  PlacedBags,
-  PlacedTables,
-  RunOptions,
-  RunReport,
-} from '../backend/backend.ts';
-import { BatchPrograms, PARTS_AT_ONCE } from '../backend/batch-programs.ts';
+import { bytesIn } from '../backend/admission.ts';
+import type { Backend } from '../backend/backend.ts';
 import { ownBackend } from '../backend/guarded/backend.ts';
 import { InFlight } from '../backend/in-flight.ts';
 import { keepingPlaced } from '../backend/keep-placed.ts';
 import { Scope } from '../backend/scope.ts';
-import { Workspace } from '../backend/workspace.ts';
 import { abortSignal, throwIfAborted } from '../checks/abort.ts';
-import { allocated } from '../checks/arguments.ts';
-import { called, flag, membersOf, oneOf, optional, reading, record, whole } from '../checks/value.ts';
+import { called, flag, membersOf, oneOf, optional, record, whole } from '../checks/value.ts';
 import { DENSE_PRECISIONS, type DensePrecision, precisionOn } from '../device.ts';
 import { INDEX_CHECKING, type IndexArray, type IndexChecking } from '../embedding/bag.ts';
-import { batchParts } from '../embedding/batch-parts.ts';
-import { checkBagShapes, checkBatchSize, MOST_SAMPLES } from '../embedding/check-bags.ts';
+import { MOST_SAMPLES } from '../embedding/check-bags.ts';
 import type { RowValues } from '../embedding/row-values.ts';
 import { UsageError } from '../errors.ts';
 import { type Placement, parsePlacement } from '../plan/placement.ts';
@@ -32,26 +17,24 @@ import { type Plan, type PlanChoice, planChoice } from '../plan/plan.ts';
 import { choosePlan, type PlanTraffic, planTraffic } from '../plan/saved-plans.ts';
 import type { OnProgress } from '../progress.ts';
 import { inputsOf, type ModelArchitecture } from './architecture.ts';
+import { BatchRunner, type Placed } from './batch-runner.ts';
 import { checkArchitecture } from './check-architecture.ts';
 import { placeCollection } from './collection.ts';
 import { type Head, headOf } from './head.ts';
 import { checkOverwrites, overwriteRows } from './overwrite.ts';
 import { PlacedHead, storedPrecision } from './placed-head.ts';
-import { type HeldParts, type PlacedRequest, partsOf, placedRequest } from './placed-request.ts';
+import { type PlacedRequest, partsOf } from './placed-request.ts';
 import {
   type Prediction,
   type PredictOptions,
   predictionOf,
-  type Stage,
   type StagedPrediction,
   stageTimes,
 } from './prediction.ts';
-import { checkDense } from './request/check-dense.ts';
 import type { FeatureRequest } from './request/feature-request.ts';
 import type { DlrmRequest } from './request/request.ts';
 import { boundByFeature } from './request/request-by-feature.ts';
 import { type CandidatePart, scoreRequest, type UserPart } from './request/score.ts';
-import { runParts } from './run-parts.ts';
 import { tableOf } from './table-number.ts';
 
 export interface DlrmOptions {
@@ -86,19 +69,8 @@ export interface ModelOverwrite extends Disposable {
   run(onProgress?: OnProgress): Promise<DlrmModel>;
 }
 
-/** What the head's outputs are [batchSize, width] each, in their order, and what the device reports. */
-interface Scored {
-  readonly outputs: readonly Float32Array[];
-  readonly report: RunReport;
-}
-
 /** Kept by this file: what has it was made by `DlrmModel.create`. */
 const MADE_HERE = Symbol('made by DlrmModel');
-
-interface Placed {
-  readonly tables: PlacedTables;
-  readonly head: PlacedHead;
-}
 
 const CREATE_OPTIONS = membersOf<DlrmOptions>({
   plan: optional(planChoice),
@@ -121,8 +93,6 @@ const AT_ONCE = whole(1, 64);
 export class DlrmModel implements AsyncDisposable {
   readonly #architecture: ModelArchitecture;
   readonly #head: Head;
-  /** One for each of the head's outputs. */
-  readonly #outputSlots: readonly string[];
   readonly #planSource: string;
   readonly #backend: Backend;
   readonly #placed: Placed;
@@ -131,10 +101,8 @@ export class DlrmModel implements AsyncDisposable {
   readonly #closesBackend: boolean;
   /** Whether another model has its tables and its backend from now on. */
   #isHandedOver = false;
-  readonly #programs: BatchPrograms;
+  readonly #batches: BatchRunner;
   readonly #inFlight = new InFlight('the model', () => this.#giveBack());
-  /** A batch in parts sees all of an update or nothing of it, as a program does. */
-  readonly #rows = new Apart<'parts' | 'update'>();
 
   private constructor(
     made: typeof MADE_HERE,
@@ -150,15 +118,13 @@ export class DlrmModel implements AsyncDisposable {
     this.#planSource = planSource;
     this.#architecture = architecture;
     this.#head = head;
-    this.#outputSlots = head.outputs.map(({ name }) => `output ${name}`);
     this.#backend = backend;
     this.#placed = placed;
     this.#precision = precision;
     this.#closesBackend = options.closesBackend ?? false;
     this.#checking = options.indexChecking ?? 'error';
-    this.#programs = new BatchPrograms(backend, (capacity, workspace) => {
-      return this.#program(capacity, workspace).fromHost;
-    });
+    const checking = this.#checking;
+    this.#batches = new BatchRunner({ backend, architecture, head, placed, checking });
   }
 
   /**
@@ -262,8 +228,8 @@ export class DlrmModel implements AsyncDisposable {
       const placed = partsOf(record(request, 'predict: request'));
       const { outputs, report } =
         placed === undefined
-          ? await this.#runFromHost(call, request as DlrmRequest, timing, signal)
-          : await this.#runPlaced(call, placed, timing, signal);
+          ? await this.#batches.runFromHost(call, request as DlrmRequest, timing, signal)
+          : await this.#batches.runPlaced(call, placed, timing, signal);
       throwIfAborted(signal, 'predict');
       const { findings } = report;
       const latencyMs = performance.now() - began;
@@ -308,27 +274,7 @@ export class DlrmModel implements AsyncDisposable {
    */
   async place(request: DlrmRequest): Promise<PlacedRequest> {
     using _call = this.#inFlight.enter();
-    const turn = this.#backend.admission.enter(this.#turnOf('place', request));
-    using _turn = turn instanceof Promise ? await turn : turn;
-    const bags = this.#backend.placeBags(this.#placed.tables, request);
-    const { batchSize } = bags;
-    const owned: Disposable[] = [];
-    try {
-      const source = checkDense(request, batchSize, this.#architecture.denseFeatures);
-      const capacity = this.#backend.capacityFor(batchSize);
-      const { block, made } = Workspace.of(this.#backend, (workspace) => this.#program(capacity, workspace));
-      owned.push(block);
-      const { dense, onDevice } = made;
-      if (dense !== undefined) await this.#backend.run([{ op: 'upload', source, output: dense }]);
-      const executable = this.#backend.prepare(onDevice);
-      owned.unshift(executable);
-      // The bags come over with the first run.
-      await executable.run(this.#bindings(bags, this.#arrays(batchSize)), { timing: 'none' });
-      return placedRequest({ owner: this, bags, owned, executable });
-    } catch (error) {
-      for (const part of [...owned, bags]) part[Symbol.dispose]();
-      throw error;
-    }
+    return await this.#batches.place(request);
   }
 
   /**
@@ -338,7 +284,7 @@ export class DlrmModel implements AsyncDisposable {
    */
   reserveBatches(samples: number, atOnce: number): void {
     this.#inFlight.checkOpen();
-    this.#programs.reserve(
+    this.#batches.reserve(
       SAMPLES(samples, 'reserveBatches: samples'),
       AT_ONCE(atOnce, 'reserveBatches: atOnce'),
     );
@@ -360,7 +306,7 @@ export class DlrmModel implements AsyncDisposable {
     using _call = this.#inFlight.enter();
     const number = tableOf(table, this.#architecture.tables);
     // Before its turn, which parts of a batch may wait for.
-    const apart = this.#rows.enter('update');
+    const apart = this.#batches.updating();
     using _apart = apart instanceof Promise ? await apart : apart;
     const turn = this.#backend.admission.enter({ bytes: bytesIn(values), what: 'updateRows' });
     using _turn = turn instanceof Promise ? await turn : turn;
@@ -417,127 +363,6 @@ export class DlrmModel implements AsyncDisposable {
     };
   }
 
-  /** What a call about a request asks of the device. @throws RequestError TENSOR_SHAPE. */
-  #turnOf(what: string, request: DlrmRequest, signal?: AbortSignal): AdmissionRequest {
-    const batchSize = checkBatchSize(reading(`${what}: request`, () => request.batchSize));
-    return { bytes: this.#programs.bytesFor(batchSize), what, signal };
-  }
-
-  /** As it is, or in parts where a program for it would leave no room for others. `call`: has what the run needs. */
-  async #runFromHost(
-    call: Scope,
-    request: DlrmRequest,
-    options: RunOptions,
-    signal: AbortSignal | undefined,
-  ): Promise<Scored> {
-    const asked = this.#turnOf('predict', request, signal);
-    const cut = this.#partsOf(request);
-    if (cut !== undefined) {
-      const apart = this.#rows.enter('parts');
-      call.use(apart instanceof Promise ? await apart : apart);
-    }
-    const turn = this.#backend.admission.enter(
-      cut === undefined ? asked : { ...asked, bytes: this.#programs.bytesFor(cut.samplesAtOnce) },
-    );
-    call.use(turn instanceof Promise ? await turn : turn);
-    if (cut === undefined) return this.#runWhole(call, request, options);
-    const { batchSize, dense, parts } = cut;
-    const { tables, denseFeatures } = this.#architecture;
-    const outputs = this.#arrays(batchSize);
-    const asOne = { tables, what: 'predict', signal };
-    const report = await runParts(parts, asOne, async ({ from, bags, ...part }) => {
-      using own = new Scope();
-      const rows = dense.subarray(from * denseFeatures, (from + part.batchSize) * denseFeatures);
-      const users = part.users === undefined ? {} : { users: part.users };
-      const request = { batchSize: part.batchSize, bags, ...users, dense: rows, denseFeatures };
-      const scored = await this.#runWhole(own, request, options);
-      for (const [i, { width }] of this.#head.outputs.entries())
-        at(outputs, i).set(at(scored.outputs, i), from * width);
-      return scored.report;
-    });
-    return { outputs, report };
-  }
-
-  /** The parts of a request that is to be run in parts. */
-  #partsOf(request: DlrmRequest) {
-    const samples = this.#programs.partSamples(request.batchSize);
-    if (samples === undefined) return undefined;
-    const { tables, denseFeatures } = this.#architecture;
-    const batch = checkBagShapes(tables, request);
-    const { batchSize } = batch;
-    const dense = checkDense(request, batchSize, denseFeatures);
-    const parts = batchParts(batch, samples);
-    return parts && { batchSize, dense, parts, samplesAtOnce: Math.min(batchSize, PARTS_AT_ONCE * samples) };
-  }
-
-  /** `call`: has what the run needs. */
-  async #runWhole(call: Scope, request: DlrmRequest, options: RunOptions): Promise<Scored> {
-    const bags = call.use(this.#backend.placeBags(this.#placed.tables, request));
-    const { batchSize } = bags;
-    const dense = checkDense(request, batchSize, this.#architecture.denseFeatures);
-    const { executable } = call.use(this.#programs.borrow(bags));
-    const outputs = this.#arrays(batchSize);
-    const report = await executable.run(this.#bindings(bags, outputs, dense), options);
-    return { outputs, report };
-  }
-
-  /** As `#runFromHost`. */
-  async #runPlaced(
-    call: Scope,
-    placed: HeldParts,
-    options: RunOptions,
-    signal: AbortSignal | undefined,
-  ): Promise<Scored> {
-    const { owner, bags, executable } = placed;
-    if (owner !== this)
-      throw new UsageError('OPTION_INVALID', 'predict: the request was placed for another model', {
-        option: 'request',
-      });
-    // Its matrices are there already.
-    const turn = this.#backend.admission.enter({ bytes: 0, what: 'predict', signal });
-    call.use(turn instanceof Promise ? await turn : turn);
-    call.use(placed.hold());
-    const outputs = this.#arrays(bags.batchSize);
-    return { outputs, report: await executable.run(this.#bindings(bags, outputs), options) };
-  }
-
-  /** Arrays for the outputs of a batch. @throws DeviceError OUT_OF_MEMORY. */
-  #arrays(batchSize: number): Float32Array[] {
-    return allocated('the outputs', () =>
-      this.#head.outputs.map(({ width }) => new Float32Array(batchSize * width)),
-    );
-  }
-
-  /** What a run is given, by its slots. */
-  #bindings(bags: PlacedBags, outputs: readonly Float32Array[], dense?: Float32Array): Bindings {
-    const bindings: Record<string, Bindings[string]> =
-      dense === undefined || this.#head.dense === undefined ? { bags } : { dense, bags };
-    for (const [i, output] of outputs.entries()) bindings[at(this.#outputSlots, i)] = output;
-    return bindings;
-  }
-
-  /**
-   * The program for batches of at most `capacity` samples, with slots `bags`, `dense` and one for each output, or for dense
-   * features that are on the device, in `dense`, already. The lookups come first: they take longest, and what else there is to
-   * do is done meanwhile.
-   */
-  #program(capacity: number, workspace: Workspace) {
-    const { tables, head } = this.#placed;
-    const { dense, pooled, operations, outputs } = head.program(capacity, workspace);
-    const lookups = inStage('embeddingMs', [
-      { op: 'embeddingBags', tables, bags: 'bags', output: pooled, checking: this.#checking },
-    ]);
-    const downloads = outputs.map(
-      (input: Matrix, i): Operation => ({ op: 'download', input, target: at(this.#outputSlots, i) }),
-    );
-    const rest = [...operations, ...inStage('copyMs', downloads)];
-    const uploads = inStage(
-      'copyMs',
-      dense === undefined ? [] : [{ op: 'upload', source: 'dense', output: dense }],
-    );
-    return { dense, fromHost: [...lookups, ...uploads, ...rest], onDevice: [...lookups, ...rest] };
-  }
-
   /** Gives the model's memory back, after predictions under way. */
   close(): Promise<void> {
     return this.#inFlight.close();
@@ -548,14 +373,10 @@ export class DlrmModel implements AsyncDisposable {
   }
 
   #giveBack(): void {
-    this.#programs[Symbol.dispose]();
+    this.#batches[Symbol.dispose]();
     this.#placed.head[Symbol.dispose]();
     if (this.#isHandedOver) return;
     this.#placed.tables[Symbol.dispose]();
     if (this.#closesBackend) this.#backend[Symbol.dispose]();
   }
-}
-
-function inStage(stage: Stage, operations: readonly Operation[]): Operation[] {
-  return operations.map((operation) => ({ ...operation, stage }));
 }

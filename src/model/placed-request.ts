@@ -3,9 +3,9 @@ import type { Executable, PlacedBags } from '../backend/backend.ts';
 import type { Holdable } from '../backend/hold-all.ts';
 import { DeviceError, UsageError } from '../errors.ts';
 
-/** What a model made of a request. */
+/** What a model's batch runner made of a request. */
 export interface PlacedParts {
-  /** The model. */
+  /** The batch runner. */
   readonly owner: object;
   readonly bags: PlacedBags;
   /** Gives the matrices back. */
@@ -71,7 +71,7 @@ export class PlacedRequest implements Disposable {
   }
 }
 
-/** For DlrmModel.place. */
+/** For BatchRunner.place. */
 export function placedRequest(parts: PlacedParts): PlacedRequest {
   return new PlacedRequest(MADE_HERE, parts);
 }
