@@ -52,7 +52,8 @@ export class BodySlot implements Lender {
     if (bytes > this.#most) throw tooLarge(this.#most);
     if (this.#slot === undefined) {
       this.#slot = take(this.#room, firstBytes(this.#said, bytes), this);
-      arena.lend(this);
+      // A body that has come at once keeps nobody waiting.
+      if (bytes !== this.#said) arena.lend(this);
     } else if (before + bytes + behind > this.#slot.bytes.length) {
       const larger = take(this.#room, grownBytes(this.#most, Math.max(bytes, 2 * this.#received)), this);
       larger.bytes.set(this.#slot.bytes.subarray(before, before + this.#received), before);
