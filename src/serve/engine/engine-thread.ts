@@ -66,6 +66,7 @@ function engineOf(
   measured: readonly Measured[],
   arenas: readonly ArenaPlace[],
   watchers: Watchers,
+  bell: Bell,
   counts: () => boolean,
 ) {
   const { metrics, coverage } = watchers;
@@ -95,7 +96,6 @@ function engineOf(
   });
   const answers = start.lines.map((line) => new RingWriter(line.answers));
   const bells = start.lines.map((line) => new Bell(line.bell));
-  const bell = new Bell(start.bell);
   /** Threads with answers that they have not been told of. */
   const untold = new Set<number>();
   const tell = () => {
@@ -149,7 +149,7 @@ function engineOf(
       freed: () => {
         tell();
         // The thread's loop may sleep without end, or until a time that no longer holds.
-        bell.ring();
+        bell.wake();
       },
     },
   });
@@ -192,10 +192,10 @@ async function recorderOf({
 async function serve(
   engine: Engine,
   tell: () => void,
+  bell: Bell,
   poll: BusyPoll,
   stopped: () => boolean,
 ): Promise<void> {
-  const bell = new Bell(start.bell);
   const readers = start.lines.map((line) => new RingReader(line.requests));
   for (;;) {
     bell.look();
@@ -296,6 +296,7 @@ async function main(): Promise<void> {
   const measured = await own.prepare(start.patches);
   const { model } = own;
   let isStopped = false;
+  const bell = new Bell(start.bell);
   const counting = new Int32Array(start.counts);
   /** There once it has begun. */
   const running = deferred<Engine>();
@@ -356,7 +357,7 @@ async function main(): Promise<void> {
         case 'stop':
           isStopped = true;
           resolve([]);
-          new Bell(start.bell).ring();
+          bell.wake();
           break;
         default:
           message satisfies never;
@@ -372,6 +373,7 @@ async function main(): Promise<void> {
     measured,
     arenas,
     watchers,
+    bell,
     () => Atomics.load(counting, 0) === 1,
   );
   running.resolve(engine);
@@ -384,7 +386,7 @@ async function main(): Promise<void> {
     }
   }, REPORT_MS);
   try {
-    await serve(engine, tell, new BusyPoll(pollMsOf(model, start)), () => isStopped);
+    await serve(engine, tell, bell, new BusyPoll(pollMsOf(model, start)), () => isStopped);
     await changing;
     await engine.settled();
   } finally {

@@ -139,6 +139,21 @@ test('a new bell has seen what rang before', () => {
   bell.ring();
 });
 
+test('a thread ends its own wait; a wait after that is for the next ring', async () => {
+  const memory = word();
+  const [own, other] = [new Bell(memory), new Bell(memory)];
+  using _alive = setInterval(() => {}, 60_000);
+  own.wake();
+  for (let round = 0; round < 3; round++) {
+    const waiting = own.wait();
+    own.wake();
+    assert.equal(await waiting, 'woken');
+  }
+  const waiting = own.wait();
+  other.ring();
+  assert.equal(await waiting, 'ok');
+});
+
 test('a bell is waited for so long, and no time at all', async () => {
   const bell = new Bell(word());
   using _alive = setInterval(() => {}, 60_000);
