@@ -114,7 +114,10 @@ export async function rateOf(
     ['--search', 'p99=10ms', '--samples', samples, '--duration', '1s', '--warmup', '0.5s'],
     join(folder, 'search.json'),
   );
-  return String(Math.round((search.rate * Number.parseFloat(rate)) / 100));
+  const own = Math.round((search.rate * Number.parseFloat(rate)) / 100);
+  if (own < 1)
+    throw new Error('no rate keeps p99 at 10 ms here: say a rate, or leave the machine to it alone');
+  return String(own);
 }
 
 /** Runs the load generator; what it found. */

@@ -6,9 +6,10 @@
  *     [--rows N] [--dim N] [--reload-every SECONDS] [--patch-every SECONDS] [--patch-rows N] [--cancels N] [--reload beside|in-place]
  *
  * A checkpoint of `--tables` tables of `--rows` rows is written to a folder of models first: 26 of 300,000 rows of 128 numbers are
- * 4 GB. A rate in % is of the highest that keeps p99 at 10 ms, searched for first. What the server's process holds is counted when it has been loaded again a few times, and at the end. Quantiles are of the
- * server's own histogram, of requests that ended while a model was loaded, and of the others. Exits with 1 where a good request, a load
- * or a patch failed, something grew, or the server answers otherwise when it has been started again.
+ * 4 GB. A rate in % is of the highest that keeps p99 at 10 ms, searched for first. What the server's process holds is counted when it
+ * has been loaded again a few times, and at the end. Quantiles are of the server's own histogram, of requests that ended while a model
+ * was loaded, and of the others. Exits with 1 where a good request, a load or a patch failed, something grew, or the server answers
+ * otherwise when it has been started again.
  */
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { request } from 'node:http';
