@@ -1,5 +1,5 @@
 // Tests as JavaScript, made once for all that run: else each file's process would compile hundreds of sources anew.
-import { mkdirSync, mkdtempSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { extname, join } from 'node:path';
 import { pathToFileURL } from 'node:url';
@@ -8,6 +8,15 @@ import { FOR_NODE } from './esbuild-options.mjs';
 
 /** Where the JavaScript is made: beside the sources, so that packages are found. */
 const FOLDER = '.tests';
+
+const { name, dependencies, devDependencies } = JSON.parse(
+  readFileSync(new URL('../package.json', import.meta.url), 'utf8'),
+);
+/** Of hundreds of files each, which every process would load one by one: they are bundled. */
+const BUNDLED = ['typebox', 'fast-check'];
+const EXTERNAL = [name, ...Object.keys({ ...dependencies, ...devDependencies })].filter(
+  (name) => !BUNDLED.includes(name),
+);
 
 /** Sources stay where they are for themselves: from there they name their neighbours. */
 const ownUrls = {
@@ -35,8 +44,10 @@ export async function bundleTests(files, root) {
     outbase: root,
     ...FOR_NODE,
     splitting: true,
-    packages: 'external',
+    external: EXTERNAL,
     sourcemap: true,
+    // Node reads maps when it loads what they are of; the sources are where they say.
+    sourcesContent: false,
     logLevel: 'warning',
     define: { 'import.meta.url': 'SOURCE_URL' },
     plugins: [ownUrls],
