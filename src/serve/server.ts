@@ -53,6 +53,8 @@ export interface ServeOptions {
   readonly metricNames?: MetricNames;
   /** Whether each request is a line of JSON on standard output. */
   readonly logsAccess?: boolean;
+  /** Small requests that each thread sends itself before a model's first one; default: until their code is compiled. */
+  readonly warmUpRequests?: number;
   /** How long threads poll after there was something to do, before they sleep; default: by devices and cores. */
   readonly pollMs?: number;
   /** Default: nothing is recorded. With several models or copies, or models that come and go, each copy has a folder in it. */
@@ -295,6 +297,7 @@ export class Server {
       security: this.#security,
       limits,
       logsAccess: options.logsAccess ?? false,
+      warmUpRequests: options.warmUpRequests,
       page: this.#page,
     };
     return new RunningFront(programs?.front ?? programOf('http'), start, share(requestBytes), {

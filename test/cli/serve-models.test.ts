@@ -1,9 +1,9 @@
 /** The command's folder of models, read again on SIGHUP; and a GPU that is lost: the process ends, so that another is started. */
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
-import { cpSync, mkdirSync, mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { dirname, join } from 'node:path';
+import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { Client, jsonIn, outputsIn, refusal } from '../support/http-client.ts';
 import { protocolBody } from '../support/infer-bodies.ts';
@@ -11,7 +11,7 @@ import { Random } from '../support/random.ts';
 import { lengthsOf, NAMES } from '../support/request-forms.ts';
 import { f32, i32 } from '../support/request-tensors.ts';
 import { SEED } from '../support/seed.ts';
-import { rowsModel, SERVING_COMMAND, saidBy, writeRowsModel } from '../support/served.ts';
+import { copyPackage, rowsModel, SERVING_COMMAND, saidBy, writeRowsModel } from '../support/served.ts';
 
 const top = mkdtempSync(join(tmpdir(), 'hotrow-serve-models-'));
 const underWay = new Set<ChildProcess>();
@@ -78,10 +78,7 @@ test('SIGHUP reads the folder of models again', async () => {
 });
 
 test('a GPU that is lost ends the command with 1, when the access log is written', async () => {
-  const { pathname } = new URL(`file://${SERVING_COMMAND[1]}`);
-  const own = mkdtempSync(join(dirname(dirname(dirname(dirname(pathname)))), 'lost-'));
-  after(() => rmSync(own, { recursive: true }));
-  cpSync(dirname(dirname(dirname(pathname))), own, { recursive: true });
+  const own = copyPackage();
   const engine = join(own, 'dist/serve/engine-thread.js');
   renameSync(engine, join(own, 'dist/serve/real-engine.js'));
   const error = {

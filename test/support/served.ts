@@ -1,7 +1,7 @@
-/** Servers in this process, whose threads run what the sources are now: their programs are built beside the tests. */
-import { copyFileSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+/** Servers in this process, whose threads run what the sources are now. */
+import { copyFileSync, cpSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
 // @ts-expect-error: a script, without types
@@ -19,45 +19,56 @@ import { NAMES, type Said } from './request-forms.ts';
 const path = (url: URL) => fileURLToPath(url);
 const root = path(new URL('../..', import.meta.url));
 
-/** A folder that looks like the package, with its commands and the programs of its threads. */
+/** A folder that looks like the package, but for its dist/. */
 function packageFolder(): string {
   mkdirSync(join(root, '.tests'), { recursive: true });
   const folder = mkdtempSync(join(root, '.tests', 'served-'));
   process.on('exit', () => rmSync(folder, { recursive: true, force: true }));
   copyFileSync(join(root, 'package.json'), join(folder, 'package.json'));
-  mkdirSync(join(folder, 'dist'));
-  for (const shared of ['kernels', 'schemas', 'dist/native'])
-    symlinkSync(join(root, shared), join(folder, shared));
+  for (const shared of ['kernels', 'schemas']) symlinkSync(join(root, shared), join(folder, shared));
   return folder;
 }
 
-const folder = packageFolder();
-await build({
-  absWorkingDir: root,
-  entryPoints: {
-    'cli/main': path(new URL('../../src/cli/main.ts', import.meta.url)),
-    'serve/engine-thread': path(new URL('../../src/serve/engine/engine-thread.ts', import.meta.url)),
-    'serve/http-thread': path(new URL('../../src/serve/http/http-thread.ts', import.meta.url)),
-  },
-  outdir: join(folder, 'dist'),
-  ...FOR_NODE,
-  splitting: true,
-  sourcemap: true,
-  logLevel: 'warning',
-});
+/** Builds the commands, and the programs of their threads. @returns where they are. */
+async function buildDist(): Promise<string> {
+  const dist = join(packageFolder(), 'dist');
+  mkdirSync(dist);
+  symlinkSync(join(root, 'dist/native'), join(dist, 'native'));
+  await build({
+    absWorkingDir: root,
+    entryPoints: {
+      'cli/main': path(new URL('../../src/cli/main.ts', import.meta.url)),
+      'serve/engine-thread': path(new URL('../../src/serve/engine/engine-thread.ts', import.meta.url)),
+      'serve/http-thread': path(new URL('../../src/serve/http/http-thread.ts', import.meta.url)),
+    },
+    outdir: dist,
+    ...FOR_NODE,
+    splitting: true,
+    sourcemap: true,
+    logLevel: 'warning',
+  });
+  await buildPage(root, join(dist, 'serve/page.js'));
+  return dist;
+}
 
-await buildPage(root, join(folder, 'dist/serve/page.js'));
+/** As it is built, where scripts/test.mjs has built it. */
+const { HOTROW_TEST_MAIN: builtMain } = process.env;
+const dist = builtMain === undefined ? await buildDist() : join(dirname(builtMain), '..');
+
+/** A copy of the package, to be changed. */
+export function copyPackage(): string {
+  const folder = packageFolder();
+  cpSync(dist, join(folder, 'dist'), { recursive: true });
+  return folder;
+}
 
 /** What runs `hotrow`, with the threads of the sources. */
-export const SERVING_COMMAND: readonly [string, string] = [
-  process.execPath,
-  join(folder, 'dist/cli/main.js'),
-];
+export const SERVING_COMMAND: readonly [string, string] = [process.execPath, join(dist, 'cli/main.js')];
 /** What the threads of a server run. */
 export const programs = {
-  engine: join(folder, 'dist/serve/engine-thread.js'),
-  front: join(folder, 'dist/serve/http-thread.js'),
-  page: join(folder, 'dist/serve/page.js'),
+  engine: join(dist, 'serve/engine-thread.js'),
+  front: join(dist, 'serve/http-thread.js'),
+  page: join(dist, 'serve/page.js'),
 };
 
 const models = mkdtempSync(join(tmpdir(), 'hotrow-served-'));
@@ -173,6 +184,8 @@ export async function serve({
     batching: { slaMs: 1000, queueSamples: 100_000 },
     requestBytes: 32 << 20,
     drainMs: 20_000,
+    // What is asked of them is right before their code is compiled, too, and that takes a quarter of a server's start.
+    warmUpRequests: 4,
     limits: { ...DEFAULT_FRONT_LIMITS, ...limits },
     onEvent: (event) => void events.push(event),
     programs,

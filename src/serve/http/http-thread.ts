@@ -39,6 +39,7 @@ export interface FrontStart {
   readonly security: Security;
   /** Whether each request is a line on standard output. */
   readonly logsAccess: boolean;
+  readonly warmUpRequests: number | undefined;
   readonly page: PageDocument;
 }
 
@@ -197,7 +198,7 @@ function run(start: FrontStart): void {
         const { serial } = message;
         const model = new InferModel(message.model, engines, start.limits.bodyBytes);
         bySerial.set(serial, model);
-        await warmUp(model, arena);
+        await warmUp(model, arena, start.warmUpRequests);
         say({ kind: 'prepared', serial, metrics: watch.addModel(model.served.name) });
         break;
       }

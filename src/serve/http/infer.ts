@@ -9,7 +9,7 @@ import { receiveBody } from './receive-body.ts';
 import { smallestRequest } from './smallest-request.ts';
 
 /** Requests that a thread sends itself before the first one comes. */
-const WARM_UP_ROUNDS = 400;
+const WARM_UP_REQUESTS = 400;
 const WARM_UP_MS = 2000;
 
 /**
@@ -42,12 +42,16 @@ export async function inferOverHttp(
  * Runs small requests, as a client would send them, through this thread and the engines: code that has run some hundred times is
  * compiled. A model that takes no such requests is not warmed up.
  */
-export async function warmUp(model: InferModel, arena: SlotArena): Promise<void> {
+export async function warmUp(
+  model: InferModel,
+  arena: SlotArena,
+  requests = WARM_UP_REQUESTS,
+): Promise<void> {
   const { body, jsonLength } = smallestRequest(model.served);
   const form = httpForm(model, { jsonLength: String(jsonLength), query: '' });
   const { before, behind } = model.room(arena);
   const endMs = nowMs() + WARM_UP_MS;
-  for (let round = 0; round < WARM_UP_ROUNDS && nowMs() < endMs; round++) {
+  for (let i = 0; i < requests && nowMs() < endMs; i++) {
     const slot = arena.take(before + body.length + behind);
     if (slot === undefined) return;
     const own = slot.bytes.subarray(before, before + body.length);
