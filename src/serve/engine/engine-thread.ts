@@ -96,11 +96,13 @@ function engineOf(
   });
   const answers = start.lines.map((line) => new RingWriter(line.answers));
   const bells = start.lines.map((line) => new Bell(line.bell));
-  /** Threads with answers that they have not been told of. */
-  const untold = new Set<number>();
+  /** Of each thread: whether it has answers that it has not been told of. */
+  const isUntold = bells.map(() => false);
   const tell = () => {
-    for (const from of untold) at(bells, from).ring();
-    untold.clear();
+    for (let from = 0; from < bells.length; from++) {
+      if (isUntold[from]) at(bells, from).ring();
+      isUntold[from] = false;
+    }
   };
   const ended = (job: Job, outcome: Outcome, batch?: BatchTimes, retryAfterMs = 0) => {
     const times = batch ?? { beganMs: job.arrivedMs, mergeMs: 0, computeMs: 0, copyMs: 0 };
@@ -119,7 +121,7 @@ function engineOf(
       copyMs,
       endedMs: nowMs(),
     });
-    untold.add(from);
+    isUntold[from] = true;
   };
   const { head, architecture } = model;
   const engine = new Engine({
