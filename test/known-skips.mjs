@@ -27,6 +27,7 @@ export const KNOWN_SKIPS = [
       'test/backend/cuda/dense/precisions.rest.test.ts',
       'test/backend/cuda/dense/precisions.test.ts',
       'test/backend/cuda/dense/cross-eight-bits.test.ts',
+      'test/backend/cuda/dense/eight-bit-outputs.test.ts',
       'test/backend/cuda/dense/rounded-copies.test.ts',
       'test/backend/cuda/dense/scaled-layers.rest.test.ts',
       'test/backend/cuda/dense/scaled-layers.test.ts',
@@ -76,6 +77,7 @@ export const KNOWN_SKIPS = [
     files: [
       'test/gpu/conformance.test.ts',
       'test/gpu/dense.test.ts',
+      'test/gpu/eight-bit-outputs.test.ts',
       'test/gpu/fault.test.ts',
       'test/gpu/model.test.ts',
       'test/gpu/occupancy.test.ts',

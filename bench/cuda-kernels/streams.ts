@@ -7,13 +7,15 @@
  *   --most-graph-bytes 268435456 (batches of up to so many bytes of lookups are graphs)
  *   --pooled-copies yes (whether lookups write 8 bits too for layers that read them)
  *   --copies-alone yes (whether layers write what is read in 8 bits alone in them alone)
+ *   --weight-scales output (tensor: all outputs of a layer in 8 bits have one scale, and products can leave outputs in 8 bits)
  *   --precision float16 (float8_e4m3: scales from the first batch)  --rows N (at most so many a table)  --rounds 2  --predictions 60
  */
 import { writeFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import { MOST_GRAPH_BYTES } from '../../src/backend/cuda/program/graph-choice.ts';
 import { openDevice } from '../../src/backend/open-backend.ts';
-import { eightBitModel } from '../../src/bench/eight-bit-model.ts';
+import type { WeightScales } from '../../src/backend/scaled-weight.ts';
+import { eightBitModel, type MeasuredModel } from '../../src/bench/eight-bit-model.ts';
 import { measureModel } from '../../src/bench/measure-model.ts';
 import { PRESETS } from '../../src/bench/presets.ts';
 import { patternWorkload } from '../../src/bench/workload.ts';
@@ -33,6 +35,7 @@ const { values, positionals } = parseArgs({
     'most-graph-bytes': text(String(MOST_GRAPH_BYTES)),
     'pooled-copies': text('yes'),
     'copies-alone': text('yes'),
+    'weight-scales': text('output'),
     precision: text('float16'),
     rows: { type: 'string' },
     rounds: text('2'),
@@ -70,6 +73,7 @@ interface Setup {
   readonly mostGraphBytes: number;
   readonly pooledCopies: boolean;
   readonly copiesAlone: boolean;
+  readonly weightScales: WeightScales;
 }
 
 interface Sample {
@@ -84,36 +88,48 @@ const setups = list(values.sets).flatMap((sets) =>
   list(values.first).flatMap((first) =>
     list(values['most-graph-bytes']).flatMap((bytes) =>
       list(values['pooled-copies']).flatMap((copies) =>
-        list(values['copies-alone']).map(
-          (alone): Setup => ({
-            sets: Number(sets),
-            first: first as Setup['first'],
-            mostGraphBytes: Number(bytes),
-            pooledCopies: copies === 'yes',
-            copiesAlone: alone === 'yes',
-          }),
+        list(values['copies-alone']).flatMap((alone) =>
+          list(values['weight-scales']).map(
+            (scales): Setup => ({
+              sets: Number(sets),
+              first: first as Setup['first'],
+              mostGraphBytes: Number(bytes),
+              pooledCopies: copies === 'yes',
+              copiesAlone: alone === 'yes',
+              weightScales: scales as WeightScales,
+            }),
+          ),
         ),
       ),
     ),
   ),
 );
 const precision = values.precision as DensePrecision;
-const measured = await (async () => {
+const measured = new Map<WeightScales, MeasuredModel>();
+for (const weightScales of list(values['weight-scales']) as WeightScales[]) {
   const { backend } = openDevice({ device: values.device });
   using _ = backend;
-  return await eightBitModel(architecture, workloads, { backend, precision });
-})();
-if (measured.scales !== undefined) console.log(`${precision}: ${measured.scales}`);
+  const model = await eightBitModel(architecture, workloads, { backend, precision, weightScales });
+  measured.set(weightScales, model);
+  if (model.scales !== undefined) console.log(`${precision}: ${model.scales}`);
+}
 const samples: Sample[] = [];
 for (let round = 0; round < Number(values.rounds); round++) {
   for (const setup of setups) {
-    const { sets, first, ...switches } = setup;
+    const { sets, first, weightScales, ...switches } = setup;
     const streams = values.device === 'cpu' ? {} : { streams: { sets, first } };
     const { backend } = openDevice({ device: values.device, ...streams, switches });
     using _ = backend;
     const { plan } = await choosePlan(undefined, { device: backend.device, tables: architecture.tables });
     const rows = await measureModel({
-      ...{ backend, architecture: measured.architecture, plan, workloads, precision, inputs: ['device'] },
+      ...{
+        backend,
+        architecture: measured.get(weightScales)?.architecture ?? architecture,
+        plan,
+        workloads,
+        precision,
+        inputs: ['device'],
+      },
       rounds: Number(values.predictions),
       ceilings: { readBytesPerSecond: 1, multiplyAddsPerSecond: 1 },
     });
@@ -151,12 +167,23 @@ const results = workloads.flatMap(({ pattern, requests }) =>
     };
   }),
 );
-for (const { pattern, batch, sets, first, mostGraphBytes, pooledCopies, copiesAlone, ...row } of results)
+for (const {
+  pattern,
+  batch,
+  sets,
+  first,
+  mostGraphBytes,
+  pooledCopies,
+  copiesAlone,
+  weightScales,
+  ...row
+} of results)
   console.log(
     [
       `${pattern} ${batch}, ${sets} sets, ${first} first, graphs up to ${mostGraphBytes / 2 ** 20} MiB`,
       ...(pooledCopies ? [] : ['no pooled copies']),
       ...(copiesAlone ? [] : ['no copies alone']),
+      ...(weightScales === 'output' ? [] : ['one scale a weight']),
       `${row.batchMs.toFixed(3)} ms in flight, ${row.latencyMs.toFixed(3)} alone`,
       `${(row.pairsPerSecond / 1e6).toFixed(2)} M pairs/s`,
     ].join(', '),

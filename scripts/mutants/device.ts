@@ -145,6 +145,16 @@ export const DEVICE: readonly Mutant[] = [
     ['test/emulation/fused-rounds.rest.test.ts', 'test/backend/cuda/program/pooled-copies.test.ts'],
   ),
   ...mutantsOf(
+    'src/backend/cuda/dense/linear-layers.ts',
+    [
+      ['rounded?.alone === true && ', ''],
+      [" || (choice.kind === 'product' && choice.rounds);", ';'],
+      ["layer.scales?.areOne === true ? 'scalars' : 'vectors'", "'scalars'"],
+      ['const splits = rounds ? roundingSplitsOf(operation) : tailSplits', 'const splits = tailSplits'],
+    ],
+    ['test/backend/cuda/dense/eight-bit-outputs.test.ts', 'test/backend/cuda/dense/scaled-layers.test.ts'],
+  ),
+  ...mutantsOf(
     'src/ffi/cublaslt.ts',
     [["if (type === 'float8_e4m3') this.#setByte(descriptors.matmul, LT_MATMUL_ATTRIBUTE.fastSums, 1);", '']],
     ['test/backend/cuda/dense/scaled-layers.test.ts'],

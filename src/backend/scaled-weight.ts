@@ -25,11 +25,18 @@ export function isScale(value: number): boolean {
   return Number.isFinite(value) && value >= LEAST_SCALE;
 }
 
+/** Whose largest |W| a scale of a weight is of: each output's, or that of all, which all have then. */
+export type WeightScales = 'output' | 'tensor';
+
 /**
- * Rounds a weight [outputs, inputs] to float8 e4m3, each output by its own scale.
+ * Rounds a weight [outputs, inputs] to float8 e4m3, each output by its own scale, or all by one.
  * @throws ModelError VALUE_NOT_FINITE for NaN and infinities.
  */
-export function scaledWeight(weight: Float32Array, outputs: number): ScaledWeight {
+export function scaledWeight(
+  weight: Float32Array,
+  outputs: number,
+  scalesOf: WeightScales = 'output',
+): ScaledWeight {
   const inputs = weight.length / outputs;
   const elements = new Uint8Array(weight.length);
   const scales = new Float32Array(outputs);
@@ -44,10 +51,11 @@ export function scaledWeight(weight: Float32Array, outputs: number): ScaledWeigh
         });
       if (size > largest) largest = size;
     }
-    const scale = scaleFor(largest);
-    scales[n] = scale;
-    for (let k = 0; k < inputs; k++) elements[n * inputs + k] = numberToFloat8((row[k] as number) / scale);
+    scales[n] = scaleFor(largest);
   }
+  if (scalesOf === 'tensor') scales.fill(scales.reduce((most, scale) => Math.max(most, scale), 0));
+  for (let i = 0; i < weight.length; i++)
+    elements[i] = numberToFloat8((weight[i] as number) / (scales[Math.floor(i / inputs)] as number));
   return { elements, scales };
 }
 

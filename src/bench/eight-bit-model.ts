@@ -1,5 +1,5 @@
 /** Synthetic models in 8 bits: layers with scales, as calibrated checkpoints have them. */
-import type { ScaledWeight } from '../backend/scaled-weight.ts';
+import type { ScaledWeight, WeightScales } from '../backend/scaled-weight.ts';
 import { ScaleRun } from '../calibrate/scales.ts';
 import type { LayerScales } from '../dense/layer-scales.ts';
 import type { LinearLayer } from '../dense/linear.ts';
@@ -10,7 +10,10 @@ import { samplesOf } from '../workload/traffic/samples.ts';
 import type { MeasureModelOptions } from './measure-model.ts';
 import type { ModelWorkload } from './workload.ts';
 
-type EightBitOptions = Pick<MeasureModelOptions, 'backend' | 'precision' | 'progress' | 'signal'>;
+interface EightBitOptions extends Pick<MeasureModelOptions, 'backend' | 'precision' | 'progress' | 'signal'> {
+  /** Default: output. */
+  readonly weightScales?: WeightScales;
+}
 
 /** Samples that run at once. */
 const AT_ONCE = 2048;
@@ -31,14 +34,14 @@ export interface MeasuredModel {
 export async function eightBitModel(
   architecture: ModelArchitecture,
   workloads: readonly Pick<ModelWorkload, 'requests'>[],
-  { backend, precision, progress, signal }: EightBitOptions,
+  { backend, precision, weightScales = 'output', progress, signal }: EightBitOptions,
 ): Promise<MeasuredModel> {
   const request = workloads[0]?.requests[0];
   const isScaledHere = architecture.naming === 'synthetic' && precision === 'float8_e4m3';
   if (!isScaledHere || !('bottom' in architecture) || request === undefined) return { architecture };
   using run = await ScaleRun.open({
     ...{ backend, architecture, requests: [samplesOf(request, architecture)] },
-    ...{ inputScales: 'tensor', batchSize: AT_ONCE },
+    ...{ inputScales: 'tensor', weightScales, batchSize: AT_ONCE },
     ...(progress && { onProgress: progress }),
     ...(signal && { signal }),
   });

@@ -1,7 +1,7 @@
 /** Scales of a model's dense layers: of their weights, and of what goes into them when requests run. */
 import { at } from '../at.ts';
 import type { Backend, PlacedTables } from '../backend/backend.ts';
-import { type ScaledWeight, scaledWeight, scaleFor } from '../backend/scaled-weight.ts';
+import { type ScaledWeight, scaledWeight, scaleFor, type WeightScales } from '../backend/scaled-weight.ts';
 import { throwIfAborted } from '../checks/abort.ts';
 import { readWeight, type WeightedLayer } from '../dense/layer-scales.ts';
 import { fitsEightBits, inLayer } from '../dense/place-layer.ts';
@@ -25,6 +25,8 @@ export interface ScaleOptions {
   readonly architecture: ModelArchitecture;
   readonly requests: readonly Samples[];
   readonly inputScales: InputScales;
+  /** Default: output. */
+  readonly weightScales?: WeightScales;
   /** Samples at once. */
   readonly batchSize: number;
   readonly onProgress?: OnProgress;
@@ -102,7 +104,7 @@ export class ScaleRun implements Disposable {
   /** Runs the requests in float32. @throws as `calibrate` does. */
   async findScales(): Promise<FoundScales> {
     const { layers, target } = this;
-    const { inputScales, onProgress } = this.#options;
+    const { inputScales, weightScales, onProgress } = this.#options;
     const reach = new Float64Array(layers.length);
     onProgress?.('running the requests in float32');
     const reference = await runHead(target, 'float32', (layer, values, width, first) => {
@@ -117,7 +119,7 @@ export class ScaleRun implements Disposable {
     for (const [i, layer] of layers.entries()) {
       if (!fitsEightBits(layer)) continue;
       const values = await readWeight(layer);
-      const weight = inLayer(layer.name, () => scaledWeight(values, layer.outputs));
+      const weight = inLayer(layer.name, () => scaledWeight(values, layer.outputs, weightScales));
       checkReach(layer, weight, at(reach, i));
       const inputScale = scales[i];
       scaled.set(layer.weight, { ...weight, ...(inputScale === undefined ? {} : { inputScale }) });

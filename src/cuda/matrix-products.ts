@@ -33,8 +33,10 @@ export interface MatmulOperands {
   readonly input: DevicePtr;
   readonly weight: DevicePtr;
   readonly output: DevicePtr;
+  /** Of an output in 8 bits: float16 [rows, outputs] that stays as it is. */
+  readonly addend?: DevicePtr;
   readonly bias?: DevicePtr;
-  /** Of a scaled problem. */
+  /** Of a problem with scales. */
   readonly scales?: MatmulScales;
 }
 
@@ -116,6 +118,7 @@ export class MatrixProducts extends Resource<LtHandle> {
       input,
       weight,
       output,
+      addend: operands.addend ?? output,
       algorithm,
       workspace: this.#workspace.address(),
       workspaceBytes: this.#workspace.bytes,

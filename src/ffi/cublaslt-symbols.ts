@@ -26,8 +26,11 @@ export const LT_MATMUL_ATTRIBUTE = {
   biasPointer: 8,
   scalePointerA: 17,
   scalePointerB: 18,
+  scalePointerD: 20,
   /** int8. Tensor cores' sums of 8-bit factors are added up where they are, with fewer bits than float32. */
   fastSums: 25,
+  /** Of a bias; else it is the output's. */
+  biasType: 26,
   scaleModeA: 31,
   scaleModeB: 32,
 } as const;

@@ -40,12 +40,13 @@ import {
   placeIn,
 } from './owned-handles.ts';
 
-/** What is done to the sums before they are stored; a bias is of the output's type. */
+/** What is done to the sums before they are stored; a bias is of the output's type, of an output of float8_e4m3 float16. */
 export type MatmulEpilogue = keyof typeof LT_EPILOGUE;
 
 /**
  * Y [rows, outputs] = epilogue(X [rows, inputs] · Wᵀ), W [outputs, inputs]; X and W of one type, sums float32: of float8_e4m3 fast
- * ones, of which tensor cores before sm_100 keep 14 bits. `scaled`: sums of float8_e4m3 by scales of their row of X and their row of W.
+ * ones, of which tensor cores before sm_100 keep 14 bits. `scales`: sums of float8_e4m3 by scales of X and of W, for each row of them
+ * (vectors) or all of them (scalars). Y may be float8_e4m3 where X and W are: multiplied by a scale of its own at the end.
  */
 export interface MatmulProblem {
   readonly rows: number;
@@ -53,9 +54,9 @@ export interface MatmulProblem {
   readonly outputs: number;
   /** Of X and W. */
   readonly type: keyof typeof LT_TYPE;
-  /** Of Y: float32, or the factors'. */
-  readonly outputType: Exclude<keyof typeof LT_TYPE, 'float8_e4m3'>;
-  readonly scaled?: boolean;
+  /** Of Y: float32, or the factors'; of float8_e4m3 also float16. */
+  readonly outputType: keyof typeof LT_TYPE;
+  readonly scales?: 'vectors' | 'scalars' | undefined;
   /** tf32: float32 factors are rounded on the way into tensor cores. */
   readonly compute: keyof typeof LT_COMPUTE;
   readonly epilogue: MatmulEpilogue;
@@ -65,10 +66,12 @@ export interface MatmulProblem {
   readonly outputStride: number;
 }
 
-/** Device addresses of the scales of a scaled problem: float32 [rows] of X, [outputs] of W. */
+/** Device addresses of the scales of a problem with some: float32 [rows] of X, [outputs] of W; scalars: the first of each. */
 export interface MatmulScales {
   readonly input: DevicePtr;
   readonly weight: DevicePtr;
+  /** What Y in 8 bits is multiplied by. */
+  readonly output?: DevicePtr;
 }
 
 /** Bytes that addresses are multiples of; powers of two. */
@@ -91,6 +94,8 @@ export interface MatmulDescriptors {
   readonly input: LtLayout;
   readonly weight: LtLayout;
   readonly output: LtLayout;
+  /** What is multiplied by β, and so not read: the output, or of one in 8 bits, where that is not allowed, float16 [rows, outputs]. */
+  readonly addend: LtLayout;
   readonly outputType: keyof typeof LT_TYPE;
 }
 
@@ -99,6 +104,7 @@ export interface MatmulCall {
   readonly input: DevicePtr;
   readonly weight: DevicePtr;
   readonly output: DevicePtr;
+  readonly addend: DevicePtr;
   readonly algorithm: MatmulAlgorithm;
   readonly workspace: DevicePtr;
   readonly workspaceBytes: number;
@@ -177,22 +183,28 @@ export class CublasLt {
 
   /** `release` the result. */
   describe(problem: MatmulProblem): MatmulDescriptors {
-    const { rows, inputs, outputs, type, outputType, compute, epilogue, scaled = false } = problem;
+    const { rows, inputs, outputs, type, outputType, compute, epilogue, scales } = problem;
     const matmul = this.#own(this.#matmulCalls, (place) =>
       this.#call('cublasLtMatmulDescCreate', place.address, LT_COMPUTE[compute], LT_TYPE.float32),
     ) as LtMatmul;
-    const descriptors = { matmul, input: 0n, weight: 0n, output: 0n, outputType };
+    const descriptors = { matmul, input: 0n, weight: 0n, output: 0n, addend: 0n, outputType };
     try {
       this.#setInt(descriptors.matmul, LT_MATMUL_ATTRIBUTE.transposeA, LT_TRANSPOSED);
       this.#setInt(descriptors.matmul, LT_MATMUL_ATTRIBUTE.epilogue, LT_EPILOGUE[epilogue]);
       if (type === 'float8_e4m3') this.#setByte(descriptors.matmul, LT_MATMUL_ATTRIBUTE.fastSums, 1);
-      if (scaled) {
+      if (scales === 'vectors') {
         this.#setInt(descriptors.matmul, LT_MATMUL_ATTRIBUTE.scaleModeA, LT_SCALE_OUTER_VECTORS);
         this.#setInt(descriptors.matmul, LT_MATMUL_ATTRIBUTE.scaleModeB, LT_SCALE_OUTER_VECTORS);
       }
+      if (outputType === 'float8_e4m3')
+        this.#setInt(descriptors.matmul, LT_MATMUL_ATTRIBUTE.biasType, LT_TYPE.float16);
       descriptors.weight = this.#layout(LT_TYPE[type], inputs, outputs, problem.weightStride);
       descriptors.input = this.#layout(LT_TYPE[type], inputs, rows, problem.inputStride);
       descriptors.output = this.#layout(LT_TYPE[outputType], outputs, rows, problem.outputStride);
+      descriptors.addend =
+        outputType === 'float8_e4m3'
+          ? this.#layout(LT_TYPE.float16, outputs, rows, outputs)
+          : descriptors.output;
     } catch (error) {
       this.release(descriptors as MatmulDescriptors);
       throw error;
@@ -200,8 +212,8 @@ export class CublasLt {
     return descriptors as MatmulDescriptors;
   }
 
-  release({ matmul, input, weight, output }: MatmulDescriptors): void {
-    for (const layout of [input, weight, output]) {
+  release({ matmul, input, weight, output, addend }: MatmulDescriptors): void {
+    for (const layout of new Set([input, weight, output, addend])) {
       if (layout === 0n) continue;
       this.#disown(layout);
       this.#call('cublasLtMatrixLayoutDestroy', layout);
@@ -229,10 +241,11 @@ export class CublasLt {
     this.#setPointer(matmul, LT_MATMUL_ATTRIBUTE.biasPointer, bias);
   }
 
-  /** Of a scaled problem, for the products that follow: float32 [rows] and [outputs]. */
-  setScales({ matmul }: MatmulDescriptors, { input, weight }: MatmulScales): void {
+  /** Of a problem with scales, for the products that follow. */
+  setScales({ matmul }: MatmulDescriptors, { input, weight, output }: MatmulScales): void {
     this.#setPointer(matmul, LT_MATMUL_ATTRIBUTE.scalePointerA, weight);
     this.#setPointer(matmul, LT_MATMUL_ATTRIBUTE.scalePointerB, input);
+    if (output !== undefined) this.#setPointer(matmul, LT_MATMUL_ATTRIBUTE.scalePointerD, output);
   }
 
   #setPointer(matmul: LtMatmul, attribute: number, address: DevicePtr): void {
@@ -252,11 +265,11 @@ export class CublasLt {
     if (count === 0) return [];
     const preference = this.#preference(descriptors, alignment, workspaceBytes);
     const results = new BigUint64Array(new ArrayBuffer(8 * LT_RESULT_WORDS * count));
-    const { matmul, weight, input, output } = descriptors;
+    const { matmul, weight, input, output, addend } = descriptors;
     try {
       this.#outInt[0] = 0;
       const status = this.#functions.call.cublasLtMatmulAlgoGetHeuristic(
-        ...[handle, matmul, weight, input, output, output, preference, count, results, this.#o],
+        ...[handle, matmul, weight, input, addend, output, preference, count, results, this.#o],
       );
       if (status === LT_STATUS.notSupported) return [];
       this.#check('cublasLtMatmulAlgoGetHeuristic', status);
@@ -268,12 +281,12 @@ export class CublasLt {
 
   /** Puts a product into the stream. @throws CudaError; `isRefusal` when the algorithm does not do the problem. */
   matmul(handle: LtHandle, call: MatmulCall): void {
-    const { descriptors, input, weight, output, algorithm, workspace, workspaceBytes, stream } = call;
+    const { descriptors, input, weight, output, addend, algorithm, workspace, workspaceBytes, stream } = call;
     this.#call(
       'cublasLtMatmul',
       ...[handle, descriptors.matmul, this.#alpha],
       ...[weight, descriptors.weight, input, descriptors.input],
-      ...[this.#alpha + 4n, output, descriptors.output, output, descriptors.output],
+      ...[this.#alpha + 4n, addend, descriptors.addend, output, descriptors.output],
       ...[algorithm.words, workspace, workspaceBytes, stream],
     );
   }

@@ -8,6 +8,7 @@ import { eightBitModel } from '../../src/bench/eight-bit-model.ts';
 import { mlperfBagLengths, mlperfModel } from '../../src/bench/synthetic-model.ts';
 import { patternWorkload } from '../../src/bench/workload.ts';
 import { fitsEightBits } from '../../src/dense/place-layer.ts';
+import { float8ToNumber } from '../../src/float8.ts';
 import { DlrmModel } from '../../src/model/dlrm.ts';
 import { headOf } from '../../src/model/head.ts';
 import { layersOf } from '../../src/model/placed-head.ts';
@@ -25,6 +26,24 @@ describe('synthetic models in 8 bits', () => {
   const shape = { architecture, bagLengths: mlperfBagLengths(2), batches: 2, seed: 1 };
   const workload = patternWorkload('random', { ...shape, batchSize: 24 });
   const precision = 'float8_e4m3' as const;
+
+  test('weights may have one scale, that of their largest value', async () => {
+    const options = { backend, precision, weightScales: 'tensor' } as const;
+    const { architecture: measured } = await eightBitModel(architecture, [workload.model], options);
+    const given = layersOf(headOf(architecture));
+    for (const [i, { weight, scales }] of layersOf(headOf(measured)).entries()) {
+      if (scales === undefined) continue;
+      const [own, ...others] = new Set(toFloat32(scales.weight as HostTensor));
+      const values = toFloat32(at(given, i).weight as HostTensor);
+      const largest = values.reduce((most, w) => Math.max(most, Math.abs(w)), 0);
+      assert.deepEqual([own, others.length], [Math.fround(largest / 448), 0]);
+      const rounded = Array.from((weight as HostTensor).data as Uint8Array, float8ToNumber);
+      const lost = values.map((w, k) => Math.abs(w - at(rounded, k) * (own as number)));
+      assert.ok(
+        lost.every((size, k) => size <= Math.max(Math.abs(at(values, k)) / 15, (own as number) / 512)),
+      );
+    }
+  });
 
   test('layers that gain by it have weights in 8 bits, and twice what the first batch reached as scale', async () => {
     const { architecture: measured } = await eightBitModel(architecture, [workload.model], {

@@ -43,9 +43,11 @@ typedef struct Object {
   int kind, alive;
   int compute, transpose_a, epilogue;
   const void *bias;
-  const float *scales[2]; /* of A's columns, of B's */
+  const float *scales[2]; /* of A's columns, of B's; without a mode of all of them */
+  const float *output_scale;
   int scale_modes[2];
   int8_t fast_sums;
+  int bias_type; /* -1: D's */
   int type;
   uint64_t rows, columns;
   int64_t stride;
@@ -54,7 +56,7 @@ typedef struct Object {
 } Object;
 
 typedef struct {
-  Object matmul, a, b, d;
+  Object matmul, a, b, c, d;
   const void *a_data, *b_data;
   void *d_data;
 } Product;
@@ -138,6 +140,7 @@ cublasStatus_t cublasLtMatmulDescCreate(cublasLtMatmulDesc_t *out, cublasCompute
   Object *matmul = make(MATMUL);
   matmul->compute = (int)compute;
   matmul->epilogue = EPILOGUE_NONE;
+  matmul->bias_type = -1;
   *out = (cublasLtMatmulDesc_t)matmul;
   return SUCCESS;
 }
@@ -152,7 +155,7 @@ cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t handle, cubla
   ENTER();
   Object *matmul = (Object *)handle;
   const int which = (int)attribute;
-  const int is_pointer = which == 8 || which == 17 || which == 18;
+  const int is_pointer = which == 8 || which == 17 || which == 18 || which == 20;
   if (!is(MATMUL, matmul) || bytes != (is_pointer ? 8 : which == 25 ? 1 : 4)) return INVALID_VALUE;
   switch (which) {
   case 3: memcpy(&matmul->transpose_a, value, 4); return SUCCESS;
@@ -160,7 +163,9 @@ cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t handle, cubla
   case 8: memcpy(&matmul->bias, value, 8); return SUCCESS;
   case 17:
   case 18: memcpy(&matmul->scales[which - 17], value, 8); return SUCCESS;
+  case 20: memcpy(&matmul->output_scale, value, 8); return SUCCESS;
   case 25: memcpy(&matmul->fast_sums, value, 1); return SUCCESS;
+  case 26: memcpy(&matmul->bias_type, value, 4); return SUCCESS;
   case 31:
   case 32: memcpy(&matmul->scale_modes[which - 31], value, 4); return SUCCESS;
   default: return INVALID_VALUE;
@@ -210,11 +215,15 @@ cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t h
   return SUCCESS;
 }
 
-/* Whether D [n x b] = Aᵀ [n x k] · B [k x b] fits together. */
-static int fits(const Object *matmul, const Object *a, const Object *b, const Object *d) {
-  if (!is(MATMUL, matmul) || !is(LAYOUT, a) || !is(LAYOUT, b) || !is(LAYOUT, d)) return 0;
+/* Whether D [n x b] = Aᵀ [n x k] · B [k x b] + β C fits together: C is D but where that is in 8 bits. */
+static int fits(const Object *matmul, const Object *a, const Object *b, const Object *c, const Object *d) {
+  if (!is(MATMUL, matmul) || !is(LAYOUT, a) || !is(LAYOUT, b) || !is(LAYOUT, c) || !is(LAYOUT, d)) return 0;
   const int is_float8 = a->type == E4M3;
-  if (!matmul->transpose_a || a->type != b->type || d->type == E4M3) return 0;
+  if (!matmul->transpose_a || a->type != b->type || (c == d) == (d->type == E4M3)) return 0;
+  if (d->type == E4M3 && (c->type != FLOAT16 || c->rows != d->rows || c->columns != d->columns ||
+                          matmul->scale_modes[0] != 0 || matmul->output_scale == NULL ||
+                          (matmul->epilogue & EPILOGUE_BIAS && matmul->bias_type != FLOAT16)))
+    return 0;
   if (!is_float8 && d->type != FLOAT32 && d->type != a->type) return 0;
   for (int i = 0; i < 2; i++)
     if (matmul->scale_modes[i] != 0 && (matmul->scale_modes[i] != SCALE_OUTER_VECTORS || !is_float8)) return 0;
@@ -233,8 +242,8 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t handle, cublasLtM
   ENTER();
   const Object *matmul = (const Object *)matmul_handle;
   const Object *preference = (const Object *)preference_handle;
-  if (!is(HANDLE, handle) || !is(PREFERENCE, preference) || c != d || requested < 1) return INVALID_VALUE;
-  if (!fits(matmul, (const Object *)a, (const Object *)b, (const Object *)d)) return INVALID_VALUE;
+  if (!is(HANDLE, handle) || !is(PREFERENCE, preference) || requested < 1) return INVALID_VALUE;
+  if (!fits(matmul, (const Object *)a, (const Object *)b, (const Object *)c, (const Object *)d)) return INVALID_VALUE;
   if (matmul->epilogue & EPILOGUE_BIAS && matmul->bias == NULL) return INVALID_VALUE;
   if (matmul->scale_modes[0] != 0 && (matmul->scales[0] == NULL || matmul->scales[1] == NULL)) return INVALID_VALUE;
   if (matmul->scale_modes[0] != 0 && !outer_vectors) return NOT_SUPPORTED;
@@ -244,6 +253,7 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t handle, cublasLtM
                              right->stride % 16 != 0 || preference->alignment[0] < 16 || preference->alignment[1] < 16 ||
                              preference->alignment[3] < 16))
     return NOT_SUPPORTED;
+  if (((const Object *)d)->type == E4M3 && ((const Object *)d)->stride % 16 != 0) return NOT_SUPPORTED;
   /* Halves must not be added up. */
   if (((const Object *)d)->type != FLOAT32 && preference->reductions != REDUCTION_COMPUTE_TYPE) return INVALID_VALUE;
   *found = 0;
@@ -327,11 +337,22 @@ static uint16_t to_bfloat16(double value) {
   return isnan(value) ? 0x7fff : (uint16_t)(bits >> 16);
 }
 
+static uint8_t to_float8(double value) {
+  const uint8_t sign = signbit(value) ? 0x80 : 0;
+  if (isnan(value)) return 0x7f;
+  const double size = rounded(fmin(fabs(value), 448), 4, ldexp(1, -9));
+  if (size < ldexp(1, -6)) return (uint8_t)(sign | (int)ldexp(size, 9));
+  int exponent;
+  const double fraction = frexp(size, &exponent); /* in [1/2, 1) */
+  return (uint8_t)(sign | (exponent + 6) << 3 | ((int)ldexp(fraction, 4) - 8));
+}
+
 /* Stores a sum, which was float32 first. */
 static void put_element(const Object *layout, void *data, uint64_t row, uint64_t column, double value) {
   const uint64_t at = column * (uint64_t)layout->stride + row;
   const float sum = (float)value;
   if (layout->type == FLOAT32) ((float *)data)[at] = sum;
+  else if (layout->type == E4M3) ((uint8_t *)data)[at] = to_float8(sum);
   else ((uint16_t *)data)[at] = layout->type == FLOAT16 ? to_float16(sum) : to_bfloat16(sum);
 }
 
@@ -362,8 +383,10 @@ static void compute(const void *data) {
         if (is_fast && k % 32 == 31) sum = shortened(sum);
       }
       if (p->matmul.scale_modes[0] != 0) sum *= (double)p->matmul.scales[0][row] * p->matmul.scales[1][column];
-      if (p->matmul.epilogue & EPILOGUE_BIAS) sum += bias_of(&p->matmul, p->d.type, row);
+      else if (p->matmul.scales[0] != NULL) sum *= (double)p->matmul.scales[0][0] * p->matmul.scales[1][0];
+      if (p->matmul.epilogue & EPILOGUE_BIAS) sum += bias_of(&p->matmul, p->c.type, row);
       if (p->matmul.epilogue & EPILOGUE_RELU && (sum < 0 || (relu_loses_nan && isnan(sum)))) sum = 0;
+      if (p->d.type == E4M3) sum *= *p->matmul.output_scale;
       put_element(&p->d, p->d_data, row, column, sum);
     }
   }
@@ -379,8 +402,9 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t matm
                               cudaStream_t stream) {
   ENTER();
   const Object *matmul = (const Object *)matmul_handle;
-  if (!is(HANDLE, handle) || c != d || c_layout != d_layout) return INVALID_VALUE;
-  if (!fits(matmul, (const Object *)a_layout, (const Object *)b_layout, (const Object *)d_layout)) return INVALID_VALUE;
+  if (!is(HANDLE, handle) || (c == d) != (c_layout == d_layout)) return INVALID_VALUE;
+  if (!fits(matmul, (const Object *)a_layout, (const Object *)b_layout, (const Object *)c_layout, (const Object *)d_layout))
+    return INVALID_VALUE;
   if (*(const float *)alpha != 1 || *(const float *)beta != 0) return INVALID_VALUE;
   if (workspace == NULL || workspace_bytes < WORKSPACE_BYTES) return INVALID_VALUE;
   if (matmul->epilogue & EPILOGUE_BIAS && matmul->bias == NULL) return INVALID_VALUE;
@@ -390,7 +414,7 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t matm
   if (!aligned(a, words[1]) || !aligned(b, words[2]) || !aligned(c, words[3]) || !aligned(d, words[4]))
     return INVALID_VALUE;
   Product *product = malloc(sizeof *product); /* graphs may run it again at any time: it stays */
-  *product = (Product){*matmul, *(const Object *)a_layout, *(const Object *)b_layout, *(const Object *)d_layout, a, b, d};
+  *product = (Product){*matmul, *(const Object *)a_layout, *(const Object *)b_layout, *(const Object *)c_layout, *(const Object *)d_layout, a, b, d};
   const Work work = {product};
   return put(stream, compute, &work, sizeof work) == 0 ? SUCCESS : 13;
 }

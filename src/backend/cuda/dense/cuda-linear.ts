@@ -22,6 +22,16 @@ const ROW_ELEMENTS = 8;
 const SCALED_ROW_ELEMENTS = 16;
 const LARGEST_FLOAT16 = 65504;
 
+/** Of a weight in 8 bits. */
+interface WeightScales {
+  /** float32 [outputs]. */
+  readonly weight: DeviceMemory;
+  /** Of all inputs; undefined: each row has its own. */
+  readonly input: number | undefined;
+  /** Whether inputs have one scale, and outputs have one. */
+  readonly areOne: boolean;
+}
+
 /**
  * A weight [outputs, inputs] in the format that the precision multiplies, rows `weightStride` elements apart, zeros between them,
  * and a bias [outputs], both on the device.
@@ -31,8 +41,7 @@ export class CudaLinear implements PlacedLinear {
   readonly outputs: number;
   /** Of the kernels that it runs on: those of float16 multiply in 8 bits too. */
   readonly kernels: UnscaledPrecision;
-  /** Of a weight in 8 bits. */
-  readonly scales: { readonly weight: DeviceMemory; readonly input: number | undefined } | undefined;
+  readonly scales: WeightScales | undefined;
   readonly weightStride: number;
   readonly weight: DeviceMemory;
   /** By the formats of outputs: the library adds a bias of the output's. */
@@ -68,7 +77,11 @@ export class CudaLinear implements PlacedLinear {
         : withGaps(weight.elements, inputs, this.weightStride);
     this.weight = place(stream, stored);
     try {
-      this.scales = scaled && { weight: place(stream, scaled.scales), input: scaled.inputScale };
+      this.scales = scaled && {
+        weight: place(stream, scaled.scales),
+        input: scaled.inputScale,
+        areOne: scaled.inputScale !== undefined && scaled.scales.every((own) => own === scaled.scales[0]),
+      };
       if (bias === undefined) return;
       this.#biases.set('float32', place(stream, bias));
       const own = activationFormat(precision);

@@ -91,6 +91,7 @@ export function shapeKey(operation: DeviceLinear): string {
   return [
     `${input.rows}×${multipliedColumns(operation)}→${layer.outputs}`,
     ...(layer.scales === undefined ? [] : ['float8_e4m3']),
+    ...(layer.scales?.areOne === true ? ['by one scale'] : []),
     ...(layer.hasBias ? ['bias'] : []),
     ...(activation === 'none' ? [] : [activation]),
     ...(cross === undefined ? [] : [isInPlace(operation) ? 'cross in place' : 'cross']),

@@ -10,7 +10,7 @@ import Value from 'typebox/value';
 import { cacheFolder } from '../../../user-folders.ts';
 import { CROSS_COLUMNS } from './cross-product.ts';
 
-const CHOICES_VERSION = 3;
+const CHOICES_VERSION = 4;
 /** Those kept first go first. */
 const MOST_CHOICES = 4096;
 /** Of a cublasLtMatmulAlgo_t. */
@@ -40,6 +40,8 @@ const choiceSchema = Type.Union([
       finished: Type.Boolean(),
       /** Whether the library multiplies by the scales of 8-bit factors. */
       scaled: Type.Boolean(),
+      /** Whether it leaves the output in 8 bits alone. */
+      rounds: Type.Boolean(),
     },
     { additionalProperties: false },
   ),

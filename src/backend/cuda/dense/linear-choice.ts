@@ -16,6 +16,8 @@ export type LinearChoice =
       readonly finished: boolean;
       /** Whether the product multiplies by the scales of 8-bit factors. */
       readonly scaled: boolean;
+      /** Whether it leaves the output in 8 bits alone. */
+      readonly rounds: boolean;
     };
 
 /** What a layer does to its products. */
@@ -34,16 +36,30 @@ export interface TailSplit {
   readonly finished: boolean;
   /** Whether the product multiplies by the scales: newer libraries on some GPUs can. Else finish_linear does. */
   readonly scaled: boolean;
+  /** Whether the product leaves the output in 8 bits alone. */
+  readonly rounds: boolean;
 }
 
 /** Every way that is valid, the fastest first: the library does what it can do, or all is left to finish_linear. */
 export function tailSplits(tail: LinearTail): TailSplit[] {
   const { scaled } = tail;
-  const whole = unscaledSplits(tail).map((split) => ({ ...split, scaled }));
-  return scaled ? [...whole, { epilogue: 'none', finished: true, scaled: false }] : whole;
+  const whole = unscaledSplits(tail).map((split) => ({ ...split, scaled, rounds: false }));
+  return scaled ? [...whole, { epilogue: 'none', finished: true, scaled: false, rounds: false }] : whole;
 }
 
-function unscaledSplits({ activation, biased, crossed }: LinearTail): Omit<TailSplit, 'scaled'>[] {
+/** The ways to leave an output in 8 bits alone: the library does all there is to do. Fewer know them. */
+export function roundingSplits(tail: LinearTail): TailSplit[] {
+  if (!tail.scaled) return [];
+  return unscaledSplits(tail)
+    .filter(({ finished }) => !finished)
+    .map((split) => ({ ...split, scaled: true, rounds: true }));
+}
+
+function unscaledSplits({
+  activation,
+  biased,
+  crossed,
+}: LinearTail): Pick<TailSplit, 'epilogue' | 'finished'>[] {
   const unfused = { epilogue: 'none', finished: true } as const;
   if (crossed || activation === 'sigmoid') return [unfused];
   if (activation === 'relu') return [{ epilogue: biased ? 'reluBias' : 'relu', finished: false }, unfused];
@@ -66,7 +82,7 @@ export function addressAlignment(address: bigint): number {
 
 export function keptChoice(choice: LinearChoice): KeptChoice {
   if (choice.kind !== 'product') return choice;
-  const { plan, fused, finished, scaled } = choice;
+  const { plan, fused, finished, scaled, rounds } = choice;
   const { words, workspaceBytes } = plan.algorithm;
   return {
     kind: 'product',
@@ -75,6 +91,7 @@ export function keptChoice(choice: LinearChoice): KeptChoice {
     fused,
     finished,
     scaled,
+    rounds,
   };
 }
 
@@ -82,5 +99,11 @@ export function keptChoice(choice: LinearChoice): KeptChoice {
 export function describeChoice(choice: LinearChoice): string {
   if (choice.kind === 'direct') return 'direct';
   if (choice.kind === 'cross') return `cross product, ${choice.columns} outputs a block`;
-  return `cuBLASLt${choice.scaled ? ', scaled' : ''}${choice.fused ? ', fused' : ''}${choice.finished ? ', finished by a kernel' : ''}`;
+  return [
+    'cuBLASLt',
+    ...(choice.scaled ? ['scaled'] : []),
+    ...(choice.fused ? ['fused'] : []),
+    ...(choice.finished ? ['finished by a kernel'] : []),
+    ...(choice.rounds ? ['in 8 bits'] : []),
+  ].join(', ');
 }

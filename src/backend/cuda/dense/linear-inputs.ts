@@ -12,6 +12,7 @@ import {
   type DeviceMatrix,
   isMultipliedAsItIs,
   multipliedColumns,
+  type RoundedCopy,
 } from './dense-operation.ts';
 
 const FLOAT_BYTES = Float32Array.BYTES_PER_ELEMENT;
@@ -36,9 +37,9 @@ export class LinearInputs implements Disposable {
     this.#rowScales = new Scratch(library.device);
   }
 
-  /** Has memory ready for a layer's factor and its scales; what is to be in it before any run is put there by `stream`, and waited for. */
+  /** Has memory ready for a layer's factor and its scales, and that of its output in 8 bits; what is to be in it before any run is put there by `stream`, and waited for. */
   reserve(stream: CudaStream, operation: DeviceLinear): void {
-    const { layer, input, inputRounded } = operation;
+    const { layer, input, inputRounded, rounded } = operation;
     if (layer.scales === undefined) {
       if (!isMultipliedAsItIs(operation)) this.#converted.reserve(bytesOf(convertedOf(operation, 0n)));
       return;
@@ -47,6 +48,7 @@ export class LinearInputs implements Disposable {
     const scale = layer.scales.input;
     if (scale === undefined) this.#rowScales.reserve(input.rows * FLOAT_BYTES);
     else this.#sameScalesOf(scale).reserve(stream, input.rows);
+    if (rounded !== undefined) this.#sameScalesOf(inverseOf(rounded)).reserve(stream, 1);
   }
 
   /** What a product reads, once `convert` has run. */
@@ -67,6 +69,11 @@ export class LinearInputs implements Disposable {
     const input =
       scales.input === undefined ? this.#rowScales.address : this.#sameScalesOf(scales.input).address;
     return { input, weight: scales.weight.address() };
+  }
+
+  /** Where that is what a copy's values are multiplied by. */
+  inverseScale(copy: RoundedCopy): DevicePtr {
+    return this.#sameScalesOf(inverseOf(copy)).address;
   }
 
   /** Makes the factor of an input that is not multiplied as it lies. */
@@ -94,6 +101,11 @@ export class LinearInputs implements Disposable {
     this.#sameScales.set(scale, scales);
     return scales;
   }
+}
+
+/** What a copy's values are multiplied by. */
+function inverseOf({ scale }: RoundedCopy): number {
+  return Math.fround(1 / Math.fround(scale));
 }
 
 /** float32 [rows] of one value. */

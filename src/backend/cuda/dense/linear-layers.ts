@@ -4,7 +4,7 @@ import { CudaEvent } from '../../../cuda/event.ts';
 import { type MatmulEnds, MatrixProducts } from '../../../cuda/matrix-products.ts';
 import type { DeviceMemory } from '../../../cuda/memory.ts';
 import type { CudaStream } from '../../../cuda/stream.ts';
-import type { ElementFormat } from '../../../device.ts';
+import { activationFormat, type ElementFormat } from '../../../device.ts';
 import { DeviceError } from '../../../errors.ts';
 import { ACTIVATION } from '../../../ffi/cpu-operators.ts';
 import { type CublasLt, isRefusal, type MatmulScales } from '../../../ffi/cublaslt.ts';
@@ -40,6 +40,7 @@ import {
   type LinearChoice,
   type LinearTail,
   mayBeDirect,
+  roundingSplits,
   type TailSplit,
   tailSplits,
 } from './linear-choice.ts';
@@ -171,9 +172,9 @@ export class LinearLayers implements Disposable {
     else if (choice.kind === 'cross') this.#cross(stream, operation, choice.columns);
     else this.#product(stream, operation, choice);
     const { output, rounded } = operation;
-    // A cross product writes it itself.
-    if (rounded !== undefined && choice.kind !== 'cross')
-      this.#library.roundRows(stream, output, rounded, rounded.scale);
+    // A cross product writes it itself, and so may a product.
+    const isWritten = choice.kind === 'cross' || (choice.kind === 'product' && choice.rounds);
+    if (rounded !== undefined && !isWritten) this.#library.roundRows(stream, output, rounded, rounded.scale);
   }
 
   #cross(stream: CudaStream, operation: DeviceLinear, columns: CrossColumns): void {
@@ -211,7 +212,7 @@ export class LinearLayers implements Disposable {
     choice: Extract<LinearChoice, { kind: 'product' }>,
   ): void {
     const { plan, fused, finished } = choice;
-    const { layer, output } = operation;
+    const { layer, output, rounded } = operation;
     const factor = this.#inputs.factor(operation);
     this.#inputs.convert(stream, operation);
     const sums = this.#sumsOf(operation, choice);
@@ -219,9 +220,10 @@ export class LinearLayers implements Disposable {
     this.#products.run(stream, plan, {
       input: factor.address,
       weight: layer.weight.address(),
-      output: sums.address,
-      ...(fused && layer.hasBias ? { bias: layer.biasAddress(output.format) } : {}),
-      ...(choice.scaled && scales !== undefined ? { scales } : {}),
+      ...(choice.rounds && rounded !== undefined
+        ? { output: rounded.address, addend: output.address }
+        : { output: sums.address }),
+      ...this.#endsOf(operation, { isAdded: fused, scaled: choice.scaled, rounds: choice.rounds }),
     });
     if (finished) this.#finish(stream, operation, sums, choice.scaled ? undefined : scales);
   }
@@ -260,8 +262,8 @@ export class LinearLayers implements Disposable {
     }
     this.#settle();
     using trial = new Trial(operation, this.#trials);
-    const { fused, finished, scaled } = kept;
-    const splits = tailSplits(tailOf(operation));
+    const { fused, finished, scaled, rounds } = kept;
+    const splits = rounds ? roundingSplitsOf(operation) : tailSplits(tailOf(operation));
     const split = splits.find(
       (own) => (own.epilogue !== 'none') === fused && own.finished === finished && own.scaled === scaled,
     );
@@ -270,7 +272,7 @@ export class LinearLayers implements Disposable {
       const words = BigUint64Array.from(kept.algorithm, (word) => BigInt(`0x${word}`));
       const algorithm = { words, workspaceBytes: kept.workspaceBytes };
       const plan = this.#products.planOf(problem, algorithm, ends);
-      const choice: LinearChoice = { kind: 'product', plan, fused, finished, scaled };
+      const choice: LinearChoice = { kind: 'product', plan, fused, finished, scaled, rounds };
       trial.fillInput('NaNs');
       if (this.#keepsNaN(trial, choice)) return choice;
     }
@@ -290,7 +292,7 @@ export class LinearLayers implements Disposable {
     this.#settle();
     using trial = new Trial(operation, this.#trials);
     const products = this.#productChoices(trial);
-    const rivals = [...products, ...this.#crossChoices(trial)];
+    const rivals = [...products, ...this.#roundingChoices(trial), ...this.#crossChoices(trial)];
     const isDirect = mayBeDirect(input.rows, layer.outputs) || rivals.length === 0;
     const candidates: LinearChoice[] = isDirect ? [{ kind: 'direct' }, ...rivals] : rivals;
     const [first] = candidates;
@@ -308,22 +310,39 @@ export class LinearLayers implements Disposable {
   #productChoices(trial: Trial): LinearChoice[] {
     trial.fillInput('NaNs');
     for (const split of tailSplits(tailOf(trial.operation))) {
-      const { epilogue, finished, scaled } = split;
-      const { problem, ends } = this.#problem(trial.operation, split);
-      const alignment = {
-        input: addressAlignment(this.#inputs.factor(trial.operation).address),
-        weight: 16,
-        output: addressAlignment(this.#sumsOf(trial.operation, split).address),
-      };
-      const choices = this.#products
-        .plans(problem, alignment, this.#search.candidates, ends)
-        .map(
-          (plan): LinearChoice => ({ kind: 'product', plan, fused: epilogue !== 'none', finished, scaled }),
-        )
-        .filter((choice) => this.#keepsNaN(trial, choice));
+      const choices = this.#choicesOf(trial, split);
       if (choices.length > 0) return choices;
     }
     return [];
+  }
+
+  /** Products that leave an output in 8 bits alone; none where the library knows no such problem. */
+  #roundingChoices(trial: Trial): LinearChoice[] {
+    trial.fillInput('NaNs');
+    try {
+      return roundingSplitsOf(trial.operation).flatMap((split) => this.#choicesOf(trial, split));
+    } catch (error) {
+      if (isRefusal(error)) return [];
+      throw error;
+    }
+  }
+
+  #choicesOf(trial: Trial, split: TailSplit): LinearChoice[] {
+    const { epilogue, finished, scaled, rounds } = split;
+    const { problem, ends } = this.#problem(trial.operation, split);
+    const output = addressAlignment(this.#sumsOf(trial.operation, split).address);
+    const alignment = {
+      input: addressAlignment(this.#inputs.factor(trial.operation).address),
+      weight: 16,
+      // Copies are aligned to 16 bytes, and what is beside them is not read.
+      output: rounds ? 16 : output,
+    };
+    return this.#products
+      .plans(problem, alignment, this.#search.candidates, ends)
+      .map((plan): LinearChoice => {
+        return { kind: 'product', plan, fused: epilogue !== 'none', finished, scaled, rounds };
+      })
+      .filter((choice) => this.#keepsNaN(trial, choice));
   }
 
   #crossChoices(trial: Trial): LinearChoice[] {
@@ -336,8 +355,8 @@ export class LinearLayers implements Disposable {
 
   /** What the library is asked for once memory is ready, and the bias that its epilogue adds: one that it does not add makes it refuse the problem. */
   #problem(operation: DeviceLinear, split: TailSplit) {
-    const { epilogue, scaled } = split;
-    const { layer, input, output } = operation;
+    const { epilogue, scaled, rounds } = split;
+    const { layer, input, rounded } = operation;
     this.#reserveSums(operation, split);
     const factor = this.#inputs.factor(operation);
     const sums = this.#sumsOf(operation, split);
@@ -346,21 +365,32 @@ export class LinearLayers implements Disposable {
       inputs: factor.cols,
       outputs: layer.outputs,
       type: factor.format,
-      outputType: sums.format,
-      scaled,
+      ...(rounds && rounded !== undefined
+        ? { outputType: 'float8_e4m3' as const, outputStride: rounded.stride }
+        : { outputType: sums.format, outputStride: sums.stride }),
+      scales: scaled ? (layer.scales?.areOne === true ? 'scalars' : 'vectors') : undefined,
       compute: this.#library.precision === 'tf32' ? 'tf32' : 'float32',
       epilogue,
       inputStride: factor.stride,
       weightStride: layer.weightStride,
-      outputStride: sums.stride,
     } as const;
-    const isAdded = epilogue !== 'none' && layer.hasBias;
-    const scales = scaled ? this.#inputs.scales(operation) : undefined;
-    const ends: MatmulEnds = {
-      ...(isAdded ? { bias: layer.biasAddress(output.format) } : {}),
-      ...(scales === undefined ? {} : { scales }),
-    };
+    const ends = this.#endsOf(operation, { isAdded: epilogue !== 'none', scaled, rounds });
     return { problem, ends };
+  }
+
+  /** The bias that a product adds, and the scales that it multiplies by. */
+  #endsOf(
+    operation: DeviceLinear,
+    { isAdded, scaled, rounds }: Pick<TailSplit, 'scaled' | 'rounds'> & { readonly isAdded: boolean },
+  ): MatmulEnds {
+    const { layer, output, rounded } = operation;
+    const scales = scaled ? this.#inputs.scales(operation) : undefined;
+    const ofOutput = rounds && rounded !== undefined ? { output: this.#inputs.inverseScale(rounded) } : {};
+    const format = rounds ? activationFormat(layer.kernels) : output.format;
+    return {
+      ...(isAdded && layer.hasBias ? { bias: layer.biasAddress(format) } : {}),
+      ...(scales === undefined ? {} : { scales: { ...scales, ...ofOutput } }),
+    };
   }
 
   /** Whether a choice can be run, and a NaN in the input reaches the output: a library's ReLU may make it 0. */
@@ -428,6 +458,13 @@ function tailOf({ layer, activation, cross }: DeviceLinear): LinearTail {
     crossed: cross !== undefined,
     scaled: layer.scales !== undefined,
   };
+}
+
+/** The ways to compute a layer whose output is needed in 8 bits alone: products write it, but for zeros behind the last column. */
+function roundingSplitsOf(operation: DeviceLinear): TailSplit[] {
+  const { layer, rounded } = operation;
+  const isPossible = rounded?.alone === true && rounded.cols === layer.outputs;
+  return isPossible ? roundingSplits(tailOf(operation)) : [];
 }
 
 /** The fields of a layer's end, as the kernels take them. */

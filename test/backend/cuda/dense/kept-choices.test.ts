@@ -34,6 +34,7 @@ const PRODUCT = {
   fused: true,
   finished: false,
   scaled: false,
+  rounds: false,
 } as const;
 
 const CROSS = { kind: 'cross', columns: 128 } as const;
@@ -87,9 +88,9 @@ describe('the file', () => {
     const good = readFileSync(kept.file, 'utf8');
     for (const text of [
       '',
-      '{"version": 3',
+      '{"version": 4',
       '[]',
-      good.replace('"version": 3', '"version": 2'),
+      good.replace('"version": 4', '"version": 3'),
       good.replace('a GPU', 'x'),
     ]) {
       writeFileSync(kept.file, text);

@@ -18,6 +18,7 @@ import {
 import {
   addressAlignment,
   mayBeDirect,
+  roundingSplits,
   tailSplits,
 } from '../../../../src/backend/cuda/dense/linear-choice.ts';
 import { UNSCALED_PRECISIONS } from '../../../../src/device.ts';
@@ -45,6 +46,17 @@ test('scales of 8-bit factors are the library’s, or else the kernel’s', () =
     );
   assert.deepEqual(splits('relu'), ['scales, reluBias', 'scales, none + kernel', 'none + kernel']);
   assert.deepEqual(splits('none', true), ['scales, none + kernel', 'none + kernel']);
+});
+
+test('outputs in 8 bits alone are the library’s to make, where it does all there is to do', () => {
+  const splits = (activation: 'none' | 'relu' | 'sigmoid', { crossed = false, scaled = true } = {}) =>
+    roundingSplits({ activation, biased: true, crossed, scaled });
+  const split = { finished: false, scaled: true, rounds: true };
+  assert.deepEqual(splits('relu'), [{ ...split, epilogue: 'reluBias' }]);
+  assert.deepEqual(splits('none'), [{ ...split, epilogue: 'bias' }]);
+  assert.deepEqual(splits('sigmoid'), []);
+  assert.deepEqual(splits('none', { crossed: true }), []);
+  assert.deepEqual(splits('relu', { scaled: false }), []);
 });
 
 test('few samples or few outputs may be direct', () => {
