@@ -21,6 +21,8 @@ export async function startServer(options: readonly string[]): Promise<RunningSe
     cwd: root,
     stdio: ['ignore', 'ignore', 'pipe'],
   });
+  // Else it would outlive a script that fails.
+  process.once('exit', () => child.kill('SIGKILL'));
   const ports = await new Promise<{ port: number; grpcPort: number }>((resolve, reject) => {
     let text = '';
     child.stderr.on('data', (chunk) => {

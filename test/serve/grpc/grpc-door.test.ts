@@ -161,6 +161,12 @@ describe('what is no message', () => {
     ],
     ['4 GiB', [frame(new Uint8Array(10), 0, 2 ** 32 - 1)], '8 BODY_TOO_LARGE'],
     ['one byte more than may be', [frame(new Uint8Array(10), 0, BODY_BYTES + 1)], '8 BODY_TOO_LARGE'],
+    [
+      'a compressed one of more than may be',
+      [frame(new Uint8Array(10), 1, BODY_BYTES + 1)],
+      '8 BODY_TOO_LARGE',
+      { 'grpc-encoding': 'gzip' },
+    ],
     ['a message of random bytes', [frame(Buffer.alloc(1000, 0xa7))], '3 REQUEST_INVALID'],
     ['an empty message', [frame(new Uint8Array())], '5 MODEL_UNKNOWN'],
   ] as const)

@@ -4,6 +4,7 @@ import { HotRowCoverage, type WatchedTable } from '../../../src/serve/metrics/ho
 import { RowCounts } from '../../../src/serve/metrics/row-counts.ts';
 import { createStream } from '../../../src/workload/access-patterns.ts';
 import { countRows, coverageOf } from '../../../src/workload/hotness.ts';
+import { createRandom } from '../../../src/workload/random.ts';
 import fc from '../../support/properties.ts';
 
 const random = () => 0.5;
@@ -77,6 +78,14 @@ test('the share of the hottest 1 % is near what all lookups say', () => {
       `${pattern}: ${share}, not ${exact?.share}`,
     );
   }
+});
+
+test('pruned lookups are of no row', () => {
+  const kinds = createRandom(5);
+  const draw = (count: number) =>
+    Int32Array.from({ length: count }, () => [-1, -1, -1, 4, 4, 9][kinds.integer(6)] as number);
+  const { share } = watched([{ name: 'a', rows: 100 }], [draw], 1500);
+  assert.ok(Math.abs(share - 2 / 3) < 0.05, String(share));
 });
 
 test('rows met once are no hot rows of a small table', () => {
