@@ -38,8 +38,9 @@ const VARIANTS = ALL_VARIANTS.filter((variant) => {
   return place === -1 || place % 5 === 0;
 });
 
-/** Where all of the above are compiled; for the others, no combinations, and every other fused variant. */
+/** Where all of the above are compiled; the others take turns, of all but combinations: no source of these differs for them. */
 const MAIN_ARCHITECTURE = 'sm_90';
+const OTHERS = ARCHITECTURES.filter((architecture) => architecture !== MAIN_ARCHITECTURE);
 
 const REGISTER_CAPS = [24, 32].flatMap((maxRegisters) =>
   [PLAIN_VARIANT, prefetching('registers', 16), prefetching('pipelined', 8)].map((variant) => ({
@@ -58,9 +59,15 @@ const artifactSource = (variant: StandardBagVariant) => tableBagSource('artifact
 
 for (const architecture of ARCHITECTURES) {
   const isMain = architecture === MAIN_ARCHITECTURE;
-  const variants = VARIANTS.filter((variant) => isMain || !COMBINED_VARIANTS.includes(variant));
-  const artifact = ARTIFACT_VARIANTS.filter((_, i) => isMain || i % 3 === 0);
-  const fusedVariants = FUSED_VARIANTS.filter((_, i) => isMain || i % 2 === 0);
+  const isInTurn = (_: unknown, i: number) => isMain || i % OTHERS.length === OTHERS.indexOf(architecture);
+  const variants = VARIANTS.filter((variant) => isMain || !COMBINED_VARIANTS.includes(variant)).filter(
+    isInTurn,
+  );
+  const artifact = ARTIFACT_VARIANTS.filter(
+    (variant, i) =>
+      isMain || variant === PLAIN_VARIANT || i % (2 * OTHERS.length) === OTHERS.indexOf(architecture),
+  );
+  const fusedVariants = FUSED_VARIANTS.filter(isInTurn);
   const kernels = [...variants.map(standardBagSource), ...UTILITY_KERNELS.map(utilitySource)];
   const dense = UNSCALED_PRECISIONS.flatMap((precision) => denseSources(precision, architecture !== 'sm_80'));
   let all: Promise<ReadonlyMap<string, Resources>> | undefined;
@@ -95,7 +102,7 @@ for (const architecture of ARCHITECTURES) {
       assert.ok(resources.stackBytes <= slotBytes + 32, `${id}: ${resources.stackBytes} bytes of stack`);
     }
     // Without prefetch: no spills, and so few registers that nothing but the hardware's own limit keeps warps away.
-    for (const variant of SEMANTIC_VARIANTS) {
+    for (const variant of variants.filter((variant) => SEMANTIC_VARIANTS.includes(variant))) {
       const { kernel, id } = standardBagSource(variant);
       const { registers, spilledBytes } = resourcesOf(kernel);
       assert.equal(spilledBytes, 0, `${id} spills without a cap`);
