@@ -22,7 +22,7 @@ export const KNOWN_SKIPS = [
     reason: /^no C\+\+ compiler \(tried \$CXX, g\+\+\)$|^the emulator needs Linux \(ucontext\)$/,
     lacks: 'g++ on Linux, for kernels compiled for the host',
     files: [
-      'test/backend/cuda/dense/dense-kernels.test.ts',
+      'test/backend/cuda/dense/dense-kernels.rest.test.ts',
       'test/backend/cuda/dense/kept-choices.test.ts',
       'test/backend/cuda/dense/precisions.rest.test.ts',
       'test/backend/cuda/dense/precisions.test.ts',
@@ -212,7 +212,7 @@ export const KNOWN_SKIPS = [
   {
     reason: /^needs the command as it is built$/,
     lacks: 'nothing: whole tiers have the command as it is built',
-    files: ['test/input-file.test.ts'],
+    files: ['test/input-file.rest.test.ts'],
   },
   {
     reason: /^\S+ does not reach the memory of another device$/,

@@ -1,8 +1,12 @@
 /** What reads files of others: bounds, limits, and what must be refused. */
 import { type Mutant, mutantsOf } from './mutant.ts';
 
-const BOUNDS = 'test/formats/torch/torch-bounds.test.ts';
-const TORCH = [BOUNDS, 'test/formats/torch/torch-file.test.ts', 'test/formats/torch/torch-hostile.test.ts'];
+const BOUNDS = 'test/formats/torch/torch-bounds.rest.test.ts';
+const TORCH = [
+  BOUNDS,
+  'test/formats/torch/torch-file.test.ts',
+  'test/formats/torch/torch-hostile.rest.test.ts',
+];
 const PICKLE = ['test/formats/torch/pickle.test.ts', BOUNDS];
 const STRIDED = ['test/formats/torch/strided-read.test.ts', BOUNDS];
 

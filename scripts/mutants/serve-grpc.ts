@@ -2,7 +2,7 @@
 import { type Mutant, mutantsOf } from './mutant.ts';
 
 const CODEC = ['test/serve/grpc/codec.test.ts'];
-const DOOR = ['test/serve/grpc/grpc-door.test.ts'];
+const DOOR = ['test/serve/grpc/grpc-door.rest.test.ts'];
 const SESSIONS = ['test/serve/grpc/sessions.test.ts'];
 
 export const SERVE_GRPC: readonly Mutant[] = [

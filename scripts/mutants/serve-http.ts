@@ -2,7 +2,7 @@
 import { type Mutant, mutantsOf } from './mutant.ts';
 
 const FRONT = ['test/serve/http/front-door.test.ts'];
-const LIFE = ['test/serve/lifecycle.test.ts'];
+const LIFE = ['test/serve/lifecycle.rest.test.ts'];
 
 export const SERVE_HTTP: readonly Mutant[] = [
   ...mutantsOf(
