@@ -110,6 +110,11 @@ export async function readWhole(path: string): Promise<Buffer> {
   return await file.readAll();
 }
 
+/** A file's text; '' where it cannot be read. */
+export function textIfThere(path: string): Promise<string> {
+  return readWhole(path).then(String, () => '');
+}
+
 /** Writes a file, or with `flags` 'a' adds to one. @throws errors of the system. */
 export async function writeWhole(
   path: string,

@@ -10,7 +10,7 @@ import { link, mkdir, readlink, realpath, rename, rm, stat, statfs } from 'node:
 import { basename, dirname, isAbsolute, join } from 'node:path';
 import { systemReason, type UsageError, unwritable } from './errors.ts';
 import { formatBytes } from './numbers.ts';
-import { OpenedFile, readWhole } from './opened-file.ts';
+import { OpenedFile, textIfThere } from './opened-file.ts';
 import { begin, finish } from './unfinished.ts';
 
 export interface OutputOptions {
@@ -214,7 +214,7 @@ async function checkReplaceable(path: string, file: BigIntStats, folder: BigIntS
 
 /** Of Linux; elsewhere files are not mounted. */
 async function isMountPoint(path: string): Promise<boolean> {
-  const mounts = await readWhole('/proc/self/mountinfo').then(String, () => '');
+  const mounts = await textIfThere('/proc/self/mountinfo');
   const escaped = path.replace(/[ \t\n\\]/g, (c) => `\\${c.charCodeAt(0).toString(8).padStart(3, '0')}`);
   return mounts.split('\n').some((line) => line.split(' ')[4] === escaped);
 }

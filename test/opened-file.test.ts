@@ -3,14 +3,12 @@ import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join, relative } from 'node:path';
+import { join } from 'node:path';
 import { after, describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { fileURLToPath } from 'node:url';
 import { Worker } from 'node:worker_threads';
-// @ts-expect-error: a script, without types
-import { bundleTests } from '../scripts/bundle-tests.mjs';
 import { OpenedFile, readWhole, writeWhole } from '../src/opened-file.ts';
+import { bundledThread } from './support/bundled-thread.ts';
 import type { OpeningWork } from './support/opening-worker.ts';
 import { descriptors, leavesNoFilesOpen, refuseCounting } from './support/resources.ts';
 
@@ -77,23 +75,17 @@ describe('a file that is open', () => {
 });
 
 test('a thread that ends while it opens files leaves none open', { skip: refuseCounting }, async () => {
-  const root = fileURLToPath(new URL('..', import.meta.url));
-  const program = relative(root, fileURLToPath(new URL('support/opening-worker.ts', import.meta.url)));
-  const bundle = await bundleTests([program], root);
+  const program = await bundledThread('opening-worker.ts');
   const workerData: OpeningWork = { file, folder };
-  try {
-    const before = descriptors();
-    for (let i = 0; i < 12; i++) {
-      const worker = new Worker(bundle.paths.get(program), { workerData });
-      await new Promise((resolve, reject) => {
-        worker.once('message', resolve);
-        worker.once('error', reject);
-      });
-      await sleep(i);
-      await worker.terminate();
-    }
-    assert.equal(descriptors(), before);
-  } finally {
-    rmSync(bundle.folder, { recursive: true, force: true });
+  const before = descriptors();
+  for (let i = 0; i < 12; i++) {
+    const worker = new Worker(program, { workerData });
+    await new Promise((resolve, reject) => {
+      worker.once('message', resolve);
+      worker.once('error', reject);
+    });
+    await sleep(i);
+    await worker.terminate();
   }
+  assert.equal(descriptors(), before);
 });

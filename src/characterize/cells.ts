@@ -6,7 +6,7 @@ import type { CudaBackend } from '../backend/cuda/cuda-backend.ts';
 import { turnOn } from '../bench/embedding-bench.ts';
 import type { EmbeddingTable } from '../embedding/bag.ts';
 import { DeviceError, unwritable } from '../errors.ts';
-import { readWhole, writeWhole } from '../opened-file.ts';
+import { readWhole, textIfThere, writeWhole } from '../opened-file.ts';
 import { type Plan, planSchema } from '../plan/plan.ts';
 import type { PlanContext } from '../plan/techniques/technique.ts';
 import { EmbeddingTimer } from '../tuner/embedding-timer.ts';
@@ -149,7 +149,7 @@ async function tellProgress(file: string, cell: number): Promise<void> {
 
 /** What the runs told so far, in their order. */
 export async function readProgress(file: string): Promise<CellProgress[]> {
-  const text = await readWhole(progressFile(file)).then(String, () => '');
+  const text = await textIfThere(progressFile(file));
   // The last line may not be whole yet.
   return text
     .split('\n')
@@ -162,7 +162,7 @@ export async function readProgress(file: string): Promise<CellProgress[]> {
  * @throws DeviceError PROFILER_FAILED when there was none, or they differ: then launches cannot be told apart.
  */
 export async function readRuns(file: string): Promise<CellRun & { readonly runs: number }> {
-  const text = await readWhole(file).then(String, () => '');
+  const text = await textIfThere(file);
   const lines = text.split('\n').filter((line) => line !== '');
   const [first] = lines;
   if (first === undefined) throw new DeviceError('PROFILER_FAILED', 'the profiled program ran no cells');

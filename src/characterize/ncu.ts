@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { type ProgramEnd, runProgram } from '../child-program.ts';
 import { DeviceError } from '../errors.ts';
 import { findToolkitProgram } from '../jit/nvcc.ts';
-import { readWhole } from '../opened-file.ts';
+import { textIfThere } from '../opened-file.ts';
 import { METRIC_NAMES } from './metrics.ts';
 import { type ProfiledLaunch, parseRawPage } from './ncu-csv.ts';
 
@@ -75,7 +75,7 @@ export async function profile(
   const metrics = ['--metrics', [...METRIC_NAMES, ...extra].join(',')];
   const run = await spawned(program, [...PROTOCOL, ...metrics, ...files, ...command], signal);
   if (signal.aborted) return 'stopped';
-  const logged = await readWhole(log).then(String, () => '');
+  const logged = await textIfThere(log);
   const printed = [run.stdout, run.stderr, logged].filter((text) => text !== '').join('\n');
   if (printed.includes(REFUSED)) return 'refused';
   if (run.code !== 0) throw failed(`${program} ended with ${run.code}`, printed);

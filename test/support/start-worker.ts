@@ -1,19 +1,10 @@
 /** Starts model-worker.ts. */
-import { rmSync } from 'node:fs';
-import { relative } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { Worker } from 'node:worker_threads';
-// @ts-expect-error: a script, without types
-import { bundleTests } from '../../scripts/bundle-tests.mjs';
+import { bundledThread } from './bundled-thread.ts';
 import type { ModelWork } from './model-worker.ts';
 
-const root = fileURLToPath(new URL('../..', import.meta.url));
-const program = relative(root, fileURLToPath(new URL('model-worker.ts', import.meta.url)));
-// Threads import JavaScript alone.
-const { folder, paths } = await bundleTests([program], root);
 /** What a thread runs. */
-export const workerFile: string = paths.get(program);
-process.on('exit', () => rmSync(folder, { recursive: true, force: true }));
+export const workerFile: string = await bundledThread('model-worker.ts');
 
 export interface StartedWorker {
   readonly worker: Worker;

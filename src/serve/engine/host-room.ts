@@ -4,7 +4,7 @@ import { distinctTables } from '../../embedding/shared-tables.ts';
 import { DeviceError } from '../../errors.ts';
 import type { ModelArchitecture } from '../../model/architecture.ts';
 import { formatBytes } from '../../numbers.ts';
-import { readWhole } from '../../opened-file.ts';
+import { textIfThere } from '../../opened-file.ts';
 import type { Plan } from '../../plan/plan.ts';
 import { isInFile, isStored } from '../../tensor.ts';
 
@@ -29,7 +29,7 @@ export function checkHostRoom(neededBytes: number, availableBytes: number | unde
 /** What the system could give, and the group that the process belongs to allows. Undefined: it does not say. */
 export async function availableBytes(): Promise<number | undefined> {
   const number = async (file: string, pattern: RegExp) => {
-    const found = pattern.exec(await readWhole(file).then(String, () => ''))?.[1];
+    const found = pattern.exec(await textIfThere(file))?.[1];
     return found === undefined ? undefined : Number(found);
   };
   const [system, most, used, cached = 0] = await Promise.all([

@@ -1,11 +1,6 @@
 import assert from 'node:assert/strict';
-import { rmSync } from 'node:fs';
-import { relative } from 'node:path';
 import { test } from 'node:test';
-import { fileURLToPath } from 'node:url';
 import { Worker } from 'node:worker_threads';
-// @ts-expect-error: a script, without types
-import { bundleTests } from '../../../scripts/bundle-tests.mjs';
 import {
   Bell,
   ENTRY_NUMBERS,
@@ -14,6 +9,7 @@ import {
   RingWriter,
   ringMemory,
 } from '../../../src/serve/engine/ring.ts';
+import { bundledThread } from '../../support/bundled-thread.ts';
 import { Random } from '../../support/random.ts';
 import type { RingWork } from '../../support/ring-worker.ts';
 import { SEED } from '../../support/seed.ts';
@@ -162,14 +158,12 @@ test('a bell is waited for so long, and no time at all', async () => {
 });
 
 test('two threads lose no entry and no ring', { timeout: 20_000 }, async () => {
-  const root = fileURLToPath(new URL('../../..', import.meta.url));
-  const program = relative(root, fileURLToPath(new URL('../../support/ring-worker.ts', import.meta.url)));
-  const { folder, paths } = await bundleTests([program], root);
+  const program = await bundledThread('ring-worker.ts');
   let worker: Worker | undefined;
   try {
     // So small that both sides find it full and empty again and again.
     const work: RingWork = { there: ringMemory(8), back: ringMemory(4), bell: word(), otherBell: word() };
-    const started = new Worker(paths.get(program) as string, { workerData: work });
+    const started = new Worker(program, { workerData: work });
     worker = started;
     const ended = new Promise<number>((resolve, reject) => {
       started.once('error', reject);
@@ -202,6 +196,5 @@ test('two threads lose no entry and no ring', { timeout: 20_000 }, async () => {
     assert.equal(await ended, 0);
   } finally {
     await worker?.terminate();
-    rmSync(folder, { recursive: true, force: true });
   }
 });

@@ -5,7 +5,7 @@ import type { CudaKernel } from '../../../cuda/module.ts';
 import type { EmbeddingTable } from '../../../embedding/bag.ts';
 import { RequestError } from '../../../errors.ts';
 import type { DevicePtr } from '../../../ffi/cuda-symbols.ts';
-import { type EmbeddingBagsOperation, elementBytes, type KernelUse, ownBy } from '../../backend.ts';
+import { type EmbeddingBagsOperation, type KernelUse, ownBy } from '../../backend.ts';
 import { floatBits } from '../dense/dense-library.ts';
 import { type KernelLaunch, kernelLaunch, putLaunch } from '../kernels/launcher.ts';
 import { startOf } from '../memory/buffer.ts';
@@ -15,7 +15,7 @@ import type { EmbeddingStage, LaunchTimer, StageTools } from './embedding-stage.
 import type { FusedKernel } from './fused-kernels.ts';
 import { blocksPerTable } from './fused-layout.ts';
 import { FusedBagsParams, RoundedBagsParams } from './fused-params.ts';
-import { spreadLaunch } from './spread-rows.ts';
+import { spreadLaunch, spreadTarget } from './spread-rows.ts';
 import { CudaTables } from './tables.ts';
 
 const MOST_BLOCKS = 2 ** 31 - 1;
@@ -111,8 +111,7 @@ export class FusedStage implements EmbeddingStage {
     if (spread === undefined || users === undefined) return [pool];
     const { output } = this.operation;
     const { rounded } = this.#tools;
-    const to = { address: startOf(output), stride: output.stride, elementBytes: elementBytes(output) };
-    const pooled = spreadLaunch(spread, bags, users, users.pooled, to);
+    const pooled = spreadLaunch(spread, bags, users, users.pooled, spreadTarget(output));
     if (rounded === undefined) return [pool, pooled];
     return [pool, pooled, spreadLaunch(spread, bags, users, users.rounded, { ...rounded, elementBytes: 1 })];
   }

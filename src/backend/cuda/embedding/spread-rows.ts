@@ -1,7 +1,9 @@
 /** Users' pooled rows on their way to the candidates: the launch behind those that pool. */
 import type { CudaKernel } from '../../../cuda/module.ts';
 import type { DevicePtr } from '../../../ffi/cuda-symbols.ts';
+import { elementBytes, type Matrix } from '../../backend.ts';
 import { type KernelLaunch, kernelLaunch } from '../kernels/launcher.ts';
+import { startOf } from '../memory/buffer.ts';
 import type { CudaBags, DeviceUsers } from './bags.ts';
 import { SpreadRowsParams } from './spread-rows-params.ts';
 
@@ -17,6 +19,11 @@ export interface SpreadTarget {
   /** Elements between the starts of rows. */
   readonly stride: number;
   readonly elementBytes: number;
+}
+
+/** To a matrix, as it stores them. */
+export function spreadTarget(output: Matrix): SpreadTarget {
+  return { address: startOf(output), stride: output.stride, elementBytes: elementBytes(output) };
 }
 
 /** Copies each user's pooled rows, from `from` on, to the rows of `target` that are their candidates. */

@@ -16,7 +16,7 @@ import { deviceRowBytes } from '../rows/row-layout.ts';
 import { CudaBags } from './bags.ts';
 import { enqueueCheck } from './check-bags.ts';
 import type { EmbeddingStage, LaunchTimer, StageTools } from './embedding-stage.ts';
-import { spreadLaunch } from './spread-rows.ts';
+import { spreadLaunch, spreadTarget } from './spread-rows.ts';
 import { coveringGrid, DEFAULT_BLOCK, refuseLaunch } from './standard-source.ts';
 import { TABLE_FAMILIES, tableKernelFamily } from './table-families.ts';
 import { CudaTables } from './tables.ts';
@@ -131,8 +131,7 @@ export class TableStage implements EmbeddingStage {
     const { stream } = this.#tools;
     const { users, batchSize } = this.bags;
     if (this.#spread === undefined || users === undefined || batchSize === 0) return;
-    const { output } = this.operation;
-    const target = { address: startOf(output), stride: output.stride, elementBytes: elementBytes(output) };
+    const target = spreadTarget(this.operation.output);
     const spread = spreadLaunch(this.#spread, this.bags, users, users.pooled, target);
     timer.time(stream, { operation: place, kind: 'spread' }, () => putLaunch(stream, spread));
   }
