@@ -2,6 +2,7 @@
 import { type Mutant, mutantsOf } from './mutant.ts';
 
 const PARSE = ['test/serve/protocol/parse-infer.test.ts', 'test/serve/protocol/fuzz.test.ts'];
+const KNOWN = ['test/serve/protocol/known-heads.test.ts'];
 const NATIVE = ['test/serve/protocol/native-binder.test.ts', 'test/serve/protocol/roundtrip.test.ts'];
 
 export const SERVE_PROTOCOL: readonly Mutant[] = [
@@ -29,6 +30,21 @@ export const SERVE_PROTOCOL: readonly Mutant[] = [
       ['if (CONTENT_TYPES.has(type)) return type;', 'if (type.length > 0) return type;'],
     ],
     PARSE,
+  ),
+  ...mutantsOf(
+    'src/serve/protocol/known-heads.ts',
+    [
+      ['bodyBytes !== body.length || ', ''],
+      [' || own !== query) continue;', ') continue;'],
+      ['if (json.compare(body, 0, jsonBytes) !== 0) continue;', ''],
+      [' || ![...tensors.values()].every(isInBody)', ''],
+      ['jsonBytes > MOST_BYTES || ', ''],
+      [
+        'const json = Buffer.from(body.subarray(0, jsonBytes));',
+        'const json = Buffer.from(body.buffer, body.byteOffset, jsonBytes);',
+      ],
+    ],
+    KNOWN,
   ),
   ...mutantsOf(
     'src/serve/protocol/request-parameters.ts',
@@ -81,6 +97,14 @@ export const SERVE_PROTOCOL: readonly Mutant[] = [
       ["dtype !== 'float32' || shape.length > 2", 'shape.length > 2'],
     ],
     NATIVE,
+  ),
+  ...mutantsOf(
+    'src/serve/protocol/native-binder.ts',
+    [
+      [' && this.#last.bodyAt === bodyAt', ''],
+      [' || native.users !== undefined', ''],
+    ],
+    KNOWN,
   ),
   ...mutantsOf(
     'src/serve/protocol/native-tables.ts',

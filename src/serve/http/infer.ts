@@ -3,6 +3,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { SlotArena } from '../engine/arena.ts';
 import { nowMs, turnMs } from '../engine/clock.ts';
 import type { InferAnswer } from '../protocol/answer.ts';
+import type { KnownHeads } from '../protocol/known-heads.ts';
 import { type BodyHeaders, parseInferRequest } from '../protocol/parse-infer.ts';
 import { type Arrived, type InferModel, modelFor, type TransportForm } from '../requests/infer-model.ts';
 import { receiveBody } from './receive-body.ts';
@@ -29,12 +30,13 @@ export async function inferOverHttp(
   if (received === undefined) return undefined;
   const model = modelFor(received, arena, current);
   const { headers } = request;
-  const form = httpForm(model, {
+  const said = {
     contentType: headers['content-type'],
     contentEncoding: headers['content-encoding'],
     jsonLength: oneOf(headers['inference-header-content-length']),
     query,
-  });
+  };
+  const form = httpForm(model, said, model.heads);
   return model.answer(received, form, { arena, arrivedMs, slaMs, client: response, tell });
 }
 
@@ -48,6 +50,7 @@ export async function warmUp(
   requests = WARM_UP_REQUESTS,
 ): Promise<void> {
   const { body, jsonLength } = smallestRequest(model.served);
+  // Each is read: all have the same JSON, as clients' requests need not.
   const form = httpForm(model, { jsonLength: String(jsonLength), query: '' });
   const { before, behind } = model.room(arena);
   const endMs = nowMs() + WARM_UP_MS;
@@ -65,9 +68,9 @@ export async function warmUp(
   }
 }
 
-function httpForm({ writer }: InferModel, said: BodyHeaders): TransportForm<InferAnswer> {
+function httpForm({ writer }: InferModel, said: BodyHeaders, known?: KnownHeads): TransportForm<InferAnswer> {
   return {
-    read: (body) => parseInferRequest(body, said),
+    read: (body) => parseInferRequest(body, said, known),
     write: (samples, arrays, given, id) => writer.write(samples, arrays, given, id),
   };
 }

@@ -33,6 +33,8 @@ export class NativeBinder {
   readonly #features: readonly FeatureInput[];
   readonly #denseFeatures: number;
   readonly #names: NativeNames;
+  /** What was bound last: requests of one shape share their tensors. */
+  #last: { readonly tensors: unknown; readonly bodyAt: number; readonly native: NativeRequest } | undefined;
 
   constructor({ features, dense }: ModelInputs) {
     this.#features = features;
@@ -45,6 +47,15 @@ export class NativeBinder {
    * @throws RequestError USERS_INVALID.
    */
   bind(request: TensorRequest, bodyAt = 0): NativeRequest | undefined {
+    const { tensors } = request;
+    if (this.#last?.tensors === tensors && this.#last.bodyAt === bodyAt) return this.#last.native;
+    const native = this.#bind(request, bodyAt);
+    // Where users begin, each body says by itself.
+    this.#last = native === undefined || native.users !== undefined ? undefined : { tensors, bodyAt, native };
+    return native;
+  }
+
+  #bind(request: TensorRequest, bodyAt: number): NativeRequest | undefined {
     const sorted = this.#sort(request);
     if (sorted === undefined) return undefined;
     const { groups } = sorted;

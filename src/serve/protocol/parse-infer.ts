@@ -6,6 +6,7 @@ import { safetensorsIn } from '../../formats/safetensors.ts';
 import { jsonSamples } from '../../model/request/json-request.ts';
 import { parseSamples } from '../../model/request/json-samples.ts';
 import type { InferParameters, InferRequest, TensorRequest } from './infer-request.ts';
+import type { KnownHeads } from './known-heads.ts';
 import { invalid, shortName } from './refuse.ts';
 import { queryParameters } from './request-parameters.ts';
 import { tensorRequest } from './tensor-request.ts';
@@ -37,17 +38,27 @@ const CONTENT_TYPES: ReadonlySet<string> = new Set([
 
 /**
  * The request of a body: safetensors, JSON of the Open Inference Protocol with or without tensors behind it, or samples in
- * Hotrow's JSON or JSON Lines. Tensors in bytes stay where they are: the body must live as long as the request.
+ * Hotrow's JSON or JSON Lines. Tensors in bytes stay where they are: the body must live as long as the request. `known`: JSON before
+ * tensors that need not be read again.
  * @throws ServeError CONTENT_UNSUPPORTED, BODY_TOO_LARGE; FormatError JSON_INVALID, SAFETENSORS_INVALID; RequestError.
  */
-export function parseInferRequest(body: Uint8Array, headers: BodyHeaders = {}): InferRequest {
+export function parseInferRequest(
+  body: Uint8Array,
+  headers: BodyHeaders = {},
+  known?: KnownHeads,
+): InferRequest {
   const type = contentType(headers);
-  const query = queryParameters(headers.query ?? '');
-  const { jsonLength } = headers;
+  const { jsonLength, query: asked = '' } = headers;
   if (jsonLength !== undefined) {
     const dataStart = lengthOfJson(jsonLength, body.length);
-    return tensorRequest(jsonOf(textOf(body.subarray(0, dataStart))), body, dataStart, query);
+    const found = known?.find(body, dataStart, asked);
+    if (found !== undefined) return found;
+    const value = jsonOf(textOf(body.subarray(0, dataStart)));
+    const request = tensorRequest(value, body, dataStart, queryParameters(asked));
+    known?.remember(request, dataStart, asked);
+    return request;
   }
+  const query = queryParameters(asked);
   if (type === SAFETENSORS || looksLikeSafetensors(body)) return safetensorsRequest(body, query);
   return jsonRequest(textOf(body), body, query);
 }

@@ -9,6 +9,7 @@ import { AnswerWriter, type GivenOutput } from '../protocol/answer.ts';
 import { bindInferRequest } from '../protocol/bind-infer.ts';
 import type { ServedModel } from '../protocol/documents.ts';
 import type { InferRequest } from '../protocol/infer-request.ts';
+import { KnownHeads } from '../protocol/known-heads.ts';
 import { NativeBinder } from '../protocol/native-binder.ts';
 import type { NativeRequest } from '../protocol/native-request.ts';
 import { appendedBytes, appendRequest } from '../records/append-request.ts';
@@ -80,6 +81,8 @@ export class InferModel {
   readonly #records: RecordModel;
   readonly #binder: NativeBinder;
   readonly writer: AnswerWriter;
+  /** JSON of its requests. */
+  readonly heads = new KnownHeads();
   readonly #lines: readonly EngineLine[];
   readonly #engines: Engines;
   readonly #slaMs: number | undefined;
