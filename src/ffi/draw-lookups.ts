@@ -2,7 +2,7 @@
 import { availableParallelism } from 'node:os';
 import { addressOf, NULL_PTR } from './host-memory.ts';
 import { checkRun, library } from './native-library.ts';
-import { createPool, type ThreadPool } from './thread-pool.ts';
+import { createPool, destroyPool, type ThreadPool } from './thread-pool.ts';
 
 /** How popular the rows of a table are, as `HR_POPULARITY_…` of kernels/cpu/hotrow_cpu.h says. */
 export type Popularity =
@@ -42,6 +42,12 @@ export interface LookupDraw {
 const WORDS = 13;
 
 let everyCore: ThreadPool | undefined;
+
+/** Ends the pool of all cores, until something is drawn again. */
+export function endDrawing(): void {
+  if (everyCore !== undefined) destroyPool(everyCore);
+  everyCore = undefined;
+}
 
 /**
  * Fills the indices of all draws. What is drawn does not depend on threads. `pool`: default: one of all cores.

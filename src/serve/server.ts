@@ -13,6 +13,7 @@ import { type MetricNames, ServerFigures } from './figures.ts';
 import type { Question } from './http/http-thread.ts';
 import { type Listeners, listenAt } from './listening-socket.ts';
 import { PROTOCOLS } from './metrics/metric-list.ts';
+import { EngineThreads } from './models/engine-threads.ts';
 import { settleWithin } from './models/live-model.ts';
 import { Models } from './models/models.ts';
 import { type EngineEvents, QUEUE_ENTRIES, RunningEngine, word } from './models/running-engine.ts';
@@ -106,6 +107,7 @@ export class Server {
   readonly #bells: readonly SharedArrayBuffer[];
   readonly #fronts: RunningFront[] = [];
   readonly #figures: ServerFigures;
+  readonly #engineThreads: EngineThreads;
   readonly #models: Models;
   readonly #page: PageDocument;
   readonly #feed: LiveFeed;
@@ -123,9 +125,13 @@ export class Server {
     this.#page = page;
     this.#security = options.security ?? NO_SECURITY;
     this.#figures = new ServerFigures(options.metricNames);
-    const { models, ioThreads, stopMs = STOP_MS, onEvent } = options;
+    const { models, ioThreads, stopMs = STOP_MS, onEvent, programs } = options;
     this.#bells = Array.from({ length: ioThreads }, word);
+    this.#engineThreads = new EngineThreads(programs?.engine ?? programOf('engine'), (error) =>
+      onEvent({ kind: 'error', error }),
+    );
     this.#models = new Models({
+      threads: this.#engineThreads,
       catalog: isCatalog(models) ? models : fixedCatalog(models),
       fronts: this.#fronts,
       figures: this.#figures,
@@ -249,7 +255,7 @@ export class Server {
     { instance, isBeside }: { readonly instance: string; readonly isBeside: boolean },
     events: EngineEvents,
   ): RunningEngine {
-    const { batching, programs } = this.#options;
+    const { batching } = this.#options;
     const start = {
       model: model.name,
       version: model.version,
@@ -263,7 +269,7 @@ export class Server {
       pollMs: this.#options.pollMs,
       pollers: this.#copies(model) + this.#bells.length,
     };
-    return new RunningEngine(programs?.engine ?? programOf('engine'), start, this.#bells, events);
+    return new RunningEngine(this.#engineThreads, start, this.#bells, events);
   }
 
   /** Copies of all models: those that were named, or those that run beside this one. */

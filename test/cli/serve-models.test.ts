@@ -91,19 +91,22 @@ test('a GPU that is lost ends the command with 1, when the access log is written
   // It says so at the second request of clients.
   writeFileSync(
     engine,
-    `import { parentPort, workerData } from 'node:worker_threads';
-    const [counts, bell] = [new Int32Array(workerData.counts), new Int32Array(workerData.bell)];
-    let seen;
-    const looking = setInterval(() => {
-      if (Atomics.load(counts, 0) === 0) return;
-      const rung = Atomics.load(bell, 0);
-      seen ??= rung;
-      if (rung - seen < 20) return;
-      clearInterval(looking);
-      parentPort.postMessage({ kind: 'failed', error: ${JSON.stringify(error)} });
-      setImmediate(() => process.exit(0));
-    }, 1);
-    await import('./real-engine.js');`,
+    `import { parentPort } from 'node:worker_threads';
+    await import('./real-engine.js');
+    parentPort.on('message', ({ start }) => {
+      if (start === undefined) return;
+      const [counts, bell] = [new Int32Array(start.counts), new Int32Array(start.bell)];
+      let seen;
+      const looking = setInterval(() => {
+        if (Atomics.load(counts, 0) === 0) return;
+        const rung = Atomics.load(bell, 0);
+        seen ??= rung;
+        if (rung - seen < 20) return;
+        clearInterval(looking);
+        parentPort.postMessage({ kind: 'failed', error: ${JSON.stringify(error)} });
+        setImmediate(() => process.exit(0));
+      }, 1);
+    });`,
   );
   const { text, ended, port } = await serving(
     join(own, 'dist/cli/main.js'),

@@ -229,7 +229,7 @@ describe('a server that stops', () => {
     const real = JSON.stringify(pathToFileURL(programs[program]).href);
     writeFileSync(
       file,
-      `import { parentPort } from 'node:worker_threads';\n${code}\nawait import(${real});\n`,
+      `import { parentPort } from 'node:worker_threads';\nawait import(${real});\n${code}\n`,
     );
     return { ...programs, [program]: file };
   };
@@ -249,15 +249,17 @@ describe('a server that stops', () => {
     `parentPort.on('message', (message) => message.kind === '${kind}' && process.exit(0));`;
   /** With the first requests of clients. */
   const endsWhenAsked = `
-    import { workerData } from 'node:worker_threads';
-    const [counts, bell] = [new Int32Array(workerData.counts), new Int32Array(workerData.bell)];
-    let seen;
-    setInterval(() => {
-      if (Atomics.load(counts, 0) === 0) return;
-      const rung = Atomics.load(bell, 0);
-      seen ??= rung;
-      if (rung !== seen) process.exit(0);
-    }, 1);`;
+    parentPort.on('message', ({ start }) => {
+      if (start === undefined) return;
+      const [counts, bell] = [new Int32Array(start.counts), new Int32Array(start.bell)];
+      let seen;
+      setInterval(() => {
+        if (Atomics.load(counts, 0) === 0) return;
+        const rung = Atomics.load(bell, 0);
+        seen ??= rung;
+        if (rung !== seen) process.exit(0);
+      }, 1);
+    });`;
   for (const [program, code] of [
     ['engine', endsWhenAsked],
     ['front', endsWhenTold('answer')],

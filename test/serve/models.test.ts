@@ -161,9 +161,11 @@ describe('a folder of models', () => {
       `import { parentPort, threadId } from 'node:worker_threads';
       import { rmSync, writeFileSync } from 'node:fs';
       const own = ${JSON.stringify(running)} + '/' + threadId;
-      writeFileSync(own, '');
-      parentPort.on('message', ({ kind }) => kind === 'stop' && rmSync(own));
-      await import(${JSON.stringify(pathToFileURL(programs.engine).href)});`,
+      await import(${JSON.stringify(pathToFileURL(programs.engine).href)});
+      parentPort.on('message', ({ kind }) => {
+        if (kind === 'start') writeFileSync(own, '');
+        if (kind === 'stop') rmSync(own);
+      });`,
     );
     await using served = await serve({
       ...ADMIN,
@@ -274,13 +276,16 @@ describe('a folder of models', () => {
       program,
       `import { parentPort } from 'node:worker_threads';
       import { existsSync, rmSync, writeFileSync } from 'node:fs';
-      if (existsSync(${JSON.stringify(busy)})) {
-        parentPort.postMessage({ kind: 'failed', error: ${JSON.stringify(lacks)} });
-      } else {
+      parentPort.once('message', async (start) => {
+        if (existsSync(${JSON.stringify(busy)})) {
+          parentPort.postMessage({ kind: 'failed', error: ${JSON.stringify(lacks)} });
+          return;
+        }
         writeFileSync(${JSON.stringify(busy)}, '');
         parentPort.on('message', ({ kind }) => kind === 'stop' && rmSync(${JSON.stringify(busy)}));
         await import(${JSON.stringify(pathToFileURL(programs.engine).href)});
-      }`,
+        parentPort.emit('message', start);
+      });`,
     );
     const options = { ...ADMIN, repository: folder, programs: { ...programs, engine: program } };
     {

@@ -38,7 +38,7 @@ export interface TrafficRecording {
   readonly diskBytes: number;
 }
 
-/** What an engine thread is started with. */
+/** What a model in an engine thread is started with. */
 export interface EngineStart {
   readonly model: string;
   /** Its name among the copies of the model. */
@@ -91,7 +91,8 @@ export interface OverwritingModel {
   readonly patches: string | undefined;
 }
 
-export type ToEngine =
+/** To the model that an engine thread has. */
+export type ToModel =
   | { readonly kind: 'begin'; readonly arenas: readonly ArenaPlace[] }
   /** Applies a patch between two batches: `patched` is the answer, in order. */
   | { readonly kind: 'patch'; readonly bytes: Uint8Array; readonly name: string }
@@ -101,7 +102,14 @@ export type ToEngine =
   | { readonly kind: 'overwrite' }
   /** Traffic is recorded from now on. */
   | { readonly kind: 'record' }
+  /** It goes when it has answered all that it was sent: `stopped` is the answer. */
   | { readonly kind: 'stop' };
+export type ToEngine =
+  /** Has a model from now on: it had none. */
+  | { readonly kind: 'start'; readonly start: EngineStart }
+  | ToModel
+  /** Ends: it has no model. */
+  | { readonly kind: 'end' };
 export type FromEngine =
   /** `error`: why they cannot be written; nothing has changed. */
   | { readonly kind: 'ready-to-overwrite'; readonly error?: SentError }
@@ -111,6 +119,8 @@ export type FromEngine =
   | { readonly kind: 'patched'; readonly error?: SentError }
   | { readonly kind: 'progress'; readonly text: string }
   | { readonly kind: 'ready'; readonly ready: EngineReady }
+  /** Nothing is left of its model. */
+  | { readonly kind: 'stopped' }
   | { readonly kind: 'failed'; readonly error: SentError }
   | { readonly kind: 'error'; readonly error: SentError }
   /** From time to time: how long batches are expected to take, and the memory of its device where that has its own. */

@@ -9,6 +9,7 @@ import type { Placing } from '../engine/model-source.ts';
 import type { ServerFigures } from '../figures.ts';
 import type { ServedHow } from '../page/live-event.ts';
 import type { ModelAtFront } from '../requests/infer-model.ts';
+import type { EngineThreads } from './engine-threads.ts';
 import { ModelPatches } from './model-patches.ts';
 import type { EngineEvents, RunningEngine } from './running-engine.ts';
 import type { RunningFront } from './running-front.ts';
@@ -17,6 +18,8 @@ import type { ModelEvent, ServeModel } from './serve-model.ts';
 export interface LiveOptions {
   readonly fronts: readonly RunningFront[];
   readonly figures: ServerFigures;
+  /** Of the engines. */
+  readonly threads: EngineThreads;
   /** Starts a copy. `isBeside`: another of the same name still runs. */
   readonly startEngine: (
     model: ServeModel,
@@ -82,8 +85,9 @@ export class LiveModels {
 
   /** Starts the copies of a model, and waits until they are ready. @throws what keeps one of them from it; none is left then. */
   async start(model: ServeModel, isBeside: boolean): Promise<Live> {
-    const { figures, fronts, onEvent, onLost, startEngine } = this.#options;
+    const { figures, fronts, threads, onEvent, onLost, startEngine } = this.#options;
     const { name } = model;
+    threads.keep(model.placings.length);
     const serial = this.serial();
     const lost = deferred<never>();
     lost.promise.catch(() => {});
@@ -110,8 +114,7 @@ export class LiveModels {
         },
       );
       this.#running.add(engine);
-      const forget = () => void this.#running.delete(engine);
-      engine.ended.then(forget, forget);
+      engine.ended.then(() => void this.#running.delete(engine));
       return engine;
     });
     try {
@@ -172,7 +175,9 @@ export class LiveModels {
   async end(live: Live): Promise<void> {
     const { stopMs, onEvent } = this.#options;
     live.isServed = false;
-    if (!(await stopped(live.engines, stopMs))) {
+    for (const engine of live.engines) engine.stop();
+    const ended = live.engines.map((engine) => engine.ended);
+    if (!(await settleWithin(ended, stopMs))) {
       onEvent({
         kind: 'error',
         error: new Error(`an engine of ${live.model.name} did not stop in ${stopMs} ms`),
@@ -182,14 +187,20 @@ export class LiveModels {
     live.retireFigures();
   }
 
-  /** Asks all to stop, and waits so long; whether they have. */
+  /** Asks all to stop, and their threads to end, and waits so long; whether they have. */
   stop(ms: number): Promise<boolean> {
-    return stopped([...this.#running], ms);
+    const { threads } = this.#options;
+    threads.close();
+    for (const engine of this.#running) engine.stop();
+    return settleWithin([threads.ended()], ms);
   }
 
   /** Ends all threads. */
   async terminate(): Promise<void> {
+    const { threads } = this.#options;
+    threads.close();
     await Promise.all([...this.#running].map((engine) => engine.terminate()));
+    await threads.terminate();
   }
 }
 
@@ -226,15 +237,6 @@ export function atFront({ model, engines, ready }: Live, front: number): ModelAt
 export function servedHow({ engines, ready }: Live): ServedHow {
   const { device, precision, plan, pinsRows, canPinRows } = ready;
   return { device, precision, plan, pinsRows, canPinRows, copies: engines.length };
-}
-
-/** Asks engines to stop; whether all have, in so many ms. */
-async function stopped(engines: readonly RunningEngine[], ms: number): Promise<boolean> {
-  for (const engine of engines) engine.stop();
-  return settleWithin(
-    engines.map(({ ended }) => ended),
-    ms,
-  );
 }
 
 /** Waits until all have settled, so long at most; whether they have. */

@@ -1,5 +1,4 @@
-/** An engine thread as the main thread has it: one copy of a model. */
-
+/** An engine as the main thread has it: one copy of a model, in a thread. */
 import { at } from '../../at.ts';
 import { type Deferred, deferred } from '../../deferred.ts';
 import type { ArenaPlace } from '../engine/arena.ts';
@@ -9,12 +8,12 @@ import type {
   FromEngine,
   Line,
   OverwritingModel,
-  ToEngine,
+  ToModel,
 } from '../engine/engine-messages.ts';
 import { ringMemory } from '../engine/ring.ts';
 import { receivedError } from '../engine/thread-errors.ts';
 import type { EngineQueues } from '../requests/engine-lines.ts';
-import { ServerThread } from '../server-thread.ts';
+import type { EngineThread, EngineThreads } from './engine-threads.ts';
 
 /** Entries of a queue between two threads. */
 export const QUEUE_ENTRIES = 1 << 14;
@@ -32,7 +31,9 @@ export interface EngineEvents {
 export const word = () => new SharedArrayBuffer(Int32Array.BYTES_PER_ELEMENT);
 
 export class RunningEngine {
-  readonly #thread: ServerThread<ToEngine, FromEngine>;
+  readonly #threads: EngineThreads;
+  /** Until it is given back. */
+  #thread: EngineThread | undefined;
   readonly #lines: readonly Line[];
   readonly #bell = word();
   readonly #load = word();
@@ -43,12 +44,14 @@ export class RunningEngine {
   readonly #asked: Deferred<void>[] = [];
   #prepared: Deferred<void> | undefined;
   #overwritten: Deferred<EngineReady> | undefined;
+  readonly #ended = deferred<void>();
   #isStopped = false;
   #isLost = false;
+  #hasFailed = false;
 
   /** `bells`: of the threads that receive requests. */
   constructor(
-    program: string,
+    threads: EngineThreads,
     start: Omit<EngineStart, 'bell' | 'lines' | 'counts'>,
     bells: readonly SharedArrayBuffer[],
     events: EngineEvents,
@@ -59,11 +62,16 @@ export class RunningEngine {
     });
     const all: EngineStart = { ...start, bell: this.#bell, lines: this.#lines, counts: this.#counts };
     this.#ready.promise.catch(() => {});
-    this.#thread = new ServerThread<ToEngine, FromEngine>(program, all, (message) => this.#hear(message));
-    this.#thread.ended.then(
-      () => this.#lose(new Error('a thread of the server ended'), true),
-      (error) => this.#lose(error, false),
-    );
+    this.#threads = threads;
+    this.#thread = threads.take({
+      hear: (message) => this.#hear(message),
+      ended: (error) => {
+        this.#thread = undefined;
+        this.#lose(error ?? new Error('a thread of the server ended'), error === undefined);
+        this.#ended.resolve();
+      },
+    });
+    this.#thread.start(all);
   }
 
   /** Resolves when its model is there and warm. Rejects with why it does not come. */
@@ -71,9 +79,9 @@ export class RunningEngine {
     return this.#ready.promise;
   }
 
-  /** Settles when the thread has ended. */
+  /** Resolves when nothing is left of it: its thread is another's, or has ended. */
   get ended(): Promise<void> {
-    return this.#thread.ended;
+    return this.#ended.promise;
   }
 
   /** Its queues to and from a thread that receives requests. */
@@ -84,7 +92,7 @@ export class RunningEngine {
 
   /** It answers requests from now on, whose memory is there. */
   begin(arenas: readonly ArenaPlace[]): void {
-    this.#thread.say({ kind: 'begin', arenas });
+    this.#say({ kind: 'begin', arenas });
   }
 
   /** Requests are clients' from now on: they count. */
@@ -97,7 +105,7 @@ export class RunningEngine {
     const asked = deferred<void>();
     this.#asked.push(asked);
     if (this.#isLost) asked.reject(new Error('the engine has ended'));
-    this.#thread.say({ kind: 'patch', bytes, name });
+    this.#say({ kind: 'patch', bytes, name });
     return asked.promise;
   }
 
@@ -105,7 +113,7 @@ export class RunningEngine {
   prepareOverwrite(by: OverwritingModel): Promise<void> {
     this.#prepared = deferred<void>();
     if (this.#isLost) this.#prepared.reject(new Error('the engine has ended'));
-    this.#thread.say({ kind: 'prepare-overwrite', by });
+    this.#say({ kind: 'prepare-overwrite', by });
     return this.#prepared.promise;
   }
 
@@ -114,24 +122,28 @@ export class RunningEngine {
     this.#overwritten = deferred<EngineReady>();
     if (this.#isLost) this.#overwritten.reject(new Error('the engine has ended'));
     Atomics.store(new Int32Array(this.#counts), 0, 0);
-    this.#thread.say({ kind: 'overwrite' });
+    this.#say({ kind: 'overwrite' });
     return this.#overwritten.promise;
   }
 
   /** Nobody else writes to the folder of its recording any more. */
   record(): void {
-    this.#thread.say({ kind: 'record' });
+    this.#say({ kind: 'record' });
   }
 
   /** It ends when it has answered all that it was sent. */
   stop(): void {
     this.#isStopped = true;
-    this.#thread.say({ kind: 'stop' });
+    this.#say({ kind: 'stop' });
   }
 
-  terminate(): Promise<void> {
+  async terminate(): Promise<void> {
     this.#isStopped = true;
-    return this.#thread.terminate();
+    await this.#thread?.terminate();
+  }
+
+  #say(message: ToModel): void {
+    this.#thread?.say(message);
   }
 
   #hear(message: FromEngine): void {
@@ -144,6 +156,9 @@ export class RunningEngine {
         break;
       case 'state':
         this.#events.state(message);
+        break;
+      case 'stopped':
+        this.#leave();
         break;
       case 'patched': {
         const asked = this.#asked.shift();
@@ -159,6 +174,7 @@ export class RunningEngine {
         this.#overwritten?.resolve(message.ready);
         break;
       case 'error':
+        this.#hasFailed = true;
         this.#events.failed(receivedError(message.error));
         break;
       case 'failed':
@@ -169,15 +185,34 @@ export class RunningEngine {
     }
   }
 
+  /** Nothing is left of it in its thread, which goes to the next one, unless anything failed in it: nobody knows what it still holds then. */
+  #leave(): void {
+    const thread = this.#thread;
+    const isSound = !this.#hasFailed && !this.#isLost;
+    this.#refuse(new Error('the engine has ended'));
+    if (!isSound) thread?.end();
+    else if (thread !== undefined) {
+      this.#thread = undefined;
+      this.#threads.give(thread);
+      this.#ended.resolve();
+    }
+  }
+
   /** `isEnd`: of an engine that was asked to end, nobody wonders. */
   #lose(error: Error, isEnd: boolean): void {
+    const wasLost = this.#isLost;
+    this.#refuse(error);
+    if (this.#isStopped) {
+      if (!isEnd) this.#events.failed(error);
+    } else if (!wasLost) this.#events.lost(error);
+  }
+
+  /** Nothing is answered any more. */
+  #refuse(error: Error): void {
+    this.#isLost = true;
     this.#ready.reject(error);
     for (const { reject } of this.#asked.splice(0)) reject(error);
     this.#prepared?.reject(error);
     this.#overwritten?.reject(error);
-    if (this.#isStopped) {
-      if (!isEnd) this.#events.failed(error);
-    } else if (!this.#isLost) this.#events.lost(error);
-    this.#isLost = true;
   }
 }
