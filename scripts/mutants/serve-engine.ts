@@ -95,8 +95,34 @@ export const SERVE_ENGINE: readonly Mutant[] = [
       ['    yield Math.min(samples, mostSamples);', '    yield samples;'],
       ['backend.capacityFor(samples + 1)', 'samples * GROWTH'],
       [' : samples * GROWTH;', ' : backend.capacityFor(samples + 1);'],
+      [' || (known !== undefined && !compilesKernels)) return;', ') return;'],
+      ['return known ?? measured;', 'return measured;'],
     ],
     ['test/serve/engine/warm-up.test.ts'],
+  ),
+  ...mutantsOf(
+    'src/serve/engine/own-model.ts',
+    [
+      ['before?.likeness === likenessOf(model) ? before.measured : undefined', 'before?.measured'],
+      ['before?.likeness === likenessOf(model) ? before.measured : undefined;', 'undefined;'],
+      ['      endDrawing();\n', ''],
+    ],
+    ['test/serve/models/spare-threads.test.ts'],
+  ),
+  ...mutantsOf(
+    'src/serve/models/engine-threads.ts',
+    [
+      ['    if (this.#isClosed || this.#spares.length >= this.#most) thread.end();\n    else', '   '],
+      ['    const spare = this.#spares.pop();', '    const spare = undefined as EngineThread | undefined;'],
+      ['    for (const thread of this.#spares.splice(0)) thread.end();\n', ''],
+      ['        this.#spares.splice(place, 1);\n', ''],
+    ],
+    ['test/serve/models/spare-threads.test.ts'],
+  ),
+  ...mutantsOf(
+    'src/serve/models/running-engine.ts',
+    [['const isSound = !this.#hasFailed && !this.#isLost;', 'const isSound = true;']],
+    ['test/serve/models/spare-threads.test.ts'],
   ),
   ...mutantsOf(
     'src/serve/engine/thread-errors.ts',

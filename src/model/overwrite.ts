@@ -47,7 +47,7 @@ export function checkOverwrites(before: ModelArchitecture, after: ModelArchitect
 const namesOf = ({ outputs }: Head) => outputs.map(({ name }) => name).join(', ');
 
 /** Blocks with their inputs, sizes and what else they are, without weights. */
-function blocksText({ blocks }: Head): string {
+export function blocksText({ blocks }: Head): string {
   return blocks
     .map(({ block, inputs, vectors }) => {
       const kind = kindOf(block);

@@ -14,7 +14,7 @@ import type { Question } from './http/http-thread.ts';
 import { type Listeners, listenAt } from './listening-socket.ts';
 import { PROTOCOLS } from './metrics/metric-list.ts';
 import { EngineThreads } from './models/engine-threads.ts';
-import { settleWithin } from './models/live-model.ts';
+import { type StartedCopy, settleWithin } from './models/live-model.ts';
 import { Models } from './models/models.ts';
 import { type EngineEvents, QUEUE_ENTRIES, RunningEngine, word } from './models/running-engine.ts';
 import { RunningFront } from './models/running-front.ts';
@@ -252,7 +252,7 @@ export class Server {
   #startEngine(
     model: ServeModel,
     placing: Placing,
-    { instance, isBeside }: { readonly instance: string; readonly isBeside: boolean },
+    { instance, isBeside, known }: StartedCopy,
     events: EngineEvents,
   ): RunningEngine {
     const { batching } = this.#options;
@@ -266,6 +266,7 @@ export class Server {
       source: model.source,
       placing,
       limits: { ...batching, ...model.batching },
+      known,
       pollMs: this.#options.pollMs,
       pollers: this.#copies(model) + this.#bells.length,
     };

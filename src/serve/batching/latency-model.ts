@@ -132,6 +132,12 @@ export class LatencyModel {
     return largestWithin((samples) => this.predictMs(samples), ms, MOST_SAMPLES);
   }
 
+  /** Batches of one sample and of `most` as they usually are: the warm-up of a model like this one. None until anything is known. */
+  usual(most: number): readonly Measured[] {
+    const line = this.#line;
+    return line === undefined ? [] : [1, most].map((samples) => ({ samples, ms: msOn(line, samples) }));
+  }
+
   /** The lines of the classes that ran lately, smallest first. */
   fits(): readonly ClassFit[] {
     const line = this.#line;

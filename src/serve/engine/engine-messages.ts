@@ -2,7 +2,7 @@
 import type { MemoryUse } from '../../backend/backend.ts';
 import type { ModelInputs } from '../../model/inputs.ts';
 import type { NamedOutput } from '../../model/prediction.ts';
-import type { ClassFit } from '../batching/latency-model.ts';
+import type { ClassFit, Measured } from '../batching/latency-model.ts';
 import type { SharedMetrics } from '../metrics/metrics-block.ts';
 import type { PatchedTable } from '../patches/row-patch.ts';
 import type { RecordShape } from '../records/record-model.ts';
@@ -38,6 +38,13 @@ export interface TrafficRecording {
   readonly diskBytes: number;
 }
 
+/** How long batches take, of models that are alike. */
+export interface KnownTimes {
+  /** What they depend on: the same for a model that has other weights only. */
+  readonly likeness: string;
+  readonly measured: readonly Measured[];
+}
+
 /** What a model in an engine thread is started with. */
 export interface EngineStart {
   readonly model: string;
@@ -49,6 +56,8 @@ export interface EngineStart {
   readonly source: ModelSource;
   readonly placing: Placing;
   readonly limits: BatchingLimits;
+  /** Of the model whose place it takes; undefined: it takes none. */
+  readonly known: KnownTimes | undefined;
   readonly bell: SharedArrayBuffer;
   readonly lines: readonly Line[];
   readonly version: string;
@@ -66,6 +75,7 @@ export interface EngineStart {
 export interface EngineReady {
   readonly device: string;
   readonly precision: string;
+  readonly known: KnownTimes;
   readonly plan: string;
   /** Whether it keeps hot rows near the processor, and whether any plan for the device could. */
   readonly pinsRows: boolean;
@@ -124,7 +134,13 @@ export type FromEngine =
   | { readonly kind: 'failed'; readonly error: SentError }
   | { readonly kind: 'error'; readonly error: SentError }
   /** From time to time: how long batches are expected to take, and the memory of its device where that has its own. */
-  | { readonly kind: 'state'; readonly fits: readonly ClassFit[]; readonly memory?: DeviceMemoryUse };
+  | {
+      readonly kind: 'state';
+      readonly fits: readonly ClassFit[];
+      /** As a warm-up measures them. */
+      readonly usual: readonly Measured[];
+      readonly memory?: DeviceMemoryUse;
+    };
 
 /** Memory of a device, of all processes together. */
 export interface DeviceMemoryUse extends MemoryUse {

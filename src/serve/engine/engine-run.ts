@@ -6,7 +6,7 @@ import { viewMemory } from '../../ffi/host-memory.ts';
 import { destroyPool, type ThreadPool } from '../../ffi/thread-pool.ts';
 import type { ModelArchitecture } from '../../model/architecture.ts';
 import { Batcher } from '../batching/batcher.ts';
-import { LatencyModel, type Measured } from '../batching/latency-model.ts';
+import { LatencyModel } from '../batching/latency-model.ts';
 import { HotRowCoverage } from '../metrics/hot-row-coverage.ts';
 import { EngineMetrics } from '../metrics/recorders.ts';
 import { readPatch } from '../patches/row-patch.ts';
@@ -32,14 +32,13 @@ interface EngineParts {
   readonly start: EngineStart;
   readonly say: (message: FromEngine) => void;
   readonly own: OwnModel;
-  readonly measured: readonly Measured[];
   readonly mergers: ThreadPool | undefined;
   readonly arenas: readonly ArenaPlace[];
   readonly watchers: Watchers;
   readonly bell: Bell;
 }
 
-function engineOf({ start, say, own, measured, mergers, arenas, watchers, bell }: EngineParts) {
+function engineOf({ start, say, own, mergers, arenas, watchers, bell }: EngineParts) {
   const { metrics, coverage } = watchers;
   const counting = new Int32Array(start.counts);
   const counts = () => Atomics.load(counting, 0) === 1;
@@ -51,7 +50,7 @@ function engineOf({ start, say, own, measured, mergers, arenas, watchers, bell }
   const { slaMs, queueSamples, mostSamples = habits.mostSamples } = start.limits;
   const latency = new LatencyModel({
     capacityOf: (samples) => backend.capacityFor(samples),
-    warmUp: measured,
+    warmUp: own.measured,
   });
   const batcher = new Batcher<Job>({
     latency,
@@ -135,6 +134,7 @@ function engineOf({ start, say, own, measured, mergers, arenas, watchers, bell }
     say({
       kind: 'state',
       fits: latency.fits(),
+      usual: latency.usual(mostSamples),
       ...(memory === undefined ? {} : { memory: { device: model.device.id, ...memory } }),
     });
   };
@@ -215,32 +215,26 @@ export class EngineRun {
   async run(): Promise<void> {
     const start = this.#start;
     await using own = await OwnModel.place(start, (text) => this.#say({ kind: 'progress', text }));
-    const measured = await own.prepare(start.patches);
+    await own.prepare(start.patches);
     const { architecture } = own.model;
     this.#watchers = watchersOf(start, architecture);
     try {
       if (!start.recordsLater) this.#watchers.recorder = await recorderOf(start, architecture);
       this.#say({ kind: 'ready', ready: own.ready(this.#watchers.metrics.block.shared) });
       const arenas = await this.#arenas.promise;
-      if (!this.#isStopped) await this.#answer(own, measured, arenas, this.#watchers);
+      if (!this.#isStopped) await this.#answer(own, arenas, this.#watchers);
     } finally {
       await this.#watchers.recorder?.close();
     }
   }
 
-  async #answer(
-    own: OwnModel,
-    measured: readonly Measured[],
-    arenas: readonly ArenaPlace[],
-    watchers: Watchers,
-  ): Promise<void> {
+  async #answer(own: OwnModel, arenas: readonly ArenaPlace[], watchers: Watchers): Promise<void> {
     const [start, say, bell] = [this.#start, this.#say, this.#bell];
     const mergers = startMergers();
     const { engine, report, tell } = engineOf({
       start,
       say,
       own,
-      measured,
       mergers,
       arenas,
       watchers,

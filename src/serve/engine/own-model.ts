@@ -3,6 +3,7 @@
 import { endDrawing } from '../../ffi/draw-lookups.ts';
 import { inputsOf } from '../../model/architecture.ts';
 import type { DlrmModel, ModelOverwrite } from '../../model/dlrm.ts';
+import { blocksText } from '../../model/overwrite.ts';
 import { namedOutputs } from '../../model/prediction.ts';
 import { planLabel } from '../../plan/plan.ts';
 import type { Measured } from '../batching/latency-model.ts';
@@ -15,6 +16,14 @@ import { habitsOf, pollMsOf } from './habits.ts';
 import { architectureOf, type PlacedModel, placeModel } from './model-source.ts';
 import { warmUp } from './warm-up.ts';
 
+/** What the times of batches depend on. Tables grow from one version to the next: their rows count by powers of two. */
+function likenessOf({ architecture, device, head, precision, plan }: DlrmModel): string {
+  const tables = architecture.tables.map(({ rows, dim, rowFormat, mode, rowWeights }) => {
+    return [Math.ceil(Math.log2(rows)), dim, rowFormat, mode, rowWeights !== undefined];
+  });
+  return JSON.stringify([device.id, device.threads, precision, planLabel(plan), tables, blocksText(head)]);
+}
+
 function patchedTables({ architecture: { tables } }: DlrmModel): PatchedTable[] {
   return tables.map(({ name, rows, dim, rowFormat }) => ({ name, rows, dim, rowFormat }));
 }
@@ -26,6 +35,7 @@ export class OwnModel implements AsyncDisposable {
   #model: DlrmModel;
   #version: string;
   #patched: Patched = { sequence: 0 };
+  #measured: readonly Measured[] = [];
   #next: { readonly by: OverwritingModel; readonly overwrite: ModelOverwrite } | undefined;
 
   private constructor(placed: PlacedModel, start: EngineStart, onProgress: (text: string) => void) {
@@ -55,6 +65,7 @@ export class OwnModel implements AsyncDisposable {
     return {
       device: `${device.id}: ${device.name}`,
       precision,
+      known: { likeness: likenessOf(this.#model), measured: this.#measured },
       plan: `${planLabel(plan)} (${planSource})`,
       pinsRows: plan.device === 'cuda' && plan.techniques.pinning !== undefined,
       canPinRows: (device.gpu?.persistingL2Bytes ?? 0) > 0,
@@ -70,13 +81,18 @@ export class OwnModel implements AsyncDisposable {
     };
   }
 
+  /** What batches take, as far as was known when it was prepared. */
+  get measured(): readonly Measured[] {
+    return this.#measured;
+  }
+
   /** What patches must be for. */
   get patchedModel(): PatchedModel {
     return { name: this.#start.model, version: this.#version, tables: patchedTables(this.#model) };
   }
 
-  /** Applies the patches of its folder, and runs batches of all sizes. */
-  async prepare(patches: string | undefined): Promise<Measured[]> {
+  /** Applies the patches of its folder, and runs batches: of all sizes, unless a model like it has run. */
+  async prepare(patches: string | undefined): Promise<void> {
     const model = this.#model;
     const { backend, bagLengths } = this.placed;
     this.#patched =
@@ -86,12 +102,22 @@ export class OwnModel implements AsyncDisposable {
             this.#onProgress(`patch ${sequence} of ${of}`),
           );
     const habits = habitsOf(model);
-    const { slaMs: longestMs, mostSamples = habits.mostSamples } = this.#start.limits;
+    const { limits, known: before } = this.#start;
+    const { slaMs: longestMs, mostSamples = habits.mostSamples } = limits;
+    const known = before?.likeness === likenessOf(model) ? before.measured : undefined;
     const atOnce = habits.depth;
     model.reserveBatches(mostSamples, atOnce);
     const onProgress = (samples: number) => this.#onProgress(`warming up: batches of ${samples}`);
     try {
-      return await warmUp(model, { backend, mostSamples, atOnce, longestMs, bagLengths, onProgress });
+      this.#measured = await warmUp(model, {
+        backend,
+        mostSamples,
+        atOnce,
+        longestMs,
+        bagLengths,
+        known,
+        onProgress,
+      });
     } finally {
       // Nothing else is drawn in this thread.
       endDrawing();

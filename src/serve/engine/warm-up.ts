@@ -5,7 +5,7 @@ import { hasWideIndices } from '../../ffi/merge-requests.ts';
 import type { DlrmModel } from '../../model/dlrm.ts';
 import type { DlrmRequest } from '../../model/request/request.ts';
 import { syntheticRequest } from '../../workload/synthetic.ts';
-import type { Measured } from '../batching/latency-model.ts';
+import { LatencyModel, type Measured } from '../batching/latency-model.ts';
 import { nowMs } from './clock.ts';
 
 /** Sizes of batches where any size runs alike: each so many times the one before it. */
@@ -28,12 +28,17 @@ export interface WarmUpOptions {
   readonly longestMs: number;
   /** As `--bag-lengths` says it. */
   readonly bagLengths: string | undefined;
+  /** What batches of a model like it take: then none is timed, and programs alone are prepared. */
+  readonly known?: readonly Measured[] | undefined;
   readonly onProgress: (samples: number) => void;
 }
 
 /** What batches of growing size take, until one takes longer than `longestMs` or has `mostSamples`. */
-export async function warmUp(model: WarmUpModel, options: WarmUpOptions): Promise<Measured[]> {
-  const { mostSamples, atOnce, longestMs, bagLengths = USUAL_BAG_LENGTHS, onProgress } = options;
+export async function warmUp(model: WarmUpModel, options: WarmUpOptions): Promise<readonly Measured[]> {
+  const { backend, mostSamples, atOnce, longestMs, bagLengths = USUAL_BAG_LENGTHS } = options;
+  const { known, onProgress } = options;
+  const expected =
+    known && new LatencyModel({ capacityOf: (samples) => backend.capacityFor(samples), warmUp: known });
   const { tables, denseFeatures } = model.architecture;
   const measured: Measured[] = [];
   for (const samples of sizes(model, options)) {
@@ -51,16 +56,21 @@ export async function warmUp(model: WarmUpModel, options: WarmUpOptions): Promis
     if (measured.length === 0 && tables.length > 0) await model.predict(withUser(request));
     for (let run = 0; run < PREPARING_RUNS; run++)
       await Promise.all(Array.from({ length: atOnce }, () => model.predict(request)));
-    let ms = Number.POSITIVE_INFINITY;
-    for (let run = PREPARING_RUNS; run < RUNS; run++) {
-      const beganMs = nowMs();
-      await model.predict(request);
-      ms = Math.min(ms, nowMs() - beganMs);
-    }
+    const ms = expected?.predictMs(samples) ?? (await fastestMs(model, request));
     measured.push({ samples, ms });
     if (samples >= mostSamples || ms > longestMs) break;
   }
-  return measured;
+  return known ?? measured;
+}
+
+async function fastestMs(model: WarmUpModel, request: DlrmRequest): Promise<number> {
+  let ms = Number.POSITIVE_INFINITY;
+  for (let run = PREPARING_RUNS; run < RUNS; run++) {
+    const beganMs = nowMs();
+    await model.predict(request);
+    ms = Math.min(ms, nowMs() - beganMs);
+  }
+  return ms;
 }
 
 /** With arrays as merged batches have them: int32 where rows can be told so, offsets with their end. */
@@ -96,12 +106,12 @@ function withUser({ bags, ...request }: DlrmRequest): DlrmRequest {
 /** Devices that compile and capture have a program for each capacity, which the first batch of a size would wait for. */
 function* sizes(
   model: Pick<WarmUpModel, 'device'>,
-  { backend, mostSamples }: Pick<WarmUpOptions, 'backend' | 'mostSamples'>,
+  { backend, mostSamples, known }: Pick<WarmUpOptions, 'backend' | 'mostSamples' | 'known'>,
 ): Iterable<number> {
   const { compilesKernels } = model.device.capabilities;
   for (let samples = 1; ; ) {
     yield Math.min(samples, mostSamples);
-    if (samples >= mostSamples) return;
+    if (samples >= mostSamples || (known !== undefined && !compilesKernels)) return;
     samples = compilesKernels ? backend.capacityFor(samples + 1) : samples * GROWTH;
   }
 }

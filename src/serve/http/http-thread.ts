@@ -198,7 +198,7 @@ function run(start: FrontStart): void {
         const { serial } = message;
         const model = new InferModel(message.model, engines, start.limits.bodyBytes);
         bySerial.set(serial, model);
-        await warmUp(model, arena, start.warmUpRequests);
+        await warmUp(model, arena, message.model.isCompiled, start.warmUpRequests);
         say({ kind: 'prepared', serial, metrics: watch.addModel(model.served.name) });
         break;
       }

@@ -11,6 +11,8 @@ import { smallestRequest } from './smallest-request.ts';
 
 /** Requests that a thread sends itself before the first one comes. */
 const WARM_UP_REQUESTS = 400;
+/** The same where code is compiled already, and the objects of a new model are used for the first time. */
+const REPEATED_REQUESTS = 20;
 const WARM_UP_MS = 2000;
 
 /**
@@ -47,7 +49,8 @@ export async function inferOverHttp(
 export async function warmUp(
   model: InferModel,
   arena: SlotArena,
-  requests = WARM_UP_REQUESTS,
+  isCompiled = false,
+  requests = isCompiled ? REPEATED_REQUESTS : WARM_UP_REQUESTS,
 ): Promise<void> {
   const { body, jsonLength } = smallestRequest(model.served);
   // Each is read: all have the same JSON, as clients' requests need not.

@@ -15,6 +15,8 @@ export interface ThreadUser {
 export class EngineThread {
   readonly #thread: ServerThread<ToEngine, FromEngine>;
   #user: ThreadUser;
+  /** Whether it has had a model before: what serves the next one is compiled. */
+  isCompiled = false;
 
   constructor(program: string, user: ThreadUser) {
     this.#user = user;
@@ -90,6 +92,7 @@ export class EngineThreads {
 
   /** Takes a thread back that has no model any more. */
   give(thread: EngineThread): void {
+    thread.isCompiled = true;
     thread.user = {
       hear: () => {},
       ended: (error) => {

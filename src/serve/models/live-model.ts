@@ -4,7 +4,7 @@ import { at } from '../../at.ts';
 import { deferred } from '../../deferred.ts';
 import { HotrowError, ModelError } from '../../errors.ts';
 import type { Patched } from '../engine/apply-patch.ts';
-import type { EngineReady } from '../engine/engine-messages.ts';
+import type { EngineReady, KnownTimes } from '../engine/engine-messages.ts';
 import type { Placing } from '../engine/model-source.ts';
 import type { ServerFigures } from '../figures.ts';
 import type { ServedHow } from '../page/live-event.ts';
@@ -20,11 +20,11 @@ export interface LiveOptions {
   readonly figures: ServerFigures;
   /** Of the engines. */
   readonly threads: EngineThreads;
-  /** Starts a copy. `isBeside`: another of the same name still runs. */
+  /** Starts a copy. `isBeside`: another of the same name still runs, of which so much is `known`. */
   readonly startEngine: (
     model: ServeModel,
     placing: Placing,
-    copy: { readonly instance: string; readonly isBeside: boolean },
+    copy: StartedCopy,
     events: EngineEvents,
   ) => RunningEngine;
   /** How long an engine gets to stop. */
@@ -32,6 +32,13 @@ export interface LiveOptions {
   readonly onEvent: (event: ModelEvent) => void;
   /** A copy that was served has ended: the server cannot go on. */
   readonly onLost: (error: Error) => void;
+}
+
+/** A copy of a model among the others. */
+export interface StartedCopy {
+  readonly instance: string;
+  readonly isBeside: boolean;
+  readonly known: KnownTimes | undefined;
 }
 
 /** A model that is there. */
@@ -83,8 +90,11 @@ export class LiveModels {
     return this.#serials++;
   }
 
-  /** Starts the copies of a model, and waits until they are ready. @throws what keeps one of them from it; none is left then. */
-  async start(model: ServeModel, isBeside: boolean): Promise<Live> {
+  /**
+   * Starts the copies of a model, and waits until they are ready. `before`: what runs under its name until then.
+   * @throws what keeps one of them from it; none is left then.
+   */
+  async start(model: ServeModel, before: Live | undefined): Promise<Live> {
     const { figures, fronts, threads, onEvent, onLost, startEngine } = this.#options;
     const { name } = model;
     threads.keep(model.placings.length);
@@ -97,7 +107,7 @@ export class LiveModels {
       const engine = startEngine(
         model,
         placing,
-        { instance, isBeside },
+        { instance, isBeside: before !== undefined, known: before?.engines[i]?.known },
         {
           progress: (text) => onEvent({ kind: 'loading', model: name, device: placing.device, text }),
           state: (state) => figures.engine(name, instance, state),
@@ -229,6 +239,7 @@ export function atFront({ model, engines, ready }: Live, front: number): ModelAt
     shape,
     pollMs,
     queues: engines.map((engine) => engine.queues(front)),
+    isCompiled: engines.every(({ isCompiled }) => isCompiled),
     ...(slaMs === undefined ? {} : { slaMs }),
   };
 }

@@ -305,7 +305,7 @@ export class Models {
 
   /** Loads a model beside what is served, and has it served instead. */
   async #replaceBeside(place: Place, model: ServeModel): Promise<void> {
-    const live = await this.#lives.start(model, place.live !== undefined);
+    const live = await this.#lives.start(model, place.live);
     for (const engine of live.engines) engine.begin(this.#options.fronts.map(({ arena }) => arena));
     await this.#serve(place, live);
   }

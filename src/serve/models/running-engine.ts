@@ -6,6 +6,7 @@ import type {
   EngineReady,
   EngineStart,
   FromEngine,
+  KnownTimes,
   Line,
   OverwritingModel,
   ToModel,
@@ -45,6 +46,8 @@ export class RunningEngine {
   #prepared: Deferred<void> | undefined;
   #overwritten: Deferred<EngineReady> | undefined;
   readonly #ended = deferred<void>();
+  readonly isCompiled: boolean;
+  #known: KnownTimes | undefined;
   #isStopped = false;
   #isLost = false;
   #hasFailed = false;
@@ -71,6 +74,7 @@ export class RunningEngine {
         this.#ended.resolve();
       },
     });
+    this.isCompiled = this.#thread.isCompiled;
     this.#thread.start(all);
   }
 
@@ -82,6 +86,11 @@ export class RunningEngine {
   /** Resolves when nothing is left of it: its thread is another's, or has ended. */
   get ended(): Promise<void> {
     return this.#ended.promise;
+  }
+
+  /** How long its batches take; undefined: it was not ready yet. */
+  get known(): KnownTimes | undefined {
+    return this.#known;
   }
 
   /** Its queues to and from a thread that receives requests. */
@@ -152,9 +161,11 @@ export class RunningEngine {
         this.#events.progress(message.text);
         break;
       case 'ready':
+        this.#known = message.ready.known;
         this.#ready.resolve(message.ready);
         break;
       case 'state':
+        this.#known = this.#known && { ...this.#known, measured: message.usual };
         this.#events.state(message);
         break;
       case 'stopped':

@@ -30,6 +30,8 @@ export interface ModelAtFront {
   readonly queues: readonly EngineQueues[];
   /** The time that its requests have which do not say; default: as the server says. */
   readonly slaMs?: number;
+  /** Whether its engines run in threads that had models before, as this thread has. */
+  readonly isCompiled: boolean;
   /** How long to poll for its answers. */
   readonly pollMs: number;
 }

@@ -38,6 +38,24 @@ test('the warm-up is the fit before the first batch', () => {
   assert.equal(model.slaSamples(1), Math.floor((1 - 0.12) / 0.00014 + 1e-9));
 });
 
+test('a model like it starts from its line, without what makes predictions late', () => {
+  assert.deepEqual(new LatencyModel({ capacityOf: same }).usual(4320), []);
+  const model = new LatencyModel({ capacityOf: same, warmUp });
+  const told = () => model.usual(4320);
+  const expected = (times: number) => [1, 4320].map((samples) => ({ samples, ms: times * line(samples) }));
+  const check = (times: number) =>
+    told().forEach(({ samples, ms }, i) => {
+      assert.equal(samples, expected(times)[i]?.samples);
+      near(ms, expected(times)[i]?.ms ?? 0, 0.02);
+    });
+  check(1);
+  // One batch in ten takes four times as long.
+  let count = 0;
+  observe(model, 500, (samples) => (count++ % 10 === 9 ? 4 : 1) * 2 * line(samples));
+  assert.ok(model.predictMs(4320) > 4 * line(4320));
+  check(2);
+});
+
 test('a warm-up of one size takes half of its time as fixed; of each size the quickest batch counts', () => {
   const one = new LatencyModel({ capacityOf: same, warmUp: [{ samples: 100, ms: 4 }] });
   near(one.predictMs(100), 4, 1e-9);

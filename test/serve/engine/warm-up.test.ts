@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { DlrmRequest } from '../../../src/model/request/request.ts';
+import type { Measured } from '../../../src/serve/batching/latency-model.ts';
 import { type WarmUpModel, warmUp } from '../../../src/serve/engine/warm-up.ts';
 import { smallModel } from '../../support/models.ts';
 import { Random } from '../../support/random.ts';
@@ -25,13 +26,20 @@ function watched({ slowFrom = NEVER, ms = 0, compilesKernels = false } = {}) {
   const backend = {
     capacityFor: (samples: number) => 3 * 2 ** Math.max(0, Math.ceil(Math.log2(samples / 3))),
   };
-  const warm = (mostSamples: number, longestMs = NEVER, bagLengths?: string, atOnce = 1) =>
+  const warm = (
+    mostSamples: number,
+    longestMs = NEVER,
+    bagLengths?: string,
+    atOnce = 1,
+    known?: readonly Measured[],
+  ) =>
     warmUp(model, {
       backend,
       mostSamples,
       atOnce,
       longestMs,
       bagLengths,
+      known,
       onProgress: (size) => told.push(size),
     });
   /** Of batches without users. */
@@ -72,6 +80,20 @@ test('the first size that takes too long is the last, and is measured', async ()
   assert.equal(measured.length, 1);
   assert.ok((measured[0]?.ms ?? 0) >= 3);
   assert.deepEqual(sizes(), [1, 1, 1, 1]);
+});
+
+test('where it is known how long batches take none is timed, and only what a device compiles is prepared', async () => {
+  const known = [1, 24].map((samples) => ({ samples, ms: samples }));
+  const plain = watched();
+  assert.equal(await plain.warm(24, NEVER, undefined, 1, known), known);
+  assert.deepEqual(plain.sizes(), [1, 1]);
+  const compiling = watched({ compilesKernels: true });
+  assert.equal(await compiling.warm(24, NEVER, undefined, 1, known), known);
+  assert.deepEqual(compiling.sizes(), [1, 1, 3, 3, 6, 6, 12, 12, 24, 24]);
+  // 6 ms for 6 samples is too long.
+  const slow = watched({ compilesKernels: true });
+  await slow.warm(24, 5, undefined, 1, known);
+  assert.deepEqual(slow.sizes(), [1, 1, 3, 3, 6, 6]);
 });
 
 test('requests are the model’s, with bags of the lengths that are known or usual', async () => {

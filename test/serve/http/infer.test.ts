@@ -81,7 +81,7 @@ async function front({ slaMs, outputs = OUTPUTS, gone = false }: FrontOptions = 
   const engines = new Engines(bell, ENTRIES);
   const receiving = engines.receive();
   const model = new InferModel(
-    { served: { ...SERVED, outputs }, shape: SHAPE, queues, pollMs: 0 },
+    { served: { ...SERVED, outputs }, shape: SHAPE, queues, isCompiled: false, pollMs: 0 },
     engines,
     100_000,
   );

@@ -86,6 +86,32 @@ test('a model that is loaded again and again runs in two threads by turns, and n
   assert.equal(own.running(), 0);
 });
 
+test('batches are not timed again for a model that has other weights only', async () => {
+  const repository = folderOf('repository');
+  await writeRowsModel(join(repository, 'rows', '1'), 1);
+  await using own = await watched({ repository });
+  let seen = 0;
+  const sizes = () => {
+    const events = own.served.events.slice(seen);
+    seen += events.length;
+    return events.flatMap((event) => {
+      const text = event.kind === 'loading' ? event.text : '';
+      return /^warming up: batches of (\d+)$/.exec(text)?.[1] ?? [];
+    });
+  };
+  const all = ['1', '4', '16', '64', '256', '1024', '2048'];
+  assert.deepEqual(sizes(), all);
+  await writeRowsModel(join(repository, 'rows', '2'), 2);
+  for (let load = 0; load < 2; load++) {
+    assert.equal(await own.act('load'), '200');
+    assert.deepEqual(sizes(), ['1']);
+  }
+  // 12 rows instead of 6.
+  await writeRowsModel(join(repository, 'rows', '3'), 3, { firstRows: 12 });
+  assert.equal(await own.act('load'), '200');
+  assert.deepEqual(sizes(), all);
+});
+
 test('a spare thread holds nothing of the library, and serves a model of another name', async () => {
   const before = nativeCounts();
   await using own = await watched({ models: { rows: rowsModel, other: rowsModel } });
