@@ -47,6 +47,15 @@ export const SERVE_PROTOCOL: readonly Mutant[] = [
     KNOWN,
   ),
   ...mutantsOf(
+    'src/serve/protocol/route.ts',
+    [
+      [' && last.method === method', ''],
+      ['last?.target === target', 'last !== undefined'],
+      ["if ('route' in routed) this.#last", 'this.#last'],
+    ],
+    ['test/serve/protocol/route.test.ts'],
+  ),
+  ...mutantsOf(
     'src/serve/protocol/request-parameters.ts',
     [
       ['Number.isInteger(value) && value >= 0 && value <= most', 'value >= 0 && value <= most'],

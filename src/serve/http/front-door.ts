@@ -7,11 +7,12 @@ import type { DoorOptions } from '../door.ts';
 import { Intake } from '../hand-over.ts';
 import { PROMETHEUS_CONTENT_TYPE } from '../metrics/prometheus-text.ts';
 import type { PageDocument } from '../page/document.ts';
+import type { InferAnswer } from '../protocol/answer.ts';
 import { health, modelMetadata, modelReady, repositoryIndex, serverMetadata } from '../protocol/documents.ts';
 import { errorAnswer } from '../protocol/error-answer.ts';
 import { objectOf } from '../protocol/refuse.ts';
 import { checkLoadParameters } from '../protocol/repository.ts';
-import { type ModelName, type Route, type Routed, routeOf } from '../protocol/route.ts';
+import { type ModelName, type Route, type Routed, Router } from '../protocol/route.ts';
 import { BatchFailedError, type Ended, Refused } from '../requests/infer-model.ts';
 import { Guard, needOf } from '../security/guard.ts';
 import type { Security } from '../security/security.ts';
@@ -63,6 +64,12 @@ const json = (value: unknown, status = 200): Answer => ({
   fields: JSON_TYPE,
 });
 
+function answerOf({ contentType, jsonLength, body }: InferAnswer): Answer {
+  const type = contentType === 'application/json' ? JSON_TYPE : BYTES_TYPE;
+  const length = jsonLength === undefined ? [] : ['inference-header-content-length', String(jsonLength)];
+  return { status: 200, body, fields: [...type, ...length] };
+}
+
 const fieldsOf = (headers: Readonly<Record<string, string>> = {}): Fields => Object.entries(headers).flat();
 
 export class FrontDoor {
@@ -71,6 +78,7 @@ export class FrontDoor {
   readonly #intake: Intake;
   #guard: Guard;
   readonly #connections = new Connections();
+  readonly #router = new Router();
   #requests = 0;
   /** Told when a request has ended. */
   #ended: () => void = () => {};
@@ -174,7 +182,7 @@ export class FrontDoor {
   async #handle(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const began = performance.now();
     const { method = '', url = '', headers } = request;
-    const routed = routeOf(method, url);
+    const routed = this.#router.routeOf(method, url);
     let ended: Ended | undefined;
     let answer: Answer | undefined;
     let code: string | undefined;
@@ -185,12 +193,12 @@ export class FrontDoor {
         this.#guard.check(needOf('route' in routed ? routed.route : undefined), headers);
         if ('error' in routed) throw routed.error;
         const { route, query } = routed;
-        answer =
-          route.kind === 'infer'
-            ? await this.#infer(route, query, request, response, (told) => {
-                ended = told;
-              })
-            : await this.#answer(route, request, response);
+        if (route.kind === 'infer') {
+          const inferred = await this.#infer(route, query, request, response, (told) => {
+            ended = told;
+          });
+          answer = inferred && answerOf(inferred);
+        } else answer = await this.#answer(route, request, response);
       }
     } catch (error) {
       const { error: cause, retryAfterMs } =
@@ -236,22 +244,17 @@ export class FrontDoor {
   }
 
   /** Undefined: the client went away. */
-  async #infer(
+  #infer(
     route: ModelName,
     query: string,
     request: IncomingMessage,
     response: ServerResponse,
     tell: (ended: Ended) => void,
-  ): Promise<Answer | undefined> {
+  ): Promise<InferAnswer | undefined> {
     const { state, arena, slaMs, models } = this.#options;
     if (state.phase === 'closed') throw new ServeError('SHUTTING_DOWN', 'the server is shutting down');
     const current = () => models.find(route);
-    const answer = await inferOverHttp(current, request, response, query, { arena, slaMs, tell });
-    if (answer === undefined) return undefined;
-    const { contentType, jsonLength, body } = answer;
-    const type = contentType === 'application/json' ? JSON_TYPE : BYTES_TYPE;
-    const length = jsonLength === undefined ? [] : ['inference-header-content-length', String(jsonLength)];
-    return { status: 200, body, fields: [...type, ...length] };
+    return inferOverHttp(current, request, response, query, { arena, slaMs, tell });
   }
 
   /** Undefined: it has been streamed. */

@@ -51,6 +51,20 @@ export function routeOf(method: string, target: string): Routed {
   return { error: new ServeError('METHOD_NOT_ALLOWED', message), allow };
 }
 
+/** Routes requests, of which most ask for what the one before asked for. */
+export class Router {
+  #last: { readonly method: string; readonly target: string; readonly routed: Routed } | undefined;
+
+  routeOf(method: string, target: string): Routed {
+    const last = this.#last;
+    if (last?.target === target && last.method === method) return last.routed;
+    const routed = routeOf(method, target);
+    // An error has the stack of its own request.
+    if ('route' in routed) this.#last = { method, target, routed };
+    return routed;
+  }
+}
+
 interface Path {
   readonly methods: readonly string[];
   readonly route: Route;

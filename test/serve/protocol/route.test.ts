@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { routeOf } from '../../../src/serve/protocol/route.ts';
+import { Router, routeOf } from '../../../src/serve/protocol/route.ts';
 import fc from '../../support/properties.ts';
 
 const route = (method: string, path: string) => {
@@ -124,4 +124,25 @@ test('any name of a model comes back as it was', () => {
       assert.deepEqual(route('POST', path), { kind: 'infer', model, version });
     }),
   );
+});
+
+test('a router says of each request what it asks for, whatever came before it', () => {
+  const router = new Router();
+  const lines: [string, string][] = [
+    ['POST', '/v2/models/m/infer?a=1'],
+    ['POST', '/v2/models/m/infer?a=1'],
+    ['GET', '/v2/models/m/infer?a=1'],
+    ['POST', '/v2/models/m/infer?a=2'],
+    ['POST', '/v2/models/n/infer?a=2'],
+  ];
+  for (const [method, target] of lines) {
+    const [routed, expected] = [router.routeOf(method, target), routeOf(method, target)];
+    assert.deepEqual('route' in routed ? routed : undefined, 'route' in expected ? expected : undefined);
+  }
+  const refused = () => {
+    const routed = router.routeOf('GET', '/nothing');
+    return 'error' in routed ? routed.error : undefined;
+  };
+  assert.ok(refused() instanceof Error);
+  assert.notEqual(refused(), refused());
 });
