@@ -51,15 +51,25 @@ streams() {
       --precision "$precision" >"$out/$prefix-streams-$precision.txt" || return 1
   done
 }
-# A model that has learned, in each precision beside itself in float32.
+# A model that has learned, in each precision beside itself in float32; in 8 bits as calibration on its requests makes it.
 accuracy() {
-  local trained=$out/trained precision
+  local trained=$out/trained precision scales
   python3 bench/accuracy/train_dlrm_dcnv2.py "$trained" >"$out/$prefix-trained.txt" || return 1
   for precision in ${PRECISIONS:-float16 bfloat16 tf32}; do
-    hotrow evaluate "$trained/model.safetensors" --against "$trained/model.safetensors" --device cuda --precision "$precision" \
-      --requests "$trained"/requests-*.safetensors --labels "$trained/labels.safetensors" --batch-size 8192 \
-      --json "$out/$prefix-accuracy-$precision.json" >"$out/$prefix-accuracy-$precision.txt" || return 1
+    evaluate "$trained/model.safetensors" "accuracy-$precision" --precision "$precision" || return 1
   done
+  for scales in output tensor; do
+    hotrow quantize "$trained/model.safetensors" --dense float8_e4m3 --calibrate "$trained/requests-0.safetensors" --device cuda \
+      --weight-scales $scales --out "$trained/$scales.safetensors" >"$out/$prefix-calibration-$scales.txt" || return 1
+    evaluate "$trained/$scales.safetensors" "accuracy-float8_e4m3-$scales" || return 1
+  done
+}
+# evaluate MODEL NAME [FLAGS]
+evaluate() {
+  local model=$1 name=$2
+  shift 2
+  hotrow evaluate "$model" --against "$trained/model.safetensors" --device cuda --requests "$trained"/requests-*.safetensors \
+    --labels "$trained/labels.safetensors" --batch-size 8192 "$@" --json "$out/$prefix-$name.json" >"$out/$prefix-$name.txt"
 }
 dense() { node --import tsx bench/cuda-kernels/dense-run.ts "$out/$prefix-dense.json"; }
 host() {

@@ -1,14 +1,15 @@
 /**
- * MLPerf's model with batches side by side: `node --import tsx bench/cuda-kernels/streams.ts OUT.json [FLAGS]`. For each number
+ * A preset's model with batches side by side: `node --import tsx bench/cuda-kernels/streams.ts OUT.json [FLAGS]`. For each number
  * of sets of streams, each priority and each switch the throughput of four placed batches in flight, every set-up once a round, in
  * turns.
  *
+ *   --preset mlperf  --row-format float16  --rows N (at most so many a table)  --tables N
  *   --batches 2048,8192,32768,65536  --sets 1,2,3,4  --first dense,lookups,neither  --patterns med_hot,random
  *   --most-graph-bytes 268435456 (batches of up to so many bytes of lookups are graphs)
  *   --pooled-copies yes (whether lookups write 8 bits too for layers that read them)
  *   --copies-alone yes (whether layers write what is read in 8 bits alone in them alone)
  *   --weight-scales output (tensor: all outputs of a layer in 8 bits have one scale, and products can leave outputs in 8 bits)
- *   --precision float16 (float8_e4m3: scales from the first batch)  --rows N (at most so many a table)  --rounds 2  --predictions 60
+ *   --precision float16 (float8_e4m3: scales from the first batch)  --rounds 2  --predictions 60
  */
 import { writeFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
@@ -20,6 +21,7 @@ import { measureModel } from '../../src/bench/measure-model.ts';
 import { PRESETS } from '../../src/bench/presets.ts';
 import { patternWorkload } from '../../src/bench/workload.ts';
 import type { DensePrecision } from '../../src/device.ts';
+import type { RowFormat } from '../../src/embedding/bag.ts';
 import { choosePlan } from '../../src/plan/saved-plans.ts';
 import { quantile } from '../../src/tuner/quantile.ts';
 import type { AccessPatternName } from '../../src/workload/access-patterns.ts';
@@ -28,6 +30,10 @@ const text = (value: string) => ({ type: 'string', default: value }) as const;
 const { values, positionals } = parseArgs({
   allowPositionals: true,
   options: {
+    preset: text('mlperf'),
+    'row-format': text('float16'),
+    rows: { type: 'string' },
+    tables: { type: 'string' },
     batches: text('2048,8192,32768,65536'),
     sets: text('1,2,3,4'),
     first: text('dense,lookups,neither'),
@@ -37,7 +43,6 @@ const { values, positionals } = parseArgs({
     'copies-alone': text('yes'),
     'weight-scales': text('output'),
     precision: text('float16'),
-    rows: { type: 'string' },
     rounds: text('2'),
     predictions: text('60'),
     device: text('cuda'),
@@ -46,20 +51,21 @@ const { values, positionals } = parseArgs({
 const [out] = positionals;
 if (out === undefined) throw new Error('name a file for the results');
 
-const { mlperf } = PRESETS;
+const preset = PRESETS[values.preset as keyof typeof PRESETS];
 const shape = {
-  rowFormat: 'float16',
+  rowFormat: values['row-format'] as RowFormat,
   ...(values.rows === undefined ? {} : { rows: Number(values.rows) }),
-} as const;
-const architecture = mlperf.architecture(shape);
+  ...(values.tables === undefined ? {} : { tables: Number(values.tables) }),
+};
+const architecture = preset.architecture(shape);
 const list = (words: string) => words.split(',');
 const workloads = list(values.patterns).flatMap((pattern) =>
   list(values.batches).map((batch) => {
     const workload = patternWorkload(pattern as AccessPatternName, {
       architecture,
       batchSize: Number(batch),
-      bagLengths: mlperf.bagLengths({}),
-      batches: mlperf.batches,
+      bagLengths: preset.bagLengths(shape),
+      batches: preset.batches,
       seed: 1,
       indexType: 'int32',
     });

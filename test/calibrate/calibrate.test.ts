@@ -96,17 +96,22 @@ describe('calibrate', () => {
       ],
     ],
   ] as const) {
-    for (const inputScales of ['tensor', 'row'] as const) {
-      test(`${name}, a scale a ${inputScales}: the checkpoint loses what was measured`, async () => {
+    for (const [inputScales, weightScales] of [
+      ['tensor', 'output'],
+      ['tensor', 'tensor'],
+      ['row', 'output'],
+    ] as const) {
+      test(`${name}, a scale for inputs of each ${inputScales}, weights of each ${weightScales}: the checkpoint loses what was measured`, async () => {
         const own = await model(tensors(new Random(7)));
-        const calibration = await run(own.architecture, { inputScales });
+        const calibration = await run(own.architecture, { inputScales, weightScales });
         assert.equal(calibration.samples, 300);
         const chosen = calibration.layers.filter((layer) => layer.chosen !== undefined);
         assert.deepEqual(
           chosen.map((layer) => layer.name),
           wide,
         );
-        for (const { inputScale, inputsReach, loss } of chosen) {
+        for (const { inputScale, inputsReach, loss, chosen: weight } of chosen) {
+          assert.equal(new Set(weight?.scales).size === 1, weightScales === 'tensor');
           assert.ok(loss !== undefined && loss > 0 && loss < 0.01);
           if (inputScales === 'row') assert.equal(inputScale, undefined);
           else assert.ok(Math.abs((inputScale as number) * 224 - inputsReach) < 1e-5 * inputsReach);

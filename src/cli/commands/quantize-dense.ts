@@ -2,6 +2,7 @@
 import { basename } from 'node:path';
 import { type Command, Option } from 'commander';
 import { openDevice } from '../../backend/open-backend.ts';
+import { WEIGHT_SCALES, type WeightScales } from '../../backend/scaled-weight.ts';
 import { type Calibration, calibrate } from '../../calibrate/calibrate.ts';
 import { INPUT_SCALES, type InputScales } from '../../calibrate/scales.ts';
 import { fromFile, UsageError } from '../../errors.ts';
@@ -22,6 +23,7 @@ export interface DenseOptions {
   /** A share. */
   readonly maxLoss: number;
   readonly inputScales: InputScales;
+  readonly weightScales: WeightScales;
   readonly batchSize: number;
   readonly limit?: number;
   readonly device: string;
@@ -52,6 +54,14 @@ export function withDense(command: Command): Command {
         .choices(INPUT_SCALES)
         .default('tensor'),
     )
+    .addOption(
+      new Option(
+        '--weight-scales <scales>',
+        "of a layer's weight: one for each output, or one for the tensor",
+      )
+        .choices(WEIGHT_SCALES)
+        .default('output'),
+    )
     .option('--batch-size <n>', 'samples at once, at most', integer(1), 2048)
     .option('--limit <n>', 'calibrate with the first rows of a Criteo file only', integer(1));
   return withCategories(withDevice(command), '--dense-preprocessing');
@@ -80,14 +90,14 @@ export async function calibrated(
   parameters: ReadonlyMap<Tensor, string>,
   options: DenseOptions,
 ): Promise<NamedCalibration | undefined> {
-  const { calibrate: files, maxLoss, inputScales, batchSize, device, threads } = options;
+  const { calibrate: files, maxLoss, inputScales, weightScales, batchSize, device, threads } = options;
   if (files === undefined) return undefined;
   for (const file of files) await expectKind(file, 'request');
   const requests = await readSamples(architecture, files, options);
   const { backend } = openDevice({ device, ...(threads === undefined ? {} : { threads }) });
   await using _backend = backend;
   const calibration = await calibrate({
-    ...{ backend, architecture, requests, mostLoss: maxLoss, inputScales, batchSize },
+    ...{ backend, architecture, requests, mostLoss: maxLoss, inputScales, weightScales, batchSize },
     onProgress: progress,
     signal: interrupted,
   });
