@@ -5,15 +5,13 @@
  *
  *   --preset mlperf  --row-format float16  --rows N (at most so many a table)  --tables N
  *   --batches 2048,8192,32768,65536  --sets 1,2,3,4  --first dense,lookups,neither  --patterns med_hot,random
- *   --most-graph-bytes 268435456 (batches of up to so many bytes of lookups are graphs)
  *   --pooled-copies yes (whether lookups write 8 bits too for layers that read them)
  *   --copies-alone yes (whether layers write what is read in 8 bits alone in them alone)
- *   --weight-scales output (tensor: all outputs of a layer in 8 bits have one scale, and products can leave outputs in 8 bits)
+ *   --weight-scales tensor (all outputs of a layer in 8 bits have one scale, and products can leave outputs in 8 bits; output: each its own)
  *   --precision float16 (float8_e4m3: scales from the first batch)  --rounds 2  --predictions 60
  */
 import { writeFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
-import { MOST_GRAPH_BYTES } from '../../src/backend/cuda/program/graph-choice.ts';
 import { openDevice } from '../../src/backend/open-backend.ts';
 import type { WeightScales } from '../../src/backend/scaled-weight.ts';
 import { eightBitModel, type MeasuredModel } from '../../src/bench/eight-bit-model.ts';
@@ -38,10 +36,9 @@ const { values, positionals } = parseArgs({
     sets: text('1,2,3,4'),
     first: text('dense,lookups,neither'),
     patterns: text('med_hot,random'),
-    'most-graph-bytes': text(String(MOST_GRAPH_BYTES)),
     'pooled-copies': text('yes'),
     'copies-alone': text('yes'),
-    'weight-scales': text('output'),
+    'weight-scales': text('tensor'),
     precision: text('float16'),
     rounds: text('2'),
     predictions: text('60'),
@@ -76,7 +73,6 @@ const workloads = list(values.patterns).flatMap((pattern) =>
 interface Setup {
   readonly sets: number;
   readonly first: 'dense' | 'lookups' | 'neither';
-  readonly mostGraphBytes: number;
   readonly pooledCopies: boolean;
   readonly copiesAlone: boolean;
   readonly weightScales: WeightScales;
@@ -90,26 +86,21 @@ interface Sample {
   readonly latencyMs: number;
 }
 
-const setups = list(values.sets).flatMap((sets) =>
-  list(values.first).flatMap((first) =>
-    list(values['most-graph-bytes']).flatMap((bytes) =>
-      list(values['pooled-copies']).flatMap((copies) =>
-        list(values['copies-alone']).flatMap((alone) =>
-          list(values['weight-scales']).map(
-            (scales): Setup => ({
-              sets: Number(sets),
-              first: first as Setup['first'],
-              mostGraphBytes: Number(bytes),
-              pooledCopies: copies === 'yes',
-              copiesAlone: alone === 'yes',
-              weightScales: scales as WeightScales,
-            }),
-          ),
-        ),
-      ),
-    ),
-  ),
-);
+/** Every set-up, by the values of its members. */
+function setupsOf(members: { readonly [Member in keyof Setup]: readonly Setup[Member][] }): Setup[] {
+  let setups: Partial<Setup>[] = [{}];
+  for (const [member, choices] of Object.entries(members))
+    setups = setups.flatMap((setup) => choices.map((choice) => ({ ...setup, [member]: choice })));
+  return setups as Setup[];
+}
+
+const setups = setupsOf({
+  sets: list(values.sets).map(Number),
+  first: list(values.first) as Setup['first'][],
+  pooledCopies: list(values['pooled-copies']).map((word) => word === 'yes'),
+  copiesAlone: list(values['copies-alone']).map((word) => word === 'yes'),
+  weightScales: list(values['weight-scales']) as WeightScales[],
+});
 const precision = values.precision as DensePrecision;
 const measured = new Map<WeightScales, MeasuredModel>();
 for (const weightScales of list(values['weight-scales']) as WeightScales[]) {
@@ -173,23 +164,13 @@ const results = workloads.flatMap(({ pattern, requests }) =>
     };
   }),
 );
-for (const {
-  pattern,
-  batch,
-  sets,
-  first,
-  mostGraphBytes,
-  pooledCopies,
-  copiesAlone,
-  weightScales,
-  ...row
-} of results)
+for (const { pattern, batch, sets, first, pooledCopies, copiesAlone, weightScales, ...row } of results)
   console.log(
     [
-      `${pattern} ${batch}, ${sets} sets, ${first} first, graphs up to ${mostGraphBytes / 2 ** 20} MiB`,
+      `${pattern} ${batch}, ${sets} sets, ${first} first`,
       ...(pooledCopies ? [] : ['no pooled copies']),
       ...(copiesAlone ? [] : ['no copies alone']),
-      ...(weightScales === 'output' ? [] : ['one scale a weight']),
+      ...(weightScales === 'tensor' ? [] : ['a scale an output']),
       `${row.batchMs.toFixed(3)} ms in flight, ${row.latencyMs.toFixed(3)} alone`,
       `${(row.pairsPerSecond / 1e6).toFixed(2)} M pairs/s`,
     ].join(', '),

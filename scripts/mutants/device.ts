@@ -205,10 +205,18 @@ export const DEVICE: readonly Mutant[] = [
     ],
   ),
   ...mutantsOf('src/backend/cuda/program/graph-choice.ts', [
-    ['if (reachesPeers) return false;', ''],
-    ['bytesOf(stages) <= mostBytes', 'bytesOf(stages) >= 0'],
+    ['!reachesPeers && ', ''],
+    ['.every((stage) => stage.launches() !== undefined)', '.length >= 0'],
     ['if (bytesOf(lookups) > MOST_LINE_BYTES) return streams;', ''],
   ]),
+  ...mutantsOf(
+    'src/backend/cuda/dense/rounding-trial.ts',
+    [
+      ['value(left) !== value(sum) - value(less)', 'true'],
+      ['value(left) !== value(sum) - value(less)', 'false'],
+    ],
+    ['test/backend/cuda/dense/dense-kernels.rest.test.ts'],
+  ),
   ...mutantsOf('src/backend/cuda/memory/direct-copies.ts', [
     ['last.home === copy.home && ', ''],
     ['copy.from - last.from === copy.to - last.to', 'true'],

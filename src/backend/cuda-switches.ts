@@ -1,7 +1,5 @@
 /** Ways to do the same work, of which measurements tell the faster: benchmarks measure them beside each other. */
 export interface CudaSwitches {
-  /** Bytes of lookups up to which a batch is launched as a graph; default: MOST_GRAPH_BYTES. */
-  readonly mostGraphBytes?: number;
   /** Whether lookups write their pooled rows in 8 bits too, for layers that read them so; default: true. */
   readonly pooledCopies?: boolean;
   /** Whether layers may leave an output unwritten that is needed in 8 bits alone; default: true. */

@@ -27,7 +27,7 @@ export function isScale(value: number): boolean {
 
 /** Whose largest |W| a scale of a weight is of: each output's, or that of all, which all have then. */
 export type WeightScales = 'output' | 'tensor';
-export const WEIGHT_SCALES: readonly WeightScales[] = Object.freeze(['output', 'tensor'] as const);
+export const WEIGHT_SCALES: readonly WeightScales[] = Object.freeze(['tensor', 'output'] as const);
 
 /**
  * Rounds a weight [outputs, inputs] to float8 e4m3, each output by its own scale, or all by one.

@@ -6,9 +6,8 @@ export const STREAMS_FIRST = ['dense', 'lookups', 'neither'] as const;
 
 export interface StreamOptions {
   /**
-   * Sets of streams. With one, programs follow each other in each of its streams: a batch's dense layers run beside the next one's lookups,
-   * but for lookups that are short, whose batches are graphs one behind the other. With more, that many batches run side by
-   * side, each set with memory of its own for matrix products. Default: 1.
+   * Sets of streams. With one, batches follow each other. With more, that many run side by side, one's dense layers beside another's
+   * lookups, each set with memory of its own for matrix products. Default: DEFAULT_STREAM_SETS.
    */
   readonly sets?: number;
   /** Default: dense. */
@@ -16,6 +15,11 @@ export interface StreamOptions {
 }
 
 export const MOST_STREAM_SETS = 8;
+/**
+ * A third one gains nothing on an H200 (`bench/cuda-kernels/streams.ts`); two gain up to half on batches of a few samples, and nothing
+ * where lookups take nearly all the time.
+ */
+export const DEFAULT_STREAM_SETS = 2;
 
 export const STREAM_MEMBERS: Members<StreamOptions> = {
   sets: optional(whole(1, MOST_STREAM_SETS)),

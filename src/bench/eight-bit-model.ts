@@ -11,7 +11,7 @@ import type { MeasureModelOptions } from './measure-model.ts';
 import type { ModelWorkload } from './workload.ts';
 
 interface EightBitOptions extends Pick<MeasureModelOptions, 'backend' | 'precision' | 'progress' | 'signal'> {
-  /** Default: output. */
+  /** Default: tensor. */
   readonly weightScales?: WeightScales;
 }
 
@@ -34,7 +34,7 @@ export interface MeasuredModel {
 export async function eightBitModel(
   architecture: ModelArchitecture,
   workloads: readonly Pick<ModelWorkload, 'requests'>[],
-  { backend, precision, weightScales = 'output', progress, signal }: EightBitOptions,
+  { backend, precision, weightScales = 'tensor', progress, signal }: EightBitOptions,
 ): Promise<MeasuredModel> {
   const request = workloads[0]?.requests[0];
   const isScaledHere = architecture.naming === 'synthetic' && precision === 'float8_e4m3';

@@ -25,7 +25,7 @@ export interface ScaleOptions {
   readonly architecture: ModelArchitecture;
   readonly requests: readonly Samples[];
   readonly inputScales: InputScales;
-  /** Default: output. */
+  /** Default: tensor. */
   readonly weightScales?: WeightScales;
   /** Samples at once. */
   readonly batchSize: number;
@@ -104,7 +104,7 @@ export class ScaleRun implements Disposable {
   /** Runs the requests in float32. @throws as `calibrate` does. */
   async findScales(): Promise<FoundScales> {
     const { layers, target } = this;
-    const { inputScales, weightScales, onProgress } = this.#options;
+    const { inputScales, weightScales = 'tensor', onProgress } = this.#options;
     const reach = new Float64Array(layers.length);
     onProgress?.('running the requests in float32');
     const reference = await runHead(target, 'float32', (layer, values, width, first) => {

@@ -1,7 +1,12 @@
 /** Options that several commands share, and how their values are read. */
 import { Argument, type Command, InvalidArgumentError, Option } from 'commander';
 import type { OpenOptions } from '../backend/open-backend.ts';
-import { MOST_STREAM_SETS, STREAMS_FIRST, type StreamOptions } from '../backend/stream-options.ts';
+import {
+  DEFAULT_STREAM_SETS,
+  MOST_STREAM_SETS,
+  STREAMS_FIRST,
+  type StreamOptions,
+} from '../backend/stream-options.ts';
 import { DENSE_PRECISIONS } from '../device.ts';
 import { INDEX_CHECKING } from '../embedding/bag.ts';
 import type { ArchitectureOverrides } from '../model/infer-architecture.ts';
@@ -76,7 +81,11 @@ export function withDevice(command: Command): Command {
 /** How batches share a GPU, for measurements. */
 export function withStreams(command: Command): Command {
   return command
-    .option('--streams <n>', 'batches side by side on a GPU (default: 1)', integer(1, MOST_STREAM_SETS))
+    .option(
+      '--streams <n>',
+      `batches side by side on a GPU (default: ${DEFAULT_STREAM_SETS})`,
+      integer(1, MOST_STREAM_SETS),
+    )
     .addOption(
       new Option('--first <work>', 'what goes first on a GPU (default: dense)').choices(STREAMS_FIRST),
     );

@@ -183,7 +183,7 @@ describe('calibrate', () => {
       placed.notes.filter((note) => note.includes('float8')),
       ['3 of 5 dense layers multiply in float8_e4m3, inputs by a scale for each row; the others in float32'],
     );
-    const rows = await run(own.architecture, { inputScales: 'row' });
+    const rows = await run(own.architecture, { inputScales: 'row', weightScales: 'output' });
     const { architecture } = await written(own, rows);
     assert.deepEqual(values, (await logits(architecture)).values);
   });

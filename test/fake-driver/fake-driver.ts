@@ -154,6 +154,8 @@ export interface FakeCublasLt {
   setOuterVectors(known: boolean): void;
   /** Whether its ReLU makes NaN 0. Default false. */
   setReluLosesNaN(loses: boolean): void;
+  /** How many of the algorithms, from the first on, round sums to 16 bits before they add a bias. Default 0. */
+  setRoundingTwice(count: number): void;
 }
 
 /** A cuBLASLt whose products run in the fake driver's streams. */
@@ -168,6 +170,7 @@ export function buildFakeCublasLt(driver: FakeDriver, defines: readonly string[]
   const setEpilogues = library.func('void fake_set_epilogues(int known)');
   const setOuterVectors = library.func('void fake_set_outer_vectors(int known)');
   const setReluLosesNaN = library.func('void fake_set_relu_loses_nan(int loses)');
+  const setRoundingTwice = library.func('void fake_set_rounding_twice(int count)');
   return {
     path,
     live: () => Number(live()),
@@ -177,6 +180,7 @@ export function buildFakeCublasLt(driver: FakeDriver, defines: readonly string[]
     setEpilogues: (known) => setEpilogues(known ? 1 : 0),
     setOuterVectors: (known) => setOuterVectors(known ? 1 : 0),
     setReluLosesNaN: (loses) => setReluLosesNaN(loses ? 1 : 0),
+    setRoundingTwice: (count) => setRoundingTwice(count),
   };
 }
 

@@ -59,13 +59,14 @@ typedef struct {
   Object matmul, a, b, c, d;
   const void *a_data, *b_data;
   void *d_data;
+  int rounds_twice;
 } Product;
 /* A stream copies at most 256 bytes of data: a product is copied here. */
 typedef struct { const Product *product; } Work;
 
 /* Of all threads. */
 static _Atomic int64_t live, products;
-static int algorithms = 3, refusing, epilogues = 1, relu_loses_nan, outer_vectors = 1;
+static int algorithms = 3, refusing, epilogues = 1, relu_loses_nan, outer_vectors = 1, rounding_twice;
 static char failing_call[64];
 static int failing_in, failing_status;
 static int (*put)(void *stream, void (*work)(const void *), const void *data, int64_t bytes);
@@ -77,6 +78,7 @@ void fake_set_algorithms(int count, int refusing_count) { algorithms = count, re
 void fake_set_epilogues(int known) { epilogues = known; }
 void fake_set_outer_vectors(int known) { outer_vectors = known; }
 void fake_set_relu_loses_nan(int loses) { relu_loses_nan = loses; }
+void fake_set_rounding_twice(int count) { rounding_twice = count; }
 void fake_fail(const char *call, int nth, int status) {
   snprintf(failing_call, sizeof failing_call, "%s", call);
   failing_in = nth;
@@ -347,6 +349,11 @@ static uint8_t to_float8(double value) {
   return (uint8_t)(sign | (exponent + 6) << 3 | ((int)ldexp(fraction, 4) - 8));
 }
 
+/* A sum as a type of 16 bits holds it. */
+static double narrowed(int type, double sum) {
+  return type == FLOAT16 ? float16(to_float16(sum)) : type == BFLOAT16 ? bfloat16(to_bfloat16(sum)) : sum;
+}
+
 /* Stores a sum, which was float32 first. */
 static void put_element(const Object *layout, void *data, uint64_t row, uint64_t column, double value) {
   const uint64_t at = column * (uint64_t)layout->stride + row;
@@ -384,6 +391,7 @@ static void compute(const void *data) {
       }
       if (p->matmul.scale_modes[0] != 0) sum *= (double)p->matmul.scales[0][row] * p->matmul.scales[1][column];
       else if (p->matmul.scales[0] != NULL) sum *= (double)p->matmul.scales[0][0] * p->matmul.scales[1][0];
+      if (p->rounds_twice) sum = narrowed(p->d.type, sum);
       if (p->matmul.epilogue & EPILOGUE_BIAS) sum += bias_of(&p->matmul, p->c.type, row);
       if (p->matmul.epilogue & EPILOGUE_RELU && (sum < 0 || (relu_loses_nan && isnan(sum)))) sum = 0;
       if (p->d.type == E4M3) sum *= *p->matmul.output_scale;
@@ -414,7 +422,8 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t matm
   if (!aligned(a, words[1]) || !aligned(b, words[2]) || !aligned(c, words[3]) || !aligned(d, words[4]))
     return INVALID_VALUE;
   Product *product = malloc(sizeof *product); /* graphs may run it again at any time: it stays */
-  *product = (Product){*matmul, *(const Object *)a_layout, *(const Object *)b_layout, *(const Object *)c_layout, *(const Object *)d_layout, a, b, d};
+  *product = (Product){*matmul, *(const Object *)a_layout, *(const Object *)b_layout, *(const Object *)c_layout, *(const Object *)d_layout, a, b, d,
+                       words[0] <= (uint64_t)rounding_twice};
   const Work work = {product};
   return put(stream, compute, &work, sizeof work) == 0 ? SUCCESS : 13;
 }

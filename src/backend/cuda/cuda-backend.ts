@@ -41,7 +41,12 @@ import type { StreamOptions } from '../stream-options.ts';
 import { measureCeilings } from './ceilings.ts';
 import { CudaLinear } from './dense/cuda-linear.ts';
 import { DenseKernels } from './dense/dense-kernels.ts';
-import { defaultChoicesFolder, type KeptChoicesOptions } from './dense/kept-choices.ts';
+import {
+  choicesIdentity,
+  defaultChoicesFolder,
+  KeptChoices,
+  type KeptChoicesOptions,
+} from './dense/kept-choices.ts';
 import type { LinearSearch } from './dense/linear-layers.ts';
 import { CudaBags } from './embedding/bags.ts';
 import { PersistingL2 } from './embedding/embedding-stage.ts';
@@ -99,7 +104,9 @@ export class CudaBackend implements Backend {
   readonly #events: EventPool;
   readonly #l2: PersistingL2;
   readonly #linearSearch: LinearSearch | undefined;
-  readonly #choices: KeptChoicesOptions;
+  readonly #choicesOptions: KeptChoicesOptions;
+  /** By precision. */
+  readonly #choices = new Map<DensePrecision, KeptChoices>();
   readonly #switches: CudaSwitches;
   #cublasLt: CublasLt | undefined;
   /** Opened when a program first needs them. */
@@ -113,7 +120,7 @@ export class CudaBackend implements Backend {
     this.#cache = options.cache ?? new KernelCache();
     this.#cublasLt = options.cublasLt;
     this.#linearSearch = options.linearSearch;
-    this.#choices = options.choices ?? { folder: defaultChoicesFolder() };
+    this.#choicesOptions = options.choices ?? { folder: defaultChoicesFolder() };
     this.#switches = options.switches ?? {};
     const { ordinal = 0, letsOthersIn = false } = options;
     this.#device = new CudaDevice(driver, ordinal, { letsOthersIn });
@@ -248,12 +255,25 @@ export class CudaBackend implements Backend {
         for (const stream of this.#streams) stream.synchronize();
       },
       pool: this.#pools.device,
-      choices: this.#choices,
+      choices: this.#choicesOf(precision),
     });
     this.#dense.set(key, opening);
     // What failed, for want of memory say, may be tried again.
     opening.catch(() => this.#dense.delete(key));
     return opening;
+  }
+
+  /** The same for every set of streams, so that they choose alike. Without measurements the choice is always the same. */
+  #choicesOf(precision: DensePrecision): KeptChoices | undefined {
+    if (this.#linearSearch?.rounds === 0) return undefined;
+    const known = this.#choices.get(precision);
+    if (known !== undefined) return known;
+    const choices = new KeptChoices(
+      choicesIdentity(this.#device, precision, this.#products),
+      this.#choicesOptions,
+    );
+    this.#choices.set(precision, choices);
+    return choices;
   }
 
   #programTools(set: StreamSet): ProgramTools {

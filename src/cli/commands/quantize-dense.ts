@@ -57,10 +57,10 @@ export function withDense(command: Command): Command {
     .addOption(
       new Option(
         '--weight-scales <scales>',
-        "of a layer's weight: one for each output, or one for the tensor",
+        "of a layer's weight: one for the tensor, or one for each output",
       )
         .choices(WEIGHT_SCALES)
-        .default('output'),
+        .default('tensor'),
     )
     .option('--batch-size <n>', 'samples at once, at most', integer(1), 2048)
     .option('--limit <n>', 'calibrate with the first rows of a Criteo file only', integer(1));

@@ -11,7 +11,6 @@ import type { CublasLt } from '../../../ffi/cublaslt.ts';
 import type { DevicePtr } from '../../../ffi/cuda-symbols.ts';
 import type { Compiler } from '../../../jit/compile-kernel.ts';
 import type { KernelCache } from '../../../jit/kernel-cache.ts';
-import { version } from '../../../version.ts';
 import { ROW_FUNCTIONS } from '../../row-functions.ts';
 import type { ScaledWeight } from '../../scaled-weight.ts';
 import { CrossProducts } from './cross-products.ts';
@@ -37,7 +36,7 @@ import {
   isMadeOfSamples,
   rowFunctionSource,
 } from './dense-source.ts';
-import { type ChoicesIdentity, KeptChoices, type KeptChoicesOptions } from './kept-choices.ts';
+import type { KeptChoices } from './kept-choices.ts';
 import { DEFAULT_LINEAR_SEARCH, LinearLayers, type LinearSearch, type LinearTools } from './linear-layers.ts';
 
 export interface DenseOptions extends LinearTools {
@@ -46,8 +45,8 @@ export interface DenseOptions extends LinearTools {
   readonly cache: KernelCache;
   readonly cublasLt: CublasLt;
   readonly linearSearch?: LinearSearch | undefined;
-  /** Where choices of matrix products are kept from process to process; default: nowhere. */
-  readonly choices?: KeptChoicesOptions | undefined;
+  /** Where choices of matrix products are kept; default: nowhere. */
+  readonly choices?: KeptChoices | undefined;
 }
 
 const MOST_GRID_BLOCKS = 2 ** 31 - 1;
@@ -77,14 +76,9 @@ export class DenseKernels implements Disposable {
     this.#library = this.#own(library);
     try {
       this.#stream = this.#own(new CudaStream(this.device));
-      // Without measurements the choice is always the same.
-      const kept =
-        choices === undefined || linearSearch.rounds === 0
-          ? undefined
-          : new KeptChoices(identityOf(library, cublasLt), choices);
       this.#copies = this.#own(new Scratch(this.device));
       this.#layers = this.#own(
-        new LinearLayers(library, this.#stream, cublasLt, linearSearch, { settle, pool }, kept),
+        new LinearLayers(library, this.#stream, cublasLt, linearSearch, { settle, pool }, choices),
       );
     } catch (error) {
       this[Symbol.dispose]();
@@ -238,11 +232,3 @@ export class DenseKernels implements Disposable {
 }
 
 /** What the fastest way to multiply depends on besides the shape. */
-function identityOf({ device, precision }: DenseLibrary, cublasLt: CublasLt): ChoicesIdentity {
-  const { name, architecture, multiprocessors } = device.properties;
-  return {
-    ...{ device: name, architecture, multiprocessors, precision },
-    cublasLt: cublasLt.version,
-    hotrow: version,
-  };
-}

@@ -84,14 +84,17 @@ export class TrialMemory implements Disposable {
   }
 }
 
-/** A matrix of a trial. */
-interface TrialBlock {
-  readonly memory: DeviceMemory;
-  /** Of the matrix, in whole words: the memory may be larger. */
-  readonly bytes: number;
+/** What a matrix of a trial is. */
+export interface TrialMatrix {
   readonly format: TrialFormat;
   /** Whether a layer multiplies it. */
   readonly isInput: boolean;
+}
+
+interface TrialBlock extends TrialMatrix {
+  readonly memory: DeviceMemory;
+  /** Of the matrix, in whole words: the memory may be larger. */
+  readonly bytes: number;
 }
 
 /**
@@ -140,23 +143,37 @@ export class Trial implements Disposable {
 
   /** Fills the input, in 8 bits too, and all else with ones. */
   fillInput(value: 'ones' | 'NaNs'): void {
-    for (const { memory, bytes, format, isInput } of this.#blocks) {
-      const word = isInput && value === 'NaNs' ? NANS : ONES[format];
-      this.#own.stream.fillWords(memory.address(), word, bytes / WORD_BYTES);
+    this.fill(({ isInput, format }) => (isInput && value === 'NaNs' ? NANS : ONES[format]));
+  }
+
+  /** Fills every matrix with a word of its own. */
+  fill(wordOf: (matrix: TrialMatrix) => number): void {
+    for (const block of this.#blocks) {
+      const { memory, bytes } = block;
+      this.#own.stream.fillWords(memory.address(), wordOf(block), bytes / WORD_BYTES);
     }
   }
 
   /** Whether output [0, 0] is NaN, when the stream is done; where it is needed in 8 bits alone, whether it is there. */
   firstIsNaN(): boolean {
-    const { output, rounded } = this.operation;
-    const { address, format } =
-      rounded?.alone === true ? { ...rounded, format: 'float8_e4m3' as const } : output;
+    return Number.isNaN(NUMBER_OF[this.#read.format](this.firstBits()));
+  }
+
+  /** The bits of output [0, 0], when the stream is done; where it is needed in 8 bits alone, of those. */
+  firstBits(): number {
+    const { address, format } = this.#read;
     const { stream, word } = this.#own;
     const bits = word.int32(0, 1);
     bits[0] = 0;
     stream.copyToHost(word.address(), address, format === 'float8_e4m3' ? 1 : elementBytes({ format }));
     stream.synchronize();
-    return Number.isNaN(NUMBER_OF[format](at(bits, 0) >>> 0));
+    return at(bits, 0) >>> 0;
+  }
+
+  /** What is read of the output. */
+  get #read(): { readonly address: DevicePtr; readonly format: TrialFormat } {
+    const { output, rounded } = this.operation;
+    return rounded?.alone === true ? { address: rounded.address, format: 'float8_e4m3' } : output;
   }
 
   [Symbol.dispose](): void {

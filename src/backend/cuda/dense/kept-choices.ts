@@ -7,10 +7,14 @@ import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node
 import { dirname, join } from 'node:path';
 import Type, { type Static } from 'typebox';
 import Value from 'typebox/value';
+import type { CudaDevice } from '../../../cuda/device.ts';
+import type { DensePrecision } from '../../../device.ts';
+import type { CublasLt } from '../../../ffi/cublaslt.ts';
 import { cacheFolder } from '../../../user-folders.ts';
+import { version } from '../../../version.ts';
 import { CROSS_COLUMNS } from './cross-product.ts';
 
-const CHOICES_VERSION = 4;
+const CHOICES_VERSION = 5;
 /** Those kept first go first. */
 const MOST_CHOICES = 4096;
 /** Of a cublasLtMatmulAlgo_t. */
@@ -80,6 +84,19 @@ export function defaultChoicesFolder(environment?: NodeJS.ProcessEnv): string {
   return cacheFolder(['products'], environment);
 }
 
+export function choicesIdentity(
+  { properties }: CudaDevice,
+  precision: DensePrecision,
+  cublasLt: CublasLt,
+): ChoicesIdentity {
+  const { name, architecture, multiprocessors } = properties;
+  return {
+    ...{ device: name, architecture, multiprocessors, precision },
+    cublasLt: cublasLt.version,
+    hotrow: version,
+  };
+}
+
 export interface KeptChoicesOptions {
   readonly folder: string;
   /** Told of what is left aside or cannot be written, once each; default: a warning of the process. */
@@ -101,7 +118,7 @@ export class KeptChoices {
     this.#choices = this.#read();
   }
 
-  /** What was kept for a shape, meanwhile by others too: the kernels of each set of streams choose alike. */
+  /** What was kept for a shape, meanwhile by other processes too. */
   get(shape: string): KeptChoice | undefined {
     if (!this.#choices.has(shape)) this.#choices = new Map([...this.#read(), ...this.#choices]);
     return this.#choices.get(shape);

@@ -5,20 +5,23 @@ import type { Activation } from '../../backend.ts';
 import type { CrossColumns } from './cross-product.ts';
 import type { KeptChoice } from './kept-choices.ts';
 
+/** A product of the library. */
+export interface ProductChoice {
+  readonly kind: 'product';
+  readonly plan: MatmulPlan;
+  readonly fused: boolean;
+  readonly finished: boolean;
+  /** Whether the product multiplies by the scales of 8-bit factors. */
+  readonly scaled: boolean;
+  /** Whether it leaves the output in 8 bits alone. */
+  readonly rounds: boolean;
+}
+
 /** How a shape of linear layer is computed. */
 export type LinearChoice =
   | { readonly kind: 'direct' }
   | { readonly kind: 'cross'; readonly columns: CrossColumns }
-  | {
-      readonly kind: 'product';
-      readonly plan: MatmulPlan;
-      readonly fused: boolean;
-      readonly finished: boolean;
-      /** Whether the product multiplies by the scales of 8-bit factors. */
-      readonly scaled: boolean;
-      /** Whether it leaves the output in 8 bits alone. */
-      readonly rounds: boolean;
-    };
+  | ProductChoice;
 
 /** What a layer does to its products. */
 export interface LinearTail {

@@ -40,11 +40,13 @@ import {
   type LinearChoice,
   type LinearTail,
   mayBeDirect,
+  type ProductChoice,
   roundingSplits,
   type TailSplit,
   tailSplits,
 } from './linear-choice.ts';
 import { bytesOf, LinearInputs } from './linear-inputs.ts';
+import { RoundingTrial } from './rounding-trial.ts';
 
 /** How the fastest way to compute a shape is looked for. */
 export interface LinearSearch {
@@ -206,11 +208,7 @@ export class LinearLayers implements Disposable {
     this.#library.launch(stream, id, directLaunch(output.rows, layer.outputs), words);
   }
 
-  #product(
-    stream: CudaStream,
-    operation: DeviceLinear,
-    choice: Extract<LinearChoice, { kind: 'product' }>,
-  ): void {
+  #product(stream: CudaStream, operation: DeviceLinear, choice: ProductChoice): void {
     const { plan, fused, finished } = choice;
     const { layer, output, rounded } = operation;
     const factor = this.#inputs.factor(operation);
@@ -306,9 +304,8 @@ export class LinearLayers implements Disposable {
     return fastest?.choice ?? { kind: 'direct' };
   }
 
-  /** Products that can be run and that keep NaNs. The library's epilogues come first; without one of use, the kernel's. */
-  #productChoices(trial: Trial): LinearChoice[] {
-    trial.fillInput('NaNs');
+  /** Products that give what they must. The library's epilogues come first; without one of use, the kernel's. */
+  #productChoices(trial: Trial): readonly LinearChoice[] {
     for (const split of tailSplits(tailOf(trial.operation))) {
       const choices = this.#choicesOf(trial, split);
       if (choices.length > 0) return choices;
@@ -318,7 +315,6 @@ export class LinearLayers implements Disposable {
 
   /** Products that leave an output in 8 bits alone; none where the library knows no such problem. */
   #roundingChoices(trial: Trial): LinearChoice[] {
-    trial.fillInput('NaNs');
     try {
       return roundingSplitsOf(trial.operation).flatMap((split) => this.#choicesOf(trial, split));
     } catch (error) {
@@ -327,7 +323,7 @@ export class LinearLayers implements Disposable {
     }
   }
 
-  #choicesOf(trial: Trial, split: TailSplit): LinearChoice[] {
+  #choicesOf(trial: Trial, split: TailSplit): readonly LinearChoice[] {
     const { epilogue, finished, scaled, rounds } = split;
     const { problem, ends } = this.#problem(trial.operation, split);
     const output = addressAlignment(this.#sumsOf(trial.operation, split).address);
@@ -337,12 +333,26 @@ export class LinearLayers implements Disposable {
       // Copies are aligned to 16 bytes, and what is beside them is not read.
       output: rounds ? 16 : output,
     };
-    return this.#products
+    trial.fillInput('NaNs');
+    const choices = this.#products
       .plans(problem, alignment, this.#search.candidates, ends)
-      .map((plan): LinearChoice => {
+      .map((plan): ProductChoice => {
         return { kind: 'product', plan, fused: epilogue !== 'none', finished, scaled, rounds };
       })
       .filter((choice) => this.#keepsNaN(trial, choice));
+    return finished ? choices : this.#roundingOnce(trial, choices);
+  }
+
+  /** The products that round an output with a bias in it once. */
+  #roundingOnce(trial: Trial, choices: readonly ProductChoice[]): readonly ProductChoice[] {
+    using rounding = RoundingTrial.of(trial, this.#trials);
+    if (rounding === undefined) return choices;
+    const { operation } = trial;
+    this.#inputs.convert(this.#stream, operation);
+    const [input, output] = [this.#inputs.factor(operation).address, operation.output.address];
+    return choices.filter(({ plan }) =>
+      rounding.roundsOnce((own) => this.#products.run(this.#stream, plan, { input, output, ...own })),
+    );
   }
 
   #crossChoices(trial: Trial): LinearChoice[] {

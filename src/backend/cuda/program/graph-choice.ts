@@ -8,32 +8,15 @@ export type LaneStreams = Readonly<Record<Lane, CudaStream>>;
 
 type Lookups = Iterable<Pick<EmbeddingStage, 'bags' | 'tables' | 'launches'>>;
 
-/**
- * Bytes of lookups up to which a batch is a graph: some 60 µs of reads from the memory of the fastest GPUs. That is for one set of
- * streams, where a graph costs the next batch's lookups their start beside this one's dense layers. Batches of other sets
- * start all the same, and what they leave the host for launches is less.
- */
-export const MOST_GRAPH_BYTES = 2 ** 28;
 /** Some microseconds of reads. */
 const MOST_LINE_BYTES = 2 ** 22;
 
-export interface GraphLimits {
-  readonly reachesPeers: boolean;
-  /** Of the lookups; default: MOST_GRAPH_BYTES. */
-  readonly mostBytes?: number | undefined;
-}
-
 /**
- * Whether a graph can follow from batch to batch, and pays: it makes a run's launches one call, but the next batch's
- * lookups wait for its end. Copies from GPU to GPU cannot be captured. Where the lookups take longer than all launches, some tens of microseconds, they hide them.
+ * Whether a graph can follow from batch to batch: it makes a run's launches one call. Copies from GPU to GPU cannot be
+ * captured (`reachesPeers`).
  */
-export function isGraphable(
-  lookups: Lookups,
-  { reachesPeers, mostBytes = MOST_GRAPH_BYTES }: GraphLimits,
-): boolean {
-  if (reachesPeers) return false;
-  const stages = [...lookups];
-  return bytesOf(stages) <= mostBytes && stages.every((stage) => stage.launches() !== undefined);
+export function isGraphable(lookups: Lookups, { reachesPeers }: { readonly reachesPeers: boolean }): boolean {
+  return !reachesPeers && [...lookups].every((stage) => stage.launches() !== undefined);
 }
 
 /**

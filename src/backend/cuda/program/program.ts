@@ -44,7 +44,7 @@ import type { KernelLibrary } from '../kernels/library.ts';
 import type { MemoryPools } from '../memory/pools.ts';
 import { CapturedProgram, CaptureTimer } from './captured.ts';
 import { Copies } from './copies.ts';
-import { type GraphLimits, graphStreams, isGraphable, type LaneStreams } from './graph-choice.ts';
+import { graphStreams, isGraphable, type LaneStreams } from './graph-choice.ts';
 import { noProgress, type Progress, RecurringEnd, recorded, type Span, timed, untimed } from './progress.ts';
 import { isShortCopy, type Lane, type Schedule, schedule } from './schedule.ts';
 import { Staging } from './staging.ts';
@@ -99,7 +99,7 @@ export class CudaProgram extends OneAtATime {
   readonly #tools: ProgramTools;
   readonly #template: Template;
   readonly #rows: RowReader;
-  readonly #graphLimits: GraphLimits;
+  readonly #reachesPeers: boolean;
   #prepared: Prepared | undefined;
   #captured: CapturedProgram | undefined;
   readonly #end = new RecurringEnd();
@@ -111,7 +111,7 @@ export class CudaProgram extends OneAtATime {
     this.#tools = tools;
     this.#template = new Template(program, tools.device.description);
     checkTransfers(program);
-    this.#graphLimits = { reachesPeers: reachesPeers(program), mostBytes: tools.switches.mostGraphBytes };
+    this.#reachesPeers = reachesPeers(program);
     this.#rows = readerOf(program, (tables) => ownBy(CudaTables, tables).access);
   }
 
@@ -217,7 +217,7 @@ export class CudaProgram extends OneAtATime {
       run.timing !== 'none' ||
       !this.#totalsZero ||
       !endsInDense ||
-      !isGraphable(run.stages.values(), this.#graphLimits)
+      !isGraphable(run.stages.values(), { reachesPeers: this.#reachesPeers })
     ) {
       this.#zeroTotals(prepared);
       this.#uploadBags(run, lookups);

@@ -1,7 +1,7 @@
 /** The streams of a device: sets, which programs take in turns, so that one batch's lookups run beside another's dense layers. */
 import type { CudaDevice } from '../../../cuda/device.ts';
 import { CudaStream } from '../../../cuda/stream.ts';
-import type { StreamOptions } from '../../stream-options.ts';
+import { DEFAULT_STREAM_SETS, type StreamOptions } from '../../stream-options.ts';
 import type { LaneStreams } from './graph-choice.ts';
 
 /** The streams of a program: the lanes', and one for what happens in the shadow of the lookups. */
@@ -20,7 +20,7 @@ export class StreamSets {
   #taken = 0;
 
   /** @throws CudaError. */
-  constructor(device: CudaDevice, { sets = 1, first = 'dense' }: StreamOptions = {}) {
+  constructor(device: CudaDevice, { sets = DEFAULT_STREAM_SETS, first = 'dense' }: StreamOptions = {}) {
     const stream = (lane: StreamOptions['first'] | 'other') =>
       new CudaStream(device, { priority: lane === first ? 'high' : 'normal' });
     const make = (number: number): StreamSet => ({

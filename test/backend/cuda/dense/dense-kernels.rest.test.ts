@@ -16,6 +16,7 @@ import {
 import { DenseKernels, type DenseOptions } from '../../../../src/backend/cuda/dense/dense-kernels.ts';
 import type { DeviceLinear, DeviceMatrix } from '../../../../src/backend/cuda/dense/dense-operation.ts';
 import { denseSources, factorBits } from '../../../../src/backend/cuda/dense/dense-source.ts';
+import { KeptChoices } from '../../../../src/backend/cuda/dense/kept-choices.ts';
 import { DEFAULT_LINEAR_SEARCH } from '../../../../src/backend/cuda/dense/linear-layers.ts';
 import { BlockPool } from '../../../../src/cuda/block-pool.ts';
 import { CudaDevice } from '../../../../src/cuda/device.ts';
@@ -38,6 +39,7 @@ import { addressOf } from '../../../../src/ffi/host-memory.ts';
 import { KernelCache } from '../../../../src/jit/kernel-cache.ts';
 import { emulate, refuseEmulation } from '../../../emulation/emulator.ts';
 import { buildFakeCublasLt, buildFakeDriver, fakeCubin } from '../../../fake-driver/fake-driver.ts';
+import { SOME_CHOICES } from '../../../support/choices.ts';
 import { assertSameValues, assertWithin, FLOAT32_ROUNDING } from '../../../support/compare.ts';
 import {
   decoded,
@@ -89,6 +91,7 @@ describe('dense operations over the fake device', { skip }, () => {
     fakeLt.setAlgorithms(3);
     fakeLt.setEpilogues(true);
     fakeLt.setReluLosesNaN(false);
+    fakeLt.setRoundingTwice(0);
     assert.equal(fake.emulatorError(), '');
     assert.deepEqual(fake.live(), {}, 'every test gives everything back');
     assert.equal(fakeLt.live(), 0, 'and every object of cuBLASLt');
@@ -348,11 +351,12 @@ describe('dense operations over the fake device', { skip }, () => {
 
   test('a kept choice of a cross product is used where there still is one, and measured anew elsewhere', async () => {
     const warnings: string[] = [];
-    const choices = {
+    const kept = {
       folder: mkdtempSync(join(folder, 'kept-')),
       onWarning: (text: string) => warnings.push(text),
     };
     const chosen = async (rounds: number, crosses = true) => {
+      const choices = new KeptChoices(SOME_CHOICES, kept);
       using opened = await open('bfloat16', { linearSearch: { candidates: 0, rounds, runs: 1 }, choices });
       if (crosses) await opened.kernels.compileCrosses();
       const formats = ['bfloat16', 'bfloat16'] as const;
@@ -502,6 +506,30 @@ describe('dense operations over the fake device', { skip }, () => {
     const { out } = runLinear(opened, { shape: [20, 16, 24], activation: 'relu', biased: false, draw });
     assert.ok(out.every(Number.isNaN));
   });
+
+  for (const precision of HALVES)
+    for (const activation of ['none', 'relu'] as const)
+      test(`sums that ${precision} cannot hold are rounded once, with the bias: ${activation}`, async () => {
+        for (const [twice, choice] of [
+          [1, 'cuBLASLt, fused'],
+          [3, 'cuBLASLt, finished by a kernel'],
+        ] as const)
+          for (const from of ['float32', precision] as const) {
+            fakeLt.setRoundingTwice(twice);
+            using opened = await open(precision);
+            const random = new Random(5);
+            const { out, stored, ...own } = runLinear(opened, {
+              ...{ shape: [20, 300, 24], activation, formats: [from, precision] },
+              draw: (count) => random.integers(count, 40),
+            });
+            assert.equal(own.choice, choice);
+            assertSameValues(
+              withoutSignOfZero(out),
+              withoutSignOfZero(stored),
+              `${from}, ${twice} round twice`,
+            );
+          }
+      });
 
   test('algorithms that refuse are passed over; without any, the direct kernel computes the layer', async () => {
     fakeLt.setAlgorithms(4, 2);

@@ -4,7 +4,9 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { KeptChoices } from '../../../../src/backend/cuda/dense/kept-choices.ts';
 import { refuseEmulation } from '../../../emulation/emulator.ts';
+import { SOME_CHOICES } from '../../../support/choices.ts';
 import { type EightBitCase, rankOf, runEightBits, UNTOUCHED } from '../../../support/eight-bit-outputs.ts';
 
 const skip = refuseEmulation();
@@ -60,9 +62,10 @@ if (skip === undefined) {
     const folder = mkdtempSync(join(tmpdir(), 'hotrow-eight-bits-'));
     try {
       const warnings: string[] = [];
-      const choices = { folder, onWarning: (text: string) => warnings.push(text) };
-      const made = await runEightBits({ ...fakeTools, choices }, own);
-      const again = await runEightBits({ ...fakeTools, choices }, own, { measured: true });
+      const choices = () =>
+        new KeptChoices(SOME_CHOICES, { folder, onWarning: (text) => warnings.push(text) });
+      const made = await runEightBits({ ...fakeTools, choices: choices() }, own);
+      const again = await runEightBits({ ...fakeTools, choices: choices() }, own, { measured: true });
       assert.deepEqual(again, made);
       assert.deepEqual(warnings, []);
     } finally {

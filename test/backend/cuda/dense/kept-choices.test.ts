@@ -12,6 +12,7 @@ import {
 import { DlrmModel } from '../../../../src/model/dlrm.ts';
 import { refuseEmulation } from '../../../emulation/emulator.ts';
 import { fake, fakeLt, openFakeBackend } from '../../../fake-driver/open-backend.ts';
+import { SOME_CHOICES } from '../../../support/choices.ts';
 import { smallModel, smallRequest } from '../../../support/models.ts';
 import { Random } from '../../../support/random.ts';
 
@@ -19,14 +20,6 @@ const root = mkdtempSync(join(tmpdir(), 'hotrow-choices-'));
 after(() => rmSync(root, { recursive: true }));
 const newFolder = () => mkdtempSync(join(root, 'own-'));
 
-const IDENTITY: ChoicesIdentity = {
-  device: 'a GPU',
-  architecture: 'sm_90',
-  multiprocessors: 132,
-  precision: 'tf32',
-  cublasLt: '13.1.1',
-  hotrow: '1.2.3',
-};
 const PRODUCT = {
   kind: 'product',
   algorithm: Array.from({ length: 8 }, (_, i) => (i * 77).toString(16)),
@@ -43,7 +36,7 @@ describe('the file', () => {
   function open(folder: string, change: Partial<ChoicesIdentity> = {}) {
     const warnings: string[] = [];
     const kept = new KeptChoices(
-      { ...IDENTITY, ...change },
+      { ...SOME_CHOICES, ...change },
       { folder, onWarning: (text) => warnings.push(text) },
     );
     return { kept, warnings };
@@ -88,9 +81,9 @@ describe('the file', () => {
     const good = readFileSync(kept.file, 'utf8');
     for (const text of [
       '',
-      '{"version": 4',
+      '{"version": 5',
       '[]',
-      good.replace('"version": 4', '"version": 3'),
+      good.replace('"version": 5', '"version": 4'),
       good.replace('a GPU', 'x'),
     ]) {
       writeFileSync(kept.file, text);
@@ -147,7 +140,7 @@ describe('a model that is loaded again', { skip: refuseEmulation() }, () => {
   const request = smallRequest(new Random(2), architecture, 20);
 
   /** Products that a load and a prediction run, and its probabilities. */
-  async function predict(folder: string) {
+  async function predict(folder: string, { atOnce = 1 } = {}) {
     const warnings: string[] = [];
     const before = fakeLt.products();
     using backend = openFakeBackend({
@@ -155,8 +148,9 @@ describe('a model that is loaded again', { skip: refuseEmulation() }, () => {
       choices: { folder, onWarning: (text) => warnings.push(text) },
     });
     await using model = await DlrmModel.create(backend, architecture, { plan: 'plain' });
-    const { probabilities } = await model.predict(request);
-    return { probabilities: [...probabilities], products: fakeLt.products() - before, warnings };
+    const all = await Promise.all(Array.from({ length: atOnce }, () => model.predict(request)));
+    const probabilities = all.flatMap((one) => [...one.probabilities]);
+    return { probabilities, products: fakeLt.products() - before, warnings };
   }
 
   test('measures nothing, and computes the same', async () => {
@@ -176,6 +170,18 @@ describe('a model that is loaded again', { skip: refuseEmulation() }, () => {
     assert.ok(again.products < first.products);
     assert.equal(readFileSync(join(folder, name), 'utf8'), kept);
     assert.deepEqual([...first.warnings, ...again.warnings], []);
+  });
+
+  test('batches side by side are measured once, also where nothing can be kept', async () => {
+    const folder = join(newFolder(), 'a file');
+    writeFileSync(folder, '');
+    const alone = await predict(folder);
+    const both = await predict(folder, { atOnce: 2 });
+    const layers = architecture.bottom.length + architecture.top.length + CROSS_PRODUCTS;
+    // A trial of each, and the work itself.
+    assert.ok(both.products <= alone.products + 2 * layers, `${both.products} after ${alone.products}`);
+    assert.deepEqual(both.probabilities, [...alone.probabilities, ...alone.probabilities]);
+    assert.match(both.warnings.join(), /cannot be read|cannot be written/);
   });
 
   test('measures anew what cannot be run any more', async () => {

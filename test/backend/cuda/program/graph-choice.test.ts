@@ -19,11 +19,8 @@ const both = (...all: unknown[][]) => all.flat() as never;
 
 const HERE = { reachesPeers: false };
 
-test('short lookups whose launches can follow, on one GPU', () => {
-  assert.equal(isGraphable(lookups(2 ** 28), HERE), true);
-  assert.equal(isGraphable(lookups(2 ** 28 + 64), HERE), false);
-  assert.equal(isGraphable(both(lookups(2 ** 27), lookups(2 ** 27)), HERE), true);
-  assert.equal(isGraphable(both(lookups(2 ** 27), lookups(2 ** 27 + 64)), HERE), false);
+test('lookups whose launches can follow, on one GPU', () => {
+  assert.equal(isGraphable(lookups(2 ** 40), HERE), true);
   assert.equal(
     isGraphable(lookups(64), { reachesPeers: true }),
     false,
@@ -32,8 +29,6 @@ test('short lookups whose launches can follow, on one GPU', () => {
   assert.equal(isGraphable(lookups(64, false), HERE), false);
   assert.equal(isGraphable(both(lookups(64), lookups(64, false)), HERE), false);
   assert.equal(isGraphable([], HERE), true);
-  assert.equal(isGraphable(lookups(2 ** 29), { ...HERE, mostBytes: 2 ** 29 }), true);
-  assert.equal(isGraphable(lookups(2 ** 29 + 64), { ...HERE, mostBytes: 2 ** 29 }), false);
 });
 
 test('very short lookups take all lanes into their own', () => {

@@ -92,19 +92,6 @@ describe('CUDA programs', { skip }, () => {
     assert.equal(fake.live().graph, 1);
   });
 
-  test('lookups of more bytes than graphs may have are launched kernel by kernel', async () => {
-    using kept = await open(2, { switches: { mostGraphBytes: 2 * DIM * 4 } });
-    const turns = [
-      { bags: [[1], [2, 3]], captured: 0 },
-      { bags: [[4, 5], [6]], captured: 0 },
-      { bags: [[7], [8]], captured: 1 },
-    ];
-    for (const { bags, captured } of turns) {
-      assert.deepEqual(await kept.pool(batchOf(...bags)), sums(...bags));
-      assert.equal(graphs(), captured);
-    }
-  });
-
   test('a replay of a small batch costs a copy, a launch, and the wait for its end', async () => {
     using kept = await open(2);
     for (const row of [1, 2]) await kept.pool(batchOf([row]));
