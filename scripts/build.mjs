@@ -1,6 +1,7 @@
 // Builds Hotrow into dist/: the CPU kernels through the C compiler, the TypeScript sources, and their types.
-//   node scripts/build.mjs            for this checkout
-//   node scripts/build.mjs --package  what `npm pack` ships: kernels for other machines too, without what only debuggers read
+//   node scripts/build.mjs             for this checkout
+//   node scripts/build.mjs --programs  what runs alone, for tests: the types take as long as all the rest
+//   node scripts/build.mjs --package   what `npm pack` ships: kernels for other machines too, without what only debuggers read
 import { spawnSync } from 'node:child_process';
 import {
   existsSync,
@@ -22,6 +23,7 @@ import { requireNode } from './require-node.mjs';
 const root = fileURLToPath(new URL('..', import.meta.url));
 const dist = join(root, 'dist');
 const isPackage = process.argv.includes('--package');
+const hasTypes = !process.argv.includes('--programs');
 
 function fail(message) {
   console.error(message);
@@ -119,7 +121,8 @@ if (!existsSync(join(root, 'node_modules/esbuild')))
 const { buildNative, buildShipped } = await import('./build-native.mjs');
 mkdirSync(dist, { recursive: true });
 // What a removed source left behind would still be importable, or shipped.
-for (const stale of readdirSync(dist).filter((name) => isPackage || name !== 'native'))
+const kept = [...(isPackage ? [] : ['native']), ...(hasTypes ? [] : ['types'])];
+for (const stale of readdirSync(dist).filter((name) => !kept.includes(name)))
   rmSync(join(dist, stale), { recursive: true });
 try {
   if (isPackage) console.error(`kernels for ${(await buildShipped(join(dist, 'native'))).join(', ')}`);
@@ -128,4 +131,4 @@ try {
   fail(`error: ${error.message}${error.hint === undefined ? '' : `\nhint: ${error.hint}`}`);
 }
 await buildJavaScript();
-buildTypes();
+if (hasTypes) buildTypes();

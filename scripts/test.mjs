@@ -1,4 +1,5 @@
 // Runs tests: `npm test` those that everybody waits for, `npm run test:rest` the others (*.rest.test.ts).
+//   npm test -- --all             both at once: one build, and nobody waits for the last of a tier
 //   npm test -- FILE…             these files, of either tier
 //   npm test -- --changed [REF]   those that the changes since REF touch, of both tiers; default: main
 import { spawnSync } from 'node:child_process';
@@ -38,6 +39,7 @@ function choose() {
   const all = testFiles(root);
   if (first === undefined) return all.filter((file) => !REST.test(file));
   if (first === '--rest') return all.filter((file) => REST.test(file));
+  if (first === '--all') return all;
   if (first !== '--changed') {
     const missing = [first, ...others].find((file) => !existsSync(file));
     if (missing !== undefined) return fail(`there is no ${missing}`);
@@ -59,7 +61,7 @@ function choose() {
 const files = choose();
 if (files.length === 0) process.exit(0);
 const env = { ...process.env };
-const named = first !== undefined && first !== '--rest';
+const named = first !== undefined && first !== '--rest' && first !== '--all';
 if (named) {
   try {
     await buildNative({});
@@ -68,7 +70,10 @@ if (named) {
   }
 } else {
   // A whole tier runs commands as they are installed, which also start several times faster.
-  const { status } = spawnSync(process.execPath, ['scripts/build.mjs'], { cwd: root, stdio: 'inherit' });
+  const { status } = spawnSync(process.execPath, ['scripts/build.mjs', '--programs'], {
+    cwd: root,
+    stdio: 'inherit',
+  });
   if (status !== 0) process.exit(status ?? 1);
   env.HOTROW_TEST_MAIN = `${root}/dist/cli/main.js`;
 }

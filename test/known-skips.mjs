@@ -2,7 +2,11 @@
 // Golden files that are committed (test/fixtures/golden) are on every machine: tests that miss one are not listed.
 
 /** How the suite of every backend is run; what it skips, any of them may. */
-const CONFORMANCE = ['test/conformance/cpu.test.ts', 'test/conformance/cpu.rest.test.ts'];
+const CONFORMANCE = [
+  'test/conformance/cpu.test.ts',
+  'test/conformance/cpu.rest.test.ts',
+  'test/conformance/cpu-clang.rest.test.ts',
+];
 const CONFORMANCE_CUDA = [
   'test/conformance/cuda.test.ts',
   'test/conformance/cuda-precisions.rest.test.ts',
@@ -88,6 +92,11 @@ export const KNOWN_SKIPS = [
       'test/gpu/transfers.test.ts',
       'test/gpu/two-workers.test.ts',
     ],
+  },
+  {
+    reason: /^no clang on the PATH$/,
+    lacks: 'clang',
+    files: ['test/conformance/cpu-clang.rest.test.ts'],
   },
   {
     reason: /^the package is made on Linux, x64$/,
