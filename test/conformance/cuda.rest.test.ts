@@ -1,4 +1,4 @@
-/** The CUDA backend without a GPU: over the fake driver, its kernels in emulation. */
+/** The CUDA backend without a GPU: over the fake driver, its kernels in emulation. cuda.test.ts has the other groups of cases. */
 
 import assert from 'node:assert/strict';
 import { after } from 'node:test';
@@ -14,7 +14,7 @@ import {
 import type { PlanContext } from '../../src/plan/techniques/technique.ts';
 import { refuseEmulation } from '../emulation/emulator.ts';
 import { fake, openFakeBackend } from '../fake-driver/open-backend.ts';
-import { CASE_GROUPS } from './subject.ts';
+import { CASE_GROUPS, type CaseGroup } from './subject.ts';
 import { conformance, conformanceSkipped } from './suite.ts';
 
 /** Each technique once, and two together: every kernel is compiled for this, which takes a second. */
@@ -41,12 +41,16 @@ function somePlans(context: PlanContext): Plan[] {
 
 const rowsOf = ({ dim, rowFormat }: PlanContext['tables'][number]) => ({ dim, rowFormat });
 
+/** What other files have: cuda.test.ts, and test/backend/cuda/dense/scaled-layers*.test.ts over the fake library. */
+const ELSEWHERE: ReadonlySet<CaseGroup> = new Set(['programs', 'transfers', 'models', '8-bit layers']);
+
 const skip = refuseEmulation();
 if (skip === undefined) {
   conformance('cuda, emulated', openFakeBackend, {
     precision: 'float32',
-    // Those have tests of their own over the fake library: test/backend/cuda/dense/scaled-layers*.test.ts.
-    groups: CASE_GROUPS.filter((group) => group !== '8-bit layers'),
+    groups: CASE_GROUPS.filter((group) => !ELSEWHERE.has(group)),
+    // Their kernels are compiled together.
+    concurrency: 8,
     rowsStandAlone: false,
     addsQuantizedInIndexOrder: false,
     longestInOrder: SHORTEST_SPLIT,

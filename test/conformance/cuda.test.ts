@@ -1,8 +1,10 @@
-/** Some cases of the CUDA backend without a GPU, each of few kernels to compile; cuda.rest.test.ts has them all. */
+/** The cases of the CUDA backend without a GPU that need few kernels; cuda.rest.test.ts has the others, and more random problems. */
+import assert from 'node:assert/strict';
+import { after } from 'node:test';
 import { SHORTEST_SPLIT } from '../../src/backend/cuda/embedding/fused-layout.ts';
 import { plainPlan, withKernel } from '../../src/plan/plan.ts';
 import { refuseEmulation } from '../emulation/emulator.ts';
-import { openFakeBackend } from '../fake-driver/open-backend.ts';
+import { fake, openFakeBackend } from '../fake-driver/open-backend.ts';
 import { conformance, conformanceSkipped } from './suite.ts';
 
 const skip = refuseEmulation();
@@ -15,5 +17,9 @@ if (skip === undefined) {
     longestInOrder: SHORTEST_SPLIT,
     plansOf: () => [plainPlan('cuda'), withKernel(plainPlan('cuda'), 'artifact')],
     propertyRuns: 3,
+  });
+  after(() => {
+    assert.equal(fake.emulatorError(), '');
+    assert.deepEqual(fake.live(), {}, 'everything was given back');
   });
 } else conformanceSkipped('cuda, emulated', skip);

@@ -26,15 +26,16 @@ const FLAGS = [
   '-Werror',
   '-Wno-unknown-pragmas',
   '-Wno-unused-parameter',
-  // A lookup that is skipped leaves its slot as it was; nobody adds it.
+  // A lookup that is skipped leaves its slot as it was; nobody adds it. clang knows no such warning.
   '-Wno-maybe-uninitialized',
+  '-Wno-unknown-warning-option',
 ];
 const INCLUDES = [`-I${HERE}`, `-I${KERNELS}`];
 /** What makes a compiler take the kernels' headers for the host, behind ptx.h. */
 export const HOST_FLAGS: readonly string[] = [...FLAGS, ...INCLUDES];
 
-/** Characters of a kernel's source from which compiling it faster is worth more than running it faster: it has many kinds of tables. */
-const LONG_KERNEL = 6000;
+/** Characters of a kernel's source from which compiling it faster is worth more than running it faster: it has several kinds of tables. */
+const LONG_KERNEL = 2500;
 /** How long a request for kernels waits for others, which are then compiled with it. */
 const GATHERING_MS = 10;
 
@@ -68,18 +69,29 @@ export interface Emulator {
 /** Why kernels cannot be emulated here; undefined: they can. */
 export function refuseEmulation(): string | undefined {
   if (process.platform !== 'linux') return 'the emulator needs Linux (ucontext)';
-  return version() === undefined ? 'no C++ compiler (tried $CXX, g++)' : undefined;
+  return versionOf(compiler()) === undefined ? 'no C++ compiler (tried $CXX, g++)' : undefined;
 }
 
 export function compiler(): string {
   return process.env.CXX ?? 'g++';
 }
 
-let ownVersion: string | undefined;
+/** What compiles long kernels, where there is one: without optimisation clang takes half of g++'s time. */
+const QUICK_COMPILER = 'clang++';
 
-function version(): string | undefined {
-  ownVersion ??= compilerVersion(compiler());
-  return ownVersion;
+const isLong = ({ source }: Pick<KernelSource, 'source'>) => source.length > LONG_KERNEL;
+
+function compilerOf(kernels: Kernels): string {
+  const isQuick = process.env.CXX === undefined && kernels.some(isLong);
+  return isQuick && versionOf(QUICK_COMPILER) !== undefined ? QUICK_COMPILER : compiler();
+}
+
+const versions = new Map<string, string | undefined>();
+
+/** undefined: there is no such compiler. */
+function versionOf(name: string): string | undefined {
+  if (!versions.has(name)) versions.set(name, compilerVersion(name));
+  return versions.get(name);
 }
 
 /** An array's address. Empty arrays have none of their own. */
@@ -177,7 +189,7 @@ let waiting: Request[] = [];
  * the headers takes as long as a small kernel.
  */
 export async function build(kernels: Kernels): Promise<string> {
-  const inputs = inputsOf([await emulatorCore(), ...FLAGS, unitOf(kernels)]);
+  const inputs = inputsOf(compilerOf(kernels), [await emulatorCore(), ...FLAGS, unitOf(kernels)]);
   const found = keptLibrary(inputs);
   if (found !== undefined) return found;
   return new Promise((fulfil, reject) => {
@@ -186,10 +198,12 @@ export async function build(kernels: Kernels): Promise<string> {
   });
 }
 
-/** Builds what was asked for; kernels of one name are built one after the other. */
+/** Builds what was asked for; kernels of one name are built one after the other, and so are those of different compilers. */
 async function buildWaiting(): Promise<void> {
   const names = new Set<string>();
-  const isNew = ({ kernels }: Request) => kernels.every(({ kernel }) => !names.has(kernel));
+  const own = compilerOf((waiting[0] as Request).kernels);
+  const isNew = ({ kernels }: Request) =>
+    compilerOf(kernels) === own && kernels.every(({ kernel }) => !names.has(kernel));
   const together: Request[] = [];
   const later: Request[] = [];
   for (const request of waiting) {
@@ -216,14 +230,10 @@ function buildTogether(kernels: Kernels, inputs: readonly string[]): Promise<str
   return keep(inputs, async (folder, library) => {
     const unit = join(folder, 'unit.cpp');
     writeFileSync(unit, text);
-    const flags = [
-      ...FLAGS,
-      kernels.some(({ source }) => source.length > LONG_KERNEL) ? '-O0' : '-O1',
-      ...INCLUDES,
-    ];
+    const flags = [...FLAGS, kernels.some(isLong) ? '-O0' : '-O1', ...INCLUDES];
     // The C and C++ libraries come with the emulator's: to read them takes a linker longer than all else.
     const links = ['-shared', '-nostdlib', await emulatorCore(), '-lgcc'];
-    await compile([...flags, unit, '-o', library, ...links]);
+    await compile(compilerOf(kernels), [...flags, unit, '-o', library, ...links]);
   });
 }
 
@@ -238,15 +248,16 @@ function emulatorCore(): Promise<string> {
 async function buildCore(): Promise<string> {
   const sources = ['simt.cpp', 'hopper.cpp'].map((file) => join(HERE, file));
   const flags = [...FLAGS, '-O2', '-shared'];
-  const inputs = inputsOf([...sources.map((source) => readFileSync(source, 'utf8')), ...flags]);
-  const make = (_: string, library: string) => compile([...flags, ...INCLUDES, ...sources, '-o', library]);
+  const inputs = inputsOf(compiler(), [...sources.map((source) => readFileSync(source, 'utf8')), ...flags]);
+  const make = (_: string, library: string) =>
+    compile(compiler(), [...flags, ...INCLUDES, ...sources, '-o', library]);
   return keptLibrary(inputs) ?? keep(inputs, make);
 }
 
-/** `texts`, the headers that they include and this compiler. */
-function inputsOf(texts: readonly string[]): readonly string[] {
+/** `texts`, the headers that they include and the compiler. */
+function inputsOf(name: string, texts: readonly string[]): readonly string[] {
   const headers = [HERE, KERNELS].flatMap((folder) => [...collectHeaders(texts.join('\n'), folder)]).flat();
-  return [compiler(), version() ?? '', ...texts, ...headers];
+  return [name, versionOf(name) ?? '', ...texts, ...headers];
 }
 
 /** Makes a library, and keeps it for `inputs`. */
@@ -264,9 +275,9 @@ async function keep(
   }
 }
 
-function compile(args: readonly string[]): Promise<void> {
+function compile(name: string, args: readonly string[]): Promise<void> {
   return new Promise((fulfil, reject) => {
-    const child = spawn(compiler(), args, { stdio: ['ignore', 'ignore', 'pipe'] });
+    const child = spawn(name, args, { stdio: ['ignore', 'ignore', 'pipe'] });
     let output = '';
     child.stderr.on('data', (chunk) => {
       output += chunk;
@@ -274,7 +285,7 @@ function compile(args: readonly string[]): Promise<void> {
     child.on('error', reject);
     child.on('close', (code) => {
       if (code === 0) fulfil();
-      else reject(new Error(`${compiler()} ${args.join(' ')}\n${output.slice(0, 4000)}`));
+      else reject(new Error(`${name} ${args.join(' ')}\n${output.slice(0, 4000)}`));
     });
   });
 }

@@ -16,7 +16,7 @@ import {
 import { assertSameValues } from '../support/compare.ts';
 import { Random } from '../support/random.ts';
 import { refuseEmulation } from './emulator.ts';
-import { assertExact, pool } from './fused-pool.ts';
+import { assertExact, pool, together } from './fused-pool.ts';
 
 const skip = refuseEmulation();
 
@@ -30,16 +30,17 @@ test('tables of every kind in one launch', { skip }, async () => {
   ] as const;
   const all = mixedProblem(new Random(16), 9, 40);
   assertExact((await pool(all, { inFlight: 8, threads: 256 })).pooled, all, 'all tables');
-  for (const [f, [inFlight, threads]] of flights.entries()) {
+  const cases = flights.flatMap(([inFlight, threads], f) =>
+    [false, true].map((pipelined) => ({ f, inFlight, threads, pipelined })),
+  );
+  await together(cases, async ({ f, inFlight, threads, pipelined }) => {
     const { tables, batch } = mixedProblem(new Random(inFlight), 9, 40);
-    for (const pipelined of [false, true]) {
-      const isOwn = (_: unknown, t: number) => (t + f + (pipelined ? 1 : 0)) % 2 === 0;
-      const half = { tables: tables.filter(isOwn), batch: { ...batch, bags: batch.bags.filter(isOwn) } };
-      const { pooled, findings } = await pool(half, { inFlight, pipelined, threads });
-      assert.equal(findings, 0n);
-      assertExact(pooled, half, `${inFlight} in flight, pipelined: ${pipelined}, ${threads} threads`);
-    }
-  }
+    const isOwn = (_: unknown, t: number) => (t + f + (pipelined ? 1 : 0)) % 2 === 0;
+    const half = { tables: tables.filter(isOwn), batch: { ...batch, bags: batch.bags.filter(isOwn) } };
+    const { pooled, findings } = await pool(half, { inFlight, pipelined, threads });
+    assert.equal(findings, 0n);
+    assertExact(pooled, half, `${inFlight} in flight, pipelined: ${pipelined}, ${threads} threads`);
+  });
 });
 
 /** Each flight and size of a lane's part takes a third of the widths of each format: over all formats, every width twice. */
@@ -64,11 +65,11 @@ test('every width, in every format and mode', { skip }, async () => {
     );
     const problem = { tables, batch: { batchSize: 5, bags } };
     assertExact((await pool(problem)).pooled, problem, rowFormat);
-    for (const [o, own] of options.entries()) {
+    await together([...options.entries()], async ([o, own]) => {
       const isOwn = (_: unknown, i: number) => (Math.floor(i / 3) + i + o + f) % 3 === 0;
       const third = { tables: tables.filter(isOwn), batch: { batchSize: 5, bags: bags.filter(isOwn) } };
       assertExact((await pool(third, own)).pooled, third, `${rowFormat}, ${JSON.stringify(own)}`);
-    }
+    });
   }
 });
 
@@ -85,17 +86,18 @@ test('turns of more lookups than a group has lanes', { skip }, async () => {
     bags.push(randomBags(random, { batch: 9, rows: 30, lengths: [0, i % 4 === 0 ? 70 : 12], index }));
   });
   const problem = { tables, batch: { batchSize: 9, bags } };
-  for (const [turn, inFlight, pipelined, bagsPerGroup] of [
+  const turns = [
     [8, 8, false, 1],
     [16, 4, false, 4],
     [32, 16, false, 1],
     [16, 4, true, 2],
     [8, 16, true, 1],
-  ] as const) {
+  ] as const;
+  await together(turns, async ([turn, inFlight, pipelined, bagsPerGroup]) => {
     const { pooled, findings } = await pool(problem, { turn, inFlight, pipelined, bagsPerGroup });
     assert.equal(findings, 0n);
     assertExact(pooled, problem, `turns of ${turn}, ${inFlight} in flight, pipelined: ${pipelined}`);
-  }
+  });
   const lists = [[1, 2, 7, 4], [], [0, 1, 2, 3, 4, -1, 4, 3, 2]];
   const spoilt = problemOf(randomTable(random, { rows: 5, dim: 8 }), lists.length, bagsOf(lists));
   assert.equal((await pool(spoilt, { turn: 16, inFlight: 8 })).findings, 2n);
@@ -123,10 +125,10 @@ test('bags of every length, alone and beside others', { skip }, async () => {
     const problem = problemOf(table, lists.length, bagsOf(lists, { endOffset: true }));
     for (const backwards of [false, true]) {
       for (const bagsPerGroup of [1, 2, 3, 7]) {
-        for (const pipelined of [false, true]) {
+        await together([false, true], async (pipelined) => {
           const { pooled } = await pool(problem, { inFlight: 8, pipelined, backwards, bagsPerGroup });
           assertExact(pooled, problem, `dim ${dim}, ${bagsPerGroup} bags a group, pipelined: ${pipelined}`);
-        }
+        });
       }
     }
   }
@@ -273,12 +275,12 @@ test('pruned rows are not read: every flight, tile, and checking, lookups of no 
   const problem = { tables, batch: { batchSize: 11, bags } };
   // Each checking with each of these, and pipelined or not with each of both.
   const flights = [{ inFlight: 1 }, { inFlight: 8, laneBytes: 4 }, { bagsPerGroup: 3, backwards: true }];
-  for (const [c, checking] of (['none', 'stop', 'repair'] as const).entries()) {
-    for (const [f, options] of flights.entries()) {
-      const pipelined = (c + f) % 2 === 1;
-      const { pooled, findings } = await pool(problem, { checking, pipelined, ...options });
-      assert.equal(findings, 0n);
-      assertExact(pooled, problem, `${checking}, ${JSON.stringify(options)}, pipelined: ${pipelined}`);
-    }
-  }
+  const cases = (['none', 'stop', 'repair'] as const).flatMap((checking, c) =>
+    flights.map((options, f) => ({ checking, options, pipelined: (c + f) % 2 === 1 })),
+  );
+  await together(cases, async ({ checking, options, pipelined }) => {
+    const { pooled, findings } = await pool(problem, { checking, pipelined, ...options });
+    assert.equal(findings, 0n);
+    assertExact(pooled, problem, `${checking}, ${JSON.stringify(options)}, pipelined: ${pipelined}`);
+  });
 });

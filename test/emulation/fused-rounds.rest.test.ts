@@ -5,7 +5,7 @@ import { bagsOf, MODES, mixedProblem, randomBags, randomTable } from '../support
 import { Random } from '../support/random.ts';
 import { usersProblem } from '../support/users.ts';
 import { refuseEmulation } from './emulator.ts';
-import { assertRounded } from './fused-pool.ts';
+import { assertRounded, together } from './fused-pool.ts';
 
 const skip = refuseEmulation();
 
@@ -22,7 +22,7 @@ test('widths of whole vectors and others, in every format and mode; several bags
 }, async () => {
   const random = new Random(32);
   const dims = [1, 3, 8, 16, 20, 33, 64, 100, 128, 300, 1024];
-  for (const [f, rowFormat] of ROW_FORMATS.entries()) {
+  await together([...ROW_FORMATS.entries()], async ([f, rowFormat]) => {
     const own = dims.filter((_, i) => (i + f) % 2 === 0);
     const tables = own.map((dim, i) =>
       randomTable(random, { rows: 30, dim, rowFormat, mode: MODES[(i + f) % 3] ?? 'sum' }),
@@ -30,7 +30,7 @@ test('widths of whole vectors and others, in every format and mode; several bags
     const bags = own.map(() => randomBags(random, { batch: 5, rows: 30, lengths: [0, 9] }));
     const problem = { tables, batch: { batchSize: 5, bags } };
     await assertRounded(problem, f % 2 === 0 ? { bagsPerGroup: 2 } : { laneBytes: 4 }, rowFormat);
-  }
+  });
 });
 
 test('bags that are cut into segments', { skip }, async () => {
@@ -51,11 +51,12 @@ test('tables with a bag per user, and none', { skip }, async () => {
   const tables = [16, 300, 33].map((dim, t) =>
     randomTable(random, { rows: 30, dim, mode: MODES[t % 3] ?? 'sum' }),
   );
-  for (const starts of [
+  const cases = [
     [0, 1, 2, 3],
     [0, 0, 0, 2, 2, 2],
-  ]) {
+  ];
+  await together(cases, async (starts) => {
     const problem = usersProblem(random, tables, { starts, perUser: (t) => t !== 1, longest: 20 });
     await assertRounded(problem, {}, `users at ${starts}`);
-  }
+  });
 });
