@@ -8,7 +8,7 @@ import { after, describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
 import { OpenedFile, readWhole, writeWhole } from '../src/opened-file.ts';
-import { bundledThread } from './support/bundled-thread.ts';
+import { bundledProgram } from './support/bundled-program.ts';
 import type { OpeningWork } from './support/opening-worker.ts';
 import { descriptors, leavesNoFilesOpen, refuseCounting } from './support/resources.ts';
 
@@ -75,7 +75,7 @@ describe('a file that is open', () => {
 });
 
 test('a thread that ends while it opens files leaves none open', { skip: refuseCounting }, async () => {
-  const program = await bundledThread('opening-worker.ts');
+  const program = await bundledProgram(new URL('./support/opening-worker.ts', import.meta.url));
   const workerData: OpeningWork = { file, folder };
   const before = descriptors();
   for (let i = 0; i < 12; i++) {

@@ -27,13 +27,14 @@ import { characterizeText } from '../../src/cli/characterize-text.ts';
 import { HotrowError } from '../../src/errors.ts';
 import { refuseEmulation } from '../emulation/emulator.ts';
 import { fake, openFakeBackend } from '../fake-driver/open-backend.ts';
+import { bundledProgram } from '../support/bundled-program.ts';
 import { smallModel } from '../support/models.ts';
 import { Random } from '../support/random.ts';
 import { ReferenceGpu } from '../support/reference-gpu.ts';
 import { SHAPE, WORKLOADS } from './workload.ts';
 
 const FAKE_NCU = fileURLToPath(new URL('fake-ncu.mjs', import.meta.url));
-const PROGRAM = fileURLToPath(new URL('cells-program.ts', import.meta.url));
+const PROGRAM = await bundledProgram(new URL('cells-program.ts', import.meta.url));
 const NCU: Ncu = { program: FAKE_NCU, version: '2025.3.0.0' };
 
 /** Emulation takes its time. */
@@ -45,7 +46,7 @@ function run(change: Partial<CharacterizeOptions> = {}) {
     device: backend.device,
     open: openFakeBackend,
     ncu: NCU,
-    cellsCommand: (file) => [process.execPath, '--import', 'tsx', PROGRAM, file],
+    cellsCommand: (file) => [process.execPath, PROGRAM, file],
     architecture: SHAPE.architecture,
     workloads: WORKLOADS,
     variants: VARIANTS,

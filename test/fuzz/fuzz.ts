@@ -3,7 +3,7 @@
  * memory. A watchdog sees what never ends. Case n of a seed is the same on every machine.
  */
 import { fork } from 'node:child_process';
-import { fileURLToPath } from 'node:url';
+import { bundledProgram } from '../support/bundled-program.ts';
 
 export interface FuzzTask {
   readonly families: readonly string[];
@@ -41,13 +41,14 @@ export interface FuzzResult {
 /** For a case that never ends; a small file takes some milliseconds, and no machine is so busy. */
 const MAX_CASE_MS = 120_000;
 
+let bundled: Promise<string> | undefined;
+
 /** Runs cases until one fails. */
-export function fuzz(task: FuzzTask): Promise<FuzzResult> {
+export async function fuzz(task: FuzzTask): Promise<FuzzResult> {
+  bundled ??= bundledProgram(new URL('cases.ts', import.meta.url));
+  const program = await bundled;
   return new Promise((resolve) => {
-    const program = fileURLToPath(new URL('cases.ts', import.meta.url));
-    const child = fork(program, [JSON.stringify(task)], {
-      execArgv: ['--import', 'tsx', '--max-old-space-size=1024'],
-    });
+    const child = fork(program, [JSON.stringify(task)], { execArgv: ['--max-old-space-size=1024'] });
     let last: FuzzCase = { family: '', number: task.first, path: '' };
     let beganMs = Date.now();
     const end = (result: FuzzResult) => {

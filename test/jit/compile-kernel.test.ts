@@ -15,7 +15,6 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
-import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import koffi from 'koffi';
 import type { CudaError } from '../../src/errors.ts';
@@ -23,6 +22,7 @@ import { Nvrtc } from '../../src/ffi/nvrtc.ts';
 import { type CompiledKernel, compileKernel, type KernelRequest } from '../../src/jit/compile-kernel.ts';
 import { defaultCacheFolder, KernelCache, prune } from '../../src/jit/kernel-cache.ts';
 import { buildFake } from '../fake-driver/fake-driver.ts';
+import { bundledProgram } from '../support/bundled-program.ts';
 
 const root = mkdtempSync(join(tmpdir(), 'hotrow-jit-'));
 after(() => rmSync(root, { recursive: true, force: true }));
@@ -189,9 +189,9 @@ test('several processes at once: each gets the kernel, one entry is left', async
   const cacheFolder = folder();
   const includeFolder = folder(HEADERS);
   const log = join(root, 'compilations.log');
-  const worker = fileURLToPath(new URL('compile-worker.ts', import.meta.url));
+  const worker = await bundledProgram(new URL('compile-worker.ts', import.meta.url));
   const run = async () => {
-    const arguments_ = ['--import', 'tsx', worker, slow, cacheFolder, includeFolder];
+    const arguments_ = [worker, slow, cacheFolder, includeFolder];
     const { stdout } = await promisify(execFile)(process.execPath, arguments_, {
       env: { ...process.env, FAKE_NVRTC_LOG: log },
     });

@@ -23,6 +23,7 @@ import { fileURLToPath } from 'node:url';
 import { HotrowError, ModelError } from '../../src/errors.ts';
 import { checkOutputFile, type OutputOptions, writeOutputFile } from '../../src/output-file.ts';
 import { printable } from '../../src/text.ts';
+import { bundledProgram } from '../support/bundled-program.ts';
 
 let folder = '';
 const at = (name: string) => join(folder, name);
@@ -234,12 +235,12 @@ describe('what is written', () => {
   });
 });
 
-const WRITER = fileURLToPath(new URL('endless-writer.ts', import.meta.url));
+const WRITER = await bundledProgram(new URL('endless-writer.ts', import.meta.url));
 
 /** How a process ends that `signal` meets while it writes. Nothing is left in its folder. */
 async function endOf(signal: NodeJS.Signals, ...listens: string[]): Promise<unknown> {
   const own = await mkdtemp(join(folder, 'own-'));
-  const child = spawn(process.execPath, ['--import', 'tsx', WRITER, join(own, 'x'), ...listens], {
+  const child = spawn(process.execPath, [WRITER, join(own, 'x'), ...listens], {
     stdio: ['ignore', 'pipe', 'inherit'],
   });
   await new Promise((written) => child.stdout.once('data', written));

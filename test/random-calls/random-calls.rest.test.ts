@@ -2,18 +2,18 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { test } from 'node:test';
-import { fileURLToPath } from 'node:url';
 import { refuseEmulation } from '../emulation/emulator.ts';
+import { bundledProgram } from '../support/bundled-program.ts';
 import { SEED } from '../support/seed.ts';
 
-const MAIN = fileURLToPath(new URL('main.ts', import.meta.url));
+const MAIN = await bundledProgram(new URL('main.ts', import.meta.url));
 
 for (const [device, count, skip] of [
   ['cpu', 1500, undefined],
   ['cuda', 400, refuseEmulation()],
 ] as const) {
   test(`${count} random calls on ${device}, HOTROW_SEED=${SEED}`, { skip }, () => {
-    const args = ['--import', 'tsx', MAIN, `${count}`, `${SEED}`, device];
+    const args = [MAIN, `${count}`, `${SEED}`, device];
     const { status, signal, stdout, stderr } = spawnSync(process.execPath, args, {
       encoding: 'utf8',
       // For a process that never ends; no machine is so slow.

@@ -1,10 +1,10 @@
 /** Starts model-worker.ts. */
 import { Worker } from 'node:worker_threads';
-import { bundledThread } from './bundled-thread.ts';
+import { bundledProgram } from './bundled-program.ts';
 import type { ModelWork } from './model-worker.ts';
 
 /** What a thread runs. */
-export const workerFile: string = await bundledThread('model-worker.ts');
+export const workerFile: string = await bundledProgram(new URL('model-worker.ts', import.meta.url));
 
 export interface StartedWorker {
   readonly worker: Worker;

@@ -9,7 +9,7 @@ import {
   RingWriter,
   ringMemory,
 } from '../../../src/serve/engine/ring.ts';
-import { bundledThread } from '../../support/bundled-thread.ts';
+import { bundledProgram } from '../../support/bundled-program.ts';
 import { Random } from '../../support/random.ts';
 import type { RingWork } from '../../support/ring-worker.ts';
 import { SEED } from '../../support/seed.ts';
@@ -158,7 +158,7 @@ test('a bell is waited for so long, and no time at all', async () => {
 });
 
 test('two threads lose no entry and no ring', { timeout: 20_000 }, async () => {
-  const program = await bundledThread('ring-worker.ts');
+  const program = await bundledProgram(new URL('../../support/ring-worker.ts', import.meta.url));
   let worker: Worker | undefined;
   try {
     // So small that both sides find it full and empty again and again.
