@@ -23,6 +23,7 @@ import { LOAD_RULES } from '../src/report/load-findings.ts';
 import { settingsSchema } from '../src/serve/repository/settings.ts';
 import { ACCESS_PATTERNS, type AccessPatternName, createStream } from '../src/workload/access-patterns.ts';
 import { BATCH_LOOKUPS, COVERAGE_ROWS, measureHotness } from '../src/workload/hotness.ts';
+import { accuracyPage } from './accuracy-page.ts';
 import { batchingPage } from './batching-page.ts';
 import { h200Page } from './h200-page.ts';
 import { metricsPage } from './metrics-page.ts';
@@ -111,8 +112,6 @@ function patternTable(): string {
   );
 }
 
-/** `text` between the page's markers `<!-- name -->` and `<!-- /name -->`. */
-
 /** docs/results.md with what the recorded result files say. */
 function resultsPage(): string {
   const dense = JSON.parse(recorded('cpu-zen5-dense.json')) as {
@@ -193,6 +192,7 @@ export function generatedFiles(): ReadonlyMap<string, string> {
     ['docs/batching.md', batchingPage()],
     ['docs/metrics.md', metricsPage()],
     ['docs/results-h200.md', h200Page()],
+    ['docs/evaluate.md', accuracyPage()],
     ['docs/paper.md', paperPage()],
     ['README.md', readme()],
     ['schemas/plan-1.schema.json', schema(planSchema)],

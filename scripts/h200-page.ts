@@ -49,6 +49,7 @@ export function h200Page(): string {
     ['formats', ['int8', 'float16'].map(bestOf).join('\n\n')],
     ['model', recordedBench('h200-model.json')],
     ['mlperf', ['float16', 'int8'].map((format) => recordedBench(`h200-mlperf-${format}.json`)).join('\n\n')],
+    ['mlperf-half', [2048, 8192, 32768].map(onDevice).join('\n\n')],
     ['streams', streamsTable()],
     ['dense', denseTable()],
     ['host', hostTable()],
@@ -199,10 +200,20 @@ function gainText({ gain, gainLow, gainHigh }: NonNullable<TunedRun['comparison'
   return `${gain.toFixed(3)}× (${gainLow.toFixed(3)}–${gainHigh.toFixed(3)})`;
 }
 
+/** MLPerf's model in float16 beside PyTorch, with inputs in device memory. */
+function onDevice(batch: number): string {
+  return tablesTitled(benchOf(`h200-mlperf-half-${batch}.json`), 'inputs in device memory');
+}
+
 /** What batches side by side bring to MLPerf's model in 16 and in 8 bits, in millions of pairs a second. */
 function streamsTable(): string {
-  const measured = (['float16', 'float8_e4m3'] as const).flatMap((precision) => {
-    const { results } = JSON.parse(recorded(`h200-streams-${precision}.json`)) as {
+  const files = [
+    { name: 'small', precision: 'float16' },
+    { name: 'float16', precision: 'float16' },
+    { name: 'float8_e4m3', precision: 'float8_e4m3' },
+  ] as const;
+  const measured = files.flatMap(({ name, precision }) => {
+    const { results } = JSON.parse(recorded(`h200-streams-${name}.json`)) as {
       readonly results: readonly {
         readonly pattern: string;
         readonly batch: number;
@@ -216,7 +227,7 @@ function streamsTable(): string {
   const columns = [...groupBy(measured, ({ precision, sets }) => `${precision}, sets: ${sets}`)];
   const rows = groupBy(measured, ({ pattern, batch }) => `${pattern}, ${batch.toLocaleString('en')}`);
   const millions = ({ pairsPerSecond }: { readonly pairsPerSecond: number }) =>
-    (pairsPerSecond / 1e6).toFixed(1);
+    (pairsPerSecond / 1e6).toFixed(pairsPerSecond < 1e6 ? 2 : 1);
   return markdownTable(
     ['lookups, batch', ...columns.map(([name]) => name)],
     [...rows].map(([name, own]) => [

@@ -11,6 +11,7 @@
  *   --precision float16 (float8_e4m3: scales from the first batch)  --rounds 2  --predictions 60
  */
 import { writeFileSync } from 'node:fs';
+import { basename } from 'node:path';
 import { parseArgs } from 'node:util';
 import { openDevice } from '../../src/backend/open-backend.ts';
 import type { WeightScales } from '../../src/backend/scaled-weight.ts';
@@ -175,4 +176,9 @@ for (const { pattern, batch, sets, first, pooledCopies, copiesAlone, weightScale
       `${(row.pairsPerSecond / 1e6).toFixed(2)} M pairs/s`,
     ].join(', '),
   );
-writeFileSync(out, `${JSON.stringify({ command: process.argv.slice(2).join(' '), results }, null, 2)}\n`);
+const command = [
+  'node --import tsx bench/cuda-kernels/streams.ts',
+  basename(out),
+  ...process.argv.slice(3),
+].join(' ');
+writeFileSync(out, `${JSON.stringify({ command, results }, null, 2)}\n`);
