@@ -23,6 +23,8 @@ export interface OpenOptions {
 
 /** What parts of Hotrow may say besides. */
 interface OwnOpenOptions extends OpenOptions {
+  /** Of the CPU: whether the thread does nothing else, and may be kept from its event loop for 2 ms at a time. Default: false. */
+  readonly ownsThread?: boolean;
   /** Of a GPU: whether the thread rests after calls that keep other threads out of the driver. Default: false. */
   readonly letsOthersIn?: boolean;
   /** Of a GPU. */
@@ -59,7 +61,8 @@ export function openBackend(options: OpenOptions = {}): OpenedBackend {
 
 /** As openBackend, for Hotrow's own parts: the backend trusts them. */
 export function openDevice(options: OwnOpenOptions = {}): OpenedBackend {
-  const { device = 'auto', threads, limits, streams, letsOthersIn = false, switches = {} } = options;
+  const { device = 'auto', threads, limits, streams } = options;
+  const { ownsThread = false, letsOthersIn = false, switches = {} } = options;
   const own = limits === undefined ? {} : { limits };
   const ofGpu = { ...own, letsOthersIn, switches, ...(streams === undefined ? {} : { streams }) };
   const openCpu = () => {
@@ -67,7 +70,7 @@ export function openDevice(options: OwnOpenOptions = {}): OpenedBackend {
       throw new UsageError('OPTION_INVALID', 'streams are of GPUs, and the device is the CPU', {
         option: 'streams',
       });
-    return new CpuBackend(threads === undefined ? own : { ...own, threads });
+    return new CpuBackend({ ...own, ownsThread, ...(threads === undefined ? {} : { threads }) });
   };
   if (device === 'cpu') return { backend: openCpu() };
   if (device === 'auto') {

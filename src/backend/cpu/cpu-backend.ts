@@ -59,10 +59,14 @@ export interface CpuBackendOptions {
   /** Instruction set of the kernels; default: the processor's best. */
   readonly isa?: Isa;
   readonly limits?: AdmissionLimits;
+  /** Whether the thread does nothing else, and may be kept from its event loop for 2 ms at a time. Default: false. */
+  readonly ownsThread?: boolean;
 }
 
 /** Programs below this cost run at once instead of on a background thread, whose hand-over takes as long. */
 const INLINE_BYTES = 1 << 18;
+/** The same of some 2 ms: waking a thread and being woken by it costs two cores 0.1 ms, which nothing else needs the event loop for. */
+const OWN_THREAD_INLINE_BYTES = 1 << 23;
 
 /** How long, and over how much memory, ceilings are measured: well past any cache. */
 const CEILING_SECONDS = 0.2;
@@ -72,6 +76,7 @@ export class CpuBackend implements Backend {
   readonly device: DeviceDescription;
   readonly admission: Admission;
   readonly #pool: ThreadPool;
+  readonly #inlineBytes: number;
   /** Every use of the pool. */
   readonly #inFlight = new InFlight('the CPU backend', () => destroyPool(this.#pool));
 
@@ -83,6 +88,7 @@ export class CpuBackend implements Backend {
     }
     const isa = options.isa ?? bestIsa();
     this.admission = new Admission(options.limits);
+    this.#inlineBytes = options.ownsThread === true ? OWN_THREAD_INLINE_BYTES : INLINE_BYTES;
     this.#pool = createPool(threads, isa);
     this.device = deepFrozen<DeviceDescription>({
       kind: 'cpu',
@@ -151,7 +157,7 @@ export class CpuBackend implements Backend {
   }
 
   prepare(program: readonly Operation[]): Executable {
-    return new CpuExecutable(program, this.device, this.#livePool(), this.#inFlight);
+    return new CpuExecutable(program, this.device, this.#livePool(), this.#inFlight, this.#inlineBytes);
   }
 
   capacityFor(batchSize: number): number {
@@ -206,12 +212,14 @@ class CpuExecutable extends OneAtATime {
   /** Every use of the pool. */
   readonly #inFlight: InFlight;
   readonly #fixed: FixedRecords;
+  readonly #inlineBytes: number;
 
   constructor(
     program: readonly Operation[],
     device: DeviceDescription,
     pool: ThreadPool,
     inFlight: InFlight,
+    inlineBytes: number,
   ) {
     super();
     this.#template = new Template(program, device);
@@ -219,6 +227,7 @@ class CpuExecutable extends OneAtATime {
     this.#pool = pool;
     this.#inFlight = inFlight;
     this.#fixed = new FixedRecords(pool);
+    this.#inlineBytes = inlineBytes;
   }
 
   async run(bindings?: Bindings, { timing }: RunOptions = {}): Promise<RunReport> {
@@ -232,7 +241,7 @@ class CpuExecutable extends OneAtATime {
       const encoded = run.use(new EncodedProgram(operations, this.#pool, this.#fixed));
       const { words, seconds: times, estimatedBytes } = encoded;
       // Waited for either way: a run is under way until its caller has gone on.
-      const end = await runOperators(this.#pool, words, times, estimatedBytes < INLINE_BYTES);
+      const end = await runOperators(this.#pool, words, times, estimatedBytes < this.#inlineBytes);
       if (end === 'file changed') checkFiles(operations);
       if (end === 'bad bags') {
         const { first } = collectFindings(encoded.stops);

@@ -47,6 +47,7 @@ export async function placeModel(
   const { architecture, bagLengths } = await architectureOf(source);
   const { backend } = openDevice({
     device,
+    ownsThread: true,
     letsOthersIn: true,
     ...(threads === undefined ? {} : { threads }),
   });

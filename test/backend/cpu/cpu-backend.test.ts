@@ -60,3 +60,17 @@ test('a layer keeps the weight and the bias that it was given', async () => {
   ]);
   assert.equal(target[0], 11);
 });
+
+test('a thread that does nothing else runs what takes a moment itself', async () => {
+  using backend = new CpuBackend({ threads: 1, ownsThread: true });
+  const source = new Float32Array(1 << 18).fill(3);
+  using buffer = backend.allocate(source.length);
+  const output = matrix(buffer, 1, source.length);
+  const target = new Float32Array(source.length);
+  const running = backend.run([
+    { op: 'upload', source, output },
+    { op: 'download', input: output, target },
+  ]);
+  assert.equal(target.at(-1), 3, 'it is done when the call returns');
+  await running;
+});
