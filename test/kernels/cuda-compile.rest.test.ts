@@ -69,7 +69,11 @@ for (const architecture of ARCHITECTURES) {
   );
   const fusedVariants = FUSED_VARIANTS.filter(isInTurn);
   const kernels = [...variants.map(standardBagSource), ...UTILITY_KERNELS.map(utilitySource)];
-  const dense = UNSCALED_PRECISIONS.flatMap((precision) => denseSources(precision, architecture !== 'sm_80'));
+  const dense = UNSCALED_PRECISIONS.flatMap((precision, p) => {
+    const own = denseSources(precision, architecture !== 'sm_80');
+    // Kernels that sm_80 lacks have no other turn.
+    return isInTurn(precision, p) ? own : own.filter(({ id }) => id.startsWith('dot_samples'));
+  });
   let all: Promise<ReadonlyMap<string, Resources>> | undefined;
 
   /** Compiles everything for the architecture, once. @returns what a kernel of it takes. */
