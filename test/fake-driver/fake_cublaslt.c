@@ -377,16 +377,27 @@ static double shortened(double sum) {
   return ldexp(trunc(ldexp(fraction, 14)), exponent - 14);
 }
 
+/* All elements of a matrix, column by column: each is multiplied many times. */
+static double *elements(const Object *layout, int compute, const void *data) {
+  double *all = malloc(layout->columns * layout->rows * sizeof *all);
+  for (uint64_t column = 0; column < layout->columns; column++)
+    for (uint64_t row = 0; row < layout->rows; row++)
+      all[column * layout->rows + row] = element(layout, compute, data, row, column);
+  return all;
+}
+
 static void compute(const void *data) {
   const Product *p = ((const Work *)data)->product;
   products += 1;
   const int is_fast = p->matmul.fast_sums && p->a.type == E4M3;
+  double *left = elements(&p->a, p->matmul.compute, p->a_data);
+  double *right = elements(&p->b, p->matmul.compute, p->b_data);
   for (uint64_t column = 0; column < p->d.columns; column++) {
     for (uint64_t row = 0; row < p->d.rows; row++) {
+      const double *a = left + row * p->a.rows, *b = right + column * p->b.rows;
       double sum = 0;
       for (uint64_t k = 0; k < p->a.rows; k++) {
-        sum += element(&p->a, p->matmul.compute, p->a_data, k, row) *
-               element(&p->b, p->matmul.compute, p->b_data, k, column);
+        sum += a[k] * b[k];
         if (is_fast && k % 32 == 31) sum = shortened(sum);
       }
       if (p->matmul.scale_modes[0] != 0) sum *= (double)p->matmul.scales[0][row] * p->matmul.scales[1][column];
@@ -398,6 +409,8 @@ static void compute(const void *data) {
       put_element(&p->d, p->d_data, row, column, sum);
     }
   }
+  free(left);
+  free(right);
 }
 
 static int aligned(const void *address, uint64_t bytes) { return (uintptr_t)address % bytes == 0; }
