@@ -2,7 +2,7 @@
 import type { Backend } from '../../src/backend/backend.ts';
 import { CpuBackend } from '../../src/backend/cpu/cpu-backend.ts';
 import { CudaBackend } from '../../src/backend/cuda/cuda-backend.ts';
-import { DEFAULT_LINEAR_SEARCH } from '../../src/backend/cuda/dense/linear-layers.ts';
+import { DEFAULT_LINEAR_SEARCH } from '../../src/backend/cuda/dense/linear-chooser.ts';
 import { HostBags } from '../../src/backend/host-arrays.ts';
 import { CublasLt } from '../../src/ffi/cublaslt.ts';
 import { CudaDriver } from '../../src/ffi/cuda-driver.ts';

@@ -145,11 +145,17 @@ export const DEVICE: readonly Mutant[] = [
     ['test/emulation/fused-rounds.rest.test.ts', 'test/backend/cuda/program/pooled-copies.test.ts'],
   ),
   ...mutantsOf(
-    'src/backend/cuda/dense/linear-layers.ts',
+    'src/backend/cuda/dense/linear-launches.ts',
     [
-      ['rounded?.alone === true && ', ''],
       [" || (choice.kind === 'product' && choice.rounds);", ';'],
       ["layer.scales?.areOne === true ? 'scalars' : 'vectors'", "'scalars'"],
+    ],
+    ['test/backend/cuda/dense/eight-bit-outputs.test.ts', 'test/backend/cuda/dense/scaled-layers.test.ts'],
+  ),
+  ...mutantsOf(
+    'src/backend/cuda/dense/linear-chooser.ts',
+    [
+      ['rounded?.alone === true && ', ''],
       ['const splits = rounds ? roundingSplitsOf(operation) : tailSplits', 'const splits = tailSplits'],
     ],
     ['test/backend/cuda/dense/eight-bit-outputs.test.ts', 'test/backend/cuda/dense/scaled-layers.test.ts'],

@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { CudaBackend, type CudaBackendOptions } from '../../src/backend/cuda/cuda-backend.ts';
-import { DEFAULT_LINEAR_SEARCH } from '../../src/backend/cuda/dense/linear-layers.ts';
+import { DEFAULT_LINEAR_SEARCH } from '../../src/backend/cuda/dense/linear-chooser.ts';
 import { CublasLt } from '../../src/ffi/cublaslt.ts';
 import { CudaDriver } from '../../src/ffi/cuda-driver.ts';
 import { KernelCache } from '../../src/jit/kernel-cache.ts';

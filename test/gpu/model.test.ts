@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { CudaBackend } from '../../src/backend/cuda/cuda-backend.ts';
-import { DEFAULT_LINEAR_SEARCH } from '../../src/backend/cuda/dense/linear-layers.ts';
+import { DEFAULT_LINEAR_SEARCH } from '../../src/backend/cuda/dense/linear-chooser.ts';
 import { CudaDevice } from '../../src/cuda/device.ts';
 import { cudaDriver } from '../../src/cuda/discover.ts';
 import { nativeCounts } from '../../src/ffi/owned-handles.ts';

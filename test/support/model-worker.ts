@@ -7,7 +7,7 @@ import { parentPort, workerData } from 'node:worker_threads';
 import type { Backend } from '../../src/backend/backend.ts';
 import { CpuBackend } from '../../src/backend/cpu/cpu-backend.ts';
 import { CudaBackend } from '../../src/backend/cuda/cuda-backend.ts';
-import { DEFAULT_LINEAR_SEARCH } from '../../src/backend/cuda/dense/linear-layers.ts';
+import { DEFAULT_LINEAR_SEARCH } from '../../src/backend/cuda/dense/linear-chooser.ts';
 import { CublasLt } from '../../src/ffi/cublaslt.ts';
 import { CudaDriver } from '../../src/ffi/cuda-driver.ts';
 import { MappedFile } from '../../src/ffi/host-memory.ts';

@@ -47,7 +47,7 @@ import {
   KeptChoices,
   type KeptChoicesOptions,
 } from './dense/kept-choices.ts';
-import type { LinearSearch } from './dense/linear-layers.ts';
+import type { LinearSearch } from './dense/linear-chooser.ts';
 import { CudaBags } from './embedding/bags.ts';
 import { PersistingL2 } from './embedding/embedding-stage.ts';
 import { CudaTables, placeTables } from './embedding/tables.ts';

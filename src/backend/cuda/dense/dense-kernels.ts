@@ -37,7 +37,8 @@ import {
   rowFunctionSource,
 } from './dense-source.ts';
 import type { KeptChoices } from './kept-choices.ts';
-import { DEFAULT_LINEAR_SEARCH, LinearLayers, type LinearSearch, type LinearTools } from './linear-layers.ts';
+import { DEFAULT_LINEAR_SEARCH, type LinearSearch, type LinearTools } from './linear-chooser.ts';
+import { LinearLayers } from './linear-layers.ts';
 
 export interface DenseOptions extends LinearTools {
   readonly precision: UnscaledPrecision;

@@ -17,7 +17,7 @@ import { DenseKernels, type DenseOptions } from '../../../../src/backend/cuda/de
 import type { DeviceLinear, DeviceMatrix } from '../../../../src/backend/cuda/dense/dense-operation.ts';
 import { denseSources, factorBits } from '../../../../src/backend/cuda/dense/dense-source.ts';
 import { KeptChoices } from '../../../../src/backend/cuda/dense/kept-choices.ts';
-import { DEFAULT_LINEAR_SEARCH } from '../../../../src/backend/cuda/dense/linear-layers.ts';
+import { DEFAULT_LINEAR_SEARCH } from '../../../../src/backend/cuda/dense/linear-chooser.ts';
 import { BlockPool } from '../../../../src/cuda/block-pool.ts';
 import { CudaDevice } from '../../../../src/cuda/device.ts';
 import { DeviceMemory } from '../../../../src/cuda/memory.ts';
