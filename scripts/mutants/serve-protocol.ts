@@ -39,6 +39,8 @@ export const SERVE_PROTOCOL: readonly Mutant[] = [
       ['if (json.compare(body, 0, jsonBytes) !== 0) continue;', ''],
       [' || ![...tensors.values()].every(isInBody)', ''],
       ['jsonBytes > MOST_BYTES || ', ''],
+      [' && this.#strangers % SELDOM !== 0', ''],
+      ['if (this.#strangers > PATIENCE', 'if (this.#strangers > 1e9'],
       [
         'const json = Buffer.from(body.subarray(0, jsonBytes));',
         'const json = Buffer.from(body.buffer, body.byteOffset, jsonBytes);',

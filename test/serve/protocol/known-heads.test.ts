@@ -98,3 +98,15 @@ test('a known request is bound to where its body is', () => {
     [0, 64, 64, 0],
   );
 });
+
+test('where nothing comes again little is remembered, and what does come again is soon', () => {
+  const known = new KnownHeads();
+  const named = (id: string) => parsed(body([1], { id }), known).tensors;
+  for (let id = 0; id < 100; id++) named(`first ${id}`);
+  assert.notEqual(named('second'), named('second'));
+  let [before, requests] = [named('third'), 1];
+  for (let next = named('third'); next !== before && requests <= 64; next = named('third'), requests++)
+    before = next;
+  assert.ok(requests <= 64);
+  assert.equal(named('third'), before);
+});
