@@ -107,7 +107,7 @@ export const SERVE_ENGINE: readonly Mutant[] = [
       ['before?.likeness === likenessOf(model) ? before.measured : undefined;', 'undefined;'],
       ['      endDrawing();\n', ''],
     ],
-    ['test/serve/models/spare-threads.test.ts'],
+    ['test/serve/models/spare-threads.rest.test.ts'],
   ),
   ...mutantsOf(
     'src/serve/models/engine-threads.ts',
@@ -117,12 +117,12 @@ export const SERVE_ENGINE: readonly Mutant[] = [
       ['    for (const thread of this.#spares.splice(0)) thread.end();\n', ''],
       ['        this.#spares.splice(place, 1);\n', ''],
     ],
-    ['test/serve/models/spare-threads.test.ts'],
+    ['test/serve/models/spare-threads.rest.test.ts'],
   ),
   ...mutantsOf(
     'src/serve/models/running-engine.ts',
     [['const isSound = !this.#hasFailed && !this.#isLost;', 'const isSound = true;']],
-    ['test/serve/models/spare-threads.test.ts'],
+    ['test/serve/models/spare-threads.rest.test.ts'],
   ),
   ...mutantsOf(
     'src/serve/engine/thread-errors.ts',

@@ -65,6 +65,6 @@ export const SERVE_MODELS: readonly Mutant[] = [
       ['this.#last.get(name) ?? Promise.resolve()', 'Promise.resolve()'],
       ["      if (this.#options.reload === 'beside') throw error;\n", ''],
     ],
-    ['test/serve/models.test.ts', 'test/serve/patches.test.ts'],
+    ['test/serve/models.test.ts', 'test/serve/patches.rest.test.ts'],
   ),
 ];
