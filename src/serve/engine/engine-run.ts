@@ -41,7 +41,8 @@ interface EngineParts {
 function engineOf({ start, say, own, mergers, arenas, watchers, bell }: EngineParts) {
   const { metrics, coverage } = watchers;
   const counting = new Int32Array(start.counts);
-  const counts = () => Atomics.load(counting, 0) === 1;
+  /** Whether the batch that has run counts: known before its answers are seen, the last of which may be what counting waited for. */
+  let isCounted = false;
   const { model } = own;
   const { backend } = own.placed;
   const habits = habitsOf(model);
@@ -80,7 +81,7 @@ function engineOf({ start, say, own, mergers, arenas, watchers, bell }: EnginePa
     const times = batch ?? { beganMs: job.arrivedMs, mergeMs: 0, computeMs: 0, copyMs: 0 };
     const { beganMs, mergeMs, computeMs, copyMs } = times;
     const queueMs = beganMs - job.arrivedMs;
-    if (batch !== undefined && counts()) metrics.waited(queueMs);
+    if (batch !== undefined && isCounted) metrics.waited(queueMs);
     const { ticket, from } = job;
     // There is room: a thread has no more requests under way than answers fit.
     postAnswer(at(answers, from), {
@@ -109,11 +110,12 @@ function engineOf({ start, say, own, mergers, arenas, watchers, bell }: EnginePa
       ended,
       ran: (batch) => {
         merge.observe(batch);
-        if (counts()) metrics.ran(batch, Date.now());
+        isCounted = Atomics.load(counting, 0) === 1;
+        if (isCounted) metrics.ran(batch, Date.now());
       },
       answered: (request) => {
         tell();
-        if (!counts()) return;
+        if (!isCounted) return;
         coverage.observe(request);
         watchers.recorder?.offer(request);
       },
