@@ -6,17 +6,17 @@
  *
  * `fake` is the CUDA backend over the tests' driver, whose kernels run on the CPU.
  */
+
 import { readdirSync, readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
-import { setFlagsFromString } from 'node:v8';
-import { runInNewContext } from 'node:vm';
 import type { Backend } from '../src/backend/backend.ts';
 import { CpuBackend } from '../src/backend/cpu/cpu-backend.ts';
 import { CudaBackend } from '../src/backend/cuda/cuda-backend.ts';
 import { CudaDevice } from '../src/cuda/device.ts';
 import { cudaDriver } from '../src/cuda/discover.ts';
 import { nativeCounts } from '../src/ffi/owned-handles.ts';
+import { garbageCollector } from '../src/garbage-collector.ts';
 import { DlrmModel } from '../src/model/dlrm.ts';
 import { smallModel, smallRequest } from '../test/support/models.ts';
 import { Random } from '../test/support/random.ts';
@@ -66,8 +66,7 @@ async function subjectOf(device: string): Promise<Subject> {
   return { open: () => new CudaBackend(), allocations };
 }
 
-setFlagsFromString('--expose-gc');
-const collectGarbage = runInNewContext('gc') as () => void;
+const collectGarbage = garbageCollector();
 
 interface Held {
   readonly exact: Readonly<Record<string, number>>;

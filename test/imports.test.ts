@@ -12,7 +12,15 @@ const SRC = fileURLToPath(new URL('../src', import.meta.url));
  * below. Two entries of one layer may not import each other.
  */
 const LAYERS: readonly (readonly string[])[] = [
-  ['text.ts', 'at.ts', 'deferred.ts', 'each-at-once.ts', 'package-file.ts', 'user-folders.ts'],
+  [
+    'text.ts',
+    'at.ts',
+    'deferred.ts',
+    'garbage-collector.ts',
+    'each-at-once.ts',
+    'package-file.ts',
+    'user-folders.ts',
+  ],
   ['errors.ts', 'version.ts', 'numbers.ts', 'progress.ts'],
   // A client of servers is for browsers too.
   ['unfinished.ts', 'opened-file.ts', 'serve/batching', 'client'],

@@ -1,12 +1,10 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { setTimeout } from 'node:timers/promises';
-import { setFlagsFromString } from 'node:v8';
-import { runInNewContext } from 'node:vm';
 import { copyAll, type HostCopy } from '../../src/ffi/host-memory.ts';
+import { garbageCollector } from '../../src/garbage-collector.ts';
 
-setFlagsFromString('--expose-gc');
-const collectGarbage = runInNewContext('gc') as () => void;
+const collectGarbage = garbageCollector();
 
 const KIB = 1024;
 const counting = (length: number, first = 0) => Int32Array.from({ length }, (_, i) => first + i);

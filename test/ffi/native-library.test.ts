@@ -1,15 +1,14 @@
 /** Calls into the CPU library: how many at once, what they keep alive, what their statuses mean. */
+
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { setImmediate } from 'node:timers/promises';
-import { setFlagsFromString } from 'node:v8';
-import { runInNewContext } from 'node:vm';
 import { addressOf, copyAll } from '../../src/ffi/host-memory.ts';
 import { updateRows } from '../../src/ffi/move-rows.ts';
 import { checkRun, inBackground, library } from '../../src/ffi/native-library.ts';
+import { garbageCollector } from '../../src/garbage-collector.ts';
 
-setFlagsFromString('--expose-gc');
-const gc = runInNewContext('gc') as () => void;
+const gc = garbageCollector();
 
 async function collectGarbage(): Promise<void> {
   for (let i = 0; i < 5; i++) {

@@ -1,13 +1,12 @@
 /** What of a process's resources there is, and what some work leaves behind, as Linux lists them. */
+
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
-import { setFlagsFromString } from 'node:v8';
-import { runInNewContext } from 'node:vm';
 import { nativeCounts } from '../../src/ffi/owned-handles.ts';
+import { garbageCollector } from '../../src/garbage-collector.ts';
 
-setFlagsFromString('--expose-gc');
-const collectGarbage = runInNewContext('gc') as () => void;
+const collectGarbage = garbageCollector();
 
 /** Why resources cannot be counted; undefined: they can. */
 export const refuseCounting =

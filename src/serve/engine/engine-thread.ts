@@ -1,6 +1,6 @@
 /** The program of an engine thread: it has a copy of a model, then of others that come after it, and owns every call into their devices. */
 import { parentPort } from 'node:worker_threads';
-import { collectGarbage } from './collect-garbage.ts';
+import { garbageCollector } from '../../garbage-collector.ts';
 import type { EngineStart, FromEngine, ToEngine } from './engine-messages.ts';
 import { EngineRun } from './engine-run.ts';
 import { sentError } from './thread-errors.ts';
@@ -24,7 +24,7 @@ async function runModel(start: EngineStart): Promise<void> {
     run = new EngineRun(start, say);
     await run.run();
     run = undefined;
-    collecting = setTimeout(collectGarbage, IDLE_MS);
+    collecting = setTimeout(() => garbageCollector()(), IDLE_MS);
     say({ kind: 'stopped' });
   } catch (error) {
     say({ kind: 'failed', error: sentError(error) });

@@ -55,10 +55,6 @@ export class OwnModel implements AsyncDisposable {
     return this.#model;
   }
 
-  get patched(): Patched {
-    return this.#patched;
-  }
-
   /** What is told of it. */
   ready(metrics: SharedMetrics): EngineReady {
     const { architecture, device, head, precision, plan, planSource, notes } = this.#model;

@@ -1,14 +1,14 @@
 /** Callers who change or transfer their arrays during a call get an error or other numbers, and the process goes on. */
+
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { setFlagsFromString } from 'node:v8';
-import { runInNewContext } from 'node:vm';
 import { Worker } from 'node:worker_threads';
 import { matrix } from '../../../src/backend/backend.ts';
 import { CpuBackend } from '../../../src/backend/cpu/cpu-backend.ts';
 import { GuardedBackend } from '../../../src/backend/guarded/backend.ts';
 import { type BagBatch, type Bags, type EmbeddingTable, INDEX_CHECKING } from '../../../src/embedding/bag.ts';
 import { RequestError } from '../../../src/errors.ts';
+import { garbageCollector } from '../../../src/garbage-collector.ts';
 import { EmbeddingCollection } from '../../../src/model/collection.ts';
 import { plainPlan, withTechniques } from '../../../src/plan/plan.ts';
 import { randomTable } from '../../support/cases.ts';
@@ -19,8 +19,7 @@ const MAPPED_BYTES = 64 << 20;
 /** Calls of each mode while their arrays are overwritten: HOTROW_CHANGING_CALLS=50000 for a long run. */
 const CALLS = Number(process.env.HOTROW_CHANGING_CALLS ?? 200);
 
-setFlagsFromString('--expose-gc');
-const collectGarbage = runInNewContext('gc') as () => void;
+const collectGarbage = garbageCollector();
 
 /** Transfers an array's memory to nobody, who frees it. */
 function free(array: ArrayBufferView): void {
