@@ -1,5 +1,8 @@
 /** Files of torch.save, made by hand. */
+import assert from 'node:assert/strict';
+import { fileURLToPath } from 'node:url';
 import { deflateRawSync } from 'node:zlib';
+import { FormatError, type HotrowError } from '../../src/errors.ts';
 import {
   dictOf,
   isSavedTensor,
@@ -8,7 +11,23 @@ import {
 } from '../../src/formats/torch/torch-file.ts';
 import type { StoredTensor } from '../../src/tensor.ts';
 
-const latin1 = (text: string): Buffer => Buffer.from(text, 'latin1');
+export const latin1 = (text: string): Buffer => Buffer.from(text, 'latin1');
+
+/** A file that torch.save wrote. */
+export const torchFixture = (name: string): string =>
+  fileURLToPath(new URL(`../fixtures/torch/${name}.pt`, import.meta.url));
+
+/** Holds that `read` refuses a file with a code, in words that name it and match the pattern. */
+export function refusalsOf(read: (path: string) => Promise<unknown>) {
+  return (path: string, code: HotrowError['code'], pattern = /./): Promise<void> =>
+    assert.rejects(read(path), (error: unknown) => {
+      assert.ok(error instanceof FormatError, String(error));
+      assert.equal(error.code, code, error.message);
+      assert.match(`${error.message} ${error.hint ?? ''}`, pattern);
+      assert.ok(error.message.includes(path), error.message);
+      return true;
+    });
+}
 
 export interface ZipEntry {
   readonly name: string;

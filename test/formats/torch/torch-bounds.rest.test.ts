@@ -12,15 +12,13 @@ import { readTorchZip } from '../../../src/formats/torch/torch-zip.ts';
 import { readTensor } from '../../../src/stored-tensor.ts';
 import { isInFile, type StoredTensor } from '../../../src/tensor.ts';
 import { leavesNoFilesOpen } from '../../support/resources.ts';
-import { LEGACY_HEAD, op, pickleOf, readStored, torchZip, zip } from '../../support/torch-files.ts';
+import { LEGACY_HEAD, latin1, op, pickleOf, readStored, torchZip, zip } from '../../support/torch-files.ts';
 
 let folder = '';
 before(async () => {
   folder = await mkdtemp(join(tmpdir(), 'hotrow-bounds-'));
 });
 after(() => rm(folder, { recursive: true }));
-
-const latin1 = (text: string): Buffer => Buffer.from(text, 'latin1');
 
 async function put(bytes: Uint8Array): Promise<string> {
   const path = join(folder, 'x.pt');

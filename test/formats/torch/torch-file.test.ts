@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { gzipSync } from 'node:zlib';
-import { FormatError, HotrowError } from '../../../src/errors.ts';
+import { HotrowError } from '../../../src/errors.ts';
 import { readSafetensors } from '../../../src/formats/safetensors.ts';
 import type { PickledValue } from '../../../src/formats/torch/pickled-value.ts';
 import { isSavedTensor, readTorchFile } from '../../../src/formats/torch/torch-file.ts';
@@ -14,7 +14,15 @@ import { readTensor } from '../../../src/stored-tensor.ts';
 import { type FileTensor, type HostTensor, isInFile } from '../../../src/tensor.ts';
 import { goldenPath } from '../../support/golden.ts';
 import fc from '../../support/properties.ts';
-import { readStored, tensorPickle, torchZip, zip } from '../../support/torch-files.ts';
+import {
+  latin1,
+  readStored,
+  refusalsOf,
+  tensorPickle,
+  torchFixture,
+  torchZip,
+  zip,
+} from '../../support/torch-files.ts';
 
 let folder = '';
 before(async () => {
@@ -22,24 +30,13 @@ before(async () => {
 });
 after(() => rm(folder, { recursive: true }));
 
-const fixture = (name: string) => fileURLToPath(new URL(`../../fixtures/torch/${name}.pt`, import.meta.url));
-const latin1 = (text: string): Buffer => Buffer.from(text, 'latin1');
-
 async function put(bytes: Uint8Array | string, name = 'x.pt'): Promise<string> {
   const path = join(folder, name);
   await writeFile(path, bytes);
   return path;
 }
 
-async function refuses(path: string, code: HotrowError['code'], pattern = /./): Promise<void> {
-  await assert.rejects(readTorchFile(path), (error: unknown) => {
-    assert.ok(error instanceof FormatError, String(error));
-    assert.equal(error.code, code, error.message);
-    assert.match(`${error.message} ${error.hint ?? ''}`, pattern);
-    assert.ok(error.message.includes(path), error.message);
-    return true;
-  });
-}
+const refuses = refusalsOf(readTorchFile);
 
 const asMap = (value: PickledValue | undefined): Map<string, PickledValue> => {
   assert.ok(value instanceof Map);
@@ -76,7 +73,7 @@ describe('golden', () => {
 for (const kind of ['zip', 'legacy']) {
   describe(`fixtures of PyTorch 1.13, ${kind}`, () => {
     test('every dtype', async () => {
-      const file = fixture(`dtypes.${kind}`);
+      const file = torchFixture(`dtypes.${kind}`);
       const value = asMap(await readTorchFile(file));
       assert.equal(value.size, 10);
       for (const [name, leaf] of value) {
@@ -97,7 +94,7 @@ for (const kind of ['zip', 'legacy']) {
     });
 
     test('views share their storage', async () => {
-      const value = asMap(await readTorchFile(fixture(`views.${kind}`)));
+      const value = asMap(await readTorchFile(torchFixture(`views.${kind}`)));
       assert.deepEqual(await numbers(value.get('whole')), ramp(24));
       assert.deepEqual(await numbers(value.get('rows')), ramp(8, 8));
       assert.deepEqual(await numbers(value.get('scalar')), [5]);
@@ -109,13 +106,13 @@ for (const kind of ['zip', 'legacy']) {
     });
 
     test('a transposed tensor', async () => {
-      const value = asMap(await readTorchFile(fixture(`strided.${kind}`)));
+      const value = asMap(await readTorchFile(torchFixture(`strided.${kind}`)));
       const expected = ramp(4).flatMap((column) => ramp(6).map((row) => row * 4 + column));
       assert.deepEqual(await numbers(value.get('transposed')), expected);
     });
 
     test('(indices, offsets, lengths)', async () => {
-      const value = (await readTorchFile(fixture(`bags.${kind}`))) as PickledValue[];
+      const value = (await readTorchFile(torchFixture(`bags.${kind}`))) as PickledValue[];
       assert.deepEqual(await numbers(value[0]), [7, 1, 4, 1, 9, 2]);
       assert.deepEqual(await numbers(value[1]), [0, 2, 3, 6]);
       assert.deepEqual(await numbers(value[2]), [2, 1, 3]);
@@ -123,13 +120,13 @@ for (const kind of ['zip', 'legacy']) {
     });
 
     test('a state dict', async () => {
-      const value = asMap(await readTorchFile(fixture(`module.${kind}`)));
+      const value = asMap(await readTorchFile(torchFixture(`module.${kind}`)));
       assert.deepEqual([...value.keys()], ['first.weight', 'first.bias', 'second.weight', 'second.bias']);
       assert.deepEqual(await numbers(value.get('first.weight')), ramp(6));
     });
 
     test('a checkpoint with numbers, numpy scalars and a Parameter', async () => {
-      const value = asMap(await readTorchFile(fixture(`checkpoint.${kind}`)));
+      const value = asMap(await readTorchFile(torchFixture(`checkpoint.${kind}`)));
       assert.equal(asMap(value.get('state_dict')).size, 4);
       assert.deepEqual(await numbers(value.get('parameter')), ramp(24));
       assert.deepEqual(value.get('size'), [2, 3]);
@@ -146,11 +143,11 @@ for (const kind of ['zip', 'legacy']) {
     });
 
     test('a dtype', async () => {
-      asMap(await readTorchFile(fixture(`dtype_value.${kind}`)));
+      asMap(await readTorchFile(torchFixture(`dtype_value.${kind}`)));
     });
 
     test('truncated anywhere: a HotrowError', async () => {
-      const bytes = await readFile(fixture(`module.${kind}`));
+      const bytes = await readFile(torchFixture(`module.${kind}`));
       for (let length = 0; length < bytes.length; length += 7) {
         const path = await put(bytes.subarray(0, length), 'truncated.pt');
         await assert.rejects(readStored(path), HotrowError, `at ${length}`);
@@ -158,7 +155,7 @@ for (const kind of ['zip', 'legacy']) {
     });
 
     test('any byte changed: a value or a HotrowError, and tensors inside the file', async () => {
-      const bytes = await readFile(fixture(`bags.${kind}`));
+      const bytes = await readFile(torchFixture(`bags.${kind}`));
       // The zip64 records at the end have a test of their own.
       const zip64 = bytes.indexOf('PK\x06\x06', 0, 'latin1');
       const last = (zip64 < 0 ? bytes.length : zip64) - 1;
@@ -240,7 +237,7 @@ describe('files that are no checkpoint', () => {
     await refuses(path, 'TORCH_FORMAT_UNSUPPORTED', /torch\.save did not write.*torch\.from_numpy/);
   });
   test('TorchScript', () =>
-    refuses(fixture('script'), 'TORCH_FORMAT_UNSUPPORTED', /TorchScript.*model\.state_dict/));
+    refuses(torchFixture('script'), 'TORCH_FORMAT_UNSUPPORTED', /TorchScript.*model\.state_dict/));
   test('an empty file', async () => refuses(await put(''), 'FILE_TRUNCATED', /empty/));
   test('a missing file', () =>
     assert.rejects(readTorchFile(join(folder, 'none.pt')), { code: 'FILE_NOT_FOUND' }));

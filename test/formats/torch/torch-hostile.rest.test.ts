@@ -10,7 +10,16 @@ import { FormatError, HotrowError } from '../../../src/errors.ts';
 import { loadCheckpoint } from '../../../src/model/checkpoint/checkpoint.ts';
 import { readTensor } from '../../../src/stored-tensor.ts';
 import fc from '../../support/properties.ts';
-import { LEGACY_HEAD, readStored, tensorPickle, torchZip, zip } from '../../support/torch-files.ts';
+import {
+  LEGACY_HEAD,
+  latin1,
+  readStored,
+  refusalsOf,
+  tensorPickle,
+  torchFixture,
+  torchZip,
+  zip,
+} from '../../support/torch-files.ts';
 
 /** For a process that never ends; no machine is so slow. */
 const HANGS_MS = 300_000;
@@ -21,24 +30,13 @@ before(async () => {
 });
 after(() => rm(folder, { recursive: true }));
 
-const fixture = (name: string) => fileURLToPath(new URL(`../../fixtures/torch/${name}.pt`, import.meta.url));
-const latin1 = (text: string): Buffer => Buffer.from(text, 'latin1');
-
 async function put(bytes: Uint8Array | string, name = 'x.pt'): Promise<string> {
   const path = join(folder, name);
   await writeFile(path, bytes);
   return path;
 }
 
-async function refuses(path: string, code: HotrowError['code'], pattern = /./): Promise<void> {
-  await assert.rejects(readStored(path), (error: unknown) => {
-    assert.ok(error instanceof FormatError, String(error));
-    assert.equal(error.code, code, error.message);
-    assert.match(`${error.message} ${error.hint ?? ''}`, pattern);
-    assert.ok(error.message.includes(path), error.message);
-    return true;
-  });
-}
+const refuses = refusalsOf(readStored);
 
 describe('hostile files', () => {
   const system = '\x80\x02cos\nsystem\nU\x02id\x85R.';
@@ -89,7 +87,7 @@ describe('hostile files', () => {
   });
   test('a pickle changed by one bit', async () => {
     for (const name of ['whole.zip', 'checkpoint.zip', 'bags.zip']) {
-      const bytes = await readFile(fixture(name));
+      const bytes = await readFile(torchFixture(name));
       const at = bytes.indexOf('_rebuild_tensor_v2');
       bytes[at + 20] = (bytes[at + 20] as number) ^ 1;
       await refuses(await put(bytes), 'TORCH_FILE_INVALID', /data\.pkl is damaged/);
@@ -255,7 +253,7 @@ describe('hostile files', () => {
   ] as const;
   for (const [name, signature, field] of zip64Rows) {
     test(`zip64, ${name} past 2^53`, async () => {
-      const bytes = await readFile(fixture('bags.zip'));
+      const bytes = await readFile(torchFixture('bags.zip'));
       const at = bytes.indexOf(signature, 0, 'latin1');
       assert.ok(at > 0);
       bytes[at + field + 6] = 0x8e;

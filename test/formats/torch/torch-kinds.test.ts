@@ -4,20 +4,17 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
-import { fileURLToPath } from 'node:url';
 import { FormatError } from '../../../src/errors.ts';
 import { InertObject } from '../../../src/formats/torch/pickled-value.ts';
 import { dictOf, isSavedTensor, noTensors, readTorchFile } from '../../../src/formats/torch/torch-file.ts';
 import { readTensor } from '../../../src/stored-tensor.ts';
-import { op, pickleOf, torchZip, zip } from '../../support/torch-files.ts';
+import { op, pickleOf, torchFixture, torchZip, zip } from '../../support/torch-files.ts';
 
 let folder = '';
 before(async () => {
   folder = await mkdtemp(join(tmpdir(), 'hotrow-kinds-'));
 });
 after(() => rm(folder, { recursive: true }));
-
-const fixture = (name: string) => fileURLToPath(new URL(`../../fixtures/torch/${name}.pt`, import.meta.url));
 
 async function put(bytes: Uint8Array): Promise<string> {
   const path = join(folder, 'x.pt');
@@ -58,7 +55,7 @@ const invalid = (tensor: unknown, name: string, pattern: RegExp) =>
 describe('what stands beside the tensors', () => {
   for (const name of ['extras.zip', 'extras.legacy', 'extras.protocol5']) {
     test(`${name}: any object of Python, as a placeholder`, async () => {
-      const value = dictOf(await readTorchFile(fixture(name)));
+      const value = dictOf(await readTorchFile(torchFixture(name)));
       assert.ok(value !== undefined);
       const state = value.get('state_dict');
       assert.ok(state instanceof InertObject);
@@ -93,7 +90,7 @@ describe('what stands beside the tensors', () => {
 
   for (const kind of ['zip', 'legacy']) {
     test(`${kind}: tensors of other kinds`, async () => {
-      const value = dictOf(await readTorchFile(fixture(`kinds.${kind}`)));
+      const value = dictOf(await readTorchFile(torchFixture(`kinds.${kind}`)));
       assert.deepEqual(await numbers(value?.get('plain')), [0, 1]);
       for (const [name, pattern] of [
         ['sparse', /is sparse.*\| .*to_dense/],
@@ -108,7 +105,7 @@ describe('what stands beside the tensors', () => {
     });
 
     test(`${kind}: a whole model is refused by its class`, () =>
-      assert.rejects(readTorchFile(fixture(`whole.${kind}`)), (error: unknown) => {
+      assert.rejects(readTorchFile(torchFixture(`whole.${kind}`)), (error: unknown) => {
         assert.ok(error instanceof FormatError);
         assert.equal(error.code, 'PICKLE_FORBIDDEN');
         assert.match(error.message, /whole model of class torch\.nn\.modules\.container\.Sequential/);
